@@ -1,0 +1,44 @@
+"""Seeds are derived, never set: one root seed, and a stream for every purpose, arm and index."""
+
+import hashlib
+
+import numpy as np
+
+PURPOSES = ("validation", "label-noise", "clusters", "subsets", "init", "batches", "augment", "layers")
+"""Append only: the position of a purpose is part of every seed."""
+
+
+def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.random.SeedSequence:
+    """The stream of one purpose, arm and index, independent of all others.
+
+    Args:
+        root: the user's seed, >= 0; 0 is a seed like any other.
+        purpose: one of PURPOSES.
+        arm: name of the arm or of the model family that the stream belongs to.
+        index: position within the arm, >= 0.
+
+    Returns:
+        A seed sequence; the same arguments give the same stream on every machine.
+
+    Raises:
+        ValueError: an unknown purpose, or a negative root seed.
+
+    >>> seed_for(0, "init", "iid-k0.700", 3).generate_state(1) == seed_for(0, "init", "iid-k0.700", 3).generate_state(1)
+    array([ True])
+    """
+    if purpose not in PURPOSES:
+        raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(PURPOSES)}")
+    if root < 0:
+        raise ValueError(f"the root seed must be 0 or more, got {root}")
+    family = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "little")
+    return np.random.SeedSequence(root, spawn_key=(PURPOSES.index(purpose), family, index))
+
+
+def generator(root: int, purpose: str, arm: str = "", index: int = 0) -> np.random.Generator:
+    """A NumPy generator on that stream."""
+    return np.random.default_rng(seed_for(root, purpose, arm, index))
+
+
+def torch_seed(root: int, purpose: str, arm: str = "", index: int = 0) -> int:
+    """A 63-bit integer from that stream, for torch.Generator.manual_seed."""
+    return int(seed_for(root, purpose, arm, index).generate_state(1, np.uint64)[0] >> 1)
