@@ -1,0 +1,291 @@
+"""Data sets are read here and nowhere else: load(name or path) -> Splits of uint8 images, in the publisher's order.
+
+Without a publisher's test split (digits, a plain folder, one pair of arrays) the test set is a stratified draw with a
+constant seed, so that no user's seed changes it. Validation comes out of train by the root seed; then the limit keeps
+a stratified part of the rest, so a limit never moves the validation set; then labels are flipped. Folders of images
+are decoded by image_folder.py; what is read is described in splits.py.
+"""
+
+import gzip
+import http.client
+import importlib
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memscore import image_folder
+from memscore.names import pick
+from memscore.seeds import generator
+from memscore.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
+
+__all__ = ["Dataset", "Splits", "as_dataset", "examples_table", "halves", "load", "normalisation", "subset"]
+
+TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "svhn": "SVHN",
+}
+DEBIAN_FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Published:
+    """A data set as its publisher has it, before a seed or a limit touches it."""
+
+    name: str
+    train: Dataset
+    test: Dataset
+    n_classes: int
+    validation: Dataset | None = None
+    default: int | None = None  # images to hold out when the user names no share; None is 10 % of train
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    label_changes: Mapping[str, object] = field(default_factory=dict)
+
+
+def load(
+    name: str,
+    *,
+    validation: float | None = None,
+    train_limit: int | None = None,
+    label_noise: float = 0.0,
+    seed: int = 0,
+    folder: str | None = None,
+) -> Splits:
+    """A data set by name, path or function, split and ready to train on.
+
+    Args:
+        name: digits, a key of TORCHVISION, a folder of images, an .npz file, or "module:function" that returns Splits
+            or (images, labels, test images, test labels). A known name wins over a folder of that name: write ./name.
+        validation: share of train to hold out, in [0, 1); None keeps the publisher's split, or takes 10 %
+            (digits: 197 images).
+        train_limit: how many training images to keep after that, stratified, in data-set order.
+        label_noise: share of training labels to flip to another class, in [0, 1); exactly round(share * n).
+        seed: root seed of the validation set, the limit and the flips.
+        folder: for a key of TORCHVISION where its files lie or go (default $MEMSCORE_DATA or ~/.cache/memscore/data);
+            with any other name the image folder or .npz file that goes by this name.
+
+    Returns:
+        The splits; the test set does not depend on the seed.
+
+    Raises:
+        ValueError: a name, share, limit or content that breaks one of these rules.
+    """
+    for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
+    source = _published(name, folder)
+    train, held_out = _take_validation(source, validation, seed)
+    if train_limit is not None:
+        train = _limit(train, train_limit, source.n_classes, seed)
+    mean, std = source.constants or normalisation(train.images)
+    changes = dict(source.label_changes)
+    if label_noise:
+        train, changes = _flip(train, label_noise, source.n_classes, seed), changes | {"label_noise": label_noise}
+    return Splits(
+        name=source.name,
+        n_classes=source.n_classes,
+        train=train,
+        validation=held_out,
+        test=source.test,
+        mean=mean,
+        std=std,
+        label_changes=changes,
+    )
+
+
+def _take_validation(source: _Published, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
+    """(train, validation) by the user's share, the publisher's split or the default."""
+    train = source.train
+    if source.validation is not None:
+        if share:
+            own = f"{source.name} has a validation split of its own ({len(source.validation)} images)"
+            raise ValueError(
+                f"{own}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
+            )
+        return train, subset(source.validation, np.arange(0)) if share == 0 else source.validation
+    default = max(1, round(len(train) / 10)) if source.default is None else source.default
+    size = default if share is None else round(share * len(train))
+    if share and not size:
+        raise ValueError(f"validation {share} of {len(train)} training images is none of them; use a larger share or 0")
+    held_out, rest = stratified(train, size, generator(seed, "validation"))
+    _require_every_class(rest, source.n_classes, f"a validation set of {size} images", "lower validation")
+    return rest, held_out
+
+
+def _limit(train: Dataset, limit: int, n_classes: int, seed: int) -> Dataset:
+    """A stratified part of train, in data-set order."""
+    if not 2 * n_classes <= limit <= len(train):
+        rule = f"from {2 * n_classes} (two a class) to {len(train)} (all that validation leaves)"
+        raise ValueError(f"train_limit must lie {rule}, got {limit}; leave it out to train on everything")
+    kept, _ = stratified(train, limit, generator(seed, "validation", "train-limit"))
+    _require_every_class(kept, n_classes, f"a train_limit of {limit}", "raise train_limit")
+    return kept
+
+
+def _require_every_class(train: Dataset, n_classes: int, cause: str, way_out: str) -> None:
+    """Refuse a training set that a split has robbed of a class."""
+    for missing in np.setdiff1d(np.arange(n_classes), train.labels)[:1]:
+        raise ValueError(f"{cause} leaves no training image of class {missing}; {way_out} or drop that class")
+
+
+def _flip(train: Dataset, share: float, n_classes: int, seed: int) -> Dataset:
+    """Give exactly round(share * n) labels a uniformly drawn other class; labels_true stays."""
+    rng = generator(seed, "label-noise")
+    rows = rng.permutation(len(train))[: round(share * len(train))]
+    labels = train.labels.copy()
+    labels[rows] = (labels[rows] + rng.integers(1, n_classes, len(rows))) % n_classes
+    return Dataset(images=train.images, labels=labels, labels_true=train.labels_true, ids=train.ids)
+
+
+def _published(name: str, folder: str | None) -> _Published:
+    """Find the reader for a name."""
+    is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
+    if folder is not None and (is_function or name == "digits"):
+        raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
+    if name == "digits":
+        return _digits()
+    if name in TORCHVISION:
+        return _torchvision(name, folder)
+    if is_function:
+        return _from_function(name)
+    path = Path(folder or name).expanduser()
+    if folder is None and os.sep not in name and not path.exists():
+        try:
+            pick("data set", name, ("digits", *TORCHVISION))
+        except ValueError as error:
+            raise ValueError(f"{error}; a folder or .npz file is written as a path, such as ./{name}") from None
+    if path.is_dir():
+        parts = {split: as_dataset(split, *columns) for split, columns in image_folder.read(path).items()}
+        return _complete(name if folder else path.resolve().name, parts)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no folder or .npz file {str(path)!r}; check the path or use a known name")
+    return _from_npz(path, name if folder else path.stem)
+
+
+def _complete(name: str, parts: Mapping[str, Dataset]) -> _Published:
+    """A published data set from its splits; a single split named "all" gives up 20 % as test set."""
+    train = parts["all"] if "all" in parts else parts["train"]
+    classes = np.unique(train.labels)
+    n_classes = len(classes)
+    if n_classes < 2:
+        raise ValueError(f"the training set of {name} must have at least 2 classes, got {n_classes}; add another")
+    if classes[0] != 0 or classes[-1] != n_classes - 1:
+        found = f"{n_classes} different ones from {classes[0]} to {classes[-1]}"
+        raise ValueError(f"training labels of {name} must be 0..K-1 without gaps, got {found}; renumber them")
+    if "all" not in parts:
+        validation = parts.get("validation")
+        return _Published(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
+    test, rest = stratified(train, max(1, round(len(train) / 5)), generator(0, "validation", "fixed-test"))
+    _require_every_class(rest, n_classes, f"the fixed test set of {name}", "bring a test split")
+    return _Published(name=name, train=rest, test=test, n_classes=n_classes)
+
+
+def _digits() -> _Published:
+    """scikit-learn's 1,797 images of 8x8: 400 to test, 197 to hold out, 1,200 to train on."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    everything = as_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
+    test, rest = stratified(everything, 400, generator(0, "validation", "fixed-test"))
+    return _Published(name="digits", train=rest, test=test, n_classes=10, default=197)
+
+
+def _torchvision(name: str, folder: str | None) -> _Published:
+    """One of torchvision's data sets, downloaded and checked by torchvision unless it lies there already."""
+    idx = Path(folder or DEBIAN_FASHION).expanduser()
+    if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
+        files = {"train": "train", "test": "t10k"}
+        return _complete(name, {split: _from_idx(split, idx, prefix) for split, prefix in files.items()})
+    import torchvision
+
+    root = Path(folder or os.environ.get("MEMSCORE_DATA") or "~/.cache/memscore/data").expanduser()
+    factory = getattr(torchvision.datasets, TORCHVISION[name])
+    wanted = {split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")}
+    try:
+        parts = {split: factory(root, download=True, **which) for split, which in wanted.items()}
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split())
+        way_out = "put the publisher's files there, or name a folder that has them (folder, or $MEMSCORE_DATA)"
+        raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {way_out}") from error
+    return _complete(name, {split: _from_torchvision(split, part) for split, part in parts.items()})
+
+
+def _from_torchvision(split: str, part: Any) -> Dataset:
+    """The arrays inside a torchvision data set."""
+    return as_dataset(split, part.data, part.labels if hasattr(part, "labels") else part.targets)
+
+
+def _from_idx(split: str, folder: Path, prefix: str) -> Dataset:
+    """A pair of gzipped idx files: two zero bytes, 8 for uint8, the number of axes, their lengths, the values."""
+    arrays = []
+    for path in (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"):
+        try:
+            raw = gzip.decompress(path.read_bytes())
+            shape = np.frombuffer(raw, ">u4", raw[3], 4)
+            arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy())
+        except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+            raise OSError(f"{path} is not a readable gzipped idx file ({error}); install it again") from error
+    images, labels = arrays
+    return as_dataset(split, images, labels)
+
+
+def _from_npz(path: Path, name: str) -> _Published:
+    """Arrays images and labels, or train_images, train_labels, test_images, test_labels and perhaps validation_*."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is neither a folder nor an .npz archive; save the arrays with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
+    single = not any(key.startswith("train_") for key in arrays)
+    has_validation = any(key.startswith("validation_") for key in arrays)
+    prefixes = {"all": ""} if single else {"train": "train_", "test": "test_"}
+    prefixes |= {"validation": "validation_"} if has_validation else {}
+    missing = [
+        key for prefix in prefixes.values() for key in (f"{prefix}images", f"{prefix}labels") if key not in arrays
+    ]
+    if missing or (single and has_validation):
+        keys = "images and labels, or train_images, train_labels, test_images and test_labels"
+        raise ValueError(
+            f"{path} lacks {', '.join(missing) or 'train_images'} (it has {', '.join(arrays)}); store {keys}"
+        )
+    parts = {
+        key: as_dataset(key, arrays[f"{prefix}images"], arrays[f"{prefix}labels"]) for key, prefix in prefixes.items()
+    }
+    return _complete(name, parts)
+
+
+def _from_function(name: str) -> _Published:
+    """What the user's own function returns."""
+    module, function = name.split(":")
+    try:
+        maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"data set {name!r} cannot be imported ({error}); the module must be on PYTHONPATH") from error
+    made = maker()
+    label = name.replace(":", ".")
+    if isinstance(made, tuple) and len(made) == 4:
+        return _complete(label, {"train": as_dataset("train", *made[:2]), "test": as_dataset("test", *made[2:])})
+    if not isinstance(made, Splits):
+        rule = "memscore.data.Splits or (images, labels, test images, test labels)"
+        raise ValueError(f"{name} must return {rule}, got {type(made).__name__}; mend that function")
+    return _Published(
+        name=made.name,
+        train=made.train,
+        test=made.test,
+        n_classes=made.n_classes,
+        validation=made.validation if len(made.validation) else None,
+        default=0,
+        constants=(made.mean, made.std),
+        label_changes=made.label_changes,
+    )

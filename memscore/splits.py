@@ -1,0 +1,247 @@
+"""What a data set is once it is read: three splits of uint8 images with labels and ids; memscore/data.py reads them."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.seeds import generator
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Images with their labels and ids, equally long: images uint8 [N, C, H, W], labels int64 [N], ids str [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray  # as trained
+    labels_true: np.ndarray  # as published
+    ids: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=str))
+        lengths = (len(self.images), len(self.labels), len(self.labels_true), len(self.ids))
+        if len(set(lengths)) > 1:
+            where = "".join(self.ids[:1])
+            raise ValueError(
+                f"images, labels, labels_true and ids must be equally long, got {lengths} (from {where!r} on)"
+            )
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {self.images.shape}")
+        if self.labels.dtype != np.int64 or self.labels_true.dtype != np.int64:
+            raise ValueError(
+                f"labels must be int64, got {self.labels.dtype} and, as published, {self.labels_true.dtype}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """A data set as models see it, with the normalisation of its training images (scaled to [0, 1])."""
+
+    name: str
+    n_classes: int
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    label_changes: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.n_classes < 2:
+            raise ValueError(f"n_classes must be 2 or more, got {self.n_classes}; a classifier needs a choice")
+        if not len(self.train) or not len(self.test):
+            raise ValueError(
+                f"{self.name} needs images to train and to test on, got {len(self.train)} and {len(self.test)}"
+            )
+        for split, part in self._parts().items():
+            if part.images.shape[1:] != self.input_shape:
+                raise ValueError(
+                    f"{split} images are {part.images.shape[1:]}, train images {self.input_shape}; use one"
+                )
+            for labels in (part.labels, part.labels_true):
+                for row in np.flatnonzero((labels < 0) | (labels >= self.n_classes))[:1]:
+                    allowed = f"0..{self.n_classes - 1}, the classes of the training set"
+                    raise ValueError(f"{split} label {labels[row]} of {part.ids[row]} lies outside {allowed}; mend it")
+        ids = np.concatenate([part.ids for part in self._parts().values()]).tolist()
+        if len(set(ids)) < len(ids):
+            twice = Counter(ids).most_common(1)[0][0]
+            raise ValueError(f"ids must be unique over all splits, got {twice!r} more than once")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over images, labels, true labels, ids and the number of classes; the name is no part of it."""
+        digest = hashlib.sha256(json.dumps({"n_classes": self.n_classes}).encode())
+        for split, part in self._parts().items():
+            digest.update(json.dumps([split, part.images.shape, part.ids.tolist()]).encode())
+            for values in (part.images, part.labels.astype("<i8"), part.labels_true.astype("<i8")):
+                digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def _parts(self) -> dict[str, Dataset]:
+        """The three splits in the order of their rows."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def as_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = None) -> Dataset:
+    """A Dataset from whatever arrays a publisher has.
+
+    Args:
+        split: train, validation or test; "all" where the publisher has no splits.
+        images: uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3.
+        labels: whole numbers [N].
+        ids: N unique names; without them split and position, as in train/00042.
+
+    Returns:
+        The data set, channels first.
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8:
+        way_out = "scale to 0..255, round and use .astype(numpy.uint8)"
+        raise ValueError(f"{split} images must be uint8, got {images.dtype}; {way_out}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{split} labels must be whole numbers [N], got {labels.dtype} {labels.shape}; use numpy.int64"
+        )
+    whole = labels.astype(np.int64)
+    names = [f"{split}/{position:05d}" for position in range(len(images))] if ids is None else ids
+    return Dataset(
+        images=_channels_first(images, split), labels=whole, labels_true=whole.copy(), ids=np.array(names, dtype=str)
+    )
+
+
+def _channels_first(images: np.ndarray, split: str) -> np.ndarray:
+    """[N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3."""
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] in {1, 3} for axis in (1, -1))
+    if first == last:
+        rule = "[N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 in one place only"
+        raise ValueError(f"{split} images must be {rule}, got {images.shape}; reshape them")
+    return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
+
+
+def subset(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """Some rows of a data set, copied.
+
+    Args:
+        dataset: any data set of N examples.
+        rows: int64 positions or a bool mask [N].
+
+    Returns:
+        The examples at those rows, in the order of rows.
+    """
+    return Dataset(
+        images=dataset.images[rows],
+        labels=dataset.labels[rows],
+        labels_true=dataset.labels_true[rows],
+        ids=dataset.ids[rows],
+    )
+
+
+def stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+    """Draw exactly size examples, of every class its share by largest remainder, and give back the rest too.
+
+    Args:
+        dataset: N >= 1 examples.
+        size: how many to draw, in [0, N].
+        rng: the stream that decides which.
+
+    Returns:
+        (drawn, rest), both in data-set order.
+    """
+    classes, counts = np.unique(dataset.labels, return_counts=True)
+    quota, remainder = np.divmod(counts * size, len(dataset))
+    quota[np.argsort(-remainder, kind="stable")[: size - quota.sum()]] += 1
+    drawn = np.zeros(len(dataset), bool)
+    for label, share in zip(classes, quota, strict=True):
+        drawn[rng.permutation(np.flatnonzero(dataset.labels == label))[:share]] = True
+    return subset(dataset, drawn), subset(dataset, ~drawn)
+
+
+def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Two disjoint stratified halves: one for algorithms that train on validation images, one to select by.
+
+    Args:
+        dataset: at least two examples, as a rule the validation split.
+        seed: root seed.
+
+    Returns:
+        The halves in data-set order; of an odd number the second has one more.
+
+    Raises:
+        ValueError: fewer than two examples.
+    """
+    if len(dataset) < 2:
+        raise ValueError(f"{len(dataset)} validation images cannot be halved; load with a validation share above 0")
+    return stratified(dataset, len(dataset) // 2, generator(seed, "validation", "halves"))
+
+
+def normalisation(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
+
+    Sums are exact integers over chunks of images, so the result does not depend on the chunks.
+
+    Args:
+        images: uint8 [N, C, H, W], N >= 1.
+
+    Returns:
+        (mean, std), one float a channel; std is at least 1e-6.
+    """
+    n_images, channels, height, width = images.shape
+    rows = max(1, 2**22 // (channels * height * width))
+    sums, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+    for start in range(0, n_images, rows):
+        pixels = images[start : start + rows].astype(np.int64)
+        sums += pixels.sum((0, 2, 3))
+        squares += (pixels**2).sum((0, 2, 3))
+    count = n_images * height * width
+    moments = [(int(total), int(square)) for total, square in zip(sums, squares, strict=True)]
+    mean = tuple(total / count / 255 for total, _ in moments)
+    std = tuple(max(1e-6, (count * square - total**2) ** 0.5 / count / 255) for total, square in moments)
+    return mean, std
+
+
+def examples_table(splits: Splits, clusters: np.ndarray | None = None) -> pa.Table:
+    """One row an example: train, then validation, then test, as the rows of every shard.
+
+    Args:
+        splits: the data set.
+        clusters: int32 [n_train], or None where no design needs them.
+
+    Returns:
+        Columns row, id, split, label, label_true and cluster (null outside train).
+
+    Raises:
+        ValueError: clusters of another length than train.
+    """
+    parts = splits._parts()
+    lengths = [len(part) for part in parts.values()]
+    grouped = np.zeros(0, np.int32) if clusters is None else clusters
+    if clusters is not None and len(clusters) != lengths[0]:
+        raise ValueError(f"clusters belong to train: expected {lengths[0]} of them, got {len(clusters)}; cluster again")
+    nulls = pa.nulls(sum(lengths) - len(grouped), pa.int32())
+    return pa.table({
+        "row": pa.array(np.arange(sum(lengths), dtype=np.int32)),
+        "id": pa.array(np.concatenate([part.ids for part in parts.values()]).tolist(), pa.string()),
+        "split": pa.array(np.repeat(list(parts), lengths).tolist(), pa.string()),
+        "label": pa.array(np.concatenate([part.labels for part in parts.values()])),
+        "label_true": pa.array(np.concatenate([part.labels_true for part in parts.values()])),
+        "cluster": pa.concat_arrays([pa.array(grouped, pa.int32()), nulls]),
+    })
