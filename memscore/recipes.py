@@ -1,0 +1,300 @@
+"""How a model is trained: optimizer, schedule, epochs, batch, augmentation; the papers' presets with their source.
+
+Tables 3 and 4 of SURE and appendix B of the instance-difficulty paper are rates of unlearning, not of training from
+scratch, and so are not here.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from memscore.names import pick
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "steps")
+AUGMENTATIONS = ("crop", "flip")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way of training a model from scratch; checks itself.
+
+    Attributes:
+        epochs: visits to each example of the model's subset, on average.
+        batch: examples a step; every batch is full.
+        lr: the rate that the schedule starts from.
+        momentum: of SGD; Adam and AdamW keep torch's betas.
+        weight_decay: on all weights; decoupled for AdamW.
+        nesterov: SGD only.
+        optimizer: one of OPTIMIZERS.
+        schedule: one of SCHEDULES; see lr_at.
+        milestones: epochs at which "steps" multiplies the rate by gamma.
+        gamma: that factor.
+        augment: some of AUGMENTATIONS, drawn for each image anew.
+        crop_padding: pixels on each side before a crop of the old size.
+        precision: what the products are computed in; weights and the last layer are float32 always.
+        source: paper and place, and what was taken where it is silent.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    nesterov: bool = False
+    optimizer: str = "sgd"
+    schedule: str = "constant"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    augment: tuple[str, ...] = ()
+    crop_padding: int = 4
+    precision: str = "float32"
+    source: str = "the user's own"
+
+    def __post_init__(self) -> None:
+        # Lists come back from JSON, and 60 and 60.0 must not be two identities.
+        object.__setattr__(self, "milestones", tuple(float(epoch) for epoch in self.milestones))
+        object.__setattr__(self, "augment", tuple(self.augment))
+        self._check_numbers()
+        pick("optimizer", self.optimizer, OPTIMIZERS)
+        pick("schedule", self.schedule, SCHEDULES)
+        pick("precision", self.precision, PRECISIONS)
+        for name in self.augment:
+            pick("augmentation", name, AUGMENTATIONS)
+        if len(set(self.augment)) < len(self.augment):
+            raise ValueError(f"augment names each augmentation once, got {self.augment}")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            given = f"{self.optimizer} with momentum {self.momentum}"
+            raise ValueError(f"nesterov needs sgd with momentum above 0, got {given}; use nesterov=False")
+        self._check_milestones()
+
+    def _check_numbers(self) -> None:
+        """Refuse a number outside its range."""
+        rules = (
+            ("epochs", self.epochs >= 1, "1 or more"),
+            ("batch", self.batch >= 1, "1 or more"),
+            ("lr", 0 < self.lr < math.inf, "above 0 and finite"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more and finite"),
+            ("gamma", 0 < self.gamma <= 1, "in (0, 1]"),
+            ("crop_padding", self.crop_padding >= 1, '1 or more (leave "crop" out of augment for none)'),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}")
+
+    def _check_milestones(self) -> None:
+        """Refuse milestones that no schedule reads, or that do not rise within the epochs."""
+        marks = self.milestones
+        if (self.schedule == "steps") != bool(marks):
+            raise ValueError(
+                f"milestones go with schedule 'steps', which needs some; got {marks} with {self.schedule!r}"
+            )
+        if list(marks) != sorted(set(marks)) or (marks and not 0 < marks[0] <= marks[-1] <= self.epochs):
+            raise ValueError(f"milestones must rise, above 0 and up to {self.epochs} epochs, got {marks}")
+
+
+def lr_at(recipe: Recipe, progress: float) -> float:
+    """The learning rate of a step.
+
+    "constant": lr. "cosine": lr (1 + cos(pi progress)) / 2. "steps": lr gamma^n, n = how many milestones / epochs are
+    <= progress; both sides are quotients rounded once, so a step that stands exactly on a milestone counts.
+
+    Args:
+        recipe: whose schedule.
+        progress: step / T in [0, 1), steps counted from 0.
+
+    Returns:
+        The rate, above 0.
+
+    >>> lr_at(Recipe(epochs=30, batch=256, lr=0.1, schedule="cosine"), 0.5)
+    0.05
+    """
+    if recipe.schedule == "cosine":
+        return recipe.lr * (1 + math.cos(math.pi * progress)) / 2
+    if recipe.schedule == "steps":
+        passed = sum(milestone / recipe.epochs <= progress for milestone in recipe.milestones)
+        return recipe.lr * recipe.gamma**passed
+    return recipe.lr
+
+
+def steps(recipe: Recipe, keep: float, n_train: int) -> int:
+    """T = round(epochs keep n_train / batch), the same for every model of an arm.
+
+    Args:
+        recipe: its epochs and batch.
+        keep: share of the training set in a subset, in (0, 1]; 1 for an original.
+        n_train: size of the training set.
+
+    Returns:
+        T >= 1.
+
+    Raises:
+        ValueError: keep outside (0, 1], or less than half a batch in all epochs together.
+
+    >>> steps(Recipe(epochs=30, batch=32, lr=0.1), 0.5, 1200)
+    562
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep must lie in (0, 1], got {keep}")
+    count = round(recipe.epochs * keep * n_train / recipe.batch)
+    if count < 1:
+        size = f"{recipe.epochs} epochs of {keep:g} x {n_train} examples are {count} batches of {recipe.batch}"
+        raise ValueError(f"{size}; use a smaller batch, more epochs or more examples")
+    return count
+
+
+_CIFAR10 = Recipe(
+    epochs=30,
+    batch=256,
+    lr=0.1,
+    schedule="cosine",
+    source="RUM A.2 and SCALE Table 4: CIFAR-10, ResNet-18, no augmentation",
+)
+_CIFAR100 = Recipe(
+    epochs=150,
+    batch=256,
+    lr=0.1,
+    schedule="steps",
+    milestones=(60, 120),
+    gamma=0.2,
+    augment=("crop", "flip"),
+    source="RUM A.2 and SCALE Table 4: CIFAR-100, ResNet-50; crop padding not stated, 4 taken",
+)
+_RSU_MNIST = Recipe(
+    epochs=200,
+    batch=256,
+    lr=0.1,
+    schedule="steps",
+    milestones=(100, 150),
+    source="RSU, training details: MNIST, 2 convolutions and 1 linear layer; batch not stated, RUM's 256 taken; "
+    "augmentation not stated, none taken: a flipped digit is another sign",
+)
+_RSU = replace(
+    _RSU_MNIST,
+    augment=("crop", "flip"),
+    source="RSU, training details: CIFAR-10 ResNet-18, CIFAR-100 ResNeXt-50, Tiny-ImageNet ResNet-50; batch not "
+    "stated, RUM's 256 taken; augmentation not stated, crop (padding 4) and flip taken: its accuracies suggest them",
+)
+_INST_MNIST = Recipe(
+    epochs=30,
+    batch=150,
+    lr=0.001,
+    source="INST appendix C, Table 2: MNIST, ResNet-18, batch and rate; the rest is not stated, taken: SGD at a "
+    "constant rate, RUM's 30 epochs, momentum and weight decay",
+)
+_SURE = Recipe(
+    epochs=150,
+    batch=256,
+    lr=0.01,
+    schedule="steps",
+    milestones=(80, 150),
+    source="SURE 5.1: CIFAR-10, ResNet-18, no augmentation; the drop at epoch 150 of 150 never acts; optimizer, "
+    "momentum and batch not stated, SGD, 0.9 and 256 taken; CINIC-10, Tiny-ImageNet, ViT-Small: nothing of their own",
+)
+
+RECIPES: dict[str, Recipe] = {
+    "rum-cifar10": _CIFAR10,
+    "rum-cifar100": _CIFAR100,
+    "rum-memorization": Recipe(
+        epochs=30,
+        batch=512,
+        lr=0.01,
+        schedule="steps",
+        milestones=(15, 20, 25),
+        source="RUM's released memorization code (not its paper): CIFAR-10, resnet18-imagenet-stem, no augmentation, "
+        "400 models at keep 0.7 of all 50,000 images",
+    ),
+    "scale-cifar10": _CIFAR10,
+    "scale-cifar100": _CIFAR100,
+    "scale-tiny-imagenet": Recipe(
+        epochs=100,
+        batch=256,
+        lr=0.1,
+        schedule="cosine",
+        augment=("crop", "flip"),
+        source="SCALE Table 4: Tiny-ImageNet, VGG-16; crop padding not stated, 4 taken",
+    ),
+    "rsu-mnist": _RSU_MNIST,
+    "rsu-cifar10": _RSU,
+    "rsu-cifar100": _RSU,
+    "rsu-tiny-imagenet": _RSU,
+    "inst-mnist": _INST_MNIST,
+    "inst-cifar10": replace(_INST_MNIST, lr=0.01, source=_INST_MNIST.source.replace("MNIST", "CIFAR-10")),
+    "inst-svhn": replace(_INST_MNIST, batch=64, source=_INST_MNIST.source.replace("MNIST", "SVHN")),
+    "sure-cifar10": _SURE,
+    "sure-cinic10": _SURE,
+    "sure-tiny-imagenet": _SURE,
+    "digits": Recipe(
+        epochs=30,
+        batch=32,
+        lr=0.1,
+        schedule="cosine",
+        source="memscore: 600 digits (keep 0.5), mlp, 10 seeds: train accuracy 1.000, test 0.970-0.985",
+    ),
+    "small-mlp": Recipe(
+        epochs=10,
+        batch=128,
+        lr=0.1,
+        schedule="cosine",
+        source="memscore: 42,000 images of Fashion-MNIST (keep 0.7), mlp-512-256, 1 seed: train 0.938, test 0.891",
+    ),
+    "small-cnn": Recipe(
+        epochs=25,
+        batch=64,
+        lr=0.05,
+        schedule="cosine",
+        source="memscore: 5,000 images of Fashion-MNIST (keep 0.5), cnn, 2 seeds: train 0.999 and 1.000, test 0.870; "
+        "1 seed with 5 % wrong labels: train 0.994; at lr 0.1 one of two runs never learned",
+    ),
+    "small-vit": Recipe(
+        epochs=30,
+        batch=32,
+        lr=0.001,
+        weight_decay=0.05,
+        optimizer="adamw",
+        schedule="cosine",
+        source="memscore: 600 digits (keep 0.5), vit-narrow, 2 seeds: train accuracy 1.000, test 0.953 and 0.958",
+    ),
+}
+_DEFAULTS = {
+    "mlp": "small-mlp",
+    "cnn": "small-cnn",
+    "resnet18": "rum-cifar10",
+    "resnet18-imagenet-stem": "rum-memorization",
+    "resnet50": "rum-cifar100",
+    "resnext50": "rsu-cifar100",
+    "vgg16": "scale-tiny-imagenet",
+    "vit-small": "sure-cifar10",
+    "vit-narrow": "small-vit",
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The preset of that name; an unknown name is an error that offers the nearest one."""
+    return RECIPES[pick("recipe", name, RECIPES)]
+
+
+def default_recipe(data: str, arch: str) -> str:
+    """The preset that is taken when the user names none.
+
+    Args:
+        data: the data set's name; MLPs and CNNs on "digits" take the preset made for it.
+        arch: an architecture, with or without widths ("mlp-512-256"), or a user's "module:function".
+
+    Returns:
+        A name of RECIPES.
+
+    Raises:
+        ValueError: an architecture without a default, such as a user's own on data other than digits.
+
+    >>> default_recipe("digits", "mlp"), default_recipe("fashion-mnist", "mlp-512-256")
+    ('digits', 'small-mlp')
+    """
+    family = re.sub(r"(-\d+)+$", "", arch)
+    if data == "digits" and (family in {"mlp", "cnn"} or ":" in arch):
+        return "digits"
+    if family not in _DEFAULTS:
+        raise ValueError(f"no default recipe for architecture {arch!r}; name one of: {', '.join(sorted(RECIPES))}")
+    return _DEFAULTS[family]
