@@ -140,10 +140,9 @@ def build(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module
     builder = _builder(arch)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
-        model = builder(input_shape, n_classes)
         if ":" in arch:
-            _check(arch, model, input_shape, n_classes)
-    return model
+            return _users(arch, builder, input_shape, n_classes)
+        return builder(input_shape, n_classes)
 
 
 def logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Tensor:
@@ -265,8 +264,12 @@ def _imported(arch: str) -> Builder:
     return builder
 
 
-def _check(arch: str, model: nn.Module, shape: Shape, n_classes: int) -> None:
-    """Refuse what a user's function made unless a zero batch gives [2, K]; layers keep their training mode."""
+def _users(arch: str, builder: Builder, shape: Shape, n_classes: int) -> nn.Module:
+    """What a user's function makes, unless a zero batch does not give [2, K]; layers keep their training mode."""
+    try:
+        model = builder(shape, n_classes)
+    except Exception as error:
+        raise ValueError(f"architecture {arch!r} fails for {shape} and {n_classes} classes: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"architecture {arch!r} must return an nn.Module, got {type(model).__name__}")
     training = {module: module.training for module in model.modules()}
@@ -280,6 +283,7 @@ def _check(arch: str, model: nn.Module, shape: Shape, n_classes: int) -> None:
     got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     if got != [2, n_classes]:
         raise ValueError(f"architecture {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {got}")
+    return model
 
 
 def _he_normal(layer: nn.Conv2d) -> nn.Conv2d:

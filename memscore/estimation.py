@@ -1,0 +1,187 @@
+"""One run of `estimate`, step by step: open the bank, fill it, score it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.data import Splits
+from memscore.filling import Filled, Pool, Progress, clusters_for, fill, fill_originals, shared_of
+from memscore.plan import Plan, arm_of, manifest_of, splits_of
+from memscore.report.figures import most_memorized, spread
+from memscore.roc import Proportion
+from memscore.scoring import (
+    ArmScores,
+    noise_detection,
+    score_arm,
+    score_bank_events,
+    score_fractions,
+    score_originals,
+    write_models_table,
+    write_wide_table,
+)
+from memscore.splits import examples_table
+from memscore.store import Store, default_url
+from memscore.subsets import Arm
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bank:
+    """A store opened for one plan.
+
+    Attributes:
+        plan: what the user asked for.
+        splits: the data set.
+        store: the bank's place.
+        arm: the design that is to be filled.
+        count: how many models it is to have.
+    """
+
+    plan: Plan
+    splits: Splits
+    store: Store
+    arm: Arm
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a run leaves.
+
+    Attributes:
+        filled: models trained, failed, diverged, of the arm and the originals.
+        arms: what each arm of the bank says.
+        table: scores.parquet.
+        noise: AUROC of each score for changed labels; empty without any.
+        store: path or URL.
+    """
+
+    filled: Filled
+    arms: list[ArmScores]
+    table: pa.Table
+    noise: dict[str, Proportion]
+    store: str
+
+
+def open_bank(plan: Plan) -> Bank:
+    """Read the data and open the store, or begin it; nothing is trained.
+
+    Args:
+        plan: what the user asks for.
+
+    Returns:
+        The bank.
+
+    Raises:
+        ValueError: something in the plan cannot be, or the store is of another identity.
+    """
+    arm, count = arm_of(plan)
+    splits = splits_of(plan)
+    manifest, recipe = manifest_of(plan, splits)
+    url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
+    return Bank(
+        plan=plan, splits=splits, store=Store.create(url, manifest, examples_table(splits)), arm=arm, count=count
+    )
+
+
+def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu") -> Outcome:
+    """Fill the bank and score it; the caller holds the store's lock.
+
+    Args:
+        bank: from open_bank.
+        pool: where models are trained.
+        progress: told how far the arm is.
+        device: "cpu" or "cuda".
+
+    Returns:
+        What the run leaves; everything in it is in the store too.
+
+    Raises:
+        ValueError: no model of the arm could be trained, so there is nothing to score.
+    """
+    plan, store = bank.plan, bank.store
+    store.folder.remove_scratch()
+    clusters = clusters_for(store, bank.arm, bank.splits)
+    hash_ = None if clusters is None else hashlib.sha256(clusters.astype("<i4").tobytes()).hexdigest()
+    arm = bank.arm
+    store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_})
+    shared = shared_of(bank.splits, clusters)
+    filled = fill(store, arm, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
+    keys, originals = fill_originals(
+        store, plan.originals, shared, pool, evaluate=plan.evaluation_events, device=device
+    )
+    filled.failed |= originals.failed
+    filled.diverged += originals.diverged
+    write_models_table(store)
+    if not filled.shards:
+        why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
+        raise ValueError(f"no model of {arm.name} could be trained, so there is nothing to score: {why}")
+    return score(bank, filled, keys)
+
+
+def score(bank: Bank, filled: Filled, keys: Sequence[str]) -> Outcome:
+    """Every score that the bank can give, the wide table, figures and a summary.
+
+    Args:
+        bank: filled.
+        filled: what came of it.
+        keys: of the originals.
+
+    Returns:
+        What the run leaves.
+    """
+    store = bank.store
+    arms, names = [], []
+    for name in sorted(store.arms()):
+        shards = filled.shards if name == bank.arm.name else store.finished(name, verify=False)
+        if shards:
+            arms.append(score_arm(store, name, shards))
+            names += arms[-1].names + score_bank_events(store, name, sorted(shards))
+    names += score_fractions(store, arms) + score_originals(store, keys)
+    table = write_wide_table(store, names)
+    noise = noise_detection(store, names)
+    outcome = Outcome(filled=filled, arms=arms, table=table, noise=noise, store=store.url)
+    write_reports(bank, outcome)
+    return outcome
+
+
+def write_reports(bank: Bank, outcome: Outcome) -> None:
+    """Figures and numbers of the bank as a whole, under reports/."""
+    store, train = bank.store, bank.splits.train
+    for arm in outcome.arms:
+        name = f"memorization_{arm.suffix}"
+        values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
+        title = f"{bank.splits.name}, {arm.models} models, {arm.suffix}"
+        store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
+        gallery = most_memorized(train.images, train.labels, train.labels_true, values)
+        store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
+    store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
+
+
+def summary(outcome: Outcome) -> dict[str, object]:
+    """The numbers of the bank as a whole; undefined is null."""
+
+    def shown(value: float) -> float | None:
+        return None if np.isnan(value) else value
+
+    return {
+        "arms": [
+            {
+                "suffix": arm.suffix,
+                "models": arm.models,
+                "memorization_rmse": shown(arm.rmse),
+                "undefined": arm.undefined,
+                "targets": arm.targets,
+                "attacks": {
+                    attack: {key: [shown(m.value), shown(m.lo), shown(m.hi)] for key, m in curve.items()}
+                    for attack, curve in (("lira_online", arm.online), ("lira_offline", arm.offline))
+                },
+            }
+            for arm in outcome.arms
+        ],
+        "diverged": outcome.filled.diverged,
+        "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
+    }

@@ -1,0 +1,195 @@
+"""Filling a bank: what is planned minus what the store holds, trained on whatever pool is handed in."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from memscore.data import Splits
+from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
+from memscore.splits import examples_table
+from memscore.store import Store, model_name
+from memscore.subsets import Arm, cluster, largest_cluster, smallest_subset
+from memscore.trainee import new_model, recipe_of
+from memscore.training import stack_size, stacks
+
+Progress = Callable[[int, int, str], None]
+
+
+class Pool(Protocol):
+    """What filling needs of a pool; cluster/pool.py keeps the promise."""
+
+    def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
+        """Yield each job once, with its result or a failure."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Filled:
+    """What came of filling one arm.
+
+    Attributes:
+        shards: index of every valid model -> the hash of its contents.
+        trained: how many models this run trained.
+        failed: model or job -> what went wrong; the next run tries them again.
+        diverged: models whose numbers are not finite; never trained again, counted in every table.
+        damaged: shard -> why it was set aside before it was trained again.
+    """
+
+    shards: dict[int, str] = field(default_factory=dict)
+    trained: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    diverged: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:
+    """All images and labels as the jobs read them."""
+    parts = (splits.train, splits.validation, splits.test)
+    return Shared(
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        clusters=clusters,
+    )
+
+
+def clusters_for(store: Store, arm: Arm, splits: Splits) -> np.ndarray | None:
+    """Clusters of similar training images, made once and kept; None for a design that needs none."""
+    if arm.design != "orthogonal":
+        return None
+    kept = store.clusters()
+    if kept is None:
+        kept = cluster(splits.train.images, largest_cluster(arm), store.manifest.seed)
+        store.write_clusters(kept)
+    if store.examples()["cluster"].null_count == store.manifest.n_rows:
+        store.write_table("examples.parquet", examples_table(splits, kept))
+    return kept
+
+
+def fill(
+    store: Store,
+    arm: Arm,
+    count: int,
+    shared: Shared,
+    pool: Pool,
+    *,
+    events: bool = False,
+    device: str = "cpu",
+    progress: Progress = lambda done, total, line: None,
+) -> Filled:
+    """Train the models of an arm that the store lacks.
+
+    Args:
+        store: open, with the arm on record.
+        arm: the design.
+        count: models planned, indices 0 .. count - 1; more may be in the store already.
+        shared: the data.
+        pool: where jobs run.
+        events: whether the members' learning events are wanted too.
+        device: "cpu" or "cuda".
+        progress: told how many models are done, of how many, and a line about the last one.
+
+    Returns:
+        What is there now.
+
+    Raises:
+        ValueError: a batch larger than the smallest subset.
+    """
+    found = store.check(arm.name)
+    filled = Filled(damaged=dict(found.damaged))
+    for path in found.damaged:
+        store.set_aside(path)
+    tombstones = {name for name, record in store.failures().items() if record["kind"] == "diverged"}
+    wanted = [m for m in range(count) if model_name(arm.name, m) not in tombstones]
+    missing = [m for m in wanted if m not in found.valid or (events and not store.has_events(model_name(arm.name, m)))]
+    refuse_large_batch(store, arm, missing, shared)
+    jobs = [
+        BankJob(store=store.url, arm=arm.name, models=group, events=events, device=device)
+        for group in in_groups(missing, group_size(store))
+    ]
+    for job, result in pool.run(work, jobs, shared):
+        note(store, filled, [model_name(arm.name, m) for m in job.models], result)
+        progress(filled.trained + len(filled.failed), len(missing), last_line(result))
+    filled.shards = store.check(arm.name, verify=False).valid
+    filled.diverged = sorted(
+        name for name, record in store.failures().items() if record["kind"] == "diverged" and name.startswith(arm.name)
+    )
+    return filled
+
+
+def fill_originals(
+    store: Store, count: int, shared: Shared, pool: Pool, *, evaluate: bool = False, device: str = "cpu"
+) -> tuple[list[str], Filled]:
+    """Train the originals that the store lacks.
+
+    Args:
+        store: open.
+        count: originals planned.
+        shared: the data.
+        pool: where jobs run.
+        evaluate: whether learning events of an evaluation pass are wanted too.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The keys of those that are there, in order, and what came of the training.
+    """
+    planned = [OriginalJob(store=store.url, index=i, evaluate=evaluate, device=device) for i in range(count)]
+    keys = [key_of(store, job) for job in planned]
+    tombstones = {name for name, record in store.failures().items() if record["kind"] == "diverged"}
+    missing = [
+        job
+        for job, key in zip(planned, keys, strict=True)
+        if not original_is_there(store, key, evaluate=evaluate) and model_name(ORIGINAL, job.index) not in tombstones
+    ]
+    filled = Filled()
+    for job, result in pool.run(work, missing, shared):
+        note(store, filled, [model_name(ORIGINAL, job.index)], result)
+    filled.diverged = sorted(name for name in store.failures() if name.startswith(f"{ORIGINAL}-"))
+    return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled
+
+
+def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] | Any) -> None:
+    """Count what a job trained, or put its failure on file."""
+    if isinstance(result, list):
+        filled.trained += len(result)
+        return
+    for model in models:
+        store.write_failure(model, {"kind": result.kind, "error": result.error, "traceback": result.traceback})
+        filled.failed[model] = result.error
+
+
+def last_line(result: list[Receipt] | Any) -> str:
+    """One line about a finished job."""
+    if not isinstance(result, list):
+        return str(result.error)
+    if not result:
+        return "already there"
+    last = result[-1]
+    return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
+
+
+def group_size(store: Store) -> int:
+    """Models a job: as many as fit side by side in the cache, or one."""
+    model = new_model(store, "size", 0, torch.device("cpu"))
+    return stack_size(model) if stacks(model, recipe_of(store)) else 1
+
+
+def in_groups(models: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Consecutive models, so many at a time."""
+    return (tuple(models[start : start + size]) for start in range(0, len(models), size))
+
+
+def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: Shared) -> None:
+    """The same rule as training's, before anything is started."""
+    n_train, batch = store.manifest.split_sizes[0], recipe_of(store).batch
+    if not models:
+        return
+    first = models[: arm.block or 1]
+    smallest = smallest_subset(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+    if batch > smallest:
+        raise ValueError(
+            f"a batch of {batch} is larger than the smallest subset, {smallest} of {n_train} examples; "
+            f"use --batch {smallest} or less, or a larger --keep"
+        )

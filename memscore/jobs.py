@@ -1,0 +1,260 @@
+"""What a worker runs: train and observe these models, write their shards, return receipts.
+
+A job is a small frozen dataclass; `work(job, shared)` is the one function that pools are handed. Big read-only arrays
+come in `shared`. A job skips what the store already holds, so running it twice, or on two workers at once, is harmless.
+"""
+
+import os
+import platform
+import socket
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from memscore.models import embed
+from memscore.observing import observe
+from memscore.proxies.learning_events import Events
+from memscore.recipes import steps as steps_of
+from memscore.store import Store, model_name, original_key
+from memscore.subsets import membership
+from memscore.trainee import arm_of, assign, everything, forward, new_model, on_device, parts, recipe_of
+from memscore.training import exact_products, is_finite, one_thread, stacks, train
+
+ORIGINAL = "original"
+DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shared:
+    """What every job reads and none changes: all images and labels, rows = train, validation, test.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        labels: int64 [N], as trained.
+        clusters: int32 [n_train], where an arm needs them.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    clusters: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankJob:
+    """Train these models of one arm, as one stack where the architecture allows.
+
+    Attributes:
+        store: path or URL.
+        arm: its name in the store.
+        models: indices within the arm.
+        events: also keep learning events of the members.
+        device: "cpu" or "cuda".
+    """
+
+    store: str
+    arm: str
+    models: tuple[int, ...]
+    events: bool = False
+    device: str = "cpu"
+
+    def split(self) -> list["BankJob"]:
+        """One job for each model, for the pool to find the one that kills its workers."""
+        return [replace(self, models=(model,)) for model in self.models]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalJob:
+    """Train one model on everything but the removed rows: an original if nothing is removed, else an oracle.
+
+    Attributes:
+        store: path or URL.
+        index: which one, counted from 0; an oracle has the index of the original it is paired with.
+        removed: rows of the training set that it must not see, sorted.
+        evaluate: also count learning events in an evaluation pass after every epoch.
+        device: "cpu" or "cuda".
+    """
+
+    store: str
+    index: int
+    removed: tuple[int, ...] = ()
+    evaluate: bool = False
+    device: str = "cpu"
+
+
+Receipt = dict[str, Any]
+
+
+def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
+    """Do one job.
+
+    Args:
+        job: what to train.
+        shared: the data.
+
+    Returns:
+        A receipt for each model that the job trained; `diverged` marks the one whose weights or outputs are not finite.
+
+    Raises:
+        FileNotFoundError: this process cannot see the store.
+    """
+    try:
+        store = Store.open(job.store)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the store {job.store} is not visible from node {socket.gethostname()}; "
+            "use a path that every node shares, or s3://"
+        ) from error
+    device = torch.device(job.device)
+    with one_thread(), exact_products(device) as arithmetic:
+        if isinstance(job, BankJob):
+            receipts = train_subset_models(job, shared, store, device)
+        else:
+            receipts = train_original(job, shared, store, device)
+    for receipt in receipts:
+        receipt.update(worker_facts(device, arithmetic))
+        store.write_receipt(receipt["model"], receipt)
+    return receipts
+
+
+def train_subset_models(job: BankJob, shared: Shared, store: Store, device: torch.device) -> list[Receipt]:
+    """Train, observe and publish the models of the job that the store lacks."""
+    manifest, arm, recipe = store.manifest, arm_of(store, job.arm), recipe_of(store)
+    n_train = manifest.split_sizes[0]
+    missing = [m for m in job.models if not is_there(store, job, m)]
+    if not missing:
+        return []
+    started = time.perf_counter()
+    member = membership(arm, missing, n_train, shared.clusters, seed=manifest.seed)
+    models = [new_model(store, arm.name, m, device) for m in missing]
+    data, labels = on_device(store, shared.images, shared.labels, models[0], recipe, device)
+    events = Events.none_yet(len(missing), n_train, device) if job.events else None
+    steps = steps_of(recipe, arm.keep, n_train)
+    assignments = [assign(store, arm.name, *own) for own in zip(missing, models, member, strict=True)]
+    if stacks(models[0], recipe):
+        train(assignments, data, labels, recipe, steps, events=events)
+    else:
+        for k, assignment in enumerate(assignments):
+            train([assignment], data, labels, recipe, steps, events=events.of(k) if events else None)
+    receipts = []
+    for k, (index, model, inside) in enumerate(zip(missing, models, member, strict=True)):
+        said = observe(forward(model, recipe), data, labels)
+        name = model_name(arm.name, index)
+        receipt = receipt_of(store, name, model, said, inside)
+        if events is not None and not receipt["diverged"]:
+            store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.averages(k)})
+        publish(store, name, arm.name, said, inside, receipt)
+        receipts.append(receipt)
+    each_s = (time.perf_counter() - started) / len(missing)
+    return [receipt | {"seconds": each_s} for receipt in receipts]
+
+
+def publish(
+    store: Store, name: str, arm: str, said: dict[str, np.ndarray], inside: np.ndarray, receipt: Receipt
+) -> None:
+    """Write the shard of a model, or its tombstone if its numbers are not finite."""
+    if receipt["diverged"]:
+        store.write_failure(name, DIVERGED)
+        return
+    member = np.zeros(store.manifest.n_rows, dtype=bool)
+    member[: len(inside)] = inside
+    store.write_shard(name, arm, {"row": np.arange(len(member), dtype=np.int32), "member": member, **said})
+    store.clear_failure(name)
+
+
+def train_original(job: OriginalJob, shared: Shared, store: Store, device: torch.device) -> list[Receipt]:
+    """Train one original or oracle; keep its weights, outputs, embeddings and learning events."""
+    recipe, n_train = recipe_of(store), store.manifest.split_sizes[0]
+    key = key_of(store, job)
+    if original_is_there(store, key, evaluate=job.evaluate):
+        return []
+    started = time.perf_counter()
+    model = new_model(store, ORIGINAL, job.index, device)
+    data, labels = on_device(store, shared.images, shared.labels, model, recipe, device)
+    inside = np.ones(n_train, dtype=bool)
+    inside[list(job.removed)] = False
+    events, evaluated = (Events.none_yet(1, n_train, device) for _ in range(2))
+    rows = torch.arange(n_train, device=device)[None]
+
+    def evaluate(_: int) -> None:
+        said = everything(model, recipe, data, n_train)
+        evaluated.add(rows, said[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
+
+    train(
+        [assign(store, ORIGINAL, job.index, model, inside)],
+        data,
+        labels,
+        recipe,
+        steps_of(recipe, float(inside.mean()), n_train),
+        events=events,
+        at_epoch=evaluate if job.evaluate else None,
+    )
+    said = observe(forward(model, recipe), data, labels)
+    name = model_name(ORIGINAL, job.index)
+    receipt = receipt_of(store, name, model, said, inside) | {"key": key, "removed": len(job.removed)}
+    if receipt["diverged"]:
+        store.write_failure(name, DIVERGED)
+        return [receipt | {"seconds": time.perf_counter() - started}]
+    row = np.arange(n_train, dtype=np.int32)
+    store.write_events(key, {"row": row, **events.averages(0)})
+    if job.evaluate:
+        store.write_events(f"{key}-evaluation", {"row": row, **evaluated.averages(0)})
+    store.write_weights(key, model.state_dict())
+    logits = everything(model, recipe, data, len(labels)).cpu().numpy()
+    with torch.no_grad():
+        embeddings = torch.cat([embed(model, part).float() for part in parts(data, len(labels))]).cpu().numpy()
+    store.write_outputs(key, logits, embeddings)
+    store.clear_failure(name)
+    return [receipt | {"seconds": time.perf_counter() - started}]
+
+
+def key_of(store: Store, job: OriginalJob) -> str:
+    """The key under which an original or oracle is kept."""
+    ids = store.examples()["id"].take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
+    return original_key(store.manifest, removed=ids, index=job.index)
+
+
+def original_is_there(store: Store, key: str, *, evaluate: bool) -> bool:
+    """Whether weights, outputs and the wanted learning events are all in the store."""
+    wanted = [store.has_weights(key), store.has_outputs(key), store.has_events(key)]
+    return all(wanted) and (not evaluate or store.has_events(f"{key}-evaluation"))
+
+
+def is_there(store: Store, job: BankJob, index: int) -> bool:
+    """Whether a model's shard, and its events if they are wanted, are in the store."""
+    name = model_name(job.arm, index)
+    return store.has_shard(name) and (not job.events or store.has_events(name))
+
+
+def receipt_of(store: Store, name: str, model: nn.Module, said: dict[str, np.ndarray], inside: np.ndarray) -> Receipt:
+    """Accuracies of one model, null over no examples, and whether its numbers are all finite."""
+    train, validation, _ = store.manifest.split_sizes
+    correct = said["correct"]
+    groups = {
+        "members": correct[:train][inside],
+        "left_out": correct[:train][~inside],
+        "validation": correct[train : train + validation],
+        "test": correct[train + validation :],
+    }
+    finite = is_finite(model) and all(bool(np.isfinite(column).all()) for column in said.values())
+    return {
+        "model": name,
+        "n_members": int(inside.sum()),
+        "accuracy": {group: float(right.mean()) if len(right) else None for group, right in groups.items()},
+        "diverged": not finite,
+    }
+
+
+def worker_facts(device: torch.device, arithmetic: str) -> dict[str, Any]:
+    """Who did it, with what: not part of any identity."""
+    return {
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "matmul": arithmetic,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,46 @@
+"""One driver a store: a lock that the system lets go of when its holder dies."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from memscore.files import Folder
+
+
+@contextmanager
+def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
+    """Keep every other driver out while the block runs.
+
+    Object stores have no locks: there the block is entered at once.
+
+    Args:
+        folder: the store's folder.
+        name: the file that is locked; it says who holds it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BlockingIOError: another driver is inside; its pid and host are named.
+    """
+    if not folder.local:
+        yield
+        return
+    descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read().strip() or "another process"
+            raise BlockingIOError(
+                f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another --store"
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on host {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

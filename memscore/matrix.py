@@ -1,0 +1,161 @@
+"""Reading models x examples in blocks of examples that fit in memory."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscore.files import Folder
+from memscore.parquet import ROW_GROUP, Damaged, reader
+
+THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """Every model's columns for some consecutive examples.
+
+    Attributes:
+        rows: which rows of the shards.
+        columns: name -> [M, n], models in the order asked for, types as on file.
+    """
+
+    rows: slice
+    columns: dict[str, np.ndarray]
+
+
+def blocks(
+    folder: Folder, shards: Sequence[str], columns: Sequence[str], rows: slice, max_bytes: int
+) -> Iterator[Block]:
+    """Blocks that cover the rows in order.
+
+    A caller's loop variable keeps the previous block alive while the next one is read, so each takes half of max_bytes.
+
+    Args:
+        folder: the store's folder.
+        shards: paths within it, one a model.
+        columns: names of columns.
+        rows: start and stop, both set.
+        max_bytes: what two neighbouring blocks may take together.
+
+    Yields:
+        Blocks; every page read was checked.
+
+    Raises:
+        Damaged: a page, or a shard that lacks a row or a column; names the file.
+    """
+    types = _types(folder, shards[0], columns)
+    row_bytes = len(shards) * sum(kind.itemsize for kind in types.values())
+    cuts = edges(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start, stop in itertools.pairwise(cuts):
+            into = {name: np.empty((len(shards), stop - start), kind) for name, kind in types.items()}
+
+            def fill(model: int, start: int = start, into: dict[str, np.ndarray] = into) -> None:
+                _fill(folder, shards[model], {name: array[model] for name, array in into.items()}, start)
+
+            for _ in pool.map(fill, range(len(shards))):
+                pass
+            yield Block(rows=slice(start, stop), columns=into)
+            del into, fill
+
+
+def rising(indices: Sequence[int]) -> list[int]:
+    """The indices as they are, if they name the rows of a block without doubt.
+
+    Args:
+        indices: of models.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: none, one twice, or out of order.
+    """
+    indices = list(indices)
+    if not indices or indices != sorted(set(indices)):
+        raise ValueError(f"blocks take models in rising order and at least one, got {indices[:8]}; sort them")
+    return indices
+
+
+def span(rows: slice, n_rows: int) -> slice:
+    """Rows as a slice with a start and a stop.
+
+    Args:
+        rows: a slice of 0 to n_rows; open ends reach to the ends.
+        n_rows: rows of a shard.
+
+    Returns:
+        The slice, both ends set.
+
+    Raises:
+        ValueError: it is empty, reaches outside, or skips rows.
+    """
+    start, stop = rows.start or 0, n_rows if rows.stop is None else rows.stop
+    if not 0 <= start < stop <= n_rows or rows.step not in {None, 1}:
+        raise ValueError(f"rows must be a slice within 0 to {n_rows} that is not empty, got {rows}")
+    return slice(start, stop)
+
+
+def edges(start: int, stop: int, fit: int) -> list[int]:
+    """Where blocks of at most fit rows begin and end: between row groups, or in equal parts of one.
+
+    Args:
+        start: first row.
+        stop: one past the last.
+        fit: most rows a block, at least 1.
+
+    Returns:
+        Rising, from start to stop.
+
+    >>> edges(0, 50_000, 40_000)
+    [0, 36864, 50000]
+    >>> edges(0, 5_000, 3_000)
+    [0, 2048, 4096, 5000]
+    """
+    if fit >= ROW_GROUP:
+        cuts = list(range(0, stop, fit // ROW_GROUP * ROW_GROUP))
+    else:
+        part = -(-ROW_GROUP // -(-ROW_GROUP // fit))
+        cuts = [group + within for group in range(0, stop, ROW_GROUP) for within in range(0, ROW_GROUP, part)]
+    return [start, *(cut for cut in cuts if start < cut < stop), stop]
+
+
+def _types(folder: Folder, shard: str, columns: Sequence[str]) -> dict[str, np.dtype]:
+    """NumPy types of the columns, from the footer of one shard."""
+    try:
+        with folder.open(shard) as stream:
+            schema = reader(stream).schema_arrow
+    except Damaged as error:
+        raise _damaged(folder, shard, error) from error
+    missing = [name for name in columns if name not in schema.names]
+    if missing:
+        raise ValueError(f"{folder.path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+    return {name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in columns}
+
+
+def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -> None:
+    """Copy the rows from start on of one shard into one row of each array, decoding only the row groups they touch."""
+    n = len(next(iter(into.values())))
+    groups = list(range(start // ROW_GROUP, -(-(start + n) // ROW_GROUP)))
+    skip = start - groups[0] * ROW_GROUP
+    try:
+        with folder.open(shard) as stream:
+            file = reader(stream, pre_buffer=not folder.local)
+            table = file.read_row_groups(groups, columns=list(into), use_threads=False)
+        for name, values in into.items():
+            values[:] = table[name].to_numpy()[skip : skip + n]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file misleads the parser in more ways than it has errors for
+        raise _damaged(folder, shard, error) from error
+
+
+def _damaged(folder: Folder, shard: str, error: Exception) -> Damaged:
+    """The error that names a shard, the reason and the way out."""
+    return Damaged(
+        f"{folder.path(shard)} is damaged: {error}; "
+        f"`python -m memscore.bank verify {folder.shown} --set-aside`, and the next estimate trains it again"
+    )

@@ -1,0 +1,89 @@
+"""What a trained model says of every example: right or wrong, and three numbers of its logits."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memscore.images import Images
+
+COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
+
+
+def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """How sure a model is of the label, as log-odds: log p_y / (1 - p_y), without forming p.
+
+        phi = z_y - logsumexp_{k != y} z_k                          (Carlini et al. 2022, section IV-A)
+
+    p_y = sigmoid(phi) and the loss is softplus(-phi), so neither is stored a second time. Exact for two classes, finite
+    where the softmax rounds to 0 or 1.
+
+    Args:
+        logits: float32 [B, K], K >= 2.
+        labels: int64 [B].
+
+    Returns:
+        float32 [B]; higher means surer of the label.
+    """
+    return _own(logits, labels) - _others(logits, labels).logsumexp(-1)
+
+
+def gap(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y minus the largest other logit; the model is right exactly when it is above 0.
+
+    Args:
+        logits: float32 [B, K], K >= 2.
+        labels: int64 [B].
+
+    Returns:
+        float32 [B].
+    """
+    return _own(logits, labels) - _others(logits, labels).amax(-1)
+
+
+def top_gap(logits: Tensor) -> Tensor:
+    """The largest logit minus the second largest, whatever the label is (RSU, preliminaries).
+
+    Args:
+        logits: float32 [B, K], K >= 2.
+
+    Returns:
+        float32 [B], at least 0.
+    """
+    first, second = logits.topk(2, dim=-1).values.unbind(-1)
+    return first - second
+
+
+def observe(
+    logits_of: Callable[[Tensor], Tensor], images: Images, labels: Tensor, batch: int = 1024
+) -> dict[str, np.ndarray]:
+    """What one model says of every example, in the order of the examples.
+
+    Args:
+        logits_of: images [B, C, H, W] -> float32 logits [B, K], of a network in evaluation mode.
+        images: N images on the model's device.
+        labels: int64 [N], same device.
+        batch: images a forward pass; part of the numbers' bits, so every engine uses the same.
+
+    Returns:
+        correct bool [N] and logit_confidence, gap, top_gap float32 [N]; correct is gap > 0, so a tie counts as wrong.
+    """
+    parts: list[tuple[Tensor, ...]] = []
+    with torch.no_grad():
+        for start in range(0, len(labels), batch):
+            rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
+            logits, truth = logits_of(images.take(rows)), labels[rows]
+            parts.append((logit_confidence(logits, truth), gap(logits, truth), top_gap(logits)))
+    confidence, margin, top = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return {"correct": margin > 0, "logit_confidence": confidence, "gap": margin, "top_gap": top}
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y of each row."""
+    return logits.gather(-1, labels[:, None])[:, 0]
+
+
+def _others(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits with the label's own set to minus infinity."""
+    return logits.scatter(-1, labels[:, None], -torch.inf)

@@ -1,0 +1,235 @@
+"""Sealed Parquet: arrays in, bytes out, and the same arrays back or an error that says where the damage is.
+
+Three guards stand in every file. Pages carry checksums, checked on every read. `content_sha256` in the schema's
+metadata is over names, types and values, so equal contents have equal hashes whatever wrote them. `file_sha256`, the
+seal, is over every byte of the file (its own 64 counted as "0"): one flipped byte anywhere is found, footer included.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Columns = Mapping[str, np.ndarray]
+ROW_GROUP = 4096
+SEAL = b"file_sha256"
+UNSEALED = b"0" * 64
+
+
+class Damaged(OSError):
+    """A file of the store is not what was written; the message names it and where."""
+
+
+def content_sha256(columns: Columns) -> str:
+    """Hash of names, types, shapes and values in column order; every NaN counts as the same NaN.
+
+    Args:
+        columns: arrays of numbers, bools or strings.
+
+    Returns:
+        64 hex digits.
+    """
+    digest = hashlib.sha256()
+    for name, values in columns.items():
+        digest.update(f"{name}|{_kind(values)}|{values.shape}|".encode())
+        digest.update(_bytes(values))
+    return digest.hexdigest()
+
+
+def to_table(
+    columns: Columns, metadata: Mapping[str, str], fields: Mapping[str, Mapping[str, str]] | None = None
+) -> pa.Table:
+    """Arrays as a table with their content hash; NaN becomes null.
+
+    Args:
+        columns: [N] arrays, or [N, K] ones, which become fixed-size lists.
+        metadata: what the schema is to say besides `content_sha256`.
+        fields: metadata of single columns.
+
+    Returns:
+        The table. A column without NaN is marked as never null.
+
+    Raises:
+        ValueError: columns of different lengths.
+    """
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of one table need one length, got {lengths}")
+    arrays = {name: _to_arrow(values) for name, values in columns.items()}
+    schema = pa.schema(
+        [
+            pa.field(name, array.type, nullable=array.null_count > 0, metadata=(fields or {}).get(name))
+            for name, array in arrays.items()
+        ],
+        metadata={**metadata, "content_sha256": content_sha256(columns)},
+    )
+    return pa.table(list(arrays.values()), schema=schema)
+
+
+def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """The arrays of a table; null becomes NaN."""
+    return {name: _to_numpy(table[name]) for name in table.column_names}
+
+
+def encode(table: pa.Table) -> bytes:
+    """The table as a sealed Parquet file; equal tables give equal bytes under one version of pyarrow."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    ) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.add_key_value_metadata({SEAL: UNSEALED})
+    content: bytes = sink.getvalue().to_pybytes()
+    before, _, after = _around_seal(content)
+    return b"".join((before, _seal(before, after), after))
+
+
+def decode(content: bytes) -> pa.Table:
+    """The table in a file, its seal and its page checksums verified.
+
+    Args:
+        content: the file, as encode made it.
+
+    Returns:
+        The table, metadata included.
+
+    Raises:
+        Damaged: the bytes are not those that were written; says where.
+    """
+    check_seal(content)
+    try:
+        table: pa.Table = reader(pa.BufferReader(content)).read(use_threads=False)
+    except pa.ArrowException as error:
+        raise Damaged(f"sealed but unreadable: {error}") from error
+    return table
+
+
+def check_seal(content: bytes) -> None:
+    """Compare every byte of a file with its seal, which is much quicker than decoding it.
+
+    Args:
+        content: the file, as encode made it.
+
+    Raises:
+        Damaged: the bytes are not those that were written; says where.
+    """
+    if not content:
+        raise Damaged("the file is empty")
+    if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
+        raise Damaged(f"truncated or no Parquet file: its {len(content)} bytes do not begin and end with PAR1")
+    before, seal, after = _around_seal(content)
+    if seal != _seal(before, after):
+        raise Damaged(f"bytes were changed {_where(content)}")
+
+
+def check_content(content: bytes) -> None:
+    """Verify the seal, every page, and the hash over the values.
+
+    Args:
+        content: the file, as encode made it.
+
+    Raises:
+        Damaged: one of them does not hold.
+    """
+    table = decode(content)
+    stated = metadata_of(table.schema).get("content_sha256")
+    if stated and stated != content_sha256(to_columns(table)):
+        raise Damaged("the values do not give the content_sha256 that stands in the schema")
+
+
+def reader(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
+    """Open a file so that each page read is checked, which pyarrow does not do unless told.
+
+    Args:
+        source: a pyarrow file or buffer reader.
+        pre_buffer: fetch columns that are read together in one go, which saves round trips to an object store.
+
+    Returns:
+        The opened file.
+
+    Raises:
+        Damaged: the footer cannot be read.
+    """
+    try:
+        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=pre_buffer)
+        metadata_of(file.schema_arrow)
+    except Exception as error:  # a changed footer misleads the parser in more ways than it has errors for
+        raise Damaged(f"unreadable footer: {error}") from error
+    return file
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, str]:
+    """What the schema says, as text."""
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+
+
+def _around_seal(content: bytes) -> tuple[memoryview, bytes, memoryview]:
+    """The file before its seal, the seal, and the file after it."""
+    at = content.rfind(SEAL) + len(SEAL) + 2  # Thrift puts the field's type and the length 64 between key and value
+    view = memoryview(content)
+    return view[:at], content[at : at + 64], view[at + 64 :]
+
+
+def _seal(before: memoryview, after: memoryview) -> bytes:
+    """Hash of a file whose own seal reads as zeros."""
+    digest = hashlib.sha256(before)
+    digest.update(UNSEALED)
+    digest.update(after)
+    return digest.hexdigest().encode()
+
+
+def _where(content: bytes) -> str:
+    """Which part of a file with a broken seal is damaged."""
+    try:
+        file = reader(pa.BufferReader(content))
+    except Damaged:
+        return "in the footer"
+    for group in range(file.num_row_groups):
+        for column in file.schema_arrow.names:
+            try:
+                file.read_row_group(group, columns=[column], use_threads=False)
+            except Exception:  # as in reader
+                return f"in column {column}, row group {group}"
+    return "in the footer or the header of a page"
+
+
+def _kind(values: np.ndarray) -> str:
+    """NumPy's name of a type, without the width of strings."""
+    return "str" if values.dtype.kind in "UO" else values.dtype.newbyteorder("<").str
+
+
+def _bytes(values: np.ndarray) -> bytes:
+    """An array's values, little-endian, NaNs made alike."""
+    if values.dtype.kind in "UO":
+        return b"".join(len(text).to_bytes(4, "little") + text for text in (str(v).encode() for v in values))
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
+    flat = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).reshape(-1)
+    return flat.tobytes()
+
+
+def _to_arrow(values: np.ndarray) -> pa.Array:
+    """One column: NaN as null, [N, K] as lists of K."""
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    if values.dtype.kind in "UO":
+        return pa.array(values.tolist(), pa.string())
+    return pa.array(values, from_pandas=values.dtype.kind == "f")
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """One array: null as NaN, lists of K as [N, K]."""
+    if pa.types.is_fixed_size_list(column.type):
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(flat).reshape(len(column), column.type.list_size)
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=np.str_)
+    return np.asarray(column.to_numpy())

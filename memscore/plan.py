@@ -1,0 +1,159 @@
+"""What a user asks of one bank: data, architecture, recipe, design, how many models."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from memscore.data import Splits, load
+from memscore.models import build
+from memscore.names import pick
+from memscore.recipes import Recipe, default_recipe
+from memscore.recipes import recipe as recipe_named
+from memscore.store import Manifest
+from memscore.subsets import Arm, whole_blocks
+
+PRESETS: dict[str, tuple[Arm, int]] = {
+    "fast": (Arm(design="orthogonal", keep=0.5), 256),
+    "paper": (Arm(design="iid", keep=0.7), 400),
+}
+"""Design and number of models; `paper` is what RUM's released code trains for CIFAR-10."""
+
+ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
+"""The default architecture of a data set; every other one gets resnet18."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One bank and what to read from it."""
+
+    data: str = "digits"
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function"""
+    folder: str | None = None
+    """where a downloadable data set lies or is to be put (default $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    train_limit: int | None = None
+    """use only so many training examples, drawn evenly from the classes"""
+    validation: float | None = None
+    """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
+    label_noise: float = 0.0
+    """a positive control: give this share of the training examples a wrong label and record which"""
+    arch: str | None = None
+    """mlp, mlp-512-256, cnn, resnet18, ..., or module:function (default: mlp for digits, cnn for MNIST and
+    Fashion-MNIST, else resnet18)"""
+    recipe: str | None = None
+    """training recipe by name (default: by data set and architecture)"""
+    epochs: int | None = None
+    """instead of the recipe's"""
+    batch: int | None = None
+    """instead of the recipe's"""
+    lr: float | None = None
+    """instead of the recipe's"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """instead of the recipe's"""
+    preset: Literal["fast", "paper"] = "fast"
+    """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models"""
+    design: Literal["iid", "exact", "orthogonal"] | None = None
+    """how subsets are drawn, instead of the preset's"""
+    keep: float | None = None
+    """share of the training set that a model sees, instead of the preset's"""
+    block: int | None = None
+    """models a block of the design, instead of the design's own"""
+    models: int | None = None
+    """how many models the arm has in all, in whole blocks; what is already in the store is not trained again"""
+    originals: int = 3
+    """models trained on everything, for the proxies"""
+    bank_events: bool = False
+    """also keep learning events of the members of every bank model"""
+    evaluation_events: bool = False
+    """also count learning events of the originals in an evaluation pass after every epoch"""
+    store: str | None = None
+    """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents)"""
+    seed: int = 0
+    """root of every random stream"""
+
+    def __post_init__(self) -> None:
+        if self.originals < 0:
+            raise ValueError(f"--originals must be 0 or more, got {self.originals}")
+        if self.models is not None and self.models < 1:
+            raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
+
+
+def arm_of(plan: Plan) -> tuple[Arm, int]:
+    """The arm and the number of models that a plan asks for.
+
+    Args:
+        plan: the user's wishes; what it leaves open comes from its preset.
+
+    Returns:
+        The arm, and a count of whole blocks.
+
+    Raises:
+        ValueError: a design that cannot be, or a count that is not whole blocks.
+    """
+    pick("preset", plan.preset, PRESETS)
+    arm, count = PRESETS[plan.preset]
+    design = plan.design or arm.design
+    arm = Arm(design=design, keep=arm.keep if plan.keep is None else plan.keep, block=plan.block)
+    count = count if plan.models is None else plan.models
+    whole_blocks(count, arm)
+    return arm, count
+
+
+def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
+    """The recipe's name and the recipe with the user's changes."""
+    name = plan.recipe or default_recipe(plan.data, arch)
+    wishes = {"epochs": plan.epochs, "batch": plan.batch, "lr": plan.lr, "precision": plan.precision}
+    changes = {field: value for field, value in wishes.items() if value is not None}
+    return name, replace(recipe_named(name), **changes)  # type: ignore[arg-type]
+
+
+def splits_of(plan: Plan) -> Splits:
+    """The plan's data set."""
+    return load(
+        plan.data,
+        folder=plan.folder,
+        validation=plan.validation,
+        train_limit=plan.train_limit,
+        label_noise=plan.label_noise,
+        seed=plan.seed,
+    )
+
+
+def refuse_large_batch(recipe: Recipe, arm: Arm, n_train: int) -> None:
+    """Stop before a store is begun if a batch cannot be filled; training checks each subset itself."""
+    about = round(arm.keep * n_train)
+    if recipe.batch > about:
+        raise ValueError(
+            f"a batch of {recipe.batch} is larger than a subset, about {about} of {n_train} examples; "
+            f"use a --batch below {about}, or a larger --keep"
+        )
+
+
+def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
+    """The identity of the bank, and the name of its recipe for the folder.
+
+    Args:
+        plan: the user's wishes.
+        splits: its data set.
+
+    Returns:
+        Everything that two banks must have in common to be one, and the recipe's name.
+    """
+    arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
+    build(arch, splits.input_shape, splits.n_classes, plan.seed)
+    name, recipe = recipe_of(plan, arch)
+    refuse_large_batch(recipe, arm_of(plan)[0], len(splits.train))
+    fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
+    manifest = Manifest(
+        fingerprint=splits.fingerprint,
+        data=splits.name,
+        split_sizes=(len(splits.train), len(splits.validation), len(splits.test)),
+        n_classes=splits.n_classes,
+        input_shape=splits.input_shape,
+        mean=splits.mean,
+        std=splits.std,
+        label_changes=splits.label_changes,
+        architecture=arch,
+        recipe=fields,
+        precision=recipe.precision,
+        seed=plan.seed,
+    )
+    return manifest, name

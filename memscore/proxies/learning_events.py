@@ -1,0 +1,103 @@
+"""Learning events: what a network said of each example whenever training visited it.
+
+For every visit, before the step it takes part in (Zhao & Triantafillou 2024, section 2.2):
+
+    confidence = p_y     max_confidence = max_k p_k     entropy = -sum_k p_k log p_k     accuracy = 1[argmax_k z_k = y]
+
+each averaged over visits; and forgetting = how often an example that was right on one visit was wrong on the next
+(Toneva et al. 2019). Differs from the paper: entropy is the positive one (the released code stores its negative), and
+log p comes from log_softmax, so a probability that underflows adds 0 and not NaN.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+COLUMNS = ("confidence", "max_confidence", "entropy", "accuracy", "forgetting")
+
+DIRECTION = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
+"""+1 where a higher value goes with more memorization (SCALE Table 1), -1 where it goes with less."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Events:
+    """Running sums over visits, for S models and N examples.
+
+    Attributes:
+        visits: int32 [S, N].
+        sums: float32 [S, 4, N]: confidence, max_confidence, entropy, accuracy.
+        forgetting: int32 [S, N].
+        was_right: bool [S, N], at the last visit.
+    """
+
+    visits: Tensor
+    sums: Tensor
+    forgetting: Tensor
+    was_right: Tensor
+
+    @classmethod
+    def none_yet(cls, models: int, examples: int, device: torch.device) -> "Events":
+        """Sums before the first visit."""
+        return cls(
+            visits=torch.zeros(models, examples, dtype=torch.int32, device=device),
+            sums=torch.zeros(models, 4, examples, device=device),
+            forgetting=torch.zeros(models, examples, dtype=torch.int32, device=device),
+            was_right=torch.zeros(models, examples, dtype=torch.bool, device=device),
+        )
+
+    def add(self, rows: Tensor, logits: Tensor, labels: Tensor, counted: Tensor) -> None:
+        """Count one visit of each of these examples; changes the sums in place.
+
+        Args:
+            rows: int64 [S, L], distinct within a model where counted.
+            logits: float32 [S, L, K], at the time of the visit.
+            labels: int64 [S, L].
+            counted: bool [S, L]; the others are left out.
+        """
+        models, examples = self.visits.shape
+        offset = torch.arange(models, device=rows.device)[:, None]
+        at = (rows + offset * examples)[counted]
+        log_p = logits.log_softmax(-1)
+        p = logits.softmax(-1)
+        own = labels[..., None]
+        right = logits.argmax(-1) == labels
+        values = (p.gather(-1, own)[..., 0], p.amax(-1), -(p * log_p).sum(-1), right.float())
+        for position, value in enumerate(values):
+            column = (rows + (4 * offset + position) * examples)[counted]
+            self.sums.view(-1).index_add_(0, column, value[counted])
+        now = right[counted]
+        before = self.was_right.view(-1)[at]
+        self.forgetting.view(-1).index_add_(0, at, (before & ~now).int())
+        self.was_right.view(-1)[at] = now
+        self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
+
+    def of(self, model: int) -> "Events":
+        """The sums of one model, as views: what is counted there is counted here."""
+        part = slice(model, model + 1)
+        return Events(
+            visits=self.visits[part],
+            sums=self.sums[part],
+            forgetting=self.forgetting[part],
+            was_right=self.was_right[part],
+        )
+
+    def averages(self, model: int) -> dict[str, np.ndarray]:
+        """The table of one model.
+
+        Args:
+            model: position in the stack.
+
+        Returns:
+            visits int32 [N], forgetting float32 [N] (a count) and the four averages float32 [N]; NaN where the example
+            was never visited.
+        """
+        visits = self.visits[model].cpu().numpy()
+        seen = np.where(visits > 0, visits, np.nan).astype(np.float32)
+        sums = self.sums[model].cpu().numpy()
+        table: dict[str, np.ndarray] = {"visits": visits}
+        for position, name in enumerate(COLUMNS[:4]):
+            table[name] = sums[position] / seen
+        table["forgetting"] = self.forgetting[model].cpu().numpy() * (seen / seen)
+        return table

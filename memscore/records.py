@@ -1,0 +1,158 @@
+"""Small JSON records, such as arms and receipts: their hashes, and the refusal of one that was not asked for."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from memscore.files import Folder
+from memscore.parquet import Damaged
+
+THREADS = 4
+SEAL = "record_sha256"
+
+
+def sha256_of(record: Mapping[str, Any]) -> str:
+    """Hash of a record's JSON, whatever the order of its keys."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """A record as readable JSON, the same text for the same record."""
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON with its own hash in it; numbers that are not finite become null."""
+    plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    return as_json({**plain, SEAL: sha256_of(plain)}).encode()
+
+
+def parse(content: bytes | str) -> dict[str, Any]:
+    """A record from its JSON.
+
+    Args:
+        content: the file.
+
+    Returns:
+        The record; its own hash is taken out after it was compared.
+
+    Raises:
+        ValueError: no JSON object, or one that does not give its hash.
+    """
+    record = json.loads(content)
+    if not isinstance(record, dict):
+        raise ValueError("it holds no JSON object")
+    stated = record.pop(SEAL, None)
+    if stated is not None and stated != sha256_of(record):
+        raise ValueError(f"its fields do not give the {SEAL} that stands in it")
+    return record
+
+
+def refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, way_out: str) -> None:
+    """Stop if two records differ.
+
+    Args:
+        there: what stands on file.
+        asked: what is wanted now.
+        what: the thing on file, for the message.
+        way_out: what the user can do.
+
+    Raises:
+        ValueError: they differ; names each field with both values.
+    """
+    there, asked = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(asked)))
+    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
+    if keys:
+        parts = [f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys]
+        raise ValueError(f"{what} is another one: {'; '.join(parts)}; {way_out}")
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the fields of its sub-records beside its own, as recipe.batch."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
+    """Every record in one sub-folder by its name.
+
+    Args:
+        folder: the store's folder.
+        kind: the sub-folder.
+
+    Returns:
+        Name without .json -> record, sorted by name.
+
+    Raises:
+        Damaged: one that is no JSON; names it.
+    """
+    names = [name for name in folder.names(kind) if name.endswith(".json")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        records = pool.map(lambda name: read_record(folder, f"{kind}/{name}"), names)
+        return {name.removesuffix(".json"): record for name, record in zip(names, records, strict=True)}
+
+
+def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
+    """One record.
+
+    Args:
+        folder: the store's folder.
+        relpath: the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        Damaged: the file holds no record, or not what was written; names it.
+    """
+    content = folder.read(relpath)
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise Damaged(
+            f"{folder.path(relpath)} is damaged: {error}; `python -m memscore.bank verify {folder.shown} --set-aside`"
+        ) from None
+
+
+def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a way of drawing subsets on file.
+
+    Args:
+        folder: the store's folder.
+        arm: name, design, keep, block and whatever else decides its subsets, such as the hash of the clusters.
+
+    Returns:
+        The record on file: arm and its `suffix`, which ends the names of its scores. The first arm of a fraction has
+        k0.500, later ones k0.500_iid, or k0.500_iid-b8 if their name says the block.
+
+    Raises:
+        ValueError: an arm of that name but with other content is on file.
+    """
+    arms = read_records(folder, "arms")
+    name = arm["name"]
+    if name not in arms:
+        record = {**arm, "suffix": _suffix(arm, {other["suffix"] for other in arms.values()})}
+        folder.publish(f"arms/{name}.json", sealed(record))
+    stored = read_record(folder, f"arms/{name}.json")
+    content = {key: value for key, value in stored.items() if key != "suffix"}
+    refuse_other(content, arm, f"the arm {name!r} in {folder.shown}", "give another --store for this arm")
+    return stored
+
+
+def _suffix(arm: Mapping[str, Any], taken: Collection[str]) -> str:
+    """How an arm's scores end: the fraction, and the design unless this is the fraction's first arm."""
+    fraction, block = f"k{arm['keep']:.3f}", f"-b{arm['block']}"
+    if fraction not in taken:
+        return fraction
+    return f"{fraction}_{arm['design']}{block if str(arm['name']).endswith(block) else ''}"
+
+
+def _short(value: object) -> str:
+    """A value that fits on a line."""
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,97 @@
+"""Figures of a bank: how memorization is spread, and the images that are memorized most."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+INK, ACCENT = "#334155", "#0f766e"
+
+
+def spread(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
+    """Histogram of memorization on a log count axis, beside its standard errors.
+
+    Args:
+        memorization: [n], NaN where undefined.
+        se: [n], its standard error.
+        title: what bank this is.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    defined = ~np.isnan(memorization)
+    left.hist(memorization[defined], bins=np.linspace(-0.5, 1, 61), color=ACCENT)
+    left.set(yscale="log", xlabel="memorization", ylabel="examples", title=title)
+    right.scatter(memorization[defined], se[defined], s=4, alpha=0.3, color=INK, linewidths=0)
+    right.set(xlabel="memorization", ylabel="standard error", ylim=(0, None))
+    return png(figure)
+
+
+def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
+    """Images with captions, column by column.
+
+    Args:
+        images: uint8 [rows * columns, C, H, W], each row of the picture after the other.
+        captions: for each image a line or two under it.
+        rows: of the picture.
+        title: over it.
+
+    Returns:
+        A PNG.
+    """
+    columns = len(images) // rows
+    figure = Figure(figsize=(1.1 * columns, 1.45 * rows + 0.4), layout="constrained")
+    figure.suptitle(title)
+    axes = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
+    for axis, image, caption in zip(axes.flat, images, captions, strict=True):
+        shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        axis.imshow(shown, cmap="gray" if len(image) == 1 else None)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel("\n".join(caption), fontsize=7)
+    return png(figure)
+
+
+def most_memorized(
+    images: np.ndarray,
+    labels: np.ndarray,
+    labels_true: np.ndarray,
+    memorization: np.ndarray,
+    rows: int = 3,
+    columns: int = 10,
+) -> bytes:
+    """Gallery of the images with the highest memorization.
+
+    Args:
+        images: uint8 [n, C, H, W].
+        labels: int64 [n], as trained.
+        labels_true: int64 [n].
+        memorization: [n], NaN where undefined.
+        rows: of the picture.
+        columns: of the picture.
+
+    Returns:
+        A PNG; fewer images than rows * columns leave out whole rows.
+    """
+    columns = min(columns, len(images))
+    count = min(rows, len(images) // columns) * columns
+    top = np.argsort(-np.nan_to_num(memorization, nan=-np.inf), kind="stable")[:count]
+    captions = [
+        [
+            f"{labels[i]}" + (f" (truly {labels_true[i]})" if labels[i] != labels_true[i] else ""),
+            f"{memorization[i]:.2f}",
+        ]
+        for i in top
+    ]
+    return gallery(images[top], captions, count // columns, "most memorized: label as trained, memorization")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG bytes, without a date in them."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,156 @@
+"""Tables in a terminal: what a bank says, with its intervals."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memscore.estimation import Bank, Outcome
+from memscore.filling import Filled
+from memscore.roc import Proportion, TargetMean
+from memscore.scoring import ArmScores
+
+SHOWN = 5  # most memorized examples in the terminal
+
+
+def new_table(title: str, columns: Sequence[str]) -> Table:
+    """A table whose first column says what, and whose others are numbers."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left", no_wrap=True)
+    return table
+
+
+def heading(console: Console, bank: Bank) -> None:
+    """What is about to be done, before anything is."""
+    manifest, recipe = bank.store.manifest, bank.store.manifest.recipe
+    train, validation, test = manifest.split_sizes
+    shape = "x".join(str(size) for size in manifest.input_shape)
+    changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
+    lines = (
+        f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
+        f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
+        f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}",
+        f"arm    {bank.arm.name}: {bank.count} models",
+        f"store  {bank.store.folder.shown}",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def outcome(console: Console, found: Outcome, store: str) -> None:
+    """Everything that a run has found, and where it lies."""
+    problems(console, found.filled)
+    scores(console, found.table, found.arms)
+    for arm in found.arms:
+        most_memorized(console, found.table, arm.suffix)
+    noise(console, found.noise)
+    console.print(f"every score, one row an example: {store}/scores.parquet; figures: {store}/reports/", soft_wrap=True)
+
+
+def problems(console: Console, filled: Filled) -> None:
+    """One line for each kind of trouble, with what happens next."""
+    for path, why in filled.damaged.items():
+        console.print(f"[yellow]damaged[/] {path}: {why}; set aside and trained again", soft_wrap=True)
+    if filled.diverged:
+        names = ", ".join(filled.diverged[:4]) + (" ..." if len(filled.diverged) > 4 else "")
+        console.print(
+            f"[red]diverged[/] {len(filled.diverged)} models ({names}): their numbers are not finite; they are left "
+            "out of every score and not trained again; a smaller --lr makes another bank",
+            soft_wrap=True,
+        )
+    if filled.failed:
+        name, why = next(iter(filled.failed.items()))
+        console.print(
+            f"[red]failed[/] {len(filled.failed)} models, first {name}: {why}; the same command tries them again",
+            soft_wrap=True,
+        )
+
+
+def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> None:
+    """How each score is spread, how precise the bank is, and what an attacker gets."""
+    columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
+    spread = new_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
+    for arm in found:
+        for stem in ("memorization", "cscore", "attack_success"):
+            spread.add_row(*spread_row(f"{stem}_{arm.suffix}", table))
+    console.print(spread)
+    title = "membership inference, each model in turn as target: mean and 95 % interval over targets"
+    attacks = new_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
+    for arm in found:
+        for kind, curve in (("LiRA online", arm.online), ("LiRA offline", arm.offline)):
+            attacks.add_row(f"{kind} {arm.suffix}", str(arm.targets), *curve_row(curve))
+    console.print(attacks)
+    for arm in found:
+        console.print(
+            f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
+            + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
+        )
+
+
+def spread_row(name: str, table: pa.Table) -> list[str]:
+    """One score's distribution over the examples that define it."""
+    values = np.asarray(table[name].to_numpy(), float)
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return [name, *["-"] * 6, str(len(values))]
+    numbers = (defined.mean(), np.median(defined), np.quantile(defined, 0.95), defined.max())
+    shares = ((defined > 0.25).mean(), (defined > 0.5).mean())
+    return [
+        name,
+        *(f"{number:.3f}" for number in numbers),
+        *(f"{100 * share:.1f} %" for share in shares),
+        str(len(values) - len(defined)),
+    ]
+
+
+def curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
+    """AUC and two true-positive rates with their intervals."""
+    measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
+    return [f"{measure.value:.3f} ± {measure.hi - measure.value:.3f}" for measure in measures]
+
+
+def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
+    """The examples that stand and fall with their own presence."""
+    name = f"memorization_{suffix}"
+    values = np.asarray(table[name].to_numpy(), float)
+    top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:SHOWN]
+    columns = ("id", "label", "memorization", "95 % interval", "C-score", "attack")
+    shown = new_table(f"most memorized, {suffix}", columns)
+    for row in top.tolist():
+        at = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
+        shown.add_row(
+            table["id"][row].as_py(),
+            label_text(table, row),
+            number(at[name]),
+            f"[{number(at[f'{name}_lo'])}, {number(at[f'{name}_hi'])}]",
+            number(table[f"cscore_{suffix}"][row].as_py()),
+            number(table[f"attack_success_{suffix}"][row].as_py()),
+        )
+    console.print(shown)
+
+
+def label_text(table: pa.Table, row: int) -> str:
+    """The label as trained, and the true one where it differs."""
+    label, true = (table[key][row].as_py() for key in ("label", "label_true"))
+    return str(label) if label == true else f"{label} (truly {true})"
+
+
+def noise(console: Console, found: Mapping[str, Proportion]) -> None:
+    """How well each score finds the changed labels."""
+    if not found:
+        return
+    table = new_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
+    for name, area in sorted(found.items(), key=lambda item: -item[1].value):
+        table.add_row(name, f"{area.value:.3f} [{area.lo:.3f}, {area.hi:.3f}]")
+    console.print(table)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash where the score is undefined."""
+    return "-" if value is None else f"{value:.3f}"

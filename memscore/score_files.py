@@ -1,0 +1,73 @@
+"""One score a file: the paper's value with its errors and counts, and which way it points."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.parquet import Columns, encode, metadata_of, to_table
+
+DIRECTIONS = (-1, 0, 1)
+
+
+def encode_score(
+    name: str, columns: Columns, ids: np.ndarray, fields: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, str]
+) -> bytes:
+    """A score as a sealed Parquet file with the columns row, id and one for each value.
+
+    Args:
+        name: the score's name, also of its main column.
+        columns: name -> [n]; NaN is undefined and becomes null. "row" says which rows of the store the values are of;
+            without it they are the first n.
+        ids: ids of all rows of the store.
+        fields: for each value column its source (paper and equation), unit, and direction: +1 if higher is more
+            memorized or riskier, -1 if lower is, 0 if neither.
+        metadata: what the file is to say besides, such as the arm and the digest of its shards.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no column of the score's name, one without its field record, or more values than rows.
+    """
+    if name not in columns:
+        raise ValueError(f"score {name!r} needs a column of that name, got {', '.join(columns)}")
+    values = {key: column for key, column in columns.items() if key != "row"}
+    n = len(next(iter(values.values())))
+    rows = np.asarray(columns.get("row", np.arange(n)), dtype=np.int32)
+    if n > len(ids):
+        raise ValueError(f"a score of this store has at most {len(ids)} rows, got {n}; give one value an example")
+    said = {key: _field(key, fields) for key in values}
+    return encode(to_table({"row": rows, "id": ids[rows], **values}, metadata, said))
+
+
+def oriented(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and the score turned so that higher is more memorized or riskier.
+
+    Args:
+        table: a score's table.
+        name: its value column.
+
+    Returns:
+        ids [n] and float64 [n]; NaN where the score is undefined.
+
+    Raises:
+        ValueError: the score has no direction.
+    """
+    direction = int(metadata_of(table.schema.field(name))["direction"])
+    if direction == 0:
+        raise ValueError(f"score {name!r} points neither way (direction 0), so it cannot be oriented; read its column")
+    values = np.asarray(table[name].to_numpy(), dtype=np.float64)
+    return np.array(table["id"].to_pylist(), dtype=np.str_), direction * values
+
+
+def _field(name: str, fields: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """One column's record as text."""
+    record = fields.get(name, {})
+    missing = [key for key in ("source", "unit", "direction") if key not in record]
+    if missing:
+        raise ValueError(f"column {name!r} lacks {', '.join(missing)}; each column says its source, unit and direction")
+    if record["direction"] not in DIRECTIONS:
+        raise ValueError(f"the direction of {name!r} must be one of {DIRECTIONS}, got {record['direction']!r}")
+    return {key: str(record[key]) for key in ("source", "unit", "direction")}

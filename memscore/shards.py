@@ -1,0 +1,186 @@
+"""Shards: one immutable file a model, which says of every example what no later score can do without."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.files import Folder
+from memscore.parquet import Columns, Damaged, check_seal, metadata_of, reader
+
+SHARD_COLUMNS = {
+    "row": np.dtype(np.int32),
+    "member": np.dtype(np.bool_),
+    "correct": np.dtype(np.bool_),
+    "logit_confidence": np.dtype(np.float32),
+    "gap": np.dtype(np.float32),
+    "top_gap": np.dtype(np.float32),
+}
+"""In this order; further fixed queries add the last three again as logit_confidence_q1 and so on."""
+
+THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The shards of one arm.
+
+    Attributes:
+        valid: index of a model -> content_sha256 of its shard, in rising order.
+        damaged: path of a shard that cannot be used -> why.
+    """
+
+    valid: dict[int, str]
+    damaged: dict[str, str]
+
+
+def model_name(arm_name: str, index: int) -> str:
+    """Name of one model of an arm.
+
+    Args:
+        arm_name: the arm.
+        index: its position within the arm.
+
+    Returns:
+        A name that sorts by index.
+
+    >>> model_name("iid-k0.700", 42)
+    'iid-k0.700-00042'
+    """
+    return f"{arm_name}-{index:05d}"
+
+
+def model_index(model: str, arm_name: str) -> int | None:
+    """Index of a model within an arm, or None if it is a model of another.
+
+    Args:
+        model: a name.
+        arm_name: the arm.
+
+    Returns:
+        The index, or None.
+
+    >>> model_index("iid-k0.700-00042", "iid-k0.700"), model_index("iid-k0.700-b8-00042", "iid-k0.700")
+    (42, None)
+    """
+    tail = re.fullmatch(rf"{re.escape(arm_name)}-(\d{{5,}})", model)
+    return int(tail[1]) if tail and model_name(arm_name, int(tail[1])) == model else None
+
+
+def shard_path(arm_name: str, index: int) -> str:
+    """Where the shard of a model lies within a store."""
+    return f"shards/{model_name(arm_name, index)}.parquet"
+
+
+def shards_digest(arm_name: str, valid: Mapping[int, str]) -> str:
+    """Hash of a set of shards, which a score made from them carries.
+
+    Args:
+        arm_name: their arm.
+        valid: index -> content_sha256, in any order.
+
+    Returns:
+        64 hex digits.
+    """
+    digest = hashlib.sha256(arm_name.encode())
+    for index in sorted(valid):
+        digest.update(f"|{index}:{valid[index]}".encode())
+    return digest.hexdigest()
+
+
+def check_columns(columns: Columns, n_rows: int) -> None:
+    """Stop unless the columns are those of a shard.
+
+    Args:
+        columns: SHARD_COLUMNS, then further queries.
+        n_rows: rows of train, validation and test.
+
+    Raises:
+        ValueError: columns missing, in another order, of another type or length; rows out of order; a number that is
+            not finite.
+    """
+    names = list(columns)
+    if names[: len(SHARD_COLUMNS)] != list(SHARD_COLUMNS):
+        raise ValueError(f"a shard begins with the columns {', '.join(SHARD_COLUMNS)}, got {', '.join(names)}")
+    for name, values in columns.items():
+        kind = SHARD_COLUMNS.get(re.sub(r"_q\d+$", "", name))
+        if kind is None:
+            raise ValueError(f"{name!r} is no column of a shard; further queries are named as logit_confidence_q1")
+        if values.dtype != kind or values.shape != (n_rows,):
+            raise ValueError(f"column {name!r} must be {kind} [{n_rows}], got {values.dtype} {list(values.shape)}")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            first = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(
+                f"column {name!r} holds {values[first]} in row {first}; shards hold finite numbers only: "
+                "a model whose logits are not finite is a failure of kind 'diverged'"
+            )
+    if not np.array_equal(columns["row"], np.arange(n_rows)):
+        raise ValueError(f"column 'row' must count from 0 to {n_rows - 1}: shards keep the order of the data set")
+
+
+def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> Finished:
+    """Sort the shards of an arm into those that can be used and those that cannot; nothing is moved.
+
+    Args:
+        folder: the store's folder.
+        arm_name: the arm.
+        expected: what the metadata of each shard must say.
+        verify: hash every byte; otherwise only footers are read.
+
+    Returns:
+        Both kinds.
+    """
+    models = [name.removesuffix(".parquet") for name in folder.names("shards") if name.endswith(".parquet")]
+    indices = sorted(index for model in models if (index := model_index(model, arm_name)) is not None)
+    valid: dict[int, str] = {}
+    damaged: dict[str, str] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        checks = [pool.submit(check_shard, folder, shard_path(arm_name, index), expected, verify) for index in indices]
+        for index, check in zip(indices, checks, strict=True):
+            try:
+                valid[index] = check.result()
+            except Damaged as error:
+                damaged[shard_path(arm_name, index)] = str(error)
+    return Finished(valid=valid, damaged=damaged)
+
+
+def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: bool) -> str:
+    """The content hash of one shard.
+
+    Args:
+        folder: the store's folder.
+        path: the shard.
+        expected: what its metadata must say besides its own name.
+        verify: hash every byte; otherwise only the footer is read.
+
+    Returns:
+        content_sha256.
+
+    Raises:
+        Damaged: the shard is not what was written, or is of another run.
+    """
+    metadata = _metadata(folder, path, verify)
+    model = path.rpartition("/")[2].removesuffix(".parquet")
+    for key, value in {**expected, "model": model}.items():
+        if metadata.get(key) != value:
+            raise Damaged(f"a shard of something else: its {key} is {metadata.get(key)}, here it is {value}")
+    if "content_sha256" not in metadata:
+        raise Damaged("its footer lacks content_sha256")
+    return metadata["content_sha256"]
+
+
+def _metadata(folder: Folder, path: str, verify: bool) -> dict[str, str]:
+    """What the footer of a shard says, after the check of its seal if that is asked for."""
+    try:
+        if not verify:
+            with folder.open(path) as stream:
+                return metadata_of(reader(stream).schema_arrow)
+        content = folder.read(path)
+    except OSError as error:
+        raise Damaged(str(error)) from error
+    check_seal(content)
+    return metadata_of(reader(pa.BufferReader(content)).schema_arrow)

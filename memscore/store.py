@@ -1,0 +1,371 @@
+"""The store of one bank: what every model says of every example, and all that is made from it.
+
+    manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
+    models.parquet  scores.parquet  scores/  weights/  outputs/  damaged/
+
+Files are whole or absent, shards never change, and equal columns give equal bytes: no time, host or path is in them.
+Only this file knows where things lie, with a few lines for each kind, which is why it is long; how a kind is encoded
+and checked stands in the module of that kind.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.files import Folder, Unpublished
+from memscore.locks import locked
+from memscore.manifest import Manifest, default_url, original_key
+from memscore.matrix import Block, blocks, rising, span
+from memscore.names import pick
+from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, to_columns, to_table
+from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
+from memscore.score_files import encode_score, oriented
+from memscore.shards import (
+    SHARD_COLUMNS,
+    Finished,
+    check_columns,
+    check_shards,
+    model_index,
+    model_name,
+    shard_path,
+    shards_digest,
+)
+from memscore.weight_files import decode_weights, encode_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "SHARD_COLUMNS",
+    "Block",
+    "Damaged",
+    "Finished",
+    "Manifest",
+    "Store",
+    "Unpublished",
+    "default_url",
+    "model_name",
+    "original_key",
+    "shards_digest",
+]
+
+
+class Store:
+    """One folder, local or on any file system that pyarrow opens; made by create or open."""
+
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._run_hashes: dict[str, str] = {}
+
+    @classmethod
+    def create(cls, url: str | os.PathLike[str], manifest: Manifest, examples: pa.Table) -> "Store":
+        """Open the store at a place, or begin one there.
+
+        Args:
+            url: path or URL.
+            manifest: what the store is to be.
+            examples: one row for each row of a shard, with at least the columns row and id.
+
+        Returns:
+            The store.
+
+        Raises:
+            ValueError: a store of another identity is there, or examples of another length.
+        """
+        if len(examples) != manifest.n_rows:
+            raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
+        folder = Folder.at(url)
+        if not folder.exists("manifest.json"):
+            folder.make()
+            folder.replace("examples.parquet", encode(examples))
+            folder.publish("manifest.json", manifest.to_json().encode())
+        store = cls.open(url)
+        way_out = "give another --store for this run"
+        refuse_other(store.manifest.identity(), manifest.identity(), f"the store {folder.shown}", way_out)
+        folder.publish("examples.parquet", encode(examples))  # it may have been set aside
+        return store
+
+    @classmethod
+    def open(cls, url: str | os.PathLike[str]) -> "Store":
+        """The store at a place.
+
+        Args:
+            url: path or URL.
+
+        Returns:
+            The store.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: its manifest cannot be read.
+        """
+        folder = Folder.at(url)
+        try:
+            return cls(folder, Manifest.from_json(folder.read("manifest.json")))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"no store at {folder.shown} (it has no manifest.json); begin one with `python -m memscore.estimate "
+                f"--store {folder.shown}`, or give a shared path or s3:// URL that this machine sees"
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"cannot read {folder.path('manifest.json')}: {error}") from None
+
+    @property
+    def url(self) -> str:
+        """Where the store is, in the form that open reads."""
+        return self.folder.url
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other drivers out; BlockingIOError names the one that is in. Object stores have no lock."""
+        return locked(self.folder)
+
+    def examples(self) -> pa.Table:
+        """One row for each row of a shard: row, id, split, label, label_true, cluster."""
+        return self.read_table("examples.parquet")
+
+    def write_clusters(self, clusters: np.ndarray) -> bool:
+        """Keep the cluster of each train example, int32 [n]; False if clusters are on file already."""
+        return self._publish("clusters.parquet", {"cluster": np.asarray(clusters, dtype=np.int32)}, {})
+
+    def clusters(self) -> np.ndarray | None:
+        """The cluster of each train example, int32 [n], or None if none are on file."""
+        if not self.folder.exists("clusters.parquet"):
+            return None
+        return self._columns("clusters.parquet")["cluster"]
+
+    def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a way of drawing subsets on file, and return the record with its suffix; see records.add_arm."""
+        return add_arm(self.folder, arm)
+
+    def arms(self) -> dict[str, dict[str, Any]]:
+        """Every arm on file by its name."""
+        return read_records(self.folder, "arms")
+
+    def run_hash(self, arm_name: str) -> str:
+        """16 hex digits of the manifest and an arm, which each of its shards carries; ValueError if it is unknown."""
+        if arm_name not in self._run_hashes:
+            known = [name.removesuffix(".json") for name in self.folder.names("arms")]
+            record = read_record(self.folder, f"arms/{pick('arm', arm_name, known)}.json")
+            arm = {key: value for key, value in record.items() if key != "suffix"}
+            self._run_hashes[arm_name] = sha256_of({"manifest": self.manifest.digest, "arm": arm})[:16]
+        return self._run_hashes[arm_name]
+
+    def write_shard(self, model: str, arm_name: str, columns: Columns) -> bool:
+        """Publish what one model says of every example.
+
+        Args:
+            model: its name, model_name(arm_name, index).
+            arm_name: an arm on file.
+            columns: SHARD_COLUMNS, then further queries; one value for each row of train, validation and test.
+
+        Returns:
+            True if this call wrote the shard, False if it was there.
+
+        Raises:
+            ValueError: a model of another arm, or columns that are not a shard's (see shards.check_columns).
+        """
+        if model_index(model, arm_name) is None:
+            raise ValueError(f"model {model!r} is none of arm {arm_name!r}, whose models are as {arm_name}-00042")
+        check_columns(columns, self.manifest.n_rows)
+        return self._publish(f"shards/{model}.parquet", columns, {**self.shard_metadata(arm_name), "model": model})
+
+    def has_shard(self, model: str) -> bool:
+        """Whether a shard of that name is on file, valid or not."""
+        return self.folder.exists(f"shards/{model}.parquet")
+
+    def shard_metadata(self, arm_name: str) -> dict[str, str]:
+        """What the footer of every shard of an arm says."""
+        return {"run_hash": self.run_hash(arm_name), "schema_version": str(self.manifest.schema_version)}
+
+    def check(self, arm_name: str, verify: bool = True) -> Finished:
+        """Sort an arm's shards into valid and damaged; with verify each byte is hashed, else footers are read."""
+        return check_shards(self.folder, arm_name, self.shard_metadata(arm_name), verify)
+
+    def finished(self, arm_name: str, verify: bool = True) -> dict[int, str]:
+        """Index of each model of an arm with a valid shard -> its content_sha256, in rising order."""
+        return self.check(arm_name, verify).valid
+
+    def set_aside(self, path: str) -> str:
+        """Move a damaged file to damaged/<name>-<n>, which is returned: it is made again, and nothing is lost."""
+        name, taken = path.rpartition("/")[2], set(self.folder.names("damaged"))
+        aside = next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
+        self.folder.move(path, f"damaged/{aside}")
+        return f"damaged/{aside}"
+
+    def blocks(
+        self,
+        arm_name: str,
+        indices: Sequence[int],
+        columns: Sequence[str],
+        rows: slice | None = None,
+        max_bytes: int = 256 * 2**20,
+    ) -> Iterator[Block]:
+        """Read models x examples, a block of examples at a time.
+
+        Args:
+            arm_name: an arm on file.
+            indices: which models, rising: the order of the first axis.
+            columns: names of shard columns.
+            rows: start and stop within train, validation, test; all of train if None.
+            max_bytes: what a block and the one before it may take together.
+
+        Returns:
+            Blocks in the order of rows. A page that fails its checksum ends them with Damaged.
+
+        Raises:
+            ValueError: no models, models out of order, or rows that are not there.
+        """
+        shards = [shard_path(arm_name, index) for index in rising(indices)]
+        train = slice(0, self.manifest.split_sizes[0])
+        return blocks(self.folder, shards, columns, span(rows or train, self.manifest.n_rows), max_bytes)
+
+    def write_events(self, name: str, columns: Columns) -> bool:
+        """Keep the learning events of one model, [N] a column, NaN where undefined; False if they are on file."""
+        return self._publish(f"events/{name}.parquet", columns, {"model": name})
+
+    def read_events(self, name: str) -> dict[str, np.ndarray]:
+        """The learning events of one model."""
+        return self._columns(f"events/{name}.parquet")
+
+    def has_events(self, name: str) -> bool:
+        """Whether the learning events of a model are on file."""
+        return self.folder.exists(f"events/{name}.parquet")
+
+    def write_receipt(self, model: str, receipt: Mapping[str, Any]) -> None:
+        """Keep seconds, worker, device, versions and accuracies of one model; the latest stands."""
+        self.folder.replace(f"receipts/{model}.json", sealed(receipt))
+
+    def receipts(self) -> dict[str, dict[str, Any]]:
+        """Every receipt by its model."""
+        return read_records(self.folder, "receipts")
+
+    def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
+        """Keep why a model could not be trained; kind "diverged" is a tombstone: never trained again."""
+        self.folder.replace(f"failures/{model}.json", sealed(failure))
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Every failure by its model."""
+        return read_records(self.folder, "failures")
+
+    def clear_failure(self, model: str) -> None:
+        """Forget the failure of a model that is trained now."""
+        self.folder.remove(f"failures/{model}.json")
+
+    def write_weights(self, key: str, tensors: "Mapping[str, Tensor]") -> bool:
+        """Keep a model's tensors; False if they are on file already."""
+        return self.folder.publish(f"weights/{key}.safetensors", encode_weights(tensors))
+
+    def read_weights(self, key: str) -> "dict[str, Tensor]":
+        """A model's tensors on the CPU, verified."""
+        path = f"weights/{key}.safetensors"
+        try:
+            return decode_weights(self.folder.read(path))
+        except Damaged as error:
+            raise self._damaged(path, error) from error
+
+    def has_weights(self, key: str) -> bool:
+        """Whether a model's tensors are on file."""
+        return self.folder.exists(f"weights/{key}.safetensors")
+
+    def write_outputs(self, key: str, logits: np.ndarray, embeddings: np.ndarray) -> bool:
+        """Keep a model's logits [N, K] and embeddings [N, E], float32; False if they are on file already."""
+        columns = {"logits": np.asarray(logits, np.float32), "embeddings": np.asarray(embeddings, np.float32)}
+        return self._publish(f"outputs/{key}.parquet", columns, {"model": key})
+
+    def read_outputs(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """A model's logits [N, K] and embeddings [N, E]."""
+        columns = self._columns(f"outputs/{key}.parquet")
+        return columns["logits"], columns["embeddings"]
+
+    def has_outputs(self, key: str) -> bool:
+        """Whether a model's outputs are on file."""
+        return self.folder.exists(f"outputs/{key}.parquet")
+
+    def write_score(
+        self,
+        name: str,
+        columns: Columns,
+        fields: Mapping[str, Mapping[str, Any]],
+        metadata: Mapping[str, str],
+        digest: str,
+    ) -> None:
+        """Write scores/<name>.parquet over whatever was there; see score_files.encode_score.
+
+        Args:
+            name: the score's name, also of its main column.
+            columns: name -> [n], NaN where undefined.
+            fields: for each column its source, unit and direction.
+            metadata: "arm" names the arm it was made from, so that store.score can tell when it is stale.
+            digest: shards_digest of the shards it was made from.
+        """
+        ids = np.array(self.examples()["id"].to_pylist(), dtype=np.str_)
+        content = encode_score(name, columns, ids, fields, {**metadata, "shards_digest": digest})
+        self.folder.replace(f"scores/{name}.parquet", content)
+
+    def score(self, name: str, digest: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One score, turned so that higher is more memorized or riskier.
+
+        Args:
+            name: a score on file.
+            digest: shards_digest that it must have been made from; that of its arm's present shards if None.
+
+        Returns:
+            ids [n], and float64 [n] with NaN where the score is undefined.
+
+        Raises:
+            ValueError: no such score, a stale one, or one without a direction.
+        """
+        table = self.read_score(name)
+        metadata = metadata_of(table.schema)
+        if digest is None and "arm" in metadata:
+            digest = shards_digest(metadata["arm"], self.finished(metadata["arm"], verify=False))
+        if digest not in {None, metadata["shards_digest"]}:
+            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self._estimate}")
+        return oriented(table, name)
+
+    def read_score(self, name: str) -> pa.Table:
+        """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""
+        known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
+        if not known:
+            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self._estimate}")
+        return self.read_table(f"scores/{pick('score', name, known)}.parquet")
+
+    def score_digest(self, name: str) -> str:
+        """The shards_digest that a score on file was made from."""
+        return metadata_of(self.read_score(name).schema)["shards_digest"]
+
+    def write_table(self, relpath: str, table: pa.Table) -> None:
+        """Write a derived table, such as models.parquet, over whatever was there."""
+        self.folder.replace(relpath, encode(table))
+
+    def read_table(self, relpath: str) -> pa.Table:
+        """A table of the store, every byte verified; Damaged names the file."""
+        try:
+            return decode(self.folder.read(relpath))
+        except Damaged as error:
+            raise self._damaged(relpath, error) from error
+
+    @property
+    def _estimate(self) -> str:
+        """The command that makes and renews scores."""
+        return f"`python -m memscore.estimate --store {self.folder.shown}`"
+
+    def _publish(self, relpath: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
+        """Write columns unless the file is there."""
+        return self.folder.publish(relpath, encode(to_table(columns, metadata)))
+
+    def _columns(self, relpath: str) -> dict[str, np.ndarray]:
+        """The columns of a file, verified."""
+        return to_columns(self.read_table(relpath))
+
+    def _damaged(self, relpath: str, error: Damaged) -> Damaged:
+        """The error with the file's name and the way out."""
+        return Damaged(
+            f"{self.folder.path(relpath)} is damaged: {error}; "
+            f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next estimate makes it again"
+        )

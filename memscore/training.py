@@ -1,0 +1,396 @@
+"""The fast training loop: straight down one file, for one network at a time or many small ones side by side.
+
+One step law for every engine and design (so that all of them train the same way):
+
+- a model takes T = round(epochs * keep * n_train / batch) steps and every batch is full;
+- it reads its own permutation of its own examples and draws a new one when that is exhausted;
+- the learning rate is a function of step / T.
+
+Two engines. Fully connected networks without augmentation under SGD are trained as a stack: one batched matrix product
+for many models, forward and backward written by hand. Everything else is trained one network at a time. Architecture
+and recipe decide which, never how many models remain, and a model's bits do not depend on its place in a stack or on
+its company: every tensor starts at a 64-byte boundary, and each update ends at one.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from memscore.images import Images, padded
+from memscore.models import linear_layers, logits
+from memscore.proxies.learning_events import Events
+from memscore.recipes import Recipe, lr_at
+
+AtEpoch = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assignment:
+    """One model's training: its weights, its examples and its streams of chance.
+
+    Attributes:
+        model: freshly built; its weights are trained in place.
+        rows: int64 [m], the examples it may see.
+        order: draws its permutations.
+        chance: draws its augmentations.
+    """
+
+    model: nn.Module
+    rows: np.ndarray
+    order: np.random.Generator
+    chance: np.random.Generator
+
+
+def train(
+    assignments: Sequence[Assignment],
+    images: Images,
+    labels: Tensor,
+    recipe: Recipe,
+    steps: int,
+    *,
+    events: Events | None = None,
+    at_epoch: AtEpoch | None = None,
+) -> None:
+    """Train these models in place, all for the same number of steps.
+
+    Args:
+        assignments: S models of one architecture; more than one only where `stacks(model, recipe)`.
+        images: N resident images, flat for stacks.
+        labels: int64 [N], same device.
+        recipe: optimizer, schedule, batch, augmentation.
+        steps: T of the step law.
+        events: S x N learning events to be counted at every visit.
+        at_epoch: called with 1, 2, ... when the models have taken round(epoch * T / epochs) steps; weights are current.
+
+    Raises:
+        ValueError: a batch larger than the smallest subset.
+    """
+    smallest = min(len(a.rows) for a in assignments)
+    if recipe.batch > smallest:
+        raise ValueError(
+            f"a batch of {recipe.batch} is larger than the smallest subset, {smallest} examples; "
+            f"use --batch {smallest} or less, or a larger keep fraction"
+        )
+    orders = [Order(a.rows, a.order) for a in assignments]
+    stacked = stacks(assignments[0].model, recipe)
+    engine: Stack | Single = (
+        Stack(assignments, images, labels, recipe) if stacked else Single(assignments[0], images, labels, recipe)
+    )
+    done = 0
+    for length, epoch in windows(steps, recipe.epochs, max(1, smallest // recipe.batch)):
+        taken = [order.take(length * recipe.batch) for order in orders]
+        rows = torch.from_numpy(np.stack([t[0] for t in taken])).to(labels.device).view(len(orders), length, -1)
+        rates = [lr_at(recipe, (done + step) / steps) for step in range(length)]
+        said = engine.run(rows, rates, keep=events is not None)
+        done += length
+        if events is not None and said is not None:
+            count_visits(events, rows.flatten(1), said.flatten(1, 2), labels, [t[1] for t in taken])
+        if epoch and at_epoch:
+            engine.write_back()
+            at_epoch(epoch)
+    engine.write_back()
+
+
+def stacks(model: nn.Module, recipe: Recipe) -> bool:
+    """Whether such models are trained side by side: fully connected, plain SGD in float32, nothing augmented."""
+    plain = recipe.optimizer == "sgd" and not recipe.nesterov and not recipe.augment
+    return plain and recipe.precision == "float32" and linear_layers(model) is not None
+
+
+def stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
+    """How many models of this size fit in the cache with their gradients and momenta: 12 bytes a weight, 1 to 64."""
+    weights = sum(p.numel() for p in model.parameters())
+    return int(np.clip(2 ** np.floor(np.log2(max(1.0, cache_bytes / (12 * weights)))), 1, 64))
+
+
+def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Cut T steps into runs no longer than one pass over the smallest subset, ending at every epoch.
+
+    Args:
+        steps: T.
+        epochs: of the recipe; epoch e ends after round(e * T / epochs) steps.
+        longest: steps a window at most.
+
+    Yields:
+        Number of steps, and the epoch that ends with them or 0.
+
+    >>> list(windows(10, 2, 4))
+    [(4, 0), (1, 1), (4, 0), (1, 2)]
+    """
+    done = 0
+    ends = {round(epoch * steps / epochs): epoch for epoch in range(1, epochs + 1)}  # fewer steps than epochs: the last
+    for end, epoch in ends.items():
+        while done < end:
+            length = min(longest, end - done)
+            done += length
+            yield length, epoch if done == end else 0
+
+
+class Order:
+    """A model's endless reading order: a permutation of its examples, and a new one whenever it is exhausted."""
+
+    def __init__(self, rows: np.ndarray, rng: np.random.Generator):
+        self.rows, self.rng = rows, rng
+        self.left = rows[:0]
+
+    def take(self, count: int) -> tuple[np.ndarray, int]:
+        """The next rows to read.
+
+        Args:
+            count: how many, at most one pass.
+
+        Returns:
+            int64 [count], and how many of them end the pass that was under way.
+        """
+        ending = min(count, len(self.left))
+        taken, self.left = self.left[:ending], self.left[ending:]
+        if ending < count:
+            again = self.rng.permutation(self.rows)
+            taken, self.left = np.concatenate([taken, again[: count - ending]]), again[count - ending :]
+        return taken, ending
+
+
+def count_visits(events: Events, rows: Tensor, said: Tensor, labels: Tensor, ending: Sequence[int]) -> None:
+    """Add one window of visits: first those that end a pass, then those of the next; in each, examples are distinct."""
+    position = torch.arange(rows.shape[1], device=rows.device)
+    first = position < torch.tensor(ending, device=rows.device)[:, None]
+    for counted in (first, ~first):
+        if counted.any():
+            events.add(rows, said, labels[rows], counted)
+
+
+class Single:
+    """One network of any kind, by autograd."""
+
+    def __init__(self, assignment: Assignment, images: Images, labels: Tensor, recipe: Recipe):
+        self.model, self.chance = assignment.model, assignment.chance
+        self.images, self.labels, self.recipe = images, labels, recipe
+        if not images.flat:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = optimizer_of(self.model, recipe)
+
+    def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
+        """Take one step for each rate; returns float32 logits [1, steps, B, K] before each step if they are wanted."""
+        said = []
+        autocast = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
+        self.model.train()
+        for batch, rate in zip(rows[0], rates, strict=True):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            shown = augment(self.images.take(batch), self.images.black, self.recipe, self.chance)
+            out = logits(self.model, shown, autocast)
+            self.optimizer.zero_grad(set_to_none=True)
+            cross_entropy(out, self.labels[batch]).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            if keep:
+                said.append(out.detach())
+        return torch.stack(said)[None] if keep else None
+
+    def write_back(self) -> None:
+        """Nothing to do: the weights are the model's own."""
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all weights, fused."""
+    weights = list(model.parameters())
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov, fused=True
+        )
+    kind: type[torch.optim.Optimizer] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)  # type: ignore[call-arg]
+
+
+def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Generator) -> Tensor:
+    """Crop and mirror, drawn for each image by itself.
+
+    Args:
+        images: float32 [B, C, H, W], normalised.
+        black: [C], the value of padding.
+        recipe: `augment` names what is done; crops are from images padded by `crop_padding` pixels.
+        chance: the model's stream.
+
+    Returns:
+        [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
+    """
+    size, channels, height, width = images.shape
+    if "crop" in recipe.augment:
+        pad = recipe.crop_padding
+        canvas = black.view(1, -1, 1, 1).expand(size, channels, height + 2 * pad, width + 2 * pad).clone()
+        canvas[:, :, pad : pad + height, pad : pad + width] = images
+        top, left = torch.from_numpy(chance.integers(0, 2 * pad + 1, (2, size, 1))).to(images.device)
+        rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
+        each = torch.arange(size, device=images.device)[:, None, None]
+        images = canvas.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if "flip" in recipe.augment:
+        mirrored = torch.from_numpy(chance.random(size) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return images
+
+
+class Stack:
+    """S fully connected networks side by side, forward and backward by hand.
+
+    For layers l = 1 .. L, a_0 = x, z_l = a_{l-1} W_l^T + b_l, a_l = max(z_l, 0), delta_L = (softmax(z_L) - onehot) / B:
+
+        dW_l = delta_l^T a_{l-1}     db_l = sum_B delta_l     delta_{l-1} = (delta_l W_l) * 1[a_{l-1} > 0]
+
+    All weights live in one buffer [S, P], each tensor padded to 64 bytes, so that one fused SGD step updates them all.
+    """
+
+    def __init__(self, assignments: Sequence[Assignment], images: Images, labels: Tensor, recipe: Recipe):
+        self.models = [a.model for a in assignments]
+        self.images, self.labels, self.recipe = images, labels, recipe
+        self.layers = [layers_of(model) for model in self.models]
+        self.shapes = [tuple(p.shape) for layer in self.layers[0] for p in (layer.weight, layer.bias)]
+        width = sum(padded(int(np.prod(shape))) for shape in self.shapes)
+        device = labels.device
+        self.theta = nn.Parameter(torch.zeros(len(self.models), width, device=device), requires_grad=False)
+        self.theta.grad = torch.zeros_like(self.theta)
+        self.weights, self.slopes = self._views(self.theta.data), self._views(self.theta.grad)
+        for k, layers in enumerate(self.layers):
+            for view, value in zip(self.weights, (p for a in layers for p in (a.weight, a.bias)), strict=True):
+                view[k].copy_(value.detach().view_as(view[k]))
+        self.optimizer = torch.optim.SGD(
+            [self.theta], recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+        batch = recipe.batch
+        self.acts = [aligned(len(self.models), batch, shape[0], device) for shape in self.shapes[::2]]
+        self.deltas = [aligned(len(self.models), batch, shape[0], device) for shape in self.shapes[::2]]
+        self.minus = torch.full((len(self.models), batch, 1), -1.0, device=device)
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """W [S, out, in] and b [S, 1, out] of each layer, as views into [S, P]."""
+        views, start = [], 0
+        for shape in self.shapes:
+            size = int(np.prod(shape))
+            view = flat[:, start : start + size]
+            views.append(view.view(-1, *shape) if len(shape) == 2 else view.view(-1, 1, *shape))
+            start += padded(size)
+        return views
+
+    @torch.no_grad()
+    def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
+        """Take one step for each rate; returns float32 logits [S, steps, B, K] before each step if they are wanted."""
+        models, length, batch = rows.shape
+        said = torch.empty(models, length, batch, self.shapes[-1][0], device=rows.device) if keep else None
+        inputs = int(np.prod(self.images.shape))
+        for step, rate in enumerate(rates):
+            chosen = rows[:, step].reshape(-1)
+            images = self.images.pixels.index_select(0, chosen).view(models, batch, -1)[..., :inputs]
+            labels = self.labels.index_select(0, chosen).view(models, batch, 1)
+            self.forward(images)
+            if said is not None:
+                said[:, step] = self.acts[-1]
+            self.backward(images, labels)
+            self.optimizer.param_groups[0]["lr"] = rate
+            self.optimizer.step()
+        return said
+
+    def forward(self, images: Tensor) -> None:
+        """Fill the activations; the last ones are the logits."""
+        below = images
+        for layer, act in enumerate(self.acts):
+            torch.baddbmm(self.weights[2 * layer + 1], below, self.weights[2 * layer].transpose(1, 2), out=act)
+            if layer < len(self.acts) - 1:
+                act.relu_()
+            below = act
+
+    def backward(self, images: Tensor, labels: Tensor) -> None:
+        """Fill the gradients from the activations."""
+        batch = images.shape[1]
+        delta = self.deltas[-1]
+        delta.copy_(self.acts[-1].softmax(-1).scatter_add_(-1, labels, self.minus).div_(batch))
+        for layer in range(len(self.acts) - 1, -1, -1):
+            below = self.acts[layer - 1] if layer else images
+            torch.bmm(delta.transpose(1, 2), below, out=self.slopes[2 * layer])
+            torch.sum(delta, 1, keepdim=True, out=self.slopes[2 * layer + 1])
+            if layer:
+                torch.bmm(delta, self.weights[2 * layer], out=self.deltas[layer - 1])
+                delta = self.deltas[layer - 1].mul_(below > 0)
+
+    def write_back(self) -> None:
+        """Copy the weights into the models they belong to."""
+        with torch.no_grad():
+            for k, layers in enumerate(self.layers):
+                for view, value in zip(self.weights, (p for a in layers for p in (a.weight, a.bias)), strict=True):
+                    value.copy_(view[k].view_as(value))
+
+
+def layers_of(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a model that stacks."""
+    layers = linear_layers(model)
+    if layers is None:
+        raise ValueError(f"{type(model).__name__} is not a plain stack of linear layers and cannot be trained as one")
+    return layers
+
+
+def aligned(models: int, batch: int, width: int, device: torch.device) -> Tensor:
+    """An empty [S, B, width] in which every model starts at a 64-byte boundary."""
+    flat = torch.empty(models, padded(batch * width), device=device)
+    return flat[:, : batch * width].view(models, batch, width)
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every weight and every running statistic is a finite number."""
+    return all(bool(torch.isfinite(t).all()) for t in model.state_dict().values() if t.is_floating_point())
+
+
+@contextmanager
+def one_thread() -> Generator[None, None, None]:
+    """One torch thread, whatever the process had before: two give other bits, and stall on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Generator[str, None, None]:
+    """The fastest matrix product on this machine that is still float32, checked against float64.
+
+    On some CPUs the setting "medium" only picks a faster library and keeps full precision; on others, and on GPUs, it
+    lowers the precision, so it is kept only where a 256 x 256 x 256 product shows float32's error.
+
+    Yields:
+        The setting in force, "medium" or "highest", to be written on the receipt.
+    """
+    before = torch.get_float32_matmul_precision()
+    chosen = "highest"
+    try:
+        if device.type == "cpu":
+            torch.set_float32_matmul_precision("medium")
+            rng = torch.Generator().manual_seed(0)
+            a, b = torch.randn(2, 256, 256, generator=rng)
+            truth = a.double() @ b.double()
+            if float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6:  # bfloat16 gives 3e-3, float32 3e-7
+                chosen = "medium"
+        torch.set_float32_matmul_precision(chosen)
+        yield chosen
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def device_named(wish: str) -> str:
+    """The device for this process: "auto" is a GPU where there is one.
+
+    Args:
+        wish: "auto", "cpu" or "cuda".
+
+    Returns:
+        "cpu" or "cuda".
+
+    Raises:
+        ValueError: a GPU is asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if wish == "cuda" and not there:
+        raise ValueError("--device cuda, but torch sees no GPU here; use --device cpu, or auto")
+    return "cuda" if there and wish != "cpu" else "cpu"

@@ -1,0 +1,71 @@
+"""Weights as safetensors that carry the hash of what they hold."""
+
+import hashlib
+import json
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+from safetensors import SafetensorError
+
+from memscore.parquet import Damaged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def encode_weights(tensors: Mapping[str, "Tensor"]) -> bytes:
+    """Tensors as a safetensors file with a hash over names, types, shapes and bits."""
+    from safetensors.torch import save  # torch takes seconds to import, and only weights need it
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content: bytes = save(plain, {"sha256": _sha256(save(plain))})
+    return content
+
+
+def decode_weights(content: bytes) -> "dict[str, Tensor]":
+    """The tensors in a file, its hash verified.
+
+    Args:
+        content: the file.
+
+    Returns:
+        Name -> tensor on the CPU.
+
+    Raises:
+        Damaged: the file is not what was written.
+    """
+    from safetensors.torch import load  # as above
+
+    check_weights(content)
+    tensors: dict[str, Tensor] = load(content)
+    return tensors
+
+
+def check_weights(content: bytes) -> None:
+    """Compare the tensors in a file with its hash, without torch.
+
+    Args:
+        content: the file.
+
+    Raises:
+        Damaged: the file is not what was written.
+    """
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        stated, actual = header["__metadata__"]["sha256"], _sha256(content)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise Damaged(f"no readable weights: {type(error).__name__} {error}") from error
+    if stated != actual:
+        raise Damaged("the weights do not give the sha256 that stands in the header")
+
+
+def _sha256(content: bytes) -> str:
+    """Hash over the tensors of a safetensors file, sorted by name."""
+    digest = hashlib.sha256()
+    tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    for name, tensor in sorted(tensors, key=operator.itemgetter(0)):
+        digest.update(f"{name}|{tensor['dtype']}|{tensor['shape']}|".encode())
+        digest.update(tensor["data"])
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""bank verify: every damaged file named, good ones counted, nothing lost by setting aside."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from memscore.bank import main
+from memscore.store import model_name, shards_digest
+from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
+
+KINDS = {
+    "shards/iid-k0.700-00001.parquet": "bytes were changed in column row, row group 0",
+    "events/k.parquet": "bytes were changed in column confidence, row group 0",
+    "outputs/k.parquet": "bytes were changed in column logits, row group 0",
+    "scores/mem.parquet": "bytes were changed in column row, row group 0",
+    "clusters.parquet": "bytes were changed in column cluster, row group 0",
+    "examples.parquet": "bytes were changed in column row, row group 0",
+    "weights/k.safetensors": "do not give the sha256",
+    "arms/iid-k0.700.json": "do not give the record_sha256",
+    "receipts/k.json": "do not give the record_sha256",
+}
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A store with a file of every kind."""
+    store = bank(tmp_path / "bank")
+    store.write_clusters(np.zeros(40))
+    store.write_events("k", {"confidence": np.ones(40, np.float32)})
+    store.write_outputs("k", np.ones((52, 10)), np.ones((52, 3)))
+    store.write_weights("k", {"w": torch.ones(30)})
+    store.write_receipt("k", {"seconds": 1})
+    store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, shards_digest("a", {}))
+    return store
+
+
+def damage(store, relpath):
+    """Flip a bit where the values are."""
+    path = path_of(store, relpath)
+    if relpath.endswith(".parquet"):
+        first = pq.ParquetFile(path).metadata.row_group(0).column(0)
+        flip(path, first.data_page_offset + first.total_compressed_size - 1)
+    elif relpath.endswith(".safetensors"):
+        flip(path, path.stat().st_size - 1)
+    else:
+        flip(path, path.read_bytes().index(b": 1") + 2)
+
+
+def test_a_sound_store_is_verified_and_counted(full, capsys):
+    assert main(["verify", full.url]) == 0
+    assert capsys.readouterr().out == "12 files verified, 0 damaged\n"
+
+
+@pytest.mark.parametrize("relpath", KINDS)
+def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys):
+    damage(full, relpath)
+    assert main(["verify", full.url]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"damaged: {relpath}: ")
+    assert KINDS[relpath] in lines[0]
+    assert lines[1] == "11 files verified, 1 damaged"
+
+
+def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
+    name = model_name(ARM["name"], 1)
+    path = path_of(full, f"shards/{name}.parquet")
+    whole = path.read_bytes()
+    damage(full, f"shards/{name}.parquet")
+    path_of(full, "shards/stranger-00001.parquet").write_bytes(whole)
+    assert main(["verify", full.url, "--set-aside"]) == 1
+    out = capsys.readouterr().out
+    assert f"moved to damaged/{name}.parquet-1" in out
+    assert "shards/stranger-00001.parquet: a shard of no arm on file; moved to damaged/" in out
+    assert len(full.folder.names("damaged")) == 2
+    assert list(full.finished(ARM["name"])) == [0, 2]
+    full.write_shard(name, ARM["name"], shard(1))
+    assert path.read_bytes() == whole
+    assert main(["verify", full.url]) == 0
+
+
+def test_setting_aside_waits_for_no_driver(full, capsys):
+    with full.lock():
+        assert main(["verify", full.url, "--set-aside"]) == 2
+        assert main(["verify", full.url]) == 0
+    assert "in use by pid" in capsys.readouterr().err
+
+
+def test_the_door_answers_bad_input_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "memscore.bank", "verify", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no store at")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,273 @@
+"""Publishing: whole files or none, the first writer wins, errors that say what to do; also on other file systems."""
+
+import errno
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from memscore import files
+from memscore.files import Folder, Unpublished
+from memscore.locks import locked
+from memscore.store import Store, model_name
+from tests.memscore.banks import ARM, bank, examples, manifest, shard
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder.at(tmp_path / "bank")
+    made.make()
+    return made
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """URL of a bucket on an S3 server of our own."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "hush", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="bank")
+    yield f"s3://k:hush@bank/run?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def other_folders(tmp_path, bucket):
+    """The same promise on a file:// URL, on a file system that is neither local nor an object store, and on S3."""
+    local = fs.LocalFileSystem()
+    return [
+        Folder.at(f"file://{tmp_path}/by-url"),
+        Folder(url="sub://", root="in/sub", filesystem=fs.SubTreeFileSystem(str(tmp_path), local)),
+        Folder.at(bucket),
+    ]
+
+
+def test_every_file_system_keeps_the_promise(tmp_path, bucket):
+    for there in [Folder.at(tmp_path / "plain"), *other_folders(tmp_path, bucket)]:
+        there.make()
+        assert there.names("a") == []
+        assert there.publish("a/x", b"one")
+        assert not there.publish("a/x", b"two")
+        assert there.read("a/x") == b"one"
+        there.replace("a/x", b"three")
+        there.replace("y", b"")
+        assert (there.read("a/x"), there.read("y")) == (b"three", b"")
+        assert (there.names("a"), there.names()) == (["x"], ["y"])
+        there.move("a/x", "b/z")
+        assert (there.names("a"), there.names("b")) == ([], ["z"])
+        there.remove("b/z")
+        there.remove("b/z")
+        assert not there.exists("b/z")
+        with pytest.raises(FileNotFoundError):
+            there.read("b/z")
+
+
+def test_a_whole_store_lives_on_s3(bucket):
+    url = bucket.replace("/run?", "/another?")
+    store = bank(url)
+    store = Store.open(url)
+    with store.lock():
+        assert list(store.finished(ARM["name"])) == [0, 1, 2]
+    (block,) = store.blocks(ARM["name"], [0, 1, 2], ["gap"])
+    np.testing.assert_array_equal(block.columns["gap"], [shard(i)["gap"][:40] for i in range(3)])
+    name = f"shards/{model_name(ARM['name'], 1)}.parquet"
+    store.folder.replace(name, store.folder.read(name)[:-9])
+    assert list(store.check(ARM["name"]).damaged) == [name]
+    store.set_aside(name)
+    assert store.write_shard(model_name(ARM["name"], 1), ARM["name"], shard(1))
+    assert list(store.finished(ARM["name"], verify=False)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="is another one") as refused:
+        Store.create(url, manifest(seed=1), examples())
+    assert "hush" not in str(refused.value)
+
+
+def test_a_bucket_that_is_not_there_is_refused_at_once(bucket):
+    began = time.monotonic()
+    with pytest.raises(Unpublished, match="cannot write nowhere/x"):
+        Folder.at(bucket.replace("@bank/run", "@nowhere")).publish("x", b"1")
+    assert time.monotonic() - began < 30
+
+
+def test_an_unknown_kind_of_url_is_refused_without_its_password():
+    with pytest.raises(ValueError, match=r"cannot open foo://\*\*\*@host/x: .*give a path, or a URL such as s3://"):
+        Folder.at("foo://me:hush@host/x")
+
+
+def test_a_publisher_killed_at_any_time_leaves_no_partial_file(folder):
+    """kill -9 in the middle of publishing, ten times over; what has a name is whole."""
+    code = textwrap.dedent(
+        """
+        import sys
+        from memscore.files import Folder
+        folder = Folder.at(sys.argv[1])
+        print("ready", flush=True)
+        for number in range(10**6):
+            folder.publish(f"a/{sys.argv[2]}-{number}", bytes([number % 256]) * 300_000)
+            folder.replace("a/latest", bytes([number % 256]) * 300_000)
+        """
+    )
+    for attempt in range(10):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, folder.root, str(attempt)], stdout=subprocess.PIPE
+        ) as publisher:
+            publisher.stdout.readline()
+            time.sleep(0.005 + 0.014 * attempt)
+            publisher.send_signal(signal.SIGKILL)
+    names = folder.names("a")
+    assert len(names) > 10
+    for name in names:
+        content = folder.read(f"a/{name}")
+        assert len(content) == 300_000, name
+        assert len(set(content)) == 1, name
+    folder.remove_scratch()
+    assert sorted(os.listdir(folder.path("a"))) == names
+
+
+def test_of_writers_that_race_exactly_one_wins_each_file(folder):
+    """Eight threads and one file, fifty times; the file holds what the winner wrote."""
+    for number in range(50):
+        won, start = [], threading.Barrier(8)
+
+        def write(writer, number=number, won=won, start=start):
+            start.wait()
+            if folder.publish(f"a/{number}", f"{writer}".encode() * 1000):
+                won.append(writer)
+
+        writers = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert len(won) == 1
+        assert folder.read(f"a/{number}") == f"{won[0]}".encode() * 1000
+    assert all(not name.endswith(".scratch") for name in os.listdir(folder.path("a")))
+
+
+def failing(monkeypatch, number, times=10**9):
+    """Make the disk's links fail with one error number, the first times; the list counts the calls."""
+    calls, link = [], os.link
+
+    def fail(*paths):
+        calls.append(paths)
+        if len(calls) <= times:
+            raise OSError(number, os.strerror(number), paths[1])
+        link(*paths)
+
+    monkeypatch.setattr(files.os, "link", fail)
+    return calls
+
+
+def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch):
+    calls = failing(monkeypatch, errno.ENOSPC)
+    with pytest.raises(
+        Unpublished, match=r"cannot write .*/bank/x: No space left.*tried for .* s.*same command resumes"
+    ):
+        folder.publish("x", b"1", patience_s=0.5)
+    assert len(calls) == 3  # at 0, .1 and .3 s
+    assert os.listdir(folder.root) == []
+
+
+def test_a_full_disk_that_empties_in_time_is_no_error(folder, monkeypatch):
+    calls = failing(monkeypatch, errno.ENOSPC, times=2)
+    assert folder.publish("x", b"1")
+    assert (len(calls), folder.read("x")) == (3, b"1")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_refused_at_once(folder, monkeypatch, number):
+    calls = failing(monkeypatch, number)
+    with pytest.raises(Unpublished, match=os.strerror(number)) as refused:
+        folder.publish("x", b"1")
+    assert len(calls) == 1
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (type(again), again.stops_the_run, str(again)) == (Unpublished, True, str(refused.value))
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A folder with room for 1 MB: a file system of its own, or a sync that fails where the process may not mount."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        monkeypatch.setattr(files.os, "fsync", full_beyond_1_mb(path))
+    yield Folder.at(path)
+    if mounted:
+        subprocess.run(["umount", path], check=True)
+
+
+def full_beyond_1_mb(path):
+    """What fsync does on a disk that finds out late that it is full."""
+
+    def sync(descriptor):
+        if sum(entry.stat().st_size for entry in os.scandir(path / "a")) > 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return sync
+
+
+def test_a_disk_that_fills_up_keeps_what_is_there(small_disk):
+    assert small_disk.publish("a/x", b"1" * 500_000)
+    with pytest.raises(Unpublished, match="No space left on device"):
+        small_disk.publish("a/y", b"2" * 900_000, patience_s=0.2)
+    assert os.listdir(small_disk.path("a")) == ["x"]
+    assert small_disk.publish("a/z", b"3" * 1000)
+
+
+def test_a_disk_without_links_gets_the_file_by_renaming(folder, monkeypatch):
+    failing(monkeypatch, errno.EOPNOTSUPP)
+    assert folder.publish("a/x", b"1")
+    assert not folder.publish("a/x", b"2")
+    assert (folder.read("a/x"), os.listdir(folder.path("a"))) == (b"1", ["x"])
+
+
+def test_a_folder_that_vanished_is_not_made_anew(folder):
+    Path(folder.root).rmdir()
+    with pytest.raises(Unpublished, match="No such file"):
+        folder.publish("a/x", b"1", patience_s=0.1)
+    assert not Path(folder.root).exists()
+
+
+def test_scratch_of_the_dead_and_the_old_goes_and_that_of_the_living_stays(folder):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host, hour_ago = files.socket.gethostname(), time.time() - 3700
+    of_dead, of_me, elsewhere, old = (
+        Path(folder.root) / f".x~{name}.scratch"
+        for name in (f"{host}~{dead.pid}~0a", f"{host}~{os.getpid()}~0b", "far~1~0c", "far~1~0d")
+    )
+    for path in (of_dead, of_me, elsewhere, old):
+        path.touch()
+    os.utime(old, (hour_ago, hour_ago))
+    assert folder.names() == []
+    assert folder.remove_scratch() == 2
+    assert sorted(os.listdir(folder.root)) == sorted([of_me.name, elsewhere.name])
+
+
+def test_a_second_driver_is_refused_by_pid_and_host_until_the_first_dies(folder):
+    code = "import sys, time; from memscore.files import Folder; from memscore.locks import locked\n"
+    code += "with locked(Folder.at(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, folder.root], stdout=subprocess.PIPE) as first:
+        first.stdout.readline()
+        with (
+            pytest.raises(BlockingIOError, match=rf"in use by pid {first.pid} on host {files.socket.gethostname()}"),
+            locked(folder),
+        ):
+            pass
+        first.kill()
+    with locked(folder), pytest.raises(BlockingIOError, match=f"pid {os.getpid()}"), locked(folder):
+        pass
+    with locked(folder):
+        pass

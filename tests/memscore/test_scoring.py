@@ -1,0 +1,194 @@
+"""From shards whose answer is known to the score files: values, nulls, names, directions, digests."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from memscore.manifest import Manifest
+from memscore.scoring import (
+    noise_detection,
+    score_arm,
+    score_bank_events,
+    score_fractions,
+    score_originals,
+    write_wide_table,
+)
+from memscore.splits import Dataset, Splits, examples_table
+from memscore.store import Store, model_name
+from memscore.subsets import Arm, membership
+
+N, TEST, K = 40, 10, 3
+
+
+@pytest.fixture
+def store(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, K, N + TEST)
+    true = labels.copy()
+    true[:4] = (true[:4] + 1) % K
+
+    def part(split, rows):
+        names = np.array([f"{split}/{i:05d}" for i in range(len(labels[rows]))])
+        images = np.zeros((len(labels[rows]), 1, 2, 2), np.uint8)
+        return Dataset(images=images, labels=labels[rows], labels_true=true[rows], ids=names)
+
+    none = part("validation", slice(0, 0))
+    splits = Splits(
+        name="toy", n_classes=K, train=part("train", slice(0, N)), validation=none, test=part("test", slice(N, None)),
+        mean=(0.0,), std=(1.0,),
+    )  # fmt: skip
+    manifest = Manifest(
+        fingerprint=splits.fingerprint, data="toy", split_sizes=(N, 0, TEST), n_classes=K, input_shape=(1, 2, 2),
+        mean=(0.0,), std=(1.0,), label_changes={"label_noise": 0.1}, architecture="mlp", recipe={"epochs": 1},
+        precision="float32", seed=0,
+    )  # fmt: skip
+    return Store.create(str(tmp_path / "s"), manifest, examples_table(splits))
+
+
+def fill(store, arm, models, correct_of):
+    store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
+    member = membership(arm, models, N)
+    rng = np.random.default_rng(1)
+    for m, inside in zip(models, member, strict=True):
+        everyone = np.concatenate([inside, np.zeros(TEST, bool)])
+        correct = np.concatenate([correct_of(inside), np.ones(TEST, bool)])
+        numbers = (np.where(correct, 2.0, -2.0) + rng.normal(size=N + TEST) * 0.1).astype(np.float32)
+        columns = {"row": np.arange(N + TEST, dtype=np.int32), "member": everyone, "correct": correct}
+        columns |= dict.fromkeys(("logit_confidence", "gap"), numbers) | {"top_gap": np.abs(numbers)}
+        store.write_shard(model_name(arm.name, m), arm.name, columns)
+    return member, store.finished(arm.name)
+
+
+def test_a_learner_that_knows_its_members_only_memorizes_everything(store):
+    arm = Arm(design="exact", keep=0.5, block=16)
+    _, shards = fill(store, arm, range(16), lambda inside: inside)
+    found = score_arm(store, arm.name, shards)
+    table = {name: store.read_score(f"{name}_k0.500") for name in ("memorization", "cscore", "attack_success")}
+    assert (table["memorization"]["memorization_k0.500"].to_numpy() == 1).all()
+    assert (table["cscore"]["cscore_k0.500"].to_numpy() == 0).all()
+    assert (table["attack_success"]["attack_success_k0.500"].to_numpy() == 1).all()
+    assert (table["memorization"]["memorization_k0.500_n_in"].to_numpy() == 8).all()
+    assert found.rmse == 0
+    assert found.online["auc"].value == 1
+    assert (table["memorization"]["memorization_k0.500_se"].to_numpy() > 0).all()
+
+
+def test_what_is_undefined_is_null_and_counted(store):
+    arm = Arm(design="iid", keep=0.7)
+    member, shards = fill(store, arm, range(4), lambda inside: inside)
+    never_out = member.all(0) | ~member.any(0)
+    assert never_out.any()
+    found = score_arm(store, arm.name, shards)
+    column = store.read_score("memorization_k0.700")["memorization_k0.700"]
+    assert (np.array([value.as_py() is None for value in column]) == never_out).all()
+    assert found.undefined == never_out.sum()
+    assert (store.read_score("memorization_k0.700")["memorization_k0.700_n_out"].to_numpy() == (~member).sum(0)).all()
+
+
+def test_a_score_points_up_where_memorization_does(store):
+    arm = Arm(design="exact", keep=0.5, block=16)
+    _, shards = fill(store, arm, range(16), lambda inside: inside | (np.arange(N) > 20))
+    score_arm(store, arm.name, shards)
+    for name in ("memorization_k0.500", "cscore_k0.500", "attack_success_k0.500", "lira_k0.500"):
+        _, values = store.score(name)
+        assert values[:21].mean() > values[21:].mean()
+    assert store.score("cscore_k0.500")[1].max() <= 0
+
+
+def test_a_score_is_stale_once_the_bank_has_grown(store):
+    arm = Arm(design="exact", keep=0.5, block=8)
+    _, shards = fill(store, arm, range(8), lambda inside: inside)
+    score_arm(store, arm.name, shards)
+    store.score("memorization_k0.500")
+    fill(store, arm, range(8, 16), lambda inside: inside)
+    with pytest.raises(ValueError, match=r"stale.*python -m memscore.estimate"):
+        store.score("memorization_k0.500")
+
+
+def test_between_block_errors_come_from_whole_blocks_only(store):
+    arm = Arm(design="orthogonal", keep=0.5, block=4)
+    store.write_clusters(np.arange(N, dtype=np.int32) // 3)
+    record = {"name": arm.name, "design": "orthogonal", "keep": 0.5, "block": 4, "clusters": "x"}
+    store.add_arm(record)
+    member = membership(arm, range(16), N, store.clusters())
+    rng = np.random.default_rng(2)
+    right = rng.random((16, N + TEST)) < 0.5
+    for m in range(16):
+        numbers = rng.normal(size=N + TEST).astype(np.float32)
+        columns = {"row": np.arange(N + TEST, dtype=np.int32)}
+        columns |= {"member": np.concatenate([member[m], np.zeros(TEST, bool)]), "correct": right[m]}
+        columns |= {"logit_confidence": numbers, "gap": numbers, "top_gap": np.abs(numbers)}
+        if m != 13:
+            store.write_shard(model_name(arm.name, m), arm.name, columns)
+    score_arm(store, arm.name, store.finished(arm.name))
+    got = store.read_score(f"memorization_{store.arms()[arm.name]['suffix']}")
+    column = next(name for name in got.column_names if name.endswith("_se_block"))
+    each = [
+        np.where(member[b : b + 4], right[b : b + 4, :N], 0).sum(0) / 2
+        - np.where(member[b : b + 4], 0, right[b : b + 4, :N]).sum(0) / 2
+        for b in (0, 4, 8)
+    ]
+    np.testing.assert_allclose(got[column].to_numpy(), np.std(each, axis=0, ddof=1) / np.sqrt(3))
+
+
+def test_fractions_are_averaged_and_never_pooled(store):
+    found = []
+    for keep, right in ((0.25, False), (0.5, True)):
+        arm = Arm(design="exact", keep=keep, block=8)
+        _, shards = fill(store, arm, range(8), lambda inside, right=right: np.full(N, right))
+        found.append(score_arm(store, arm.name, shards))
+    assert score_fractions(store, found[:1]) == []
+    assert score_fractions(store, found) == ["cscore"]
+    assert (store.read_score("cscore")["cscore"].to_numpy() == 0.5).all()
+
+
+def test_the_wide_table_has_a_row_for_each_training_example(store):
+    arm = Arm(design="exact", keep=0.5, block=8)
+    _, shards = fill(store, arm, range(8), lambda inside: inside)
+    found = score_arm(store, arm.name, shards)
+    table = write_wide_table(store, found.names)
+    assert table.num_rows == N
+    assert table["id"][0].as_py() == "train/00000"
+    on_disk = pq.read_table(store.folder.path("scores.parquet"))
+    assert on_disk.equals(table)
+    assert on_disk.schema.field("memorization_k0.500").metadata[b"direction"] == b"1"
+    assert on_disk.schema.field("memorization_k0.500_se").metadata[b"direction"] == b"0"
+
+
+def test_changed_labels_are_found_by_a_score_that_knows_them(store):
+    arm = Arm(design="exact", keep=0.5, block=16)
+    _, shards = fill(store, arm, range(16), lambda inside: inside | (np.arange(N) >= 4))
+    found = score_arm(store, arm.name, shards)
+    area = noise_detection(store, found.names)
+    assert area["memorization_k0.500"].value == 1
+    assert area["memorization_k0.500"].lo < 1
+
+
+def test_bank_events_are_averaged_over_the_models_that_saw_an_example(store):
+    arm = Arm(design="exact", keep=0.5, block=8)
+    member, shards = fill(store, arm, range(8), lambda inside: inside)
+    for m in range(8):
+        seen = member[m]
+        columns = {"row": np.arange(N, dtype=np.int32), "visits": seen.astype(np.int32)}
+        for name in ("confidence", "max_confidence", "entropy", "accuracy", "forgetting"):
+            columns[name] = np.where(seen, m, np.nan).astype(np.float32)
+        store.write_events(model_name(arm.name, m), columns)
+    names = score_bank_events(store, arm.name, sorted(shards))
+    assert len(names) == 5
+    score = store.read_score("events_bank_k0.500_confidence")
+    expected = (np.arange(8)[:, None] * member).sum(0) / member.sum(0)
+    np.testing.assert_allclose(score["events_bank_k0.500_confidence"].to_numpy(), expected)
+    assert (score["events_bank_k0.500_confidence_n"].to_numpy() == 4).all()
+
+
+def test_final_loss_is_the_cross_entropy_of_the_originals(store):
+    rng = np.random.default_rng(3)
+    labels = store.examples()["label"].to_numpy()
+    losses = []
+    for key in ("a" * 64, "b" * 64):
+        logits = rng.normal(size=(N + TEST, K)).astype(np.float32)
+        store.write_outputs(key, logits, np.zeros((N + TEST, 2), np.float32))
+        p = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1, keepdims=True)
+        losses.append(-np.log(p[np.arange(N), labels[:N]]))
+    assert score_originals(store, ["a" * 64, "b" * 64]) == ["final_loss"]
+    np.testing.assert_allclose(store.score("final_loss")[1], np.mean(losses, 0), rtol=1e-10)

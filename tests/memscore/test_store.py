@@ -1,0 +1,399 @@
+"""The store: identities, shards, records, scores; each claim on a small store made for it."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from memscore.parquet import content_sha256
+from memscore.store import (
+    Damaged,
+    Manifest,
+    Store,
+    default_url,
+    model_name,
+    original_key,
+    shards_digest,
+)
+from tests.memscore.banks import ARM, FIELD, bank, examples, flip, manifest, path_of, shard
+
+
+@pytest.fixture
+def store(tmp_path):
+    return bank(tmp_path / "bank")
+
+
+def test_further_queries_are_kept_and_missing_columns_refused(store):
+    more = shard(9) | {"logit_confidence_q1": np.ones(52, np.float32)}
+    store.write_shard(model_name(ARM["name"], 9), ARM["name"], more)
+    (block,) = store.blocks(ARM["name"], [9], ["logit_confidence_q1"])
+    assert block.columns["logit_confidence_q1"].sum() == 40
+    less = {name: values for name, values in shard(8).items() if name != "gap"}
+    with pytest.raises(ValueError, match="begins with the columns row, member"):
+        store.write_shard(model_name(ARM["name"], 8), ARM["name"], less)
+    with pytest.raises(ValueError, match=r"model 'exact-00001' is none of arm 'iid-k0\.700'"):
+        store.write_shard("exact-00001", ARM["name"], shard(8))
+
+
+def test_a_manifest_comes_back_equal_from_json():
+    there = manifest()
+    assert Manifest.from_json(there.to_json()) == there
+    assert Manifest.from_json(there.to_json()).digest == there.digest
+    assert manifest(seed=1).digest != there.digest
+
+
+def test_a_changed_manifest_is_refused_by_name(store):
+    path = path_of(store, "manifest.json")
+    path.write_text(path.read_text().replace('"n_classes": 10', '"n_classes": 11'))
+    with pytest.raises(ValueError, match=r"manifest\.json: its fields do not give the record_sha256"):
+        Store.open(store.url)
+
+
+def test_a_store_of_a_later_schema_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="schema version 99 cannot be read, only 1"):
+        Store.create(tmp_path / "bank", manifest(schema_version=99), examples())
+
+
+def test_no_store_names_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no store at .*python -m memscore\.estimate"):
+        Store.open(tmp_path)
+
+
+def test_creating_again_opens_and_another_identity_is_refused_with_both_values(store):
+    assert Store.create(store.url, manifest(), examples()).manifest == manifest()
+    other = manifest(seed=5, recipe={"epochs": 4, "milestones": (1.0, 2.0)})
+    with pytest.raises(
+        ValueError, match=r"recipe.epochs is 3, asked for 4; .*seed is 0, asked for 5; give another --store"
+    ):
+        Store.create(store.url, other, examples())
+
+
+def test_examples_of_another_length_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="52 rows but the table of examples has 3"):
+        Store.create(tmp_path / "bank", manifest(), examples(3))
+
+
+def test_a_new_store_is_private(store):
+    assert path_of(store, "").stat().st_mode & 0o777 == 0o700
+
+
+def test_default_url_is_named_after_what_it_is(monkeypatch):
+    monkeypatch.setenv("MEMSCORE_HOME", "/banks/")
+    digest = manifest().digest[:8]
+    assert default_url("digits", "mlp", "fast", manifest()) == f"/banks/digits-mlp-fast-{digest}"
+    assert default_url("/a b/my set.npz", "mlp", "fast", manifest()) == f"/banks/my-set.npz-mlp-fast-{digest}"
+    monkeypatch.delenv("MEMSCORE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_url("digits", "mlp", "fast", manifest()).startswith("/home/someone/memscore/digits-")
+
+
+def test_suffixes_name_the_design_from_the_second_arm_of_a_fraction_on(store):
+    small = {**ARM, "name": "exact-k0.700-b8", "design": "exact", "block": 8}
+    assert store.arms()["iid-k0.700"]["suffix"] == "k0.700"
+    assert store.add_arm({**ARM, "name": "exact-k0.700", "design": "exact", "block": 64})["suffix"] == "k0.700_exact"
+    assert store.add_arm(small)["suffix"] == "k0.700_exact-b8"
+    assert store.add_arm({**ARM, "name": "iid-k0.500", "keep": 0.5})["suffix"] == "k0.500"
+    assert store.add_arm(ARM)["suffix"] == "k0.700"  # again, unchanged
+    assert set(store.arms()) == {"iid-k0.700", "iid-k0.500", "exact-k0.700", "exact-k0.700-b8"}
+
+
+def test_an_arm_with_other_content_is_refused_with_both_values(store):
+    with pytest.raises(ValueError, match=r"keep is 0\.7, asked for 0\.7004"):
+        store.add_arm({**ARM, "keep": 0.7004})
+
+
+def test_run_hash_depends_on_manifest_and_arm_but_not_on_the_suffix(store, tmp_path):
+    exact = {**ARM, "name": "exact-k0.700", "design": "exact"}
+    first = Store.create(tmp_path / "first", manifest(), examples())
+    first.add_arm(exact)
+    first.add_arm(ARM)  # here its suffix is k0.700_iid
+    other = Store.create(tmp_path / "other", manifest(seed=1), examples())
+    other.add_arm(ARM)
+    assert first.run_hash(ARM["name"]) == store.run_hash(ARM["name"])
+    assert len({store.run_hash(ARM["name"]), other.run_hash(ARM["name"]), first.run_hash("exact-k0.700")}) == 3
+    with pytest.raises(ValueError, match=r"unknown arm 'iid-k0\.7'; did you mean 'iid-k0\.700'"):
+        store.run_hash("iid-k0.7")
+
+
+def test_clusters_are_written_once_and_a_flipped_byte_is_refused(store):
+    assert store.clusters() is None
+    assert store.write_clusters(np.arange(40) // 4)
+    assert not store.write_clusters(np.zeros(40))
+    assert store.clusters().dtype == np.int32
+    np.testing.assert_array_equal(store.clusters(), np.arange(40) // 4)
+    flip(path_of(store, "clusters.parquet"), 30)
+    with pytest.raises(Damaged, match=r"clusters\.parquet is damaged"):
+        store.clusters()
+
+
+def test_equal_columns_give_equal_bytes_and_readers_see_them_as_they_are(store, tmp_path):
+    twin = Store.create(tmp_path / "twin", manifest(), examples())
+    twin.add_arm(ARM)
+    name = model_name(ARM["name"], 1)
+    twin.write_shard(name, ARM["name"], shard(1))
+    here, there = (path_of(s, f"shards/{name}.parquet") for s in (store, twin))
+    assert here.read_bytes() == there.read_bytes()
+    table = pq.read_table(here)
+    assert [str(t) for t in table.schema.types] == ["int32", "bool", "bool", "float", "float", "float"]
+    for column, values in shard(1).items():
+        np.testing.assert_array_equal(table[column].to_numpy(), values)
+    said = table.schema.metadata
+    assert said[b"run_hash"].decode() == store.run_hash(ARM["name"])
+    assert said[b"content_sha256"].decode() == content_sha256(shard(1))
+    assert (said[b"model"].decode(), said[b"schema_version"]) == (name, b"1")
+    assert str(tmp_path).encode() not in here.read_bytes()
+
+
+def test_content_hash_sees_names_types_order_and_every_value():
+    a, b = np.arange(3.0), np.arange(3.0) + 1
+    same = [{"a": a, "b": b}, {"a": a.copy(), "b": b[::1]}]
+    other = [
+        {"b": b, "a": a},
+        {"a": b, "b": a},
+        {"a": a, "c": b},
+        {"a": a.astype("f4"), "b": b},
+        {"a": a + np.array([0, 0, 1e-15]), "b": b},
+        {"a": a[:, None], "b": b},
+    ]
+    assert len({content_sha256(columns) for columns in same}) == 1
+    assert len({content_sha256(columns) for columns in [same[0], *other]}) == 1 + len(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gap": np.full(52, np.nan, np.float32)}, "'gap' holds nan in row 0; shards hold finite numbers only"),
+        ({"top_gap": np.full(52, np.inf, np.float32)}, "'top_gap' holds inf"),
+        ({"gap": np.zeros(52)}, "'gap' must be float32 .52., got float64"),
+        ({"member": np.zeros(51, bool)}, r"'member' must be bool \[52\], got bool \[51\]"),
+        ({"row": np.zeros(52, np.int32)}, "'row' must count from 0 to 51"),
+        ({"gap_q1": np.zeros(52)}, "'gap_q1' must be float32"),
+        ({"other": np.zeros(52, np.float32)}, "'other' is no column of a shard"),
+    ],
+)
+def test_a_bad_shard_is_refused_by_column(store, change, message):
+    with pytest.raises(ValueError, match=message):
+        store.write_shard(model_name(ARM["name"], 9), ARM["name"], shard(9) | change)
+    assert 9 not in store.finished(ARM["name"])
+
+
+def test_finished_gives_content_hashes_and_a_second_write_changes_nothing(store):
+    expected = {index: content_sha256(shard(index)) for index in range(3)}
+    assert store.finished(ARM["name"]) == store.finished(ARM["name"], verify=False) == expected
+    assert not store.write_shard(model_name(ARM["name"], 0), ARM["name"], shard(77))
+    assert store.finished(ARM["name"]) == expected
+    assert store.has_shard(model_name(ARM["name"], 0))
+    assert not store.has_shard(model_name(ARM["name"], 3))
+
+
+def test_every_flipped_byte_of_a_shard_is_found(store):
+    name = f"shards/{model_name(ARM['name'], 1)}.parquet"
+    path = path_of(store, name)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        flip(path, at)
+        found = store.check(ARM["name"])
+        assert list(found.valid) == [0, 2], at
+        assert list(found.damaged) == [name], at
+        path.write_bytes(whole)
+    assert list(store.finished(ARM["name"])) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda raw: b"", "the file is empty"),
+        (lambda raw: raw[:-100], "truncated or no Parquet file"),
+        (lambda raw: raw[:4] + b"\0" + raw[5:], "bytes were changed in column row, row group 0"),
+        (lambda raw: raw[:-30] + bytes([raw[-30] ^ 1]) + raw[-29:], "bytes were changed in the footer"),
+    ],
+    ids=["empty", "truncated", "page", "footer"],
+)
+def test_damage_is_named_with_its_place_and_set_aside_loses_nothing(store, damage, reason):
+    name = f"{model_name(ARM['name'], 1)}.parquet"
+    path = path_of(store, f"shards/{name}")
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    assert reason in store.check(ARM["name"]).damaged[f"shards/{name}"]
+    assert store.set_aside(f"shards/{name}") == f"damaged/{name}-1"
+    assert path_of(store, f"damaged/{name}-1").read_bytes() == damaged
+    assert store.write_shard(model_name(ARM["name"], 1), ARM["name"], shard(1))
+    assert store.check(ARM["name"]).damaged == {}
+    assert store.set_aside(f"shards/{name}") == f"damaged/{name}-2"
+
+
+def test_shards_of_another_run_or_model_are_not_valid(store, tmp_path):
+    other = Store.create(tmp_path / "other", manifest(seed=1), examples())
+    other.add_arm(ARM)
+    zero, one = (f"shards/{model_name(ARM['name'], i)}.parquet" for i in range(2))
+    other.write_shard(model_name(ARM["name"], 0), ARM["name"], shard(0))
+    path_of(store, zero).write_bytes(path_of(other, zero).read_bytes())
+    path_of(store, one).write_bytes(path_of(store, f"shards/{model_name(ARM['name'], 2)}.parquet").read_bytes())
+    for verify in (True, False):
+        found = store.check(ARM["name"], verify)
+        assert list(found.valid) == [2]
+        assert "its run_hash is" in found.damaged[zero]
+        assert "its model is iid-k0.700-00002, here it is iid-k0.700-00001" in found.damaged[one]
+
+
+def test_arms_whose_names_begin_alike_are_kept_apart(store):
+    small = {**ARM, "name": "iid-k0.700-b8", "block": 8}
+    store.add_arm(small)
+    store.write_shard("iid-k0.700-b8-00005", "iid-k0.700-b8", shard(5))
+    assert list(store.finished("iid-k0.700")) == [0, 1, 2]
+    assert list(store.finished("iid-k0.700-b8")) == [5]
+
+
+def test_shards_digest_depends_on_each_shard_and_not_on_order():
+    valid = {0: "a", 1: "b"}
+    assert shards_digest("x", valid) == shards_digest("x", {1: "b", 0: "a"})
+    others = [shards_digest("y", valid), shards_digest("x", {0: "a"}), shards_digest("x", {0: "b", 1: "a"})]
+    assert len({shards_digest("x", valid), *others}) == 4
+
+
+def test_events_keep_nan_as_null(store):
+    columns = {"confidence": np.array([0.5, np.nan, 1], np.float32), "visits": np.array([3, 0, 2], np.int32)}
+    assert not store.has_events("m")
+    assert store.write_events("m", columns)
+    assert not store.write_events("m", columns)
+    assert store.has_events("m")
+    back = store.read_events("m")
+    for name, values in columns.items():
+        assert back[name].dtype == values.dtype
+        np.testing.assert_array_equal(back[name], values)
+    assert pq.read_table(path_of(store, "events/m.parquet"))["confidence"].null_count == 1
+
+
+def test_receipts_and_failures_come_back_and_failures_can_be_cleared(store):
+    store.write_receipt("m", {"seconds": 1.5})
+    store.write_receipt("m", {"seconds": 2.5})
+    store.write_failure("m", {"kind": "diverged"})
+    assert store.receipts() == {"m": {"seconds": 2.5}}
+    assert store.failures() == {"m": {"kind": "diverged"}}
+    store.clear_failure("m")
+    store.clear_failure("m")  # nothing to clear is no error
+    assert store.failures() == {}
+
+
+def test_a_number_that_is_not_finite_becomes_null_in_a_record(store):
+    store.write_receipt("m", {"accuracy": {"left_out": float("nan"), 10: 1, 9: np.inf}})
+    assert store.receipts() == {"m": {"accuracy": {"left_out": None, "10": 1, "9": None}}}
+
+
+def test_a_receipt_that_is_no_json_is_named(store):
+    store.write_receipt("m", {"seconds": 1.5})
+    path_of(store, "receipts/m.json").write_text('{"seconds": ')
+    with pytest.raises(Damaged, match=r"receipts/m\.json is damaged"):
+        store.receipts()
+
+
+def test_outputs_come_back_as_matrices(store):
+    logits, embeddings = np.arange(12, dtype=np.float32).reshape(4, 3), np.ones((4, 1), np.float32)
+    assert not store.has_outputs("k")
+    assert store.write_outputs("k", logits, embeddings)
+    assert store.has_outputs("k")
+    for there, back in zip((logits, embeddings), store.read_outputs("k"), strict=True):
+        np.testing.assert_array_equal(back, there)
+        assert back.dtype == np.float32
+    assert str(pq.read_schema(path_of(store, "outputs/k.parquet")).field("logits").type) == (
+        "fixed_size_list<element: float>[3]"
+    )
+
+
+def test_original_keys_are_of_sets_of_examples_and_seeds():
+    key = original_key(manifest(), removed=["b", "a"])
+    assert key == original_key(manifest(data="elsewhere"), removed=["a", "b"], labels={}, index=0)
+    others = [
+        original_key(manifest(), removed=["a"]),
+        original_key(manifest(), removed=["b", "a"], index=1),
+        original_key(manifest(), removed=["b", "a"], labels={"c": 1}),
+        original_key(manifest(seed=1), removed=["b", "a"]),
+        original_key(manifest(precision="bfloat16"), removed=["b", "a"]),
+    ]
+    assert len({key, *others}) == 6
+
+
+def score(store, name="mem", direction=1, digest=None, **metadata):
+    values = np.linspace(0, 1, 40)
+    values[3] = np.nan
+    columns = {name: values, f"{name}_n_in": np.arange(40, dtype=np.int32)}
+    fields = {name: {**FIELD, "direction": direction}, f"{name}_n_in": {**FIELD, "unit": "count", "direction": 0}}
+    digest = digest or shards_digest(ARM["name"], store.finished(ARM["name"]))
+    store.write_score(name, columns, fields, metadata or {"arm": ARM["name"]}, digest)
+    return values
+
+
+def test_a_score_stands_on_file_as_the_paper_has_it_with_null_for_undefined(store):
+    values = score(store, direction=-1)
+    table = pq.read_table(path_of(store, "scores/mem.parquet"))
+    assert table.column_names == ["row", "id", "mem", "mem_n_in"]
+    assert table["mem"].null_count == 1
+    assert table["mem"][3].as_py() is None
+    assert table["mem_n_in"].null_count == 0
+    np.testing.assert_array_equal(np.delete(table["mem"].to_numpy(), 3), np.delete(values, 3))
+    assert table["id"][39].as_py() == "train/00039"
+    field = table.schema.field("mem").metadata
+    assert field == {b"source": b"a paper", b"unit": b"probability", b"direction": b"-1"}
+    assert store.read_score("mem").equals(table)
+    assert store.score_digest("mem") == shards_digest(ARM["name"], store.finished(ARM["name"]))
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_score_hands_out_the_oriented_vector(store, direction):
+    values = score(store, direction=direction)
+    ids, oriented = store.score("mem")
+    assert (ids[0], ids[-1], oriented.dtype) == ("train/00000", "train/00039", np.float64)
+    np.testing.assert_array_equal(oriented, direction * values)
+
+
+def test_a_score_of_some_rows_has_their_ids(store):
+    columns = {"row": np.array([7, 2], np.int32), "mem": np.array([0.5, 1])}
+    store.write_score("mem", columns, {"mem": FIELD}, {}, "d")
+    assert store.score("mem")[0].tolist() == ["train/00007", "train/00002"]
+
+
+def test_a_stale_score_is_refused_with_the_command_that_renews_it(store):
+    score(store)
+    store.score("mem")
+    store.write_shard(model_name(ARM["name"], 3), ARM["name"], shard(3))
+    with pytest.raises(ValueError, match=r"'mem' is stale.*python -m memscore\.estimate --store"):
+        store.score("mem")
+    score(store)
+    store.score("mem")
+    with pytest.raises(ValueError, match="stale"):
+        store.score("mem", digest="another")
+
+
+def test_an_unknown_score_offers_the_nearest(store):
+    with pytest.raises(ValueError, match=r"has no scores yet, so none named 'mem'; run `python -m memscore\.estimate"):
+        store.score("mem")
+    score(store)
+    with pytest.raises(ValueError, match="unknown score 'men'; did you mean 'mem'"):
+        store.score("men")
+
+
+def test_a_score_without_direction_cannot_be_oriented(store):
+    score(store, direction=0)
+    with pytest.raises(ValueError, match="'mem' points neither way"):
+        store.score("mem")
+
+
+@pytest.mark.parametrize(
+    ("columns", "fields", "message"),
+    [
+        ({"mem": np.zeros(3)}, {}, "'mem' lacks source, unit, direction"),
+        ({"mem": np.zeros(3)}, {"mem": {**FIELD, "direction": 2}}, "direction of 'mem' must be one of"),
+        ({"other": np.zeros(3)}, {"other": FIELD}, "'mem' needs a column of that name, got other"),
+        ({"mem": np.zeros(53)}, {"mem": FIELD}, "at most 52 rows, got 53"),
+        ({"mem": np.zeros(3), "b": np.zeros(2)}, {"mem": FIELD, "b": FIELD}, "need one length"),
+    ],
+)
+def test_a_score_that_says_too_little_is_refused(store, columns, fields, message):
+    with pytest.raises(ValueError, match=message):
+        store.write_score("mem", columns, fields, {}, "d")
+
+
+def test_tables_are_replaced_whole(store):
+    store.write_table("models.parquet", pa.table({"a": [1]}))
+    store.write_table("models.parquet", pa.table({"a": [2, None], "b": ["x", "y"]}))
+    assert store.read_table("models.parquet").to_pydict() == {"a": [2, None], "b": ["x", "y"]}

@@ -1,0 +1,274 @@
+"""The training loop against a plain one, and the promise that a model's bits do not depend on its company."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, softplus
+
+from memscore.images import padded, resident
+from memscore.models import build, linear_layers
+from memscore.observing import observe
+from memscore.proxies.learning_events import Events
+from memscore.recipes import Recipe, lr_at
+from memscore.training import Assignment, Order, Stack, augment, exact_products, stack_size, stacks, train, windows
+
+CPU = torch.device("cpu")
+N, SHAPE, K = 90, (1, 7, 5), 3  # 35 inputs: not a multiple of 16
+RECIPE = Recipe(epochs=3, batch=20, lr=0.1, schedule="cosine", source="test")
+
+
+def toy_data(flat=True, shape=SHAPE):
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 256, (N, *shape), dtype=np.uint8)
+    labels = torch.from_numpy(rng.integers(0, K, N))
+    channels = shape[0]
+    return resident(raw, (0.4,) * channels, (0.3,) * channels, CPU, flat=flat), labels
+
+
+def assignments(indices, arch="mlp-33", shape=SHAPE):
+    return [
+        Assignment(
+            model=build(arch, shape, K, seed=i),
+            rows=np.sort(np.random.default_rng(i).choice(N, 45 + i % 3, replace=False)),
+            order=np.random.default_rng(100 + i),
+            chance=np.random.default_rng(200 + i),
+        )
+        for i in indices
+    ]
+
+
+def weights(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def trained(indices, *, steps=17, recipe=RECIPE, **kwargs):
+    chosen = assignments(indices, **kwargs)
+    images, labels = toy_data()
+    with exact_products(CPU):
+        train(chosen, images, labels, recipe, steps)
+    return {i: weights(a.model) for i, a in zip(indices, chosen, strict=True)}
+
+
+def test_a_stack_trains_each_model_like_a_plain_loop():
+    images, labels = toy_data()
+    stacked = trained([0, 1, 2], arch="mlp-33-17")
+    for i, twin in enumerate(assignments([0, 1, 2], arch="mlp-33-17")):
+        order = Order(twin.rows, twin.order)
+        sgd = torch.optim.SGD(twin.model.parameters(), 1.0, 0.9, weight_decay=5e-4)
+        for step in range(17):
+            sgd.param_groups[0]["lr"] = lr_at(RECIPE, step / 17)
+            rows = torch.from_numpy(order.take(20)[0])
+            sgd.zero_grad()
+            cross_entropy(twin.model(images.take(rows)), labels[rows]).backward()
+            sgd.step()
+        for got, expected in zip(stacked[i], weights(twin.model), strict=True):
+            torch.testing.assert_close(got, expected)
+
+
+@settings(derandomize=True, deadline=None, max_examples=12)
+@given(st.permutations(range(7)), st.integers(1, 7), st.sampled_from(["mlp-33", "mlp-16", "mlp-9-21"]))
+def test_a_models_bits_do_not_depend_on_its_place_or_company(order, size, arch):
+    together = trained(list(range(7)), arch=arch)
+    for start in range(0, 7, size):
+        group = list(order[start : start + size])
+        for i, got in trained(group, arch=arch).items():
+            assert all(torch.equal(a, b) for a, b in zip(got, together[i], strict=True))
+
+
+def test_the_engine_follows_from_architecture_and_recipe_alone():
+    mlp, cnn = build("mlp-8", SHAPE, K, 0), build("cnn-4", SHAPE, K, 0)
+    assert stacks(mlp, RECIPE)
+    assert not stacks(cnn, RECIPE)
+    for change in ({"augment": ("flip",)}, {"optimizer": "adam"}, {"nesterov": True}, {"precision": "bfloat16"}):
+        assert not stacks(mlp, replace(RECIPE, **change))
+
+
+def test_a_stack_fits_the_cache():
+    small, large = build("mlp-32", (1, 8, 8), 10, 0), build("mlp-512-256", (1, 28, 28), 10, 0)
+    assert stack_size(small) == 64
+    assert stack_size(large) == 1
+
+
+def test_an_order_reads_every_example_once_a_pass():
+    order = Order(np.arange(10) * 3, np.random.default_rng(0))
+    first, ending = order.take(7)
+    assert ending == 0
+    second, ending = order.take(7)
+    assert ending == 3
+    assert sorted([*first, *second[:3]]) == list(range(0, 30, 3))
+    third, ending = order.take(6)
+    assert ending == 6
+    assert sorted([*second[3:], *third]) == list(range(0, 30, 3))
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 12), st.integers(1, 40))
+def test_windows_cover_all_steps_and_end_at_every_epoch(steps, epochs, longest):
+    cut = list(windows(steps, epochs, longest))
+    assert sum(length for length, _ in cut) == steps
+    assert max(length for length, _ in cut) <= longest
+    ends, done = [], 0
+    for length, epoch in cut:
+        done += length
+        if epoch:
+            ends.append((epoch, done))
+    assert all(done == round(epoch * steps / epochs) for epoch, done in ends)
+    assert steps < epochs or [epoch for epoch, _ in ends] == list(range(1, epochs + 1))
+    assert ends[-1] == (epochs, steps)
+
+
+def test_a_batch_larger_than_the_smallest_subset_is_refused():
+    images, labels = toy_data()
+    with pytest.raises(
+        ValueError, match="a batch of 50 is larger than the smallest subset, 45 examples; use --batch 45"
+    ):
+        train(assignments([0, 1]), images, labels, replace(RECIPE, batch=50), 3)
+
+
+def test_a_network_is_trained_by_autograd_like_a_plain_loop():
+    images, labels = toy_data(flat=False, shape=(3, 8, 8))
+    recipe = replace(RECIPE, nesterov=True, schedule="constant")
+    one, twin = (assignments([4], arch="cnn-4-8", shape=(3, 8, 8))[0] for _ in range(2))
+    train([one], images, labels, recipe, 9)
+    order, sgd = Order(twin.rows, twin.order), torch.optim.SGD(twin.model.parameters(), 0.1, 0.9, 0, 5e-4, True)
+    for _ in range(9):
+        rows = torch.from_numpy(order.take(20)[0])
+        sgd.zero_grad()
+        cross_entropy(twin.model(images.take(rows)), labels[rows]).backward()
+        sgd.step()
+    for got, expected in zip(weights(one.model), weights(twin.model), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_each_image_is_cropped_and_mirrored_by_its_own_draw():
+    shape = (2, 6, 5)
+    images, _ = toy_data(flat=False, shape=shape)
+    batch = images.take(torch.arange(40))
+    recipe = replace(RECIPE, augment=("crop", "flip"), crop_padding=2)
+    got = augment(batch, images.black, recipe, np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    tops, lefts = rng.integers(0, 5, (2, 40, 1))[..., 0]
+    mirrored = rng.random(40) < 0.5
+    for i in range(40):
+        canvas = images.black[:, None, None].expand(2, 10, 9).clone()
+        canvas[:, 2:8, 2:7] = batch[i]
+        view = canvas[:, tops[i] : tops[i] + 6, lefts[i] : lefts[i] + 5]
+        assert torch.equal(got[i], view.flip(-1) if mirrored[i] else view)
+    assert len({(int(t), int(left)) for t, left in zip(tops, lefts, strict=True)}) > 10
+    assert 0 < mirrored.sum() < 40
+
+
+def test_black_is_what_a_black_pixel_becomes():
+    images = resident(np.zeros((1, 3, 2, 2), np.uint8), (0.1, 0.2, 0.3), (0.5, 0.5, 0.25), CPU, flat=False)
+    assert torch.equal(images.take(torch.tensor([0]))[0, :, 0, 0], images.black)
+
+
+def test_flat_images_unpad_to_their_shape():
+    raw = np.arange(2 * 35, dtype=np.uint8).reshape(2, *SHAPE)
+    images = resident(raw, (0.0,), (1 / 255,), CPU, flat=True)
+    assert images.pixels.shape == (2, padded(35)) == (2, 48)
+    torch.testing.assert_close(images.take(torch.tensor([1]))[0], torch.from_numpy(raw[1]).float())
+
+
+def test_learning_events_equal_a_loop_over_visits():
+    images, labels = toy_data()
+    chosen = assignments([0, 1, 2])
+    events = Events.none_yet(3, N, CPU)
+    train(chosen, images, labels, RECIPE, 17, events=events)
+    for k, twin in enumerate(assignments([0, 1, 2])):
+        seen = {i: [] for i in range(N)}
+        order = Order(twin.rows, twin.order)
+        sgd = torch.optim.SGD(twin.model.parameters(), 1.0, 0.9, weight_decay=5e-4)
+        for step in range(17):
+            sgd.param_groups[0]["lr"] = lr_at(RECIPE, step / 17)
+            rows = torch.from_numpy(order.take(20)[0])
+            z = twin.model(images.take(rows))
+            for i, p, y in zip(rows.tolist(), z.detach().double().softmax(-1), labels[rows].tolist(), strict=True):
+                seen[i].append((p[y], p.max(), -(p * p.log()).sum(), float(p.argmax() == y)))
+            sgd.zero_grad()
+            cross_entropy(z, labels[rows]).backward()
+            sgd.step()
+        table = events.averages(k)
+        for i in range(N):
+            assert table["visits"][i] == len(seen[i])
+            if not seen[i]:
+                assert np.isnan(table["confidence"][i])
+                assert np.isnan(table["forgetting"][i])
+                continue
+            columns = ("confidence", "max_confidence", "entropy", "accuracy")
+            for column, values in zip(columns, zip(*seen[i], strict=True), strict=True):
+                assert table[column][i] == pytest.approx(np.mean(values), rel=1e-4, abs=1e-6)  # float32 softmax
+            right = [v[3] for v in seen[i]]
+            assert table["forgetting"][i] == sum(a > b for a, b in pairwise(right))
+
+
+def test_counting_events_changes_no_weight_and_no_company_changes_events():
+    images, labels = toy_data()
+    together, events = assignments([0, 1, 2]), Events.none_yet(3, N, CPU)
+    train(together, images, labels, RECIPE, 17, events=events)
+    plain = trained([0, 1, 2])
+    assert all(torch.equal(a, b) for a, b in zip(weights(together[1].model), plain[1], strict=True))
+    alone = Events.none_yet(1, N, CPU)
+    train(assignments([1]), images, labels, RECIPE, 17, events=alone)
+    for column, values in alone.averages(0).items():
+        np.testing.assert_array_equal(values, events.averages(1)[column])
+
+
+def test_at_epoch_sees_the_weights_of_that_moment():
+    images, labels = toy_data()
+    chosen, seen = assignments([0]), []
+    train(chosen, images, labels, RECIPE, 12, at_epoch=lambda epoch: seen.append((epoch, weights(chosen[0].model))))
+    assert [epoch for epoch, _ in seen] == [1, 2, 3]
+    assert not torch.equal(seen[0][1][0], seen[1][1][0])
+    assert torch.equal(seen[2][1][0], weights(chosen[0].model)[0])
+
+
+def test_a_diverging_model_leaves_its_neighbours_alone():
+    images, labels = toy_data()
+    chosen = assignments([0, 1, 2])
+    with torch.no_grad():
+        next(chosen[1].model.parameters()).fill_(torch.inf)
+    train(chosen, images, labels, RECIPE, 17)
+    plain = trained([0, 1, 2])
+    for i in (0, 2):
+        assert all(torch.equal(a, b) for a, b in zip(weights(chosen[i].model), plain[i], strict=True))
+
+
+def test_what_is_observed_follows_from_the_logits():
+    images, labels = toy_data()
+    model = build("mlp-8", SHAPE, K, 0).eval()
+    said = observe(model, images, labels, batch=32)
+    with torch.no_grad():
+        z = model(images.take(torch.arange(N))).double()
+    loss = cross_entropy(z, labels, reduction="none")
+    torch.testing.assert_close(
+        softplus(-torch.from_numpy(said["logit_confidence"]).double()), loss, rtol=1e-5, atol=1e-6
+    )
+    top = z.sort(-1).values
+    torch.testing.assert_close(
+        torch.from_numpy(said["top_gap"]).double(), top[:, -1] - top[:, -2], rtol=1e-4, atol=1e-5
+    )
+    assert (said["correct"] == (z.argmax(-1) == labels).numpy()).all()
+    assert ((said["gap"] > 0) == said["correct"]).all()
+
+
+def test_only_a_product_with_float32_error_is_kept():
+    before = torch.get_float32_matmul_precision()
+    with exact_products(CPU) as chosen:
+        a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))
+        truth = a.double() @ b.double()
+        assert float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6
+        assert chosen in {"medium", "highest"}
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_stack_refuses_other_networks():
+    images, labels = toy_data(flat=False)
+    with pytest.raises(ValueError, match="not a plain stack of linear layers"):
+        Stack(assignments([0], arch="cnn-4"), images, labels, RECIPE)
+    assert linear_layers(build("cnn-4", SHAPE, K, 0)) is None
