@@ -11,21 +11,14 @@ import pyarrow as pa
 from memscore.data import Splits
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, fill_originals, shared_of
 from memscore.plan import Plan, arm_of, manifest_of, splits_of
+from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.report.figures import most_memorized, spread
 from memscore.roc import Proportion
-from memscore.scoring import (
-    ArmScores,
-    noise_detection,
-    score_arm,
-    score_bank_events,
-    score_fractions,
-    score_originals,
-    write_models_table,
-    write_wide_table,
-)
+from memscore.scoring import ArmScores, score_arm, score_fractions
 from memscore.splits import examples_table
 from memscore.store import Store, default_url
 from memscore.subsets import Arm
+from memscore.wide import noise_detection, write_models_table, write_wide_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

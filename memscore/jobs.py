@@ -20,8 +20,8 @@ from memscore.observing import observe
 from memscore.proxies.learning_events import Events
 from memscore.recipes import steps as steps_of
 from memscore.store import Store, model_name, original_key
-from memscore.subsets import membership
-from memscore.trainee import arm_of, assign, everything, forward, new_model, on_device, parts, recipe_of
+from memscore.subsets import arm_from, membership
+from memscore.trainee import assign, everything, forward, new_model, on_device, parts, recipe_of
 from memscore.training import exact_products, is_finite, one_thread, stacks, train
 
 ORIGINAL = "original"
@@ -122,7 +122,7 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
 
 def train_subset_models(job: BankJob, shared: Shared, store: Store, device: torch.device) -> list[Receipt]:
     """Train, observe and publish the models of the job that the store lacks."""
-    manifest, arm, recipe = store.manifest, arm_of(store, job.arm), recipe_of(store)
+    manifest, arm, recipe = store.manifest, arm_from(store.arms()[job.arm]), recipe_of(store)
     n_train = manifest.split_sizes[0]
     missing = [m for m in job.models if not is_there(store, job, m)]
     if not missing:

@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.lira import lira_means, lira_offline, lira_online, lira_pool
 from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
-from memscore.proxies.learning_events import COLUMNS, DIRECTION
-from memscore.roc import Proportion, TargetMean, auc_interval, over_targets
-from memscore.store import Store, model_name, shards_digest
-from memscore.subsets import Arm
-from memscore.trainee import arm_of
+from memscore.roc import TargetMean, over_targets
+from memscore.score_fields import fields_of
+from memscore.store import Store, shards_digest
+from memscore.subsets import Arm, arm_from
 
 Columns = dict[str, np.ndarray]
-Field = dict[str, Any]
 
 BYTES = 64 * 2**20  # of two blocks as read; the attack's float64 scores of a block take some three times as much
 CURVE_BYTES = 64 * 2**20  # scores of whole targets, kept for the attack curves
@@ -66,7 +63,8 @@ def score_arm(store: Store, name: str, shards: dict[int, str]) -> ArmScores:
     Returns:
         The names of the scores, and what holds for the arm as a whole.
     """
-    record, arm, indices = store.arms()[name], arm_of(store, name), sorted(shards)
+    record, indices = store.arms()[name], sorted(shards)
+    arm = arm_from(record)
     suffix, n = record["suffix"], store.manifest.split_sizes[0]
     digest = shards_digest(name, shards)
     targets = int(np.clip(CURVE_BYTES // (8 * n), min(8, len(indices)), len(indices)))
@@ -138,39 +136,6 @@ def joined(tables: list[Columns]) -> Columns:
     return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
 
 
-SOURCES: dict[str, tuple[str, str, int]] = {
-    "memorization": ("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
-    "cscore": ("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
-    "lira": (
-        "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
-        "nat",
-        1,
-    ),
-    "lira_offline": ("Carlini et al. 2022, one-sided, eq. 4: mean over targets that held it", "t statistic", 1),
-    "attack_success": ("RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1),
-    "confidence": ("SCALE 2.2: mean p_y over training", "probability", DIRECTION["confidence"]),
-    "max_confidence": ("SCALE 2.2: mean max p over training", "probability", DIRECTION["max_confidence"]),
-    "entropy": ("SCALE 2.2: mean entropy over training", "nat", DIRECTION["entropy"]),
-    "accuracy": ("SCALE 2.2: mean correctness over training", "probability", DIRECTION["accuracy"]),
-    "forgetting": ("Toneva et al. 2019: right on one visit, wrong on the next", "events", DIRECTION["forgetting"]),
-    "final_loss": ("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
-}
-
-
-def fields_of(stem: str, columns: Columns) -> dict[str, Field]:
-    """Source, unit and direction of a score's columns: only the score itself points anywhere."""
-    source, unit, direction = SOURCES[stem]
-    first = next(iter(columns))
-    return {
-        name: {
-            "source": source,
-            "unit": "count" if "_n_" in name or name.endswith("_n") else unit,
-            "direction": direction if name == first else 0,
-        }
-        for name in columns
-    }
-
-
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
     """The C-score over the fractions present: the plain mean of the fractions' means, if there are two or more.
 
@@ -196,138 +161,3 @@ def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
     digest = shards_digest("cscore", dict(enumerate(store.score_digest(f"cscore_{arm.suffix}") for arm in chosen)))
     store.write_score("cscore", columns, fields_of("cscore", columns), metadata, digest)
     return ["cscore"]
-
-
-def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
-    """Learning events and final loss of the originals, averaged over them.
-
-    Args:
-        store: open.
-        keys: of the originals.
-
-    Returns:
-        The names of the scores written.
-    """
-    if not keys:
-        return []
-    n, written = store.manifest.split_sizes[0], []
-    for prefix, ending in (("events", ""), ("events_evaluation", "-evaluation")):
-        present = [key + ending for key in keys if store.has_events(key + ending)]
-        if len(present) == len(keys):
-            tables = [store.read_events(key) for key in present]
-            written += write_events(store, prefix, tables, "originals", keys)
-    losses = [original_loss(store, key)[:n] for key in keys]
-    write_average(store, "final_loss", "final_loss", losses, "originals", keys)
-    return [*written, "final_loss"]
-
-
-def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
-    """Learning events of the members of every bank model that has them, averaged over the models' visits.
-
-    Args:
-        store: open.
-        name: of the arm.
-        indices: its valid models.
-
-    Returns:
-        The names of the scores written; none if no model kept its events.
-    """
-    models = [model_name(name, m) for m in indices if store.has_events(model_name(name, m))]
-    if not models:
-        return []
-    tables = [store.read_events(model) for model in models]
-    return write_events(store, f"events_bank_{store.arms()[name]['suffix']}", tables, name, models)
-
-
-def write_events(store: Store, prefix: str, tables: list[Columns], of: str, keys: Sequence[str]) -> list[str]:
-    """One score for each kind of learning event."""
-    names = []
-    for column in COLUMNS:
-        name = f"{prefix}_{column}"
-        write_average(store, name, column, [table[column] for table in tables], of, keys)
-        names.append(name)
-    return names
-
-
-def write_average(store: Store, name: str, stem: str, values: list[np.ndarray], of: str, keys: Sequence[str]) -> None:
-    """The mean of a proxy over the models that define it, its standard error, and how many they are."""
-    stacked = np.stack([np.asarray(v, np.float64) for v in values])
-    count = (~np.isnan(stacked)).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(count > 0, np.nansum(stacked, 0) / count, np.nan)
-        spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
-        se = np.where(count > 1, np.sqrt(spread / count), np.nan)
-    columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
-    digest = shards_digest(of, dict(enumerate(keys)))
-    store.write_score(name, columns, fields_of(stem, columns), {"models_of": of, "models": str(len(keys))}, digest)
-
-
-def original_loss(store: Store, key: str) -> np.ndarray:
-    """Cross-entropy of one original on every example, float64 [N]."""
-    logits, _ = store.read_outputs(key)
-    z = logits.astype(np.float64)
-    labels = np.asarray(store.examples()["label"].to_numpy())
-    top = z.max(1, keepdims=True)
-    lse = top[:, 0] + np.log(np.exp(z - top).sum(1))
-    return np.asarray(lse - z[np.arange(len(z)), labels])
-
-
-def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
-    """scores.parquet: one row for each training example, every score beside its errors and counts.
-
-    Args:
-        store: open.
-        names: scores, in the order of their columns.
-
-    Returns:
-        The table as written.
-    """
-    table = store.examples().slice(0, store.manifest.split_sizes[0])
-    for name in names:
-        score = store.read_score(name)
-        for column in score.column_names[2:]:
-            table = table.append_column(score.schema.field(column), score[column])
-    store.write_table("scores.parquet", table)
-    return table
-
-
-def write_models_table(store: Store) -> None:
-    """models.parquet: one row for each model ever finished, from the receipts."""
-    rows = []
-    for name, receipt in sorted(store.receipts().items()):
-        accuracy = receipt.get("accuracy", {})
-        rows.append({
-            "model": name,
-            "arm": name.rpartition("-")[0],
-            "index": int(name.rpartition("-")[2]),
-            "n_members": receipt["n_members"],
-            "diverged": receipt["diverged"],
-            **{f"accuracy_{group}": accuracy.get(group) for group in ("members", "left_out", "validation", "test")},
-            "seconds": receipt["seconds"],
-            "worker": receipt["worker"],
-            "device": receipt["device"],
-        })
-    if rows:
-        store.write_table("models.parquet", pa.Table.from_pylist(rows))
-
-
-def noise_detection(store: Store, names: Sequence[str]) -> dict[str, Proportion]:
-    """How well each score finds the examples whose label was changed, where the bank is a positive control.
-
-    Args:
-        store: open.
-        names: scores.
-
-    Returns:
-        Score -> AUROC with its 95 % interval, of the oriented score; empty if no training label was changed.
-    """
-    examples = store.examples().slice(0, store.manifest.split_sizes[0])
-    wrong = np.asarray(examples["label"].to_numpy() != examples["label_true"].to_numpy())
-    if not wrong.any():
-        return {}
-    found = {}
-    for name in names:
-        _, values = store.score(name)
-        defined = ~np.isnan(values)
-        found[name] = auc_interval(values[defined], wrong[defined])
-    return found

@@ -12,9 +12,9 @@ others are asked for.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from scipy.linalg import hadamard
@@ -23,7 +23,7 @@ from memscore.clustering import cluster
 from memscore.names import pick
 from memscore.seeds import seed_for
 
-__all__ = ["BLOCKS", "Arm", "cluster", "largest_cluster", "membership", "smallest_subset", "whole_blocks"]
+__all__ = ["BLOCKS", "Arm", "arm_from", "cluster", "largest_cluster", "membership", "smallest_subset", "whole_blocks"]
 
 BLOCKS = {"iid": 1, "exact": 64, "orthogonal": 64}
 """Every design, with the number of models that one block of it has by default."""
@@ -64,6 +64,11 @@ class Arm:
         """
         own_block = "" if self.block == BLOCKS[self.design] else f"-b{self.block}"
         return f"{self.design}-k{self.keep:.3f}{own_block}"
+
+
+def arm_from(record: Mapping[str, Any]) -> Arm:
+    """The arm that a store has on record."""
+    return Arm(design=record["design"], keep=record["keep"], block=record["block"])
 
 
 def whole_blocks(n_models: int, arm: Arm) -> int:

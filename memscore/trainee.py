@@ -12,14 +12,7 @@ from memscore.models import build, logits
 from memscore.recipes import Recipe
 from memscore.seeds import generator, torch_seed
 from memscore.store import Store
-from memscore.subsets import Arm
 from memscore.training import Assignment, stacks
-
-
-def arm_of(store: Store, name: str) -> Arm:
-    """An arm as it stands in the store."""
-    record = store.arms()[name]
-    return Arm(design=record["design"], keep=record["keep"], block=record["block"])
 
 
 def recipe_of(store: Store) -> Recipe:

@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COLUMNS = ("confidence", "max_confidence", "entropy", "accuracy", "forgetting")
-
-DIRECTION = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
-"""+1 where a higher value goes with more memorization (SCALE Table 1), -1 where it goes with less."""
+AVERAGED = ("confidence", "max_confidence", "entropy", "accuracy")
+"""The rows of Events.sums; with forgetting they are memscore.proxies.EVENTS."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +95,7 @@ class Events:
         seen = np.where(visits > 0, visits, np.nan).astype(np.float32)
         sums = self.sums[model].cpu().numpy()
         table: dict[str, np.ndarray] = {"visits": visits}
-        for position, name in enumerate(COLUMNS[:4]):
+        for position, name in enumerate(AVERAGED):
             table[name] = sums[position] / seen
         table["forgetting"] = self.forgetting[model].cpu().numpy() * (seen / seen)
         return table

@@ -5,17 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.manifest import Manifest
-from memscore.scoring import (
-    noise_detection,
-    score_arm,
-    score_bank_events,
-    score_fractions,
-    score_originals,
-    write_wide_table,
-)
+from memscore.proxies.scores import score_bank_events, score_originals
+from memscore.scoring import score_arm, score_fractions
 from memscore.splits import Dataset, Splits, examples_table
 from memscore.store import Store, model_name
 from memscore.subsets import Arm, membership
+from memscore.wide import noise_detection, write_wide_table
 
 N, TEST, K = 40, 10, 3
 

@@ -1,0 +1,161 @@
+"""The pool's promise on Ray actors.
+
+Ray only places processes; which job runs again, and when to stop, is decided here, because actors that Ray restarts
+hang after a lost node. Each actor has at most one job in flight, and no job is bound to an actor that does not run yet.
+
+    a worker died, or the host's memory ran out     again; the third time in parts (`job.split()`), else a Failure
+    a job passed its deadline                       its worker is killed, then as above
+    a node was lost                                 again, not counted; a Failure after ten
+    the GPU's memory ran out                        worker killed, concurrency halved, again; counted if it ran alone
+    `stops_the_run`                                 the run ends with that exception
+    any other exception                             a Failure, with its traceback
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from cluster.pool import Failure, Job, Result
+from cluster.ray_run import Run, Terms
+from cluster.ray_worker import Actor
+
+_numbers = itertools.count()  # actor names must differ within a process, also between pools
+
+
+class RayPool:
+    """The promise on a Ray cluster: grows with it, and outlives dead workers and lost nodes.
+
+    Args:
+        workers: jobs at once; None for as many as the cluster has room for, which is looked up again all the time.
+        gpus_per_worker: share of a GPU a worker is given; 0 hides all GPUs from it. Bookkeeping only: the job must keep
+            to its share of the memory.
+        memory_per_worker: bytes a node must have free for a worker to be placed there; no limit if None.
+        name: what the actors are called on the dashboard, before their number.
+        deadline_s: no job is killed before; later when it takes 20 times the median of the finished ones.
+        wait_s: how long no worker at all may be placed before the run gives up.
+
+    Attributes:
+        setbacks: how often a "worker", a "node", "memory" or a "deadline" ended a job, since the pool was made.
+
+    Raises:
+        RuntimeError: this process is in no cluster.
+        ValueError: fewer than one worker, or a share of a GPU that no node has.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        gpus_per_worker: float = 0,
+        memory_per_worker: int | None = None,
+        name: str = "memscore",
+        deadline_s: float = 600,
+        wait_s: float = 300,
+    ) -> None:
+        if not ray.is_initialized():
+            raise RuntimeError("a RayPool needs a cluster; make it inside `with cluster.session.connect():`")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
+        _check_gpus(gpus_per_worker, ray.nodes())
+        self.name, self.deadline_s, self.wait_s = name, deadline_s, wait_s
+        self.setbacks: Counter[str] = Counter()
+        self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
+        self._runs: list[Run] = []
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once, as things stand now."""
+        return capacity(ray.nodes(), self._gpus, self._memory) if self._workers is None else self._workers
+
+    def run(
+        self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
+    ) -> Generator[tuple[Job, Result | Failure], None, None]:
+        """Call fn(job, shared) for every job, in processes of the cluster.
+
+        Args:
+            fn: a function that workers can import: of an installed module, or of one in the driver's working folder or
+                beside its script.
+            jobs: the work, read at once. A job with `split()` is yielded as its parts if it had to be split; text
+                is never split.
+            shared: what every job may read; sent to the object store once, its arrays arrive read-only.
+
+        Yields:
+            The job and its result or Failure, as they finish.
+
+        Raises:
+            Exception: the one with a true `stops_the_run` that a job raised; jobs in flight are then killed.
+            RuntimeError: workers cannot start.
+            TimeoutError: no worker could be placed for `wait_s`.
+        """
+        code, reference = ray.cloudpickle.dumps(fn), ray.put(shared)
+        state = Run(
+            Terms(
+                hire=lambda: self._hire(code, reference),
+                workers=lambda: self.workers,
+                deadline_s=self.deadline_s,
+                wait_s=self.wait_s,
+                setbacks=self.setbacks,
+            ),
+            jobs,
+        )
+        self._runs.append(state)
+        try:
+            while state.open() and state.stop is None:
+                state.staff()
+                state.hand_out()
+                outcomes = state.collect()
+                state.hand_out()  # a slow reader of what follows must not keep workers idle
+                yield from outcomes
+            if state.stop is not None:
+                raise state.stop
+        finally:
+            self._runs.remove(state)
+            state.close()
+
+    def _hire(self, code: bytes, shared: Any) -> Any:
+        """A new actor, perhaps not placed yet, for a pickled function and a reference to what is shared."""
+        name = f"{self.name}-worker-{next(_numbers)}"
+        hidden = {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        return Actor.options(
+            name=name,
+            num_cpus=1,
+            num_gpus=self._gpus,
+            memory=self._memory,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | hidden},
+        ).remote(name, code, shared)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill the workers of runs that were not read to their end."""
+        for state in self._runs:
+            state.close()
+
+
+def capacity(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
+    """How many workers of one CPU fit on the nodes that live, none of them straddling two."""
+
+    def on(resources: Mapping[str, float]) -> int:
+        room = [resources.get("CPU", 0)]
+        room += [resources.get("GPU", 0) / gpus] if gpus else []
+        room += [resources.get("memory", 0) / memory] if memory else []
+        return math.floor(min(room) + 1e-9)
+
+    return sum(on(node["Resources"]) for node in nodes if node["Alive"])
+
+
+def _check_gpus(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Ray waits for ever for a GPU that is not there."""
+    if share < 0:
+        raise ValueError(f"gpus_per_worker must be 0 or more, got {share}")
+    most = max((node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]), default=0)
+    if share > most:
+        raise ValueError(f"{share:g} GPU a worker, but no node has more than {most:g}; use 0 to train on CPUs")

@@ -1,0 +1,260 @@
+"""One run of jobs on Ray actors: who does what, and what a failure leads to (the table is in ray_pool.py)."""
+
+import math
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray import exceptions as rays
+
+from cluster.pool import Failure, one_line
+from cluster.ray_worker import Raised
+
+ATTEMPTS = 3
+NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
+FALSE_STARTS = 10  # in a row
+VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
+DEADLINE_FACTOR = 20
+MEDIAN_OF = 3  # fewer finished jobs do not say how long one takes
+TICK_S = 1.0
+
+Ending = Literal["worker", "memory", "deadline"]
+Outcome = tuple[Any, Any]  # a job, and its result or Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a run is given by its pool."""
+
+    hire: Callable[[], Any]  # a new actor, perhaps not placed yet
+    workers: Callable[[], int]  # how many there is room for, as things stand now
+    deadline_s: float
+    wait_s: float
+    setbacks: Counter[str]
+
+
+@dataclass(eq=False)
+class _Task:
+    """A job and how often it was ended before it was done."""
+
+    job: Any
+    attempts: int = 0
+    node_losses: int = 0
+
+
+@dataclass(eq=False)
+class _Seat:
+    """An actor: starting while it has no node, busy while it has a task, else idle."""
+
+    actor: Any
+    node: str = ""
+    task: _Task | None = None
+    since: float = 0
+    beside: int = 0  # seats that were busy when its task began, itself included
+
+
+class Run:
+    """The state of one run; its pool calls staff, hand_out and collect in turn while it is open, and close at the end.
+
+    Attributes:
+        stop: the exception of a job that ended the run.
+    """
+
+    def __init__(self, terms: Terms, jobs: Iterable[Any]) -> None:
+        self.terms = terms
+        self.stop: Exception | None = None
+        self._todo = deque(_Task(job) for job in jobs)
+        self._waited: dict[Any, _Seat] = {}  # starting and busy seats, by the reference that is to come
+        self._idle: list[_Seat] = []
+        self._limbo: list[tuple[float, str, _Task]] = []  # since when, on which node: a dead worker or a lost node?
+        self._wall_s: deque[float] = deque(maxlen=1000)
+        self._cap = math.inf
+        self._false_starts = 0
+        self._staffed_at = -math.inf
+        self._alive_at = time.monotonic()
+
+    def open(self) -> bool:
+        """Whether any job has no outcome yet."""
+        return bool(self._todo or self._limbo or self._busy())
+
+    def _busy(self) -> int:
+        return sum(seat.task is not None for seat in self._waited.values())
+
+    def staff(self) -> None:
+        """Hire up to what the cluster and the jobs ask for, and dismiss idle workers beyond it.
+
+        Raises:
+            TimeoutError: no worker could be placed for the time that the terms allow.
+        """
+        now = time.monotonic()
+        if now - self._staffed_at < TICK_S:
+            return
+        self._staffed_at = now
+        want = min(self.terms.workers(), self._cap, len(self._todo) + len(self._limbo) + self._busy())
+        while len(self._waited) + len(self._idle) < want:
+            actor = self.terms.hire()
+            self._waited[actor.start.remote()] = _Seat(actor)
+        while self._idle and len(self._waited) + len(self._idle) > want:
+            _dismiss(self._idle.pop())
+        if self._idle or self._busy() or not self._todo:
+            self._alive_at = now
+        elif now - self._alive_at > self.terms.wait_s:
+            raise TimeoutError(
+                f"no worker could be placed for {self.terms.wait_s:g} s: the cluster has {ray.cluster_resources()} in "
+                f"all, {ray.available_resources()} free; wait for it, add nodes, or ask for less a worker"
+            )
+
+    def hand_out(self) -> None:
+        """One job to each idle worker, within the cap."""
+        while self._todo and self._idle and self.stop is None and (busy := self._busy()) < self._cap:
+            seat, task = self._idle.pop(), self._todo.popleft()
+            seat.task, seat.since, seat.beside = task, time.monotonic(), busy + 1
+            self._waited[seat.actor.run_job.remote(task.job)] = seat
+
+    def collect(self) -> list[Outcome]:
+        """Wait for news, a tick at most, and see to all there is."""
+        refs = list(self._waited)
+        if not refs:
+            time.sleep(TICK_S)
+        elif ray.wait(refs, timeout=TICK_S)[0]:
+            refs = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+        else:
+            refs = []
+        arrived = [outcome for ref in refs for outcome in self._arrive(ref, self._waited.pop(ref))]
+        return [*arrived, *self._overdue(), *self._verdicts()]
+
+    def close(self) -> None:
+        """Kill all workers of this run."""
+        seats = [*self._idle, *self._waited.values()]
+        self._idle, self._waited = [], {}
+        for seat in seats if ray.is_initialized() else []:
+            _dismiss(seat)
+
+    def _arrive(self, ref: Any, seat: _Seat) -> list[Outcome]:
+        """Take what a reference has brought: a started worker, or the end of a job."""
+        task, seat.task = seat.task, None
+        if task is None:
+            self._start(ref, seat)
+            return []
+        alone = max(seat.beside, 1 + self._busy()) == 1
+        try:
+            outcome = ray.get(ref)
+        except rays.OutOfMemoryError as error:
+            self._lose(seat)
+            return self._again(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
+        except (rays.RayActorError, rays.NodeDiedError, rays.ObjectLostError) as error:
+            self._lose(seat)
+            if not isinstance(error, rays.RayActorError) or seat.node in _dead_nodes():
+                return self._node_lost(task)
+            if isinstance(error, rays.ActorUnavailableError):
+                self._limbo.append((time.monotonic(), seat.node, task))
+                return []
+            return self._again(task, "worker", "its worker process died", str(error))
+        except rays.RayError as error:  # the result could not be sent or read
+            outcome = Raised(one_line(error), str(error), gpu_memory=False, stop=None)
+        if isinstance(outcome, Raised) and outcome.gpu_memory and outcome.stop is None:
+            self._lose(seat)
+            return self._gpu_memory(task, outcome, seat.beside, alone=alone)
+        self._idle.append(seat)
+        return self._done(task, outcome, time.monotonic() - seat.since)
+
+    def _start(self, ref: Any, seat: _Seat) -> None:
+        """A worker is there, or could not start; that is no job's fault."""
+        try:
+            node = ray.get(ref)
+        except rays.RayError as error:
+            self._lose(seat)
+            self._false_starts += 1
+            if getattr(error, "actor_init_failed", False) or self._false_starts >= FALSE_STARTS:
+                raise RuntimeError(f"workers cannot start: {one_line(error)[:500]}") from error
+            return
+        if isinstance(node, Raised):
+            raise RuntimeError(f"workers cannot load the job's function: {node.error}; install its module on all nodes")
+        seat.node, self._false_starts = node, 0
+        self._idle.append(seat)
+
+    def _done(self, task: _Task, outcome: Any, wall_s: float) -> list[Outcome]:
+        """A job ran through, to a result or an exception."""
+        if isinstance(outcome, Raised):
+            self.stop = self.stop or outcome.stop
+            failure = Failure(error=outcome.error, attempts=task.attempts + 1, traceback=outcome.traceback)
+            return [] if outcome.stop else [(task.job, failure)]
+        self._wall_s.append(wall_s)
+        return [(task.job, outcome)]
+
+    def _again(self, task: _Task, kind: Ending, error: str, details: str = "") -> list[Outcome]:
+        """Try again at the end of the queue; the third time in parts, or no more."""
+        self.terms.setbacks[kind] += 1
+        task.attempts += 1
+        if task.attempts < ATTEMPTS:
+            self._todo.append(task)
+        elif len(parts := _parts(task.job)) > 1:
+            self._todo.extend(_Task(part) for part in parts)
+        else:
+            return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
+        return []
+
+    def _gpu_memory(self, task: _Task, raised: Raised, beside: int, *, alone: bool) -> list[Outcome]:
+        """Half as many workers; the job is to blame only if it had the GPUs for itself."""
+        # jobs that began together fail together: half of what ran when they began makes that one halving
+        self._cap = min(self._cap, max(1, beside // 2))
+        if alone:
+            return self._again(task, "memory", raised.error, raised.traceback)
+        self.terms.setbacks["memory"] += 1
+        self._todo.append(task)
+        return []
+
+    def _node_lost(self, task: _Task) -> list[Outcome]:
+        """Not the job's fault, unless it happens again and again."""
+        self.terms.setbacks["node"] += 1
+        task.node_losses += 1
+        if task.node_losses < NODE_LOSSES:
+            self._todo.append(task)
+            return []
+        error = f"{task.node_losses} nodes were lost while this job ran on them"
+        return [(task.job, Failure(error=error, kind="node", attempts=task.attempts + task.node_losses))]
+
+    def _overdue(self) -> list[Outcome]:
+        """Kill the workers of jobs that take far longer than others."""
+        if len(self._wall_s) < MEDIAN_OF:
+            return []
+        limit_s = max(self.terms.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
+        now, outcomes = time.monotonic(), []
+        for ref, seat in list(self._waited.items()):
+            if seat.task is not None and now - seat.since > limit_s:
+                self._lose(self._waited.pop(ref))
+                outcomes += self._again(seat.task, "deadline", f"not done after {now - seat.since:.0f} s, killed")
+        return outcomes
+
+    def _verdicts(self) -> list[Outcome]:
+        """Settle which workers went silent with their node, and which died on a node that lives on."""
+        dead, now, limbo = _dead_nodes() if self._limbo else set(), time.monotonic(), self._limbo
+        self._limbo = [x for x in limbo if x[1] not in dead and now - x[0] <= VERDICT_S]
+        outcomes = []
+        for _, node, task in [x for x in limbo if x not in self._limbo]:
+            silent = "the worker stopped answering, its node did not"
+            outcomes += self._node_lost(task) if node in dead else self._again(task, "worker", silent)
+        return outcomes
+
+    def _lose(self, seat: _Seat) -> None:
+        """A worker is of no more use; its successor is hired at once."""
+        _dismiss(seat)
+        self._staffed_at = -math.inf
+
+
+def _dismiss(seat: _Seat) -> None:
+    """Kill the process; a call in flight raises at once, and nothing of it starts again."""
+    ray.kill(seat.actor, no_restart=True)
+
+
+def _dead_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+
+
+def _parts(job: Any) -> list[Any]:
+    """What the job splits into; text has a split() that means something else."""
+    return [] if isinstance(job, (str, bytes)) or not hasattr(job, "split") else list(job.split())

@@ -1,0 +1,65 @@
+"""The process that runs jobs on a Ray cluster, and what it says when one raises."""
+
+import pickle
+import traceback
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+
+from cluster.pool import Unpublishable, one_line, stops_the_run
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What the driver must know of an exception in a job; made so that it arrives whatever the exception was."""
+
+    error: str
+    traceback: str
+    gpu_memory: bool
+    stop: Exception | None
+
+
+class Worker:
+    """An actor: runs one job at a time with what all jobs share."""
+
+    name = "worker"  # Ray asks for repr before __init__ where an argument cannot be read
+
+    def __init__(self, name: str, code: bytes, shared: Any) -> None:
+        self.name, self.code, self.shared = name, code, shared
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def start(self) -> str | Raised:
+        """The id of the node it is on, or Raised if the function cannot be had there."""
+        try:
+            self.fn = ray.cloudpickle.loads(self.code)
+        except Exception as error:  # most often a module that is not installed there
+            return raised(error)
+        return str(ray.get_runtime_context().get_node_id())
+
+    def run_job(self, job: Any) -> Any:
+        """The result of the job, or Raised."""
+        try:
+            return self.fn(job, self.shared)
+        except Exception as error:  # told as data: it may not survive the way, or be mistaken for one of Ray's
+            return raised(error)
+
+
+Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+
+
+def raised(error: Exception) -> Raised:
+    """What is told of an exception that is being handled."""
+    gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    stop = _sendable(error) if stops_the_run(error) else None
+    return Raised(one_line(error), traceback.format_exc(), gpu_memory, stop)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The exception as the driver will see it, or its one line if it cannot travel."""
+    try:
+        return cast("Exception", pickle.loads(pickle.dumps(error)))
+    except Exception:
+        return Unpublishable(one_line(error))

@@ -1,0 +1,145 @@
+"""connect(): the one place that starts or joins a Ray cluster."""
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+GIB = 2**30
+REACH_S = 5.0  # for one TCP connection; Ray itself would try for more than two minutes
+
+
+@contextmanager
+def connect(
+    address: str | None = None, workers: int | None = None, dashboard: bool = False
+) -> Generator[str | None, None, None]:
+    """A Ray cluster for the length of a with block.
+
+    Joins the cluster at `address`, or else at RAY_ADDRESS (which Ray sets inside a submitted job); without either,
+    or with address="local", starts one on this machine, guarded by a token that only this user can read, and stops it
+    at the end. A process that already is in a cluster stays in it, and nothing is stopped.
+
+    Args:
+        address: host:port of a running cluster, "auto" for the one on this machine, or "local" for a new one.
+        workers: CPUs of a cluster started here; as many as the machine has if None. A joined cluster has its own.
+        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here.
+
+    Yields:
+        The dashboard's URL; None without a dashboard, and in a process that was connected before.
+
+    Raises:
+        ConnectionError: the cluster cannot be reached, refuses the token, or runs another version.
+        ValueError: fewer than one worker, or an address that is no address.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
+    if ray.is_initialized():
+        yield None
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    url = _start(workers, dashboard) if address == "local" else _join(address)
+    try:
+        yield f"http://{url}" if url else None
+    finally:
+        ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+
+
+def gpus() -> float:
+    """How many GPUs the cluster has that this process is in."""
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _start(workers: int | None, dashboard: bool) -> str | None:
+    """A cluster of this machine; its dashboard's host:port."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if _mode() == "token":
+        _keep_token_private(make=True)
+    _use_mode(_mode())
+    context = ray.init(
+        address="local",
+        num_cpus=workers,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        object_store_memory=_object_store_bytes(),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    return context.dashboard_url or None
+
+
+def _join(address: str) -> str | None:
+    """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
+    _check_reachable(address)
+    if _mode() == "token" and (_has_token() or "RAY_AUTH_MODE" in os.environ):
+        _keep_token_private(make=False)
+        _use_mode("token")
+    try:
+        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        said = " ".join(str(error).split())
+        raise ConnectionError(
+            f"the Ray cluster at {address} answers but cannot be joined ({said}); it must run Ray {ray.__version__}, "
+            "and if it wants a token, RAY_AUTH_TOKEN or ~/.ray/auth_token must hold the same one here"
+        ) from error
+    return context.dashboard_url or None
+
+
+def _check_reachable(address: str) -> None:
+    """Try the port first: Ray's own attempt says nothing for two minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ValueError(
+            f"a cluster's address is host:port, got {address!r}; http://... is the address of `ray job submit`, "
+            "not of a cluster"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); check the address, or leave out --address and "
+            "RAY_ADDRESS to start one on this machine"
+        ) from error
+
+
+def _mode() -> str:
+    """The user's choice of authentication; a token where nothing was chosen."""
+    return os.environ.get("RAY_AUTH_MODE", "token").lower()
+
+
+def _use_mode(mode: str) -> None:
+    """Ray reads its environment once, at import; this makes it read it again, as Ray does for its own default."""
+    os.environ["RAY_AUTH_MODE"] = mode
+    ray._raylet.Config.initialize("")
+
+
+def _token_path() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def _has_token() -> bool:
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or _token_path().is_file()
+
+
+def _keep_token_private(*, make: bool) -> None:
+    """Nobody else reads the token: Ray would write its file for all to read, so make it first, and mend an open one."""
+    path = _token_path()
+    if make and not _has_token():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    elif path.is_file() and path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def _object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:
+    """Room for one data set: 2 GiB, or half of the shared memory where that is small; Ray spills the rest to disk."""
+    room = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else GIB
+    return max(100 * 2**20, min(2 * GIB, room // 2))

@@ -1,0 +1,85 @@
+"""Scores of the proxies: learning events and final loss, averaged over the models that have them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memscore.proxies import EVENTS
+from memscore.score_fields import fields_of
+from memscore.store import Store, model_name, shards_digest
+
+Columns = dict[str, np.ndarray]
+
+
+def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
+    """Learning events and final loss of the originals, averaged over them.
+
+    Args:
+        store: open.
+        keys: of the originals.
+
+    Returns:
+        The names of the scores written.
+    """
+    if not keys:
+        return []
+    n, written = store.manifest.split_sizes[0], []
+    for prefix, ending in (("events", ""), ("events_evaluation", "-evaluation")):
+        present = [key + ending for key in keys if store.has_events(key + ending)]
+        if len(present) == len(keys):
+            tables = [store.read_events(key) for key in present]
+            written += write_events(store, prefix, tables, "originals", keys)
+    losses = [original_loss(store, key)[:n] for key in keys]
+    write_average(store, "final_loss", "final_loss", losses, "originals", keys)
+    return [*written, "final_loss"]
+
+
+def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
+    """Learning events of the members of every bank model that has them, averaged over the models' visits.
+
+    Args:
+        store: open.
+        name: of the arm.
+        indices: its valid models.
+
+    Returns:
+        The names of the scores written; none if no model kept its events.
+    """
+    models = [model_name(name, m) for m in indices if store.has_events(model_name(name, m))]
+    if not models:
+        return []
+    tables = [store.read_events(model) for model in models]
+    return write_events(store, f"events_bank_{store.arms()[name]['suffix']}", tables, name, models)
+
+
+def write_events(store: Store, prefix: str, tables: list[Columns], of: str, keys: Sequence[str]) -> list[str]:
+    """One score for each kind of learning event."""
+    names = []
+    for column in EVENTS:
+        name = f"{prefix}_{column}"
+        write_average(store, name, column, [table[column] for table in tables], of, keys)
+        names.append(name)
+    return names
+
+
+def write_average(store: Store, name: str, stem: str, values: list[np.ndarray], of: str, keys: Sequence[str]) -> None:
+    """The mean of a proxy over the models that define it, its standard error, and how many they are."""
+    stacked = np.stack([np.asarray(v, np.float64) for v in values])
+    count = (~np.isnan(stacked)).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(count > 0, np.nansum(stacked, 0) / count, np.nan)
+        spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
+        se = np.where(count > 1, np.sqrt(spread / count), np.nan)
+    columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
+    digest = shards_digest(of, dict(enumerate(keys)))
+    store.write_score(name, columns, fields_of(stem, columns), {"models_of": of, "models": str(len(keys))}, digest)
+
+
+def original_loss(store: Store, key: str) -> np.ndarray:
+    """Cross-entropy of one original on every example, float64 [N]."""
+    logits, _ = store.read_outputs(key)
+    z = logits.astype(np.float64)
+    labels = np.asarray(store.examples()["label"].to_numpy())
+    top = z.max(1, keepdims=True)
+    lse = top[:, 0] + np.log(np.exp(z - top).sum(1))
+    return np.asarray(lse - z[np.arange(len(z)), labels])

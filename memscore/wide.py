@@ -1,0 +1,70 @@
+"""The tables of a bank as a whole: one row an example, one row a model, and how well scores find changed labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.roc import Proportion, auc_interval
+from memscore.store import Store
+
+
+def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
+    """scores.parquet: one row for each training example, every score beside its errors and counts.
+
+    Args:
+        store: open.
+        names: scores, in the order of their columns.
+
+    Returns:
+        The table as written.
+    """
+    table = store.examples().slice(0, store.manifest.split_sizes[0])
+    for name in names:
+        score = store.read_score(name)
+        for column in score.column_names[2:]:
+            table = table.append_column(score.schema.field(column), score[column])
+    store.write_table("scores.parquet", table)
+    return table
+
+
+def write_models_table(store: Store) -> None:
+    """models.parquet: one row for each model ever finished, from the receipts."""
+    rows = []
+    for name, receipt in sorted(store.receipts().items()):
+        accuracy = receipt.get("accuracy", {})
+        rows.append({
+            "model": name,
+            "arm": name.rpartition("-")[0],
+            "index": int(name.rpartition("-")[2]),
+            "n_members": receipt["n_members"],
+            "diverged": receipt["diverged"],
+            **{f"accuracy_{group}": accuracy.get(group) for group in ("members", "left_out", "validation", "test")},
+            "seconds": receipt["seconds"],
+            "worker": receipt["worker"],
+            "device": receipt["device"],
+        })
+    if rows:
+        store.write_table("models.parquet", pa.Table.from_pylist(rows))
+
+
+def noise_detection(store: Store, names: Sequence[str]) -> dict[str, Proportion]:
+    """How well each score finds the examples whose label was changed, where the bank is a positive control.
+
+    Args:
+        store: open.
+        names: scores.
+
+    Returns:
+        Score -> AUROC with its 95 % interval, of the oriented score; empty if no training label was changed.
+    """
+    examples = store.examples().slice(0, store.manifest.split_sizes[0])
+    wrong = np.asarray(examples["label"].to_numpy() != examples["label_true"].to_numpy())
+    if not wrong.any():
+        return {}
+    found = {}
+    for name in names:
+        _, values = store.score(name)
+        defined = ~np.isnan(values)
+        found[name] = auc_interval(values[defined], wrong[defined])
+    return found

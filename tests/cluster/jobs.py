@@ -1,0 +1,121 @@
+"""Job functions of the pool tests: workers import them by name, so they stand in a module of their own."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class StoreGone(OSError):
+    """Nothing can be published any more; knows nothing of pools."""
+
+    stops_the_run = True
+
+
+class StubbornError(OSError):
+    """Cannot be rebuilt from its message, so it cannot travel between processes."""
+
+    stops_the_run = True
+
+    def __init__(self, path: str, code: int) -> None:
+        super().__init__(f"{path}: {code}")
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called what torch calls it."""
+
+
+def double(job: int, shared: Any) -> int:
+    return 2 * job
+
+
+def double_or_raise(job: int, shared: Any) -> int:
+    if job == 3:
+        raise ValueError("three is\nnot allowed")
+    return 2 * job
+
+
+def add_shared(job: int, shared: dict[str, np.ndarray]) -> tuple[float, bool]:
+    return float(shared["images"][job]), bool(shared["images"].flags.writeable)
+
+
+def stop_at_three(job: int, shared: Any) -> int:
+    if job == 3:
+        raise StoreGone("the disk is full")
+    return job
+
+
+def stop_stubbornly(job: int, shared: Any) -> int:
+    raise StubbornError("/store", job)
+
+
+def unsendable(job: int, shared: Any) -> Any:
+    return threading.Lock() if job == 1 else job
+
+
+def environment(job: int, shared: Any) -> tuple[str | None, str | None, int]:
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), os.getpid()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Several models in one job; splits into single ones."""
+
+    models: tuple[int, ...]
+    guilty: int = -1
+
+    def split(self) -> list["Stack"]:
+        return [Stack((model,), self.guilty) for model in self.models]
+
+
+def die_if_guilty(job: Stack, shared: Any) -> tuple[int, ...]:
+    if job.guilty in job.models:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job.models
+
+
+def hang_always(job: int, shared: Any) -> int:
+    time.sleep(60 if job == 0 else 0)
+    return job
+
+
+def greedy(job: int, folder: str) -> int:
+    """Fits only while it is alone: each running job has a mark, and two marks are too many."""
+    mark = Path(folder) / f"{os.getpid()}-{job}"
+    mark.touch()
+    try:
+        time.sleep(0.3)
+        if len(list(Path(folder).iterdir())) > 1:
+            raise OutOfMemoryError("CUDA out of memory")
+        return job
+    finally:
+        mark.unlink()
+
+
+def never_fits(job: Stack, shared: Any) -> int:
+    if job.guilty in job.models:
+        raise OutOfMemoryError("CUDA out of memory")
+    return len(job.models)
+
+
+def note_node_and_sleep(job: str, folder: str) -> str:
+    """The first to take the job 'slow' notes where it is and is slow; a second attempt is not."""
+    mark = Path(folder) / f"{job}.mark"
+    if mark.exists():
+        return "again"
+    scratch = Path(folder) / f"{job}.new"
+    scratch.write_text(f"{ray_node()} {os.getpid()}")
+    scratch.rename(mark)
+    time.sleep(120 if job == "slow" else 0.1)
+    return "first"
+
+
+def ray_node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())

@@ -1,0 +1,82 @@
+"""One promise, two pools."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cluster.pool import Failure, Pool, SerialPool, Unpublishable, one_line
+from tests.cluster import jobs
+
+
+@pytest.fixture(params=["serial", pytest.param("ray", marks=pytest.mark.ray)])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    if request.param == "serial":
+        with SerialPool() as pool:
+            yield pool
+        return
+    request.getfixturevalue("ray_cluster")
+    from cluster.ray_pool import RayPool
+
+    with RayPool(workers=2) as pool:
+        yield pool
+
+
+def test_each_job_comes_back_once_with_its_result(pool):
+    """Equal jobs are different jobs."""
+    assert sorted(pool.run(jobs.double, [4, 0, 1, 1, 2, 1])) == [(job, 2 * job) for job in (0, 1, 1, 1, 2, 4)]
+
+
+def test_a_job_that_raises_is_a_failure_and_the_others_go_on(pool):
+    outcomes = dict(pool.run(jobs.double_or_raise, range(6)))
+    failure = outcomes.pop(3)
+    assert outcomes == {job: 2 * job for job in (0, 1, 2, 4, 5)}
+    assert isinstance(failure, Failure)
+    assert (failure.error, failure.kind, failure.attempts) == ("ValueError: three is not allowed", "exception", 1)
+    assert "double_or_raise" in failure.traceback
+
+
+def test_shared_arrays_arrive_read_only_and_stay_writeable_here(pool):
+    images = np.arange(4, dtype=np.float32)
+    outcomes = dict(pool.run(jobs.add_shared, range(4), shared={"images": images}))
+    assert outcomes == {job: (float(job), False) for job in range(4)}
+    assert images.flags.writeable
+
+
+def test_an_exception_that_stops_the_run_reaches_the_caller_as_it_was(pool):
+    with pytest.raises(jobs.StoreGone, match="the disk is full"):
+        list(pool.run(jobs.stop_at_three, range(200)))
+    assert list(pool.run(jobs.double, [5])) == [(5, 10)]
+
+
+def test_no_jobs_give_nothing(pool):
+    assert list(pool.run(jobs.double, [])) == []
+
+
+def test_serial_pool_runs_in_order_and_as_jobs_are_read():
+    seen = []
+
+    def job_source():
+        for job in range(3):
+            seen.append(job)
+            yield job
+
+    run = SerialPool().run(jobs.double, job_source())
+    assert next(run) == (0, 0)
+    assert seen == [0]
+    assert SerialPool().workers == 1
+
+
+def test_serial_pool_shares_the_memory_of_arrays():
+    images = np.zeros(3)
+
+    def address(job, shared):
+        return shared.__array_interface__["data"][0]
+
+    assert next(SerialPool().run(address, [0], shared=images))[1] == images.__array_interface__["data"][0]
+
+
+def test_one_line_folds_a_message():
+    assert one_line(ValueError("keep must lie\n  between 0 and 1")) == "ValueError: keep must lie between 0 and 1"
+    assert one_line(KeyError()) == "KeyError"
+    assert one_line(Unpublishable(28, "no space")) == "Unpublishable: [Errno 28] no space"

@@ -1,0 +1,185 @@
+"""What only processes can do: die, hang, vanish with their node, run out of memory."""
+
+import importlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from cluster.pool import Failure
+from tests.cluster import jobs
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def ray_pool(ray_cluster):
+    from cluster.ray_pool import RayPool
+
+    return RayPool
+
+
+def wait_for(condition, limit_s=20.0):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"not true within {limit_s} s"
+        time.sleep(0.05)
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_killed_worker_s_job_runs_again(ray_pool, tmp_path):
+    mark = tmp_path / "slow.mark"
+
+    def kill():
+        wait_for(mark.exists)
+        os.kill(int(mark.read_text().split()[1]), signal.SIGKILL)
+
+    killer = Thread(target=kill)
+    killer.start()
+    pool = ray_pool(workers=1)
+    outcomes = dict(pool.run(jobs.note_node_and_sleep, ["slow", "quick"], shared=str(tmp_path)))
+    killer.join()
+    assert outcomes == {"slow": "again", "quick": "first"}
+    assert pool.setbacks == {"worker": 1}
+
+
+@pytest.mark.slow
+def test_a_job_on_a_lost_node_runs_again_and_that_is_not_held_against_it(run_alone, tmp_path):
+    said = run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", limit_s=150)
+    assert json.loads(said) == {
+        "outcomes": {"slow": "again"} | {f"quick{k}": "first" for k in range(20)},
+        "setbacks": {"node": 1},
+        "before": 2,
+        "after": 1,
+    }
+
+
+@pytest.mark.slow
+def test_a_dead_worker_on_a_node_that_lives_is_told_from_a_lost_node(run_alone, tmp_path):
+    said = json.loads(run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "worker", limit_s=150))
+    assert said["outcomes"]["slow"] == "again"
+    assert (said["setbacks"], said["after"]) == ({"worker": 1}, 2)
+
+
+def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(ray_pool):
+    pool = ray_pool(workers=2)
+    outcomes = dict(pool.run(jobs.die_if_guilty, [jobs.Stack((0, 1), guilty=1), jobs.Stack((3, 4))]))
+    failure = outcomes.pop(jobs.Stack((1,), guilty=1))
+    assert outcomes == {jobs.Stack((0,), guilty=1): (0,), jobs.Stack((3, 4)): (3, 4)}
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts) == ("worker", 3)
+    assert failure.error == "its worker process died"
+    assert "SYSTEM_ERROR" in failure.traceback  # Ray's own account
+    assert pool.setbacks == {"worker": 6}  # three as a stack, three as a part
+
+
+def test_a_job_past_its_deadline_is_killed_and_counted(ray_pool, monkeypatch):
+    monkeypatch.setattr("cluster.ray_run.ATTEMPTS", 2)
+    pool = ray_pool(workers=2, deadline_s=0.5)
+    outcomes = dict(pool.run(jobs.hang_always, range(5)))
+    failure = outcomes.pop(0)
+    assert outcomes == {job: job for job in range(1, 5)}
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts) == ("deadline", 2)
+    assert pool.setbacks == {"deadline": 2}
+
+
+def test_gpu_out_of_memory_halves_the_workers_until_the_jobs_fit(ray_pool, tmp_path):
+    pool = ray_pool(workers=2)
+    assert sorted(pool.run(jobs.greedy, range(6), shared=str(tmp_path))) == [(job, job) for job in range(6)]
+    assert 1 <= pool.setbacks["memory"] <= 2  # once halved there is one worker, and nobody to be in its way
+
+
+def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
+    monkeypatch.setattr("cluster.ray_run.ATTEMPTS", 1)
+    pool = ray_pool(workers=1)
+    outcomes = dict(pool.run(jobs.never_fits, [jobs.Stack((0, 1), guilty=1)]))
+    failure = outcomes.pop(jobs.Stack((1,), guilty=1))
+    assert outcomes == {jobs.Stack((0,), guilty=1): 1}
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.error) == ("memory", "OutOfMemoryError: CUDA out of memory")
+
+
+def test_workers_see_no_gpu_and_use_one_thread_and_end_with_the_run(ray_pool):
+    outcomes = [outcome for _, outcome in ray_pool(workers=2).run(jobs.environment, range(4))]
+    assert {(cuda, threads) for cuda, threads, _ in outcomes} == {("", "1")}
+    wait_for(lambda: all(gone(pid) for _, _, pid in outcomes))
+
+
+def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):
+    run = ray_pool(workers=2).run(jobs.note_node_and_sleep, ["quick", "slow"], shared=str(tmp_path))
+    assert next(run) == ("quick", "first")
+    mark = tmp_path / "slow.mark"
+    wait_for(mark.exists)
+    run.close()
+    wait_for(lambda: gone(int(mark.read_text().split()[1])), limit_s=5)
+
+
+def test_a_result_that_cannot_be_sent_is_that_job_s_failure(ray_pool):
+    outcomes = dict(ray_pool(workers=1).run(jobs.unsendable, [0, 1, 2]))
+    failure = outcomes.pop(1)
+    assert outcomes == {0: 0, 2: 2}
+    assert isinstance(failure, Failure)
+    assert failure.kind == "exception"
+    assert "pickle" in failure.error
+
+
+def test_an_exception_that_cannot_travel_still_stops_the_run(ray_pool):
+    from cluster.pool import Unpublishable
+
+    with pytest.raises(Unpublishable, match="StubbornError: /store: 7"):
+        list(ray_pool(workers=1).run(jobs.stop_stubbornly, [7]))
+
+
+def test_a_share_of_a_gpu_that_no_node_has_is_refused_at_once(ray_pool):
+    with pytest.raises(ValueError, match=r"0\.5 GPU a worker, but no node has more than 0; use 0 to train on CPUs"):
+        ray_pool(gpus_per_worker=0.5)
+
+
+def test_a_function_that_workers_cannot_import_is_said_at_once(ray_pool, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def job(job, shared): return job")
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    with pytest.raises(RuntimeError, match="job's function: ModuleNotFoundError: No module named 'only_here'"):
+        list(ray_pool(workers=1).run(only_here.job, [1]))
+
+
+@pytest.mark.parametrize("workers", [0, -2])
+def test_fewer_than_one_worker_is_refused(ray_pool, workers):
+    with pytest.raises(ValueError, match=f"workers must be 1 or more, got {workers}"):
+        ray_pool(workers=workers)
+
+
+def test_a_worker_that_no_node_has_room_for_is_given_up_on(ray_pool):
+    pool = ray_pool(workers=1, memory_per_worker=2**60, wait_s=0.5)
+    with pytest.raises(TimeoutError, match=r"no worker could be placed for 0\.5 s"):
+        list(pool.run(jobs.double, [1]))
+
+
+def test_without_a_number_there_is_a_worker_a_cpu(ray_pool):
+    assert ray_pool().workers == 2
+
+
+def test_capacity_counts_whole_workers_on_living_nodes():
+    from cluster.ray_pool import capacity
+
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 30.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 15.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+        {"Alive": True, "Resources": {}},  # a head that runs no jobs
+    ]
+    assert capacity(nodes) == 10
+    assert capacity(nodes, gpus=0.1) == 8
+    assert capacity(nodes, gpus=0.25) == 4
+    assert capacity(nodes, memory=10) == 3 + 1

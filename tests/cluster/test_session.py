@@ -1,0 +1,139 @@
+"""Starting, joining, and leaving what others started."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster import session
+
+pytestmark = pytest.mark.ray
+
+START = """
+import json, os
+from cluster.session import connect, gpus
+from cluster.ray_pool import RayPool
+from tests.cluster.jobs import double
+import ray
+with connect(workers=1) as url, RayPool() as pool:
+    said = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": gpus()}
+print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is_initialized()}))
+"""
+
+JOIN = """
+from cluster.ray_pool import RayPool
+from cluster.session import connect
+with connect(workers=7):
+    print(RayPool().workers)
+"""
+
+REFUSED = """
+import sys, time
+from cluster.session import connect
+began = time.monotonic()
+try:
+    with connect(sys.argv[1]):
+        print("joined")
+except (ConnectionError, ValueError) as error:
+    print(f"{time.monotonic() - began:.0f} {type(error).__name__} {error}")
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_without_an_address_a_cluster_is_started_guarded_and_stopped(run_alone, tmp_path):
+    said = json.loads(run_alone("-c", START, token=""))
+    import ray
+
+    has = ray._private.accelerators.NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    assert said == {"url": None, "workers": 1, "outcomes": [[4, 8]], "gpus": has, "mode": "token", "left": True}
+    token = tmp_path / ".ray" / "auth_token"
+    assert mode(token) == 0o600
+    assert len(token.read_text()) == 64
+
+
+def test_ray_address_is_joined_with_its_own_sizes_and_left_running(run_alone, ray_cluster):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    assert run_alone("-c", JOIN, RAY_ADDRESS=address) == "2"
+    assert ray.cluster_resources()["CPU"] == 2
+
+
+def test_a_process_in_a_cluster_stays_in_it(ray_cluster):
+    import ray
+
+    with session.connect("no.such.host:1"):
+        assert ray.cluster_resources()["CPU"] == 2
+    assert ray.is_initialized()
+
+
+def test_an_address_where_nothing_answers_is_an_error_within_seconds(run_alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    seconds, kind, message = run_alone("-c", REFUSED, address).split(maxsplit=2)
+    assert int(seconds) <= 6
+    assert kind == "ConnectionError"
+    assert message.startswith(f"no Ray cluster answers at {address}")
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_an_error_within_half_a_minute(run_alone, ray_cluster):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    seconds, kind, message = run_alone("-c", REFUSED, address, token="f" * 64).split(maxsplit=2)
+    assert int(seconds) <= 40
+    assert kind == "ConnectionError"
+    assert "RAY_AUTH_TOKEN" in message
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "somewhere", ":6379", "host:port"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match="a cluster's address is host:port"):
+        session._check_reachable(address)
+
+
+def test_fewer_than_one_worker_is_refused():
+    with pytest.raises(ValueError, match="workers must be 1 or more, got 0"), session.connect(workers=0):
+        pass
+
+
+def test_a_token_file_that_others_can_read_is_closed(home):
+    token = home / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    token.chmod(0o644)
+    session._keep_token_private(make=True)
+    assert mode(token) == 0o600
+    assert token.read_text() == "secret"
+
+
+def test_no_token_file_is_made_beside_a_token_in_the_environment(home, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    session._keep_token_private(make=True)
+    assert not (home / ".ray").exists()
+
+
+def test_no_token_is_made_to_join(home):
+    session._keep_token_private(make=False)
+    assert not (home / ".ray").exists()
+
+
+@pytest.mark.parametrize(("free", "store"), [(2**26, 100 * 2**20), (2**30, 2**29), (2**40, 2**31)])
+def test_the_object_store_leaves_half_of_the_shared_memory(monkeypatch, tmp_path, free, store):
+    monkeypatch.setattr(session.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free, 0, free))
+    assert session._object_store_bytes(tmp_path) == store
