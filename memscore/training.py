@@ -28,6 +28,8 @@ from memscore.recipes import Recipe, lr_at
 
 AtEpoch = Callable[[int], None]
 
+LOGIT_BYTES = 64 * 2**20  # of logits kept until their learning events are counted
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assignment:
@@ -81,8 +83,12 @@ def train(
     engine: Stack | Single = (
         Stack(assignments, images, labels, recipe) if stacked else Single(assignments[0], images, labels, recipe)
     )
+    longest = smallest // recipe.batch
+    if events is not None:
+        step_bytes = 4 * len(assignments) * recipe.batch * (int(labels.max()) + 1)
+        longest = min(longest, max(1, LOGIT_BYTES // step_bytes))
     done = 0
-    for length, epoch in windows(steps, recipe.epochs, max(1, smallest // recipe.batch)):
+    for length, epoch in windows(steps, recipe.epochs, longest):
         taken = [order.take(length * recipe.batch) for order in orders]
         rows = torch.from_numpy(np.stack([t[0] for t in taken])).to(labels.device).view(len(orders), length, -1)
         rates = [lr_at(recipe, (done + step) / steps) for step in range(length)]
