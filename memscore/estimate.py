@@ -1,5 +1,6 @@
 """From a data set to a table of scores: `python -m memscore.estimate`."""
 
+import os
 import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
@@ -9,13 +10,14 @@ from rich.console import Console
 
 from cluster.pool import Pool, SerialPool
 from memscore.estimation import estimate, open_bank
+from memscore.forecast import forecast
 from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter
 from memscore.training import device_named
 
 
-def main(
+def estimate_bank(
     plan: Annotated[Plan, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: int | None = None,
@@ -27,15 +29,24 @@ def main(
     Args:
         plan: the bank.
         pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other.
-        workers: how many at once (default: every CPU or GPU of the cluster).
+        workers: how many at once (default: every CPU or GPU of the cluster); for --pool ray.
         address: of a running Ray cluster; without it and without RAY_ADDRESS one is started on this machine.
         device: auto: a GPU for each worker where the cluster has one, else CPUs.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
+
+    Raises:
+        ValueError: --workers or --address without Ray.
     """
+    if pool == "serial" and (workers is not None or address is not None):
+        raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = open_bank(plan)
+    if plan.dry_run:
+        tables.heading(console, bank)
+        tables.cost(console, forecast(bank, workers or os.cpu_count() or 1))
+        return 0
     with ExitStack() as stack:
         stack.enter_context(bank.store.lock())
         tables.heading(console, bank)
@@ -52,8 +63,17 @@ def main(
     return 1 if outcome.filled.failed or outcome.filled.diverged else 0
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
     try:
-        sys.exit(tyro.cli(main, prog="python -m memscore.estimate"))
+        return tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments)
+    except KeyboardInterrupt:
+        print("interrupted; finished models are kept, and the same command goes on", file=sys.stderr)
+        return 130
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

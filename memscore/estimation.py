@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from memscore.data import Splits
+from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, fill_originals, shared_of
 from memscore.plan import Plan, arm_of, manifest_of, splits_of
 from memscore.proxies.scores import score_bank_events, score_originals
@@ -16,7 +20,7 @@ from memscore.report.figures import most_memorized, spread
 from memscore.roc import Proportion
 from memscore.scoring import ArmScores, score_arm, score_fractions
 from memscore.splits import examples_table
-from memscore.store import Store, default_url
+from memscore.store import Store, default_url, model_name
 from memscore.subsets import Arm
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
@@ -50,6 +54,8 @@ class Outcome:
         table: scores.parquet.
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
+        accuracy: median over the arm's models on their members, on what they left out, and on the test set.
+        wall_s: seconds that filling took.
     """
 
     filled: Filled
@@ -57,10 +63,12 @@ class Outcome:
     table: pa.Table
     noise: dict[str, Proportion]
     store: str
+    accuracy: dict[str, float]
+    wall_s: float
 
 
 def open_bank(plan: Plan) -> Bank:
-    """Read the data and open the store, or begin it; nothing is trained.
+    """Read the data and open the store, or begin it unless the run is dry; nothing is trained.
 
     Args:
         plan: what the user asks for.
@@ -75,9 +83,21 @@ def open_bank(plan: Plan) -> Bank:
     splits = splits_of(plan)
     manifest, recipe = manifest_of(plan, splits)
     url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
-    return Bank(
-        plan=plan, splits=splits, store=Store.create(url, manifest, examples_table(splits)), arm=arm, count=count
-    )
+    refuse_passing_folder(url)
+    folder = Folder.at(url)
+    fresh = plan.dry_run and not folder.exists("manifest.json")
+    store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
+    return Bank(plan=plan, splits=splits, store=store, arm=arm, count=count)
+
+
+def refuse_passing_folder(url: str) -> None:
+    """A submitted Ray job runs in a copy of its folder that is deleted with the session: no place for a store."""
+    relative = "://" not in url and not Path(url).expanduser().is_absolute()
+    if relative and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ValueError(
+            f"the store {url} is a relative path, and a submitted Ray job runs in a temporary folder; "
+            "give --store an absolute path that every node shares, or s3://"
+        )
 
 
 def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu") -> Outcome:
@@ -102,26 +122,29 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     arm = bank.arm
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_})
     shared = shared_of(bank.splits, clusters)
+    started = time.perf_counter()
     filled = fill(store, arm, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
     keys, originals = fill_originals(
         store, plan.originals, shared, pool, evaluate=plan.evaluation_events, device=device
     )
+    wall_s = time.perf_counter() - started
     filled.failed |= originals.failed
     filled.diverged += originals.diverged
     write_models_table(store)
     if not filled.shards:
         why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
         raise ValueError(f"no model of {arm.name} could be trained, so there is nothing to score: {why}")
-    return score(bank, filled, keys)
+    return score(bank, filled, keys, wall_s)
 
 
-def score(bank: Bank, filled: Filled, keys: Sequence[str]) -> Outcome:
+def score(bank: Bank, filled: Filled, keys: Sequence[str], wall_s: float) -> Outcome:
     """Every score that the bank can give, the wide table, figures and a summary.
 
     Args:
         bank: filled.
         filled: what came of it.
         keys: of the originals.
+        wall_s: seconds that filling took.
 
     Returns:
         What the run leaves.
@@ -136,20 +159,45 @@ def score(bank: Bank, filled: Filled, keys: Sequence[str]) -> Outcome:
     names += score_fractions(store, arms) + score_originals(store, keys)
     table = write_wide_table(store, names)
     noise = noise_detection(store, names)
-    outcome = Outcome(filled=filled, arms=arms, table=table, noise=noise, store=store.url)
-    write_reports(bank, outcome)
+    outcome = Outcome(
+        filled=filled,
+        arms=arms,
+        table=table,
+        noise=noise,
+        store=store.url,
+        accuracy=accuracies(store, bank.arm, filled.shards),
+        wall_s=wall_s,
+    )
+    write_reports(bank, outcome, keys)
     return outcome
 
 
-def write_reports(bank: Bank, outcome: Outcome) -> None:
+def accuracies(store: Store, arm: Arm, shards: Iterable[int]) -> dict[str, float]:
+    """Median accuracy over the models of an arm; a group without examples is left out."""
+    receipts = store.receipts()
+    each = [receipts[name]["accuracy"] for m in shards if (name := model_name(arm.name, m)) in receipts]
+    groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
+    return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
+
+
+def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
+    """What the originals together take each example for, [N]; None without originals."""
+    if not keys:
+        return None
+    logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
+    return np.asarray(logits.argmax(1))
+
+
+def write_reports(bank: Bank, outcome: Outcome, keys: Sequence[str]) -> None:
     """Figures and numbers of the bank as a whole, under reports/."""
     store, train = bank.store, bank.splits.train
+    predicted = predictions_of(store, keys)
     for arm in outcome.arms:
         name = f"memorization_{arm.suffix}"
         values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
         title = f"{bank.splits.name}, {arm.models} models, {arm.suffix}"
         store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
-        gallery = most_memorized(train.images, train.labels, train.labels_true, values)
+        gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
         store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
     store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
 
@@ -175,6 +223,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
             }
             for arm in outcome.arms
         ],
+        "accuracy": outcome.accuracy,
         "diverged": outcome.filled.diverged,
         "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
     }

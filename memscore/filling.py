@@ -101,21 +101,21 @@ def fill(
     filled = Filled(damaged=dict(found.damaged))
     for path in found.damaged:
         store.set_aside(path)
-    tombstones = {name for name, record in store.failures().items() if record["kind"] == "diverged"}
-    wanted = [m for m in range(count) if model_name(arm.name, m) not in tombstones]
+    gone = tombstones(store, arm.name)
+    wanted = [m for m in range(count) if model_name(arm.name, m) not in gone]
     missing = [m for m in wanted if m not in found.valid or (events and not store.has_events(model_name(arm.name, m)))]
     refuse_large_batch(store, arm, missing, shared)
     jobs = [
         BankJob(store=store.url, arm=arm.name, models=group, events=events, device=device)
         for group in in_groups(missing, group_size(store))
     ]
+    done = 0
     for job, result in pool.run(work, jobs, shared):
         note(store, filled, [model_name(arm.name, m) for m in job.models], result)
-        progress(filled.trained + len(filled.failed), len(missing), last_line(result))
+        done += len(job.models)
+        progress(done, len(missing), last_line(result))
     filled.shards = store.check(arm.name, verify=False).valid
-    filled.diverged = sorted(
-        name for name, record in store.failures().items() if record["kind"] == "diverged" and name.startswith(arm.name)
-    )
+    filled.diverged = tombstones(store, arm.name)
     return filled
 
 
@@ -137,17 +137,23 @@ def fill_originals(
     """
     planned = [OriginalJob(store=store.url, index=i, evaluate=evaluate, device=device) for i in range(count)]
     keys = [key_of(store, job) for job in planned]
-    tombstones = {name for name, record in store.failures().items() if record["kind"] == "diverged"}
+    gone = tombstones(store, ORIGINAL)
     missing = [
         job
         for job, key in zip(planned, keys, strict=True)
-        if not original_is_there(store, key, evaluate=evaluate) and model_name(ORIGINAL, job.index) not in tombstones
+        if not original_is_there(store, key, evaluate=evaluate) and model_name(ORIGINAL, job.index) not in gone
     ]
     filled = Filled()
     for job, result in pool.run(work, missing, shared):
         note(store, filled, [model_name(ORIGINAL, job.index)], result)
-    filled.diverged = sorted(name for name in store.failures() if name.startswith(f"{ORIGINAL}-"))
+    filled.diverged = tombstones(store, ORIGINAL)
     return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled
+
+
+def tombstones(store: Store, family: str) -> list[str]:
+    """Models of one arm, or originals, that diverged; an arm's name may begin with another's."""
+    failures = sorted(store.failures().items())
+    return [name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] == family]
 
 
 def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] | Any) -> None:

@@ -110,17 +110,15 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
         ) from error
     device = torch.device(job.device)
     with one_thread(), exact_products(device) as arithmetic:
+        facts = worker_facts(device, arithmetic)
         if isinstance(job, BankJob):
-            receipts = train_subset_models(job, shared, store, device)
-        else:
-            receipts = train_original(job, shared, store, device)
-    for receipt in receipts:
-        receipt.update(worker_facts(device, arithmetic))
-        store.write_receipt(receipt["model"], receipt)
-    return receipts
+            return train_subset_models(job, shared, store, device, facts)
+        return train_original(job, shared, store, device, facts)
 
 
-def train_subset_models(job: BankJob, shared: Shared, store: Store, device: torch.device) -> list[Receipt]:
+def train_subset_models(
+    job: BankJob, shared: Shared, store: Store, device: torch.device, facts: Receipt
+) -> list[Receipt]:
     """Train, observe and publish the models of the job that the store lacks."""
     manifest, arm, recipe = store.manifest, arm_from(store.arms()[job.arm]), recipe_of(store)
     n_train = manifest.split_sizes[0]
@@ -139,23 +137,26 @@ def train_subset_models(job: BankJob, shared: Shared, store: Store, device: torc
     else:
         for k, assignment in enumerate(assignments):
             train([assignment], data, labels, recipe, steps, events=events.of(k) if events else None)
+    trained_s = (time.perf_counter() - started) / len(missing)
     receipts = []
     for k, (index, model, inside) in enumerate(zip(missing, models, member, strict=True)):
+        observed = time.perf_counter()
         said = observe(forward(model, recipe), data, labels)
         name = model_name(arm.name, index)
-        receipt = receipt_of(store, name, model, said, inside)
+        receipt = receipt_of(store, name, model, said, inside) | facts
+        receipt["seconds"] = trained_s + time.perf_counter() - observed
         if events is not None and not receipt["diverged"]:
             store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.averages(k)})
         publish(store, name, arm.name, said, inside, receipt)
         receipts.append(receipt)
-    each_s = (time.perf_counter() - started) / len(missing)
-    return [receipt | {"seconds": each_s} for receipt in receipts]
+    return receipts
 
 
 def publish(
     store: Store, name: str, arm: str, said: dict[str, np.ndarray], inside: np.ndarray, receipt: Receipt
 ) -> None:
     """Write the shard of a model, or its tombstone if its numbers are not finite."""
+    store.write_receipt(name, receipt)  # first: a worker killed in between leaves no shard without its receipt
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return
@@ -165,7 +166,9 @@ def publish(
     store.clear_failure(name)
 
 
-def train_original(job: OriginalJob, shared: Shared, store: Store, device: torch.device) -> list[Receipt]:
+def train_original(
+    job: OriginalJob, shared: Shared, store: Store, device: torch.device, facts: Receipt
+) -> list[Receipt]:
     """Train one original or oracle; keep its weights, outputs, embeddings and learning events."""
     recipe, n_train = recipe_of(store), store.manifest.split_sizes[0]
     key = key_of(store, job)
@@ -194,10 +197,12 @@ def train_original(job: OriginalJob, shared: Shared, store: Store, device: torch
     )
     said = observe(forward(model, recipe), data, labels)
     name = model_name(ORIGINAL, job.index)
-    receipt = receipt_of(store, name, model, said, inside) | {"key": key, "removed": len(job.removed)}
+    receipt = receipt_of(store, name, model, said, inside) | facts | {"key": key, "removed": len(job.removed)}
+    receipt["seconds"] = time.perf_counter() - started
+    store.write_receipt(name, receipt)
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
-        return [receipt | {"seconds": time.perf_counter() - started}]
+        return [receipt]
     row = np.arange(n_train, dtype=np.int32)
     store.write_events(key, {"row": row, **events.averages(0)})
     if job.evaluate:
@@ -208,7 +213,7 @@ def train_original(job: OriginalJob, shared: Shared, store: Store, device: torch
         embeddings = torch.cat([embed(model, part).float() for part in parts(data, len(labels))]).cpu().numpy()
     store.write_outputs(key, logits, embeddings)
     store.clear_failure(name)
-    return [receipt | {"seconds": time.perf_counter() - started}]
+    return [receipt]
 
 
 def key_of(store: Store, job: OriginalJob) -> str:

@@ -48,10 +48,10 @@ class Plan:
     """instead of the recipe's"""
     precision: Literal["float32", "bfloat16"] | None = None
     """instead of the recipe's"""
-    preset: Literal["fast", "paper"] = "fast"
+    preset: str = "fast"
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models"""
-    design: Literal["iid", "exact", "orthogonal"] | None = None
-    """how subsets are drawn, instead of the preset's"""
+    design: str | None = None
+    """iid, exact or orthogonal: how subsets are drawn, instead of the preset's"""
     keep: float | None = None
     """share of the training set that a model sees, instead of the preset's"""
     block: int | None = None
@@ -64,6 +64,8 @@ class Plan:
     """also keep learning events of the members of every bank model"""
     evaluation_events: bool = False
     """also count learning events of the originals in an evaluation pass after every epoch"""
+    dry_run: bool = False
+    """only say how many models, how much time and how much disk it would take; nothing is written"""
     store: str | None = None
     """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents)"""
     seed: int = 0

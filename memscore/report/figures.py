@@ -60,34 +60,39 @@ def most_memorized(
     images: np.ndarray,
     labels: np.ndarray,
     labels_true: np.ndarray,
+    predicted: np.ndarray | None,
     memorization: np.ndarray,
-    rows: int = 3,
-    columns: int = 10,
+    columns: int = 8,
+    classes: int = 10,
 ) -> bytes:
-    """Gallery of the images with the highest memorization.
+    """The most memorized images of each class, a row a class: label as trained, prediction, memorization.
 
     Args:
         images: uint8 [n, C, H, W].
         labels: int64 [n], as trained.
         labels_true: int64 [n].
+        predicted: what models trained on everything take them for, [n] or longer; None if there are none.
         memorization: [n], NaN where undefined.
-        rows: of the picture.
-        columns: of the picture.
+        columns: images a class; fewer where the smallest class shown has fewer.
+        classes: rows at most, those with the highest mean memorization.
 
     Returns:
-        A PNG; fewer images than rows * columns leave out whole rows.
+        A PNG.
     """
-    columns = min(columns, len(images))
-    count = min(rows, len(images) // columns) * columns
-    top = np.argsort(-np.nan_to_num(memorization, nan=-np.inf), kind="stable")[:count]
-    captions = [
-        [
-            f"{labels[i]}" + (f" (truly {labels_true[i]})" if labels[i] != labels_true[i] else ""),
-            f"{memorization[i]:.2f}",
-        ]
-        for i in top
-    ]
-    return gallery(images[top], captions, count // columns, "most memorized: label as trained, memorization")
+    known = np.nan_to_num(memorization, nan=-np.inf)
+    present = np.unique(labels)
+    means = [np.nanmean(memorization[labels == k]) if np.isfinite(known[labels == k]).any() else -1 for k in present]
+    shown = np.sort(present[np.argsort(-np.asarray(means), kind="stable")[:classes]])
+    columns = min(columns, *(int((labels == k).sum()) for k in shown))
+    rows = [np.flatnonzero(labels == k) for k in shown]
+    top = np.concatenate([row[np.argsort(-known[row], kind="stable")[:columns]] for row in rows])
+    captions = []
+    for i in top:
+        label = f"{labels[i]}" + (f" (truly {labels_true[i]})" if labels[i] != labels_true[i] else "")
+        said = "" if predicted is None else f", says {predicted[i]}"
+        captions.append([label + said, f"{memorization[i]:.2f}"])
+    title = "most memorized of each class: label as trained, what models trained on all say, memorization"
+    return gallery(images[top], captions, len(shown), title)
 
 
 def png(figure: Figure) -> bytes:

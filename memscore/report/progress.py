@@ -22,7 +22,7 @@ class Meter:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[line]}"),
+                TextColumn("{task.fields[line]}", markup=False),
                 console=self.console,
             )
             self.task = self.bar.add_task(what, total=None, line="")

@@ -6,14 +6,17 @@ import numpy as np
 import pyarrow as pa
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from memscore.estimation import Bank, Outcome
 from memscore.filling import Filled
+from memscore.forecast import Forecast
 from memscore.roc import Proportion, TargetMean
 from memscore.scoring import ArmScores
 
 SHOWN = 5  # most memorized examples in the terminal
+FITTED = 0.95  # members' accuracy below which a bank is not worth its scores
 
 
 def new_table(title: str, columns: Sequence[str]) -> Table:
@@ -40,7 +43,20 @@ def heading(console: Console, bank: Bank) -> None:
         f"store  {bank.store.folder.shown}",
     )
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def cost(console: Console, found: Forecast) -> None:
+    """What a run would take."""
+    missing = found.planned - found.there
+    console.print(
+        f"to do  {missing} of {found.planned} models, about {found.seconds:.2f} s each on one core of this machine\n"
+        f"time   about {found.wall_s / 60:.1f} minutes with {found.workers} workers, originals included\n"
+        f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
+        "nothing was written",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def outcome(console: Console, found: Outcome, store: str) -> None:
@@ -50,13 +66,34 @@ def outcome(console: Console, found: Outcome, store: str) -> None:
     for arm in found.arms:
         most_memorized(console, found.table, arm.suffix)
     noise(console, found.noise)
-    console.print(f"every score, one row an example: {store}/scores.parquet; figures: {store}/reports/", soft_wrap=True)
+    fit(console, found)
+    console.print(
+        f"every score, one row an example: {store}/scores.parquet; figures: {store}/reports/",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def fit(console: Console, found: Outcome) -> None:
+    """How well the models fit their data, a warning where they do not, and how fast they were trained."""
+    shown = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in found.accuracy.items())
+    console.print(f"accuracy (median model): {shown}", highlight=False)
+    members = found.accuracy.get("members", 1.0)
+    if members < FITTED:
+        console.print(
+            f"[yellow]warning[/] models are right on {members:.3f} of their own members; memorization means little "
+            f"below {FITTED}: train longer (--epochs) or use a larger --arch",
+            soft_wrap=True,
+        )
+    if found.filled.trained:
+        rate = 3600 * found.filled.trained / found.wall_s
+        console.print(f"{found.filled.trained} models in {found.wall_s:.1f} s, {rate:.0f} an hour", highlight=False)
 
 
 def problems(console: Console, filled: Filled) -> None:
     """One line for each kind of trouble, with what happens next."""
     for path, why in filled.damaged.items():
-        console.print(f"[yellow]damaged[/] {path}: {why}; set aside and trained again", soft_wrap=True)
+        console.print(f"[yellow]damaged[/] {path}: {escape(why)}; set aside and trained again", soft_wrap=True)
     if filled.diverged:
         names = ", ".join(filled.diverged[:4]) + (" ..." if len(filled.diverged) > 4 else "")
         console.print(
@@ -67,7 +104,8 @@ def problems(console: Console, filled: Filled) -> None:
     if filled.failed:
         name, why = next(iter(filled.failed.items()))
         console.print(
-            f"[red]failed[/] {len(filled.failed)} models, first {name}: {why}; the same command tries them again",
+            f"[red]failed[/] {len(filled.failed)} models, first {name}: {escape(why)}; "
+            "the same command tries them again",
             soft_wrap=True,
         )
 
@@ -125,7 +163,7 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
     for row in top.tolist():
         at = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         shown.add_row(
-            table["id"][row].as_py(),
+            escape(table["id"][row].as_py()),
             label_text(table, row),
             number(at[name]),
             f"[{number(at[f'{name}_lo'])}, {number(at[f'{name}_hi'])}]",

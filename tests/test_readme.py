@@ -1,0 +1,248 @@
+"""What the README says is so: its blocks run, its commands parse, its links, names, columns and tables are there."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import tyro
+
+from memscore import bank, estimate
+from memscore.data import TORCHVISION
+from memscore.models import ARCHITECTURES
+from memscore.plan import PRESETS, Plan, arm_of, manifest_of, splits_of
+from memscore.recipes import RECIPES
+from memscore.score_fields import SOURCES
+from memscore.store import Store
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOP_FOLDERS = ("memscore/", "unlearn/", "cluster/", "tests/", "benchmarks/", "docs/", ".ci/")
+NOT_THERE_WITHOUT_A_NETWORK = {"fashion-mnist", "./my-images"}
+
+
+def blocks(text, language):
+    """(marked to be run, content) of each fenced block in a language."""
+    return [(bool(mark), code) for mark, found, code in FENCE.findall(text) if found == language]
+
+
+def python_block(containing):
+    [code] = [code for _, code in blocks(README, "python") if containing in code]
+    return code
+
+
+def sh_lines():
+    return [line for text in DOCUMENTS.values() for _, code in blocks(text, "sh") for line in code.splitlines()]
+
+
+def table(first_header):
+    """Cells of the README's table whose first column has this header, without the two head lines."""
+    lines = README.split(f"\n| {first_header} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def quoted(text):
+    """Everything between backticks, fenced blocks left out."""
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def run(code):
+    names = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A user's home with the bank that the README reads: 16 models of 200 digits."""
+    folder = tmp_path_factory.mktemp("home")
+    small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
+    assert estimate.estimate_bank(Plan(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MEMSCORE_HOME", str(home / "memscore"))
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home)
+
+
+def test_the_fences_are_all_understood():
+    for name, text in DOCUMENTS.items():
+        assert text.count("```") == 2 * len(FENCE.findall(text)), name
+        assert text.count("<!-- run -->") == sum(bool(mark) for mark, _, _ in FENCE.findall(text)), name
+    assert all(marked for marked, _ in blocks(README, "python"))
+
+
+@pytest.mark.parametrize("code", [c for marked, c in blocks(README, "python") if marked], ids=lambda c: c[:30].strip())
+def test_a_python_block_runs_as_it_stands(code, capsys):
+    run(code)
+    assert capsys.readouterr().out or "def " in code or "savez" in code
+
+
+@pytest.mark.parametrize("code", [c for marked, c in blocks(README, "sh") if marked], ids=str.strip)
+def test_a_marked_shell_block_runs_as_it_stands(code):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert " 0 damaged" in done.stdout
+
+
+def test_duckdb_pandas_and_polars_name_the_same_five():
+    columns = ["id", "label", "memorization_k0.500"]
+    from_duckdb = run(python_block("select id"))["top"].fetchall()
+    from_pandas = run(python_block("pd.read_parquet"))["top"]
+    from_polars = run(python_block("pl.read_parquet"))["top"]
+    assert isinstance(from_pandas, pd.DataFrame)
+    assert isinstance(from_polars, pl.DataFrame)
+    assert len(from_duckdb) == 5
+    assert from_duckdb == list(from_pandas[columns].itertuples(index=False, name=None))
+    assert from_duckdb == from_polars.select(columns).rows()
+
+
+def test_memorization_made_again_from_the_shards_is_the_score(home):
+    rows = run(python_block("/shards/"))["again"].fetchall()
+    store = Store.open(str(home / "memscore" / "digits"))
+    known = store.read_score("memorization_k0.500")["memorization_k0.500"].to_numpy()
+    again = np.array([value for _, value in rows[: len(known)]], float)
+    assert [row for row, _ in rows] == list(range(store.manifest.n_rows))
+    np.testing.assert_allclose(again, known, rtol=1e-10, atol=1e-15)
+
+
+def test_the_store_turns_the_c_score(home):
+    names = run(python_block("Store.open"))
+    column = Store.open(str(home / "memscore" / "digits")).read_score("cscore_k0.500")["cscore_k0.500"].to_numpy()
+    np.testing.assert_array_equal(names["values"], -column)
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The plan that a command line of estimate ends in, nothing trained."""
+
+    class Parsed(Exception):
+        pass
+
+    def stop(plan):
+        raise Parsed(plan)
+
+    def parse(arguments):
+        with pytest.raises(Parsed) as caught:
+            tyro.cli(estimate.estimate_bank, args=arguments)
+        return caught.value.args[0]
+
+    monkeypatch.setattr(estimate, "open_bank", stop)
+    return parse
+
+
+@pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" in line])
+def test_an_estimate_command_asks_for_what_can_be(line, parsed):
+    """Flags and values are known, the count is whole blocks, and where the data are at hand, so is all the rest."""
+    Path("mine.py").write_text(python_block("# mine.py"))
+    run(python_block("savez"))
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "memscore.estimate"]
+    plan = parsed(words[3:])
+    arm_of(plan)
+    if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
+        manifest_of(plan, splits_of(plan))
+
+
+@pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])
+def test_any_other_command_is_one_that_is_there(line):
+    words = shlex.split(line)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert all(f"\n{target}:" in makefile for target in words[1:])
+    elif words[0] == "export":
+        assert f'"{words[1].split("=")[0]}"' in (ROOT / "memscore" / "manifest.py").read_text()
+    elif words[:2] == ["python", "-m"]:
+        assert any(marked and line in code for marked, code in blocks(README, "sh")), f"{line!r} is not run"
+    else:
+        assert words == ["pip", "install", "."]
+
+
+def test_every_flag_in_the_text_is_one_of_help(capsys):
+    known = ""
+    for show in (lambda: tyro.cli(estimate.estimate_bank, args=["--help"]), lambda: bank.main(["verify", "--help"])):
+        with pytest.raises(SystemExit):
+            show()
+        known += capsys.readouterr().out
+    flags = {flag for text in quoted(README) for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)}
+    assert len(flags) > 3
+    assert flags <= set(re.findall(r"--[a-z][a-z-]+", known))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_relative_link_is_dead(name):
+    links = re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[name])
+    dead = [link for link in links if "://" not in link and not (ROOT / link.split("#")[0]).exists()]
+    assert not dead, f"{name} links to {dead}, which is not there"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_in_the_text_is_there(name):
+    everywhere = {path.name for room in TOP_FOLDERS[:4] for path in (ROOT / room).rglob("*.py")}
+    for text in quoted(DOCUMENTS[name]):
+        if text.startswith(TOP_FOLDERS):
+            assert (ROOT / text).exists(), f"{name} names {text}, which is not there"
+        elif re.fullmatch(r"\w+\.py", text):
+            assert text in everywhere, f"{name} names {text}, which is not there"
+
+
+def test_every_public_name_is_there():
+    names = [text for text in quoted(README) if re.fullmatch(r"(memscore|unlearn|cluster)(\.[A-Za-z_]\w*)+", text)]
+    assert len(names) >= 10
+    for name in names:
+        module, _, last = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), last, None)), f"the README names {name}"
+
+
+def test_every_column_is_explained_and_points_where_the_readme_says(home):
+    """The sign of the table is the direction in the field; any other column is an ending of an explained one."""
+    schema = pq.read_schema(home / "memscore" / "digits" / "scores.parquet")
+    said = {name: up for cells in table("column") for name in quoted(cells[0]) for up in cells[2:]}
+    signs = {"+": 1, "-": -1}
+    for name, up in said.items():
+        if name == "cscore":  # only where a bank has two fractions
+            assert signs[up] == SOURCES["cscore"][2]
+        elif up:
+            assert signs[up] == int(schema.field(name).metadata[b"direction"]), name
+        else:
+            assert name in schema.names
+    endings = [text for text in quoted(README.split("Endings:")[1].split("\n\n")[0]) if text.startswith("_")]
+    explained = {name + ending for name in said for ending in endings} | set(said)
+    assert set(schema.names) <= explained
+
+
+def test_the_tables_of_presets_architectures_recipes_and_data_are_those_of_the_code():
+    rows = {cells[0].split("`")[1]: cells for cells in table("preset")}
+    assert set(rows) == set(PRESETS)
+    for name, (arm, count) in PRESETS.items():
+        assert rows[name][1:] == [f"`{arm.design}`", str(arm.keep), str(count)]
+    architectures, recipes = README.split("\nArchitectures: ")[1].split("\n\n")[0].split("Recipes: ")
+    assert set(ARCHITECTURES) <= set(quoted(architectures))
+    assert set(quoted(recipes)) - {"..."} <= set(RECIPES)
+    assert {"digits", *TORCHVISION} <= set(quoted(README.split("- **Names**: ")[1].split("downloaded")[0]))
+
+
+def test_a_result_has_its_script_and_once_measured_its_numbers():
+    said = dict(re.findall(r"<!-- results:(\w+) -->([^|]*)\|", README))
+    assert len(said) >= 3
+    for name, numbers in said.items():
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), f"the README has results of {name}, which is no script"
+        measured = (ROOT / "benchmarks" / "results" / f"{name}.json").exists()
+        assert measured != ("not measured" in numbers), f"{name}: the README's numbers are those of its json, or none"
