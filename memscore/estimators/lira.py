@@ -110,10 +110,32 @@ def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.n
     start = 0
     for phi, is_in in _pieces(confidence, member):
         t, _, df = _predictive(phi, ~is_in, ~_surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
-        z = np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
-        deviate[:, start : start + phi.shape[1]] = z
+        deviate[:, start : start + phi.shape[1]] = _normal_deviate(t, df)
         start += phi.shape[1]
     return deviate
+
+
+def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Both attacks at once, the same bits as one after the other: they share the out-predictive.
+
+    Args:
+        confidence: float [M, N].
+        member: bool [M, N].
+        pool: from lira_pool, over all examples of the bank.
+
+    Returns:
+        What lira_online and lira_offline return.
+    """
+    ratio, deviate = np.empty((2, *confidence.shape))
+    start = 0
+    for phi, is_in in _pieces(confidence, member):
+        surplus, columns = _surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
+        inside = _predictive(phi, is_in, surplus, pool.mean_in, pool.variance_in)
+        outside = _predictive(phi, ~is_in, ~surplus, pool.mean_out, pool.variance_out)
+        ratio[:, columns] = _log_density(*inside) - _log_density(*outside)
+        deviate[:, columns] = _normal_deviate(outside[0], outside[2])
+        start = columns.stop
+    return ratio, deviate
 
 
 def lira_means(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
@@ -204,3 +226,9 @@ def _log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray
     constant = gammaln((table + 1) / 2) - gammaln(table / 2) - np.log(table * np.pi) / 2
     density: np.ndarray = constant[(df - fewest).astype(np.int64)] - np.log(scale) - (df + 1) / 2 * np.log1p(t**2 / df)
     return density
+
+
+def _normal_deviate(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Wallace's z of a t statistic."""
+    z: np.ndarray = np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
+    return z

@@ -1,0 +1,192 @@
+"""RMIA: by how much does training lift this example, against how much it lifts examples of the population?
+
+    LR(x, z) = [p(x|t) / p(x)] / [p(z|t) / p(z)],    score(x) = Pr_z[ LR(x, z) > gamma ]
+
+Zarifzadeh et al. 2024 (ICML), equations 2-4; p(x|t) is target t's probability of the label, z the validation examples,
+which no model of a bank has held. p(x) is what models other than the target say:
+
+    online    (p_in + p_out) / 2,     the means over models that held x and over models that did not
+    offline   ((1 + a) p_out + (1 - a)) / 2,     p_in taken as a p_out + 1 - a
+
+and p(z) the same of its out-models: online p_out, since nobody held z, offline the same line.
+
+The pairs are never formed: LR(x, z) > gamma where the ratio of z lies below that of x divided by gamma, so one sort of
+the z's and one search an x count them, ties not counted: O((N + Z) log Z) instead of N Z.
+
+Every model in turn is the target; from the others one is dropped as in lira.py, so that the numbers of in- and
+out-models do not tell what the target held. A probability of 0 is a number like any other: who counts is read from the
+memberships, not from the probabilities.
+
+Differs from the research code: gamma 1 and the plain softmax, as in its later versions; means are not trimmed. Its
+tempered and Taylor softmax need all logits, of which a bank keeps three numbers: they are refused.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from memscore.estimators.lira import _following, _surplus
+from memscore.names import pick
+
+KINDS = ("online", "offline")
+SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmiaConfig:
+    """Which p(x), and how much an example must be lifted over a population example to win against it."""
+
+    kind: str = "online"
+    gamma: float = 1.0
+    offline_a: float = 0.3  # CIFAR-10's in the paper's code
+    signal: str = "softmax"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        pick("kind of RMIA", self.kind, KINDS)
+        if pick("signal of RMIA", self.signal, SIGNALS) != "softmax" or self.temperature != 1:
+            raise ValueError(
+                f"RMIA's signal {self.signal!r} at temperature {self.temperature:g} needs all logits of a model, and a "
+                "bank keeps the label's probability only; use signal 'softmax' at temperature 1"
+            )
+        if not self.gamma > 0:
+            raise ValueError(f"gamma is a ratio above 0, got {self.gamma:g}; 1 and 2 are usual")
+        if not 0 <= self.offline_a <= 1:
+            raise ValueError(f"offline_a lies between 0 and 1, got {self.offline_a:g}; 0.3 is the paper's for CIFAR-10")
+
+
+def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
+    """What each target says of the population, ready to be searched.
+
+    Args:
+        confidence: float [M, Z], logit confidence of model m in population example z's label; no model held any.
+        config: the attack.
+
+    Returns:
+        float64 [M, Z], p(z|t) / p(z) for every model as target, each row rising; NaN (0 / 0) last.
+
+    Raises:
+        ValueError: no population, or one model, which leaves the target without others.
+    """
+    models, size = confidence.shape
+    if models < 2 or size < 1:
+        raise ValueError(
+            f"RMIA compares with validation examples under other models, got {size} examples and {models} models; use "
+            "a bank of 2 models or more that was begun with a validation set"
+        )
+    p = _probability(confidence)
+    others = np.maximum(p.sum(0) - p, 0) / (models - 1)
+    return np.sort(_ratio(p, _typical(others, others, config)), axis=1)
+
+
+def rmia(
+    confidence: np.ndarray, member: np.ndarray, population: np.ndarray, keep: float, config: RmiaConfig
+) -> np.ndarray:
+    """The share of population examples that an example beats, every model in turn as target.
+
+    Args:
+        confidence: float [M, N], logit confidence of model m in example n's label.
+        member: bool [M, N], example n was in model m's training set.
+        population: from rmia_population, same models and config.
+        keep: the arm's share of examples a model; decides which side loses the extra model.
+        config: the attack.
+
+    Returns:
+        float64 [M, N] in [0, 1], higher for members; NaN where no model is left on a side that is needed.
+    """
+    p, surplus = _probability(confidence), _surplus(member, keep)
+    p_out = _mean_left(p, ~member, ~surplus)
+    p_in = _mean_left(p, member, surplus) if config.kind == "online" else p_out
+    ratios = _ratio(p, _typical(p_in, p_out, config))
+    return np.stack([share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
+
+
+def outside_population(target: np.ndarray, confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
+    """rmia_population for one target that is no model of the bank.
+
+    Args:
+        target: float [Z], the target's logit confidence in the population's labels.
+        confidence: float [M, Z], the bank's.
+        config: the attack.
+
+    Returns:
+        float64 [Z], rising.
+    """
+    p_out = _probability(confidence).mean(0)
+    return np.sort(_ratio(_probability(target), _typical(p_out, p_out, config)))
+
+
+def outside_rmia(
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, population: np.ndarray, config: RmiaConfig
+) -> np.ndarray:
+    """The score of each example against one target that is no model of the bank.
+
+    All models count on either side: how many held an example does not depend on what this target held.
+
+    Args:
+        target: float [N], the target's logit confidence.
+        confidence: float [M, N], the bank's.
+        member: bool [M, N], of the bank.
+        population: from outside_population, same target and config.
+        config: the attack.
+
+    Returns:
+        float64 [N] in [0, 1], higher for members; NaN where a side that is needed is empty.
+    """
+    p = _probability(confidence)
+    p_out = _mean(np.where(member, 0, p).sum(0), (~member).sum(0))
+    p_in = _mean(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
+    return share_below(population, _ratio(_probability(target), _typical(p_in, p_out, config)) / config.gamma)
+
+
+def share_below(rising: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The share of sorted values that lie below each bound; equal ones do not.
+
+    Args:
+        rising: [Z], sorted, NaN last and not counted.
+        bounds: [N].
+
+    Returns:
+        float64 [N] in [0, 1]; NaN where a bound is NaN or no value counts.
+
+    >>> share_below(np.array([1.0, 2.0, 2.0, 3.0]), np.array([2.0, 2.5, np.nan]))
+    array([0.25, 0.75,  nan])
+    """
+    known = rising[: len(rising) - int(np.isnan(rising).sum())]
+    if not len(known):
+        return np.full(len(bounds), np.nan)
+    return np.where(np.isnan(bounds), np.nan, np.searchsorted(known, bounds, side="left") / len(known))
+
+
+def _probability(confidence: np.ndarray) -> np.ndarray:
+    """p_y from its log-odds, in float64: above 0 down to -745."""
+    p: np.ndarray = expit(confidence.astype(np.float64))
+    return p
+
+
+def _typical(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndarray:
+    """p(x) from the means of models that held x and that did not."""
+    a = config.offline_a
+    typical: np.ndarray = ((1 + a) * p_out + (1 - a) if config.kind == "offline" else p_in + p_out) / 2
+    return typical
+
+
+def _mean_left(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
+    """[M, N]: mean over one side without the target and, where `drop`, without the side's next model."""
+    own = np.where(side, p, 0)
+    extra = np.where(drop, _following(p, side), 0)
+    return _mean(np.maximum(own.sum(0) - own - extra, 0), side.sum(0) - side - drop.astype(np.int64))
+
+
+def _mean(total: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Sum to mean, NaN of nobody."""
+    mean: np.ndarray = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return mean
+
+
+def _ratio(p: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """By how much the target exceeds the others: infinite where only they say 0, NaN where all do."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio: np.ndarray = p / typical
+    return ratio
