@@ -1,0 +1,73 @@
+"""Audit a model of your own with a bank as its shadows: `python -m memscore.attack --store S --model W --arch A`."""
+
+import sys
+from dataclasses import replace
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from memscore.audit import audit, write_audit
+from memscore.estimators.rmia import RmiaConfig
+from memscore.report.audit_table import audit_tables
+from memscore.store import Store
+from memscore.training import device_named
+from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
+
+
+def main(
+    store: str,
+    model: str,
+    arch: str,
+    members: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    arm: str | None = None,
+    threshold: float = 0.0,
+    rmia: Literal["online", "offline"] = "online",
+    gamma: float = 1.0,
+    data: str | None = None,
+    folder: str | None = None,
+    out: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> int:
+    """Say of each training example of a bank how likely your model was trained on it; train nothing.
+
+    Args:
+        store: path or URL of the bank.
+        model: safetensors file of your model's state dict.
+        arch: mlp, cnn-32-64, resnet18, ..., or module:function of (input_shape, n_classes) for a network of your own.
+        members: ids of the examples that it was trained on (.txt, one a line; .json; .npz): measures how well members
+            are told, and bounds epsilon.
+        mean: per channel, what you subtract from pixels in [0, 1] (default: the bank's).
+        std: per channel, what you divide them by (default: the bank's).
+        arm: whose models are the shadows, where the bank has several.
+        threshold: the verdict is "member" where LiRA's online log-likelihood ratio is above it, in nats.
+        rmia: which p(x) RMIA compares with.
+        gamma: of RMIA.
+        data: the bank's data by name or path, where the name in its manifest is not enough to find it.
+        folder: where a downloadable data set lies.
+        out: write the table there (default: the store's reports/).
+        device: auto: a GPU where there is one.
+
+    Returns:
+        Exit code 0.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    bank = Store.open(store)
+    where = device_named(device)
+    constants = normalisation_of(bank.manifest, mean, std)
+    network = load_model(model, arch, bank.manifest)
+    member = None if members is None else membership_of(read_members(members), bank)
+    splits = replace(splits_again(bank, data, folder), mean=constants[0], std=constants[1])
+    config = RmiaConfig(kind=rmia, gamma=gamma)
+    found = audit(bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=where)
+    audit_tables(console, found, write_audit(bank, found, model, out))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(tyro.cli(main, prog="python -m memscore.attack"))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

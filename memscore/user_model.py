@@ -1,0 +1,231 @@
+"""A model that somebody else trained: its weights, the examples it was trained on, and the bank's own data again."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from memscore.data import Splits, load
+from memscore.models import build
+from memscore.store import Manifest, Store
+
+
+def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
+    """A network with the weights in a file, fit for the bank's images and classes.
+
+    Args:
+        path: a safetensors file of the network's state dict.
+        arch: a name that memscore.models.build knows, or module:function.
+        manifest: the bank's.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no safetensors file, or tensors that are not those of that architecture for these images and
+            classes.
+    """
+    from safetensors.torch import load_file  # torch is here anyway; safetensors alone does not import it
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there are no weights at {path!r}; give --model a safetensors file")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is no safetensors file ({error}); write one with safetensors.torch.save_file(model.state_dict(), "
+            "path)"
+        ) from None
+    model = build(arch, manifest.input_shape, manifest.n_classes, seed=0)
+    _require_fit(path, arch, manifest, model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def read_members(path: str) -> np.ndarray:
+    """Ids of the examples that a model was trained on.
+
+    Args:
+        path: .txt with one id a line, .json with a list, or .npz with one array (or one named ids).
+
+    Returns:
+        str [n].
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another ending, another content, or no id.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no file of member ids at {path!r}; give --members a .txt, .json or .npz")
+    readers = {".txt": _ids_in_text, ".json": _ids_in_json, ".npz": _ids_in_npz}
+    if place.suffix not in readers:
+        raise ValueError(f"member ids are read from .txt, .json or .npz, got {place.name}; write one id a line as .txt")
+    ids = readers[place.suffix](place)
+    if not ids or not all(isinstance(one, str) for one in ids):
+        found = f"one is {next(one for one in ids if not isinstance(one, str))!r}" if ids else "there are none"
+        raise ValueError(f"{path} must hold ids such as 'train/00042', but {found}; examples.parquet lists all of them")
+    return np.array(ids, dtype=np.str_)
+
+
+def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
+    """Which training examples of a bank are named.
+
+    Args:
+        ids: str [n].
+        store: open.
+
+    Returns:
+        bool [n_train].
+
+    Raises:
+        ValueError: ids that the bank does not know, or of examples that no model of a bank is trained on.
+    """
+    known = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
+    for stranger in (unknown := ids[~np.isin(ids, known)])[:1]:
+        raise ValueError(
+            f"{len(unknown)} of {len(ids)} member ids are no examples of {store.folder.shown} "
+            f"(first {str(stranger)!r}, ids there look like {str(known[0])!r}); examples.parquet lists all of them"
+        )
+    n_train = store.manifest.split_sizes[0]
+    for outside in (held_out := ids[~np.isin(ids, known[:n_train])])[:1]:
+        raise ValueError(
+            f"{len(held_out)} members are validation or test examples of the bank (first {str(outside)!r}), which none "
+            "of its models was trained on; audit with a bank whose training set holds all members"
+        )
+    return np.isin(known[:n_train], ids)
+
+
+def splits_again(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
+    """The data set that a bank was made from, read once more.
+
+    Validation share, limit, label noise and seed come from the manifest, which knows the data set's name but not where
+    a user's own folder or file lay.
+
+    Args:
+        store: open.
+        data: name or path, as estimate's --data; None for the manifest's.
+        folder: as estimate's --folder.
+
+    Returns:
+        Splits with the bank's fingerprint.
+
+    Raises:
+        ValueError: it cannot be read by that name, or it is other data.
+    """
+    manifest = store.manifest
+    name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
+    noise = float(manifest.label_changes.get("label_noise", 0.0))
+    try:
+        splits = load(name, folder=folder, label_noise=noise, seed=manifest.seed)
+        total = len(splits.train) + len(splits.validation)
+        if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
+            own = len(splits.validation) == n_validation
+            validation = None if own else n_validation / total
+            limit = None if n_train + n_validation == total else n_train
+            splits = load(
+                name, folder=folder, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
+            )
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f"the bank's data {name!r} cannot be read again as the bank read it: {error} (--data takes what estimate's "
+            "--data was)"
+        ) from error
+    if splits.fingerprint != manifest.fingerprint:
+        raise ValueError(
+            f"the data {name!r} is not what {store.folder.shown} was made from: its fingerprint is "
+            f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
+        )
+    return replace(splits, mean=manifest.mean, std=manifest.std)
+
+
+def normalisation_of(
+    manifest: Manifest, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What images are normalised with before a user's model sees them, per channel of pixels in [0, 1].
+
+    Args:
+        manifest: the bank's, whose constants stand where none are given.
+        mean: the user's.
+        std: the user's.
+
+    Returns:
+        (mean, std).
+
+    Raises:
+        ValueError: not one for each channel, or a std that is not above 0.
+    """
+    mean, std = (own if wish is None else wish for wish, own in ((mean, manifest.mean), (std, manifest.std)))
+    channels = manifest.input_shape[0]
+    for option, values in (("--mean", mean), ("--std", std)):
+        if len(values) != channels:
+            raise ValueError(f"{option} takes one number for each of {channels} channels, got {len(values)}")
+    if min(std) <= 0:
+        raise ValueError(f"--std must be above 0, got {min(std):g}; it is of pixels scaled to [0, 1]")
+    return mean, std
+
+
+def _require_fit(path: str, arch: str, manifest: Manifest, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    """Refuse tensors of another network, by what is wrong with them."""
+    shape = "x".join(str(size) for size in manifest.input_shape)
+    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    parts = [f"{word} {_first(names)}" for word, names in (("lacks", missing), ("has also", surplus)) if names]
+    if parts:
+        raise ValueError(
+            f"{path} is no {arch} of memscore: it {' and '.join(parts)}; give the --arch it was trained as, "
+            "module:function for one of your own"
+        )
+    wrong = [name for name in wanted if wanted[name].shape != given[name].shape]
+    if wrong:
+        name = wrong[0]
+        has, needs = list(given[name].shape), list(wanted[name].shape)
+        what = f"{arch} for images of {shape} and {manifest.n_classes} classes"
+        reason = "it is another network"
+        if has[:1] != needs[:1] and has[1:] == needs[1:] and needs[0] == manifest.n_classes:
+            reason = f"it has {has[0]} classes, the bank {needs[0]}"
+        elif has[:1] == needs[:1]:
+            reason = f"it reads images of another shape than the bank's {shape}, or has layers of other widths"
+        raise ValueError(f"{path} does not fit {what}: {reason} ({name} is {has}, must be {needs})")
+    for name in (name for name, tensor in given.items() if not bool(torch.isfinite(tensor).all())):
+        raise ValueError(f"{path} holds numbers that are not finite, first in {name}; audit a model that converged")
+
+
+def _first(names: list[str]) -> str:
+    """The first of some names and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _ids_in_text(place: Path) -> list[str]:
+    """One id a line; empty lines say nothing."""
+    return [line.strip() for line in place.read_text().splitlines() if line.strip()]
+
+
+def _ids_in_json(place: Path) -> list[str]:
+    """A list."""
+    try:
+        ids = json.loads(place.read_text())
+    except ValueError as error:
+        raise ValueError(f"{place} is no JSON ({error}); write a list of ids") from None
+    if not isinstance(ids, list):
+        raise ValueError(f"{place} must hold a list of ids, got {type(ids).__name__}; write [...]")
+    return ids
+
+
+def _ids_in_npz(place: Path) -> list[str]:
+    """The array named ids, or the only one."""
+    try:
+        with np.load(place, allow_pickle=False) as archive:
+            names = archive.files
+            name = "ids" if "ids" in names or len(names) != 1 else names[0]
+            ids: list[str] = archive[name].ravel().tolist()
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{place} holds no plain array named ids ({error}); save it with numpy.savez(..., ids=...)"
+        ) from None
+    return ids

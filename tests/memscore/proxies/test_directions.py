@@ -1,0 +1,70 @@
+"""Which way each proxy points, on wrong labels planted in digits: a network can only learn them by heart."""
+
+import numpy as np
+import pytest
+import torch
+
+from memscore.data import load
+from memscore.images import resident
+from memscore.models import build, embed
+from memscore.proxies.aum import area_under_margin
+from memscore.proxies.centroid_distance import centroid_distance
+from memscore.proxies.data_diet import el2n, grand
+from memscore.proxies.epoch_mean import EpochMean
+from memscore.proxies.holdout_retraining import HoldoutConfig, held_out_rows, holdout_retraining
+from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs
+from memscore.recipes import recipe, steps
+from memscore.training import Assignment, train
+
+DIRECTIONS = {
+    "aum": -1,
+    "curvature-sign": 1,
+    "curvature-rademacher": 1,
+    "el2n": 1,
+    "grand": 1,
+    "holdout": 1,
+    "centroid": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    splits = load("digits", label_noise=0.1)
+    parts = (splits.train, splits.validation, splits.test)
+    raw, truth = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+    images = resident(raw, splits.mean, splits.std, torch.device("cpu"), flat=True)
+    labels, n = torch.from_numpy(truth), len(splits.train)
+    model, train_labels = build("mlp-128", splits.input_shape, 10, 0), labels[:n]
+    seen = images.take(torch.arange(n))
+    watches = {
+        "aum": area_under_margin(model, images, train_labels),
+        "grand": EpochMean(lambda: grand(model, images, train_labels), epochs=(3,)),
+        "el2n": EpochMean(lambda: el2n(model(seen).detach().numpy(), train_labels.numpy()), epochs=(3,)),
+    }
+    watches |= {
+        f"curvature-{name}": curvature_over_epochs(model, images, train_labels, config, np.random.default_rng(4))
+        for name, config in CURVATURES.items()
+    }
+
+    def watch(epoch):
+        for each in watches.values():
+            each(epoch)
+
+    order, chance = np.random.default_rng(0).spawn(2)
+    one = Assignment(model=model, rows=np.arange(n), order=order, chance=chance)
+    train([one], images, labels, recipe("digits"), steps(recipe("digits"), 1, n), at_epoch=watch)
+    scores = {name: each.mean() for name, each in watches.items()}
+    config = HoldoutConfig()
+    rows = held_out_rows(splits, config, 0)
+    scores["holdout"] = holdout_retraining(model, images, labels, n, rows, config, np.random.default_rng(1))
+    scores["centroid"] = centroid_distance(embed(model, seen).detach().numpy(), train_labels.numpy())
+    return scores, splits.train.labels != splits.train.labels_true
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_planted_wrong_labels_score_as_more_memorized(found, name):
+    scores, wrong = found
+    oriented = DIRECTIONS[name] * scores[name]
+    above = (oriented[wrong][:, None] > oriented[~wrong]).mean()
+    chance_se = np.sqrt((len(wrong) + 1) / (12 * wrong.sum() * (~wrong).sum()))
+    assert above > 0.5 + 4 * chance_se  # 4 s.e. of the AUC of a score that knows nothing
