@@ -24,11 +24,19 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
 
     Raises:
         BlockingIOError: another driver is inside; its pid and host are named.
+        OSError: the store cannot be written to.
     """
     if not folder.local:
         yield
         return
-    descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"{error.strerror}: a run writes into its store; make it writable or take another --store",
+            str(folder.path(name)),
+        ) from None
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
