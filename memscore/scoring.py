@@ -12,7 +12,7 @@ import numpy as np
 
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore, mean_over_fractions
-from memscore.estimators.lira import lira_means, lira_offline, lira_online, lira_pool
+from memscore.estimators.lira import lira_means, lira_pool, lira_scores
 from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
 from memscore.roc import TargetMean, over_targets
 from memscore.score_fields import fields_of
@@ -79,7 +79,7 @@ def score_arm(store: Store, name: str, shards: dict[int, str]) -> ArmScores:
         if arm.design == "orthogonal":
             table["se_block"] = block_se(right[whole], inside[whole], arm.models_per_block)
         pieces.append(precision(right, inside))
-        online, offline = lira_online(confidence, inside, pool), lira_offline(confidence, inside, pool)
+        online, offline = lira_scores(confidence, inside, pool)
         tables["memorization"].append(table)
         tables["cscore"].append(cscore(right, inside))
         tables["lira"].append(evidence(online, inside))
