@@ -17,11 +17,10 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.reduction_memory import high_water_mb
+from benchmarks.reduction_memory import high_water_mb, noise_manifest
 from benchmarks.results_file import save
 from memscore.estimators.influence import TILE
 from memscore.influence_rows import influence_rows
-from memscore.manifest import Manifest
 from memscore.parquet import to_table
 from memscore.store import Store, model_name
 
@@ -65,20 +64,7 @@ def main(
 
 def synthetic(url: str, models: int, train: int, test: int) -> None:
     """A bank of noise in which every tenth train example is memorized and decides one test example."""
-    manifest = Manifest(
-        fingerprint="0" * 64,
-        data="noise",
-        split_sizes=(train, 0, test),
-        n_classes=2,
-        input_shape=(1, 1, 1),
-        mean=(0.0,),
-        std=(1.0,),
-        label_changes={},
-        architecture="mlp",
-        recipe={},
-        precision="float32",
-        seed=0,
-    )
+    manifest = noise_manifest((train, 0, test))
     rows = np.arange(train + test, dtype=np.int32)
     names = np.array([f"train/{i:07d}" for i in range(train)] + [f"test/{i:07d}" for i in range(test)])
     store = Store.create(url, manifest, to_table({"row": rows, "id": names}, {}))

@@ -72,20 +72,7 @@ def synthetic(url: str, models: int, examples: int) -> None:
         for name, n in part.items()
     }
     splits = Splits(name="noise", n_classes=2, validation=empty, mean=(0.0,), std=(1.0,), **sets)
-    manifest = Manifest(
-        fingerprint="0" * 64,
-        data="noise",
-        split_sizes=(examples, 0, 2),
-        n_classes=2,
-        input_shape=(1, 1, 1),
-        mean=(0.0,),
-        std=(1.0,),
-        label_changes={},
-        architecture="mlp",
-        recipe={},
-        precision="float32",
-        seed=0,
-    )
+    manifest = noise_manifest((examples, 0, 2))
     store = Store.create(url, manifest, examples_table(splits))
     store.add_arm({"name": ARM, "design": "exact", "keep": 0.5, "block": 64, "clusters": None})
     rng = np.random.default_rng(0)
@@ -96,6 +83,24 @@ def synthetic(url: str, models: int, examples: int) -> None:
         columns = {"row": rows, "member": member, "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
         store.write_shard(model_name(ARM, model), ARM, columns)
+
+
+def noise_manifest(split_sizes: tuple[int, int, int]) -> Manifest:
+    """The identity of a bank that holds noise."""
+    return Manifest(
+        fingerprint="0" * 64,
+        data="noise",
+        split_sizes=split_sizes,
+        n_classes=2,
+        input_shape=(1, 1, 1),
+        mean=(0.0,),
+        std=(1.0,),
+        label_changes={},
+        architecture="mlp",
+        recipe={},
+        precision="float32",
+        seed=0,
+    )
 
 
 def reduce(url: str) -> None:
