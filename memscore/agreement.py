@@ -2,8 +2,8 @@
 
 Two scores of the same examples are compared by rank correlation, correlation, root mean square difference and the
 overlap of their tops. A score that is estimated from models is noisy, which alone lowers every correlation with it, so
-beside a correlation stand an interval over models, the score's own reliability, and the correlation that a noiseless
-score would have had. An example on which either score is undefined (NaN) is left out of a pair.
+beside a correlation stand an interval over models and what memscore/reliability.py adds. An example on which either
+score is undefined (NaN) is left out of a pair.
 """
 
 from collections.abc import Callable
@@ -23,29 +23,6 @@ class Interval:
     value: float
     lo: float
     hi: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reliability:
-    """How far two halves of the models agree on a score; means over random halves.
-
-    Attributes:
-        spearman: rank correlation of the halves, as measured.
-        spearman_full: the same stepped up to all models (Spearman-Brown).
-        pearson: correlation of the halves, as measured.
-        pearson_full: stepped up.
-        rmse: root mean square error of the score from all models, half of the halves' root mean square difference.
-        top: overlap of the halves' tops.
-        halves: how many times the models were halved.
-    """
-
-    spearman: float
-    spearman_full: float
-    pearson: float
-    pearson_full: float
-    rmse: float
-    top: float
-    halves: int
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -146,7 +123,7 @@ def interval_over_models(
         correlation of 1 or -1, or where more than one draw in ten is undefined.
     """
     value = measure(np.arange(len(blocks)))
-    members = _members(blocks)
+    members = members_of(blocks)
     nowhere = Interval(value=value, lo=float("nan"), hi=float("nan"))
     if len(members) < 3 or not abs(value) < 1:
         return nowhere
@@ -160,90 +137,6 @@ def interval_over_models(
     ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(len(members) / (len(members) - 1))
     lo, hi = np.tanh(np.arctanh(value) + ends)
     return Interval(value=value, lo=float(lo), hi=float(hi))
-
-
-def split_half(
-    estimate: Callable[[np.ndarray], np.ndarray],
-    blocks: np.ndarray,
-    rng: np.random.Generator,
-    halves: int = 10,
-    share: float = TOP,
-) -> Reliability:
-    """How reliable a score is: estimated twice, from random halves of the models, and compared.
-
-    Whole blocks go to one half, since parts of a balanced block are tied to each other; of an odd number of blocks one
-    is left out, another each time. Halves have half of the models, so the correlation r of two is stepped up to that
-    of two scores from all models: 2 r / (1 + r) (Spearman 1910, Brown 1910), of the mean r. That holds for a sum of a
-    true score and independent errors, for ranks only nearly so.
-
-    Args:
-        estimate: from models (int [n]) to the score [N] that they give.
-        blocks: int [M], the block of each model; np.arange(M) where models are independent.
-        rng: draws the halves.
-        halves: how often the models are halved.
-        share: what counts as the top.
-
-    Returns:
-        The means; all NaN with fewer than two blocks.
-    """
-    members = _members(blocks)
-    found = np.full((max(halves, 1), 4), np.nan)
-    for row in found[: halves if len(members) > 1 else 0]:
-        order, half = rng.permutation(len(members)), len(members) // 2
-        x, y = (
-            estimate(np.sort(np.concatenate([members[b] for b in part])))
-            for part in (order[:half], order[half : 2 * half])
-        )
-        row[:] = spearman(x, y), pearson(x, y), rmse(x, y), top_overlap(x, y, share)
-    ranks, values, difference, top = found.mean(0).tolist()
-    return Reliability(
-        spearman=ranks,
-        spearman_full=stepped_up(ranks),
-        pearson=values,
-        pearson_full=stepped_up(values),
-        rmse=difference / 2,
-        top=top,
-        halves=halves,
-    )
-
-
-def stepped_up(r: float) -> float:
-    """The reliability of a score from twice the models whose halves correlate by r: 2 r / (1 + r).
-
-    Args:
-        r: correlation of two halves.
-
-    Returns:
-        In [0, 1]; NaN below 0, where the halves have nothing in common.
-
-    >>> stepped_up(0.5)
-    0.6666666666666666
-    """
-    return 2 * r / (1 + r) if r >= 0 else float("nan")
-
-
-def disattenuated(r: float, reliability: float, other: float = 1.0) -> float:
-    """The correlation that two scores would have without their noise (Spearman 1904).
-
-        r / sqrt(reliability * other)
-
-    That is right for errors that are independent of each other and of both scores. Noise in the reliabilities can
-    carry it past 1, where it is cut off: 1 then says "no less than the reliability allows", not "the same score".
-
-    Args:
-        r: their correlation.
-        reliability: of the one, split_half's for all models, of the same kind of correlation.
-        other: of the other; 1 takes it as it stands.
-
-    Returns:
-        In [-1, 1]; NaN where a reliability is not above 0, or anything is NaN.
-
-    >>> disattenuated(0.6, 0.81), disattenuated(-0.9, 0.25)
-    (0.6666666666666666, -1.0)
-    """
-    if not (reliability > 0 and other > 0) or np.isnan(r):
-        return float("nan")
-    return float(np.clip(r / np.sqrt(reliability * other), -1, 1))
 
 
 def _both(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -270,6 +163,6 @@ def _chance_of_top(values: np.ndarray, k: int) -> np.ndarray:
     return chance
 
 
-def _members(blocks: np.ndarray) -> list[np.ndarray]:
+def members_of(blocks: np.ndarray) -> list[np.ndarray]:
     """The models of each block."""
     return [np.flatnonzero(blocks == block) for block in np.unique(blocks)]

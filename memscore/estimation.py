@@ -5,18 +5,20 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from memscore.attack_scores import refuse_attacks
 from memscore.data import Splits
 from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, fill_originals, shared_of
 from memscore.plan import Plan, arm_of, manifest_of, splits_of
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.report.figures import most_memorized, spread
+from memscore.report.roc_figure import roc_bands
 from memscore.roc import Proportion
 from memscore.scoring import ArmScores, score_arm, score_fractions
 from memscore.splits import examples_table
@@ -81,6 +83,7 @@ def open_bank(plan: Plan) -> Bank:
     """
     arm, count = arm_of(plan)
     splits = splits_of(plan)
+    refuse_attacks(plan.attacks, len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
     url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
     refuse_passing_folder(url)
@@ -154,7 +157,7 @@ def score(bank: Bank, filled: Filled, keys: Sequence[str], wall_s: float) -> Out
     for name in sorted(store.arms()):
         shards = filled.shards if name == bank.arm.name else store.finished(name, verify=False)
         if shards:
-            arms.append(score_arm(store, name, shards))
+            arms.append(score_arm(store, name, shards, bank.plan.attacks))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
     names += score_fractions(store, arms) + score_originals(store, keys)
     table = write_wide_table(store, names)
@@ -199,31 +202,41 @@ def write_reports(bank: Bank, outcome: Outcome, keys: Sequence[str]) -> None:
         store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
         gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
         store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
+        bands = {name: curve.band for name, curve in arm.attacks.items()}
+        store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
     store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
     """The numbers of the bank as a whole; undefined is null."""
-
-    def shown(value: float) -> float | None:
-        return None if np.isnan(value) else value
-
     return {
-        "arms": [
-            {
-                "suffix": arm.suffix,
-                "models": arm.models,
-                "memorization_rmse": shown(arm.rmse),
-                "undefined": arm.undefined,
-                "targets": arm.targets,
-                "attacks": {
-                    attack: {key: [shown(m.value), shown(m.lo), shown(m.hi)] for key, m in curve.items()}
-                    for attack, curve in (("lira_online", arm.online), ("lira_offline", arm.offline))
-                },
-            }
-            for arm in outcome.arms
-        ],
+        "arms": [arm_summary(arm) for arm in outcome.arms],
         "accuracy": outcome.accuracy,
         "diverged": outcome.filled.diverged,
         "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
     }
+
+
+def arm_summary(arm: ArmScores) -> dict[str, object]:
+    """The numbers of one arm as a whole."""
+    return {
+        "suffix": arm.suffix,
+        "models": arm.models,
+        "memorization_rmse": shown(arm.rmse),
+        "undefined": arm.undefined,
+        "reliability": {
+            stem: {key: shown(value) for key, value in asdict(found).items()} for stem, found in arm.reliability.items()
+        },
+        "attacks": {
+            name: {
+                "targets": curve.targets,
+                **{key: [shown(m.value), shown(m.lo), shown(m.hi)] for key, m in curve.measures.items()},
+            }
+            for name, curve in arm.attacks.items()
+        },
+    }
+
+
+def shown(value: float) -> float | None:
+    """A number for JSON."""
+    return None if np.isnan(value) else value

@@ -64,6 +64,9 @@ class Plan:
     """also keep learning events of the members of every bank model"""
     evaluation_events: bool = False
     """also count learning events of the originals in an evaluation pass after every epoch"""
+    attacks: tuple[str, ...] = ("lira",)
+    """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
+    lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
     dry_run: bool = False
     """only say how many models, how much time and how much disk it would take; nothing is written"""
     store: str | None = None

@@ -10,6 +10,8 @@ from memscore.intervals import smoothed_variance, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
 """Where the left end is read (Carlini et al. 2022 argue for it)."""
+POINTS = 121
+"""False positive rates of a curve that is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,23 @@ class Proportion:
     value: float
     lo: float
     hi: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Band:
+    """The ROC curve of an attack over target models, at fixed false positive rates.
+
+    Attributes:
+        fpr: rising, [F].
+        mean: mean true positive rate over targets, [F].
+        lo: 2.5 % quantile over targets, [F].
+        hi: 97.5 % quantile over targets, [F].
+    """
+
+    fpr: np.ndarray
+    mean: np.ndarray
+    lo: np.ndarray
+    hi: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +163,49 @@ def over_targets(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean
         rates = np.array([tpr_at_fpr(*target, fpr).value for target in known])
         means[f"tpr_at_{fpr:g}"] = _mean_interval(rates)
     return means
+
+
+def true_positive_rates(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> np.ndarray:
+    """tpr_at_fpr at many rates, without their intervals.
+
+    Args:
+        scores: [n], no NaN, higher for positives.
+        positive: bool [n].
+        fprs: rates in [0, 1].
+
+    Returns:
+        float64 [F]; NaN without a positive or without a negative.
+    """
+    pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
+    if not len(pos) or not len(neg):
+        return np.full(len(fprs), np.nan)
+    allowed = (fprs * len(neg) + 1e-9).astype(np.int64)
+    thresholds = np.append(neg, -np.inf)[np.minimum(allowed, len(neg))]
+    above = len(pos) - np.searchsorted(pos, thresholds, side="right")
+    return np.where(allowed < len(neg), above, len(pos)) / len(pos)
+
+
+def band(scores: np.ndarray, member: np.ndarray) -> Band:
+    """The ROC curve over targets, from one false positive on, evenly spread on a log axis.
+
+    Args:
+        scores: [M, N], an attack's score of example n against target m, higher for members; NaN is left out.
+        member: bool [M, N], example n was in model m's training set.
+
+    Returns:
+        Mean and central 95 % of the targets that have a curve; NaN where none has.
+    """
+    negatives = (~member).sum(1)
+    one = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
+    fprs = np.append(np.geomspace(one, 1, POINTS)[:-1], 1.0)
+    known = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
+    each = np.array([true_positive_rates(*target, fprs) for target in known])
+    each = each[~np.isnan(each).any(1)]
+    if not len(each):
+        nowhere = np.full(len(fprs), np.nan)
+        return Band(fpr=fprs, mean=nowhere, lo=nowhere, hi=nowhere)
+    lo, hi = np.quantile(each, [0.025, 0.975], axis=0)
+    return Band(fpr=fprs, mean=each.mean(0), lo=lo, hi=hi)
 
 
 def _mean_interval(each: np.ndarray) -> TargetMean:

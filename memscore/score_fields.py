@@ -7,6 +7,16 @@ from memscore.proxies import EVENTS
 
 SOURCES: dict[str, tuple[str, str, int]] = {
     "memorization": ("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
+    "memorization_probability": (
+        "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out",
+        "probability",
+        1,
+    ),
+    "memorization_probit": (
+        "Feldman & Zhang 2020 eq. 1 by a Gaussian fit to clipped gaps; a bias of about .02 stays",
+        "probability",
+        1,
+    ),
     "cscore": ("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
     "lira": (
         "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
@@ -22,6 +32,33 @@ SOURCES: dict[str, tuple[str, str, int]] = {
     "forgetting": ("Toneva et al. 2019: right on one visit, wrong on the next", "events", EVENTS["forgetting"]),
     "final_loss": ("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
 }
+
+_LIRA, _SUCCESS = (
+    "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
+    SOURCES["attack_success"][0],
+)
+_STATISTICS = {
+    "gap": "Student-t predictive, on gaps",
+    "top_gap": "Student-t predictive, on RSU's first minus second logit",
+    "paper": "Algorithm 1: mean, variance of each example",
+    "released": "the released plot.py: median, variance of each example",
+    "released_fixed": "the released plot.py with fix_variance: median, one variance (A)",
+    "advanced_mia_fixed": "TensorFlow Privacy's advanced_mia.py with fix_variance: median, two variances (B)",
+}
+for _name, _what in _STATISTICS.items():
+    SOURCES[f"lira_{_name}"] = (f"{_LIRA}; {_what}", "nat", 1)
+    SOURCES[f"lira_{_name}_offline"] = (
+        f"Carlini et al. 2022, offline: mean over targets that held it; {_what}",
+        "1",
+        1,
+    )
+    SOURCES[f"attack_success_{_name}"] = (f"{_SUCCESS}; {_what}", "probability", 1)
+for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
+    SOURCES[_name] = (
+        f"Zarifzadeh et al. 2024, {_kind}: share of the population beaten, mean over targets that held it",
+        "probability",
+        1,
+    )
 
 
 def fields_of(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:

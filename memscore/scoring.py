@@ -1,28 +1,32 @@
-"""From a filled bank to one row an example: every score in a file of its own, and one wide table.
+"""From a filled bank to one row an example: every score in a file of its own.
 
 Everything here is a reduction over blocks of examples, all models in order, at most 256 MB at a time.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from memscore.estimators.attack_success import attack_success
+from memscore.attack_scores import Curve, attacks_on_file, joined, run_attack
+from memscore.attacks import ATTACKS
 from memscore.estimators.cscore import cscore, mean_over_fractions
-from memscore.estimators.lira import lira_means, lira_pool, lira_scores
 from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
-from memscore.roc import TargetMean, over_targets
-from memscore.score_fields import fields_of
+from memscore.estimators.probability import memorization_probability
+from memscore.estimators.probit import memorization_probit
+from memscore.reliability import Reliability, random_halves, reliability
+from memscore.score_fields import SOURCES, fields_of
+from memscore.seeds import generator
+from memscore.shards import SHARD_COLUMNS
 from memscore.store import Store, shards_digest
 from memscore.subsets import Arm, arm_from
+from memscore.weighted import weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 
-BYTES = 64 * 2**20  # of two blocks as read; the attack's float64 scores of a block take some three times as much
-CURVE_BYTES = 64 * 2**20  # scores of whole targets, kept for the attack curves
+BYTES = 64 * 2**20  # of two blocks as read
+HALVES = 10  # times that the models are halved for the reliabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +40,8 @@ class ArmScores:
         names: scores written.
         rmse: sqrt of the mean of p (1 - p) / (n - 1) over both sides: the precision of memorization in this bank.
         undefined: examples without a memorization estimate.
-        online: attack curve of the online likelihood ratio, every model in turn as target.
-        offline: the same of the one-sided offline attack.
-        targets: how many targets the curves are over.
+        reliability: of the scores that halves of the models can be compared on, by name without the suffix.
+        attacks: of each score of an attack the curve over targets, by name without the suffix.
     """
 
     arm: Arm
@@ -47,93 +50,108 @@ class ArmScores:
     names: list[str]
     rmse: float
     undefined: int
-    online: dict[str, TargetMean]
-    offline: dict[str, TargetMean]
-    targets: int
+    reliability: dict[str, Reliability]
+    attacks: dict[str, Curve]
 
 
-def score_arm(store: Store, name: str, shards: dict[int, str]) -> ArmScores:
+def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",)) -> ArmScores:
     """Write every score of one arm.
 
     Args:
         store: open.
         name: of the arm.
         shards: index of every valid model -> hash of its contents.
+        attacks: names in ATTACKS; those that the arm was scored with before are renewed besides.
 
     Returns:
         The names of the scores, and what holds for the arm as a whole.
+
+    Raises:
+        ValueError: an attack that needs what the bank has not.
     """
     record, indices = store.arms()[name], sorted(shards)
-    arm = arm_from(record)
-    suffix, n = record["suffix"], store.manifest.split_sizes[0]
+    arm, suffix = arm_from(record), record["suffix"]
+    tables, pieces, pairs = statistics_of(store, name, indices, arm)
+    curves: dict[str, Curve] = {}
+    for attack in dict.fromkeys([*attacks, *attacks_on_file(store, suffix)]):
+        found, curve = run_attack(store, name, indices, ATTACKS[attack])
+        tables |= found
+        curves |= curve
     digest = shards_digest(name, shards)
-    targets = int(np.clip(CURVE_BYTES // (8 * n), min(8, len(indices)), len(indices)))
-    curves = {kind: np.empty((targets, n), np.float32) for kind in ("online", "offline")}
-    member = np.empty((targets, n), bool)
-    tables: dict[str, list[Columns]] = {"memorization": [], "cscore": [], "lira": [], "lira_offline": [], "attack": []}
-    pieces, whole = [], in_whole_blocks(indices, arm.models_per_block)
-    pool = lira_pool((b.columns["logit_confidence"], b.columns["member"]) for b in blocks(store, name, indices))
-    for block in blocks(store, name, indices):
-        right, inside, confidence = (block.columns[c] for c in ("correct", "member", "logit_confidence"))
-        table = memorization_table(right, inside)
-        if arm.design == "orthogonal":
-            table["se_block"] = block_se(right[whole], inside[whole], arm.models_per_block)
-        pieces.append(precision(right, inside))
-        online, offline = lira_scores(confidence, inside, pool)
-        tables["memorization"].append(table)
-        tables["cscore"].append(cscore(right, inside))
-        tables["lira"].append(evidence(online, inside))
-        tables["lira_offline"].append(evidence(offline, inside))
-        tables["attack"].append(attack_success(online, inside))
-        member[:, block.rows] = inside[:targets]
-        curves["online"][:, block.rows], curves["offline"][:, block.rows] = online[:targets], offline[:targets]
+    metadata = {"arm": name, "models": str(len(indices)), "recipe": json.dumps(store.manifest.recipe)}
     written = []
-    for kind, stem in (
-        ("memorization", "memorization"),
-        ("cscore", "cscore"),
-        ("lira", "lira"),
-        ("lira_offline", "lira_offline"),
-        ("attack", "attack_success"),
-    ):
+    for stem, table in tables.items():
         score = f"{stem}_{suffix}"
-        columns = {f"{score}_{key}" if key != "value" else score: v for key, v in joined(tables[kind]).items()}
-        metadata = {"arm": name, "models": str(len(indices)), "recipe": json.dumps(store.manifest.recipe)}
+        columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
         store.write_score(score, columns, fields_of(stem, columns), metadata, digest)
         written.append(score)
-    defined = joined(tables["memorization"])["value"]
     return ArmScores(
         arm=arm,
         suffix=suffix,
         models=len(indices),
         names=written,
         rmse=bank_rmse(pieces),
-        undefined=int(np.isnan(defined).sum()),
-        online=over_targets(curves["online"], member),
-        offline=over_targets(curves["offline"], member),
-        targets=targets,
+        undefined=int(np.isnan(tables["memorization"]["value"]).sum()),
+        reliability={stem: reliability(halves) for stem, halves in pairs.items()},
+        attacks=curves,
     )
+
+
+def statistics_of(
+    store: Store, name: str, indices: Sequence[int], arm: Arm
+) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Memorization in its three statistics, and the C-score, in one pass.
+
+    Args:
+        store: open.
+        name: of the arm.
+        indices: its valid models, rising.
+        arm: the design.
+
+    Returns:
+        Columns [N] of each score; pieces of the precision; of each score the estimates from halves of the models.
+    """
+    present = columns_of(store, name, indices)
+    whole = in_whole_blocks(indices, arm.models_per_block)
+    numbers = np.asarray(indices) // arm.models_per_block
+    halves = random_halves(numbers, generator(store.manifest.seed, "halves", name), HALVES)
+    weights = weights_of([half for pair in halves for half in pair], len(indices))
+    tables: dict[str, list[Columns]] = {}
+    estimates: dict[str, list[np.ndarray]] = {}
+    pieces = []
+    for block in store.blocks(name, indices, present, max_bytes=BYTES):
+        said = block.columns
+        right, inside = said["correct"], said["member"]
+        table = memorization_table(right, inside)
+        if arm.design == "orthogonal":
+            table["se_block"] = block_se(right[whole], inside[whole], arm.models_per_block)
+        found = {"memorization": table, "cscore": cscore(right, inside)}
+        if "logit_confidence" in said:
+            found["memorization_probability"] = memorization_probability(said["logit_confidence"], inside)
+        if "gap" in said:
+            found["memorization_probit"] = memorization_probit(said["gap"], inside)
+        for stem, columns in found.items():
+            tables.setdefault(stem, []).append(columns)
+        for stem, values in weighted_scores(weights, said).items():
+            estimates.setdefault(stem, []).append(values)
+        pieces.append(precision(right, inside))
+    pairs = {}
+    for stem, parts in estimates.items():
+        each = np.concatenate(parts, axis=1) * SOURCES[stem][2]  # its top is where it points
+        pairs[stem] = list(zip(each[::2], each[1::2], strict=True))
+    return {stem: joined(parts) for stem, parts in tables.items()}, pieces, pairs
+
+
+def columns_of(store: Store, name: str, indices: Sequence[int]) -> list[str]:
+    """What the statistics read: an imported bank may lack what its models' owner did not keep."""
+    present = store.shard_columns(name, indices[0])
+    return [column for column in SHARD_COLUMNS if column in present and column not in {"row", "top_gap"}]
 
 
 def in_whole_blocks(indices: Sequence[int], block: int) -> np.ndarray:
     """Bool [M]: models whose block has lost none, neither to a failure nor to divergence."""
     number = np.asarray(indices) // block
     return np.asarray(np.bincount(number)[number] == block)
-
-
-def blocks(store: Store, name: str, indices: Sequence[int]) -> Iterator[Any]:
-    """The matrix of one arm, a block of training examples at a time."""
-    return store.blocks(name, indices, ["member", "correct", "logit_confidence"], max_bytes=BYTES)
-
-
-def evidence(scores: np.ndarray, member: np.ndarray) -> Columns:
-    """Mean attack score over the targets that held an example (the score itself) and over those that did not."""
-    means = lira_means(scores, member)
-    return {"value": means["mean_in"], "out": means["mean_out"]}
-
-
-def joined(tables: list[Columns]) -> Columns:
-    """Blocks of examples one after the other."""
-    return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-PURPOSES = ("validation", "label-noise", "clusters", "subsets", "init", "batches", "augment", "layers")
+PURPOSES = ("validation", "label-noise", "clusters", "subsets", "init", "batches", "augment", "layers", "halves")
 """Append only: the position of a purpose is part of every seed."""
 
 

@@ -21,7 +21,7 @@ from memscore.locks import locked
 from memscore.manifest import Manifest, default_url, original_key
 from memscore.matrix import Block, blocks, rising, span
 from memscore.names import pick
-from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, to_columns, to_table
+from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
 from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
 from memscore.score_files import encode_score, oriented
 from memscore.shards import (
@@ -173,6 +173,11 @@ class Store:
             raise ValueError(f"model {model!r} is none of arm {arm_name!r}, whose models are as {arm_name}-00042")
         check_columns(columns, self.manifest.n_rows)
         return self._publish(f"shards/{model}.parquet", columns, {**self.shard_metadata(arm_name), "model": model})
+
+    def shard_columns(self, arm_name: str, index: int) -> list[str]:
+        """The columns of one model's shard, which are those of all models of its arm."""
+        with self.folder.open(shard_path(arm_name, index)) as stream:
+            return list(reader(stream).schema_arrow.names)
 
     def has_shard(self, model: str) -> bool:
         """Whether a shard of that name is on file, valid or not."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memscore.agreement import TOP
 from memscore.estimation import Bank, Outcome
 from memscore.filling import Filled
 from memscore.forecast import Forecast
@@ -116,19 +117,37 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
     spread = new_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in found:
         for stem in ("memorization", "cscore", "attack_success"):
-            spread.add_row(*spread_row(f"{stem}_{arm.suffix}", table))
+            if f"{stem}_{arm.suffix}" in table.column_names:
+                spread.add_row(*spread_row(f"{stem}_{arm.suffix}", table))
     console.print(spread)
-    title = "membership inference, each model in turn as target: mean and 95 % interval over targets"
+    reliabilities(console, found)
+    title = "membership inference: mean and 95 % interval over targets"
     attacks = new_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for arm in found:
-        for kind, curve in (("LiRA online", arm.online), ("LiRA offline", arm.offline)):
-            attacks.add_row(f"{kind} {arm.suffix}", str(arm.targets), *curve_row(curve))
+        for name, curve in arm.attacks.items():
+            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *curve_row(curve.measures))
     console.print(attacks)
     for arm in found:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
         )
+
+
+def reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
+    """How far halves of the models agree on each score, stepped up to all models."""
+    columns = ("score", "Spearman", "Pearson", f"top {100 * TOP:.1f} %, halves", "RMSE")
+    table = new_table("reliability: halves of the models, stepped up to all", columns)
+    for arm in found:
+        for stem, of in arm.reliability.items():
+            numbers = (of.spearman_full, of.pearson_full, of.top, of.rmse)
+            if of.halves:
+                table.add_row(f"{stem}_{arm.suffix}", *(number(None if np.isnan(v) else v) for v in numbers))
+        if not any(of.halves for of in arm.reliability.values()):
+            twice = 2 * arm.arm.models_per_block
+            console.print(f"{arm.suffix}: one block of models has no halves to compare; --models {twice} has")
+    if table.row_count:
+        console.print(table)
 
 
 def spread_row(name: str, table: pa.Table) -> list[str]:
@@ -159,7 +178,7 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
     values = np.asarray(table[name].to_numpy(), float)
     top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:SHOWN]
     columns = ("id", "label", "memorization", "95 % interval", "C-score", "attack")
-    shown = new_table(f"most memorized, {suffix}", columns)
+    shown, attack = new_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
     for row in top.tolist():
         at = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         shown.add_row(
@@ -168,7 +187,7 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
             number(at[name]),
             f"[{number(at[f'{name}_lo'])}, {number(at[f'{name}_hi'])}]",
             number(table[f"cscore_{suffix}"][row].as_py()),
-            number(table[f"attack_success_{suffix}"][row].as_py()),
+            number(table[attack][row].as_py() if attack in table.column_names else None),
         )
     console.print(shown)
 

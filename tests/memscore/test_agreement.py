@@ -2,17 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memscore.agreement import (
-    disattenuated,
-    interval_over_models,
-    pearson,
-    rmse,
-    spearman,
-    split_half,
-    stepped_up,
-    top_overlap,
-)
+from memscore.agreement import interval_over_models, pearson, rmse, spearman, top_overlap
 from memscore.estimators.memorization import memorization
+from memscore.reliability import disattenuated, split_half, stepped_up
 from memscore.subsets import Arm, membership
 
 

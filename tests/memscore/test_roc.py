@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memscore.roc import auc, auc_interval, auc_se, over_targets, tpr_at_fpr
+from memscore.roc import auc, auc_interval, auc_se, band, over_targets, tpr_at_fpr, true_positive_rates
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 
@@ -117,3 +117,28 @@ def test_each_target_has_its_curve_and_the_mean_an_interval():
     # 2.776: 97.5 % quantile of Student's t with 4 degrees of freedom
     assert found["auc"].hi - each.mean() == pytest.approx(2.7764 * each.std(ddof=1) / np.sqrt(5), rel=1e-4)
     assert np.isnan(over_targets(scores[:1], member[:1])["auc"].lo)
+
+
+def test_many_rates_at_once_are_each_rate_alone():
+    rng = np.random.default_rng(21)
+    scores, member = rng.integers(0, 30, 400) / 7, rng.random(400) < 0.4
+    fprs = np.array([0, 1e-4, 0.01, 0.29, 0.5, 0.999, 1.0])
+    expected = [tpr_at_fpr(scores, member, fpr).value for fpr in fprs]
+    assert true_positive_rates(scores, member, fprs).tolist() == expected
+
+
+def test_a_band_starts_at_one_false_positive_and_spans_the_targets():
+    rng = np.random.default_rng(22)
+    member = rng.random((40, 500)) < 0.5
+    found = band(rng.normal(size=(40, 500)) + member, member)
+    assert found.fpr[0] == pytest.approx(1 / (~member).sum(1).min())
+    assert found.fpr[-1] == found.mean[-1] == 1
+    assert (np.diff(found.mean) >= 0).all()
+    assert (found.lo <= found.mean).all()
+    assert (found.mean <= found.hi).all()
+    assert (found.lo < found.hi)[:60].all()
+
+
+def test_a_band_of_targets_that_held_everything_is_undefined():
+    found = band(np.zeros((3, 9)), np.ones((3, 9), bool))
+    assert np.isnan(found.mean).all()

@@ -64,7 +64,7 @@ def test_a_learner_that_knows_its_members_only_memorizes_everything(store):
     assert (table["attack_success"]["attack_success_k0.500"].to_numpy() == 1).all()
     assert (table["memorization"]["memorization_k0.500_n_in"].to_numpy() == 8).all()
     assert found.rmse == 0
-    assert found.online["auc"].value == 1
+    assert found.attacks["lira"].measures["auc"].value == 1
     assert (table["memorization"]["memorization_k0.500_se"].to_numpy() > 0).all()
 
 

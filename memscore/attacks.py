@@ -1,0 +1,115 @@
+"""The membership attacks that a bank turns on its own models, by name: every model in turn is the target.
+
+An attack is a generator over blocks of training examples; it makes as many passes over the bank as it needs. What each
+is, with its equation and source, stands in memscore/estimators.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from memscore.estimators.lira import lira_pool, lira_scores
+from memscore.estimators.lira_modes import classic_scores, form_named, shared_spread
+from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.store import Block, Store
+from memscore.subsets import arm_from
+
+BYTES = 64 * 2**20  # of two blocks as read; the float64 scores of a block take some three times as much
+
+Scored = tuple[Block, dict[str, np.ndarray]]
+"""A block with its memberships, and by the name of each score what the attack says, float64 [M, n]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        signal: the shard column that it reads.
+        scores: the names of what it gives, without the fraction that ends them.
+        success: name of the attack success that its first score gives at threshold 0; None if 0 is no threshold of it.
+        run: (store, arm, models, signal, names of its scores) -> blocks.
+    """
+
+    signal: str
+    scores: tuple[str, ...]
+    success: str | None
+    run: Callable[[Store, str, Sequence[int], str, tuple[str, ...]], Iterator[Scored]]
+
+
+def student(store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...]) -> Iterator[Scored]:
+    """LiRA with Student-t predictives, online and offline."""
+    pool = lira_pool((b.columns[signal], b.columns["member"]) for b in read(store, arm, indices, signal))
+    for block in read(store, arm, indices, signal):
+        yield block, dict(zip(names, lira_scores(block.columns[signal], block.columns["member"], pool), strict=True))
+
+
+def classic(
+    store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, form: str
+) -> Iterator[Scored]:
+    """LiRA in a form that papers and their code use."""
+    chosen, keep = form_named(form), arm_from(store.arms()[arm]).keep
+    pieces = ((b.columns[signal], b.columns["member"]) for b in read(store, arm, indices, signal))
+    spread = shared_spread(pieces, keep, chosen)
+    for block in read(store, arm, indices, signal):
+        both = classic_scores(block.columns[signal], block.columns["member"], chosen, spread)
+        yield block, dict(zip(names, both, strict=True))
+
+
+def relative(
+    store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, kind: str
+) -> Iterator[Scored]:
+    """RMIA against the validation examples, which no model of the bank has held."""
+    config, keep = RmiaConfig(kind=kind), arm_from(store.arms()[arm]).keep
+    train, validation, _ = store.manifest.split_sizes
+    if not validation:
+        raise ValueError(
+            f"RMIA compares with validation examples and the bank at {store.folder.shown} was begun without any "
+            "(--validation 0); leave out --attacks rmia, or begin a bank with --validation 0.1"
+        )
+    rows = slice(train, train + validation)
+    parts = [b.columns[signal] for b in store.blocks(arm, indices, [signal], rows=rows, max_bytes=BYTES)]
+    population = rmia_population(np.concatenate(parts, axis=1), config)
+    for block in read(store, arm, indices, signal):
+        found = rmia(block.columns[signal], block.columns["member"], population, keep, config)
+        yield block, {names[0]: found}
+
+
+def read(store: Store, arm: str, indices: Sequence[int], signal: str) -> Iterator[Block]:
+    """Memberships and one signal of every training example."""
+    return store.blocks(arm, indices, ["member", signal], max_bytes=BYTES)
+
+
+def lira_of(signal: str, ending: str) -> Attack:
+    """The default LiRA on one signal."""
+    scores = (f"lira{ending}", f"lira{ending}_offline")
+    return Attack(signal=signal, scores=scores, success=f"attack_success{ending}", run=student)
+
+
+def classic_of(form: str, ending: str) -> Attack:
+    """A classic LiRA on logit confidence."""
+    scores = (f"lira{ending}", f"lira{ending}_offline")
+    run = partial(classic, form=form)
+    return Attack(signal="logit_confidence", scores=scores, success=f"attack_success{ending}", run=run)
+
+
+def rmia_of(kind: str, name: str) -> Attack:
+    """RMIA; its score is a share of the population, which has no threshold of its own."""
+    return Attack(signal="logit_confidence", scores=(name,), success=None, run=partial(relative, kind=kind))
+
+
+ATTACKS: dict[str, Attack] = {
+    "lira": lira_of("logit_confidence", ""),
+    "lira-gap": lira_of("gap", "_gap"),
+    "lira-top-gap": lira_of("top_gap", "_top_gap"),
+    "lira-paper": classic_of("paper", "_paper"),
+    "lira-released": classic_of("released", "_released"),
+    "lira-released-fixed": classic_of("released-fixed", "_released_fixed"),
+    "lira-advanced-mia-fixed": classic_of("advanced-mia-fixed", "_advanced_mia_fixed"),
+    "rmia": rmia_of("online", "rmia"),
+    "rmia-offline": rmia_of("offline", "rmia_offline"),
+}
+"""By the name that --attacks takes; lira-top-gap is RSU's label-agnostic statistic. The form advanced-mia without its
+shared variance is lira-released."""

@@ -1,0 +1,105 @@
+"""Attacks by name: each against its estimator on the whole bank, what they refuse, and what a new run renews."""
+
+import numpy as np
+import pytest
+
+from memscore.attack_scores import attacks_on_file, refuse_attacks, run_attack
+from memscore.attacks import ATTACKS
+from memscore.estimators.lira import lira_offline, lira_online, lira_pool
+from memscore.estimators.lira_modes import FORMS, classic_scores, shared_spread
+from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.roc import auc
+from memscore.score_fields import SOURCES
+from memscore.scoring import score_arm
+from memscore.store import Store, model_name
+from memscore.subsets import Arm, membership
+from tests.memscore.banks import examples, manifest
+
+TRAIN, VALIDATION, TEST = 300, 20, 5
+N, M = TRAIN + VALIDATION + TEST, 16
+ARM = Arm(design="exact", keep=0.5, block=16)
+
+
+@pytest.fixture(scope="module")
+def said():
+    """Member, and three statistics of it [M, N]; members stand out by 1.5 standard deviations."""
+    rng = np.random.default_rng(0)
+    member = np.zeros((M, N), bool)
+    member[:, :TRAIN] = membership(ARM, range(M), TRAIN)
+    numbers = {
+        name: (rng.normal(size=(M, N)) + 1.5 * member).astype(np.float32)
+        for name in ("logit_confidence", "gap", "top_gap")
+    }
+    return {"member": member, **numbers}
+
+
+@pytest.fixture
+def store(tmp_path, said):
+    bank = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, VALIDATION, TEST)), examples(N))
+    bank.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
+    for m in range(M):
+        columns = {"row": np.arange(N, dtype=np.int32), "member": said["member"][m], "correct": said["gap"][m] > 0}
+        columns |= {name: said[name][m] for name in ("logit_confidence", "gap", "top_gap")}
+        bank.write_shard(model_name(ARM.name, m), ARM.name, columns)
+    return bank
+
+
+def scores_by_hand(name, said):
+    """What an attack's estimators say of the whole bank at once."""
+    member, phi = said["member"][:, :TRAIN], said[ATTACKS[name].signal][:, :TRAIN]
+    if name.startswith("rmia"):
+        config = RmiaConfig(kind="offline" if name.endswith("offline") else "online")
+        population = rmia_population(said["logit_confidence"][:, TRAIN : TRAIN + VALIDATION], config)
+        return [rmia(phi, member, population, 0.5, config)]
+    form = FORMS.get(name.removeprefix("lira-"))
+    if form:
+        return classic_scores(phi, member, form, shared_spread([(phi, member)], 0.5, form))
+    pool = lira_pool([(phi, member)])
+    return [lira_online(phi, member, pool), lira_offline(phi, member, pool)]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_each_attack_is_its_estimator_over_the_whole_bank(store, said, name):
+    attack = ATTACKS[name]
+    tables, curves = run_attack(store, ARM.name, list(range(M)), attack)
+    member = said["member"][:, :TRAIN]
+    for score, expected in zip(attack.scores, scores_by_hand(name, said), strict=True):
+        inside = np.where(member, expected, 0).sum(0) / member.sum(0)
+        np.testing.assert_allclose(tables[score]["value"], inside, rtol=1e-9)
+        areas = [auc(expected[m], member[m]) for m in range(M)]
+        np.testing.assert_allclose(curves[score].measures["auc"].value, np.mean(areas), rtol=1e-6)
+        # the released offline score is two-sided: far below its out-models counts as a member too
+        assert curves[score].measures["auc"].value > (0.55 if "released" in score or "advanced" in score else 0.75)
+    if attack.success:
+        hits = ((scores_by_hand(name, said)[0] > 0) == member).mean(0)
+        np.testing.assert_allclose(tables[attack.success]["value"], hits)
+
+
+def test_every_score_of_an_attack_names_its_source():
+    for attack in ATTACKS.values():
+        for score in (*attack.scores, attack.success):
+            assert score is None or SOURCES[score][2] == 1
+
+
+def test_a_later_run_renews_the_attacks_of_an_earlier_one(store):
+    shards = store.finished(ARM.name)
+    first = score_arm(store, ARM.name, shards, ("lira", "rmia"))
+    assert attacks_on_file(store, "k0.500") == ["lira", "rmia"]
+    again = score_arm(store, ARM.name, shards)
+    assert again.names == first.names
+    assert set(again.attacks) == {"lira", "lira_offline", "rmia"}
+
+
+def test_attacks_that_cannot_be_are_refused_before_anything_is_trained():
+    with pytest.raises(ValueError, match=r"unknown attack 'rmai'; did you mean 'rmia'"):
+        refuse_attacks(["rmai"], 10)
+    with pytest.raises(ValueError, match=r"--attacks rmia-offline.*--validation 0\.1"):
+        refuse_attacks(["lira", "rmia-offline"], 0)
+    refuse_attacks(["lira"], 0)
+
+
+def test_rmia_of_a_bank_without_validation_says_so(tmp_path, said):
+    bank = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, 0, TEST)), examples(TRAIN + TEST))
+    bank.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
+    with pytest.raises(ValueError, match="begun without any"):
+        run_attack(bank, ARM.name, [0, 1], ATTACKS["rmia"])
