@@ -4,7 +4,7 @@ An attack is a generator over blocks of training examples; it makes as many pass
 is, with its equation and source, stands in memscore/estimators.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ import numpy as np
 from memscore.estimators.lira import lira_pool, lira_scores
 from memscore.estimators.lira_modes import classic_scores, form_named, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
 
@@ -113,3 +114,19 @@ ATTACKS: dict[str, Attack] = {
 }
 """By the name that --attacks takes; lira-top-gap is RSU's label-agnostic statistic. The form advanced-mia without its
 shared variance is lira-released."""
+
+
+def refuse_unreadable(names: Iterable[str], columns: Collection[str]) -> None:
+    """Stop if an attack is unknown, or reads a number that the bank does not keep."""
+    for name in names:
+        signal = ATTACKS[pick("attack", name, ATTACKS)].signal
+        if signal not in columns:
+            able = [other for other, attack in ATTACKS.items() if attack.signal in columns and "rmia" not in other]
+            raise ValueError(
+                f"the attack {name} reads {signal}, which this bank does not keep; "
+                + (
+                    f"it keeps what {', '.join(able)} read"
+                    if able
+                    else "it keeps no logits, so nothing can be attacked"
+                )
+            )

@@ -1,10 +1,16 @@
-"""Look after a bank that is on file: python -m memscore.bank verify STORE."""
+"""Look after a bank that is on file, or begin one from somebody else's masks and margins."""
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Annotated
 
 import tyro
+from rich.console import Console
 
+from memscore.foreign import Source
+from memscore.importing import import_bank
+from memscore.report import tables
 from memscore.store import Store
 from memscore.verification import move_aside, verify
 
@@ -31,14 +37,30 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     return 1 if verdict.damaged else 0
 
 
+def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:
+    """Begin a store from arrays of who was in which model and what the models said, and score it.
+
+    Args:
+        source: the arrays.
+
+    Returns:
+        Exit code 0.
+    """
+    outcome = import_bank(source)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    tables.outcome(console, outcome, Store.open(source.store).folder.shown)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2."""
+    commands: dict[str, Callable[..., int]] = {"verify": verify_bank, "import": import_source}
     try:
         code: int = tyro.extras.subcommand_cli_from_dict(
-            {"verify": verify_bank}, prog="python -m memscore.bank", description=__doc__, args=arguments
+            commands, prog="python -m memscore.bank", description=__doc__, args=arguments
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return code
 

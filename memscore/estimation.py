@@ -133,31 +133,43 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     wall_s = time.perf_counter() - started
     filled.failed |= originals.failed
     filled.diverged += originals.diverged
-    write_models_table(store)
     if not filled.shards:
+        write_models_table(store)
         why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
         raise ValueError(f"no model of {arm.name} could be trained, so there is nothing to score: {why}")
-    return score(bank, filled, keys, wall_s)
+    return finish(store, bank.splits, filled, arm.name, attacks=plan.attacks, keys=keys, wall_s=wall_s)
 
 
-def score(bank: Bank, filled: Filled, keys: Sequence[str], wall_s: float) -> Outcome:
-    """Every score that the bank can give, the wide table, figures and a summary.
+def finish(
+    store: Store,
+    splits: Splits | None,
+    filled: Filled,
+    arm: str,
+    *,
+    attacks: Sequence[str],
+    keys: Sequence[str] = (),
+    wall_s: float = 0.0,
+) -> Outcome:
+    """Every score that a filled bank can give, the wide table, figures and a summary.
 
     Args:
-        bank: filled.
-        filled: what came of it.
+        store: the bank; the caller holds its lock.
+        splits: its data, for the pictures; None if nobody knows it.
+        filled: what came of filling it.
+        arm: name of the arm that was filled.
+        attacks: names of membership attacks.
         keys: of the originals.
         wall_s: seconds that filling took.
 
     Returns:
         What the run leaves.
     """
-    store = bank.store
+    write_models_table(store)
     arms, names = [], []
     for name in sorted(store.arms()):
-        shards = filled.shards if name == bank.arm.name else store.finished(name, verify=False)
+        shards = filled.shards if name == arm else store.finished(name, verify=False)
         if shards:
-            arms.append(score_arm(store, name, shards, bank.plan.attacks))
+            arms.append(score_arm(store, name, shards, attacks))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
     names += score_fractions(store, arms) + score_originals(store, keys)
     table = write_wide_table(store, names)
@@ -168,17 +180,17 @@ def score(bank: Bank, filled: Filled, keys: Sequence[str], wall_s: float) -> Out
         table=table,
         noise=noise,
         store=store.url,
-        accuracy=accuracies(store, bank.arm, filled.shards),
+        accuracy=accuracies(store, arm, filled.shards),
         wall_s=wall_s,
     )
-    write_reports(bank, outcome, keys)
+    write_reports(store, splits, outcome, keys)
     return outcome
 
 
-def accuracies(store: Store, arm: Arm, shards: Iterable[int]) -> dict[str, float]:
+def accuracies(store: Store, arm: str, shards: Iterable[int]) -> dict[str, float]:
     """Median accuracy over the models of an arm; a group without examples is left out."""
     receipts = store.receipts()
-    each = [receipts[name]["accuracy"] for m in shards if (name := model_name(arm.name, m)) in receipts]
+    each = [receipts[name]["accuracy"] for m in shards if (name := model_name(arm, m)) in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
 
@@ -191,19 +203,21 @@ def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
     return np.asarray(logits.argmax(1))
 
 
-def write_reports(bank: Bank, outcome: Outcome, keys: Sequence[str]) -> None:
+def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: Sequence[str]) -> None:
     """Figures and numbers of the bank as a whole, under reports/."""
-    store, train = bank.store, bank.splits.train
     predicted = predictions_of(store, keys)
     for arm in outcome.arms:
         name = f"memorization_{arm.suffix}"
         values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
-        title = f"{bank.splits.name}, {arm.models} models, {arm.suffix}"
+        title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
         store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
-        gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
-        store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
-        bands = {name: curve.band for name, curve in arm.attacks.items()}
-        store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
+        if splits:
+            train = splits.train
+            gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
+            store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
+        if arm.attacks:
+            bands = {name: curve.band for name, curve in arm.attacks.items()}
+            store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
     store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from memscore.records import parse, sealed, sha256_of
 
 SCHEMA_VERSION = 1
+IMPORTED = "imported"
+"""The architecture of a bank that somebody else trained; its recipe says which numbers were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,11 @@ class Manifest:
     def digest(self) -> str:
         """Hash of the identity, 64 hex digits."""
         return sha256_of(self.identity())
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else trained the models."""
+        return self.architecture == IMPORTED
 
     @property
     def n_rows(self) -> int:

@@ -11,6 +11,7 @@ from memscore.parquet import Damaged
 
 THREADS = 4
 SEAL = "record_sha256"
+SHOWN = 6  # fields of two records that differ
 
 
 def sha256_of(record: Mapping[str, Any]) -> str:
@@ -61,12 +62,13 @@ def refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, 
         way_out: what the user can do.
 
     Raises:
-        ValueError: they differ; names each field with both values.
+        ValueError: they differ; names the fields, with both values.
     """
     there, asked = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(asked)))
     keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
     if keys:
-        parts = [f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys]
+        parts = [f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys[:SHOWN]]
+        parts += [f"and {len(keys) - SHOWN} more fields differ"] if len(keys) > SHOWN else []
         raise ValueError(f"{what} is another one: {'; '.join(parts)}; {way_out}")
 
 

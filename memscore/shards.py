@@ -22,6 +22,9 @@ SHARD_COLUMNS = {
 }
 """In this order; further fixed queries add the last three again as logit_confidence_q1 and so on."""
 
+NEEDED = ("row", "member", "correct")
+"""What a shard has even if somebody else trained its model and kept nothing of the logits."""
+
 THREADS = 4
 
 
@@ -92,19 +95,21 @@ def shards_digest(arm_name: str, valid: Mapping[int, str]) -> str:
     return digest.hexdigest()
 
 
-def check_columns(columns: Columns, n_rows: int) -> None:
+def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None:
     """Stop unless the columns are those of a shard.
 
     Args:
         columns: SHARD_COLUMNS, then further queries.
         n_rows: rows of train, validation and test.
+        imported: numbers of logits may be missing.
 
     Raises:
         ValueError: columns missing, in another order, of another type or length; rows out of order; a number that is
             not finite.
     """
     names = list(columns)
-    if names[: len(SHARD_COLUMNS)] != list(SHARD_COLUMNS):
+    wanted = [name for name in SHARD_COLUMNS if not imported or name in NEEDED or name in columns]
+    if names[: len(wanted)] != wanted:
         raise ValueError(f"a shard begins with the columns {', '.join(SHARD_COLUMNS)}, got {', '.join(names)}")
     for name, values in columns.items():
         kind = SHARD_COLUMNS.get(re.sub(r"_q\d+$", "", name))

@@ -28,6 +28,7 @@ from memscore.shards import (
     SHARD_COLUMNS,
     Finished,
     check_columns,
+    check_shard,
     check_shards,
     model_index,
     model_name,
@@ -85,7 +86,10 @@ class Store:
             folder.replace("examples.parquet", encode(examples))
             folder.publish("manifest.json", manifest.to_json().encode())
         store = cls.open(url)
-        way_out = "give another --store for this run"
+        way_out = "give another store for this run"
+        if store.manifest.imported != manifest.imported:
+            kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
+            raise ValueError(f"the bank in {folder.shown} was {kind} and stays so; {way_out}")
         refuse_other(store.manifest.identity(), manifest.identity(), f"the store {folder.shown}", way_out)
         folder.publish("examples.parquet", encode(examples))  # it may have been set aside
         return store
@@ -171,13 +175,17 @@ class Store:
         """
         if model_index(model, arm_name) is None:
             raise ValueError(f"model {model!r} is none of arm {arm_name!r}, whose models are as {arm_name}-00042")
-        check_columns(columns, self.manifest.n_rows)
+        check_columns(columns, self.manifest.n_rows, self.manifest.imported)
         return self._publish(f"shards/{model}.parquet", columns, {**self.shard_metadata(arm_name), "model": model})
 
     def shard_columns(self, arm_name: str, index: int) -> list[str]:
         """The columns of one model's shard, which are those of all models of its arm."""
         with self.folder.open(shard_path(arm_name, index)) as stream:
             return list(reader(stream).schema_arrow.names)
+
+    def shard_digest(self, arm_name: str, index: int) -> str:
+        """content_sha256 of one model's shard, from its footer; Damaged if it is of something else."""
+        return check_shard(self.folder, shard_path(arm_name, index), self.shard_metadata(arm_name), verify=False)
 
     def has_shard(self, model: str) -> bool:
         """Whether a shard of that name is on file, valid or not."""
@@ -358,6 +366,8 @@ class Store:
     @property
     def _estimate(self) -> str:
         """The command that makes and renews scores."""
+        if self.manifest.imported:
+            return f"`python -m memscore.bank import {self.folder.shown}` with the arrays that it was made from"
         return f"`python -m memscore.estimate --store {self.folder.shown}`"
 
     def _publish(self, relpath: str, columns: Columns, metadata: Mapping[str, str]) -> bool:

@@ -159,8 +159,13 @@ def normalisation_of(
         (mean, std).
 
     Raises:
-        ValueError: not one for each channel, or a std that is not above 0.
+        ValueError: not one for each channel, a std that is not above 0, or a bank whose images nobody knows.
     """
+    if not manifest.mean:
+        raise ValueError(
+            "this bank was imported without its images, so no model can be asked about them; import it into another "
+            "store with --data"
+        )
     mean, std = (own if wish is None else wish for wish, own in ((mean, manifest.mean), (std, manifest.std)))
     channels = manifest.input_shape[0]
     for option, values in (("--mean", mean), ("--std", std)):

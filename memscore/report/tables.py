@@ -126,7 +126,8 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
     for arm in found:
         for name, curve in arm.attacks.items():
             attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *curve_row(curve.measures))
-    console.print(attacks)
+    if attacks.row_count:
+        console.print(attacks)
     for arm in found:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
@@ -195,6 +196,8 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
 def label_text(table: pa.Table, row: int) -> str:
     """The label as trained, and the true one where it differs."""
     label, true = (table[key][row].as_py() for key in ("label", "label_true"))
+    if label is None:
+        return "-"
     return str(label) if label == true else f"{label} (truly {true})"
 
 
