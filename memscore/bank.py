@@ -20,7 +20,7 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
 
     Args:
         store: path or URL of the store.
-        set_aside: move damaged files to the store's folder damaged/; the next estimate makes them again.
+        set_aside: move damaged files to the store's folder damaged/; the command that wrote them makes them again.
 
     Returns:
         Exit code: 0 if all is well, 1 if something is damaged.
@@ -33,7 +33,7 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
         print(f"damaged: {path}: {reason}" + (f"; moved to {moved[path]}" if path in moved else ""))
     print(f"{verdict.verified} files verified, {len(verdict.damaged)} damaged")
     if verdict.damaged and not moved:
-        print("--set-aside moves them away; the next estimate makes them again")
+        print("--set-aside moves them away; the command that wrote them makes them again")
     return 1 if verdict.damaged else 0
 
 

@@ -5,7 +5,7 @@ beside them stand the most influential examples of every target, whatever their 
 examples, no N x T array: tiles of pairs are made, looked through and dropped.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ def influence_rows(
     least: float = 0.15,
     least_memorization: float = 0.25,
     max_rows: int = MOST_ROWS,
+    progress: Callable[[int, int, str], object] | None = None,
 ) -> pa.Table:
     """The pairs of one arm that matter, streamed: the most influential examples of each target, and all strong pairs.
 
@@ -50,16 +51,20 @@ def influence_rows(
         least: a pair is strong from this influence on,
         least_memorization: if the train example's memorization is at least this.
         max_rows: strong pairs that may be found.
+        progress: told train examples done, all of them, and a line.
 
     Returns:
         train_row, train_id, test_row, test_id (rows and ids of the store, also where the target is a train example),
         influence, se (smoothed, never 0), memorization of the train example; by test_row, then falling influence. A
-        pair of an example with itself is no row. The schema's metadata says arm, models, shards_digest and parameters.
+        pair of an example with itself is no row. The schema's metadata says arm, models, shards_digest, parameters, and
+        `opposite`: how many pairs would be strong with their sign turned, influence -least or less.
 
     Raises:
-        ValueError: an unknown kind of targets, no test examples, or more than max_rows strong pairs.
+        ValueError: an unknown kind of targets, a negative top, a threshold that is no number, no test examples, or more
+            than max_rows strong pairs.
     """
     pick("kind of targets", targets, TARGETS)
+    _refuse_senseless(top, {"least": least, "least_memorization": least_memorization})
     indices, train = sorted(shards), slice(0, store.manifest.split_sizes[0])
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
@@ -80,10 +85,13 @@ def influence_rows(
     for tile in tiles(members(), packed):
         strong = np.concatenate(scores)[tile.train] >= least_memorization
         picked.add(tile, least, strong, without_self=targets != "test")
+        if progress and tile.target.stop == rows.stop - rows.start:
+            progress(tile.train.stop, train.stop, f"{picked.n_strong} strong pairs")
     columns = _columns(picked.pairs(), rows.start, np.concatenate(scores), store)
     asked = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
-    metadata = {"arm": arm, "models": str(len(indices)), "shards_digest": shards_digest(arm, shards)}
-    return to_table(columns, metadata | {key: str(value) for key, value in asked.items()})
+    metadata = {"arm": arm, "models": len(indices), "shards_digest": shards_digest(arm, shards)}
+    metadata |= {**asked, "opposite": picked.opposite}
+    return to_table(columns, {key: str(value) for key, value in metadata.items()})
 
 
 class _Picked:
@@ -94,6 +102,7 @@ class _Picked:
         self.floor = np.full(n_targets, -np.inf, np.float32)  # influence of each target's top-th best, if it has one
         self.best: dict[int, np.ndarray] = {}
         self.strong: list[np.ndarray] = []
+        self.n_strong = self.opposite = 0
 
     def add(self, tile: Tile, least: float, strong: np.ndarray, without_self: bool) -> None:
         """Look through a tile; strong [a] says which of its train examples are memorized enough."""
@@ -112,13 +121,16 @@ class _Picked:
         return whole[:, np.unique(whole[:2], axis=1, return_index=True)[1]]
 
     def _keep_strong(self, tile: Tile, value: np.ndarray, least: float, strong: np.ndarray) -> None:
-        """Pairs at or above the thresholds, decided in float64."""
+        """Pairs at or above the thresholds, and how many are as far below 0, decided in float64."""
         rows = np.flatnonzero(strong)
-        a, b = np.nonzero(value[rows] >= least - _SLACK)
+        value = value[rows]
+        a, b = np.nonzero(value >= least - _SLACK)
         found = _pairs(tile, rows[a], b)
         self.strong.append(found[:, contrast(found[2:]) >= least])
-        kept = sum(pairs.shape[1] for pairs in self.strong)
-        if kept > self.max_rows:
+        a, b = np.nonzero((value <= _SLACK - least) & (value >= -2))  # -2: undefined is -inf
+        self.opposite += int((contrast(tile.counts(rows[a], b)) <= -least).sum())
+        self.n_strong += self.strong[-1].shape[1]
+        if self.n_strong > self.max_rows:
             n = int(tile.n.max())
             raise ValueError(
                 f"more than {self.max_rows} pairs reach influence {least}; with {n} models noise alone has a standard "
@@ -140,6 +152,15 @@ class _Picked:
         best, last = order[rank < self.top], order[rank == self.top - 1]
         self.best[tile.target.start] = pairs[:, best]
         self.floor[pairs[1, last]] = exact[last]
+
+
+def _refuse_senseless(top: int, thresholds: Mapping[str, float]) -> None:
+    """Stop at parameters that would find nothing without saying so."""
+    if top < 0:
+        raise ValueError(f"top must be 0 or more, got {top}; 0 keeps the strong pairs only")
+    for name, value in thresholds.items():
+        if np.isnan(value):
+            raise ValueError(f"{name} must be a number, got nan; Feldman & Zhang use .15 and .25")
 
 
 def _columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """The store of one bank: what every model says of every example, and all that is made from it.
 
     manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
-    models.parquet  scores.parquet  scores/  weights/  outputs/  damaged/
+    models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/
 
 Files are whole or absent, shards never change, and equal columns give equal bytes: no time, host or path is in them.
 Only this file knows where things lie, with a few lines for each kind, which is why it is long; how a kind is encoded
@@ -39,6 +39,8 @@ from memscore.weight_files import decode_weights, encode_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")  # a file of influence says all of them
 
 __all__ = [
     "SHARD_COLUMNS",
@@ -352,6 +354,38 @@ class Store:
         """The shards_digest that a score on file was made from."""
         return metadata_of(self.read_score(name).schema)["shards_digest"]
 
+    def write_influence(self, name: str, table: pa.Table) -> None:
+        """Write influence/<name>.parquet, rows of influence_rows, over whatever was there."""
+        self.write_table(f"influence/{name}.parquet", table)
+
+    def read_influence(self, name: str) -> pa.Table:
+        """The pairs that matter of one kind of targets and one arm, made from the shards that are there now.
+
+        Args:
+            name: targets and the arm's suffix, such as test_k0.500.
+
+        Returns:
+            The table of memscore.influence_rows.influence_rows.
+
+        Raises:
+            ValueError: none of that name, or a stale one; names the command that makes it.
+        """
+        known = [file.removesuffix(".parquet") for file in self.folder.names("influence")]
+        if not known:
+            raise ValueError(
+                f"{self.folder.shown} has no influence yet, so none named {name!r}; "
+                f"run `python -m memscore.influence {self.folder.shown}`"
+            )
+        table = self.read_table(f"influence/{pick('influence', name, known)}.parquet")
+        said = metadata_of(table.schema)
+        if said["shards_digest"] != shards_digest(said["arm"], self.finished(said["arm"], verify=False)):
+            asked = " ".join(f"--{key.replace('_', '-')} {said[key]}" for key in INFLUENCE_OPTIONS)
+            raise ValueError(
+                f"influence {name!r} is stale, the bank's shards have changed since; "
+                f"run `python -m memscore.influence {self.folder.shown} {asked}`"
+            )
+        return table
+
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over whatever was there."""
         self.folder.replace(relpath, encode(table))
@@ -380,7 +414,8 @@ class Store:
 
     def _damaged(self, relpath: str, error: Damaged) -> Damaged:
         """The error with the file's name and the way out."""
+        door = "memscore.influence" if relpath.startswith("influence/") else "estimate"
         return Damaged(
             f"{self.folder.path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next estimate makes it again"
+            f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next {door} makes it again"
         )

@@ -13,7 +13,7 @@ from memscore.shards import model_index
 from memscore.store import Store
 from memscore.weight_files import check_weights
 
-KINDS = ("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "trials")
+KINDS = ("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials")
 THREADS = 4
 
 
@@ -51,7 +51,7 @@ def verify(store: Store) -> Verdict:
 
 
 def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:
-    """Move damaged files to the folder damaged/, so that the next estimate makes them again.
+    """Move damaged files to the folder damaged/, so that the command that wrote them makes them again.
 
     Args:
         store: open; the caller holds its lock.

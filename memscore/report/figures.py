@@ -1,9 +1,11 @@
-"""Figures of a bank: how memorization is spread, and the images that are memorized most."""
+"""Figures of a bank: how memorization is spread, which images are memorized most, and which ones help which others."""
 
 import io
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
@@ -48,11 +50,50 @@ def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str
     figure.suptitle(title)
     axes = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
     for axis, image, caption in zip(axes.flat, images, captions, strict=True):
-        shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        axis.imshow(shown, cmap="gray" if len(image) == 1 else None)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_xlabel("\n".join(caption), fontsize=7)
+        cell(axis, image, caption)
+    return png(figure)
+
+
+def cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
+    """One image, uint8 [C, H, W] on the whole scale from black to white, with lines under it."""
+    shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    axis.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel("\n".join(caption), fontsize=7)
+
+
+def influencers(
+    images: Sequence[Sequence[np.ndarray]],
+    captions: Sequence[Sequence[Sequence[str]]],
+    faint: Sequence[Sequence[bool]],
+    title: str,
+) -> bytes:
+    """A row for each target: its image in a frame, then the images that help it, as many as it has.
+
+    Args:
+        images: for each target its own and those of its examples, uint8 [C, H, W].
+        captions: for each image a few lines under it.
+        faint: for each image whether it is to stand back.
+        title: over it.
+
+    Returns:
+        A PNG.
+    """
+    rows, columns = len(images), max(map(len, images))
+    figure = Figure(figsize=(1.2 * columns, 1.6 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for row, pictures, texts, pales in zip(axes, images, captions, faint, strict=True):
+        for axis, image, caption, pale in zip(row, pictures, texts, pales, strict=False):
+            cell(axis, image, caption)
+            if pale:
+                axis.images[0].set_alpha(0.4)
+                axis.xaxis.label.set_alpha(0.5)
+        for axis in row[len(pictures) :]:
+            axis.set_axis_off()
+        for spine in row[0].spines.values():
+            spine.set(visible=True, color=ACCENT, linewidth=2.5)
     return png(figure)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from memscore.bank import main
+from memscore.parquet import to_table
 from memscore.store import model_name, shards_digest
 from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
 
@@ -17,6 +18,7 @@ KINDS = {
     "events/k.parquet": "bytes were changed in column confidence, row group 0",
     "outputs/k.parquet": "bytes were changed in column logits, row group 0",
     "scores/mem.parquet": "bytes were changed in column row, row group 0",
+    "influence/test_k0.700.parquet": "bytes were changed in column train_row, row group 0",
     "clusters.parquet": "bytes were changed in column cluster, row group 0",
     "examples.parquet": "bytes were changed in column row, row group 0",
     "weights/k.safetensors": "do not give the sha256",
@@ -35,6 +37,7 @@ def full(tmp_path):
     store.write_weights("k", {"w": torch.ones(30)})
     store.write_receipt("k", {"seconds": 1})
     store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, shards_digest("a", {}))
+    store.write_influence("test_k0.700", to_table({"train_row": np.arange(9, dtype=np.int32)}, {}))
     return store
 
 
@@ -52,7 +55,7 @@ def damage(store, relpath):
 
 def test_a_sound_store_is_verified_and_counted(full, capsys):
     assert main(["verify", full.url]) == 0
-    assert capsys.readouterr().out == "12 files verified, 0 damaged\n"
+    assert capsys.readouterr().out == "13 files verified, 0 damaged\n"
 
 
 @pytest.mark.parametrize("relpath", KINDS)
@@ -63,7 +66,7 @@ def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys)
     assert len(lines) == 3
     assert lines[0].startswith(f"damaged: {relpath}: ")
     assert KINDS[relpath] in lines[0]
-    assert lines[1] == "11 files verified, 1 damaged"
+    assert lines[1] == "12 files verified, 1 damaged"
 
 
 def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):

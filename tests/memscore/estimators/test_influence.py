@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -241,6 +243,40 @@ def test_a_bank_without_test_examples_says_so(tmp_path):
     store = Store.create(tmp_path / "bank", made, n)
     with pytest.raises(ValueError, match="has no test examples; use targets 'train'"):
         influence_rows(store, ARM["name"], {0: "a"})
+
+
+@pytest.mark.parametrize("targets", ["test", "train-held-out"])
+@pytest.mark.parametrize("least", [0.15, 0.3, 1.0])
+def test_pairs_as_strong_the_other_way_are_counted_exactly(bank, targets, least):
+    store, member, correct = bank
+    test = slice(TRAIN + VALIDATION, None) if targets == "test" else slice(TRAIN)
+    counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
+    dense = naive(member[:, :TRAIN], correct[:, test], counted)
+    memorized = naive(member[:, :TRAIN], correct[:, :TRAIN]).diagonal() >= 0.25
+    table = influence_rows(store, ARM["name"], store.finished(ARM["name"]), targets=targets, least=least)
+    assert int(metadata_of(table.schema)["opposite"]) == (dense[memorized] <= -least).sum()
+
+
+def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monkeypatch):
+    store = bank[0]
+    monkeypatch.setattr(module.tiles, "__defaults__", (8,))
+    told = []
+    table = rows_of(store, top=0, progress=lambda *line: told.append(line))
+    assert [done for done, _, _ in told] == [8, 16, 24, 30]
+    assert told[-1] == (30, 30, f"{len(table)} strong pairs")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"top": -1}, "top must be 0 or more, got -1"),
+        ({"least": math.nan}, "least must be a number"),
+        ({"least_memorization": math.nan}, "least_memorization must be a number"),
+    ],
+)
+def test_parameters_without_a_sense_are_refused(bank, asked, message):
+    with pytest.raises(ValueError, match=message):
+        rows_of(bank[0], **asked)
 
 
 def test_the_table_says_what_it_was_made_from(bank):

@@ -1,0 +1,79 @@
+"""Which training examples a bank's models owe their answers to: `python -m memscore.influence STORE`."""
+
+import sys
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from memscore.influence_run import MOST_PICTURES, draw, find, images_again
+from memscore.report.influence_table import influence_tables
+from memscore.report.progress import Meter
+from memscore.store import Store
+
+
+def influence_of_bank(
+    store: tyro.conf.Positional[str],
+    arm: str | None = None,
+    targets: Literal["test", "train", "train-held-out"] = "test",
+    top: int = 10,
+    least: float = 0.15,
+    least_memorization: float = 0.25,
+    pictures: int = 8,
+    data: str | None = None,
+    folder: str | None = None,
+) -> int:
+    """Find the training examples without which a target is answered right less often; train nothing.
+
+    Args:
+        store: path or URL of the bank.
+        arm: whose models are read, where the bank has several.
+        targets: test examples; or the training examples themselves, seen by all models or by those without them.
+        top: training examples kept for each target, whatever their influence.
+        least: a pair is strong, and kept, from this influence on,
+        least_memorization: if the memorization of its training example is at least this.
+        pictures: targets in the picture, those with the strongest influences; 0 for none, which needs no images.
+        data: the bank's data by name or path, where the name in its manifest is not enough to find it.
+        folder: where a downloadable data set lies.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ValueError: a number of pictures below 0 or above MOST_PICTURES.
+    """
+    if not 0 <= pictures <= MOST_PICTURES:
+        raise ValueError(f"--pictures must lie in 0 to {MOST_PICTURES}, got {pictures}; the file has every pair")
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    bank = Store.open(store)
+    with bank.lock():  # an estimate at work would add shards, and what is written here would be stale at once
+        splits = images_again(bank, data, folder) if pictures else None
+        with Meter("train examples") as meter:
+            found = find(
+                bank,
+                arm,
+                targets=targets,
+                top=top,
+                least=least,
+                least_memorization=least_memorization,
+                progress=meter,
+            )
+        bank.write_influence(found.name, found.table)
+        picture = draw(bank, found, splits, pictures) if splits else None
+    influence_tables(console, found, bank, picture)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    try:
+        return tyro.cli(influence_of_bank, prog="python -m memscore.influence", args=arguments)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""The influence command on a bank of images that have a twin in the test set: pairs, picture, staleness, bad input."""
+
+import io
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from memscore import influence_run
+from memscore.estimation import open_bank
+from memscore.filling import fill, shared_of
+from memscore.influence import main
+from memscore.parquet import metadata_of
+from memscore.plan import Plan
+from memscore.report.figures import influencers
+from memscore.store import Store, model_name
+from tests.memscore.banks import examples, flip, manifest, path_of, shard
+
+TRAIN, TEST, TWINS, MODELS = 80, 30, 12, 48
+SUFFIX = "k0.500"
+
+
+class InOrder:
+    def run(self, fn, jobs, shared=None):
+        for job in jobs:
+            yield job, fn(job, shared)
+
+
+def twins(path):
+    """Pure noise with labels at random: nothing to learn but by heart. The first test images are the first train ones,
+    the last two train images one another."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (TRAIN + TEST, 8, 8)).astype(np.uint8), rng.integers(0, 4, TRAIN + TEST)
+    labels[:4] = labels[TRAIN : TRAIN + 4] = range(4)
+    images[TRAIN : TRAIN + TWINS], labels[TRAIN : TRAIN + TWINS] = images[:TWINS], labels[:TWINS]
+    images[TRAIN - 1], labels[TRAIN - 1] = images[TRAIN - 2], labels[TRAIN - 2]
+    parts = {"train_images": images[:TRAIN], "train_labels": labels[:TRAIN]}
+    np.savez(path, **parts, test_images=images[TRAIN:], test_labels=labels[TRAIN:])
+
+
+def filled(folder, **changes):
+    """A bank of 48 models that fit their 40 images."""
+    asked = {
+        "data": str(folder / "twins.npz"), "arch": "mlp-64", "recipe": "small-mlp", "epochs": 30, "lr": 0.1,
+        "batch": 10, "design": "exact", "block": 16, "models": MODELS, "originals": 0, "validation": 0.0,
+    }  # fmt: skip
+    made = open_bank(Plan(store=str(folder / "store"), **(asked | changes)))
+    arm = made.arm
+    made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
+    assert len(fill(made.store, arm, made.count, shared_of(made.splits, None), InOrder()).shards) == made.count
+    return made.store
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("influence")
+    twins(folder / "twins.npz")
+    return filled(folder)
+
+
+@pytest.fixture
+def bank(whole, tmp_path):
+    """A copy that a test may write into."""
+    shutil.copytree(whole.url, tmp_path / "store")
+    shutil.copy(data_of(whole), tmp_path)
+    return Store.open(tmp_path / "store")
+
+
+def data_of(store):
+    """The manifest of a bank of a file knows the file's name, not where it lies."""
+    return str(Path(store.url).parent / "twins.npz")
+
+
+def influence(store, *arguments):
+    return main([store.url, "--data", data_of(store), *arguments])
+
+
+def cells(png, greys):
+    """Where the image of each grey value lies in a picture, in pixels [row, column]; None if it is not there."""
+    pixels = np.rint(255 * mpl.image.imread(io.BytesIO(png))[..., :3].mean(2)).astype(int)
+    places = {}
+    for value in greys:
+        at = np.argwhere(pixels == value)
+        places[value] = at.mean(0) if len(at) > 2000 else None
+    return places
+
+
+def size_of(png):
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def refused(arguments, capsys):
+    """The one line that a command ends with; its exit code is 2."""
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("error: ")
+    assert not [line for line in lines[:-1] if "train examples" not in line]  # of the meter
+    return lines[-1]
+
+
+def test_the_twin_of_a_test_example_is_what_its_answer_is_owed_to(bank, capsys):
+    """A model says the same of both, so the twin's influence is its memorization: one definition, one set of models."""
+    assert influence(bank, "--top", "3") == 0
+    printed = capsys.readouterr().out
+    table = bank.read_influence(f"test_{SUFFIX}").to_pandas()
+    best = table.groupby("test_row").first()
+    assert best["train_row"].loc[TRAIN : TRAIN + TWINS - 1].tolist() == list(range(TWINS))
+    owed = best.loc[TRAIN : TRAIN + TWINS - 1]
+    assert owed["influence"].tolist() == owed["memorization"].tolist()
+    assert owed["influence"].median() > 0.6  # labels at random of 4 classes: about .75
+    assert table.groupby("test_row").size().min() == 3
+    strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
+    assert f"strong     {len(strong)} pairs with influence >= 0.15 and memorization >= 0.25" in printed
+    hit = strong["test_row"].value_counts()
+    share = 100 * len(hit) / TEST
+    assert f"{len(hit)} of {TEST} ({share:.1f} %) have a strong pair, {(hit == 1).sum()} exactly one" in printed
+    first = strong.sort_values("influence", ascending=False, kind="stable").iloc[0]
+    ids, labels = (bank.examples()[key].to_pylist() for key in ("id", "label"))
+    shown = [line.split() for line in printed.splitlines() if f"{first['influence']:.3f}" in line]
+    label = str(labels[first["test_row"]])
+    assert shown[0][:4] == [ids[first["test_row"]], label, ids[first["train_row"]], label]
+
+
+def test_among_train_examples_those_without_the_target_show_its_twin(bank):
+    """The last two train images are one image: without the one, the other decides."""
+    assert influence(bank, "--targets", "train-held-out", "--pictures", "0") == 0
+    table = bank.read_influence(f"train-held-out_{SUFFIX}").to_pandas()
+    best = table.groupby("test_row").first()
+    assert best["train_row"].loc[[TRAIN - 2, TRAIN - 1]].tolist() == [TRAIN - 1, TRAIN - 2]
+    assert (table["train_row"] != table["test_row"]).all()
+
+
+def test_the_file_is_read_by_anything_and_says_what_it_is_of(bank):
+    assert influence(bank, "--pictures", "0", "--least", "0.3") == 0
+    table = pq.read_table(path_of(bank, f"influence/test_{SUFFIX}.parquet"))
+    said = metadata_of(table.schema)
+    assert (said["models"], said["targets"], said["least"], said["top"]) == (str(MODELS), "test", "0.3", "10")
+    assert bank.read_influence(f"test_{SUFFIX}").equals(table)
+    assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
+
+
+def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
+    """Framed image and examples are those of the rows, strong pairs first among targets, weak ones faint."""
+    drawn = []
+
+    def spy(images, captions, faint, title):
+        drawn.append((images, captions, faint, title))
+        return influencers(images, captions, faint, title)
+
+    monkeypatch.setattr(influence_run, "influencers", spy)
+    assert influence(bank, "--pictures", "4") == 0
+    [(images, captions, faint, title)] = drawn
+    with np.load(data_of(bank), allow_pickle=False) as data:
+        train, test = data["train_images"], data["test_images"]
+    table = bank.read_influence(f"test_{SUFFIX}").to_pandas()
+    strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
+    targets = strong.sort_values("influence", ascending=False, kind="stable")["test_row"].unique()[:4]
+    for target, row, texts, pale in zip(targets, images, captions, faint, strict=True):
+        pairs = table[table["test_row"] == target].head(influence_run.BESIDE)
+        np.testing.assert_array_equal(row[0][0], test[target - TRAIN])
+        np.testing.assert_array_equal([image[0] for image in row[1:]], train[pairs["train_row"]])
+        assert texts[0][1] == f"row {target}"
+        assert [text[1] for text in texts[1:]] == [f"{p.influence:.2f} ± {p.se:.2f}" for p in pairs.itertuples()]
+        assert pale == [False, *((pairs["influence"] < 0.15) | (pairs["memorization"] < 0.25))]
+    assert f"{MODELS} models, {SUFFIX}, test:" in title
+    png = bank.folder.read(f"reports/influence_test_{SUFFIX}.png")
+    assert size_of(png) == (round(130 * 1.2 * 6), round(130 * (1.6 * 4 + 0.5)))
+
+
+def test_a_picture_shows_each_image_in_its_cell_and_none_beside_a_short_row():
+    values = [[40, 80, 120], [60, 100]]
+    images = [[np.full((1, 8, 8), value, np.uint8) for value in row] for row in values]
+    captions = [[[f"label {value}"] for value in row] for row in values]
+    png = influencers(images, captions, [[False] * len(row) for row in values], "title")
+    at = cells(png, [40, 80, 120, 60, 100, 140])
+    assert at[140] is None
+    assert at[40][1] < at[80][1] < at[120][1]
+    assert at[40][0] == pytest.approx(at[80][0], abs=3)  # pixels: the frame is drawn over the edge of the first
+    assert at[60][0] > at[40][0] + 100
+    assert at[60][1] == pytest.approx(at[40][1], abs=3)
+    assert at[100][1] == pytest.approx(at[80][1], abs=3)
+
+
+def test_an_image_in_colour_is_drawn_in_its_colours():
+    image = np.zeros((3, 8, 8), np.uint8)
+    image[0] = 200
+    png = influencers([[image]], [[["label 1"]]], [[False]], "t")
+    pixels = np.rint(255 * mpl.image.imread(io.BytesIO(png))[..., :3])
+    assert ((pixels == [200, 0, 0]).all(2)).sum() > 2000
+
+
+def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsys):
+    twins(tmp_path / "twins.npz")
+    store = filled(tmp_path, label_noise=0.5, models=16, epochs=20)
+    captions = []
+    monkeypatch.setattr(influence_run, "influencers", lambda _, texts, *__: captions.extend(texts) or b"")
+    assert influence(store, "--top", "6", "--pictures", "10") == 0
+    table = store.examples().to_pandas()
+    seen = 0
+    for text in (text for row in captions for text in row[1:]):
+        example = table.iloc[int(text[2].split()[1].rstrip(","))]
+        changed = example["label"] != example["label_true"]
+        assert text[0] == f"label {example['label']}" + (f" (truly {example['label_true']})" if changed else "")
+        seen += changed
+    assert seen > 3
+    assert "(truly" in capsys.readouterr().out
+
+
+def test_a_stale_file_is_refused_with_the_command_that_renews_it(bank, capsys):
+    assert influence(bank, "--top", "2", "--least", "0.4", "--pictures", "0") == 0
+    arm = next(iter(bank.arms()))
+    columns = shard(0, TRAIN + TEST)
+    bank.write_shard(model_name(arm, MODELS), arm, columns)
+    with pytest.raises(ValueError, match="is stale, the bank's shards have changed since; run `python -m") as caught:
+        bank.read_influence(f"test_{SUFFIX}")
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert command[:3] == ["python", "-m", "memscore.influence"]
+    assert main([*command[3:], "--pictures", "0"]) == 0
+    said = metadata_of(bank.read_influence(f"test_{SUFFIX}").schema)
+    assert (said["models"], said["top"], said["least"]) == (str(MODELS + 1), "2", "0.4")
+    capsys.readouterr()
+
+
+def test_the_reader_names_what_is_missing(bank, capsys):
+    with pytest.raises(ValueError, match=r"has no influence yet, .*run `python -m memscore.influence "):
+        bank.read_influence("test_k0.500")
+    assert influence(bank, "--pictures", "0") == 0
+    with pytest.raises(ValueError, match=r"unknown influence 'test_k0.50'; did you mean 'test_k0.500'"):
+        bank.read_influence("test_k0.50")
+    path = path_of(bank, "influence/test_k0.500.parquet")
+    flip(path, path.stat().st_size // 2)
+    with pytest.raises(OSError, match=r"is damaged: .* the next memscore.influence makes it again"):
+        bank.read_influence("test_k0.500")
+    capsys.readouterr()
+
+
+def test_pictures_need_images_and_rows_do_not(bank, capsys):
+    """The file's name alone does not find it again."""
+    said = refused([bank.url], capsys)
+    assert "the bank's data 'twins' cannot be read again" in said
+    assert "--data takes" in said
+    assert said.endswith("--pictures 0 does without images")
+    assert not bank.folder.names("influence")
+    assert main([bank.url, "--pictures", "0"]) == 0
+    assert bank.read_influence(f"test_{SUFFIX}").num_rows >= 10 * TEST
+    np.savez(data_of(bank), images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4)
+    assert "is not what" in refused([bank.url, "--data", data_of(bank)], capsys)
+
+
+def test_a_store_in_use_is_left_alone(bank, capsys):
+    with bank.lock():
+        assert "is in use by pid" in refused([bank.url], capsys)
+    assert not bank.folder.names("influence")
+
+
+def test_a_damaged_shard_is_left_out_and_named(bank, capsys):
+    arm = next(iter(bank.arms()))
+    path_of(bank, f"shards/{model_name(arm, 3)}.parquet").write_bytes(b"PAR1")
+    assert influence(bank, "--pictures", "0") == 0
+    printed = capsys.readouterr().out
+    assert f"damaged shards/{model_name(arm, 3)}.parquet" in printed
+    assert f"{MODELS - 1} models" in printed
+
+
+def test_no_pair_gives_a_file_without_rows_and_no_picture(bank, capsys):
+    assert influence(bank, "--top", "0", "--least", "1.5") == 0
+    assert "strong     0 pairs" in capsys.readouterr().out
+    assert bank.read_influence(f"test_{SUFFIX}").num_rows == 0
+    assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
+
+
+def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
+    assert "no store at" in refused([tmp_path / "none"], capsys)
+    empty = Store.create(tmp_path / "empty", manifest(), examples())
+    assert "has no arm yet" in refused([empty.url, "--pictures", "0"], capsys)
+    for keep in (0.5, 0.7):
+        arm = {"name": f"iid-k{keep:.3f}", "design": "iid", "keep": keep, "block": 1, "clusters": None}
+        empty.add_arm(arm)
+    assert "choose with --arm: iid-k0.500, iid-k0.700" in refused([empty.url, "--pictures", "0"], capsys)
+    said = refused([empty.url, "--arm", "iid-k0.70", "--pictures", "0"], capsys)
+    assert "unknown arm 'iid-k0.70'; did you mean 'iid-k0.700'" in said
+    assert "has no models that can be read" in refused([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
+    assert "--pictures must lie in 0 to 100, got -1" in refused([bank.url, "--pictures", "-1"], capsys)
+    assert "top must be 0 or more, got -1" in refused([bank.url, "--pictures", "0", "--top", "-1"], capsys)
+    assert "least must be a number" in refused([bank.url, "--pictures", "0", "--least", math.nan], capsys)
+
+
+def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_path, monkeypatch, capsys):
+    store = Store.create(tmp_path / "s", manifest(split_sizes=(40, 12, 0)), examples())
+    store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
+    store.write_shard(model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
+    assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
+    monkeypatch.setitem(influence_run.influence_rows.__kwdefaults__, "max_rows", 5)
+    assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)
+
+
+def test_the_command_answers_from_a_shell(tmp_path):
+    command = [sys.executable, "-m", "memscore.influence", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no store at")
+    assert done.stderr.count("\n") == 1
