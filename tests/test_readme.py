@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
-from memscore import bank, estimate
+from memscore import bank, estimate, influence
 from memscore.data import TORCHVISION
 from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arm_of, manifest_of, splits_of
@@ -68,6 +68,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
     assert estimate.estimate_bank(Plan(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
+    assert influence.main([str(folder / "memscore" / "digits")]) == 0
     return folder
 
 
@@ -99,7 +100,7 @@ def test_a_marked_shell_block_runs_as_it_stands(code):
         ["bash", "-euc", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
     )
     assert done.returncode == 0, done.stderr
-    assert " 0 damaged" in done.stdout or "memorization RMSE" in done.stdout
+    assert any(sign in done.stdout for sign in (" 0 damaged", "memorization RMSE", "strong "))
 
 
 def test_duckdb_pandas_and_polars_name_the_same_five():
@@ -112,6 +113,16 @@ def test_duckdb_pandas_and_polars_name_the_same_five():
     assert len(from_duckdb) == 5
     assert from_duckdb == list(from_pandas[columns].itertuples(index=False, name=None))
     assert from_duckdb == from_polars.select(columns).rows()
+
+
+def test_duckdb_and_the_store_name_the_same_influences(home):
+    rows = run(python_block("/influence/"))["owed"].fetchall()
+    table = Store.open(str(home / "memscore" / "digits")).read_influence("test_k0.500").to_pandas()
+    order = table.sort_values(["influence", "test_row", "train_row"], ascending=[False, True, True])
+    best = order[order["memorization"] >= 0.25].head(5)
+    columns = ["test_id", "train_id", "influence", "se", "memorization"]
+    assert rows == list(best[columns].itertuples(index=False, name=None))
+    assert len(rows) == 5
 
 
 def test_memorization_made_again_from_the_shards_is_the_score(home):
@@ -178,7 +189,8 @@ def test_any_other_command_is_one_that_is_there(line):
 def test_every_flag_in_the_text_is_one_of_help(capsys):
     known = ""
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
-    for show in (lambda: tyro.cli(estimate.estimate_bank, args=["--help"]), *doors):
+    doors += [lambda: influence.main(["--help"]), lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
+    for show in doors:
         with pytest.raises(SystemExit):
             show()
         known += capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The influence command on a bank of images that have a twin in the test set: pairs, picture, staleness, bad input."""
 
-import io
 import math
 import shlex
 import shutil
@@ -8,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -80,16 +78,6 @@ def data_of(store):
 
 def influence(store, *arguments):
     return main([store.url, "--data", data_of(store), *arguments])
-
-
-def cells(png, greys):
-    """Where the image of each grey value lies in a picture, in pixels [row, column]; None if it is not there."""
-    pixels = np.rint(255 * mpl.image.imread(io.BytesIO(png))[..., :3].mean(2)).astype(int)
-    places = {}
-    for value in greys:
-        at = np.argwhere(pixels == value)
-        places[value] = at.mean(0) if len(at) > 2000 else None
-    return places
 
 
 def size_of(png):
@@ -173,28 +161,6 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     assert f"{MODELS} models, {SUFFIX}, test:" in title
     png = bank.folder.read(f"reports/influence_test_{SUFFIX}.png")
     assert size_of(png) == (round(130 * 1.2 * 6), round(130 * (1.6 * 4 + 0.5)))
-
-
-def test_a_picture_shows_each_image_in_its_cell_and_none_beside_a_short_row():
-    values = [[40, 80, 120], [60, 100]]
-    images = [[np.full((1, 8, 8), value, np.uint8) for value in row] for row in values]
-    captions = [[[f"label {value}"] for value in row] for row in values]
-    png = influencers(images, captions, [[False] * len(row) for row in values], "title")
-    at = cells(png, [40, 80, 120, 60, 100, 140])
-    assert at[140] is None
-    assert at[40][1] < at[80][1] < at[120][1]
-    assert at[40][0] == pytest.approx(at[80][0], abs=3)  # pixels: the frame is drawn over the edge of the first
-    assert at[60][0] > at[40][0] + 100
-    assert at[60][1] == pytest.approx(at[40][1], abs=3)
-    assert at[100][1] == pytest.approx(at[80][1], abs=3)
-
-
-def test_an_image_in_colour_is_drawn_in_its_colours():
-    image = np.zeros((3, 8, 8), np.uint8)
-    image[0] = 200
-    png = influencers([[image]], [[["label 1"]]], [[False]], "t")
-    pixels = np.rint(255 * mpl.image.imread(io.BytesIO(png))[..., :3])
-    assert ((pixels == [200, 0, 0]).all(2)).sum() > 2000
 
 
 def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsys):
