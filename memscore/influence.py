@@ -6,6 +6,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
+from memscore.audit import arm_named
 from memscore.influence_run import MOST_PICTURES, draw, find, images_again
 from memscore.report.influence_table import influence_tables
 from memscore.report.progress import Meter
@@ -47,17 +48,11 @@ def influence_of_bank(
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
     with bank.lock():  # an estimate at work would add shards, and what is written here would be stale at once
+        name = arm_named(bank, arm)
         splits = images_again(bank, data, folder) if pictures else None
         with Meter("train examples") as meter:
-            found = find(
-                bank,
-                arm,
-                targets=targets,
-                top=top,
-                least=least,
-                least_memorization=least_memorization,
-                progress=meter,
-            )
+            thresholds = {"least": least, "least_memorization": least_memorization}
+            found = find(bank, name, targets=targets, top=top, progress=meter, **thresholds)
         bank.write_influence(found.name, found.table)
         picture = draw(bank, found, splits, pictures) if splits else None
     influence_tables(console, found, bank, picture)

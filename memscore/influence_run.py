@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.audit import arm_named
 from memscore.data import Splits
 from memscore.influence_rows import influence_rows
 from memscore.parquet import metadata_of
@@ -70,7 +69,7 @@ class Influence:
 
 def find(
     store: Store,
-    arm: str | None,
+    name: str,
     *,
     targets: str,
     top: int,
@@ -82,7 +81,7 @@ def find(
 
     Args:
         store: open; the caller holds its lock, so that no shard comes or goes.
-        arm: name or suffix; may be left out where the bank has one arm.
+        name: of the arm.
         targets: as for influence_rows, and so are
         top: examples kept for each target,
         least: the threshold for influence,
@@ -93,10 +92,8 @@ def find(
         The pairs, and what they are of.
 
     Raises:
-        ValueError: no arm, an unknown one, several and no choice, an arm without models, or what influence_rows
-            refuses.
+        ValueError: an unknown arm, one without models, or what influence_rows refuses.
     """
-    name = arm_named(store, arm)
     shards = store.check(name, verify=False)
     if not shards.valid:
         raise ValueError(

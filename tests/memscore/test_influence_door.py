@@ -251,7 +251,7 @@ def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
         arm = {"name": f"iid-k{keep:.3f}", "design": "iid", "keep": keep, "block": 1, "clusters": None}
         empty.add_arm(arm)
     assert "choose with --arm: iid-k0.500, iid-k0.700" in refused([empty.url, "--pictures", "0"], capsys)
-    said = refused([empty.url, "--arm", "iid-k0.70", "--pictures", "0"], capsys)
+    said = refused([empty.url, "--arm", "iid-k0.70"], capsys)
     assert "unknown arm 'iid-k0.70'; did you mean 'iid-k0.700'" in said
     assert "has no models that can be read" in refused([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
     assert "--pictures must lie in 0 to 100, got -1" in refused([bank.url, "--pictures", "-1"], capsys)
