@@ -124,17 +124,42 @@ def interval_over_models(
     """
     value = measure(np.arange(len(blocks)))
     members = members_of(blocks)
-    nowhere = Interval(value=value, lo=float("nan"), hi=float("nan"))
-    if len(members) < 3 or not abs(value) < 1:
-        return nowhere
-    drawn = np.array([
-        measure(np.concatenate([members[b] for b in rng.integers(0, len(members), len(members))])) for _ in range(draws)
-    ])
+    drawn = [measure(chosen) for chosen in resampled(members, rng, draws if len(members) > 2 else 0)]
+    return interval_of_draws(value, np.array(drawn), len(members), level)
+
+
+def resampled(members: list[np.ndarray], rng: np.random.Generator, draws: int) -> list[np.ndarray]:
+    """Bootstrap samples of models.
+
+    Args:
+        members: the models of each block, which are drawn together; one each where models are independent.
+        rng: draws the blocks.
+        draws: how many samples.
+
+    Returns:
+        Models, repeats included, one array a sample.
+    """
+    blocks = len(members)
+    return [np.concatenate([members[b] for b in rng.integers(0, blocks, blocks)]) for _ in range(draws)]
+
+
+def interval_of_draws(value: float, drawn: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
+    """The interval of interval_over_models from draws that were made elsewhere.
+
+    Args:
+        value: the correlation of all models.
+        drawn: that of each bootstrap sample, [draws].
+        blocks: how many blocks there are to draw from.
+        level: coverage aimed at.
+
+    Returns:
+        The correlation, and its interval.
+    """
     defined = drawn[abs(drawn) < 1]
-    if len(defined) < 0.9 * draws:
-        return nowhere
+    if blocks < 3 or not abs(value) < 1 or not len(drawn) or len(defined) < 0.9 * len(drawn):
+        return Interval(value=value, lo=float("nan"), hi=float("nan"))
     z = np.arctanh(defined)
-    ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(len(members) / (len(members) - 1))
+    ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(blocks / (blocks - 1))
     lo, hi = np.tanh(np.arctanh(value) + ends)
     return Interval(value=value, lo=float(lo), hi=float(hi))
 

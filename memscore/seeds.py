@@ -4,7 +4,18 @@ import hashlib
 
 import numpy as np
 
-PURPOSES = ("validation", "label-noise", "clusters", "subsets", "init", "batches", "augment", "layers", "halves")
+PURPOSES = (
+    "validation",
+    "label-noise",
+    "clusters",
+    "subsets",
+    "init",
+    "batches",
+    "augment",
+    "layers",
+    "halves",
+    "bootstrap",
+)
 """Append only: the position of a purpose is part of every seed."""
 
 

@@ -1,0 +1,177 @@
+"""How cheap signals of a finished model track privacy risk: RSU's Figures 2 and 5 and Table 3, for this bank.
+
+    Fig. 5     attack success against the loss, in ten equal groups by loss
+    Table 3    probability of the label, class by class, of the 100 riskiest examples and of 100 random ones
+    Fig. 2     how much more attack success and entropy the 100 riskiest have than 100 random ones
+
+The signals are those of the originals (models trained on everything), the risk is attack success over the bank's models
+or, where it was computed, how well gradients give the image away. The random twin is drawn from the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax, stdtrit
+
+from memscore.agreement import Interval, spearman
+from memscore.seeds import generator
+from memscore.store import Store
+from memscore.trends import Trend, verdict
+
+GROUPS = 10  # of examples by loss, as RSU's Fig. 5
+RISKIEST = 100  # examples, as RSU's experiments
+TAIL = 0.2  # the lowest probabilities of a class
+DRAWS = 1000  # bootstrap samples of examples for one rank correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossGroup:
+    """One tenth of the examples by loss: its range in nats, and mean attack success with a 95 % t interval."""
+
+    least: float
+    most: float
+    success: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTail:
+    """One class of RSU's Table 3.
+
+    Attributes:
+        label: the class.
+        tail: probability of the label below which the lowest fifth of the class lies.
+        least: the lowest.
+        risky: mean probability of the riskiest examples of the class; NaN without any.
+        twin: mean probability of the random ones.
+        risky_in_tail: share of the riskiest that lie in the tail.
+    """
+
+    label: int
+    tail: float
+    least: float
+    risky: float
+    twin: float
+    risky_in_tail: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Signals:
+    """What one risk says beside the cheap signals.
+
+    Attributes:
+        risk: name of the risk score.
+        groups: by loss, lowest first.
+        spearman: of loss and risk, with a bootstrap interval over examples.
+        tails: one a class.
+        trends: what RSU says, and whether it is so here.
+    """
+
+    risk: str
+    groups: list[LossGroup]
+    spearman: Interval
+    tails: list[ClassTail]
+    trends: list[Trend]
+
+
+def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Signals:
+    """RSU's comparisons for one risk score.
+
+    Args:
+        store: open, scored.
+        risk: name of the score that says which examples are riskiest.
+        keys: of the originals.
+        success: name of the attack success.
+
+    Returns:
+        The comparison, over examples on which the risk is defined.
+    """
+    n = store.manifest.split_sizes[0]
+    labels = np.asarray(store.examples()["label"].to_numpy())[:n]
+    signals = original_signals(store, keys, labels)
+    _, danger = store.score(risk)
+    _, asr = store.score(success)
+    defined = np.flatnonzero(~np.isnan(danger) & ~np.isnan(asr))
+    rng = generator(store.manifest.seed, "bootstrap", risk)
+    size = min(RISKIEST, len(defined) // 2)
+    order = rng.permutation(defined)  # ties are broken at random, not by position
+    risky = order[np.argsort(-danger[order], kind="stable")[:size]]
+    twin = rng.choice(np.setdiff1d(defined, risky), size, replace=False)
+    loss = signals["loss"]
+    order = defined[np.argsort(loss[defined], kind="stable")]
+    groups = [
+        LossGroup(least=float(loss[part].min()), most=float(loss[part].max()), success=mean_interval(asr[part]))
+        for part in np.array_split(order, GROUPS)
+        if len(part)
+    ]
+    ranks = rank_interval(loss[defined], danger[defined], rng)
+    trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=verdict(ranks))]
+    wanted: dict[str, tuple[np.ndarray, int, str]] = {
+        "loss": (loss, 1, "more loss"),
+        "entropy": (signals["entropy"], 1, "more entropy"),
+        "probability": (signals["probability"], -1, "less probability of the label"),
+    }
+    if risk != success:
+        wanted["success"] = (asr, 1, "more attack success")
+    for values, sign, what in wanted.values():
+        gap = difference(sign * values[risky], sign * values[twin])
+        claim = f"the {size} riskiest by {risk} have {what} than {size} others"
+        trends.append(Trend(claim=claim, value=gap, verdict=verdict(gap)))
+    probability = signals["probability"]
+    tails = [tail_of(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
+    return Signals(risk=risk, groups=groups, spearman=ranks, tails=tails, trends=trends)
+
+
+def original_signals(store: Store, keys: list[str], labels: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Loss and entropy in nats, and probability of the label, float64 [n], means over the originals."""
+    found: dict[str, list[np.ndarray]] = {"loss": [], "entropy": [], "probability": []}
+    for key in keys:
+        logits, _ = store.read_outputs(key)
+        log_p = log_softmax(logits[: len(labels)].astype(np.float64), axis=1)
+        own = log_p[np.arange(len(labels)), labels]
+        found["loss"].append(-own)
+        found["entropy"].append(-(np.exp(log_p) * log_p).sum(1))
+        found["probability"].append(np.exp(own))
+    return {name: np.mean(values, axis=0) for name, values in found.items()}
+
+
+def tail_of(label: int, labels: np.ndarray, probability: np.ndarray, risky: np.ndarray, twin: np.ndarray) -> ClassTail:
+    """One row of Table 3."""
+    own = probability[labels == label]
+    tail = float(np.quantile(own, TAIL))
+    high, low = (probability[rows[labels[rows] == label]] for rows in (risky, twin))
+    return ClassTail(
+        label=label,
+        tail=tail,
+        least=float(own.min()),
+        risky=float(high.mean()) if len(high) else float("nan"),
+        twin=float(low.mean()) if len(low) else float("nan"),
+        risky_in_tail=float((high <= tail).mean()) if len(high) else float("nan"),
+    )
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """A mean and its 95 % t interval; the ends are NaN of fewer than two values."""
+    mean, n = float(values.mean()), len(values)
+    reach = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Interval(value=mean, lo=mean - reach, hi=mean + reach)
+
+
+def difference(x: np.ndarray, y: np.ndarray) -> Interval:
+    """Mean of x minus mean of y, with Welch's 95 % interval; NaN ends where neither varies."""
+    gap = float(x.mean() - y.mean())
+    a, b = (float(values.var(ddof=1)) / len(values) if len(values) > 1 else float("nan") for values in (x, y))
+    if not a + b > 0:
+        return Interval(value=gap, lo=float("nan"), hi=float("nan"))
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    reach = float(stdtrit(freedom, 0.975) * np.sqrt(a + b))
+    return Interval(value=gap, lo=gap - reach, hi=gap + reach)
+
+
+def rank_interval(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
+    """Spearman's correlation with its percentile bootstrap interval over examples."""
+    draws = [rng.integers(0, len(x), len(x)) for _ in range(DRAWS if len(x) > 2 else 0)]
+    drawn = np.array([spearman(x[rows], y[rows]) for rows in draws])
+    drawn = drawn[~np.isnan(drawn)]
+    lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+    return Interval(value=spearman(x, y), lo=float(lo), hi=float(hi))

@@ -1,0 +1,281 @@
+"""How well every score of a bank stands in for memorization, and what each costs: SCALE's Table 1 for this bank.
+
+A correlation with an estimate of memorization says less than one with memorization itself, since the estimate is noisy.
+So three numbers stand side by side: the correlation as it is, with a bootstrap interval over the models that the
+estimate was made from; the same corrected for the estimate's own unreliability; and the overlap of the tops.
+
+Scores made from the same models as the estimate (C-score, attacks) share its noise: their correlation flatters them,
+and no correction for independent noise applies. They are marked, and get neither.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from memscore.agreement import Interval, interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.parquet import metadata_of
+from memscore.reliability import Reliability, disattenuated, random_halves, reliability
+from memscore.score_fields import SOURCES
+from memscore.seeds import generator
+from memscore.store import Store
+from memscore.subsets import arm_from
+from memscore.trends import Trend, verdict
+from memscore.weighted import weighted_scores, weights_of
+
+BYTES = 64 * 2**20  # of two blocks as read
+HALVES = 10
+FEW_BLOCKS = 10  # with fewer, models are drawn one by one
+PAPER_ORDER = ("confidence", "max_confidence", "entropy", "accuracy", "curvature_sign", "holdout")
+"""SCALE's Table 1 a (CIFAR-10, ResNet-18) by the size of the correlation: .80, .76, .75, .71, .69, .67."""
+PAPER_SIGNS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "curvature_sign": 1, "holdout": 1}
+"""As in Table 1, but that its entropy is the mean of sum p log p, the negative of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One score beside memorization.
+
+    Attributes:
+        score: its name.
+        shares_models: it is made from the models of the estimate, so its correlation is flattered.
+        spearman: with its interval over models, of the score as its column holds it.
+        corrected: the same without the noise of the memorization estimate; NaN where that cannot be said.
+        pearson: of the two.
+        top: overlap of the oriented tops.
+        seconds: of computing it beyond training; NaN where it was not timed apart.
+        of_bank: seconds as a share of training the bank.
+        of_training: as a share of one training.
+    """
+
+    score: str
+    shares_models: bool
+    spearman: Interval
+    corrected: float
+    pearson: float
+    top: float
+    seconds: float
+    of_bank: float
+    of_training: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standings:
+    """Every score beside memorization.
+
+    Attributes:
+        reference: name of the memorization score.
+        models: that it was made from.
+        by_blocks: whether whole blocks were drawn for the intervals, else single models.
+        reliability: of the reference.
+        rows: scores, the best stand-in first.
+        trends: SCALE's signs and order.
+        bank_s: seconds of training the bank, over all its models.
+        training_s: median seconds of one training on everything; NaN without originals.
+    """
+
+    reference: str
+    models: int
+    by_blocks: bool
+    reliability: Reliability
+    rows: list[Standing]
+    trends: list[Trend]
+    bank_s: float
+    training_s: float
+
+
+def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int = 200) -> Standings:
+    """Compare every fresh score of a bank with the memorization that one arm gives.
+
+    Args:
+        store: open, scored.
+        arm: name of the arm.
+        costs: score -> seconds that it took beyond training, where they are known.
+        draws: bootstrap samples of the arm's models.
+
+    Returns:
+        The comparison; memorization itself is read from file and must be fresh.
+    """
+    record = store.arms()[arm]
+    reference = f"memorization_{record['suffix']}"
+    _, memorization = store.score(reference)
+    indices = sorted(store.finished(arm, verify=False))
+    found, drawn, blocks, by_blocks = redrawn(store, arm, indices, draws)
+    bank_s, training_s = training_seconds(store, arm, indices)
+    ranked = [ranks_of(sample) for sample in drawn]
+    picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
+    rows, samples = [], {}
+    for name, shares in candidates(store, arm, reference):
+        values = raw(store, name)
+        known = ~np.isnan(values) & ~np.isnan(memorization)
+        own = np.array([spearman_to(sample, values, known) for sample in (ranked if known.any() else [])])
+        if not shares and stem_of(name) in PAPER_SIGNS:
+            samples[name] = np.array([spearman(*sample[:, rows]) for sample, rows in pairs_of(drawn, values, picked)])
+        r = spearman(values[known], memorization[known])
+        ends = interval_of_draws(r, np.array([]) if shares else own, blocks)
+        seconds = costs.get(name, float("nan"))
+        rows.append(
+            Standing(
+                score=name,
+                shares_models=shares,
+                spearman=ends,
+                corrected=float("nan") if shares else disattenuated(r, found.spearman_full),
+                pearson=pearson(values, memorization),
+                top=top_overlap(values * direction_of(store, name), memorization),
+                seconds=seconds,
+                of_bank=seconds / bank_s if bank_s else float("nan"),
+                of_training=seconds / training_s,
+            )
+        )
+    rows.sort(key=lambda row: -np.nan_to_num(abs(row.spearman.value), nan=-1))
+    return Standings(
+        reference=reference,
+        models=len(indices),
+        by_blocks=by_blocks,
+        reliability=found,
+        rows=rows,
+        trends=scale_trends(rows, samples, blocks),
+        bank_s=bank_s,
+        training_s=training_s,
+    )
+
+
+def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple[Reliability, np.ndarray, int, bool]:
+    """Memorization from bootstrap samples and from halves of the models, in one pass over the bank.
+
+    Args:
+        store: open.
+        arm: name of the arm.
+        indices: its valid models, rising.
+        draws: bootstrap samples.
+
+    Returns:
+        The reliability; memorization of each sample [draws, N]; how many blocks (or models) were drawn from; whether
+        blocks were. With fewer than FEW_BLOCKS blocks models are drawn one by one: that leaves out what the design
+        gains, so intervals are rather too wide.
+    """
+    block = arm_from(store.arms()[arm]).models_per_block
+    numbers = np.asarray(indices) // block
+    by_blocks = len(np.unique(numbers)) >= FEW_BLOCKS
+    members = members_of(numbers if by_blocks else np.arange(len(indices)))
+    samples = resampled(members, generator(store.manifest.seed, "bootstrap", arm), draws)
+    halves = random_halves(numbers, generator(store.manifest.seed, "halves", arm), HALVES)
+    weights = weights_of([*samples, *itertools.chain.from_iterable(halves)], len(indices))
+    parts = [
+        weighted_scores(weights, b.columns)["memorization"]
+        for b in store.blocks(arm, indices, ["member", "correct"], max_bytes=BYTES)
+    ]
+    each = np.concatenate(parts, axis=1)
+    pairs = list(zip(each[draws::2], each[draws + 1 :: 2], strict=True))
+    return reliability(pairs), each[:draws], len(members), by_blocks
+
+
+def candidates(store: Store, arm: str, reference: str) -> list[tuple[str, bool]]:
+    """Scores that can be compared with an arm's memorization, and whether they share its models.
+
+    Args:
+        store: open.
+        arm: name of the arm.
+        reference: its memorization.
+
+    Returns:
+        Names; scores of other arms, and those over several, are left out.
+    """
+    found = []
+    for file in store.folder.names("scores"):
+        name = file.removesuffix(".parquet")
+        metadata = metadata_of(store.read_score(name).schema)
+        of = metadata.get("arm", metadata.get("models_of"))
+        if name != reference and of in {arm, "originals"}:
+            found.append((name, of == arm))
+    return found
+
+
+def direction_of(store: Store, name: str) -> int:
+    """+1 where higher is more memorized."""
+    return int(metadata_of_field(store, name)["direction"])
+
+
+def raw(store: Store, name: str) -> np.ndarray:
+    """A fresh score as its column holds it."""
+    _, oriented = store.score(name)
+    return oriented * direction_of(store, name)
+
+
+def metadata_of_field(store: Store, name: str) -> dict[str, str]:
+    """What stands in the field of a score's main column."""
+    return {key.decode(): value.decode() for key, value in store.read_score(name).schema.field(name).metadata.items()}
+
+
+def ranks_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Defined examples and, among them, their ranks."""
+    defined = ~np.isnan(values)
+    return defined, rankdata(values[defined])
+
+
+def spearman_to(sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, known: np.ndarray) -> float:
+    """Spearman of a ranked sample with values; ranks are used again where all known examples are defined in both."""
+    defined, ranks = sample
+    if np.array_equal(defined, known):
+        return pearson(ranks, rankdata(values[known]))
+    both = defined & known
+    whole = np.full(len(values), np.nan)
+    whole[defined] = ranks
+    return spearman(whole[both], values[both])
+
+
+def pairs_of(drawn: np.ndarray, values: np.ndarray, picked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each sample of memorization beside the values, [2, N], with the examples drawn for it."""
+    for sample, rows in zip(drawn, picked, strict=True):
+        yield np.stack([sample, values]), rows
+
+
+def training_seconds(store: Store, arm: str, indices: Sequence[int]) -> tuple[float, float]:
+    """Seconds of the bank's models together, and of one model trained on everything."""
+    receipts = store.receipts()
+    models = [receipts[name]["seconds"] for m in indices if (name := f"{arm}-{m:05d}") in receipts]
+    originals = [receipt["seconds"] for name, receipt in receipts.items() if name.startswith("original-")]
+    known = [seconds for seconds in models if seconds is not None]
+    return float(np.sum(known)), float(np.median(originals)) if originals else float("nan")
+
+
+def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], blocks: int) -> list[Trend]:
+    """SCALE's Table 1: the sign of each proxy's correlation, and their order by size.
+
+    Args:
+        rows: the scores.
+        samples: of each proxy its correlation in bootstrap samples of models and of examples: a claim about proxies
+            must not rest on these examples.
+        blocks: how many blocks of models were drawn from.
+
+    Returns:
+        Claims with intervals over models and examples, and verdicts.
+    """
+    by_stem = {stem_of(row.score): row for row in rows if not row.shares_models}
+    trends = []
+    for stem, sign in PAPER_SIGNS.items():
+        if stem in by_stem:
+            r = interval_of_draws(by_stem[stem].spearman.value, samples[by_stem[stem].score], blocks)
+            claim = f"{stem} {'falls' if sign < 0 else 'rises'} with memorization"
+            trends.append(Trend(claim=claim, value=r, verdict=verdict(Interval(value=sign * r.value, **ends(r, sign)))))
+    for first, second in itertools.combinations([stem for stem in PAPER_ORDER if stem in by_stem], 2):
+        a, b = (by_stem[stem] for stem in (first, second))
+        difference = abs(a.spearman.value) - abs(b.spearman.value)
+        drawn = np.abs(samples[a.score]) - np.abs(samples[b.score])
+        gap = interval_of_draws(difference, drawn, blocks)
+        trends.append(Trend(claim=f"|{first}| > |{second}|", value=gap, verdict=verdict(gap)))
+    return trends
+
+
+def ends(interval: Interval, sign: int) -> dict[str, float]:
+    """The ends of an interval after a change of sign."""
+    lo, hi = sorted((sign * interval.lo, sign * interval.hi)) if not np.isnan(interval.lo) else (np.nan, np.nan)
+    return {"lo": float(lo), "hi": float(hi)}
+
+
+def stem_of(score: str) -> str:
+    """The entry of SOURCES that a proxy's score is of."""
+    stem = score.removeprefix("events_")
+    return stem if stem in SOURCES else score

@@ -1,0 +1,120 @@
+"""Stand-ins for memorization: what is known of a made-up bank comes out, with honest intervals and costs."""
+
+import numpy as np
+import pytest
+
+from memscore.agreement import Interval, spearman
+from memscore.scoring import score_arm
+from memscore.standing import candidates, standings
+from memscore.store import Store, model_name, shards_digest
+from memscore.subsets import Arm, membership
+from memscore.trends import verdict
+from tests.memscore.banks import examples, manifest
+
+N, M, TEST = 400, 64, 5
+ARM = Arm(design="exact", keep=0.5, block=16)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """P[right | out] of each example; members are always right, so 1 - p is the memorization."""
+    return np.random.default_rng(0).beta(2, 1, N)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory, truth):
+    store = Store.create(
+        tmp_path_factory.mktemp("standing") / "bank", manifest(split_sizes=(N, 0, TEST)), examples(N + TEST)
+    )
+    store.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
+    rng = np.random.default_rng(1)
+    member = np.zeros((M, N + TEST), bool)
+    member[:, :N] = membership(ARM, range(M), N)
+    for m in range(M):
+        right = np.concatenate([member[m, :N] | (rng.random(N) < truth), np.ones(TEST, bool)])
+        number = np.where(right, 1.0, -1.0).astype(np.float32) * (1 + rng.random(N + TEST).astype(np.float32))
+        columns = {"row": np.arange(N + TEST, dtype=np.int32), "member": member[m], "correct": right}
+        columns |= {"logit_confidence": number, "gap": number, "top_gap": np.abs(number)}
+        store.write_shard(model_name(ARM.name, m), ARM.name, columns)
+        store.write_receipt(model_name(ARM.name, m), {"seconds": 2.0})
+    for index, seconds in enumerate((9.0, 11.0, 10.0)):
+        store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
+    score_arm(store, ARM.name, store.finished(ARM.name))
+    noise = np.random.default_rng(2).normal(size=N)
+    proxy(store, "events_confidence", truth, -1)
+    proxy(store, "holdout", -truth + 0.3 * noise, 1)
+    proxy(store, "events_entropy", noise, 1)
+    return store
+
+
+def proxy(store, name, values, direction):
+    field = {"source": "made up", "unit": "1", "direction": direction}
+    store.write_score(name, {name: values}, {name: field}, {"models_of": "originals"}, shards_digest("originals", {}))
+
+
+@pytest.fixture(scope="module")
+def found(bank):
+    return standings(bank, ARM.name, {"holdout": 4.0}, draws=200)
+
+
+def row(found, name):
+    return next(row for row in found.rows if row.score == name)
+
+
+def test_the_truth_correlates_as_far_as_the_noise_lets_it_and_fully_without_it(found, bank, truth):
+    confidence = row(found, "events_confidence")
+    assert -0.97 < confidence.spearman.value < -0.8
+    assert confidence.corrected == pytest.approx(-1, abs=0.03)
+    assert confidence.spearman.lo < confidence.spearman.value < confidence.spearman.hi < 0
+    assert found.reliability.spearman_full == pytest.approx(confidence.spearman.value**2, abs=0.04)
+
+
+def test_other_models_give_correlations_that_the_interval_covers(found, truth):
+    """The interval is over models: of 100 other banks of the same truth, nearly all lie in it (95 % were aimed at)."""
+    rng = np.random.default_rng(7)
+    others = []
+    for _ in range(100):
+        right_out = rng.binomial(M // 2, truth) / (M // 2)
+        others.append(spearman(truth, 1 - right_out))
+    ends = row(found, "events_confidence").spearman
+    # the interval's own centre is one bank's value, so its cover of other banks is that of a difference: 95 % -> 83 %
+    assert np.mean([(ends.lo <= r) & (r <= ends.hi) for r in others]) > 0.6
+
+
+def test_scores_of_the_same_models_are_marked_and_get_no_interval_and_no_correction(found):
+    own = row(found, "cscore_k0.500")
+    assert own.shares_models
+    assert np.isnan([own.spearman.lo, own.corrected]).all()
+    assert not row(found, "holdout").shares_models
+
+
+def test_costs_are_shares_of_the_bank_and_of_one_training(found):
+    assert found.bank_s == 2.0 * M
+    assert found.training_s == 10
+    holdout = row(found, "holdout")
+    assert (holdout.seconds, holdout.of_bank, holdout.of_training) == (4, 4 / 128, 0.4)
+    assert np.isnan(row(found, "events_confidence").seconds)
+
+
+def test_trends_hold_fail_or_stay_open_by_their_interval(found):
+    said = {trend.claim: trend.verdict for trend in found.trends}
+    assert said["confidence falls with memorization"] == "holds"
+    assert said["holdout rises with memorization"] == "holds"
+    assert said["entropy rises with memorization"] == "undecided"
+    assert said["|confidence| > |holdout|"] == "holds"
+    assert said["|entropy| > |holdout|"] == "fails"
+
+
+def test_verdicts():
+    nowhere = Interval(value=0.3, lo=float("nan"), hi=float("nan"))
+    assert verdict(nowhere) == "undecided"
+    assert verdict(Interval(value=-0.2, lo=-0.3, hi=-0.1)) == "fails"
+
+
+def test_scores_of_other_arms_are_not_compared(bank):
+    names = [name for name, _ in candidates(bank, ARM.name, "memorization_k0.500")]
+    assert "memorization_k0.500" not in names
+    assert {"cscore_k0.500", "lira_k0.500", "holdout"} <= set(names)
+    assert candidates(bank, "another", "memorization_k0.700") == [
+        (name, False) for name in ("events_confidence", "events_entropy", "holdout")
+    ]
