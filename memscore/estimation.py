@@ -14,9 +14,12 @@ import pyarrow as pa
 from memscore.attack_scores import refuse_attacks
 from memscore.data import Splits
 from memscore.files import Folder
-from memscore.filling import Filled, Pool, Progress, clusters_for, fill, fill_originals, shared_of
-from memscore.plan import Plan, arm_of, manifest_of, splits_of
-from memscore.proxies.scores import score_bank_events, score_originals
+from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
+from memscore.originals import fill_from_originals, seconds_of_proxies, training_seconds
+from memscore.plan import Plan, arm_of, inversion_of, manifest_of, splits_of
+from memscore.proxies.kept import Inversion, inversion_on_file
+from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
+from memscore.proxies.table import chosen, refuse_without_validation
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.roc import Proportion
@@ -57,7 +60,10 @@ class Outcome:
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
         accuracy: median over the arm's models on their members, on what they left out, and on the test set.
-        wall_s: seconds that filling took.
+        wall_s: seconds that filling the arm took.
+        originals: how many are there.
+        training_s: seconds of one worker that training one of them takes; NaN without any.
+        proxy_s: name -> the seconds that each proxy on file adds to one original.
     """
 
     filled: Filled
@@ -67,6 +73,9 @@ class Outcome:
     store: str
     accuracy: dict[str, float]
     wall_s: float
+    originals: int
+    training_s: float
+    proxy_s: dict[str, float]
 
 
 def open_bank(plan: Plan) -> Bank:
@@ -84,6 +93,7 @@ def open_bank(plan: Plan) -> Bank:
     arm, count = arm_of(plan)
     splits = splits_of(plan)
     refuse_attacks(plan.attacks, len(splits.validation))
+    refuse_without_validation(chosen(plan.proxies), len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
     url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
     refuse_passing_folder(url)
@@ -127,17 +137,19 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     shared = shared_of(bank.splits, clusters)
     started = time.perf_counter()
     filled = fill(store, arm, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
-    keys, originals = fill_originals(
-        store, plan.originals, shared, pool, evaluate=plan.evaluation_events, device=device
-    )
     wall_s = time.perf_counter() - started
-    filled.failed |= originals.failed
-    filled.diverged += originals.diverged
+    keys = fill_from_originals(plan, store, bank.splits, filled, shared, pool, device)
     if not filled.shards:
         write_models_table(store)
         why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
         raise ValueError(f"no model of {arm.name} could be trained, so there is nothing to score: {why}")
-    return finish(store, bank.splits, filled, arm.name, attacks=plan.attacks, keys=keys, wall_s=wall_s)
+    return finish(
+        *(store, bank.splits, filled, arm.name),
+        attacks=plan.attacks,
+        keys=keys,
+        inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
+        wall_s=wall_s,
+    )
 
 
 def finish(
@@ -148,6 +160,7 @@ def finish(
     *,
     attacks: Sequence[str],
     keys: Sequence[str] = (),
+    inversion: Inversion | None = None,
     wall_s: float = 0.0,
 ) -> Outcome:
     """Every score that a filled bank can give, the wide table, figures and a summary.
@@ -159,6 +172,7 @@ def finish(
         arm: name of the arm that was filled.
         attacks: names of membership attacks.
         keys: of the originals.
+        inversion: settings of the inversion that was asked for; None is that of the score on file.
         wall_s: seconds that filling took.
 
     Returns:
@@ -171,7 +185,9 @@ def finish(
         if shards:
             arms.append(score_arm(store, name, shards, attacks))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
-    names += score_fractions(store, arms) + score_originals(store, keys)
+    inversion = inversion or inversion_on_file(store)
+    proxies = score_proxies(store, keys, inversion)
+    names += score_fractions(store, arms) + score_originals(store, keys) + proxies
     table = write_wide_table(store, names)
     noise = noise_detection(store, names)
     outcome = Outcome(
@@ -182,6 +198,9 @@ def finish(
         store=store.url,
         accuracy=accuracies(store, arm, filled.shards),
         wall_s=wall_s,
+        originals=len(keys),
+        training_s=training_seconds(store),
+        proxy_s=seconds_of_proxies(store, proxies, inversion),
     )
     write_reports(store, splits, outcome, keys)
     return outcome
@@ -227,6 +246,9 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "arms": [arm_summary(arm) for arm in outcome.arms],
         "accuracy": outcome.accuracy,
         "diverged": outcome.filled.diverged,
+        "originals": outcome.originals,
+        "seconds_an_original": shown(outcome.training_s),
+        "proxy_seconds_an_original": outcome.proxy_s,
         "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
     }
 

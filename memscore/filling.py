@@ -1,6 +1,6 @@
 """Filling a bank: what is planned minus what the store holds, trained on whatever pool is handed in."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import torch
 
 from memscore.data import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
+from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
 from memscore.splits import examples_table
 from memscore.store import Store, model_name
 from memscore.subsets import Arm, cluster, largest_cluster, smallest_subset
@@ -36,6 +37,7 @@ class Filled:
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
         damaged: shard -> why it was set aside before it was trained again.
+        differing: originals that were trained again for a proxy and came out with other weights than those on file.
     """
 
     shards: dict[int, str] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Filled:
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
+    differing: list[str] = field(default_factory=list)
 
 
 def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:
@@ -120,9 +123,16 @@ def fill(
 
 
 def fill_originals(
-    store: Store, count: int, shared: Shared, pool: Pool, *, evaluate: bool = False, device: str = "cpu"
+    store: Store,
+    count: int,
+    shared: Shared,
+    pool: Pool,
+    *,
+    evaluate: bool = False,
+    proxies: Sequence[str] = (),
+    device: str = "cpu",
 ) -> tuple[list[str], Filled]:
-    """Train the originals that the store lacks.
+    """Train the originals that the store lacks, and again those that lack what only their training can give.
 
     Args:
         store: open.
@@ -130,24 +140,49 @@ def fill_originals(
         shared: the data.
         pool: where jobs run.
         evaluate: whether learning events of an evaluation pass are wanted too.
+        proxies: names of those that are wanted too and are taken in training.
         device: "cpu" or "cuda".
 
     Returns:
         The keys of those that are there, in order, and what came of the training.
     """
-    planned = [OriginalJob(store=store.url, index=i, evaluate=evaluate, device=device) for i in range(count)]
+    planned = [
+        OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
+        for i in range(count)
+    ]
     keys = [key_of(store, job) for job in planned]
     gone = tombstones(store, ORIGINAL)
     missing = [
         job
         for job, key in zip(planned, keys, strict=True)
-        if not original_is_there(store, key, evaluate=evaluate) and model_name(ORIGINAL, job.index) not in gone
+        if not original_is_there(store, key, evaluate=evaluate, proxies=proxies)
+        and model_name(ORIGINAL, job.index) not in gone
     ]
     filled = Filled()
     for job, result in pool.run(work, missing, shared):
-        note(store, filled, [model_name(ORIGINAL, job.index)], result)
+        name = model_name(ORIGINAL, job.index)
+        note(store, filled, [name], result)
+        filled.differing += [name for receipt in result if receipt["differs"]] if isinstance(result, list) else []
     filled.diverged = tombstones(store, ORIGINAL)
-    return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled
+    return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled  # with or without proxies
+
+
+def fill_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shared, pool: Pool) -> dict[str, str]:
+    """Compute the proxies that the store lacks, from originals that it has.
+
+    Args:
+        store: open.
+        jobs: planned, done or not.
+        shared: the data.
+        pool: where jobs run.
+
+    Returns:
+        What failed -> why; the next run tries it again.
+    """
+    filled = Filled()
+    for job, result in pool.run(work_proxy, [job for job in jobs if not is_kept(store, job)], shared):
+        note(store, filled, [job.name], result)
+    return filled.failed
 
 
 def tombstones(store: Store, family: str) -> list[str]:

@@ -1,13 +1,23 @@
 """What a run would cost, before it is started: models, time and disk."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from memscore.estimation import Bank
 from memscore.filling import group_size, shared_of
+from memscore.jobs import Shared
 from memscore.observing import observe
+from memscore.plan import inversion_of
+from memscore.proxies.collecting import takers
+from memscore.proxies.gradient_inversion import gradient_inversion
+from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out_rows
+from memscore.proxies.kept import PART
+from memscore.proxies.table import EVERY, FINISHED, PROXIES, chosen
+from memscore.proxy_jobs import HOLDOUT, chunk_for
 from memscore.recipes import steps as steps_of
 from memscore.subsets import Arm, membership
 from memscore.trainee import assign, forward, new_model, on_device, recipe_of
@@ -28,6 +38,7 @@ class Forecast:
         seconds: of one core for one model of the arm.
         workers: how many train at once.
         bytes: of all shards and of the originals' outputs.
+        proxies: seconds of one core that each wanted proxy adds to one original.
     """
 
     planned: int
@@ -36,11 +47,13 @@ class Forecast:
     seconds: float
     workers: int
     bytes: float
+    proxies: dict[str, float]
 
     @property
     def wall_s(self) -> float:
         """Seconds until the missing models are trained; an original costs as much as 1 / keep of a model or less."""
-        return self.seconds * (self.planned - self.there + self.originals) / self.workers
+        models = self.seconds * (self.planned - self.there + self.originals)
+        return (models + self.originals * sum(self.proxies.values())) / self.workers
 
 
 def forecast(bank: Bank, workers: int) -> Forecast:
@@ -64,6 +77,7 @@ def forecast(bank: Bank, workers: int) -> Forecast:
         seconds=seconds_a_model(bank),
         workers=workers,
         bytes=bank.count * ROW_BYTES * manifest.n_rows + outputs,
+        proxies=seconds_of_proxies(bank),
     )
 
 
@@ -85,3 +99,45 @@ def seconds_a_model(bank: Bank) -> float:
         started = time.perf_counter()
         observe(forward(models[0], recipe), data, labels)
         return step_s * steps_of(recipe, bank.arm.keep, n_train) + time.perf_counter() - started
+
+
+def seconds_of_proxies(bank: Bank) -> dict[str, float]:
+    """One core's time for each wanted proxy of one original: one batch of it, scaled; holdout retraining at most."""
+    shared, device = shared_of(bank.splits, None), torch.device("cpu")
+    with one_thread(), exact_products(device):
+        return {name: seconds_of_proxy(bank, name, shared, device) for name in chosen(bank.plan.proxies)}
+
+
+def seconds_of_proxy(bank: Bank, name: str, shared: Shared, device: torch.device) -> float:
+    """One of them; the network is a fresh one, whose cost is that of a trained one."""
+    store, recipe, n_train = bank.store, recipe_of(bank.store), len(bank.splits.train)
+    model, rng = new_model(store, "size", 0, device), np.random.default_rng(0)
+    data, labels = on_device(store, shared.images, shared.labels, model, recipe, device)
+    if name in HOLDOUT:
+        config = replace(HOLDOUT[name], epochs=1)
+        rows = held_out_rows(bank.splits, config, store.manifest.seed)
+        batch = rows[: config.batch]
+        data, labels = on_device(store, shared.images, shared.labels, model, fine_tuning(config, len(rows)), device)
+        spent = timed(lambda: fine_tune(model, data, labels, batch, config, rng))
+        return spent * HOLDOUT[name].epochs * len(rows) / len(batch)
+    if name == "inversion":
+        wish = inversion_of(bank.plan, store.manifest.input_shape)
+        some, tried = torch.arange(min(PART, n_train)), replace(wish.config, iterations=2)
+        normal = (store.manifest.mean, store.manifest.std)
+        spent = timed(
+            lambda: gradient_inversion(model, data.take(some), labels[some], normal, tried, rng, chunk=chunk_for(model))
+        )
+        return spent / tried.iterations * wish.iterations * min(wish.candidates, n_train) / len(some)
+    if PROXIES[name].taken == FINISHED:
+        return 0.0  # distances between embeddings on file
+    few = min(n_train, recipe.batch)
+    taker = takers([name], model, data, labels[:few], replace(recipe, epochs=1), 1, lambda _: rng)[name]
+    return timed(lambda: taker(1)) * n_train / few * (recipe.epochs if PROXIES[name].taken == EVERY else 1)
+
+
+def timed(step: Callable[[], object]) -> float:
+    """Seconds of the second call: the first one also compiles."""
+    step()
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started

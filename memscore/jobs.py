@@ -8,6 +8,7 @@ import os
 import platform
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,12 @@ from torch import nn
 
 from memscore.models import embed
 from memscore.observing import observe
+from memscore.proxies.collecting import Collecting, takers
+from memscore.proxies.kept import keep
 from memscore.proxies.learning_events import Events
+from memscore.proxies.table import PROXIES
 from memscore.recipes import steps as steps_of
+from memscore.seeds import generator
 from memscore.store import Store, model_name, original_key
 from memscore.subsets import arm_from, membership
 from memscore.trainee import assign, everything, forward, new_model, on_device, parts, recipe_of
@@ -75,6 +80,7 @@ class OriginalJob:
         index: which one, counted from 0; an oracle has the index of the original it is paired with.
         removed: rows of the training set that it must not see, sorted.
         evaluate: also count learning events in an evaluation pass after every epoch.
+        proxies: names of those in proxies.table.PROXIES that are also taken while it trains.
         device: "cpu" or "cuda".
     """
 
@@ -82,6 +88,7 @@ class OriginalJob:
     index: int
     removed: tuple[int, ...] = ()
     evaluate: bool = False
+    proxies: tuple[str, ...] = ()
     device: str = "cpu"
 
 
@@ -97,23 +104,24 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
 
     Returns:
         A receipt for each model that the job trained; `diverged` marks the one whose weights or outputs are not finite.
-
-    Raises:
-        FileNotFoundError: this process cannot see the store.
     """
-    try:
-        store = Store.open(job.store)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"the store {job.store} is not visible from node {socket.gethostname()}; "
-            "use a path that every node shares, or s3://"
-        ) from error
-    device = torch.device(job.device)
+    store, device = visible_store(job.store), torch.device(job.device)
     with one_thread(), exact_products(device) as arithmetic:
         facts = worker_facts(device, arithmetic)
         if isinstance(job, BankJob):
             return train_subset_models(job, shared, store, device, facts)
         return train_original(job, shared, store, device, facts)
+
+
+def visible_store(url: str) -> Store:
+    """The store, or a FileNotFoundError that names this node."""
+    try:
+        return Store.open(url)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the store {url} is not visible from node {socket.gethostname()}; "
+            "use a path that every node shares, or s3://"
+        ) from error
 
 
 def train_subset_models(
@@ -169,10 +177,10 @@ def publish(
 def train_original(
     job: OriginalJob, shared: Shared, store: Store, device: torch.device, facts: Receipt
 ) -> list[Receipt]:
-    """Train one original or oracle; keep its weights, outputs, embeddings and learning events."""
+    """Train one original or oracle; keep its weights, outputs, embeddings, learning events and proxies."""
     recipe, n_train = recipe_of(store), store.manifest.split_sizes[0]
     key = key_of(store, job)
-    if original_is_there(store, key, evaluate=job.evaluate):
+    if original_is_there(store, key, evaluate=job.evaluate, proxies=job.proxies):
         return []
     started = time.perf_counter()
     model = new_model(store, ORIGINAL, job.index, device)
@@ -181,29 +189,44 @@ def train_original(
     inside[list(job.removed)] = False
     events, evaluated = (Events.none_yet(1, n_train, device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
+    steps = steps_of(recipe, float(inside.mean()), n_train)
+    missing = [name for name in job.proxies if not store.has_events(f"{key}-{name}")]
+    collecting = Collecting(
+        takers(
+            *(missing, model, data, labels[:n_train], recipe, steps),
+            lambda name: generator(store.manifest.seed, "proxies", name, job.index),
+        ),
+        device,
+    )
 
-    def evaluate(_: int) -> None:
-        said = everything(model, recipe, data, n_train)
-        evaluated.add(rows, said[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
+    def at_epoch(epoch: int) -> None:
+        collecting(epoch)
+        if job.evaluate:
+            said = everything(model, recipe, data, n_train)
+            evaluated.add(rows, said[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
     train(
         [assign(store, ORIGINAL, job.index, model, inside)],
         data,
         labels,
         recipe,
-        steps_of(recipe, float(inside.mean()), n_train),
+        steps,
         events=events,
-        at_epoch=evaluate if job.evaluate else None,
+        at_epoch=at_epoch if job.evaluate or missing else None,
     )
     said = observe(forward(model, recipe), data, labels)
     name = model_name(ORIGINAL, job.index)
     receipt = receipt_of(store, name, model, said, inside) | facts | {"key": key, "removed": len(job.removed)}
-    receipt["seconds"] = time.perf_counter() - started
+    receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
+    receipt["differs"] = differs(store, key, model)
     store.write_receipt(name, receipt)
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return [receipt]
     row = np.arange(n_train, dtype=np.int32)
+    for proxy, taker in collecting.takers.items():
+        columns = {"row": row, PROXIES[proxy].scores[0]: taker.mean()}
+        keep(store, key, proxy, columns, collecting.seconds[proxy], {"proxy": proxy, "original": name} | facts)
     store.write_events(key, {"row": row, **events.averages(0)})
     if job.evaluate:
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.averages(0)})
@@ -222,10 +245,18 @@ def key_of(store: Store, job: OriginalJob) -> str:
     return original_key(store.manifest, removed=ids, index=job.index)
 
 
-def original_is_there(store: Store, key: str, *, evaluate: bool) -> bool:
-    """Whether weights, outputs and the wanted learning events are all in the store."""
-    wanted = [store.has_weights(key), store.has_outputs(key), store.has_events(key)]
-    return all(wanted) and (not evaluate or store.has_events(f"{key}-evaluation"))
+def original_is_there(store: Store, key: str, *, evaluate: bool, proxies: Sequence[str] = ()) -> bool:
+    """Whether weights, outputs, and the wanted learning events and proxies are all in the store."""
+    endings = ["", *(["-evaluation"] if evaluate else []), *(f"-{name}" for name in proxies)]
+    return store.has_weights(key) and store.has_outputs(key) and all(store.has_events(key + end) for end in endings)
+
+
+def differs(store: Store, key: str, model: nn.Module) -> bool:
+    """Whether an original that was trained again is another than the one on file: another kind of CPU, or a GPU."""
+    if not store.has_weights(key):
+        return False
+    kept, now = store.read_weights(key), model.state_dict()
+    return not all(torch.equal(kept[name], value.cpu()) for name, value in now.items())
 
 
 def is_there(store: Store, job: BankJob, index: int) -> bool:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from memscore.data import Splits, load
 from memscore.models import build
 from memscore.names import pick
+from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
+from memscore.proxies.table import chosen
 from memscore.recipes import Recipe, default_recipe
 from memscore.recipes import recipe as recipe_named
 from memscore.store import Manifest
@@ -67,6 +69,16 @@ class Plan:
     attacks: tuple[str, ...] = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
+    proxies: tuple[str, ...] = ()
+    """stand-ins for memorization to compute on the originals beside learning events: holdout, curvature-sign,
+    curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, or all of these; holdout-test spends the test
+    set and is not in all"""
+    inversion_candidates: int = 1000
+    """training examples, drawn at random, that --proxies inversion attacks"""
+    inversion_iterations: int = 250
+    """of the attack on each of them"""
+    inversion_tv: float | None = None
+    """weight of the total variation in the attack (default: 0.1, or 0.001 for images below 16 pixels a side)"""
     dry_run: bool = False
     """only say how many models, how much time and how much disk it would take; nothing is written"""
     store: str | None = None
@@ -79,6 +91,9 @@ class Plan:
             raise ValueError(f"--originals must be 0 or more, got {self.originals}")
         if self.models is not None and self.models < 1:
             raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
+        if chosen(self.proxies) and not self.originals:
+            raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
+        inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
 
 
 def arm_of(plan: Plan) -> tuple[Arm, int]:
@@ -108,6 +123,12 @@ def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
     wishes = {"epochs": plan.epochs, "batch": plan.batch, "lr": plan.lr, "precision": plan.precision}
     changes = {field: value for field, value in wishes.items() if value is not None}
     return name, replace(recipe_named(name), **changes)  # type: ignore[arg-type]
+
+
+def inversion_of(plan: Plan, input_shape: tuple[int, int, int]) -> Inversion:
+    """The settings of gradient inversion for images of this shape."""
+    weight = smoothing(input_shape) if plan.inversion_tv is None else plan.inversion_tv
+    return Inversion(candidates=plan.inversion_candidates, iterations=plan.inversion_iterations, total_variation=weight)
 
 
 def splits_of(plan: Plan) -> Splits:

@@ -5,6 +5,9 @@ from typing import Any
 
 from memscore.proxies import EVENTS
 
+CURVATURE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
+INVERSION = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
+
 SOURCES: dict[str, tuple[str, str, int]] = {
     "memorization": ("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
     "memorization_probability": (
@@ -31,6 +34,25 @@ SOURCES: dict[str, tuple[str, str, int]] = {
     "accuracy": ("SCALE 2.2: mean correctness over training", "probability", EVENTS["accuracy"]),
     "forgetting": ("Toneva et al. 2019: right on one visit, wrong on the next", "events", EVENTS["forgetting"]),
     "final_loss": ("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
+    "holdout": (
+        "Carlini et al. 2019 / SCALE 2.2: symmetric KL before and after fine-tuning on half of validation",
+        "nat",
+        1,
+    ),
+    "holdout_test": ("the same, fine-tuned on the test set, which judges nothing any more", "nat", 1),
+    "curvature_sign": (f"{CURVATURE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
+    "curvature_rademacher": (f"{CURVATURE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1),
+    "aum": ("Pleiss et al. 2020: margin of the label's logit, mean over training", "logit", -1),
+    "el2n": ("Paul et al. 2021: || p - y ||_2 early in training", "probability", 1),
+    "grand": (
+        "Paul et al. 2021: norm of the example's gradient over all weights, early in training",
+        "nat per weight unit",
+        1,
+    ),
+    "centroid_distance": ("distance to the mean embedding of its class", "embedding unit", 1),
+    "inversion_psnr": (f"{INVERSION} peak signal-to-noise ratio of what is rebuilt", "dB", 1),
+    "inversion_ssim": (f"{INVERSION} structural similarity (Wang et al. 2004) of what is rebuilt", "1", 1),
+    "inversion_success": (f"{INVERSION} share of originals with a PSNR of 20 dB or more", "probability", 1),
 }
 
 _LIRA, _SUCCESS = (

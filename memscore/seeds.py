@@ -15,6 +15,8 @@ PURPOSES = (
     "layers",
     "halves",
     "bootstrap",
+    "inversion-candidates",
+    "proxies",
 )
 """Append only: the position of a purpose is part of every seed."""
 

@@ -33,6 +33,8 @@ def write_models_table(store: Store) -> None:
     """models.parquet: one row for each model ever finished, from the receipts."""
     rows = []
     for name, receipt in sorted(store.receipts().items()):
+        if "proxy" in receipt:  # of no model of its own
+            continue
         accuracy = receipt.get("accuracy", {})
         rows.append({
             "model": name,

@@ -67,6 +67,7 @@ def home(tmp_path_factory):
     """A user's home with the bank that the README reads: 16 models of 200 digits."""
     folder = tmp_path_factory.mktemp("home")
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
+    small |= {"proxies": ("all", "holdout-test"), "inversion_candidates": 8, "inversion_iterations": 2}
     assert estimate.estimate_bank(Plan(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
     assert influence.main([str(folder / "memscore" / "digits")]) == 0
     return folder

@@ -1,14 +1,19 @@
-"""Scores of the proxies: learning events and final loss, averaged over the models that have them."""
+"""Scores of the proxies: learning events, final loss and whatever else was asked for, averaged over their models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from memscore.intervals import smoothed_variance
 from memscore.proxies import EVENTS
+from memscore.proxies.kept import Inversion, read, score_metadata
+from memscore.proxies.table import PROXIES
 from memscore.score_fields import fields_of
 from memscore.store import Store, model_name, shards_digest
 
 Columns = dict[str, np.ndarray]
+
+SHARES = ("inversion_success",)  # 0 or 1 of each model, whose error is never 0
 
 
 def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
@@ -32,6 +37,27 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
     losses = [original_loss(store, key)[:n] for key in keys]
     write_average(store, "final_loss", "final_loss", losses, "originals", keys)
     return [*written, "final_loss"]
+
+
+def score_proxies(store: Store, keys: Sequence[str], inversion: Inversion | None) -> list[str]:
+    """Every proxy that is on file of any original, averaged over those that have it.
+
+    Args:
+        store: open.
+        keys: of the originals.
+        inversion: the settings of the inversion that is wanted, if any.
+
+    Returns:
+        The names of the scores written.
+    """
+    written = []
+    for name, proxy in PROXIES.items():
+        tables = {key: table for key in keys if (table := read(store, key, name, inversion)) is not None}
+        for score in proxy.scores if tables else ():
+            values = [table[score] for table in tables.values()]
+            write_average(store, score, score, values, "originals", list(tables), score_metadata(name, inversion))
+            written.append(score)
+    return written
 
 
 def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
@@ -62,17 +88,31 @@ def write_events(store: Store, prefix: str, tables: list[Columns], of: str, keys
     return names
 
 
-def write_average(store: Store, name: str, stem: str, values: list[np.ndarray], of: str, keys: Sequence[str]) -> None:
-    """The mean of a proxy over the models that define it, its standard error, and how many they are."""
+def write_average(
+    store: Store,
+    name: str,
+    stem: str,
+    values: list[np.ndarray],
+    of: str,
+    keys: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """The mean of a proxy over the models that define it, its standard error, and how many they are.
+
+    One model gives no error, and neither does an infinite value (the PSNR of a perfect copy): both are undefined.
+    """
     stacked = np.stack([np.asarray(v, np.float64) for v in values])
     count = (~np.isnan(stacked)).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(count > 0, np.nansum(stacked, 0) / count, np.nan)
         spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
-        se = np.where(count > 1, np.sqrt(spread / count), np.nan)
+        se = np.where((count > 1) & np.isfinite(mean), np.sqrt(spread / count), np.nan)
+        if stem in SHARES:
+            se = np.where(count > 1, np.sqrt(smoothed_variance(np.nansum(stacked, 0), count)), np.nan)
     columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
     digest = shards_digest(of, dict(enumerate(keys)))
-    store.write_score(name, columns, fields_of(stem, columns), {"models_of": of, "models": str(len(keys))}, digest)
+    said = {"models_of": of, "models": str(len(keys)), **(metadata or {})}
+    store.write_score(name, columns, fields_of(stem, columns), said, digest)
 
 
 def original_loss(store: Store, key: str) -> np.ndarray:

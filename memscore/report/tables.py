@@ -53,7 +53,8 @@ def cost(console: Console, found: Forecast) -> None:
     console.print(
         f"to do  {missing} of {found.planned} models, about {found.seconds:.2f} s each on one core of this machine\n"
         f"time   about {found.wall_s / 60:.1f} minutes with {found.workers} workers, originals included\n"
-        f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
+        + "".join(f"proxy  {name}: about {s:.2f} s an original\n" for name, s in found.proxies.items())
+        + f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
         "nothing was written",
         highlight=False,
         soft_wrap=True,
@@ -66,6 +67,7 @@ def outcome(console: Console, found: Outcome, store: str) -> None:
     scores(console, found.table, found.arms)
     for arm in found.arms:
         most_memorized(console, found.table, arm.suffix)
+    proxies(console, found)
     noise(console, found.noise)
     fit(console, found)
     console.print(
@@ -91,6 +93,22 @@ def fit(console: Console, found: Outcome) -> None:
         console.print(f"{found.filled.trained} models in {found.wall_s:.1f} s, {rate:.0f} an hour", highlight=False)
 
 
+def proxies(console: Console, found: Outcome) -> None:
+    """What each proxy cost beside one training, and a word where one original leaves no error to state."""
+    if found.proxy_s:
+        many = "1 original" if found.originals == 1 else f"{found.originals} originals"
+        title = f"proxies, mean of {many}; training one takes {found.training_s:.2f} s of one worker"
+        table = new_table(title, ("proxy", "seconds", "of one training"))
+        for name, seconds in found.proxy_s.items():
+            table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / found.training_s:.1f} %")
+        console.print(table)
+    if found.originals == 1:
+        console.print(
+            "one original: learning events, final loss and proxies have no standard error; --originals 3 gives one",
+            soft_wrap=True,
+        )
+
+
 def problems(console: Console, filled: Filled) -> None:
     """One line for each kind of trouble, with what happens next."""
     for path, why in filled.damaged.items():
@@ -102,10 +120,16 @@ def problems(console: Console, filled: Filled) -> None:
             "out of every score and not trained again; a smaller --lr makes another bank",
             soft_wrap=True,
         )
+    if filled.differing:
+        console.print(
+            f"[yellow]not the same bits[/] {', '.join(filled.differing)}: trained again for a proxy, on another kind "
+            "of CPU or on a GPU; the proxies are of this training, weights and outputs of the one on file",
+            soft_wrap=True,
+        )
     if filled.failed:
         name, why = next(iter(filled.failed.items()))
         console.print(
-            f"[red]failed[/] {len(filled.failed)} models, first {name}: {escape(why)}; "
+            f"[red]failed[/] {len(filled.failed)} models or proxies, first {name}: {escape(why)}; "
             "the same command tries them again",
             soft_wrap=True,
         )

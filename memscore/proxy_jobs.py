@@ -1,0 +1,208 @@
+"""Proxies that need only the finished weights or outputs of an original: what a worker runs for one file of them.
+
+Adding such a proxy to a bank trains no original again. Holdout retraining and each part of gradient inversion are jobs
+of their own; all are planned from what the store lacks, and `work_proxy` is the function that pools are handed.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from memscore.data import Splits
+from memscore.jobs import ORIGINAL, Receipt, Shared, visible_store, worker_facts
+from memscore.models import parameters_count
+from memscore.proxies.centroid_distance import centroid_distance
+from memscore.proxies.gradient_inversion import InversionConfig, gradient_inversion
+from memscore.proxies.holdout_retraining import (
+    TEST,
+    VALIDATION,
+    HoldoutConfig,
+    fine_tuning,
+    held_out_rows,
+    holdout_retraining,
+)
+from memscore.proxies.kept import PART, Inversion, keep
+from memscore.proxies.table import FINISHED, PROXIES
+from memscore.seeds import generator
+from memscore.store import Store, model_name
+from memscore.trainee import new_model, on_device, recipe_of
+from memscore.training import exact_products, one_thread
+
+GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
+HOLDOUT = {
+    "holdout": HoldoutConfig(variant=VALIDATION),
+    "holdout-test": HoldoutConfig(variant=TEST),
+}
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyJob:
+    """Compute one file of one proxy of one original that is in the store.
+
+    Attributes:
+        store: path or URL.
+        index: of the original.
+        key: under which the original is kept.
+        proxy: its name in proxies.table.PROXIES.
+        ending: of the file's name, after the original's key.
+        rows: what holdout retraining fine-tunes on, or which training examples an inversion attacks.
+        attack: settings of an inversion.
+        device: "cpu" or "cuda".
+    """
+
+    store: str
+    index: int
+    key: str
+    proxy: str
+    ending: str
+    rows: tuple[int, ...] = ()
+    attack: InversionConfig = field(default_factory=InversionConfig)
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """How a failure of it is called."""
+        return f"{model_name(ORIGINAL, self.index)}-{self.ending}"
+
+
+def planned(
+    store: Store,
+    splits: Splits,
+    names: Iterable[str],
+    originals: Mapping[int, str],
+    inversion: Inversion,
+    device: str = "cpu",
+) -> list[ProxyJob]:
+    """The jobs of these proxies for these originals; an inversion is one for each of its parts.
+
+    Args:
+        store: open.
+        splits: the data set.
+        names: of PROXIES; those that are taken in training are left to it.
+        originals: index -> key of each that is there.
+        inversion: its settings.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The jobs, done or not.
+    """
+    seed, n_train = store.manifest.seed, store.manifest.split_sizes[0]
+    files: list[ProxyJob] = []
+    for name in names:
+        job = ProxyJob(store=store.url, index=0, key="", proxy=name, ending=name, device=device)
+        if name in HOLDOUT:
+            held_out = held_out_rows(splits, HOLDOUT[name], seed)
+            files.append(replace(job, rows=tuple(held_out.tolist())))
+        elif name == "inversion":
+            rows = inversion.rows(seed, n_train)
+            files += [
+                replace(job, ending=ending, rows=tuple(rows[part].tolist()), attack=inversion.config)
+                for ending, part in inversion.parts(n_train).items()
+            ]
+        elif PROXIES[name].taken == FINISHED:
+            files.append(job)
+    return [replace(job, index=index, key=key) for index, key in originals.items() for job in files]
+
+
+def is_kept(store: Store, job: ProxyJob) -> bool:
+    """Whether the job's file is in the store."""
+    return store.has_events(f"{job.key}-{job.ending}")
+
+
+def work_proxy(job: ProxyJob, shared: Shared) -> list[Receipt]:
+    """Do one job.
+
+    Args:
+        job: which proxy of which original.
+        shared: the data.
+
+    Returns:
+        Its receipt; none if the file is there.
+    """
+    store, device = visible_store(job.store), torch.device(job.device)
+    if is_kept(store, job):
+        return []
+    with one_thread(), exact_products(device) as arithmetic:
+        take = PREPARED[job.proxy](job, shared, store, device)
+        started = time.perf_counter()
+        columns = take()
+        seconds = time.perf_counter() - started
+        facts = worker_facts(device, arithmetic)
+    receipt = {"proxy": job.proxy, "original": model_name(ORIGINAL, job.index)} | facts
+    kept = keep(store, job.key, job.ending, columns, seconds, receipt)
+    store.clear_failure(job.name)
+    return [kept]
+
+
+def original(job: ProxyJob, store: Store, device: torch.device) -> nn.Module:
+    """The network with the weights on file, on the device."""
+    model = new_model(store, ORIGINAL, job.index, device)
+    model.load_state_dict(store.read_weights(job.key))
+    return model
+
+
+def holdout(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """Fine-tuning on the job's rows, ready to start."""
+    config, n_train = HOLDOUT[job.proxy], store.manifest.split_sizes[0]
+    theta_o, held_out = original(job, store, device), np.array(job.rows)
+    recipe = fine_tuning(config, len(held_out))
+    images, labels = on_device(store, shared.images, shared.labels, theta_o, recipe, device)
+    rng = generator(store.manifest.seed, "proxies", job.proxy, job.index)
+    row = np.arange(n_train, dtype=np.int32)
+    [score] = PROXIES[job.proxy].scores
+    return lambda: {
+        "row": row,
+        score: holdout_retraining(theta_o, images, labels, n_train, held_out, config, rng),
+    }
+
+
+def centroids(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """Distances between embeddings on file, ready to start; the device is of no use to them."""
+    n_train = store.manifest.split_sizes[0]
+    _, embeddings = store.read_outputs(job.key)
+    row = np.arange(n_train, dtype=np.int32)
+    return lambda: {
+        "row": row,
+        "centroid_distance": centroid_distance(embeddings[:n_train], shared.labels[:n_train]),
+    }
+
+
+def attacked(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """The attack on the job's rows, ready to start; its starts are drawn from a stream of its original and part."""
+    theta_o, manifest, config = original(job, store, device), store.manifest, job.attack
+    images, labels = on_device(store, shared.images, shared.labels, theta_o, recipe_of(store), device)
+    rows = torch.tensor(job.rows, device=device)
+    part = int(job.ending.rpartition("-")[2])
+    rng = generator(manifest.seed, "proxies", f"inversion-{job.index:05d}", part)
+
+    def attack() -> Columns:
+        found = gradient_inversion(
+            *(theta_o, images.take(rows), labels[rows], (manifest.mean, manifest.std), config, rng),
+            chunk=chunk_for(theta_o),
+        )
+        return {
+            "row": np.array(job.rows, dtype=np.int32),
+            **{f"inversion_{name}": found[name].astype(np.float64) for name in ("psnr", "ssim", "success")},
+            "objective": found["objective"],
+        }
+
+    return attack
+
+
+def chunk_for(model: nn.Module) -> int:
+    """Examples that an inversion attacks at once, so that their gradients fit."""
+    return int(np.clip(GRADIENT_BYTES // (4 * parameters_count(model)), 1, PART))
+
+
+PREPARED: dict[str, Callable[[ProxyJob, Shared, Store, torch.device], Callable[[], Columns]]] = {
+    "holdout": holdout,
+    "holdout-test": holdout,
+    "centroid-distance": centroids,
+    "inversion": attacked,
+}

@@ -1,0 +1,452 @@
+"""Proxies of the originals, from the flag to the column: right, kept once, taken up again, and paid for once."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+
+from cluster.pool import SerialPool
+from memscore import estimate as door
+from memscore.data import halves
+from memscore.estimation import estimate, open_bank
+from memscore.filling import Filled, fill_originals, fill_proxies, shared_of
+from memscore.forecast import forecast
+from memscore.jobs import OriginalJob, key_of, work
+from memscore.originals import fill_from_originals
+from memscore.plan import Plan, inversion_of
+from memscore.proxies.collecting import Collecting
+from memscore.proxies.epoch_mean import EpochMean
+from memscore.proxies.kept import Inversion, inversion_on_file, proxy_seconds, read
+from memscore.proxies.scores import score_proxies, write_average
+from memscore.proxies.table import ALL, PROXIES, chosen, in_training
+from memscore.proxy_jobs import HOLDOUT, planned
+from memscore.report import tables
+from memscore.score_fields import SOURCES
+from memscore.store import Store
+from memscore.trainee import assign, everything, new_model, on_device, recipe_of
+from memscore.training import exact_products, one_thread, train
+
+ROOT = Path(__file__).parents[2]
+PLAN = Plan(
+    data="digits",
+    train_limit=200,
+    epochs=3,
+    design="exact",
+    block=8,
+    models=8,
+    originals=2,
+    proxies=(ALL, "holdout-test"),
+    inversion_candidates=70,
+    inversion_iterations=3,
+)
+SMALL = (
+    "--train-limit 200 --epochs 3 --design exact --block 8 --models 8 --originals 2 "
+    "--inversion-candidates 70 --inversion-iterations 3"
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One bank with every proxy, made as the command makes it; tests read it only."""
+    bank, _ = begun(tmp_path_factory.mktemp("proxies"))
+    return bank, estimate(bank, SerialPool(), lambda done, total, line: None)
+
+
+def begun(tmp_path, **changes):
+    bank = open_bank(replace(PLAN, store=str(tmp_path / "store"), **changes))
+    return bank, shared_of(bank.splits, None)
+
+
+def copy(bank, tmp_path):
+    """The same bank in another place, for a test that changes it."""
+    there = tmp_path / "copy"
+    subprocess.run(["cp", "-r", bank.store.folder.path(""), str(there)], check=True)
+    return open_bank(replace(bank.plan, store=str(there)))
+
+
+def proxied(bank, pool=None):
+    """Only the part of `estimate` that is about originals: what failed, and the scores by name."""
+    found = Filled()
+    shared = shared_of(bank.splits, None)
+    keys = fill_from_originals(bank.plan, bank.store, bank.splits, found, shared, pool or SerialPool(), "cpu")
+    asked = "inversion" in chosen(bank.plan.proxies)
+    names = score_proxies(bank.store, keys, wish_of(bank) if asked else inversion_on_file(bank.store))
+    return found, {name: bank.store.read_score(name) for name in names}
+
+
+def wish_of(bank):
+    return inversion_of(bank.plan, (1, 8, 8))
+
+
+def files(store, kinds=("events", "scores")):
+    return {
+        f"{kind}/{name}": store.folder.read(f"{kind}/{name}") for kind in kinds for name in store.folder.names(kind)
+    }
+
+
+def receipts(store):
+    return {name: store.folder.read(f"receipts/{name}") for name in store.folder.names("receipts")}
+
+
+def keys_of(bank):
+    return [key_of(bank.store, OriginalJob(store=bank.store.url, index=i)) for i in range(bank.plan.originals)]
+
+
+def trained_by_hand(bank, index, at_epoch):
+    """The original's training without any job; gives its network, its images and labels."""
+    store = bank.store
+    shared, recipe = shared_of(bank.splits, None), recipe_of(store)
+    model = new_model(store, "original", index, CPU)
+    data, labels = on_device(store, shared.images, shared.labels, model, recipe, CPU)
+    with one_thread(), exact_products(CPU):
+        assignment = assign(store, "original", index, model, np.ones(200, bool))
+        steps = round(recipe.epochs * 200 / recipe.batch)
+        train([assignment], data, labels, recipe, steps, at_epoch=lambda epoch: at_epoch(epoch, model, data, labels))
+
+
+def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made):
+    bank, outcome = made
+    schema = outcome.table.schema
+    for name, proxy in PROXIES.items():
+        for score in proxy.scores:
+            column = {end: np.array(outcome.table[score + end].to_numpy(), float) for end in ("", "_se", "_n")}
+            known = ~np.isnan(column[""])
+            assert known.sum() == (70 if name == "inversion" else 200)
+            assert (column["_n"] == np.where(known, 2, 0)).all()
+            assert np.isfinite(column["_se"][known]).all()
+            assert int(schema.field(score).metadata[b"direction"]) == SOURCES[score][2] != 0
+            assert {int(schema.field(score + end).metadata[b"direction"]) for end in ("_se", "_n")} == {0}
+    assert outcome.filled.failed == {}
+    assert (np.array(outcome.table["inversion_success_se"].drop_null()) > 0).all()
+    leaks = {score: bank.store.read_score(score).schema.metadata[b"leaks"] for score in ("holdout", "holdout_test")}
+    assert leaks == {"holdout": b"nothing", "holdout_test": b"test"}
+
+
+def test_what_is_taken_in_training_is_what_that_training_shows(made):
+    """EL2N at the first of three epochs and the margin's mean over all, from logits read by hand."""
+    bank, _ = made
+    for index, key in enumerate(keys_of(bank)):
+        logits = {}
+
+        def look(epoch, model, data, labels, logits=logits):
+            logits[epoch] = everything(model, recipe_of(bank.store), data, 200).double().numpy()
+
+        trained_by_hand(bank, index, look)
+        y = bank.splits.train.labels
+        z = logits[1]
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        error = np.linalg.norm(p - np.eye(10)[y], axis=1)
+        np.testing.assert_allclose(bank.store.read_events(f"{key}-el2n")["el2n"], error, rtol=1e-6)
+        margins = []
+        for z in logits.values():
+            own = z[np.arange(200), y].copy()
+            z[np.arange(200), y] = -np.inf
+            margins.append(own - z.max(1))
+        assert len(margins) == 3
+        np.testing.assert_allclose(
+            bank.store.read_events(f"{key}-aum")["aum"], np.mean(margins, 0), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_scores_are_means_over_the_originals(made):
+    bank, outcome = made
+    each = np.stack([bank.store.read_events(f"{key}-holdout")["holdout"] for key in keys_of(bank)])
+    np.testing.assert_allclose(outcome.table["holdout"].to_numpy(), each.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(
+        outcome.table["holdout_se"].to_numpy(), each.std(0, ddof=1) / np.sqrt(2), rtol=1e-9, atol=1e-15
+    )
+    assert (each[0] != each[1]).any()
+
+
+def test_distances_are_between_the_embeddings_of_the_training_set_on_file(made):
+    bank, _ = made
+    [key, _] = keys_of(bank)
+    e, y = bank.store.read_outputs(key)[1][:200].astype(float), bank.splits.train.labels
+    by_hand = [np.linalg.norm(e[i] - e[y == y[i]].mean(0)) for i in range(200)]
+    np.testing.assert_allclose(bank.store.read_events(f"{key}-centroid-distance")["centroid_distance"], by_hand)
+
+
+def test_holdout_retraining_uses_the_half_of_validation_that_training_may_use(made):
+    bank, _ = made
+    [job, _] = planned(bank.store, bank.splits, ["holdout"], dict(enumerate(keys_of(bank))), Inversion(**SETTINGS))
+    first, second = halves(bank.splits.validation, bank.plan.seed)
+    ids = np.array(bank.store.examples()["id"].to_pylist())[list(job.rows)]
+    assert set(ids) == set(first.ids)
+    assert not set(ids) & (set(second.ids) | set(bank.splits.test.ids) | set(bank.splits.train.ids))
+    [spent, _] = planned(bank.store, bank.splits, ["holdout-test"], {0: "a", 1: "b"}, Inversion(**SETTINGS))
+    assert set(np.array(bank.store.examples()["id"].to_pylist())[list(spent.rows)]) == set(bank.splits.test.ids)
+
+
+SETTINGS = {"candidates": 70, "iterations": 3, "total_variation": 0.001}
+
+
+def test_fewer_candidates_are_the_first_of_more_and_other_settings_are_other_files():
+    few, more = (Inversion(**SETTINGS | {"candidates": n}) for n in (40, 90))
+    assert (few.rows(0, 200) == more.rows(0, 200)[:40]).all()
+    assert len(set(more.rows(0, 200))) == 90
+    assert len(set(more.rows(0, 50))) == 50
+    assert [part.stop - part.start for part in more.parts(200).values()] == [64, 26]
+    assert [part.stop - part.start for part in more.parts(50).values()] == [50]
+    others = [SETTINGS, *(SETTINGS | {key: 2 * value} for key, value in SETTINGS.items())]
+    assert len({Inversion(**each).ending for each in others}) == 4
+
+
+@pytest.mark.parametrize("gone", ["holdout", "centroid-distance", "inversion"])
+def test_a_proxy_that_is_gone_is_all_that_is_computed_again(made, tmp_path, gone):
+    bank, _ = made
+    copied = copy(bank, tmp_path)
+    calm, paid = files(copied.store), receipts(copied.store)
+    lost = next(name for name in copied.store.folder.names("events") if f"-{gone}" in name)
+    copied.store.folder.remove(f"events/{lost}")
+    proxied(copied)
+    assert files(copied.store) == calm
+    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    assert changed == {lost.replace(".parquet", ".json")}
+
+
+def test_one_taken_in_training_trains_its_original_again_to_the_same_bits_and_keeps_all_else(made, tmp_path):
+    bank, _ = made
+    copied = copy(bank, tmp_path)
+    calm, paid = files(copied.store, ("events", "scores", "weights", "outputs")), receipts(copied.store)
+    [key, _] = keys_of(bank)
+    copied.store.folder.remove(f"events/{key}-curvature-rademacher.parquet")
+    found, _ = proxied(copied)
+    assert files(copied.store, ("events", "scores", "weights", "outputs")) == calm
+    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    assert changed == {f"{key}-curvature-rademacher.json", "original-00000.json"}
+    assert found.differing == []
+
+
+def test_proxies_asked_for_later_join_those_that_are_there(tmp_path):
+    first, _ = begun(tmp_path, proxies=("aum", "inversion"))
+    proxied(first)
+    calm = files(first.store, ("events", "weights"))
+    bank, _ = begun(tmp_path, proxies=("el2n",), inversion_candidates=5)
+    _, scores = proxied(bank)
+    after = files(bank.store, ("events", "weights"))
+    assert {name for name in after if name not in calm} == {f"events/{key}-el2n.parquet" for key in keys_of(bank)}
+    assert all(after[name] == content for name, content in calm.items())
+    assert {"aum", "el2n", "inversion_psnr"} <= set(scores)
+    assert inversion_on_file(bank.store) == wish_of(first) != wish_of(bank)  # not of the run that did not ask
+    assert set(proxy_seconds(bank.store, wish_of(first))) == {"aum", "el2n", "inversion"}
+
+
+def test_an_original_of_other_bits_is_named(tmp_path):
+    """A bank that was begun on other hardware: other weights lie under the same key."""
+    bank, shared = begun(tmp_path)
+    job = OriginalJob(store=bank.store.url, index=0)
+    bank.store.write_weights(key_of(bank.store, job), new_model(bank.store, "other", 1, CPU).state_dict())
+    _, found = fill_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
+    assert found.differing == ["original-00000"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    tables.problems(console, found)
+    assert "not the same bits original-00000" in console.export_text()
+
+
+class Dies(SerialPool):
+    """A driver that is killed after so many jobs."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def run(self, fn, jobs, shared=None):
+        for each in super().run(fn, jobs, shared):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield each
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_second_twice(made, tmp_path):
+    bank, _ = made
+    for after in (1, 3, 4):  # the second original, and twice within the proxies
+        fresh, _ = begun(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            proxied(fresh, Dies(after))
+    fresh, _ = begun(tmp_path)
+    proxied(fresh)
+    assert files(fresh.store, ("events", "weights", "outputs")) == files(bank.store, ("events", "weights", "outputs"))
+    scores = files(fresh.store, ("scores",))
+    assert scores == {name: content for name, content in files(bank.store).items() if name in scores}
+    seconds = proxy_seconds(fresh.store, wish_of(bank))
+    assert {name: set(by_key) for name, by_key in seconds.items()} == {name: set(keys_of(bank)) for name in PROXIES}
+    assert len(receipts(fresh.store)) == 2 * (1 + 8 + 2)  # an original, eight files, and two parts of the inversion
+
+
+def test_the_seconds_of_an_inversion_are_the_sum_of_its_parts(made):
+    bank, outcome = made
+    store = bank.store
+    wish = inversion_on_file(store)
+    [key, _] = keys_of(bank)
+    parts = [r["seconds"] for r in store.receipts().values() if r.get("proxy") == "inversion" and r["key"] == key]
+    assert len(parts) == 2
+    assert proxy_seconds(store, wish)["inversion"][key] == pytest.approx(sum(parts))
+    assert "inversion" not in proxy_seconds(store, None)
+    assert outcome.proxy_s["inversion"] == pytest.approx(np.mean([*proxy_seconds(store, wish)["inversion"].values()]))
+    assert all(s > 0 for s in outcome.proxy_s.values())
+
+
+def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, monkeypatch):
+    """A clock that moves only while a proxy is taken: 10 s at each of 3 epochs, and none of it is training."""
+    clock = [0.0]
+
+    class Slow(EpochMean):
+        def __call__(self, epoch):
+            super().__call__(epoch)
+            clock[0] += 10
+
+    bank, shared = begun(tmp_path)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("memscore.proxies.collecting.area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
+    [receipt] = work(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
+    assert receipt["seconds"] == 0
+    assert proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
+
+
+def test_collecting_calls_each_at_every_epoch_and_counts_its_own_time():
+    takers = {"a": EpochMean(lambda: np.ones(2)), "b": EpochMean(lambda: np.zeros(2), {2})}
+    collecting = Collecting(takers, CPU)
+    for epoch in (1, 2, 3):
+        collecting(epoch)
+    assert [taker.count for taker in takers.values()] == [3, 1]
+    assert all(spent > 0 for spent in collecting.seconds.values())
+
+
+def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
+    bank, _ = begun(tmp_path, originals=1, proxies=("aum", "inversion"))
+    outcome = estimate(bank, SerialPool(), lambda done, total, line: None)
+    for score in ("aum", "inversion_psnr", "inversion_success", "final_loss"):
+        assert outcome.table[f"{score}_se"].null_count == 200
+        assert outcome.table[score].null_count == (130 if score.startswith("inversion") else 0)
+    console = Console(width=200, record=True, file=io.StringIO())
+    tables.outcome(console, outcome, "store")
+    said = console.export_text()
+    assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in said
+    assert "proxies, mean of 1 original;" in said
+
+
+def test_a_perfect_copy_has_an_infinite_psnr_and_no_error(made, tmp_path):
+    bank = copy(made[0], tmp_path)
+    values = [np.full(200, value) for value in (np.inf, 30.0)]
+    write_average(bank.store, "inversion_psnr", "inversion_psnr", values, "originals", ["a", "b"])
+    score = bank.store.read_score("inversion_psnr")
+    assert np.isinf(score["inversion_psnr"].to_numpy()).all()
+    assert score["inversion_psnr_se"].null_count == 200
+
+
+def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsys):
+    for wish in ("holdout", "all"):
+        assert door.main(f"{SMALL} --validation 0 --proxies {wish} --store {tmp_path}/no --pool serial".split()) == 2
+        said = capsys.readouterr().err
+        assert "--proxies holdout fine-tunes on one half of the validation images, and this bank has 0" in said
+        assert "--proxies holdout-test" in said
+    assert not (tmp_path / "no").exists()
+    bank, _ = begun(tmp_path, validation=0.0, proxies=("holdout-test", "aum"))
+    assert set(proxied(bank)[1]) == {"holdout_test", "aum"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--proxies curvature-sing", "unknown proxy 'curvature-sing'; did you mean 'curvature-sign'?"),
+        ("--proxies aum --originals 0", "--proxies are computed on the originals, and --originals is 0"),
+        ("--proxies inversion --inversion-candidates 0", "--inversion-candidates must be 1 or more, got 0"),
+        ("--inversion-iterations 0", "iterations must be 1 or more, got 0"),
+        ("--inversion-tv -1", "total_variation must be 0 or more and finite, got -1.0"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_one_line(tmp_path, capsys, flags, message):
+    assert door.main(f"--pool serial --store {tmp_path}/no {flags}".split()) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_fine_tuning_that_diverges_fails_by_name_and_is_tried_again(tmp_path, monkeypatch):
+    bank, _ = begun(tmp_path, proxies=("holdout", "aum"))
+    with monkeypatch.context() as at_first:
+        at_first.setitem(HOLDOUT, "holdout", replace(HOLDOUT["holdout"], lr=1e30))
+        found, scores = proxied(bank)
+        assert set(found.failed) == {"original-00000-holdout", "original-00001-holdout"} == set(bank.store.failures())
+        assert "fine-tuning on held-out images diverged at lr 1e+30" in found.failed["original-00000-holdout"]
+        assert set(scores) == {"aum"}
+    found, scores = proxied(bank)
+    assert found.failed == {} == bank.store.failures()
+    assert set(scores) == {"holdout", "aum"}
+
+
+def test_the_forecast_names_every_proxy_and_adds_its_time(made):
+    bank, _ = made
+    with_all, without = (
+        forecast(open_bank(replace(bank.plan, proxies=names, dry_run=True)), 1) for names in (bank.plan.proxies, ())
+    )
+    assert list(with_all.proxies) == list(PROXIES)
+    assert all(spent > 0 for name, spent in with_all.proxies.items() if name != "centroid-distance")
+    assert with_all.wall_s == pytest.approx(2 * (with_all.seconds + sum(with_all.proxies.values())))  # the arm is there
+    assert without.proxies == {}
+    console = Console(width=200, record=True, file=io.StringIO())
+    tables.cost(console, with_all)
+    said = console.export_text()
+    assert all(f"proxy  {name}: about " in said for name in PROXIES)
+
+
+def test_networks_that_are_not_stacked_have_proxies_too(tmp_path):
+    """Convolutions are trained one at a time, from images in another layout than a fully connected network's."""
+    change = {"arch": "cnn-4-8", "recipe": "digits", "epochs": 1, "precision": "bfloat16"}
+    bank, _ = begun(tmp_path, inversion_candidates=3, **change)
+    found, scores = proxied(bank)
+    assert found.failed == {}
+    assert set(scores) == {score for proxy in PROXIES.values() for score in proxy.scores}
+
+
+def test_all_is_every_proxy_but_the_one_that_spends_the_test_set():
+    assert set(chosen([ALL])) == set(PROXIES) - {"holdout-test"}
+    assert chosen([ALL, "holdout-test", "aum"]) == tuple(PROXIES)
+    assert chosen([]) == ()
+    assert in_training(PROXIES) == ("curvature-sign", "curvature-rademacher", "aum", "el2n", "grand")
+    assert all(score in SOURCES for proxy in PROXIES.values() for score in proxy.scores)
+
+
+def test_a_proxy_of_a_missing_part_is_not_there(made, tmp_path):
+    bank = copy(made[0], tmp_path)
+    [key, _] = keys_of(bank)
+    wish = wish_of(bank)
+    assert read(bank.store, key, "inversion", wish) is not None
+    assert read(bank.store, key, "inversion", None) is None
+    bank.store.folder.remove(f"events/{key}-{wish.ending}-000064.parquet")
+    assert read(bank.store, key, "inversion", wish) is None
+
+
+def test_jobs_that_are_done_are_not_handed_out_again(made):
+    bank, _ = made
+    jobs = planned(bank.store, bank.splits, PROXIES, dict(enumerate(keys_of(bank))), wish_of(bank))
+    assert len(jobs) == 2 * (2 + 1 + 2)
+    assert fill_proxies(bank.store, jobs, shared_of(bank.splits, None), Dies(0)) == {}
+
+
+@pytest.mark.ray
+def test_a_ray_pool_keeps_the_same_bytes_as_this_process(made, tmp_path):
+    bank, _ = made
+    flags = f"{SMALL} --proxies all holdout-test --pool ray --workers 2 --store {tmp_path}/ray"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "memscore.estimate", *flags.split()],
+        env=plain | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert files(Store.open(f"{tmp_path}/ray")) == files(bank.store)
+    there, here = (pq.read_table(f"{place}/scores.parquet") for place in (f"{tmp_path}/ray", bank.store.url))
+    assert there.equals(here)
