@@ -24,14 +24,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
-VARIANCE_STRENGTH = 8.0
-"""Shadows that the prior on the variance counts for."""
-MEAN_STRENGTH = 0.05
-"""Shadows that the prior on the mean counts for."""
-
-_CELLS = 2**18  # models x examples worked on at a time
+from memscore.estimators.shadows import (
+    MEAN_STRENGTH,
+    VARIANCE_STRENGTH,
+    following,
+    log_density,
+    moments,
+    normal_deviate,
+    pieces,
+    surplus,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +62,7 @@ def lira_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Pool:
     total, included, cells = np.zeros((2, 4, 1)), 0, 0
     for confidence, member in blocks:
         included, cells = included + int(member.sum()), cells + member.size
-        for phi, is_in in _pieces(confidence, member):
+        for phi, is_in in pieces(confidence, member):
             total = total + np.array([_pooled_sums(phi, is_in), _pooled_sums(phi, ~is_in)])
     with np.errstate(invalid="ignore", divide="ignore"):
         means, variances = total[:, 0] / total[:, 1], total[:, 2] / total[:, 3]
@@ -82,11 +85,11 @@ def lira_online(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.nd
     """
     ratio = np.empty(confidence.shape)
     start = 0
-    for phi, is_in in _pieces(confidence, member):
-        surplus = _surplus(is_in, pool.keep)
-        inside = _predictive(phi, is_in, surplus, pool.mean_in, pool.variance_in)
-        outside = _predictive(phi, ~is_in, ~surplus, pool.mean_out, pool.variance_out)
-        ratio[:, start : start + phi.shape[1]] = _log_density(*inside) - _log_density(*outside)
+    for phi, is_in in pieces(confidence, member):
+        too_many = surplus(is_in, pool.keep)
+        inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
+        outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
+        ratio[:, start : start + phi.shape[1]] = log_density(*inside) - log_density(*outside)
         start += phi.shape[1]
     return ratio
 
@@ -108,9 +111,9 @@ def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.n
     """
     deviate = np.empty(confidence.shape)
     start = 0
-    for phi, is_in in _pieces(confidence, member):
-        t, _, df = _predictive(phi, ~is_in, ~_surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
-        deviate[:, start : start + phi.shape[1]] = _normal_deviate(t, df)
+    for phi, is_in in pieces(confidence, member):
+        t, _, df = _predictive(phi, ~is_in, ~surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
+        deviate[:, start : start + phi.shape[1]] = normal_deviate(t, df)
         start += phi.shape[1]
     return deviate
 
@@ -128,12 +131,12 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> tuple
     """
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
-    for phi, is_in in _pieces(confidence, member):
-        surplus, columns = _surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
-        inside = _predictive(phi, is_in, surplus, pool.mean_in, pool.variance_in)
-        outside = _predictive(phi, ~is_in, ~surplus, pool.mean_out, pool.variance_out)
-        ratio[:, columns] = _log_density(*inside) - _log_density(*outside)
-        deviate[:, columns] = _normal_deviate(outside[0], outside[2])
+    for phi, is_in in pieces(confidence, member):
+        too_many, columns = surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
+        inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
+        outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
+        ratio[:, columns] = log_density(*inside) - log_density(*outside)
+        deviate[:, columns] = normal_deviate(outside[0], outside[2])
         start = columns.stop
     return ratio, deviate
 
@@ -156,23 +159,9 @@ def lira_means(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _pieces(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Columns in float64, few enough at a time to stay in cache."""
-    width = max(_CELLS // max(len(member), 1), 1)
-    for start in range(0, member.shape[1], width):
-        yield confidence[:, start : start + width].astype(np.float64), member[:, start : start + width]
-
-
-def _moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean and sum of squared deviations of one side, [n] each; the mean of nobody is 0."""
-    count = side.sum(0)
-    mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
-    return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
-
-
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
     """[4, M]: without model m, the examples' means summed and counted, their variances summed and counted."""
-    count, mean, squares = _moments(phi, side)
+    count, mean, squares = moments(phi, side)
     left = count - side
     own = np.where(side, phi - mean, 0)
     means = np.where(left > 0, mean - own / np.maximum(left, 1), 0)
@@ -181,31 +170,13 @@ def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
     return np.stack([means.sum(1), (left > 0).sum(1), variances.sum(1), (left > 1).sum(1)])
 
 
-def _surplus(member: np.ndarray, keep: float) -> np.ndarray:
-    """Bool [M, n]: among a target's shadows more than keep * (M - 1) held the example."""
-    surplus: np.ndarray = member.sum(0) - member > keep * (len(member) - 1)
-    return surplus
-
-
-def _following(values: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """[M, n]: the value of the next model of that side after each, cyclically; 0 where there is none."""
-    following = np.empty_like(values)
-    carried = np.zeros(values.shape[1])
-    for last_round in (False, True):
-        for m in reversed(range(len(values))):
-            if last_round:
-                following[m] = carried
-            carried = np.where(side[m], values[m], carried)
-    return following
-
-
 def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each target one side's Student-t: the statistic, scale and degrees of freedom, without target and dropped."""
-    count, centre, squares = _moments(phi, side)
+    count, centre, squares = moments(phi, side)
     own = np.where(side, phi - centre, 0)
-    extra = np.where(drop, _following(phi - centre, side), 0)
+    extra = np.where(drop, following(phi - centre, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     mean = -(own + extra) / np.maximum(n, 1)  # around the centre, where the side's own sum is 0
     spread = np.maximum(squares - own**2 - extra**2 - n * mean**2, 0)
@@ -217,18 +188,3 @@ def _predictive(
     sum_of_squares += MEAN_STRENGTH * n / strength * (mean - from_prior) ** 2
     scale = np.where((n > 0) & (sum_of_squares > 0), np.sqrt(sum_of_squares * (strength + 1) / (df * strength)), np.nan)
     return (phi - centre - location) / scale, scale, df
-
-
-def _log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Student's t with a scale; df differ by whole numbers, so their gamma functions come from a table."""
-    fewest = df.min(initial=VARIANCE_STRENGTH)
-    table = np.arange(fewest, df.max(initial=fewest) + 1)
-    constant = gammaln((table + 1) / 2) - gammaln(table / 2) - np.log(table * np.pi) / 2
-    density: np.ndarray = constant[(df - fewest).astype(np.int64)] - np.log(scale) - (df + 1) / 2 * np.log1p(t**2 / df)
-    return density
-
-
-def _normal_deviate(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Wallace's z of a t statistic."""
-    z: np.ndarray = np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
-    return z

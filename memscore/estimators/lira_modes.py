@@ -28,14 +28,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memscore.estimators.lira import _following, _surplus
+from memscore.estimators.shadows import CELLS, following, surplus
 from memscore.names import pick
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")
 OFFLINE = ("one-sided", "two-sided")
 
-_CELLS = 2**18  # models x examples worked on at a time
 _ROUNDING = 1e-12  # of a sum of squares: what is left below that is no spread
 
 
@@ -156,8 +155,8 @@ def _scores(phi: np.ndarray, member: np.ndarray, form: LiraForm, shared: SharedS
 
 def _both_sides(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Left, _Left]:
     """In- and out-shadows of every target, as many of each whatever the target held."""
-    surplus = _surplus(member, keep)
-    return _left(phi, member, surplus, centre), _left(phi, ~member, ~surplus, centre)
+    too_many = surplus(member, keep)
+    return _left(phi, member, too_many, centre), _left(phi, ~member, ~too_many, centre)
 
 
 def _left(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _Left:
@@ -165,7 +164,7 @@ def _left(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _
     count = side.sum(0)
     origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]  # a shadow's value, so that equal ones become 0
     own = np.where(side, phi - origin, 0)
-    extra = np.where(drop, _following(own, side), 0)
+    extra = np.where(drop, following(own, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     total = own.sum(0) - own - extra
     all_squares = (own**2).sum(0)
@@ -186,7 +185,7 @@ def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarra
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(models)[:, None], 0)
     own = np.where(side, rank, models)
-    extra = np.where(drop, _following(rank, side), models)
+    extra = np.where(drop, following(rank, side), models)
     first, second = np.minimum(own, extra), np.maximum(own, extra)
 
     def at(position: np.ndarray) -> np.ndarray:
@@ -231,7 +230,7 @@ def _pieces(statistic: np.ndarray, member: np.ndarray) -> Iterator[tuple[np.ndar
             f"statistics are [M, N] or [Q, M, N] and memberships [M, N], got {statistic.shape} and {member.shape}; "
             "take both from the same block of the bank"
         )
-    width = max(_CELLS // max(len(member) * len(queries), 1), 1)
+    width = max(CELLS // max(len(member) * len(queries), 1), 1)
     for start in range(0, member.shape[1], width):
         columns = slice(start, start + width)
         yield queries[:, :, columns].astype(np.float64), member[:, columns]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, _log_density, _moments, _normal_deviate
+from memscore.estimators.shadows import MEAN_STRENGTH, VARIANCE_STRENGTH, log_density, moments, normal_deviate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def outside_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> OutsidePool
     for confidence, member in blocks:
         phi = confidence.astype(np.float64)
         for side, held in enumerate((member, ~member)):
-            n, mean, squares = _moments(phi, held)
+            n, mean, squares = moments(phi, held)
             own = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
             sums[side] += (mean.sum(), (n > 0).sum(), own.sum(), (n > 1).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -67,14 +67,14 @@ def outside_lira(
     phi = confidence.astype(np.float64)
     inside = _predictive(target, phi, member, pool.mean_in, pool.variance_in)
     outside = _predictive(target, phi, ~member, pool.mean_out, pool.variance_out)
-    return _log_density(*inside) - _log_density(*outside), _normal_deviate(outside[0], outside[2])
+    return log_density(*inside) - log_density(*outside), normal_deviate(outside[0], outside[2])
 
 
 def _predictive(
     target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
-    n, mean, squares = _moments(phi, side)
+    n, mean, squares = moments(phi, side)
     strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
     location = (MEAN_STRENGTH * prior_mean + n * mean) / strength
     total = VARIANCE_STRENGTH * prior_variance + squares + MEAN_STRENGTH * n / strength * (mean - prior_mean) ** 2

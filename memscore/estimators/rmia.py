@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from memscore.estimators.lira import _following, _surplus
+from memscore.estimators.shadows import following, surplus
 from memscore.names import pick
 
 KINDS = ("online", "offline")
@@ -95,9 +95,9 @@ def rmia(
     Returns:
         float64 [M, N] in [0, 1], higher for members; NaN where no model is left on a side that is needed.
     """
-    p, surplus = _probability(confidence), _surplus(member, keep)
-    p_out = _mean_left(p, ~member, ~surplus)
-    p_in = _mean_left(p, member, surplus) if config.kind == "online" else p_out
+    p, too_many = _probability(confidence), surplus(member, keep)
+    p_out = _mean_left(p, ~member, ~too_many)
+    p_in = _mean_left(p, member, too_many) if config.kind == "online" else p_out
     ratios = _ratio(p, _typical(p_in, p_out, config))
     return np.stack([share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
 
@@ -175,7 +175,7 @@ def _typical(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndar
 def _mean_left(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
     """[M, N]: mean over one side without the target and, where `drop`, without the side's next model."""
     own = np.where(side, p, 0)
-    extra = np.where(drop, _following(p, side), 0)
+    extra = np.where(drop, following(p, side), 0)
     return _mean(np.maximum(own.sum(0) - own - extra, 0), side.sum(0) - side - drop.astype(np.int64))
 
 
