@@ -4,6 +4,11 @@ import sys
 from dataclasses import replace
 from typing import Literal
 
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
 import tyro
 from rich.console import Console
 
@@ -15,7 +20,7 @@ from memscore.training import device_named
 from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
 
 
-def main(
+def audit_model(
     store: str,
     model: str,
     arch: str,
@@ -66,8 +71,10 @@ def main(
     return 0
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    return run(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=arguments))
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, prog="python -m memscore.attack"))
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

@@ -5,6 +5,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated
 
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
 import tyro
 from rich.console import Console
 
@@ -53,16 +58,12 @@ def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors of the user's making are one line and exit code 2."""
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
     commands: dict[str, Callable[..., int]] = {"verify": verify_bank, "import": import_source}
-    try:
-        code: int = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m memscore.bank", description=__doc__, args=arguments
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return code
+    prog = "python -m memscore.bank"
+    return run(
+        lambda: int(tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=__doc__, args=arguments))
+    )
 
 
 if __name__ == "__main__":

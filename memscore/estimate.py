@@ -5,6 +5,11 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
 import tyro
 from rich.console import Console
 
@@ -65,14 +70,10 @@ def estimate_bank(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    try:
-        return tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments)
-    except KeyboardInterrupt:
-        print("interrupted; finished models are kept, and the same command goes on", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run(
+        lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments),
+        "interrupted; finished models are kept, and the same command goes on",
+    )
 
 
 if __name__ == "__main__":

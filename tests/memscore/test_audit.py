@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import tyro
 from rich.console import Console
 from safetensors.torch import save_file
 from scipy import stats
@@ -126,7 +125,7 @@ def test_an_original_of_the_store_says_from_outside_what_it_said_to_its_worker(b
 
 def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, files, half, capsys):
     asked = ["--store", bank.store.url, "--model", files["model"], "--arch", "mlp-32", "--members", files["members"]]
-    assert tyro.cli(attack.main, args=[*asked, "--mean", "0.5", "--std", "0.5", "--device", "cpu"]) == 0
+    assert attack.main([*asked, "--mean", "0.5", "--std", "0.5", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "LiRA online" in printed
     assert "200 members and 200 others" in printed

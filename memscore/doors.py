@@ -1,0 +1,46 @@
+"""How a command line ends: its own exit code, 2 after one line of error, 130 after Ctrl-C, the last two untraced."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+
+def before_imports() -> None:
+    """Let Ctrl-C end the process in one line while it still imports, which takes seconds; nothing is begun by then.
+
+    A door calls this above its imports, where it is the program and not a module: an exception would come up through
+    whatever is being imported, as a traceback or not at all. `run` hands Ctrl-C back to Python.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is to be ignored
+        signal.signal(signal.SIGINT, _leave)
+
+
+def run(command: Callable[[], int], interrupted: str = "interrupted; the same command begins again") -> int:
+    """Run one command.
+
+    Args:
+        command: gives the exit code.
+        interrupted: the line after Ctrl-C, with the way on.
+
+    Returns:
+        The command's exit code; 2 with one line on stderr for an error of the user's making or of the machine's
+        (ValueError, OSError, RuntimeError); 130 after Ctrl-C.
+    """
+    try:
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return command()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{interrupted}\n")
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """At once: no module that is half imported has a say."""
+    os.write(2, b"interrupted before anything was begun\n")
+    os._exit(130)

@@ -1,0 +1,92 @@
+"""How every command ends: bad input is one line and 2, Ctrl-C is one line and 130, a bug keeps its traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from memscore import attack, bank, estimate
+from memscore.doors import run
+from tests.memscore import banks
+
+ROOT = Path(__file__).parents[2]
+DOORS = {"estimate": estimate, "attack": attack, "bank": bank}
+
+ATTACKS = {
+    "no store": ("--store {tmp}/none --model {tmp}/w --arch mlp-8", "no store at"),
+    "no weights": ("--store {tmp}/bank --model {tmp}/w --arch mlp-8", "there are no weights at"),
+    "no safetensors": ("--store {tmp}/bank --model {tmp}/text --arch mlp-8", "is no safetensors file"),
+    "mean": (
+        "--store {tmp}/bank --model {tmp}/w --arch mlp-8 --mean 1 2",
+        "--mean takes one number for each of 1 chan",
+    ),
+}
+
+
+def raising(error):
+    raise error
+
+
+def test_the_command_s_own_code_is_the_code():
+    assert [run(lambda: 0), run(lambda: 1)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("two\n  lines"), FileNotFoundError("two\nlines"), RuntimeError("two lines")]
+)
+def test_an_error_of_the_user_s_is_one_line_and_2(error, capsys):
+    assert run(lambda: raising(error)) == 2
+    assert capsys.readouterr() == ("", "error: two lines\n")
+
+
+def test_ctrl_c_is_one_line_and_130(capsys):
+    assert run(lambda: raising(KeyboardInterrupt()), "stopped; go on") == 130
+    assert capsys.readouterr() == ("", "stopped; go on\n")
+
+
+def test_a_bug_is_not_dressed_up_as_bad_input():
+    with pytest.raises(KeyError):
+        run(lambda: raising(KeyError("oops")))
+
+
+@pytest.mark.parametrize(("flags", "line"), ATTACKS.values(), ids=ATTACKS)
+def test_the_audit_answers_bad_input_in_one_line(flags, line, tmp_path, capsys):
+    banks.bank(tmp_path / "bank")
+    (tmp_path / "text").write_text("no weights")
+    assert attack.main(flags.format(tmp=tmp_path).split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_ctrl_c_while_a_bank_is_verified_is_130(tmp_path, monkeypatch, capsys):
+    store = banks.bank(tmp_path / "bank")
+    monkeypatch.setattr(bank, "verify", lambda store: raising(KeyboardInterrupt()))
+    assert bank.main(["verify", store.url, "--set-aside"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    with store.lock():
+        """It was given back."""
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_ctrl_c_while_a_door_imports_is_one_line_and_130(name):
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"memscore.{name}", "--help"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "numpy" not in maps.read_text():  # the first of the imports that take long
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted before anything was begun\n")
