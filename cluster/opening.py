@@ -3,12 +3,12 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from cluster.ray_pool import RayPool
+from cluster.pool import Pool
 from cluster.session import connect, gpus
 
 
 @contextmanager
-def ray_pool(address: str | None, workers: int | None, device: str) -> Generator[tuple[RayPool, str], None, None]:
+def ray_pool(address: str | None, workers: int | None, device: str) -> Generator[tuple[Pool, str], None, None]:
     """Join or start a cluster and staff it, each worker with a whole GPU or with none.
 
     Args:
@@ -20,6 +20,8 @@ def ray_pool(address: str | None, workers: int | None, device: str) -> Generator
         The pool, and the device that its workers have.
     """
     with connect(address=address, workers=workers):
+        from cluster.ray_pool import RayPool  # imports Ray, whose mode of authentication connect() chooses
+
         chosen = ("cuda" if gpus() else "cpu") if device == "auto" else device
         with RayPool(workers=workers, gpus_per_worker=float(chosen == "cuda")) as pool:
             yield pool, chosen

@@ -1,15 +1,19 @@
-"""connect(): the one place that starts or joins a Ray cluster."""
+"""connect(): the one place that starts or joins a Ray cluster.
+
+Ray reads RAY_AUTH_MODE when it is imported and never again: in 2.60 the variable, set later, changes nothing, and a
+guarded cluster cannot be joined (it fails after 20 s). So this file imports Ray inside its functions, once it has set
+the variable. Whoever imports Ray before connect(), or cluster.ray_pool, has chosen the mode himself.
+"""
 
 import logging
 import os
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-
-import ray
 
 GIB = 2**30
 REACH_S = 5.0  # for one TCP connection; Ray itself would try for more than two minutes
@@ -39,11 +43,13 @@ def connect(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield None
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     url = _start(workers, dashboard) if address == "local" else _join(address)
+    import ray
+
     try:
         yield f"http://{url}" if url else None
     finally:
@@ -52,6 +58,8 @@ def connect(
 
 def gpus() -> float:
     """How many GPUs the cluster has that this process is in."""
+    import ray
+
     return float(ray.cluster_resources().get("GPU", 0))
 
 
@@ -60,7 +68,8 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if _mode() == "token":
         _keep_token_private(make=True)
-    _use_mode(_mode())
+    import ray  # a new cluster is guarded by a token wherever RAY_AUTH_MODE says nothing else (Ray 2.59 and later)
+
     context = ray.init(
         address="local",
         num_cpus=workers,
@@ -76,9 +85,12 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
 def _join(address: str) -> str | None:
     """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
     _check_reachable(address)
+    late = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
     if _mode() == "token" and (_has_token() or "RAY_AUTH_MODE" in os.environ):
         _keep_token_private(make=False)
-        _use_mode("token")
+        os.environ["RAY_AUTH_MODE"] = "token"  # Ray turns it on by itself for "auto" only, not for a host:port
+    import ray
+
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
@@ -86,6 +98,7 @@ def _join(address: str) -> str | None:
         raise ConnectionError(
             f"the Ray cluster at {address} answers but cannot be joined ({said}); it must run Ray {ray.__version__}, "
             "and if it wants a token, RAY_AUTH_TOKEN or ~/.ray/auth_token must hold the same one here"
+            + ("; RAY_AUTH_MODE=token must be set before Ray is imported" if late else "")
         ) from error
     return context.dashboard_url or None
 
@@ -112,12 +125,6 @@ def _check_reachable(address: str) -> None:
 def _mode() -> str:
     """The user's choice of authentication; a token where nothing was chosen."""
     return os.environ.get("RAY_AUTH_MODE", "token").lower()
-
-
-def _use_mode(mode: str) -> None:
-    """Ray reads its environment once, at import; this makes it read it again, as Ray does for its own default."""
-    os.environ["RAY_AUTH_MODE"] = mode
-    ray._raylet.Config.initialize("")
 
 
 def _token_path() -> Path:

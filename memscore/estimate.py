@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from cluster.opening import ray_pool
 from cluster.pool import Pool, SerialPool
 from memscore.estimation import estimate, open_bank
 from memscore.forecast import forecast
@@ -57,8 +58,6 @@ def estimate_bank(
         tables.heading(console, bank)
         hands: Pool
         if pool == "ray":
-            from cluster.opening import ray_pool  # Ray takes a second to import; --help and serial runs need none of it
-
             hands, where = stack.enter_context(ray_pool(address, workers, device))
         else:
             hands, where = SerialPool(), device_named(device)

@@ -13,20 +13,31 @@ pytestmark = pytest.mark.ray
 
 START = """
 import json, os
+from cluster.opening import ray_pool
 from cluster.session import connect, gpus
-from cluster.ray_pool import RayPool
 from tests.cluster.jobs import double
-import ray
-with connect(workers=1) as url, RayPool() as pool:
+with connect(workers=1) as url, ray_pool(None, None, "cpu") as (pool, _):
     said = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": gpus()}
+import ray
 print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is_initialized()}))
 """
 
 JOIN = """
-from cluster.ray_pool import RayPool
+import sys
+from cluster.opening import ray_pool
+assert "ray" not in sys.modules
+with ray_pool(None, None, "cpu") as (pool, _):
+    print(pool.workers)
+"""
+
+LATE = """
+import ray
 from cluster.session import connect
-with connect(workers=7):
-    print(RayPool().workers)
+try:
+    with connect():
+        print("joined")
+except ConnectionError as error:
+    print(error)
 """
 
 REFUSED = """
@@ -70,6 +81,17 @@ def test_ray_address_is_joined_with_its_own_sizes_and_left_running(run_alone, ra
     address = ray.get_runtime_context().gcs_address
     assert run_alone("-c", JOIN, RAY_ADDRESS=address) == "2"
     assert ray.cluster_resources()["CPU"] == 2
+
+
+@pytest.mark.slow
+def test_whoever_imports_ray_first_is_told_how_to_join_a_guarded_cluster(run_alone, ray_cluster):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    assert run_alone("-c", LATE, RAY_ADDRESS=address).endswith(
+        "; RAY_AUTH_MODE=token must be set before Ray is imported"
+    )
+    assert run_alone("-c", LATE, RAY_ADDRESS=address, RAY_AUTH_MODE="token") == "joined"
 
 
 def test_a_process_in_a_cluster_stays_in_it(ray_cluster):
