@@ -56,6 +56,11 @@ def connect(
         ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
 
 
+def in_submitted_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job: its folder is a copy that goes with the session."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def gpus() -> float:
     """How many GPUs the cluster has that this process is in."""
     import ray

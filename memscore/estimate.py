@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cluster.opening import ray_pool
 from cluster.pool import Pool, SerialPool
+from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
 from memscore.forecast import forecast
 from memscore.plan import Plan
@@ -48,7 +49,7 @@ def estimate_bank(
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = open_bank(plan)
+    bank = open_bank(plan, passing_folder=in_submitted_job())
     if plan.dry_run:
         tables.heading(console, bank)
         tables.cost(console, forecast(bank, workers or os.cpu_count() or 1))

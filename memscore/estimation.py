@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -78,17 +77,18 @@ class Outcome:
     proxy_s: dict[str, float]
 
 
-def open_bank(plan: Plan) -> Bank:
+def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     """Read the data and open the store, or begin it unless the run is dry; nothing is trained.
 
     Args:
         plan: what the user asks for.
+        passing_folder: the current folder will be deleted, so no store may lie in it.
 
     Returns:
         The bank.
 
     Raises:
-        ValueError: something in the plan cannot be, or the store is of another identity.
+        ValueError: something in the plan cannot be, the store is of another identity, or it would be deleted.
     """
     arm, count = arm_of(plan)
     splits = splits_of(plan)
@@ -96,19 +96,19 @@ def open_bank(plan: Plan) -> Bank:
     refuse_without_validation(chosen(plan.proxies), len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
     url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
-    refuse_passing_folder(url)
+    if passing_folder:
+        refuse_relative(url)
     folder = Folder.at(url)
     fresh = plan.dry_run and not folder.exists("manifest.json")
     store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
     return Bank(plan=plan, splits=splits, store=store, arm=arm, count=count)
 
 
-def refuse_passing_folder(url: str) -> None:
-    """A submitted Ray job runs in a copy of its folder that is deleted with the session: no place for a store."""
-    relative = "://" not in url and not Path(url).expanduser().is_absolute()
-    if relative and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+def refuse_relative(url: str) -> None:
+    """For a process whose folder is deleted after it, such as a submitted job."""
+    if "://" not in url and not Path(url).expanduser().is_absolute():
         raise ValueError(
-            f"the store {url} is a relative path, and a submitted Ray job runs in a temporary folder; "
+            f"the store {url} is a relative path, and a submitted job runs in a temporary folder; "
             "give --store an absolute path that every node shares, or s3://"
         )
 
