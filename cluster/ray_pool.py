@@ -5,6 +5,7 @@ hang after a lost node. Each actor has at most one job in flight, and no job is 
 
     a worker died, or the host's memory ran out     again; the third time in parts (`job.split()`), else a Failure
     a job passed its deadline                       its worker is killed, then as above
+    it did so before three have finished            a warning, again after twice the time: large jobs look the same
     a node was lost                                 again, not counted; a Failure after ten
     the GPU's memory ran out                        worker killed, concurrency halved, again; counted if it ran alone
     `stops_the_run`                                 the run ends with that exception
@@ -36,7 +37,8 @@ class RayPool:
             to its share of the memory.
         memory_per_worker: bytes a node must have free for a worker to be placed there; no limit if None.
         name: what the actors are called on the dashboard, before their number.
-        deadline_s: no job is killed before; later when it takes 20 times the median of the finished ones.
+        deadline_s: no job is killed before; later when it takes 20 times the median of the finished ones. Until three
+            have finished none is killed, and the user is told.
         wait_s: how long no worker at all may be placed before the run gives up.
 
     Attributes:

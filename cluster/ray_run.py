@@ -1,5 +1,6 @@
 """One run of jobs on Ray actors: who does what, and what a failure leads to (the table is in ray_pool.py)."""
 
+import logging
 import math
 import statistics
 import time
@@ -19,8 +20,10 @@ NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
 FALSE_STARTS = 10  # in a row
 VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
-MEDIAN_OF = 3  # fewer finished jobs do not say how long one takes
+MEDIAN_OF = 3  # fewer finished jobs do not say how long one takes, so none is killed before
 TICK_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 Ending = Literal["worker", "memory", "deadline"]
 Outcome = tuple[Any, Any]  # a job, and its result or Failure
@@ -72,6 +75,7 @@ class Run:
         self._idle: list[_Seat] = []
         self._limbo: list[tuple[float, str, _Task]] = []  # since when, on which node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
+        self._patience_s = terms.deadline_s
         self._cap = math.inf
         self._false_starts = 0
         self._staffed_at = -math.inf
@@ -219,16 +223,34 @@ class Run:
         return [(task.job, Failure(error=error, kind="node", attempts=task.attempts + task.node_losses))]
 
     def _overdue(self) -> list[Outcome]:
-        """Kill the workers of jobs that take far longer than others."""
+        """Kill the workers of jobs that take far longer than others; while there are no others, say so instead."""
+        now, outcomes = time.monotonic(), []
         if len(self._wall_s) < MEDIAN_OF:
+            self._wonder([now - seat.since for seat in self._waited.values() if seat.task is not None])
             return []
         limit_s = max(self.terms.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
-        now, outcomes = time.monotonic(), []
         for ref, seat in list(self._waited.items()):
             if seat.task is not None and now - seat.since > limit_s:
                 self._lose(self._waited.pop(ref))
                 outcomes += self._again(seat.task, "deadline", f"not done after {now - seat.since:.0f} s, killed")
         return outcomes
+
+    def _wonder(self, ages_s: list[float]) -> None:
+        """Nobody knows yet whether a job hangs or is large: tell the user after the deadline, then after twice that."""
+        longest_s = max(ages_s, default=0)
+        if longest_s <= self._patience_s:
+            return
+        self._patience_s = 2 * longest_s
+        _log.warning(
+            "jobs running: %d, one for %s; finished: %d. Large jobs may take that long, so none is killed before %d "
+            "have finished, and then only after %d times their median. If this is too long, press Ctrl-C: what is "
+            "finished is kept, and the same command goes on",
+            len(ages_s),
+            f"{longest_s / 60:.0f} min" if longest_s >= 60 else f"{longest_s:.1f} s",
+            len(self._wall_s),
+            MEDIAN_OF,
+            DEADLINE_FACTOR,
+        )
 
     def _verdicts(self) -> list[Outcome]:
         """Settle which workers went silent with their node, and which died on a node that lives on."""

@@ -1,0 +1,107 @@
+"""When a job is killed for its time and when the user is told, by a clock of the test's own."""
+
+import math
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+MINUTE = 60.0
+
+
+class Cluster:
+    """Stands for Ray and for time: a job is a number of minutes, and each wait is a minute."""
+
+    def __init__(self):
+        self.now, self.due, self.killed = 0.0, {}, []
+
+    def monotonic(self):
+        return self.now
+
+    def wait(self, refs, num_returns=1, timeout=0):
+        self.now += MINUTE if timeout else 0
+        return [ref for ref in refs if self.due[ref] <= self.now], []
+
+    def get(self, ref):
+        return "node" if ref[0] == "start" else "done"
+
+    def kill(self, actor, no_restart):
+        self.killed.append(actor)
+
+    def hire(self):
+        actor = SimpleNamespace(now=self.now)
+        actor.start = SimpleNamespace(remote=lambda: self.begin("start", 0))
+        actor.run_job = SimpleNamespace(remote=lambda minutes: self.begin("job", minutes))
+        return actor
+
+    def begin(self, kind, minutes):
+        ref = (kind, len(self.due))
+        self.due[ref] = self.now + minutes * MINUTE
+        return ref
+
+
+@pytest.fixture
+def ray_run():
+    from cluster import ray_run
+
+    return ray_run
+
+
+@pytest.fixture
+def cluster(monkeypatch, ray_run):
+    made = Cluster()
+    monkeypatch.setattr(ray_run, "time", made)
+    monkeypatch.setattr(ray_run, "ray", made)
+    return made
+
+
+def outcomes_of(cluster, jobs, workers, limit_min):
+    """Outcomes until all are there or the time is up, and the run's setbacks."""
+    from cluster.ray_run import Run, Terms
+
+    setbacks = Counter()
+    terms = {"hire": cluster.hire, "workers": lambda: workers, "deadline_s": 10 * MINUTE, "wait_s": math.inf}
+    run = Run(Terms(**terms, setbacks=setbacks), jobs)
+    outcomes = []
+    while run.open() and cluster.now < limit_min * MINUTE:
+        run.staff()
+        run.hand_out()
+        outcomes += run.collect()
+    return outcomes, setbacks
+
+
+def test_first_jobs_that_take_hours_are_not_killed_and_the_user_is_told_ever_more_rarely(cluster, caplog):
+    outcomes, setbacks = outcomes_of(cluster, [180, 180], workers=2, limit_min=1000)
+    assert outcomes == [(180, "done"), (180, "done")]
+    assert (setbacks, cluster.killed) == ({}, [])
+    ages = [record.getMessage().split("one for ")[1].split(";")[0] for record in caplog.records]
+    assert ages == ["11 min", "23 min", "47 min", "95 min"]
+    said = caplog.records[0].getMessage()
+    assert said.startswith("jobs running: 2, one for 11 min; finished: 0.")
+    assert "press Ctrl-C: what is finished is kept" in said
+
+
+def test_jobs_that_end_in_time_are_not_worth_a_word(cluster, caplog):
+    assert outcomes_of(cluster, [9] * 5, workers=2, limit_min=100)[0] == [(9, "done")] * 5
+    assert caplog.records == []
+
+
+def test_a_first_job_that_hangs_is_killed_once_three_others_say_how_long_one_takes(cluster, ray_run, monkeypatch):
+    """Median 2 minutes: killed after 40, which is more than 10."""
+    monkeypatch.setattr(ray_run, "ATTEMPTS", 1)
+    outcomes, setbacks = outcomes_of(cluster, [math.inf, 2, 2, 2], workers=2, limit_min=100)
+    failure = outcomes.pop()[1]
+    assert outcomes == [(2, "done")] * 3
+    assert (failure.kind, failure.error, setbacks) == ("deadline", "not done after 2460 s, killed", {"deadline": 1})
+
+
+def test_no_job_is_killed_in_the_first_ten_minutes_however_short_the_others_were(cluster):
+    outcomes, setbacks = outcomes_of(cluster, [10, 0, 0, 0, 0], workers=2, limit_min=100)
+    assert sorted(outcomes) == [(0, "done")] * 4 + [(10, "done")]
+    assert setbacks == {}
+
+
+def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog):
+    outcomes, setbacks = outcomes_of(cluster, [math.inf] * 4, workers=2, limit_min=300)
+    assert (outcomes, setbacks, cluster.killed) == ([], {}, [])
+    assert len(caplog.records) == 5
