@@ -1,0 +1,23 @@
+"""What tests of whole commands share."""
+
+import pytest
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """No token and no store in the developer's home, no cluster but a new one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("MEMSCORE_HOME", "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A finished bank of stacked models; read only."""
+    from memscore.estimate import main
+    from tests.memscore.command import SERIAL, SMALL
+
+    store = tmp_path_factory.mktemp("small") / "store"
+    assert main(f"{SMALL} {SERIAL} --store {store}".split()) == 0
+    return store

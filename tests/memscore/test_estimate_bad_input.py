@@ -1,0 +1,89 @@
+"""Input that cannot be: each is one line, exit code not 0, and what is on file stays as it was."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.memscore.command import ROOT, SERIAL, SMALL, contents, here, refused
+
+pytestmark = pytest.mark.usefixtures("home")
+
+HOLD = """
+import sys, time
+from memscore.store import Store
+
+with Store.open(sys.argv[1]).lock():
+    print(flush=True)
+    time.sleep(600)
+"""
+
+BAD = {
+    "data": ("--data cifar11", r"unknown data set 'cifar11'; did you mean 'cifar10'\?"),
+    "model": ("--arch resnet19", r"unknown architecture 'resnet19'; did you mean 'resnet18'\?"),
+    "preset": ("--preset fats", r"unknown preset 'fats'; did you mean 'fast'\?"),
+    "recipe": ("--recipe digts", r"unknown recipe 'digts'; did you mean 'digits'\?"),
+    "design": ("--design exat", r"unknown design 'exat'; did you mean 'exact'\?"),
+    "empty folder": ("--data {tmp}/empty", r"empty must hold one folder of images for each of 2 or more classes"),
+    "no folder": ("--data {tmp}/none", r"there is no folder or \.npz file"),
+    "one class": ("--data {tmp}/one.npz", r"must have at least 2 classes, got 1"),
+    "gap in labels": ("--data {tmp}/gap.npz", r"training labels of gap must be 0\.\.K-1 without gaps"),
+    "test label": ("--data {tmp}/beyond.npz", r"label"),
+    "blocks": ("--models 100", r"whole blocks of 64 models, got 100; use 64 or 128"),
+    "no models": ("--models 0", r"--models must be at least one block, got 0"),
+    "originals": ("--originals -1", r"--originals must be 0 or more, got -1"),
+    "batch": (f"{SMALL} --batch 101", r"a batch of 101 is larger than a subset, about 100 of 200 examples"),
+    "batch of one": (f"{SMALL} --batch 100", r"a batch of 100 is larger than the smallest subset, \d+ of 200"),
+    "identity": (f"{SMALL} --lr 0.05 --store {{small}}", r"recipe\.lr is 0\.1, asked for 0\.05; give another store"),
+    "diverged": (f"{SMALL} --lr 1e30", r"no model .* every model diverged; try a smaller --lr"),
+    "seed": ("--seed -1", r"seed must be 0 or more, got -1"),
+    "keep": ("--keep 1.5", r"keep must lie between 0 and 1, got 1\.5"),
+    "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
+    "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
+    "module": (f"{SMALL} --arch no_such_module:network", r"No module named 'no_such_module'"),
+}
+
+
+@pytest.mark.parametrize(("flags", "line"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(flags, line, small, tmp_path, capsys):
+    pixels = np.zeros((40, 8, 8), np.uint8)
+    (tmp_path / "empty").mkdir()
+    np.savez(tmp_path / "one.npz", images=pixels, labels=np.zeros(40, int))
+    np.savez(tmp_path / "gap.npz", images=pixels, labels=np.arange(40) % 4 * 2)
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    arrays = (pixels, np.arange(40) % 4, pixels, np.arange(40) % 5)
+    np.savez(tmp_path / "beyond.npz", **dict(zip(names, arrays, strict=True)))
+    before = contents(small)
+    store = "" if "--store" in flags else f"--store {tmp_path / 'store'}"
+    said = refused(*here(f"{SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys))
+    assert re.search(line, said), said
+    assert contents(small) == before
+
+
+def test_a_second_driver_is_refused_and_told_who_is_in(small, capsys):
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(small)], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        first.stdout.readline()
+        line = refused(*here(f"{SMALL} {SERIAL} --store {small}", capsys))
+        assert f"in use by pid {first.pid} on host {os.uname().nodename}" in line
+    finally:
+        first.kill()
+        first.communicate()
+    assert here(f"{SMALL} {SERIAL} --store {small}", capsys)[0] == 0
+
+
+def test_a_submitted_job_refuses_a_store_that_would_be_lost_with_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    line = refused(*here(f"{SMALL} {SERIAL} --store bank", capsys))
+    assert "the store bank is a relative path" in line
+    assert "an absolute path that every node shares" in line
+    monkeypatch.setenv("MEMSCORE_HOME", "banks")
+    assert "the store banks/digits-mlp-" in refused(*here(f"{SMALL} {SERIAL}", capsys))
+    assert os.listdir(tmp_path) == []
+    assert here(f"{SMALL} {SERIAL} --store {tmp_path}/bank", capsys)[0] == 0

@@ -1,0 +1,77 @@
+"""Disks that are full or read-only: finished models are kept, and the same command goes on."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memscore.files import Folder
+from tests.memscore.command import MODELS, SERIAL, SMALL, contents, here, refused
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def mounted(*arguments):
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """(folder, set_disk): a disk that can be made full, read-only or roomy; a stand-in where nothing may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    real = mounted("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place))
+    state = {"error": None, "room": np.inf}
+    opened = Path.open
+
+    def open_or_fail(path, mode="r", *arguments, **options):
+        if "x" in mode and place in path.parents and state["error"]:
+            state["room"] -= 1
+            if state["room"] < 0:
+                raise OSError(state["error"], os.strerror(state["error"]))
+        return opened(path, mode, *arguments, **options)
+
+    def set_disk(kind):
+        if real:
+            options = {"full": "size=160k", "read-only": "ro", "roomy": "rw,size=64m"}[kind]
+            assert mounted("-o", f"remount,{options}", str(place))
+            return
+        errors = {"full": (28, 12), "read-only": (30, 0), "roomy": (None, np.inf)}  # ENOSPC, EROFS
+        state["error"], state["room"] = errors[kind]
+
+    if not real:
+        monkeypatch.setattr(Path, "open", open_or_fail)
+    yield place, set_disk
+    if real:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_keeps_finished_models_and_the_same_command_goes_on(disk, small, monkeypatch, capsys):
+    place, set_disk = disk
+    for write in (Folder.publish, Folder.replace):
+        monkeypatch.setattr(write, "__defaults__", (0.3,))  # seconds of patience
+    flags = f"{SMALL} {SERIAL} --store {place / 'store'}"
+    set_disk("full")
+    line = refused(*here(flags, capsys))
+    assert "No space left on device" in line
+    assert "finished models are kept" in line
+    kept = contents(place / "store", ["shards"])
+    assert 0 < len(kept) < MODELS
+    set_disk("roomy")
+    assert here(flags, capsys)[0] == 0
+    assert contents(place / "store") == contents(small)
+    assert kept.items() <= contents(place / "store").items()
+
+
+def test_a_read_only_store_is_refused(disk, capsys):
+    place, set_disk = disk
+    flags = f"{SMALL} {SERIAL} --store {place / 'store'}"
+    assert here(flags, capsys)[0] == 0
+    before = contents(place / "store")
+    set_disk("read-only")
+    more = flags.replace("--models 16", "--models 24")
+    assert "Read-only file system" in refused(*here(more, capsys))
+    set_disk("roomy")
+    assert contents(place / "store") == before

@@ -1,0 +1,143 @@
+"""Whatever is killed, and whenever: no model is lost, no byte differs, next to none is trained twice."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow.parquet as pq
+import pytest
+
+from memscore.estimate import main
+from memscore.store import Store
+from tests.conftest import TOKEN
+from tests.memscore.command import (
+    MODELS,
+    RAY,
+    SERIAL,
+    SLOW,
+    SMALL,
+    contents,
+    ended,
+    here,
+    receipts,
+    shards,
+    start,
+    wait_for_shards,
+    wait_until_gone,
+)
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The slow bank, uninterrupted; read only."""
+    store = tmp_path_factory.mktemp("calm") / "store"
+    assert main(f"{SLOW} {SERIAL} --store {store}".split()) == 0
+    return contents(store)
+
+
+@pytest.fixture
+def moment():
+    """Hits after a random number of models and a random pause; said by pytest where a test fails."""
+    count, pause_s = random.randint(1, MODELS // 3), random.uniform(0, 0.4)
+    sys.stdout.write(f"{count} models and {pause_s:.3f} s\n")
+
+    def wait(store, running):
+        wait_for_shards(store, count, running)
+        time.sleep(pause_s)
+
+    return wait
+
+
+def process_of(receipt):
+    return int(json.loads(receipt)["worker"].rpartition(":")[2])
+
+
+def trained_again(told, store):
+    """Models whose receipt is another one now."""
+    return {name for name, text in receipts(store).items() if name in told and text != told[name]}
+
+
+@pytest.mark.ray
+def test_a_killed_worker_costs_no_model_and_changes_no_byte(calm, moment, ray_cluster, tmp_path, capsys):
+    store = tmp_path / "store"
+
+    def kill():
+        moment(store, lambda: not over.done())
+        last = max((store / "receipts").glob("[!.]*.json"), key=os.path.getmtime)
+        os.kill(process_of(last.read_bytes()), signal.SIGKILL)
+        return shards(store), receipts(store)
+
+    with ThreadPoolExecutor() as pool:
+        over = Future()
+        killed = pool.submit(kill)
+        code, said = here(f"{SLOW} {RAY} --store {store}", capsys)
+        over.set_result(code)
+        kept, told = killed.result()
+    assert code == 0, said
+    assert len(kept) < MODELS - 1  # it was hit in the middle of its work
+    assert contents(store) == calm
+    again = trained_again(told, store)
+    assert len(again) <= 1  # what it had in hand
+    assert not {f"{name.removesuffix('.parquet')}.json" for name in kept} & again
+
+
+@pytest.mark.ray
+def test_a_killed_driver_goes_on_where_it_was(calm, moment, ray_cluster, tmp_path, capsys):
+    store = tmp_path / "store"
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    process = start(tmp_path, f"{SLOW} {RAY} --store {store} --address {address}", RAY_AUTH_TOKEN=TOKEN)
+    moment(store, lambda: process.poll() is None)
+    process.kill()
+    process.communicate()
+    wait_until_gone({process_of(text) for text in receipts(store).values()})
+    kept, told = shards(store), receipts(store)
+    assert 1 <= len(kept) < MODELS
+    assert {name.removesuffix(".parquet") for name in kept} <= {name.removesuffix(".json") for name in told}
+    code, said = here(f"{SLOW} {RAY} --store {store}", capsys)
+    assert code == 0, said
+    assert contents(store) == calm
+    again = trained_again(told, store)
+    assert len(again) <= 2  # at most those in flight
+    assert not {f"{name.removesuffix('.parquet')}.json" for name in kept} & again
+    assert pq.read_table(store / "models.parquet").num_rows == MODELS + 1
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(calm, moment, tmp_path, capsys):
+    store = tmp_path / "store"
+    process = start(tmp_path, f"{SLOW} {SERIAL} --store {store}")
+    moment(store, lambda: process.poll() is None)
+    process.send_signal(signal.SIGINT)
+    code, said = ended(process)
+    assert code == 130
+    assert "interrupted" in said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert 1 <= len(shards(store)) < MODELS
+    assert here(f"{SLOW} {SERIAL} --store {store}", capsys)[0] == 0
+    assert contents(store) == calm
+
+
+def test_a_shard_never_lacks_its_receipt(tmp_path, monkeypatch, capsys):
+    write, written = Store.write_shard, []
+
+    def stopped_at_the_third(self, *arguments):
+        written.append(arguments[0])
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(self, *arguments)
+
+    flags = f"{SMALL} {SERIAL} --store {tmp_path / 'store'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_shard", stopped_at_the_third)
+        assert here(flags, capsys)[0] == 130
+    assert len(shards(tmp_path / "store")) == 2
+    assert here(flags, capsys)[0] == 0
+    assert pq.read_table(tmp_path / "store" / "models.parquet").num_rows == MODELS + 1
