@@ -115,7 +115,7 @@ def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Sign
         wanted["success"] = (asr, 1, "more attack success")
     for values, sign, what in wanted.values():
         gap = difference(sign * values[risky], sign * values[twin])
-        claim = f"the {size} riskiest by {risk} have {what} than {size} others"
+        claim = f"{size} riskiest by {risk}: {what}"
         trends.append(Trend(claim=claim, value=gap, verdict=verdict(gap)))
     probability = signals["probability"]
     tails = [tail_of(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]

@@ -75,7 +75,7 @@ def test_examples_without_a_risk_are_left_out(bank):
     field = {"source": "made up", "unit": "1", "direction": 1}
     store.write_score("inversion_psnr", {"inversion_psnr": values}, {"inversion_psnr": field}, {}, "x")
     found = risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
-    assert "the 20 riskiest by inversion_psnr have more loss than 20 others" in [t.claim for t in found.trends]
+    assert "20 riskiest by inversion_psnr: more loss" in [t.claim for t in found.trends]
 
 
 def test_welch_is_scipys():

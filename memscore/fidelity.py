@@ -1,0 +1,48 @@
+"""How well every score of a bank stands in for memorization, and what it costs: `python -m memscore.fidelity STORE`."""
+
+import sys
+
+import tyro
+from rich.console import Console
+
+from memscore.comparison import compare, write_comparison
+from memscore.report.fidelity_tables import fidelity_tables
+from memscore.store import Store
+
+
+def fidelity(store: tyro.conf.Positional[str], arm: str | None = None, draws: int = 200) -> int:
+    """Compare the scores that a bank has; train nothing.
+
+    Args:
+        store: path or URL of the bank.
+        arm: whose memorization is the reference, where the bank has several.
+        draws: bootstrap samples of the models, for the intervals.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ValueError: fewer than ten draws.
+    """
+    if draws < 10:
+        raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    bank = Store.open(store)
+    found = compare(bank, arm, draws=draws)
+    fidelity_tables(console, found)
+    for path in write_comparison(bank, found):
+        console.print(bank.folder.path(path), soft_wrap=True, markup=False)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; errors of the user's making are one line and exit code 2."""
+    try:
+        return tyro.cli(fidelity, prog="python -m memscore.fidelity", args=arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Figures of the comparison of scores: proxies beside memorization, Lorenz curves, attack success against loss."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from memscore.agreement import Interval
+from memscore.report.figures import ACCENT, INK, png
+from memscore.risk_signals import Signals
+from memscore.skew import lorenz
+
+COLUMNS = 4  # panels a row
+CURVES = 10  # that ten colours can tell
+
+
+def proxies_beside(
+    memorization: np.ndarray, proxies: Mapping[str, np.ndarray], spearman: Mapping[str, float], title: str
+) -> bytes:
+    """One panel a proxy: density of examples over proxy and memorization, on a log colour scale (SCALE, Fig. 5).
+
+    Args:
+        memorization: [n], NaN where undefined.
+        proxies: by name, as their columns hold them, [n] each.
+        spearman: of each.
+        title: what bank this is.
+
+    Returns:
+        A PNG.
+    """
+    rows = -(-len(proxies) // COLUMNS)
+    figure = Figure(figsize=(2.6 * min(COLUMNS, len(proxies)), 2.5 * rows + 0.3), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, min(COLUMNS, len(proxies)), squeeze=False, sharey=True)
+    for axis in axes.flat[len(proxies) :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes.flat, proxies.items(), strict=False):
+        known = ~np.isnan(values) & ~np.isnan(memorization)
+        if known.any():
+            axis.hexbin(values[known], memorization[known], gridsize=28, bins="log", cmap="viridis", mincnt=1)
+        r = spearman[name]
+        axis.set_title(f"{name}\n" + ("constant" if np.isnan(r) else f"Spearman {r:.2f}"), fontsize=8)
+        axis.tick_params(labelsize=7)
+    for row in axes:
+        row[0].set_ylabel("memorization")
+    return png(figure)
+
+
+def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
+    """Lorenz curves, the first one drawn thick (SCALE, Fig. 12).
+
+    Args:
+        scores: by name, oriented so that higher is more memorized.
+        gini: coefficient of each, for the legend.
+        title: what bank this is.
+
+    Returns:
+        A PNG; of more than ten scores the first ten.
+    """
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axis = figure.subplots()
+    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for number, (name, values) in enumerate(list(scores.items())[:CURVES]):
+        label = f"{name}, Gini {gini[name].value:.2f}"
+        axis.plot(*lorenz(values), color=colours[number], label=label, linewidth=1.2 if number else 2.2)
+    axis.plot([0, 1], [0, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
+    axis.set(xlabel="share of the examples, lowest first", ylabel="share of the total", title=title)
+    axis.legend(frameon=False, fontsize=7)
+    return png(figure)
+
+
+def loss_and_success(signals: Signals, title: str) -> bytes:
+    """Attack success by tenths of the loss (RSU, Fig. 5), and probabilities of risky and random examples (Table 3).
+
+    Args:
+        signals: of one risk.
+        title: what bank this is.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    middles = np.arange(1, len(signals.groups) + 1)
+    means = np.array([group.success.value for group in signals.groups])
+    lows, highs = (np.array([getattr(group.success, end) for group in signals.groups]) for end in ("lo", "hi"))
+    left.errorbar(middles, means, yerr=[means - lows, highs - means], color=ACCENT, marker="o", markersize=3)
+    left.set(xlabel="tenth of the examples by loss", ylabel="attack success, mean and 95 %", title=title)
+    labels = np.arange(len(signals.tails))
+    right.scatter(labels, [1 - tail.tail for tail in signals.tails], marker="_", color=INK, label="lowest fifth begins")
+    right.scatter(labels, [1 - tail.risky for tail in signals.tails], s=14, color="#b91c1c", label="riskiest")
+    right.scatter(labels, [1 - tail.twin for tail in signals.tails], s=14, color=ACCENT, label="random")
+    right.set(yscale="log", xlabel="class", ylabel="1 - probability of the label", title=f"by {signals.risk}")
+    right.set_xticks(labels, [str(tail.label) for tail in signals.tails])
+    right.legend(frameon=False, fontsize=7)
+    return png(figure)

@@ -1,0 +1,99 @@
+"""The comparison of scores in a terminal."""
+
+import numpy as np
+from rich.console import Console
+
+from memscore.agreement import TOP, Interval
+from memscore.comparison import Comparison
+from memscore.report.tables import new_table, number
+from memscore.risk_signals import Signals
+from memscore.standing import Standings
+from memscore.trends import Trend
+
+TOP_SHARE = f"top {100 * TOP:.1f} %"
+
+
+def fidelity_tables(console: Console, found: Comparison) -> None:
+    """Every table of a comparison."""
+    stand_ins(console, found.standings)
+    skew(console, found.gini)
+    for signals in found.signals:
+        loss_groups(console, signals)
+    trends = [*found.standings.trends, *(trend for signals in found.signals for trend in signals.trends)]
+    papers(console, trends)
+
+
+def stand_ins(console: Console, found: Standings) -> None:
+    """SCALE's Table 1, and what the correlations would be without the noise of the estimate."""
+    reliability = found.reliability
+    drawn = "blocks of models" if found.by_blocks else "models"
+    columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_SHARE, "seconds", "% bank", "% training")
+    table = new_table(f"stand-ins for {found.reference}", columns)
+    for row in found.rows:
+        if not row.shares_models:
+            costs = (row.seconds, 100 * row.of_bank, 100 * row.of_training)
+            middle = (between(row.spearman), *map(shown, (row.corrected, row.pearson, row.top)))
+            table.add_row(row.score, shown(row.spearman.value), *middle, *map(shown, costs))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("no proxies: `python -m memscore.estimate --proxies all` with --originals 1 or more makes them")
+    title = "scores of the same models: they share its noise, which flatters them"
+    own = new_table(title, ("score", "Spearman", "Pearson", TOP_SHARE))
+    for row in found.rows:
+        if row.shares_models:
+            own.add_row(row.score, *map(shown, (row.spearman.value, row.pearson, row.top)))
+    console.print(own)
+    lines = [
+        f"{found.reference} from {found.models} models: reliability Spearman {shown(reliability.spearman_full)}, "
+        f"Pearson {shown(reliability.pearson_full)}; tops of its halves share {shown(reliability.top)}",
+        f"intervals over {drawn}; noiseless: what Spearman would be without the noise of {found.reference}",
+        f"seconds: on one original beyond its training, of one worker; - is inline, or not timed apart; training takes "
+        f"{found.bank_s:.1f} s for the bank, {shown(found.training_s)} s for one model on everything",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def skew(console: Console, gini: dict[str, Interval]) -> None:
+    """SCALE's Table 3, step 0."""
+    table = new_table("skew over the examples", ("score", "Gini", "95 %"))
+    for name, value in gini.items():
+        table.add_row(name, shown(value.value), between(value))
+    console.print(table)
+
+
+def loss_groups(console: Console, signals: Signals) -> None:
+    """RSU's Fig. 5 and Table 3 as numbers."""
+    if signals.risk.startswith("attack_success"):
+        table = new_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))
+        for group in signals.groups:
+            table.add_row(f"{group.least:.2g} to {group.most:.2g}", shown(group.success.value), between(group.success))
+        console.print(table)
+    columns = ("class", "lowest fifth", "riskiest", "random", "riskiest in the fifth")
+    tails = new_table(f"probability of the label, by {signals.risk}", columns)
+    for tail in signals.tails:
+        lowest = f"{tail.least:.4f} to {tail.tail:.4f}"
+        probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
+        tails.add_row(str(tail.label), lowest, *probabilities, shown(tail.risky_in_tail))
+    console.print(tails)
+
+
+def papers(console: Console, trends: list[Trend]) -> None:
+    """What the papers report, and whether it is so in this bank."""
+    if not trends:
+        return
+    table = new_table("what SCALE and RSU report, in this bank", ("claim", "value", "95 %", "verdict"))
+    for trend in trends:
+        table.add_row(trend.claim, shown(trend.value.value), between(trend.value), trend.verdict)
+    console.print(table)
+
+
+def shown(value: float) -> str:
+    """Three digits, or a dash where undefined."""
+    return number(None if np.isnan(value) else value)
+
+
+def between(interval: Interval) -> str:
+    """The ends, or a dash."""
+    return "-" if np.isnan(interval.lo) else f"[{interval.lo:.3f}, {interval.hi:.3f}]"

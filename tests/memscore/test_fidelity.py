@@ -1,0 +1,86 @@
+"""The door: one command on a small bank prints every table, writes figures, and refuses what cannot be compared."""
+
+import json
+import re
+
+import pytest
+
+from memscore import estimate, fidelity
+from memscore.plan import Plan
+from memscore.store import Store
+
+SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models": 24, "originals": 2}
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fidelity") / "bank"
+    plan = Plan(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
+    assert estimate.estimate_bank(plan, pool="serial") == 0
+    return folder
+
+
+@pytest.fixture
+def printed(bank, capsys):
+    assert fidelity.main([str(bank), "--draws", "40"]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_proxy_stands_beside_memorization_with_its_cost(bank, printed):
+    said = json.loads((bank / "reports" / "fidelity_k0.500.json").read_text())["standings"]
+    rows = {row["score"]: row for row in said["rows"]}
+    assert {"events_confidence", "events_entropy", "holdout", "el2n", "cscore_k0.500", "lira_k0.500"} <= set(rows)
+    assert rows["holdout"]["seconds"] > 0
+    assert rows["holdout"]["of_training"] == pytest.approx(rows["holdout"]["seconds"] / said["training_s"])
+    assert rows["events_confidence"]["seconds"] is None
+    assert rows["events_confidence"]["spearman"]["hi"] < 0
+    assert rows["cscore_k0.500"]["corrected"] is None
+    for name in rows:
+        assert re.search(rf"^ ?{re.escape(name)} ", printed, re.MULTILINE), name
+
+
+def test_figures_are_written(bank, printed):
+    for name in ("lorenz_k0.500", "proxies_k0.500", "loss_and_attack_success_k0.500"):
+        assert (bank / "reports" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}.png" in printed
+
+
+def test_what_the_papers_report_has_a_verdict(printed):
+    claims = [line for line in printed.splitlines() if line.rstrip().endswith(("holds", "fails", "undecided"))]
+    assert len(claims) >= 10
+    assert any("confidence falls with memorization" in line for line in claims)
+    assert any("riskiest by attack_success_k0.500: more loss" in line for line in claims)
+
+
+def test_a_second_run_says_the_same(bank, printed, capsys):
+    assert fidelity.main([str(bank), "--draws", "40"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def refused(arguments, capsys):
+    assert fidelity.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_what_cannot_be_compared_is_one_line(bank, tmp_path, capsys):
+    assert "no store at" in refused([str(tmp_path / "none")], capsys)
+    assert "did you mean 'k0.500'" in refused([str(bank), "--arm", "k0.50"], capsys)
+    assert "--draws must be 10 or more" in refused([str(bank), "--draws", "3"], capsys)
+
+
+def test_a_bank_without_scores_names_the_command_that_makes_them(bank, tmp_path, capsys):
+    from memscore.estimation import open_bank
+
+    open_bank(Plan(store=str(tmp_path / "empty"), **SMALL))
+    assert "`python -m memscore.estimate --store" in refused([str(tmp_path / "empty")], capsys)
+
+
+def test_stale_scores_are_refused_with_the_command_that_renews_them(bank, capsys, tmp_path):
+    import shutil
+
+    shutil.copytree(bank, tmp_path / "copy")
+    Store.open(tmp_path / "copy").folder.remove("shards/exact-k0.500-b8-00003.parquet")
+    assert "is stale" in refused([str(tmp_path / "copy")], capsys)
