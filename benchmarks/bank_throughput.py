@@ -68,7 +68,7 @@ def main(rounds: int = 5, models: int = 12) -> None:
 def interleaved(folder: str, rounds: int) -> list[tuple[dict[str, float], dict[str, float]]]:
     """Plain loop and engine, turn about, on the same subsets."""
     bank = open_bank(replace(PLAN, store=f"{folder}/store", models=rounds + 1))
-    store, arm, splits = bank.store, bank.arm, bank.splits
+    store, arm, splits = bank.store, bank.arms[0], bank.splits
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     shared, recipe = shared_of(splits, None), recipe_of(store)
     pixels = (torch.from_numpy(shared.images).float() / 255 - splits.mean[0]) / splits.std[0]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from memscore.data import Splits
 from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
 from memscore.originals import fill_from_originals, seconds_of_proxies, training_seconds
-from memscore.plan import Plan, arm_of, inversion_of, manifest_of, splits_of
+from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import chosen, refuse_without_validation
@@ -37,14 +37,14 @@ class Bank:
         plan: what the user asked for.
         splits: the data set.
         store: the bank's place.
-        arm: the design that is to be filled.
-        count: how many models it is to have.
+        arms: the designs that are to be filled.
+        count: how many models each is to have.
     """
 
     plan: Plan
     splits: Splits
     store: Store
-    arm: Arm
+    arms: list[Arm]
     count: int
 
 
@@ -90,7 +90,7 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     Raises:
         ValueError: something in the plan cannot be, the store is of another identity, or it would be deleted.
     """
-    arm, count = arm_of(plan)
+    arms, count = arms_of(plan)
     splits = splits_of(plan)
     refuse_attacks(plan.attacks, len(splits.validation))
     refuse_without_validation(chosen(plan.proxies), len(splits.validation))
@@ -101,7 +101,7 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     folder = Folder.at(url)
     fresh = plan.dry_run and not folder.exists("manifest.json")
     store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
-    return Bank(plan=plan, splits=splits, store=store, arm=arm, count=count)
+    return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count)
 
 
 def refuse_relative(url: str) -> None:
@@ -130,21 +130,24 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     """
     plan, store = bank.plan, bank.store
     store.folder.remove_scratch()
-    clusters = clusters_for(store, bank.arm, bank.splits)
-    hash_ = None if clusters is None else hashlib.sha256(clusters.astype("<i4").tobytes()).hexdigest()
-    arm = bank.arm
-    store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_})
+    clusters = None
+    for arm in bank.arms:
+        own = clusters_for(store, arm, bank.splits)
+        hash_ = None if own is None else hashlib.sha256(own.astype("<i4").tobytes()).hexdigest()
+        store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_})
+        clusters = own if clusters is None else clusters
     shared = shared_of(bank.splits, clusters)
     started = time.perf_counter()
-    filled = fill(store, arm, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
+    filled = fill(store, bank.arms, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
     wall_s = time.perf_counter() - started
     keys = fill_from_originals(plan, store, bank.splits, filled, shared, pool, device)
-    if not filled.shards:
-        write_models_table(store)
-        why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
-        raise ValueError(f"no model of {arm.name} could be trained, so there is nothing to score: {why}")
+    for name, shards in filled.shards.items():
+        if not shards:
+            write_models_table(store)
+            why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
+            raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {why}")
     return finish(
-        *(store, bank.splits, filled, arm.name),
+        *(store, bank.splits, filled),
         attacks=plan.attacks,
         keys=keys,
         inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
@@ -156,7 +159,6 @@ def finish(
     store: Store,
     splits: Splits | None,
     filled: Filled,
-    arm: str,
     *,
     attacks: Sequence[str],
     keys: Sequence[str] = (),
@@ -169,7 +171,6 @@ def finish(
         store: the bank; the caller holds its lock.
         splits: its data, for the pictures; None if nobody knows it.
         filled: what came of filling it.
-        arm: name of the arm that was filled.
         attacks: names of membership attacks.
         keys: of the originals.
         inversion: settings of the inversion that was asked for; None is that of the score on file.
@@ -181,7 +182,7 @@ def finish(
     write_models_table(store)
     arms, names = [], []
     for name in sorted(store.arms()):
-        shards = filled.shards if name == arm else store.finished(name, verify=False)
+        shards = filled.shards[name] if name in filled.shards else store.finished(name, verify=False)
         if shards:
             arms.append(score_arm(store, name, shards, attacks))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
@@ -196,7 +197,7 @@ def finish(
         table=table,
         noise=noise,
         store=store.url,
-        accuracy=accuracies(store, arm, filled.shards),
+        accuracy=accuracies(store, filled.shards),
         wall_s=wall_s,
         originals=len(keys),
         training_s=training_seconds(store),
@@ -206,10 +207,10 @@ def finish(
     return outcome
 
 
-def accuracies(store: Store, arm: str, shards: Iterable[int]) -> dict[str, float]:
-    """Median accuracy over the models of an arm; a group without examples is left out."""
-    receipts = store.receipts()
-    each = [receipts[name]["accuracy"] for m in shards if (name := model_name(arm, m)) in receipts]
+def accuracies(store: Store, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
+    """Median accuracy over the models of some arms; a group without examples is left out."""
+    receipts, names = store.receipts(), [model_name(arm, m) for arm, models in shards.items() for m in models]
+    each = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
 

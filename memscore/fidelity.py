@@ -2,6 +2,11 @@
 
 import sys
 
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
 import tyro
 from rich.console import Console
 
@@ -36,12 +41,8 @@ def fidelity(store: tyro.conf.Positional[str], arm: str | None = None, draws: in
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; errors of the user's making are one line and exit code 2."""
-    try:
-        return tyro.cli(fidelity, prog="python -m memscore.fidelity", args=arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    return run(lambda: tyro.cli(fidelity, prog="python -m memscore.fidelity", args=arguments))
 
 
 if __name__ == "__main__":

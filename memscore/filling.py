@@ -29,10 +29,10 @@ class Pool(Protocol):
 
 @dataclass(kw_only=True)
 class Filled:
-    """What came of filling one arm.
+    """What came of filling arms.
 
     Attributes:
-        shards: index of every valid model -> the hash of its contents.
+        shards: name of each arm -> index of every valid model -> the hash of its contents.
         trained: how many models this run trained.
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
@@ -40,7 +40,7 @@ class Filled:
         differing: originals that were trained again for a proxy and came out with other weights than those on file.
     """
 
-    shards: dict[int, str] = field(default_factory=dict)
+    shards: dict[str, dict[int, str]] = field(default_factory=dict)
     trained: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def clusters_for(store: Store, arm: Arm, splits: Splits) -> np.ndarray | None:
 
 def fill(
     store: Store,
-    arm: Arm,
+    arms: Sequence[Arm],
     count: int,
     shared: Shared,
     pool: Pool,
@@ -82,12 +82,12 @@ def fill(
     device: str = "cpu",
     progress: Progress = lambda done, total, line: None,
 ) -> Filled:
-    """Train the models of an arm that the store lacks.
+    """Train the models of some arms that the store lacks, in one run of the pool.
 
     Args:
-        store: open, with the arm on record.
-        arm: the design.
-        count: models planned, indices 0 .. count - 1; more may be in the store already.
+        store: open, with the arms on record.
+        arms: the designs.
+        count: models planned of each, indices 0 .. count - 1; more may be in the store already.
         shared: the data.
         pool: where jobs run.
         events: whether the members' learning events are wanted too.
@@ -100,26 +100,34 @@ def fill(
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
+    filled, jobs, size = Filled(), [], group_size(store)
+    for arm in arms:
+        missing = missing_of(store, arm, count, filled, events=events)
+        refuse_large_batch(store, arm, missing, shared)
+        jobs += [
+            BankJob(store=store.url, arm=arm.name, models=group, events=events, device=device)
+            for group in in_groups(missing, size)
+        ]
+    done, total = 0, sum(len(job.models) for job in jobs)
+    for job, result in pool.run(work, jobs, shared):
+        note(store, filled, [model_name(job.arm, m) for m in job.models], result)
+        done += len(job.models)
+        progress(done, total, last_line(result))
+    for arm in arms:
+        filled.shards[arm.name] = store.check(arm.name, verify=False).valid
+        filled.diverged += tombstones(store, arm.name)
+    return filled
+
+
+def missing_of(store: Store, arm: Arm, count: int, filled: Filled, *, events: bool) -> list[int]:
+    """Models of one arm that are still to be trained; damaged shards are set aside and noted in filled."""
     found = store.check(arm.name)
-    filled = Filled(damaged=dict(found.damaged))
+    filled.damaged |= found.damaged
     for path in found.damaged:
         store.set_aside(path)
     gone = tombstones(store, arm.name)
     wanted = [m for m in range(count) if model_name(arm.name, m) not in gone]
-    missing = [m for m in wanted if m not in found.valid or (events and not store.has_events(model_name(arm.name, m)))]
-    refuse_large_batch(store, arm, missing, shared)
-    jobs = [
-        BankJob(store=store.url, arm=arm.name, models=group, events=events, device=device)
-        for group in in_groups(missing, group_size(store))
-    ]
-    done = 0
-    for job, result in pool.run(work, jobs, shared):
-        note(store, filled, [model_name(arm.name, m) for m in job.models], result)
-        done += len(job.models)
-        progress(done, len(missing), last_line(result))
-    filled.shards = store.check(arm.name, verify=False).valid
-    filled.diverged = tombstones(store, arm.name)
-    return filled
+    return [m for m in wanted if m not in found.valid or (events and not store.has_events(model_name(arm.name, m)))]
 
 
 def fill_originals(

@@ -32,10 +32,10 @@ class Forecast:
     """What is still to be done for a plan.
 
     Attributes:
-        planned: models of the arm.
+        planned: models of all arms.
         there: how many of them the store holds.
         originals: models trained on everything, those in the store included.
-        seconds: of one core for one model of the arm.
+        seconds: of one core for one model, the mean over arms.
         workers: how many train at once.
         bytes: of all shards and of the originals' outputs.
         proxies: seconds of one core that each wanted proxy adds to one original.
@@ -66,17 +66,18 @@ def forecast(bank: Bank, workers: int) -> Forecast:
     Returns:
         The forecast.
     """
-    manifest, arm = bank.store.manifest, bank.arm
-    begun = bank.store.folder.exists("manifest.json") and arm.name in bank.store.arms()
-    there = sum(index < bank.count for index in bank.store.finished(arm.name, verify=False)) if begun else 0
+    manifest, begun = bank.store.manifest, bank.store.folder.exists("manifest.json")
+    known = [arm for arm in bank.arms if begun and arm.name in bank.store.arms()]
+    there = sum(index < bank.count for arm in known for index in bank.store.finished(arm.name, verify=False))
+    models = bank.count * len(bank.arms)
     outputs = bank.plan.originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
     return Forecast(
-        planned=bank.count,
+        planned=models,
         there=there,
         originals=bank.plan.originals,
         seconds=seconds_a_model(bank),
         workers=workers,
-        bytes=bank.count * ROW_BYTES * manifest.n_rows + outputs,
+        bytes=models * ROW_BYTES * manifest.n_rows + outputs,
         proxies=seconds_of_proxies(bank),
     )
 
@@ -86,7 +87,8 @@ def seconds_a_model(bank: Bank) -> float:
     store, device = bank.store, torch.device("cpu")
     recipe, n_train, size = recipe_of(store), len(bank.splits.train), group_size(store)
     shared = shared_of(bank.splits, None)
-    like = Arm(design="iid", keep=bank.arm.keep)  # subsets of the same size, whatever the design
+    keep = sum(arm.keep for arm in bank.arms) / len(bank.arms)
+    like = Arm(design="iid", keep=keep)  # subsets of the same size, whatever the design
     with one_thread(), exact_products(device):
         models = [new_model(store, "size", m, device) for m in range(size)]
         data, labels = on_device(store, shared.images, shared.labels, models[0], recipe, device)
@@ -98,7 +100,7 @@ def seconds_a_model(bank: Bank) -> float:
         step_s = (time.perf_counter() - started) / TRIED / size
         started = time.perf_counter()
         observe(forward(models[0], recipe), data, labels)
-        return step_s * steps_of(recipe, bank.arm.keep, n_train) + time.perf_counter() - started
+        return step_s * steps_of(recipe, keep, n_train) + time.perf_counter() - started
 
 
 def seconds_of_proxies(bank: Bank) -> dict[str, float]:

@@ -55,8 +55,8 @@ def import_bank(source: Source) -> Outcome:
         store.add_arm(record)
         for m in models:
             write_model(store, name, m, shard_of(source, arrays, m))
-        filled = Filled(shards=store.finished(name))
-        return finish(store, splits, filled, name, attacks=attacks)
+        filled = Filled(shards={name: store.finished(name)})
+        return finish(store, splits, filled, attacks=attacks)
 
 
 def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) -> None:

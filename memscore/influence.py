@@ -3,6 +3,11 @@
 import sys
 from typing import Literal
 
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
 import tyro
 from rich.console import Console
 
@@ -61,13 +66,7 @@ def influence_of_bank(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    try:
-        return tyro.cli(influence_of_bank, prog="python -m memscore.influence", args=arguments)
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run(lambda: tyro.cli(influence_of_bank, prog="python -m memscore.influence", args=arguments))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from memscore.recipes import recipe as recipe_named
 from memscore.store import Manifest
 from memscore.subsets import Arm, whole_blocks
 
-PRESETS: dict[str, tuple[Arm, int]] = {
-    "fast": (Arm(design="orthogonal", keep=0.5), 256),
-    "paper": (Arm(design="iid", keep=0.7), 400),
+PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
+    "fast": ((Arm(design="orthogonal", keep=0.5),), 256),
+    "paper": ((Arm(design="iid", keep=0.7),), 400),
+    "cscore": (tuple(Arm(design="exact", keep=tenth / 10, block=20) for tenth in range(1, 10)), 200),
 }
-"""Design and number of models; `paper` is what RUM's released code trains for CIFAR-10."""
+"""Arms and models of each; `paper` is what RUM's released code trains for CIFAR-10, `cscore` has the fractions and the
+models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
 ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
 """The default architecture of a data set; every other one gets resnet18."""
@@ -51,7 +53,8 @@ class Plan:
     precision: Literal["float32", "bfloat16"] | None = None
     """instead of the recipe's"""
     preset: str = "fast"
-    """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models"""
+    """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
+    0.1, 0.2, ... 0.9, 200 models each"""
     design: str | None = None
     """iid, exact or orthogonal: how subsets are drawn, instead of the preset's"""
     keep: float | None = None
@@ -59,7 +62,7 @@ class Plan:
     block: int | None = None
     """models a block of the design, instead of the design's own"""
     models: int | None = None
-    """how many models the arm has in all, in whole blocks; what is already in the store is not trained again"""
+    """how many models an arm has in all, in whole blocks; what is already in the store is not trained again"""
     originals: int = 3
     """models trained on everything, for the proxies"""
     bank_events: bool = False
@@ -96,25 +99,27 @@ class Plan:
         inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
 
 
-def arm_of(plan: Plan) -> tuple[Arm, int]:
-    """The arm and the number of models that a plan asks for.
+def arms_of(plan: Plan) -> tuple[list[Arm], int]:
+    """The arms and the number of models of each that a plan asks for.
 
     Args:
         plan: the user's wishes; what it leaves open comes from its preset.
 
     Returns:
-        The arm, and a count of whole blocks.
+        The arms, one unless the preset is a grid of fractions and no --keep is given; a count of whole blocks.
 
     Raises:
         ValueError: a design that cannot be, or a count that is not whole blocks.
     """
-    pick("preset", plan.preset, PRESETS)
-    arm, count = PRESETS[plan.preset]
-    design = plan.design or arm.design
-    arm = Arm(design=design, keep=arm.keep if plan.keep is None else plan.keep, block=plan.block)
+    arms, count = PRESETS[pick("preset", plan.preset, PRESETS)]
+    design = plan.design or arms[0].design
+    block = arms[0].block if plan.block is None and len(arms) > 1 and plan.design is None else plan.block
+    keeps = [arm.keep for arm in arms] if plan.keep is None else [plan.keep]
+    wanted = [Arm(design=design, keep=keep, block=block) for keep in keeps]
     count = count if plan.models is None else plan.models
-    whole_blocks(count, arm)
-    return arm, count
+    for arm in wanted:
+        whole_blocks(count, arm)
+    return wanted, count
 
 
 def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
@@ -166,7 +171,8 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
     arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
     build(arch, splits.input_shape, splits.n_classes, plan.seed)
     name, recipe = recipe_of(plan, arch)
-    refuse_large_batch(recipe, arm_of(plan)[0], len(splits.train))
+    for arm in arms_of(plan)[0]:
+        refuse_large_batch(recipe, arm, len(splits.train))
     fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
     manifest = Manifest(
         fingerprint=splits.fingerprint,

@@ -18,7 +18,7 @@ import tyro
 from memscore import bank, estimate, influence
 from memscore.data import TORCHVISION
 from memscore.models import ARCHITECTURES
-from memscore.plan import PRESETS, Plan, arm_of, manifest_of, splits_of
+from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_fields import SOURCES
 from memscore.store import Store
@@ -79,6 +79,7 @@ def at_home(home, monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", str(home / "memscore"))
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
 
 
 def test_the_fences_are_all_understood():
@@ -148,7 +149,7 @@ def parsed(monkeypatch):
     class Parsed(Exception):
         pass
 
-    def stop(plan):
+    def stop(plan, **_):
         raise Parsed(plan)
 
     def parse(arguments):
@@ -168,7 +169,7 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "memscore.estimate"]
     plan = parsed(words[3:])
-    arm_of(plan)
+    arms_of(plan)
     if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
         manifest_of(plan, splits_of(plan))
 
@@ -245,8 +246,9 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
 def test_the_tables_of_presets_architectures_recipes_and_data_are_those_of_the_code():
     rows = {cells[0].split("`")[1]: cells for cells in table("preset")}
     assert set(rows) == set(PRESETS)
-    for name, (arm, count) in PRESETS.items():
-        assert rows[name][1:] == [f"`{arm.design}`", str(arm.keep), str(count)]
+    for name, (arms, count) in PRESETS.items():
+        keeps = f"{arms[0].keep} ... {arms[-1].keep}" if len(arms) > 1 else str(arms[0].keep)
+        assert rows[name][1:] == [f"`{arms[0].design}`", keeps, str(count) + (" each" if len(arms) > 1 else "")]
     architectures, recipes = README.split("\nArchitectures: ")[1].split("\n\n")[0].split("Recipes: ")
     assert set(ARCHITECTURES) <= set(quoted(architectures))
     assert set(quoted(recipes)) - {"..."} <= set(RECIPES)

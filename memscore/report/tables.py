@@ -40,7 +40,7 @@ def heading(console: Console, bank: Bank) -> None:
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}",
-        f"arm    {bank.arm.name}: {bank.count} models",
+        *(f"arm    {arm.name}: {bank.count} models" for arm in bank.arms),
         f"store  {bank.store.folder.shown}",
     )
     for line in lines:

@@ -44,11 +44,11 @@ class InOrder:
 def bank(tmp_path_factory):
     """16 models of 200 of 400 digits, a quarter of the labels wrong: enough to memorize."""
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("audit") / "store")))
-    arm = made.arm
+    arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     assert clusters_for(made.store, arm, made.splits) is None
-    filled = fill(made.store, arm, 16, shared_of(made.splits, None), InOrder())
-    assert len(filled.shards) == 16
+    filled = fill(made.store, made.arms, 16, shared_of(made.splits, None), InOrder())
+    assert len(filled.shards[made.arms[0].name]) == 16
     return made
 
 
@@ -130,7 +130,7 @@ def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, 
     assert "LiRA online" in printed
     assert "200 members and 200 others" in printed
     assert "epsilon   at least" in printed
-    path = bank.store.folder.path(f"reports/audit-own-{bank.arm.name}.parquet")
+    path = bank.store.folder.path(f"reports/audit-own-{bank.arms[0].name}.parquet")
     table = pq.read_table(path)
     assert table["id"].to_pylist() == bank.splits.train.ids.tolist()
     assert table["member"].to_pylist() == half.tolist()
@@ -153,7 +153,7 @@ def test_without_the_truth_there_is_evidence_and_no_measure(bank, own_model, tmp
 
 def test_a_bank_without_validation_gives_no_rmia_and_says_so(tmp_path):
     made = open_bank(replace(PLAN, store=str(tmp_path / "s"), validation=0.0, epochs=1, models=16))
-    arm = made.arm
+    arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     work(BankJob(store=made.store.url, arm=arm.name, models=(0, 1, 2)), shared_of(made.splits, None))
     again = splits_again(made.store)

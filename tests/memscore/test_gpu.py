@@ -24,7 +24,7 @@ def banks(tmp_path):
         made = {}
         for device in ("cpu", "cuda"):
             bank = open_bank(replace(plan, store=str(tmp_path / device)))
-            arm = bank.arm
+            arm = bank.arms[0]
             record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None}
             bank.store.add_arm(record)
             shared = shared_of(bank.splits, None)
@@ -53,8 +53,8 @@ def test_membership_and_visits_are_the_same_on_a_gpu(banks):
     made = banks(replace(PLAN, epochs=2))
     seen = {}
     for device, (bank, _, _) in made.items():
-        block = next(iter(bank.store.blocks(bank.arm.name, list(range(8)), ["member"])))
-        visits = [bank.store.read_events(f"{bank.arm.name}-{i:05d}")["visits"] for i in range(8)]
+        block = next(iter(bank.store.blocks(bank.arms[0].name, list(range(8)), ["member"])))
+        visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"] for i in range(8)]
         seen[device] = (block.columns["member"], np.stack(visits))
     assert all(np.array_equal(a, b) for a, b in zip(seen["cpu"], seen["cuda"], strict=True))
 

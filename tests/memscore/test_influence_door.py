@@ -50,9 +50,9 @@ def filled(folder, **changes):
         "batch": 10, "design": "exact", "block": 16, "models": MODELS, "originals": 0, "validation": 0.0,
     }  # fmt: skip
     made = open_bank(Plan(store=str(folder / "store"), **(asked | changes)))
-    arm = made.arm
+    arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    assert len(fill(made.store, arm, made.count, shared_of(made.splits, None), InOrder()).shards) == made.count
+    assert fill(made.store, made.arms, made.count, shared_of(made.splits, None), InOrder()).trained == made.count
     return made.store
 
 

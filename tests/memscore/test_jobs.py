@@ -31,7 +31,7 @@ class InOrder:
 
 def opened(tmp_path, plan=PLAN, name="store"):
     bank = open_bank(replace(plan, store=str(tmp_path / name)))
-    arm = bank.arm
+    arm = bank.arms[0]
     bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     return bank, shared_of(bank.splits, None)
 
@@ -46,7 +46,7 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
         order = list(range(16)) if size != 3 else list(range(15, -1, -1))
         for start in range(0, 16, size):
             group = tuple(order[start : start + size])
-            work(BankJob(store=bank.store.url, arm=bank.arm.name, models=group, events=True), shared)
+            work(BankJob(store=bank.store.url, arm=bank.arms[0].name, models=group, events=True), shared)
     first, *others = ((files(bank.store), files(bank.store, "events")) for bank, _ in banks.values())
     assert [len(kind) for kind in first] == [16, 16]
     assert all(other == first for other in others)
@@ -56,19 +56,19 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
 def test_one_network_at_a_time_gives_the_same_bytes_whatever_came_before(tmp_path, change):
     plan = replace(PLAN, epochs=1, recipe="digits", **change)
     (one, shared), (two, _) = opened(tmp_path, plan, "one"), opened(tmp_path, plan, "two")
-    work(BankJob(store=one.store.url, arm=one.arm.name, models=(0, 1, 2)), shared)
-    work(BankJob(store=two.store.url, arm=two.arm.name, models=(2,)), shared)
-    shard = f"{one.arm.name}-00002.parquet"
+    work(BankJob(store=one.store.url, arm=one.arms[0].name, models=(0, 1, 2)), shared)
+    work(BankJob(store=two.store.url, arm=two.arms[0].name, models=(2,)), shared)
+    shard = f"{one.arms[0].name}-00002.parquet"
     assert files(one.store)[shard] == files(two.store)[shard]
 
 
 def test_a_second_run_trains_nothing_and_a_larger_one_only_the_rest(tmp_path):
     bank, shared = opened(tmp_path)
     pool = InOrder()
-    assert fill(bank.store, bank.arm, 8, shared, pool).trained == 8
+    assert fill(bank.store, bank.arms, 8, shared, pool).trained == 8
     before = files(bank.store)
-    assert fill(bank.store, bank.arm, 8, shared, pool).trained == 0
-    assert fill(bank.store, bank.arm, 16, shared, pool).trained == 8
+    assert fill(bank.store, bank.arms, 8, shared, pool).trained == 0
+    assert fill(bank.store, bank.arms, 16, shared, pool).trained == 8
     after = files(bank.store)
     assert len(after) == 16
     assert all(after[name] == content for name, content in before.items())
@@ -76,14 +76,14 @@ def test_a_second_run_trains_nothing_and_a_larger_one_only_the_rest(tmp_path):
 
 def test_a_damaged_shard_is_named_set_aside_and_trained_again(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arm, 8, shared, InOrder())
+    fill(bank.store, bank.arms, 8, shared, InOrder())
     calm = files(bank.store)
-    path = tmp_path / "store" / "shards" / f"{bank.arm.name}-00003.parquet"
+    path = tmp_path / "store" / "shards" / f"{bank.arms[0].name}-00003.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-    filled = fill(bank.store, bank.arm, 8, shared, InOrder())
-    assert list(filled.damaged) == [f"shards/{bank.arm.name}-00003.parquet"]
+    filled = fill(bank.store, bank.arms, 8, shared, InOrder())
+    assert list(filled.damaged) == [f"shards/{bank.arms[0].name}-00003.parquet"]
     assert filled.trained == 1
     assert files(bank.store) == calm
     assert len(list((tmp_path / "store" / "damaged").iterdir())) == 1
@@ -92,11 +92,11 @@ def test_a_damaged_shard_is_named_set_aside_and_trained_again(tmp_path):
 def test_a_diverged_model_is_a_tombstone_and_is_never_trained_again(tmp_path):
     bank, shared = opened(tmp_path, replace(PLAN, lr=1e30))
     pool = InOrder()
-    filled = fill(bank.store, bank.arm, 8, shared, pool)
-    assert filled.shards == {}
+    filled = fill(bank.store, bank.arms, 8, shared, pool)
+    assert filled.shards == {bank.arms[0].name: {}}
     assert len(filled.diverged) == 8
     trained = len(pool.jobs)
-    assert fill(bank.store, bank.arm, 8, shared, pool).diverged == filled.diverged
+    assert fill(bank.store, bank.arms, 8, shared, pool).diverged == filled.diverged
     assert len(pool.jobs) == trained
     with pytest.raises(ValueError, match="every model diverged; try a smaller --lr"):
         estimate(bank, pool, lambda done, total, line: None)
@@ -144,20 +144,20 @@ def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
 
 def test_events_asked_for_later_come_from_the_same_training(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arm, 8, shared, InOrder())
+    fill(bank.store, bank.arms, 8, shared, InOrder())
     before = files(bank.store)
-    filled = fill(bank.store, bank.arm, 8, shared, InOrder(), events=True)
+    filled = fill(bank.store, bank.arms, 8, shared, InOrder(), events=True)
     assert filled.trained == 8
     assert files(bank.store) == before
-    table = bank.store.read_events(f"{bank.arm.name}-00000")
-    member = Store.open(bank.store.url).blocks(bank.arm.name, [0], ["member"])
+    table = bank.store.read_events(f"{bank.arms[0].name}-00000")
+    member = Store.open(bank.store.url).blocks(bank.arms[0].name, [0], ["member"])
     assert ((table["visits"] > 0) == next(iter(member)).columns["member"][0]).all()
 
 
 def test_every_model_of_an_arm_takes_the_same_number_of_full_batches(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arm, 8, shared, InOrder(), events=True)
-    visits = [bank.store.read_events(f"{bank.arm.name}-{i:05d}")["visits"].sum() for i in range(8)]
+    fill(bank.store, bank.arms, 8, shared, InOrder(), events=True)
+    visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"].sum() for i in range(8)]
     recipe = recipe_of(bank.store)
     assert set(visits) == {round(recipe.epochs * 0.5 * 200 / recipe.batch) * recipe.batch}
 
@@ -166,7 +166,7 @@ def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path
     bank, shared = opened(tmp_path, replace(PLAN, batch=100))  # what a subset has on average
     pool = InOrder()
     with pytest.raises(ValueError, match="a batch of 100 is larger than the smallest subset"):
-        fill(bank.store, bank.arm, 8, shared, pool)
+        fill(bank.store, bank.arms, 8, shared, pool)
     assert pool.jobs == []
     with pytest.raises(ValueError, match="a batch of 101 is larger than a subset, about 100 of 200 examples"):
         opened(tmp_path, replace(PLAN, batch=101), "never")
@@ -175,12 +175,12 @@ def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path
 
 def test_receipts_say_what_each_model_got_right(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arm, 8, shared, InOrder())
+    fill(bank.store, bank.arms, 8, shared, InOrder())
     receipts = bank.store.receipts()
     assert len(receipts) == 8
-    block = next(iter(bank.store.blocks(bank.arm.name, [0], ["member", "correct"])))
+    block = next(iter(bank.store.blocks(bank.arms[0].name, [0], ["member", "correct"])))
     member, correct = block.columns["member"][0], block.columns["correct"][0]
-    receipt = receipts[f"{bank.arm.name}-00000"]
+    receipt = receipts[f"{bank.arms[0].name}-00000"]
     assert receipt["n_members"] == member.sum()
     assert receipt["accuracy"]["members"] == pytest.approx(correct[member].mean())
     assert receipt["accuracy"]["left_out"] == pytest.approx(correct[~member].mean())

@@ -1,0 +1,48 @@
+"""The C-score's grid: every fraction is an arm, filled in one run and averaged plainly."""
+
+import numpy as np
+import pytest
+
+from memscore import estimate
+from memscore.plan import Plan, arms_of
+from memscore.store import Store
+
+FRACTIONS = [tenth / 10 for tenth in range(1, 10)]
+
+
+def test_the_preset_is_the_references_grid():
+    arms, count = arms_of(Plan(preset="cscore"))
+    assert [arm.keep for arm in arms] == FRACTIONS
+    assert count == 200
+    assert {(arm.design, arm.block) for arm in arms} == {("exact", 20)}
+
+
+def test_what_the_user_says_changes_it():
+    arms, count = arms_of(Plan(preset="cscore", design="iid", models=7))
+    assert [(arm.design, arm.block) for arm in arms] == [("iid", 1)] * 9
+    assert count == 7
+    assert [arm.keep for arm in arms_of(Plan(preset="cscore", keep=0.3))[0]] == [0.3]
+    with pytest.raises(ValueError, match="use 20 or 40"):
+        arms_of(Plan(preset="cscore", models=30))
+
+
+def test_a_grid_is_filled_resumed_and_averaged(tmp_path, capsys):
+    few = {"design": "iid", "models": 4, "train_limit": 300, "batch": 16, "epochs": 2, "originals": 0}
+    plan = Plan(preset="cscore", store=str(tmp_path / "s"), **few)
+    assert estimate.estimate_bank(plan, pool="serial") == 0
+    out = capsys.readouterr().out
+    assert "36 models in" in out
+    assert "cscore_k0.100" in out
+    store = Store.open(tmp_path / "s")
+    parts = [store.read_score(f"cscore_k{keep:.3f}")[f"cscore_k{keep:.3f}"].to_numpy() for keep in FRACTIONS]
+    whole = store.read_score("cscore")
+    np.testing.assert_allclose(whole["cscore"].to_numpy(), np.mean(parts, axis=0), atol=1e-12)
+    assert (np.isnan(np.sum(parts, axis=0)) == np.isnan(whole["cscore"].to_numpy())).all()
+    errors = [store.read_score(f"cscore_k{keep:.3f}")[f"cscore_k{keep:.3f}_se"].to_numpy() for keep in FRACTIONS]
+    np.testing.assert_allclose(whole["cscore_se"].to_numpy(), np.sqrt(np.sum(np.square(errors), 0)) / 9, rtol=1e-9)
+    assert np.nanmean(parts[7]) > np.nanmean(parts[0])
+    shard = next((tmp_path / "s" / "shards").glob("iid-k0.400*3.parquet"))
+    shard.unlink()
+    assert estimate.estimate_bank(plan, pool="serial") == 0
+    assert "1 models in" in capsys.readouterr().out
+    assert shard.exists()
