@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 INK, ACCENT = "#334155", "#0f766e"
+CELL, TITLE = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
 
 
 def spread(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
@@ -45,12 +46,20 @@ def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str
     Returns:
         A PNG.
     """
-    columns = len(images) // rows
-    figure = Figure(figsize=(1.1 * columns, 1.45 * rows + 0.4), layout="constrained")
-    figure.suptitle(title)
-    axes = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
-    for axis, image, caption in zip(axes.flat, images, captions, strict=True):
-        cell(axis, image, caption)
+    columns, (_, height, width) = len(images) // rows, images.shape[1:]
+    figure = Figure(figsize=(CELL[0] * columns, CELL[1] * rows + TITLE))
+    figure.suptitle(title, y=1 - 0.3 * TITLE / (CELL[1] * rows + TITLE), fontsize=9)
+    # one axes for all: an axes an image takes a second of drawing for thirty of them
+    axis = figure.add_axes((0, 0, 1, CELL[1] * rows / (CELL[1] * rows + TITLE)))
+    half, tall = 0.46 * width / max(height, width), 0.7 * height / max(height, width)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(number, columns)
+        shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        extent = (column + 0.5 - half, column + 0.5 + half, row + tall, row)
+        axis.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255, extent=extent, aspect="auto")
+        axis.text(column + 0.5, row + tall + 0.02, "\n".join(caption), fontsize=7, ha="center", va="top")
+    axis.set(xlim=(0, columns), ylim=(rows, 0))
+    axis.set_axis_off()
     return png(figure)
 
 
