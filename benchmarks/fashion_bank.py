@@ -1,6 +1,6 @@
 """Claim: what a bank of small CNNs says of 10,000 Fashion-MNIST images, and how well each score finds wrong labels.
 
-    python -m benchmarks.fashion_bank --folder DIR [--models 128]
+    python -m benchmarks.fashion_bank --folder DIR [--clean-models 192] [--noise-models 128]
 
 Two banks, one with true labels and one with 5 % of them flipped, orthogonal subsets of one half. Both commands resume,
 so a folder that holds finished banks is only read. The gallery of the first bank goes to docs/most-memorized.png.
@@ -24,14 +24,15 @@ NOISE = "--label-noise 0.05 --bank-events --evaluation-events"
 PICTURE = Path(__file__).parents[1] / "docs" / "most-memorized.png"
 
 
-def main(folder: Path, models: int = 128) -> None:
+def main(folder: Path, clean_models: int = 192, noise_models: int = 128) -> None:
     """Fill both banks and write down what they say.
 
     Args:
         folder: where the banks lie or are to be made.
-        models: of each, whole blocks of 64.
+        clean_models: of the first, whole blocks of 64.
+        noise_models: of the second.
     """
-    for name, more in (("clean", ""), ("noise", NOISE)):
+    for name, more, models in (("clean", "", clean_models), ("noise", NOISE, noise_models)):
         command = [sys.executable, "-m", "memscore.estimate", *FLAGS.split(), *more.split()]
         subprocess.run([*command, "--models", str(models), "--store", str(folder / name)], check=True)
     PICTURE.parent.mkdir(exist_ok=True)
@@ -39,7 +40,7 @@ def main(folder: Path, models: int = 128) -> None:
     save(
         "fashion_bank",
         {
-            "what": f"Fashion-MNIST, 10,000 images, small CNN, {models} orthogonal models, keep 0.5",
+            "what": "Fashion-MNIST, 10,000 images, small CNN, orthogonal models, keep 0.5",
             "clean": said_of(folder / "clean"),
             "noise": said_of(folder / "noise"),
         },
