@@ -41,28 +41,39 @@ class Attack:
 
 
 def student(store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...]) -> Iterator[Scored]:
-    """LiRA with Student-t predictives, online and offline."""
-    pool = lira_pool((b.columns[signal], b.columns["member"]) for b in read(store, arm, indices, signal))
-    for block in read(store, arm, indices, signal):
-        yield block, dict(zip(names, lira_scores(block.columns[signal], block.columns["member"], pool), strict=True))
+    """LiRA with Student-t predictives, online and offline; with several queries the mean over them."""
+    signals = queried(store, arm, signal)
+    pools = [lira_pool((b.columns[q], b.columns["member"]) for b in read(store, arm, indices, q)) for q in signals]
+    for block in read(store, arm, indices, *signals):
+        said = block.columns
+        each = [lira_scores(said[q], said["member"], pool) for q, pool in zip(signals, pools, strict=True)]
+        yield block, dict(zip(names, each[0] if len(each) == 1 else np.mean(each, axis=0), strict=True))
 
 
 def classic(
     store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, form: str
 ) -> Iterator[Scored]:
-    """LiRA in a form that papers and their code use."""
+    """LiRA in a form that papers and their code use; with several queries the mean over them."""
     chosen, keep = form_named(form), arm_from(store.arms()[arm]).keep
-    pieces = ((b.columns[signal], b.columns["member"]) for b in read(store, arm, indices, signal))
+    signals = queried(store, arm, signal)
+    pieces = (
+        (np.stack([b.columns[q] for q in signals]), b.columns["member"]) for b in read(store, arm, indices, *signals)
+    )
     spread = shared_spread(pieces, keep, chosen)
-    for block in read(store, arm, indices, signal):
-        both = classic_scores(block.columns[signal], block.columns["member"], chosen, spread)
-        yield block, dict(zip(names, both, strict=True))
+    for block in read(store, arm, indices, *signals):
+        said = np.stack([block.columns[q] for q in signals])
+        yield block, dict(zip(names, classic_scores(said, block.columns["member"], chosen, spread), strict=True))
+
+
+def queried(store: Store, arm: str, signal: str) -> list[str]:
+    """The columns of one signal under every query of an arm."""
+    return [signal, *(f"{signal}_q{number}" for number in range(1, store.arms()[arm].get("queries", 1)))]
 
 
 def relative(
     store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, kind: str
 ) -> Iterator[Scored]:
-    """RMIA against the validation examples, which no model of the bank has held."""
+    """RMIA against the validation examples, which no model of the bank has held; of several queries the plain one."""
     config, keep = RmiaConfig(kind=kind), arm_from(store.arms()[arm]).keep
     train, validation, _ = store.manifest.split_sizes
     if not validation:
@@ -78,9 +89,9 @@ def relative(
         yield block, {names[0]: found}
 
 
-def read(store: Store, arm: str, indices: Sequence[int], signal: str) -> Iterator[Block]:
-    """Memberships and one signal of every training example."""
-    return store.blocks(arm, indices, ["member", signal], max_bytes=BYTES)
+def read(store: Store, arm: str, indices: Sequence[int], *signals: str) -> Iterator[Block]:
+    """Memberships and some signals of every training example."""
+    return store.blocks(arm, indices, ["member", *signals], max_bytes=BYTES)
 
 
 def lira_of(signal: str, ending: str) -> Attack:

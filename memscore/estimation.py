@@ -134,7 +134,8 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     for arm in bank.arms:
         own = clusters_for(store, arm, bank.splits)
         hash_ = None if own is None else hashlib.sha256(own.astype("<i4").tobytes()).hexdigest()
-        store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_})
+        record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
+        store.add_arm(record | queries_on(store, arm.name, plan.queries))
         clusters = own if clusters is None else clusters
     shared = shared_of(bank.splits, clusters)
     started = time.perf_counter()
@@ -153,6 +154,12 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
         inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
         wall_s=wall_s,
     )
+
+
+def queries_on(store: Store, arm: str, wish: int | None) -> dict[str, int]:
+    """What an arm's record says of queries: the user's wish, or what is on file; a single query is not on record."""
+    count = store.arms().get(arm, {}).get("queries", 1) if wish is None else wish
+    return {"queries": count} if count > 1 else {}
 
 
 def finish(

@@ -22,6 +22,7 @@ from memscore.proxies.collecting import Collecting, takers
 from memscore.proxies.kept import keep
 from memscore.proxies.learning_events import Events
 from memscore.proxies.table import PROXIES
+from memscore.queries import asked, queries_of
 from memscore.recipes import steps as steps_of
 from memscore.seeds import generator
 from memscore.store import Store, model_name, original_key
@@ -128,7 +129,8 @@ def train_subset_models(
     job: BankJob, shared: Shared, store: Store, device: torch.device, facts: Receipt
 ) -> list[Receipt]:
     """Train, observe and publish the models of the job that the store lacks."""
-    manifest, arm, recipe = store.manifest, arm_from(store.arms()[job.arm]), recipe_of(store)
+    record, manifest, recipe = store.arms()[job.arm], store.manifest, recipe_of(store)
+    arm, queries = arm_from(record), queries_of(recipe, record.get("queries", 1))
     n_train = manifest.split_sizes[0]
     missing = [m for m in job.models if not is_there(store, job, m)]
     if not missing:
@@ -150,6 +152,9 @@ def train_subset_models(
     for k, (index, model, inside) in enumerate(zip(missing, models, member, strict=True)):
         observed = time.perf_counter()
         said = observe(forward(model, recipe), data, labels)
+        for number, query in enumerate(queries[1:], start=1):
+            more = observe(asked(forward(model, recipe), query, data.black), data, labels)
+            said |= {f"{column}_q{number}": more[column] for column in ("logit_confidence", "gap", "top_gap")}
         name = model_name(arm.name, index)
         receipt = receipt_of(store, name, model, said, inside) | facts
         receipt["seconds"] = trained_s + time.perf_counter() - observed

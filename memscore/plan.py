@@ -8,6 +8,7 @@ from memscore.models import build
 from memscore.names import pick
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import chosen
+from memscore.queries import queries_of
 from memscore.recipes import Recipe, default_recipe
 from memscore.recipes import recipe as recipe_named
 from memscore.store import Manifest
@@ -45,7 +46,7 @@ class Plan:
     recipe: str | None = None
     """training recipe by name (default: by data set and architecture)"""
     epochs: int | None = None
-    """instead of the recipe's"""
+    """instead of the recipe's; its milestones move along"""
     batch: int | None = None
     """instead of the recipe's"""
     lr: float | None = None
@@ -69,6 +70,9 @@ class Plan:
     """also keep learning events of the members of every bank model"""
     evaluation_events: bool = False
     """also count learning events of the originals in an evaluation pass after every epoch"""
+    queries: int | None = None
+    """fixed augmentations that every bank model is asked about, the image itself included, for LiRA: mirrored and
+    shifted as the recipe augments (default: as on file, else 1)"""
     attacks: tuple[str, ...] = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
@@ -126,8 +130,11 @@ def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
     """The recipe's name and the recipe with the user's changes."""
     name = plan.recipe or default_recipe(plan.data, arch)
     wishes = {"epochs": plan.epochs, "batch": plan.batch, "lr": plan.lr, "precision": plan.precision}
-    changes = {field: value for field, value in wishes.items() if value is not None}
-    return name, replace(recipe_named(name), **changes)  # type: ignore[arg-type]
+    changes: dict[str, Any] = {field: value for field, value in wishes.items() if value is not None}
+    known = recipe_named(name)
+    if plan.epochs is not None:  # the schedule keeps its shape
+        changes["milestones"] = tuple(mark * plan.epochs / known.epochs for mark in known.milestones)
+    return name, replace(known, **changes)
 
 
 def inversion_of(plan: Plan, input_shape: tuple[int, int, int]) -> Inversion:
@@ -171,6 +178,7 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
     arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
     build(arch, splits.input_shape, splits.n_classes, plan.seed)
     name, recipe = recipe_of(plan, arch)
+    queries_of(recipe, 1 if plan.queries is None else plan.queries)
     for arm in arms_of(plan)[0]:
         refuse_large_batch(recipe, arm, len(splits.train))
     fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from memscore.models import ARCHITECTURES
+from memscore.plan import Plan, recipe_of
 from memscore.recipes import RECIPES, Recipe, default_recipe, lr_at, recipe, steps
 
 PLAIN = Recipe(epochs=30, batch=256, lr=0.1)
@@ -192,3 +193,11 @@ def test_a_recipe_survives_json(name):
     again = Recipe(**json.loads(json.dumps(asdict(RECIPES[name]))))
     assert again == RECIPES[name]
     assert hash(again) == hash(RECIPES[name])
+
+
+def test_other_epochs_keep_the_shape_of_the_schedule():
+    whole = recipe("rum-cifar100")
+    _, short = recipe_of(Plan(recipe="rum-cifar100", epochs=10), "resnet18")
+    assert short.epochs == 10
+    assert short.milestones == tuple(mark * 10 / whole.epochs for mark in whole.milestones)
+    assert lr_at(short, 0.35) == lr_at(whole, 0.35)

@@ -1,0 +1,88 @@
+"""Claim: what each attack makes of 16, 64 and 256 models of one bank.
+
+    python -m benchmarks.attack_curves --store DIR
+
+Digits, MLP, exact subsets of one half in blocks of 16, so the first 16 and 64 models are designs of their own. Every
+model in turn is the target; AUC and the true positive rate at a false positive rate of 1 %, means over targets with
+their 95 % t intervals. The curves go to docs/attack-curves.png, mean and central 95 % of the targets.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from benchmarks.results_file import save
+from memscore.attack_scores import Curve, run_attack
+from memscore.attacks import ATTACKS
+from memscore.report.figures import png
+from memscore.store import Store
+
+SIZES = (16, 64, 256)
+COMPARED = ("lira", "lira-paper", "lira-released", "lira-top-gap", "rmia", "rmia-offline")
+PICTURE = Path(__file__).parents[1] / "docs" / "attack-curves.png"
+
+
+def main(store: Path) -> None:
+    """Fill the bank and attack parts of it.
+
+    Args:
+        store: where the bank lies or is to be made.
+    """
+    flags = f"--design exact --block 16 --models {max(SIZES)} --store {store}"
+    subprocess.run([sys.executable, "-m", "memscore.estimate", *flags.split()], check=True)
+    bank = Store.open(str(store))
+    arm = next(iter(bank.arms()))
+    indices = sorted(bank.finished(arm))
+    found: dict[int, dict[str, Curve]] = {}
+    for size in SIZES:
+        found[size] = {}
+        for name in COMPARED:
+            found[size] |= run_attack(bank, arm, indices[:size], ATTACKS[name])[1]
+    PICTURE.write_bytes(picture(found))
+    save(
+        "attack_curves",
+        {
+            "what": "digits, MLP, exact subsets of one half, every model in turn as target",
+            "models": {
+                str(size): {name: numbers(curve) for name, curve in curves.items()} for size, curves in found.items()
+            },
+        },
+    )
+
+
+def numbers(curve: Curve) -> dict[str, list[float] | int]:
+    """Value and interval of each measure."""
+    return {"targets": curve.targets} | {key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()}
+
+
+def picture(found: dict[int, dict[str, Curve]]) -> bytes:
+    """A panel for each number of models, log axes."""
+    figure = Figure(figsize=(4 * len(found), 3.8), layout="constrained")
+    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for axis, (size, curves) in zip(
+        np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found.items(), strict=True
+    ):
+        lowest = min(curve.band.fpr[0] for curve in curves.values())
+        shown = {
+            name: curve for name, curve in curves.items() if name in {"lira", "lira_paper", "rmia", "rmia_offline"}
+        }
+        for number, (name, curve) in enumerate(shown.items()):
+            seen, band = np.nan_to_num(curve.band.mean) > 0, curve.band
+            axis.plot(band.fpr[seen], band.mean[seen], color=colours[number], label=name, linewidth=1.4)
+            low = np.maximum(band.lo[seen], lowest / 10)
+            axis.fill_between(band.fpr[seen], low, band.hi[seen], color=colours[number], alpha=0.12, linewidth=0)
+        axis.plot([lowest, 1], [lowest, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
+        axis.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest / 2, 1.05), title=f"{size} models")
+        axis.set_xlabel("false positive rate")
+        axis.legend(frameon=False, loc="lower right", fontsize=8)
+    figure.axes[0].set_ylabel("true positive rate")
+    return png(figure)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

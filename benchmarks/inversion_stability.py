@@ -1,0 +1,68 @@
+"""Claim: how far the ranks of gradient inversion change from 250 to 500 iterations.
+
+    python -m benchmarks.inversion_stability --store DIR --data fashion-mnist [--candidates 200]
+
+The first original of a finished bank, the same candidates and starts twice. The files of both attacks stay in the bank.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import tyro
+
+from benchmarks.results_file import save, spread
+from memscore.comparison import original_keys
+from memscore.filling import shared_of
+from memscore.proxies.kept import Inversion, read, smoothing
+from memscore.proxy_jobs import planned, work_proxy
+from memscore.risk_signals import rank_interval
+from memscore.seeds import generator
+from memscore.store import Store
+from memscore.user_model import splits_again
+
+ITERATIONS = (250, 500)
+
+
+def main(store: str, data: str | None = None, candidates: int = 200) -> None:
+    """Measure.
+
+    Args:
+        store: a bank with an original.
+        data: its data, where its manifest's name is not enough.
+        candidates: how many examples are attacked.
+    """
+    bank = Store.open(store)
+    splits = splits_again(bank, data, None)
+    shared, key = shared_of(splits, None), original_keys(bank)[0]
+    base = Inversion(
+        candidates=candidates, iterations=ITERATIONS[0], total_variation=smoothing(bank.manifest.input_shape)
+    )
+    found, seconds = [], []
+    for iterations in ITERATIONS:
+        settings = replace(base, iterations=iterations)
+        receipts = [
+            receipt
+            for job in planned(bank, splits, ["inversion"], {0: key}, settings)
+            for receipt in work_proxy(job, shared)
+        ]
+        seconds.append(sum(receipt["seconds"] for receipt in receipts))
+        columns = read(bank, key, "inversion", settings)
+        assert columns is not None
+        found.append(columns)
+    result: dict[str, object] = {"what": f"{candidates} examples of {bank.manifest.data}, {bank.manifest.architecture}"}
+    rng = generator(bank.manifest.seed, "bootstrap", "stability")
+    for score in ("inversion_psnr", "inversion_ssim"):
+        less, more = (columns[score][~np.isnan(columns[score])] for columns in found)
+        ranks = rank_interval(less, more, rng)
+        result |= {
+            f"{score}_spearman": [ranks.value, ranks.lo, ranks.hi],
+            f"{score}_250": spread(less.tolist()),
+            f"{score}_500": spread(more.tolist()),
+            f"{score}_difference": spread((more - less).tolist()),
+        }
+    success = [float(np.nanmean(columns["inversion_success"])) for columns in found]
+    save("inversion_stability", result | {"success": success, "seconds_this_run": seconds})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,91 @@
+"""Fixed augmented queries: a model is asked about mirrored and shifted copies of each image, the same for every model.
+
+Carlini et al. 2022 (section V-E) attack with several augmentations of an example that training used too. Query 0 is the
+image itself; the others are the mirror image, where the recipe mirrors, and shifts by a pixel and more, where it crops.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memscore.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Query:
+    """One fixed augmentation: mirror first, then move by so many pixels; what comes in is black."""
+
+    mirror: bool
+    down: int
+    right: int
+
+
+def queries_of(recipe: Recipe, count: int) -> list[Query]:
+    """The first queries that a recipe allows, small shifts before large ones.
+
+    Args:
+        recipe: queries are augmentations that training used.
+        count: how many, the image itself included.
+
+    Returns:
+        Distinct queries, the plain one first.
+
+    Raises:
+        ValueError: fewer than one, or more than the recipe has.
+    """
+    reach = recipe.crop_padding if "crop" in recipe.augment else 0
+    moves = itertools.product(range(-reach, reach + 1), repeat=2)
+    near = sorted(moves, key=lambda move: (abs(move[0]) + abs(move[1]), move))
+    mirrors = (False, True) if "flip" in recipe.augment else (False,)
+    known = [Query(mirror, down, right) for down, right in near for mirror in mirrors]
+    if not 1 <= count <= len(known):
+        augment = " and ".join(recipe.augment) or "nothing"
+        raise ValueError(
+            f"--queries must lie in 1 to {len(known)} for a recipe that augments by {augment}, got {count}; queries "
+            "are augmentations that training used"
+        )
+    return known[:count]
+
+
+def asked(logits_of: Callable[[Tensor], Tensor], query: Query, black: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network as seen through one query.
+
+    Args:
+        logits_of: images [B, C, H, W] -> logits [B, K].
+        query: what is done to the images.
+        black: [C], what a black pixel is after normalisation.
+
+    Returns:
+        A function of the images as they are.
+    """
+
+    def through(images: Tensor) -> Tensor:
+        shown = images.flip(-1) if query.mirror else images
+        if query.down or query.right:
+            moved = black.view(1, -1, 1, 1).expand_as(shown).clone(memory_format=torch.preserve_format)
+            height, width = shown.shape[-2:]
+            to, source = ((span(sign * query.down, height), span(sign * query.right, width)) for sign in (1, -1))
+            moved[..., to[0], to[1]] = shown[..., source[0], source[1]]
+            shown = moved
+        return logits_of(shown)
+
+    return through
+
+
+def span(move: int, size: int) -> slice:
+    """Where pixels land that are moved along an axis.
+
+    Args:
+        move: by how many.
+        size: of the axis.
+
+    Returns:
+        What they cover.
+
+    >>> span(2, 8), span(-2, 8)
+    (slice(2, 8, None), slice(0, 6, None))
+    """
+    return slice(max(move, 0), size + min(move, 0))

@@ -1,0 +1,78 @@
+"""Fixed augmented queries: what they do to an image, and that a bank asks them and LiRA averages over them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from memscore import estimate
+from memscore.attack_scores import run_attack
+from memscore.attacks import ATTACKS
+from memscore.estimators.lira import lira_pool, lira_scores
+from memscore.plan import Plan
+from memscore.queries import Query, asked, queries_of
+from memscore.recipes import recipe
+from memscore.store import Store
+
+BOTH = replace(recipe("digits"), augment=("crop", "flip"), crop_padding=1)
+
+
+def seen(image, query):
+    return asked(lambda shown: shown, query, torch.tensor([9.0]))(torch.tensor(image)[None, None].float())[
+        0, 0
+    ].tolist()
+
+
+def test_an_image_is_mirrored_then_moved_and_black_comes_in():
+    image = [[1, 2, 3], [4, 5, 6], [7, 8, 10]]
+    assert seen(image, Query(False, 0, 0)) == image
+    assert seen(image, Query(True, 0, 0)) == [[3, 2, 1], [6, 5, 4], [10, 8, 7]]
+    assert seen(image, Query(False, 1, 0)) == [[9, 9, 9], [1, 2, 3], [4, 5, 6]]
+    assert seen(image, Query(False, 0, -1)) == [[2, 3, 9], [5, 6, 9], [8, 10, 9]]
+    assert seen(image, Query(True, -1, 1)) == [[9, 6, 5], [9, 10, 8], [9, 9, 9]]
+
+
+def test_queries_are_what_training_did_the_plain_one_first():
+    assert queries_of(BOTH, 2) == [Query(False, 0, 0), Query(True, 0, 0)]
+    assert len(set(queries_of(BOTH, 18))) == 18
+    assert queries_of(replace(BOTH, augment=("flip",)), 2)[1] == Query(True, 0, 0)
+    assert not any(query.mirror for query in queries_of(replace(BOTH, augment=("crop",)), 9))
+    with pytest.raises(ValueError, match=r"--queries must lie in 1 to 1 for a recipe that augments by nothing, got 2"):
+        queries_of(recipe("digits"), 2)
+    with pytest.raises(ValueError, match=r"1 to 18 .* crop and flip, got 0"):
+        queries_of(BOTH, 0)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("queries") / "bank")
+    plan = Plan(
+        store=folder, queries=3, recipe="rum-cifar100", arch="cnn-4", train_limit=200, epochs=2, batch=32, lr=0.05,
+        design="exact", block=8, models=8, originals=0, attacks=("lira", "lira-paper"),
+    )  # fmt: skip
+    assert estimate.estimate_bank(plan, pool="serial") == 0
+    return folder, plan
+
+
+def test_a_bank_keeps_what_each_query_says_and_lira_is_their_mean(bank):
+    store = Store.open(bank[0])
+    arm = next(iter(store.arms()))
+    assert store.arms()[arm]["queries"] == 3
+    columns = ["member", *("logit_confidence" + ending for ending in ("", "_q1", "_q2"))]
+    said = next(store.blocks(arm, list(range(8)), columns)).columns
+    assert not np.array_equal(said["logit_confidence"], said["logit_confidence_q1"])
+    assert np.corrcoef(said["logit_confidence"].ravel(), said["logit_confidence_q1"].ravel())[0, 1] > 0.2
+    member = said.pop("member")
+    each = [lira_scores(phi, member, lira_pool([(phi, member)]))[0] for phi in said.values()]
+    expected = np.where(member, np.mean(each, axis=0), 0).sum(0) / member.sum(0)
+    tables, _ = run_attack(store, arm, list(range(8)), ATTACKS["lira"])
+    np.testing.assert_allclose(tables["lira"]["value"], expected, rtol=1e-9)
+
+
+def test_the_number_of_queries_is_the_arms_and_is_kept(bank, capsys):
+    folder, plan = bank
+    assert estimate.estimate_bank(replace(plan, queries=None), pool="serial") == 0
+    assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3
+    with pytest.raises(ValueError, match=r"queries is 3, asked for 2"):
+        estimate.estimate_bank(replace(plan, queries=2), pool="serial")
