@@ -348,7 +348,13 @@ class Store:
         known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
         if not known:
             raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self._estimate}")
-        return self.read_table(f"scores/{pick('score', name, known)}.parquet")
+        if name not in known:
+            try:
+                pick("score", name, known)
+            except ValueError as error:
+                more = "" if self.manifest.imported else " with another --keep, --attacks or --proxies"
+                raise ValueError(f"{error}; others are made by {self._estimate}{more}") from None
+        return self.read_table(f"scores/{name}.parquet")
 
     def score_digest(self, name: str) -> str:
         """The shards_digest that a score on file was made from."""
