@@ -98,6 +98,7 @@ def test_a_python_block_runs_as_it_stands(code, capsys):
 @pytest.mark.parametrize("code", [c for marked, c in blocks(README, "sh") if marked], ids=str.strip)
 def test_a_marked_shell_block_runs_as_it_stands(code):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run(python_block("masks.npy"))
     done = subprocess.run(
         ["bash", "-euc", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
     )
