@@ -113,6 +113,9 @@ def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Tab
             )
         return examples_table(splits).slice(0, n + t)
     labels = None if source.labels is None else one_each(read_array(source.labels), source.labels, "iu", n + t)
+    if labels is not None and (labels < 0).any():
+        row = int(np.flatnonzero(labels < 0)[0])
+        raise ValueError(f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1")
     names = [f"train/{i:05d}" for i in range(n)] + [f"test/{i:05d}" for i in range(t)]
     if source.ids is not None:
         names = [str(name) for name in one_each(read_array(source.ids), source.ids, "iuU", n + t)]

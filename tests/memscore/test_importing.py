@@ -28,6 +28,7 @@ def arrays(tmp_path):
     np.savez(tmp_path / "split.npz", train=gap[:, :N], test=gap[:, N:])
     np.save(tmp_path / "correct.npy", (gap > 0).astype(np.uint8))
     np.save(tmp_path / "confidence.npy", gap - 0.5)
+    np.save(tmp_path / "negative.npy", np.full(N + T, -1))
     np.save(tmp_path / "labels.npy", rng.integers(0, 3, N + T))
     return tmp_path, member, gap
 
@@ -186,6 +187,7 @@ def test_arrays_that_cannot_be_are_one_line_and_nothing_is_written(arrays, name,
         (["--gap", "split.npz"], r"it holds train, test: say which, as in split\.npz:train"),
         (["--gap", "split.npz:nobody"], "it holds train, test"),
         (["--gap", "gap.npy", "--labels", "gap.npy"], "must hold one value for each of 135 examples"),
+        (["--gap", "gap.npy", "--labels", "negative.npy"], "has the label -1 in row 0; labels are 0"),
         (["--gap", "gap.npy", "--attacks", "lirra"], "unknown attack 'lirra'"),
         (["--gap", "gap.npy", "--keep", "0.5"], "leave it out"),
         (["--gap", "gap.npy", "--design", "exact", "--block", "7"], "block"),
