@@ -43,10 +43,10 @@ def import_bank(source: Source) -> Outcome:
     refuse_unreadable(attacks, list(arrays.columns))
     splits = None if source.data is None else load(source.data, folder=source.folder, validation=0.0)
     examples = examples_of(source, arrays, splits)
-    arm = arm_of(source, arrays)
     models = range(len(arrays.member))
     for m in models:
         shard_of(source, arrays, m)  # all of them are looked at before anything is written
+    arm = arm_of(source, arrays)
     refuse_unbalanced(arrays.member, arm, source.member)
     store = Store.create(source.store, manifest_of(arrays, examples, splits), examples)
     with store.lock():

@@ -160,7 +160,9 @@ BAD = {
     "a vector": (spoilt(member=lambda a: a[0]), r"must be \[models, train examples\], got \[120\]"),
     "pickled": (spoilt(gap=lambda a: np.array([object()] * 3)), "Python objects"),
     "text": (spoilt(gap=lambda a: a.astype(str)), "not numbers"),
-    "nobody": (spoilt(member=lambda a: np.zeros_like(a)), "keep must lie between 0 and 1"),
+    "nobody": (spoilt(member=lambda a: np.zeros_like(a)), "model 0 was trained on nothing"),
+    "everybody": (spoilt(member=lambda a: np.ones_like(a)), "keep must lie between 0 and 1"),
+    "a mask with nan": (spoilt(member=lambda a: with_one(a, np.nan)), r"member\.npy: model 3 has values other than"),
     "one empty": (spoilt(member=lambda a: a & (np.arange(M) != 2)[:, None]), "model 2 was trained on nothing"),
 }  # fmt: skip
 
