@@ -51,7 +51,7 @@ def said_of(url: Path) -> dict[str, Any]:
     """Accuracies, shares of memorized examples, attack and detection numbers of one bank."""
     store = Store.open(str(url))
     summary = json.loads((url / "reports" / "summary.json").read_text())
-    receipts = [r for r in store.receipts().values() if r["model"].startswith("orthogonal")]
+    receipts = [receipt for name, receipt in store.receipts().items() if name.startswith("orthogonal")]
     memorization = store.read_score("memorization_k0.500")["memorization_k0.500"].to_numpy().astype(float)
     shares = {}
     for bound in (0.25, 0.5):
