@@ -14,7 +14,7 @@ from memscore.store import Store
 
 Columns = dict[str, np.ndarray]
 
-CURVE_BYTES = 64 * 2**20  # scores of whole targets of one attack, kept for its curves
+CURVE_BYTES = 32 * 2**20  # scores of whole targets of one attack, kept for its curves
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

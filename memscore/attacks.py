@@ -17,7 +17,7 @@ from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
 
-BYTES = 40 * 2**20  # of two blocks as read; the float64 scores of a block take some seven times as much
+BYTES = 24 * 2**20  # of two blocks as read; the float64 scores of a block take some seven times as much
 
 Scored = tuple[Block, dict[str, np.ndarray]]
 """A block with its memberships, and by the name of each score what the attack says, float64 [M, n]."""

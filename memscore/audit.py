@@ -99,6 +99,8 @@ def audit(
     Raises:
         ValueError: an unknown arm or one without models, or outputs that are not finite.
     """
+    if not np.isfinite(threshold):
+        raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
     name = arm_named(store, arm)
     shards = store.finished(name, verify=False)
     if not shards:

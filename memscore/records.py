@@ -31,22 +31,25 @@ def sealed(record: Mapping[str, Any]) -> bytes:
     return as_json({**plain, SEAL: sha256_of(plain)}).encode()
 
 
-def parse(content: bytes | str) -> dict[str, Any]:
+def parse(content: bytes | str, *, must_be_sealed: bool = False) -> dict[str, Any]:
     """A record from its JSON.
 
     Args:
         content: the file.
+        must_be_sealed: a record without its own hash is none.
 
     Returns:
         The record; its own hash is taken out after it was compared.
 
     Raises:
-        ValueError: no JSON object, or one that does not give its hash.
+        ValueError: no JSON object, or one that does not give its hash, or lacks it though it must not.
     """
     record = json.loads(content)
     if not isinstance(record, dict):
         raise ValueError("it holds no JSON object")
     stated = record.pop(SEAL, None)
+    if stated is None and must_be_sealed:
+        raise ValueError(f"it has no {SEAL}")
     if stated is not None and stated != sha256_of(record):
         raise ValueError(f"its fields do not give the {SEAL} that stands in it")
     return record
@@ -114,7 +117,7 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
     """
     content = folder.read(relpath)
     try:
-        return parse(content)
+        return parse(content, must_be_sealed=True)
     except ValueError as error:
         raise Damaged(
             f"{folder.path(relpath)} is damaged: {error}; `python -m memscore.bank verify {folder.shown} --set-aside`"

@@ -25,7 +25,7 @@ from memscore.weighted import weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 
-BYTES = 64 * 2**20  # of two blocks as read
+BYTES = 24 * 2**20  # of two blocks as read
 CELLS = 2**18  # models x examples worked on at a time
 HALVES = 10  # times that the models are halved for the reliabilities
 

@@ -119,7 +119,10 @@ class Store:
                 f"--store {folder.shown}`, or give a shared path or s3:// URL that this machine sees"
             ) from None
         except ValueError as error:
-            raise ValueError(f"cannot read {folder.path('manifest.json')}: {error}") from None
+            raise ValueError(
+                f"cannot read {folder.path('manifest.json')}: {error}; delete it and run the estimate that made this "
+                "store again: its models are kept if the data and flags are the same"
+            ) from None
 
     @property
     def url(self) -> str:

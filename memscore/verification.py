@@ -15,6 +15,7 @@ from memscore.weight_files import check_weights
 
 KINDS = ("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials")
 THREADS = 4
+NO_ARM = "a shard of no arm on file; it stays, and the estimate that made it puts its arm back"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,9 @@ def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:
         verdict: of verify.
 
     Returns:
-        Where each was -> where it is.
+        Where each was -> where it is; shards whose arm is not on file stay.
     """
-    return {path: store.set_aside(path) for path in verdict.damaged}
+    return {path: store.set_aside(path) for path, reason in verdict.damaged.items() if reason != NO_ARM}
 
 
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -80,9 +81,9 @@ def _read_and_check(store: Store, path: str, check: Callable[[bytes], None]) -> 
 
 
 def _check_json(content: bytes) -> None:
-    """A record must be a JSON object, and give its hash if it has one."""
+    """A record must be a JSON object, and give the hash that stands in it."""
     try:
-        parse(content)
+        parse(content, must_be_sealed=True)
     except ValueError as error:
         raise Damaged(str(error)) from None
 
@@ -107,5 +108,5 @@ def _strangers(store: Store, damaged: set[str]) -> dict[str, str]:
             strangers |= store.check(arm, verify=False).damaged
     for name in store.folder.names("shards"):
         if all(model_index(name.removesuffix(".parquet"), arm) is None for arm in arms):
-            strangers[f"shards/{name}"] = "a shard of no arm on file"
+            strangers[f"shards/{name}"] = NO_ARM
     return strangers

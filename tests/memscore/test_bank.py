@@ -78,11 +78,25 @@ def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
     assert main(["verify", full.url, "--set-aside"]) == 1
     out = capsys.readouterr().out
     assert f"moved to damaged/{name}.parquet-1" in out
-    assert "shards/stranger-00001.parquet: a shard of no arm on file; moved to damaged/" in out
-    assert len(full.folder.names("damaged")) == 2
+    assert "shards/stranger-00001.parquet: a shard of no arm on file; it stays" in out
+    assert len(full.folder.names("damaged")) == 1
     assert list(full.finished(ARM["name"])) == [0, 2]
     full.write_shard(name, ARM["name"], shard(1))
     assert path.read_bytes() == whole
+    full.folder.remove("shards/stranger-00001.parquet")
+    assert main(["verify", full.url]) == 0
+
+
+def test_an_arm_without_its_hash_or_gone_costs_no_shard(full, capsys):
+    arm = path_of(full, f"arms/{ARM['name']}.json")
+    arm.write_text(arm.read_text().replace("record_sha256", "racord_sha256"))
+    shards = full.folder.names("shards")
+    assert main(["verify", full.url, "--set-aside"]) == 1
+    assert "it has no record_sha256; moved to damaged/" in capsys.readouterr().out
+    assert full.folder.names("shards") == shards
+    assert main(["verify", full.url, "--set-aside"]) == 1
+    assert full.folder.names("shards") == shards
+    full.add_arm(ARM)
     assert main(["verify", full.url]) == 0
 
 
