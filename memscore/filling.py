@@ -11,10 +11,11 @@ from memscore.data import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
 from memscore.splits import examples_table
+from memscore.stacked import stack_size
 from memscore.store import Store, model_name
 from memscore.subsets import Arm, cluster, largest_cluster, smallest_subset
 from memscore.trainee import new_model, recipe_of
-from memscore.training import stack_size, stacks
+from memscore.training import stacks
 
 Progress = Callable[[int, int, str], None]
 

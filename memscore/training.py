@@ -1,4 +1,4 @@
-"""The fast training loop: straight down one file, for one network at a time or many small ones side by side.
+"""The fast training loop, for one network at a time or many small ones side by side.
 
 One step law for every engine and design (so that all of them train the same way):
 
@@ -6,14 +6,14 @@ One step law for every engine and design (so that all of them train the same way
 - it reads its own permutation of its own examples and draws a new one when that is exhausted;
 - the learning rate is a function of step / T.
 
-Two engines. Fully connected networks without augmentation under SGD are trained as a stack: one batched matrix product
-for many models, forward and backward written by hand. Everything else is trained one network at a time. Architecture
-and recipe decide which, never how many models remain, and a model's bits do not depend on its place in a stack or on
-its company: every tensor starts at a 64-byte boundary, and each update ends at one.
+Two engines. Fully connected networks without augmentation under SGD are trained as a stack (stacked.py): one batched
+matrix product for many models, forward and backward written by hand. Everything else is trained one network at a time.
+Architecture and recipe decide which, never how many models remain, and a model's bits do not depend on its place in a
+stack or on its company: every tensor starts at a 64-byte boundary, and each update ends at one.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.images import Images, padded
+from memscore.images import Images
 from memscore.models import linear_layers, logits
 from memscore.proxies.learning_events import Events
 from memscore.recipes import Recipe, lr_at
+from memscore.stacked import Stack
 
 AtEpoch = Callable[[int], None]
 
@@ -81,7 +82,9 @@ def train(
     orders = [Order(a.rows, a.order) for a in assignments]
     stacked = stacks(assignments[0].model, recipe)
     engine: Stack | Single = (
-        Stack(assignments, images, labels, recipe) if stacked else Single(assignments[0], images, labels, recipe)
+        Stack([a.model for a in assignments], images, labels, recipe)
+        if stacked
+        else Single(assignments[0], images, labels, recipe)
     )
     longest = smallest // recipe.batch
     if events is not None:
@@ -106,12 +109,6 @@ def stacks(model: nn.Module, recipe: Recipe) -> bool:
     """Whether such models are trained side by side: fully connected, plain SGD in float32, nothing augmented."""
     plain = recipe.optimizer == "sgd" and not recipe.nesterov and not recipe.augment
     return plain and recipe.precision == "float32" and linear_layers(model) is not None
-
-
-def stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
-    """How many models of this size fit in the cache with their gradients and momenta: 12 bytes a weight, 1 to 64."""
-    weights = sum(p.numel() for p in model.parameters())
-    return int(np.clip(2 ** np.floor(np.log2(max(1.0, cache_bytes / (12 * weights)))), 1, 64))
 
 
 def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
@@ -182,6 +179,10 @@ class Single:
 
     def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
         """Take one step for each rate; returns float32 logits [1, steps, B, K] before each step if they are wanted."""
+        with one_layout(self.model) if not self.images.flat else nullcontext():
+            return self._run(rows, rates, keep=keep)
+
+    def _run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
         said = []
         autocast = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
         self.model.train()
@@ -199,6 +200,24 @@ class Single:
 
     def write_back(self) -> None:
         """Nothing to do: the weights are the model's own."""
+
+
+@contextmanager
+def one_layout(model: nn.Module) -> Generator[None, None, None]:
+    """Let what flows back through a Flatten have the layout of what went in: mixed layouts take torch's slow path."""
+
+    def watch(_: nn.Module, given: tuple[Tensor]) -> None:
+        if given[0].ndim == 4 and given[0].requires_grad:
+            given[0].register_hook(  # type: ignore[no-untyped-call]
+                lambda slope: slope.contiguous(memory_format=torch.channels_last)
+            )
+
+    hooks = [layer.register_forward_pre_hook(watch) for layer in model.modules() if isinstance(layer, nn.Flatten)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -237,109 +256,6 @@ def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Gen
         mirrored = torch.from_numpy(chance.random(size) < 0.5).to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
-
-
-class Stack:
-    """S fully connected networks side by side, forward and backward by hand.
-
-    For layers l = 1 .. L, a_0 = x, z_l = a_{l-1} W_l^T + b_l, a_l = max(z_l, 0), delta_L = (softmax(z_L) - onehot) / B:
-
-        dW_l = delta_l^T a_{l-1}     db_l = sum_B delta_l     delta_{l-1} = (delta_l W_l) * 1[a_{l-1} > 0]
-
-    All weights live in one buffer [S, P], each tensor padded to 64 bytes, so that one fused SGD step updates them all.
-    """
-
-    def __init__(self, assignments: Sequence[Assignment], images: Images, labels: Tensor, recipe: Recipe):
-        self.models = [a.model for a in assignments]
-        self.images, self.labels, self.recipe = images, labels, recipe
-        self.layers = [layers_of(model) for model in self.models]
-        self.shapes = [tuple(p.shape) for layer in self.layers[0] for p in (layer.weight, layer.bias)]
-        width = sum(padded(int(np.prod(shape))) for shape in self.shapes)
-        device = labels.device
-        self.theta = nn.Parameter(torch.zeros(len(self.models), width, device=device), requires_grad=False)
-        self.theta.grad = torch.zeros_like(self.theta)
-        self.weights, self.slopes = self._views(self.theta.data), self._views(self.theta.grad)
-        for k, layers in enumerate(self.layers):
-            for view, value in zip(self.weights, (p for a in layers for p in (a.weight, a.bias)), strict=True):
-                view[k].copy_(value.detach().view_as(view[k]))
-        self.optimizer = torch.optim.SGD(
-            [self.theta], recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
-        batch = recipe.batch
-        self.acts = [aligned(len(self.models), batch, shape[0], device) for shape in self.shapes[::2]]
-        self.deltas = [aligned(len(self.models), batch, shape[0], device) for shape in self.shapes[::2]]
-        self.minus = torch.full((len(self.models), batch, 1), -1.0, device=device)
-
-    def _views(self, flat: Tensor) -> list[Tensor]:
-        """W [S, out, in] and b [S, 1, out] of each layer, as views into [S, P]."""
-        views, start = [], 0
-        for shape in self.shapes:
-            size = int(np.prod(shape))
-            view = flat[:, start : start + size]
-            views.append(view.view(-1, *shape) if len(shape) == 2 else view.view(-1, 1, *shape))
-            start += padded(size)
-        return views
-
-    @torch.no_grad()
-    def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
-        """Take one step for each rate; returns float32 logits [S, steps, B, K] before each step if they are wanted."""
-        models, length, batch = rows.shape
-        said = torch.empty(models, length, batch, self.shapes[-1][0], device=rows.device) if keep else None
-        inputs = int(np.prod(self.images.shape))
-        for step, rate in enumerate(rates):
-            chosen = rows[:, step].reshape(-1)
-            images = self.images.pixels.index_select(0, chosen).view(models, batch, -1)[..., :inputs]
-            labels = self.labels.index_select(0, chosen).view(models, batch, 1)
-            self.forward(images)
-            if said is not None:
-                said[:, step] = self.acts[-1]
-            self.backward(images, labels)
-            self.optimizer.param_groups[0]["lr"] = rate
-            self.optimizer.step()
-        return said
-
-    def forward(self, images: Tensor) -> None:
-        """Fill the activations; the last ones are the logits."""
-        below = images
-        for layer, act in enumerate(self.acts):
-            torch.baddbmm(self.weights[2 * layer + 1], below, self.weights[2 * layer].transpose(1, 2), out=act)
-            if layer < len(self.acts) - 1:
-                act.relu_()
-            below = act
-
-    def backward(self, images: Tensor, labels: Tensor) -> None:
-        """Fill the gradients from the activations."""
-        batch = images.shape[1]
-        delta = self.deltas[-1]
-        delta.copy_(self.acts[-1].softmax(-1).scatter_add_(-1, labels, self.minus).div_(batch))
-        for layer in range(len(self.acts) - 1, -1, -1):
-            below = self.acts[layer - 1] if layer else images
-            torch.bmm(delta.transpose(1, 2), below, out=self.slopes[2 * layer])
-            torch.sum(delta, 1, keepdim=True, out=self.slopes[2 * layer + 1])
-            if layer:
-                torch.bmm(delta, self.weights[2 * layer], out=self.deltas[layer - 1])
-                delta = self.deltas[layer - 1].mul_(below > 0)
-
-    def write_back(self) -> None:
-        """Copy the weights into the models they belong to."""
-        with torch.no_grad():
-            for k, layers in enumerate(self.layers):
-                for view, value in zip(self.weights, (p for a in layers for p in (a.weight, a.bias)), strict=True):
-                    value.copy_(view[k].view_as(value))
-
-
-def layers_of(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a model that stacks."""
-    layers = linear_layers(model)
-    if layers is None:
-        raise ValueError(f"{type(model).__name__} is not a plain stack of linear layers and cannot be trained as one")
-    return layers
-
-
-def aligned(models: int, batch: int, width: int, device: torch.device) -> Tensor:
-    """An empty [S, B, width] in which every model starts at a 64-byte boundary."""
-    flat = torch.empty(models, padded(batch * width), device=device)
-    return flat[:, : batch * width].view(models, batch, width)
 
 
 def is_finite(model: nn.Module) -> bool:

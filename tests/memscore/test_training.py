@@ -15,7 +15,8 @@ from memscore.models import build, linear_layers
 from memscore.observing import observe
 from memscore.proxies.learning_events import Events
 from memscore.recipes import Recipe, lr_at
-from memscore.training import Assignment, Order, Stack, augment, exact_products, stack_size, stacks, train, windows
+from memscore.stacked import Stack, stack_size
+from memscore.training import Assignment, Order, augment, exact_products, stacks, train, windows
 
 CPU = torch.device("cpu")
 N, SHAPE, K = 90, (1, 7, 5), 3  # 35 inputs: not a multiple of 16
@@ -270,5 +271,5 @@ def test_only_a_product_with_float32_error_is_kept():
 def test_a_stack_refuses_other_networks():
     images, labels = toy_data(flat=False)
     with pytest.raises(ValueError, match="not a plain stack of linear layers"):
-        Stack(assignments([0], arch="cnn-4"), images, labels, RECIPE)
+        Stack([a.model for a in assignments([0], arch="cnn-4")], images, labels, RECIPE)
     assert linear_layers(build("cnn-4", SHAPE, K, 0)) is None
