@@ -7,22 +7,14 @@ score is undefined (NaN) is left out of a pair.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
+from memscore.intervals import Interval
+
 TOP = 3000 / 45_000
 """Share of the examples that counts as the top: RUM forgets 3,000 of 45,000."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A number and an interval for it; the ends are NaN where undefined."""
-
-    value: float
-    lo: float
-    hi: float
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:

@@ -25,10 +25,11 @@ from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
 from memscore.images import resident
+from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.observing import observe
 from memscore.parquet import encode, to_table
-from memscore.roc import Proportion, auc_interval, tpr_at_fpr
+from memscore.roc import auc_interval, tpr_at_fpr
 from memscore.seeds import generator
 from memscore.store import Store, shards_digest
 from memscore.trainee import forward, recipe_of
@@ -42,9 +43,9 @@ EVIDENCE = ("lira", "lira_offline", "rmia")
 class Curve:
     """How well one kind of evidence tells members from others: 95 % intervals (DeLong; Wilson)."""
 
-    auc: Proportion
-    tpr_at_001: Proportion  # at a false positive rate of .1 %
-    tpr_at_01: Proportion
+    auc: Interval
+    tpr_at_001: Interval  # at a false positive rate of .1 %
+    tpr_at_01: Interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memscore.agreement import Interval
+from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.proxies.kept import inversion_on_file, proxy_seconds
 from memscore.proxies.table import PROXIES

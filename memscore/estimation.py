@@ -14,6 +14,7 @@ from memscore.attack_scores import refuse_attacks
 from memscore.data import Splits
 from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
+from memscore.intervals import Interval
 from memscore.originals import fill_from_originals, seconds_of_proxies, training_seconds
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
@@ -21,7 +22,6 @@ from memscore.proxies.scores import score_bank_events, score_originals, score_pr
 from memscore.proxies.table import chosen, refuse_without_validation
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
-from memscore.roc import Proportion
 from memscore.scoring import ArmScores, score_arm, score_fractions
 from memscore.splits import examples_table
 from memscore.store import Store, default_url, model_name
@@ -68,7 +68,7 @@ class Outcome:
     filled: Filled
     arms: list[ArmScores]
     table: pa.Table
-    noise: dict[str, Proportion]
+    noise: dict[str, Interval]
     store: str
     accuracy: dict[str, float]
     wall_s: float

@@ -1,7 +1,18 @@
-"""How sure a proportion is: an interval that holds its level for few trials, and an error that is never 0."""
+"""How sure a number is: its interval, one of a proportion that holds for few trials, and an error that is never 0."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number and an interval for it, 95 % unless the maker says otherwise; NaN where undefined."""
+
+    value: float
+    lo: float
+    hi: float
 
 
 def wilson(k: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, stdtrit
 
-from memscore.agreement import Interval, spearman
+from memscore.agreement import spearman
+from memscore.intervals import Interval
 from memscore.seeds import generator
 from memscore.store import Store
 from memscore.trends import Trend, verdict

@@ -6,21 +6,12 @@ import numpy as np
 from scipy.special import expit, logit, ndtri, stdtrit
 from scipy.stats import rankdata
 
-from memscore.intervals import smoothed_variance, wilson
+from memscore.intervals import Interval, smoothed_variance, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
 """Where the left end is read (Carlini et al. 2022 argue for it)."""
 POINTS = 121
 """False positive rates of a curve that is drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proportion:
-    """A share with its 95 % interval; NaN where undefined."""
-
-    value: float
-    lo: float
-    hi: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +85,7 @@ def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.sqrt(variance))
 
 
-def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) -> Proportion:
+def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) -> Interval:
     """The area with an interval that stays inside [0, 1].
 
     logit(A) +- z se / (A (1 - A)); at A = 0 or 1 Wilson's, for as many trials as the smaller class has examples.
@@ -110,13 +101,13 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
     value, se = auc(scores, positive), auc_se(scores, positive)
     if 0 < value < 1:
         reach = ndtri((1 + level) / 2) * se / (value * (1 - value))
-        return Proportion(value=value, lo=float(expit(logit(value) - reach)), hi=float(expit(logit(value) + reach)))
+        return Interval(value=value, lo=float(expit(logit(value) - reach)), hi=float(expit(logit(value) + reach)))
     fewer = min(int(positive.sum()), int((~positive).sum()))
     lo, hi = wilson(np.asarray(value * fewer), np.asarray(fewer), level)
-    return Proportion(value=value, lo=float(lo), hi=float(hi))
+    return Interval(value=value, lo=float(lo), hi=float(hi))
 
 
-def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> Proportion:
+def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> Interval:
     """The largest true positive rate of a threshold whose false positive rate is at most fpr.
 
     No interpolation: below 1 / negatives only thresholds without a false positive are left. The interval is Wilson's
@@ -138,11 +129,11 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
         raise ValueError(f"a false positive rate lies between 0 and 1, got {fpr}; 0.001 is usual")
     pos, neg = scores[positive], np.sort(scores[~positive])[::-1]
     if not len(pos) or not len(neg):
-        return Proportion(value=float("nan"), lo=float("nan"), hi=float("nan"))
+        return Interval(value=float("nan"), lo=float("nan"), hi=float("nan"))
     allowed = int(fpr * len(neg) + 1e-9)  # 0.29 * 100 is 28.999...
     hits = int((pos > neg[allowed]).sum()) if allowed < len(neg) else len(pos)
     lo, hi = wilson(np.asarray(hits), np.asarray(len(pos)), level)
-    return Proportion(value=hits / len(pos), lo=float(lo), hi=float(hi))
+    return Interval(value=hits / len(pos), lo=float(lo), hi=float(hi))
 
 
 def over_targets(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:

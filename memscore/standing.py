@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from memscore.agreement import Interval, interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.agreement import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.intervals import Interval
 from memscore.parquet import metadata_of
 from memscore.reliability import Reliability, disattenuated, random_halves, reliability
 from memscore.score_fields import SOURCES

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memscore.agreement import Interval
+from memscore.intervals import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

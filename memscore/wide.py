@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memscore.roc import Proportion, auc_interval
+from memscore.intervals import Interval
+from memscore.roc import auc_interval
 from memscore.store import Store
 
 
@@ -51,7 +52,7 @@ def write_models_table(store: Store) -> None:
         store.write_table("models.parquet", pa.Table.from_pylist(rows))
 
 
-def noise_detection(store: Store, names: Sequence[str]) -> dict[str, Proportion]:
+def noise_detection(store: Store, names: Sequence[str]) -> dict[str, Interval]:
     """How well each score finds the examples whose label was changed, where the bank is a positive control.
 
     Args:

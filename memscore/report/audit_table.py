@@ -5,8 +5,7 @@ from rich.console import Console
 
 from memscore.audit import Audit
 from memscore.epsilon import EpsilonBound
-from memscore.report.tables import new_table, number
-from memscore.roc import Proportion
+from memscore.report.tables import new_table, number, with_interval
 
 NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 SHOWN = 5
@@ -16,7 +15,7 @@ def audit_tables(console: Console, audit: Audit, where: str) -> None:
     """Everything that an audit has found, and where it lies."""
     verdict = audit.table["verdict"]
     named, undefined = verdict.to_pylist().count(True), verdict.null_count
-    accuracy = ", ".join(f"{split} {number(_none(value))}" for split, value in audit.accuracy.items())
+    accuracy = ", ".join(f"{split} {number(value)}" for split, value in audit.accuracy.items())
     lines = [
         f"shadows   {audit.models} models of {audit.arm}; all of them judge every example, the model is none of them",
         f"accuracy  {accuracy}",
@@ -74,13 +73,3 @@ def strongest(console: Console, audit: Audit) -> None:
         known = ["yes" if at["member"] else "no"] if truth else []
         table.add_row(at["id"], str(at["label"]), *(number(at[kind]) for kind in kinds), *known)
     console.print(table)
-
-
-def with_interval(share: Proportion) -> str:
-    """A value and its interval, or a dash."""
-    return "-" if np.isnan(share.value) else f"{share.value:.3f} [{share.lo:.3f}, {share.hi:.3f}]"
-
-
-def _none(value: float) -> float | None:
-    """NaN as None."""
-    return None if np.isnan(value) else value

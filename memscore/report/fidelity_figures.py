@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from memscore.agreement import Interval
+from memscore.intervals import Interval
 from memscore.report.figures import ACCENT, INK, png
 from memscore.risk_signals import Signals
 from memscore.skew import lorenz

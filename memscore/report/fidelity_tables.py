@@ -3,9 +3,10 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.agreement import TOP, Interval
+from memscore.agreement import TOP
 from memscore.comparison import Comparison
-from memscore.report.tables import new_table, number
+from memscore.intervals import Interval
+from memscore.report.tables import between, new_table, number
 from memscore.risk_signals import Signals
 from memscore.standing import Standings
 from memscore.trends import Trend
@@ -32,8 +33,8 @@ def stand_ins(console: Console, found: Standings) -> None:
     for row in found.rows:
         if not row.shares_models:
             costs = (row.seconds, 100 * row.of_bank, 100 * row.of_training)
-            middle = (between(row.spearman), *map(shown, (row.corrected, row.pearson, row.top)))
-            table.add_row(row.score, shown(row.spearman.value), *middle, *map(shown, costs))
+            middle = (between(row.spearman.lo, row.spearman.hi), *map(number, (row.corrected, row.pearson, row.top)))
+            table.add_row(row.score, number(row.spearman.value), *middle, *map(number, costs))
     if table.row_count:
         console.print(table)
     else:
@@ -42,14 +43,14 @@ def stand_ins(console: Console, found: Standings) -> None:
     own = new_table(title, ("score", "Spearman", "Pearson", TOP_SHARE))
     for row in found.rows:
         if row.shares_models:
-            own.add_row(row.score, *map(shown, (row.spearman.value, row.pearson, row.top)))
+            own.add_row(row.score, *map(number, (row.spearman.value, row.pearson, row.top)))
     console.print(own)
     lines = [
-        f"{found.reference} from {found.models} models: reliability Spearman {shown(reliability.spearman_full)}, "
-        f"Pearson {shown(reliability.pearson_full)}; tops of its halves share {shown(reliability.top)}",
+        f"{found.reference} from {found.models} models: reliability Spearman {number(reliability.spearman_full)}, "
+        f"Pearson {number(reliability.pearson_full)}; tops of its halves share {number(reliability.top)}",
         f"intervals over {drawn}; noiseless: what Spearman would be without the noise of {found.reference}",
         f"seconds: on one original beyond its training, of one worker; - is inline, or not timed apart; training takes "
-        f"{found.bank_s:.1f} s for the bank, {shown(found.training_s)} s for one model on everything",
+        f"{found.bank_s:.1f} s for the bank, {number(found.training_s)} s for one model on everything",
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
@@ -59,7 +60,7 @@ def skew(console: Console, gini: dict[str, Interval]) -> None:
     """SCALE's Table 3, step 0."""
     table = new_table("skew over the examples", ("score", "Gini", "95 %"))
     for name, value in gini.items():
-        table.add_row(name, shown(value.value), between(value))
+        table.add_row(name, number(value.value), between(value.lo, value.hi))
     console.print(table)
 
 
@@ -68,14 +69,18 @@ def loss_groups(console: Console, signals: Signals) -> None:
     if signals.risk.startswith("attack_success"):
         table = new_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))
         for group in signals.groups:
-            table.add_row(f"{group.least:.2g} to {group.most:.2g}", shown(group.success.value), between(group.success))
+            table.add_row(
+                f"{group.least:.2g} to {group.most:.2g}",
+                number(group.success.value),
+                between(group.success.lo, group.success.hi),
+            )
         console.print(table)
     columns = ("class", "lowest fifth", "riskiest", "random", "riskiest in the fifth")
     tails = new_table(f"probability of the label, by {signals.risk}", columns)
     for tail in signals.tails:
         lowest = f"{tail.least:.4f} to {tail.tail:.4f}"
         probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
-        tails.add_row(str(tail.label), lowest, *probabilities, shown(tail.risky_in_tail))
+        tails.add_row(str(tail.label), lowest, *probabilities, number(tail.risky_in_tail))
     console.print(tails)
 
 
@@ -85,15 +90,5 @@ def papers(console: Console, trends: list[Trend]) -> None:
         return
     table = new_table("what SCALE and RSU report, in this bank", ("claim", "value", "95 %", "verdict"))
     for trend in trends:
-        table.add_row(trend.claim, shown(trend.value.value), between(trend.value), trend.verdict)
+        table.add_row(trend.claim, number(trend.value.value), between(trend.value.lo, trend.value.hi), trend.verdict)
     console.print(table)
-
-
-def shown(value: float) -> str:
-    """Three digits, or a dash where undefined."""
-    return number(None if np.isnan(value) else value)
-
-
-def between(interval: Interval) -> str:
-    """The ends, or a dash."""
-    return "-" if np.isnan(interval.lo) else f"[{interval.lo:.3f}, {interval.hi:.3f}]"

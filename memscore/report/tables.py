@@ -13,7 +13,8 @@ from memscore.agreement import TOP
 from memscore.estimation import Bank, Outcome
 from memscore.filling import Filled
 from memscore.forecast import Forecast
-from memscore.roc import Proportion, TargetMean
+from memscore.intervals import Interval
+from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
 
 SHOWN = 5  # most memorized examples in the terminal
@@ -167,7 +168,7 @@ def reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
         for stem, of in arm.reliability.items():
             numbers = (of.spearman_full, of.pearson_full, of.top, of.rmse)
             if of.halves:
-                table.add_row(f"{stem}_{arm.suffix}", *(number(None if np.isnan(v) else v) for v in numbers))
+                table.add_row(f"{stem}_{arm.suffix}", *map(number, numbers))
         if not any(of.halves for of in arm.reliability.values()):
             twice = 2 * arm.arm.models_per_block
             console.print(f"{arm.suffix}: one block of models has no halves to compare; --models {twice} has")
@@ -194,7 +195,7 @@ def spread_row(name: str, table: pa.Table) -> list[str]:
 def curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
     """AUC and two true-positive rates with their intervals."""
     measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
-    return [f"{measure.value:.3f} ± {measure.hi - measure.value:.3f}" for measure in measures]
+    return [f"{number(measure.value)} ± {number(measure.hi - measure.value)}" for measure in measures]
 
 
 def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
@@ -210,7 +211,7 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
             escape(table["id"][row].as_py()),
             label_text(table, row),
             number(at[name]),
-            f"[{number(at[f'{name}_lo'])}, {number(at[f'{name}_hi'])}]",
+            between(at[f"{name}_lo"], at[f"{name}_hi"]),
             number(table[f"cscore_{suffix}"][row].as_py()),
             number(table[attack][row].as_py() if attack in table.column_names else None),
         )
@@ -225,16 +226,28 @@ def label_text(table: pa.Table, row: int) -> str:
     return str(label) if label == true else f"{label} (truly {true})"
 
 
-def noise(console: Console, found: Mapping[str, Proportion]) -> None:
+def noise(console: Console, found: Mapping[str, Interval]) -> None:
     """How well each score finds the changed labels."""
     if not found:
         return
     table = new_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
     for name, area in sorted(found.items(), key=lambda item: -item[1].value):
-        table.add_row(name, f"{area.value:.3f} [{area.lo:.3f}, {area.hi:.3f}]")
+        table.add_row(name, with_interval(area))
     console.print(table)
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash where the score is undefined."""
-    return "-" if value is None else f"{value:.3f}"
+    """Three digits, or a dash where undefined: null on file, NaN in memory."""
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def between(lo: float | None, hi: float | None) -> str:
+    """The ends of an interval, or a dash where there is none."""
+    ends = (number(lo), number(hi))
+    return "-" if ends == ("-", "-") else f"[{', '.join(ends)}]"
+
+
+def with_interval(found: Interval) -> str:
+    """A number and its interval, or one dash where there is neither."""
+    value, ends = number(found.value), between(found.lo, found.hi)
+    return value if value == ends else f"{value} {ends}"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from memscore.agreement import Interval, spearman
+from memscore.agreement import spearman
+from memscore.intervals import Interval
 from memscore.scoring import score_arm
 from memscore.standing import candidates, standings
 from memscore.store import Store, model_name, shards_digest
