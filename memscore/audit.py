@@ -29,6 +29,7 @@ from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.observing import observe
 from memscore.parquet import encode, to_table
+from memscore.records import plain
 from memscore.roc import auc_interval, tpr_at_fpr
 from memscore.seeds import generator
 from memscore.store import Store, shards_digest
@@ -120,8 +121,8 @@ def audit(
         "models": str(len(shards)),
         "shards_digest": shards_digest(name, shards),
         "verdict": f"lira > {threshold:g}",
-        "curves": json.dumps({kind: asdict(curve) for kind, curve in curves.items()}),
-        "epsilon": json.dumps(None if epsilon is None else asdict(epsilon)),
+        "curves": json.dumps(plain({kind: asdict(curve) for kind, curve in curves.items()})),
+        "epsilon": json.dumps(None if epsilon is None else plain(asdict(epsilon))),
     }
     columns = {"logit_confidence": said["logit_confidence"][:n_train], **evidence}
     return Audit(

@@ -1,9 +1,7 @@
 """Everything that `python -m memscore.fidelity` says of a bank: stand-ins for memorization, skew, signals of risk."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,6 +9,7 @@ from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.proxies.kept import inversion_on_file, proxy_seconds
 from memscore.proxies.table import PROXIES
+from memscore.records import plain
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator
@@ -118,7 +117,7 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
     files = {
         f"reports/lorenz_{suffix}.png": lorenz_curves(oriented, found.gini, title),
-        f"reports/fidelity_{suffix}.json": json.dumps(plain(found), indent=2).encode(),
+        f"reports/fidelity_{suffix}.json": json.dumps(plain(asdict(found)), indent=2).encode(),
     }
     if proxies:
         spearman = {row.score: row.spearman.value for row in found.standings.rows}
@@ -128,14 +127,3 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     for path, content in files.items():
         store.folder.replace(path, content)
     return list(files)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses as dicts and NaN as null, for JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -20,6 +20,7 @@ from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import chosen, refuse_without_validation
+from memscore.records import plain
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores, score_arm, score_fractions
@@ -245,42 +246,35 @@ def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: S
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
+    store.folder.replace("reports/summary.json", json.dumps(plain(summary(outcome)), indent=2).encode())
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
-    """The numbers of the bank as a whole; undefined is null."""
+    """The numbers of the bank as a whole; undefined is NaN."""
     return {
         "arms": [arm_summary(arm) for arm in outcome.arms],
         "accuracy": outcome.accuracy,
         "diverged": outcome.filled.diverged,
         "originals": outcome.originals,
-        "seconds_an_original": shown(outcome.training_s),
+        "seconds_an_original": outcome.training_s,
         "proxy_seconds_an_original": outcome.proxy_s,
-        "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
+        "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in outcome.noise.items()},
     }
 
 
 def arm_summary(arm: ArmScores) -> dict[str, object]:
-    """The numbers of one arm as a whole."""
+    """The numbers of one arm as a whole; undefined is NaN."""
     return {
         "suffix": arm.suffix,
         "models": arm.models,
-        "memorization_rmse": shown(arm.rmse),
+        "memorization_rmse": arm.rmse,
         "undefined": arm.undefined,
-        "reliability": {
-            stem: {key: shown(value) for key, value in asdict(found).items()} for stem, found in arm.reliability.items()
-        },
+        "reliability": {stem: asdict(found) for stem, found in arm.reliability.items()},
         "attacks": {
             name: {
                 "targets": curve.targets,
-                **{key: [shown(m.value), shown(m.lo), shown(m.hi)] for key, m in curve.measures.items()},
+                **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
             }
             for name, curve in arm.attacks.items()
         },
     }
-
-
-def shown(value: float) -> float | None:
-    """A number for JSON."""
-    return None if np.isnan(value) else value

@@ -25,10 +25,16 @@ def as_json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON can hold it: numbers that are not finite become null, at any depth."""
+    found: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    return found
+
+
 def sealed(record: Mapping[str, Any]) -> bytes:
     """A record as JSON with its own hash in it; numbers that are not finite become null."""
-    plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
-    return as_json({**plain, SEAL: sha256_of(plain)}).encode()
+    finite = plain(record)
+    return as_json({**finite, SEAL: sha256_of(finite)}).encode()
 
 
 def parse(content: bytes | str, *, must_be_sealed: bool = False) -> dict[str, Any]:

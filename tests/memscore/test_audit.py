@@ -141,6 +141,14 @@ def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, 
     assert json.loads(said["curves"])["lira"]["auc"]["value"] > 0.7
 
 
+def test_measures_that_are_undefined_are_null_in_the_file(bank, own_model):
+    everyone = np.ones(len(bank.splits.train), bool)  # nobody is left to be told from
+    found = audit(bank.store, own_model, as_seen(bank), member=everyone)
+    said = {key.decode(): value.decode() for key, value in found.table.schema.metadata.items()}
+    assert json.loads(said["curves"])["lira"]["auc"] == {"value": None, "lo": None, "hi": None}
+    assert json.loads(said["epsilon"])["value"] is None
+
+
 def test_without_the_truth_there_is_evidence_and_no_measure(bank, own_model, tmp_path):
     found = audit(bank.store, own_model, as_seen(bank), threshold=1.5)
     assert found.curves == {}

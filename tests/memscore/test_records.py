@@ -1,0 +1,21 @@
+"""Small JSON records: what JSON cannot hold is null in them."""
+
+import json
+
+import pytest
+
+from memscore.records import parse, plain, sealed
+
+RECORD = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 0, None, True, "NaN")}}
+FINITE = {"a": None, "b": [1.5, None], "c": {"d": [None, 0, None, True, "NaN"]}}
+
+
+def test_numbers_that_are_not_finite_become_null_at_any_depth():
+    assert plain(RECORD) == FINITE
+    json.dumps(plain(RECORD), allow_nan=False)
+
+
+def test_a_sealed_record_is_read_back_without_them():
+    assert parse(sealed(RECORD), must_be_sealed=True) == FINITE
+    with pytest.raises(ValueError, match="do not give the record_sha256"):
+        parse(sealed(RECORD).replace(b"1.5", b"2.5"))
