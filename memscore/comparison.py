@@ -3,11 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
+from memscore.costs import seconds_of_proxies
 from memscore.intervals import Interval
 from memscore.names import pick
-from memscore.proxies.kept import inversion_on_file, proxy_seconds
+from memscore.proxies.kept import inversion_on_file
 from memscore.proxies.table import PROXIES
 from memscore.records import plain
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
@@ -93,12 +92,8 @@ def original_keys(store: Store) -> list[str]:
 
 def seconds_of_scores(store: Store) -> dict[str, float]:
     """Score -> median seconds on one original, beyond its training."""
-    timed = proxy_seconds(store, inversion_on_file(store))
-    return {
-        score: float(np.median(list(by_key.values())))
-        for name, by_key in timed.items()
-        for score in PROXIES[name].scores
-    }
+    timed = seconds_of_proxies(store, inversion_on_file(store))
+    return {score: seconds for name, seconds in timed.items() for score in PROXIES[name].scores}
 
 
 def write_comparison(store: Store, found: Comparison) -> list[str]:

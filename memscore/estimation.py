@@ -11,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.attack_scores import refuse_attacks
+from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data import Splits
 from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
 from memscore.intervals import Interval
-from memscore.originals import fill_from_originals, seconds_of_proxies, training_seconds
+from memscore.originals import fill_from_originals
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.table import chosen, refuse_without_validation
+from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
 from memscore.records import plain
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
@@ -62,8 +63,8 @@ class Outcome:
         accuracy: median over the arm's models on their members, on what they left out, and on the test set.
         wall_s: seconds that filling the arm took.
         originals: how many are there.
-        training_s: seconds of one worker that training one of them takes; NaN without any.
-        proxy_s: name -> the seconds that each proxy on file adds to one original.
+        training_s: median seconds of one worker for training one of them; NaN without any.
+        proxy_s: name -> median seconds that each proxy on file adds to one of them.
     """
 
     filled: Filled
@@ -209,7 +210,9 @@ def finish(
         wall_s=wall_s,
         originals=len(keys),
         training_s=training_seconds(store),
-        proxy_s=seconds_of_proxies(store, proxies, inversion),
+        proxy_s={
+            name: s for name, s in seconds_of_proxies(store, inversion).items() if PROXIES[name].scores[0] in proxies
+        },
     )
     write_reports(store, splits, outcome, keys)
     return outcome

@@ -1,15 +1,10 @@
-"""The models trained on everything, the proxies that are computed on them, and what both cost."""
-
-from collections.abc import Collection
-
-import numpy as np
+"""The models trained on everything, and the proxies that are computed on them."""
 
 from memscore.data import Splits
 from memscore.filling import Filled, Pool, fill_originals, fill_proxies
-from memscore.jobs import ORIGINAL, OriginalJob, Shared, key_of
+from memscore.jobs import OriginalJob, Shared, key_of
 from memscore.plan import Plan, inversion_of
-from memscore.proxies.kept import Inversion, proxy_seconds
-from memscore.proxies.table import PROXIES, chosen, in_training
+from memscore.proxies.table import chosen, in_training
 from memscore.proxy_jobs import planned
 from memscore.store import Store
 
@@ -45,29 +40,3 @@ def fill_from_originals(
     filled.diverged += originals.diverged
     filled.differing += originals.differing
     return keys
-
-
-def training_seconds(store: Store) -> float:
-    """Mean seconds of one worker for one original, its proxies left out; NaN without any."""
-    receipts = store.receipts()
-    each = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
-    return float(np.mean(each)) if each else float("nan")
-
-
-def seconds_of_proxies(store: Store, scores: Collection[str], inversion: Inversion | None) -> dict[str, float]:
-    """Mean seconds that each proxy adds to one original.
-
-    Args:
-        store: open.
-        scores: those that were written; other proxies are left out.
-        inversion: settings of the inversion that is meant, if any.
-
-    Returns:
-        Name of the proxy -> seconds of one worker.
-    """
-    found = proxy_seconds(store, inversion)
-    return {
-        name: float(np.mean([*seconds.values()]))
-        for name, seconds in found.items()
-        if PROXIES[name].scores[0] in scores
-    }

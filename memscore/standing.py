@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from memscore.agreement import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.costs import bank_seconds, training_seconds
 from memscore.intervals import Interval
 from memscore.parquet import metadata_of
 from memscore.reliability import Reliability, disattenuated, random_halves, reliability
@@ -104,7 +105,7 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
     _, memorization = store.score(reference)
     indices = sorted(store.finished(arm, verify=False))
     found, drawn, blocks, by_blocks = redrawn(store, arm, indices, draws)
-    bank_s, training_s = training_seconds(store, arm, indices)
+    bank_s, training_s = bank_seconds(store, arm, indices), training_seconds(store)
     ranked = [ranks_of(sample) for sample in drawn]
     picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
     rows, samples = [], {}
@@ -231,15 +232,6 @@ def pairs_of(drawn: np.ndarray, values: np.ndarray, picked: np.ndarray) -> Itera
     """Each sample of memorization beside the values, [2, N], with the examples drawn for it."""
     for sample, rows in zip(drawn, picked, strict=True):
         yield np.stack([sample, values]), rows
-
-
-def training_seconds(store: Store, arm: str, indices: Sequence[int]) -> tuple[float, float]:
-    """Seconds of the bank's models together, and of one model trained on everything."""
-    receipts = store.receipts()
-    models = [receipts[name]["seconds"] for m in indices if (name := f"{arm}-{m:05d}") in receipts]
-    originals = [receipt["seconds"] for name, receipt in receipts.items() if name.startswith("original-")]
-    known = [seconds for seconds in models if seconds is not None]
-    return float(np.sum(known)), float(np.median(originals)) if originals else float("nan")
 
 
 def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], blocks: int) -> list[Trend]:

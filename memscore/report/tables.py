@@ -18,6 +18,7 @@ from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
 
 SHOWN = 5  # most memorized examples in the terminal
+WHOSE_SECONDS = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
 FITTED = 0.95  # members' accuracy below which a bank is not worth its scores
 
 
@@ -98,11 +99,12 @@ def proxies(console: Console, found: Outcome) -> None:
     """What each proxy cost beside one training, and a word where one original leaves no error to state."""
     if found.proxy_s:
         many = "1 original" if found.originals == 1 else f"{found.originals} originals"
-        title = f"proxies, mean of {many}; training one takes {found.training_s:.2f} s of one worker"
+        title = f"proxies, median of {many}; training one takes {found.training_s:.2f} s of one worker"
         table = new_table(title, ("proxy", "seconds", "of one training"))
         for name, seconds in found.proxy_s.items():
             table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / found.training_s:.1f} %")
         console.print(table)
+        console.print(f"seconds: {WHOSE_SECONDS}", soft_wrap=True, highlight=False)
     if found.originals == 1:
         console.print(
             "one original: learning events, final loss and proxies have no standard error; --originals 3 gives one",

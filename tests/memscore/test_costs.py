@@ -1,0 +1,42 @@
+"""What things cost, from the receipts: one slow run moves no median, and a part that was not timed is no zero."""
+
+import numpy as np
+import pytest
+
+from memscore.costs import bank_seconds, seconds_of_proxies, training_seconds
+from memscore.proxies.kept import Inversion
+from memscore.store import model_name
+from tests.memscore.banks import ARM, bank
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = bank(tmp_path / "bank")
+    for index, seconds in enumerate((9.0, 100.0, 10.0)):
+        store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
+        store.write_receipt(f"key{index}-aum", {"key": f"key{index}", "ending": "aum", "seconds": seconds / 10})
+    return store
+
+
+def test_one_slow_original_moves_neither_the_training_nor_its_proxies(store):
+    assert training_seconds(store) == 10
+    assert seconds_of_proxies(store, None) == {"aum": 1.0}
+
+
+def test_an_inversion_whose_settings_are_not_meant_is_left_out(store):
+    wish = Inversion(candidates=5, iterations=3, total_variation=0.1)
+    for part in wish.parts(40):
+        store.write_receipt(f"key0-{part}", {"key": "key0", "ending": part, "seconds": 7.0})
+    assert seconds_of_proxies(store, None) == {"aum": 1.0}
+    assert seconds_of_proxies(store, wish) == {"aum": 1.0, "inversion": 7.0}
+
+
+def test_a_bank_costs_what_its_models_took_together(store):
+    for index, seconds in enumerate((2.0, None, 3.0)):  # an imported model has no time
+        store.write_receipt(model_name(ARM["name"], index), {"seconds": seconds})
+    assert bank_seconds(store, ARM["name"], [0, 1, 2, 3]) == 5
+    assert bank_seconds(store, ARM["name"], [0]) == 2
+
+
+def test_without_originals_nothing_is_known_of_their_training(tmp_path):
+    assert np.isnan(training_seconds(bank(tmp_path / "other")))
