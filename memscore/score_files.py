@@ -59,7 +59,7 @@ def oriented(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     if direction == 0:
         raise ValueError(f"score {name!r} points neither way (direction 0), so it cannot be oriented; read its column")
     values = np.asarray(table[name].to_numpy(), dtype=np.float64)
-    return np.array(table["id"].to_pylist(), dtype=np.str_), direction * values
+    return np.array(table["id"].to_pylist(), dtype=np.str_), direction * values + 0.0  # -0.0 is 0
 
 
 def _field(name: str, fields: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

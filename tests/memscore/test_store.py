@@ -344,6 +344,7 @@ def test_score_hands_out_the_oriented_vector(store, direction):
     ids, oriented = store.score("mem")
     assert (ids[0], ids[-1], oriented.dtype) == ("train/00000", "train/00039", np.float64)
     np.testing.assert_array_equal(oriented, direction * values)
+    assert not np.signbit(oriented[0])  # a score of 0 is printed as 0, not -0, whichever way it points
 
 
 def test_a_score_of_some_rows_has_their_ids(store):
