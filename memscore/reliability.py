@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscore.agreement import TOP, members_of, pearson, rmse, spearman, top_overlap
+from memscore.seeds import generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,20 @@ def random_halves(
     half = len(members) // 2
     orders = [rng.permutation(len(members)) for _ in range(halves if half else 0)]
     return [(_together(members, order[:half]), _together(members, order[half : 2 * half])) for order in orders]
+
+
+def halves_of_arm(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The halves that an arm's reliabilities are measured on, the same ones wherever they are asked for.
+
+    Args:
+        seed: the bank's root seed.
+        arm: its name.
+        numbers: int [M], the block of each of its valid models.
+
+    Returns:
+        random_halves of those models.
+    """
+    return random_halves(numbers, generator(seed, "halves", arm))
 
 
 def reliability(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float = TOP) -> Reliability:

@@ -15,9 +15,8 @@ from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.reliability import Reliability, random_halves, reliability
+from memscore.reliability import Reliability, halves_of_arm, reliability
 from memscore.score_fields import SOURCES, fields_of
-from memscore.seeds import generator
 from memscore.shards import SHARD_COLUMNS
 from memscore.store import Block, Store, shards_digest
 from memscore.subsets import Arm, arm_from
@@ -27,7 +26,6 @@ Columns = dict[str, np.ndarray]
 
 BYTES = 24 * 2**20  # of two blocks as read
 CELLS = 2**18  # models x examples worked on at a time
-HALVES = 10  # times that the models are halved for the reliabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +112,7 @@ def statistics_of(
     """
     present = columns_of(store, name, indices)
     whole = in_whole_blocks(indices, arm.models_per_block)
-    numbers = np.asarray(indices) // arm.models_per_block
-    halves = random_halves(numbers, generator(store.manifest.seed, "halves", name), HALVES)
+    halves = halves_of_arm(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
     weights = weights_of([half for pair in halves for half in pair], len(indices))
     tables: dict[str, list[Columns]] = {}
     estimates: dict[str, list[np.ndarray]] = {}

@@ -19,7 +19,7 @@ from memscore.agreement import interval_of_draws, members_of, pearson, resampled
 from memscore.costs import bank_seconds, training_seconds
 from memscore.intervals import Interval
 from memscore.parquet import metadata_of
-from memscore.reliability import Reliability, disattenuated, random_halves, reliability
+from memscore.reliability import Reliability, disattenuated, halves_of_arm, reliability
 from memscore.score_fields import SOURCES
 from memscore.seeds import generator
 from memscore.store import Store
@@ -28,7 +28,6 @@ from memscore.trends import Trend, verdict
 from memscore.weighted import weighted_scores, weights_of
 
 BYTES = 64 * 2**20  # of two blocks as read
-HALVES = 10
 FEW_BLOCKS = 10  # with fewer, models are drawn one by one
 PAPER_ORDER = ("confidence", "max_confidence", "entropy", "accuracy", "curvature_sign", "holdout")
 """SCALE's Table 1 a (CIFAR-10, ResNet-18) by the size of the correlation: .80, .76, .75, .71, .69, .67."""
@@ -163,7 +162,7 @@ def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple
     by_blocks = len(np.unique(numbers)) >= FEW_BLOCKS
     members = members_of(numbers if by_blocks else np.arange(len(indices)))
     samples = resampled(members, generator(store.manifest.seed, "bootstrap", arm), draws)
-    halves = random_halves(numbers, generator(store.manifest.seed, "halves", arm), HALVES)
+    halves = halves_of_arm(store.manifest.seed, arm, numbers)
     weights = weights_of([*samples, *itertools.chain.from_iterable(halves)], len(indices))
     parts = [
         weighted_scores(weights, b.columns)["memorization"]

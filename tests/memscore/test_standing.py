@@ -58,6 +58,11 @@ def found(bank):
     return standings(bank, ARM.name, {"holdout": 4.0}, draws=200)
 
 
+def test_the_reliability_is_the_one_that_estimate_has_stated(found, bank):
+    """Both halve the models alike, and counts are exact."""
+    assert found.reliability == score_arm(bank, ARM.name, bank.finished(ARM.name)).reliability["memorization"]
+
+
 def row(found, name):
     return next(row for row in found.rows if row.score == name)
 
