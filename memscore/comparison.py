@@ -13,7 +13,7 @@ from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, pr
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator
 from memscore.skew import gini_interval
-from memscore.standing import Standings, raw, standings
+from memscore.standing import Standings, as_held, standings
 from memscore.store import Store
 
 
@@ -108,7 +108,8 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     """
     reference, suffix = found.standings.reference, found.suffix
     oriented = {name: store.score(name)[1] for name in found.gini}
-    proxies = {row.score: raw(store, row.score) for row in found.standings.rows if not row.shares_models}
+    names = [row.score for row in found.standings.rows if not row.shares_models]
+    proxies = {name: as_held(store.read_score(name), name)[0] for name in names}
     title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
     files = {
         f"reports/lorenz_{suffix}.png": lorenz_curves(oriented, found.gini, title),

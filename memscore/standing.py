@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from scipy.stats import rankdata
 
 from memscore.agreement import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
@@ -21,8 +22,9 @@ from memscore.intervals import Interval
 from memscore.parquet import metadata_of
 from memscore.reliability import Reliability, disattenuated, halves_of_arm, reliability
 from memscore.score_fields import SOURCES
+from memscore.score_files import oriented
 from memscore.seeds import generator
-from memscore.store import Store
+from memscore.store import Store, shards_digest
 from memscore.subsets import arm_from
 from memscore.trends import Trend, verdict
 from memscore.weighted import weighted_scores, weights_of
@@ -60,6 +62,23 @@ class Standing:
     seconds: float
     of_bank: float
     of_training: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A score that can be compared.
+
+    Attributes:
+        score: its name.
+        shares_models: it is made from the models of the estimate.
+        values: as its column holds them, [N].
+        direction: +1 where higher is more memorized, -1 where lower is.
+    """
+
+    score: str
+    shares_models: bool
+    values: np.ndarray
+    direction: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,30 +120,33 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
     """
     record = store.arms()[arm]
     reference = f"memorization_{record['suffix']}"
-    _, memorization = store.score(reference)
-    indices = sorted(store.finished(arm, verify=False))
+    shards = store.finished(arm, verify=False)
+    indices, digest = sorted(shards), shards_digest(arm, shards)
+    _, memorization = store.score(reference, digest)
     found, drawn, blocks, by_blocks = redrawn(store, arm, indices, draws)
     bank_s, training_s = bank_seconds(store, arm, indices), training_seconds(store)
     ranked = [ranks_of(sample) for sample in drawn]
     picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
     rows, samples = [], {}
-    for name, shares in candidates(store, arm, reference):
-        values = raw(store, name)
+    for one in candidates(store, arm, reference, digest):
+        values = one.values
         known = ~np.isnan(values) & ~np.isnan(memorization)
-        own = np.array([spearman_to(sample, values, known) for sample in (ranked if known.any() else [])])
-        if not shares and stem_of(name) in PAPER_SIGNS:
-            samples[name] = np.array([spearman(*sample[:, rows]) for sample, rows in pairs_of(drawn, values, picked)])
+        ranks = rankdata(values[known])
+        redraw = known.any() and not one.shares_models
+        own = [spearman_to(sample, values, known, ranks) for sample in ranked] if redraw else []
+        if not one.shares_models and stem_of(one.score) in PAPER_SIGNS:
+            both = pairs_of(drawn, values, picked)
+            samples[one.score] = np.array([spearman(*sample[:, rows]) for sample, rows in both])
         r = spearman(values[known], memorization[known])
-        ends = interval_of_draws(r, np.array([]) if shares else own, blocks)
-        seconds = costs.get(name, float("nan"))
+        seconds = costs.get(one.score, float("nan"))
         rows.append(
             Standing(
-                score=name,
-                shares_models=shares,
-                spearman=ends,
-                corrected=float("nan") if shares else disattenuated(r, found.spearman_full),
+                score=one.score,
+                shares_models=one.shares_models,
+                spearman=interval_of_draws(r, np.array(own), blocks),
+                corrected=float("nan") if one.shares_models else disattenuated(r, found.spearman_full),
                 pearson=pearson(values, memorization),
-                top=top_overlap(values * direction_of(store, name), memorization),
+                top=top_overlap(values * one.direction, memorization),
                 seconds=seconds,
                 of_bank=seconds / bank_s if bank_s else float("nan"),
                 of_training=seconds / training_s,
@@ -173,41 +195,37 @@ def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple
     return reliability(pairs), each[:draws], len(members), by_blocks
 
 
-def candidates(store: Store, arm: str, reference: str) -> list[tuple[str, bool]]:
-    """Scores that can be compared with an arm's memorization, and whether they share its models.
+def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
+    """Scores that can be compared with an arm's memorization, each file read once.
 
     Args:
         store: open.
         arm: name of the arm.
         reference: its memorization.
+        digest: shards_digest of the arm, which scores made from it must carry.
 
-    Returns:
-        Names; scores of other arms, and those over several, are left out.
+    Yields:
+        By name; scores of other arms, and those over several, are left out.
+
+    Raises:
+        ValueError: a score of the arm that is stale; names the command that renews it.
     """
-    found = []
     for file in store.folder.names("scores"):
         name = file.removesuffix(".parquet")
-        metadata = metadata_of(store.read_score(name).schema)
-        of = metadata.get("arm", metadata.get("models_of"))
-        if name != reference and of in {arm, "originals"}:
-            found.append((name, of == arm))
-    return found
+        if name != reference:
+            table = store.read_score(name)
+            metadata = metadata_of(table.schema)
+            of = metadata.get("arm", metadata.get("models_of"))
+            if of in {arm, "originals"}:
+                store.refuse_stale(name, table, digest if "arm" in metadata else None)
+                values, direction = as_held(table, name)
+                yield Candidate(score=name, shares_models=of == arm, values=values, direction=direction)
 
 
-def direction_of(store: Store, name: str) -> int:
-    """+1 where higher is more memorized."""
-    return int(metadata_of_field(store, name)["direction"])
-
-
-def raw(store: Store, name: str) -> np.ndarray:
-    """A fresh score as its column holds it."""
-    _, oriented = store.score(name)
-    return oriented * direction_of(store, name)
-
-
-def metadata_of_field(store: Store, name: str) -> dict[str, str]:
-    """What stands in the field of a score's main column."""
-    return {key.decode(): value.decode() for key, value in store.read_score(name).schema.field(name).metadata.items()}
+def as_held(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
+    """A score as its column holds it, float64 [N], and its direction; ValueError if it has none."""
+    direction = int(metadata_of(table.schema.field(name))["direction"])
+    return oriented(table, name)[1] * direction, direction
 
 
 def ranks_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,14 +234,26 @@ def ranks_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return defined, rankdata(values[defined])
 
 
-def spearman_to(sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, known: np.ndarray) -> float:
-    """Spearman of a ranked sample with values; ranks are used again where all known examples are defined in both."""
-    defined, ranks = sample
+def spearman_to(
+    sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, known: np.ndarray, ranks: np.ndarray
+) -> float:
+    """Spearman of a ranked sample with values.
+
+    Args:
+        sample: of ranks_of.
+        values: [N].
+        known: bool [N], where they are defined.
+        ranks: of values[known], which serve all samples that are defined there and nowhere else.
+
+    Returns:
+        The correlation.
+    """
+    defined, sample_ranks = sample
     if np.array_equal(defined, known):
-        return pearson(ranks, rankdata(values[known]))
+        return pearson(sample_ranks, ranks)
     both = defined & known
     whole = np.full(len(values), np.nan)
-    whole[defined] = ranks
+    whole[defined] = sample_ranks
     return spearman(whole[both], values[both])
 
 

@@ -339,12 +339,16 @@ class Store:
             ValueError: no such score, a stale one, or one without a direction.
         """
         table = self.read_score(name)
+        self.refuse_stale(name, table, digest)
+        return oriented(table, name)
+
+    def refuse_stale(self, name: str, table: pa.Table, digest: str | None = None) -> None:
+        """ValueError if a score's table was not made from the shards of this digest, or that are there now if None."""
         metadata = metadata_of(table.schema)
         if digest is None and "arm" in metadata:
             digest = shards_digest(metadata["arm"], self.finished(metadata["arm"], verify=False))
         if digest not in {None, metadata["shards_digest"]}:
             raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self._estimate}")
-        return oriented(table, name)
 
     def read_score(self, name: str) -> pa.Table:
         """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""

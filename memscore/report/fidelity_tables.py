@@ -49,7 +49,7 @@ def stand_ins(console: Console, found: Standings) -> None:
         f"{found.reference} from {found.models} models: reliability Spearman {number(reliability.spearman_full)}, "
         f"Pearson {number(reliability.pearson_full)}; tops of its halves share {number(reliability.top)}",
         f"intervals over {drawn}; noiseless: what Spearman would be without the noise of {found.reference}",
-        f"seconds: {WHOSE_SECONDS}; beyond the training, - is inline or not timed apart; training takes "
+        f"seconds beyond the training: {WHOSE_SECONDS}; - is inline or not timed apart; training takes "
         f"{found.bank_s:.1f} s for the bank, {number(found.training_s)} s for one model on everything",
     ]
     for line in lines:

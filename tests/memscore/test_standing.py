@@ -118,9 +118,9 @@ def test_verdicts():
 
 
 def test_scores_of_other_arms_are_not_compared(bank):
-    names = [name for name, _ in candidates(bank, ARM.name, "memorization_k0.500")]
+    digest = shards_digest(ARM.name, bank.finished(ARM.name))
+    names = [one.score for one in candidates(bank, ARM.name, "memorization_k0.500", digest)]
     assert "memorization_k0.500" not in names
     assert {"cscore_k0.500", "lira_k0.500", "holdout"} <= set(names)
-    assert candidates(bank, "another", "memorization_k0.700") == [
-        (name, False) for name in ("events_confidence", "events_entropy", "holdout")
-    ]
+    others = [(one.score, one.shares_models) for one in candidates(bank, "another", "memorization_k0.700", digest)]
+    assert others == [(name, False) for name in ("events_confidence", "events_entropy", "holdout")]
