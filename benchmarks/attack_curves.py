@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
@@ -20,10 +19,12 @@ from benchmarks.results_file import save
 from memscore.attack_scores import Curve, run_attack
 from memscore.attacks import ATTACKS
 from memscore.report.figures import png
+from memscore.report.roc_figure import draw_bands
 from memscore.store import Store
 
 SIZES = (16, 64, 256)
 COMPARED = ("lira", "lira-paper", "lira-released", "lira-top-gap", "rmia", "rmia-offline")
+DRAWN = ("lira", "lira_paper", "rmia", "rmia_offline")
 PICTURE = Path(__file__).parents[1] / "docs" / "attack-curves.png"
 
 
@@ -63,23 +64,10 @@ def numbers(curve: Curve) -> dict[str, list[float] | int]:
 def picture(found: dict[int, dict[str, Curve]]) -> bytes:
     """A panel for each number of models, log axes."""
     figure = Figure(figsize=(4 * len(found), 3.8), layout="constrained")
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    for axis, (size, curves) in zip(
-        np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found.items(), strict=True
-    ):
-        lowest = min(curve.band.fpr[0] for curve in curves.values())
-        shown = {
-            name: curve for name, curve in curves.items() if name in {"lira", "lira_paper", "rmia", "rmia_offline"}
-        }
-        for number, (name, curve) in enumerate(shown.items()):
-            seen, band = np.nan_to_num(curve.band.mean) > 0, curve.band
-            axis.plot(band.fpr[seen], band.mean[seen], color=colours[number], label=name, linewidth=1.4)
-            low = np.maximum(band.lo[seen], lowest / 10)
-            axis.fill_between(band.fpr[seen], low, band.hi[seen], color=colours[number], alpha=0.12, linewidth=0)
-        axis.plot([lowest, 1], [lowest, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
-        axis.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest / 2, 1.05), title=f"{size} models")
-        axis.set_xlabel("false positive rate")
-        axis.legend(frameon=False, loc="lower right", fontsize=8)
+    axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
+    for axis, (size, curves) in zip(axes, found.items(), strict=True):
+        draw_bands(axis, {name: curves[name].band for name in DRAWN})
+        axis.set(title=f"{size} models")
     figure.axes[0].set_ylabel("true positive rate")
     return png(figure)
 

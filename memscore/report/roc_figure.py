@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memscore.report.figures import png
@@ -24,6 +25,18 @@ def roc_bands(curves: Mapping[str, Band], title: str) -> bytes:
     """
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axis = figure.subplots()
+    draw_bands(axis, curves)
+    axis.set(title=title, ylabel="true positive rate, mean and 95 % of targets")
+    return png(figure)
+
+
+def draw_bands(axis: Axes, curves: Mapping[str, Band]) -> None:
+    """Mean curves with shaded bands and the diagonal on log axes, from the lowest false positive rate of any on.
+
+    Args:
+        axis: that is drawn on.
+        curves: by the name in the legend; none gives the diagonal alone.
+    """
     lowest = min((float(curve.fpr[0]) for curve in curves.values()), default=0.001)
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, (name, curve) in enumerate(curves.items()):
@@ -34,8 +47,6 @@ def roc_bands(curves: Mapping[str, Band], title: str) -> bytes:
         lo = np.maximum(curve.lo[shown], lowest / 10)
         axis.fill_between(fpr, lo, curve.hi[shown], color=colour, alpha=0.15, linewidth=0)
     axis.plot([lowest, 1], [lowest, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
-    axis.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest / 2, 1.05), title=title)
-    axis.set(xlabel="false positive rate", ylabel="true positive rate, mean and 95 % of targets")
+    axis.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest / 2, 1.05), xlabel="false positive rate")
     if curves:
         axis.legend(frameon=False, loc="lower right")
-    return png(figure)
