@@ -25,10 +25,12 @@ class Verdict:
     Attributes:
         verified: how many files hold what was written.
         damaged: path of a file that does not -> what is wrong, and where.
+        stays: those of the damaged that are whole, shards of no arm on file, and so are not to be moved.
     """
 
     verified: int
     damaged: dict[str, str]
+    stays: frozenset[str]
 
 
 def verify(store: Store) -> Verdict:
@@ -47,8 +49,11 @@ def verify(store: Store) -> Verdict:
     with ThreadPoolExecutor(THREADS) as pool:
         reasons = dict(zip(checks, pool.map(_reason, checks.values()), strict=True))
     damaged = {path: reason for path, reason in reasons.items() if reason}
-    damaged |= {path: reason for path, reason in _strangers(store, set(damaged)).items() if path not in damaged}
-    return Verdict(verified=len(checks) - len(damaged), damaged=damaged)
+    elsewhere, homeless = _strangers(store, set(damaged))
+    homeless -= set(damaged)
+    damaged |= {path: reason for path, reason in elsewhere.items() if path not in damaged}
+    damaged |= dict.fromkeys(sorted(homeless), NO_ARM)
+    return Verdict(verified=len(checks) - len(damaged), damaged=damaged, stays=frozenset(homeless))
 
 
 def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:
@@ -59,9 +64,9 @@ def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:
         verdict: of verify.
 
     Returns:
-        Where each was -> where it is; shards whose arm is not on file stay.
+        Where each was -> where it is; whole shards whose arm is not on file stay.
     """
-    return {path: store.set_aside(path) for path, reason in verdict.damaged.items() if reason != NO_ARM}
+    return {path: store.set_aside(path) for path in verdict.damaged if path not in verdict.stays}
 
 
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -99,14 +104,12 @@ def _reason(check: Callable[[], None]) -> str:
     return ""
 
 
-def _strangers(store: Store, damaged: set[str]) -> dict[str, str]:
-    """Whole shards that are of no arm on file, or of another run; those of a damaged arm are given the benefit."""
+def _strangers(store: Store, damaged: set[str]) -> tuple[dict[str, str], set[str]]:
+    """Shards that are of another run, with the reason, and those of no arm on file; a damaged arm's are neither."""
     arms = [name.removesuffix(".json") for name in store.folder.names("arms")]
-    strangers: dict[str, str] = {}
+    others: dict[str, str] = {}
     for arm in arms:
         if f"arms/{arm}.json" not in damaged:
-            strangers |= store.check(arm, verify=False).damaged
-    for name in store.folder.names("shards"):
-        if all(model_index(name.removesuffix(".parquet"), arm) is None for arm in arms):
-            strangers[f"shards/{name}"] = NO_ARM
-    return strangers
+            others |= store.check(arm, verify=False).damaged
+    models = {f"shards/{name}": name.removesuffix(".parquet") for name in store.folder.names("shards")}
+    return others, {path for path, m in models.items() if all(model_index(m, arm) is None for arm in arms)}

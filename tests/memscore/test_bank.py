@@ -11,6 +11,7 @@ import torch
 from memscore.bank import main
 from memscore.parquet import to_table
 from memscore.store import model_name, shards_digest
+from memscore.verification import move_aside, verify
 from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
 
 KINDS = {
@@ -85,6 +86,18 @@ def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
     assert path.read_bytes() == whole
     full.folder.remove("shards/stranger-00001.parquet")
     assert main(["verify", full.url]) == 0
+
+
+def test_a_shard_of_no_arm_stays_only_while_it_is_whole(full):
+    whole = path_of(full, f"shards/{model_name(ARM['name'], 1)}.parquet").read_bytes()
+    for name in ("stranger-00001", "stranger-00002"):
+        path_of(full, f"shards/{name}.parquet").write_bytes(whole)
+    damage(full, "shards/stranger-00002.parquet")
+    verdict = verify(full)
+    assert verdict.stays == {"shards/stranger-00001.parquet"}
+    assert set(verdict.damaged) == {"shards/stranger-00001.parquet", "shards/stranger-00002.parquet"}
+    assert move_aside(full, verdict) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
+    assert full.folder.exists("shards/stranger-00001.parquet")
 
 
 def test_an_arm_without_its_hash_or_gone_costs_no_shard(full, capsys):
