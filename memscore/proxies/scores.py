@@ -14,6 +14,11 @@ from memscore.store import Store, model_name, shards_digest
 Columns = dict[str, np.ndarray]
 
 SHARES = ("inversion_success",)  # 0 or 1 of each model, whose error is never 0
+SPREAD = (
+    "standard error of the mean over models, s / sqrt(n); null of one model, of an infinite value, and where all "
+    "models give the same number, which says nothing of their spread"
+)
+SMOOTHED = "sqrt(p~ (1 - p~) / (n + 1)), p~ = (k + .5) / (n + 1), of k successes of n models; null of one model"
 
 
 def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
@@ -99,20 +104,25 @@ def write_average(
 ) -> None:
     """The mean of a proxy over the models that define it, its standard error, and how many they are.
 
-    One model gives no error, and neither does an infinite value (the PSNR of a perfect copy): both are undefined.
+    The error is undefined of one model, of an infinite value (the PSNR of a perfect copy), and where all models give
+    the same number: a handful that happen to agree, as on an example that each got right at every visit, say nothing of
+    how far others would differ, and 0 would claim certainty. Shares of models have smoothed errors, always above 0.
     """
     stacked = np.stack([np.asarray(v, np.float64) for v in values])
     count = (~np.isnan(stacked)).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(count > 0, np.nansum(stacked, 0) / count, np.nan)
         spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
-        se = np.where((count > 1) & np.isfinite(mean), np.sqrt(spread / count), np.nan)
+        agree = np.fmin.reduce(stacked) == np.fmax.reduce(stacked)  # to the bit: their mean may be rounded
+        se = np.where((count > 1) & np.isfinite(mean) & ~agree, np.sqrt(spread / count), np.nan)
         if stem in SHARES:
             se = np.where(count > 1, np.sqrt(smoothed_variance(np.nansum(stacked, 0), count)), np.nan)
     columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
     digest = shards_digest(of, dict(enumerate(keys)))
     said = {"models_of": of, "models": str(len(keys)), **(metadata or {})}
-    store.write_score(name, columns, fields_of(stem, columns), said, digest)
+    fields = fields_of(stem, columns)
+    fields[f"{name}_se"]["source"] = SMOOTHED if stem in SHARES else SPREAD
+    store.write_score(name, columns, fields, said, digest)
 
 
 def original_loss(store: Store, key: str) -> np.ndarray:

@@ -122,7 +122,8 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
             known = ~np.isnan(column[""])
             assert known.sum() == (70 if name == "inversion" else 200)
             assert (column["_n"] == np.where(known, 2, 0)).all()
-            assert np.isfinite(column["_se"][known]).all()
+            assert (column["_se"][known] > 0).mean() > 0.9  # it is undefined where both agree to the bit
+            assert not (column["_se"] == 0).any()
             assert int(schema.field(score).metadata[b"direction"]) == SOURCES[score][2] != 0
             assert {int(schema.field(score + end).metadata[b"direction"]) for end in ("_se", "_n")} == {0}
     assert outcome.filled.failed == {}
@@ -346,6 +347,19 @@ def test_a_perfect_copy_has_an_infinite_psnr_and_no_error(made, tmp_path):
     score = bank.store.read_score("inversion_psnr")
     assert np.isinf(score["inversion_psnr"].to_numpy()).all()
     assert score["inversion_psnr_se"].null_count == 200
+
+
+def test_models_that_agree_exactly_leave_the_error_undefined_and_the_file_says_why(made, tmp_path):
+    """The trap: the mean of three times 0.1 is not 0.1, so the spread of equal numbers is no clean 0 either."""
+    bank = copy(made[0], tmp_path)
+    values = np.tile([[0.1], [0.1], [0.1]], 200)
+    values[2, :2] = (0.4, np.nan)
+    write_average(bank.store, "aum", "aum", list(values), "originals", ["a", "b", "c"])
+    score = bank.store.read_score("aum")
+    assert score["aum_se"].null_count == 199
+    assert score["aum_se"][0].as_py() == pytest.approx(0.1)  # sd sqrt(.03), over sqrt 3
+    assert score["aum_n"].to_pylist()[:3] == [3, 2, 3]
+    assert b"null of one model" in score.schema.field("aum_se").metadata[b"source"]
 
 
 def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsys):
