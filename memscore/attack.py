@@ -14,6 +14,7 @@ from rich.console import Console
 
 from memscore.audit import audit, write_audit
 from memscore.estimators.rmia import RmiaConfig
+from memscore.options import Maybe
 from memscore.report.audit_table import audit_tables
 from memscore.store import Store
 from memscore.training import device_named
@@ -24,16 +25,16 @@ def audit_model(
     store: str,
     model: str,
     arch: str,
-    members: str | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    arm: str | None = None,
+    members: Maybe[str] = None,
+    mean: Maybe[tuple[float, ...]] = None,
+    std: Maybe[tuple[float, ...]] = None,
+    arm: Maybe[str] = None,
     threshold: float = 0.0,
     rmia: Literal["online", "offline"] = "online",
     gamma: float = 1.0,
-    data: str | None = None,
-    folder: str | None = None,
-    out: str | None = None,
+    data: Maybe[str] = None,
+    folder: Maybe[str] = None,
+    out: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Say of each training example of a bank how likely your model was trained on it; train nothing.
@@ -42,8 +43,7 @@ def audit_model(
         store: path or URL of the bank.
         model: safetensors file of your model's state dict.
         arch: mlp, cnn-32-64, resnet18, ..., or module:function of (input_shape, n_classes) for a network of your own.
-        members: ids of the examples that it was trained on (.txt, one a line; .json; .npz): measures how well members
-            are told, and bounds epsilon.
+        members: ids of its training set (.txt, one a line; .json; .npz): says how well they are told, bounds epsilon.
         mean: per channel, what you subtract from pixels in [0, 1] (default: the bank's).
         std: per channel, what you divide them by (default: the bank's).
         arm: whose models are the shadows, where the bank has several.
@@ -51,7 +51,7 @@ def audit_model(
         rmia: which p(x) RMIA compares with.
         gamma: of RMIA.
         data: the bank's data by name or path, where the name in its manifest is not enough to find it.
-        folder: where a downloadable data set lies.
+        folder: where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
         out: write the table there (default: the store's reports/).
         device: auto: a GPU where there is one.
 

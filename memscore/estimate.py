@@ -18,6 +18,7 @@ from cluster.pool import Pool, SerialPool
 from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
 from memscore.forecast import forecast
+from memscore.options import Maybe
 from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter
@@ -27,8 +28,8 @@ from memscore.training import device_named
 def estimate_bank(
     plan: Annotated[Plan, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
-    workers: int | None = None,
-    address: str | None = None,
+    workers: Maybe[int] = None,
+    address: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Train a bank of subset models, keep what each says of every example, and score every example.
@@ -70,10 +71,8 @@ def estimate_bank(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(
-        lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments),
-        "interrupted; finished models are kept, and the same command goes on",
-    )
+    interrupted = "interrupted; finished models are kept, and the same command goes on"
+    return run(lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), interrupted)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import tyro
 from rich.console import Console
 
 from memscore.comparison import compare, write_comparison
+from memscore.options import Maybe
 from memscore.report.fidelity_tables import fidelity_tables
 from memscore.store import Store
 
 
-def fidelity(store: tyro.conf.Positional[str], arm: str | None = None, draws: int = 200) -> int:
+def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
     """Compare the scores that a bank has; train nothing.
 
     Args:

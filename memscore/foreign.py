@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from memscore.options import Maybe, Several
+
 SIGNALS = ("logit_confidence", "gap", "top_gap")
-Files = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,31 +21,31 @@ class Source:
     """folder or URL of the store that is begun or added to"""
     member: str
     """[models, train examples] of 0 and 1: who was trained on what"""
-    correct: Files = ()
+    correct: Several = ()
     """[models, train examples] of 0 and 1: who was right; as for the three below, test examples may follow as further
     columns or in a second file. May be left out with --gap, whose sign says it"""
-    gap: Files = ()
+    gap: Several = ()
     """logit of the label minus the largest other (margins)"""
-    logit_confidence: Files = ()
+    logit_confidence: Several = ()
     """logit of the label minus logsumexp of the others, that is log(p / (1 - p))"""
-    top_gap: Files = ()
+    top_gap: Several = ()
     """largest logit minus the second largest"""
-    labels: str | None = None
+    labels: Maybe[str] = None
     """whole numbers, one an example: train, then test"""
-    ids: str | None = None
+    ids: Maybe[str] = None
     """names, one an example (default: train/00000, ...)"""
-    data: str | None = None
+    data: Maybe[str] = None
     """the data set by name or path, as estimate takes it, in its own order and without a validation set: gives labels,
     ids and the pictures of the report"""
-    folder: str | None = None
-    """where a downloadable data set lies"""
+    folder: Maybe[str] = None
+    """where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     design: Literal["iid", "exact"] = "iid"
     """exact: in each --block of models every example is in equally many, which is checked"""
-    block: int | None = None
-    """of an exact design (default 64)"""
-    keep: float | None = None
+    block: Maybe[int] = None
+    """of an exact design (default: 64)"""
+    keep: Maybe[float] = None
     """share of the examples that a model saw (default: of the masks, to two digits)"""
-    attacks: tuple[str, ...] | None = None
+    attacks: Maybe[tuple[str, ...]] = None
     """as estimate's (default: lira, or lira-gap where only gaps are given)"""
 
 
@@ -74,7 +75,7 @@ def read_arrays(source: Source) -> Arrays:
     columns: dict[str, list[np.ndarray]] = {}
     widths: dict[str, int] = {}
     for name in ("correct", *SIGNALS):
-        files: Files = getattr(source, name)
+        files: tuple[str, ...] = getattr(source, name)
         if not files:
             continue
         if len(files) > 2:
@@ -146,7 +147,7 @@ def zeros_and_ones(values: np.ndarray, file: str, m: int) -> np.ndarray:
     return values.astype(bool)
 
 
-def finite(values: np.ndarray, files: Files, m: int) -> np.ndarray:
+def finite(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
     """float32 [n] of one model's row."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{files[0]} holds {values.dtype}, not numbers")

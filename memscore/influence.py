@@ -13,6 +13,7 @@ from rich.console import Console
 
 from memscore.audit import arm_named
 from memscore.influence_run import MOST_PICTURES, draw, find, images_again
+from memscore.options import Maybe
 from memscore.report.influence_table import influence_tables
 from memscore.report.progress import Meter
 from memscore.store import Store
@@ -20,14 +21,14 @@ from memscore.store import Store
 
 def influence_of_bank(
     store: tyro.conf.Positional[str],
-    arm: str | None = None,
+    arm: Maybe[str] = None,
     targets: Literal["test", "train", "train-held-out"] = "test",
     top: int = 10,
     least: float = 0.15,
     least_memorization: float = 0.25,
     pictures: int = 8,
-    data: str | None = None,
-    folder: str | None = None,
+    data: Maybe[str] = None,
+    folder: Maybe[str] = None,
 ) -> int:
     """Find the training examples without which a target is answered right less often; train nothing.
 
@@ -40,7 +41,7 @@ def influence_of_bank(
         least_memorization: if the memorization of its training example is at least this.
         pictures: targets in the picture, those with the strongest influences; 0 for none, which needs no images.
         data: the bank's data by name or path, where the name in its manifest is not enough to find it.
-        folder: where a downloadable data set lies.
+        folder: where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
 
     Returns:
         Exit code 0.

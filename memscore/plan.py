@@ -6,6 +6,7 @@ from typing import Any, Literal
 from memscore.data import Splits, load
 from memscore.models import build
 from memscore.names import pick
+from memscore.options import Maybe, Several
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import chosen
 from memscore.queries import queries_of
@@ -32,51 +33,52 @@ class Plan:
 
     data: str = "digits"
     """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function"""
-    folder: str | None = None
-    """where a downloadable data set lies or is to be put (default $MEMSCORE_DATA or ~/.cache/memscore/data)"""
-    train_limit: int | None = None
-    """use only so many training examples, drawn evenly from the classes"""
-    validation: float | None = None
+    folder: Maybe[str] = None
+    """where a downloadable data set lies or is to be put (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    train_limit: Maybe[int] = None
+    """use only so many training examples, drawn evenly from the classes (default: all)"""
+    validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
     label_noise: float = 0.0
     """a positive control: give this share of the training examples a wrong label and record which"""
-    arch: str | None = None
+    arch: Maybe[str] = None
     """mlp, mlp-512-256, cnn, resnet18, ..., or module:function (default: mlp for digits, cnn for MNIST and
     Fashion-MNIST, else resnet18)"""
-    recipe: str | None = None
+    recipe: Maybe[str] = None
     """training recipe by name (default: by data set and architecture)"""
-    epochs: int | None = None
+    epochs: Maybe[int] = None
     """instead of the recipe's; its milestones move along"""
-    batch: int | None = None
+    batch: Maybe[int] = None
     """instead of the recipe's"""
-    lr: float | None = None
+    lr: Maybe[float] = None
     """instead of the recipe's"""
-    precision: Literal["float32", "bfloat16"] | None = None
+    precision: Maybe[Literal["float32", "bfloat16"]] = None
     """instead of the recipe's"""
     preset: str = "fast"
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
     0.1, 0.2, ... 0.9, 200 models each"""
-    design: str | None = None
+    design: Maybe[str] = None
     """iid, exact or orthogonal: how subsets are drawn, instead of the preset's"""
-    keep: float | None = None
+    keep: Maybe[float] = None
     """share of the training set that a model sees, instead of the preset's"""
-    block: int | None = None
+    block: Maybe[int] = None
     """models a block of the design, instead of the design's own"""
-    models: int | None = None
-    """how many models an arm has in all, in whole blocks; what is already in the store is not trained again"""
+    models: Maybe[int] = None
+    """how many models an arm has in all, in whole blocks; what is already in the store is not trained again
+    (default: the preset's)"""
     originals: int = 3
     """models trained on everything, for the proxies"""
     bank_events: bool = False
     """also keep learning events of the members of every bank model"""
     evaluation_events: bool = False
     """also count learning events of the originals in an evaluation pass after every epoch"""
-    queries: int | None = None
+    queries: Maybe[int] = None
     """fixed augmentations that every bank model is asked about, the image itself included, for LiRA: mirrored and
     shifted as the recipe augments (default: as on file, else 1)"""
-    attacks: tuple[str, ...] = ("lira",)
+    attacks: Several = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
-    proxies: tuple[str, ...] = ()
+    proxies: Several = ()
     """stand-ins for memorization to compute on the originals beside learning events: holdout, curvature-sign,
     curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, or all of these; holdout-test spends the test
     set and is not in all"""
@@ -84,11 +86,11 @@ class Plan:
     """training examples, drawn at random, that --proxies inversion attacks"""
     inversion_iterations: int = 250
     """of the attack on each of them"""
-    inversion_tv: float | None = None
+    inversion_tv: Maybe[float] = None
     """weight of the total variation in the attack (default: 0.1, or 0.001 for images below 16 pixels a side)"""
     dry_run: bool = False
     """only say how many models, how much time and how much disk it would take; nothing is written"""
-    store: str | None = None
+    store: Maybe[str] = None
     """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents)"""
     seed: int = 0
     """root of every random stream"""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memscore import attack, bank, estimate
+from memscore import attack, bank, estimate, fidelity, influence
 from memscore.doors import run
 from tests.memscore import banks
 
@@ -71,6 +71,22 @@ def test_ctrl_c_while_a_bank_is_verified_is_130(tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
     with store.lock():
         """It was given back."""
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        *((door.main, []) for door in (estimate, attack, fidelity, influence)),
+        *((bank.main, [command]) for command in ("verify", "import")),
+    ],
+)
+def test_help_ends_in_no_default_that_says_nothing(main, arguments, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: " in said or "(required)" in said
+    assert "(default: None)" not in said
+    assert "(default: )" not in said
 
 
 @pytest.mark.parametrize("name", DOORS)
