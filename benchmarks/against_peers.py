@@ -66,7 +66,9 @@ def one_run(name: str, tool: str, peers: Path) -> dict[str, Any]:
         task = written(name, folder)
         command = ours(name, task) if tool == "memscore" else [str(peers), str(HERE / SCRIPTS[tool]), folder]
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        place = None if tool == "memscore" else HERE
+        done = subprocess.run(command, capture_output=True, text=True, env=one_thread, cwd=place)
         seconds = time.perf_counter() - started
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-1]}

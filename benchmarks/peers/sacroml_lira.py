@@ -1,6 +1,6 @@
 """Peer: SACRO-ML's LiRA attack on one target model, shadow models included.
 
-python sacroml_lira.py FOLDER    (in an environment with sacroml)
+python sacroml_lira.py FOLDER    (in this folder, in an environment with sacroml)
 """
 
 import logging
@@ -17,13 +17,16 @@ from task import Net, Task, report
 from torch.utils.data import DataLoader, TensorDataset
 
 
+HERE = "sacroml_lira.py"  # the tool imports it by a path below the working folder
+
+
 class Shadow(Net):
     """The network under the name and the signature that the tool builds shadow models with."""
 
 
-def train(model: torch.nn.Module, train_loader: DataLoader, epochs: int, lr: float) -> None:  # type: ignore[type-arg]
+def train(model: torch.nn.Module, dataloader: DataLoader, epochs: int, lr: float) -> None:  # type: ignore[type-arg]
     """The training function that the tool imports from this file; its labels come as it makes them."""
-    given.train(model, train_loader, epochs, lr)
+    given.train(model, dataloader, epochs, lr)
 
 
 def main() -> None:
@@ -43,10 +46,10 @@ def main() -> None:
     train(target, DataLoader(kept, batch_size=task.batch, shuffle=True), **settings)
     attacked = Target(
         model=target,
-        model_module_path=__file__,
+        model_module_path=HERE,
         model_name="Shadow",
         model_params=sizes,
-        train_module_path=__file__,
+        train_module_path=HERE,
         train_params=settings,
         batch_size=task.batch,
         X_train=pixels[inside],
