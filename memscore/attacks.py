@@ -13,11 +13,12 @@ import numpy as np
 from memscore.estimators.lira import lira_pool, lira_scores
 from memscore.estimators.lira_modes import classic_scores, form_named, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.matrix import narrow
 from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
 
-BYTES = 24 * 2**20  # of two blocks as read; the float64 scores of a block take some seven times as much
+BYTES = 44 * 2**20  # of two blocks as read: one row group of two columns of 2,000 models
 
 Scored = tuple[Block, dict[str, np.ndarray]]
 """A block with its memberships, and by the name of each score what the attack says, float64 [M, n]."""
@@ -90,8 +91,8 @@ def relative(
 
 
 def read(store: Store, arm: str, indices: Sequence[int], *signals: str) -> Iterator[Block]:
-    """Memberships and some signals of every training example."""
-    return store.blocks(arm, indices, ["member", *signals], max_bytes=BYTES)
+    """Memberships and some signals of every training example, few examples at a time."""
+    return narrow(store.blocks(arm, indices, ["member", *signals], max_bytes=BYTES))
 
 
 def lira_of(signal: str, ending: str) -> Attack:

@@ -1,7 +1,7 @@
 """Reading models x examples in blocks of examples that fit in memory."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from memscore.files import Folder
 from memscore.parquet import ROW_GROUP, Damaged, reader
 
 THREADS = 4
+CELLS = 2**18  # models x examples that are worked on at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +63,24 @@ def blocks(
             del into, fill
 
 
+def narrow(blocks: Iterable[Block], cells: int = CELLS) -> Iterator[Block]:
+    """The same blocks a few examples at a time, as views: what is computed from them stays in cache.
+
+    Args:
+        blocks: as read.
+        cells: models x examples at most, but at least one example.
+
+    Yields:
+        Blocks, in order.
+    """
+    for block in blocks:
+        models = len(next(iter(block.columns.values())))
+        cuts = [*range(block.rows.start, block.rows.stop, max(cells // models, 1)), block.rows.stop]
+        for start, stop in itertools.pairwise(cuts):
+            within = slice(start - block.rows.start, stop - block.rows.start)
+            yield Block(rows=slice(start, stop), columns={name: v[:, within] for name, v in block.columns.items()})
+
+
 def rising(indices: Sequence[int]) -> list[int]:
     """The indices as they are, if they name the rows of a block without doubt.
 
@@ -111,9 +130,9 @@ def edges(start: int, stop: int, fit: int) -> list[int]:
         Rising, from start to stop.
 
     >>> edges(0, 50_000, 40_000)
-    [0, 36864, 50000]
-    >>> edges(0, 5_000, 3_000)
-    [0, 2048, 4096, 5000]
+    [0, 38912, 50000]
+    >>> edges(0, 5_000, 1_500)
+    [0, 1024, 2048, 3072, 4096, 5000]
     """
     if fit >= ROW_GROUP:
         cuts = list(range(0, stop, fit // ROW_GROUP * ROW_GROUP))

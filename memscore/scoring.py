@@ -4,7 +4,7 @@ Everything here is a reduction over blocks of examples, all models in order, at 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +15,17 @@ from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
+from memscore.matrix import narrow
 from memscore.reliability import Reliability, halves_of_arm, reliability
 from memscore.score_fields import SOURCES, fields_of
 from memscore.shards import SHARD_COLUMNS
-from memscore.store import Block, Store, shards_digest
+from memscore.store import Store, shards_digest
 from memscore.subsets import Arm, arm_from
 from memscore.weighted import weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 
-BYTES = 24 * 2**20  # of two blocks as read
-CELLS = 2**18  # models x examples worked on at a time
+BYTES = 84 * 2**20  # of two blocks as read: one row group of 2,000 models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,8 @@ def statistics_of(
     tables: dict[str, list[Columns]] = {}
     estimates: dict[str, list[np.ndarray]] = {}
     pieces = []
-    for said in narrow(store.blocks(name, indices, present, max_bytes=BYTES), len(indices)):
+    for block in narrow(store.blocks(name, indices, present, max_bytes=BYTES)):
+        said = block.columns
         right, inside = said["correct"], said["member"]
         table = memorization_table(right, inside)
         if arm.design == "orthogonal":
@@ -137,15 +138,6 @@ def statistics_of(
         each = np.concatenate(parts, axis=1) * SOURCES[stem][2]  # its top is where it points
         pairs[stem] = list(zip(each[::2], each[1::2], strict=True))
     return {stem: joined(parts) for stem, parts in tables.items()}, pieces, pairs
-
-
-def narrow(blocks: Iterable[Block], models: int) -> Iterator[Columns]:
-    """The columns of blocks, few examples at a time: what the statistics make of them stays in cache."""
-    width = max(CELLS // models, 1)
-    for block in blocks:
-        n = block.rows.stop - block.rows.start
-        for start in range(0, n, width):
-            yield {name: values[:, start : start + width] for name, values in block.columns.items()}
 
 
 def columns_of(store: Store, name: str, indices: Sequence[int]) -> list[str]:

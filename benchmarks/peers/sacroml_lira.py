@@ -16,7 +16,6 @@ from sacroml.attacks.target import Target
 from task import Net, Task, report
 from torch.utils.data import DataLoader, TensorDataset
 
-
 HERE = "sacroml_lira.py"  # the tool imports it by a path below the working folder
 
 
