@@ -62,16 +62,16 @@ class Stack:
     def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
         """Take one step for each rate; returns float32 logits [S, steps, B, K] before each step if they are wanted."""
         models, length, batch = rows.shape
-        said = torch.empty(models, length, batch, self.shapes[-1][0], device=rows.device) if keep else None
+        said = torch.empty(models, self.shapes[-1][0], length, batch, device=rows.device) if keep else None
         labels = self.labels[rows]
         for step, rate in enumerate(rates):
             torch.index_select(self.images.pixels, 0, rows[:, step].reshape(-1), out=self.inputs)
             self.forward()
             if said is not None:
-                said[:, step] = self.acts[-1].transpose(1, 2)
+                said[:, :, step] = self.acts[-1]
             self.backward(labels[:, step, None])
             self.update(rate)
-        return said
+        return said.permute(0, 2, 3, 1) if said is not None else None
 
     def forward(self) -> None:
         """Fill the activations; the last ones are the logits."""

@@ -162,9 +162,7 @@ def count_visits(events: Events, rows: Tensor, said: Tensor, labels: Tensor, end
     """Add one window of visits: first those that end a pass, then those of the next; in each, examples are distinct."""
     position = torch.arange(rows.shape[1], device=rows.device)
     first = position < torch.tensor(ending, device=rows.device)[:, None]
-    for counted in (first, ~first):
-        if counted.any():
-            events.add(rows, said, labels[rows], counted)
+    events.add(rows, said, labels[rows], first, ~first)
 
 
 class Single:

@@ -45,31 +45,35 @@ class Events:
             was_right=torch.zeros(models, examples, dtype=torch.bool, device=device),
         )
 
-    def add(self, rows: Tensor, logits: Tensor, labels: Tensor, counted: Tensor) -> None:
-        """Count one visit of each of these examples; changes the sums in place.
+    def add(self, rows: Tensor, logits: Tensor, labels: Tensor, *counted: Tensor) -> None:
+        """Count one visit of each of these examples, or one after the other of several passes; changes the sums.
 
         Args:
-            rows: int64 [S, L], distinct within a model where counted.
+            rows: int64 [S, L].
             logits: float32 [S, L, K], at the time of the visit.
             labels: int64 [S, L].
-            counted: bool [S, L]; the others are left out.
+            counted: bool [S, L], one for each pass: which visits belong to it; an example stands once at most in the
+                pass of a model. Visits of no pass are left out.
         """
         models, examples = self.visits.shape
         offset = torch.arange(models, device=rows.device)[:, None]
-        at = (rows + offset * examples)[counted]
-        log_p = logits.log_softmax(-1)
-        p = logits.softmax(-1)
-        own = labels[..., None]
-        right = logits.argmax(-1) == labels
-        values = (p.gather(-1, own)[..., 0], p.amax(-1), -(p * log_p).sum(-1), right.float())
-        for position, value in enumerate(values):
-            column = (rows + (4 * offset + position) * examples)[counted]
-            self.sums.view(-1).index_add_(0, column, value[counted])
-        now = right[counted]
-        before = self.was_right.view(-1)[at]
-        self.forgetting.view(-1).index_add_(0, at, (before & ~now).int())
-        self.was_right.view(-1)[at] = now
-        self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
+        by_class = logits.transpose(1, 2).contiguous()  # sums over few classes run along memory this way
+        log_p = by_class.log_softmax(1)
+        p = log_p.exp()
+        own = p.gather(1, labels[:, None])[:, 0]
+        right = by_class.argmax(1) == labels
+        values = torch.stack([own, p.amax(1), -log_p.mul_(p).sum(1), right.float()], 1)
+        for part in counted:
+            if not part.any():
+                continue
+            at, now = (rows + offset * examples)[part], right[part]
+            for position in range(values.shape[1]):
+                column = (rows + (4 * offset + position) * examples)[part]
+                self.sums.view(-1).index_add_(0, column, values[:, position][part])
+            before = self.was_right.view(-1)[at]
+            self.forgetting.view(-1).index_add_(0, at, (before & ~now).int())
+            self.was_right.view(-1)[at] = now
+            self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
 
     def of(self, model: int) -> "Events":
         """The sums of one model, as views: what is counted there is counted here."""
