@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from memscore.abreast import STREAMS
 from memscore.data import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
@@ -101,7 +102,7 @@ def fill(
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled, jobs, size = Filled(), [], group_size(store)
+    filled, jobs, size = Filled(), [], group_size(store, device)
     for arm in arms:
         missing = missing_of(store, arm, count, filled, events=events)
         refuse_large_batch(store, arm, missing, shared)
@@ -220,10 +221,12 @@ def last_line(result: list[Receipt] | Any) -> str:
     return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
 
 
-def group_size(store: Store) -> int:
-    """Models a job: as many as fit side by side in the cache, or one."""
+def group_size(store: Store, device: str) -> int:
+    """Models a job: as many as fit side by side in the cache; else one, or on a GPU as many as may run at once."""
     model = new_model(store, "size", 0, torch.device("cpu"))
-    return stack_size(model) if stacks(model, recipe_of(store)) else 1
+    if stacks(model, recipe_of(store)):
+        return stack_size(model)
+    return max(STREAMS) if device == "cuda" else 1
 
 
 def in_groups(models: list[int], size: int) -> Iterator[tuple[int, ...]]:

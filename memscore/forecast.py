@@ -85,7 +85,7 @@ def forecast(bank: Bank, workers: int) -> Forecast:
 def seconds_a_model(bank: Bank) -> float:
     """One core's time for one model: a few steps of a job, scaled, and one evaluation."""
     store, device = bank.store, torch.device("cpu")
-    recipe, n_train, size = recipe_of(store), len(bank.splits.train), group_size(store)
+    recipe, n_train, size = recipe_of(store), len(bank.splits.train), group_size(store, "cpu")
     shared = shared_of(bank.splits, None)
     keep = sum(arm.keep for arm in bank.arms) / len(bank.arms)
     like = Arm(design="iid", keep=keep)  # subsets of the same size, whatever the design

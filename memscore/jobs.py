@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memscore.abreast import way_to_train
 from memscore.models import embed
 from memscore.observing import observe
 from memscore.proxies.collecting import Collecting, takers
@@ -27,8 +28,8 @@ from memscore.recipes import steps as steps_of
 from memscore.seeds import generator
 from memscore.store import Store, model_name, original_key
 from memscore.subsets import arm_from, membership
-from memscore.trainee import assign, everything, forward, new_model, on_device, parts, recipe_of
-from memscore.training import exact_products, is_finite, one_thread, stacks, train
+from memscore.trainee import architecture_of, assign, everything, forward, new_model, on_device, parts, recipe_of
+from memscore.training import exact_products, is_finite, one_thread, train
 
 ORIGINAL = "original"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
@@ -51,7 +52,7 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class BankJob:
-    """Train these models of one arm, as one stack where the architecture allows.
+    """Train these models of one arm, as one stack where the architecture allows, or several at once on a GPU.
 
     Attributes:
         store: path or URL.
@@ -142,21 +143,24 @@ def train_subset_models(
     events = Events.none_yet(len(missing), n_train, device) if job.events else None
     steps = steps_of(recipe, arm.keep, n_train)
     assignments = [assign(store, arm.name, *own) for own in zip(missing, models, member, strict=True)]
-    if stacks(models[0], recipe):
-        train(assignments, data, labels, recipe, steps, events=events)
-    else:
-        for k, assignment in enumerate(assignments):
-            train([assignment], data, labels, recipe, steps, events=events.of(k) if events else None)
+    way = way_to_train(assignments, data, labels, recipe)
+    for k in range(0, len(missing), way.together):
+        part = assignments[k : k + way.together]
+        counted = events.of(k, len(part)) if events else None
+        train(part, data, labels, recipe, steps, events=counted, engine=way.engine(part))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # else the first evaluation would be charged with the training
     trained_s = (time.perf_counter() - started) / len(missing)
     receipts = []
     for k, (index, model, inside) in enumerate(zip(missing, models, member, strict=True)):
         observed = time.perf_counter()
-        said = observe(forward(model, recipe), data, labels)
+        logits_of = forward(model, recipe, architecture_of(store))
+        said = observe(logits_of, data, labels)
         for number, query in enumerate(queries[1:], start=1):
-            more = observe(asked(forward(model, recipe), query, data.black), data, labels)
+            more = observe(asked(logits_of, query, data.black), data, labels)
             said |= {f"{column}_q{number}": more[column] for column in ("logit_confidence", "gap", "top_gap")}
         name = model_name(arm.name, index)
-        receipt = receipt_of(store, name, model, said, inside) | facts
+        receipt = receipt_of(store, name, model, said, inside) | facts | way.facts
         receipt["seconds"] = trained_s + time.perf_counter() - observed
         if events is not None and not receipt["diverged"]:
             store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.averages(k)})
@@ -184,7 +188,7 @@ def train_original(
 ) -> list[Receipt]:
     """Train one original or oracle; keep its weights, outputs, embeddings, learning events and proxies."""
     recipe, n_train = recipe_of(store), store.manifest.split_sizes[0]
-    key = key_of(store, job)
+    key, architecture = key_of(store, job), architecture_of(store)
     if original_is_there(store, key, evaluate=job.evaluate, proxies=job.proxies):
         return []
     started = time.perf_counter()
@@ -207,21 +211,25 @@ def train_original(
     def at_epoch(epoch: int) -> None:
         collecting(epoch)
         if job.evaluate:
-            said = everything(model, recipe, data, n_train)
+            said = everything(model, recipe, data, n_train, architecture)
             evaluated.add(rows, said[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
+    alone = [assign(store, ORIGINAL, job.index, model, inside)]
+    way = way_to_train(alone, data, labels, recipe)
     train(
-        [assign(store, ORIGINAL, job.index, model, inside)],
+        alone,
         data,
         labels,
         recipe,
         steps,
         events=events,
         at_epoch=at_epoch if job.evaluate or missing else None,
+        engine=way.engine(alone),
     )
-    said = observe(forward(model, recipe), data, labels)
+    said = observe(forward(model, recipe, architecture), data, labels)
     name = model_name(ORIGINAL, job.index)
-    receipt = receipt_of(store, name, model, said, inside) | facts | {"key": key, "removed": len(job.removed)}
+    receipt = receipt_of(store, name, model, said, inside) | facts | way.facts
+    receipt |= {"key": key, "removed": len(job.removed)}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = differs(store, key, model)
     store.write_receipt(name, receipt)
@@ -236,7 +244,7 @@ def train_original(
     if job.evaluate:
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.averages(0)})
     store.write_weights(key, model.state_dict())
-    logits = everything(model, recipe, data, len(labels)).cpu().numpy()
+    logits = everything(model, recipe, data, len(labels), architecture).cpu().numpy()
     with torch.no_grad():
         embeddings = torch.cat([embed(model, part).float() for part in parts(data, len(labels))]).cpu().numpy()
     store.write_outputs(key, logits, embeddings)

@@ -1,5 +1,6 @@
 """From a store back to what is trained: an arm, a recipe, a network with its examples, the data on a device."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,12 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.captured import CapturedForward
+from memscore.graphs import CannotCapture
 from memscore.images import Images, resident
 from memscore.models import build, logits
 from memscore.recipes import Recipe
 from memscore.seeds import generator, torch_seed
 from memscore.store import Store
 from memscore.training import Assignment, stacks
+
+_log = logging.getLogger(__name__)
 
 
 def recipe_of(store: Store) -> Recipe:
@@ -36,7 +41,14 @@ def assign(store: Store, family: str, index: int, model: nn.Module, member: np.n
         rows=np.flatnonzero(member),
         order=generator(seed, "batches", family, index),
         chance=generator(seed, "augment", family, index),
+        architecture=architecture_of(store),
     )
+
+
+def architecture_of(store: Store) -> str:
+    """What `new_model` builds, as one name: the networks of two such names never share storage."""
+    manifest = store.manifest
+    return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
 
 
 _resident: dict[tuple[str, str, bool], tuple[Images, Tensor]] = {}  # one data set, kept between the jobs of a worker
@@ -55,11 +67,42 @@ def on_device(
     return _resident[place]
 
 
-def forward(model: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """The network as a function from images to float32 logits, in evaluation mode."""
+def forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
+    """The network as a function from images to float32 logits, in evaluation mode.
+
+    Args:
+        model: on the images' device.
+        recipe: whose precision it computes in.
+        architecture: of the model; with it a GPU replays one graph for all models of this architecture, in which only
+            the weights differ. It gives no gradients.
+
+    Returns:
+        A function of images [B, C, H, W].
+    """
     model.eval()
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
-    return lambda images: logits(model, images, autocast)
+
+    def logits_of(images: Tensor) -> Tensor:
+        static = static_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
+        return static(model, images) if static else logits(model, images, autocast)
+
+    return logits_of
+
+
+_static: dict[tuple[object, ...], CapturedForward | None] = {}  # one, kept between the jobs of a worker
+
+
+def static_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CapturedForward | None:
+    """The graph for such networks and images; None, after a warning, if there can be none."""
+    tag = (architecture, recipe.precision, images.device, images.shape[1:], images.stride(1) == 1)
+    if tag not in _static:
+        _static.clear()
+        try:
+            _static[tag] = CapturedForward(model, images, recipe)
+        except CannotCapture as refusal:
+            _log.warning("%s is evaluated without a CUDA graph, which is slower, because %s", architecture, refusal)
+            _static[tag] = None
+    return _static[tag]
 
 
 def parts(images: Images, n: int, batch: int = 1024) -> Iterator[Tensor]:
@@ -69,7 +112,7 @@ def parts(images: Images, n: int, batch: int = 1024) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def everything(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Tensor:
-    """Logits [n, K] of the first n images."""
-    logits_of = forward(model, recipe)
+def everything(model: nn.Module, recipe: Recipe, images: Images, n: int, architecture: str = "") -> Tensor:
+    """Logits [n, K] of the first n images; for the architecture see forward."""
+    logits_of = forward(model, recipe, architecture)
     return torch.cat([logits_of(part) for part in parts(images, n)])

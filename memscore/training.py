@@ -7,14 +7,16 @@ One step law for every engine and design (so that all of them train the same way
 - the learning rate is a function of step / T.
 
 Two engines. Fully connected networks without augmentation under SGD are trained as a stack (stacked.py): one batched
-matrix product for many models, forward and backward written by hand. Everything else is trained one network at a time.
-Architecture and recipe decide which, never how many models remain, and a model's bits do not depend on its place in a
-stack or on its company: every tensor starts at a 64-byte boundary, and each update ends at one.
+matrix product for many models, forward and backward written by hand. Everything else is trained one network at a time;
+on a GPU jobs hand in a third engine, which takes the same steps from a CUDA graph (captured.py). Architecture and recipe
+decide which, never how many models remain, and a model's bits do not depend on its place in a stack or on its company:
+every tensor starts at a 64-byte boundary, and each update ends at one.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,12 +43,36 @@ class Assignment:
         rows: int64 [m], the examples it may see.
         order: draws its permutations.
         chance: draws its augmentations.
+        architecture: what built it, input shape and classes included; two models that share it differ in numbers only.
+            "" if nobody knows.
     """
 
     model: nn.Module
     rows: np.ndarray
     order: np.random.Generator
     chance: np.random.Generator
+    architecture: str = ""
+
+
+class Engine(Protocol):
+    """What takes the steps of S models."""
+
+    def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
+        """Take one step for each rate.
+
+        Args:
+            rows: int64 [S, steps, B], what each model reads at each step.
+            rates: learning rate of each step.
+            keep: whether logits are wanted.
+
+        Returns:
+            float32 logits [S, steps, B, K] before each step, or None.
+        """
+        ...
+
+    def write_back(self) -> None:
+        """Bring the weights into the models they belong to."""
+        ...
 
 
 def train(
@@ -58,17 +84,19 @@ def train(
     *,
     events: Events | None = None,
     at_epoch: AtEpoch | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Train these models in place, all for the same number of steps.
 
     Args:
-        assignments: S models of one architecture; more than one only where `stacks(model, recipe)`.
+        assignments: S models of one architecture; more than one only where `stacks(model, recipe)`, or with an engine.
         images: N resident images, flat for stacks.
         labels: int64 [N], same device.
         recipe: optimizer, schedule, batch, augmentation.
         steps: T of the step law.
         events: S x N learning events to be counted at every visit.
         at_epoch: called with 1, 2, ... when the models have taken round(epoch * T / epochs) steps; weights are current.
+        engine: made of these assignments, and not used since; None for a stack or a single network.
 
     Raises:
         ValueError: a batch larger than the smallest subset.
@@ -80,12 +108,8 @@ def train(
             f"use --batch {smallest} or less, or a larger keep fraction"
         )
     orders = [Order(a.rows, a.order) for a in assignments]
-    stacked = stacks(assignments[0].model, recipe)
-    engine: Stack | Single = (
-        Stack([a.model for a in assignments], images, labels, recipe)
-        if stacked
-        else Single(assignments[0], images, labels, recipe)
-    )
+    if engine is None:
+        engine = own_engine(assignments, images, labels, recipe)
     longest = smallest // recipe.batch
     if events is not None:
         step_bytes = 4 * len(assignments) * recipe.batch * (int(labels.max()) + 1)
@@ -93,7 +117,7 @@ def train(
     done = 0
     for length, epoch in windows(steps, recipe.epochs, longest):
         taken = [order.take(length * recipe.batch) for order in orders]
-        rows = torch.from_numpy(np.stack([t[0] for t in taken])).to(labels.device).view(len(orders), length, -1)
+        rows = sent(np.stack([t[0] for t in taken]), labels.device).view(len(orders), length, -1)
         rates = [lr_at(recipe, (done + step) / steps) for step in range(length)]
         said = engine.run(rows, rates, keep=events is not None)
         done += length
@@ -103,6 +127,20 @@ def train(
             engine.write_back()
             at_epoch(epoch)
     engine.write_back()
+
+
+def own_engine(assignments: Sequence[Assignment], images: Images, labels: Tensor, recipe: Recipe) -> Engine:
+    """A stack where the models stack; else there is one of them."""
+    if stacks(assignments[0].model, recipe):
+        return Stack([a.model for a in assignments], images, labels, recipe)
+    (alone,) = assignments
+    return Single(alone, images, labels, recipe)
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """Numbers on the device; a GPU is not waited for, so that the next window is drawn while it works on this one."""
+    here = torch.from_numpy(values)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
 
 def stacks(model: nn.Module, recipe: Recipe) -> bool:
@@ -241,17 +279,32 @@ def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Gen
     Returns:
         [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
     """
+    corners, mirrored = (torch.from_numpy(drawn).to(images.device) for drawn in draw(recipe, len(images), chance))
+    return changed(images, black, recipe, corners, mirrored)
+
+
+def draw(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One batch's chances: corners of the crops int64 [2, B] (top, left), and who is mirrored bool [B]; or zeros."""
+    corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
+    if "crop" in recipe.augment:
+        corners = chance.integers(0, 2 * recipe.crop_padding + 1, (2, size))
+    if "flip" in recipe.augment:
+        mirrored = chance.random(size) < 0.5
+    return corners, mirrored
+
+
+def changed(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """The images cropped and mirrored as `draw` says, [B, C, H, W]; the same tensor if the recipe augments nothing."""
     size, channels, height, width = images.shape
     if "crop" in recipe.augment:
         pad = recipe.crop_padding
         canvas = black.view(1, -1, 1, 1).expand(size, channels, height + 2 * pad, width + 2 * pad).clone()
         canvas[:, :, pad : pad + height, pad : pad + width] = images
-        top, left = torch.from_numpy(chance.integers(0, 2 * pad + 1, (2, size, 1))).to(images.device)
+        top, left = corners[..., None]
         rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
         each = torch.arange(size, device=images.device)[:, None, None]
         images = canvas.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if "flip" in recipe.augment:
-        mirrored = torch.from_numpy(chance.random(size) < 0.5).to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
 
@@ -277,12 +330,15 @@ def exact_products(device: torch.device) -> Generator[str, None, None]:
     """The fastest matrix product on this machine that is still float32, checked against float64.
 
     On some CPUs the setting "medium" only picks a faster library and keeps full precision; on others, and on GPUs, it
-    lowers the precision, so it is kept only where a 256 x 256 x 256 product shows float32's error.
+    lowers the precision, so it is kept only where a 256 x 256 x 256 product shows float32's error. On a GPU the
+    convolutions are held to float32 too, which they are not by default, and their kernels are chosen by a timing unless
+    torch is told to be deterministic.
 
     Yields:
         The setting in force, "medium" or "highest", to be written on the receipt.
     """
-    before = torch.get_float32_matmul_precision()
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    convolutions = (cudnn.allow_tf32, cudnn.benchmark) if device.type == "cuda" else None
     chosen = "highest"
     try:
         if device.type == "cpu":
@@ -292,10 +348,14 @@ def exact_products(device: torch.device) -> Generator[str, None, None]:
             truth = a.double() @ b.double()
             if float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6:  # bfloat16 gives 3e-3, float32 3e-7
                 chosen = "medium"
+        else:
+            cudnn.allow_tf32, cudnn.benchmark = False, not torch.are_deterministic_algorithms_enabled()
         torch.set_float32_matmul_precision(chosen)
         yield chosen
     finally:
         torch.set_float32_matmul_precision(before)
+        if convolutions:
+            cudnn.allow_tf32, cudnn.benchmark = convolutions
 
 
 def device_named(wish: str) -> str:

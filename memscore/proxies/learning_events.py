@@ -75,9 +75,9 @@ class Events:
             self.was_right.view(-1)[at] = now
             self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
 
-    def of(self, model: int) -> "Events":
-        """The sums of one model, as views: what is counted there is counted here."""
-        part = slice(model, model + 1)
+    def of(self, model: int, count: int = 1) -> "Events":
+        """The sums of one model, or of so many from it on, as views: what is counted there is counted here."""
+        part = slice(model, model + count)
         return Events(
             visits=self.visits[part],
             sums=self.sums[part],

@@ -103,6 +103,13 @@ def never_fits(job: Stack, shared: Any) -> int:
     return len(job.models)
 
 
+def fits_alone(job: Stack, shared: Any) -> tuple[int, int, str | None]:
+    """One model at a time fits; says who did it, where what is shared lies, and which GPU it saw."""
+    if len(job.models) > 1:
+        raise OutOfMemoryError("CUDA out of memory")
+    return os.getpid(), id(shared), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def note_node_and_sleep(job: str, folder: str) -> str:
     """The first to take the job 'slow' notes where it is and is slow; a second attempt is not."""
     mark = Path(folder) / f"{job}.mark"

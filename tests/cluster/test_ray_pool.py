@@ -110,6 +110,18 @@ def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
     assert (failure.kind, failure.error) == ("memory", "OutOfMemoryError: CUDA out of memory")
 
 
+def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_not_fit_is_split(run_alone):
+    found = json.loads(run_alone("-m", "tests.cluster.one_gpu"))
+    assert found == {
+        "workers": 1,
+        "seen": ["0"],
+        "processes": 1,
+        "copies": 1,
+        "parts": [[0], [1], [2], [3]],
+        "memory": 1,
+    }
+
+
 def test_workers_see_no_gpu_and_use_one_thread_and_end_with_the_run(ray_pool):
     outcomes = [outcome for _, outcome in ray_pool(workers=2).run(jobs.environment, range(4))]
     assert {(cuda, threads) for cuda, threads, _ in outcomes} == {("", "1")}

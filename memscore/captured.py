@@ -1,0 +1,249 @@
+"""One network in static storage on a GPU: whole training steps, and whole evaluations, as one CUDA graph each.
+
+The step is training.Single's: gather the batch, augment, forward, cross entropy, backward, fused optimizer. All that it
+reads lies in tables on the device, for up to 256 steps ahead; a counter that the step itself moves on says where it
+stands. So between two steps the host does nothing but start the graph again.
+
+The storage outlives its first network. The next network of the same architecture copies its fresh weights in, the
+optimizer's state goes back to zero, and the same graph is replayed: nothing is compiled or recorded twice.
+
+Differs from Single: the momentum starts as zeros instead of as the first gradient (the same after one step, where
+dampening is 0), and the learning rate is rounded to float32 before it is used, not after.
+"""
+
+import copy
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from memscore.graphs import CannotCapture, first_line, record
+from memscore.images import Images
+from memscore.models import logits
+from memscore.recipes import Recipe
+from memscore.training import LOGIT_BYTES, Assignment, changed, draw, one_layout, optimizer_of, sent
+
+AHEAD = 256  # steps in the tables, at most
+EVALUATED = 1024  # images an evaluation; the same as observing.observe's
+
+
+class Captured:
+    """Static storage for one network in training, and its step.
+
+    Args:
+        model: on the device; copied, so it stays as it is.
+        images: resident.
+        labels: int64 [N], same device.
+        recipe: how it is trained.
+        capture: False runs the step itself wherever the graph would be replayed; for a CPU.
+
+    Attributes:
+        length: steps that the tables hold.
+        said: float32 [length, B, K], logits before each step since `begin`.
+        draws: whether the network draws from the device's generator, so that two must not run at once.
+
+    Raises:
+        CannotCapture: see graphs.record.
+    """
+
+    def __init__(self, model: nn.Module, images: Images, labels: Tensor, recipe: Recipe, *, capture: bool = True):
+        self.images, self.labels, self.recipe = images, labels, recipe
+        self.autocast = autocast_of(recipe)
+        self.model, self.chance = model, np.random.default_rng(0)  # until the first load
+        device, batch = labels.device, recipe.batch
+        self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
+        with self.beside(), kept_generators(device):
+            self.net = copied(model, images)
+            with torch.no_grad():
+                classes = logits(self.net.eval(), images.take(torch.arange(2, device=device)), self.autocast).shape[1]
+            self.net.train()
+            self.length = min(AHEAD, max(1, LOGIT_BYTES // (4 * batch * classes)))
+            self.at = torch.zeros(1, dtype=torch.int64, device=device)
+            self.rows = torch.arange(self.length * batch, device=device).remainder_(len(labels)).view(-1, batch)
+            self.rates = torch.zeros(self.length, device=device)
+            self.corners = torch.zeros(self.length, 2, batch, dtype=torch.int64, device=device)
+            self.mirrored = torch.zeros(self.length, batch, dtype=torch.bool, device=device)
+            self.said = torch.zeros(self.length, batch, classes, device=device)
+            self.rate = torch.zeros((), device=device)
+            self.optimizer = optimizer_of(self.net, recipe)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
+                if "capturable" in group:
+                    group["capturable"] = device.type == "cuda"
+            if self.stream is None:
+                self.first_step()
+                self.replay: Callable[[], None] = self.step
+        self.draws = False
+        if self.stream is not None:
+            self.replay, self.draws = record(self.rehearsed, self.net, self.stream)
+
+    def step(self) -> None:
+        """One step, at the place in the tables where the counter stands."""
+        rows = self.here(self.rows)
+        self.rate.copy_(self.here(self.rates))
+        shown = self.images.take(rows)
+        if self.recipe.augment:
+            corners, mirrored = self.here(self.corners), self.here(self.mirrored)
+            shown = changed(shown, self.images.black, self.recipe, corners, mirrored)
+        with nullcontext() if self.images.flat else one_layout(self.net):
+            out = logits(self.net, shown, self.autocast)
+        self.optimizer.zero_grad(set_to_none=True)
+        cross_entropy(out, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.said.index_copy_(0, self.at, out.detach()[None])
+        self.at.add_(1)
+
+    def here(self, table: Tensor) -> Tensor:
+        """The row of a table at the counter, without asking the device where that is."""
+        return table.index_select(0, self.at)[0]
+
+    def load(self, assignment: Assignment) -> None:
+        """Begin another model: its weights and buffers, its stream of chance, an optimizer that has seen nothing."""
+        self.model, self.chance = assignment.model, assignment.chance
+        with self.beside(), torch.no_grad():
+            if not self.images.flat:
+                self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            copy_values(self.model, self.net)
+            for state in self.optimizer.state.values():
+                for value in state.values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+
+    def begin(self, rows: Tensor, rates: Sequence[float]) -> None:
+        """Fill the tables for the next steps, on the current stream.
+
+        Args:
+            rows: int64 [steps, B], no more steps than `length`.
+            rates: learning rate of each step.
+        """
+        steps, device = len(rates), self.labels.device
+        self.at.zero_()
+        self.rows[:steps].copy_(rows)
+        self.rates[:steps].copy_(sent(np.array(rates, dtype=np.float32), device))
+        if self.recipe.augment:
+            drawn = [draw(self.recipe, self.recipe.batch, self.chance) for _ in rates]
+            for table, values in zip((self.corners, self.mirrored), zip(*drawn, strict=True), strict=True):
+                table[:steps].copy_(sent(np.stack(values), device))
+
+    def write_back(self) -> None:
+        """Copy weights and buffers into the model that was loaded."""
+        with self.beside(), torch.no_grad():
+            copy_values(self.net, self.model)
+
+    def first_step(self) -> None:
+        """A step from the top of the tables."""
+        self.at.zero_()
+        self.step()
+
+    def on_stream(self) -> AbstractContextManager[object]:
+        """What is started inside runs on the engine's own stream."""
+        return torch.cuda.stream(self.stream) if self.stream is not None else nullcontext()
+
+    def fork(self) -> None:
+        """Let the engine's stream wait for the current one."""
+        if self.stream is not None:
+            self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+
+    def join(self) -> None:
+        """Let the current stream wait for the engine's."""
+        if self.stream is not None:
+            torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+
+    @contextmanager
+    def beside(self) -> Generator[None, None, None]:
+        """What is started inside runs on the engine's stream, after what came before and before what comes next."""
+        self.fork()
+        with self.on_stream():
+            yield
+        self.join()
+
+    def rehearsed(self) -> None:
+        """The step as it is recorded; while nothing is recorded yet, from the top of the tables."""
+        if not torch.cuda.is_current_stream_capturing():
+            self.at.zero_()
+        self.step()
+
+
+class CapturedForward:
+    """Static storage for one network in evaluation mode, and its forward pass over one batch.
+
+    Args:
+        model: on the device; copied.
+        like: images [B, C, H, W] as they will come, for shape and layout.
+        recipe: whose precision it computes in.
+        capture: False for a CPU, as above.
+
+    Raises:
+        CannotCapture: see graphs.record.
+    """
+
+    def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
+        self.autocast, self.net = autocast_of(recipe), copied(model, None).eval()
+        shape, device = (EVALUATED, *like.shape[1:]), like.device
+        layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
+        self.shown = torch.zeros(shape, device=device).to(memory_format=layout)
+        self.out = torch.zeros(0)
+        self.replay: Callable[[], None] = self.step
+        if capture:
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self.replay = record(self.step, self.net, stream).replay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Logits of the images that are in place."""
+        self.out = logits(self.net, self.shown, self.autocast)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Logits float32 [B, K] of a model whose weights are copied in first; a part too small is filled up."""
+        copy_values(model, self.net)
+        said = []
+        for part in torch.split(images, EVALUATED):
+            self.shown[: len(part)].copy_(part)
+            self.replay()
+            said.append(self.out[: len(part)].clone())
+        return torch.cat(said)
+
+
+def autocast_of(recipe: Recipe) -> torch.dtype | None:
+    """What the body's products are computed in, if not in float32."""
+    return torch.bfloat16 if recipe.precision == "bfloat16" else None
+
+
+def copied(model: nn.Module, images: Images | None) -> nn.Module:
+    """A network of its own, channels last if the images are.
+
+    Returns:
+        The copy.
+
+    Raises:
+        CannotCapture: a network that cannot be copied.
+    """
+    try:
+        net = copy.deepcopy(model)
+    except Exception as error:
+        raise CannotCapture(f"it cannot be copied: {first_line(error)}") from error
+    if images is not None and not images.flat:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
+def copy_values(source: nn.Module, target: nn.Module) -> None:
+    """All parameters and buffers of one network into another of the same architecture, in place."""
+    pairs = zip(chain(target.parameters(), target.buffers()), chain(source.parameters(), source.buffers()), strict=True)
+    groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for own, new in pairs:
+        to, come = groups.setdefault(own.dtype, ([], []))
+        to.append(own.detach())
+        come.append(new.detach())
+    for to, come in groups.values():
+        torch._foreach_copy_(to, come)
+
+
+def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Torch's generators are afterwards as they were before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -1,0 +1,42 @@
+"""A machine that says it has two CPUs and one GPU: who is hired for jobs that need it, and what they see.
+
+Run in a process of its own: the tests' cluster has no GPU. Prints one line of JSON.
+"""
+
+import json
+
+import ray
+
+import cluster.ray_run
+from cluster.ray_pool import RayPool
+from tests.cluster.jobs import Stack, fits_alone
+
+
+def main() -> None:
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    pool = RayPool(gpus_per_worker=1)
+    small = [fit for _, fit in pool.run(fits_alone, [Stack((k,)) for k in range(6)], shared={"images": [1, 2, 3]})]
+    cluster.ray_run.ATTEMPTS = 1  # each costs the start of a worker
+    large = dict(pool.run(fits_alone, [Stack((0, 1, 2, 3))]))
+    found = {
+        "workers": pool.workers,
+        "seen": sorted({seen for _, _, seen in small}),
+        "processes": len({pid for pid, _, _ in small}),
+        "copies": len({place for _, place, _ in small}),
+        "parts": sorted(job.models for job in large),
+        "memory": pool.setbacks["memory"],
+    }
+    print(json.dumps(found))  # ruff: ignore[print] - read by the test
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
