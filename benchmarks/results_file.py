@@ -5,18 +5,19 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "ray", "pyarrow", "scipy")
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, memory and load, and the versions that matter."""
+    """The processors, their cores and load, and the versions that matter; null for a package that is not there."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
@@ -27,8 +28,17 @@ def machine() -> dict[str, Any]:
         "avx512_bf16": "avx512_bf16" in flags,
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **({"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}),
+        **{name: version_of(name) for name in PACKAGES},
     }
+
+
+def version_of(package: str) -> str | None:
+    """Its version; a machine that only trains has no Ray."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -41,12 +51,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def save(name: str, measured: dict[str, Any]) -> Path:
+def save(name: str, measured: dict[str, Any], *, folder: Path = RESULTS, quiet: bool = False) -> Path:
     """Write results/<name>.json and say where."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     when = datetime.now(UTC).date().isoformat()
     path.write_text(json.dumps({"machine": machine(), "date": when, **measured}, indent=2) + "\n")
-    print(json.dumps(measured, indent=2))
-    print(f"written to {path}")
+    if not quiet:
+        print(json.dumps(measured, indent=2))
+        print(f"written to {path}")
     return path

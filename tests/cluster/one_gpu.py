@@ -23,15 +23,16 @@ def main() -> None:
         logging_level="ERROR",
     )
     pool = RayPool(gpus_per_worker=1)
-    small = [fit for _, fit in pool.run(fits_alone, [Stack((k,)) for k in range(6)], shared={"images": [1, 2, 3]})]
     cluster.ray_run.ATTEMPTS = 1  # each costs the start of a worker
-    large = dict(pool.run(fits_alone, [Stack((0, 1, 2, 3))]))
+    jobs = [*(Stack((k,)) for k in range(6)), Stack((6, 7, 8, 9))]
+    done = list(pool.run(fits_alone, jobs, shared={"images": [1, 2, 3]}))
+    small, large = [fit for _, fit in done[:6]], done[6:]
     found = {
         "workers": pool.workers,
         "seen": sorted({seen for _, _, seen in small}),
         "processes": len({pid for pid, _, _ in small}),
         "copies": len({place for _, place, _ in small}),
-        "parts": sorted(job.models for job in large),
+        "parts": sorted(job.models for job, _ in large),
         "memory": pool.setbacks["memory"],
     }
     print(json.dumps(found))  # ruff: ignore[print] - read by the test

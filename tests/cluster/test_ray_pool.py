@@ -117,7 +117,7 @@ def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_no
         "seen": ["0"],
         "processes": 1,
         "copies": 1,
-        "parts": [[0], [1], [2], [3]],
+        "parts": [[6], [7], [8], [9]],
         "memory": 1,
     }
 
