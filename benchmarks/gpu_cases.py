@@ -144,19 +144,21 @@ def steps_of(case: Case, recipe: Recipe) -> int:
     return round(recipe.epochs * case.members / recipe.batch)
 
 
-_engines: dict[tuple[Case, Recipe], list[Captured]] = {}
+_engines: dict[tuple[Case, Recipe, bool], list[Captured]] = {}
 
 
-def captured_engine(bench: Bench, recipe: Recipe, assignments: Sequence[Assignment], case: Case) -> Engine:
+def captured_engine(
+    bench: Bench, recipe: Recipe, assignments: Sequence[Assignment], case: Case, *, compiled: bool
+) -> Engine:
     """So many networks on as many streams; engines are kept, those of another case or recipe given up."""
-    key = (case, recipe)
+    key = (case, recipe, compiled)
     if key not in _engines:
         settle(bench)
         _engines.clear()
     kept = _engines.setdefault(key, [])
     while len(kept) < len(assignments):
-        capture = bench.device.type == "cuda"
-        kept.append(Captured(assignments[0].model, bench.images, bench.labels, recipe, capture=capture))
+        place, capture = (assignments[0].model, bench.images, bench.labels), bench.device.type == "cuda"
+        kept.append(Captured(*place, recipe, capture=capture, compiled=compiled and not bench.tiny))
     return Abreast(kept, assignments)
 
 
@@ -169,7 +171,7 @@ def train_models(
         bench: device and data.
         case: what they are.
         indices: which; "eager" takes one.
-        engine: "eager" or "captured".
+        engine: "eager", "captured", or "compiled" for captured after torch.compile.
         recipe: the case's, perhaps in another precision.
 
     Returns:
@@ -178,7 +180,9 @@ def train_models(
     chosen = [assigned(bench, case, index) for index in indices]
     settle(bench)
     started = time.perf_counter()
-    made = captured_engine(bench, recipe, chosen, case) if engine == "captured" else None
+    made = None
+    if engine != "eager":
+        made = captured_engine(bench, recipe, chosen, case, compiled=engine == "compiled")
     settle(bench)
     set_up_s = time.perf_counter() - started
     started = time.perf_counter()

@@ -4,8 +4,9 @@
     python -m benchmarks.gpu_training speed | accuracy | scores | bank [--minutes 8] [--models 400]
 
 Fashion-MNIST padded to 3x32x32 stands in for CIFAR-10. Each part goes on where the same command stopped, writes
-results/gpu_<part>.json after every step, and starts nothing that would not end within its minutes. Needs neither Ray
-nor tyro. `--tiny` runs it all on a CPU in seconds, which measures nothing.
+results/gpu_<part>.json after every step, and starts nothing that would not end within its minutes; what is measured so
+far is kept in data/, which git ignores. Needs neither Ray nor tyro. `--tiny` runs it all on a CPU in seconds, which
+measures nothing.
 """
 
 import argparse

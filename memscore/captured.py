@@ -40,6 +40,8 @@ class Captured:
         labels: int64 [N], same device.
         recipe: how it is trained.
         capture: False runs the step itself wherever the graph would be replayed; for a CPU.
+        compiled: fuse the network's kernels by torch.compile before they are recorded; other roundings, and a minute
+            for the first network.
 
     Attributes:
         length: steps that the tables hold.
@@ -50,9 +52,20 @@ class Captured:
         CannotCapture: see graphs.record.
     """
 
-    def __init__(self, model: nn.Module, images: Images, labels: Tensor, recipe: Recipe, *, capture: bool = True):
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        labels: Tensor,
+        recipe: Recipe,
+        *,
+        capture: bool = True,
+        compiled: bool = False,
+    ):
         self.images, self.labels, self.recipe = images, labels, recipe
         self.autocast = autocast_of(recipe)
+        self.compiled = compiled
+        self.logits = torch.compile(logits, dynamic=False) if compiled else logits
         self.model, self.chance = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
         self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
@@ -89,8 +102,8 @@ class Captured:
         if self.recipe.augment:
             corners, mirrored = self.here(self.corners), self.here(self.mirrored)
             shown = changed(shown, self.images.black, self.recipe, corners, mirrored)
-        with nullcontext() if self.images.flat else one_layout(self.net):
-            out = logits(self.net, shown, self.autocast)
+        with nullcontext() if self.images.flat or self.compiled else one_layout(self.net):
+            out = self.logits(self.net, shown, self.autocast)
         self.optimizer.zero_grad(set_to_none=True)
         cross_entropy(out, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -59,7 +59,7 @@ def record(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stre
                 draws = rehearse(step, network, stream.device)
             with torch.cuda.graph(graph, stream=stream):
                 step()
-    except CannotCapture:
+    except (CannotCapture, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever it is, the eager engine meets it again if it is the network's own fault
         if full := out_of_memory_behind(error):

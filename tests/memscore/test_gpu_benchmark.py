@@ -42,7 +42,7 @@ def test_speed_has_a_time_for_every_engine(tiny, monkeypatch):
     runs = [key for key, cell in found["measured"].items() if isinstance(cell, dict) and "s_a_model" in cell]
     assert code == 0
     assert found["complete"]
-    assert len(runs) == 6 + 2 + 6  # six engines in both cases, and two whole models of the long one
+    assert len(runs) == 8 + 2 + 8  # eight engines in both cases, and two whole runs of the long one
     assert all(found["measured"][key]["share_of_bf16_ceiling"] > 0 for key in runs)
 
 
