@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from threadpoolctl import threadpool_limits
+
 from memscore.costs import seconds_of_proxies
 from memscore.intervals import Interval
 from memscore.names import pick
@@ -34,6 +36,7 @@ class Comparison:
     signals: list[Signals]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def compare(store: Store, arm: str | None = None, *, draws: int = 200) -> Comparison:
     """Compare the scores of a bank; nothing is written.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from memscore.attack_scores import Curve, attacks_on_file, joined, run_attack
 from memscore.attacks import ATTACKS
@@ -53,6 +54,7 @@ class ArmScores:
     attacks: dict[str, Curve]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",)) -> ArmScores:
     """Write every score of one arm.
 
