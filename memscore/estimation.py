@@ -1,10 +1,10 @@
 """One run of `estimate`, step by step: open the bank, fill it, score it."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pyarrow as pa
 from memscore.attack_scores import refuse_attacks
 from memscore.data import Splits
 from memscore.files import Folder
-from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
-from memscore.originals import fill_from_originals, seconds_of_proxies, training_seconds
+from memscore.filling import Filled, Pool, Progress, fill, shared_of
+from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
+from memscore.originals import fill_from_originals, pilot, seconds_of_proxies, training_seconds
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
@@ -101,6 +102,8 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     folder = Folder.at(url)
     fresh = plan.dry_run and not folder.exists("manifest.json")
     store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
+    if arms[0].design == ORTHOGONAL:
+        refuse_other_clusters(store, arms, plan.clusters)
     return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count)
 
 
@@ -130,14 +133,13 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     """
     plan, store = bank.plan, bank.store
     store.folder.remove_scratch()
-    clusters = None
+    shared = shared_of(bank.splits, None)
+    if bank.arms[0].design == ORTHOGONAL:
+        found = partial(pilot, plan, store, shared, pool, device)
+        shared = replace(shared, clusters=clusters_for(store, bank.arms, bank.splits, plan.clusters, found))
     for arm in bank.arms:
-        own = clusters_for(store, arm, bank.splits)
-        hash_ = None if own is None else hashlib.sha256(own.astype("<i4").tobytes()).hexdigest()
-        record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
+        record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
         store.add_arm(record | queries_on(store, arm.name, plan.queries))
-        clusters = own if clusters is None else clusters
-    shared = shared_of(bank.splits, clusters)
     started = time.perf_counter()
     filled = fill(store, bank.arms, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
     wall_s = time.perf_counter() - started

@@ -10,9 +10,8 @@ import torch
 from memscore.data import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
-from memscore.splits import examples_table
 from memscore.store import Store, model_name
-from memscore.subsets import Arm, cluster, largest_cluster, smallest_subset
+from memscore.subsets import Arm, smallest_subset
 from memscore.trainee import new_model, recipe_of
 from memscore.training import stack_size, stacks
 
@@ -56,19 +55,6 @@ def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:
         labels=np.concatenate([part.labels for part in parts]),
         clusters=clusters,
     )
-
-
-def clusters_for(store: Store, arm: Arm, splits: Splits) -> np.ndarray | None:
-    """Clusters of similar training images, made once and kept; None for a design that needs none."""
-    if arm.design != "orthogonal":
-        return None
-    kept = store.clusters()
-    if kept is None:
-        kept = cluster(splits.train.images, largest_cluster(arm), store.manifest.seed)
-        store.write_clusters(kept)
-    if store.examples()["cluster"].null_count == store.manifest.n_rows:
-        store.write_table("examples.parquet", examples_table(splits, kept))
-    return kept
 
 
 def fill(

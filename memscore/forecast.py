@@ -9,6 +9,7 @@ import torch
 
 from memscore.estimation import Bank
 from memscore.filling import group_size, shared_of
+from memscore.grouping import ORTHOGONAL, kind_of
 from memscore.jobs import Shared
 from memscore.observing import observe
 from memscore.plan import inversion_of
@@ -70,11 +71,14 @@ def forecast(bank: Bank, workers: int) -> Forecast:
     known = [arm for arm in bank.arms if begun and arm.name in bank.store.arms()]
     there = sum(index < bank.count for arm in known for index in bank.store.finished(arm.name, verify=False))
     models = bank.count * len(bank.arms)
-    outputs = bank.plan.originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
+    orthogonal = bank.arms[0].design == ORTHOGONAL
+    pilot = orthogonal and kind_of(bank.store, bank.plan.clusters) == "pilot"
+    originals = max(bank.plan.originals, int(pilot))
+    outputs = originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
     return Forecast(
         planned=models,
         there=there,
-        originals=bank.plan.originals,
+        originals=originals,
         seconds=seconds_a_model(bank),
         workers=workers,
         bytes=models * ROW_BYTES * manifest.n_rows + outputs,

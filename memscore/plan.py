@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from memscore.data import Splits, load
+from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
 from memscore.names import pick
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
@@ -62,6 +63,9 @@ class Plan:
     """share of the training set that a model sees, instead of the preset's"""
     block: int | None = None
     """models a block of the design, instead of the design's own"""
+    clusters: Kind | None = None
+    """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
+    (default: as on file, else pixels)"""
     models: int | None = None
     """how many models an arm has in all, in whole blocks; what is already in the store is not trained again"""
     originals: int = 3
@@ -117,6 +121,8 @@ def arms_of(plan: Plan) -> tuple[list[Arm], int]:
     """
     arms, count = PRESETS[pick("preset", plan.preset, PRESETS)]
     design = plan.design or arms[0].design
+    if plan.clusters and design != ORTHOGONAL:
+        raise ValueError(f"--clusters {plan.clusters} is for orthogonal subsets, and {design} ones need no clusters")
     block = arms[0].block if plan.block is None and len(arms) > 1 and plan.design is None else plan.block
     keeps = [arm.keep for arm in arms] if plan.keep is None else [plan.keep]
     wanted = [Arm(design=design, keep=keep, block=block) for keep in keeps]
