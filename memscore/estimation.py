@@ -1,14 +1,12 @@
 """One run of `estimate`, step by step: open the bank, fill it, score it."""
 
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from memscore.attack_scores import refuse_attacks
 from memscore.data import Splits
@@ -16,17 +14,17 @@ from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.originals import fill_from_originals, pilot, seconds_of_proxies, training_seconds
+from memscore.outcome import Outcome, write_reports
+from memscore.outlook import Outlook, kept_of, outlook
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import chosen, refuse_without_validation
-from memscore.report.figures import most_memorized, spread
-from memscore.report.roc_figure import roc_bands
-from memscore.roc import Proportion
-from memscore.scoring import ArmScores, score_arm, score_fractions
+from memscore.scoring import score_arm, score_fractions
 from memscore.splits import examples_table
 from memscore.store import Store, default_url, model_name
 from memscore.subsets import Arm
+from memscore.until import fill_until
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
 
@@ -47,35 +45,6 @@ class Bank:
     store: Store
     arms: list[Arm]
     count: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What a run leaves.
-
-    Attributes:
-        filled: models trained, failed, diverged, of the arm and the originals.
-        arms: what each arm of the bank says.
-        table: scores.parquet.
-        noise: AUROC of each score for changed labels; empty without any.
-        store: path or URL.
-        accuracy: median over the arm's models on their members, on what they left out, and on the test set.
-        wall_s: seconds that filling the arm took.
-        originals: how many are there.
-        training_s: seconds of one worker that training one of them takes; NaN without any.
-        proxy_s: name -> the seconds that each proxy on file adds to one original.
-    """
-
-    filled: Filled
-    arms: list[ArmScores]
-    table: pa.Table
-    noise: dict[str, Proportion]
-    store: str
-    accuracy: dict[str, float]
-    wall_s: float
-    originals: int
-    training_s: float
-    proxy_s: dict[str, float]
 
 
 def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
@@ -116,13 +85,21 @@ def refuse_relative(url: str) -> None:
         )
 
 
-def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu") -> Outcome:
+def estimate(
+    bank: Bank,
+    pool: Pool,
+    progress: Progress,
+    told: Callable[[Outlook, float | None], None] = lambda outlook, wish: None,
+    *,
+    device: str = "cpu",
+) -> Outcome:
     """Fill the bank and score it; the caller holds the store's lock.
 
     Args:
         bank: from open_bank.
         pool: where models are trained.
         progress: told how far the arm is.
+        told: what an arm's first models say of all that are to come, and the wanted error if there is one.
         device: "cpu" or "cuda".
 
     Returns:
@@ -141,7 +118,16 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
         record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
         store.add_arm(record | queries_on(store, arm.name, plan.queries))
     started = time.perf_counter()
-    filled = fill(store, bank.arms, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
+    outlooks: list[Outlook] = []
+
+    def first(arm: Arm) -> None:
+        if found := outlook(store, arm, pool.workers):
+            outlooks.append(found)
+            told(found, plan.until_rmse)
+
+    wish = plan.until_rmse
+    filling = partial(fill, store, bank.arms) if wish is None else partial(fill_until, store, bank.arms[0], wish)
+    filled = filling(bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress, first=first)
     wall_s = time.perf_counter() - started
     keys = fill_from_originals(plan, store, bank.splits, filled, shared, pool, device)
     for name, shards in filled.shards.items():
@@ -155,6 +141,8 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
         keys=keys,
         inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
         wall_s=wall_s,
+        outlooks=outlooks,
+        wish=plan.until_rmse,
     )
 
 
@@ -173,6 +161,8 @@ def finish(
     keys: Sequence[str] = (),
     inversion: Inversion | None = None,
     wall_s: float = 0.0,
+    outlooks: Sequence[Outlook] = (),
+    wish: float | None = None,
 ) -> Outcome:
     """Every score that a filled bank can give, the wide table, figures and a summary.
 
@@ -184,6 +174,8 @@ def finish(
         keys: of the originals.
         inversion: settings of the inversion that was asked for; None is that of the score on file.
         wall_s: seconds that filling took.
+        outlooks: what the first models of arms said.
+        wish: the error of memorization that was wanted.
 
     Returns:
         What the run leaves.
@@ -211,6 +203,12 @@ def finish(
         originals=len(keys),
         training_s=training_seconds(store),
         proxy_s=seconds_of_proxies(store, proxies, inversion),
+        kept=[
+            kept_of(found, arm.suffix, arm.models, arm.rmse, wish)
+            for arm in arms
+            for found in outlooks
+            if found.arm == arm.arm
+        ],
     )
     write_reports(store, splits, outcome, keys)
     return outcome
@@ -222,67 +220,3 @@ def accuracies(store: Store, shards: Mapping[str, Iterable[int]]) -> dict[str, f
     each = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
-
-
-def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """What the originals together take each example for, [N]; None without originals."""
-    if not keys:
-        return None
-    logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
-    return np.asarray(logits.argmax(1))
-
-
-def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: Sequence[str]) -> None:
-    """Figures and numbers of the bank as a whole, under reports/."""
-    predicted = predictions_of(store, keys)
-    for arm in outcome.arms:
-        name = f"memorization_{arm.suffix}"
-        values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
-        title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
-        store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
-        if splits:
-            train = splits.train
-            gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
-            store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
-        if arm.attacks:
-            bands = {name: curve.band for name, curve in arm.attacks.items()}
-            store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", json.dumps(summary(outcome), indent=2).encode())
-
-
-def summary(outcome: Outcome) -> dict[str, object]:
-    """The numbers of the bank as a whole; undefined is null."""
-    return {
-        "arms": [arm_summary(arm) for arm in outcome.arms],
-        "accuracy": outcome.accuracy,
-        "diverged": outcome.filled.diverged,
-        "originals": outcome.originals,
-        "seconds_an_original": shown(outcome.training_s),
-        "proxy_seconds_an_original": outcome.proxy_s,
-        "auroc_for_changed_labels": {k: [shown(v.value), shown(v.lo), shown(v.hi)] for k, v in outcome.noise.items()},
-    }
-
-
-def arm_summary(arm: ArmScores) -> dict[str, object]:
-    """The numbers of one arm as a whole."""
-    return {
-        "suffix": arm.suffix,
-        "models": arm.models,
-        "memorization_rmse": shown(arm.rmse),
-        "undefined": arm.undefined,
-        "reliability": {
-            stem: {key: shown(value) for key, value in asdict(found).items()} for stem, found in arm.reliability.items()
-        },
-        "attacks": {
-            name: {
-                "targets": curve.targets,
-                **{key: [shown(m.value), shown(m.lo), shown(m.hi)] for key, m in curve.measures.items()},
-            }
-            for name, curve in arm.attacks.items()
-        },
-    }
-
-
-def shown(value: float) -> float | None:
-    """A number for JSON."""
-    return None if np.isnan(value) else value

@@ -117,7 +117,21 @@ def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
         The sum over examples of p (1 - p) / (n - 1), both sides added, which is unbiased for the variance of the
         binomial estimate; and the number of examples that have it, two models or more on each side.
     """
-    k_in, n_in, k_out, n_out = counts(correct, member)
+    return precision_of(*counts(correct, member))
+
+
+def precision_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> tuple[float, int]:
+    """The same from counts.
+
+    Args:
+        k_in: int [N], models that held the example and were right.
+        n_in: int [N], models that held it.
+        k_out: int [N], models that did not hold it and were right.
+        n_out: int [N], models that did not hold it.
+
+    Returns:
+        As precision.
+    """
     defined = (n_in >= 2) & (n_out >= 2)
     total = 0.0
     for k, n in ((k_in[defined], n_in[defined]), (k_out[defined], n_out[defined])):
