@@ -95,6 +95,8 @@ def arm_summary(arm: ArmScores) -> dict[str, object]:
         "suffix": arm.suffix,
         "models": arm.models,
         "memorization_rmse": shown(arm.rmse),
+        "memorization_rmse_between_blocks": shown(arm.rmse_block),
+        "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
         "reliability": {
             stem: {key: shown(value) for key, value in asdict(found).items()} for stem, found in arm.reliability.items()

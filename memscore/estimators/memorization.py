@@ -84,28 +84,6 @@ def from_counts(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np
     }
 
 
-def block_se(correct: np.ndarray, member: np.ndarray, block: int) -> np.ndarray:
-    """Standard error of memorization from how whole blocks of models differ.
-
-    The standard deviation of the blocks' own estimates over sqrt(blocks). It sees what a design gains, which the
-    binomial error cannot; from few blocks it is itself uncertain (+-35 % from five).
-
-    Args:
-        correct: bool [M, N], models in the order of their indices.
-        member: bool [M, N].
-        block: models a block.
-
-    Returns:
-        [N]; NaN everywhere with fewer than three blocks or a broken one, and where a block has an empty side.
-    """
-    blocks, left = divmod(len(member), block)
-    if left or blocks < 3:
-        return np.full(member.shape[1], np.nan)
-    each = [memorization(correct[i : i + block], member[i : i + block]) for i in range(0, len(member), block)]
-    error: np.ndarray = np.std(each, axis=0, ddof=1) / np.sqrt(blocks)
-    return error
-
-
 def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
     """A piece of a bank's precision; pieces of disjoint sets of examples add.
 

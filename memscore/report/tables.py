@@ -76,7 +76,8 @@ def outlook(console: Console, found: Outlook, wish: float | None) -> None:
     """Models, hours and disk for a wanted error, or for a few where none is."""
     many = "1 worker" if found.workers == 1 else f"{found.workers} workers"
     title = f"{found.arm.name}: RMSE {found.rmse:.4f} with {found.models} models; with {many}"
-    table = new_table(title, ("RMSE", "models in all", "hours to go", "MB in all"))
+    console.print(title, highlight=False, soft_wrap=True)
+    table = new_table("", ("RMSE", "models in all", "hours to go", "MB in all"))
     for need in map(found.need, WISHES if wish is None else (wish,)):
         table.add_row(f"{need.rmse:g}", str(need.models), f"{need.hours:.3g}", f"{need.bytes / 1e6:.1f}")
     console.print(table)
@@ -196,6 +197,8 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
     for arm in found:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
+            + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
+            + (f", {arm.unfinished} of them in unfinished blocks, which help less" if arm.unfinished else "")
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
         )
 

@@ -92,6 +92,31 @@ def test_a_ceiling_holds_and_the_way_on_is_said(tmp_path, capsys):
     assert error * np.sqrt(40 / more) <= 0.01 < error * np.sqrt(40 / (more - 8))
 
 
+def test_without_a_wish_a_few_are_looked_up_and_the_plan_is_kept(tmp_path, capsys):
+    code, said = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
+    assert code == 0
+    first, error = measured(tmp_path / "s", 32), measured(tmp_path / "s", 48)
+    assert f"{ARM}: RMSE {first:.4f} with 32 models; with 1 worker" in said
+    for wish in (0.05, 0.03, 0.02):
+        found = re.search(rf"{wish} +(\d+) +([0-9.]+) +([0-9.]+)", said)
+        models, disk = int(found[1]), float(found[3])
+        assert first * np.sqrt(32 / models) <= wish < first * np.sqrt(32 / (models - 8))
+        of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
+        assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size
+    assert f"RMSE {first * np.sqrt(32 / 48):.4f} at 48; it is {error:.4f}" in said
+    code, said = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
+    assert "the plan from" not in said  # of fewer models than a plan is made from
+
+
+def test_a_block_that_lost_a_model_is_said_to_be_unfinished(tmp_path, capsys):
+    flags = f"{FLAGS} --store {tmp_path / 's'}"
+    assert here(f"{flags} --models 24", capsys)[0] == 0
+    (tmp_path / "s" / "shards" / f"{ARM}-00020.parquet").unlink()
+    code, said = here(f"{flags} --models 16", capsys)
+    assert code == 0
+    assert "7 of them in unfinished blocks, which help less" in " ".join(said.split())
+
+
 def test_models_that_cannot_be_trained_end_it(tmp_path, capsys):
     line = refused(*here(f"{FLAGS} --until-rmse 0.01 --lr 1e30 --store {tmp_path / 's'}", capsys))
     assert "every model diverged" in line
