@@ -13,6 +13,7 @@ from memscore.data import Splits
 from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
+from memscore.jobs import Shared
 from memscore.originals import fill_from_originals, pilot, seconds_of_proxies, training_seconds
 from memscore.outcome import Outcome, write_reports
 from memscore.outlook import Outlook, kept_of, outlook
@@ -110,13 +111,7 @@ def estimate(
     """
     plan, store = bank.plan, bank.store
     store.folder.remove_scratch()
-    shared = shared_of(bank.splits, None)
-    if bank.arms[0].design == ORTHOGONAL:
-        found = partial(pilot, plan, store, shared, pool, device)
-        shared = replace(shared, clusters=clusters_for(store, bank.arms, bank.splits, plan.clusters, found))
-    for arm in bank.arms:
-        record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
-        store.add_arm(record | queries_on(store, arm.name, plan.queries))
+    shared = begin(bank, pool, device)
     started = time.perf_counter()
     outlooks: list[Outlook] = []
 
@@ -144,6 +139,27 @@ def estimate(
         outlooks=outlooks,
         wish=plan.until_rmse,
     )
+
+
+def begin(bank: Bank, pool: Pool, device: str = "cpu") -> Shared:
+    """Make the clusters that the arms need, and put the arms on record.
+
+    Args:
+        bank: from open_bank.
+        pool: where a pilot is trained, if clusters are made from one and it is not there.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The data as the jobs read them.
+    """
+    plan, store, shared = bank.plan, bank.store, shared_of(bank.splits, None)
+    if bank.arms[0].design == ORTHOGONAL:
+        found = partial(pilot, plan, store, shared, pool, device)
+        shared = replace(shared, clusters=clusters_for(store, bank.arms, bank.splits, plan.clusters, found))
+    for arm in bank.arms:
+        record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
+        store.add_arm(record | queries_on(store, arm.name, plan.queries))
+    return shared
 
 
 def queries_on(store: Store, arm: str, wish: int | None) -> dict[str, int]:
