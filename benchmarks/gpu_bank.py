@@ -114,7 +114,7 @@ def bank_steps(bench: Bench, folder: Path, models: int) -> Iterator[Step]:
     there = set(store.finished(arm.name))
     missing = [index for index in range(models) if index not in there]
     command = f"command {time.time_ns()}"
-    for group in in_groups(missing, group_size(store, kind)):
+    for group in in_groups(missing, group_size(store, kind), arm.models_per_block):
         job = BankJob(store=store.url, arm=arm.name, models=group, device=kind)
         yield f"{command} models {group[0]}-{group[-1]}", partial(worked, job, shared)
     yield f"{models} models scored", partial(scored, store, arm.name)

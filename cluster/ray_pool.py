@@ -22,7 +22,7 @@ from typing import Any, Self
 import ray
 
 from cluster.pool import Failure, Job, Result
-from cluster.ray_run import Run, Terms
+from cluster.ray_run import Run, Terms, dismiss
 from cluster.ray_worker import Actor
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools
@@ -68,6 +68,9 @@ class RayPool:
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[Run] = []
+        self._keeps = False  # only within `with pool`, which ends their lives too
+        self._kept: list[tuple[Any, tuple[bytes, Any]]] = []  # idle workers, each with the work it knows
+        self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
 
     @property
     def workers(self) -> int:
@@ -78,6 +81,9 @@ class RayPool:
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
         """Call fn(job, shared) for every job, in processes of the cluster.
+
+        Within `with pool:` the workers outlive the run, and the next one has them: a run costs no start of processes,
+        and what is shared again (the same object) is not sent again. Otherwise they end with the run.
 
         Args:
             fn: a function that workers can import: of an installed module, or of one in the driver's working folder or
@@ -94,7 +100,7 @@ class RayPool:
             RuntimeError: workers cannot start.
             TimeoutError: no worker could be placed for `wait_s`.
         """
-        code, reference = ray.cloudpickle.dumps(fn), ray.put(shared)
+        code, reference = ray.cloudpickle.dumps(fn), self._reference(shared)
         state = Run(
             Terms(
                 hire=lambda: self._hire(code, reference),
@@ -102,11 +108,13 @@ class RayPool:
                 deadline_s=self.deadline_s,
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,
+                keeps=self._keeps,
             ),
             jobs,
         )
         self._runs.append(state)
         try:
+            state.take_over(self._turned_to(code, reference))
             while state.open() and state.stop is None:
                 state.staff()
                 state.hand_out()
@@ -115,9 +123,25 @@ class RayPool:
                 yield from outcomes
             if state.stop is not None:
                 raise state.stop
+            if self._keeps:
+                self._kept += [(actor, (code, reference)) for actor in state.hand_back()]
         finally:
             self._runs.remove(state)
             state.close()
+
+    def _reference(self, shared: Any) -> Any:
+        """Where the cluster has what is shared: put there once for runs that follow each other with the same object."""
+        if self._put is None or self._put[0] is not shared:
+            self._put = (shared, ray.put(shared)) if self._keeps else None
+        return self._put[1] if self._put else ray.put(shared)
+
+    def _turned_to(self, code: bytes, reference: Any) -> dict[Any, Any]:
+        """Workers of an earlier run, by the reference to their word that they know this one's work."""
+        kept, self._kept = self._kept, []
+        return {
+            (actor.start.remote() if knows == (code, reference) else actor.turn_to.remote(code, reference)): actor
+            for actor, knows in kept
+        }
 
     def _hire(self, code: bytes, shared: Any) -> Any:
         """A new actor, perhaps not placed yet, for a pickled function and a reference to what is shared."""
@@ -132,14 +156,18 @@ class RayPool:
         ).remote(name, code, shared)
 
     def __enter__(self) -> Self:
+        self._keeps = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Kill the workers of runs that were not read to their end."""
+        """Kill the workers, also those of runs that were not read to their end."""
         for state in self._runs:
             state.close()
+        if ray.is_initialized():
+            dismiss(actor for actor, _ in self._kept)
+        self._keeps, self._kept, self._put = False, [], None
 
 
 def capacity(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:

@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class Terms:
     deadline_s: float
     wait_s: float
     setbacks: Counter[str]
+    keeps: bool = False  # workers without a job stay for the next run, where there is room for them
 
 
 @dataclass(eq=False)
@@ -58,6 +59,7 @@ class _Seat:
     task: _Task | None = None
     since: float = 0
     beside: int = 0  # seats that were busy when its task began, itself included
+    proven: bool = False  # it worked in an earlier run
 
 
 class Run:
@@ -85,6 +87,15 @@ class Run:
         """Whether any job has no outcome yet."""
         return bool(self._todo or self._limbo or self._busy())
 
+    def take_over(self, actors: Mapping[Any, Any]) -> None:
+        """Begin with workers of an earlier run, each by the reference that says it is ready."""
+        self._waited |= {ref: _Seat(actor, proven=True) for ref, actor in actors.items()}
+
+    def hand_back(self) -> list[Any]:
+        """The workers without a job, for the next run."""
+        idle, self._idle = self._idle, []
+        return [seat.actor for seat in idle]
+
     def _busy(self) -> int:
         return sum(seat.task is not None for seat in self._waited.values())
 
@@ -98,12 +109,14 @@ class Run:
         if now - self._staffed_at < TICK_S:
             return
         self._staffed_at = now
-        want = min(self.terms.workers(), self._cap, len(self._todo) + len(self._limbo) + self._busy())
+        room = min(self.terms.workers(), self._cap)
+        want = min(room, len(self._todo) + len(self._limbo) + self._busy())
+        most = room if self.terms.keeps else want
         while len(self._waited) + len(self._idle) < want:
             actor = self.terms.hire()
             self._waited[actor.start.remote()] = _Seat(actor)
-        while self._idle and len(self._waited) + len(self._idle) > want:
-            _dismiss(self._idle.pop())
+        while self._idle and len(self._waited) + len(self._idle) > most:
+            dismiss([self._idle.pop().actor])
         if self._idle or self._busy() or not self._todo:
             self._alive_at = now
         elif now - self._alive_at > self.terms.wait_s:
@@ -135,8 +148,8 @@ class Run:
         """Kill all workers of this run."""
         seats = [*self._idle, *self._waited.values()]
         self._idle, self._waited = [], {}
-        for seat in seats if ray.is_initialized() else []:
-            _dismiss(seat)
+        if ray.is_initialized():
+            dismiss(seat.actor for seat in seats)
 
     def _arrive(self, ref: Any, seat: _Seat) -> list[Outcome]:
         """Take what a reference has brought: a started worker, or the end of a job."""
@@ -172,7 +185,7 @@ class Run:
             node = ray.get(ref)
         except rays.RayError as error:
             self._lose(seat)
-            self._false_starts += 1
+            self._false_starts += not seat.proven  # it ended between two runs, most often with its node
             if getattr(error, "actor_init_failed", False) or self._false_starts >= FALSE_STARTS:
                 raise RuntimeError(f"workers cannot start: {one_line(error)[:500]}") from error
             return
@@ -264,13 +277,14 @@ class Run:
 
     def _lose(self, seat: _Seat) -> None:
         """A worker is of no more use; its successor is hired at once."""
-        _dismiss(seat)
+        dismiss([seat.actor])
         self._staffed_at = -math.inf
 
 
-def _dismiss(seat: _Seat) -> None:
-    """Kill the process; a call in flight raises at once, and nothing of it starts again."""
-    ray.kill(seat.actor, no_restart=True)
+def dismiss(actors: Iterable[Any]) -> None:
+    """Kill the processes; a call in flight raises at once, and nothing of it starts again."""
+    for actor in actors:
+        ray.kill(actor, no_restart=True)
 
 
 def _dead_nodes() -> set[str]:

@@ -39,6 +39,11 @@ class Worker:
             return raised(error)
         return str(ray.get_runtime_context().get_node_id())
 
+    def turn_to(self, code: bytes, shared: Any) -> str | Raised:
+        """Take up another run's function and what its jobs share; then as start."""
+        self.code, self.shared = code, shared
+        return self.start()
+
     def run_job(self, job: Any) -> Any:
         """The result of the job, or Raised."""
         try:

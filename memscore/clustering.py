@@ -9,15 +9,15 @@ _SAMPLE = 1024  # images that those axes are found on
 
 
 def cluster(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
-    """Groups of similar images, none larger than cap: recursive 2-means on pixels.
+    """Groups of similar images, none larger than cap: recursive 2-means on pixels or on embeddings.
 
-    Distances are taken along the 32 leading principal axes of the pixels, found on at most 1,024 images. A set is cut
+    Distances are taken along the 32 leading principal axes, found on at most 1,024 images. A set is cut
     by 2-means started from the sides of its own principal axis; where that would leave one side with under 2 % (equal
     images, a far outlier), it is cut in two equal parts along that axis instead, so the depth is bounded.
     Bits may differ between machines: cluster once and keep what came out.
 
     Args:
-        images: uint8 [N, C, H, W].
+        images: uint8 [N, C, H, W], or what a network makes of them, float [N, E].
         cap: the largest allowed size, >= 1.
         seed: the root seed; it picks the images on which the axes are found.
 

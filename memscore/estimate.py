@@ -64,7 +64,7 @@ def estimate_bank(
         else:
             hands, where = SerialPool(), device_named(device)
         meter = stack.enter_context(Meter("models"))
-        outcome = estimate(bank, hands, meter, device=where)
+        outcome = estimate(bank, hands, meter, lambda *found: tables.outlook(console, *found), device=where)
     tables.outcome(console, outcome, bank.store.folder.shown)
     return 1 if outcome.filled.failed or outcome.filled.diverged else 0
 

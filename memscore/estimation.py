@@ -1,33 +1,32 @@
 """One run of `estimate`, step by step: open the bank, fill it, score it."""
 
-import hashlib
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from memscore.attack_scores import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data import Splits
 from memscore.files import Folder
-from memscore.filling import Filled, Pool, Progress, clusters_for, fill, shared_of
-from memscore.intervals import Interval
-from memscore.originals import fill_from_originals
+from memscore.filling import Filled, Pool, Progress, fill, shared_of
+from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
+from memscore.jobs import Shared
+from memscore.originals import fill_from_originals, pilot
+from memscore.outcome import Outcome, write_reports
+from memscore.outlook import Outlook, kept_of, outlook
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
-from memscore.records import plain
-from memscore.report.figures import most_memorized, spread
-from memscore.report.roc_figure import roc_bands
-from memscore.scoring import ArmScores, score_arm, score_fractions
+from memscore.scoring import score_arm, score_fractions
 from memscore.splits import examples_table
 from memscore.store import Store, default_url, model_name
 from memscore.subsets import Arm
+from memscore.until import fill_until
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
 
@@ -48,35 +47,6 @@ class Bank:
     store: Store
     arms: list[Arm]
     count: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What a run leaves.
-
-    Attributes:
-        filled: models trained, failed, diverged, of the arm and the originals.
-        arms: what each arm of the bank says.
-        table: scores.parquet.
-        noise: AUROC of each score for changed labels; empty without any.
-        store: path or URL.
-        accuracy: median over the arm's models on their members, on what they left out, and on the test set.
-        wall_s: seconds that filling the arm took.
-        originals: how many are there.
-        training_s: median seconds of one worker for training one of them; NaN without any.
-        proxy_s: name -> median seconds that each proxy on file adds to one of them.
-    """
-
-    filled: Filled
-    arms: list[ArmScores]
-    table: pa.Table
-    noise: dict[str, Interval]
-    store: str
-    accuracy: dict[str, float]
-    wall_s: float
-    originals: int
-    training_s: float
-    proxy_s: dict[str, float]
 
 
 def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
@@ -103,6 +73,8 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     folder = Folder.at(url)
     fresh = plan.dry_run and not folder.exists("manifest.json")
     store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
+    if arms[0].design == ORTHOGONAL:
+        refuse_other_clusters(store, arms, plan.clusters)
     return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count)
 
 
@@ -115,13 +87,21 @@ def refuse_relative(url: str) -> None:
         )
 
 
-def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu") -> Outcome:
+def estimate(
+    bank: Bank,
+    pool: Pool,
+    progress: Progress,
+    told: Callable[[Outlook, float | None], None] = lambda outlook, wish: None,
+    *,
+    device: str = "cpu",
+) -> Outcome:
     """Fill the bank and score it; the caller holds the store's lock.
 
     Args:
         bank: from open_bank.
         pool: where models are trained.
         progress: told how far the arm is.
+        told: what an arm's first models say of all that are to come, and the wanted error if there is one.
         device: "cpu" or "cuda".
 
     Returns:
@@ -132,16 +112,18 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
     """
     plan, store = bank.plan, bank.store
     store.folder.remove_scratch()
-    clusters = None
-    for arm in bank.arms:
-        own = clusters_for(store, arm, bank.splits)
-        hash_ = None if own is None else hashlib.sha256(own.astype("<i4").tobytes()).hexdigest()
-        record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
-        store.add_arm(record | queries_on(store, arm.name, plan.queries))
-        clusters = own if clusters is None else clusters
-    shared = shared_of(bank.splits, clusters)
+    shared = begin(bank, pool, device)
     started = time.perf_counter()
-    filled = fill(store, bank.arms, bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress)
+    outlooks: list[Outlook] = []
+
+    def first(arm: Arm) -> None:
+        if found := outlook(store, arm, pool.workers):
+            outlooks.append(found)
+            told(found, plan.until_rmse)
+
+    wish = plan.until_rmse
+    filling = partial(fill, store, bank.arms) if wish is None else partial(fill_until, store, bank.arms[0], wish)
+    filled = filling(bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress, first=first)
     wall_s = time.perf_counter() - started
     keys = fill_from_originals(plan, store, bank.splits, filled, shared, pool, device)
     for name, shards in filled.shards.items():
@@ -155,7 +137,30 @@ def estimate(bank: Bank, pool: Pool, progress: Progress, *, device: str = "cpu")
         keys=keys,
         inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
         wall_s=wall_s,
+        outlooks=outlooks,
+        wish=plan.until_rmse,
     )
+
+
+def begin(bank: Bank, pool: Pool, device: str = "cpu") -> Shared:
+    """Make the clusters that the arms need, and put the arms on record.
+
+    Args:
+        bank: from open_bank.
+        pool: where a pilot is trained, if clusters are made from one and it is not there.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The data as the jobs read them.
+    """
+    plan, store, shared = bank.plan, bank.store, shared_of(bank.splits, None)
+    if bank.arms[0].design == ORTHOGONAL:
+        found = partial(pilot, plan, store, shared, pool, device)
+        shared = replace(shared, clusters=clusters_for(store, bank.arms, bank.splits, plan.clusters, found))
+    for arm in bank.arms:
+        record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
+        store.add_arm(record | queries_on(store, arm.name, plan.queries))
+    return shared
 
 
 def queries_on(store: Store, arm: str, wish: int | None) -> dict[str, int]:
@@ -173,6 +178,8 @@ def finish(
     keys: Sequence[str] = (),
     inversion: Inversion | None = None,
     wall_s: float = 0.0,
+    outlooks: Sequence[Outlook] = (),
+    wish: float | None = None,
 ) -> Outcome:
     """Every score that a filled bank can give, the wide table, figures and a summary.
 
@@ -184,6 +191,8 @@ def finish(
         keys: of the originals.
         inversion: settings of the inversion that was asked for; None is that of the score on file.
         wall_s: seconds that filling took.
+        outlooks: what the first models of arms said.
+        wish: the error of memorization that was wanted.
 
     Returns:
         What the run leaves.
@@ -213,6 +222,12 @@ def finish(
         proxy_s={
             name: s for name, s in seconds_of_proxies(store, inversion).items() if PROXIES[name].scores[0] in proxies
         },
+        kept=[
+            kept_of(found, arm.suffix, arm.models, arm.rmse, wish)
+            for arm in arms
+            for found in outlooks
+            if found.arm == arm.arm
+        ],
     )
     write_reports(store, splits, outcome, keys)
     return outcome
@@ -224,60 +239,3 @@ def accuracies(store: Store, shards: Mapping[str, Iterable[int]]) -> dict[str, f
     each = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
-
-
-def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """What the originals together take each example for, [N]; None without originals."""
-    if not keys:
-        return None
-    logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
-    return np.asarray(logits.argmax(1))
-
-
-def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: Sequence[str]) -> None:
-    """Figures and numbers of the bank as a whole, under reports/."""
-    predicted = predictions_of(store, keys)
-    for arm in outcome.arms:
-        name = f"memorization_{arm.suffix}"
-        values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
-        title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
-        store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
-        if splits:
-            train = splits.train
-            gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
-            store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
-        if arm.attacks:
-            bands = {name: curve.band for name, curve in arm.attacks.items()}
-            store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", json.dumps(plain(summary(outcome)), indent=2).encode())
-
-
-def summary(outcome: Outcome) -> dict[str, object]:
-    """The numbers of the bank as a whole; undefined is NaN."""
-    return {
-        "arms": [arm_summary(arm) for arm in outcome.arms],
-        "accuracy": outcome.accuracy,
-        "diverged": outcome.filled.diverged,
-        "originals": outcome.originals,
-        "seconds_an_original": outcome.training_s,
-        "proxy_seconds_an_original": outcome.proxy_s,
-        "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in outcome.noise.items()},
-    }
-
-
-def arm_summary(arm: ArmScores) -> dict[str, object]:
-    """The numbers of one arm as a whole; undefined is NaN."""
-    return {
-        "suffix": arm.suffix,
-        "models": arm.models,
-        "memorization_rmse": arm.rmse,
-        "undefined": arm.undefined,
-        "reliability": {stem: asdict(found) for stem, found in arm.reliability.items()},
-        "attacks": {
-            name: {
-                "targets": curve.targets,
-                **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
-            }
-            for name, curve in arm.attacks.items()
-        },
-    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,11 +11,11 @@ import torch
 from memscore.abreast import STREAMS
 from memscore.data import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
+from memscore.planner import first_models
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
-from memscore.splits import examples_table
 from memscore.stacked import stack_size
 from memscore.store import Store, model_name
-from memscore.subsets import Arm, cluster, largest_cluster, smallest_subset
+from memscore.subsets import Arm, smallest_subset
 from memscore.trainee import new_model, recipe_of
 from memscore.training import stacks
 
@@ -23,6 +24,11 @@ Progress = Callable[[int, int, str], None]
 
 class Pool(Protocol):
     """What filling needs of a pool; cluster/pool.py keeps the promise."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once."""
+        ...
 
     def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
         """Yield each job once, with its result or a failure."""
@@ -60,19 +66,6 @@ def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:
     )
 
 
-def clusters_for(store: Store, arm: Arm, splits: Splits) -> np.ndarray | None:
-    """Clusters of similar training images, made once and kept; None for a design that needs none."""
-    if arm.design != "orthogonal":
-        return None
-    kept = store.clusters()
-    if kept is None:
-        kept = cluster(splits.train.images, largest_cluster(arm), store.manifest.seed)
-        store.write_clusters(kept)
-    if store.examples()["cluster"].null_count == store.manifest.n_rows:
-        store.write_table("examples.parquet", examples_table(splits, kept))
-    return kept
-
-
 def fill(
     store: Store,
     arms: Sequence[Arm],
@@ -83,8 +76,9 @@ def fill(
     events: bool = False,
     device: str = "cpu",
     progress: Progress = lambda done, total, line: None,
+    first: Callable[[Arm], None] = lambda arm: None,
 ) -> Filled:
-    """Train the models of some arms that the store lacks, in one run of the pool.
+    """Train the models of some arms that the store lacks, in one run of the pool, block after block.
 
     Args:
         store: open, with the arms on record.
@@ -95,6 +89,8 @@ def fill(
         events: whether the members' learning events are wanted too.
         device: "cpu" or "cuda".
         progress: told how many models are done, of how many, and a line about the last one.
+        first: told of an arm as soon as its first models are done, those of planner.first_models, if so many are
+            planned; others are still in training then.
 
     Returns:
         What is there now.
@@ -102,19 +98,43 @@ def fill(
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled, jobs, size = Filled(), [], group_size(store, device)
+    filled, jobs, awaited = Filled(), [], {}
     for arm in arms:
         missing = missing_of(store, arm, count, filled, events=events)
         refuse_large_batch(store, arm, missing, shared)
-        jobs += [
-            BankJob(store=store.url, arm=arm.name, models=group, events=events, device=device)
-            for group in in_groups(missing, size)
-        ]
+        jobs += jobs_for(store, arm, missing, events=events, device=device)
+        if first_models(arm) <= count:
+            awaited[arm.name] = (arm, {m for m in missing if m < first_models(arm)})
+    blocks = {arm.name: arm.models_per_block for arm in arms}
+    jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])  # the same block of every arm, then the next
+    for arm, left in [*awaited.values()]:
+        if not left:
+            del awaited[arm.name]
+            first(arm)
+    for job in trained(store, filled, jobs, shared, pool, progress):
+        if job.arm in awaited:
+            arm, left = awaited[job.arm]
+            left.difference_update(job.models)
+            if not left:
+                del awaited[job.arm]
+                first(arm)
+    return counted(store, arms, filled)
+
+
+def trained(
+    store: Store, filled: Filled, jobs: Sequence[BankJob], shared: Shared, pool: Pool, progress: Progress
+) -> Iterator[BankJob]:
+    """Run jobs; note what came of each, tell it, and hand it on."""
     done, total = 0, sum(len(job.models) for job in jobs)
     for job, result in pool.run(work, jobs, shared):
         note(store, filled, [model_name(job.arm, m) for m in job.models], result)
         done += len(job.models)
         progress(done, total, last_line(result))
+        yield job
+
+
+def counted(store: Store, arms: Sequence[Arm], filled: Filled) -> Filled:
+    """With the models of some arms that are on file now, and those that diverged."""
     for arm in arms:
         filled.shards[arm.name] = store.check(arm.name, verify=False).valid
         filled.diverged += tombstones(store, arm.name)
@@ -229,9 +249,27 @@ def group_size(store: Store, device: str) -> int:
     return max(STREAMS) if device == "cuda" else 1
 
 
-def in_groups(models: list[int], size: int) -> Iterator[tuple[int, ...]]:
-    """Consecutive models, so many at a time."""
-    return (tuple(models[start : start + size]) for start in range(0, len(models), size))
+def jobs_for(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:
+    """Jobs that train these models of an arm, in rising order."""
+    groups = in_groups(models, group_size(store, device), arm.models_per_block)
+    return [BankJob(store=store.url, arm=arm.name, models=g, events=events, device=device) for g in groups]
+
+
+def in_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, ...]]:
+    """Rising models, at most so many at a time, cut where a block ends or, of blocks that are smaller, whole ones.
+
+    Models that are drawn one by one are only counted off.
+
+    Yields:
+        The models of one job.
+
+    >>> [list(in_groups([0, 1, 5, 6, 7, 8, 9], 4, block)) for block in (8, 2)]
+    [[(0, 1, 5, 6), (7,), (8, 9)], [(0, 1), (5, 6, 7), (8, 9)]]
+    """
+    span = len(models) if block == 1 else max(size // block, 1) * block
+    for _, together in groupby(models, key=lambda m: 0 if block == 1 else m // span):
+        part = list(together)
+        yield from (tuple(part[start : start + size]) for start in range(0, len(part), size))
 
 
 def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: Shared) -> None:

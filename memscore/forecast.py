@@ -9,9 +9,11 @@ import torch
 
 from memscore.estimation import Bank
 from memscore.filling import group_size, shared_of
+from memscore.grouping import ORTHOGONAL, kind_of
 from memscore.jobs import Shared
 from memscore.observing import observe
 from memscore.plan import inversion_of
+from memscore.planner import first_models
 from memscore.proxies.collecting import takers
 from memscore.proxies.gradient_inversion import gradient_inversion
 from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out_rows
@@ -39,6 +41,7 @@ class Forecast:
         workers: how many train at once.
         bytes: of all shards and of the originals' outputs.
         proxies: seconds of one core that each wanted proxy adds to one original.
+        only_first: these are the first models only; how many follow rests on what they say.
     """
 
     planned: int
@@ -48,6 +51,7 @@ class Forecast:
     workers: int
     bytes: float
     proxies: dict[str, float]
+    only_first: bool = False
 
     @property
     def wall_s(self) -> float:
@@ -67,18 +71,24 @@ def forecast(bank: Bank, workers: int) -> Forecast:
         The forecast.
     """
     manifest, begun = bank.store.manifest, bank.store.folder.exists("manifest.json")
+    only_first = bank.plan.until_rmse is not None
+    count = min(bank.count, first_models(bank.arms[0])) if only_first else bank.count
     known = [arm for arm in bank.arms if begun and arm.name in bank.store.arms()]
-    there = sum(index < bank.count for arm in known for index in bank.store.finished(arm.name, verify=False))
-    models = bank.count * len(bank.arms)
-    outputs = bank.plan.originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
+    there = sum(index < count for arm in known for index in bank.store.finished(arm.name, verify=False))
+    models = count * len(bank.arms)
+    orthogonal = bank.arms[0].design == ORTHOGONAL
+    pilot = orthogonal and kind_of(bank.store, bank.plan.clusters) == "pilot"
+    originals = max(bank.plan.originals, int(pilot))
+    outputs = originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
     return Forecast(
         planned=models,
         there=there,
-        originals=bank.plan.originals,
+        originals=originals,
         seconds=seconds_a_model(bank),
         workers=workers,
         bytes=models * ROW_BYTES * manifest.n_rows + outputs,
         proxies=seconds_of_proxies(bank),
+        only_first=only_first,
     )
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from memscore.attacks import refuse_unreadable
 from memscore.data import load
-from memscore.estimation import Outcome, finish
+from memscore.estimation import finish
 from memscore.filling import Filled
 from memscore.foreign import Arrays, Source, one_each, read_array, read_arrays, shard_of
 from memscore.manifest import IMPORTED
+from memscore.outcome import Outcome
 from memscore.parquet import content_sha256
 from memscore.shards import SHARD_COLUMNS
 from memscore.splits import Splits, examples_table

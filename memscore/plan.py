@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from memscore.data import Splits, load
+from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
 from memscore.names import pick
 from memscore.options import Maybe, Several
@@ -22,6 +23,9 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 }
 """Arms and models of each; `paper` is what RUM's released code trains for CIFAR-10, `cscore` has the fractions and the
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
+
+MOST = 99_999
+"""Models of an arm, if nobody sets a ceiling: a model's name has five digits."""
 
 ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
 """The default architecture of a data set; every other one gets resnet18."""
@@ -63,9 +67,14 @@ class Plan:
     """share of the training set that a model sees, instead of the preset's"""
     block: Maybe[int] = None
     """models a block of the design, instead of the design's own"""
+    clusters: Maybe[Kind] = None
+    """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
+    (default: as on file, else pixels)"""
     models: Maybe[int] = None
-    """how many models an arm has in all, in whole blocks; what is already in the store is not trained again
-    (default: the preset's)"""
+    """how many models an arm has in all, in whole blocks; what is already in the store is not trained again (default:
+    the preset's). With --until-rmse at most so many (default: no ceiling)"""
+    until_rmse: Maybe[float] = None
+    """train block after block until the root mean square error of memorization, measured on the bank, is no more"""
     originals: int = 3
     """models trained on everything, for the proxies"""
     bank_events: bool = False
@@ -100,6 +109,11 @@ class Plan:
             raise ValueError(f"--originals must be 0 or more, got {self.originals}")
         if self.models is not None and self.models < 1:
             raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
+        if self.until_rmse is not None and not 0 < self.until_rmse < 1:
+            raise ValueError(
+                f"--until-rmse must lie between 0 and 1, got {self.until_rmse}; "
+                "0.02 took 64 to 400 models in the banks tried"
+            )
         if chosen(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
         inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
@@ -112,16 +126,23 @@ def arms_of(plan: Plan) -> tuple[list[Arm], int]:
         plan: the user's wishes; what it leaves open comes from its preset.
 
     Returns:
-        The arms, one unless the preset is a grid of fractions and no --keep is given; a count of whole blocks.
+        The arms, one unless the preset is a grid of fractions and no --keep is given; a count of whole blocks, which is
+        a ceiling where a precision is wanted.
 
     Raises:
         ValueError: a design that cannot be, or a count that is not whole blocks.
     """
     arms, count = PRESETS[pick("preset", plan.preset, PRESETS)]
     design = plan.design or arms[0].design
+    if plan.clusters and design != ORTHOGONAL:
+        raise ValueError(f"--clusters {plan.clusters} is for orthogonal subsets, and {design} ones need no clusters")
     block = arms[0].block if plan.block is None and len(arms) > 1 and plan.design is None else plan.block
     keeps = [arm.keep for arm in arms] if plan.keep is None else [plan.keep]
     wanted = [Arm(design=design, keep=keep, block=block) for keep in keeps]
+    if plan.until_rmse is not None and len(wanted) > 1:
+        raise ValueError(f"--until-rmse fills one arm, and --preset {plan.preset} has {len(wanted)}; give a --keep")
+    if plan.models is None and plan.until_rmse is not None:
+        return wanted, MOST // wanted[0].models_per_block * wanted[0].models_per_block
     count = count if plan.models is None else plan.models
     for arm in wanted:
         whole_blocks(count, arm)

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from memscore.attack_scores import Curve, attacks_on_file, joined, run_attack
 from memscore.attacks import ATTACKS
 from memscore.estimators.cscore import cscore, mean_over_fractions
-from memscore.estimators.memorization import bank_rmse, block_se, memorization_table, precision
+from memscore.estimators.memorization import bank_rmse, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
 from memscore.matrix import narrow
@@ -22,7 +22,7 @@ from memscore.score_fields import SOURCES, fields_of
 from memscore.shards import SHARD_COLUMNS
 from memscore.store import Store, shards_digest
 from memscore.subsets import Arm, arm_from
-from memscore.weighted import weighted_scores, weights_of
+from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 
@@ -39,6 +39,9 @@ class ArmScores:
         models: how many models were read.
         names: scores written.
         rmse: sqrt of the mean of p (1 - p) / (n - 1) over both sides: the precision of memorization in this bank.
+        rmse_block: the same seen between blocks, which knows what an orthogonal design gains; NaN for other designs and
+            with fewer than three whole blocks.
+        unfinished: models in blocks that are not whole.
         undefined: examples without a memorization estimate.
         reliability: of the scores that halves of the models can be compared on, by name without the suffix.
         attacks: of each score of an attack the curve over targets, by name without the suffix.
@@ -49,6 +52,8 @@ class ArmScores:
     models: int
     names: list[str]
     rmse: float
+    rmse_block: float
+    unfinished: int
     undefined: int
     reliability: dict[str, Reliability]
     attacks: dict[str, Curve]
@@ -92,6 +97,8 @@ def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence
         models=len(indices),
         names=written,
         rmse=bank_rmse(pieces),
+        rmse_block=rmse_between(tables["memorization"]),
+        unfinished=len(indices) - arm.models_per_block * len(whole_blocks_of(indices, arm.models_per_block)),
         undefined=int(np.isnan(tables["memorization"]["value"]).sum()),
         reliability={stem: reliability(halves) for stem, halves in pairs.items()},
         attacks=curves,
@@ -113,27 +120,27 @@ def statistics_of(
         Columns [N] of each score; pieces of the precision; of each score the estimates from halves of the models.
     """
     present = columns_of(store, name, indices)
-    whole = in_whole_blocks(indices, arm.models_per_block)
     halves = halves_of_arm(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
-    weights = weights_of([half for pair in halves for half in pair], len(indices))
+    sets, blocked = [half for pair in halves for half in pair], arm.design == "orthogonal"
+    blocks = whole_blocks_of(indices, arm.models_per_block) if blocked else []
+    weights = weights_of([*sets, *blocks], len(indices))
     tables: dict[str, list[Columns]] = {}
     estimates: dict[str, list[np.ndarray]] = {}
     pieces = []
     for block in narrow(store.blocks(name, indices, present, max_bytes=BYTES)):
         said = block.columns
         right, inside = said["correct"], said["member"]
-        table = memorization_table(right, inside)
-        if arm.design == "orthogonal":
-            table["se_block"] = block_se(right[whole], inside[whole], arm.models_per_block)
-        found = {"memorization": table, "cscore": cscore(right, inside)}
+        found = {"memorization": memorization_table(right, inside), "cscore": cscore(right, inside)}
         if "logit_confidence" in said:
             found["memorization_probability"] = memorization_probability(said["logit_confidence"], inside)
         if "gap" in said:
             found["memorization_probit"] = memorization_probit(said["gap"], inside)
+        for stem, values in weighted_scores(weights, said).items():
+            estimates.setdefault(stem, []).append(values[: len(sets)])
+            if blocked:
+                found[stem]["se_block"] = between_blocks(values[len(sets) :])
         for stem, columns in found.items():
             tables.setdefault(stem, []).append(columns)
-        for stem, values in weighted_scores(weights, said).items():
-            estimates.setdefault(stem, []).append(values)
         pieces.append(precision(right, inside))
     pairs = {}
     for stem, parts in estimates.items():
@@ -142,16 +149,23 @@ def statistics_of(
     return {stem: joined(parts) for stem, parts in tables.items()}, pieces, pairs
 
 
+def rmse_between(table: Columns) -> float:
+    """Root mean square of the errors between blocks, over examples that have one."""
+    errors = table.get("se_block", np.empty(0))
+    known = errors[~np.isnan(errors)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+
+
 def columns_of(store: Store, name: str, indices: Sequence[int]) -> list[str]:
     """What the statistics read: an imported bank may lack what its models' owner did not keep."""
     present = store.shard_columns(name, indices[0])
     return [column for column in SHARD_COLUMNS if column in present and column not in {"row", "top_gap"}]
 
 
-def in_whole_blocks(indices: Sequence[int], block: int) -> np.ndarray:
-    """Bool [M]: models whose block has lost none, neither to a failure nor to divergence."""
+def whole_blocks_of(indices: Sequence[int], block: int) -> list[np.ndarray]:
+    """Positions of the models of each block that has all of them; failures, divergence and stops break blocks."""
     number = np.asarray(indices) // block
-    return np.asarray(np.bincount(number)[number] == block)
+    return [np.flatnonzero(number == whole) for whole in np.flatnonzero(np.bincount(number) == block)]
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:

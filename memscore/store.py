@@ -137,15 +137,21 @@ class Store:
         """One row for each row of a shard: row, id, split, label, label_true, cluster."""
         return self.read_table("examples.parquet")
 
-    def write_clusters(self, clusters: np.ndarray) -> bool:
-        """Keep the cluster of each train example, int32 [n]; False if clusters are on file already."""
-        return self._publish("clusters.parquet", {"cluster": np.asarray(clusters, dtype=np.int32)}, {})
+    def write_clusters(self, clusters: np.ndarray, metadata: Mapping[str, str] | None = None) -> bool:
+        """Keep the cluster of each train example, int32 [n], and what it was `made_from`; False if there are any."""
+        return self._publish("clusters.parquet", {"cluster": np.asarray(clusters, dtype=np.int32)}, metadata or {})
 
     def clusters(self) -> np.ndarray | None:
         """The cluster of each train example, int32 [n], or None if none are on file."""
         if not self.folder.exists("clusters.parquet"):
             return None
         return self._columns("clusters.parquet")["cluster"]
+
+    def clusters_made_from(self) -> str | None:
+        """What the clusters on file were made from; None if none are on file."""
+        if not self.folder.exists("clusters.parquet"):
+            return None
+        return metadata_of(self.read_table("clusters.parquet").schema).get("made_from", "pixels")  # all were once
 
     def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """Put a way of drawing subsets on file, and return the record with its suffix; see records.add_arm."""

@@ -84,28 +84,6 @@ def from_counts(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np
     }
 
 
-def block_se(correct: np.ndarray, member: np.ndarray, block: int) -> np.ndarray:
-    """Standard error of memorization from how whole blocks of models differ.
-
-    The standard deviation of the blocks' own estimates over sqrt(blocks). It sees what a design gains, which the
-    binomial error cannot; from few blocks it is itself uncertain (+-35 % from five).
-
-    Args:
-        correct: bool [M, N], models in the order of their indices.
-        member: bool [M, N].
-        block: models a block.
-
-    Returns:
-        [N]; NaN everywhere with fewer than three blocks or a broken one, and where a block has an empty side.
-    """
-    blocks, left = divmod(len(member), block)
-    if left or blocks < 3:
-        return np.full(member.shape[1], np.nan)
-    each = [memorization(correct[i : i + block], member[i : i + block]) for i in range(0, len(member), block)]
-    error: np.ndarray = np.std(each, axis=0, ddof=1) / np.sqrt(blocks)
-    return error
-
-
 def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
     """A piece of a bank's precision; pieces of disjoint sets of examples add.
 
@@ -117,7 +95,21 @@ def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
         The sum over examples of p (1 - p) / (n - 1), both sides added, which is unbiased for the variance of the
         binomial estimate; and the number of examples that have it, two models or more on each side.
     """
-    k_in, n_in, k_out, n_out = counts(correct, member)
+    return precision_of(*counts(correct, member))
+
+
+def precision_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> tuple[float, int]:
+    """The same from counts.
+
+    Args:
+        k_in: int [N], models that held the example and were right.
+        n_in: int [N], models that held it.
+        k_out: int [N], models that did not hold it and were right.
+        n_out: int [N], models that did not hold it.
+
+    Returns:
+        As precision.
+    """
     defined = (n_in >= 2) & (n_out >= 2)
     total = 0.0
     for k, n in ((k_in[defined], n_in[defined]), (k_out[defined], n_out[defined])):

@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from memscore.agreement import TOP
-from memscore.estimation import Bank, Outcome
+from memscore.estimation import Bank
 from memscore.filling import Filled
 from memscore.forecast import Forecast
 from memscore.intervals import Interval
+from memscore.outcome import Outcome
+from memscore.outlook import WISHES, Kept, Outlook
 from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
 
@@ -42,11 +44,19 @@ def heading(console: Console, bank: Bank) -> None:
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}",
-        *(f"arm    {arm.name}: {bank.count} models" for arm in bank.arms),
+        *(f"arm    {arm.name}: {wanted(bank)}" for arm in bank.arms),
         f"store  {bank.store.folder.shown}",
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def wanted(bank: Bank) -> str:
+    """How many models, or how precise."""
+    if bank.plan.until_rmse is None:
+        return f"{bank.count} models"
+    most = "" if bank.plan.models is None else f", at most {bank.count} models"
+    return f"until RMSE {bank.plan.until_rmse:g}{most}"
 
 
 def cost(console: Console, found: Forecast) -> None:
@@ -57,16 +67,48 @@ def cost(console: Console, found: Forecast) -> None:
         f"time   about {found.wall_s / 60:.1f} minutes with {found.workers} workers, originals included\n"
         + "".join(f"proxy  {name}: about {s:.2f} s an original\n" for name, s in found.proxies.items())
         + f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
-        "nothing was written",
+        + ("more   what the wanted RMSE takes is known after these first models\n" if found.only_first else "")
+        + "nothing was written",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def outlook(console: Console, found: Outlook, wish: float | None) -> None:
+    """Models, hours and disk for a wanted error, or for a few where none is."""
+    many = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    title = f"{found.arm.name}: RMSE {found.rmse:.4f} with {found.models} models; with {many}"
+    console.print(title, highlight=False, soft_wrap=True)
+    table = new_table("", ("RMSE", "models in all", "hours to go", "MB in all"))
+    for need in map(found.need, WISHES if wish is None else (wish,)):
+        table.add_row(f"{need.rmse:g}", str(need.models), f"{need.hours:.3g}", f"{need.bytes / 1e6:.1f}")
+    console.print(table)
+
+
+def planned(console: Console, found: Sequence[Kept]) -> None:
+    """One line for each arm that was planned; one more where a wish was not met."""
+    for one in found:
+        wish = "" if one.wish is None else f" {one.models_predicted} models for RMSE {one.wish:g}, and"
+        console.print(
+            f"{one.suffix}: the plan from {one.planned_from} models said{wish} RMSE {one.rmse_predicted:.4f} at "
+            f"{one.models}; it is {one.rmse:.4f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if one.more is not None:
+            console.print(
+                f"[yellow]not reached[/] RMSE {one.wish:g} with {one.models} models: about {one.more} would do; give "
+                "--models as many or leave it out",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def outcome(console: Console, found: Outcome, store: str) -> None:
     """Everything that a run has found, and where it lies."""
     problems(console, found.filled)
     scores(console, found.table, found.arms)
+    planned(console, found.kept)
     for arm in found.arms:
         most_memorized(console, found.table, arm.suffix)
     proxies(console, found)
@@ -158,6 +200,8 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
     for arm in found:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
+            + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
+            + (f", {arm.unfinished} of them in unfinished blocks, which help less" if arm.unfinished else "")
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
         )
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 
 from cluster.pool import Failure
@@ -126,6 +127,25 @@ def test_workers_see_no_gpu_and_use_one_thread_and_end_with_the_run(ray_pool):
     outcomes = [outcome for _, outcome in ray_pool(workers=2).run(jobs.environment, range(4))]
     assert {(cuda, threads) for cuda, threads, _ in outcomes} == {("", "1")}
     wait_for(lambda: all(gone(pid) for _, _, pid in outcomes))
+
+
+def test_a_pool_that_was_entered_keeps_its_workers_between_runs_and_no_longer(ray_pool):
+    shared = {"images": np.arange(5.0)}
+    with ray_pool(workers=1) as pool:
+
+        def pids():
+            return {outcome[2] for _, outcome in pool.run(jobs.environment, range(3), shared)}
+
+        first = pids()
+        assert list(pool.run(jobs.add_shared, range(3), shared)) == [(0, (0, False)), (1, (1, False)), (2, (2, False))]
+        assert list(pool.run(jobs.add_shared, [1], {"images": np.array([0, 7])})) == [(1, (7, False))]
+        assert pids() == first
+        os.kill(min(first), signal.SIGKILL)
+        wait_for(lambda: gone(min(first)))
+        later = pids()
+        assert pool.setbacks == {}  # it died between two runs, with no job in hand
+    assert not later & first
+    wait_for(lambda: all(gone(pid) for pid in later))
 
 
 def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):

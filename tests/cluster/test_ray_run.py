@@ -105,3 +105,17 @@ def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog
     outcomes, setbacks = outcomes_of(cluster, [math.inf] * 4, workers=2, limit_min=300)
     assert (outcomes, setbacks, cluster.killed) == ([], {}, [])
     assert len(caplog.records) == 5
+
+
+@pytest.mark.parametrize(("keeps", "kept"), [(True, 2), (False, 1)])
+def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(cluster, keeps, kept):
+    from cluster.ray_run import Run, Terms
+
+    terms = {"workers": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
+    run = Run(Terms(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
+    while run.open():
+        run.staff()
+        run.hand_out()
+        run.collect()
+    assert len(cluster.killed) == 2 - kept
+    assert len(run.hand_back()) == kept

@@ -18,7 +18,7 @@ from memscore import attack
 from memscore.audit import arm_named, audit
 from memscore.epsilon import clopper_pearson, epsilon_lower_bound
 from memscore.estimation import open_bank
-from memscore.filling import clusters_for, fill, shared_of
+from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models import build
 from memscore.observing import logit_confidence
@@ -46,7 +46,6 @@ def bank(tmp_path_factory):
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("audit") / "store")))
     arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    assert clusters_for(made.store, arm, made.splits) is None
     filled = fill(made.store, made.arms, 16, shared_of(made.splits, None), InOrder())
     assert len(filled.shards[made.arms[0].name]) == 16
     return made

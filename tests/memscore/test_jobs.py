@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from memscore import filling
 from memscore.estimation import estimate, open_bank
 from memscore.filling import fill, fill_originals, shared_of
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store import Store
+from memscore.subsets import Arm
 from memscore.trainee import new_model, recipe_of
 from memscore.training import one_thread
 
@@ -160,6 +162,36 @@ def test_every_model_of_an_arm_takes_the_same_number_of_full_batches(tmp_path):
     visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"].sum() for i in range(8)]
     recipe = recipe_of(bank.store)
     assert set(visits) == {round(recipe.epochs * 0.5 * 200 / recipe.batch) * recipe.batch}
+
+
+def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeypatch):
+    bank, shared = opened(tmp_path)
+    other = Arm(design="exact", keep=0.25, block=8)
+    bank.store.add_arm({"name": other.name, "design": "exact", "keep": 0.25, "block": 8, "clusters": None})
+    monkeypatch.setattr(filling, "group_size", lambda store, device: 5)
+    pool, first = InOrder(), bank.arms[0]
+    work(BankJob(store=bank.store.url, arm=first.name, models=(2, 9)), shared)  # as a stop might leave it
+    fill(bank.store, [first, other], 16, shared, pool)
+    groups = [(0, 1, 3, 4, 5), (6, 7)], [(0, 1, 2, 3, 4), (5, 6, 7)], [(8, 10, 11, 12, 13), (14, 15)]
+    groups += ([(8, 9, 10, 11, 12), (13, 14, 15)],)
+    expected = [(name, g) for name, part in zip([first.name, other.name] * 2, groups, strict=True) for g in part]
+    assert [(job.arm, job.models) for job in pool.jobs] == expected
+
+
+def test_an_arm_is_told_of_once_its_first_models_are_done_and_before_the_others_are(tmp_path, monkeypatch):
+    bank, shared = opened(tmp_path)
+    monkeypatch.setattr(filling, "group_size", lambda store, device: 8)
+    seen = []
+
+    def first(arm):
+        seen.append((arm.name, len(bank.store.folder.names("shards"))))
+
+    fill(bank.store, bank.arms, 24, shared, InOrder(), first=first)
+    assert seen == []  # fewer than 32 are planned
+    fill(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    assert seen == [(bank.arms[0].name, 32)]
+    fill(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    assert seen[1:] == [(bank.arms[0].name, 48)]
 
 
 def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path):

@@ -4,6 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from memscore.estimators.memorization import memorization
+from memscore.estimators.probability import memorization_probability
+from memscore.estimators.probit import memorization_probit
 from memscore.manifest import Manifest
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.scoring import score_arm, score_fractions
@@ -115,15 +118,34 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
         columns |= {"logit_confidence": numbers, "gap": numbers, "top_gap": np.abs(numbers)}
         if m != 13:
             store.write_shard(model_name(arm.name, m), arm.name, columns)
-    score_arm(store, arm.name, store.finished(arm.name))
-    got = store.read_score(f"memorization_{store.arms()[arm.name]['suffix']}")
-    column = next(name for name in got.column_names if name.endswith("_se_block"))
-    each = [
-        np.where(member[b : b + 4], right[b : b + 4, :N], 0).sum(0) / 2
-        - np.where(member[b : b + 4], 0, right[b : b + 4, :N]).sum(0) / 2
-        for b in (0, 4, 8)
-    ]
-    np.testing.assert_allclose(got[column].to_numpy(), np.std(each, axis=0, ddof=1) / np.sqrt(3))
+    found = score_arm(store, arm.name, store.finished(arm.name))
+    said = {}
+    for block in (0, 4, 8):
+        shards = store.blocks(arm.name, range(block, block + 4), ["member", "correct", "logit_confidence", "gap"])
+        columns = next(shards).columns
+        inside, gap = columns["member"], columns["gap"]
+        for stem, values in {
+            "memorization": memorization(columns["correct"], inside),
+            "cscore": np.where(inside, 0, columns["correct"]).sum(0) / 2,
+            "memorization_probability": memorization_probability(columns["logit_confidence"], inside)["value"],
+            "memorization_probit": memorization_probit(gap, inside)["value"],
+        }.items():
+            said.setdefault(stem, []).append(values)
+    for stem, each in said.items():
+        column = f"{stem}_{found.suffix}_se_block"
+        got = store.read_score(f"{stem}_{found.suffix}")[column].to_numpy()
+        np.testing.assert_allclose(got, np.std(each, axis=0, ddof=1) / np.sqrt(3), atol=2e-6, err_msg=stem)
+    errors = store.read_score(f"memorization_{found.suffix}")[f"memorization_{found.suffix}_se_block"].to_numpy()
+    assert found.rmse_block == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
+    assert (found.models, found.unfinished) == (15, 3)
+
+
+def test_two_blocks_have_no_error_between_them(store):
+    arm = Arm(design="exact", keep=0.5, block=8)
+    _, shards = fill(store, arm, range(16), lambda inside: inside)
+    found = score_arm(store, arm.name, shards)
+    assert np.isnan(found.rmse_block)
+    assert found.unfinished == 0
 
 
 def test_fractions_are_averaged_and_never_pooled(store):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from memscore.estimators.cscore import cscore
-from memscore.estimators.memorization import memorization
+from memscore.estimators.memorization import memorization, memorization_table
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.weighted import weighted_scores, weights_of
+from memscore.subsets import Arm, membership
+from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 M, N = 24, 30
 
@@ -55,3 +56,28 @@ def test_what_the_bank_lacks_is_left_out(columns):
 
 def test_repeats_count_as_often_as_they_stand():
     assert weights_of([np.array([0, 2, 2])], 4).tolist() == [[1, 0, 2, 0]]
+
+
+def test_the_error_between_blocks_is_that_of_a_mean_of_blocks():
+    rng = np.random.default_rng(3)
+    member = membership(Arm(design="exact", block=8), range(40), 50)
+    correct = rng.random(member.shape) < 0.6
+    each = np.array([memorization(correct[i : i + 8], member[i : i + 8]) for i in range(0, 40, 8)])
+    np.testing.assert_allclose(each.mean(0), memorization(correct, member), atol=1e-12)
+    np.testing.assert_allclose(between_blocks(each) ** 2, each.var(0, ddof=1) / 5, rtol=1e-10)
+
+
+def test_the_error_between_blocks_needs_three_of_them_and_no_empty_side():
+    each = np.array([[0.1, 0.2], [0.3, 0.2], [0.2, np.nan]])
+    assert np.isnan(between_blocks(each)).tolist() == [False, True]
+    assert np.isnan(between_blocks(each[:2])).all()
+    assert np.isnan(between_blocks(each[:0])).all()
+
+
+def test_twins_in_an_orthogonal_cluster_have_no_error_between_blocks():
+    member = membership(Arm(block=8), range(32), 2, np.zeros(2, int))
+    correct = np.repeat(member.any(1, keepdims=True), 2, axis=1)
+    weights = weights_of(np.split(np.arange(32), 4), 32)
+    found = weighted_scores(weights, {"member": member, "correct": correct})
+    assert (between_blocks(found["memorization"]) == 0).all()
+    assert (memorization_table(correct, member)["se"] > 0.1).all()

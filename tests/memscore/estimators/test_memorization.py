@@ -4,7 +4,6 @@ from scipy.stats import binom
 
 from memscore.estimators.memorization import (
     bank_rmse,
-    block_se,
     counts,
     from_counts,
     memorization,
@@ -102,30 +101,6 @@ def test_counts_of_disjoint_models_add():
     table = memorization_table(correct, member)
     for key, column in from_counts(*(a + b for a, b in zip(*parts, strict=True))).items():
         np.testing.assert_array_equal(column, table[key])
-
-
-def test_the_block_error_is_that_of_a_mean_of_blocks():
-    rng = np.random.default_rng(3)
-    member = membership(Arm(design="exact", block=8), range(40), 50)
-    correct = rng.random(member.shape) < 0.6
-    each = np.array([memorization(correct[i : i + 8], member[i : i + 8]) for i in range(0, 40, 8)])
-    np.testing.assert_allclose(each.mean(0), memorization(correct, member), atol=1e-12)
-    np.testing.assert_allclose(block_se(correct, member, 8) ** 2, each.var(0, ddof=1) / 5, rtol=1e-10)
-
-
-def test_the_block_error_needs_three_whole_blocks_with_both_sides():
-    member = membership(Arm(design="exact", block=8), range(24), 5)
-    assert np.isfinite(block_se(member, member, 8)).all()
-    assert np.isnan(block_se(member[:16], member[:16], 8)).all()
-    assert np.isnan(block_se(member[:23], member[:23], 8)).all()
-    assert np.isnan(block_se(member, member, 1)).all()
-
-
-def test_twins_in_an_orthogonal_cluster_have_no_block_error():
-    member = membership(Arm(block=8), range(32), 2, np.zeros(2, int))
-    correct = np.repeat(member.any(1, keepdims=True), 2, axis=1)
-    assert (block_se(correct, member, 8) == 0).all()
-    assert (memorization_table(correct, member)["se"] > 0.1).all()
 
 
 def test_precision_predicts_the_error_of_the_estimate():

@@ -1,0 +1,83 @@
+"""One reduction of a bank in a process of its own, for benchmarks/scoring_speed.py: seconds and peak memory.
+
+python -m benchmarks.scoring_reductions '{"url": ..., "name": "counts", "models": 512, "repeats": 3}'
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.reduction_memory import high_water_mb
+from memscore.attack_scores import run_attack
+from memscore.attacks import ATTACKS
+from memscore.estimators.attack_success import attack_success
+from memscore.estimators.cscore import cscore
+from memscore.estimators.memorization import memorization_table
+from memscore.estimators.probability import memorization_probability
+from memscore.estimators.probit import memorization_probit
+from memscore.scoring import BYTES, narrow, score_arm
+from memscore.store import Store
+
+ARM = "exact-k0.500"
+
+Reduction = Callable[[Store, list[int]], object]
+
+
+def over_blocks(store: Store, models: list[int], columns: tuple[str, ...], made: Callable[..., object]) -> None:
+    """One statistic of everything, as scoring makes it: few examples at a time."""
+    for said in narrow(store.blocks(ARM, models, columns, max_bytes=BYTES), len(models)):
+        made(*(said[column] for column in columns))
+
+
+def attacked(store: Store, models: list[int], name: str) -> None:
+    """One attack with its means, attack success and curves."""
+    run_attack(store, ARM, models, ATTACKS[name])
+
+
+def influenced(store: Store, models: list[int]) -> None:
+    """The pairs that matter of all training and all test examples."""
+    from memscore.influence_rows import influence_rows  # brings torch, whose memory no other reduction needs
+
+    influence_rows(store, ARM, dict.fromkeys(models, ""))
+
+
+def scored(store: Store, models: list[int]) -> None:
+    """Everything that estimate makes of an arm, written."""
+    score_arm(store, ARM, dict.fromkeys(models, ""))
+
+
+def statistic(made: Callable[..., object], *columns: str) -> Reduction:
+    """A reduction over these columns."""
+    return partial(over_blocks, columns=columns, made=made)
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    "reading": statistic(lambda *columns: None, "correct", "member", "logit_confidence", "gap"),
+    "counts": statistic(memorization_table, "correct", "member"),
+    "cscore": statistic(cscore, "correct", "member"),
+    "probability": statistic(memorization_probability, "logit_confidence", "member"),
+    "probit": statistic(memorization_probit, "gap", "member"),
+    "attack_success": statistic(attack_success, "logit_confidence", "member"),
+    **{
+        name: partial(attacked, name=name)
+        for name in ("lira", "lira-paper", "lira-released", "lira-released-fixed", "rmia", "rmia-offline")
+    },
+    "influence": influenced,
+    "every score": scored,
+}
+
+
+def reduce(url: str, name: str, models: int, repeats: int) -> None:
+    """Run one reduction and print what it took; the first time, which fills caches, is only counted in memory."""
+    before, store, seconds = high_water_mb(), Store.open(url), []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        REDUCTIONS[name](store, list(range(models)))
+        seconds.append(time.perf_counter() - started)
+    print(json.dumps({"seconds": seconds[1:], "imports_mb": before, "peak_mb": high_water_mb()}))
+
+
+if __name__ == "__main__":
+    reduce(**json.loads(sys.argv[1]))

@@ -1,0 +1,118 @@
+"""The clusters of a bank: from pixels, or from what a pilot model makes of the images; made once, kept, never changed.
+
+The pilot is original 0 of the bank's own recipe, trained on everything, so it is not trained for this alone. Which of
+the two was used stands in clusters.parquet and, since the subsets rest on it, in the arm's record.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from memscore.data import Splits
+from memscore.splits import examples_table
+from memscore.store import Store
+from memscore.subsets import Arm, cluster, largest_cluster
+
+ORTHOGONAL = "orthogonal"
+Kind = Literal["pixels", "pilot"]
+Pilot = Callable[[], tuple[str, np.ndarray]]  # its key, and its embeddings [n_train, E]
+
+
+def kind_of(store: Store, wish: Kind | None) -> Kind:
+    """What the clusters of a store are made from: as on file, else as wished, else pixels.
+
+    Args:
+        store: open, or not begun yet.
+        wish: of the user, if any.
+
+    Returns:
+        "pixels" or "pilot".
+
+    Raises:
+        ValueError: the store has clusters of the other kind.
+    """
+    there = _kind_on_file(store)
+    if there and wish and there != wish:
+        raise ValueError(
+            f"the clusters of the store {store.folder.shown} were made from {_shown(there)}, asked for {_shown(wish)}; "
+            f"its subsets rest on them: leave out --clusters, or give another --store for --clusters {wish}"
+        )
+    return there or wish or "pixels"
+
+
+def refuse_other_clusters(store: Store, arms: Sequence[Arm], wish: Kind | None) -> None:
+    """Stop before anything is begun if arms cannot have the clusters that a store has.
+
+    Args:
+        store: open, or not begun yet.
+        arms: orthogonal ones.
+        wish: what clusters are to be made from.
+
+    Raises:
+        ValueError: they are of the other kind, or an orthogonal array has fewer columns than a cluster has examples.
+    """
+    kind_of(store, wish)
+    if (kept := store.clusters()) is None:
+        return
+    largest = int(np.bincount(kept).max())
+    for arm in arms:
+        if largest_cluster(arm) < largest:
+            raise ValueError(
+                f"{arm.name} can take clusters of {largest_cluster(arm)} examples at most, and the store "
+                f"{store.folder.shown} has one of {largest}, made for another arm; give another --store for this one"
+            )
+
+
+def clusters_for(store: Store, arms: Sequence[Arm], splits: Splits, wish: Kind | None, pilot: Pilot) -> np.ndarray:
+    """Clusters of similar training images, made once and kept.
+
+    Args:
+        store: open.
+        arms: orthogonal ones, at least one.
+        splits: the data set.
+        wish: what clusters are to be made from, if the store has none.
+        pilot: gives the pilot; called only where its embeddings are needed.
+
+    Returns:
+        int32 [n_train].
+    """
+    kind, kept = kind_of(store, wish), store.clusters()
+    if kept is None:
+        key, points = pilot() if kind == "pilot" else ("", splits.train.images)
+        kept = cluster(points, min(map(largest_cluster, arms)), store.manifest.seed)
+        store.write_clusters(kept, {"made_from": kind} | ({"pilot": key} if key else {}))
+    if store.examples()["cluster"].null_count == store.manifest.n_rows:
+        store.write_table("examples.parquet", examples_table(splits, kept))
+    return kept
+
+
+def arm_record(arm: Arm, clusters: np.ndarray | None, kind: Kind) -> dict[str, object]:
+    """What decides an arm's subsets; that clusters are of pixels is not on record, as in stores that knew no other.
+
+    Args:
+        arm: the arm.
+        clusters: int32 [n_train] if it is orthogonal.
+        kind: what they were made from.
+
+    Returns:
+        The record that store.add_arm wants.
+    """
+    hash_ = None if clusters is None else hashlib.sha256(clusters.astype("<i4").tobytes()).hexdigest()
+    record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
+    return record | ({"clusters_from": kind} if clusters is not None and kind != "pixels" else {})
+
+
+def _kind_on_file(store: Store) -> Kind | None:
+    """From clusters.parquet, or from an arm where that file was set aside; None in a store without clusters."""
+    made_from = store.clusters_made_from()
+    if made_from is None:
+        arms = [record for record in store.arms().values() if record["design"] == ORTHOGONAL]
+        made_from = arms[0].get("clusters_from", "pixels") if arms else None
+    return None if made_from is None else ("pilot" if made_from == "pilot" else "pixels")
+
+
+def _shown(kind: Kind) -> str:
+    """A kind in a sentence."""
+    return "a pilot's embeddings (pilot)" if kind == "pilot" else "pixels (pixels)"

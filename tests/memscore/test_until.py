@@ -1,0 +1,148 @@
+"""--until-rmse through the command: no more than is needed, the same after a stop, on when more is wanted."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from memscore import filling
+from memscore.estimators.memorization import bank_rmse, precision
+from memscore.store import Store
+from tests.memscore.command import RAY, SERIAL, contents, here, receipts, refused, shards
+
+pytestmark = pytest.mark.usefixtures("home")
+
+ARM = "exact-k0.500-b8"
+FLAGS = f"--train-limit 200 --epochs 2 --design exact --block 8 --originals 0 {SERIAL}"
+
+
+def measured(folder, models):
+    """The bank's error from its first models."""
+    columns = next(Store.open(folder).blocks(ARM, range(models), ["correct", "member"])).columns
+    return bank_rmse([precision(columns["correct"], columns["member"])])
+
+
+@pytest.fixture(scope="module")
+def reached(tmp_path_factory):
+    """A bank that stopped by itself, and what it said; read only."""
+    from memscore.estimate import main
+
+    store = tmp_path_factory.mktemp("until") / "s"
+    assert main(f"{FLAGS} --until-rmse 0.1 --store {store}".split()) == 0
+    return store
+
+
+def test_it_stops_where_the_measured_error_is_small_enough_and_not_a_step_later(reached):
+    models = len(shards(reached))
+    assert models % 32 == 0
+    assert models > 32
+    assert measured(reached, models) <= 0.1 < measured(reached, models - 32)
+    [planned] = json.loads((reached / "reports" / "summary.json").read_text())["planned"]
+    assert planned["rmse"] == pytest.approx(measured(reached, models), rel=1e-10)
+    assert planned["planned_from"] == 32
+    assert planned["more"] is None
+    assert planned["rmse_predicted"] == pytest.approx(measured(reached, 32) * np.sqrt(32 / models), rel=1e-10)
+
+
+def test_the_same_again_trains_nothing_and_a_smaller_error_goes_on(reached, tmp_path, capsys):
+    store = tmp_path / "s"
+    flags = f"{FLAGS} --store {store}"
+    assert here(f"{flags} --until-rmse 0.15", capsys)[0] == 0
+    early = shards(store)
+    assert 32 < len(early) < len(shards(reached))
+    assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
+    assert contents(store) == contents(reached)
+    told = receipts(store)
+    code, said = here(f"{flags} --until-rmse 0.1", capsys)
+    assert code == 0
+    assert receipts(store) == told
+    assert "an hour" not in said
+
+
+def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
+    flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
+    work, done = filling.work, []
+
+    def stopped(job, shared):
+        done.append(job)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return work(job, shared)
+
+    monkeypatch.setattr(filling, "group_size", lambda store, device: 20)  # two blocks of 8 a job
+    with monkeypatch.context() as patch:
+        patch.setattr(filling, "work", stopped)
+        assert here(flags, capsys)[0] == 130
+    assert [job.models for job in done] == [tuple(range(16)), tuple(range(16, 32)), tuple(range(32, 48))]
+    assert len(shards(tmp_path / "s")) == 32
+    assert here(flags, capsys)[0] == 0
+    assert contents(tmp_path / "s") == contents(reached)
+
+
+def test_a_ceiling_holds_and_the_way_on_is_said(tmp_path, capsys):
+    code, said = here(f"{FLAGS} --until-rmse 0.01 --models 40 --store {tmp_path / 's'}", capsys)
+    assert code == 0
+    assert len(shards(tmp_path / "s")) == 40
+    said = " ".join(said.split())
+    assert "until RMSE 0.01, at most 40 models" in said
+    found = re.search(r"not reached RMSE 0\.01 with 40 models: about (\d+) would do", said)
+    more = int(found[1])
+    error = measured(tmp_path / "s", 40)
+    assert error * np.sqrt(40 / more) <= 0.01 < error * np.sqrt(40 / (more - 8))
+
+
+def test_without_a_wish_a_few_are_looked_up_and_the_plan_is_kept(tmp_path, capsys):
+    code, said = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
+    assert code == 0
+    first, error = measured(tmp_path / "s", 32), measured(tmp_path / "s", 48)
+    assert f"{ARM}: RMSE {first:.4f} with 32 models; with 1 worker" in said
+    for wish in (0.05, 0.03, 0.02):
+        found = re.search(rf"{wish} +(\d+) +([0-9.]+) +([0-9.]+)", said)
+        models, disk = int(found[1]), float(found[3])
+        assert first * np.sqrt(32 / models) <= wish < first * np.sqrt(32 / (models - 8))
+        of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
+        assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size
+    assert f"RMSE {first * np.sqrt(32 / 48):.4f} at 48; it is {error:.4f}" in said
+    code, said = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
+    assert "the plan from" not in said  # of fewer models than a plan is made from
+
+
+def test_a_block_that_lost_a_model_is_said_to_be_unfinished(tmp_path, capsys):
+    flags = f"{FLAGS} --store {tmp_path / 's'}"
+    assert here(f"{flags} --models 24", capsys)[0] == 0
+    (tmp_path / "s" / "shards" / f"{ARM}-00020.parquet").unlink()
+    code, said = here(f"{flags} --models 16", capsys)
+    assert code == 0
+    assert "7 of them in unfinished blocks, which help less" in " ".join(said.split())
+
+
+def test_models_that_cannot_be_trained_end_it(tmp_path, capsys):
+    line = refused(*here(f"{FLAGS} --until-rmse 0.01 --lr 1e30 --store {tmp_path / 's'}", capsys))
+    assert "every model diverged" in line
+    assert len(receipts(tmp_path / "s")) == 32
+
+
+@pytest.mark.ray
+def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_path, capsys):
+    flags = FLAGS.replace(SERIAL, RAY).replace("--workers 2", "--workers 1")
+    assert here(f"{flags} --until-rmse 0.1 --store {tmp_path / 's'}", capsys)[0] == 0
+    assert contents(tmp_path / "s") == contents(reached)
+    assert len({json.loads(text)["worker"] for text in receipts(tmp_path / "s").values()}) == 1
+
+
+@pytest.mark.parametrize(("flags", "line"), [
+    ("--until-rmse 0", r"--until-rmse must lie between 0 and 1, got 0\.0"),
+    ("--until-rmse 0.02 --preset cscore", r"fills one arm, and --preset cscore has 9; give a --keep"),
+    ("--until-rmse 0.02 --models 12", r"whole blocks of 8 models, got 12"),
+])  # fmt: skip
+def test_a_wish_that_cannot_be_is_one_line(flags, line, tmp_path, capsys):
+    asked = FLAGS.replace("--design exact --block 8", "") if "cscore" in flags else FLAGS
+    assert re.search(line, refused(*here(f"{asked} {flags} --store {tmp_path / 's'}", capsys)))
+
+
+def test_a_dry_run_is_of_the_first_models(tmp_path, capsys):
+    code, said = here(f"{FLAGS} --until-rmse 0.01 --dry-run --store {tmp_path / 's'}", capsys)
+    assert code == 0
+    assert "32 of 32 models" in said
+    assert "what the wanted RMSE takes is known after these first models" in said
