@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from memscore.attack_scores import refuse_attacks
+from memscore.attacks import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data import Splits
 from memscore.files import Folder
@@ -26,7 +26,7 @@ from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores, score_arm, score_fractions
 from memscore.splits import examples_table
-from memscore.store import Store, default_url, model_name
+from memscore.store import SHARD_COLUMNS, Store, default_url, model_name
 from memscore.subsets import Arm
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
@@ -94,7 +94,7 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     """
     arms, count = arms_of(plan)
     splits = splits_of(plan)
-    refuse_attacks(plan.attacks, len(splits.validation))
+    refuse_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
     refuse_without_validation(chosen(plan.proxies), len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
     url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
