@@ -23,6 +23,7 @@ import ray
 
 from cluster.pool import Failure, Job, Result
 from cluster.ray_run import Run, Terms
+from cluster.ray_words import Ear
 from cluster.ray_worker import Actor
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools
@@ -94,10 +95,10 @@ class RayPool:
             RuntimeError: workers cannot start.
             TimeoutError: no worker could be placed for `wait_s`.
         """
-        code, reference = ray.cloudpickle.dumps(fn), ray.put(shared)
+        code, reference, ear = ray.cloudpickle.dumps(fn), ray.put(shared), Ear()
         state = Run(
             Terms(
-                hire=lambda: self._hire(code, reference),
+                hire=lambda: self._hire(code, reference, ear.name),
                 workers=lambda: self.workers,
                 deadline_s=self.deadline_s,
                 wait_s=self.wait_s,
@@ -111,6 +112,7 @@ class RayPool:
                 state.staff()
                 state.hand_out()
                 outcomes = state.collect()
+                ear.listen()
                 state.hand_out()  # a slow reader of what follows must not keep workers idle
                 yield from outcomes
             if state.stop is not None:
@@ -118,9 +120,10 @@ class RayPool:
         finally:
             self._runs.remove(state)
             state.close()
+            ear.close()
 
-    def _hire(self, code: bytes, shared: Any) -> Any:
-        """A new actor, perhaps not placed yet, for a pickled function and a reference to what is shared."""
+    def _hire(self, code: bytes, shared: Any, ear: str) -> Any:
+        """A new actor, perhaps not placed yet, for a pickled function, a reference to what is shared, and an ear."""
         name = f"{self.name}-worker-{next(_numbers)}"
         hidden = {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
         return Actor.options(
@@ -129,7 +132,7 @@ class RayPool:
             num_gpus=self._gpus,
             memory=self._memory,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | hidden},
-        ).remote(name, code, shared)
+        ).remote(name, code, shared, ear)
 
     def __enter__(self) -> Self:
         return self

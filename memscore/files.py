@@ -1,6 +1,7 @@
 """Whole files or none: publishing finished buffers in a folder, on a local disk or any file system pyarrow opens."""
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
 HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 STALE_S = 3600
+
+_log = logging.getLogger(__name__)
 
 
 class Unpublished(OSError):
@@ -249,19 +252,29 @@ def _shown(url: str) -> str:
 
 
 def _persist(attempt: Callable[[], T], path: str, patience_s: float) -> T:
-    """What attempt returns, tried again with growing waits as long as its errors may pass."""
-    began, wait_s = time.monotonic(), 0.1
+    """What attempt returns, tried again with growing waits as long as its errors may pass; the user is told at once."""
+    began, wait_s, told = time.monotonic(), 0.1, False
     while True:
         try:
-            return attempt()
+            found = attempt()
+            if told:
+                _log.warning("%s is written after all, %.0f s later; the run goes on", path, time.monotonic() - began)
+            return found
         except OSError as error:
             tried_s = time.monotonic() - began
+            reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
             if _is_hopeless(error) or tried_s + wait_s > patience_s:
-                reason = os.strerror(error.errno) if error.errno else str(error)
                 raise Unpublished(
                     f"cannot write {path}: {reason} (tried for {tried_s:.0f} s); finished models are kept: "
                     "make the store writable or free some space, and the same command resumes"
                 ) from error
+            if not told:
+                told = True
+                _log.warning(
+                    "cannot write %s: %s; it is tried again for %s, then the run stops. Free some space, or make the "
+                    "store writable, and the run goes on; finished models are kept",
+                    *(path, reason, f"{patience_s / 60:g} minutes" if patience_s >= 60 else f"{patience_s:g} s"),
+                )
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, 30)
 

@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import logging
 import os
+import re
 import signal
+import socket
 import time
 from pathlib import Path
 from threading import Thread
@@ -126,6 +129,26 @@ def test_workers_see_no_gpu_and_use_one_thread_and_end_with_the_run(ray_pool):
     outcomes = [outcome for _, outcome in ray_pool(workers=2).run(jobs.environment, range(4))]
     assert {(cuda, threads) for cuda, threads, _ in outcomes} == {("", "1")}
     wait_for(lambda: all(gone(pid) for _, _, pid in outcomes))
+
+
+def test_a_warning_is_said_by_the_driver_while_the_job_still_works(ray_pool, tmp_path):
+    """Both workers warn ten times a second of the same thing: the driver says it once."""
+    said = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            (tmp_path / "heard").touch()
+
+    logger, listener = logging.getLogger("cluster"), Listener()
+    logger.addHandler(listener)
+    try:
+        outcomes = dict(ray_pool(workers=2).run(jobs.warn_until_heard, ["a", "b"], shared=str(tmp_path)))
+    finally:
+        logger.removeHandler(listener)
+    assert outcomes == {"a": "heard", "b": "heard"}
+    assert len(said) == 1
+    assert re.fullmatch(rf"memscore-worker-\d+ on host {socket.gethostname()}: cannot write [ab]", said[0])
 
 
 def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):
