@@ -97,7 +97,7 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     refuse_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
     refuse_without_validation(chosen(plan.proxies), len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
-    url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
+    url = default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
     if passing_folder:
         refuse_relative(url)
     folder = Folder.at(url)

@@ -1,5 +1,6 @@
 """What a user asks of one bank: data, architecture, recipe, design, how many models."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -102,6 +103,8 @@ class Plan:
             raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
         if chosen(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
         inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
 
 
@@ -167,6 +170,20 @@ def refuse_large_batch(recipe: Recipe, arm: Arm, n_train: int) -> None:
         )
 
 
+def refuse_huge(arch: str, splits: Splits, seed: int) -> None:
+    """Build the network once, before a store is begun: one that cannot be, or not in this memory, is refused."""
+    try:
+        build(arch, splits.input_shape, splits.n_classes, seed)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not re.search(r"memory|overflow", str(error)):
+            raise
+        asked = re.search(r"(\d+) bytes", str(error))
+        size = f": one of its tensors alone takes {int(asked[1]) / 1e9:.0f} GB" if asked else ""
+        raise ValueError(
+            f"--arch {arch} does not fit into the memory of this machine{size}; use fewer or narrower layers"
+        ) from error
+
+
 def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
     """The identity of the bank, and the name of its recipe for the folder.
 
@@ -178,7 +195,7 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
         Everything that two banks must have in common to be one, and the recipe's name.
     """
     arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
-    build(arch, splits.input_shape, splits.n_classes, plan.seed)
+    refuse_huge(arch, splits, plan.seed)
     name, recipe = recipe_of(plan, arch)
     queries_of(recipe, 1 if plan.queries is None else plan.queries)
     for arm in arms_of(plan)[0]:

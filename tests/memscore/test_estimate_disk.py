@@ -92,5 +92,8 @@ def test_a_read_only_store_is_refused(disk, capsys):
     set_disk("read-only")
     more = flags.replace("--models 16", "--models 24")
     assert "Read-only file system" in refused(*here(more, capsys))
+    if os.path.ismount(place):
+        line = refused(*here(flags.replace("/store", "/another"), capsys))
+        assert "cannot make the store: Read-only file system; make its place writable or take another --store" in line
     set_disk("roomy")
     assert contents(place / "store") == before

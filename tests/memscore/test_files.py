@@ -19,8 +19,9 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from memscore import files
-from memscore.files import Folder, Unpublished
+from memscore.files import Folder
 from memscore.locks import locked
+from memscore.patience import Unpublished
 from memscore.store import Store, model_name
 from tests.memscore.banks import ARM, bank, examples, manifest, shard
 

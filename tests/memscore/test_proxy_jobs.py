@@ -177,8 +177,9 @@ def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsy
         ("--proxies curvature-sing", "unknown proxy 'curvature-sing'; did you mean 'curvature-sign'?"),
         ("--proxies aum --originals 0", "--proxies are computed on the originals, and --originals is 0"),
         ("--proxies inversion --inversion-candidates 0", "--inversion-candidates must be 1 or more, got 0"),
-        ("--inversion-iterations 0", "iterations must be 1 or more, got 0"),
-        ("--inversion-tv -1", "total_variation must be 0 or more and finite, got -1.0"),
+        ("--inversion-iterations -1", "--inversion-iterations must be 1 or more, got -1; 250 is the default"),
+        ("--inversion-tv -1", "--inversion-tv must be 0 or more and finite, got -1.0; leave it out for the default"),
+        ("--inversion-tv nan", "--inversion-tv must be 0 or more and finite, got nan"),
     ],
 )
 def test_a_wish_that_cannot_be_is_one_line(tmp_path, capsys, flags, message):
