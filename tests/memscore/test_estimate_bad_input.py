@@ -38,6 +38,7 @@ BAD = {
     "batch": (f"{SMALL} --batch 101", r"a batch of 101 is larger than a subset, about 100 of 200 examples"),
     "batch of one": (f"{SMALL} --batch 100", r"a batch of 100 is larger than the smallest subset, \d+ of 200"),
     "identity": (f"{SMALL} --lr 0.05 --store {{small}}", r"recipe\.lr is 0\.1, asked for 0\.05; give another store"),
+    "another seed": (f"{SMALL} --seed 5 --store {{small}}", r"is another one: seed is 0, asked for 5; fingerprint is"),
     "diverged": (f"{SMALL} --lr 1e30", r"no model .* every model diverged; try a smaller --lr"),
     "seed": ("--seed -1", r"--seed must lie between 0 and 2\^64 - 1, got -1"),
     "large seed": (f"--seed {2**64}", r"--seed must lie between 0 and 2\^64 - 1, got 18446744073709551616"),

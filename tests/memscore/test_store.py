@@ -55,7 +55,7 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
     assert Store.create(store.url, manifest(), examples()).manifest == manifest()
     other = manifest(seed=5, recipe={"epochs": 4, "milestones": (1.0, 2.0)})
     with pytest.raises(
-        ValueError, match=r"recipe.epochs is 3, asked for 4; .*seed is 0, asked for 5; give another store"
+        ValueError, match=r"seed is 0, asked for 5; .*recipe.epochs is 3, asked for 4; give another store"
     ):
         Store.create(store.url, other, examples())
 
