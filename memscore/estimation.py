@@ -1,7 +1,6 @@
 """One run of `estimate`, step by step: open the bank, fill it, score it."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
 from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
-from memscore.records import plain
+from memscore.records import sealed
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores, score_arm, score_fractions
@@ -249,7 +248,7 @@ def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: S
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", json.dumps(plain(summary(outcome)), indent=2).encode())
+    store.folder.replace("reports/summary.json", sealed(summary(outcome)))
 
 
 def summary(outcome: Outcome) -> dict[str, object]:

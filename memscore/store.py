@@ -349,19 +349,19 @@ class Store:
         if digest is None and "arm" in metadata:
             digest = shards_digest(metadata["arm"], self.finished(metadata["arm"], verify=False))
         if digest not in {None, metadata["shards_digest"]}:
-            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self._estimate}")
+            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self.renewal}")
 
     def read_score(self, name: str) -> pa.Table:
         """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""
         known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
         if not known:
-            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self._estimate}")
+            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self.renewal}")
         if name not in known:
             try:
                 pick("score", name, known)
             except ValueError as error:
                 more = "" if self.manifest.imported else " with another --keep, --attacks or --proxies"
-                raise ValueError(f"{error}; others are made by {self._estimate}{more}") from None
+                raise ValueError(f"{error}; others are made by {self.renewal}{more}") from None
         return self.read_table(f"scores/{name}.parquet")
 
     def score_digest(self, name: str) -> str:
@@ -412,7 +412,7 @@ class Store:
             raise self._damaged(relpath, error) from error
 
     @property
-    def _estimate(self) -> str:
+    def renewal(self) -> str:
         """The command that makes and renews scores."""
         if self.manifest.imported:
             return f"`python -m memscore.bank import {self.folder.shown}` with the arrays that it was made from"
