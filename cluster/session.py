@@ -49,12 +49,11 @@ def connect(
         ClusterLost: a cluster could not be started here, or Ray fails within the block.
         ValueError: fewer than one worker, or an address that is no address.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
+    refuse_workers(workers)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield None
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address_of(address)
     with last_words(ENDED):
         url = _start(workers, dashboard) if address == "local" else _join(address)
         import ray
@@ -65,6 +64,17 @@ def connect(
             raise ClusterLost(f"Ray failed ({one_line(error)[:500]}); {AGAIN}") from error
         finally:
             ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+
+
+def refuse_workers(workers: int | None) -> None:
+    """Stop if so many cannot be."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be 1 or more, got {workers}; leave it out for one a CPU")
+
+
+def address_of(wish: str | None) -> str:
+    """The cluster that is meant: the wish, else RAY_ADDRESS, else "local" for a new one."""
+    return wish or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def in_submitted_job() -> bool:

@@ -52,6 +52,7 @@ BAD = {
     "no name": (f"{SMALL} --store=", r"the name of the store is empty; give a folder or a URL, or leave out --store"),
     "keep": ("--keep 1.5", r"keep must lie between 0 and 1, got 1\.5"),
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
+    "no workers": ("--pool ray --workers 0", r"--workers must be 1 or more, got 0"),
     "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
     "module": (f"{SMALL} --arch no_such_module:network", r"No module named 'no_such_module'"),
 }
@@ -68,9 +69,27 @@ def test_bad_input_is_one_line(flags, line, small, tmp_path, capsys):
     np.savez(tmp_path / "beyond.npz", **dict(zip(names, arrays, strict=True)))
     before = contents(small)
     store = "" if "--store" in flags else f"--store {tmp_path / 'store'}"
-    said = refused(*here(f"{SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys))
+    said = refused(
+        *here(f"{'' if '--pool' in flags else SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys)
+    )
     assert re.search(line, said), said
     assert contents(small) == before
+
+
+@pytest.mark.parametrize("pool", [SERIAL, "--pool ray"])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_begun(pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, said = here(f"{SMALL} {pool} --device cuda --store {tmp_path / 'store'}", capsys)
+    assert (code, said) == (2, "error: --device cuda, but torch sees no GPU here; use --device cpu, or auto\n")
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_address_where_nothing_answers_is_the_only_line(tmp_path, capsys):
+    """Workers are looked for before the heading, which says what is about to be done."""
+    code, said = here(f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'store'}", capsys)
+    assert code == 2
+    assert said.startswith("error: no Ray cluster answers at 127.0.0.1:1")
+    assert said.count("\n") == 1
 
 
 def test_a_second_driver_is_refused_and_told_who_is_in(small, capsys):
