@@ -164,9 +164,10 @@ def refuse_large_batch(recipe: Recipe, arm: Arm, n_train: int) -> None:
     """Stop before a store is begun if a batch cannot be filled; training checks each subset itself."""
     about = round(arm.keep * n_train)
     if recipe.batch > about:
+        fits = 2 ** max(0, (about // 2).bit_length() - 1)  # subsets of a block differ in size, so not just below about
         raise ValueError(
             f"a batch of {recipe.batch} is larger than a subset, about {about} of {n_train} examples; "
-            f"use a --batch below {about}, or a larger --keep"
+            f"use --batch {fits}, or a larger --keep"
         )
 
 

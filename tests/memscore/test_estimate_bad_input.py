@@ -92,6 +92,18 @@ def test_an_address_where_nothing_answers_is_the_only_line(tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+def test_the_batch_that_is_offered_for_a_small_data_set_works(tmp_path, capsys):
+    """The default recipe is made for large ones; with orthogonal subsets the smallest has 85 examples, not 108."""
+    images = np.random.default_rng(0).integers(0, 255, (300, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(300) % 3)
+    flags = f"{SERIAL} --data {tmp_path}/few.npz --arch mlp-8 --models 64 --originals 0 --store {tmp_path}/store"
+    line = refused(*here(flags, capsys))
+    assert line == (
+        "error: a batch of 128 is larger than a subset, about 108 of 216 examples; use --batch 32, or a larger --keep"
+    )
+    assert here(f"{flags} --epochs 1 --batch 32", capsys)[0] == 0
+
+
 def test_a_second_driver_is_refused_and_told_who_is_in(small, capsys):
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(small)], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
