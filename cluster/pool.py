@@ -42,6 +42,15 @@ class Unpublishable(OSError):
     stops_the_run = True
 
 
+AGAIN = "what is finished is kept: run the same command again"
+
+
+class ClusterLost(RuntimeError):
+    """What runs the jobs failed itself: the run ends, and goes on where it was with the next command."""
+
+    exit_code = 1
+
+
 class Pool(Protocol):
     """What runs jobs, here or elsewhere; nobody who is handed one sees which."""
 

@@ -23,6 +23,7 @@ import ray
 
 from cluster.pool import Failure, Job, Result
 from cluster.ray_run import Run, Terms, dismiss
+from cluster.ray_words import Ear
 from cluster.ray_worker import Actor
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools
@@ -68,6 +69,7 @@ class RayPool:
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[Run] = []
+        self._ear = Ear()  # one for all runs: workers outlive a run
         self._keeps = False  # only within `with pool`, which ends their lives too
         self._kept: list[tuple[Any, tuple[bytes, Any]]] = []  # idle workers, each with the work it knows
         self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
@@ -119,6 +121,7 @@ class RayPool:
                 state.staff()
                 state.hand_out()
                 outcomes = state.collect()
+                self._ear.listen()
                 state.hand_out()  # a slow reader of what follows must not keep workers idle
                 yield from outcomes
             if state.stop is not None:
@@ -128,6 +131,7 @@ class RayPool:
         finally:
             self._runs.remove(state)
             state.close()
+            self._ear.close()
 
     def _reference(self, shared: Any) -> Any:
         """Where the cluster has what is shared: put there once for runs that follow each other with the same object."""
@@ -153,7 +157,7 @@ class RayPool:
             num_gpus=self._gpus,
             memory=self._memory,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | hidden},
-        ).remote(name, code, shared)
+        ).remote(name, code, shared, self._ear.name)
 
     def __enter__(self) -> Self:
         self._keeps = True

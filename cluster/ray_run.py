@@ -12,7 +12,7 @@ from typing import Any, Literal
 import ray
 from ray import exceptions as rays
 
-from cluster.pool import Failure, one_line
+from cluster.pool import AGAIN, ClusterLost, Failure, one_line
 from cluster.ray_worker import Raised
 
 ATTEMPTS = 3
@@ -187,7 +187,7 @@ class Run:
             self._lose(seat)
             self._false_starts += not seat.proven  # it ended between two runs, most often with its node
             if getattr(error, "actor_init_failed", False) or self._false_starts >= FALSE_STARTS:
-                raise RuntimeError(f"workers cannot start: {one_line(error)[:500]}") from error
+                raise ClusterLost(f"workers cannot start: {one_line(error)[:500]}; {AGAIN}") from error
             return
         if isinstance(node, Raised):
             raise RuntimeError(f"workers cannot load the job's function: {node.error}; install its module on all nodes")

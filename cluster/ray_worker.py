@@ -1,5 +1,6 @@
 """The process that runs jobs on a Ray cluster, and what it says when one raises."""
 
+import logging
 import pickle
 import traceback
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, cast
 import ray
 
 from cluster.pool import Unpublishable, one_line, stops_the_run
+from cluster.ray_words import Words
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Worker:
 
     name = "worker"  # Ray asks for repr before __init__ where an argument cannot be read
 
-    def __init__(self, name: str, code: bytes, shared: Any) -> None:
-        self.name, self.code, self.shared = name, code, shared
+    def __init__(self, name: str, code: bytes, shared: Any, ear: str) -> None:
+        self.name, self.code, self.shared, self.ear = name, code, shared, ear
 
     def __repr__(self) -> str:
         return self.name
@@ -37,6 +39,8 @@ class Worker:
             self.fn = ray.cloudpickle.loads(self.code)
         except Exception as error:  # most often a module that is not installed there
             return raised(error)
+        package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
+        logging.getLogger(package).addHandler(Words(self.ear, self.name))
         return str(ray.get_runtime_context().get_node_id())
 
     def turn_to(self, code: bytes, shared: Any) -> str | Raised:

@@ -15,8 +15,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cluster.last_words import last_words
+from cluster.pool import AGAIN, ClusterLost, one_line
+
 GIB = 2**30
 REACH_S = 5.0  # for one TCP connection; Ray itself would try for more than two minutes
+ENDED = (
+    "error: Ray ended this command, because it lost a process that it cannot do without (raylet, GCS, or an agent of "
+    "theirs), or the command was killed; Ray's logs, most often in /tmp/ray/session_latest/logs, say which; " + AGAIN
+)
 
 
 @contextmanager
@@ -39,21 +46,35 @@ def connect(
 
     Raises:
         ConnectionError: the cluster cannot be reached, refuses the token, or runs another version.
+        ClusterLost: a cluster could not be started here, or Ray fails within the block.
         ValueError: fewer than one worker, or an address that is no address.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
+    refuse_workers(workers)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield None
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    url = _start(workers, dashboard) if address == "local" else _join(address)
-    import ray
+    address = address_of(address)
+    with last_words(ENDED):
+        url = _start(workers, dashboard) if address == "local" else _join(address)
+        import ray
 
-    try:
-        yield f"http://{url}" if url else None
-    finally:
-        ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+        try:
+            yield f"http://{url}" if url else None
+        except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
+            raise ClusterLost(f"Ray failed ({one_line(error)[:500]}); {AGAIN}") from error
+        finally:
+            ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+
+
+def refuse_workers(workers: int | None) -> None:
+    """Stop if so many cannot be."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be 1 or more, got {workers}; leave it out for one a CPU")
+
+
+def address_of(wish: str | None) -> str:
+    """The cluster that is meant: the wish, else RAY_ADDRESS, else "local" for a new one."""
+    return wish or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def in_submitted_job() -> bool:
@@ -75,15 +96,21 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
         _keep_token_private(make=True)
     import ray  # a new cluster is guarded by a token wherever RAY_AUTH_MODE says nothing else (Ray 2.59 and later)
 
-    context = ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        object_store_memory=_object_store_bytes(),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_object_store_bytes(),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # where a process of Ray's dies at its start, Ray raises no class of its own
+        raise ClusterLost(
+            f"Ray could not start on this machine ({one_line(error)[:500]}); run the same command again, or use --pool "
+            "serial, which needs no Ray"
+        ) from error
     return context.dashboard_url or None
 
 

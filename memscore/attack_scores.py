@@ -1,6 +1,5 @@
 """What each membership attack says of one arm: scores of every example, and ROC curves over targets."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from memscore.attacks import ATTACKS, Attack
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_means
-from memscore.names import pick
 from memscore.roc import Band, TargetMean, band, over_targets
 from memscore.store import Store
 
@@ -30,16 +28,6 @@ class Curve:
     measures: dict[str, TargetMean]
     band: Band
     targets: int
-
-
-def refuse_attacks(names: Iterable[str], validation: int) -> None:
-    """Stop before anything is trained if an attack is unknown, or needs validation examples and there are none."""
-    for name in names:
-        if pick("attack", name, ATTACKS).startswith("rmia") and not validation:
-            raise ValueError(
-                f"--attacks {name} compares with validation examples and there are none (--validation 0); "
-                "leave it out, or hold some out with --validation 0.1"
-            )
 
 
 def attacks_on_file(store: Store, suffix: str) -> list[str]:

@@ -33,12 +33,14 @@ class Attack:
         scores: the names of what it gives, without the fraction that ends them.
         success: name of the attack success that its first score gives at threshold 0; None if 0 is no threshold of it.
         run: (store, arm, models, signal, names of its scores) -> blocks.
+        population: whether it compares with validation examples.
     """
 
     signal: str
     scores: tuple[str, ...]
     success: str | None
     run: Callable[[Store, str, Sequence[int], str, tuple[str, ...]], Iterator[Scored]]
+    population: bool = False
 
 
 def student(store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...]) -> Iterator[Scored]:
@@ -77,11 +79,6 @@ def relative(
     """RMIA against the validation examples, which no model of the bank has held; of several queries the plain one."""
     config, keep = RmiaConfig(kind=kind), arm_from(store.arms()[arm]).keep
     train, validation, _ = store.manifest.split_sizes
-    if not validation:
-        raise ValueError(
-            f"RMIA compares with validation examples and the bank at {store.folder.shown} was begun without any "
-            "(--validation 0); leave out --attacks rmia, or begin a bank with --validation 0.1"
-        )
     rows = slice(train, train + validation)
     parts = [b.columns[signal] for b in store.blocks(arm, indices, [signal], rows=rows, max_bytes=BYTES)]
     population = rmia_population(np.concatenate(parts, axis=1), config)
@@ -110,7 +107,8 @@ def classic_of(form: str, ending: str) -> Attack:
 
 def rmia_of(kind: str, name: str) -> Attack:
     """RMIA; its score is a share of the population, which has no threshold of its own."""
-    return Attack(signal="logit_confidence", scores=(name,), success=None, run=partial(relative, kind=kind))
+    run = partial(relative, kind=kind)
+    return Attack(signal="logit_confidence", scores=(name,), success=None, run=run, population=True)
 
 
 ATTACKS: dict[str, Attack] = {
@@ -128,17 +126,26 @@ ATTACKS: dict[str, Attack] = {
 shared variance is lira-released."""
 
 
-def refuse_unreadable(names: Iterable[str], columns: Collection[str]) -> None:
-    """Stop if an attack is unknown, or reads a number that the bank does not keep."""
+def refuse_attacks(names: Iterable[str], columns: Collection[str], validation: int) -> None:
+    """Stop before anything is trained or written if an attack cannot be made.
+
+    Args:
+        names: attacks asked for.
+        columns: of the bank's shards.
+        validation: how many validation examples the bank has.
+
+    Raises:
+        ValueError: an attack that is unknown, reads a number that the bank does not keep, or compares with validation
+            examples where there are none.
+    """
     for name in names:
-        signal = ATTACKS[pick("attack", name, ATTACKS)].signal
-        if signal not in columns:
-            able = [other for other, attack in ATTACKS.items() if attack.signal in columns and "rmia" not in other]
+        attack = ATTACKS[pick("attack", name, ATTACKS)]
+        if attack.signal not in columns:
+            able = [other for other, a in ATTACKS.items() if a.signal in columns and (validation or not a.population)]
+            kept = f"it keeps what {', '.join(able)} read" if able else "it keeps no logits, so nothing can be attacked"
+            raise ValueError(f"the attack {name} reads {attack.signal}, which this bank does not keep; {kept}")
+        if attack.population and not validation:
             raise ValueError(
-                f"the attack {name} reads {signal}, which this bank does not keep; "
-                + (
-                    f"it keeps what {', '.join(able)} read"
-                    if able
-                    else "it keeps no logits, so nothing can be attacked"
-                )
+                f"--attacks {name} compares with validation examples, and this bank has none; leave it out, or begin a "
+                "bank with `python -m memscore.estimate --validation 0.1`"
             )

@@ -28,7 +28,7 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
         set_aside: move damaged files to the store's folder damaged/; the command that wrote them makes them again.
 
     Returns:
-        Exit code: 0 if all is well, 1 if something is damaged.
+        Exit code: 0 if all is well, 1 if a file is damaged, missing, or older than what it was made from.
     """
     bank = Store.open(store)
     with bank.lock() if set_aside else nullcontext():
@@ -36,10 +36,14 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
         moved = move_aside(bank, verdict) if set_aside else {}
     for path, reason in verdict.damaged.items():
         print(f"damaged: {path}: {reason}" + (f"; moved to {moved[path]}" if path in moved else ""))
-    print(f"{verdict.verified} files verified, {len(verdict.damaged)} damaged")
+    for word, paths in (("missing", verdict.missing), ("old", verdict.old)):
+        for path, way_out in paths.items():
+            print(f"{word}: {path}: {way_out}")
+    found = [f"{len(verdict.damaged)} damaged", f"{len(verdict.missing)} missing", f"{len(verdict.old)} old"]
+    print(f"{verdict.verified} files verified, {', '.join(found)}")
     if verdict.damaged and not moved:
         print("--set-aside moves them away; the command that wrote them makes them again")
-    return 1 if verdict.damaged else 0
+    return 1 if verdict.damaged or verdict.missing or verdict.old else 0
 
 
 def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:

@@ -1,6 +1,5 @@
 """Everything that `python -m memscore.fidelity` says of a bank: stand-ins for memorization, skew, signals of risk."""
 
-import json
 from dataclasses import asdict, dataclass
 
 from threadpoolctl import threadpool_limits
@@ -10,7 +9,7 @@ from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.proxies.kept import inversion_on_file
 from memscore.proxies.table import PROXIES
-from memscore.records import plain
+from memscore.records import sealed
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator
@@ -116,7 +115,7 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
     files = {
         f"reports/lorenz_{suffix}.png": lorenz_curves(oriented, found.gini, title),
-        f"reports/fidelity_{suffix}.json": json.dumps(plain(asdict(found)), indent=2).encode(),
+        f"reports/fidelity_{suffix}.json": sealed(asdict(found)),
     }
     if proxies:
         spearman = {row.score: row.spearman.value for row in found.standings.rows}

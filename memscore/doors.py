@@ -26,7 +26,7 @@ def run(command: Callable[[], int], interrupted: str = "interrupted; the same co
 
     Returns:
         The command's exit code; 2 with one line on stderr for an error of the user's making or of the machine's
-        (ValueError, OSError, RuntimeError); 130 after Ctrl-C.
+        (ValueError, OSError, RuntimeError), or the error's own `exit_code`; 130 after Ctrl-C.
     """
     try:
         if signal.getsignal(signal.SIGINT) is _leave:
@@ -37,7 +37,7 @@ def run(command: Callable[[], int], interrupted: str = "interrupted; the same co
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 2
+        return int(getattr(error, "exit_code", 2))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import ray_pool
+from cluster.opening import ray_pool, refuse_staff
 from cluster.pool import Pool, SerialPool
 from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
@@ -43,12 +43,9 @@ def estimate_bank(
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
-
-    Raises:
-        ValueError: --workers or --address without Ray.
     """
-    if pool == "serial" and (workers is not None or address is not None):
-        raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
+    if refuse_staff(pool, workers, address) and device == "cuda":
+        device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = open_bank(plan, passing_folder=in_submitted_job())
     if plan.dry_run:
@@ -57,12 +54,12 @@ def estimate_bank(
         return 0
     with ExitStack() as stack:
         stack.enter_context(bank.store.lock())
-        tables.heading(console, bank)
         hands: Pool
         if pool == "ray":
             hands, where = stack.enter_context(ray_pool(address, workers, device))
         else:
             hands, where = SerialPool(), device_named(device)
+        tables.heading(console, bank)
         meter = stack.enter_context(Meter("models"))
         outcome = estimate(bank, hands, meter, lambda *found: tables.outlook(console, *found), device=where)
     tables.outcome(console, outcome, bank.store.folder.shown)

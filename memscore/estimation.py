@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.attack_scores import refuse_attacks
+from memscore.attacks import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data import Splits
 from memscore.files import Folder
@@ -24,7 +24,7 @@ from memscore.proxies.scores import score_bank_events, score_originals, score_pr
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
 from memscore.scoring import score_arm, score_fractions
 from memscore.splits import examples_table
-from memscore.store import Store, default_url, model_name
+from memscore.store import SHARD_COLUMNS, Store, default_url, model_name
 from memscore.subsets import Arm
 from memscore.until import fill_until
 from memscore.wide import noise_detection, write_models_table, write_wide_table
@@ -64,10 +64,10 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     """
     arms, count = arms_of(plan)
     splits = splits_of(plan)
-    refuse_attacks(plan.attacks, len(splits.validation))
+    refuse_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
     refuse_without_validation(chosen(plan.proxies), len(splits.validation))
     manifest, recipe = manifest_of(plan, splits)
-    url = plan.store or default_url(plan.data, manifest.architecture, recipe, manifest)
+    url = default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
     if passing_folder:
         refuse_relative(url)
     folder = Folder.at(url)

@@ -6,26 +6,20 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-T = TypeVar("T")
+from memscore.patience import persist
+
 SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
-HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 STALE_S = 3600
-
-
-class Unpublished(OSError):
-    """A finished file could not be written, however long it was tried."""
-
-    stops_the_run = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +47,17 @@ class Folder:
             The folder.
 
         Raises:
-            ValueError: a URL that pyarrow has no file system for.
+            ValueError: no name at all, or a URL that pyarrow has no file system for.
+            NotADirectoryError: a file is at the path, or above it.
         """
         url = os.fspath(url)
+        if not url.strip():
+            raise ValueError("the name of the store is empty; give a folder or a URL, or leave out --store")
         if "://" not in url:
             root = str(Path(url).expanduser().absolute())
+            for place in (root, *map(str, Path(root).parents)):
+                if os.path.exists(place) and not os.path.isdir(place):
+                    raise NotADirectoryError(f"a store is a folder, and {place} is a file; give another --store")
             return cls(url=root, root=root, filesystem=fs.LocalFileSystem())
         try:
             filesystem, root = fs.FileSystem.from_uri(url)
@@ -84,8 +84,14 @@ class Folder:
     def make(self) -> None:
         """Create the folder, private to its user (mode 0700), if it is not there."""
         if self.local:
-            Path(self.root).parent.mkdir(parents=True, exist_ok=True)
-            Path(self.root).mkdir(mode=0o700, exist_ok=True)
+            try:
+                Path(self.root).parent.mkdir(parents=True, exist_ok=True)
+                Path(self.root).mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                reason = f"cannot make the store: {error.strerror}"
+                raise OSError(
+                    error.errno, f"{reason}; make its place writable or take another --store", self.root
+                ) from error
         elif not self._is_object_store():
             self.filesystem.create_dir(self.root, recursive=True)
 
@@ -104,7 +110,7 @@ class Folder:
             Unpublished: it could not be written; at once where waiting cannot help (read-only, no permission).
         """
         write = self._publish_local if self.local else self._publish_remote
-        return _persist(lambda: write(relpath, content), self.path(relpath), patience_s)
+        return persist(lambda: write(relpath, content), self.path(relpath), patience_s)
 
     def replace(self, relpath: str, content: bytes, patience_s: float = 300) -> None:
         """Write a derived file over whatever was there; a reader sees the old one or the new one, whole.
@@ -113,7 +119,7 @@ class Folder:
             Unpublished: as for publish.
         """
         write = self._replace_local if self.local else self._put
-        _persist(lambda: write(relpath, content), self.path(relpath), patience_s)
+        persist(lambda: write(relpath, content), self.path(relpath), patience_s)
 
     def read(self, relpath: str) -> bytes:
         """Everything in one file; FileNotFoundError if it is not there."""
@@ -246,29 +252,6 @@ class Folder:
 def _shown(url: str) -> str:
     """A URL without user, password and keys given as options."""
     return re.sub(r"((?:access|secret)_key=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/@]*@", "***@", url))
-
-
-def _persist(attempt: Callable[[], T], path: str, patience_s: float) -> T:
-    """What attempt returns, tried again with growing waits as long as its errors may pass."""
-    began, wait_s = time.monotonic(), 0.1
-    while True:
-        try:
-            return attempt()
-        except OSError as error:
-            tried_s = time.monotonic() - began
-            if _is_hopeless(error) or tried_s + wait_s > patience_s:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                raise Unpublished(
-                    f"cannot write {path}: {reason} (tried for {tried_s:.0f} s); finished models are kept: "
-                    "make the store writable or free some space, and the same command resumes"
-                ) from error
-        time.sleep(wait_s)
-        wait_s = min(2 * wait_s, 30)
-
-
-def _is_hopeless(error: OSError) -> bool:
-    """Whether waiting cannot help."""
-    return error.errno in HOPELESS or any(word in str(error) for word in ("ACCESS_DENIED", "NO_SUCH_BUCKET"))
 
 
 def _is_left_over(scratch: Path) -> bool:

@@ -11,7 +11,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from memscore.attacks import refuse_unreadable
+from memscore.attacks import refuse_attacks
 from memscore.data import load
 from memscore.estimation import finish
 from memscore.filling import Filled
@@ -36,12 +36,12 @@ def import_bank(source: Source) -> Outcome:
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: arrays that do not fit each other, numbers that are not finite, an attack that needs other numbers,
-            or a store of something else.
+        ValueError: arrays that do not fit each other, numbers that are not finite, an attack that needs other numbers
+            or validation examples, or a store of something else.
     """
     arrays = read_arrays(source)
     attacks = attacks_for(source)
-    refuse_unreadable(attacks, list(arrays.columns))
+    refuse_attacks(attacks, arrays.columns, validation=0)
     splits = None if source.data is None else load(source.data, folder=source.folder, validation=0.0)
     examples = examples_of(source, arrays, splits)
     models = range(len(arrays.member))

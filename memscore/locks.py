@@ -1,5 +1,6 @@
 """One driver a store: a lock that the system lets go of when its holder dies."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -32,11 +33,7 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
     try:
         descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"{error.strerror}: a run writes into its store; make it writable or take another --store",
-            str(folder.path(name)),
-        ) from None
+        raise OSError(*_unwritable(error, folder.path(name))) from None
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,10 +42,18 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
             raise BlockingIOError(
                 f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another --store"
             ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on host {socket.gethostname()}\n")
-        file.flush()
+        os.ftruncate(descriptor, 0)
+        try:
+            os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:  # the disk is full
+            raise OSError(*_unwritable(error, folder.path(name))) from None
         try:
             yield
         finally:
-            file.truncate(0)
+            os.ftruncate(descriptor, 0)
+
+
+def _unwritable(error: OSError, path: str) -> tuple[int | None, str, str]:
+    """What the error is to say instead, with the way out."""
+    way_out = "free some space" if error.errno == errno.ENOSPC else "make it writable"
+    return error.errno, f"{error.strerror}: a run writes into its store; {way_out} or take another --store", path

@@ -62,7 +62,8 @@ class Manifest:
 
     def identity(self) -> dict[str, Any]:
         """What two banks must have in common to be one: all fields but the name, since the fingerprint is the data."""
-        return {name: value for name, value in self.record().items() if name != "data"}
+        # the seed first: where it differs, the validation set and with it the fingerprint differ too
+        return {"seed": self.seed, **{name: value for name, value in self.record().items() if name != "data"}}
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,5 @@
 """What a run leaves: its numbers as a whole, and the figures and summary.json made of them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,7 +10,7 @@ from memscore.data import Splits
 from memscore.filling import Filled
 from memscore.intervals import Interval
 from memscore.outlook import Kept
-from memscore.records import plain
+from memscore.records import sealed
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores
@@ -72,7 +71,7 @@ def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: S
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", json.dumps(plain(summary(outcome)), indent=2).encode())
+    store.folder.replace("reports/summary.json", sealed(summary(outcome)))
 
 
 def summary(outcome: Outcome) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What a user asks of one bank: data, architecture, recipe, design, how many models."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -116,6 +117,8 @@ class Plan:
             )
         if chosen(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
         inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
 
 
@@ -182,10 +185,25 @@ def refuse_large_batch(recipe: Recipe, arm: Arm, n_train: int) -> None:
     """Stop before a store is begun if a batch cannot be filled; training checks each subset itself."""
     about = round(arm.keep * n_train)
     if recipe.batch > about:
+        fits = 2 ** max(0, (about // 2).bit_length() - 1)  # subsets of a block differ in size, so not just below about
         raise ValueError(
             f"a batch of {recipe.batch} is larger than a subset, about {about} of {n_train} examples; "
-            f"use a --batch below {about}, or a larger --keep"
+            f"use --batch {fits}, or a larger --keep"
         )
+
+
+def refuse_huge(arch: str, splits: Splits, seed: int) -> None:
+    """Build the network once, before a store is begun: one that cannot be, or not in this memory, is refused."""
+    try:
+        build(arch, splits.input_shape, splits.n_classes, seed)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not re.search(r"memory|overflow", str(error)):
+            raise
+        asked = re.search(r"(\d+) bytes", str(error))
+        size = f": one of its tensors alone takes {int(asked[1]) / 1e9:.0f} GB" if asked else ""
+        raise ValueError(
+            f"--arch {arch} does not fit into the memory of this machine{size}; use fewer or narrower layers"
+        ) from error
 
 
 def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
@@ -199,7 +217,7 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
         Everything that two banks must have in common to be one, and the recipe's name.
     """
     arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
-    build(arch, splits.input_shape, splits.n_classes, plan.seed)
+    refuse_huge(arch, splits, plan.seed)
     name, recipe = recipe_of(plan, arch)
     queries_of(recipe, 1 if plan.queries is None else plan.queries)
     for arm in arms_of(plan)[0]:

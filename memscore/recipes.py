@@ -72,7 +72,7 @@ class Recipe:
     def _check_numbers(self) -> None:
         """Refuse a number outside its range."""
         rules = (
-            ("epochs", self.epochs >= 1, "1 or more"),
+            ("epochs", 1 <= self.epochs <= 10**9, "in 1 to 10^9"),
             ("batch", self.batch >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from memscore.attack_scores import Curve, attacks_on_file, joined, run_attack
-from memscore.attacks import ATTACKS
+from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.memorization import bank_rmse, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
@@ -77,6 +77,7 @@ def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = arm_from(record), record["suffix"]
+    refuse_attacks(attacks, store.shard_columns(name, indices[0]), store.manifest.split_sizes[1])
     tables, pieces, pairs = statistics_of(store, name, indices, arm)
     curves: dict[str, Curve] = {}
     for attack in dict.fromkeys([*attacks, *attacks_on_file(store, suffix)]):

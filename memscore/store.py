@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.files import Folder, Unpublished
+from memscore.files import Folder
 from memscore.locks import locked
 from memscore.manifest import Manifest, default_url, original_key
 from memscore.matrix import Block, blocks, rising, span
 from memscore.names import pick
 from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
+from memscore.patience import Unpublished
 from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
 from memscore.score_files import encode_score, oriented
 from memscore.shards import (
@@ -354,19 +355,19 @@ class Store:
         if digest is None and "arm" in metadata:
             digest = shards_digest(metadata["arm"], self.finished(metadata["arm"], verify=False))
         if digest not in {None, metadata["shards_digest"]}:
-            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self._estimate}")
+            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self.renewal}")
 
     def read_score(self, name: str) -> pa.Table:
         """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""
         known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
         if not known:
-            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self._estimate}")
+            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self.renewal}")
         if name not in known:
             try:
                 pick("score", name, known)
             except ValueError as error:
                 more = "" if self.manifest.imported else " with another --keep, --attacks or --proxies"
-                raise ValueError(f"{error}; others are made by {self._estimate}{more}") from None
+                raise ValueError(f"{error}; others are made by {self.renewal}{more}") from None
         return self.read_table(f"scores/{name}.parquet")
 
     def score_digest(self, name: str) -> str:
@@ -417,7 +418,7 @@ class Store:
             raise self._damaged(relpath, error) from error
 
     @property
-    def _estimate(self) -> str:
+    def renewal(self) -> str:
         """The command that makes and renews scores."""
         if self.manifest.imported:
             return f"`python -m memscore.bank import {self.folder.shown}` with the arrays that it was made from"

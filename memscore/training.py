@@ -164,12 +164,19 @@ def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
     [(4, 0), (1, 1), (4, 0), (1, 2)]
     """
     done = 0
-    ends = {round(epoch * steps / epochs): epoch for epoch in range(1, epochs + 1)}  # fewer steps than epochs: the last
-    for end, epoch in ends.items():
+    for epoch in range(1, epochs + 1) if epochs <= steps else last_epochs(steps, epochs):
+        end = round(epoch * steps / epochs)
         while done < end:
             length = min(longest, end - done)
             done += length
             yield length, epoch if done == end else 0
+
+
+def last_epochs(steps: int, epochs: int) -> Iterator[int]:
+    """Of more epochs than steps the last that ends with each step; no longer to go through for a billion of them."""
+    for step in range(1, steps + 1):
+        epoch = min(epochs, (2 * step + 1) * epochs // (2 * steps))
+        yield epoch - (round(epoch * steps / epochs) > step)  # a half is rounded to the even step
 
 
 class Order:

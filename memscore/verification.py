@@ -7,13 +7,17 @@ from functools import partial
 
 import pyarrow as pa
 
+from memscore.absence import absent, outdated
 from memscore.parquet import Damaged, check_content
 from memscore.records import parse
 from memscore.shards import model_index
 from memscore.store import Store
 from memscore.weight_files import check_weights
 
-KINDS = ("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials")
+KINDS = (
+    *("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials"),
+    "reports",
+)
 THREADS = 4
 NO_ARM = "a shard of no arm on file; it stays, and the estimate that made it puts its arm back"
 
@@ -25,11 +29,15 @@ class Verdict:
     Attributes:
         verified: how many files hold what was written.
         damaged: path of a file that does not -> what is wrong, and where.
+        missing: path of a file that is not there, though others say it should be -> what to do.
+        old: path of a table made from other files than are there now -> what to do.
         stays: those of the damaged that are whole, shards of no arm on file, and so are not to be moved.
     """
 
     verified: int
     damaged: dict[str, str]
+    missing: dict[str, str]
+    old: dict[str, str]
     stays: frozenset[str]
 
 
@@ -37,13 +45,13 @@ def verify(store: Store) -> Verdict:
     """Read every byte of the store and compare each file with its hashes.
 
     Parquet: the seal over the file, the checksum of each page, the hash over the values, and for shards the arm and
-    model that they say they are of. Weights: the hash over the tensors. JSON: its own hash, or that it can be read.
+    model that they say they are of. Weights: the hash over the tensors. JSON: its own hash. Pictures are not read.
 
     Args:
         store: open; nothing in it is changed.
 
     Returns:
-        The count of good files, and the bad ones by path.
+        The count of good files, and by path the bad ones, those that are missing and those of an earlier time.
     """
     checks = dict(_checks(store))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -53,7 +61,13 @@ def verify(store: Store) -> Verdict:
     homeless -= set(damaged)
     damaged |= {path: reason for path, reason in elsewhere.items() if path not in damaged}
     damaged |= dict.fromkeys(sorted(homeless), NO_ARM)
-    return Verdict(verified=len(checks) - len(damaged), damaged=damaged, stays=frozenset(homeless))
+    return Verdict(
+        verified=len(checks) - len(damaged),
+        damaged=damaged,
+        missing=absent(store, damaged),
+        old=outdated(store, damaged),
+        stays=frozenset(homeless),
+    )
 
 
 def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:

@@ -104,5 +104,5 @@ def early_epoch(epochs: int, steps: int) -> int:
     >>> early_epoch(30, 1000), early_epoch(200, 5000), early_epoch(2, 10)
     (3, 20, 1)
     """
-    ends = [epoch for _, epoch in windows(steps, epochs, steps) if epoch]
+    ends = (epoch for _, epoch in windows(steps, epochs, steps) if epoch)
     return next(epoch for epoch in ends if epoch >= max(1, round(EARLY_SHARE * epochs)))

@@ -5,6 +5,7 @@ that many workers share it; its ending also names its settings, so that others g
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,6 +44,12 @@ class Inversion:
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"--inversion-candidates must be 1 or more, got {self.candidates}; 1000 is the default")
+        if self.iterations < 1:
+            raise ValueError(f"--inversion-iterations must be 1 or more, got {self.iterations}; 250 is the default")
+        if not 0 <= self.total_variation < math.inf:
+            raise ValueError(
+                f"--inversion-tv must be 0 or more and finite, got {self.total_variation}; leave it out for the default"
+            )
         _ = self.config
 
     @property

@@ -220,6 +220,8 @@ def reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
             console.print(f"{arm.suffix}: one block of models has no halves to compare; --models {twice} has")
     if table.row_count:
         console.print(table)
+        if any("-" in column.cells for column in table.columns[1:]):
+            console.print("-: the halves agree in nothing (their correlation is below 0), or the score is one number")
 
 
 def spread_row(name: str, table: pa.Table) -> list[str]:

@@ -1,5 +1,6 @@
 """Job functions of the pool tests: workers import them by name, so they stand in a module of their own."""
 
+import logging
 import os
 import signal
 import threading
@@ -120,6 +121,17 @@ def note_node_and_sleep(job: str, folder: str) -> str:
     scratch.rename(mark)
     time.sleep(120 if job == "slow" else 0.1)
     return "first"
+
+
+def warn_until_heard(job: str, folder: str) -> str:
+    """Logs warnings as long as nobody has left a word in the folder, which says that somebody hears them."""
+    heard, end = Path(folder) / "heard", time.monotonic() + 30
+    while not heard.exists() and time.monotonic() < end:
+        logging.getLogger("elsewhere.package").warning("not of the job's package")
+        logging.getLogger("tests.cluster").info("no warning")
+        logging.getLogger("tests.cluster").warning("cannot write %s", job)
+        time.sleep(0.1)
+    return "heard" if heard.exists() else "in vain"
 
 
 def ray_node() -> str:

@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import logging
 import os
+import re
 import signal
+import socket
 import time
 from pathlib import Path
 from threading import Thread
@@ -146,6 +149,26 @@ def test_a_pool_that_was_entered_keeps_its_workers_between_runs_and_no_longer(ra
         assert pool.setbacks == {}  # it died between two runs, with no job in hand
     assert not later & first
     wait_for(lambda: all(gone(pid) for pid in later))
+
+
+def test_a_warning_is_said_by_the_driver_while_the_job_still_works(ray_pool, tmp_path):
+    """Both workers warn ten times a second of the same thing: the driver says it once."""
+    said = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            (tmp_path / "heard").touch()
+
+    logger, listener = logging.getLogger("cluster"), Listener()
+    logger.addHandler(listener)
+    try:
+        outcomes = dict(ray_pool(workers=2).run(jobs.warn_until_heard, ["a", "b"], shared=str(tmp_path)))
+    finally:
+        logger.removeHandler(listener)
+    assert outcomes == {"a": "heard", "b": "heard"}
+    assert len(said) == 1
+    assert re.fullmatch(rf"memscore-worker-\d+ on host {socket.gethostname()}: cannot write [ab]", said[0])
 
 
 def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):

@@ -130,7 +130,7 @@ def test_what_is_no_address_is_refused(address):
 
 
 def test_fewer_than_one_worker_is_refused():
-    with pytest.raises(ValueError, match="workers must be 1 or more, got 0"), session.connect(workers=0):
+    with pytest.raises(ValueError, match="--workers must be 1 or more, got 0"), session.connect(workers=0):
         pass
 
 

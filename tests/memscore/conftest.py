@@ -21,3 +21,14 @@ def small(tmp_path_factory):
     store = tmp_path_factory.mktemp("small") / "store"
     assert main(f"{SMALL} {SERIAL} --store {store}".split()) == 0
     return store
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A bank with every proxy, made as the command makes it, and its outcome; read only."""
+    from cluster.pool import SerialPool
+    from memscore.estimation import estimate
+    from tests.memscore.proxied import begun
+
+    bank, _ = begun(tmp_path_factory.mktemp("proxies"))
+    return bank, estimate(bank, SerialPool(), lambda done, total, line: None)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from memscore.attack_scores import attacks_on_file, refuse_attacks, run_attack
-from memscore.attacks import ATTACKS
+from memscore.attack_scores import attacks_on_file, run_attack
+from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool
 from memscore.estimators.lira_modes import FORMS, classic_scores, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.roc import auc
 from memscore.score_fields import SOURCES
 from memscore.scoring import score_arm
-from memscore.store import Store, model_name
+from memscore.store import SHARD_COLUMNS, Store, model_name
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import examples, manifest
 
@@ -92,14 +92,24 @@ def test_a_later_run_renews_the_attacks_of_an_earlier_one(store):
 
 def test_attacks_that_cannot_be_are_refused_before_anything_is_trained():
     with pytest.raises(ValueError, match=r"unknown attack 'rmai'; did you mean 'rmia'"):
-        refuse_attacks(["rmai"], 10)
+        refuse_attacks(["rmai"], SHARD_COLUMNS, 10)
     with pytest.raises(ValueError, match=r"--attacks rmia-offline.*--validation 0\.1"):
-        refuse_attacks(["lira", "rmia-offline"], 0)
-    refuse_attacks(["lira"], 0)
+        refuse_attacks(["lira", "rmia-offline"], SHARD_COLUMNS, 0)
+    with pytest.raises(ValueError, match=r"reads logit_confidence.*it keeps what lira-gap read$"):
+        refuse_attacks(["lira"], ["member", "correct", "gap"], 10)
+    with pytest.raises(ValueError, match=r"it keeps what lira, lira-paper, [a-z, -]*-fixed read$"):
+        refuse_attacks(["lira-gap"], ["member", "correct", "logit_confidence"], 0)
+    refuse_attacks(["lira"], SHARD_COLUMNS, 0)
+    refuse_attacks(list(ATTACKS), SHARD_COLUMNS, 1)
 
 
-def test_rmia_of_a_bank_without_validation_says_so(tmp_path, said):
+def test_a_bank_without_validation_is_not_scored_with_rmia(tmp_path, said):
     bank = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, 0, TEST)), examples(TRAIN + TEST))
     bank.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
-    with pytest.raises(ValueError, match="begun without any"):
-        run_attack(bank, ARM.name, [0, 1], ATTACKS["rmia"])
+    for m in range(2):
+        whole = {name: values[m, : TRAIN + TEST] for name, values in said.items()}
+        columns = {"row": np.arange(TRAIN + TEST, dtype=np.int32), "member": whole.pop("member")}
+        bank.write_shard(model_name(ARM.name, m), ARM.name, columns | {"correct": whole["gap"] > 0} | whole)
+    with pytest.raises(ValueError, match="and this bank has none"):
+        score_arm(bank, ARM.name, bank.finished(ARM.name), ("rmia",))
+    assert bank.folder.names("scores") == []

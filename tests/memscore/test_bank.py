@@ -4,12 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from memscore.bank import main
 from memscore.parquet import to_table
+from memscore.records import sealed
 from memscore.store import model_name, shards_digest
 from memscore.verification import move_aside, verify
 from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
@@ -25,6 +27,9 @@ KINDS = {
     "weights/k.safetensors": "do not give the sha256",
     "arms/iid-k0.700.json": "do not give the record_sha256",
     "receipts/k.json": "do not give the record_sha256",
+    "reports/summary.json": "do not give the record_sha256",
+    "models.parquet": "bytes were changed in column model, row group 0",
+    "scores.parquet": "bytes were changed in column row, row group 0",
 }
 
 
@@ -39,6 +44,12 @@ def full(tmp_path):
     store.write_receipt("k", {"seconds": 1})
     store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, shards_digest("a", {}))
     store.write_influence("test_k0.700", to_table({"train_row": np.arange(9, dtype=np.int32)}, {}))
+    models = [model_name(ARM["name"], index) for index in range(3)]
+    for name in models:
+        store.write_receipt(name, {"seconds": 1})
+    store.write_table("models.parquet", pa.table({"model": models}))
+    store.write_table("scores.parquet", store.read_score("mem"))
+    store.folder.replace("reports/summary.json", sealed({"originals": 1}))
     return store
 
 
@@ -56,7 +67,7 @@ def damage(store, relpath):
 
 def test_a_sound_store_is_verified_and_counted(full, capsys):
     assert main(["verify", full.url]) == 0
-    assert capsys.readouterr().out == "13 files verified, 0 damaged\n"
+    assert capsys.readouterr().out == "19 files verified, 0 damaged, 0 missing, 0 old\n"
 
 
 @pytest.mark.parametrize("relpath", KINDS)
@@ -67,7 +78,7 @@ def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys)
     assert len(lines) == 3
     assert lines[0].startswith(f"damaged: {relpath}: ")
     assert KINDS[relpath] in lines[0]
-    assert lines[1] == "12 files verified, 1 damaged"
+    assert lines[1] == "18 files verified, 1 damaged, 0 missing, 0 old"
 
 
 def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):

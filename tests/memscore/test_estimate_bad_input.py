@@ -38,10 +38,21 @@ BAD = {
     "batch": (f"{SMALL} --batch 101", r"a batch of 101 is larger than a subset, about 100 of 200 examples"),
     "batch of one": (f"{SMALL} --batch 100", r"a batch of 100 is larger than the smallest subset, \d+ of 200"),
     "identity": (f"{SMALL} --lr 0.05 --store {{small}}", r"recipe\.lr is 0\.1, asked for 0\.05; give another store"),
+    "another seed": (f"{SMALL} --seed 5 --store {{small}}", r"is another one: seed is 0, asked for 5; fingerprint is"),
     "diverged": (f"{SMALL} --lr 1e30", r"no model .* every model diverged; try a smaller --lr"),
-    "seed": ("--seed -1", r"seed must be 0 or more, got -1"),
+    "seed": ("--seed -1", r"--seed must lie between 0 and 2\^64 - 1, got -1"),
+    "large seed": (f"--seed {2**64}", r"--seed must lie between 0 and 2\^64 - 1, got 18446744073709551616"),
+    "memory": (
+        "--arch cnn-99999999 --recipe digits",
+        r"--arch cnn-99999999 does not fit into the memory of this machine: one of its tensors alone takes \d+ GB",
+    ),
+    "overflow": ("--arch mlp-99999999-99999999999", r"--arch mlp-99999999-99999999999 does not fit into the memory"),
+    "a file": (f"{SMALL} --store {{tmp}}/one.npz", r"a store is a folder, and /\S+one\.npz is a file"),
+    "below a file": (f"{SMALL} --store {{tmp}}/one.npz/x", r"a store is a folder, and /\S+one\.npz is a file"),
+    "no name": (f"{SMALL} --store=", r"the name of the store is empty; give a folder or a URL, or leave out --store"),
     "keep": ("--keep 1.5", r"keep must lie between 0 and 1, got 1\.5"),
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
+    "no workers": ("--pool ray --workers 0", r"--workers must be 1 or more, got 0"),
     "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
     "module": (f"{SMALL} --arch no_such_module:network", r"No module named 'no_such_module'"),
 }
@@ -58,9 +69,39 @@ def test_bad_input_is_one_line(flags, line, small, tmp_path, capsys):
     np.savez(tmp_path / "beyond.npz", **dict(zip(names, arrays, strict=True)))
     before = contents(small)
     store = "" if "--store" in flags else f"--store {tmp_path / 'store'}"
-    said = refused(*here(f"{SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys))
+    said = refused(
+        *here(f"{'' if '--pool' in flags else SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys)
+    )
     assert re.search(line, said), said
     assert contents(small) == before
+
+
+@pytest.mark.parametrize("pool", [SERIAL, "--pool ray"])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_begun(pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, said = here(f"{SMALL} {pool} --device cuda --store {tmp_path / 'store'}", capsys)
+    assert (code, said) == (2, "error: --device cuda, but torch sees no GPU here; use --device cpu, or auto\n")
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_address_where_nothing_answers_is_the_only_line(tmp_path, capsys):
+    """Workers are looked for before the heading, which says what is about to be done."""
+    code, said = here(f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'store'}", capsys)
+    assert code == 2
+    assert said.startswith("error: no Ray cluster answers at 127.0.0.1:1")
+    assert said.count("\n") == 1
+
+
+def test_the_batch_that_is_offered_for_a_small_data_set_works(tmp_path, capsys):
+    """The default recipe is made for large ones; with orthogonal subsets the smallest has 85 examples, not 108."""
+    images = np.random.default_rng(0).integers(0, 255, (300, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(300) % 3)
+    flags = f"{SERIAL} --data {tmp_path}/few.npz --arch mlp-8 --models 64 --originals 0 --store {tmp_path}/store"
+    line = refused(*here(flags, capsys))
+    assert line == (
+        "error: a batch of 128 is larger than a subset, about 108 of 216 examples; use --batch 32, or a larger --keep"
+    )
+    assert here(f"{flags} --epochs 1 --batch 32", capsys)[0] == 0
 
 
 def test_a_second_driver_is_refused_and_told_who_is_in(small, capsys):

@@ -1,6 +1,7 @@
 """Disks that are full or read-only: finished models are kept, and the same command goes on."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from memscore.files import Folder
-from tests.memscore.command import MODELS, SERIAL, SMALL, contents, here, refused
+from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, refused, shards, start
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -65,6 +66,24 @@ def test_a_full_disk_keeps_finished_models_and_the_same_command_goes_on(disk, sm
     assert kept.items() <= contents(place / "store").items()
 
 
+@pytest.mark.parametrize("pool", [SERIAL, pytest.param(RAY, marks=(pytest.mark.ray, pytest.mark.slow))])
+def test_a_full_disk_is_said_at_once_and_once_there_is_room_the_run_goes_on(pool, disk, small, tmp_path):
+    """With the command's own patience of five minutes, in a process of its own: what a user sees, and when."""
+    place, set_disk = disk
+    if not os.path.ismount(place):
+        pytest.skip("needs a disk that is full in other processes too, and may not mount one")
+    set_disk("full")
+    process = start(tmp_path, f"{SMALL} {pool} --store {place / 'store'}")
+    line = next(line for line in process.stderr if "cannot write" in line)
+    assert re.search(rf"cannot write {place}/store/\S+: No space left on device; it is tried again for 5 minutes", line)
+    assert process.poll() is None
+    assert len(shards(place / "store")) < MODELS
+    set_disk("roomy")
+    code, said = ended(process)
+    assert code == 0, said
+    assert contents(place / "store") == contents(small)
+
+
 def test_a_read_only_store_is_refused(disk, capsys):
     place, set_disk = disk
     flags = f"{SMALL} {SERIAL} --store {place / 'store'}"
@@ -73,5 +92,8 @@ def test_a_read_only_store_is_refused(disk, capsys):
     set_disk("read-only")
     more = flags.replace("--models 16", "--models 24")
     assert "Read-only file system" in refused(*here(more, capsys))
+    if os.path.ismount(place):
+        line = refused(*here(flags.replace("/store", "/another"), capsys))
+        assert "cannot make the store: Read-only file system; make its place writable or take another --store" in line
     set_disk("roomy")
     assert contents(place / "store") == before

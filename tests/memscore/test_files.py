@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from memscore import files
-from memscore.files import Folder, Unpublished
+from memscore.files import Folder
 from memscore.locks import locked
+from memscore.patience import Unpublished
 from memscore.store import Store, model_name
 from tests.memscore.banks import ARM, bank, examples, manifest, shard
 
@@ -168,20 +170,39 @@ def failing(monkeypatch, number, times=10**9):
     return calls
 
 
-def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch):
+def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch, caplog):
     calls = failing(monkeypatch, errno.ENOSPC)
     with pytest.raises(
         Unpublished, match=r"cannot write .*/bank/x: No space left.*tried for .* s.*same command resumes"
     ):
         folder.publish("x", b"1", patience_s=0.5)
     assert len(calls) == 3  # at 0, .1 and .3 s
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot write {folder.root}/x: No space left on device; it is tried again for 0.5 s, then the run stops. Free "
+        "some space, or make the store writable, and the run goes on; finished models are kept"
+    ]
     assert os.listdir(folder.root) == []
 
 
-def test_a_full_disk_that_empties_in_time_is_no_error(folder, monkeypatch):
+def test_a_full_disk_that_empties_in_time_is_no_error_and_said_before_it_is_waited_for(folder, monkeypatch, caplog):
     calls = failing(monkeypatch, errno.ENOSPC, times=2)
+    waited = []
+    monkeypatch.setattr(files.time, "sleep", lambda s: waited.append((s, len(caplog.records))))
     assert folder.publish("x", b"1")
     assert (len(calls), folder.read("x")) == (3, b"1")
+    assert waited == [(0.1, 1), (0.2, 1)]
+    assert "it is tried again for 5 minutes" in caplog.records[0].getMessage()
+    assert re.search(r"/x is written after all, 0 s later; the run goes on$", caplog.records[1].getMessage())
+
+
+def test_a_disk_too_full_for_the_lock_is_one_line_with_the_way_out(folder, monkeypatch):
+    monkeypatch.setattr("memscore.locks.os.pwrite", raise_full)
+    with pytest.raises(OSError, match="No space left on device: a run writes into its store; free some space"):
+        locked(folder).__enter__()
+
+
+def raise_full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])

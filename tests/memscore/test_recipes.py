@@ -159,7 +159,8 @@ def test_a_users_network_on_other_data_needs_a_recipe_by_name():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be 1 or more, got 0"),
+        ({"epochs": 0}, r"epochs must be in 1 to 10\^9, got 0"),
+        ({"epochs": 10**400}, r"epochs must be in 1 to 10\^9, got 10"),
         ({"batch": 0}, "batch must be 1 or more, got 0"),
         ({"lr": 0.0}, "lr must be above 0 and finite, got 0.0"),
         ({"lr": math.nan}, "lr must be above 0 and finite, got nan"),

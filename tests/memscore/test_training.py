@@ -123,6 +123,17 @@ def test_windows_cover_all_steps_and_end_at_every_epoch(steps, epochs, longest):
     assert ends[-1] == (epochs, steps)
 
 
+@given(st.integers(1, 40), st.integers(1, 400))
+@settings(derandomize=True, deadline=None)
+def test_of_more_epochs_than_steps_each_step_ends_the_last_that_rounds_to_it(steps, epochs):
+    ends = {round(epoch * steps / epochs): epoch for epoch in range(1, epochs + 1)}
+    assert [epoch for _, epoch in windows(steps, epochs, steps) if epoch] == [e for end, e in ends.items() if end]
+
+
+def test_a_billion_epochs_in_twenty_steps_are_twenty_windows():
+    assert [length for length, _ in windows(20, 10**9, 20)] == [1] * 20
+
+
 def test_a_batch_larger_than_the_smallest_subset_is_refused():
     images, labels = toy_data()
     with pytest.raises(

@@ -1,10 +1,16 @@
 """Numbers in a terminal: what is undefined is a dash, whether it comes from a file (null) or from memory (NaN)."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from memscore.intervals import Interval
-from memscore.report.tables import between, number, with_interval
+from memscore.reliability import reliability
+from memscore.report.tables import between, number, reliabilities, with_interval
+from memscore.scoring import ArmScores
+from memscore.subsets import Arm
 
 NAN = float("nan")
 
@@ -24,3 +30,15 @@ def test_a_number_stands_before_its_interval_and_says_if_it_has_none():
     assert with_interval(Interval(value=0.5, lo=0.25, hi=0.75)) == "0.500 [0.250, 0.750]"
     assert with_interval(Interval(value=0.5, lo=NAN, hi=NAN)) == "0.500 -"
     assert with_interval(Interval(value=NAN, lo=NAN, hi=NAN)) == "-"
+
+
+@pytest.mark.parametrize(("other", "explained"), [([1.0, 2.0, 3.0], False), ([3.0, 2.0, 1.0], True), ([2.0] * 3, True)])
+def test_a_dash_among_the_reliabilities_is_explained(other, explained):
+    """Halves that agree, that contradict each other, and one that says the same of all."""
+    found = reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
+    arm = ArmScores(
+        arm=Arm(), suffix="k0.500", models=2, names=[], rmse=0, undefined=0, reliability={"x": found}, attacks={}
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    reliabilities(console, [arm])
+    assert ("-: the halves agree in nothing" in console.export_text()) == explained

@@ -1,0 +1,100 @@
+"""bank verify names what is not there and what is older than the models, with the command that makes it."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from memscore.bank import main
+from memscore.store import Store
+from tests.memscore.command import SERIAL, SMALL, here
+
+LAST = "exact-k0.500-b8-00015"
+KEY = "{key}"
+
+
+@pytest.fixture
+def copy(small, tmp_path):
+    """A finished bank that a test may spoil."""
+    shutil.copytree(small, tmp_path / "bank")
+    return Store.open(tmp_path / "bank")
+
+
+def verified(store, capsys):
+    """Exit code, and what is said of each path."""
+    capsys.readouterr()
+    code = main(["verify", store.url])
+    lines = [line.split(": ", 2) for line in capsys.readouterr().out.splitlines() if ": " in line]
+    return code, {path: (word, why) for word, path, why in lines}
+
+
+def test_a_bank_as_estimate_leaves_it_lacks_nothing(copy, capsys):
+    assert verified(copy, capsys) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("gone", "way_out"),
+    [
+        (f"shards/{LAST}.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        (f"receipts/{LAST}.json", f"its accuracies and seconds are lost; without shards/{LAST}.parquet `python -m"),
+        ("arms/exact-k0.500-b8.json", "`python -m memscore.estimate --store {store}` makes it again"),
+        ("examples.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        ("scores.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        ("models.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        ("reports/summary.json", "`python -m memscore.estimate --store {store}` makes it again"),
+        (f"weights/{KEY}.safetensors", "`python -m memscore.estimate --store {store}` makes it again"),
+        (f"outputs/{KEY}.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+    ],
+)
+def test_a_missing_file_is_named_with_what_makes_it_and_that_does(copy, gone, way_out, capsys):
+    gone = gone.format(key=copy.receipts()["original-00000"]["key"])
+    copy.folder.remove(gone)
+    code, said = verified(copy, capsys)
+    assert code == 1
+    word, why = said[gone]
+    assert word == "missing"
+    assert why.startswith(way_out.format(store=copy.folder.shown))
+    if gone.startswith("receipts"):
+        copy.folder.remove(f"shards/{LAST}.parquet")
+    assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
+    assert verified(copy, capsys) == (0, {})
+
+
+def test_tables_older_than_the_models_are_named_and_made_again(copy, capsys):
+    name = "exact-k0.500-b8-00000"
+    copy.folder.remove(f"shards/{name}.parquet")
+    copy.folder.remove(f"receipts/{name}.json")
+    code, said = verified(copy, capsys)
+    assert code == 1
+    assert {word for word, _ in said.values()} == {"old"}
+    scores = {"scores/memorization_k0.500.parquet", "scores/lira_k0.500.parquet", "scores.parquet", "models.parquet"}
+    assert scores < set(said)
+    assert "scores/final_loss.parquet" not in said  # of the originals
+    assert "python -m memscore.estimate --store" in said["scores.parquet"][1]
+    assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
+    assert verified(copy, capsys) == (0, {})
+
+
+def test_a_wide_table_that_holds_another_column_is_old(copy, capsys):
+    wide = copy.read_table("scores.parquet")
+    at = wide.column_names.index("final_loss")
+    copy.write_table("scores.parquet", wide.set_column(at, wide.schema.field(at), pa.array(np.zeros(200))))
+    code, said = verified(copy, capsys)
+    assert (code, list(said), said["scores.parquet"][0]) == (1, ["scores.parquet"], "old")
+
+
+def test_a_damaged_shard_makes_no_score_old_since_it_is_made_again_as_it_was(copy, capsys):
+    content = copy.folder.read(f"shards/{LAST}.parquet")
+    copy.folder.replace(f"shards/{LAST}.parquet", content[:-50])
+    assert {word for word, _ in verified(copy, capsys)[1].values()} == {"damaged"}
+
+
+def test_a_model_that_diverged_and_a_bank_that_was_never_scored_lack_nothing(copy, capsys):
+    for kind in ("scores", "reports"):
+        shutil.rmtree(copy.folder.path(kind))
+    for table in ("scores.parquet", "models.parquet"):
+        copy.folder.remove(table)
+    copy.folder.remove(f"shards/{LAST}.parquet")
+    copy.write_failure(LAST, {"kind": "diverged"})
+    assert verified(copy, capsys) == (0, {})

@@ -1,0 +1,197 @@
+"""Proxies of the originals are kept once, taken up again after a stop, and paid for once, on any pool."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from cluster.pool import SerialPool
+from memscore.filling import fill_originals, fill_proxies, shared_of
+from memscore.jobs import OriginalJob, key_of, work
+from memscore.proxies.epoch_mean import EpochMean
+from memscore.proxies.kept import Inversion, inversion_on_file, proxy_seconds, read
+from memscore.proxies.table import PROXIES
+from memscore.proxy_jobs import HOLDOUT, planned
+from memscore.report import tables
+from memscore.store import Store
+from memscore.trainee import new_model
+from tests.memscore.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
+
+
+def test_fewer_candidates_are_the_first_of_more_and_other_settings_are_other_files():
+    few, more = (Inversion(**SETTINGS | {"candidates": n}) for n in (40, 90))
+    assert (few.rows(0, 200) == more.rows(0, 200)[:40]).all()
+    assert len(set(more.rows(0, 200))) == 90
+    assert len(set(more.rows(0, 50))) == 50
+    assert [part.stop - part.start for part in more.parts(200).values()] == [64, 26]
+    assert [part.stop - part.start for part in more.parts(50).values()] == [50]
+    others = [SETTINGS, *(SETTINGS | {key: 2 * value} for key, value in SETTINGS.items())]
+    assert len({Inversion(**each).ending for each in others}) == 4
+
+
+@pytest.mark.parametrize("gone", ["holdout", "centroid-distance", "inversion"])
+def test_a_proxy_that_is_gone_is_all_that_is_computed_again(made, tmp_path, gone):
+    bank, _ = made
+    copied = copy(bank, tmp_path)
+    calm, paid = files(copied.store), receipts(copied.store)
+    lost = next(name for name in copied.store.folder.names("events") if f"-{gone}" in name)
+    copied.store.folder.remove(f"events/{lost}")
+    proxied(copied)
+    assert files(copied.store) == calm
+    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    assert changed == {lost.replace(".parquet", ".json")}
+
+
+def test_one_taken_in_training_trains_its_original_again_to_the_same_bits_and_keeps_all_else(made, tmp_path):
+    bank, _ = made
+    copied = copy(bank, tmp_path)
+    calm, paid = files(copied.store, ("events", "scores", "weights", "outputs")), receipts(copied.store)
+    [key, _] = keys_of(bank)
+    copied.store.folder.remove(f"events/{key}-curvature-rademacher.parquet")
+    found, _ = proxied(copied)
+    assert files(copied.store, ("events", "scores", "weights", "outputs")) == calm
+    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    assert changed == {f"{key}-curvature-rademacher.json", "original-00000.json"}
+    assert found.differing == []
+
+
+def test_proxies_asked_for_later_join_those_that_are_there(tmp_path):
+    first, _ = begun(tmp_path, proxies=("aum", "inversion"))
+    proxied(first)
+    calm = files(first.store, ("events", "weights"))
+    bank, _ = begun(tmp_path, proxies=("el2n",), inversion_candidates=5)
+    _, scores = proxied(bank)
+    after = files(bank.store, ("events", "weights"))
+    assert {name for name in after if name not in calm} == {f"events/{key}-el2n.parquet" for key in keys_of(bank)}
+    assert all(after[name] == content for name, content in calm.items())
+    assert {"aum", "el2n", "inversion_psnr"} <= set(scores)
+    assert inversion_on_file(bank.store) == wish_of(first) != wish_of(bank)  # not of the run that did not ask
+    assert set(proxy_seconds(bank.store, wish_of(first))) == {"aum", "el2n", "inversion"}
+
+
+def test_an_original_of_other_bits_is_named(tmp_path):
+    """A bank that was begun on other hardware: other weights lie under the same key."""
+    bank, shared = begun(tmp_path)
+    job = OriginalJob(store=bank.store.url, index=0)
+    bank.store.write_weights(key_of(bank.store, job), new_model(bank.store, "other", 1, CPU).state_dict())
+    _, found = fill_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
+    assert found.differing == ["original-00000"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    tables.problems(console, found)
+    assert "not the same bits original-00000" in console.export_text()
+
+
+class Dies(SerialPool):
+    """A driver that is killed after so many jobs."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def run(self, fn, jobs, shared=None):
+        for each in super().run(fn, jobs, shared):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield each
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_second_twice(made, tmp_path):
+    bank, _ = made
+    for after in (1, 3, 4):  # the second original, and twice within the proxies
+        fresh, _ = begun(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            proxied(fresh, Dies(after))
+    fresh, _ = begun(tmp_path)
+    proxied(fresh)
+    assert files(fresh.store, ("events", "weights", "outputs")) == files(bank.store, ("events", "weights", "outputs"))
+    scores = files(fresh.store, ("scores",))
+    assert scores == {name: content for name, content in files(bank.store).items() if name in scores}
+    seconds = proxy_seconds(fresh.store, wish_of(bank))
+    assert {name: set(by_key) for name, by_key in seconds.items()} == {name: set(keys_of(bank)) for name in PROXIES}
+    assert len(receipts(fresh.store)) == 2 * (1 + 8 + 2)  # an original, eight files, and two parts of the inversion
+
+
+def test_fine_tuning_that_diverges_fails_by_name_and_is_tried_again(tmp_path, monkeypatch):
+    bank, _ = begun(tmp_path, proxies=("holdout", "aum"))
+    with monkeypatch.context() as at_first:
+        at_first.setitem(HOLDOUT, "holdout", replace(HOLDOUT["holdout"], lr=1e30))
+        found, scores = proxied(bank)
+        assert set(found.failed) == {"original-00000-holdout", "original-00001-holdout"} == set(bank.store.failures())
+        assert "fine-tuning on held-out images diverged at lr 1e+30" in found.failed["original-00000-holdout"]
+        assert set(scores) == {"aum"}
+    found, scores = proxied(bank)
+    assert found.failed == {} == bank.store.failures()
+    assert set(scores) == {"holdout", "aum"}
+
+
+def test_a_proxy_of_a_missing_part_is_not_there(made, tmp_path):
+    bank = copy(made[0], tmp_path)
+    [key, _] = keys_of(bank)
+    wish = wish_of(bank)
+    assert read(bank.store, key, "inversion", wish) is not None
+    assert read(bank.store, key, "inversion", None) is None
+    bank.store.folder.remove(f"events/{key}-{wish.ending}-000064.parquet")
+    assert read(bank.store, key, "inversion", wish) is None
+
+
+def test_jobs_that_are_done_are_not_handed_out_again(made):
+    bank, _ = made
+    jobs = planned(bank.store, bank.splits, PROXIES, dict(enumerate(keys_of(bank))), wish_of(bank))
+    assert len(jobs) == 2 * (2 + 1 + 2)
+    assert fill_proxies(bank.store, jobs, shared_of(bank.splits, None), Dies(0)) == {}
+
+
+def test_the_seconds_of_an_inversion_are_the_sum_of_its_parts(made):
+    bank, outcome = made
+    store = bank.store
+    wish = inversion_on_file(store)
+    [key, _] = keys_of(bank)
+    parts = [r["seconds"] for r in store.receipts().values() if r.get("proxy") == "inversion" and r["key"] == key]
+    assert len(parts) == 2
+    assert proxy_seconds(store, wish)["inversion"][key] == pytest.approx(sum(parts))
+    assert "inversion" not in proxy_seconds(store, None)
+    assert outcome.proxy_s["inversion"] == pytest.approx(np.median([*proxy_seconds(store, wish)["inversion"].values()]))
+    assert all(s > 0 for s in outcome.proxy_s.values())
+
+
+def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, monkeypatch):
+    """A clock that moves only while a proxy is taken: 10 s at each of 3 epochs, and none of it is training."""
+    clock = [0.0]
+
+    class Slow(EpochMean):
+        def __call__(self, epoch):
+            super().__call__(epoch)
+            clock[0] += 10
+
+    bank, shared = begun(tmp_path)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("memscore.proxies.collecting.area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
+    [receipt] = work(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
+    assert receipt["seconds"] == 0
+    assert proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
+
+
+@pytest.mark.ray
+def test_a_ray_pool_keeps_the_same_bytes_as_this_process(made, tmp_path):
+    bank, _ = made
+    flags = f"{SMALL} --proxies all holdout-test --pool ray --workers 2 --store {tmp_path}/ray"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "memscore.estimate", *flags.split()],
+        env=plain | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert files(Store.open(f"{tmp_path}/ray")) == files(bank.store)
+    there, here = (pq.read_table(f"{place}/scores.parquet") for place in (f"{tmp_path}/ray", bank.store.url))
+    assert there.equals(here)
