@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ALIGNMENT = 16  # float32 numbers in 64 bytes: rows that start on a cache line give the same bits wherever they lie
+ALIGNMENT = 32
+"""Numbers that a model's part of a tensor is padded to. What starts on a cache line gives the same bits wherever it
+lies; and torch's elementwise loops take 32 float32 numbers at a time and round what is left over differently."""
 
 
 def padded(size: int) -> int:
-    """The next multiple of 16 numbers, so that what follows starts on a 64-byte boundary."""
+    """The next multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -19,7 +21,7 @@ class Images:
     """N normalised float32 images on one device.
 
     Attributes:
-        pixels: [N, D padded to a multiple of 16] if flat, else [N, H, W, C] (channels last).
+        pixels: [N, D padded to a multiple of 32] if flat, else [N, H, W, C] (channels last).
         shape: (C, H, W) of one image.
         flat: whether a stack of fully connected networks reads them.
         black: [C], what a black pixel became; crops are padded with it.

@@ -10,7 +10,7 @@ Two engines. Fully connected networks without augmentation under SGD are trained
 matrix product for many models, forward and backward written by hand. Everything else is trained one network at a time;
 on a GPU jobs hand in a third engine, which takes the same steps from a CUDA graph (captured.py). Architecture and
 recipe decide which, never how many models remain, and a model's bits do not depend on its place in a stack or on its
-company: every tensor starts at a 64-byte boundary, and each update ends at one.
+company: every tensor starts at a 128-byte boundary, and each update ends at one.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

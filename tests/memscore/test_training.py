@@ -55,12 +55,15 @@ def trained(indices, *, steps=17, recipe=RECIPE, **kwargs):
     return {i: weights(a.model) for i, a in zip(indices, chosen, strict=True)}
 
 
-def test_a_stack_trains_each_model_like_a_plain_loop():
+@pytest.mark.parametrize("changes", [{}, {"momentum": 0.0}, {"weight_decay": 0.0}])
+@pytest.mark.parametrize("arch", ["mlp-33-17", "mlp-64-32", "mlp-3072"])  # padded, in one batch, in pieces
+def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
     images, labels = toy_data()
-    stacked = trained([0, 1, 2], arch="mlp-33-17")
-    for i, twin in enumerate(assignments([0, 1, 2], arch="mlp-33-17")):
+    recipe = replace(RECIPE, **changes)
+    stacked = trained([0, 1, 2], arch=arch, recipe=recipe)
+    for i, twin in enumerate(assignments([0, 1, 2], arch=arch)):
         order = Order(twin.rows, twin.order)
-        sgd = torch.optim.SGD(twin.model.parameters(), 1.0, 0.9, weight_decay=5e-4)
+        sgd = torch.optim.SGD(twin.model.parameters(), 1.0, recipe.momentum, weight_decay=recipe.weight_decay)
         for step in range(17):
             sgd.param_groups[0]["lr"] = lr_at(RECIPE, step / 17)
             rows = torch.from_numpy(order.take(20)[0])
@@ -72,7 +75,11 @@ def test_a_stack_trains_each_model_like_a_plain_loop():
 
 
 @settings(derandomize=True, deadline=None, max_examples=12)
-@given(st.permutations(range(7)), st.integers(1, 7), st.sampled_from(["mlp-33", "mlp-16", "mlp-9-21"]))
+@given(
+    st.permutations(range(7)),
+    st.integers(1, 7),
+    st.sampled_from(["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"]),
+)
 def test_a_models_bits_do_not_depend_on_its_place_or_company(order, size, arch):
     together = trained(list(range(7)), arch=arch)
     for start in range(0, 7, size):
@@ -183,7 +190,7 @@ def test_black_is_what_a_black_pixel_becomes():
 def test_flat_images_unpad_to_their_shape():
     raw = np.arange(2 * 35, dtype=np.uint8).reshape(2, *SHAPE)
     images = resident(raw, (0.0,), (1 / 255,), CPU, flat=True)
-    assert images.pixels.shape == (2, padded(35)) == (2, 48)
+    assert images.pixels.shape == (2, padded(35)) == (2, 64)
     torch.testing.assert_close(images.take(torch.tensor([1]))[0], torch.from_numpy(raw[1]).float())
 
 
