@@ -47,10 +47,12 @@ def connect(
     Raises:
         ConnectionError: the cluster cannot be reached, refuses the token, or runs another version.
         ClusterLost: a cluster could not be started here, or Ray fails within the block.
-        ValueError: fewer than one worker, or an address that is no address.
+        ValueError: fewer than one worker, an address that is no address, or another one than this process is connected
+            to.
     """
     refuse_workers(workers)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        refuse_another(address)
         yield None
         return
     address = address_of(address)
@@ -64,6 +66,17 @@ def connect(
             raise ClusterLost(f"Ray failed ({one_line(error)[:500]}); {AGAIN}") from error
         finally:
             ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+
+
+def refuse_another(wish: str | None) -> None:
+    """Stop if a process that is connected already is asked for another cluster."""
+    import ray
+
+    there = ray.get_runtime_context().gcs_address
+    if wish not in {None, "auto", "local", there}:
+        raise ValueError(
+            f"--address {wish}, but this process is connected to Ray at {there}; call ray.shutdown() first"
+        )
 
 
 def refuse_workers(workers: int | None) -> None:

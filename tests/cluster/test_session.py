@@ -97,9 +97,15 @@ def test_whoever_imports_ray_first_is_told_how_to_join_a_guarded_cluster(run_alo
 def test_a_process_in_a_cluster_stays_in_it(ray_cluster):
     import ray
 
-    with session.connect("no.such.host:1"):
-        assert ray.cluster_resources()["CPU"] == 2
-    assert ray.is_initialized()
+    for address in (None, "auto", ray.get_runtime_context().gcs_address):
+        with session.connect(address):
+            assert ray.cluster_resources()["CPU"] == 2
+        assert ray.is_initialized()
+    with (
+        pytest.raises(ValueError, match=r"no\.such\.host:1, but this process is connected"),
+        session.connect("no.such.host:1"),
+    ):
+        pass
 
 
 def test_an_address_where_nothing_answers_is_an_error_within_seconds(run_alone):

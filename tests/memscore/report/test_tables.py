@@ -37,7 +37,16 @@ def test_a_dash_among_the_reliabilities_is_explained(other, explained):
     """Halves that agree, that contradict each other, and one that says the same of all."""
     found = reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
     arm = ArmScores(
-        arm=Arm(), suffix="k0.500", models=2, names=[], rmse=0, undefined=0, reliability={"x": found}, attacks={}
+        arm=Arm(),
+        suffix="k0.500",
+        models=2,
+        unfinished=0,
+        names=[],
+        rmse=0,
+        rmse_block=NAN,
+        undefined=0,
+        reliability={"x": found},
+        attacks={},
     )
     console = Console(width=120, record=True, file=io.StringIO())
     reliabilities(console, [arm])
