@@ -48,7 +48,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "orthogonal .75, pixels": {"design": "orthogonal", "keep": 0.75, "clusters": "pixels"},
 }
 REFERENCE = {"digits": 1536, "fashion-mnist": 1024}  # models of each iid bank
-TIMES, SIZES = 8, (16, 32, 64)  # repetitions, models a repetition
+TIMES = {"digits": 8, "fashion-mnist": 4}  # repetitions
+SIZES = (16, 32, 64)  # models a repetition
 SIZES_OF = {"orthogonal .75, pixels": (16, 64)}  # its arrays have powers of 4
 
 Said = dict[str, np.ndarray]
@@ -85,7 +86,7 @@ def smaller(quick: bool) -> dict[str, Any]:
 
 def efficiency(folder: Path, plan: Plan, pool: Pool, quick: bool) -> dict[str, Any]:
     """One data set: by design and statistic, models needed, error at each size, bias."""
-    many, times = (96, 2) if quick else (REFERENCE[plan.data], TIMES)
+    many, times = (96, 2) if quick else (REFERENCE[plan.data], TIMES[plan.data])
     reference = {}
     for keep in sorted({design["keep"] for design in DESIGNS.values()}):
         asked = {"design": "iid", "keep": keep, "store": str(folder / f"iid-{keep}")}
