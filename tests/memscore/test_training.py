@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, softplus
 
+from memscore import training
 from memscore.images import padded, resident
 from memscore.models import build, linear_layers
 from memscore.observing import observe
@@ -74,18 +75,21 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
             torch.testing.assert_close(got, expected)
 
 
-@settings(derandomize=True, deadline=None, max_examples=12)
-@given(
-    st.permutations(range(7)),
-    st.integers(1, 7),
-    st.sampled_from(["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"]),
-)
-def test_a_models_bits_do_not_depend_on_its_place_or_company(order, size, arch):
+@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])  # either library of products
+@pytest.mark.parametrize("arch", ["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"])
+def test_a_models_bits_do_not_depend_on_its_place_or_company(arch, maker, monkeypatch):
+    monkeypatch.setattr(training, "cpu_maker", lambda: maker)
     together = trained(list(range(7)), arch=arch)
-    for start in range(0, 7, size):
-        group = list(order[start : start + size])
-        for i, got in trained(group, arch=arch).items():
-            assert all(torch.equal(a, b) for a, b in zip(got, together[i], strict=True))
+
+    @settings(derandomize=True, deadline=None, max_examples=5)
+    @given(st.permutations(range(7)), st.integers(1, 7))
+    def in_any_company(order, size):
+        for start in range(0, 7, size):
+            group = list(order[start : start + size])
+            for i, got in trained(group, arch=arch).items():
+                assert all(torch.equal(a, b) for a, b in zip(got, together[i], strict=True))
+
+    in_any_company()
 
 
 def test_the_engine_follows_from_architecture_and_recipe_alone():
@@ -276,13 +280,15 @@ def test_what_is_observed_follows_from_the_logits():
     assert ((said["gap"] > 0) == said["correct"]).all()
 
 
-def test_only_a_product_with_float32_error_is_kept():
+@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD", ""])
+def test_only_a_product_with_float32_error_is_kept(maker, monkeypatch):
+    monkeypatch.setattr(training, "cpu_maker", lambda: maker)
     before = torch.get_float32_matmul_precision()
     with exact_products(CPU) as chosen:
         a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))
         truth = a.double() @ b.double()
         assert float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6
-        assert chosen in {"medium", "highest"}
+        assert chosen in ({"medium", "highest"} if maker == "AuthenticAMD" else {"highest"})
     assert torch.get_float32_matmul_precision() == before
 
 
