@@ -101,7 +101,7 @@ class Stack:
         """Fill the activations; the last ones are the logits."""
         below = self.shown.transpose(1, 2)
         for layer, act in enumerate(self.acts):
-            torch.baddbmm(self.weights[2 * layer + 1], self.weights[2 * layer], below, out=act)
+            torch.bmm(self.weights[2 * layer], below, out=act).add_(self.weights[2 * layer + 1])
             if layer < len(self.acts) - 1:
                 act.relu_()
             below = act
