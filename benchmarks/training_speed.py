@@ -271,6 +271,8 @@ def picture(report: dict[str, dict[str, object]]) -> bytes:
     axis.set_yticks(rows, list(report))
     axis.invert_yaxis()
     axis.set_xscale("log")
+    axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axis.minorticks_off()
     axis.axvline(1, color="#222222", linewidth=0.8)
     axis.set_xlabel("seconds a step and model of a plain eager loop / of the engine (one core)")
     return png(figure)
