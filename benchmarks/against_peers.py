@@ -107,7 +107,8 @@ def read_ours(folder: str) -> dict[str, Any]:
     np.save(f"{folder}/memorization.npy", table["memorization_k0.500"].to_numpy(np.float64))
     arm = next(iter(store.arms()))
     curves = run_attack(store, arm, sorted(store.finished(arm)), ATTACKS["lira"])[1]
-    return {"test_accuracy": float(models["accuracy_test"].mean()), "auc": curves["lira"].measures["auc"].value}
+    area = curves["lira"].measures["auc"].value  # undefined with two models
+    return {"test_accuracy": float(models["accuracy_test"].mean()), "auc": None if np.isnan(area) else area}
 
 
 def summary(run: dict[str, Any]) -> dict[str, Any]:
