@@ -201,6 +201,9 @@ def crossing(values: dict[int, float], wish: float, *, falling: bool) -> float |
     return None
 
 
+COUNTS, ERRORS = (16, 32, 64, 128, 256), (0.02, 0.05, 0.1)  # where the axes of the picture are marked
+
+
 def picture(found: dict[str, Any]) -> bytes:
     """RMSE against models: a row a data set, a panel a statistic, a line a design."""
     figure = Figure(figsize=(9.5, 3 * len(found)), layout="constrained")
@@ -214,6 +217,9 @@ def picture(found: dict[str, Any]) -> bytes:
                 axis.plot(list(points), list(points.values()), marker="o", **style)
             axis.axhline(WISH, color="#94a3b8", linestyle="--", linewidth=0.8)
             axis.set(xscale="log", yscale="log", title=f"{data}, {statistic}", xlabel="models")
+            axis.set_xticks(COUNTS, [str(count) for count in COUNTS])
+            axis.set_yticks(ERRORS, [str(error) for error in ERRORS])
+            axis.minorticks_off()
         row[0].set_ylabel("RMSE to the iid reference")
     panels[0, 0].legend(frameon=False, fontsize=7)
     return png(figure)
