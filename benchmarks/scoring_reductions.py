@@ -17,7 +17,8 @@ from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization_table
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.scoring import BYTES, narrow, score_arm
+from memscore.matrix import narrow
+from memscore.scoring import BYTES, score_arm
 from memscore.store import Store
 
 ARM = "exact-k0.500"
@@ -27,8 +28,8 @@ Reduction = Callable[[Store, list[int]], object]
 
 def over_blocks(store: Store, models: list[int], columns: tuple[str, ...], made: Callable[..., object]) -> None:
     """One statistic of everything, as scoring makes it: few examples at a time."""
-    for said in narrow(store.blocks(ARM, models, columns, max_bytes=BYTES), len(models)):
-        made(*(said[column] for column in columns))
+    for block in narrow(store.blocks(ARM, models, columns, max_bytes=BYTES)):
+        made(*(block.columns[column] for column in columns))
 
 
 def attacked(store: Store, models: list[int], name: str) -> None:

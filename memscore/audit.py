@@ -28,7 +28,7 @@ from memscore.images import resident
 from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.observing import observe
-from memscore.parquet import encode, to_table
+from memscore.parquet import encode, hashed_again, to_table
 from memscore.records import plain
 from memscore.roc import auc_interval, tpr_at_fpr
 from memscore.seeds import generator
@@ -161,7 +161,7 @@ def with_verdicts(
     rows = {"row": np.arange(n_train, dtype=np.int32), "id": ids, "label": examples["label"].to_numpy()}
     table = to_table({**rows, **columns}, metadata)
     table = table.append_column("verdict", pa.array(lira > threshold, mask=np.isnan(lira)))
-    return table if member is None else table.append_column("member", pa.array(member))
+    return hashed_again(table if member is None else table.append_column("member", pa.array(member)))
 
 
 def arm_named(store: Store, wish: str | None) -> str:

@@ -228,6 +228,7 @@ def finish(
             for found in outlooks
             if found.arm == arm.arm
         ],
+        wish=wish,
     )
     write_reports(store, splits, outcome, keys)
     return outcome

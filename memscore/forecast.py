@@ -12,6 +12,7 @@ from memscore.filling import group_size, shared_of
 from memscore.grouping import ORTHOGONAL, kind_of
 from memscore.jobs import Shared
 from memscore.observing import observe
+from memscore.outlook import outlook
 from memscore.plan import inversion_of
 from memscore.planner import first_models
 from memscore.proxies.collecting import takers
@@ -71,9 +72,14 @@ def forecast(bank: Bank, workers: int) -> Forecast:
         The forecast.
     """
     manifest, begun = bank.store.manifest, bank.store.folder.exists("manifest.json")
-    only_first = bank.plan.until_rmse is not None
-    count = min(bank.count, first_models(bank.arms[0])) if only_first else bank.count
     known = [arm for arm in bank.arms if begun and arm.name in bank.store.arms()]
+    count, only_first = bank.count, bank.plan.until_rmse is not None
+    if bank.plan.until_rmse is not None:
+        first = first_models(bank.arms[0])
+        said = outlook(bank.store, bank.arms[0], workers) if known else None
+        only_first = said is None or said.models < first
+        wanted = first if said is None or only_first else said.need(bank.plan.until_rmse).models
+        count = min(count, wanted)
     there = sum(index < count for arm in known for index in bank.store.finished(arm.name, verify=False))
     models = count * len(bank.arms)
     orthogonal = bank.arms[0].design == ORTHOGONAL

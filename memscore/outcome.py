@@ -33,6 +33,7 @@ class Outcome:
         training_s: median seconds of one worker for training one of them; NaN without any.
         proxy_s: name -> median seconds that each proxy on file adds to one of them.
         kept: for each arm that was planned, the plan beside what came of it.
+        wish: the error of memorization that was wanted, if any.
     """
 
     filled: Filled
@@ -46,6 +47,7 @@ class Outcome:
     training_s: float
     proxy_s: dict[str, float]
     kept: list[Kept]
+    wish: float | None = None
 
 
 def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:

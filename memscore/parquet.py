@@ -70,6 +70,12 @@ def to_table(
     return pa.table(list(arrays.values()), schema=schema)
 
 
+def hashed_again(table: pa.Table) -> pa.Table:
+    """The same table, whose columns were changed since to_table, with the hash of what it holds now."""
+    digest = content_sha256(to_columns(table))
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"content_sha256": digest.encode()})
+
+
 def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
     """The arrays of a table; null becomes NaN."""
     return {name: _to_numpy(table[name]) for name in table.column_names}

@@ -26,7 +26,9 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
 MOST = 99_999
-"""Models of an arm, if nobody sets a ceiling: a model's name has five digits."""
+"""Models of an arm at most: a model's name has five digits."""
+FINEST = 1e-4
+"""The smallest error that can be asked for; MOST models reach about .001."""
 
 ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
 """The default architecture of a data set; every other one gets resnet18."""
@@ -110,9 +112,11 @@ class Plan:
             raise ValueError(f"--originals must be 0 or more, got {self.originals}")
         if self.models is not None and self.models < 1:
             raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
-        if self.until_rmse is not None and not 0 < self.until_rmse < 1:
+        if self.models is not None and self.models > MOST:
+            raise ValueError(f"--models must be at most {MOST}, got {self.models}: a model's name has five digits")
+        if self.until_rmse is not None and not FINEST <= self.until_rmse < 1:
             raise ValueError(
-                f"--until-rmse must lie between 0 and 1, got {self.until_rmse}; "
+                f"--until-rmse must lie between {FINEST:g} and 1, got {self.until_rmse}; "
                 "0.02 took 64 to 400 models in the banks tried"
             )
         if chosen(self.proxies) and not self.originals:

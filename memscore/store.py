@@ -58,6 +58,16 @@ __all__ = [
 ]
 
 
+def refuse_orphans(folder: Folder) -> None:
+    """Stop where shards lie without the manifest that says what they are; a new one would call them damaged."""
+    shards = folder.names("shards")
+    if shards:
+        raise ValueError(
+            f"{folder.shown} has {len(shards)} shards and no manifest.json, which says what they are; put it back "
+            "from a copy, or give another --store"
+        )
+
+
 class Store:
     """One folder, local or on any file system that pyarrow opens; made by create or open."""
 
@@ -79,12 +89,14 @@ class Store:
             The store.
 
         Raises:
-            ValueError: a store of another identity is there, or examples of another length.
+            ValueError: a store of another identity is there, or shards without a manifest, or examples of another
+                length.
         """
         if len(examples) != manifest.n_rows:
             raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
         folder = Folder.at(url)
         if not folder.exists("manifest.json"):
+            refuse_orphans(folder)
             folder.make()
             folder.replace("examples.parquet", encode(examples))
             folder.publish("manifest.json", manifest.to_json().encode())
@@ -422,7 +434,7 @@ class Store:
         """The command that makes and renews scores."""
         if self.manifest.imported:
             return f"`python -m memscore.bank import {self.folder.shown}` with the arrays that it was made from"
-        return f"`python -m memscore.estimate --store {self.folder.shown}`"
+        return f"`python -m memscore.estimate --store {self.folder.shown}` with the flags it was filled with"
 
     def _publish(self, relpath: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
         """Write columns unless the file is there."""

@@ -16,6 +16,7 @@ from memscore.forecast import Forecast
 from memscore.intervals import Interval
 from memscore.outcome import Outcome
 from memscore.outlook import WISHES, Kept, Outlook
+from memscore.plan import MOST
 from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
 
@@ -97,8 +98,8 @@ def planned(console: Console, found: Sequence[Kept]) -> None:
         )
         if one.more is not None:
             console.print(
-                f"[yellow]not reached[/] RMSE {one.wish:g} with {one.models} models: about {one.more} would do; give "
-                "--models as many or leave it out",
+                f"[yellow]not reached[/] RMSE {one.wish:g} with {one.models} models: about {one.more} would do"
+                + ("; give --models as many or leave it out" if one.more <= MOST else f", and a bank holds {MOST}"),
                 highlight=False,
                 soft_wrap=True,
             )
@@ -109,6 +110,12 @@ def outcome(console: Console, found: Outcome, store: str) -> None:
     problems(console, found.filled)
     scores(console, found.table, found.arms)
     planned(console, found.kept)
+    if found.wish is not None and not found.kept:
+        console.print(
+            f"[yellow]not reached[/] RMSE {found.wish:g}: it is undefined, no example has two models on each side; "
+            "use more --models",
+            soft_wrap=True,
+        )
     for arm in found.arms:
         most_memorized(console, found.table, arm.suffix)
     proxies(console, found)

@@ -10,6 +10,7 @@ from memscore.bank import main
 from memscore.store import Store
 from tests.memscore.command import SERIAL, SMALL, here
 
+AGAIN = "`python -m memscore.estimate --store {store}` with the flags it was filled with makes it again"
 LAST = "exact-k0.500-b8-00015"
 KEY = "{key}"
 
@@ -36,15 +37,39 @@ def test_a_bank_as_estimate_leaves_it_lacks_nothing(copy, capsys):
 @pytest.mark.parametrize(
     ("gone", "way_out"),
     [
-        (f"shards/{LAST}.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        (
+            f"shards/{LAST}.parquet",
+            AGAIN,
+        ),
         (f"receipts/{LAST}.json", f"its accuracies and seconds are lost; without shards/{LAST}.parquet `python -m"),
-        ("arms/exact-k0.500-b8.json", "`python -m memscore.estimate --store {store}` makes it again"),
-        ("examples.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
-        ("scores.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
-        ("models.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
-        ("reports/summary.json", "`python -m memscore.estimate --store {store}` makes it again"),
-        (f"weights/{KEY}.safetensors", "`python -m memscore.estimate --store {store}` makes it again"),
-        (f"outputs/{KEY}.parquet", "`python -m memscore.estimate --store {store}` makes it again"),
+        (
+            "arms/exact-k0.500-b8.json",
+            AGAIN,
+        ),
+        (
+            "examples.parquet",
+            AGAIN,
+        ),
+        (
+            "scores.parquet",
+            AGAIN,
+        ),
+        (
+            "models.parquet",
+            AGAIN,
+        ),
+        (
+            "reports/summary.json",
+            AGAIN,
+        ),
+        (
+            f"weights/{KEY}.safetensors",
+            AGAIN,
+        ),
+        (
+            f"outputs/{KEY}.parquet",
+            AGAIN,
+        ),
     ],
 )
 def test_a_missing_file_is_named_with_what_makes_it_and_that_does(copy, gone, way_out, capsys):

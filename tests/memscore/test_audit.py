@@ -22,7 +22,7 @@ from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models import build
 from memscore.observing import logit_confidence
-from memscore.parquet import decode
+from memscore.parquet import check_content, decode
 from memscore.plan import Plan
 from memscore.report.audit_table import audit_tables
 from memscore.store import Store
@@ -130,6 +130,7 @@ def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, 
     assert "200 members and 200 others" in printed
     assert "epsilon   at least" in printed
     path = bank.store.folder.path(f"reports/audit-own-{bank.arms[0].name}.parquet")
+    check_content(Path(path).read_bytes())  # what `bank verify` asks: the hash is of all columns
     table = pq.read_table(path)
     assert table["id"].to_pylist() == bank.splits.train.ids.tolist()
     assert table["member"].to_pylist() == half.tolist()

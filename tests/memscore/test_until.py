@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_pa
 
 
 @pytest.mark.parametrize(("flags", "line"), [
-    ("--until-rmse 0", r"--until-rmse must lie between 0 and 1, got 0\.0"),
+    ("--until-rmse 0", r"--until-rmse must lie between 0\.0001 and 1, got 0\.0"),
     ("--until-rmse 0.02 --preset cscore", r"fills one arm, and --preset cscore has 9; give a --keep"),
     ("--until-rmse 0.02 --models 12", r"whole blocks of 8 models, got 12"),
 ])  # fmt: skip
@@ -146,3 +147,20 @@ def test_a_dry_run_is_of_the_first_models(tmp_path, capsys):
     assert code == 0
     assert "32 of 32 models" in said
     assert "what the wanted RMSE takes is known after these first models" in said
+
+
+def test_a_dry_run_on_a_bank_with_its_first_models_is_of_the_plan(reached, tmp_path, capsys):
+    store = tmp_path / "s"
+    shutil.copytree(reached, store)
+    code, said = here(f"{FLAGS} --until-rmse 0.02 --dry-run --store {store}", capsys)
+    assert code == 0
+    assert "known after these first models" not in said
+    [todo] = re.findall(r"to do +(\d+) of (\d+) models", said)
+    assert int(todo[1]) > 32
+
+
+def test_an_error_that_is_undefined_is_said_to_be_not_reached(tmp_path, capsys):
+    flags = FLAGS.replace("--design exact --block 8", "--design iid")
+    code, said = here(f"{flags} --models 3 --until-rmse 0.1 --store {tmp_path / 's'}", capsys)
+    assert code == 0
+    assert "not reached RMSE 0.1: it is undefined" in " ".join(said.split())
