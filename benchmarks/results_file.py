@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "ray", "pyarrow", "scipy")
@@ -18,6 +17,8 @@ PACKAGES = ("torch", "numpy", "ray", "pyarrow", "scipy")
 
 def machine() -> dict[str, Any]:
     """The processors, their cores and load, and the versions that matter; null for a package that is not there."""
+    import torch  # not at the top: half a gigabyte that a measurement of memory would count
+
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
