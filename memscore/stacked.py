@@ -133,11 +133,11 @@ class Stack:
 
     def step(self, rate: float) -> None:
         """SGD on all the rest; momenta start from 0, so the first one is the gradient."""
-        weights, slopes, speeds = ([part] for part in self.rest)
+        weights, slopes, speeds = self.rest
         sgd(
-            weights,
-            slopes,
-            [*speeds],
+            [weights],
+            [slopes],
+            [speeds],
             fused=True,
             weight_decay=self.recipe.weight_decay,
             momentum=self.recipe.momentum,
@@ -162,7 +162,7 @@ def layers_of(model: nn.Module) -> list[nn.Linear]:
     return layers
 
 
-def aligned(models: int, batch: int, width: int, device: torch.device) -> Tensor:
-    """An empty [S, B, width] in which every model starts at a 128-byte boundary."""
-    flat = torch.empty(models, padded(batch * width), device=device)
-    return flat[:, : batch * width].view(models, batch, width)
+def aligned(models: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """An empty [S, rows, columns] in which every model starts at a 128-byte boundary."""
+    flat = torch.empty(models, padded(rows * columns), device=device)
+    return flat[:, : rows * columns].view(models, rows, columns)

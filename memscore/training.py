@@ -346,7 +346,7 @@ def exact_products(device: torch.device) -> Generator[str, None, None]:
     """The fastest matrix product on this machine that is still float32, checked against float64.
 
     On AMD's CPUs the usual library takes a slow path, and the setting "medium" picks another that is twice as fast and
-    keeps full precision; on Intel's that other one is the slower (products of 128 rows take 1.2 to 1.4 times as long).
+    keeps full precision; on Intel's that other one is the slower (a step of a stack took 1.3 times as long).
     On some CPUs, and on GPUs, "medium" lowers the precision, so it is kept only where a 256 x 256 x 256 product shows
     float32's error. The maker decides and not a timing: a bank's bits must not hang on one. On a GPU the convolutions
     are held to float32 too, which they are not by default, and their kernels are chosen by a timing unless torch is

@@ -1,6 +1,5 @@
 """The captured engine's step, called instead of replayed, so that a CPU can show what it does; the graph is a GPU's."""
 
-import random
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from memscore.abreast import Abreast, way_to_train
 from memscore.captured import Captured, CapturedForward
 from memscore.estimation import open_bank
 from memscore.filling import group_size, shared_of
-from memscore.graphs import CannotCapture, host_state, out_of_memory_behind, refuse_changes
+from memscore.graphs import CannotCapture
 from memscore.images import resident
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.models import Classifier, build, logits
@@ -264,49 +263,6 @@ def test_a_network_without_a_name_is_never_put_into_another_s_graph():
     assert abreast._kept == {}
 
 
-class Moody(nn.Module):
-    """Does on the host what a graph would not repeat."""
-
-    def __init__(self, mood):
-        super().__init__()
-        self.mood, self.calls, self.seen = mood, 0, []
-
-    def forward(self, images):
-        if self.mood == "counts":
-            self.calls += 1
-        if self.mood == "remembers":
-            self.seen.append(len(images))
-        if self.mood == "numpy":
-            np.random.rand()  # ruff: ignore[numpy-legacy-random] - a user's network may
-        if self.mood == "python":
-            random.random()
-        if self.mood == "torch":
-            torch.rand(1)
-        return images
-
-
-@pytest.mark.parametrize(
-    ("mood", "named"),
-    [
-        ("counts", "the network.calls"),
-        ("remembers", "the network.seen"),
-        ("numpy", "numpy's generator"),
-        ("python", "Python's generator"),
-        ("torch", "torch's generator on the CPU"),
-    ],
-)
-def test_what_a_graph_would_not_repeat_is_named(mood, named):
-    network = Moody(mood)
-    before = host_state(network)
-    network(torch.zeros(2))
-    with pytest.raises(CannotCapture, match=f"^a step changes {named}$"):
-        refuse_changes(before, host_state(network))
-    calm = Moody("calm")
-    before = host_state(calm)
-    calm(torch.zeros(2))
-    refuse_changes(before, host_state(calm))
-
-
 def test_a_network_that_cannot_be_copied_is_refused():
     class Attached(nn.Module):
         def __deepcopy__(self, memo):
@@ -315,21 +271,6 @@ def test_a_network_that_cannot_be_copied_is_refused():
     network = Classifier(Attached(), nn.Linear(4, K))
     with pytest.raises(CannotCapture, match="it cannot be copied: it holds a lock"):
         Captured(network, *data(CNN[1]), RECIPE, capture=False)
-
-
-def test_want_of_memory_is_found_behind_the_error_that_hides_it():
-    full = torch.OutOfMemoryError("CUDA out of memory")
-
-    def end_of_a_recording():
-        try:
-            raise full
-        finally:
-            raise RuntimeError("capture was invalidated")
-
-    with pytest.raises(RuntimeError, match="invalidated") as hiding:
-        end_of_a_recording()
-    assert out_of_memory_behind(hiding.value) is full
-    assert out_of_memory_behind(RuntimeError("another")) is None
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -60,6 +60,16 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
         Store.create(store.url, other, examples())
 
 
+def test_shards_without_their_manifest_are_refused_and_left_alone(store):
+    """A new manifest would call every one of them damaged."""
+    shards = store.folder.names("shards")
+    path_of(store, "manifest.json").unlink()
+    with pytest.raises(ValueError, match=rf"has {len(shards)} shards and no manifest\.json.*give another --store"):
+        Store.create(store.url, manifest(seed=5), examples())
+    assert store.folder.names("shards") == shards
+    assert not store.folder.exists("manifest.json")
+
+
 def test_examples_of_another_length_are_refused(tmp_path):
     with pytest.raises(ValueError, match="52 rows but the table of examples has 3"):
         Store.create(tmp_path / "bank", manifest(), examples(3))

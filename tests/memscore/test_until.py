@@ -133,6 +133,8 @@ def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_pa
 
 
 @pytest.mark.parametrize(("flags", "line"), [
+    ("--models 100000 --until-rmse 0.1", r"--models must be at most 99999, got 100000"),
+    ("--until-rmse 1e-200", r"--until-rmse must lie between 0\.0001 and 1, got 1e-200"),
     ("--until-rmse 0", r"--until-rmse must lie between 0\.0001 and 1, got 0\.0"),
     ("--until-rmse 0.02 --preset cscore", r"fills one arm, and --preset cscore has 9; give a --keep"),
     ("--until-rmse 0.02 --models 12", r"whole blocks of 8 models, got 12"),
