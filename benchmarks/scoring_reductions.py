@@ -1,4 +1,4 @@
-"""One reduction of a bank in a process of its own, for benchmarks/scoring_speed.py: seconds and peak memory.
+"""One reduction of a bank in a process of its own, for benchmarks/scoring_speed.py: CPU seconds and peak memory.
 
 python -m benchmarks.scoring_reductions '{"url": ..., "name": "counts", "models": 512, "repeats": 3}'
 """
@@ -74,9 +74,9 @@ def reduce(url: str, name: str, models: int, repeats: int) -> None:
     """Run one reduction and print what it took; the first time, which fills caches, is only counted in memory."""
     before, store, seconds = high_water_mb(), Store.open(url), []
     for _ in range(repeats + 1):
-        started = time.perf_counter()
+        started = time.process_time()  # of all threads: other work on the machine is not counted
         REDUCTIONS[name](store, list(range(models)))
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     print(json.dumps({"seconds": seconds[1:], "imports_mb": before, "peak_mb": high_water_mb()}))
 
 

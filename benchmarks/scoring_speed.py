@@ -4,10 +4,10 @@
 
 Synthetic banks of noise are written; for each reduction and size a fresh process reads the bank block by block and
 reduces it, so its peak memory (VmHWM) is all it ever took, imports included. Mcell/s are models x training examples,
-for influence training x test examples, a second. Exponents are slopes of log seconds against log models (examples
-fixed) and log examples (models fixed), with their standard errors; 1 is proportional. `reading` reads what the
-statistics read and does nothing with it. The picture goes to docs/scoring-speed.png. --quick is a tiny run that only
-prints and draws into a temporary folder.
+for influence training x test examples, a second of CPU time. Exponents are slopes of log seconds against log models
+(examples fixed) and log examples (models fixed), with their standard errors; 1 is proportional. `reading` reads what
+the statistics read and does nothing with it. The picture goes to docs/scoring-speed.png. --quick is a tiny run that
+only prints and draws into a temporary folder.
 """
 
 import json
@@ -65,7 +65,7 @@ def main(repeats: int = 3, quick: bool = False) -> None:
 
 
 def in_own_process(url: str, name: str, models: int, examples: int, repeats: int) -> dict[str, Any]:
-    """Seconds, cells a second and peak memory of one reduction."""
+    """CPU seconds, cells a CPU second and peak memory of one reduction."""
     asked = json.dumps({"url": url, "name": name, "models": models, "repeats": repeats})
     command = [sys.executable, "-m", "benchmarks.scoring_reductions", asked]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])

@@ -3,11 +3,13 @@
 Ray only places processes; which job runs again, and when to stop, is decided here, because actors that Ray restarts
 hang after a lost node. Each actor has at most one job in flight, and no job is bound to an actor that does not run yet.
 
-    a worker died, or the host's memory ran out     again; the third time in parts (`job.split()`), else a Failure
+    a worker died                                   again; the third time in parts (`job.split()`), else a Failure
+    the host's memory ran out                       as above, with one worker less from then on
     a job passed its deadline                       its worker is killed, then as above
     it did so before three have finished            a warning, again after twice the time: large jobs look the same
     a node was lost                                 again, not counted; a Failure after ten
-    the GPU's memory ran out                        worker killed, concurrency halved, again; counted if it ran alone
+    the GPU's memory ran out                        worker killed, again; it counts for a job that had its GPU alone,
+                                                    and where others could be in its way concurrency is halved
     `stops_the_run`                                 the run ends with that exception
     any other exception                             a Failure, with its traceback
 """
@@ -22,7 +24,8 @@ from typing import Any, Self
 import ray
 
 from cluster.pool import Failure, Job, Result
-from cluster.ray_run import Run, Terms, dismiss
+from cluster.ray_run import Run
+from cluster.ray_seats import Terms, dismiss
 from cluster.ray_words import Ear
 from cluster.ray_worker import Actor
 
@@ -34,8 +37,8 @@ class RayPool:
 
     Args:
         workers: jobs at once; None for as many as the cluster has room for, which is looked up again all the time.
-        gpus_per_worker: share of a GPU a worker is given; 0 hides all GPUs from it. Bookkeeping only: the job must keep
-            to its share of the memory.
+        gpus_per_worker: share of a GPU a worker is given; 0 hides all GPUs from it. Ray only counts shares, so a worker
+            with a part of a GPU finds the part in the variable MEMSCORE_GPU_SHARE, and the job must keep to it.
         memory_per_worker: bytes a node must have free for a worker to be placed there; no limit if None.
         name: what the actors are called on the dashboard, before their number.
         deadline_s: no job is killed before; later when it takes 20 times the median of the finished ones. Until three
@@ -69,7 +72,7 @@ class RayPool:
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[Run] = []
-        self._ear = Ear()  # one for all runs: workers outlive a run
+        self._ear = Ear(name)  # one for all runs: workers outlive a run
         self._keeps = False  # only within `with pool`, which ends their lives too
         self._kept: list[tuple[Any, tuple[bytes, Any]]] = []  # idle workers, each with the work it knows
         self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
@@ -78,6 +81,11 @@ class RayPool:
     def workers(self) -> int:
         """How many jobs run at once, as things stand now."""
         return capacity(ray.nodes(), self._gpus, self._memory) if self._workers is None else self._workers
+
+    @property
+    def busy(self) -> int:
+        """How many jobs run now."""
+        return sum(state.busy() for state in self._runs)
 
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
@@ -99,7 +107,7 @@ class RayPool:
 
         Raises:
             Exception: the one with a true `stops_the_run` that a job raised; jobs in flight are then killed.
-            RuntimeError: workers cannot start.
+            RuntimeError: workers cannot start, or this process's node is lost.
             TimeoutError: no worker could be placed for `wait_s`.
         """
         code, reference = ray.cloudpickle.dumps(fn), self._reference(shared)
@@ -111,6 +119,8 @@ class RayPool:
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,
                 keeps=self._keeps,
+                home=ray.get_runtime_context().get_node_id(),
+                own_gpu=self._gpus >= 1,
             ),
             jobs,
         )
@@ -131,7 +141,8 @@ class RayPool:
         finally:
             self._runs.remove(state)
             state.close()
-            self._ear.close()
+            if not self._keeps and not self._runs:
+                self._ear.close()
 
     def _reference(self, shared: Any) -> Any:
         """Where the cluster has what is shared: put there once for runs that follow each other with the same object."""
@@ -150,14 +161,15 @@ class RayPool:
     def _hire(self, code: bytes, shared: Any) -> Any:
         """A new actor, perhaps not placed yet, for a pickled function and a reference to what is shared."""
         name = f"{self.name}-worker-{next(_numbers)}"
-        hidden = {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
+        gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
         return Actor.options(
             name=name,
             num_cpus=1,
             num_gpus=self._gpus,
             memory=self._memory,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | hidden},
-        ).remote(name, code, shared, self._ear.name)
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | gpu},
+        ).remote(name, code, shared, self._ear.box)
 
     def __enter__(self) -> Self:
         self._keeps = True
@@ -171,6 +183,7 @@ class RayPool:
             state.close()
         if ray.is_initialized():
             dismiss(actor for actor, _ in self._kept)
+        self._ear.close()
         self._keeps, self._kept, self._put = False, [], None
 
 

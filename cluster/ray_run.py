@@ -4,19 +4,20 @@ import logging
 import math
 import statistics
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import ray
 from ray import exceptions as rays
 
 from cluster.pool import AGAIN, ClusterLost, Failure, one_line
+from cluster.ray_seats import Seat, Task, Terms, dead_nodes, dismiss, parts_of, resources
 from cluster.ray_worker import Raised
 
 ATTEMPTS = 3
 NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
+FULL_S = 20.0
 FALSE_STARTS = 10  # in a row
 VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
@@ -29,39 +30,6 @@ Ending = Literal["worker", "memory", "deadline"]
 Outcome = tuple[Any, Any]  # a job, and its result or Failure
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What a run is given by its pool."""
-
-    hire: Callable[[], Any]  # a new actor, perhaps not placed yet
-    workers: Callable[[], int]  # how many there is room for, as things stand now
-    deadline_s: float
-    wait_s: float
-    setbacks: Counter[str]
-    keeps: bool = False  # workers without a job stay for the next run, where there is room for them
-
-
-@dataclass(eq=False)
-class _Task:
-    """A job and how often it was ended before it was done."""
-
-    job: Any
-    attempts: int = 0
-    node_losses: int = 0
-
-
-@dataclass(eq=False)
-class _Seat:
-    """An actor: starting while it has no node, busy while it has a task, else idle."""
-
-    actor: Any
-    node: str = ""
-    task: _Task | None = None
-    since: float = 0
-    beside: int = 0  # seats that were busy when its task began, itself included
-    proven: bool = False  # it worked in an earlier run
-
-
 class Run:
     """The state of one run; its pool calls staff, hand_out and collect in turn while it is open, and close at the end.
 
@@ -72,62 +40,84 @@ class Run:
     def __init__(self, terms: Terms, jobs: Iterable[Any]) -> None:
         self.terms = terms
         self.stop: Exception | None = None
-        self._todo = deque(_Task(job) for job in jobs)
-        self._waited: dict[Any, _Seat] = {}  # starting and busy seats, by the reference that is to come
-        self._idle: list[_Seat] = []
-        self._limbo: list[tuple[float, str, _Task]] = []  # since when, on which node: a dead worker or a lost node?
+        self._todo = deque(Task(job) for job in jobs)
+        self._waited: dict[Any, Seat] = {}  # starting and busy seats, by the reference that is to come
+        self._idle: list[Seat] = []
+        self._limbo: list[tuple[float, str, Task]] = []  # since when, on which node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
         self._patience_s = terms.deadline_s
-        self._cap = math.inf
+        self._share = 1.0  # of the room there is, taken while memory runs out if more is
+        self._most = math.inf  # workers, as of the last look
         self._false_starts = 0
         self._staffed_at = -math.inf
         self._alive_at = time.monotonic()
+        self._told_full = False
 
     def open(self) -> bool:
         """Whether any job has no outcome yet."""
-        return bool(self._todo or self._limbo or self._busy())
+        return bool(self._todo or self._limbo or self.busy())
 
     def take_over(self, actors: Mapping[Any, Any]) -> None:
         """Begin with workers of an earlier run, each by the reference that says it is ready."""
-        self._waited |= {ref: _Seat(actor, proven=True) for ref, actor in actors.items()}
+        self._waited |= {ref: Seat(actor, proven=True) for ref, actor in actors.items()}
 
     def hand_back(self) -> list[Any]:
         """The workers without a job, for the next run."""
         idle, self._idle = self._idle, []
         return [seat.actor for seat in idle]
 
-    def _busy(self) -> int:
+    def busy(self) -> int:
+        """How many jobs run now."""
         return sum(seat.task is not None for seat in self._waited.values())
 
     def staff(self) -> None:
         """Hire up to what the cluster and the jobs ask for, and dismiss idle workers beyond it.
 
         Raises:
+            ClusterLost: nobody works, and this process's own node is dead.
             TimeoutError: no worker could be placed for the time that the terms allow.
         """
         now = time.monotonic()
         if now - self._staffed_at < TICK_S:
             return
         self._staffed_at = now
-        room = min(self.terms.workers(), self._cap)
-        want = min(room, len(self._todo) + len(self._limbo) + self._busy())
+        room = self._most = self._room()
+        want = min(room, len(self._todo) + len(self._limbo) + self.busy())
         most = room if self.terms.keeps else want
         while len(self._waited) + len(self._idle) < want:
             actor = self.terms.hire()
-            self._waited[actor.start.remote()] = _Seat(actor)
+            self._waited[actor.start.remote()] = Seat(actor)
         while self._idle and len(self._waited) + len(self._idle) > most:
             dismiss([self._idle.pop().actor])
-        if self._idle or self._busy() or not self._todo:
+        if self._idle or self.busy() or not self._todo:
             self._alive_at = now
+        elif self.terms.home in dead_nodes():
+            raise ClusterLost(f"the Ray node that this command runs on was lost; {AGAIN}")
         elif now - self._alive_at > self.terms.wait_s:
             raise TimeoutError(
-                f"no worker could be placed for {self.terms.wait_s:g} s: the cluster has {ray.cluster_resources()} in "
-                f"all, {ray.available_resources()} free; wait for it, add nodes, or ask for less a worker"
+                f"no worker could be placed for {self.terms.wait_s:g} s: {resources()}; "
+                f"wait for it, add nodes, or ask for less a worker; {AGAIN}"
+            )
+        elif now - self._alive_at > FULL_S and not self._told_full:
+            self._told_full = True
+            _log.warning(
+                "no worker could be placed for %.0f s: %s. Other jobs may have the rest, or nodes are on their way; "
+                "this run waits for %.0f s more, then it stops",
+                *(now - self._alive_at, resources(), self.terms.wait_s - (now - self._alive_at)),
             )
 
+    def _room(self) -> int:
+        """How many workers there may be: all that fit, or that share of them with which memory did not run out."""
+        return max(1, math.floor(self.terms.workers() * self._share + 1e-9))
+
+    def _shrink(self, workers: int) -> None:
+        """From now on only so many, and the same share of what the cluster grows to."""
+        self._share = min(self._share, workers / max(self.terms.workers(), workers))
+        self._most = self._room()
+
     def hand_out(self) -> None:
-        """One job to each idle worker, within the cap."""
-        while self._todo and self._idle and self.stop is None and (busy := self._busy()) < self._cap:
+        """One job to each idle worker, within what memory allows."""
+        while self._todo and self._idle and self.stop is None and (busy := self.busy()) < self._most:
             seat, task = self._idle.pop(), self._todo.popleft()
             seat.task, seat.since, seat.beside = task, time.monotonic(), busy + 1
             self._waited[seat.actor.run_job.remote(task.job)] = seat
@@ -151,21 +141,22 @@ class Run:
         if ray.is_initialized():
             dismiss(seat.actor for seat in seats)
 
-    def _arrive(self, ref: Any, seat: _Seat) -> list[Outcome]:
+    def _arrive(self, ref: Any, seat: Seat) -> list[Outcome]:
         """Take what a reference has brought: a started worker, or the end of a job."""
         task, seat.task = seat.task, None
         if task is None:
             self._start(ref, seat)
             return []
-        alone = max(seat.beside, 1 + self._busy()) == 1
+        alone = self.terms.own_gpu or max(seat.beside, 1 + self.busy()) == 1
         try:
             outcome = ray.get(ref)
         except rays.OutOfMemoryError as error:
             self._lose(seat)
+            self._shrink(max(1, seat.beside - 1))
             return self._again(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
         except (rays.RayActorError, rays.NodeDiedError, rays.ObjectLostError) as error:
             self._lose(seat)
-            if not isinstance(error, rays.RayActorError) or seat.node in _dead_nodes():
+            if not isinstance(error, rays.RayActorError) or seat.node in dead_nodes():
                 return self._node_lost(task)
             if isinstance(error, rays.ActorUnavailableError):
                 self._limbo.append((time.monotonic(), seat.node, task))
@@ -179,7 +170,7 @@ class Run:
         self._idle.append(seat)
         return self._done(task, outcome, time.monotonic() - seat.since)
 
-    def _start(self, ref: Any, seat: _Seat) -> None:
+    def _start(self, ref: Any, seat: Seat) -> None:
         """A worker is there, or could not start; that is no job's fault."""
         try:
             node = ray.get(ref)
@@ -194,7 +185,7 @@ class Run:
         seat.node, self._false_starts = node, 0
         self._idle.append(seat)
 
-    def _done(self, task: _Task, outcome: Any, wall_s: float) -> list[Outcome]:
+    def _done(self, task: Task, outcome: Any, wall_s: float) -> list[Outcome]:
         """A job ran through, to a result or an exception."""
         if isinstance(outcome, Raised):
             self.stop = self.stop or outcome.stop
@@ -203,29 +194,28 @@ class Run:
         self._wall_s.append(wall_s)
         return [(task.job, outcome)]
 
-    def _again(self, task: _Task, kind: Ending, error: str, details: str = "") -> list[Outcome]:
+    def _again(self, task: Task, kind: Ending, error: str, details: str = "") -> list[Outcome]:
         """Try again at the end of the queue; the third time in parts, or no more."""
         self.terms.setbacks[kind] += 1
         task.attempts += 1
         if task.attempts < ATTEMPTS:
             self._todo.append(task)
-        elif len(parts := _parts(task.job)) > 1:
-            self._todo.extend(_Task(part) for part in parts)
+        elif len(parts := parts_of(task.job)) > 1:
+            self._todo.extend(Task(part) for part in parts)
         else:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
         return []
 
-    def _gpu_memory(self, task: _Task, raised: Raised, beside: int, *, alone: bool) -> list[Outcome]:
-        """Half as many workers; the job is to blame only if it had the GPUs for itself."""
-        # jobs that began together fail together: half of what ran when they began makes that one halving
-        self._cap = min(self._cap, max(1, beside // 2))
+    def _gpu_memory(self, task: Task, raised: Raised, beside: int, *, alone: bool) -> list[Outcome]:
+        """The job is to blame if it had its GPU for itself; else half as many workers."""
         if alone:
             return self._again(task, "memory", raised.error, raised.traceback)
+        self._shrink(max(1, beside // 2))  # of what ran when it began: jobs that began together fail together
         self.terms.setbacks["memory"] += 1
         self._todo.append(task)
         return []
 
-    def _node_lost(self, task: _Task) -> list[Outcome]:
+    def _node_lost(self, task: Task) -> list[Outcome]:
         """Not the job's fault, unless it happens again and again."""
         self.terms.setbacks["node"] += 1
         task.node_losses += 1
@@ -267,7 +257,7 @@ class Run:
 
     def _verdicts(self) -> list[Outcome]:
         """Settle which workers went silent with their node, and which died on a node that lives on."""
-        dead, now, limbo = _dead_nodes() if self._limbo else set(), time.monotonic(), self._limbo
+        dead, now, limbo = dead_nodes() if self._limbo else set(), time.monotonic(), self._limbo
         self._limbo = [x for x in limbo if x[1] not in dead and now - x[0] <= VERDICT_S]
         outcomes = []
         for _, node, task in [x for x in limbo if x not in self._limbo]:
@@ -275,22 +265,7 @@ class Run:
             outcomes += self._node_lost(task) if node in dead else self._again(task, "worker", silent)
         return outcomes
 
-    def _lose(self, seat: _Seat) -> None:
+    def _lose(self, seat: Seat) -> None:
         """A worker is of no more use; its successor is hired at once."""
         dismiss([seat.actor])
         self._staffed_at = -math.inf
-
-
-def dismiss(actors: Iterable[Any]) -> None:
-    """Kill the processes; a call in flight raises at once, and nothing of it starts again."""
-    for actor in actors:
-        ray.kill(actor, no_restart=True)
-
-
-def _dead_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
-
-
-def _parts(job: Any) -> list[Any]:
-    """What the job splits into; text has a split() that means something else."""
-    return [] if isinstance(job, (str, bytes)) or not hasattr(job, "split") else list(job.split())

@@ -1,72 +1,119 @@
 """What workers warn of reaches the driver while they work.
 
-A warning that a worker logs under the package of its job's function goes into the cluster's own key-value store, in
-memory, and the driver says it within a second. Ray's way (`log_to_driver`) reads files that workers write, which is no
-use for the warning that the disk is full, and brings everything else that is printed in a worker.
+A warning that a worker logs under the package of its job's function goes to a small actor on the driver's node, and the
+driver says it within a second or two. Ray's own way (`log_to_driver`) reads files that workers write, which is no use
+for the warning that the disk is full, and brings everything else that is printed in a worker.
 """
 
 import hashlib
 import logging
-import secrets
 import socket
 import time
+from typing import Any
 
-from ray.experimental import internal_kv as kv
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-SPACE = "memscore-words"
 TICK_S = 1.0
 PAUSE_S = 60.0  # a hundred workers find the disk full together; once a minute is enough
 
 _log = logging.getLogger(__name__)
 
 
+class Letterbox:
+    """An actor: keeps one warning of each kind until the driver takes them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.letters: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def put(self, kind: str, text: str) -> None:
+        """Keep a warning, unless one of its kind waits already."""
+        self.letters.setdefault(kind, text)
+
+    def take(self) -> dict[str, str]:
+        """Everything that waits, by its kind."""
+        taken, self.letters = self.letters, {}
+        return taken
+
+
+Box: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Letterbox)
+
+
 class Words(logging.Handler):
-    """In a worker: puts a warning where the driver looks, unless one of its kind waits there already.
+    """In a worker: sends warnings to where the driver looks.
 
     Args:
-        ear: of the run.
+        box: the run's letterbox.
         worker: the name that the driver is to say.
     """
 
-    def __init__(self, ear: str, worker: str) -> None:
+    def __init__(self, box: Any, worker: str) -> None:
         super().__init__(logging.WARNING)
-        self.ear, self.worker = ear, worker
+        self.box, self.worker = box, worker
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one warning; that it cannot be sent is no reason to end the job."""
         try:
             kind = hashlib.sha256(str(record.msg).encode()).hexdigest()
-            text = f"{self.worker} on host {socket.gethostname()}: {record.getMessage()}"
-            kv._internal_kv_put(f"{self.ear}{kind}", text, overwrite=False, namespace=SPACE)
+            self.box.put.remote(kind, f"{self.worker} on host {socket.gethostname()}: {record.getMessage()}")
         except Exception:
             self.handleError(record)
 
 
 class Ear:
-    """In the driver: listens to the workers of one run.
+    """In the driver: listens to the workers of a pool.
 
-    Attributes:
-        name: what its workers must be given.
+    Args:
+        name: of the pool.
     """
 
-    def __init__(self) -> None:
-        self.name = f"{secrets.token_hex(8)}-"
-        self._listened_at = time.monotonic()
-        self._said_at: dict[bytes, float] = {}
+    def __init__(self, name: str) -> None:
+        self._name = f"{name}-warnings"
+        self._box: Any = None
+        self._coming: Any = None  # the answer of a box that was asked
+        self._asked_at = -PAUSE_S
+        self._said_at: dict[str, float] = {}
+
+    @property
+    def box(self) -> Any:
+        """What the workers must be given; made when it is first asked for."""
+        if self._box is None:
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+            self._box = Box.options(scheduling_strategy=here).remote(self._name)
+        return self._box
 
     def listen(self) -> None:
-        """Say what is new, each kind of warning once a minute; looks once a second."""
+        """Say what is new, each kind of warning once a minute; asks once a second and never waits."""
         now = time.monotonic()
-        if now - self._listened_at < TICK_S:
+        if self._box is None or now - self._asked_at < TICK_S:
             return
-        self._listened_at = now
-        for kind in kv._internal_kv_list(self.name, namespace=SPACE):
-            text = kv._internal_kv_get(kind, namespace=SPACE)
-            kv._internal_kv_del(kind, namespace=SPACE)
-            if text and now - self._said_at.get(kind, now - PAUSE_S) >= PAUSE_S:
+        if self._coming is not None and ray.wait([self._coming], timeout=0)[0]:
+            answer, self._coming = self._coming, None
+            self._say(answer, now)
+        if self._coming is None and now >= self._asked_at:
+            self._coming, self._asked_at = self._box.take.remote(), now
+
+    def _say(self, answer: Any, now: float) -> None:
+        """Log what a box has answered."""
+        try:
+            letters = ray.get(answer)
+        except RayError:
+            _log.warning("warnings of the workers cannot be heard any more, their letterbox was lost; jobs go on")
+            self._asked_at = float("inf")
+            return
+        for kind, text in letters.items():
+            if now - self._said_at.get(kind, now - PAUSE_S) >= PAUSE_S:
                 self._said_at[kind] = now
-                _log.warning("%s", text.decode())
+                _log.warning("%s", text)
 
     def close(self) -> None:
         """Leave nothing in a cluster that was joined."""
-        kv._internal_kv_del(self.name, del_by_prefix=True, namespace=SPACE)
+        if self._box is not None and ray.is_initialized():
+            ray.kill(self._box, no_restart=True)
+        self._box = self._coming = None
+        self._asked_at = -PAUSE_S

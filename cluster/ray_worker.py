@@ -27,8 +27,8 @@ class Worker:
 
     name = "worker"  # Ray asks for repr before __init__ where an argument cannot be read
 
-    def __init__(self, name: str, code: bytes, shared: Any, ear: str) -> None:
-        self.name, self.code, self.shared, self.ear = name, code, shared, ear
+    def __init__(self, name: str, code: bytes, shared: Any, box: Any) -> None:
+        self.name, self.code, self.shared, self.box = name, code, shared, box
 
     def __repr__(self) -> str:
         return self.name
@@ -40,7 +40,7 @@ class Worker:
         except Exception as error:  # most often a module that is not installed there
             return raised(error)
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(Words(self.ear, self.name))
+        logging.getLogger(package).addHandler(Words(self.box, self.name))
         return str(ray.get_runtime_context().get_node_id())
 
     def turn_to(self, code: bytes, shared: Any) -> str | Raised:

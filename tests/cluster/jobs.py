@@ -35,6 +35,11 @@ def double(job: int, shared: Any) -> int:
     return 2 * job
 
 
+def slow_double(job: int, shared: Any) -> int:
+    time.sleep(1.2)  # longer than a driver waits between two looks
+    return 2 * job
+
+
 def double_or_raise(job: int, shared: Any) -> int:
     if job == 3:
         raise ValueError("three is\nnot allowed")
@@ -86,12 +91,17 @@ def hang_always(job: int, shared: Any) -> int:
 
 
 def greedy(job: int, folder: str) -> int:
-    """Fits only while it is alone: each running job has a mark, and two marks are too many."""
-    mark = Path(folder) / f"{os.getpid()}-{job}"
+    """Fits only while it is alone: each running job has a mark, and two are too many; the first wait to be two."""
+    marks, met = Path(folder) / "marks", Path(folder) / "met"
+    marks.mkdir(exist_ok=True)
+    mark, end = marks / f"{os.getpid()}-{job}", time.monotonic() + 30
     mark.touch()
     try:
-        time.sleep(0.3)
-        if len(list(Path(folder).iterdir())) > 1:
+        while not met.exists() and len(list(marks.iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        if len(list(marks.iterdir())) > 1:
+            met.touch()
             raise OutOfMemoryError("CUDA out of memory")
         return job
     finally:

@@ -171,6 +171,26 @@ def test_a_warning_is_said_by_the_driver_while_the_job_still_works(ray_pool, tmp
     assert re.fullmatch(rf"memscore-worker-\d+ on host {socket.gethostname()}: cannot write [ab]", said[0])
 
 
+def test_no_letterbox_is_left_in_the_cluster(ray_pool, tmp_path):
+    (tmp_path / "heard").touch()
+    with ray_pool(workers=1, name="quiet") as pool:
+        assert list(pool.run(jobs.warn_until_heard, ["a"], shared=str(tmp_path))) == [("a", "heard")]
+        first = pool._ear.box
+        assert list(pool.run(jobs.warn_until_heard, ["a"], shared=str(tmp_path))) == [("a", "heard")]
+        assert pool._ear.box is first
+    assert pool._ear._box is None
+
+
+def test_a_letterbox_that_is_lost_is_said_once_and_jobs_go_on(ray_pool, tmp_path, caplog):
+    import ray
+
+    with ray_pool(workers=1) as pool:
+        ray.kill(pool._ear.box, no_restart=True)
+        assert dict(pool.run(jobs.slow_double, range(4))) == {0: 0, 1: 2, 2: 4, 3: 6}
+    said = [record.getMessage() for record in caplog.records if record.name == "cluster.ray_words"]
+    assert said == ["warnings of the workers cannot be heard any more, their letterbox was lost; jobs go on"]
+
+
 def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):
     run = ray_pool(workers=2).run(jobs.note_node_and_sleep, ["quick", "slow"], shared=str(tmp_path))
     assert next(run) == ("quick", "first")

@@ -14,6 +14,8 @@ class Cluster:
 
     def __init__(self):
         self.now, self.due, self.killed = 0.0, {}, []
+        self.home_lives = True
+        self.ends_with = {}  # number of a call -> what it raises or returns; the rest are done
 
     def monotonic(self):
         return self.now
@@ -23,7 +25,24 @@ class Cluster:
         return [ref for ref in refs if self.due[ref] <= self.now], []
 
     def get(self, ref):
-        return "node" if ref[0] == "start" else "done"
+        kind, number = ref
+        if kind == "start":
+            return "node"
+        if number in self.ends_with:
+            end = self.ends_with.pop(number)
+            if isinstance(end, Exception):
+                raise end
+            return end
+        return "done"
+
+    def cluster_resources(self):
+        return {"CPU": 4.0, "memory": 8 * 2**30}
+
+    def nodes(self):
+        return [{"NodeID": "here", "Alive": self.home_lives}, {"NodeID": "there", "Alive": True}]
+
+    def available_resources(self):
+        return {"memory": 2 * 2**30}
 
     def kill(self, actor, no_restart):
         self.killed.append(actor)
@@ -49,15 +68,19 @@ def ray_run():
 
 @pytest.fixture
 def cluster(monkeypatch, ray_run):
+    from cluster import ray_seats
+
     made = Cluster()
     monkeypatch.setattr(ray_run, "time", made)
     monkeypatch.setattr(ray_run, "ray", made)
+    monkeypatch.setattr(ray_seats, "ray", made)
     return made
 
 
 def outcomes_of(cluster, jobs, workers, limit_min):
     """Outcomes until all are there or the time is up, and the run's setbacks."""
-    from cluster.ray_run import Run, Terms
+    from cluster.ray_run import Run
+    from cluster.ray_seats import Terms
 
     setbacks = Counter()
     terms = {"hire": cluster.hire, "workers": lambda: workers, "deadline_s": 10 * MINUTE, "wait_s": math.inf}
@@ -109,7 +132,8 @@ def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog
 
 @pytest.mark.parametrize(("keeps", "kept"), [(True, 2), (False, 1)])
 def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(cluster, keeps, kept):
-    from cluster.ray_run import Run, Terms
+    from cluster.ray_run import Run
+    from cluster.ray_seats import Terms
 
     terms = {"workers": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
     run = Run(Terms(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
@@ -119,3 +143,87 @@ def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(c
         run.collect()
     assert len(cluster.killed) == 2 - kept
     assert len(run.hand_back()) == kept
+
+
+def made(cluster, workers, jobs, **terms):
+    from cluster.ray_run import Run
+    from cluster.ray_seats import Terms
+
+    usual = {"deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
+    return Run(Terms(hire=cluster.hire, workers=workers, **usual | terms), jobs)
+
+
+def turn(run, cluster):
+    """One round of a pool's loop; most jobs that ran at once in it."""
+    cluster.now += 2  # more than a tick: the cluster is looked at again
+    run.staff()
+    run.hand_out()
+    busy = run.busy()
+    run.collect()
+    return busy
+
+
+def begin(run, cluster, rounds=2):
+    """The first rounds only start the workers."""
+    return [turn(run, cluster) for _ in range(rounds)][-1]
+
+
+def test_workers_follow_the_nodes_up_and_down(cluster):
+    room = 2
+    run = made(cluster, lambda: room, [1] * 100)
+    assert begin(run, cluster) == 2
+    room = 5
+    assert begin(run, cluster) == 5
+    room = 1
+    assert begin(run, cluster, rounds=3) == 1
+
+
+def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_cluster(cluster):
+    from ray.exceptions import OutOfMemoryError
+
+    room = 4
+    run = made(cluster, lambda: room, [3] * 1000)
+    begin(run, cluster)
+    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError("low on memory")
+    begin(run, cluster, rounds=6)
+    assert [turn(run, cluster) for _ in range(3)] == [3, 3, 3]
+    assert run.terms.setbacks == {"memory": 1}
+    room = 8
+    assert begin(run, cluster, rounds=6) == 6
+
+
+@pytest.mark.parametrize(("own_gpu", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
+def test_a_gpu_of_its_own_leaves_nobody_to_blame_but_the_job(cluster, own_gpu, then, counted):
+    from cluster.ray_worker import Raised
+
+    run = made(cluster, lambda: 4, [3] * 1000, own_gpu=own_gpu)
+    begin(run, cluster)
+    full = Raised("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
+    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = full
+    begin(run, cluster, rounds=6)
+    assert [turn(run, cluster) for _ in range(3)] == [then] * 3
+    assert run.terms.setbacks == {"memory": 1}
+    assert max(task.attempts for task in run._todo) == counted
+
+
+def test_a_full_cluster_is_told_of_and_given_up(cluster, caplog):
+    cluster.hire = lambda: SimpleNamespace(start=SimpleNamespace(remote=lambda: cluster.begin("start", math.inf)))
+    run = made(cluster, lambda: 0, [1], wait_s=5 * MINUTE)
+    end = (
+        "no worker could be placed for 30. s: the cluster has 4 CPUs.*; free are 0 CPUs, 0 GPUs, 2 GiB of memory; wait"
+    )
+    with pytest.raises(TimeoutError, match=end):
+        begin(run, cluster, rounds=100)
+    assert [record.getMessage()[:31] for record in caplog.records] == ["no worker could be placed for 6"]
+
+
+def test_a_run_whose_own_node_is_lost_ends_at_once(cluster):
+    from cluster.pool import ClusterLost
+
+    cluster.hire = lambda: SimpleNamespace(start=SimpleNamespace(remote=lambda: cluster.begin("start", math.inf)))
+    run = made(cluster, lambda: 0, [1], home="here", wait_s=300)
+    begin(run, cluster)
+    cluster.home_lives = False
+    with pytest.raises(ClusterLost, match="runs on was lost; what is finished is kept"):
+        begin(run, cluster)
+    assert cluster.now < 300
