@@ -184,6 +184,8 @@ class Watch:
     def _rate(self, workers: int) -> float | None:
         """Models of arms a second over the last rounds; the time since the last one counts, so a standstill shows."""
         steps = list(self._steps)[-(max(ROUNDS * workers, LEAST) + 1) :]
+        if steps[0][1] == 0 and len(steps) > workers + 1:
+            steps = steps[1:]  # workers have started by then, which is no part of the rate
         (first, before), (last, done) = steps[0], steps[-1]
         until = time.monotonic() if self._beat.phase == "models" else last
         return (done - before) / max(until - first, 1e-9) if done > before else None

@@ -103,7 +103,8 @@ def test_the_rate_falls_while_nothing_ends(tmp_path):
     later = watch.beat()
     assert later.rate_per_s < first.rate_per_s
     assert later.eta_s > first.eta_s
-    assert later.rate_per_s == pytest.approx(3 / (3 / first.rate_per_s + 0.2), rel=0.1)  # 20 ms of a busy machine
+    slept = 2 / later.rate_per_s - 2 / first.rate_per_s  # two models since the first of more than there are workers
+    assert 0.2 <= slept < 2  # the rest is a busy machine's
 
 
 def test_the_record_is_there_from_the_beginning_and_says_how_it_ended(tmp_path):
