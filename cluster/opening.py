@@ -2,9 +2,13 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cluster.pool import Pool
 from cluster.session import address_of, connect, gpus, refuse_workers
+
+if TYPE_CHECKING:
+    from cluster.telemetry import Table, Telemetry
 
 
 def refuse_staff(pool: str, workers: int | None, address: str | None) -> bool:
@@ -50,3 +54,10 @@ def ray_pool(address: str | None, workers: int | None, device: str) -> Generator
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
         with RayPool(workers=workers, gpus_per_worker=float(chosen == "cuda")) as pool:
             yield pool, chosen
+
+
+def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Telemetry":
+    """The metrics of this driver, inside ray_pool; see Telemetry."""
+    from cluster.telemetry import Telemetry  # imports Ray, whose mode of authentication connect() chooses
+
+    return Telemetry(prefix, run, totals, levels)

@@ -84,8 +84,8 @@ class RayPool:
 
     @property
     def busy(self) -> int:
-        """How many jobs run now."""
-        return sum(state.busy() for state in self._runs)
+        """How many jobs run now; any thread may ask."""
+        return sum(state.busy() for state in list(self._runs))
 
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None

@@ -67,8 +67,8 @@ class Run:
         return [seat.actor for seat in idle]
 
     def busy(self) -> int:
-        """How many jobs run now."""
-        return sum(seat.task is not None for seat in self._waited.values())
+        """How many jobs run now; any thread may ask."""
+        return sum(seat.task is not None for seat in list(self._waited.values()))
 
     def staff(self) -> None:
         """Hire up to what the cluster and the jobs ask for, and dismiss idle workers beyond it.

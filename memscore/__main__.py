@@ -4,6 +4,7 @@ import sys
 
 COMMANDS = {
     "estimate": "train a bank of subset models and score every example",
+    "status": "say how far a bank is, what failed, and who works on it",
     "fidelity": "say how well cheap scores stand in for memorization",
     "influence": "find the training examples that a bank's answers are owed to",
     "attack": "audit a model of your own with a bank as its shadows",

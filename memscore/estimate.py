@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import ray_pool, refuse_staff
+from cluster.opening import ray_metrics, ray_pool, refuse_staff
 from cluster.pool import Pool, SerialPool
 from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
@@ -22,7 +22,9 @@ from memscore.options import Maybe
 from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter
+from memscore.series import announced
 from memscore.training import device_named
+from memscore.watching import watched
 
 
 def estimate_bank(
@@ -60,8 +62,9 @@ def estimate_bank(
         else:
             hands, where = SerialPool(), device_named(device)
         tables.heading(console, bank)
-        meter = stack.enter_context(Meter("models"))
-        outcome = estimate(bank, hands, meter, lambda *found: tables.outlook(console, *found), device=where)
+        metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None
+        watch = stack.enter_context(watched(bank, hands, stack.enter_context(Meter("models")), metrics))
+        outcome = estimate(bank, watch, told=watch.noting(lambda *f: tables.outlook(console, *f)), device=where)
     tables.outcome(console, outcome, bank.store.folder.shown)
     return 1 if outcome.filled.failed or outcome.filled.diverged else 0
 

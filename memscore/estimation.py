@@ -90,7 +90,7 @@ def refuse_relative(url: str) -> None:
 def estimate(
     bank: Bank,
     pool: Pool,
-    progress: Progress,
+    progress: Progress = lambda done, total, line: None,
     told: Callable[[Outlook, float | None], None] = lambda outlook, wish: None,
     *,
     device: str = "cpu",

@@ -238,6 +238,8 @@ def last_line(result: list[Receipt] | Any) -> str:
     if not result:
         return "already there"
     last = result[-1]
+    if "accuracy" not in last:
+        return f"{last['proxy']} of {last['original']}, {last['seconds']:.2f} s"
     return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
 
 

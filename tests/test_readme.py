@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
-from memscore import bank, estimate, influence
+from memscore import bank, estimate, influence, status
 from memscore.data import TORCHVISION
 from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
@@ -103,7 +103,9 @@ def test_a_marked_shell_block_runs_as_it_stands(code):
         ["bash", "-euc", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
     )
     assert done.returncode == 0, done.stderr
-    assert any(sign in done.stdout for sign in (" 0 damaged", "memorization RMSE", "strong ", "stand-ins for "))
+    assert any(
+        sign in done.stdout for sign in (" 0 damaged", "memorization RMSE", "strong ", "stand-ins for ", "whole blocks")
+    )
 
 
 def test_duckdb_pandas_and_polars_name_the_same_five():
@@ -193,7 +195,8 @@ def test_any_other_command_is_one_that_is_there(line):
 def test_every_flag_in_the_text_is_one_of_help(capsys):
     known = ""
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
-    doors += [lambda: influence.main(["--help"]), lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
+    doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
+    doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()

@@ -5,7 +5,8 @@ from rich.console import Console
 
 from memscore.audit import Audit
 from memscore.epsilon import EpsilonBound
-from memscore.report.tables import new_table, number, with_interval
+from memscore.report.tables import number, with_interval
+from memscore.report.terminal import new_table
 
 NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 SHOWN = 5

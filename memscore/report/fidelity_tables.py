@@ -6,7 +6,8 @@ from rich.console import Console
 from memscore.agreement import TOP
 from memscore.comparison import Comparison
 from memscore.intervals import Interval
-from memscore.report.tables import WHOSE_SECONDS, between, new_table, number
+from memscore.report.tables import WHOSE_SECONDS, between, number
+from memscore.report.terminal import new_table
 from memscore.risk_signals import Signals
 from memscore.standing import Standings
 from memscore.trends import Trend

@@ -4,7 +4,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.influence_run import Influence
-from memscore.report.tables import label_text, new_table, number
+from memscore.report.tables import label_text, number
+from memscore.report.terminal import new_table
 from memscore.store import Store
 
 SHOWN = 8

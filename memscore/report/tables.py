@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from memscore.agreement import TOP
 from memscore.estimation import Bank
@@ -17,22 +15,13 @@ from memscore.intervals import Interval
 from memscore.outcome import Outcome
 from memscore.outlook import WISHES, Kept, Outlook
 from memscore.plan import MOST
+from memscore.report.terminal import new_table
 from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
 
 SHOWN = 5  # most memorized examples in the terminal
 WHOSE_SECONDS = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
 FITTED = 0.95  # members' accuracy below which a bank is not worth its scores
-
-
-def new_table(title: str, columns: Sequence[str]) -> Table:
-    """A table whose first column says what, and whose others are numbers."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-    )
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left", no_wrap=True)
-    return table
 
 
 def heading(console: Console, bank: Bank) -> None:

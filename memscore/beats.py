@@ -1,0 +1,116 @@
+"""What a run says of itself while it works: a record in its store that is written over every few seconds.
+
+    progress.json    derived; a killed run leaves its last one, and a reader tells by its age that nobody writes it
+
+It is the only sign of life on an object store, which has no lock, and the only file that knows how many models the
+last command asked for: shards, receipts and failures say what there is, not what is still to come.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from memscore.files import Folder
+from memscore.parquet import Damaged
+from memscore.records import read_record, sealed
+
+PATH = "progress.json"
+LOCAL_S, REMOTE_S = 10.0, 30.0  # between two records; on an object store each is a put
+MISSED = 3  # records that may be late before their writer is taken for dead or frozen
+SLACK_S = 5.0  # of clocks that differ, and of a busy machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """A run at one moment.
+
+    Attributes:
+        run: which run it is; two of one store differ.
+        state: running; ended with its scores written; or stopped before that, by an error or by the user.
+        phase: what it is at: models, originals, proxies, or the driver's own work, which is scores and reports.
+        pid: of the driver.
+        host: of the driver.
+        began: when, in seconds since 1970.
+        at: when this was so.
+        every_s: seconds until the next record.
+        planned: arm -> models that were asked for in all; None where a precision was.
+        wish: that precision, the RMSE of memorization.
+        models: arm -> models on file.
+        rmse: arm -> RMSE of memorization that so many models leave, by the arm's first ones; None before there are any.
+        done: models of the present phase that this run is through with, failed ones included.
+        total: models that it has to do, of which `done` are done.
+        trained: models of arms that this run put on file.
+        failed: models, originals and proxies that have no result; the next command tries them again.
+        diverged: models whose numbers were not finite.
+        retried: what ended jobs that were then tried again (worker, node, memory, deadline) -> how often.
+        workers: how many jobs may run at once.
+        busy: how many do; None where the pool does not say.
+        rate_per_s: models of arms a second, over the last few rounds; None before the first.
+        eta_s: seconds until the models are done, at that rate.
+        bytes: of the shards that this run put on file.
+        line: about the job that ended last.
+    """
+
+    run: str
+    state: Literal["running", "ended", "stopped"] = "running"
+    phase: str = "models"
+    pid: int
+    host: str
+    began: float
+    at: float
+    every_s: float
+    planned: Mapping[str, int | None] = field(default_factory=dict)
+    wish: float | None = None
+    models: Mapping[str, int] = field(default_factory=dict)
+    rmse: Mapping[str, float | None] = field(default_factory=dict)
+    done: int = 0
+    total: int = 0
+    trained: int = 0
+    failed: int = 0
+    diverged: int = 0
+    retried: Mapping[str, int] = field(default_factory=dict)
+    workers: int = 1
+    busy: int | None = None
+    rate_per_s: float | None = None
+    eta_s: float | None = None
+    bytes: int = 0
+    line: str = ""
+
+    def fresh(self, now: float | None = None) -> bool:
+        """Whether its writer may well be alive at a time, now if None."""
+        age_s = (time.time() if now is None else now) - self.at
+        return self.state == "running" and age_s <= MISSED * self.every_s + SLACK_S
+
+
+def period_s(folder: Folder) -> float:
+    """Seconds between two records in this folder."""
+    return LOCAL_S if folder.local else REMOTE_S
+
+
+def write_beat(folder: Folder, beat: Beat) -> None:
+    """Write the record over the one before; OSError at once if it cannot be, since the next one will say more."""
+    folder.replace(PATH, sealed(asdict(beat)), patience_s=0)
+
+
+def read_beat(folder: Folder) -> Beat | None:
+    """The last record.
+
+    Args:
+        folder: of a store.
+
+    Returns:
+        It, or None where no run has left any: an imported bank, or one that an older version filled.
+
+    Raises:
+        Damaged: it is not what was written.
+    """
+    try:
+        record: dict[str, Any] = read_record(folder, PATH)
+    except FileNotFoundError:
+        return None
+    known = {one.name for one in fields(Beat)}
+    try:
+        return Beat(**{name: value for name, value in record.items() if name in known})  # a later version may say more
+    except TypeError as error:
+        raise Damaged(f"{folder.path(PATH)} is no record of a run: {error}; the next command writes it again") from None

@@ -1,0 +1,299 @@
+"""How a bank stands, from its files alone: what is there, what failed, how precise it is, and who works on it.
+
+Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it may be asked of a store at any
+time: being written, read-only, damaged, on an object store. It costs a listing of the shards, the records of arms and
+failures, the footers of the scores, and, for the precision, two columns of each arm's first models.
+"""
+
+import re
+import time
+from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+
+from memscore.beats import Beat, read_beat
+from memscore.drivers import Driver, driver_of
+from memscore.files import SCRATCH, Folder
+from memscore.parquet import metadata_of, reader
+from memscore.records import read_record
+from memscore.shards import model_index
+from memscore.store import Store
+
+LAST = 64  # shards whose times give the rate where no driver tells one
+READ = 500  # failures that are read; more are counted
+NAMED = 3  # models that a group of failures names
+THREADS = 8
+
+Spreads = MutableMapping[tuple[str, int], Any]
+"""Arm and how many of its first models were read -> their Spread; first models never change, so it may be kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmCondition:
+    """One arm.
+
+    Attributes:
+        name: of the arm.
+        planned: models that the last command asked for; None if none did, or it asked for a precision.
+        models: on file.
+        block: models a block.
+        whole_blocks: blocks all of whose models are on file.
+        failed: models without a result, to be tried again.
+        diverged: models that never will have one.
+        rmse: root mean square error of memorization that so many models leave; None where nothing says.
+        rmse_from: first models of the arm that it was computed from, and scaled to all.
+    """
+
+    name: str
+    planned: int | None
+    models: int
+    block: int
+    whole_blocks: int
+    failed: int
+    diverged: int
+    rmse: float | None
+    rmse_from: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failures:
+    """Models that failed alike.
+
+    Attributes:
+        kind: what ended them; diverged is a tombstone, all others are tried again by the next command.
+        error: of the first; the others may differ in numbers.
+        count: how many.
+        models: the first few.
+    """
+
+    kind: str
+    error: str
+    count: int
+    models: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCondition:
+    """One score: fresh is made from as many models as there are, stale from fewer; None where it is of no arm."""
+
+    name: str
+    models: int | None
+    fresh: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A bank at one moment.
+
+    Attributes:
+        store: where, without credentials.
+        data: name of the data set.
+        architecture: of its models.
+        arms: on file.
+        originals: whose weights are on file.
+        bytes: of all shards.
+        rate_per_s: models a second: of the driver where one works, else between the last shards; None of fewer than 3.
+        eta_s: seconds until the driver has trained all; None without a driver.
+        last_s: seconds since the last shard; None without any.
+        driver: who works on it.
+        beat: what the last run said of itself.
+        failures: in groups, the largest first.
+        unread: failures that were counted and not read.
+        scores: on file.
+        problems: what could not be read, or belongs nowhere; each says what to do.
+    """
+
+    store: str
+    data: str
+    architecture: str
+    arms: list[ArmCondition]
+    originals: int
+    bytes: int
+    rate_per_s: float | None
+    eta_s: float | None
+    last_s: float | None
+    driver: Driver
+    beat: Beat | None
+    failures: list[Failures]
+    unread: int
+    scores: list[ScoreCondition]
+    problems: list[str]
+
+
+def condition(store: Store, spreads: Spreads | None = None) -> Condition:
+    """Look at a bank.
+
+    Args:
+        store: open.
+        spreads: what an earlier look kept, so that a second one reads no shard again.
+
+    Returns:
+        How it stands. What is damaged is named among the problems and left out of the rest.
+    """
+    problems: list[str] = []
+    beat = readable(lambda: read_beat(store.folder), problems)
+    files = {info.base_name.removesuffix(".parquet"): info for info in listed(store.folder, "shards")}
+    records = {
+        name: record
+        for name in names_of(store.folder, "arms")
+        if (record := readable(lambda name=name: read_record(store.folder, f"arms/{name}.json"), problems))
+    }
+    failed = names_of(store.folder, "failures")
+    why = failures_of(store, failed[:READ], problems)
+    gone = {name for name, record in why.items() if record["kind"] == "diverged"}
+    arms = [
+        arm_condition(store, record, [*files], failed, gone, beat, spreads, problems) for record in records.values()
+    ]
+    homeless = len(files) - sum(arm.models for arm in arms)
+    if homeless:
+        problems.append(f"{homeless} shards of no arm on file; `python -m memscore.bank verify {store.folder.shown}`")
+    times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
+    driver, now = driver_of(store.folder, beat), time.time()
+    at_work = beat is not None and driver.state == "running"
+    return Condition(
+        store=store.folder.shown,
+        data=store.manifest.data,
+        architecture=store.manifest.architecture,
+        arms=arms,
+        originals=sum(info.base_name.endswith(".safetensors") for info in listed(store.folder, "weights")),
+        bytes=sum(info.size or 0 for info in files.values()),
+        rate_per_s=beat.rate_per_s if beat and at_work else rate_of(times[-LAST:]),
+        eta_s=beat.eta_s if beat and at_work else None,
+        last_s=max(now - times[-1], 0) if times else None,
+        driver=driver,
+        beat=beat,
+        failures=grouped(why),
+        unread=max(len(failed) - READ, 0),
+        scores=[*scores_of(store, {arm.name: arm.models for arm in arms}, problems)],
+        problems=problems,
+    )
+
+
+def readable(read: Any, problems: list[str]) -> Any:
+    """What read gives; None, and a word among the problems, where the file is damaged, or gone since it was listed."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problems.append(" ".join(str(error).split()))
+        return None
+
+
+def listed(folder: Folder, kind: str) -> list[Any]:
+    """Finished files of one sub-folder with size and time, in one listing."""
+    selector = fs.FileSelector(folder.path(kind), allow_not_found=True)
+    found = [info for info in folder.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    return [info for info in found if info.base_name and not SCRATCH.fullmatch(info.base_name)]
+
+
+def names_of(folder: Folder, kind: str) -> list[str]:
+    """Names of records of one kind, without their ending, sorted."""
+    return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
+
+
+def arm_condition(
+    store: Store,
+    record: dict[str, Any],
+    shards: list[str],
+    failed: list[str],
+    gone: set[str],
+    beat: Beat | None,
+    spreads: Spreads | None,
+    problems: list[str],
+) -> ArmCondition:
+    """One arm, from its record and the names of shards and failures."""
+    name, block = record["name"], record["block"]
+    models = sorted(index for shard in shards if (index := model_index(shard, name)) is not None)
+    lost = [model for model in failed if model_index(model, name) is not None]
+    in_block: dict[int, int] = {}
+    for index in models:
+        in_block[index // block] = in_block.get(index // block, 0) + 1
+    rmse, rmse_from = precision(store, record, models, {} if spreads is None else spreads, problems)
+    return ArmCondition(
+        name=name,
+        planned=beat.planned.get(name) if beat else None,
+        models=len(models),
+        block=block,
+        whole_blocks=sum(many == block for many in in_block.values()),
+        failed=sum(model not in gone for model in lost),
+        diverged=sum(model in gone for model in lost),
+        rmse=rmse,
+        rmse_from=rmse_from,
+    )
+
+
+def precision(
+    store: Store, record: dict[str, Any], models: list[int], spreads: Spreads, problems: list[str]
+) -> tuple[float | None, int]:
+    """The error of memorization with so many models, and how many first ones said so."""
+    if not models:
+        return None, 0
+    from memscore.outlook import tally_of  # SciPy comes with it: half of the time of the whole command
+    from memscore.planner import first_models, spread_of
+    from memscore.subsets import arm_from
+
+    arm = arm_from(record)
+    first = [index for index in models if index < first_models(arm)]
+    key = (arm.name, len(first))
+    if first and key not in spreads:
+        found = readable(lambda: spread_of(*tally_of(store, arm, first)), problems)
+        if found is None:
+            return None, 0
+        spreads[key] = found
+    if not first or spreads[key].out != spreads[key].out:  # NaN: no example has two models on each side yet
+        return None, 0
+    return spreads[key].rmse(arm.keep, len(models)), len(first)
+
+
+def failures_of(store: Store, names: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Each failure by its model, those left out that cannot be read."""
+
+    def one(name: str) -> Any:
+        return readable(lambda: read_record(store.folder, f"failures/{name}.json"), problems)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = dict(zip(names, pool.map(one, names), strict=True))
+    return {name: record for name, record in found.items() if record}
+
+
+def grouped(failures: dict[str, dict[str, Any]]) -> list[Failures]:
+    """Failures whose kind and message are the same but for numbers, the largest group first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, record in failures.items():
+        groups.setdefault((record["kind"], re.sub(r"\d+", "#", record["error"])), []).append(name)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return [
+        Failures(kind=kind, error=failures[names[0]]["error"], count=len(names), models=names[:NAMED])
+        for (kind, _), names in ordered
+    ]
+
+
+def rate_of(times: list[float]) -> float | None:
+    """Files a second between the first and the last of rising times; None of fewer than three."""
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 and times[-1] > times[0] else None
+
+
+def scores_of(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreCondition]:
+    """Each score, and whether it was made from as many models as its arm has now; its footer says from how many."""
+
+    def footer(name: str) -> Any:
+        with store.folder.open(f"scores/{name}") as stream:
+            return metadata_of(reader(stream).schema_arrow)
+
+    names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        said = list(pool.map(lambda name: readable(lambda: footer(name), problems), names))
+    known = {name.removesuffix(".parquet"): facts for name, facts in zip(names, said, strict=True) if facts is not None}
+    many = {name: int(facts["models"]) for name, facts in known.items() if "models" in facts}
+    fresh: dict[str, bool | None] = {
+        name: many[name] == models.get(facts["arm"]) for name, facts in known.items() if "arm" in facts and name in many
+    }
+    parts = [new for name, new in fresh.items() if name.startswith("cscore_")]
+    if "cscore" in known:  # over the fractions of several arms
+        fresh["cscore"] = all(parts)
+    for name in known:
+        yield ScoreCondition(name=name, models=many.get(name), fresh=fresh.get(name))

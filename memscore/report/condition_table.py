@@ -1,0 +1,82 @@
+"""How a bank stands, in a terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+
+from memscore.condition import ArmCondition, Condition
+from memscore.report.progress import counts_of, duration
+from memscore.report.terminal import new_table
+
+LONGEST = 160  # of an error
+
+
+def show(console: Console, found: Condition) -> None:
+    """All of it, on a screen."""
+    for line in heading(found):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    table = new_table("", ("arm", "models", "planned", "whole blocks", "failed", "diverged", "RMSE"))
+    for arm in found.arms:
+        planned = "-" if arm.planned is None else str(arm.planned)
+        blocks = "-" if arm.block == 1 else f"{arm.whole_blocks} x {arm.block}"
+        table.add_row(arm.name, str(arm.models), planned, blocks, str(arm.failed), str(arm.diverged), precision(arm))
+    if found.arms:
+        console.print(table)
+    for line in remarks(found):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def heading(found: Condition) -> Iterator[str]:
+    """What it is, who works on it, and how fast."""
+    yield f"store   {found.store}"
+    last = "" if found.last_s is None else f", the last one {duration(found.last_s)} ago"
+    yield f"bank    {found.data}, {found.architecture}: {found.bytes / 1e6:.1f} MB of shards{last}"
+    yield f"driver  {driver(found)}"
+    if found.rate_per_s and found.driver.state != "running":
+        yield f"rate    {3600 * found.rate_per_s:.0f} models an hour between the last shards"
+
+
+def driver(found: Condition) -> str:
+    """Who works on it, and what it says of itself."""
+    who, beat = f"pid {found.driver.pid} on host {found.driver.host}", found.beat
+    if found.driver.state == "running" and beat:
+        return f"{who} is at {beat.phase} {beat.done}/{beat.total}: {counts_of(beat)}"
+    if found.driver.state == "silent":
+        return f"{who} holds the store and says nothing: another command, or one that is frozen or was just begun"
+    if found.driver.state == "died":
+        return f"{who} ended without a word; what is finished is kept, and the same command goes on"
+    if found.driver.state == "unknown":
+        return "not known: an object store has no lock, and no run has left a record"
+    if beat is None:
+        return "none"
+    return f"none; the last run {beat.state} after {duration(beat.at - beat.began)}: {counts_of(beat)}"
+
+
+def precision(arm: ArmCondition) -> str:
+    """The error that so many models leave."""
+    return "-" if arm.rmse is None else f"{arm.rmse:.4f}"
+
+
+def remarks(found: Condition) -> Iterator[str]:
+    """What the numbers mean, what failed and why, which scores are old, and what could not be read."""
+    measured = [arm for arm in found.arms if arm.rmse is not None]
+    if measured:
+        firsts = ", ".join(sorted({str(arm.rmse_from) for arm in measured}))
+        yield f"RMSE: of memorization with the models on file, computed from the first {firsts} of an arm"
+    for group in found.failures:
+        word = (
+            "diverged, never trained again" if group.kind == "diverged" else "failed, tried again by the next command"
+        )
+        more = ", ..." if group.count > len(group.models) else ""
+        error = group.error if len(group.error) <= LONGEST else f"{group.error[:LONGEST]}..."
+        yield f"[yellow]{group.count} {word}[/] ({group.kind}): {escape(error)} ({', '.join(group.models)}{more})"
+    if found.unread:
+        yield f"[yellow]{found.unread} more failures[/] were not read"
+    stale = [score for score in found.scores if score.fresh is False]
+    if found.scores:
+        yield f"scores: {len(found.scores)} on file, {len(stale)} made from fewer models than there are now"
+    if stale:
+        yield f"[yellow]stale[/] {', '.join(score.name for score in stale)}: the next estimate makes them again"
+    for problem in found.problems:
+        yield f"[red]problem[/] {escape(problem)}"

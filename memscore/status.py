@@ -1,0 +1,65 @@
+"""How far a bank is, what failed, how precise it is, and who works on it: `python -m memscore.status`."""
+
+import sys
+import time
+from dataclasses import asdict
+from json import dumps
+from typing import Annotated
+
+from memscore.doors import before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
+import tyro
+from rich.console import Console
+
+from memscore.condition import Spreads, condition
+from memscore.homes import latest_store
+from memscore.options import Maybe
+from memscore.records import plain
+from memscore.report.condition_table import show
+from memscore.store import Store
+
+
+def status(
+    store: Annotated[Maybe[str], tyro.conf.Positional] = None, watch: Maybe[float] = None, json: bool = False
+) -> int:
+    """Say how a bank stands, from its files alone; nothing is written, and neither Ray nor torch is started.
+
+    Args:
+        store: path or URL of the store (default: the one that was worked on last in $MEMSCORE_HOME or ~/memscore).
+        watch: look again after so many seconds, until Ctrl-C.
+        json: one object for scripts, on a line of its own where it is watched; what is unknown is null.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ValueError: less than a second between two looks.
+    """
+    if watch is not None and not watch >= 1:
+        raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being filled")
+    bank = Store.open(latest_store() if store is None else store)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    spreads: Spreads = {}
+    while True:
+        found = condition(bank, spreads)
+        if json:
+            print(dumps(plain(asdict(found)), indent=2 if watch is None else None), flush=True)
+        else:
+            if watch is not None and console.is_terminal:
+                console.clear()
+            show(console, found)
+        if watch is None:
+            return 0
+        time.sleep(watch)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    return run(lambda: tyro.cli(status, prog="python -m memscore.status", args=arguments), "no longer watching")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

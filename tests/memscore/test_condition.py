@@ -1,0 +1,218 @@
+"""How a bank stands, from its files: banks that are whole, begun, damaged, imported, or worked on by somebody."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from memscore.beats import PATH, Beat, read_beat, write_beat
+from memscore.condition import condition, rate_of
+from memscore.drivers import driver_of
+from memscore.estimators.memorization import bank_rmse, counts, precision_of
+from memscore.homes import latest_store
+from memscore.jobs import DIVERGED
+from memscore.report.condition_table import show
+from memscore.status import main
+from memscore.store import Store, model_name
+from tests.memscore import banks
+
+ROOT = Path(__file__).parents[2]
+ARM = banks.ARM["name"]
+
+
+def beat(**changes):
+    now = time.time()
+    plain = Beat(run="r", pid=os.getpid(), host=socket.gethostname(), began=now - 60, at=now, every_s=10)
+    return replace(plain, **changes)
+
+
+def shown(found):
+    text = io.StringIO()
+    show(Console(width=160, file=text), found)
+    return text.getvalue()
+
+
+def test_a_bank_that_no_run_has_told_of_says_what_its_files_say(tmp_path):
+    found = condition(banks.bank(tmp_path / "bank"))
+    [arm] = found.arms
+    assert (arm.models, arm.planned, arm.whole_blocks, arm.failed, arm.diverged) == (3, None, 3, 0, 0)
+    assert found.driver.state == "none"
+    assert found.beat is None
+    assert found.bytes == sum(path.stat().st_size for path in (tmp_path / "bank" / "shards").iterdir())
+    assert found.problems == []
+    assert "iid-k0.700" in shown(found)
+
+
+def test_precision_of_a_bank_that_is_no_larger_than_a_plan_s_is_its_unbiased_rmse(tmp_path):
+    """Sixteen models, all of them the arm's first: sqrt(mean of k (n - k) / (n^2 (n - 1)) over both sides), n = 8."""
+    store = Store.create(tmp_path / "bank", banks.manifest(), banks.examples())
+    store.add_arm({"name": "exact-k0.500-b16", "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
+    rng = np.random.default_rng(0)
+    member = rng.permuted(np.repeat([True, False], 8)[:, None].repeat(banks.N, axis=1), axis=0)
+    correct = []
+    for index in range(16):
+        columns = banks.shard(index) | {"member": member[index]}
+        correct.append(columns["correct"])
+        store.write_shard(model_name("exact-k0.500-b16", index), "exact-k0.500-b16", columns)
+    [arm] = condition(store).arms
+    right, train = np.array(correct)[:, : banks.SIZES[0]], member[:, : banks.SIZES[0]]
+    k_in, n_in, k_out, n_out = counts(right, train)
+    variance = k_in * (n_in - k_in) / (n_in**2 * (n_in - 1)) + k_out * (n_out - k_out) / (n_out**2 * (n_out - 1))
+    assert arm.rmse == pytest.approx(np.sqrt(variance.mean()), rel=1e-10)
+    assert arm.rmse_from == 16
+    assert arm.rmse == pytest.approx(bank_rmse([precision_of(k_in, n_in, k_out, n_out)]), rel=0.1)  # it is smoothed
+    assert arm.whole_blocks == 1
+
+
+def test_two_models_leave_the_precision_undefined(tmp_path):
+    store = banks.bank(tmp_path / "bank")
+    banks.path_of(store, f"shards/{model_name(ARM, 2)}.parquet").unlink()
+    [arm] = condition(store).arms
+    assert arm.rmse is None
+    assert "RMSE:" not in shown(condition(store))
+
+
+def test_a_second_look_reads_no_shard_again(tmp_path):
+    store, spreads = banks.bank(tmp_path / "bank"), {}
+    before = condition(store, spreads)
+    for path in (tmp_path / "bank" / "shards").iterdir():
+        path.write_bytes(b"")
+    assert len(spreads) == 1
+    assert condition(store, spreads).arms == before.arms
+
+
+def test_failures_are_grouped_by_what_was_said_and_tombstones_stand_apart(tmp_path):
+    store = banks.bank(tmp_path / "bank")
+    for index in (5, 6, 7, 8):
+        store.write_failure(model_name(ARM, index), {"kind": "exception", "error": f"OSError: row {index}"})
+    store.write_failure(model_name(ARM, 9), DIVERGED)
+    found = condition(store)
+    assert [(group.kind, group.count) for group in found.failures] == [("exception", 4), ("diverged", 1)]
+    assert found.failures[0].models == [model_name(ARM, index) for index in (5, 6, 7)]
+    assert (found.arms[0].failed, found.arms[0].diverged) == (4, 1)
+    text = shown(found)
+    assert "4 failed, tried again by the next command (exception): OSError: row 5" in text
+    assert "1 diverged, never trained again" in text
+
+
+def test_a_score_is_stale_as_soon_as_its_arm_has_another_model(tmp_path, small):
+    found = condition(Store.open(small))
+    fresh = {score.name: score.fresh for score in found.scores}
+    assert fresh["memorization_k0.500"] is True
+    assert fresh["events_forgetting"] is None  # of the originals
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", small, copy], check=True)
+    next(iter((copy / "shards").iterdir())).unlink()
+    found = condition(Store.open(copy))
+    assert {score.name for score in found.scores if score.fresh is False} == {n for n, new in fresh.items() if new}
+    assert "stale" in shown(found)
+
+
+def test_what_is_damaged_is_a_problem_and_the_rest_is_told(tmp_path):
+    store = banks.bank(tmp_path / "bank")
+    store.write_failure(model_name(ARM, 5), {"kind": "exception", "error": "e"})
+    for relpath in (f"failures/{model_name(ARM, 5)}.json", f"shards/{model_name(ARM, 0)}.parquet"):
+        banks.path_of(store, relpath).write_bytes(b"x")
+    banks.path_of(store, PATH).write_text("{}")
+    found = condition(store)
+    assert len(found.problems) == 3
+    assert found.arms[0].models == 3
+    assert found.arms[0].rmse is None
+    banks.path_of(store, f"arms/{ARM}.json").write_text("{")
+    found = condition(store)
+    assert found.arms == []
+    assert any("3 shards of no arm" in problem for problem in found.problems)
+
+
+def test_a_record_is_read_as_it_was_written_and_one_of_a_later_version_too(tmp_path):
+    folder = banks.bank(tmp_path / "bank").folder
+    said = beat(planned={ARM: 8}, models={ARM: 3}, rmse={ARM: None}, eta_s=float("nan"))
+    write_beat(folder, said)
+    assert read_beat(folder) == replace(said, eta_s=None)
+
+
+@pytest.mark.parametrize(
+    ("holder", "age_s", "state", "verdict"),
+    [
+        ("", None, "running", "none"),
+        ("", 0, "ended", "none"),
+        ("", 1000, "running", "died"),  # it could not write its last record
+        ("me", 0, "running", "running"),
+        ("me", 1000, "running", "silent"),  # frozen
+        ("me", None, "running", "silent"),  # another command
+        ("gone", 0, "running", "died"),  # kill -9
+        ("elsewhere", 0, "running", "silent"),  # somebody else's record
+    ],
+)
+def test_who_works_on_a_store(tmp_path, holder, age_s, state, verdict):
+    store = banks.bank(tmp_path / "bank")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    pids = {"me": os.getpid(), "gone": dead.pid, "elsewhere": 1}
+    host = "another" if holder == "elsewhere" else socket.gethostname()
+    if holder:
+        banks.path_of(store, "lock").write_text(f"pid {pids[holder]} on host {host}\n")
+    said = None if age_s is None else beat(at=time.time() - age_s, state=state, planned={ARM: 8})
+    found = driver_of(store.folder, said)
+    assert found.state == verdict
+    if said:
+        write_beat(store.folder, said)
+    assert "driver" in shown(condition(store))
+
+
+def test_the_rate_of_files_is_between_the_first_and_the_last():
+    assert rate_of([0.0, 1.0, 4.0]) == 0.5
+    assert rate_of([0.0, 1.0]) is None
+    assert rate_of([1.0, 1.0, 1.0]) is None
+
+
+def test_the_command_needs_neither_torch_nor_ray_and_reads_a_store_that_it_may_not_write(tmp_path):
+    banks.bank(tmp_path / "bank")
+    code = (
+        "import sys; from memscore.status import main; assert main(sys.argv[1:]) == 0; "
+        "assert not {'torch', 'ray', 'cluster', 'sklearn'} & set(sys.modules), 'heavy'"
+    )
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "bank").rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bank"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["arms"][0]["models"] == 3
+    assert found["arms"][0]["rmse"] is None or found["arms"][0]["rmse"] > 0
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "bank").rglob("*"))
+
+
+@pytest.mark.parametrize(("flags", "line"), [("{tmp}/none", "no store at"), ("--watch 0", "--watch must be 1 second")])
+def test_bad_input_is_one_line(flags, line, home, capsys):
+    assert main(flags.format(tmp=home).split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
+    assert main([]) == 2
+    assert "no store in" in capsys.readouterr().err
+    for name in ("older", "newer", "third"):
+        banks.bank(home / "memscore" / name)
+    for name, age_s in (("older", 90), ("newer", 30), ("third", 60)):
+        os.utime(home / "memscore" / name / "manifest.json", (time.time() - age_s,) * 2)
+    assert latest_store() == str(home / "memscore" / "newer")
+    write_beat(Store.open(home / "memscore" / "older").folder, beat())
+    assert main([]) == 0
+    assert f"store   {home}/memscore/older" in capsys.readouterr().out
