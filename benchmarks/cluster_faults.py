@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,6 @@ from benchmarks.throwaway import ROOT, Cluster, Watch, wait_for
 
 FREEZE_S, FULL_S, LIMIT_S = 100.0, 20.0, 900.0
 SMALL_DISK = "24m"
-BALLAST = "ballast"
 
 Fault = Callable[[Cluster, Watch], str]
 
@@ -74,13 +74,7 @@ def kill_the_head(cluster: Cluster, watch: Watch) -> str:
 
 def fill_the_disk(cluster: Cluster, watch: Watch) -> str:
     """No byte is left for a while."""
-    ballast = watch.store.parent / BALLAST
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
+    ballast = fill(watch.store.parent)
     wait(watch, FULL_S)
     ballast.unlink()
     return f"space again after {FULL_S:g} s"
@@ -166,6 +160,15 @@ def finish(cluster: Cluster, watch: Watch, job: str, models: int) -> None:
     while cluster.status(job) in {"RUNNING", "PENDING"} and time.monotonic() < end:
         watch.look()
         time.sleep(0.5)
+
+
+def fill(disk: Path) -> Path:
+    """Write a file until there is no room; gives its path."""
+    ballast = disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 4096)
+    return ballast
 
 
 def wait(watch: Watch, seconds: float) -> None:
