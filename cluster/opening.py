@@ -1,40 +1,62 @@
 """A Ray pool with the cluster under it, in one step, for the doors."""
 
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from cluster.auth import export_line
 from cluster.pool import Pool
+from cluster.reaching import refuse_unreachable
 from cluster.session import address_of, connect, gpus, refuse_workers
 
+Ask = Callable[[Callable[[], str | None]], dict[str, str]]
 
-def refuse_staff(pool: str, workers: int | None, address: str | None) -> bool:
+
+def refuse_staff(pool: str, workers: int | None, address: str | None, *, dashboard: bool = False) -> bool:
     """Stop before anything is begun if such workers cannot be.
 
     Args:
         pool: "ray" or "serial".
         workers: how many at once.
         address: of a running cluster.
+        dashboard: whether Ray's dashboard is wanted.
 
     Returns:
         Whether all workers will be on this machine, so that its GPUs are theirs.
 
     Raises:
-        ValueError: fewer than one worker, or workers of a pool that has none.
+        ValueError: fewer than one worker, or workers or a dashboard of a pool that has none.
+        ConnectionError: nothing listens where the cluster should be.
     """
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
+    if pool == "serial" and dashboard:
+        raise ValueError("--dashboard shows a Ray cluster, and --pool serial has none; use --pool ray")
     refuse_workers(workers)
-    return pool == "serial" or address_of(address) == "local"
+    cluster = address_of(address)
+    if pool == "ray" and cluster != "local":
+        refuse_unreachable(cluster)
+    return pool == "serial" or cluster == "local"
 
 
 @contextmanager
-def ray_pool(address: str | None, workers: int | None, device: str) -> Generator[tuple[Pool, str], None, None]:
+def ray_pool(
+    address: str | None,
+    workers: int | None,
+    device: str,
+    ready: Callable[[Ask], None] = lambda ask: None,
+    *,
+    dashboard: bool = False,
+) -> Generator[tuple[Pool, str], None, None]:
     """Join or start a cluster and staff it, each worker with a whole GPU or with none.
 
     Args:
         address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
         workers: how many at once; None for all that fit.
         device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
+        ready: stops with an exception where the nodes of a cluster that was joined are not fit for the work; handed a
+            function that asks them.
+        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and say where it is.
 
     Yields:
         The pool, and the device that its workers have.
@@ -42,11 +64,25 @@ def ray_pool(address: str | None, workers: int | None, device: str) -> Generator
     Raises:
         ValueError: GPUs are asked for and no node has one.
     """
-    with connect(address=address, workers=workers):
-        from cluster.ray_pool import RayPool  # imports Ray, whose mode of authentication connect() chooses
+    joined = address_of(address) != "local"
+    with connect(address=address, workers=workers, dashboard=dashboard) as url:
+        from cluster.nodes import ask_each_node, say_if_full  # these import Ray, whose mode of authentication
+        from cluster.ray_pool import RayPool  # connect() chooses
 
+        if dashboard:
+            sys.stderr.write(f"{dashboard_words(url)}\n")
         chosen = ("cuda" if gpus() else "cpu") if device == "auto" else device
         if chosen == "cuda" and not gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
         with RayPool(workers=workers, gpus_per_worker=float(chosen == "cuda")) as pool:
+            if joined:
+                ready(ask_each_node)
+                say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
             yield pool, chosen
+
+
+def dashboard_words(url: str | None) -> str:
+    """Where the dashboard is, and what Ray's own commands need to reach it."""
+    if url is None:
+        return "the cluster says nothing of a dashboard; it may have been started without one"
+    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {export_line(url)}"

@@ -23,6 +23,7 @@ from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter
 from memscore.training import device_named
+from memscore.visibility import refuse_blind
 
 
 def estimate_bank(
@@ -31,6 +32,7 @@ def estimate_bank(
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    dashboard: bool = False,
 ) -> int:
     """Train a bank of subset models, keep what each says of every example, and score every example.
 
@@ -40,11 +42,12 @@ def estimate_bank(
         workers: how many at once (default: every CPU or GPU of the cluster); for --pool ray.
         address: of a running Ray cluster; without it and without RAY_ADDRESS one is started on this machine.
         device: auto: a GPU for each worker where the cluster has one, else CPUs.
+        dashboard: start Ray's dashboard too, on 127.0.0.1, where the cluster is started here, and say where it is.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    if refuse_staff(pool, workers, address) and device == "cuda":
+    if refuse_staff(pool, workers, address, dashboard=dashboard) and device == "cuda":
         device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = open_bank(plan, passing_folder=in_submitted_job())
@@ -56,7 +59,8 @@ def estimate_bank(
         stack.enter_context(bank.store.lock())
         hands: Pool
         if pool == "ray":
-            hands, where = stack.enter_context(ray_pool(address, workers, device))
+            opened = ray_pool(address, workers, device, lambda ask: refuse_blind(bank.store, ask), dashboard=dashboard)
+            hands, where = stack.enter_context(opened)
         else:
             hands, where = SerialPool(), device_named(device)
         tables.heading(console, bank)

@@ -30,6 +30,7 @@ from memscore.store import Store, model_name, original_key
 from memscore.subsets import arm_from, membership
 from memscore.trainee import architecture_of, assign, everything, forward, new_model, on_device, parts, recipe_of
 from memscore.training import exact_products, is_finite, one_thread, train
+from memscore.visibility import visible_store
 
 ORIGINAL = "original"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
@@ -113,17 +114,6 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
         if isinstance(job, BankJob):
             return train_subset_models(job, shared, store, device, facts)
         return train_original(job, shared, store, device, facts)
-
-
-def visible_store(url: str) -> Store:
-    """The store, or a FileNotFoundError that names this node."""
-    try:
-        return Store.open(url)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"the store {url} is not visible from node {socket.gethostname()}; "
-            "use a path that every node shares, or s3://"
-        ) from error
 
 
 def train_subset_models(
