@@ -3,6 +3,7 @@
 What Ray would leave out is left out: what .gitignore and .rayignore say, and environments and caches.
 """
 
+import logging
 import os
 import zipfile
 from collections import Counter
@@ -12,6 +13,8 @@ from pathlib import Path
 LIMIT_BYTES = 100 * 2**20  # of one request to Ray's dashboard
 EXECUTABLE = 0o111
 CHUNK = 2**20
+
+_log = logging.getLogger(__name__)
 
 
 def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
@@ -68,7 +71,7 @@ def _files(folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...]
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
     gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
-    rules = (*rules, *get_excludes_from_ignore_files(folder, include_gitignore=gitignore))
+    rules = (*rules, *get_excludes_from_ignore_files(folder, include_gitignore=gitignore, logger=_log))
     real = folder.resolve()
     for path in sorted(folder.iterdir()):
         if path.name in get_runtime_env_default_excludes() or any(rule(path) for rule in rules):  # type: ignore[operator]

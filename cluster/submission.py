@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from cluster.packing import pack
 DASHBOARD = "http://127.0.0.1:8265"
 ANSWER_S = 10.0
 POLL_S = 1.0
+BEGINNING_S = 60.0
 RUNNING = {"PENDING", "RUNNING"}
 NOT_ALONG = re.compile(r"://[^/]*@|secret_key=")  # credentials: the dashboard shows what goes along
 
@@ -82,16 +84,26 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, wis
         archive = Path(scratch) / "folder.zip"
         pack(folder, archive)
         try:
-            client.submit_job(
-                entrypoint=shlex.join(command),
-                submission_id=name,
-                runtime_env={"working_dir": str(archive), "env_vars": environment},
-            )
+            _send(client, command, name, {"working_dir": str(archive), "env_vars": environment})
         except RuntimeError as error:
             if "already exists" not in str(error):
                 raise
             raise ValueError(f"the submission id {name} was taken a moment ago; {another(wish)}") from None
     return Submitted(id=name, address=address, client=client)
+
+
+def _send(client: Any, command: Sequence[str], name: str, environment: dict[str, Any]) -> None:
+    """Submit; again for a minute while a cluster that has just begun has nobody who takes jobs."""
+    end = time.monotonic() + BEGINNING_S
+    while True:
+        try:
+            client.submit_job(entrypoint=shlex.join(command), submission_id=name, runtime_env=environment)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def follow(job: Submitted, say: Callable[[str], Any]) -> str:

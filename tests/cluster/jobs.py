@@ -138,3 +138,24 @@ def ray_node() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
+
+
+def nothing_wrong():
+    return None
+
+
+def not_visible():
+    return "not visible there"
+
+
+def disk_gone():
+    raise OSError("the disk is gone")
+
+
+def sleep_long():
+    time.sleep(5)
+
+
+class Greedy:
+    def here(self):
+        return True

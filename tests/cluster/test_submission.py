@@ -143,6 +143,24 @@ def test_an_id_that_is_taken_meanwhile_is_refused_too(client, capsys, monkeypatc
     assert err.startswith("error: the submission id mine was taken a moment ago; choose another --id")
 
 
+def test_a_cluster_that_has_just_begun_is_asked_again(client, capsys, monkeypatch):
+    """Ray answers 500 until an agent is up; any other refusal is handed on at once."""
+    answers = ["No available agent to submit job, please try again later.", "No available agent to submit job"]
+
+    def begun(**job):
+        if answers:
+            raise RuntimeError(f"Request failed with status code 500: {answers.pop()}")
+        client.sent.append(job)
+
+    monkeypatch.setattr(client, "submit_job", begun)
+    monkeypatch.setattr(submission, "POLL_S", 0.0)
+    assert said(capsys, ["--", *COMMAND])[0] == 0
+    assert len(client.sent) == 1
+    answers.append("no space left")
+    code, _, err = said(capsys, ["--", *COMMAND])
+    assert (code, err) == (2, "error: Request failed with status code 500: no space left\n")
+
+
 def test_a_folder_that_is_too_large_is_refused_before_anything_is_sent(client, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(submission, "pack", partial(submission.pack, limit_bytes=100))
     (tmp_path / "work" / "data").mkdir()
