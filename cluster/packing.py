@@ -34,10 +34,11 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"--working-dir {folder} is no folder; give the one that the command is to run in")
-    files = sorted(_files(folder.absolute()))
+    folder = folder.absolute()
+    files = sorted(_files(folder))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in files:
-            member = zipfile.ZipInfo(path.relative_to(folder.absolute()).as_posix())  # the date stays 1980
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # the date stays 1980
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (0o755 if path.stat().st_mode & EXECUTABLE else 0o644) << 16
             with path.open("rb") as content, packed.open(member, "w", force_zip64=True) as target:
@@ -55,7 +56,7 @@ def too_large(folder: Path, files: list[Path], limit_bytes: int) -> str:
     """Words for a folder that does not go through, with what to leave out."""
     sizes: Counter[str] = Counter()
     for path in files:
-        parts = path.relative_to(folder.absolute()).parts
+        parts = path.relative_to(folder).parts
         sizes[f"{parts[0]}/" if len(parts) > 1 else parts[0]] += path.stat().st_size
     largest = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.most_common(3))
     return (

@@ -32,8 +32,11 @@ case ${1:-} in
     fi
     ray start --head --port "$port" --dashboard-host "$host" --dashboard-port 8265 --num-cpus "$cpus" \
       --object-store-memory 1000000000 --disable-usage-stats > /dev/null
+    # A folder of its own for each node: in a shared one, the second node would delete the working directory of a job that
+    # the first has unpacked and its driver runs in, to unpack it anew.
     for ((node = 2; node <= nodes; node++)); do
-      ray start --address "127.0.0.1:$port" --num-cpus "$cpus" --object-store-memory 1000000000 > /dev/null
+      ray start --address "127.0.0.1:$port" --num-cpus "$cpus" --object-store-memory 1000000000 \
+        --temp-dir "${TMPDIR:-/tmp}/ray-$UID-node$node" > /dev/null
     done
     echo "$nodes node(s) of $cpus CPUs; dashboard http://127.0.0.1:8265 (its token: ray get-auth-token)"
     echo "python -m memscore.submit -- python -m memscore.estimate"

@@ -18,7 +18,8 @@ SMALL = "--train-limit 200 --epochs 2 --design exact --block 8 --models 16 --ori
 BEGIN = """
 set -u
 ip link set lo up
-mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray
+mkdir -p /tmp/ray /tmp/ray-0-node2
+for folder in /tmp/ray /tmp/ray-0-node2; do mount -t tmpfs tmpfs $folder; done
 cd {root}
 """
 
@@ -40,7 +41,8 @@ BLIND = """
 bash cluster/deploy/local.sh up 1 1
 export RAY_AUTH_MODE=token
 unshare -m bash -c 'mkdir -p ~/memscore && mount -t tmpfs tmpfs ~/memscore &&
-  ray start --address 127.0.0.1:6379 --num-cpus 1 --object-store-memory 100000000' > /dev/null
+  ray start --address 127.0.0.1:6379 --num-cpus 1 --object-store-memory 100000000 --temp-dir /tmp/ray-0-node2' \
+  > /dev/null
 python -m memscore.estimate --address 127.0.0.1:6379 {small}; echo "blind: $?"
 ls ~/memscore/*/shards
 python -m memscore.estimate --address 127.0.0.1:6379 {small} --store ~/shared; echo "shared: $?"
