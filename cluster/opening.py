@@ -1,58 +1,129 @@
 """A Ray pool with the cluster under it, in one step, for the doors."""
 
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cluster.pool import Pool
+from cluster.auth import export_line
+from cluster.pool import Pool, SerialPool
+from cluster.reaching import refuse_unreachable
 from cluster.session import address_of, connect, gpus, refuse_workers
 
 if TYPE_CHECKING:
     from cluster.telemetry import Table, Telemetry
 
 
-def refuse_staff(pool: str, workers: int | None, address: str | None) -> bool:
+Ask = Callable[[Callable[[], str | None]], dict[str, str]]
+
+
+def refuse_staff(pool: str, workers: int | None, address: str | None, *, dashboard: bool = False) -> bool:
     """Stop before anything is begun if such workers cannot be.
 
     Args:
         pool: "ray" or "serial".
         workers: how many at once.
         address: of a running cluster.
+        dashboard: whether Ray's dashboard is wanted.
 
     Returns:
         Whether all workers will be on this machine, so that its GPUs are theirs.
 
     Raises:
-        ValueError: fewer than one worker, or workers of a pool that has none.
+        ValueError: fewer than one worker, or workers or a dashboard of a pool that has none.
+        ConnectionError: nothing listens where the cluster should be.
     """
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
+    if pool == "serial" and dashboard:
+        raise ValueError("--dashboard shows a Ray cluster, and --pool serial has none; use --pool ray")
     refuse_workers(workers)
-    return pool == "serial" or address_of(address) == "local"
+    cluster = address_of(address)
+    if pool == "ray" and cluster != "local":
+        refuse_unreachable(cluster)
+    return pool == "serial" or cluster == "local"
 
 
 @contextmanager
-def ray_pool(address: str | None, workers: int | None, device: str) -> Generator[tuple[Pool, str], None, None]:
-    """Join or start a cluster and staff it, each worker with a whole GPU or with none.
+def open_pool(
+    kind: str,
+    address: str | None,
+    workers: int | None,
+    device: str,
+    here: Callable[[str], str],
+    ready: Callable[[Ask], None],
+    gpus_per_worker: float,
+    *,
+    dashboard: bool,
+) -> Generator[tuple[Pool, str], None, None]:
+    """A pool of either kind.
+
+    Args:
+        kind: "ray", for which see ray_pool, or "serial".
+        address: of a running cluster.
+        workers: how many at once.
+        device: "cpu", "cuda" or "auto".
+        here: gives the device that a serial pool has.
+        ready: as in ray_pool.
+        gpus_per_worker: as in ray_pool.
+        dashboard: as in ray_pool.
+
+    Yields:
+        The pool, and the device that its workers have.
+    """
+    if kind == "serial":
+        yield SerialPool(), here(device)
+        return
+    with ray_pool(address, workers, device, ready, gpus_per_worker, dashboard=dashboard) as staffed:
+        yield staffed
+
+
+@contextmanager
+def ray_pool(
+    address: str | None,
+    workers: int | None,
+    device: str,
+    ready: Callable[[Ask], None] = lambda ask: None,
+    gpus_per_worker: float = 1,
+    *,
+    dashboard: bool = False,
+) -> Generator[tuple[Pool, str], None, None]:
+    """Join or start a cluster and staff it, each worker with a GPU, a share of one, or none.
 
     Args:
         address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
         workers: how many at once; None for all that fit.
         device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
+        ready: stops with an exception where the nodes of a cluster that was joined are not fit for the work; handed a
+            function that asks them.
+        gpus_per_worker: 1, or the share of a GPU, and of its memory, that each worker has.
+        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and say where it is.
 
     Yields:
         The pool, and the device that its workers have.
 
     Raises:
-        ValueError: GPUs are asked for and no node has one.
+        ValueError: GPUs are asked for and no node has one, or no share of one for each worker.
     """
-    with connect(address=address, workers=workers):
-        from cluster.ray_pool import RayPool  # imports Ray, whose mode of authentication connect() chooses
+    if not 0 < gpus_per_worker <= 1:
+        raise ValueError(
+            f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "
+            "give a number above 0, at most 1, or --device cpu"
+        )
+    joined = address_of(address) != "local"
+    with connect(address=address, workers=workers, dashboard=dashboard) as url:
+        from cluster.nodes import ask_each_node, say_if_full  # these import Ray, whose mode of authentication
+        from cluster.ray_pool import RayPool  # connect() chooses
 
+        if dashboard:
+            sys.stderr.write(f"{dashboard_words(url)}\n")
         chosen = ("cuda" if gpus() else "cpu") if device == "auto" else device
         if chosen == "cuda" and not gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
-        with RayPool(workers=workers, gpus_per_worker=float(chosen == "cuda")) as pool:
+        with RayPool(workers=workers, gpus_per_worker=gpus_per_worker * (chosen == "cuda")) as pool:
+            if joined:
+                ready(ask_each_node)
+                say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
             yield pool, chosen
 
 
@@ -61,3 +132,10 @@ def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Tel
     from cluster.telemetry import Telemetry  # imports Ray, whose mode of authentication connect() chooses
 
     return Telemetry(prefix, run, totals, levels)
+
+
+def dashboard_words(url: str | None) -> str:
+    """Where the dashboard is, and what Ray's own commands need to reach it."""
+    if url is None:
+        return "the cluster says nothing of a dashboard; it may have been started without one"
+    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {export_line(url)}"

@@ -7,19 +7,19 @@ the variable. Whoever imports Ray before connect(), or cluster.ray_pool, has cho
 
 import logging
 import os
-import secrets
 import shutil
-import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cluster.auth import auth_mode, has_token, keep_token_private, refuse_open_dashboard
 from cluster.last_words import last_words
 from cluster.pool import AGAIN, ClusterLost, one_line
+from cluster.reaching import refuse_unreachable, refuse_unwelcoming, why_not_joined
 
 GIB = 2**30
-REACH_S = 5.0  # for one TCP connection; Ray itself would try for more than two minutes
+LOCALHOST = "127.0.0.1"
 ENDED = (
     "error: Ray ended this command, because it lost a process that it cannot do without (raylet, GCS, or an agent of "
     "theirs), or the command was killed; Ray's logs, most often in /tmp/ray/session_latest/logs, say which; " + AGAIN
@@ -28,7 +28,7 @@ ENDED = (
 
 @contextmanager
 def connect(
-    address: str | None = None, workers: int | None = None, dashboard: bool = False
+    address: str | None = None, workers: int | None = None, dashboard: bool = False, dashboard_host: str = LOCALHOST
 ) -> Generator[str | None, None, None]:
     """A Ray cluster for the length of a with block.
 
@@ -39,7 +39,8 @@ def connect(
     Args:
         address: host:port of a running cluster, "auto" for the one on this machine, or "local" for a new one.
         workers: CPUs of a cluster started here; as many as the machine has if None. A joined cluster has its own.
-        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here.
+        dashboard: start Ray's dashboard with a cluster started here.
+        dashboard_host: the address it listens on; any other than this machine's own wants authentication.
 
     Yields:
         The dashboard's URL; None without a dashboard, and in a process that was connected before.
@@ -48,16 +49,17 @@ def connect(
         ConnectionError: the cluster cannot be reached, refuses the token, or runs another version.
         ClusterLost: a cluster could not be started here, or Ray fails within the block.
         ValueError: fewer than one worker, an address that is no address, or another one than this process is connected
-            to.
+            to, or a dashboard that is open to all.
     """
     refuse_workers(workers)
+    refuse_open_dashboard(dashboard_host)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         refuse_another(address)
         yield None
         return
     address = address_of(address)
     with last_words(ENDED):
-        url = _start(workers, dashboard) if address == "local" else _join(address)
+        url = _start(workers, dashboard, dashboard_host) if address == "local" else _join(address)
         import ray
 
         try:
@@ -102,11 +104,11 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
-def _start(workers: int | None, dashboard: bool) -> str | None:
+def _start(workers: int | None, dashboard: bool, dashboard_host: str) -> str | None:
     """A cluster of this machine; its dashboard's host:port."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if _mode() == "token":
-        _keep_token_private(make=True)
+    if auth_mode() == "token":
+        keep_token_private(make=True)
     import ray  # a new cluster is guarded by a token wherever RAY_AUTH_MODE says nothing else (Ray 2.59 and later)
 
     try:
@@ -114,7 +116,7 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
             address="local",
             num_cpus=workers,
             include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
+            dashboard_host=dashboard_host,
             object_store_memory=_object_store_bytes(),
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -129,66 +131,21 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
 
 def _join(address: str) -> str | None:
     """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
-    _check_reachable(address)
+    refuse_unreachable(address)
     late = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
-    if _mode() == "token" and (_has_token() or "RAY_AUTH_MODE" in os.environ):
-        _keep_token_private(make=False)
+    if auth_mode() == "token" and (has_token() or "RAY_AUTH_MODE" in os.environ):
+        keep_token_private(make=False)
         os.environ["RAY_AUTH_MODE"] = "token"  # Ray turns it on by itself for "auto" only, not for a host:port
+    if not in_submitted_job():
+        refuse_unwelcoming(address)
     import ray
 
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        said = " ".join(str(error).split())
-        raise ConnectionError(
-            f"the Ray cluster at {address} answers but cannot be joined ({said}); it must run Ray {ray.__version__}, "
-            "and if it wants a token, RAY_AUTH_TOKEN or ~/.ray/auth_token must hold the same one here"
-            + ("; RAY_AUTH_MODE=token must be set before Ray is imported" if late else "")
-        ) from error
+        hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if late else ""
+        raise ConnectionError(why_not_joined(address, str(error)) + hint) from error
     return context.dashboard_url or None
-
-
-def _check_reachable(address: str) -> None:
-    """Try the port first: Ray's own attempt says nothing for two minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise ValueError(
-            f"a cluster's address is host:port, got {address!r}; http://... is the address of `ray job submit`, "
-            "not of a cluster"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
-    except (OSError, OverflowError) as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address} ({error}); check the address, or leave out --address and "
-            "RAY_ADDRESS to start one on this machine"
-        ) from error
-
-
-def _mode() -> str:
-    """The user's choice of authentication; a token where nothing was chosen."""
-    return os.environ.get("RAY_AUTH_MODE", "token").lower()
-
-
-def _token_path() -> Path:
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-
-
-def _has_token() -> bool:
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or _token_path().is_file()
-
-
-def _keep_token_private(*, make: bool) -> None:
-    """Nobody else reads the token: Ray would write its file for all to read, so make it first, and mend an open one."""
-    path = _token_path()
-    if make and not _has_token():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    elif path.is_file() and path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
-        path.chmod(0o600)
 
 
 def _object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:

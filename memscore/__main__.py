@@ -8,6 +8,7 @@ COMMANDS = {
     "fidelity": "say how well cheap scores stand in for memorization",
     "influence": "find the training examples that a bank's answers are owed to",
     "attack": "audit a model of your own with a bank as its shadows",
+    "submit": "send one of these commands to a Ray cluster as a job",
     "bank verify": "check every file of a bank against its hashes",
     "bank import": "make a bank of somebody else's masks and margins",
 }

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+RESUMABLE = "interrupted; finished models are kept, and the same command goes on"
+
 
 def before_imports() -> None:
     """Let Ctrl-C end the process in one line while it still imports, which takes seconds; nothing is begun by then.

@@ -3,9 +3,10 @@
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Literal
 
-from memscore.doors import before_imports, run
+from memscore.doors import RESUMABLE, before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -13,8 +14,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import ray_metrics, ray_pool, refuse_staff
-from cluster.pool import Pool, SerialPool
+from cluster.opening import open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
 from memscore.forecast import forecast
@@ -24,6 +24,7 @@ from memscore.report import tables
 from memscore.report.progress import Meter
 from memscore.series import announced
 from memscore.training import device_named
+from memscore.visibility import refuse_blind
 from memscore.watching import watched
 
 
@@ -33,6 +34,8 @@ def estimate_bank(
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    gpus_per_worker: float = 1,
+    dashboard: bool = False,
 ) -> int:
     """Train a bank of subset models, keep what each says of every example, and score every example.
 
@@ -42,26 +45,25 @@ def estimate_bank(
         workers: how many at once (default: every CPU or GPU of the cluster); for --pool ray.
         address: of a running Ray cluster; without it and without RAY_ADDRESS one is started on this machine.
         device: auto: a GPU for each worker where the cluster has one, else CPUs.
+        gpus_per_worker: below 1, so many workers share a GPU, each with that part of its memory.
+        dashboard: start Ray's dashboard too, on 127.0.0.1, where the cluster is started here, and say where it is.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    if refuse_staff(pool, workers, address) and device == "cuda":
+    if refuse_staff(pool, workers, address, dashboard=dashboard) and device == "cuda":
         device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = open_bank(plan, passing_folder=in_submitted_job())
+    tables.heading(console, bank)
     if plan.dry_run:
-        tables.heading(console, bank)
         tables.cost(console, forecast(bank, workers or os.cpu_count() or 1))
         return 0
     with ExitStack() as stack:
         stack.enter_context(bank.store.lock())
-        hands: Pool
-        if pool == "ray":
-            hands, where = stack.enter_context(ray_pool(address, workers, device))
-        else:
-            hands, where = SerialPool(), device_named(device)
-        tables.heading(console, bank)
+        ready = partial(refuse_blind, bank.store)
+        opened = open_pool(pool, address, workers, device, device_named, ready, gpus_per_worker, dashboard=dashboard)
+        hands, where = stack.enter_context(opened)
         metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None
         watch = stack.enter_context(watched(bank, hands, stack.enter_context(Meter("models")), metrics))
         outcome = estimate(bank, watch, told=watch.noting(lambda *f: tables.outlook(console, *f)), device=where)
@@ -71,8 +73,7 @@ def estimate_bank(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    interrupted = "interrupted; finished models are kept, and the same command goes on"
-    return run(lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), interrupted)
+    return run(lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), RESUMABLE)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One run of `estimate`, step by step: open the bank, fill it, score it."""
 
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ class Bank:
         store: the bank's place.
         arms: the designs that are to be filled.
         count: how many models each is to have.
+        host: the machine whose disk the store is on, where that may not be the user's; else empty.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Bank:
     store: Store
     arms: list[Arm]
     count: int
+    host: str = ""
 
 
 def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
@@ -75,7 +78,8 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
     if arms[0].design == ORTHOGONAL:
         refuse_other_clusters(store, arms, plan.clusters)
-    return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count)
+    host = socket.gethostname() if passing_folder and folder.local else ""
+    return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count, host=host)
 
 
 def refuse_relative(url: str) -> None:

@@ -28,8 +28,19 @@ from memscore.recipes import steps as steps_of
 from memscore.seeds import generator
 from memscore.store import Store, model_name, original_key
 from memscore.subsets import arm_from, membership
-from memscore.trainee import architecture_of, assign, everything, forward, new_model, on_device, parts, recipe_of
+from memscore.trainee import (
+    architecture_of,
+    assign,
+    everything,
+    forward,
+    keep_to_share,
+    new_model,
+    on_device,
+    parts,
+    recipe_of,
+)
 from memscore.training import exact_products, is_finite, one_thread, train
+from memscore.visibility import visible_store
 
 ORIGINAL = "original"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
@@ -108,22 +119,12 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
         A receipt for each model that the job trained; `diverged` marks the one whose weights or outputs are not finite.
     """
     store, device = visible_store(job.store), torch.device(job.device)
+    keep_to_share(device)
     with one_thread(), exact_products(device) as arithmetic:
         facts = worker_facts(device, arithmetic)
         if isinstance(job, BankJob):
             return train_subset_models(job, shared, store, device, facts)
         return train_original(job, shared, store, device, facts)
-
-
-def visible_store(url: str) -> Store:
-    """The store, or a FileNotFoundError that names this node."""
-    try:
-        return Store.open(url)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"the store {url} is not visible from node {socket.gethostname()}; "
-            "use a path that every node shares, or s3://"
-        ) from error
 
 
 def train_subset_models(

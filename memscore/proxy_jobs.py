@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from memscore.data import Splits
-from memscore.jobs import ORIGINAL, Receipt, Shared, visible_store, worker_facts
+from memscore.jobs import ORIGINAL, Receipt, Shared, worker_facts
 from memscore.models import parameters_count
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.gradient_inversion import InversionConfig, gradient_inversion
@@ -31,6 +31,7 @@ from memscore.seeds import generator
 from memscore.store import Store, model_name
 from memscore.trainee import new_model, on_device, recipe_of
 from memscore.training import exact_products, one_thread
+from memscore.visibility import visible_store
 
 GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
 HOLDOUT = {

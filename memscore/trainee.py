@@ -1,6 +1,7 @@
 """From a store back to what is trained: an arm, a recipe, a network with its examples, the data on a device."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,3 +117,10 @@ def everything(model: nn.Module, recipe: Recipe, images: Images, n: int, archite
     """Logits [n, K] of the first n images; for the architecture see forward."""
     logits_of = forward(model, recipe, architecture)
     return torch.cat([logits_of(part) for part in parts(images, n)])
+
+
+def keep_to_share(device: torch.device) -> None:
+    """Where workers share a GPU, no more of its memory than this one's part: what is beyond it raises here alone."""
+    share = os.environ.get("MEMSCORE_GPU_SHARE")  # the pool says it to each worker
+    if share and device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(float(share), device)

@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("memscore", "unlearn", "cluster")
 MAY_ENTER = {"memscore": {"memscore"}, "unlearn": {"unlearn", "memscore"}, "cluster": {"cluster", "ray"}}
 DOORS = {
-    *(f"memscore/{name}.py" for name in ("estimate", "attack", "fidelity", "status", "bank", "influence", "__main__")),
+    *(
+        f"memscore/{name}.py"
+        for name in ("estimate", "attack", "fidelity", "status", "bank", "influence", "submit", "__main__")
+    ),
     *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial", "audit")),
 }
 WITHOUT_RAY = {"cluster/__init__.py", "cluster/pool.py"}

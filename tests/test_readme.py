@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
-from memscore import bank, estimate, influence, status
+from cluster.submission import DASHBOARD
+from memscore import bank, estimate, influence, status, submit
 from memscore.data import TORCHVISION
 from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
@@ -165,7 +166,10 @@ def parsed(monkeypatch):
     return parse
 
 
-@pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" in line])
+SUBMIT = "python -m memscore.submit -- "
+
+
+@pytest.mark.parametrize("line", [line.removeprefix(SUBMIT) for line in sh_lines() if "memscore.estimate" in line])
 def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     """Flags and values are known, the count is whole blocks, and where the data are at hand, so is all the rest."""
     Path("mine.py").write_text(python_block("# mine.py"))
@@ -186,6 +190,10 @@ def test_any_other_command_is_one_that_is_there(line):
         assert all(f"\n{target}:" in makefile for target in words[1:])
     elif words[0] == "export":
         assert f'"{words[1].split("=")[0]}"' in (ROOT / "memscore" / "manifest.py").read_text()
+    elif words[0] == "bash":
+        assert f"{words[2]})" in (ROOT / words[1]).read_text()
+    elif words[0] == "ssh":
+        assert words[3] == f"8265:{DASHBOARD.removeprefix('http://')}"
     elif words[:2] == ["python", "-m"]:
         assert any(marked and line in code for marked, code in blocks(README, "sh")), f"{line!r} is not run"
     else:
@@ -197,6 +205,7 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
+    doors += [lambda: submit.main(["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()

@@ -35,7 +35,7 @@ def heading(console: Console, bank: Bank) -> None:
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}",
         *(f"arm    {arm.name}: {wanted(bank)}" for arm in bank.arms),
-        f"store  {bank.store.folder.shown}",
+        f"store  {bank.store.folder.shown}" + (f" on host {bank.host}" if bank.host else ""),
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -68,6 +68,12 @@ def environment(job: int, shared: Any) -> tuple[str | None, str | None, int]:
     return os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), os.getpid()
 
 
+def gpu_and_share(job: int, shared: Any) -> tuple[str | None, str | None]:
+    """Which GPU the worker sees, and what part of it is its own."""
+    time.sleep(0.2)
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("MEMSCORE_GPU_SHARE")
+
+
 @dataclass(frozen=True)
 class Stack:
     """Several models in one job; splits into single ones."""
@@ -148,3 +154,24 @@ def ray_node() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
+
+
+def nothing_wrong():
+    return None
+
+
+def not_visible():
+    return "not visible there"
+
+
+def disk_gone():
+    raise OSError("the disk is gone")
+
+
+def sleep_long():
+    time.sleep(5)
+
+
+class Greedy:
+    def here(self):
+        return True

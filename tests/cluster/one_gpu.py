@@ -9,7 +9,7 @@ import ray
 
 import cluster.ray_run
 from cluster.ray_pool import RayPool
-from tests.cluster.jobs import Stack, fits_alone
+from tests.cluster.jobs import Stack, fits_alone, gpu_and_share
 
 
 def main() -> None:
@@ -35,6 +35,9 @@ def main() -> None:
         "parts": sorted(job.models for job, _ in large),
         "memory": pool.setbacks["memory"],
     }
+    halves = RayPool(gpus_per_worker=0.5)
+    found["halves"] = halves.workers
+    found["share"] = sorted({outcome for _, outcome in halves.run(gpu_and_share, range(2))})
     print(json.dumps(found))  # ruff: ignore[print] - read by the test
     ray.shutdown()
 

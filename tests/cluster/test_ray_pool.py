@@ -123,6 +123,8 @@ def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_no
         "copies": 1,
         "parts": [[6], [7], [8], [9]],
         "memory": 1,
+        "halves": 2,
+        "share": [["0", "0.5"]],
     }
 
 

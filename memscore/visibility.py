@@ -1,0 +1,87 @@
+"""Whether every node sees the driver's store, and may write into it: found out before anything is trained.
+
+A path that all nodes have is not enough: `~/memscore/...` may be another folder on each of them, even with a store of
+the same identity in it, and models written there would be lost. So the driver leaves a mark that only it can have made.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+from memscore.files import Folder
+from memscore.store import Store
+
+PATIENCE_S = 10.0  # network file systems may say for some seconds that a new file is not there
+
+Ask = Callable[[Callable[[], str | None]], dict[str, str]]
+"""Runs a function on every node; gives those that return something, with what it was."""
+
+
+def refuse_blind(store: Store, ask: Ask) -> None:
+    """Stop where a node does not see the store.
+
+    Args:
+        store: open, and writable here.
+        ask: runs a function on every node that may train.
+
+    Raises:
+        FileNotFoundError: nodes that do not see it, or may not write, each with what it said.
+    """
+    mark = f".visible~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"  # goes with other scratch
+    store.folder.replace(mark, b"the driver was here")
+    try:
+        blind = ask(partial(look, store.url, mark))
+    finally:
+        store.folder.remove(mark)
+    if blind:
+        said = "; ".join(f"{node}: {why}" for node, why in sorted(blind.items())[:3])
+        more = f" and {len(blind) - 3} more" if len(blind) > 3 else ""
+        raise FileNotFoundError(
+            f"the store {store.folder.shown} cannot be used from {len(blind)} of the cluster's nodes ({said}{more}); "
+            "use a path that every node shares, or s3://, as --store or MEMSCORE_HOME"
+        )
+
+
+def look(url: str, mark: str) -> str | None:
+    """On a node: read the driver's mark, and write one.
+
+    Args:
+        url: the store's.
+        mark: the file that the driver has put there.
+
+    Returns:
+        What is wrong; None if nothing is.
+    """
+    folder, end = Folder.at(url), time.monotonic() + PATIENCE_S
+    while not folder.exists(mark):
+        if time.monotonic() > end:
+            elsewhere = folder.exists("manifest.json")
+            return "a store is at this path, but it is not the driver's" if elsewhere else "not visible there"
+        time.sleep(0.5)
+    own = f".visible~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"
+    try:
+        folder.replace(own, b"a node was here", patience_s=0)
+        folder.remove(own)
+    except OSError as error:
+        return f"not writable there ({error.strerror or error})"
+    return None
+
+
+class StoreNotVisible(FileNotFoundError):
+    """A node does not see the store; it would fail every job it is given, one after the other, so the run ends."""
+
+    stops_the_run = True
+
+
+def visible_store(url: str) -> Store:
+    """The store, or a StoreNotVisible that names this node; most often one that joined after the others were asked."""
+    try:
+        return Store.open(url)
+    except FileNotFoundError as error:
+        raise StoreNotVisible(
+            f"the store {Folder.at(url).shown} is not visible from node {socket.gethostname()}; "
+            "use a path that every node shares, or s3://"
+        ) from error

@@ -1,0 +1,90 @@
+"""The folder that goes along with a job: what is in it, and what is too large."""
+
+import os
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cluster.packing import pack
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def names(archive):
+    with zipfile.ZipFile(archive) as packed:
+        return sorted(packed.namelist())
+
+
+def test_what_the_ignore_files_name_and_environments_stay_behind(tmp_path):
+    folder = tmp_path / "work"
+    paths = ("mine", "sub/code", "sub/big", "sub/deep/big", "data/x", "cache/y", "__pycache__/z", ".venv/python")
+    write(folder, dict.fromkeys(paths, b"1"))
+    (folder / ".gitignore").write_text("/data\n")
+    (folder / ".rayignore").write_text("cache/\n")
+    (folder / "sub" / ".rayignore").write_text("big\n")
+    pack(folder, tmp_path / "a.zip")
+    assert names(tmp_path / "a.zip") == [".gitignore", ".rayignore", "mine", "sub/.rayignore", "sub/code"]
+
+
+def test_ray_would_send_the_same_files_of_this_repository(tmp_path):
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import create_package
+
+    ours, theirs = tmp_path / "ours.zip", tmp_path / "theirs.zip"
+    assert pack(ROOT, ours) < 2**20
+    create_package(str(ROOT), theirs, include_gitignore=True, excludes=get_runtime_env_default_excludes())
+    assert names(ours) == sorted(name for name in names(theirs) if not name.endswith("/"))
+    assert {"memscore/estimate.py", "cluster/deploy/local.sh"} <= set(names(ours))
+
+
+def test_equal_folders_give_equal_bytes_and_scripts_stay_executable(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / name, {"x": b"1", "run": b"#!/bin/sh"})
+        (tmp_path / name / "run").chmod(0o755)
+        os.utime(tmp_path / name / "x", (len(name), 10**9))
+        pack(tmp_path / name, tmp_path / f"{name}.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as packed:
+        assert [packed.getinfo(name).external_attr >> 16 for name in ("run", "x")] == [0o755, 0o644]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    write(tmp_path / "work", {"x": b"1"})
+    write(tmp_path / "beside", {"y": b"2"})
+    (tmp_path / "work" / "beside").symlink_to(tmp_path / "beside")
+    (tmp_path / "work" / "again").symlink_to(tmp_path / "work")
+    (tmp_path / "work" / "nowhere").symlink_to(tmp_path / "gone")
+    pack(tmp_path / "work", tmp_path / "a.zip")
+    assert names(tmp_path / "a.zip") == ["beside/y", "x"]
+
+
+def test_a_folder_over_the_limit_is_refused_naming_the_largest_and_the_way_out(tmp_path):
+    noise = random.Random(0)
+    folder = tmp_path / "work"
+    write(folder, {f"data/{k}.npy": noise.randbytes(500_000) for k in range(4)})
+    write(folder, {"runs/log": noise.randbytes(1_000_000), "small": b"1"})
+    with pytest.raises(ValueError, match="Ray takes 1 MiB zipped, and its files have 3 MB; the largest ") as caught:
+        pack(folder, tmp_path / "a.zip", limit_bytes=2**20)
+    assert "data/ 2 MB, runs/ 1 MB, small 0 MB" in str(caught.value)
+    assert f"{folder}/.rayignore" in str(caught.value)
+    (folder / ".rayignore").write_text("data/\nruns/\n")
+    assert pack(folder, tmp_path / "a.zip", limit_bytes=2**20) < 1000
+
+
+def test_what_zips_well_may_be_larger_than_the_limit(tmp_path):
+    write(tmp_path / "work", {"zeros": bytes(5_000_000)})
+    assert pack(tmp_path / "work", tmp_path / "a.zip", limit_bytes=2**20) < 10_000
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(NotADirectoryError, match=r"--working-dir .*gone is no folder"):
+        pack(tmp_path / "gone", tmp_path / "a.zip")

@@ -1,0 +1,20 @@
+"""What stands between a store and training."""
+
+import pytest
+import torch
+
+from memscore.trainee import keep_to_share
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "limits"),
+    [("cuda:0", "0.25", [(0.25, "cuda:0")]), ("cuda:0", None, []), ("cpu", "0.25", [])],
+)
+def test_a_worker_that_shares_a_gpu_keeps_to_its_part_of_the_memory(monkeypatch, device, share, limits):
+    said = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, on: said.append((part, str(on))))
+    monkeypatch.delenv("MEMSCORE_GPU_SHARE", raising=False)
+    if share:
+        monkeypatch.setenv("MEMSCORE_GPU_SHARE", share)
+    keep_to_share(torch.device(device))
+    assert said == limits

@@ -1,0 +1,67 @@
+"""Whether nodes see the store, asked in this process; two real nodes are in tests/cluster/test_two_nodes.py."""
+
+import os
+import shutil
+
+import pytest
+
+from memscore import visibility
+from memscore.files import Folder
+from memscore.store import Store
+from memscore.visibility import look, refuse_blind, visible_store
+from tests.memscore.banks import examples, manifest
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(visibility, "PATIENCE_S", 0.0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.create(str(tmp_path / "bank"), manifest(), examples())
+
+
+def files(store):
+    return sorted(os.listdir(store.folder.root))
+
+
+def test_nodes_that_see_the_store_leave_nothing_in_it(store):
+    before = files(store)
+    refuse_blind(store, lambda question: {"a": said} if (said := question()) else {})
+    assert files(store) == before
+
+
+def test_a_store_of_the_same_identity_elsewhere_is_not_the_driver_s(store, tmp_path):
+    shutil.copytree(store.url, tmp_path / "there")
+    store.folder.replace("mark", b"1")
+    assert look(store.url, "mark") is None
+    assert look(str(tmp_path / "there"), "mark") == "a store is at this path, but it is not the driver's"
+    assert look(str(tmp_path / "nowhere"), "mark") == "not visible there"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_store_that_a_node_may_only_read_is_said(store, monkeypatch):
+    store.folder.replace("mark", b"1")
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Folder, "replace", read_only)
+    assert look(store.url, "mark") == "not writable there (Read-only file system)"
+
+
+def test_blind_nodes_are_named_with_the_way_out_and_the_mark_is_gone(store):
+    before = files(store)
+    said = {f"node{k}": "not visible there" for k in range(5)}
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot be used from 5 of the cluster's nodes .*node0: not .* and 2 more"
+    ):
+        refuse_blind(store, lambda question: said)
+    assert files(store) == before
+
+
+def test_a_worker_that_does_not_see_the_store_ends_the_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not visible from node ") as caught:
+        visible_store(str(tmp_path / "gone"))
+    assert caught.value.stops_the_run
