@@ -52,11 +52,13 @@ class Cluster:
     Attributes:
         home: HOME of every process; the default store lies below it.
         nodes: the head first.
+        added: how many nodes there have been.
     """
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    added: int = 0
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,9 @@ class Cluster:
 
     def add(self, *role: str) -> Node:
         """Start one node; it is there some seconds later."""
-        command = ["ray", "start", "--block", "--num-cpus=1", f"--object-store-memory={STORE_BYTES}", *role]
+        self.added += 1
+        own = f"--temp-dir=/tmp/ray/{os.getpid()}-{self.added}"  # nodes that share one delete each other's files
+        command = ["ray", "start", "--block", "--num-cpus=1", f"--object-store-memory={STORE_BYTES}", own, *role]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         node = Node(subprocess.Popen(command, env=self.environment, cwd=self.home, **quiet, start_new_session=True))
         self.nodes.append(node)
