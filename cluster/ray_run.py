@@ -17,7 +17,7 @@ from cluster.ray_worker import Raised
 
 ATTEMPTS = 3
 NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
-FULL_S = 20.0
+FULL_S = 60.0
 FALSE_STARTS = 10  # in a row
 VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
@@ -101,7 +101,7 @@ class Run:
         elif now - self._alive_at > FULL_S and not self._told_full:
             self._told_full = True
             _log.warning(
-                "no worker could be placed for %.0f s: %s. Other jobs may have the rest, or nodes are on their way; "
+                "no worker could start for %.0f s: %s. Other jobs may have the rest, nodes may be on their way; "
                 "this run waits for %.0f s more, then it stops",
                 *(now - self._alive_at, resources(), self.terms.wait_s - (now - self._alive_at)),
             )

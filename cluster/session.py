@@ -8,10 +8,13 @@ the variable. Whoever imports Ray before connect(), or cluster.ray_pool, has cho
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cluster.auth import auth_mode, has_token, keep_token_private, refuse_open_dashboard
 from cluster.last_words import last_words
@@ -58,16 +61,24 @@ def connect(
         yield None
         return
     address = address_of(address)
+    on_end = signal.getsignal(signal.SIGTERM)
     with last_words(ENDED):
         url = _start(workers, dashboard, dashboard_host) if address == "local" else _join(address)
         import ray
 
+        give_back(on_end)
         try:
             yield f"http://{url}" if url else None
         except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
             raise ClusterLost(f"Ray failed ({one_line(error)[:500]}); {AGAIN}") from error
         finally:
             ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
+
+
+def give_back(on_end: Any) -> None:
+    """Give SIGTERM back to who had it: Ray's own handlers print the stack of its C++ code and abort."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end or signal.SIG_DFL)
 
 
 def refuse_another(wish: str | None) -> None:

@@ -1,8 +1,9 @@
-"""How a command line ends: its own exit code, 2 after one line of error, 130 after Ctrl-C, the last two untraced."""
+"""How a command ends: its own exit code, 2 after one line of error, 130 after Ctrl-C, 143 after SIGTERM: no traces."""
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -19,6 +20,10 @@ def before_imports() -> None:
         signal.signal(signal.SIGINT, _leave)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `ray job stop` sends; like Ctrl-C it comes up through whatever runs, and locks are given back."""
+
+
 def run(command: Callable[[], int], interrupted: str = "interrupted; the same command begins again") -> int:
     """Run one command.
 
@@ -28,18 +33,30 @@ def run(command: Callable[[], int], interrupted: str = "interrupted; the same co
 
     Returns:
         The command's exit code; 2 with one line on stderr for an error of the user's making or of the machine's
-        (ValueError, OSError, RuntimeError), or the error's own `exit_code`; 130 after Ctrl-C.
+        (ValueError, OSError, RuntimeError), or the error's own `exit_code`; 130 after Ctrl-C, 143 after SIGTERM.
     """
+    mine = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if mine:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         if signal.getsignal(signal.SIGINT) is _leave:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return command()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write(f"{interrupted}\n")
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return int(getattr(error, "exit_code", 2))
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Once; a second SIGTERM ends the process where it is."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -57,7 +57,7 @@ def estimate_bank(
     bank = open_bank(plan, passing_folder=in_submitted_job())
     tables.heading(console, bank)
     if plan.dry_run:
-        tables.cost(console, forecast(bank, workers or os.cpu_count() or 1))
+        tables.cost(console, forecast(bank, 1 if pool == "serial" else workers or os.cpu_count() or 1))
         return 0
     with ExitStack() as stack:
         stack.enter_context(bank.store.lock())

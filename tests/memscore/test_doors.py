@@ -120,3 +120,29 @@ def test_ctrl_c_while_a_door_imports_is_one_line_and_130(name):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "interrupted before anything was begun\n")
+
+
+TERM = """
+import os, signal, sys, time
+from memscore.doors import run
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    finally:
+        print("given back", flush=True)
+sys.exit(run(work, "on it goes"))
+"""
+
+
+def test_sigterm_comes_up_like_ctrl_c_and_is_one_line_and_143():
+    done = subprocess.run(
+        [sys.executable, "-c", TERM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "given back\n", "on it goes\n")
+
+
+def test_sigterm_is_the_process_s_again_after_a_command():
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(lambda: 0) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
