@@ -48,7 +48,7 @@ def nap(job: Nap, shared: None) -> list[dict[str, Any]]:
             "seconds": time.perf_counter() - started,
         }
         store.write_receipt(name, receipt)
-        columns = {"row": np.arange(n, dtype=np.int32), "member": member, "correct": phi > 0}
+        columns: dict[str, np.ndarray] = {"row": np.arange(n, dtype=np.int32), "member": member, "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
         receipt["again"] = not store.write_shard(name, job.arm, columns)
         receipts.append(receipt)
