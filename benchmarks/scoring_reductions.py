@@ -18,8 +18,9 @@ from memscore.estimators.memorization import memorization_table
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
 from memscore.matrix import narrow
-from memscore.scoring import BYTES, score_arm
-from memscore.store import Store
+from memscore.reducing import reduced
+from memscore.scoring import score_arm
+from memscore.store import Block, Store
 
 ARM = "exact-k0.500"
 
@@ -28,8 +29,13 @@ Reduction = Callable[[Store, list[int]], object]
 
 def over_blocks(store: Store, models: list[int], columns: tuple[str, ...], made: Callable[..., object]) -> None:
     """One statistic of everything, as scoring makes it: few examples at a time."""
-    for block in narrow(store.blocks(ARM, models, columns, max_bytes=BYTES)):
-        made(*(block.columns[column] for column in columns))
+
+    def each(block: Block) -> None:
+        for part in narrow([block]):
+            made(*(part.columns[column] for column in columns))
+
+    for _ in reduced(store, ARM, models, columns, each):
+        pass
 
 
 def attacked(store: Store, models: list[int], name: str) -> None:

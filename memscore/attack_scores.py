@@ -1,18 +1,37 @@
 """What each membership attack says of one arm: scores of every example, and ROC curves over targets."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from memscore.attacks import ATTACKS, Attack
+from memscore.attacks import ATTACKS, Attack, Terms, terms_of
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_means
+from memscore.matrix import narrow
+from memscore.reducing import Gathered, Pool, reduced
 from memscore.roc import Band, TargetMean, band, over_targets
-from memscore.store import Store
+from memscore.store import Block, Store
 
 Columns = dict[str, np.ndarray]
 
 CURVE_BYTES = 32 * 2**20  # scores of whole targets of one attack, kept for its curves
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Said:
+    """What an attack says of one block.
+
+    Attributes:
+        member: bool [T, n], of the first targets.
+        scores: by name float32 [T, n], of the first targets.
+        tables: by name the columns [n] over all targets.
+    """
+
+    member: np.ndarray
+    scores: dict[str, np.ndarray]
+    tables: dict[str, Columns]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +56,7 @@ def attacks_on_file(store: Store, suffix: str) -> list[str]:
 
 
 def run_attack(
-    store: Store, arm: str, indices: list[int], attack: Attack
+    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None
 ) -> tuple[dict[str, Columns], dict[str, Curve]]:
     """One attack on every training example, every model of the arm in turn as target.
 
@@ -46,6 +65,7 @@ def run_attack(
         arm: name of the arm.
         indices: its valid models, rising.
         attack: one of ATTACKS.
+        pool: where a large bank is reduced; None for here.
 
     Returns:
         By the name of each score its columns [N] (value: the mean over targets that held the example; out: over those
@@ -55,23 +75,56 @@ def run_attack(
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
     kept = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
-    tables: dict[str, list[Columns]] = {name: [] for name in (*attack.scores, attack.success) if name}
-    for block, scores in attack.run(store, arm, indices, attack.signal, attack.scores):
-        inside = block.columns["member"]
-        member[:, block.rows] = inside[:targets]
-        for name, said in scores.items():
-            means = lira_means(said, inside)
-            tables[name].append({"value": means["mean_in"], "out": means["mean_out"]})
-            kept[name][:, block.rows] = said[:targets]
-        if attack.success:
-            tables[attack.success].append(attack_success(scores[attack.scores[0]], inside))
+    terms = terms_of(store, arm, attack)
+    made = partial(said_of, attack=attack, known=known_of(store, arm, indices, attack, pool), terms=terms, kept=targets)
+    tables = Gathered(n)
+    for rows, said in reduced(store, arm, indices, ["member", *terms.signals], made, pool=pool):
+        member[:, rows] = said.member
+        for name, scores in said.scores.items():
+            kept[name][:, rows] = scores
+        tables.add(rows, said.tables)
     curves = {
-        name: Curve(measures=over_targets(said, member), band=band(said, member), targets=targets)
-        for name, said in kept.items()
+        name: Curve(measures=over_targets(scores, member), band=band(scores, member), targets=targets)
+        for name, scores in kept.items()
     }
-    return {name: joined(pieces) for name, pieces in tables.items()}, curves
+    return tables.columns, curves
 
 
-def joined(tables: list[Columns]) -> Columns:
-    """Blocks of examples one after the other."""
-    return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+def known_of(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
+    """What an attack must know of the bank as a whole: a first pass, unless it judges each example by itself."""
+    terms, parts = terms_of(store, arm, attack), []
+    if attack.add is not None:
+        train, validation, _ = store.manifest.split_sizes
+        rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
+        added = partial(added_by, attack=attack, terms=terms)
+        columns = [*member, *terms.signals]
+        parts = [
+            part for _, found in reduced(store, arm, indices, columns, added, rows=rows, pool=pool) for part in found
+        ]
+    return attack.settle(parts, terms)
+
+
+def added_by(block: Block, attack: Attack, terms: Terms) -> list[Any]:
+    """What a block adds to what an attack must know, a few examples at a time."""
+    assert attack.add is not None  # for mypy: known_of has asked
+    return [attack.add(part, terms) for part in narrow([block])]
+
+
+def said_of(block: Block, attack: Attack, known: Any, terms: Terms, kept: int) -> Said:
+    """What an attack says of a block: scores of the first targets, and over all of them one value an example."""
+    models, n = block.columns["member"].shape
+    scores = {name: np.empty((min(kept, models), n), np.float32) for name in attack.scores}
+    tables = Gathered(n)
+    for part in narrow([block]):
+        inside = part.columns["member"]
+        here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
+        said = dict(zip(attack.scores, attack.say(part, known, terms), strict=True))
+        found: dict[str, Columns] = {}
+        for name, values in said.items():
+            scores[name][:, here] = values[:kept]
+            means = lira_means(values, inside)
+            found[name] = {"value": means["mean_in"], "out": means["mean_out"]}
+        if attack.success:
+            found[attack.success] = attack_success(said[attack.scores[0]], inside)
+        tables.add(here, found)
+    return Said(member=block.columns["member"][:kept].copy(), scores=scores, tables=tables.columns)

@@ -1,27 +1,36 @@
 """The membership attacks that a bank turns on its own models, by name: every model in turn is the target.
 
-An attack is a generator over blocks of training examples; it makes as many passes over the bank as it needs. What each
-is, with its equation and source, stands in memscore/estimators.
+An attack is three functions: what each block of examples adds to what it must know of the bank as a whole, what that
+comes to, and what it then says of each block. So it goes over the bank once or twice, here or on many workers. What
+each attack is, with its equation and source, stands in memscore/estimators.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from memscore.estimators.lira import lira_pool, lira_scores
-from memscore.estimators.lira_modes import classic_scores, form_named, shared_spread
+from memscore.estimators.lira import Sums, lira_scores, lira_sums, pool_of
+from memscore.estimators.lira_modes import LiraForm, classic_scores, form_named, spread_of, spread_sums
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
-from memscore.matrix import narrow
 from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
 
-BYTES = 44 * 2**20  # of two blocks as read: one row group of two columns of 2,000 models
 
-Scored = tuple[Block, dict[str, np.ndarray]]
-"""A block with its memberships, and by the name of each score what the attack says, float64 [M, n]."""
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What an attack is told of the arm.
+
+    Attributes:
+        signals: the columns of the attack's signal, one for each query.
+        keep: the arm's share of examples a model.
+    """
+
+    signals: tuple[str, ...]
+    keep: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,83 +41,118 @@ class Attack:
         signal: the shard column that it reads.
         scores: the names of what it gives, without the fraction that ends them.
         success: name of the attack success that its first score gives at threshold 0; None if 0 is no threshold of it.
-        run: (store, arm, models, signal, names of its scores) -> blocks.
-        population: whether it compares with validation examples.
+        add: (block, terms) -> what a block adds; None if each example is judged by itself.
+        settle: (what the blocks added, in order; terms) -> what it must know.
+        say: (block, what it knows, terms) -> float64 [M, n] for each of scores.
+        population: whether it compares with validation examples: `add` is then given them, and not training examples.
     """
 
     signal: str
     scores: tuple[str, ...]
     success: str | None
-    run: Callable[[Store, str, Sequence[int], str, tuple[str, ...]], Iterator[Scored]]
+    add: Callable[[Block, Terms], Any] | None
+    settle: Callable[[Iterable[Any], Terms], Any]
+    say: Callable[[Block, Any, Terms], list[np.ndarray]]
     population: bool = False
 
 
-def student(store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...]) -> Iterator[Scored]:
+def terms_of(store: Store, arm: str, attack: Attack) -> Terms:
+    """What an attack is told of an arm; of RMIA's several queries the plain one."""
+    record = store.arms()[arm]
+    queries = 1 if attack.population else record.get("queries", 1)
+    signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
+    return Terms(signals=signals, keep=arm_from(record).keep)
+
+
+def student_sums(block: Block, terms: Terms) -> list[Sums]:
+    """LiRA with Student-t predictives: what a block adds to the pool of each query."""
+    return [lira_sums(block.columns[signal], block.columns["member"]) for signal in terms.signals]
+
+
+def student_pools(parts: Iterable[list[Sums]], terms: Terms) -> list[Any]:
+    """Its pool of each query."""
+    return [pool_of(own) for own in zip(*parts, strict=True)]
+
+
+def student(block: Block, pools: list[Any], terms: Terms) -> list[np.ndarray]:
     """LiRA with Student-t predictives, online and offline; with several queries the mean over them."""
-    signals = queried(store, arm, signal)
-    pools = [lira_pool((b.columns[q], b.columns["member"]) for b in read(store, arm, indices, q)) for q in signals]
-    for block in read(store, arm, indices, *signals):
-        said = block.columns
-        each = [lira_scores(said[q], said["member"], pool) for q, pool in zip(signals, pools, strict=True)]
-        yield block, dict(zip(names, each[0] if len(each) == 1 else np.mean(each, axis=0), strict=True))
+    said, member = [block.columns[signal] for signal in terms.signals], block.columns["member"]
+    each = [lira_scores(phi, member, pool) for phi, pool in zip(said, pools, strict=True)]
+    return list(each[0] if len(each) == 1 else np.mean(each, axis=0))
 
 
-def classic(
-    store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, form: str
-) -> Iterator[Scored]:
+def classic_sums(block: Block, terms: Terms, *, form: LiraForm) -> np.ndarray:
+    """LiRA in a form with a shared variance: what a block adds to it."""
+    return spread_sums(stacked(block, terms), block.columns["member"], terms.keep, form)
+
+
+def classic_spread(parts: Iterable[np.ndarray], terms: Terms) -> Any:
+    """Its shared variances; without parts NaN."""
+    return spread_of(parts, terms.keep)
+
+
+def classic(block: Block, spread: Any, terms: Terms, *, form: LiraForm) -> list[np.ndarray]:
     """LiRA in a form that papers and their code use; with several queries the mean over them."""
-    chosen, keep = form_named(form), arm_from(store.arms()[arm]).keep
-    signals = queried(store, arm, signal)
-    pieces = (
-        (np.stack([b.columns[q] for q in signals]), b.columns["member"]) for b in read(store, arm, indices, *signals)
-    )
-    spread = shared_spread(pieces, keep, chosen)
-    for block in read(store, arm, indices, *signals):
-        said = np.stack([block.columns[q] for q in signals])
-        yield block, dict(zip(names, classic_scores(said, block.columns["member"], chosen, spread), strict=True))
+    return list(classic_scores(stacked(block, terms), block.columns["member"], form, spread))
 
 
-def queried(store: Store, arm: str, signal: str) -> list[str]:
-    """The columns of one signal under every query of an arm."""
-    return [signal, *(f"{signal}_q{number}" for number in range(1, store.arms()[arm].get("queries", 1)))]
+def stacked(block: Block, terms: Terms) -> np.ndarray:
+    """The signal under every query, [Q, M, n]."""
+    return np.stack([block.columns[signal] for signal in terms.signals])
 
 
-def relative(
-    store: Store, arm: str, indices: Sequence[int], signal: str, names: tuple[str, ...], *, kind: str
-) -> Iterator[Scored]:
-    """RMIA against the validation examples, which no model of the bank has held; of several queries the plain one."""
-    config, keep = RmiaConfig(kind=kind), arm_from(store.arms()[arm]).keep
-    train, validation, _ = store.manifest.split_sizes
-    rows = slice(train, train + validation)
-    parts = [b.columns[signal] for b in store.blocks(arm, indices, [signal], rows=rows, max_bytes=BYTES)]
-    population = rmia_population(np.concatenate(parts, axis=1), config)
-    for block in read(store, arm, indices, signal):
-        found = rmia(block.columns[signal], block.columns["member"], population, keep, config)
-        yield block, {names[0]: found}
+def confidences(block: Block, terms: Terms) -> np.ndarray:
+    """RMIA: the population as it was read."""
+    return block.columns[terms.signals[0]]
 
 
-def read(store: Store, arm: str, indices: Sequence[int], *signals: str) -> Iterator[Block]:
-    """Memberships and some signals of every training example, few examples at a time."""
-    return narrow(store.blocks(arm, indices, ["member", *signals], max_bytes=BYTES))
+def sorted_population(parts: Iterable[np.ndarray], terms: Terms, *, config: RmiaConfig) -> np.ndarray:
+    """RMIA: the population, ready to be searched; all of it is kept."""
+    return rmia_population(np.concatenate(list(parts), axis=1), config)
+
+
+def relative(block: Block, population: np.ndarray, terms: Terms, *, config: RmiaConfig) -> list[np.ndarray]:
+    """RMIA against the validation examples, which no model of the bank has held."""
+    return [rmia(block.columns[terms.signals[0]], block.columns["member"], population, terms.keep, config)]
 
 
 def lira_of(signal: str, ending: str) -> Attack:
     """The default LiRA on one signal."""
-    scores = (f"lira{ending}", f"lira{ending}_offline")
-    return Attack(signal=signal, scores=scores, success=f"attack_success{ending}", run=student)
+    return Attack(
+        signal=signal,
+        scores=(f"lira{ending}", f"lira{ending}_offline"),
+        success=f"attack_success{ending}",
+        add=student_sums,
+        settle=student_pools,
+        say=student,
+    )
 
 
-def classic_of(form: str, ending: str) -> Attack:
+def classic_of(name: str, ending: str) -> Attack:
     """A classic LiRA on logit confidence."""
-    scores = (f"lira{ending}", f"lira{ending}_offline")
-    run = partial(classic, form=form)
-    return Attack(signal="logit_confidence", scores=scores, success=f"attack_success{ending}", run=run)
+    form = form_named(name)
+    return Attack(
+        signal="logit_confidence",
+        scores=(f"lira{ending}", f"lira{ending}_offline"),
+        success=f"attack_success{ending}",
+        add=None if form.variance == "per-example" else partial(classic_sums, form=form),
+        settle=classic_spread,
+        say=partial(classic, form=form),
+    )
 
 
 def rmia_of(kind: str, name: str) -> Attack:
     """RMIA; its score is a share of the population, which has no threshold of its own."""
-    run = partial(relative, kind=kind)
-    return Attack(signal="logit_confidence", scores=(name,), success=None, run=run, population=True)
+    config = RmiaConfig(kind=kind)
+    return Attack(
+        signal="logit_confidence",
+        scores=(name,),
+        success=None,
+        add=confidences,
+        settle=partial(sorted_population, config=config),
+        say=partial(relative, config=config),
+        population=True,
+    )
 
 
 ATTACKS: dict[str, Attack] = {

@@ -137,6 +137,7 @@ def estimate(
             raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {why}")
     return finish(
         *(store, bank.splits, filled),
+        pool=pool,
         attacks=plan.attacks,
         keys=keys,
         inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
@@ -179,6 +180,7 @@ def finish(
     filled: Filled,
     *,
     attacks: Sequence[str],
+    pool: Pool | None = None,
     keys: Sequence[str] = (),
     inversion: Inversion | None = None,
     wall_s: float = 0.0,
@@ -192,6 +194,7 @@ def finish(
         splits: its data, for the pictures; None if nobody knows it.
         filled: what came of filling it.
         attacks: names of membership attacks.
+        pool: where a large bank is reduced; None for here.
         keys: of the originals.
         inversion: settings of the inversion that was asked for; None is that of the score on file.
         wall_s: seconds that filling took.
@@ -206,7 +209,7 @@ def finish(
     for name in sorted(store.arms()):
         shards = filled.shards[name] if name in filled.shards else store.finished(name, verify=False)
         if shards:
-            arms.append(score_arm(store, name, shards, attacks))
+            arms.append(score_arm(store, name, shards, attacks, pool))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
     inversion = inversion or inversion_on_file(store)
     proxies = score_proxies(store, keys, inversion)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscore.files import Folder
-from memscore.parquet import ROW_GROUP, Damaged, reader
+from memscore.parquet import ROW_GROUP, Damaged, group_rows, reader
 
 THREADS = 4
 CELLS = 2**18  # models x examples that are worked on at a time
@@ -47,9 +47,9 @@ def blocks(
     Raises:
         Damaged: a page, or a shard that lacks a row or a column; names the file.
     """
-    types = _types(folder, shards[0], columns)
+    types, group = _types(folder, shards[0], columns)
     row_bytes = len(shards) * sum(kind.itemsize for kind in types.values())
-    cuts = edges(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes))
+    cuts = edges(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes), group)
     with ThreadPoolExecutor(THREADS) as pool:
         for start, stop in itertools.pairwise(cuts):
             into = {name: np.empty((len(shards), stop - start), kind) for name, kind in types.items()}
@@ -118,51 +118,55 @@ def span(rows: slice, n_rows: int) -> slice:
     return slice(start, stop)
 
 
-def edges(start: int, stop: int, fit: int) -> list[int]:
+def edges(start: int, stop: int, fit: int, group: int = ROW_GROUP) -> list[int]:
     """Where blocks of at most fit rows begin and end: between row groups, or in equal parts of one.
 
     Args:
         start: first row.
         stop: one past the last.
         fit: most rows a block, at least 1.
+        group: rows of a row group.
 
     Returns:
-        Rising, from start to stop.
+        Rising, from start to stop; the same cuts whatever start and stop are, but for those two.
 
     >>> edges(0, 50_000, 40_000)
     [0, 38912, 50000]
     >>> edges(0, 5_000, 1_500)
     [0, 1024, 2048, 3072, 4096, 5000]
     """
-    if fit >= ROW_GROUP:
-        cuts = list(range(0, stop, fit // ROW_GROUP * ROW_GROUP))
+    if fit >= group:
+        cuts = list(range(0, stop, fit // group * group))
     else:
-        part = -(-ROW_GROUP // -(-ROW_GROUP // fit))
-        cuts = [group + within for group in range(0, stop, ROW_GROUP) for within in range(0, ROW_GROUP, part)]
+        part = -(-group // -(-group // fit))
+        cuts = [first + within for first in range(0, stop, group) for within in range(0, group, part)]
     return [start, *(cut for cut in cuts if start < cut < stop), stop]
 
 
-def _types(folder: Folder, shard: str, columns: Sequence[str]) -> dict[str, np.dtype]:
-    """NumPy types of the columns, from the footer of one shard."""
+def _types(folder: Folder, shard: str, columns: Sequence[str]) -> tuple[dict[str, np.dtype], int]:
+    """NumPy types of the columns and rows of a row group, from the footer of one shard."""
     try:
         with folder.open(shard) as stream:
-            schema = reader(stream).schema_arrow
+            file = reader(stream)
+            schema = file.schema_arrow
     except Damaged as error:
         raise _damaged(folder, shard, error) from error
     missing = [name for name in columns if name not in schema.names]
     if missing:
         raise ValueError(f"{folder.path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
-    return {name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in columns}
+    types = {name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in columns}
+    return types, group_rows(file.metadata.num_rows)
 
 
 def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -> None:
     """Copy the rows from start on of one shard into one row of each array, decoding only the row groups they touch."""
     n = len(next(iter(into.values())))
-    groups = list(range(start // ROW_GROUP, -(-(start + n) // ROW_GROUP)))
-    skip = start - groups[0] * ROW_GROUP
     try:
         with folder.open(shard) as stream:
             file = reader(stream, pre_buffer=not folder.local)
+            rows = file.metadata.row_group(0).num_rows  # older versions wrote smaller groups of many rows
+            groups = list(range(start // rows, -(-(start + n) // rows)))
+            skip = start - groups[0] * rows
             table = file.read_row_groups(groups, columns=list(into), use_threads=False)
         for name, values in into.items():
             values[:] = table[name].to_numpy()[skip : skip + n]

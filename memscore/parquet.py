@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 Columns = Mapping[str, np.ndarray]
 ROW_GROUP = 2048
 """Rows that are decoded together: of thousands of models, one group of every column fits into a block."""
+GROUPS = 128
+"""Most groups a file: reading a block of thousands of files begins with their footers, which name every group."""
 SEAL = b"file_sha256"
 UNSEALED = b"0" * 64
 
@@ -81,6 +83,24 @@ def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
     return {name: _to_numpy(table[name]) for name in table.column_names}
 
 
+def group_rows(n_rows: int) -> int:
+    """Rows of each group of a file: ROW_GROUP, doubled until no more than GROUPS groups are needed.
+
+    Args:
+        n_rows: of the file.
+
+    Returns:
+        The rows; the last group may have fewer.
+
+    >>> group_rows(60_000), group_rows(1_331_167)
+    (2048, 16384)
+    """
+    rows = ROW_GROUP
+    while n_rows > GROUPS * rows:
+        rows *= 2
+    return rows
+
+
 def encode(table: pa.Table) -> bytes:
     """The table as a sealed Parquet file; equal tables give equal bytes under one version of pyarrow."""
     sink = pa.BufferOutputStream()
@@ -92,7 +112,7 @@ def encode(table: pa.Table) -> bytes:
         write_statistics=False,
         write_page_checksum=True,
     ) as writer:
-        writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.write_table(table, row_group_size=group_rows(len(table)))
         writer.add_key_value_metadata({SEAL: UNSEALED})
     content: bytes = sink.getvalue().to_pybytes()
     before, _, after = _around_seal(content)

@@ -5,7 +5,7 @@ share the true value but not the noise, so how they agree says how reliable the 
 would have been without the noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,7 @@ def halves_of_arm(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.nda
     return random_halves(numbers, generator(seed, "halves", arm))
 
 
-def reliability(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float = TOP) -> Reliability:
+def reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], share: float = TOP) -> Reliability:
     """How far estimates of a score from two halves of the models agree.
 
     Halves have half of the models, so the correlation r of two is stepped up to that of two scores from all models:
@@ -104,7 +104,7 @@ def reliability(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float = T
     errors, for ranks only nearly so.
 
     Args:
-        pairs: estimates [N] from either half, one pair for each time that the models were halved.
+        pairs: estimates [N] from either half, one pair for each time that the models were halved; read once.
         share: what counts as the top.
 
     Returns:
@@ -119,7 +119,7 @@ def reliability(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float = T
         pearson_full=stepped_up(values),
         rmse=difference / 2,
         top=top,
-        halves=len(pairs),
+        halves=len(found),
     )
 
 

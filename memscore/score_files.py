@@ -39,7 +39,8 @@ def encode_score(
     if n > len(ids):
         raise ValueError(f"a score of this store has at most {len(ids)} rows, got {n}; give one value an example")
     said = {key: _field(key, fields) for key in values}
-    return encode(to_table({"row": rows, "id": ids[rows], **values}, metadata, said))
+    own = ids[rows] if "row" in columns else ids[:n]  # of a million examples a copy takes tens of megabytes
+    return encode(to_table({"row": rows, "id": own, **values}, metadata, said))
 
 
 def oriented(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

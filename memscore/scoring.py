@@ -1,32 +1,48 @@
 """From a filled bank to one row an example: every score in a file of its own.
 
-Everything here is a reduction over blocks of examples, all models in order, at most 256 MB at a time.
+Everything here is a reduction over blocks of examples, all models in order; a large bank's blocks are reduced on the
+workers of a pool (reducing.py), to the same bits.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from memscore.attack_scores import Curve, attacks_on_file, joined, run_attack
+from memscore.attack_scores import Curve, attacks_on_file, run_attack
 from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.memorization import bank_rmse, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
 from memscore.matrix import narrow
+from memscore.reducing import Gathered, Pool, reduced
 from memscore.reliability import Reliability, halves_of_arm, reliability
 from memscore.score_fields import SOURCES, fields_of
 from memscore.shards import SHARD_COLUMNS
-from memscore.store import Store, shards_digest
+from memscore.shelf import Shelf
+from memscore.store import Block, Store, shards_digest
 from memscore.subsets import Arm, arm_from
 from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 
-BYTES = 84 * 2**20  # of two blocks as read: one row group of 2,000 models
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Statistics:
+    """What the statistics say of one block.
+
+    Attributes:
+        tables: by the stem of each score its columns [n].
+        pieces: of the precision.
+        halves: by stem what each half of the models says, [halves, n].
+    """
+
+    tables: dict[str, Columns]
+    pieces: list[tuple[float, int]]
+    halves: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +75,9 @@ class ArmScores:
     attacks: dict[str, Curve]
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",)) -> ArmScores:
+def score_arm(
+    store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",), pool: Pool | None = None
+) -> ArmScores:
     """Write every score of one arm.
 
     Args:
@@ -68,6 +85,7 @@ def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence
         name: of the arm.
         shards: index of every valid model -> hash of its contents.
         attacks: names in ATTACKS; those that the arm was scored with before are renewed besides.
+        pool: where a large bank is reduced; None for here. The scores are the same bits.
 
     Returns:
         The names of the scores, and what holds for the arm as a whole.
@@ -78,37 +96,43 @@ def score_arm(store: Store, name: str, shards: dict[int, str], attacks: Sequence
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = arm_from(record), record["suffix"]
     refuse_attacks(attacks, store.shard_columns(name, indices[0]), store.manifest.split_sizes[1])
-    tables, pieces, pairs = statistics_of(store, name, indices, arm)
+    digest, written = shards_digest(name, shards), []
+    metadata = {"arm": name, "models": str(len(indices)), "recipe": json.dumps(store.manifest.recipe)}
+
+    def write(tables: dict[str, Columns]) -> None:
+        for stem, table in tables.items():
+            score = f"{stem}_{suffix}"
+            columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
+            store.write_score(score, columns, fields_of(stem, columns), metadata, digest)
+            written.append(score)
+
+    tables, pieces, reliabilities = statistics_of(store, name, indices, arm, pool)
+    memorized = tables["memorization"]
+    rmse_block, undefined = rmse_between(memorized), int(np.isnan(memorized["value"]).sum())
+    write(tables)
+    del tables, memorized  # of a million examples both are large, and so is what an attack says
     curves: dict[str, Curve] = {}
     for attack in dict.fromkeys([*attacks, *attacks_on_file(store, suffix)]):
-        found, curve = run_attack(store, name, indices, ATTACKS[attack])
-        tables |= found
+        found, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
+        write(found)
         curves |= curve
-    digest = shards_digest(name, shards)
-    metadata = {"arm": name, "models": str(len(indices)), "recipe": json.dumps(store.manifest.recipe)}
-    written = []
-    for stem, table in tables.items():
-        score = f"{stem}_{suffix}"
-        columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
-        store.write_score(score, columns, fields_of(stem, columns), metadata, digest)
-        written.append(score)
     return ArmScores(
         arm=arm,
         suffix=suffix,
         models=len(indices),
         names=written,
         rmse=bank_rmse(pieces),
-        rmse_block=rmse_between(tables["memorization"]),
+        rmse_block=rmse_block,
         unfinished=len(indices) - arm.models_per_block * len(whole_blocks_of(indices, arm.models_per_block)),
-        undefined=int(np.isnan(tables["memorization"]["value"]).sum()),
-        reliability={stem: reliability(halves) for stem, halves in pairs.items()},
+        undefined=undefined,
+        reliability=reliabilities,
         attacks=curves,
     )
 
 
 def statistics_of(
-    store: Store, name: str, indices: Sequence[int], arm: Arm
-) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
+) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
     """Memorization in its three statistics, and the C-score, in one pass.
 
     Args:
@@ -116,20 +140,46 @@ def statistics_of(
         name: of the arm.
         indices: its valid models, rising.
         arm: the design.
+        pool: where a large bank is reduced; None for here.
 
     Returns:
-        Columns [N] of each score; pieces of the precision; of each score the estimates from halves of the models.
+        Columns [N] of each score; pieces of the precision; how far halves of the models agree on each score.
     """
     present = columns_of(store, name, indices)
     halves = halves_of_arm(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
     sets, blocked = [half for pair in halves for half in pair], arm.design == "orthogonal"
     blocks = whole_blocks_of(indices, arm.models_per_block) if blocked else []
     weights = weights_of([*sets, *blocks], len(indices))
-    tables: dict[str, list[Columns]] = {}
-    estimates: dict[str, list[np.ndarray]] = {}
-    pieces = []
-    for block in narrow(store.blocks(name, indices, present, max_bytes=BYTES)):
-        said = block.columns
+    made = partial(statistics_in, weights=weights, halves=len(sets), blocked=blocked)
+    n = store.manifest.split_sizes[0]
+    tables, pieces = Gathered(n), []
+    with Shelf(n) as shelf:
+        for rows, found in reduced(store, name, indices, present, made, pool=pool):
+            tables.add(rows, found.tables)
+            pieces += found.pieces
+            for stem, values in found.halves.items():
+                shelf.put(stem, rows, values)
+        agree = {stem: reliability(shelf.pairs(stem, SOURCES[stem][2])) for stem in shelf.names}
+    return tables.columns, pieces, agree
+
+
+def statistics_in(block: Block, weights: np.ndarray, halves: int, blocked: bool) -> Statistics:
+    """The statistics of one block, a few examples at a time.
+
+    Args:
+        block: member and correct, and logit_confidence and gap where the bank has them.
+        weights: from weights_of, of the halves and then of whole blocks of models.
+        halves: how many of them are halves.
+        blocked: whether the others are blocks of an orthogonal design.
+
+    Returns:
+        What they say.
+    """
+    n = block.rows.stop - block.rows.start
+    tables, estimates, pieces = Gathered(n), Gathered(n), []
+    for part in narrow([block]):
+        said = part.columns
+        here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
         right, inside = said["correct"], said["member"]
         found = {"memorization": memorization_table(right, inside), "cscore": cscore(right, inside)}
         if "logit_confidence" in said:
@@ -137,17 +187,16 @@ def statistics_of(
         if "gap" in said:
             found["memorization_probit"] = memorization_probit(said["gap"], inside)
         for stem, values in weighted_scores(weights, said).items():
-            estimates.setdefault(stem, []).append(values[: len(sets)])
+            estimates.add(here, {stem: {str(half): said_by for half, said_by in enumerate(values[:halves])}})
             if blocked:
-                found[stem]["se_block"] = between_blocks(values[len(sets) :])
-        for stem, columns in found.items():
-            tables.setdefault(stem, []).append(columns)
+                found[stem]["se_block"] = between_blocks(values[halves:])
+        tables.add(here, found)
         pieces.append(precision(right, inside))
-    pairs = {}
-    for stem, parts in estimates.items():
-        each = np.concatenate(parts, axis=1) * SOURCES[stem][2]  # its top is where it points
-        pairs[stem] = list(zip(each[::2], each[1::2], strict=True))
-    return {stem: joined(parts) for stem, parts in tables.items()}, pieces, pairs
+    return Statistics(
+        tables=tables.columns,
+        pieces=pieces,
+        halves={stem: np.array(list(rows.values())) for stem, rows in estimates.columns.items()},
+    )
 
 
 def rmse_between(table: Columns) -> float:

@@ -22,6 +22,7 @@ share shadows, so their comparison is not a coin flip under noise (AUC .492 with
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,14 @@ class Pool:
     variance_out: np.ndarray
 
 
+class Sums(NamedTuple):
+    """What some examples add to a Pool."""
+
+    total: np.ndarray  # [2, 4, M]: in and out; means summed and counted, variances summed and counted
+    included: int
+    cells: int
+
+
 def lira_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Pool:
     """The first of two passes: means and variances to shrink to.
 
@@ -59,11 +68,37 @@ def lira_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Pool:
         One mean and one variance a side for each target, in float64; however the examples are cut, the same to
         rounding. NaN where no example has two shadows on that side.
     """
+    return pool_of(lira_sums(confidence, member) for confidence, member in blocks)
+
+
+def lira_sums(confidence: np.ndarray, member: np.ndarray) -> Sums:
+    """What some examples add to the pool, to be handed to pool_of.
+
+    Args:
+        confidence: float [M, n].
+        member: bool [M, n].
+
+    Returns:
+        Their sums.
+    """
+    total = np.zeros((2, 4, len(member)))
+    for phi, is_in in pieces(confidence, member):
+        total += np.array([_pooled_sums(phi, is_in), _pooled_sums(phi, ~is_in)])
+    return Sums(total, int(member.sum()), member.size)
+
+
+def pool_of(parts: Iterable[Sums]) -> Pool:
+    """lira_pool from the sums of disjoint sets of examples; the order of the parts decides the last bits.
+
+    Args:
+        parts: from lira_sums.
+
+    Returns:
+        As lira_pool.
+    """
     total, included, cells = np.zeros((2, 4, 1)), 0, 0
-    for confidence, member in blocks:
-        included, cells = included + int(member.sum()), cells + member.size
-        for phi, is_in in pieces(confidence, member):
-            total = total + np.array([_pooled_sums(phi, is_in), _pooled_sums(phi, ~is_in)])
+    for part in parts:
+        total, included, cells = total + part.total, included + part.included, cells + part.cells
     with np.errstate(invalid="ignore", divide="ignore"):
         means, variances = total[:, 0] / total[:, 1], total[:, 2] / total[:, 3]
         keep = np.divide(included, cells)

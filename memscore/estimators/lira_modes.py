@@ -101,12 +101,42 @@ def shared_spread(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, 
     """
     if form.variance == "per-example":
         return SharedSpread(keep=keep, inside=np.array(np.nan), outside=np.array(np.nan))
+    return spread_of((spread_sums(statistic, member, keep, form) for statistic, member in blocks), keep)
+
+
+def spread_sums(statistic: np.ndarray, member: np.ndarray, keep: float, form: LiraForm) -> np.ndarray:
+    """What some examples add to a shared spread, to be handed to spread_of.
+
+    Args:
+        statistic: float [Q, M, n] or [M, n].
+        member: bool [M, n].
+        keep: the arm's share of examples a model.
+        form: one with a shared variance.
+
+    Returns:
+        float64 [2, 3, M]: in and out; number, sum and sum of squares of the deviations.
+    """
+    sums = np.zeros((2, 3, len(member)))
+    for queries, is_in in _pieces(statistic, member):
+        for phi in queries:
+            sides = _both_sides(phi, is_in, keep, form.centre)
+            sums += np.array([_deviation_sums(side, form.variance) for side in sides])
+    return sums
+
+
+def spread_of(parts: Iterable[np.ndarray], keep: float) -> SharedSpread:
+    """shared_spread from the sums of disjoint sets of examples; the order of the parts decides the last bits.
+
+    Args:
+        parts: from spread_sums.
+        keep: the arm's share of examples a model.
+
+    Returns:
+        As shared_spread.
+    """
     sums = np.zeros((2, 3, 1))
-    for statistic, member in blocks:
-        for queries, is_in in _pieces(statistic, member):
-            for phi in queries:
-                sides = _both_sides(phi, is_in, keep, form.centre)
-                sums = sums + np.array([_deviation_sums(side, form.variance) for side in sides])
+    for part in parts:
+        sums = sums + part
     with np.errstate(invalid="ignore", divide="ignore"):
         n, total, squares = sums.transpose(1, 0, 2)
         std = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))

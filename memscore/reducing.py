@@ -1,0 +1,200 @@
+"""One pass over a bank, block of examples by block, in this process or on the workers of a pool.
+
+What is asked of each block is a function of the block alone; blocks are cut by the size of the bank, never by the
+number of workers; what they say comes back in the order of the examples. So a pass gives the same bits wherever it is
+made. Each worker reads the row groups of its own blocks and no others.
+"""
+
+import itertools
+import socket
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from memscore.matrix import edges, span
+from memscore.parquet import group_rows
+from memscore.shards import SHARD_COLUMNS
+from memscore.store import Block, Store
+
+BYTES = 42 * 2**20
+"""Of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""
+MOST_BYTES = 336 * 2**20
+"""Of a block that is one row group, which is decoded once only if it is read whole: 2,000 models of ImageNet's size."""
+SPLIT_CELLS = 20_000_000
+"""Models x examples from which on a bank goes to the workers; below, starting them takes longer than it saves."""
+
+
+class Pool(Protocol):
+    """What a pass needs of a pool; cluster/pool.py keeps the promise."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once."""
+        ...
+
+    def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
+        """Yield each job once, with its result or a failure."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockJob:
+    """Reduce the examples in rows start to stop of every shard."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pass:
+    """What all jobs of one pass share.
+
+    Attributes:
+        store: path or URL.
+        arm: name of the arm.
+        models: its models, rising.
+        columns: of their shards.
+        made: from a Block with these columns to what is wanted of it; it must be picklable, as a partial of a function.
+    """
+
+    store: str
+    arm: str
+    models: tuple[int, ...]
+    columns: tuple[str, ...]
+    made: Callable[[Block], Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """What came of one job; a pool's failure is of another type."""
+
+    value: Any
+
+
+class Gathered:
+    """Tables of one value an example, filled block by block: arrays are made once, at their full length.
+
+    Args:
+        n: examples.
+
+    Attributes:
+        columns: name of each table -> its columns [n].
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.columns: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, rows: slice, tables: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Take up what is known of some examples; every call has the same tables and columns."""
+        for name, table in tables.items():
+            into = self.columns.setdefault(name, {})
+            for key, values in table.items():
+                into.setdefault(key, np.empty(self.n, values.dtype))[rows] = values
+
+
+def reduced(
+    store: Store,
+    arm: str,
+    models: Sequence[int],
+    columns: Sequence[str],
+    made: Callable[[Block], Any],
+    *,
+    rows: slice | None = None,
+    pool: Pool | None = None,
+) -> Generator[tuple[slice, Any], None, None]:
+    """One pass: what `made` says of each block.
+
+    Args:
+        store: open.
+        arm: name of the arm.
+        models: its models, rising.
+        columns: of their shards.
+        made: see Pass.
+        rows: start and stop within train, validation, test; all of train if None.
+        pool: where large banks are reduced, if it has several workers; None for here.
+
+    Yields:
+        The rows of a block and what was made of it, in the order of the examples.
+
+    Raises:
+        OSError: a block could not be reduced by any worker; says why.
+    """
+    n_rows = store.manifest.n_rows
+    wanted = span(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
+    jobs = jobs_of(wanted, n_rows, len(models), columns)
+    shared = Pass(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), made=made)
+    if pool is None or pool.workers < 2 or len(models) * (wanted.stop - wanted.start) < SPLIT_CELLS:
+        for job in jobs:
+            yield slice(job.start, job.stop), _made(store, job, shared)
+        return
+    waiting: dict[int, Any] = {}
+    following = iter(jobs)
+    due = next(following, None)
+    for job, outcome in pool.run(reduce_block, jobs, shared):
+        if not isinstance(outcome, Made):
+            raise OSError(
+                f"examples {job.start} to {job.stop} of {arm} could not be scored: {outcome.error}; models are kept, "
+                "and the same command scores them again"
+            )
+        waiting[job.start] = outcome.value
+        del outcome
+        while due is not None and due.start in waiting:
+            yield slice(due.start, due.stop), waiting.pop(due.start)
+            due = next(following, None)
+
+
+def reduce_block(job: BlockJob, shared: Pass) -> Made:
+    """Do one job on a worker.
+
+    Args:
+        job: which examples.
+        shared: of which models, and what is made of them.
+
+    Returns:
+        What was made.
+
+    Raises:
+        FileNotFoundError: the store cannot be seen from here; names this node.
+    """
+    try:
+        store = Store.open(shared.store)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the store {shared.store} is not visible from node {socket.gethostname()}; "
+            "use a path that every node shares, or s3://"
+        ) from error
+    return Made(value=_made(store, job, shared))
+
+
+def jobs_of(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:
+    """The blocks of a pass: whole row groups, as many as BYTES hold, or one, or equal parts of one above MOST_BYTES.
+
+    Args:
+        rows: start and stop.
+        n_rows: of a shard.
+        models: how many.
+        columns: of their shards.
+
+    Returns:
+        Jobs in the order of the examples.
+
+    >>> jobs_of(slice(0, 20_000), 1_331_167, 2000, ["correct", "member", "logit_confidence", "gap"])
+    [BlockJob(start=0, stop=16384), BlockJob(start=16384, stop=20000)]
+    """
+    row_bytes = models * sum(SHARD_COLUMNS[column.partition("_q")[0]].itemsize for column in columns)
+    group = group_rows(n_rows)
+    fit = max(BYTES // row_bytes, min(group, MOST_BYTES // row_bytes), 1)
+    cuts = edges(rows.start, rows.stop, fit, group)
+    return [BlockJob(start=start, stop=stop) for start, stop in itertools.pairwise(cuts)]
+
+
+def _made(store: Store, job: BlockJob, shared: Pass) -> Any:
+    """Read one block and reduce it, with one BLAS thread: on busy cores more wait for each other."""
+    whole = 2**62  # the job is the block
+    [block] = store.blocks(shared.arm, shared.models, shared.columns, slice(job.start, job.stop), max_bytes=whole)
+    with threadpool_limits(limits=1, user_api="blas"):
+        return shared.made(block)

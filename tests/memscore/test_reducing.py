@@ -1,0 +1,176 @@
+"""A pass over a bank gives the same bits whoever makes it; who makes it, of which rows; what failures become."""
+
+import itertools
+import pickle
+import random
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from memscore import parquet, reducing
+from memscore.parquet import group_rows
+from memscore.reducing import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
+from memscore.scoring import score_arm
+from memscore.store import Damaged, Store, model_name
+from memscore.subsets import Arm, membership
+from tests.memscore.banks import examples, flip, manifest, path_of
+
+TRAIN, VALIDATION, TEST, M = 700, 40, 5, 32
+ARM = Arm(design="orthogonal", keep=0.5, block=8)
+ATTACKS = ("lira", "lira-gap", "lira-paper", "lira-released-fixed", "rmia")
+
+
+class Shuffling:
+    """A pool whose jobs end in another order, each in what might be another process."""
+
+    workers = 3
+
+    def __init__(self, seed):
+        self.seed, self.ran = seed, 0
+
+    def run(self, fn, jobs, shared=None):
+        jobs, sent = list(jobs), pickle.dumps((fn, shared))
+        random.Random(self.seed).shuffle(jobs)
+        for job in jobs:
+            self.ran += 1
+            work, read = pickle.loads(sent)
+            yield job, pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(job)), read)))
+
+
+class Unused:
+    """A pool that nobody is to use."""
+
+    workers = 8
+
+    def run(self, fn, jobs, shared=None):
+        raise AssertionError("a small bank was sent to workers")
+
+
+@pytest.fixture
+def bank(tmp_path, monkeypatch):
+    """One arm of four orthogonal blocks; row groups of 64 rows, several blocks of examples a pass."""
+    monkeypatch.setattr(parquet, "ROW_GROUP", 64)
+    monkeypatch.setattr(parquet, "GROUPS", 4)
+    monkeypatch.setattr(reducing, "BYTES", 1)
+    n = TRAIN + VALIDATION + TEST
+    store = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, VALIDATION, TEST)), examples(n))
+    store.add_arm({"name": ARM.name, "design": ARM.design, "keep": ARM.keep, "block": ARM.block, "clusters": None})
+    rng = np.random.default_rng(0)
+    member = np.zeros((M, n), bool)
+    member[:, :TRAIN] = membership(ARM, range(M), TRAIN, np.arange(TRAIN) // 7)
+    for m in range(M):
+        phi = (rng.normal(1, 2, n) + member[m]).astype(np.float32)
+        columns = {"row": np.arange(n, dtype=np.int32), "member": member[m], "correct": phi > 0}
+        columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
+        store.write_shard(model_name(ARM.name, m), ARM.name, columns)
+    return store
+
+
+def scored(store, pool=None, attacks=ATTACKS):
+    """Every score file of a bank, its bytes, and what holds for the arm as a whole."""
+    found = score_arm(store, ARM.name, store.finished(ARM.name), attacks, pool)
+    files = {name: store.folder.read(f"scores/{name}") for name in store.folder.names("scores")}
+    curves = {name: curve.measures["auc"].each.tolist() for name, curve in found.attacks.items()}
+    return files, curves, (found.rmse, found.rmse_block, found.reliability, found.undefined, found.names)
+
+
+def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatch):
+    here = scored(bank)
+    assert len(here[0]) == 4 + 3 + 3 + 3 + 3 + 1
+    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    for seed in range(2):
+        pool = Shuffling(seed)
+        assert scored(bank, pool) == here
+        assert pool.ran > 3 * len(ATTACKS)
+
+
+def test_a_block_says_the_same_whatever_the_row_groups_are(bank, monkeypatch):
+    columns = ["member", "gap"]
+    before = [said for _, said in reduced(bank, ARM.name, range(M), columns, np_columns)]
+    assert len(before) > 2
+    for m in range(0, M, 2):  # as an older version wrote them
+        path = path_of(bank, f"shards/{model_name(ARM.name, m)}.parquet")
+        table = parquet.decode(path.read_bytes())
+        with monkeypatch.context() as older:
+            older.setattr(parquet, "GROUPS", 1000)
+            path.write_bytes(parquet.encode(table))
+    assert parquet.reader(str(path)).num_row_groups == 12
+    again = [said for _, said in reduced(bank, ARM.name, range(M), columns, np_columns)]
+    assert [said.keys() for said in again] == [said.keys() for said in before]
+    assert all((a[name] == b[name]).all() for a, b in zip(again, before, strict=True) for name in columns)
+
+
+def np_columns(block):
+    return block.columns
+
+
+def test_a_small_bank_stays_in_the_driver(bank):
+    assert score_arm(bank, ARM.name, bank.finished(ARM.name), ("lira",), Unused()).models == M
+
+
+def test_rows_may_be_others_than_those_of_training(bank):
+    rows = slice(TRAIN, TRAIN + VALIDATION)
+    found = list(reduced(bank, ARM.name, range(M), ["gap"], np_columns, rows=rows))
+    assert found[0][0].start == TRAIN
+    assert sum(said["gap"].shape[1] for _, said in found) == VALIDATION
+
+
+def test_a_workers_failure_is_one_line_with_the_examples_and_the_reason(bank, monkeypatch):
+    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    failing = SimpleNamespace(
+        workers=2, run=lambda fn, jobs, shared: ((job, SimpleNamespace(error="it died")) for job in jobs)
+    )
+    with pytest.raises(OSError, match=r"examples 0 to 256 of orthogonal-k0.500-b8 could not be scored: it died"):
+        score_arm(bank, ARM.name, bank.finished(ARM.name), (), failing)
+    assert bank.folder.names("scores") == []
+
+
+def test_a_damaged_page_is_named_here_and_on_a_worker(bank):
+    path = path_of(bank, f"shards/{model_name(ARM.name, 3)}.parquet")
+    at = parquet.reader(str(path)).metadata.row_group(0).column(4).data_page_offset
+    flip(path, at + 60)
+    shared = Pass(store=bank.url, arm=ARM.name, models=tuple(range(M)), columns=("gap",), made=np_columns)
+    with pytest.raises(Damaged, match=r"00003\.parquet is damaged"):
+        reduce_block(BlockJob(start=0, stop=64), shared)
+    with pytest.raises(Damaged, match=r"00003\.parquet is damaged"):
+        list(reduced(bank, ARM.name, range(M), ["gap"], np_columns))
+
+
+def test_a_worker_that_cannot_see_the_store_says_where_it_is(tmp_path):
+    shared = Pass(store=str(tmp_path / "gone"), arm="a", models=(0,), columns=("gap",), made=np_columns)
+    with pytest.raises(FileNotFoundError, match=r"gone is not visible from node .*; use a path that every node shares"):
+        reduce_block(BlockJob(start=0, stop=1), shared)
+
+
+@pytest.mark.parametrize("models", [1, 64, 2000, 4000, 50_000])
+@pytest.mark.parametrize("n", [1, 1200, 60_000, 1_281_167])
+def test_blocks_cover_the_examples_end_with_row_groups_and_fit_into_memory(models, n):
+    columns, group = ["correct", "member", "logit_confidence", "gap"], group_rows(n)
+    jobs = jobs_of(slice(0, n), n, models, columns)
+    assert jobs[0].start == 0
+    assert jobs[-1].stop == n
+    assert all(a.stop == b.start for a, b in itertools.pairwise(jobs))
+    for job in jobs:
+        assert 10 * models * (job.stop - job.start) <= max(BYTES, MOST_BYTES, 10 * models)
+        assert not job.start % group or job.start // group == (job.stop - 1) // group  # none touches two in part
+    assert n < 1e6 or models > 2000 or len(jobs) < 200  # a footer of many groups takes longer to read than a block
+
+
+def test_a_worker_that_reduces_imports_no_torch():
+    code = "import sys, memscore.reducing, memscore.scoring; print('torch' in sys.modules, 'ray' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "False"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_workers_of_a_cluster_give_the_same_bits(bank, monkeypatch):
+    from cluster.ray_pool import RayPool
+
+    here = scored(bank, attacks=("lira",))
+    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    with RayPool(workers=2) as pool:
+        assert scored(bank, pool, ("lira",)) == here
