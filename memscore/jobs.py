@@ -19,6 +19,8 @@ from torch import nn
 from memscore.abreast import way_to_train
 from memscore.models import embed
 from memscore.observing import observe
+from memscore.patience import PATIENCE_S
+from memscore.places import shown
 from memscore.proxies.collecting import Collecting, takers
 from memscore.proxies.kept import keep
 from memscore.proxies.learning_events import Events
@@ -118,10 +120,10 @@ def work(job: BankJob | OriginalJob, shared: Shared) -> list[Receipt]:
 def visible_store(url: str) -> Store:
     """The store, or a FileNotFoundError that names this node."""
     try:
-        return Store.open(url)
+        return Store.open(url, patience_s=PATIENCE_S)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"the store {url} is not visible from node {socket.gethostname()}; "
+            f"the store {shown(url)} is not visible from node {socket.gethostname()}; "
             "use a path that every node shares, or s3://"
         ) from error
 
