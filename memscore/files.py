@@ -134,8 +134,7 @@ class Folder:
 
     def exists(self, relpath: str, patience_s: float = PATIENCE_S) -> bool:
         """Whether the file is there."""
-        found = self._reached(lambda: self.filesystem.get_file_info(self.path(relpath)), relpath, patience_s)
-        return bool(found.type == fs.FileType.File)
+        return self._reached(lambda: self._has(relpath), relpath, patience_s)
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the finished files in one sub-folder, sorted; none if it is not there."""
@@ -149,7 +148,7 @@ class Folder:
         self._make_parent(to)
 
         def moved() -> None:
-            if not self.local and not self.exists(relpath) and self.exists(to):
+            if not self.local and not self._has(relpath) and self._has(to):
                 return  # an attempt whose answer was lost
             self.filesystem.move(self.path(relpath), self.path(to))
 
@@ -234,7 +233,7 @@ class Folder:
 
     def _publish_remote(self, relpath: str, content: bytes) -> bool:
         """Look, then put."""
-        if self.exists(relpath):
+        if self._has(relpath):
             return False
         self._put(relpath, content)
         return True
@@ -264,6 +263,10 @@ class Folder:
 
         with ThreadPoolExecutor(1) as pool:
             pool.submit(put).result()
+
+    def _has(self, relpath: str) -> bool:
+        """Whether the file is there, asked once."""
+        return bool(self.filesystem.get_file_info(self.path(relpath)).type == fs.FileType.File)
 
     def _make_parent(self, relpath: str) -> None:
         """Create the sub-folder of a file, but never the folder itself: a vanished store is an error."""

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import pyarrow as pa
+
 T = TypeVar("T")
 PATIENCE_S = 300.0
 """How long a full disk or a lost server is waited for in the middle of a run, in seconds."""
@@ -60,9 +62,9 @@ def persist(attempt: Callable[[], T], path: str, patience_s: float, *, read: boo
                 done = "read" if read else "written"
                 _log.warning("%s is %s after all, %.0f s later; the run goes on", path, done, time.monotonic() - began)
             return found
-        except OSError as error:
-            if read and isinstance(error, FileNotFoundError):
-                raise FileNotFoundError(*error.args) from None
+        except (OSError, pa.ArrowException) as error:  # of Azure, even a refusal is no OSError
+            if (read and isinstance(error, FileNotFoundError)) or isinstance(error, ValueError):
+                raise type(error)(*error.args) from None
             tried_s = time.monotonic() - began
             reason = reason_of(error)
             if _is_hopeless(error) or tried_s + wait_s > patience_s:
@@ -74,13 +76,13 @@ def persist(attempt: Callable[[], T], path: str, patience_s: float, *, read: boo
                     "cannot %s %s: %s; it is tried again for %s, then the run stops. %s, and the run goes on; "
                     "finished models are kept",
                     *(act, path, reason, f"{patience_s / 60:g} minutes" if patience_s >= 60 else f"{patience_s:g} s"),
-                    "Free some space, or make the store writable" if error.errno else "Bring its server back",
+                    "Free some space, or make the store writable" if errno_of(error) else "Bring its server back",
                 )
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, 10)
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
     """An error in few words, on one line.
 
     Args:
@@ -92,23 +94,28 @@ def reason_of(error: OSError) -> str:
     >>> reason_of(OSError("When reading: AWS Error ACCESS_DENIED during HeadObject operation: Forbidden"))
     'ACCESS_DENIED during HeadObject operation: Forbidden'
     """
-    if error.errno:
-        return os.strerror(error.errno)
+    if number := errno_of(error):
+        return os.strerror(number)
     said = " ".join(str(error).split()).rpartition("AWS Error ")[2]
     return re.sub(r" \(Request ID: .*?\)|(; Details)?: No response body\.|; Details: .*", "", said)[:300]
 
 
-def _is_hopeless(error: OSError) -> bool:
+def errno_of(error: Exception) -> int | None:
+    """The system's number of an error; None for one of a server."""
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _is_hopeless(error: Exception) -> bool:
     """Whether waiting cannot help."""
-    return error.errno in HOPELESS or any(word in str(error) for word in REFUSALS)
+    return errno_of(error) in HOPELESS or any(word in str(error) for word in REFUSALS)
 
 
-def _way_out(error: OSError, patience_s: float) -> str:
+def _way_out(error: Exception, patience_s: float) -> str:
     """What the user can do."""
     for word, way_out in REFUSALS.items():
         if word in str(error):
             return way_out
-    if not error.errno:
-        start = "check the address of its server (endpoint_override, region) and the network, or give another --store"
+    if errno_of(error) is None:
+        start = "check its address (endpoint_override, region), the network and the keys, or give another --store"
         return "bring its server back, and the same command resumes" if patience_s else start
     return "make the store writable or free some space, and the same command resumes"

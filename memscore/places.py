@@ -2,13 +2,14 @@
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from memscore.patience import PATIENCE_S, persist, reason_of
+from memscore.patience import PATIENCE_S, persist
 
 OBJECT_STORES = {"s3", "gcs", "abfs"}
 CONNECT_S = 3.0
@@ -67,7 +68,7 @@ def remote(url: str, patience_s: float = 0.0) -> tuple[fs.FileSystem, str]:
         patience_s: how long a server that is asked for its region may be away, in seconds.
 
     Returns:
-        Both. One of S3 gives up a request within seconds.
+        Both. S3 and Google's storage give up a request within seconds.
 
     Raises:
         ValueError: pyarrow has no file system for it, or it names no folder within a bucket.
@@ -82,6 +83,10 @@ def remote(url: str, patience_s: float = 0.0) -> tuple[fs.FileSystem, str]:
         hurried = {"connect_timeout": CONNECT_S, "request_timeout": SILENCE_S, "allow_delayed_open": True}
         strategy = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
         filesystem = fs.S3FileSystem(**options | hurried, retry_strategy=strategy)
+    elif filesystem.type_name == "gcs":
+        options = filesystem.__reduce__()[1][0]
+        limit = options["retry_time_limit"] or timedelta(seconds=SILENCE_S)  # 15 minutes by default
+        filesystem = fs.GcsFileSystem(**options | {"retry_time_limit": limit})
     return filesystem, path
 
 
@@ -92,8 +97,6 @@ def _opened(url: str) -> tuple[fs.FileSystem, str]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         said = " ".join(str(error).replace(url, shown(url)).split())
         raise ValueError(f"cannot open {shown(url)}: {said}; give a path, or a URL such as s3://bucket/run") from None
-    except OSError as error:
-        raise OSError(f"cannot open {shown(url)}: {reason_of(error)}") from None
     return filesystem, path
 
 
