@@ -52,14 +52,16 @@ class Server:
         """SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
+    def names(self, prefix: str) -> list[str]:
+        """Of every object under a prefix, without it."""
+        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket="bank", Prefix=prefix)
+        return [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])]
+
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """Every object under a prefix, without it."""
-        client, found = self.client("s3"), {}
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket="bank", Prefix=prefix):
-            for entry in page.get("Contents", []):
-                key = entry["Key"]
-                found[key.removeprefix(prefix)] = client.get_object(Bucket="bank", Key=key)["Body"].read()
-        return found
+        """Every object under a prefix by its name without it."""
+        client = self.client("s3")
+        bodies = {name: client.get_object(Bucket="bank", Key=prefix + name)["Body"] for name in self.names(prefix)}
+        return {name: body.read() for name, body in bodies.items()}
 
     def close(self) -> None:
         """End it."""

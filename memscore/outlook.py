@@ -136,7 +136,7 @@ def outlook(store: Store, arm: Arm, workers: int) -> Outlook | None:
     if np.isnan(spread.out):
         return None
     receipts, names = store.receipts(), [model_name(arm.name, index) for index in first]
-    seconds = [receipts[name]["seconds"] for name in names if name in receipts]
+    seconds = [receipts[name]["seconds"] for name in names if name in receipts and "restored" not in receipts[name]]
     sizes = [len(store.folder.read(shard_path(arm.name, index))) for index in first[:WEIGHED]]
     return Outlook(
         arm=arm,

@@ -178,6 +178,12 @@ def problems(console: Console, filled: Filled) -> None:
             "of CPU or on a GPU; the proxies are of this training, weights and outputs of the one on file",
             soft_wrap=True,
         )
+    if filled.restored:
+        console.print(
+            f"[yellow]receipts lost[/] of {len(filled.restored)} models, first {filled.restored[0]}: written again "
+            "from their shards, without seconds, worker and device, which nobody knows any more",
+            soft_wrap=True,
+        )
     if filled.failed:
         name, why = next(iter(filled.failed.items()))
         console.print(

@@ -34,7 +34,7 @@ def without_keys(objects, *said):
 
 
 def wait_for(s3, prefix, count, process):
-    while sum(path.startswith("shards/") for path in s3.objects(prefix)) < count:
+    while sum(path.startswith("shards/") for path in s3.names(prefix)) < count:
         assert process.poll() is None
         time.sleep(0.05)
 
