@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from cluster.pool import Pool
-from cluster.session import address_of, connect, gpus, refuse_workers
+from cluster.session import address_of, check_reachable, connect, gpus, refuse_workers
 
 
 def refuse_staff(pool: str, workers: int | None, address: str | None) -> bool:
@@ -19,11 +19,14 @@ def refuse_staff(pool: str, workers: int | None, address: str | None) -> bool:
         Whether all workers will be on this machine, so that its GPUs are theirs.
 
     Raises:
+        ConnectionError: no cluster answers at the address.
         ValueError: fewer than one worker, or workers of a pool that has none.
     """
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
     refuse_workers(workers)
+    if pool == "ray":
+        check_reachable(address_of(address))
     return pool == "serial" or address_of(address) == "local"
 
 

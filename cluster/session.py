@@ -129,7 +129,7 @@ def _start(workers: int | None, dashboard: bool) -> str | None:
 
 def _join(address: str) -> str | None:
     """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
-    _check_reachable(address)
+    check_reachable(address)
     late = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
     if _mode() == "token" and (_has_token() or "RAY_AUTH_MODE" in os.environ):
         _keep_token_private(make=False)
@@ -148,9 +148,17 @@ def _join(address: str) -> str | None:
     return context.dashboard_url or None
 
 
-def _check_reachable(address: str) -> None:
-    """Try the port first: Ray's own attempt says nothing for two minutes."""
-    if address == "auto":
+def check_reachable(address: str) -> None:
+    """Try the port first: Ray's own attempt says nothing for two minutes.
+
+    Args:
+        address: host:port of a cluster; nothing is tried of "auto" and "local".
+
+    Raises:
+        ConnectionError: nobody answers there.
+        ValueError: no address at all.
+    """
+    if address in {"auto", "local"}:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or "/" in host:

@@ -231,6 +231,7 @@ def finish(
             if found.arm == arm.arm
         ],
         wish=wish,
+        imported=store.manifest.imported,
     )
     write_reports(store, splits, outcome, keys)
     return outcome

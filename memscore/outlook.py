@@ -60,7 +60,7 @@ class Outlook:
 
     def need(self, rmse: float) -> Need:
         """What this error takes."""
-        models = models_for(self.spread, self.arm, rmse)
+        models = max(models_for(self.spread, self.arm, rmse), self.models)  # fewer would do, but these are there
         hours = self.seconds * max(models - self.there, 0) / self.workers / 3600
         return Need(rmse=rmse, models=models, hours=hours, bytes=models * self.bytes)
 

@@ -23,6 +23,9 @@ REFUSALS = {  # words of an object store that waiting does not change -> the way
     **dict.fromkeys(("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN"), KEYS),
 }
 
+DERIVED = re.compile(r"/(reports|scores|influence)/[^/]+$|/(scores|models)\.parquet$")
+"""Paths that commands write which train nothing."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +71,8 @@ def persist(attempt: Callable[[], T], path: str, patience_s: float, *, read: boo
             tried_s = time.monotonic() - began
             reason = reason_of(error)
             if _is_hopeless(error) or tried_s + wait_s > patience_s:
-                kept = f" (tried for {tried_s:.0f} s); finished models are kept:" if patience_s else ";"
+                stays = "what is on file is kept" if DERIVED.search(path) else "finished models are kept"
+                kept = f" (tried for {tried_s:.0f} s); {stays}:" if patience_s else ";"
                 raise kind(f"cannot {act} {path}: {reason}{kept} {_way_out(error, patience_s)}") from error
             if not told:
                 told = True

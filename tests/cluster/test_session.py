@@ -132,7 +132,7 @@ def test_a_wrong_token_is_an_error_within_half_a_minute(run_alone, ray_cluster):
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "somewhere", ":6379", "host:port"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="a cluster's address is host:port"):
-        session._check_reachable(address)
+        session.check_reachable(address)
 
 
 def test_fewer_than_one_worker_is_refused():
