@@ -78,7 +78,9 @@ def run_with_outage(
         "seconds_until_a_new_model": round(went_on_s, 1),
         "wall_s": round(time.monotonic() - began, 1),
         "shards_and_scores_equal_to_calm": of_results(after) == of_results(calm),
-        "said": [line for line in said.splitlines() if "again for" in line or "after all" in line or "error" in line],
+        "said": [
+            line for line in said.splitlines() if "again for" in line or "after all" in line or line.startswith("error")
+        ],
     }
 
 
