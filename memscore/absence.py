@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.parquet import metadata_of
+from memscore.promises import promised_events, promised_influence, promised_scores
 from memscore.records import read_record
 from memscore.shards import model_index, shards_digest
 from memscore.store import Store
@@ -29,17 +30,25 @@ def absent(store: Store, unreadable: Collection[str] = ()) -> dict[str, str]:
     arms, shards = names_in(store, "arms"), names_in(store, "shards")
     wanted = {f"arms/{name.rpartition('-')[0]}.json": again for name in shards if not is_of(name, arms)}
     wanted["examples.parquet"] = again
-    if any(arm.get("clusters") for arm in records(store, "arms", arms, unreadable)):
+    if any(arm.get("clusters") for arm in records(store, "arms", arms, unreadable).values()):
         wanted["clusters.parquet"] = f"{again}, to the same bits on one kind of CPU only; a copy is safer"
     wanted |= {f"shards/{name}.parquet": again for name in sorted(receipts - failures) if is_of(name, arms)}
     for name in sorted(name for name in shards if is_of(name, arms)):
-        trained = f"its accuracies and seconds are lost; without shards/{name}.parquet {store.renewal} makes both again"
-        wanted[f"receipts/{name}.json"] = again if store.manifest.imported else trained
+        partly = f"its seconds, worker and device are lost; {store.renewal} makes the rest again from the shard"
+        wanted[f"receipts/{name}.json"] = again if store.manifest.imported else partly
     originals = [name for name in sorted(receipts - failures) if name.startswith("original-")]
-    for receipt in records(store, "receipts", originals, unreadable):
+    keyed = records(store, "receipts", originals, unreadable)
+    for receipt in keyed.values():
         wanted |= {f"weights/{receipt['key']}.safetensors": again, f"outputs/{receipt['key']}.parquet": again}
+    keys = tuple(f"{receipt['key']}-" for receipt in keyed.values())
+    proxies = [name for name in sorted(receipts - failures) if keys and name.startswith(keys)]
+    keyed |= records(store, "receipts", proxies, unreadable)
+    wanted |= dict.fromkeys(promised_events(store, keyed, shards, unreadable), again)
     if store.folder.names("scores"):
         wanted |= dict.fromkeys(DERIVED, again)
+    wanted |= dict.fromkeys(promised_scores(store, unreadable), again)
+    influence = f"`python -m memscore.influence {store.folder.shown}` with the options it was made with makes it again"
+    wanted |= dict.fromkeys(promised_influence(store), influence)
     return {path: way_out for path, way_out in wanted.items() if not store.folder.exists(path)}
 
 
@@ -104,7 +113,7 @@ def whole_arms(store: Store, unreadable: Collection[str]) -> list[str]:
     return [arm for arm in sorted(names_in(store, "arms")) if not any(is_of(model, [arm]) for model in damaged)]
 
 
-def records(store: Store, kind: str, names: Iterable[str], unreadable: Collection[str]) -> list[dict[str, Any]]:
+def records(store: Store, kind: str, names: Iterable[str], unreadable: Collection[str]) -> dict[str, dict[str, Any]]:
     """Those that can be read."""
-    paths = [f"{kind}/{name}.json" for name in names]
-    return [read_record(store.folder, path) for path in paths if path not in unreadable]
+    paths = {name: f"{kind}/{name}.json" for name in names}
+    return {name: read_record(store.folder, path) for name, path in paths.items() if path not in unreadable}

@@ -24,6 +24,7 @@ from memscore.epsilon import EpsilonBound, epsilon_lower_bound
 from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
+from memscore.grouping import unfinished
 from memscore.images import resident
 from memscore.intervals import Interval
 from memscore.names import pick
@@ -33,6 +34,7 @@ from memscore.records import plain
 from memscore.roc import auc_interval, tpr_at_fpr
 from memscore.seeds import generator
 from memscore.store import Store, shards_digest
+from memscore.subsets import arm_from
 from memscore.trainee import forward, recipe_of
 from memscore.training import exact_products, one_thread
 
@@ -56,6 +58,7 @@ class Audit:
     Attributes:
         arm: whose models are the shadows.
         models: how many.
+        unfinished: those in blocks that are not whole.
         threshold: of LiRA online; the verdict is "member" above it.
         table: one row a training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
         curves: evidence -> how well it tells; empty where the truth is not known.
@@ -65,6 +68,7 @@ class Audit:
 
     arm: str
     models: int
+    unfinished: int
     threshold: float
     table: pa.Table
     curves: dict[str, Curve]
@@ -128,6 +132,7 @@ def audit(
     return Audit(
         arm=name,
         models=len(shards),
+        unfinished=unfinished(shards, arm_from(store.arms()[name]).models_per_block),
         threshold=threshold,
         table=with_verdicts(store, columns, threshold, member, metadata),
         curves=curves,

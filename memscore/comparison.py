@@ -81,7 +81,7 @@ def chosen_arm(store: Store, arm: str | None) -> str:
         wanted = pick("arm", arm, [*scored, *by_suffix])
         return by_suffix.get(wanted, wanted)
     if len(scored) > 1:
-        raise ValueError(f"the bank has several arms, so say which: --arm {' or --arm '.join(sorted(by_suffix))}")
+        raise ValueError(f"the bank has several arms, so say which: --arm {' or --arm '.join(sorted(scored))}")
     return next(iter(scored))
 
 

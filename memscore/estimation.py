@@ -16,6 +16,7 @@ from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.jobs import Shared
+from memscore.lost_receipts import restore_receipts
 from memscore.originals import fill_from_originals, pilot
 from memscore.outcome import Outcome, write_reports
 from memscore.outlook import Outlook, kept_of, outlook
@@ -204,6 +205,7 @@ def finish(
     Returns:
         What the run leaves.
     """
+    filled.restored = restore_receipts(store, filled.shards)
     write_models_table(store)
     arms, names = [], []
     for name in sorted(store.arms()):
@@ -236,6 +238,7 @@ def finish(
             if found.arm == arm.arm
         ],
         wish=wish,
+        imported=store.manifest.imported,
     )
     write_reports(store, splits, outcome, keys)
     return outcome

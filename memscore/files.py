@@ -6,20 +6,22 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import pyarrow as pa
 from pyarrow import fs
 
-from memscore.patience import persist
+from memscore.patience import PATIENCE_S, persist
+from memscore.places import OBJECT_STORES, local_path, patient, remote, shown
 
 SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 STALE_S = 3600
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,8 @@ class Folder:
     Locally a file is written under a scratch name, synced, and linked to its own name, so the first writer wins and
     a killed one leaves nothing that a reader would look at. Where the disk has no hard links the scratch file is
     renamed after a look that the name is free: two writers at once then both succeed, and the later one stays. Object
-    stores get the same look and one put, which is atomic there.
+    stores get the same look and one put, which is atomic there: pyarrow has no conditional put. What two writers put
+    under one name is the same on one kind of machine. A server that is away is waited for, reading and writing.
     """
 
     url: str
@@ -37,11 +40,12 @@ class Folder:
     filesystem: Any  # pyarrow.fs.FileSystem
 
     @classmethod
-    def at(cls, url: str | os.PathLike[str]) -> "Folder":
+    def at(cls, url: str | os.PathLike[str], patience_s: float = 0.0) -> "Folder":
         """The folder at a path or a URL; nothing is created.
 
         Args:
             url: a local path, or what pyarrow.fs.FileSystem.from_uri reads, query options included.
+            patience_s: how long a server that is asked for its region may be away, in seconds.
 
         Returns:
             The folder.
@@ -51,21 +55,11 @@ class Folder:
             NotADirectoryError: a file is at the path, or above it.
         """
         url = os.fspath(url)
-        if not url.strip():
-            raise ValueError("the name of the store is empty; give a folder or a URL, or leave out --store")
-        if "://" not in url:
-            root = str(Path(url).expanduser().absolute())
-            for place in (root, *map(str, Path(root).parents)):
-                if os.path.exists(place) and not os.path.isdir(place):
-                    raise NotADirectoryError(f"a store is a folder, and {place} is a file; give another --store")
+        root = local_path(url)
+        if root is not None:
             return cls(url=root, root=root, filesystem=fs.LocalFileSystem())
-        try:
-            filesystem, root = fs.FileSystem.from_uri(url)
-        except pa.ArrowInvalid as error:
-            raise ValueError(
-                f"cannot open {_shown(url)}: {error}; give a path, or a URL such as s3://bucket/run"
-            ) from None
-        return cls(url=url, root=root.rstrip("/"), filesystem=filesystem)
+        filesystem, root = remote(url, patience_s)
+        return cls(url=url, root=root, filesystem=filesystem)
 
     @property
     def local(self) -> bool:
@@ -75,7 +69,7 @@ class Folder:
     @property
     def shown(self) -> str:
         """The URL as it may be printed: without credentials."""
-        return _shown(self.url)
+        return shown(self.url)
 
     def path(self, relpath: str) -> str:
         """Where a file of the folder lies, in the words of its file system."""
@@ -92,10 +86,12 @@ class Folder:
                 raise OSError(
                     error.errno, f"{reason}; make its place writable or take another --store", self.root
                 ) from error
-        elif not self._is_object_store():
+        elif self._is_object_store():
+            self.refuse_no_bucket()
+        else:
             self.filesystem.create_dir(self.root, recursive=True)
 
-    def publish(self, relpath: str, content: bytes, patience_s: float = 300) -> bool:
+    def publish(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> bool:
         """Write a file unless it is there: whole or not at all, and the first writer wins.
 
         Args:
@@ -112,7 +108,7 @@ class Folder:
         write = self._publish_local if self.local else self._publish_remote
         return persist(lambda: write(relpath, content), self.path(relpath), patience_s)
 
-    def replace(self, relpath: str, content: bytes, patience_s: float = 300) -> None:
+    def replace(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> None:
         """Write a derived file over whatever was there; a reader sees the old one or the new one, whole.
 
         Raises:
@@ -121,35 +117,48 @@ class Folder:
         write = self._replace_local if self.local else self._put
         persist(lambda: write(relpath, content), self.path(relpath), patience_s)
 
-    def read(self, relpath: str) -> bytes:
-        """Everything in one file; FileNotFoundError if it is not there."""
-        with self.open(relpath) as stream:
-            content: bytes = stream.read()
-        return content
+    def read(self, relpath: str, patience_s: float = PATIENCE_S) -> bytes:
+        """Everything in one file; FileNotFoundError if it is not there, Unreached if its server stays away."""
+
+        def whole() -> bytes:
+            with self.filesystem.open_input_file(self.path(relpath)) as stream:
+                content: bytes = stream.read()
+            return content
+
+        return self._reached(whole, relpath, patience_s)
 
     def open(self, relpath: str) -> Any:
         """One file as a pyarrow file that reads at any position."""
-        return self.filesystem.open_input_file(self.path(relpath))
+        stream = self._reached(lambda: self.filesystem.open_input_file(self.path(relpath)), relpath)
+        return stream if self.local else patient(stream, self.path(relpath))
 
-    def exists(self, relpath: str) -> bool:
+    def exists(self, relpath: str, patience_s: float = PATIENCE_S) -> bool:
         """Whether the file is there."""
-        return bool(self.filesystem.get_file_info(self.path(relpath)).type == fs.FileType.File)
+        return self._reached(lambda: self._has(relpath), relpath, patience_s)
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the finished files in one sub-folder, sorted; none if it is not there."""
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
-        found = [entry.base_name for entry in self.filesystem.get_file_info(selector) if entry.type == fs.FileType.File]
+        entries = self._reached(lambda: self.filesystem.get_file_info(selector), folder)
+        found = [entry.base_name for entry in entries if entry.type == fs.FileType.File]
         return sorted(name for name in found if name and not SCRATCH.fullmatch(name))
 
     def move(self, relpath: str, to: str) -> None:
         """Give a file another place in the folder."""
         self._make_parent(to)
-        self.filesystem.move(self.path(relpath), self.path(to))
+
+        def moved() -> None:
+            if not self.local and not self._has(relpath) and self._has(to):
+                return  # an attempt whose answer was lost
+            self.filesystem.move(self.path(relpath), self.path(to))
+
+        self._reached(moved, relpath)
 
     def remove(self, relpath: str) -> None:
         """Delete a file if it is there."""
         if self.exists(relpath):
-            self.filesystem.delete_file(self.path(relpath))
+            with suppress(FileNotFoundError):  # another driver, or an attempt whose answer was lost
+                self._reached(lambda: self.filesystem.delete_file(self.path(relpath)), relpath)
 
     def remove_scratch(self) -> int:
         """Delete what killed writers left: scratch files of dead processes of this host, and those older than an hour.
@@ -166,6 +175,19 @@ class Folder:
         for path in left_over:
             path.unlink(missing_ok=True)
         return len(left_over)
+
+    def refuse_no_bucket(self) -> None:
+        """FileNotFoundError where an object store has no such bucket, which it calls an empty folder."""
+        bucket = self.root.partition("/")[0]
+        if not self._is_object_store():
+            return
+        found = self._reached(lambda: self.filesystem.get_file_info(bucket), "", 0.0)
+        if found.type == fs.FileType.NotFound:
+            raise FileNotFoundError(f"{self.shown}: there is no bucket {bucket!r}; make it first, or give another URL")
+
+    def _reached(self, attempt: Callable[[], T], relpath: str, patience_s: float = PATIENCE_S) -> T:
+        """What attempt returns; on a server, once that answers."""
+        return attempt() if self.local else persist(attempt, self.path(relpath), patience_s, read=True)
 
     def _publish_local(self, relpath: str, content: bytes) -> bool:
         """Link a synced scratch file to its name."""
@@ -211,7 +233,7 @@ class Folder:
 
     def _publish_remote(self, relpath: str, content: bytes) -> bool:
         """Look, then put."""
-        if self.exists(relpath):
+        if self._has(relpath):
             return False
         self._put(relpath, content)
         return True
@@ -229,10 +251,22 @@ class Folder:
         self.filesystem.move(scratch, path)
 
     def _write(self, path: str, content: bytes) -> None:
-        """Hand the whole buffer to the file system; closed only if all of it was taken."""
-        stream = self.filesystem.open_output_stream(path)
-        stream.write(content)
-        stream.close()
+        """Hand the whole buffer to the file system; closed only if all of it was taken.
+
+        In a thread, which Ctrl-C does not reach: a stream that is opened and let go of would publish an empty file.
+        """
+
+        def put() -> None:
+            stream = self.filesystem.open_output_stream(path)
+            stream.write(content)
+            stream.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(put).result()
+
+    def _has(self, relpath: str) -> bool:
+        """Whether the file is there, asked once."""
+        return bool(self.filesystem.get_file_info(self.path(relpath)).type == fs.FileType.File)
 
     def _make_parent(self, relpath: str) -> None:
         """Create the sub-folder of a file, but never the folder itself: a vanished store is an error."""
@@ -246,12 +280,7 @@ class Folder:
 
     def _is_object_store(self) -> bool:
         """Whether a put is atomic and folders do not exist."""
-        return self.filesystem.type_name in {"s3", "gcs", "abfs"}
-
-
-def _shown(url: str) -> str:
-    """A URL without user, password and keys given as options."""
-    return re.sub(r"((?:access|secret)_key=)[^&]*", r"\1***", re.sub(r"(?<=://)[^/@]*@", "***@", url))
+        return self.filesystem.type_name in OBJECT_STORES
 
 
 def _is_left_over(scratch: Path) -> bool:

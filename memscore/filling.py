@@ -46,6 +46,7 @@ class Filled:
         diverged: models whose numbers are not finite; never trained again, counted in every table.
         damaged: shard -> why it was set aside before it was trained again.
         differing: originals that were trained again for a proxy and came out with other weights than those on file.
+        restored: models whose lost receipt was written again from their shard, without seconds and worker.
     """
 
     shards: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Filled:
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
     differing: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
 
 
 def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:

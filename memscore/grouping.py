@@ -5,7 +5,8 @@ the two was used stands in clusters.parquet and, since the subsets rest on it, i
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,22 @@ from memscore.subsets import Arm, cluster, largest_cluster
 ORTHOGONAL = "orthogonal"
 Kind = Literal["pixels", "pilot"]
 Pilot = Callable[[], tuple[str, np.ndarray]]  # its key, and its embeddings [n_train, E]
+
+
+def unfinished(indices: Iterable[int], block: int) -> int:
+    """How many models are in blocks of which others are missing; such models help less.
+
+    Args:
+        indices: of the models that there are.
+        block: models of a whole one.
+
+    Returns:
+        The count.
+
+    >>> unfinished([0, 1, 2, 3, 5], 4), unfinished([0, 7], 1)
+    (1, 0)
+    """
+    return sum(count for count in Counter(index // block for index in indices).values() if count < block)
 
 
 def kind_of(store: Store, wish: Kind | None) -> Kind:

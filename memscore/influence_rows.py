@@ -68,7 +68,7 @@ def influence_rows(
     indices, train = sorted(shards), slice(0, store.manifest.split_sizes[0])
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
-        raise ValueError(f"{store.url} has no test examples; use targets 'train'")
+        raise ValueError(f"{store.folder.shown} has no test examples; use targets 'train'")
     held_out = targets == "train-held-out"
     packed = pack(
         (block.columns["correct"], ~block.columns["member"] if held_out else None)

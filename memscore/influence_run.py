@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.data import Splits
+from memscore.grouping import unfinished
 from memscore.influence_rows import influence_rows
 from memscore.parquet import metadata_of
 from memscore.report.figures import influencers
 from memscore.report.tables import label_text
 from memscore.store import Store
+from memscore.subsets import arm_from
 from memscore.user_model import splits_again
 
 BESIDE = 5
@@ -29,6 +31,7 @@ class Influence:
         arm: whose models were read.
         suffix: ends the names of its scores and files.
         models: how many.
+        unfinished: those in blocks that are not whole.
         damaged: shards that could not be read -> why.
         targets: kind of targets, see influence_rows.
         n_targets: how many there are.
@@ -41,6 +44,7 @@ class Influence:
     arm: str
     suffix: str
     models: int
+    unfinished: int
     damaged: dict[str, str]
     targets: str
     n_targets: int
@@ -115,6 +119,7 @@ def find(
         arm=name,
         suffix=store.arms()[name]["suffix"],
         models=len(shards.valid),
+        unfinished=unfinished(shards.valid, arm_from(store.arms()[name]).models_per_block),
         damaged=shards.damaged,
         targets=targets,
         n_targets=n_test if targets == "test" else n_train,

@@ -142,4 +142,6 @@ def default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> str:
     """
     home = os.environ.get("MEMSCORE_HOME") or str(Path("~/memscore").expanduser())
     parts = (Path(data).name or "data", arch, recipe, manifest.digest[:8])
-    return f"{home.rstrip('/')}/{'-'.join(re.sub(r'[^A-Za-z0-9._]+', '-', part) for part in parts)}"
+    name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts)
+    place, mark, options = home.partition("?") if "://" in home else (home, "", "")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"

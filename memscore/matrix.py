@@ -9,6 +9,7 @@ import numpy as np
 
 from memscore.files import Folder
 from memscore.parquet import ROW_GROUP, Damaged, group_rows, reader
+from memscore.patience import Unreached
 
 THREADS = 4
 CELLS = 2**18  # models x examples that are worked on at a time
@@ -170,7 +171,7 @@ def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -
             table = file.read_row_groups(groups, columns=list(into), use_threads=False)
         for name, values in into.items():
             values[:] = table[name].to_numpy()[skip : skip + n]
-    except FileNotFoundError:
+    except (FileNotFoundError, Unreached):
         raise
     except Exception as error:  # a damaged file misleads the parser in more ways than it has errors for
         raise _damaged(folder, shard, error) from error

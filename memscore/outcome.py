@@ -34,6 +34,7 @@ class Outcome:
         proxy_s: name -> median seconds that each proxy on file adds to one of them.
         kept: for each arm that was planned, the plan beside what came of it.
         wish: the error of memorization that was wanted, if any.
+        imported: somebody else trained the models.
     """
 
     filled: Filled
@@ -48,6 +49,7 @@ class Outcome:
     proxy_s: dict[str, float]
     kept: list[Kept]
     wish: float | None = None
+    imported: bool = False
 
 
 def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:

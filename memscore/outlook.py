@@ -60,7 +60,7 @@ class Outlook:
 
     def need(self, rmse: float) -> Need:
         """What this error takes."""
-        models = models_for(self.spread, self.arm, rmse)
+        models = max(models_for(self.spread, self.arm, rmse), self.models)  # fewer would do, but these are there
         hours = self.seconds * max(models - self.there, 0) / self.workers / 3600
         return Need(rmse=rmse, models=models, hours=hours, bytes=models * self.bytes)
 
@@ -136,7 +136,7 @@ def outlook(store: Store, arm: Arm, workers: int) -> Outlook | None:
     if np.isnan(spread.out):
         return None
     receipts, names = store.receipts(), [model_name(arm.name, index) for index in first]
-    seconds = [receipts[name]["seconds"] for name in names if name in receipts]
+    seconds = [receipts[name]["seconds"] for name in names if name in receipts and "restored" not in receipts[name]]
     sizes = [len(store.folder.read(shard_path(arm.name, index))) for index in first[:WEIGHED]]
     return Outlook(
         arm=arm,

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from memscore.patience import Unreached
+
 Columns = Mapping[str, np.ndarray]
 ROW_GROUP = 2048
 """Rows that are decoded together: of thousands of models, one group of every column fits into a block."""
@@ -184,10 +186,13 @@ def reader(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
 
     Raises:
         Damaged: the footer cannot be read.
+        Unreached: the server that has the file stays away.
     """
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=pre_buffer)
         metadata_of(file.schema_arrow)
+    except Unreached:
+        raise
     except Exception as error:  # a changed footer misleads the parser in more ways than it has errors for
         raise Damaged(f"unreadable footer: {error}") from error
     return file

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from memscore.files import Folder
 from memscore.parquet import Columns, Damaged, check_seal, metadata_of, reader
+from memscore.patience import Unreached
 
 SHARD_COLUMNS = {
     "row": np.dtype(np.int32),
@@ -185,6 +186,8 @@ def _metadata(folder: Folder, path: str, verify: bool) -> dict[str, str]:
             with folder.open(path) as stream:
                 return metadata_of(reader(stream).schema_arrow)
         content = folder.read(path)
+    except Unreached:  # the server is away, and the shard may be well
+        raise
     except OSError as error:
         raise Damaged(str(error)) from error
     check_seal(content)

@@ -22,7 +22,7 @@ from memscore.manifest import Manifest, default_url, original_key
 from memscore.matrix import Block, blocks, rising, span
 from memscore.names import pick
 from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
-from memscore.patience import Unpublished
+from memscore.patience import Unpublished, Unreached
 from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
 from memscore.score_files import encode_score, oriented
 from memscore.shards import (
@@ -51,6 +51,7 @@ __all__ = [
     "Manifest",
     "Store",
     "Unpublished",
+    "Unreached",
     "default_url",
     "model_name",
     "original_key",
@@ -95,7 +96,7 @@ class Store:
         if len(examples) != manifest.n_rows:
             raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
         folder = Folder.at(url)
-        if not folder.exists("manifest.json"):
+        if not folder.exists("manifest.json", patience_s=0):
             refuse_orphans(folder)
             folder.make()
             folder.replace("examples.parquet", encode(examples))
@@ -110,11 +111,12 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str]) -> "Store":
+    def open(cls, url: str | os.PathLike[str], patience_s: float = 0.0) -> "Store":
         """The store at a place.
 
         Args:
             url: path or URL.
+            patience_s: how long its server may be away, in seconds; none at the start of a command.
 
         Returns:
             The store.
@@ -123,10 +125,11 @@ class Store:
             FileNotFoundError: there is none.
             ValueError: its manifest cannot be read.
         """
-        folder = Folder.at(url)
+        folder = Folder.at(url, patience_s)
         try:
-            return cls(folder, Manifest.from_json(folder.read("manifest.json")))
+            return cls(folder, Manifest.from_json(folder.read("manifest.json", patience_s)))
         except FileNotFoundError:
+            folder.refuse_no_bucket()
             raise FileNotFoundError(
                 f"no store at {folder.shown} (it has no manifest.json); begin one with `python -m memscore.estimate "
                 f"--store {folder.shown}`, or give a shared path or s3:// URL that this machine sees"

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from memscore.absence import absent, outdated
 from memscore.parquet import Damaged, check_content
+from memscore.patience import Unreached
 from memscore.records import parse
 from memscore.shards import model_index
 from memscore.store import Store
@@ -113,6 +114,8 @@ def _reason(check: Callable[[], None]) -> str:
         check()
     except FileNotFoundError:  # a driver at work cleared it
         return ""
+    except Unreached:
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         return str(error)
     return ""

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from functools import partial
 
 from memscore.files import Folder
+from memscore.patience import PATIENCE_S
+from memscore.places import shown
 from memscore.store import Store
 
-PATIENCE_S = 10.0  # network file systems may say for some seconds that a new file is not there
+APPEARS_S = 10.0  # network file systems may say for some seconds that a new file is not there
 
 Ask = Callable[[Callable[[], str | None]], dict[str, str]]
 """Runs a function on every node; gives those that return something, with what it was."""
@@ -55,7 +57,7 @@ def look(url: str, mark: str) -> str | None:
     Returns:
         What is wrong; None if nothing is.
     """
-    folder, end = Folder.at(url), time.monotonic() + PATIENCE_S
+    folder, end = Folder.at(url), time.monotonic() + APPEARS_S
     while not folder.exists(mark):
         if time.monotonic() > end:
             elsewhere = folder.exists("manifest.json")
@@ -79,9 +81,9 @@ class StoreNotVisible(FileNotFoundError):
 def visible_store(url: str) -> Store:
     """The store, or a StoreNotVisible that names this node; most often one that joined after the others were asked."""
     try:
-        return Store.open(url)
+        return Store.open(url, patience_s=PATIENCE_S)
     except FileNotFoundError as error:
         raise StoreNotVisible(
-            f"the store {Folder.at(url).shown} is not visible from node {socket.gethostname()}; "
+            f"the store {shown(url)} is not visible from node {socket.gethostname()}; "
             "use a path that every node shares, or s3://"
         ) from error

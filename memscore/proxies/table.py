@@ -75,8 +75,9 @@ def refuse_without_validation(names: Iterable[str], validation: int) -> None:
     """
     needing = [name for name in names if PROXIES[name].trains_on == "validation"]
     if needing and validation < 2:
+        left = [name for name in names if name not in needing]
+        others = f"give the others by name (--proxies {' '.join(left)})" if left else "leave it out"
         raise ValueError(
             f"--proxies {needing[0]} fine-tunes on one half of the validation images, and this bank has {validation}; "
-            "leave it out, use a --validation above 0 (another bank), or --proxies holdout-test, which spends the test "
-            "set"
+            f"{others}, use a --validation above 0 (another bank), or --proxies holdout-test, which spends the test set"
         )

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from memscore.audit import Audit
 from memscore.epsilon import EpsilonBound
-from memscore.report.tables import number, with_interval
+from memscore.report.tables import number, unfinished_words, with_interval
 from memscore.report.terminal import new_table
 
 NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
@@ -18,7 +18,8 @@ def audit_tables(console: Console, audit: Audit, where: str) -> None:
     named, undefined = verdict.to_pylist().count(True), verdict.null_count
     accuracy = ", ".join(f"{split} {number(value)}" for split, value in audit.accuracy.items())
     lines = [
-        f"shadows   {audit.models} models of {audit.arm}; all of them judge every example, the model is none of them",
+        f"shadows   {audit.models} models of {audit.arm}{unfinished_words(audit.unfinished)}; "
+        "all of them judge every example, the model is none of them",
         f"accuracy  {accuracy}",
         f"verdict   {named} of {len(verdict)} training examples of the bank were members: LiRA online > "
         f"{audit.threshold:g}" + (f"; undefined for {undefined}" if undefined else ""),

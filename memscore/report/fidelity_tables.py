@@ -50,8 +50,13 @@ def stand_ins(console: Console, found: Standings) -> None:
         f"{found.reference} from {found.models} models: reliability Spearman {number(reliability.spearman_full)}, "
         f"Pearson {number(reliability.pearson_full)}; tops of its halves share {number(reliability.top)}",
         f"intervals over {drawn}; noiseless: what Spearman would be without the noise of {found.reference}",
-        f"seconds beyond the training: {WHOSE_SECONDS}; - is inline or not timed apart; training takes "
-        f"{found.bank_s:.1f} s for the bank, {number(found.training_s)} s for one model on everything",
+        f"seconds beyond the training: {WHOSE_SECONDS}; - is inline or not timed apart; "
+        + (
+            f"training takes {found.bank_s:.1f} s for the bank, {number(found.training_s)} s for one model on "
+            "everything"
+            if found.bank_s
+            else "what training took is not on file"
+        ),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

@@ -28,7 +28,7 @@ def spread(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
     left, right = figure.subplots(1, 2)
     defined = ~np.isnan(memorization)
     left.hist(memorization[defined], bins=np.linspace(-0.5, 1, 61), color=ACCENT)
-    left.set(yscale="log", xlabel="memorization", ylabel="examples", title=title)
+    left.set(yscale="log" if defined.any() else "linear", xlabel="memorization", ylabel="examples", title=title)
     right.scatter(memorization[defined], se[defined], s=4, alpha=0.3, color=INK, linewidths=0)
     right.set(xlabel="memorization", ylabel="standard error", ylim=(0, None))
     return png(figure)

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.influence_run import Influence
-from memscore.report.tables import label_text, number
+from memscore.report.tables import label_text, number, unfinished_words
 from memscore.report.terminal import new_table
 from memscore.store import Store
 
@@ -45,7 +45,8 @@ def summary(found: Influence) -> list[str]:
     hit, once = len(per_target), per_target.field("counts").to_pylist().count(1)
     share = 100 * hit / found.n_targets
     lines = [
-        f"influence  of training examples on {KINDS[found.targets]}: {found.models} models of {found.arm}",
+        f"influence  of training examples on {KINDS[found.targets]}: {found.models} models of {found.arm}"
+        f"{unfinished_words(found.unfinished)}",
         f"strong     {n_strong} pairs with influence >= {found.least:g} and memorization >= "
         f"{found.least_memorization:g} of the training example",
         f"targets    {hit} of {found.n_targets} ({share:.1f} %) have a strong pair, {once} exactly one",

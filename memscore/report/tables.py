@@ -125,7 +125,7 @@ def fit(console: Console, found: Outcome) -> None:
     if members < FITTED:
         console.print(
             f"[yellow]warning[/] models are right on {members:.3f} of their own members; memorization means little "
-            f"below {FITTED}: train longer (--epochs) or use a larger --arch",
+            f"below {FITTED}" + ("" if found.imported else ": train longer (--epochs) or use a larger --arch"),
             soft_wrap=True,
         )
     if found.filled.trained:
@@ -167,6 +167,12 @@ def problems(console: Console, filled: Filled) -> None:
             "of CPU or on a GPU; the proxies are of this training, weights and outputs of the one on file",
             soft_wrap=True,
         )
+    if filled.restored:
+        console.print(
+            f"[yellow]receipts lost[/] of {len(filled.restored)} models, first {filled.restored[0]}: written again "
+            "from their shards, without seconds, worker and device, which nobody knows any more",
+            soft_wrap=True,
+        )
     if filled.failed:
         name, why = next(iter(filled.failed.items()))
         console.print(
@@ -197,9 +203,14 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
             + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
-            + (f", {arm.unfinished} of them in unfinished blocks, which help less" if arm.unfinished else "")
+            + unfinished_words(arm.unfinished)
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
         )
+
+
+def unfinished_words(count: int) -> str:
+    """What is said of models in blocks that are not whole."""
+    return f", {count} of them in unfinished blocks, which help less" if count else ""
 
 
 def reliabilities(console: Console, found: Sequence[ArmScores]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from memscore import influence
 from memscore.bank import main
 from memscore.store import Store
 from tests.memscore.command import SERIAL, SMALL, here
@@ -41,7 +42,10 @@ def test_a_bank_as_estimate_leaves_it_lacks_nothing(copy, capsys):
             f"shards/{LAST}.parquet",
             AGAIN,
         ),
-        (f"receipts/{LAST}.json", f"its accuracies and seconds are lost; without shards/{LAST}.parquet `python -m"),
+        (f"receipts/{LAST}.json", "its seconds, worker and device are lost; `python -m memscore.estimate --store"),
+        ("scores/memorization_k0.500.parquet", AGAIN),
+        ("scores/final_loss.parquet", AGAIN),
+        (f"events/{KEY}.parquet", AGAIN),
         (
             "arms/exact-k0.500-b8.json",
             AGAIN,
@@ -80,10 +84,37 @@ def test_a_missing_file_is_named_with_what_makes_it_and_that_does(copy, gone, wa
     word, why = said[gone]
     assert word == "missing"
     assert why.startswith(way_out.format(store=copy.folder.shown))
-    if gone.startswith("receipts"):
-        copy.folder.remove(f"shards/{LAST}.parquet")
+    before = copy.folder.read(f"shards/{LAST}.parquet") if copy.has_shard(LAST) else None
     assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
     assert verified(copy, capsys) == (0, {})
+    assert before in {None, copy.folder.read(f"shards/{LAST}.parquet")}
+
+
+def test_a_lost_receipt_is_written_again_as_far_as_the_shard_says_and_estimate_says_so(copy, capsys):
+    before = copy.receipts()[LAST]
+    copy.folder.remove(f"receipts/{LAST}.json")
+    code, said = here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)
+    assert code == 0
+    assert f"receipts lost of 1 models, first {LAST}: written again from their shards, without seconds" in said
+    after = copy.receipts()[LAST]
+    same = ("model", "n_members", "accuracy", "diverged")
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    assert (after["restored"], after["seconds"], after["worker"]) == (True, None, None)
+    assert copy.read_table("models.parquet")["seconds"].null_count == 1
+
+
+def test_events_and_influences_that_others_tell_of_are_missed(copy, capsys):
+    assert here(f"{SMALL} {SERIAL} --store {copy.url} --bank-events --proxies el2n", capsys)[0] == 0
+    assert influence.main([copy.url]) == 0
+    assert verified(copy, capsys) == (0, {})
+    key = copy.receipts()["original-00000"]["key"]
+    lost = [f"events/{LAST}.parquet", f"events/{key}-el2n.parquet", "influence/test_k0.500.parquet"]
+    for path in lost:
+        copy.folder.remove(path)
+    code, said = verified(copy, capsys)
+    assert (code, sorted(said)) == (1, sorted(lost))
+    assert {word for word, _ in said.values()} == {"missing"}
+    assert "`python -m memscore.influence" in said[lost[2]][1]
 
 
 def test_tables_older_than_the_models_are_named_and_made_again(copy, capsys):

@@ -1,0 +1,256 @@
+"""Stores on an S3 server that is wrong, away, or dies: one line within seconds at the start, waiting in the middle."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.s3_server import Cable, free_port, server, url_of
+from memscore import patience
+from memscore.files import Folder
+from memscore.manifest import default_url
+from memscore.patience import Unpublished, Unreached
+from memscore.places import shown
+from memscore.store import Store, model_name
+from tests.memscore.banks import ARM, bank, examples, manifest, shard
+
+SECONDS = 15  # on a busy machine; a frozen server takes 10
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A server, and keys of the environment that it does not look at."""
+    with server() as there:
+        yield there
+
+
+@pytest.fixture
+def cable(s3):
+    made = Cable(s3.port)
+    yield made
+    made.cut()
+
+
+@pytest.fixture
+def no_keys(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def refusal(url):
+    """What opening and beginning a store there say, in seconds; never a password."""
+    began, said = time.monotonic(), []
+    for way in (Store.open, lambda place: Store.create(place, manifest(), examples())):
+        with pytest.raises((OSError, ValueError)) as refused:
+            way(url)
+        said.append(" ".join(str(refused.value).split()))
+    assert time.monotonic() - began < 2 * SECONDS
+    assert "hush" not in "".join(said)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s3://", "lacks a bucket and a folder within it; give a URL such as s3://bucket/run"),
+        ("s3:///x", "Missing bucket name in S3 URI; give a path, or a URL"),
+        ("s3://k:hush@bank?region=x&endpoint_override=h:1", r"s3://\*\*\*@bank\?.* lacks a folder within the bucket"),
+        ("s3:/bank/run", "the store s3:/bank/run is neither path nor URL"),
+        ("s3://k:hu/hush@bank/run?region=x", r"cannot open s3://\*\*\*@bank/run\?region=x: Cannot parse URI"),
+        ("s3://bank/run?secret_key=hush", r"secret_key=\*\*\*: Unexpected query parameter"),
+        ("http://me:hush@h/x", r"http://\*\*\*@h/x: Unrecognized filesystem type"),
+    ],
+)
+def test_a_url_that_cannot_be_a_store_is_refused_without_its_password(url, words):
+    for said in refusal(url):
+        assert re.search(words, said)
+
+
+def test_a_file_url_is_its_path(tmp_path):
+    assert Folder.at(f"file://{tmp_path}/run").root == str(tmp_path / "run")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="a store is a folder"):
+        Folder.at(f"file://{tmp_path}/file/run")
+    with pytest.raises(OSError, match=r"cannot make the store: .*; make its place writable or take another --store"):
+        Store.create("file:///proc/x", manifest(), examples())
+
+
+def test_a_server_that_is_not_there_is_said_within_seconds():
+    for said in refusal(url_of(free_port(), "run")):
+        assert re.search(
+            r"cannot read bank/run/manifest.json: NETWORK_CONNECTION .*Could not connect to server; check its address",
+            said,
+        )
+
+
+@pytest.mark.slow
+def test_a_server_that_is_frozen_is_said_within_seconds(s3):
+    s3.freeze()
+    try:
+        for said in refusal(url_of(s3.port, "run")):
+            assert re.search(r"NETWORK_CONNECTION .*Timeout was reached; check its address", said)
+    finally:
+        s3.thaw()
+
+
+def test_a_bucket_that_is_not_there_is_named(s3):
+    for said in refusal(url_of(s3.port, "run").replace("@bank", "@nowhere")):
+        assert said.endswith("there is no bucket 'nowhere'; make it first, or give another URL")
+
+
+def test_keys_that_are_missing_or_wrong_are_named_and_right_ones_of_the_environment_open(no_keys, monkeypatch):
+    with server(INITIAL_NO_AUTH_ACTION_COUNT="4") as guarded:
+        iam = guarded.client("iam")
+        iam.create_user(UserName="me")
+        keys = iam.create_access_key(UserName="me")["AccessKey"]
+        rule = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+        policy = {"Version": "2012-10-17", "Statement": [rule]}
+        iam.put_user_policy(UserName="me", PolicyName="all", PolicyDocument=json.dumps(policy))
+        bare = url_of(guarded.port, "run").replace("k:hush@", "")
+        way_out = "ACCESS_DENIED .*; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, must hold keys"
+        for said in refusal(url_of(guarded.port, "run")):
+            assert re.search(way_out, said)
+        for said in refusal(bare):  # moto answers 500 to what is not signed, where others say ACCESS_DENIED
+            assert re.search(f"{way_out}|status 500.* check its address .* and the keys, or give another", said)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+        for said in refusal(bare):
+            assert re.search(way_out, said)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+        assert Store.create(bare, manifest(), examples()).url == bare
+
+
+def test_options_of_memscore_home_stay_behind_the_name(monkeypatch):
+    monkeypatch.setenv("MEMSCORE_HOME", "s3://bank/memscore/?region=x")
+    assert re.fullmatch(
+        r"s3://bank/memscore/digits-mlp-paper-\w{8}\?region=x", default_url("digits", "mlp", "paper", manifest())
+    )
+
+
+def test_what_is_shown_of_a_url_has_no_secret():
+    for keys in ("k:hush@", "k:h/u@s?hush@", "hush@"):
+        assert shown(f"s3://{keys}bank/run?region=x") == "s3://***@bank/run?region=x"
+    assert shown("s3://bank/run@2") == "s3://bank/run@2"
+
+
+def away(cable, seconds):
+    """Cut the cable now, and join it later."""
+    cable.cut()
+    timer = threading.Timer(seconds, cable.join)
+    timer.start()
+    return timer
+
+
+def test_every_read_and_write_outlasts_an_outage(s3, cable, caplog):
+    store = bank(url_of(cable.port, "outage"))
+    name, path = model_name(ARM["name"], 1), f"shards/{model_name(ARM['name'], 1)}.parquet"
+    store.write_failure(name, {"kind": "error"})
+    opened = store.folder.open(path)
+    acts = {
+        "open again": lambda: Store.open(store.url, patience_s=60).manifest == store.manifest,
+        "has": lambda: store.has_shard(name),
+        "check": lambda: list(store.check(ARM["name"]).valid) == [0, 1, 2],
+        "footers": lambda: list(store.finished(ARM["name"], verify=False)) == [0, 1, 2],
+        "records": lambda: list(store.failures()) == [name] and list(store.arms()) == [ARM["name"]],
+        "write": lambda: store.write_shard(model_name(ARM["name"], 3), ARM["name"], shard(3)),
+        "an open file": lambda: opened.read(4) == b"PAR1",
+        "blocks": lambda: (
+            [
+                bool((block.columns["gap"][0] == shard(1)["gap"][:40]).all())
+                for block in store.blocks(ARM["name"], [1], ["gap"])
+            ]
+            == [True]
+        ),
+        "set aside": lambda: store.set_aside(path) == f"damaged/{name}.parquet-1",
+        "remove": lambda: store.clear_failure(name) is None and not store.failures(),
+    }
+    for act, attempt in acts.items():
+        timer = away(cable, 0.4)
+        assert attempt(), act
+        timer.join()
+    assert not store.has_shard(name)
+    assert "Bring its server back, and the run goes on" in caplog.text
+
+
+def test_an_outage_is_never_taken_for_damage(s3, cable, monkeypatch):
+    store = bank(url_of(cable.port, "lost"))
+    opened = store.folder.open(f"shards/{model_name(ARM['name'], 1)}.parquet")
+    for part in (Folder.read, Folder.exists, Folder._reached):
+        monkeypatch.setattr(part, "__defaults__", (0.2,))
+    monkeypatch.setattr("memscore.places.PATIENCE_S", 0.2)
+    cable.cut()
+    from memscore.parquet import reader
+
+    reads = [
+        lambda: store.check(ARM["name"]),
+        lambda: store.check(ARM["name"], verify=False),
+        lambda: reader(opened),
+        lambda: list(store.blocks(ARM["name"], [1], ["gap"])),
+        store.receipts,
+    ]
+    for attempt in reads:
+        with pytest.raises(Unreached, match="bring its server back, and the same command resumes") as lost:
+            attempt()
+        assert lost.value.stops_the_run
+
+
+def test_a_put_that_is_cut_off_leaves_no_object(s3, cable):
+    """The server gets half of the bytes: of one put, and of one in parts."""
+    for size, cuts in ((300_000, (0, 150_000, 299_000)), (12_000_000, (6_000_000,))):
+        for sent in cuts:
+            folder, name = Folder.at(url_of(cable.port, "half")), f"{size}-{sent}"
+            folder.exists("x")
+            cable.cut_after(sent + 600)
+            with pytest.raises(Unpublished, match="bring its server back"):
+                folder.publish(name, b"1" * size, patience_s=0.1)
+            cable.cut()
+            cable.join()
+            there = s3.objects("half/")
+            assert len(there.get(name, b"1" * size)) == size, (size, sent)
+            assert folder.publish(name, b"1" * size) == (name not in there)
+    assert {len(content) for content in s3.objects("half/").values()} == {300_000, 12_000_000}
+
+
+def listen_to_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
+    code = textwrap.dedent(
+        """
+        import sys
+        from memscore.files import Folder
+        folder = Folder.at(sys.argv[1])
+        print("ready", flush=True)
+        for k in range(10**6):
+            folder.publish(f"{sys.argv[2]}-{k}", bytes([k % 256]) * 300_000)
+        """
+    )
+    prefix = f"hit-{number}"
+    for attempt in range(3):
+        arguments = [sys.executable, "-c", code, url_of(s3.port, prefix), str(attempt)]
+        with subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=listen_to_ctrl_c
+        ) as writer:
+            writer.stdout.readline()
+            time.sleep(0.1 + 0.017 * attempt)
+            writer.send_signal(number)
+    found = s3.objects(f"{prefix}/")
+    assert len(found) > 5
+    assert {len(content) for content in found.values()} == {300_000}
+    assert all(len(np.unique(np.frombuffer(content, np.uint8))) == 1 for content in found.values())
+
+
+def test_patience_is_what_the_readme_says():
+    assert patience.PATIENCE_S == 300

@@ -1,0 +1,95 @@
+"""What commands say of banks that are small, imported, unfinished, read-only or asked for too much."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from memscore.grouping import unfinished
+from memscore.outlook import Outlook
+from memscore.patience import Unpublished, persist
+from memscore.proxies.table import chosen, refuse_without_validation
+from memscore.store import Store
+from tests.memscore.command import SMALL, here, refused
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_all_proxies_without_validation_are_refused_with_those_that_can_be():
+    with pytest.raises(ValueError, match=r"holdout fine-tunes .*by name \(--proxies .*aum el2n.*\), use a --val"):
+        refuse_without_validation(chosen(["all"]), 0)
+
+
+def test_an_unreachable_cluster_is_refused_before_the_store_is_begun(tmp_path, capsys):
+    line = refused(*here(f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'bank'}", capsys))
+    assert "no Ray cluster answers at 127.0.0.1:1" in line
+    assert not (tmp_path / "bank").exists()
+
+
+def read_only():
+    raise OSError(30, "Read-only file system")
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/bank/reports/fidelity_k0.500.json", "what is on file is kept"),
+        ("/bank/scores.parquet", "what is on file is kept"),
+        ("/bank/shards/x.parquet", "finished models are kept"),
+    ],
+)
+def test_a_command_that_trains_nothing_speaks_of_no_models(path, kept):
+    with pytest.raises(
+        Unpublished, match=f"cannot write {path}: Read-only file system .*{kept}: make the store writable"
+    ):
+        persist(read_only, path, 300)
+
+
+def test_models_of_blocks_that_are_not_whole_are_counted():
+    assert (unfinished(range(16), 8), unfinished(range(11), 8), unfinished(range(5), 1)) == (0, 3, 0)
+
+
+def test_an_influence_says_that_a_block_is_unfinished(small, tmp_path, capsys):
+    from memscore import influence
+
+    shutil.copytree(small, tmp_path / "bank")
+    store = Store.open(tmp_path / "bank")
+    assert influence.main([store.url, "--pictures", "0"]) == 0
+    assert "unfinished" not in capsys.readouterr().out
+    store.folder.remove("shards/exact-k0.500-b8-00015.parquet")
+    assert influence.main([store.url, "--pictures", "0"]) == 0
+    assert "15 models of exact-k0.500-b8, 7 of them in unfinished blocks, which help less" in capsys.readouterr().out
+
+
+def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, capsys, recwarn):
+    from memscore import bank, fidelity
+
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "member.npy", np.ones((1, 50), bool) & (rng.random((1, 50)) < 0.5))
+    np.save(tmp_path / "correct.npy", rng.random((1, 50)) < 0.5)
+    arguments = ["import", "--member", f"{tmp_path}/member.npy", "--correct", f"{tmp_path}/correct.npy"]
+    assert bank.main([*arguments, f"{tmp_path}/bank"]) == 0
+    said = capsys.readouterr().out
+    assert "memorization means little below 0.95" in said
+    assert "--epochs" not in said
+    assert not [warning for warning in recwarn if "positive values" in str(warning.message)]
+    fidelity.main([f"{tmp_path}/bank", "--draws", "10"])
+    assert "training takes 0.0 s" not in capsys.readouterr().out
+
+
+def test_a_plan_never_names_fewer_models_than_it_was_made_from():
+    from memscore.planner import Spread
+    from memscore.subsets import Arm
+
+    spread = Spread(inside=0.001, out=0.001)
+    found = Outlook(
+        arm=Arm(design="exact", keep=0.5, block=2),
+        models=32,
+        spread=spread,
+        rmse=0.01,
+        there=32,
+        seconds=1.0,
+        workers=1,
+        bytes=10.0,
+    )
+    assert found.need(0.5).models == 32
