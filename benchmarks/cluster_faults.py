@@ -12,6 +12,7 @@ its own (benchmarks/apart.py).
 import hashlib
 import itertools
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -139,6 +140,7 @@ def one(home: Path, command: tuple[str, ...], name: str, calm: Path, models: int
             raise RuntimeError(f"{name}: the job ended {cluster.status(job)}:\n{cluster.logs(job)[-3000:]}")
         return {
             "remark": "the same command was submitted again" if remark == "again" else remark,
+            "tried_again": sorted(set(re.findall(r"tried again: ([^;,]*)", cluster.logs(job))))[-1:],
             "models_lost": models - len(watch.since),
             "finished_twice": watch.twice(),
             "next_model_s": watch.next_after(moment),

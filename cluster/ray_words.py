@@ -83,7 +83,7 @@ class Ear:
     def box(self) -> Any:
         """What the workers must be given; made when it is first asked for."""
         if self._box is None:
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             self._box = Box.options(scheduling_strategy=here).remote(self._name)
         return self._box
 

@@ -3,10 +3,14 @@
 Ray's own attempt says nothing for two minutes where nobody answers, and for 20 s to 40 s where the token is wrong.
 """
 
+import os
 import re
 import socket
 import subprocess
 import sys
+import time
+
+from cluster.auth import auth_mode, read_token
 
 REACH_S = 5.0  # for one TCP connection
 ANSWER_S = 30.0  # for `ray status`, which takes one second
@@ -41,36 +45,52 @@ def refuse_unreachable(address: str) -> None:
 
 
 def refuse_unwelcoming(address: str) -> None:
-    """Stop where a cluster is that does not let this user in; asks it through `ray status`.
+    """Stop where a cluster is that does not let this user in, or lets in anybody; asks it through `ray status`.
+
+    A process that uses a token cannot work in a cluster without one: Ray lets it join, and ends each of its actors.
 
     Args:
         address: host:port or "auto"; Ray Client's ray://host:port is left to Ray.
 
     Raises:
-        ConnectionError: the token is refused, or what answers is no Ray cluster.
+        ConnectionError: the token is refused, or none is wanted, or what answers is no Ray cluster.
     """
     if address.startswith("ray://"):
         return
+    asked = [_status(address, mode) for mode in ([auth_mode(), "disabled"] if read_token() else [auth_mode()])]
+    end = time.monotonic() + ANSWER_S
     try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_S,
-            check=False,
-        )
+        said = [" ".join(one.communicate(timeout=max(0.1, end - time.monotonic()))) for one in asked]
     except subprocess.TimeoutExpired:
         raise ConnectionError(
             f"what listens at {address} does not answer as a Ray cluster within {ANSWER_S:.0f} s; check host and port "
             "(6379 is the usual one), or whether the head node is overloaded"
         ) from None
-    if not asked.returncode:
+    finally:
+        for one in asked:
+            one.kill()
+    if len(asked) == 2 and not asked[1].returncode:
+        raise ConnectionError(
+            f"the Ray cluster at {address} runs without a token, so whoever reaches it runs code there; start it with "
+            "RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled here to join it as it is"
+        )
+    if not asked[0].returncode:
         return
-    said = asked.stdout + asked.stderr
-    if "AuthenticationError" in said:
+    if "AuthenticationError" in said[0]:
         raise ConnectionError(f"the Ray cluster at {address} refuses the token, or wants one; {TOKEN_PLACES}")
-    line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no word")
+    line = next((line.strip() for line in reversed(said[0].splitlines()) if line.strip()), "no word")
     raise ConnectionError(f"no Ray cluster can be joined at {address} ({line[:300]}); check the address")
+
+
+def _status(address: str, mode: str) -> "subprocess.Popen[str]":
+    """`ray status`, begun with a mode of authentication."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
+        env=os.environ | {"RAY_AUTH_MODE": mode},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def why_not_joined(address: str, said: str) -> str:

@@ -14,7 +14,7 @@ from tests.memscore.banks import examples, manifest
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(visibility, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(visibility, "APPEARS_S", 0.0)
 
 
 @pytest.fixture
