@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
-from cluster.auth import auth_mode, read_token
+from cluster.auth import read_token
 
 REACH_S = 5.0  # for one TCP connection
 ANSWER_S = 30.0  # for `ray status`, which takes one second
@@ -57,7 +58,8 @@ def refuse_unwelcoming(address: str) -> None:
     """
     if address.startswith("ray://"):
         return
-    asked = [_status(address, mode) for mode in ([auth_mode(), "disabled"] if read_token() else [auth_mode()])]
+    ways = [{"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_MODE": "disabled"}] if read_token() else [{}]
+    asked = [_status(address, way) for way in ways]
     end = time.monotonic() + ANSWER_S
     try:
         said = [" ".join(one.communicate(timeout=max(0.1, end - time.monotonic()))) for one in asked]
@@ -82,11 +84,11 @@ def refuse_unwelcoming(address: str) -> None:
     raise ConnectionError(f"no Ray cluster can be joined at {address} ({line[:300]}); check the address")
 
 
-def _status(address: str, mode: str) -> "subprocess.Popen[str]":
-    """`ray status`, begun with a mode of authentication."""
+def _status(address: str, changes: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """`ray status`, begun in this environment with changes."""
     return subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
-        env=os.environ | {"RAY_AUTH_MODE": mode},
+        env={**os.environ, **changes},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -203,7 +203,7 @@ def test_a_cluster_without_a_token_is_not_joined_with_one(home, monkeypatch, wit
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     said = {"token": Answered(with_token, "AuthenticationError"), "disabled": Answered(without)}
-    monkeypatch.setattr(reaching, "_status", lambda address, mode: said[mode])
+    monkeypatch.setattr(reaching, "_status", lambda address, changes: said[changes["RAY_AUTH_MODE"]])
     if end is None:
         reaching.refuse_unwelcoming("head:6379")
     else:
