@@ -18,7 +18,7 @@ from cluster.ray_worker import Raised
 ATTEMPTS = 3
 NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
 FULL_S = 60.0
-FALSE_STARTS = 10  # in a row
+FALSE_STARTS = 10  # moments in a row, a second apart, at which workers could not start
 VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
 MEDIAN_OF = 3  # fewer finished jobs do not say how long one takes, so none is killed before
@@ -48,7 +48,7 @@ class Run:
         self._patience_s = terms.deadline_s
         self._share = 1.0  # of the room there is, taken while memory runs out if more is
         self._most = math.inf  # workers, as of the last look
-        self._false_starts = 0
+        self._false_starts, self._false_start_at = 0, -math.inf
         self._staffed_at = -math.inf
         self._alive_at = time.monotonic()
         self._told_full = False
@@ -176,7 +176,9 @@ class Run:
             node = ray.get(ref)
         except rays.RayError as error:
             self._lose(seat)
-            self._false_starts += not seat.proven  # it ended between two runs, most often with its node
+            if not seat.proven and time.monotonic() - self._false_start_at >= TICK_S:  # many may fail at one moment
+                self._false_starts, self._false_start_at = self._false_starts + 1, time.monotonic()
+            self._staffed_at = time.monotonic()  # no haste: what could not start may not start again at once
             if getattr(error, "actor_init_failed", False) or self._false_starts >= FALSE_STARTS:
                 raise ClusterLost(f"workers cannot start: {one_line(error)[:500]}; {AGAIN}") from error
             return

@@ -227,3 +227,22 @@ def test_a_run_whose_own_node_is_lost_ends_at_once(cluster):
     with pytest.raises(ClusterLost, match="runs on was lost; what is finished is kept"):
         begin(run, cluster)
     assert cluster.now < 300
+
+
+def test_workers_that_cannot_start_are_tried_for_some_seconds_however_many_they_are(cluster):
+    from ray.exceptions import WorkerCrashedError
+
+    from cluster.pool import ClusterLost
+
+    run = made(cluster, lambda: 64, [1] * 100)
+
+    def get(ref):
+        raise WorkerCrashedError("it could not start")
+
+    cluster.get = get
+    cluster.wait = lambda refs, num_returns=1, timeout=0: (refs, [])
+    began = cluster.now
+    with pytest.raises(ClusterLost, match="workers cannot start: "):
+        begin(run, cluster, rounds=100)
+    assert cluster.now - began == 2 * 10  # ten moments, each a turn of two seconds
+    assert len(cluster.killed) > 64 * 9
