@@ -6,7 +6,6 @@ made. Each worker reads the row groups of its own blocks and no others.
 """
 
 import itertools
-import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from memscore.matrix import edges, span
 from memscore.parquet import group_rows
 from memscore.shards import SHARD_COLUMNS
 from memscore.store import Block, Store
+from memscore.visibility import visible_store
 
 BYTES = 42 * 2**20
 """Of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""
@@ -158,16 +158,9 @@ def reduce_block(job: BlockJob, shared: Pass) -> Made:
         What was made.
 
     Raises:
-        FileNotFoundError: the store cannot be seen from here; names this node.
+        StoreNotVisible: the store cannot be seen from here; names this node.
     """
-    try:
-        store = Store.open(shared.store)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"the store {shared.store} is not visible from node {socket.gethostname()}; "
-            "use a path that every node shares, or s3://"
-        ) from error
-    return Made(value=_made(store, job, shared))
+    return Made(value=_made(visible_store(shared.store), job, shared))
 
 
 def jobs_of(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:

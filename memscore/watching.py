@@ -23,6 +23,7 @@ from memscore.filling import Pool, last_line
 from memscore.jobs import BankJob, OriginalJob
 from memscore.outlook import Outlook
 from memscore.parquet import Damaged
+from memscore.proxy_jobs import ProxyJob
 from memscore.series import Publisher, levels_of, totals_of
 from memscore.shards import model_index
 from memscore.store import Store
@@ -31,6 +32,8 @@ OWN = "scores and reports"  # what the driver does itself
 TICK_S = 1.0
 ROUNDS, LEAST = 3, 16  # the rate is over three jobs of each worker, so that workers in step do not make it jump
 LEAVE_S = 2.0  # `ray job stop` gives three seconds
+
+PHASES: dict[type, str] = {BankJob: "models", OriginalJob: "originals", ProxyJob: "proxies"}
 
 Told = Callable[[Outlook, float | None], None]
 
@@ -98,6 +101,9 @@ class Watch:
             Each job once, with its result or failure.
         """
         jobs = list(jobs)
+        if jobs and type(jobs[0]) not in PHASES:  # blocks of examples that are scored: the driver's own work, shared
+            yield from self.pool.run(fn, jobs, shared)
+            return
         for job in jobs:
             self._total[phase_of(job)] += models_of(job)
         self._set(phase=phase_of(jobs[0]) if jobs else OWN)
@@ -259,7 +265,7 @@ def planned_before(store: Store) -> dict[str, int | None]:
 
 def phase_of(job: Any) -> str:
     """What a run is at while it does such a job."""
-    return {BankJob: "models", OriginalJob: "originals"}.get(type(job), "proxies")
+    return PHASES[type(job)]
 
 
 def models_of(job: Any) -> int:

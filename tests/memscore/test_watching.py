@@ -14,6 +14,7 @@ from memscore.beats import read_beat
 from memscore.estimation import estimate, open_bank
 from memscore.jobs import BankJob, OriginalJob
 from memscore.plan import Plan
+from memscore.reducing import BlockJob, Made
 from memscore.report.progress import Meter, counts_of
 from memscore.series import LEVELS, TOTALS, levels_of, totals_of
 from memscore.watching import Watch, watched
@@ -91,6 +92,14 @@ def test_originals_and_proxies_are_phases_of_their_own(tmp_path):
     assert list(run) == []
     assert list(watch.run(None, [job_of(3)]))
     assert (watch.beat().done, watch.beat().total, watch.beat().trained) == (1, 1, 1)
+
+
+def test_blocks_that_are_scored_pass_and_are_no_models(tmp_path):
+    made = {BlockJob(start=0, stop=5): Made(value=1), BlockJob(start=5, stop=9): Failure(error="no", kind="worker")}
+    with Watch(Given(made), banks.bank(tmp_path / "bank"), {ARM: 4}) as watch:
+        assert dict(watch.run(None, list(made))) == made
+        said = watch.beat()
+    assert (said.phase, said.done, said.total, said.failed, said.line) == ("models", 0, 0, 0, "")
 
 
 def test_the_rate_falls_while_nothing_ends(tmp_path):
