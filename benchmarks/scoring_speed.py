@@ -30,8 +30,8 @@ from memscore.report.figures import png
 from memscore.store import Store, model_name
 
 PICTURE = Path(__file__).parents[1] / "docs" / "scoring-speed.png"
-MODELS, EXAMPLES = (128, 256, 512, 1024, 2048), (5_000, 10_000, 20_000, 40_000)
-FIXED = (512, 20_000)  # models where examples grow, examples where models grow
+MODELS, EXAMPLES = (64, 128, 256, 512, 1024), (2_500, 5_000, 10_000, 20_000)
+FIXED = (256, 10_000)  # models where examples grow, examples where models grow
 OTHERS = 1_000  # validation examples, which RMIA compares with, and as many test examples, influence's targets
 
 

@@ -214,7 +214,7 @@ def test_a_full_cluster_is_told_of_and_given_up(cluster, caplog):
     )
     with pytest.raises(TimeoutError, match=end):
         begin(run, cluster, rounds=100)
-    assert [record.getMessage()[:33] for record in caplog.records] == ["no worker could start for 64 s: t"]
+    assert [record.getMessage()[:34] for record in caplog.records] == ["no worker is ready after 64 s: the"]
 
 
 def test_a_run_whose_own_node_is_lost_ends_at_once(cluster):
