@@ -101,8 +101,8 @@ class Run:
         elif now - self._alive_at > FULL_S and not self._told_full:
             self._told_full = True
             _log.warning(
-                "no worker is ready after %.0f s: %s (what starting workers hold is not free). The machines may be busy, "
-                "other jobs may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
+                "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
+                "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
                 *(now - self._alive_at, resources(), self.terms.wait_s - (now - self._alive_at)),
             )
 
