@@ -1,5 +1,6 @@
 """A Ray pool with the cluster under it, in one step, for the doors."""
 
+import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,31 +18,56 @@ if TYPE_CHECKING:
 Ask = Callable[[Callable[[], str | None]], dict[str, str]]
 
 
-def refuse_staff(pool: str, workers: int | None, address: str | None, *, dashboard: bool = False) -> bool:
+def refuse_staff(
+    pool: str, workers: int | None, address: str | None, gpus_per_worker: float = 1, *, dashboard: bool = False
+) -> bool:
     """Stop before anything is begun if such workers cannot be.
 
     Args:
         pool: "ray" or "serial".
         workers: how many at once.
         address: of a running cluster.
+        gpus_per_worker: 1, or a share of a GPU.
         dashboard: whether Ray's dashboard is wanted.
 
     Returns:
         Whether all workers will be on this machine, so that its GPUs are theirs.
 
     Raises:
-        ValueError: fewer than one worker, or workers or a dashboard of a pool that has none.
+        ValueError: fewer than one worker, or workers or a dashboard of a pool that has none, or no share of a GPU.
         ConnectionError: nothing listens where the cluster should be.
     """
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
     if pool == "serial" and dashboard:
         raise ValueError("--dashboard shows a Ray cluster, and --pool serial has none; use --pool ray")
+    if not 0 < gpus_per_worker <= 1:
+        raise ValueError(
+            f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "
+            "give a number above 0, at most 1, or --device cpu"
+        )
     refuse_workers(workers)
     cluster = address_of(address)
     if pool == "ray" and cluster != "local":
         refuse_unreachable(cluster)
     return pool == "serial" or cluster == "local"
+
+
+def expected_workers(pool: str, workers: int | None, *, near: bool) -> int:
+    """How many will work, as far as can be said before there is a cluster.
+
+    Args:
+        pool: "ray" or "serial".
+        workers: that are wanted; None for all that fit.
+        near: of refuse_staff; on this machine no more fit than it has CPUs.
+
+    Returns:
+        The number.
+    """
+    if pool == "serial":
+        return 1
+    cpus = os.cpu_count() or 1
+    return min(workers or cpus, cpus) if near else workers or cpus
 
 
 @contextmanager
@@ -105,11 +131,6 @@ def ray_pool(
     Raises:
         ValueError: GPUs are asked for and no node has one, or no share of one for each worker.
     """
-    if not 0 < gpus_per_worker <= 1:
-        raise ValueError(
-            f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "
-            "give a number above 0, at most 1, or --device cpu"
-        )
     joined = address_of(address) != "local"
     with connect(address=address, workers=workers, dashboard=dashboard) as url:
         from cluster.nodes import ask_each_node, say_if_full  # these import Ray, whose mode of authentication

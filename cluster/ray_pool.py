@@ -80,6 +80,10 @@ class RayPool:
     @property
     def workers(self) -> int:
         """How many jobs run at once, as things stand now."""
+        return min(self._wanted(), max(1, capacity(ray.nodes(), self._gpus, self._memory)))
+
+    def _wanted(self) -> int:
+        """How many workers are asked for: more than fit bring nodes, where nodes come on demand."""
         return capacity(ray.nodes(), self._gpus, self._memory) if self._workers is None else self._workers
 
     @property
@@ -114,7 +118,7 @@ class RayPool:
         state = Run(
             Terms(
                 hire=lambda: self._hire(code, reference),
-                workers=lambda: self.workers,
+                workers=self._wanted,
                 deadline_s=self.deadline_s,
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from cluster.auth import read_token
+from cluster.auth import auth_mode, read_token
 
 REACH_S = 5.0  # for one TCP connection
 ANSWER_S = 30.0  # for `ray status`, which takes one second
@@ -78,6 +78,15 @@ def refuse_unwelcoming(address: str) -> None:
         )
     if not asked[0].returncode:
         return
+    if "AuthenticationError" in said[0] and auth_mode() != "token":
+        raise ConnectionError(
+            f"the Ray cluster at {address} wants a token, and RAY_AUTH_MODE={auth_mode()} sends none; unset it, or set "
+            "it to token"
+        )
+    if "Could not find any running Ray instance" in said[0]:
+        raise ConnectionError(
+            "no Ray cluster runs on this machine; start one (bash cluster/deploy/local.sh up), or leave out --address"
+        )
     if "AuthenticationError" in said[0]:
         raise ConnectionError(f"the Ray cluster at {address} refuses the token, or wants one; {TOKEN_PLACES}")
     line = next((line.strip() for line in reversed(said[0].splitlines()) if line.strip()), "no word")

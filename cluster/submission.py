@@ -205,7 +205,9 @@ def refuse_unwelcoming(address: str) -> None:
             said = json.loads(answer.read(10_000))
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:
-            why = "refuses the token" if token else f"wants a token (RAY_AUTH_MODE here: {auth_mode()})"
+            why = "refuses the token" if token else "wants a token"
+            if auth_mode() != "token":
+                why += f", and RAY_AUTH_MODE={auth_mode()} sends none: unset it, or set it to token"
             raise ConnectionError(
                 f"the cluster at {address} {why}; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head "
                 "node, where `ray get-auth-token` shows it"
@@ -254,7 +256,11 @@ def next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
 
 
 def refuse_used(wish: str, used: dict[str, str], address: str) -> str:
-    """The wish, unless the cluster has a job of that name; then a ValueError with its status and the ways on."""
+    """The wish, unless it is no name, or the cluster has a job of it; then a ValueError with the ways on."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", wish):
+        raise ValueError(
+            f"--id {wish!r} is no submission id: at most 100 letters, digits, dots, - and _; {another('')}"
+        )
     if wish in used:
         raise ValueError(
             f"the submission id {wish} was used before, and its job has {used[wish]}; see it with "

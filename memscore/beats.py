@@ -6,6 +6,7 @@ It is the only sign of life on an object store, which has no lock, and the only 
 last command asked for: shards, receipts and failures say what there is, not what is still to come.
 """
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -50,6 +51,7 @@ class Beat:
         eta_s: seconds until the models are done, at that rate.
         bytes: of the shards that this run put on file.
         line: about the job that ended last.
+        space: of process ids, in which pid means the driver; containers of one host name differ in it.
     """
 
     run: str
@@ -76,11 +78,20 @@ class Beat:
     eta_s: float | None = None
     bytes: int = 0
     line: str = ""
+    space: str = ""
 
     def fresh(self, now: float | None = None) -> bool:
         """Whether its writer may well be alive at a time, now if None."""
         age_s = (time.time() if now is None else now) - self.at
         return self.state == "running" and age_s <= MISSED * self.every_s + SLACK_S
+
+
+def own_space() -> str:
+    """The space of process ids that this process lives in; empty where the system does not say."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def period_s(folder: Folder) -> float:

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pyarrow import fs
-
 from memscore.beats import Beat, read_beat
 from memscore.drivers import Driver, driver_of
 from memscore.files import SCRATCH, Folder
@@ -160,7 +158,7 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         arms=arms,
         originals=sum(info.base_name.endswith(".safetensors") for info in listed(store.folder, "weights")),
         bytes=sum(info.size or 0 for info in files.values()),
-        rate_per_s=beat.rate_per_s if beat and at_work else rate_of(times[-LAST:]),
+        rate_per_s=beat.rate_per_s if beat and at_work else None if beat else rate_of(times[-LAST:]),
         eta_s=beat.eta_s if beat and at_work else None,
         last_s=max(now - times[-1], 0) if times else None,
         driver=driver,
@@ -185,9 +183,7 @@ def readable(read: Any, problems: list[str]) -> Any:
 
 def listed(folder: Folder, kind: str) -> list[Any]:
     """Finished files of one sub-folder with size and time, in one listing."""
-    selector = fs.FileSelector(folder.path(kind), allow_not_found=True)
-    found = [info for info in folder.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    return [info for info in found if info.base_name and not SCRATCH.fullmatch(info.base_name)]
+    return [info for info in folder.entries(kind) if not SCRATCH.fullmatch(info.base_name)]
 
 
 def names_of(folder: Folder, kind: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from memscore.beats import Beat
+from memscore.beats import Beat, own_space
 from memscore.files import Folder
 
 HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
@@ -40,7 +40,8 @@ def driver_of(folder: Folder, beat: Beat | None) -> Driver:
         The driver.
     """
     pid, host = holder_of(folder)
-    if pid is not None and host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
+    seen = host == socket.gethostname() and not (beat and beat.pid == pid and beat.space not in {"", own_space()})
+    if pid is not None and seen and is_gone(pid):
         return Driver(state="died", pid=pid, host=host)
     if beat and beat.fresh() and pid in {None, beat.pid}:
         return Driver(state="running", pid=beat.pid, host=beat.host)
@@ -49,6 +50,14 @@ def driver_of(folder: Folder, beat: Beat | None) -> Driver:
     if beat and beat.state == "running":
         return Driver(state="died", pid=beat.pid, host=beat.host)
     return Driver(state="none" if beat or folder.local else "unknown")
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no such process works any more; one that has ended and that nobody asked after is gone too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
 
 
 def holder_of(folder: Folder) -> tuple[int | None, str | None]:

@@ -1,6 +1,5 @@
 """From a data set to a table of scores: `python -m memscore.estimate`."""
 
-import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -14,7 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import open_pool, ray_metrics, refuse_staff
+from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.estimation import estimate, open_bank
 from memscore.forecast import forecast
@@ -51,13 +50,13 @@ def estimate_bank(
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    if refuse_staff(pool, workers, address, dashboard=dashboard) and device == "cuda":
+    if (near := refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)) and device == "cuda":
         device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = open_bank(plan, passing_folder=in_submitted_job())
     tables.heading(console, bank)
     if plan.dry_run:
-        tables.cost(console, forecast(bank, 1 if pool == "serial" else workers or os.cpu_count() or 1))
+        tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
         return 0
     with ExitStack() as stack:
         stack.enter_context(bank.store.lock())

@@ -138,10 +138,14 @@ class Folder:
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the finished files in one sub-folder, sorted; none if it is not there."""
+        found = [entry.base_name for entry in self.entries(folder)]
+        return sorted(name for name in found if not SCRATCH.fullmatch(name))
+
+    def entries(self, folder: str = "") -> list[fs.FileInfo]:
+        """Names, sizes and times of the files in one sub-folder, unfinished ones too; none if it is not there."""
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
-        entries = self._reached(lambda: self.filesystem.get_file_info(selector), folder)
-        found = [entry.base_name for entry in entries if entry.type == fs.FileType.File]
-        return sorted(name for name in found if name and not SCRATCH.fullmatch(name))
+        found = self._reached(lambda: self.filesystem.get_file_info(selector), folder)
+        return [entry for entry in found if entry.type == fs.FileType.File and entry.base_name]
 
     def move(self, relpath: str, to: str) -> None:
         """Give a file another place in the folder."""

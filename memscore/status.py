@@ -17,6 +17,7 @@ from rich.console import Console
 from memscore.condition import Spreads, condition
 from memscore.homes import latest_store
 from memscore.options import Maybe
+from memscore.patience import PATIENCE_S
 from memscore.records import plain
 from memscore.report.condition_table import show
 from memscore.store import Store
@@ -40,7 +41,8 @@ def status(
     """
     if watch is not None and not watch >= 1:
         raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being filled")
-    bank = Store.open(latest_store() if store is None else store)
+    place = latest_store() if store is None else store
+    bank = Store.open(place)
     console = Console(width=None if sys.stdout.isatty() else 110)
     spreads: Spreads = {}
     while True:
@@ -54,6 +56,7 @@ def status(
         if watch is None:
             return 0
         time.sleep(watch)
+        bank = Store.open(place, patience_s=PATIENCE_S)  # it may have gone, and a server may be away
 
 
 def main(arguments: list[str] | None = None) -> int:

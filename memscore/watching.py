@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from memscore.beats import Beat, period_s, read_beat, write_beat
+from memscore.beats import Beat, own_space, period_s, read_beat, write_beat
 from memscore.estimation import Bank
 from memscore.filling import Pool, last_line
 from memscore.jobs import BankJob, OriginalJob
@@ -76,6 +76,7 @@ class Watch:
             run=secrets.token_hex(8),
             pid=os.getpid(),
             host=socket.gethostname(),
+            space=own_space(),
             began=time.time(),
             at=time.time(),
             every_s=period_s(store.folder),

@@ -25,6 +25,12 @@ case ${1:-} in
         "unset RAY_AUTH_MODE, or leave out DASHBOARD_HOST and use an SSH tunnel" >&2
       exit 2
     fi
+    for taken in "$port:a cluster (stop it with: bash cluster/deploy/local.sh down)" "8265:a program (end it first)"; do
+      if (exec 3<> "/dev/tcp/127.0.0.1/${taken%%:*}") 2> /dev/null; then
+        echo "error: port ${taken%%:*} is in use by ${taken#*:}; nothing was started" >&2
+        exit 2
+      fi
+    done
     umask 077 # the token is for this user alone
     if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then
       ray get-auth-token --generate > /dev/null

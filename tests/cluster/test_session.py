@@ -125,7 +125,7 @@ def test_a_wrong_token_or_none_is_an_error_within_seconds(run_alone, ray_cluster
 
     address = ray.get_runtime_context().gcs_address
     seconds, kind, message = run_alone("-c", REFUSED, address, token=token).split(maxsplit=2)
-    assert int(seconds) <= 10  # Ray itself takes 20 s to 40 s
+    assert int(seconds) <= 25  # Ray itself takes 20 s to 40 s; this some 4 s, on a machine with nothing else to do
     assert kind == "ConnectionError"
     assert message.startswith(f"the Ray cluster at {address} refuses the token, or wants one; RAY_AUTH_TOKEN or ")
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memscore.beats import PATH, Beat, read_beat, write_beat
+from memscore.beats import PATH, Beat, own_space, read_beat, write_beat
 from memscore.condition import condition, rate_of
-from memscore.drivers import driver_of
+from memscore.drivers import driver_of, is_gone
 from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.homes import latest_store
 from memscore.jobs import DIVERGED
@@ -216,3 +216,30 @@ def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
     write_beat(Store.open(home / "memscore" / "older").folder, beat())
     assert main([]) == 0
     assert f"store   {home}/memscore/older" in capsys.readouterr().out
+
+
+def test_a_driver_in_another_space_of_process_ids_is_judged_by_its_record_alone(tmp_path):
+    store = banks.bank(tmp_path / "bank")
+    pid = 2**22 + 1  # above what the system hands out
+    store.folder.replace("lock", f"pid {pid} on host {socket.gethostname()}\n".encode())
+    elsewhere = beat(pid=pid, host=socket.gethostname(), at=time.time(), state="running", space="pid:[1]")
+    assert driver_of(store.folder, elsewhere).state == "running"
+    assert driver_of(store.folder, replace(elsewhere, space=own_space())).state == "died"
+
+
+def test_a_process_that_has_ended_is_gone_though_nobody_asked_after_it():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    end = time.monotonic() + 30
+    while not is_gone(child.pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert is_gone(child.pid)
+    assert Path(f"/proc/{child.pid}").exists()  # a zombie until it is waited for
+    child.wait()
+    assert not is_gone(os.getpid())
+
+
+def test_a_store_that_goes_while_it_is_watched_ends_the_watch(tmp_path, monkeypatch, capsys):
+    store = banks.bank(tmp_path / "bank")
+    monkeypatch.setattr("memscore.status.time.sleep", lambda seconds: (tmp_path / "bank").rename(tmp_path / "gone"))
+    assert main([store.url, "--watch", "1"]) == 2
+    assert f"no store at {store.url}" in capsys.readouterr().err
