@@ -100,7 +100,7 @@ def soak(cluster: Cluster, bank: Path, limit_s: float, rng: random.Random) -> di
         "last_line": said[-1] if said else None,
         "end": cluster.status("end"),
         "models": whole,
-        "models_lost": whole - len(watch.since),
+        "models_lost": whole - sum(int(name.removesuffix(".parquet")[-5:]) < whole for name in watch.since),
         "finished_twice": watch.twice(),
         "failures_on_file": len(list((watch.store / "failures").glob("*.json"))),
         "verified": verified is not None,
