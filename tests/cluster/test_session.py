@@ -177,40 +177,6 @@ def test_what_is_no_address_is_refused(address):
         reaching.refuse_unreachable(address)
 
 
-class Answered:
-    """A `ray status` that has ended."""
-
-    def __init__(self, code, said=""):
-        self.returncode, self.said = code, said
-
-    def communicate(self, timeout):
-        return self.said, ""
-
-    def kill(self):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("with_token", "without", "end"),
-    [
-        (0, 1, None),
-        (0, 0, "runs without a token, so whoever reaches it runs code there"),
-        (1, 0, "runs without a token"),
-        (1, 1, "refuses the token, or wants one"),
-    ],
-)
-def test_a_cluster_without_a_token_is_not_joined_with_one(home, monkeypatch, with_token, without, end):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    said = {"token": Answered(with_token, "AuthenticationError"), "disabled": Answered(without)}
-    monkeypatch.setattr(reaching, "_status", lambda address, changes: said[changes["RAY_AUTH_MODE"]])
-    if end is None:
-        reaching.refuse_unwelcoming("head:6379")
-    else:
-        with pytest.raises(ConnectionError, match=end):
-            reaching.refuse_unwelcoming("head:6379")
-
-
 def test_fewer_than_one_worker_is_refused():
     with pytest.raises(ValueError, match="--workers must be 1 or more, got 0"), session.connect(workers=0):
         pass
