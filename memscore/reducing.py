@@ -127,7 +127,8 @@ def reduced(
     wanted = span(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
     jobs = jobs_of(wanted, n_rows, len(models), columns)
     shared = Pass(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), made=made)
-    if pool is None or pool.workers < 2 or len(models) * (wanted.stop - wanted.start) < SPLIT_CELLS:
+    small = len(models) * (wanted.stop - wanted.start) < SPLIT_CELLS
+    if pool is None or small or pool.workers < 2:
         for job in jobs:
             yield slice(job.start, job.stop), _made(store, job, shared)
         return
