@@ -47,7 +47,7 @@ def kill_a_node(cluster: Cluster, watch: Watch) -> str:
     """Raylet and workers at once, as a machine goes; another machine comes half a minute later."""
     cluster.nodes.pop().signal(signal.SIGKILL)
     wait(watch, 30)
-    cluster.add("--address=127.0.0.1:6379")
+    cluster.add()
     return "a new node joined after 30 s"
 
 

@@ -26,13 +26,13 @@ import tyro
 
 from benchmarks.apart import live_apart, mount_memory
 from benchmarks.cluster_faults import contents, fill
+from benchmarks.memory import memory_mb
 from benchmarks.results_file import save
-from benchmarks.throwaway import ROOT, Cluster, Node, Watch, memory_mb, wait_for
+from benchmarks.throwaway import ROOT, Cluster, Node, Watch, wait_for
 
 BLOCK, DISK = 64, "400m"
 COMMAND = ("python", "-m", "memscore.estimate", "--arch", "cnn", "--epochs", "12")
 SETTLED_S = 120.0  # by then the driver has imported, sent and allocated what it needs
-PORT = "--address=127.0.0.1:6379"
 
 
 def main(minutes: float = 20, seed: int = 0) -> None:
@@ -72,7 +72,7 @@ def soak(cluster: Cluster, bank: Path, limit_s: float, rng: random.Random) -> di
     due = began + rng.uniform(20, 40)
     while (now := time.monotonic()) < began + limit_s or pending:
         watch.look()
-        memory.append((now - began, len(watch.since), memory_mb(driver)))
+        memory.append((now - began, len(watch.since), memory_mb(driver)["rss_mb"]))
         for moment, undo in [one for one in pending if one[0] <= now]:
             pending.remove((moment, undo))
             undo()
@@ -144,7 +144,7 @@ def a_node_lost(cluster: Cluster, bank: Path, rng: random.Random) -> Ending:
     for node in picked(cluster.nodes[1:], rng):
         cluster.nodes.remove(node)
         node.signal(signal.SIGKILL)
-    return "node lost", 10, lambda: cluster.add(PORT)
+    return "node lost", 10, cluster.add
 
 
 def a_node_frozen(cluster: Cluster, bank: Path, rng: random.Random) -> Ending:

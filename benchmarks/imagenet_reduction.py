@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.nap_jobs import memory_mb
+from benchmarks.memory import memory_mb
 from benchmarks.reduction_memory import ARM, noise_manifest
 from benchmarks.results_file import save
 from benchmarks.scoring_speed import slope

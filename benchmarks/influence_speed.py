@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.reduction_memory import high_water_mb, noise_manifest
+from benchmarks.memory import memory_mb
+from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
 from memscore.estimators.influence import TILE
 from memscore.influence_rows import influence_rows
@@ -83,13 +84,13 @@ def synthetic(url: str, models: int, train: int, test: int) -> None:
 def stream(url: str, threads: int) -> None:
     """Make the rows; print the seconds, the peak memory, and the seconds of the product alone."""
     torch.set_num_threads(threads)
-    before = high_water_mb()
+    before = memory_mb()["peak_mb"]
     store = Store.open(url)
     shards = store.finished(ARM, verify=False)
     started = time.perf_counter()
     rows = influence_rows(store, ARM, shards)
     seconds = time.perf_counter() - started
-    peak = high_water_mb()
+    peak = memory_mb()["peak_mb"]
     train, _, test = store.manifest.split_sizes
     found = {"stream_s": seconds, "rows": len(rows), "imports_mb": before, "peak_mb": peak}
     print(json.dumps({**found, "product_s": product_s(len(shards), train * test)}))

@@ -53,10 +53,3 @@ def nap(job: Nap, shared: None) -> list[dict[str, Any]]:
         receipt["again"] = not store.write_shard(name, job.arm, columns)
         receipts.append(receipt)
     return receipts
-
-
-def memory_mb() -> dict[str, float]:
-    """Resident memory of this process, now and at its peak."""
-    with open("/proc/self/status") as status:
-        lines = dict(line.split(":", 1) for line in status)
-    return {"rss_mb": int(lines["VmRSS"].split()[0]) / 1000, "peak_mb": int(lines["VmHWM"].split()[0]) / 1000}

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.nap_jobs import Nap, memory_mb, nap
+from benchmarks.memory import memory_mb
+from benchmarks.nap_jobs import Nap, nap
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
 from memscore.parquet import to_table

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from benchmarks.memory import memory_mb
 from benchmarks.results_file import save
 from memscore.manifest import Manifest
 from memscore.scoring import score_arm
@@ -105,18 +106,12 @@ def noise_manifest(split_sizes: tuple[int, int, int]) -> Manifest:
 
 def reduce(url: str) -> None:
     """Make every score and print the seconds and the peak memory."""
-    before = high_water_mb()
+    before = memory_mb()["peak_mb"]
     store = Store.open(url)
     started = time.perf_counter()
     score_arm(store, ARM, store.finished(ARM, verify=False))
     seconds = time.perf_counter() - started
-    print(json.dumps({"reduce_s": seconds, "imports_mb": before, "peak_mb": high_water_mb()}))
-
-
-def high_water_mb() -> float:
-    """Peak resident memory of this process since it began."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+    print(json.dumps({"reduce_s": seconds, "imports_mb": before, "peak_mb": memory_mb()["peak_mb"]}))
 
 
 if __name__ == "__main__":

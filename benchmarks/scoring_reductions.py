@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.reduction_memory import high_water_mb
+from benchmarks.memory import memory_mb
 from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
 from memscore.estimators.attack_success import attack_success
@@ -78,12 +78,12 @@ REDUCTIONS: dict[str, Reduction] = {
 
 def reduce(url: str, name: str, models: int, repeats: int) -> None:
     """Run one reduction and print what it took; the first time, which fills caches, is only counted in memory."""
-    before, store, seconds = high_water_mb(), Store.open(url), []
+    before, store, seconds = memory_mb()["peak_mb"], Store.open(url), []
     for _ in range(repeats + 1):
         started = time.process_time()  # of all threads: other work on the machine is not counted
         REDUCTIONS[name](store, list(range(models)))
         seconds.append(time.process_time() - started)
-    print(json.dumps({"seconds": seconds[1:], "imports_mb": before, "peak_mb": high_water_mb()}))
+    print(json.dumps({"seconds": seconds[1:], "imports_mb": before, "peak_mb": memory_mb()["peak_mb"]}))
 
 
 if __name__ == "__main__":

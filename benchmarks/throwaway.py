@@ -78,10 +78,11 @@ class Cluster:
         self.add("--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--dashboard-port={DASHBOARD}")
         wait_for(lambda: self.command("ray", "job", "list") is not None, 90)
         for _ in range(nodes - 1):
-            self.add(f"--address=127.0.0.1:{PORT}")
+            self.add()
 
     def add(self, *role: str) -> Node:
-        """Start one node; it is there some seconds later."""
+        """Start one node, which joins the others unless its role is told; it is there some seconds later."""
+        role = role or (f"--address=127.0.0.1:{PORT}",)
         self.added += 1
         own = f"--temp-dir=/tmp/ray/{os.getpid()}-{self.added}"  # nodes that share one delete each other's files
         command = ["ray", "start", "--block", "--num-cpus=1", f"--object-store-memory={STORE_BYTES}", own, *role]
@@ -198,12 +199,6 @@ def words(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
-
-
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process now."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def files(folder: Path) -> Iterator["os.DirEntry[str]"]:

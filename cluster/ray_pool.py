@@ -80,11 +80,11 @@ class RayPool:
     @property
     def workers(self) -> int:
         """How many jobs run at once, as things stand now."""
-        return min(self._wanted(), max(1, capacity(ray.nodes(), self._gpus, self._memory)))
+        fit = self._fit()
+        return fit if self._workers is None else min(self._workers, max(1, fit))
 
-    def _wanted(self) -> int:
-        """How many workers are asked for: more than fit bring nodes, where nodes come on demand."""
-        return capacity(ray.nodes(), self._gpus, self._memory) if self._workers is None else self._workers
+    def _fit(self) -> int:
+        return capacity(ray.nodes(), self._gpus, self._memory)
 
     @property
     def busy(self) -> int:
@@ -118,7 +118,8 @@ class RayPool:
         state = Run(
             Terms(
                 hire=lambda: self._hire(code, reference),
-                workers=self._wanted,
+                wanted=self._workers,
+                fit=self._fit,
                 deadline_s=self.deadline_s,
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,

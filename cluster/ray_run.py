@@ -46,8 +46,8 @@ class Run:
         self._limbo: list[tuple[float, str, Task]] = []  # since when, on which node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
         self._patience_s = terms.deadline_s
-        self._share = 1.0  # of the room there is, taken while memory runs out if more is
-        self._most = math.inf  # workers, as of the last look
+        self._share = 1.0  # of the workers wanted and of those that fit: with more, memory ran out
+        self._hired = self._most = math.inf  # workers to have and to keep busy, as of the last look
         self._false_starts, self._false_start_at = 0, -math.inf
         self._staffed_at = -math.inf
         self._alive_at = time.monotonic()
@@ -81,9 +81,9 @@ class Run:
         if now - self._staffed_at < TICK_S:
             return
         self._staffed_at = now
-        room = self._most = self._room()
-        want = min(room, len(self._todo) + len(self._limbo) + self.busy())
-        most = room if self.terms.keeps else want
+        self._look()
+        want = min(self._hired, len(self._todo) + len(self._limbo) + self.busy())
+        most = self._hired if self.terms.keeps else want
         while len(self._waited) + len(self._idle) < want:
             actor = self.terms.hire()
             self._waited[actor.start.remote()] = Seat(actor)
@@ -106,14 +106,18 @@ class Run:
                 *(now - self._alive_at, resources(), self.terms.wait_s - (now - self._alive_at)),
             )
 
-    def _room(self) -> int:
-        """How many workers there may be: all that fit, or that share of them with which memory did not run out."""
-        return max(1, math.floor(self.terms.workers() * self._share + 1e-9))
+    def _look(self) -> int:
+        """How many workers to have and to keep busy, as the cluster stands now; gives how many it has room for."""
+        fit = max(1, self.terms.fit())
+        wanted = fit if self.terms.wanted is None else self.terms.wanted
+        fit = min(fit, wanted)
+        self._hired, self._most = (max(1, math.floor(most * self._share + 1e-9)) for most in (wanted, fit))
+        return fit
 
     def _shrink(self, workers: int) -> None:
         """From now on only so many, and the same share of what the cluster grows to."""
-        self._share = min(self._share, workers / max(self.terms.workers(), workers))
-        self._most = self._room()
+        self._share = min(self._share, workers / max(self._look(), workers))
+        self._look()
 
     def hand_out(self) -> None:
         """One job to each idle worker, within what memory allows."""

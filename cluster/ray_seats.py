@@ -13,7 +13,8 @@ class Terms:
     """What a run is given by its pool."""
 
     hire: Callable[[], Any]  # a new actor, perhaps not placed yet
-    workers: Callable[[], int]  # how many there is room for, as things stand now
+    wanted: int | None  # how many are asked for; more than fit bring nodes, where nodes come on demand; None: what fits
+    fit: Callable[[], int]  # how many there is room for, as things stand now
     deadline_s: float
     wait_s: float
     setbacks: Counter[str]

@@ -24,7 +24,7 @@ BYTES = 42 * 2**20
 MOST_BYTES = 336 * 2**20
 """Of a block that is one row group, which is decoded once only if it is read whole: 2,000 models of ImageNet's size."""
 SPLIT_CELLS = 20_000_000
-"""Models x examples from which on a bank goes to the workers; below, starting them takes longer than it saves."""
+"""Models x examples from which on a bank goes to the workers: some seconds of one process, as starting workers is."""
 
 
 class Pool(Protocol):

@@ -1,7 +1,7 @@
 """The store of one bank: what every model says of every example, and all that is made from it.
 
     manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
-    models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/
+    models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/  progress.json
 
 Files are whole or absent, shards never change, and equal columns give equal bytes: no time, host or path is in them.
 Only this file knows where things lie, with a few lines for each kind, which is why it is long; how a kind is encoded

@@ -83,7 +83,13 @@ def outcomes_of(cluster, jobs, workers, limit_min):
     from cluster.ray_seats import Terms
 
     setbacks = Counter()
-    terms = {"hire": cluster.hire, "workers": lambda: workers, "deadline_s": 10 * MINUTE, "wait_s": math.inf}
+    terms = {
+        "hire": cluster.hire,
+        "wanted": None,
+        "fit": lambda: workers,
+        "deadline_s": 10 * MINUTE,
+        "wait_s": math.inf,
+    }
     run = Run(Terms(**terms, setbacks=setbacks), jobs)
     outcomes = []
     while run.open() and cluster.now < limit_min * MINUTE:
@@ -135,7 +141,7 @@ def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(c
     from cluster.ray_run import Run
     from cluster.ray_seats import Terms
 
-    terms = {"workers": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
+    terms = {"wanted": None, "fit": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
     run = Run(Terms(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
     while run.open():
         run.staff()
@@ -145,12 +151,12 @@ def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(c
     assert len(run.hand_back()) == kept
 
 
-def made(cluster, workers, jobs, **terms):
+def made(cluster, fit, jobs, **terms):
     from cluster.ray_run import Run
     from cluster.ray_seats import Terms
 
-    usual = {"deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
-    return Run(Terms(hire=cluster.hire, workers=workers, **usual | terms), jobs)
+    usual = {"wanted": None, "deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
+    return Run(Terms(hire=cluster.hire, fit=fit, **usual | terms), jobs)
 
 
 def turn(run, cluster):
@@ -190,6 +196,21 @@ def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_clus
     assert run.terms.setbacks == {"memory": 1}
     room = 8
     assert begin(run, cluster, rounds=6) == 6
+
+
+def test_workers_that_are_wanted_and_do_not_fit_yet_do_not_deepen_the_cut(cluster):
+    """One of two workers ran out of memory, 100 are wanted: one works on, and half of what a new node brings."""
+    from ray.exceptions import OutOfMemoryError
+
+    room = 2
+    run = made(cluster, lambda: room, [3] * 1000, wanted=100)
+    assert begin(run, cluster, rounds=6) == 2
+    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError("low on memory")
+    begin(run, cluster, rounds=6)
+    assert [turn(run, cluster) for _ in range(3)] == [1, 1, 1]
+    assert len(run._idle) + len(run._waited) == 50  # asked for still, so that nodes come
+    room = 8
+    assert begin(run, cluster, rounds=6) == 4
 
 
 @pytest.mark.parametrize(("own_gpu", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
