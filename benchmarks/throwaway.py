@@ -149,6 +149,8 @@ class Watch:
             if entry.name.endswith(".parquet"):
                 self.since.setdefault(entry.name, now)
         for entry in files(self.store / "receipts"):
+            if not entry.name.endswith(".json"):
+                continue  # a file that is being written changes under its scratch name
             with suppress(FileNotFoundError):
                 mark = (entry.inode(), entry.stat().st_mtime_ns)
                 if self._receipts.get(entry.name) != mark:
