@@ -118,6 +118,12 @@ def picture(points: dict[str, dict[tuple[int, int], dict[str, Any]]], fixed: tup
             axis.plot([size for size, _ in line], read, **style)
     for axis, size, what in zip(axes, ("models", "examples", "models"), ("seconds", "seconds", "peak MB"), strict=True):
         axis.set(xscale="log", yscale="linear" if what == "peak MB" else "log", xlabel=size, ylabel=what)
+        place = {
+            "models": [m for m, n in measured if n == fixed[1]],
+            "examples": [n for m, n in measured if m == fixed[0]],
+        }
+        axis.set_xticks(sorted(place[size]), labels=[f"{number:,}" for number in sorted(place[size])])
+        axis.minorticks_off()
     axes[2].set_ylim(bottom=0)
     axes[0].legend(frameon=False, fontsize=6, ncol=2)
     return png(figure)
