@@ -3,15 +3,19 @@
 Ray's own attempt says nothing for two minutes where nobody answers, and for 20 s to 40 s where the token is wrong.
 """
 
+import os
 import re
 import socket
 import subprocess
 import sys
 
+import grpc
+
 from cluster.auth import auth_mode
 
 REACH_S = 5.0  # for one TCP connection
 ANSWER_S = 30.0  # for `ray status`, which takes one second
+ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # of the head's GCS; wants a token as everything else there
 TOKEN_PLACES = "RAY_AUTH_TOKEN or ~/.ray/auth_token here must hold the token of the cluster's head node"
 
 
@@ -82,6 +86,42 @@ def refuse_unwelcoming(address: str) -> None:
         raise ConnectionError(f"the Ray cluster at {address} refuses the token, or wants one; {TOKEN_PLACES}")
     line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no word")
     raise ConnectionError(f"no Ray cluster can be joined at {address} ({line[:300]}); check the address")
+
+
+def refuse_open(address: str) -> None:
+    """Stop where this process uses a token and the cluster has none: Ray lets it join, and ends each of its actors.
+
+    `ray status` cannot tell: with a token it is answered, without one it takes half a minute where one is wanted.
+
+    Args:
+        address: host:port of a cluster that answers.
+
+    Raises:
+        ConnectionError: the cluster has no token; with both ways out.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and answers_anybody(address):
+        raise ConnectionError(
+            f"the Ray cluster at {address} runs without a token, so whoever reaches it runs code there, and workers of "
+            "a process that has one cannot start; start it with RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled "
+            "here to use it as it is"
+        )
+
+
+def answers_anybody(address: str) -> bool:
+    """Whether a cluster's head answers a question that comes without a token.
+
+    Args:
+        address: host:port.
+
+    Returns:
+        True if it does; False if it refuses, or says nothing of the kind, as through TLS.
+    """
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(ALIVE)(b"", timeout=REACH_S)  # an empty message is a whole one of its kind
+        except grpc.RpcError:
+            return False
+        return True
 
 
 def why_not_joined(address: str, said: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from cluster.auth import auth_mode, has_token, keep_token_private, refuse_open_dashboard
 from cluster.last_words import last_words
 from cluster.pool import AGAIN, ClusterLost, one_line
-from cluster.reaching import refuse_unreachable, refuse_unwelcoming, why_not_joined
+from cluster.reaching import refuse_open, refuse_unreachable, refuse_unwelcoming, why_not_joined
 
 GIB = 2**30
 LOCALHOST = "127.0.0.1"
@@ -49,7 +49,7 @@ def connect(
         The dashboard's URL; None without a dashboard, and in a process that was connected before.
 
     Raises:
-        ConnectionError: the cluster cannot be reached, refuses the token, or runs another version.
+        ConnectionError: the cluster cannot be reached, refuses the token, has none, or runs another version.
         ClusterLost: a cluster could not be started here, or Ray fails within the block.
         ValueError: fewer than one worker, an address that is no address, or another one than this process is connected
             to, or a dashboard that is open to all.
@@ -156,6 +156,11 @@ def _join(address: str) -> str | None:
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if late else ""
         raise ConnectionError(why_not_joined(address, str(error)) + hint) from error
+    try:
+        refuse_open(ray.get_runtime_context().gcs_address)
+    except ConnectionError:
+        ray.shutdown()
+        raise
     return context.dashboard_url or None
 
 

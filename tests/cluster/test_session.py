@@ -4,8 +4,11 @@ import json
 import platform
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from cluster import auth, reaching, session
@@ -53,12 +56,43 @@ except (ConnectionError, ValueError) as error:
 """
 
 
+OPEN = """
+import json, os, subprocess, sys
+import ray
+ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+address = ray.get_runtime_context().gcs_address
+others = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+joining = [sys.executable, "-c", sys.argv[1], address]
+said = [subprocess.check_output(joining, env=others | mode, text=True) for mode in ({}, {"RAY_AUTH_MODE": "disabled"})]
+print(json.dumps([text.strip().splitlines()[-1] for text in said]))
+"""
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     return tmp_path
+
+
+@contextmanager
+def head(*, anybody):
+    """A stand-in for a cluster's head: it answers anybody, or refuses who has no token."""
+
+    def answer(asked, context):
+        return b"" if anybody else context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+
+    service, _, method = reaching.ALIVE[1:].partition("/")
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None)
 
 
 def mode(path: Path) -> int:
@@ -128,6 +162,39 @@ def test_a_wrong_token_or_none_is_an_error_within_seconds(run_alone, ray_cluster
     assert int(seconds) <= 25  # Ray itself takes 20 s to 40 s; this some 4 s, on a machine with nothing else to do
     assert kind == "ConnectionError"
     assert message.startswith(f"the Ray cluster at {address} refuses the token, or wants one; RAY_AUTH_TOKEN or ")
+
+
+@pytest.mark.slow
+def test_a_process_with_a_token_is_told_why_it_cannot_use_a_cluster_without_one(run_alone):
+    with_token, without = json.loads(run_alone("-c", OPEN, REFUSED, RAY_AUTH_MODE="disabled"))
+    seconds, kind, message = with_token.split(maxsplit=2)
+    assert int(seconds) <= 20  # Ray lets it join, and ends its actors; that took 9 s of no progress and said no reason
+    assert kind == "ConnectionError"
+    assert "runs without a token, so whoever reaches it runs code there, and workers of a process that has" in message
+    assert "start it with RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled here" in message
+    assert without == "joined"
+
+
+@pytest.mark.parametrize(
+    ("mode", "anybody", "refused"), [("token", True, True), ("token", False, False), (None, True, False)]
+)
+def test_only_a_token_and_a_cluster_without_one_do_not_go_together(monkeypatch, mode, anybody, refused):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with head(anybody=anybody) as address:
+        assert reaching.answers_anybody(address) == anybody
+        if refused:
+            with pytest.raises(ConnectionError, match=f"{address} runs without a token"):
+                reaching.refuse_open(address)
+        else:
+            reaching.refuse_open(address)
+
+
+def test_a_guarded_cluster_does_not_answer_anybody(ray_cluster):
+    import ray
+
+    assert not reaching.answers_anybody(ray.get_runtime_context().gcs_address)
 
 
 def test_another_version_is_said_with_both(run_alone, ray_cluster):
