@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 Ask = Callable[[Callable[[], str | None]], dict[str, str]]
+Ready = Callable[[Ask | None], None]
 
 
 def refuse_staff(
@@ -77,7 +78,7 @@ def open_pool(
     workers: int | None,
     device: str,
     here: Callable[[str], str],
-    ready: Callable[[Ask], None],
+    ready: Ready,
     gpus_per_worker: float,
     *,
     dashboard: bool,
@@ -98,7 +99,9 @@ def open_pool(
         The pool, and the device that its workers have.
     """
     if kind == "serial":
-        yield SerialPool(), here(device)
+        where = here(device)
+        ready(None)
+        yield SerialPool(), where
         return
     with ray_pool(address, workers, device, ready, gpus_per_worker, dashboard=dashboard) as staffed:
         yield staffed
@@ -109,7 +112,7 @@ def ray_pool(
     address: str | None,
     workers: int | None,
     device: str,
-    ready: Callable[[Ask], None] = lambda ask: None,
+    ready: Ready = lambda ask: None,
     gpus_per_worker: float = 1,
     *,
     dashboard: bool = False,
@@ -120,8 +123,8 @@ def ray_pool(
         address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
         workers: how many at once; None for all that fit.
         device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
-        ready: stops with an exception where the nodes of a cluster that was joined are not fit for the work; handed a
-            function that asks them.
+        ready: called once the workers can be had, before the first is; handed a function that asks the nodes of a
+            cluster that was joined, else None. It stops with an exception where they are not fit for the work.
         gpus_per_worker: 1, or the share of a GPU, and of its memory, that each worker has.
         dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and say where it is.
 
@@ -142,8 +145,8 @@ def ray_pool(
         if chosen == "cuda" and not gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
         with RayPool(workers=workers, gpus_per_worker=gpus_per_worker * (chosen == "cuda")) as pool:
+            ready(ask_each_node if joined else None)
             if joined:
-                ready(ask_each_node)
                 say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
             yield pool, chosen
 

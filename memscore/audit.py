@@ -298,10 +298,16 @@ def write_audit(store: Store, found: Audit, model: str, out: str | None) -> str:
 
     Returns:
         Where it lies.
+
+    Raises:
+        OSError: it cannot be written there.
     """
     content = encode(found.table)
     if out is not None:
-        Path(out).write_bytes(content)
+        try:
+            Path(out).write_bytes(content)
+        except OSError as error:
+            raise OSError(f"cannot write {out}: {error.strerror}; give an --out that can be written") from error
         return out
     relpath = f"reports/audit-{Path(model).stem}-{found.arm}.parquet"
     store.folder.replace(relpath, content)

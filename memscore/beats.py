@@ -124,4 +124,6 @@ def read_beat(folder: Folder) -> Beat | None:
     try:
         return Beat(**{name: value for name, value in record.items() if name in known})  # a later version may say more
     except TypeError as error:
-        raise Damaged(f"{folder.path(PATH)} is no record of a run: {error}; the next command writes it again") from None
+        raise Damaged(
+            f"{folder.shown_path(PATH)} is no record of a run: {error}; the next command writes it again"
+        ) from None

@@ -14,9 +14,10 @@ from typing import Any
 
 from memscore.beats import Beat, read_beat
 from memscore.drivers import Driver, driver_of
-from memscore.files import SCRATCH, Folder
+from memscore.files import Folder
 from memscore.parquet import metadata_of, reader
 from memscore.records import read_record
+from memscore.scratch import SCRATCH
 from memscore.shards import model_index
 from memscore.store import Store
 

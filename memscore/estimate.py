@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated, Literal
 
 from memscore.doors import RESUMABLE, before_imports, run
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
-from memscore.estimation import estimate, open_bank
+from memscore.estimation import bank_of, estimate, hold
 from memscore.forecast import forecast
 from memscore.options import Maybe
 from memscore.plan import Plan
@@ -23,7 +22,6 @@ from memscore.report import tables
 from memscore.report.progress import Meter
 from memscore.series import announced
 from memscore.training import device_named
-from memscore.visibility import refuse_blind
 from memscore.watching import watched
 
 
@@ -53,14 +51,13 @@ def estimate_bank(
     if (near := refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)) and device == "cuda":
         device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = open_bank(plan, passing_folder=in_submitted_job())
+    bank = bank_of(plan, passing_folder=in_submitted_job())
     tables.heading(console, bank)
     if plan.dry_run:
         tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
         return 0
     with ExitStack() as stack:
-        stack.enter_context(bank.store.lock())
-        ready = partial(refuse_blind, bank.store)
+        ready = hold(bank, stack)
         opened = open_pool(pool, address, workers, device, device_named, ready, gpus_per_worker, dashboard=dashboard)
         hands, where = stack.enter_context(opened)
         metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy as np
 from memscore.attacks import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data import Splits
-from memscore.files import Folder
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.jobs import Shared
@@ -29,6 +29,7 @@ from memscore.splits import examples_table
 from memscore.store import SHARD_COLUMNS, Store, default_url, model_name
 from memscore.subsets import Arm
 from memscore.until import fill_until
+from memscore.visibility import Ask, refuse_blind
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
 
@@ -53,8 +54,16 @@ class Bank:
     host: str = ""
 
 
-def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
-    """Read the data and open the store, or begin it unless the run is dry; nothing is trained.
+def open_bank(plan: Plan) -> Bank:
+    """As bank_of, and the store is begun unless the run is dry; for whoever has his workers already."""
+    bank = bank_of(plan)
+    if not plan.dry_run:
+        bank.store.begin(examples_table(bank.splits))
+    return bank
+
+
+def bank_of(plan: Plan, *, passing_folder: bool = False) -> Bank:
+    """Read the data, and open the store if it is there; nothing is written and nothing trained.
 
     Args:
         plan: what the user asks for.
@@ -74,13 +83,36 @@ def open_bank(plan: Plan, *, passing_folder: bool = False) -> Bank:
     url = default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
     if passing_folder:
         refuse_relative(url)
-    folder = Folder.at(url)
-    fresh = plan.dry_run and not folder.exists("manifest.json")
-    store = Store(folder, manifest) if fresh else Store.create(url, manifest, examples_table(splits))
+    store = Store.planned(url, manifest)
     if arms[0].design == ORTHOGONAL:
         refuse_other_clusters(store, arms, plan.clusters)
-    host = socket.gethostname() if passing_folder and folder.local else ""
+    host = socket.gethostname() if passing_folder and store.folder.local else ""
     return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count, host=host)
+
+
+def hold(bank: Bank, held: ExitStack) -> Callable[[Ask | None], None]:
+    """Keep others out of the store: at once if it is there; else it is begun only once there are workers for it.
+
+    Args:
+        bank: from bank_of.
+        held: gets the store's lock.
+
+    Returns:
+        To be called when the workers can be had, with what asks the nodes of a cluster that was joined, or None.
+    """
+    store = bank.store
+    there = store.begun
+    if there:
+        held.enter_context(store.lock())
+
+    def begin_and_hold(ask: Ask | None) -> None:
+        if ask is not None:
+            refuse_blind(store, ask)
+        store.begin(examples_table(bank.splits))
+        if not there:
+            held.enter_context(store.lock())
+
+    return begin_and_hold
 
 
 def refuse_relative(url: str) -> None:

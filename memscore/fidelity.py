@@ -37,7 +37,7 @@ def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: in
     found = compare(bank, arm, draws=draws)
     fidelity_tables(console, found)
     for path in write_comparison(bank, found):
-        console.print(bank.folder.path(path), soft_wrap=True, markup=False)
+        console.print(bank.folder.shown_path(path), soft_wrap=True, markup=False)
     return 0
 
 

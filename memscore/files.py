@@ -2,10 +2,6 @@
 
 import errno
 import os
-import re
-import secrets
-import socket
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,10 +13,9 @@ from pyarrow import fs
 
 from memscore.patience import PATIENCE_S, persist
 from memscore.places import OBJECT_STORES, local_path, patient, remote, shown
+from memscore.scratch import SCRATCH, is_left_over, scratch_name
 
-SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-STALE_S = 3600
 T = TypeVar("T")
 
 
@@ -75,21 +70,34 @@ class Folder:
         """Where a file of the folder lies, in the words of its file system."""
         return f"{self.root}/{relpath}" if relpath else self.root
 
-    def make(self) -> None:
-        """Create the folder, private to its user (mode 0700), if it is not there."""
-        if self.local:
-            try:
-                Path(self.root).parent.mkdir(parents=True, exist_ok=True)
-                Path(self.root).mkdir(mode=0o700, exist_ok=True)
-            except OSError as error:
-                reason = f"cannot make the store: {error.strerror}"
-                raise OSError(
-                    error.errno, f"{reason}; make its place writable or take another --store", self.root
-                ) from error
-        elif self._is_object_store():
-            self.refuse_no_bucket()
-        else:
-            self.filesystem.create_dir(self.root, recursive=True)
+    def shown_path(self, relpath: str) -> str:
+        """The same as it may be printed: a path, or a URL without credentials and options."""
+        scheme = "" if self.local else f"{self.url.partition('://')[0]}://"
+        return scheme + self.path(relpath)
+
+    def make(self) -> bool:
+        """Create the folder, private to its user (mode 0700), if it is not there; True if this call did, and knows."""
+        if not self.local:
+            if self._is_object_store():
+                self.refuse_no_bucket()
+            else:
+                self.filesystem.create_dir(self.root, recursive=True)
+            return False
+        try:
+            Path(self.root).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.root).mkdir(mode=0o700)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and Path(self.root).is_dir():
+                return False
+            raise OSError(
+                f"cannot make the store {self.root}: {error.strerror}; make its place writable, or use another store"
+            ) from error
+        return True
+
+    def remove_if_empty(self) -> None:
+        """Take back what make has made."""
+        with suppress(OSError):
+            Path(self.root).rmdir()
 
     def publish(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> bool:
         """Write a file unless it is there: whole or not at all, and the first writer wins.
@@ -106,7 +114,7 @@ class Folder:
             Unpublished: it could not be written; at once where waiting cannot help (read-only, no permission).
         """
         write = self._publish_local if self.local else self._publish_remote
-        return persist(lambda: write(relpath, content), self.path(relpath), patience_s)
+        return persist(lambda: write(relpath, content), self.shown_path(relpath), patience_s)
 
     def replace(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> None:
         """Write a derived file over whatever was there; a reader sees the old one or the new one, whole.
@@ -115,7 +123,7 @@ class Folder:
             Unpublished: as for publish.
         """
         write = self._replace_local if self.local else self._put
-        persist(lambda: write(relpath, content), self.path(relpath), patience_s)
+        persist(lambda: write(relpath, content), self.shown_path(relpath), patience_s)
 
     def read(self, relpath: str, patience_s: float = PATIENCE_S) -> bytes:
         """Everything in one file; FileNotFoundError if it is not there, Unreached if its server stays away."""
@@ -130,7 +138,7 @@ class Folder:
     def open(self, relpath: str) -> Any:
         """One file as a pyarrow file that reads at any position."""
         stream = self._reached(lambda: self.filesystem.open_input_file(self.path(relpath)), relpath)
-        return stream if self.local else patient(stream, self.path(relpath))
+        return stream if self.local else patient(stream, self.shown_path(relpath))
 
     def exists(self, relpath: str, patience_s: float = PATIENCE_S) -> bool:
         """Whether the file is there."""
@@ -175,7 +183,7 @@ class Folder:
         if not self.local:
             return 0
         found = [path for pattern in (".*.scratch", "*/.*.scratch") for path in Path(self.root).glob(pattern)]
-        left_over = [path for path in found if _is_left_over(path)]
+        left_over = [path for path in found if is_left_over(path)]
         for path in left_over:
             path.unlink(missing_ok=True)
         return len(left_over)
@@ -191,7 +199,7 @@ class Folder:
 
     def _reached(self, attempt: Callable[[], T], relpath: str, patience_s: float = PATIENCE_S) -> T:
         """What attempt returns; on a server, once that answers."""
-        return attempt() if self.local else persist(attempt, self.path(relpath), patience_s, read=True)
+        return attempt() if self.local else persist(attempt, self.shown_path(relpath), patience_s, read=True)
 
     def _publish_local(self, relpath: str, content: bytes) -> bool:
         """Link a synced scratch file to its name."""
@@ -219,7 +227,7 @@ class Folder:
         """A synced file with the content beside its destination; gone afterwards, and the folder synced."""
         self._make_parent(relpath)
         path = Path(self.path(relpath))
-        scratch = path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(4)}.scratch")
+        scratch = path.with_name(scratch_name(path.name))
         try:
             with scratch.open("xb") as file:
                 file.write(content)
@@ -250,7 +258,7 @@ class Folder:
             return
         self._make_parent(relpath)
         parent, _, name = path.rpartition("/")
-        scratch = f"{parent}/.{name}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(4)}.scratch"
+        scratch = f"{parent}/{scratch_name(name)}"
         self._write(scratch, content)
         self.filesystem.move(scratch, path)
 
@@ -285,14 +293,3 @@ class Folder:
     def _is_object_store(self) -> bool:
         """Whether a put is atomic and folders do not exist."""
         return self.filesystem.type_name in OBJECT_STORES
-
-
-def _is_left_over(scratch: Path) -> bool:
-    """Whether the writer of a scratch file is dead, or has been silent for an hour."""
-    writer = SCRATCH.fullmatch(scratch.name)
-    if writer and writer["host"] == socket.gethostname() and not Path(f"/proc/{writer['pid']}").exists():
-        return True
-    try:
-        return time.time() - scratch.stat().st_mtime > STALE_S
-    except FileNotFoundError:
-        return False

@@ -6,6 +6,7 @@ from pyarrow import fs
 
 from memscore.beats import PATH
 from memscore.files import Folder
+from memscore.patience import persist
 
 
 def home_url() -> str:
@@ -24,10 +25,11 @@ def latest_store() -> str:
     """
     home = Folder.at(home_url())
     selector = fs.FileSelector(home.path(""), allow_not_found=True)
-    found = home.filesystem.get_file_info(selector)
+    found = persist(lambda: home.filesystem.get_file_info(selector), home.shown, 0.0, read=True)
     names = [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
     marks = [f"{name}/{mark}" for name in names for mark in ("manifest.json", PATH)]
-    infos = home.filesystem.get_file_info([home.path(mark) for mark in marks]) if marks else []
+    paths = [home.path(mark) for mark in marks]
+    infos = persist(lambda: home.filesystem.get_file_info(paths), home.shown, 0.0, read=True) if paths else []
     times = {mark: info.mtime_ns or 0 for mark, info in zip(marks, infos, strict=True) if info.is_file}
     if not times:
         raise FileNotFoundError(f"no store in {home.shown}; name one, or begin one with `python -m memscore.estimate`")

@@ -33,7 +33,7 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
     try:
         descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OSError(*_unwritable(error, folder.path(name))) from None
+        raise OSError(unwritable(error, folder.shown)) from error
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,14 +46,14 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
         try:
             os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
         except OSError as error:  # the disk is full
-            raise OSError(*_unwritable(error, folder.path(name))) from None
+            raise OSError(unwritable(error, folder.shown)) from error
         try:
             yield
         finally:
             os.ftruncate(descriptor, 0)
 
 
-def _unwritable(error: OSError, path: str) -> tuple[int | None, str, str]:
-    """What the error is to say instead, with the way out."""
+def unwritable(error: OSError, store: str) -> str:
+    """What an error of the system is to say instead: what failed, where, and the way out."""
     way_out = "free some space" if error.errno == errno.ENOSPC else "make it writable"
-    return error.errno, f"{error.strerror}: a run writes into its store; {way_out} or take another --store", path
+    return f"cannot write into the store {store}: {error.strerror}; {way_out}, or use another store"

@@ -154,7 +154,7 @@ def _types(folder: Folder, shard: str, columns: Sequence[str]) -> tuple[dict[str
         raise _damaged(folder, shard, error) from error
     missing = [name for name in columns if name not in schema.names]
     if missing:
-        raise ValueError(f"{folder.path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+        raise ValueError(f"{folder.shown_path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
     types = {name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in columns}
     return types, group_rows(file.metadata.num_rows)
 
@@ -180,6 +180,6 @@ def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -
 def _damaged(folder: Folder, shard: str, error: Exception) -> Damaged:
     """The error that names a shard, the reason and the way out."""
     return Damaged(
-        f"{folder.path(shard)} is damaged: {error}; "
+        f"{folder.shown_path(shard)} is damaged: {error}; "
         f"`python -m memscore.bank verify {folder.shown} --set-aside`, and the next estimate trains it again"
     )

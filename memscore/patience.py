@@ -58,12 +58,14 @@ def persist(attempt: Callable[[], T], path: str, patience_s: float, *, read: boo
     """
     began, wait_s, told = time.monotonic(), 0.1, False
     act, kind = ("read", Unreached) if read else ("write", Unpublished)
+    ends, goes_on = ("this command", "it goes on") if read else ("the run", "the run goes on")
+    kept = "what is on file is kept" if read or DERIVED.search(path) else "finished models are kept"
     while True:
         try:
             found = attempt()
             if told:
                 done = "read" if read else "written"
-                _log.warning("%s is %s after all, %.0f s later; the run goes on", path, done, time.monotonic() - began)
+                _log.warning("%s is %s after all, %.0f s later; %s", path, done, time.monotonic() - began, goes_on)
             return found
         except (OSError, pa.ArrowException) as error:  # of Azure, even a refusal is no OSError
             if (read and isinstance(error, FileNotFoundError)) or isinstance(error, ValueError):
@@ -71,16 +73,17 @@ def persist(attempt: Callable[[], T], path: str, patience_s: float, *, read: boo
             tried_s = time.monotonic() - began
             reason = reason_of(error)
             if _is_hopeless(error) or tried_s + wait_s > patience_s:
-                stays = "what is on file is kept" if DERIVED.search(path) else "finished models are kept"
-                kept = f" (tried for {tried_s:.0f} s); {stays}:" if patience_s else ";"
-                raise kind(f"cannot {act} {path}: {reason}{kept} {_way_out(error, patience_s)}") from error
+                tried = f" (tried for {tried_s:.0f} s)" if told else ""
+                stays = f"{kept}: " if patience_s else ""
+                raise kind(f"cannot {act} {path}: {reason}{tried}; {stays}{_way_out(error, patience_s)}") from error
             if not told:
                 told = True
                 _log.warning(
-                    "cannot %s %s: %s; it is tried again for %s, then the run stops. %s, and the run goes on; "
-                    "finished models are kept",
+                    "cannot %s %s: %s; it is tried again for %s, then %s stops. %s, and %s; %s",
                     *(act, path, reason, f"{patience_s / 60:g} minutes" if patience_s >= 60 else f"{patience_s:g} s"),
+                    ends,
                     "Free some space, or make the store writable" if errno_of(error) else "Bring its server back",
+                    *(goes_on, kept),
                 )
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, 10)
@@ -121,5 +124,7 @@ def _way_out(error: Exception, patience_s: float) -> str:
             return way_out
     if errno_of(error) is None:
         start = "check its address (endpoint_override, region), the network and the keys, or give another --store"
-        return "bring its server back, and the same command resumes" if patience_s else start
-    return "make the store writable or free some space, and the same command resumes"
+        return "bring its server back, and give the same command again" if patience_s else start
+    if errno_of(error) in HOPELESS:
+        return "make the store writable, and give the same command again"
+    return "free some space, or make the store writable, and give the same command again"

@@ -126,7 +126,8 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
         return parse(content, must_be_sealed=True)
     except ValueError as error:
         raise Damaged(
-            f"{folder.path(relpath)} is damaged: {error}; `python -m memscore.bank verify {folder.shown} --set-aside`"
+            f"{folder.shown_path(relpath)} is damaged: {error}; "
+            f"`python -m memscore.bank verify {folder.shown} --set-aside`"
         ) from None
 
 

@@ -69,6 +69,12 @@ def refuse_orphans(folder: Folder) -> None:
         )
 
 
+def refuse_length(manifest: Manifest, examples: pa.Table) -> None:
+    """Stop where the table of examples is not of the manifest's data."""
+    if len(examples) != manifest.n_rows:
+        raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
+
+
 class Store:
     """One folder, local or on any file system that pyarrow opens; made by create or open."""
 
@@ -93,22 +99,59 @@ class Store:
             ValueError: a store of another identity is there, or shards without a manifest, or examples of another
                 length.
         """
-        if len(examples) != manifest.n_rows:
-            raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
+        refuse_length(manifest, examples)
+        store = cls.planned(url, manifest)
+        store.begin(examples)
+        return store
+
+    @classmethod
+    def planned(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
+        """The store at a place, or one that is yet to be begun there; nothing is written.
+
+        Args:
+            url: path or URL.
+            manifest: what the store is to be.
+
+        Returns:
+            The store.
+
+        Raises:
+            ValueError: a store of another identity is there, or shards without a manifest.
+        """
         folder = Folder.at(url)
         if not folder.exists("manifest.json", patience_s=0):
             refuse_orphans(folder)
-            folder.make()
-            folder.replace("examples.parquet", encode(examples))
-            folder.publish("manifest.json", manifest.to_json().encode())
+            folder.refuse_no_bucket()
+            return cls(folder, manifest)
         store = cls.open(url)
         way_out = "give another store for this run"
         if store.manifest.imported != manifest.imported:
             kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
             raise ValueError(f"the bank in {folder.shown} was {kind} and stays so; {way_out}")
         refuse_other(store.manifest.identity(), manifest.identity(), f"the store {folder.shown}", way_out)
-        folder.publish("examples.parquet", encode(examples))  # it may have been set aside
         return store
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is there."""
+        return self.folder.exists("manifest.json")
+
+    def begin(self, examples: pa.Table) -> None:
+        """Write the files that every store has, those that are not there.
+
+        Args:
+            examples: as for create.
+
+        Raises:
+            ValueError: examples of another length, or somebody has begun another store here since it was planned.
+        """
+        refuse_length(self.manifest, examples)
+        if not self.begun:
+            self.folder.make()
+            self.folder.replace("examples.parquet", encode(examples))
+            self.folder.publish("manifest.json", self.manifest.to_json().encode())
+            self.manifest = Store.planned(self.url, self.manifest).manifest
+        self.folder.publish("examples.parquet", encode(examples))  # it may have been set aside
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], patience_s: float = 0.0) -> "Store":
@@ -136,8 +179,8 @@ class Store:
             ) from None
         except ValueError as error:
             raise ValueError(
-                f"cannot read {folder.path('manifest.json')}: {error}; delete it and run the estimate that made this "
-                "store again: its models are kept if the data and flags are the same"
+                f"cannot read {folder.shown_path('manifest.json')}: {error}; delete it and run the estimate that made "
+                "this store again: its models are kept if the data and flags are the same"
             ) from None
 
     @property
@@ -451,6 +494,6 @@ class Store:
         """The error with the file's name and the way out."""
         door = "memscore.influence" if relpath.startswith("influence/") else "estimate"
         return Damaged(
-            f"{self.folder.path(relpath)} is damaged: {error}; "
+            f"{self.folder.shown_path(relpath)} is damaged: {error}; "
             f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next {door} makes it again"
         )

@@ -4,8 +4,6 @@ A path that all nodes have is not enough: `~/memscore/...` may be another folder
 the same identity in it, and models written there would be lost. So the driver leaves a mark that only it can have made.
 """
 
-import os
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from functools import partial
 from memscore.files import Folder
 from memscore.patience import PATIENCE_S
 from memscore.places import shown
+from memscore.scratch import scratch_name
 from memscore.store import Store
 
 APPEARS_S = 10.0  # network file systems may say for some seconds that a new file is not there
@@ -26,18 +25,19 @@ def refuse_blind(store: Store, ask: Ask) -> None:
     """Stop where a node does not see the store.
 
     Args:
-        store: open, and writable here.
+        store: open, and writable here; or yet to be begun, then its folder is made, and goes if a node is refused.
         ask: runs a function on every node that may train.
 
     Raises:
         FileNotFoundError: nodes that do not see it, or may not write, each with what it said.
     """
-    mark = f".visible~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"  # goes with other scratch
-    store.folder.replace(mark, b"the driver was here")
+    made, seen = store.folder.make(), False
     try:
-        blind = ask(partial(look, store.url, mark))
+        blind = blind_nodes(store, ask)
+        seen = not blind
     finally:
-        store.folder.remove(mark)
+        if made and not seen:
+            store.folder.remove_if_empty()
     if blind:
         said = "; ".join(f"{node}: {why}" for node, why in sorted(blind.items())[:3])
         more = f" and {len(blind) - 3} more" if len(blind) > 3 else ""
@@ -45,6 +45,16 @@ def refuse_blind(store: Store, ask: Ask) -> None:
             f"the store {store.folder.shown} cannot be used from {len(blind)} of the cluster's nodes ({said}{more}); "
             "use a path that every node shares, or s3://, as --store or MEMSCORE_HOME"
         )
+
+
+def blind_nodes(store: Store, ask: Ask) -> dict[str, str]:
+    """Leave a mark, and ask each node whether it is there; what those say where it is not."""
+    mark = scratch_name("visible")  # goes with other scratch
+    store.folder.replace(mark, b"the driver was here")
+    try:
+        return ask(partial(look, store.url, mark))
+    finally:
+        store.folder.remove(mark)
 
 
 def look(url: str, mark: str) -> str | None:
@@ -63,7 +73,7 @@ def look(url: str, mark: str) -> str | None:
             elsewhere = folder.exists("manifest.json")
             return "a store is at this path, but it is not the driver's" if elsewhere else "not visible there"
         time.sleep(0.5)
-    own = f".visible~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"
+    own = scratch_name("visible")
     try:
         folder.replace(own, b"a node was here", patience_s=0)
         folder.remove(own)

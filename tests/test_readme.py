@@ -162,7 +162,7 @@ def parsed(monkeypatch):
             tyro.cli(estimate.estimate_bank, args=arguments)
         return caught.value.args[0]
 
-    monkeypatch.setattr(estimate, "open_bank", stop)
+    monkeypatch.setattr(estimate, "bank_of", stop)
     return parse
 
 

@@ -60,6 +60,24 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
         Store.create(store.url, other, examples())
 
 
+def test_a_planned_store_is_not_there_until_it_is_begun(tmp_path):
+    planned = Store.planned(tmp_path / "bank", manifest())
+    assert (planned.begun, list(tmp_path.iterdir())) == (False, [])
+    planned.begin(examples())
+    assert planned.begun
+    assert Store.open(tmp_path / "bank").manifest == manifest()
+
+
+def test_who_begins_a_store_second_is_told_of_the_first(tmp_path, monkeypatch):
+    late = Store.planned(tmp_path / "bank", manifest(seed=5))
+    Store.create(tmp_path / "bank", manifest(), examples())
+    looked = iter([False])  # when it looked, nobody had begun one
+    monkeypatch.setattr(Store, "begun", property(lambda _: next(looked)))
+    with pytest.raises(ValueError, match="seed is 0, asked for 5"):
+        late.begin(examples())
+    assert Store.open(tmp_path / "bank").manifest == manifest()
+
+
 def test_shards_without_their_manifest_are_refused_and_left_alone(store):
     """A new manifest would call every one of them damaged."""
     shards = store.folder.names("shards")

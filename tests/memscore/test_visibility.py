@@ -61,6 +61,16 @@ def test_blind_nodes_are_named_with_the_way_out_and_the_mark_is_gone(store):
     assert files(store) == before
 
 
+def test_a_store_that_nodes_do_not_see_is_not_begun(tmp_path):
+    planned = Store.planned(str(tmp_path / "bank"), manifest())
+    with pytest.raises(FileNotFoundError, match="cannot be used from 1 of the cluster's nodes"):
+        refuse_blind(planned, lambda question: {"node": "not visible there"})
+    assert os.listdir(tmp_path) == []
+    refuse_blind(planned, lambda question: {"a": said} if (said := question()) else {})
+    planned.begin(examples())
+    assert files(planned) == files(Store.create(str(tmp_path / "other"), manifest(), examples()))
+
+
 def test_a_worker_that_does_not_see_the_store_ends_the_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not visible from node ") as caught:
         visible_store(str(tmp_path / "gone"))

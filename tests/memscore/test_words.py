@@ -5,12 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
+from memscore.files import Folder
 from memscore.grouping import unfinished
 from memscore.outlook import Outlook
-from memscore.patience import Unpublished, persist
+from memscore.patience import Unpublished, Unreached, persist
 from memscore.proxies.table import chosen, refuse_without_validation
 from memscore.store import Store
-from tests.memscore.command import SMALL, here, refused
+from tests.memscore.command import SMALL, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -23,6 +24,17 @@ def test_all_proxies_without_validation_are_refused_with_those_that_can_be():
 def test_an_unreachable_cluster_is_refused_before_the_store_is_begun(tmp_path, capsys):
     line = refused(*here(f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'bank'}", capsys))
     assert "no Ray cluster answers at 127.0.0.1:1" in line
+    assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.ray
+def test_a_cluster_that_refuses_finds_no_store_begun(tmp_path, ray_cluster, capsys):
+    import ray
+
+    flags = f"{SMALL} --address {ray.get_runtime_context().gcs_address} --store {tmp_path / 'bank'}"
+    wrong = {"RAY_AUTH_TOKEN": "f" * 64}
+    assert "refuses the token, or wants one" in refused(*ended(start(tmp_path, flags, **wrong)))
+    assert "no node of the Ray cluster has a GPU" in refused(*here(f"{flags} --device cuda", capsys))
     assert not (tmp_path / "bank").exists()
 
 
@@ -40,9 +52,24 @@ def read_only():
 )
 def test_a_command_that_trains_nothing_speaks_of_no_models(path, kept):
     with pytest.raises(
-        Unpublished, match=f"cannot write {path}: Read-only file system .*{kept}: make the store writable"
+        Unpublished, match=f"^cannot write {path}: Read-only file system; {kept}: make the store writable, and give the"
     ):
         persist(read_only, path, 300)
+
+
+def test_whoever_only_reads_hears_of_no_run_that_stops(caplog):
+    """The status of a store whose server is away: the driver's words would say that its run has ended."""
+    url = "s3://key:hush@bank/run?endpoint_override=http%3A%2F%2F127.0.0.1%3A1&region=x"
+    folder = Folder.at(url)
+    with pytest.raises(Unreached) as lost:
+        folder.exists("manifest.json", patience_s=2)
+    said = [*caplog.messages, str(lost.value)]
+    for line in said:
+        assert line.startswith("cannot read s3://bank/run/manifest.json: ")
+        assert "hush" not in line
+        assert "the run" not in line.replace("bank/run", "")
+    assert "then this command stops. Bring its server back, and it goes on; what is on file is kept" in said[0]
+    assert said[-1].endswith("; what is on file is kept: bring its server back, and give the same command again")
 
 
 def test_models_of_blocks_that_are_not_whole_are_counted():
