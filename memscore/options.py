@@ -1,5 +1,6 @@
 """Types of options that may be left out, where tyro's own word for that would say nothing."""
 
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 import tyro
@@ -11,3 +12,28 @@ Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
 
 Several = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=lambda names: f"(default: {names or 'none'})")]
 """Any number of strings; where none is the default, the help says so."""
+
+
+def at_least_one(known: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
+    """For Annotated[Several, ...]: the option without a value, which tyro takes for none of them, is refused.
+
+    Args:
+        known: what there is, for the words.
+
+    Returns:
+        How tyro is to read the values.
+    """
+    there = ", ".join(known)
+
+    def read(values: list[str]) -> tuple[str, ...]:
+        if not values:
+            raise ValueError(f"it has no value; there are {there}; leave it out for none")
+        return tuple(values)
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[STR [STR ...]]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=list,
+    )

@@ -2,15 +2,15 @@
 
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from memscore.data import Splits, load
 from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
 from memscore.names import pick
-from memscore.options import Maybe, Several
+from memscore.options import Maybe, Several, at_least_one
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
-from memscore.proxies.table import chosen
+from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.queries import queries_of
 from memscore.recipes import Recipe, default_recipe
 from memscore.recipes import recipe as recipe_named
@@ -90,7 +90,7 @@ class Plan:
     attacks: Several = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
-    proxies: Several = ()
+    proxies: Annotated[Several, at_least_one((*PROXIES, ALL))] = ()
     """stand-ins for memorization to compute on the originals beside learning events: holdout, curvature-sign,
     curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, or all of these; holdout-test spends the test
     set and is not in all"""

@@ -21,6 +21,17 @@ def test_all_proxies_without_validation_are_refused_with_those_that_can_be():
         refuse_without_validation(chosen(["all"]), 0)
 
 
+def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, capsys):
+    for flags in (f"{SMALL} --proxies --store {tmp_path / 'bank'}", f"{SMALL} --store {tmp_path / 'bank'} --proxies"):
+        with pytest.raises(SystemExit) as ended:
+            here(flags, capsys)
+        assert ended.value.code == 2
+        said = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+        assert "parsing --proxies: it has no value; there are holdout, holdout-test," in said
+        assert "inversion, all; leave it out for none" in said
+    assert not (tmp_path / "bank").exists()
+
+
 def test_an_unreachable_cluster_is_refused_before_the_store_is_begun(tmp_path, capsys):
     line = refused(*here(f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'bank'}", capsys))
     assert "no Ray cluster answers at 127.0.0.1:1" in line
