@@ -27,7 +27,7 @@ NAMED = 3  # models that a group of failures names
 THREADS = 8
 
 Spreads = MutableMapping[tuple[str, int], Any]
-"""Arm and how many of its first models were read -> their Spread; first models never change, so it may be kept."""
+"""Arm and how many of its first models were read -> their Spread and RMSE; they never change, so it may be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class ArmCondition:
         whole_blocks: blocks all of whose models are on file.
         failed: models without a result, to be tried again.
         diverged: models that never will have one.
-        rmse: root mean square error of memorization that so many models leave; None where nothing says.
-        rmse_from: first models of the arm that it was computed from, and scaled to all.
+        rmse: root mean square error of memorization with so many models; None where nothing says.
+        rmse_from: first models of the arm that it was computed from: all, as `estimate` does, or it is scaled to all.
     """
 
     name: str
@@ -229,7 +229,7 @@ def precision(
     """The error of memorization with so many models, and how many first ones said so."""
     if not models:
         return None, 0
-    from memscore.outlook import tally_of  # SciPy comes with it: half of the time of the whole command
+    from memscore.outlook import rmse_of, tally_of  # SciPy comes with it: half of the time of the whole command
     from memscore.planner import first_models, spread_of
     from memscore.subsets import arm_from
 
@@ -237,13 +237,14 @@ def precision(
     first = [index for index in models if index < first_models(arm)]
     key = (arm.name, len(first))
     if first and key not in spreads:
-        found = readable(lambda: spread_of(*tally_of(store, arm, first)), problems)
-        if found is None:
+        tally = readable(lambda: tally_of(store, arm, first), problems)
+        if tally is None:
             return None, 0
-        spreads[key] = found
-    if not first or spreads[key].out != spreads[key].out:  # NaN: no example has two models on each side yet
+        spreads[key] = spread_of(*tally), rmse_of(tally)
+    spread, measured = spreads.get(key, (None, float("nan")))
+    if measured != measured:  # NaN: no example has two models on each side yet
         return None, 0
-    return spreads[key].rmse(arm.keep, len(models)), len(first)
+    return measured if first == models else spread.rmse(arm.keep, len(models)), len(first)
 
 
 def failures_of(store: Store, names: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:

@@ -75,7 +75,7 @@ class Kept:
         wish: the wanted error, if any.
         models_predicted: for that error; None without a wish.
         models: that there are.
-        rmse_predicted: for so many.
+        rmse_predicted: for so many; of as many as the plan was made from, their own.
         rmse: measured.
         more: models in all that would meet the wish, by the error that was measured; None if it is met.
     """
@@ -110,7 +110,7 @@ def kept_of(plan: Outlook, suffix: str, models: int, rmse: float, wish: float | 
         wish=wish,
         models_predicted=None if wish is None else models_for(plan.spread, plan.arm, wish),
         models=models,
-        rmse_predicted=plan.spread.rmse(plan.arm.keep, models),
+        rmse_predicted=plan.rmse if models == plan.models else plan.spread.rmse(plan.arm.keep, models),
         rmse=rmse,
         more=None if met or wish is None else models_after(models, rmse, plan.arm, wish),
     )

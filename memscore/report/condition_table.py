@@ -63,7 +63,8 @@ def remarks(found: Condition) -> Iterator[str]:
     measured = [arm for arm in found.arms if arm.rmse is not None]
     if measured:
         firsts = ", ".join(sorted({str(arm.rmse_from) for arm in measured}))
-        yield f"RMSE: of memorization with the models on file, computed from the first {firsts} of an arm"
+        scaled = ", and scaled" if any(arm.rmse_from < arm.models for arm in measured) else ""
+        yield f"RMSE: of memorization with the models on file, computed from the first {firsts} of an arm{scaled}"
     for group in found.failures:
         word = (
             "diverged, never trained again" if group.kind == "diverged" else "failed, tried again by the next command"

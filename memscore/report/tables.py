@@ -78,6 +78,8 @@ def outlook(console: Console, found: Outlook, wish: float | None) -> None:
 def planned(console: Console, found: Sequence[Kept]) -> None:
     """One line for each arm that was planned; one more where a wish was not met."""
     for one in found:
+        if one.wish is None and one.models == one.planned_from:
+            continue  # nothing was planned that did not stand there already
         wish = "" if one.wish is None else f" {one.models_predicted} models for RMSE {one.wish:g}, and"
         console.print(
             f"{one.suffix}: the plan from {one.planned_from} models said{wish} RMSE {one.rmse_predicted:.4f} at "

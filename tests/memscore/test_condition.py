@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cluster.pool import SerialPool
 from memscore.beats import PATH, Beat, own_space, read_beat, write_beat
 from memscore.condition import condition, rate_of
 from memscore.drivers import driver_of, is_gone
+from memscore.estimation import estimate, open_bank
 from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.homes import latest_store
 from memscore.jobs import DIVERGED
+from memscore.plan import Plan
 from memscore.report.condition_table import show
 from memscore.status import main
 from memscore.store import Store, model_name
@@ -69,8 +72,18 @@ def test_precision_of_a_bank_that_is_no_larger_than_a_plan_s_is_its_unbiased_rms
     variance = k_in * (n_in - k_in) / (n_in**2 * (n_in - 1)) + k_out * (n_out - k_out) / (n_out**2 * (n_out - 1))
     assert arm.rmse == pytest.approx(np.sqrt(variance.mean()), rel=1e-10)
     assert arm.rmse_from == 16
-    assert arm.rmse == pytest.approx(bank_rmse([precision_of(k_in, n_in, k_out, n_out)]), rel=0.1)  # it is smoothed
+    assert arm.rmse == bank_rmse([precision_of(k_in, n_in, k_out, n_out)])
     assert arm.whole_blocks == 1
+
+
+def test_status_and_estimate_say_the_same_error_of_the_same_models(tmp_path):
+    """Few models of an iid arm, where the number of models without an example differs most from its mean."""
+    plan = Plan(train_limit=200, epochs=2, design="iid", keep=0.7, models=6, originals=0, store=str(tmp_path / "s"))
+    bank = open_bank(plan)
+    [scored] = estimate(bank, SerialPool()).arms
+    [arm] = condition(bank.store).arms
+    assert (arm.rmse, arm.rmse_from) == (pytest.approx(scored.rmse, rel=1e-12), 6)
+    assert "from the first 6 of an arm\n" in shown(condition(bank.store))
 
 
 def test_two_models_leave_the_precision_undefined(tmp_path):

@@ -79,10 +79,11 @@ def test_every_look_is_further_on_at_whole_blocks_and_at_most_at_the_ceiling(arm
 
 def test_a_plan_that_was_not_met_says_what_would():
     class Plan:
-        arm, models, spread = IID, 32, Spread(out=0.06, inside=0.0)
+        arm, models, spread, rmse = IID, 32, Spread(out=0.06, inside=0.0), 0.083
 
     met = kept_of(Plan, "k0.700", 200, 0.0316, 0.0316)
     assert (met.models_predicted, met.more) == (201, None)
     assert met.rmse_predicted == pytest.approx(np.sqrt(0.06 / 0.3 / 200))
+    assert kept_of(Plan, "k0.700", 32, 0.083, None).rmse_predicted == 0.083  # as measured, of the same models
     assert kept_of(Plan, "k0.700", 100, 0.04, 0.02).more == 400
     assert kept_of(Plan, "k0.700", 100, 0.04, None).models_predicted is None
