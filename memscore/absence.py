@@ -47,8 +47,7 @@ def absent(store: Store, unreadable: Collection[str] = ()) -> dict[str, str]:
     if store.folder.names("scores"):
         wanted |= dict.fromkeys(DERIVED, again)
     wanted |= dict.fromkeys(promised_scores(store, unreadable), again)
-    influence = f"`python -m memscore.influence {store.folder.shown}` with the options it was made with makes it again"
-    wanted |= dict.fromkeys(promised_influence(store), influence)
+    wanted |= promised_influence(store, unreadable)
     return {path: way_out for path, way_out in wanted.items() if not store.folder.exists(path)}
 
 

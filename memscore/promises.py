@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from memscore.parquet import metadata_of
+from memscore.records import read_record
 from memscore.shards import model_index
-from memscore.store import Store
+from memscore.store import INFLUENCE_OPTIONS, Store
 
 
 def promised_scores(store: Store, unreadable: Collection[str]) -> Iterator[str]:
@@ -51,8 +52,17 @@ def promised_events(
             yield from (f"events/{model}.parquet" for model in sorted(models))
 
 
-def promised_influence(store: Store) -> Iterator[str]:
-    """Files of influence that a picture was drawn from."""
-    for name in store.folder.names("reports"):
-        if name.startswith("influence_") and name.endswith(".png"):
-            yield f"influence/{name.removeprefix('influence_').removesuffix('.png')}.parquet"
+def promised_influence(store: Store, unreadable: Collection[str]) -> dict[str, str]:
+    """Files of influence that were written, by the record of each, or that a picture was drawn from -> what to do."""
+    again = f"python -m memscore.influence {store.folder.shown}"
+    promised: dict[str, str] = {}
+    for report in store.folder.names("reports"):
+        name, _, ending = report.removeprefix("influence_").rpartition(".")
+        path = f"influence/{name}.parquet"
+        if report.startswith("influence_") and ending == "png":
+            promised.setdefault(path, f"`{again}` with the options it was made with makes it again")
+        elif report.startswith("influence_") and ending == "json" and f"reports/{report}" not in unreadable:
+            said = read_record(store.folder, f"reports/{report}")
+            asked = " ".join(f"--{key.replace('_', '-')} {said[key]}" for key in INFLUENCE_OPTIONS if key in said)
+            promised[path] = f"`{again} {asked}` makes it again"
+    return promised

@@ -433,8 +433,9 @@ class Store:
         return metadata_of(self.read_score(name).schema)["shards_digest"]
 
     def write_influence(self, name: str, table: pa.Table) -> None:
-        """Write influence/<name>.parquet, rows of influence_rows, over whatever was there."""
+        """Write influence/<name>.parquet, rows of influence_rows, over whatever was there; and a record that it was."""
         self.write_table(f"influence/{name}.parquet", table)
+        self.folder.replace(f"reports/influence_{name}.json", sealed(metadata_of(table.schema)))
 
     def read_influence(self, name: str) -> pa.Table:
         """The pairs that matter of one kind of targets and one arm, made from the shards that are there now.

@@ -103,6 +103,17 @@ def test_a_lost_receipt_is_written_again_as_far_as_the_shard_says_and_estimate_s
     assert copy.read_table("models.parquet")["seconds"].null_count == 1
 
 
+def test_an_influence_without_a_picture_is_missed_with_the_command_that_makes_it(copy, capsys):
+    assert influence.main([copy.url, "--pictures", "0", "--top", "3"]) == 0
+    assert verified(copy, capsys) == (0, {})
+    copy.folder.remove("influence/test_k0.500.parquet")
+    code, said = verified(copy, capsys)
+    assert (code, [*said]) == (1, ["influence/test_k0.500.parquet"])
+    command = said["influence/test_k0.500.parquet"][1].split("`")[1].split()
+    assert influence.main([*command[3:], "--pictures", "0"]) == 0
+    assert verified(copy, capsys) == (0, {})
+
+
 def test_events_and_influences_that_others_tell_of_are_missed(copy, capsys):
     assert here(f"{SMALL} {SERIAL} --store {copy.url} --bank-events --proxies el2n", capsys)[0] == 0
     assert influence.main([copy.url]) == 0

@@ -67,7 +67,7 @@ def damage(store, relpath):
 
 def test_a_sound_store_is_verified_and_counted(full, capsys):
     assert main(["verify", full.url]) == 0
-    assert capsys.readouterr().out == "19 files verified, 0 damaged, 0 missing, 0 old\n"
+    assert capsys.readouterr().out == "20 files verified, 0 damaged, 0 missing, 0 old\n"
 
 
 @pytest.mark.parametrize("relpath", KINDS)
@@ -78,7 +78,7 @@ def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys)
     assert len(lines) == 3
     assert lines[0].startswith(f"damaged: {relpath}: ")
     assert KINDS[relpath] in lines[0]
-    assert lines[1] == "18 files verified, 1 damaged, 0 missing, 0 old"
+    assert lines[1] == "19 files verified, 1 damaged, 0 missing, 0 old"
 
 
 def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
