@@ -10,7 +10,7 @@ import numpy as np
 
 from memscore.jobs import ORIGINAL
 from memscore.proxies.kept import Inversion, proxy_seconds
-from memscore.store import Store, model_name
+from memscore.store import Receipts, Store, model_name
 
 
 def bank_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
@@ -20,21 +20,24 @@ def bank_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
     return float(sum(seconds for seconds in models if seconds is not None))
 
 
-def training_seconds(store: Store) -> float:
-    """Median seconds of training one original, its proxies left out; NaN without any."""
-    receipts = store.receipts()
+def training_seconds(store: Store, receipts: Receipts | None = None) -> float:
+    """Median seconds of training one original, its proxies left out; NaN without any. Reads receipts if not given."""
+    receipts = store.receipts() if receipts is None else receipts
     each = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
     return float(np.median(each)) if each else float("nan")
 
 
-def seconds_of_proxies(store: Store, inversion: Inversion | None) -> dict[str, float]:
+def seconds_of_proxies(store: Store, inversion: Inversion | None, receipts: Receipts | None = None) -> dict[str, float]:
     """Median seconds that each proxy adds to one original.
 
     Args:
         store: open.
         inversion: settings of the inversion that is meant, if any.
+        receipts: of the store, if they were read already.
 
     Returns:
         Name of each proxy that the store has -> seconds.
     """
-    return {name: float(np.median([*each.values()])) for name, each in proxy_seconds(store, inversion).items()}
+    return {
+        name: float(np.median([*each.values()])) for name, each in proxy_seconds(store, inversion, receipts).items()
+    }

@@ -26,7 +26,7 @@ from memscore.proxies.scores import score_bank_events, score_originals, score_pr
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
 from memscore.scoring import score_arm, score_fractions
 from memscore.splits import examples_table
-from memscore.store import SHARD_COLUMNS, Store, default_url, model_name
+from memscore.store import SHARD_COLUMNS, Receipts, Store, default_url, model_name
 from memscore.subsets import Arm
 from memscore.until import fill_until
 from memscore.visibility import Ask, refuse_blind
@@ -238,7 +238,8 @@ def finish(
         What the run leaves.
     """
     filled.restored = restore_receipts(store, filled.shards)
-    write_models_table(store)
+    receipts = store.receipts()
+    write_models_table(store, receipts)
     arms, names = [], []
     for name in sorted(store.arms()):
         shards = filled.shards[name] if name in filled.shards else store.finished(name, verify=False)
@@ -256,12 +257,14 @@ def finish(
         table=table,
         noise=noise,
         store=store.url,
-        accuracy=accuracies(store, filled.shards),
+        accuracy=accuracies(receipts, filled.shards),
         wall_s=wall_s,
         originals=len(keys),
-        training_s=training_seconds(store),
+        training_s=training_seconds(store, receipts),
         proxy_s={
-            name: s for name, s in seconds_of_proxies(store, inversion).items() if PROXIES[name].scores[0] in proxies
+            name: seconds
+            for name, seconds in seconds_of_proxies(store, inversion, receipts).items()
+            if PROXIES[name].scores[0] in proxies
         },
         kept=[
             kept_of(found, arm.suffix, arm.models, arm.rmse, wish)
@@ -276,9 +279,9 @@ def finish(
     return outcome
 
 
-def accuracies(store: Store, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
+def accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
     """Median accuracy over the models of some arms; a group without examples is left out."""
-    receipts, names = store.receipts(), [model_name(arm, m) for arm, models in shards.items() for m in models]
+    names = [model_name(arm, m) for arm, models in shards.items() for m in models]
     each = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}

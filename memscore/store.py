@@ -41,6 +41,8 @@ from memscore.weight_files import decode_weights, encode_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+Receipts = Mapping[str, Mapping[str, Any]]
+"""What Store.receipts gives: every receipt by its model."""
 INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")  # a file of influence says all of them
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Damaged",
     "Finished",
     "Manifest",
+    "Receipts",
     "Store",
     "Unpublished",
     "Unreached",

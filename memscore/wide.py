@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from memscore.intervals import Interval
 from memscore.roc import auc_interval
-from memscore.store import Store
+from memscore.store import Receipts, Store
 
 
 def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
@@ -30,10 +30,10 @@ def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
     return table
 
 
-def write_models_table(store: Store) -> None:
-    """models.parquet: one row for each model ever finished, from the receipts."""
+def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
+    """models.parquet: one row for each model ever finished, from the receipts, which are read if not given."""
     rows = []
-    for name, receipt in sorted(store.receipts().items()):
+    for name, receipt in sorted((store.receipts() if receipts is None else receipts).items()):
         if "proxy" in receipt:  # of no model of its own
             continue
         accuracy = receipt.get("accuracy", {})

@@ -17,7 +17,7 @@ from memscore.proxies.gradient_inversion import InversionConfig
 from memscore.proxies.table import PROXIES
 from memscore.records import sha256_of
 from memscore.seeds import generator
-from memscore.store import Store
+from memscore.store import Receipts, Store
 
 Columns = dict[str, np.ndarray]
 
@@ -149,17 +149,20 @@ def score_metadata(name: str, inversion: Inversion | None) -> dict[str, str]:
     return said
 
 
-def proxy_seconds(store: Store, inversion: Inversion | None) -> dict[str, dict[str, float]]:
+def proxy_seconds(
+    store: Store, inversion: Inversion | None, receipts: Receipts | None = None
+) -> dict[str, dict[str, float]]:
     """What each proxy cost beyond the training of its originals; `inversion_on_file` gives the second argument.
 
     Args:
         store: open.
         inversion: the settings of the inversion that is meant, if any.
+        receipts: of the store, if they were read already.
 
     Returns:
         Name -> key of each original -> seconds of one worker, over all parts; only what the store has.
     """
-    receipts = store.receipts()
+    receipts = store.receipts() if receipts is None else receipts
     found: dict[str, dict[str, float]] = {}
     for name in PROXIES:
         wanted = set(endings(store, name, inversion))

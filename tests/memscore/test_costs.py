@@ -1,12 +1,15 @@
 """What things cost, from the receipts: one slow run moves no median, and a part that was not timed is no zero."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from memscore.costs import bank_seconds, seconds_of_proxies, training_seconds
 from memscore.proxies.kept import Inversion
-from memscore.store import model_name
+from memscore.store import Store, model_name
 from tests.memscore.banks import ARM, bank
+from tests.memscore.command import SERIAL, SMALL, here
 
 
 @pytest.fixture
@@ -29,6 +32,15 @@ def test_an_inversion_whose_settings_are_not_meant_is_left_out(store):
         store.write_receipt(f"key0-{part}", {"key": "key0", "ending": part, "seconds": 7.0})
     assert seconds_of_proxies(store, None) == {"aum": 1.0}
     assert seconds_of_proxies(store, wish) == {"aum": 1.0, "inversion": 7.0}
+
+
+def test_a_run_reads_each_receipt_once_at_its_end(small, tmp_path, monkeypatch, capsys):
+    """On an object store each is a request, and a large bank has thousands."""
+    shutil.copytree(small, tmp_path / "bank")
+    looks, receipts = [], Store.receipts
+    monkeypatch.setattr(Store, "receipts", lambda store: looks.append(store) or receipts(store))
+    assert here(f"{SMALL} {SERIAL} --store {tmp_path / 'bank'}", capsys)[0] == 0
+    assert len(looks) == 1
 
 
 def test_a_bank_costs_what_its_models_took_together(store):
