@@ -11,6 +11,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 LIMIT_BYTES = 100 * 2**20  # of one request to Ray's dashboard
+MOST_FILES = 20_000
+ZIPS_TO = 20
+"""Bytes that may zip to one, for a folder that is worth the try; text zips to a quarter, zeros to a thousandth."""
 EXECUTABLE = 0o111
 CHUNK = 2**20
 
@@ -30,14 +33,55 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
 
     Raises:
         NotADirectoryError: the folder is none.
+        OSError: something in it cannot be read, or the zip file cannot be written.
         ValueError: it is too large; what takes most of it is named.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"--working-dir {folder} is no folder; give the one that the command is to run in")
     folder = folder.absolute()
-    files = sorted(_files(folder))
+    leave_out = f"name it in {folder}/.rayignore (as in .gitignore)"
+    try:
+        if not folder.is_dir():
+            what = "a file, and no folder" if folder.exists() else "no folder"
+            raise NotADirectoryError(f"--working-dir {folder} is {what}; give the one that the command is to run in")
+        if folder.samefile("/"):
+            raise ValueError(f"--working-dir {folder} is the whole file system; give the command's own folder")
+        return _zipped(folder, listed(folder, limit_bytes), archive, limit_bytes)
+    except OSError as error:
+        if error.filename is None or not Path(error.filename).is_relative_to(folder):
+            raise
+        if isinstance(error, FileNotFoundError):
+            said = f"went while it was packed; submit again when nobody writes there, or {leave_out}"
+        else:
+            said = f"cannot be read ({error.strerror}); make it readable, {leave_out}, or give another --working-dir"
+        raise OSError(f"{error.filename} {said}") from error
+
+
+def listed(folder: Path, limit_bytes: int) -> dict[Path, int]:
+    """Every file that goes along and its size; a hopeless folder is not read to its end.
+
+    Args:
+        folder: absolute.
+        limit_bytes: what the cluster takes.
+
+    Returns:
+        Path -> bytes, in the order of paths.
+
+    Raises:
+        ValueError: more files than MOST_FILES, or more bytes than zip to the limit.
+    """
+    sizes: dict[Path, int] = {}
+    total = 0
+    for path in _files(folder):
+        sizes[path] = path.stat().st_size
+        total += sizes[path]
+        if len(sizes) > MOST_FILES or total > ZIPS_TO * limit_bytes:
+            raise ValueError(too_large(folder, sizes, limit_bytes, whole=False))
+    return dict(sorted(sizes.items()))
+
+
+def _zipped(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: int) -> int:
+    """Write the files; bytes of the zip file, which is given up as soon as it is too large."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in files:
+        for path in sizes:
             member = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # the date stays 1980
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (0o755 if path.stat().st_mode & EXECUTABLE else 0o644) << 16
@@ -45,24 +89,26 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
                 while chunk := content.read(CHUNK):
                     target.write(chunk)
                     if archive.stat().st_size > limit_bytes:
-                        raise ValueError(too_large(folder, files, limit_bytes))
+                        raise ValueError(too_large(folder, sizes, limit_bytes))
     size = archive.stat().st_size
     if size > limit_bytes:
-        raise ValueError(too_large(folder, files, limit_bytes))
+        raise ValueError(too_large(folder, sizes, limit_bytes))
     return size
 
 
-def too_large(folder: Path, files: list[Path], limit_bytes: int) -> str:
-    """Words for a folder that does not go through, with what to leave out."""
+def too_large(folder: Path, files: dict[Path, int], limit_bytes: int, *, whole: bool = True) -> str:
+    """Words for a folder that does not go through, with what to leave out; whole is False if not all of it was read."""
     sizes: Counter[str] = Counter()
-    for path in files:
+    for path, size in files.items():
         parts = path.relative_to(folder).parts
-        sizes[f"{parts[0]}/" if len(parts) > 1 else parts[0]] += path.stat().st_size
+        sizes[f"{parts[0]}/" if len(parts) > 1 else parts[0]] += size
     largest = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.most_common(3))
+    total = f"{sum(sizes.values()) / 1e6:,.0f} MB"
+    have = f"its files have {total}" if whole else f"the first {len(files):,} of its files have {total} already"
     return (
-        f"{folder} is too large to go along with a job: Ray takes {limit_bytes / 2**20:.0f} MiB zipped, and its files "
-        f"have {sum(sizes.values()) / 1e6:,.0f} MB; the largest are {largest}. Name what the job does not need in "
-        f"{folder}/.rayignore (as in .gitignore), or put data where every node finds them"
+        f"{folder} is too large to go along with a job: Ray takes {limit_bytes / 2**20:.0f} MiB zipped, and {have}; "
+        f"the largest are {largest}. Name what the job does not need in {folder}/.rayignore (as in .gitignore), give "
+        "another --working-dir, or put data where every node finds them"
     )
 
 

@@ -2,11 +2,14 @@
 
 import os
 import random
+import re
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from cluster import packing
 from cluster.packing import pack
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +88,62 @@ def test_what_zips_well_may_be_larger_than_the_limit(tmp_path):
     assert pack(tmp_path / "work", tmp_path / "a.zip", limit_bytes=2**20) < 10_000
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(NotADirectoryError, match=r"--working-dir .*gone is no folder"):
-        pack(tmp_path / "gone", tmp_path / "a.zip")
+def refusal(folder, archive):
+    """One line, said without reading the folder to its end."""
+    began = time.monotonic()
+    with pytest.raises((ValueError, OSError)) as caught:
+        pack(folder, archive)
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    assert re.match(r"--working-dir .*/gone is no folder; give the one", refusal(tmp_path / "gone", tmp_path / "a.zip"))
+    (tmp_path / "file").touch()
+    assert "/file is a file, and no folder; give" in refusal(tmp_path / "file", tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("root", ["/", "//", "/tmp/.."])
+def test_the_whole_file_system_is_refused_unread(root, tmp_path):
+    assert "is the whole file system; give the command's own folder" in refusal(Path(root), tmp_path / "a.zip")
+
+
+def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_path, monkeypatch):
+    write(tmp_path / "work", {"code": b"1", "data/x": b""})
+    os.truncate(tmp_path / "work" / "data" / "x", 3 * 2**30)  # no bytes on the disk; zipping them takes half a minute
+    said = refusal(tmp_path / "work", tmp_path / "a.zip")
+    assert "the first 2 of its files have 3,221 MB already; the largest are data/ 3,221 MB, code 0 MB" in said
+    assert not (tmp_path / "a.zip").exists()
+    monkeypatch.setattr(packing, "MOST_FILES", 3)
+    write(tmp_path / "many", dict.fromkeys("abcdef", b"1"))
+    assert "the first 4 of its files have 0 MB already" in refusal(tmp_path / "many", tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(13, "Permission denied"),
+            r"cannot be read \(Permission denied\); make it readable, name it in",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory"),
+            "went while it was packed; submit again when nobody writes",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_the_ways_out(error, words, tmp_path, monkeypatch):
+    write(tmp_path / "work", {"code": b"1", "secret": b"2"})
+    opened = Path.open
+
+    def refused(path, *arguments, **options):
+        if path.name == "secret":
+            error.filename = str(path)
+            raise error
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert re.match(
+        rf"{tmp_path}/work/secret {words}.*{tmp_path}/work/\.rayignore", refusal(tmp_path / "work", tmp_path / "a.zip")
+    )
