@@ -25,12 +25,14 @@ class Images:
         shape: (C, H, W) of one image.
         flat: whether a stack of fully connected networks reads them.
         black: [C], what a black pixel became; crops are padded with it.
+        white: [C], what a white pixel became; a pixel's whole range is white - black.
     """
 
     pixels: Tensor
     shape: tuple[int, int, int]
     flat: bool
     black: Tensor
+    white: Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -70,5 +72,5 @@ def resident(
             pixels[start : start + 8192, :size] = part.flatten(1).to(device)
         else:
             pixels[start : start + 8192] = part.permute(0, 2, 3, 1).to(device)
-    black = (-offset / scale).flatten().to(device)
-    return Images(pixels=pixels, shape=(channels, height, width), flat=flat, black=black)
+    black, white = ((shade / scale).flatten().to(device) for shade in (-offset, 1 - offset))
+    return Images(pixels=pixels, shape=(channels, height, width), flat=flat, black=black, white=white)

@@ -17,6 +17,9 @@ PURPOSES = (
     "bootstrap",
     "inversion-candidates",
     "proxies",
+    "forget-set",
+    "unlearn",
+    "measures",
 )
 """Append only: the position of a purpose is part of every seed."""
 

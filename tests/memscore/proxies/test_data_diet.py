@@ -15,7 +15,8 @@ SHAPE, N, K = (1, 4, 4), 9, 3
 
 def points():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(N, *SHAPE)))
-    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, black=torch.zeros(1))
+    shades = {"black": torch.zeros(1), "white": torch.ones(1)}
+    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
     return images, torch.arange(N) % K
 
 

@@ -33,7 +33,8 @@ def rng():
 
 def points(n=N):
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(n, *SHAPE)))
-    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, black=torch.zeros(1))
+    shades = {"black": torch.zeros(1), "white": torch.ones(1)}
+    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
     return images, torch.arange(n) % 2
 
 

@@ -1,0 +1,137 @@
+"""What every algorithm of the table promises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unlearn.problems import KINDS, RECIPE, SIZES, SMALL, same, state, tiny, unlearned
+from unlearn import algorithms
+from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.spaces import Log
+
+RETAIN, FORGET = SIZES[0] - 10, 10
+EPOCHS, BATCH = SMALL["epochs"], SMALL["batch"]
+STEPS = -(-RETAIN // BATCH)
+
+
+def going_round(steps):
+    """Examples in so many batches of passes over the forget set."""
+    whole, left = divmod(steps, -(-FORGET // BATCH))
+    return whole * FORGET + left * BATCH
+
+
+SERVED = {
+    "original": 0,
+    "retrain": round(RECIPE.epochs * RETAIN / RECIPE.batch) * RECIPE.batch,
+    "finetune": EPOCHS * RETAIN,
+    "gradient-ascent": EPOCHS * FORGET,
+    "neggrad-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+}
+"""Examples read under two epochs of batches of 16, 54 to retain and 10 to forget."""
+
+every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
+
+
+def test_every_algorithm_file_is_in_the_table_and_every_line_is_tested():
+    files = {path.stem for path in Path(algorithms.__file__).parent.glob("[!_]*.py")}
+    assert {entry.fn.__module__.split(".")[-1] for entry in ALGORITHMS.values()} == files
+    assert SERVED.keys() == ALGORITHMS.keys()
+
+
+@every_algorithm
+@pytest.mark.parametrize("kind", KINDS)
+def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind):
+    problem = tiny(kind)
+    before, modes = state(problem.theta_o), [m.training for m in problem.theta_o.modules()]
+    wanted = [p.requires_grad for p in problem.theta_o.parameters()]
+    labels = problem.retain.labels.clone(), problem.forget.labels.clone()
+    pixels = problem.retain.images.pixels.clone()
+    theta_u = unlearned(name, problem, kind=kind)
+    after = state(problem.theta_o)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert [m.training for m in problem.theta_o.modules()] == modes
+    assert [p.requires_grad for p in problem.theta_o.parameters()] == wanted
+    assert all(p.grad is None for p in problem.theta_o.parameters())
+    assert torch.equal(labels[0], problem.retain.labels)
+    assert torch.equal(labels[1], problem.forget.labels)
+    assert torch.equal(pixels, problem.retain.images.pixels)
+    theirs = {value.data_ptr() for value in problem.theta_o.state_dict().values()}
+    assert not theirs & {value.data_ptr() for value in theta_u.state_dict().values()}
+
+
+@every_algorithm
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kind, channels):
+    problem = tiny(kind, channels=channels)
+    theta_u = unlearned(name, problem, kind=kind)
+    ours, theirs = theta_u.state_dict(), problem.theta_o.state_dict()
+    assert [(k, v.shape, v.dtype) for k, v in ours.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
+    assert not any(module.training for module in theta_u.modules())
+    assert all(p.requires_grad and p.grad is None for p in theta_u.parameters())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in theta_u.modules())
+    said = theta_u(problem.test.take(torch.arange(4)))
+    assert said.shape == (4, 4)
+    assert said.isfinite().all()
+
+
+@every_algorithm
+def test_one_seed_one_theta_u(name):
+    assert same(unlearned(name, tiny(), seed=3), unlearned(name, tiny(), seed=3))
+
+
+@every_algorithm
+def test_theta_u_moves_unless_nothing_is_to_be_done(name):
+    problem = tiny()
+    assert same(unlearned(name, problem), problem.theta_o) == (name == "original")
+
+
+@every_algorithm
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_example_can_be_forgotten(name, kind):
+    problem = tiny(kind, forget=[5])
+    theta_u = unlearned(name, problem, kind=kind)
+    assert same(theta_u, problem.theta_o) == (name == "original")
+    assert all(value.isfinite().all() for value in theta_u.state_dict().values())
+
+
+@every_algorithm
+def test_it_reads_as_many_examples_as_its_config_says(name):
+    problem = tiny()
+    unlearned(name, problem)
+    assert problem.retain.tally.examples == SERVED[name]
+
+
+@every_algorithm
+def test_the_watch_sees_every_step_and_ends_the_run(name):
+    seen, problem = [], tiny()
+    unlearned(name, problem, watch=lambda step, model: seen.append((step, model.training)))
+    assert [step for step, _ in seen] == sorted({step for step, _ in seen})
+    assert all(training for _, training in seen)
+    if len(seen) > 1:
+        again = []
+        unlearned(name, tiny(), watch=lambda step, model: again.append(step) or len(again) == 1)
+        assert again == [seen[0][0]]
+
+
+@every_algorithm
+def test_a_search_can_look_where_the_config_says(name):
+    config = algorithm(name).config
+    fields = config.__dataclass_fields__
+    assert set(config.SPACE) <= set(fields)
+    for field, space in config.SPACE.items():
+        assert len(space.source) > 2
+        default = fields[field].default
+        if hasattr(space, "low"):
+            assert space.low < space.high
+            assert space.low <= default <= space.high
+        else:
+            assert default in space.values
+        assert not isinstance(space, Log) or space.low > 0
+
+
+@every_algorithm
+def test_an_unknown_name_offers_the_nearest(name):
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        algorithm(name[:-1] + "x" if len(name) > 3 else name + "x")

@@ -1,0 +1,59 @@
+"""Forget sets that are none, and sets of examples."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unlearn.problems import SIZES, tiny
+from unlearn.problem import forgettable
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ([], "the forget set is empty; name at least one training example"),
+        ([3, 1, 3], "names row 3 more than once"),
+        ([0, 64], "names row 64, but the training set has rows 0 to 63"),
+        ([-1], "names row -1, but the training set has rows 0 to 63"),
+        (range(64), "is all 64 training examples"),
+    ],
+)
+def test_what_is_no_forget_set_is_refused_by_name(wanted, said):
+    with pytest.raises(ValueError, match=said):
+        tiny(forget=wanted)
+
+
+def test_a_forget_set_rises():
+    assert forgettable([9, 2], 64).tolist() == [2, 9]
+
+
+def test_the_four_sets_are_the_whole_data_set_and_disjoint():
+    problem = tiny(forget=[7, 3])
+    assert problem.forget.rows.tolist() == [3, 7]
+    sets = (problem.retain, problem.forget, problem.validation, problem.test)
+    assert torch.cat([part.rows for part in sets]).unique().tolist() == list(range(sum(SIZES)))
+    assert [len(part) for part in sets] == [62, 2, 24, 24]
+
+
+def test_other_labels_are_nobody_elses():
+    problem = tiny()
+    other = problem.forget.labelled(1 - problem.forget.labels.clamp(max=1))
+    assert not torch.equal(other.labels, problem.forget.labels)
+    assert torch.equal(problem.forget.labels, tiny().forget.labels)
+    both = other.and_also(problem.retain)
+    assert torch.equal(both.labels[:10], other.labels)
+    assert torch.equal(both.rows[10:], problem.retain.rows)
+
+
+def test_what_is_taken_is_counted_for_all_sets_of_a_problem():
+    problem = tiny()
+    shown = problem.forget.part(torch.tensor([2, 1])).take(torch.tensor([0]))
+    assert torch.equal(shown, problem.forget.images.take(torch.tensor([2])))
+    problem.retain.take(torch.arange(5))
+    assert problem.test.tally.examples == 6
+
+
+def test_pixels_are_not_copied():
+    problem = tiny()
+    assert problem.retain.images is problem.forget.images
+    assert np.shares_memory(problem.retain.images.pixels.numpy(), problem.test.images.pixels.numpy())

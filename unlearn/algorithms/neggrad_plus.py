@@ -1,0 +1,61 @@
+"""NegGrad+: descend on the retain set and ascend on the forget set in one step (Kurmanji et al. 2023; RUM section 5).
+
+    min_theta  beta E_R[CE(theta(x), y)] - (1 - beta) E_F[CE(theta(x), y)],  from theta_o
+
+An epoch is a pass over the retain set; the forget set goes round beside it, in a new order each time (the released
+codes cache its first pass). Any size of a last batch is served.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, Watch, copy_of, require
+from unlearn.problem import Examples
+from unlearn.spaces import Log, Space, Uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegGradPlusConfig(DescentConfig):
+    """RUM A.2: 5 epochs, rate .01 to .05, beta .85 to .99 (`alpha` in its code)."""
+
+    epochs: int = 5
+    lr: float = 0.02
+    beta: float = 0.95
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "lr": Log(low=1e-3, high=0.3, source="RUM A.2 .01 to .05, SCALE .001 to .05; widened"),
+        "beta": Uniform(low=0.8, high=0.999, source="RUM A.2 .85 to .99; SCRUB's authors .95 and .9999"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("NegGradPlusConfig", "beta", self.beta, "in [0, 1]", holds=0 <= self.beta <= 1)
+
+
+def neggrad_plus(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: NegGradPlusConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """One step for each batch of the retain set, on it and on a batch of the forget set."""
+    theta = copy_of(theta_o)
+    kept, dropped = (Batches(part, config.batch, rng) for part in (retain, forget))
+
+    def losses() -> Iterator[Tensor]:
+        going_round = dropped.endless()
+        for _ in range(config.epochs):
+            for images, labels in kept:
+                also, truth = next(going_round)
+                descend = cross_entropy(theta(images), labels)
+                yield config.beta * descend - (1 - config.beta) * cross_entropy(theta(also), truth)
+
+    return Descent(theta, config, watch=watch).run(losses())

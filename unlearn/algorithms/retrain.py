@@ -1,0 +1,83 @@
+"""Retraining on the retain set alone: what every other algorithm is compared with, and the cost it must beat.
+
+theta_r of a table is the oracle in the store, which has the seed of the original that it is paired with. This is the
+same training under a seed of its own: a second oracle, whose row says how far two of them are apart.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from memscore.models import build
+from memscore.recipes import steps
+from memscore.training import Assignment, is_finite, train
+from unlearn.descent import Diverged, Watch
+from unlearn.problem import Examples
+from unlearn.spaces import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainConfig:
+    """theta_o's own recipe; only the architecture cannot be read off its weights.
+
+    Attributes:
+        architecture: as memscore.models.build takes it.
+    """
+
+    architecture: str
+
+    SPACE: ClassVar[dict[str, Space]] = {}
+
+
+class SeenEnough(Exception):
+    """The watch ended the training."""
+
+
+def retrain(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: RetrainConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Train a new network on the retain set by the recipe of theta_o; nothing of theta_o is used.
+
+    Args:
+        theta_o: not read.
+        retain: what is trained on.
+        forget: not read.
+        config: the architecture.
+        rng: draws the initial weights, orders and augmentations.
+        watch: sees the network after each epoch, not after each step.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        Diverged: its weights are not finite.
+    """
+    images, recipe = retain.images, retain.recipe
+    order, chance = rng.spawn(2)
+    theta = build(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
+    theta = theta.to(images.pixels.device)
+    labels = torch.zeros(len(images), dtype=torch.int64, device=retain.labels.device)
+    labels[retain.rows] = retain.labels
+    assignment = Assignment(model=theta, rows=retain.rows.cpu().numpy(), order=order, chance=chance)
+    taken = steps(recipe, 1, len(retain))
+
+    def at_epoch(epoch: int) -> None:
+        if watch is not None and watch(round(epoch * taken / recipe.epochs), theta):
+            raise SeenEnough
+
+    with suppress(SeenEnough):
+        train([assignment], images, labels, recipe, taken, at_epoch=at_epoch)
+    theta.zero_grad(set_to_none=True)
+    retain.tally.examples += taken * recipe.batch
+    if not is_finite(theta):
+        raise Diverged(taken, float("nan"))
+    return theta.eval()

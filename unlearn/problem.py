@@ -1,0 +1,155 @@
+"""What is to be forgotten, by which model, and what is to stay.
+
+Algorithms are handed theta_o, the retain set and the forget set, some of them the validation set; the test set belongs
+to the measures alone. A set of examples is rows of images that are resident on one device, so that forgetting a
+thousand of them, or giving them other labels, copies no image and changes nobody else's labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memscore.images import Images
+from memscore.recipes import Recipe
+
+
+@dataclass(eq=False)
+class Tally:
+    """How many examples algorithms have read, each time that they read one: the cost that no machine's speed enters."""
+
+    examples: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """A set of examples: rows of resident images, and a label for each.
+
+    Attributes:
+        images: all that are resident; never changed.
+        rows: int64 [n], on the images' device.
+        labels: int64 [n], on the same device.
+        n_classes: K.
+        recipe: how theta_o was trained; its augmentation is applied to what is trained on.
+        tally: counts what is taken; shared with the sets that are made of this one.
+    """
+
+    images: Images
+    rows: Tensor
+    labels: Tensor
+    n_classes: int
+    recipe: Recipe
+    tally: Tally = field(default_factory=Tally)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, positions: Tensor) -> Tensor:
+        """Images [B, C, H, W] at these positions of the set, normalised, not augmented; counted."""
+        self.tally.examples += len(positions)
+        return self.images.take(self.rows[positions])
+
+    def part(self, positions: Tensor) -> "Examples":
+        """The examples at these positions, in that order."""
+        return replace(self, rows=self.rows[positions], labels=self.labels[positions])
+
+    def labelled(self, labels: Tensor) -> "Examples":
+        """The same examples with other labels, int64 [n]."""
+        return replace(self, labels=labels)
+
+    def and_also(self, others: "Examples") -> "Examples":
+        """These examples, then the others."""
+        rows, labels = torch.cat([self.rows, others.rows]), torch.cat([self.labels, others.labels])
+        return replace(self, rows=rows, labels=labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """One request to forget: measures see all of it, algorithms all but the test set.
+
+    Attributes:
+        theta_o: the original, in evaluation mode.
+        retain: what stays of the training set.
+        forget: what is to be forgotten of it.
+        validation: held out, for selection.
+        test: held out, for measures.
+    """
+
+    theta_o: nn.Module
+    retain: Examples
+    forget: Examples
+    validation: Examples
+    test: Examples
+
+
+def forgettable(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
+    """Check a forget set.
+
+    Args:
+        wanted: rows of the training set.
+        n_train: its size.
+
+    Returns:
+        The rows, int64, rising.
+
+    Raises:
+        ValueError: none, one twice, one out of range, or all of them.
+    """
+    rows = np.asarray(wanted, dtype=np.int64)
+    if not len(rows):
+        raise ValueError("the forget set is empty; name at least one training example")
+    found, counts = np.unique(rows, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(f"the forget set names row {found[counts > 1][0]} more than once; name each example once")
+    if found[0] < 0 or found[-1] >= n_train:
+        outside = found[0] if found[0] < 0 else found[-1]
+        raise ValueError(f"the forget set names row {outside}, but the training set has rows 0 to {n_train - 1}")
+    if len(found) == n_train:
+        raise ValueError(f"the forget set is all {n_train} training examples; an untrained network has forgotten them")
+    return found
+
+
+def pose(
+    theta_o: nn.Module,
+    images: Images,
+    labels: Tensor,
+    sizes: tuple[int, int, int],
+    forget: Sequence[int] | np.ndarray,
+    recipe: Recipe,
+    n_classes: int,
+) -> Problem:
+    """Cut a data set into what an algorithm may see.
+
+    Args:
+        theta_o: trained on all training rows, on the images' device.
+        images: rows = train, validation, test.
+        labels: int64, one a row, as trained.
+        sizes: of the three splits.
+        forget: rows of the training set.
+        recipe: how theta_o was trained.
+        n_classes: K.
+
+    Returns:
+        The problem; its four sets count into one tally.
+
+    Raises:
+        ValueError: a forget set that is not one; see forgettable.
+    """
+    train, validation, test = sizes
+    dropped = np.zeros(train, dtype=bool)
+    dropped[forgettable(forget, train)] = True
+    tally = Tally()
+
+    def examples(rows: np.ndarray) -> Examples:
+        here = torch.from_numpy(rows).to(labels.device)
+        return Examples(images=images, rows=here, labels=labels[here], n_classes=n_classes, recipe=recipe, tally=tally)
+
+    return Problem(
+        theta_o=theta_o.eval(),
+        retain=examples(np.flatnonzero(~dropped)),
+        forget=examples(np.flatnonzero(dropped)),
+        validation=examples(np.arange(validation) + train),
+        test=examples(np.arange(test) + train + validation),
+    )
