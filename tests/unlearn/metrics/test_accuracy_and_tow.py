@@ -1,0 +1,46 @@
+"""Accuracies by counting, and tug of war."""
+
+import numpy as np
+import pytest
+
+from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
+from unlearn.metrics.accuracy import accuracy, held_out_accuracy
+from unlearn.metrics.tow import tow
+
+
+def test_the_oracle_is_at_no_distance_from_itself():
+    assert tow(case(case().theta_r)) == {"tow": 1.0, "da_forget": 0.0, "da_retain": 0.0, "da_held_out": 0.0}
+
+
+def test_tow_is_the_product_of_what_is_left_of_three_distances():
+    right = np.zeros(len(LABELS), dtype=bool)
+    right[RETAIN[:45]] = right[FORGET[:5]] = right[HELD_OUT[:10]] = True  # .75, .25, .25; the oracle has 1, .5, .5
+    found = tow(case(views(right)))
+    assert found == {"tow": 0.75**3, "da_forget": 0.25, "da_retain": 0.25, "da_held_out": 0.25}
+
+
+def test_forgetting_too_much_is_as_far_as_forgetting_too_little():
+    much, little = np.ones(len(LABELS), dtype=bool), np.ones(len(LABELS), dtype=bool)
+    much[FORGET] = False
+    assert tow(case(views(much)))["da_forget"] == tow(case(views(little)))["da_forget"] == 0.5
+
+
+def test_accuracies_are_counted():
+    right = np.zeros(len(LABELS), dtype=bool)
+    right[RETAIN[:15]] = right[FORGET[:1]] = right[HELD_OUT[LABELS[HELD_OUT] == 2]] = True
+    found = case(views(right), forget=FORGET[LABELS[FORGET] == 2])
+    assert held_out_accuracy(found) == {"accuracy": 0.25, "class_accuracy": 1.0}
+    assert accuracy(case(views(right)))["retain_accuracy"] == 0.25
+
+
+def test_a_tie_is_no_right_answer():
+    flat = views(np.ones(len(LABELS), dtype=bool))
+    flat.logits[:] = 1.0
+    assert accuracy(case(flat))["retain_accuracy"] == 0.0
+
+
+def test_wrong_labels_are_judged_both_ways():
+    wrong = LABELS.copy()
+    wrong[FORGET] = (LABELS[FORGET] + 1) % 4
+    found = accuracy(case(views(np.ones(len(LABELS), dtype=bool)), labels=wrong))
+    assert (found["forget_accuracy"], found["forget_accuracy_true"]) == pytest.approx((0.0, 1.0))

@@ -1,0 +1,48 @@
+"""How often a model is right on what stays, on what goes, and on what it never saw.
+
+    retain_accuracy, forget_accuracy, accuracy_<split>;  class_accuracy_<split> over the classes of the forget set alone
+
+RUM 2: RA, FA, TA. SURE 5: retain error, forget error, utility, and CTA, the test accuracy of the forgotten classes,
+which tells a class that is forgotten from examples of it that are. Labels are those that the models were trained on;
+of held-out examples, the published ones.
+"""
+
+import numpy as np
+
+from unlearn.metrics.case import Case, Column
+
+COLUMNS = {
+    "retain_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="right on the retain set"),
+    "forget_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="right on the forget set"),
+    "forget_accuracy_true": Column(
+        best="oracle", unit="share", ideal="theta_r's", says="right on the forget set by its published labels"
+    ),
+}
+COLUMNS_HELD_OUT = {
+    "accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="utility: right on held-out examples"),
+    "class_accuracy": Column(
+        best="oracle", unit="share", ideal="theta_r's", says="right on held-out examples of the forget set's classes"
+    ),
+}
+
+
+def accuracy(case: Case) -> dict[str, float]:
+    """Shares of right answers on the training examples that stay and that go."""
+    return {
+        "retain_accuracy": _right(case, case.retain, case.labels),
+        "forget_accuracy": _right(case, case.forget, case.labels),
+        "forget_accuracy_true": _right(case, case.forget, case.labels_true),
+    }
+
+
+def held_out_accuracy(case: Case) -> dict[str, float]:
+    """Shares of right answers on held-out examples, all and those of the forget set's classes."""
+    forgotten = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.forget]))
+    return {
+        "accuracy": _right(case, case.held_out, case.labels_true),
+        "class_accuracy": _right(case, case.held_out[forgotten], case.labels_true),
+    }
+
+
+def _right(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
+    return float(case.judged.correct(rows, labels).mean()) if len(rows) else float("nan")

@@ -1,0 +1,38 @@
+"""Tug of war: near the oracle on the forget set, on the retain set and on unseen data, all three at once.
+
+    ToW(theta_u, theta_r) = (1 - da(S)) (1 - da(R)) (1 - da(T)),   da(X) = |a(theta_u, X) - a(theta_r, X)|
+
+RUM 2; a are accuracies as shares, S the forget set. Paired with the theta_r of the same seed, and averaged afterwards:
+the product of mean accuracies is another number. The printed 1 - da, with da already absolute, is read as it stands;
+a signed difference would reward forgetting too much. The three da are columns beside it: a product hides which of them
+is off.
+"""
+
+import numpy as np
+
+from unlearn.metrics.case import Case, Column
+
+COLUMNS = {
+    "tow": Column(best="max", unit="share", ideal="1", says="tug of war with the oracle"),
+    "da_forget": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, forget set"),
+    "da_retain": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, retain set"),
+    "da_held_out": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, unseen data"),
+}
+
+
+def tow(case: Case) -> dict[str, float]:
+    """ToW and the three distances that it is made of."""
+    apart = {
+        "da_forget": _apart(case, case.forget, case.labels),
+        "da_retain": _apart(case, case.retain, case.labels),
+        "da_held_out": _apart(case, case.held_out, case.labels_true),
+    }
+    return {"tow": float(np.prod([1 - da for da in apart.values()])), **apart}
+
+
+def _apart(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
+    """|a(judged) - a(theta_r)|, counted, so that equal models are 0 apart."""
+    if not len(rows):
+        return float("nan")
+    ours, theirs = (int(views.correct(rows, labels).sum()) for views in (case.judged, case.theta_r))
+    return abs(ours - theirs) / len(rows)
