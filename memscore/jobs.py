@@ -42,7 +42,7 @@ from memscore.trainee import (
 from memscore.training import exact_products, is_finite, one_thread, train
 from memscore.visibility import visible_store
 
-ORIGINAL = "original"
+ORIGINAL, ORACLE = "original", "oracle"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
 
 
@@ -228,7 +228,7 @@ def train_original(
         engine=way.engine(alone),
     )
     said = observe(forward(model, recipe, architecture), data, labels)
-    name = model_name(ORIGINAL, job.index)
+    name = name_of(job, key)
     receipt = receipt_of(store, name, model, said, inside) | facts | way.facts
     receipt |= {"key": key, "removed": len(job.removed)}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
@@ -257,6 +257,11 @@ def key_of(store: Store, job: OriginalJob) -> str:
     """The key under which an original or oracle is kept."""
     ids = store.examples()["id"].take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
     return original_key(store.manifest, removed=ids, index=job.index)
+
+
+def name_of(job: OriginalJob, key: str) -> str:
+    """What the receipt and the failure of an original are called, or of an oracle, which many forget sets have."""
+    return f"{ORACLE}-{key[:16]}" if job.removed else model_name(ORIGINAL, job.index)
 
 
 def original_is_there(store: Store, key: str, *, evaluate: bool, proxies: Sequence[str] = ()) -> bool:

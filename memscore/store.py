@@ -330,6 +330,11 @@ class Store:
         """Every receipt by its model."""
         return read_records(self.folder, "receipts")
 
+    def receipt(self, model: str) -> dict[str, Any] | None:
+        """The receipt of one model; None if there is none."""
+        path = f"receipts/{model}.json"
+        return read_record(self.folder, path) if self.folder.exists(path) else None
+
     def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
         """Keep why a model could not be trained; kind "diverged" is a tombstone: never trained again."""
         self.folder.replace(f"failures/{model}.json", sealed(failure))
@@ -467,6 +472,20 @@ class Store:
                 f"run `python -m memscore.influence {self.folder.shown} {asked}`"
             )
         return table
+
+    def write_trial(self, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
+        """Keep the row of one unlearning trial, columns of one value each; False if it is on file already."""
+        return self._publish(f"trials/{name}.parquet", columns, metadata)
+
+    def read_trial(self, name: str) -> dict[str, Any] | None:
+        """The row of one trial, NaN where undefined; None if it is not on file."""
+        if not self.folder.exists(f"trials/{name}.parquet"):
+            return None
+        return {column: values[0].item() for column, values in self._columns(f"trials/{name}.parquet").items()}
+
+    def trials(self) -> list[str]:
+        """Names of all trials on file."""
+        return [name.removesuffix(".parquet") for name in self.folder.names("trials")]
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over whatever was there."""

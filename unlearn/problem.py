@@ -119,6 +119,7 @@ def pose(
     forget: Sequence[int] | np.ndarray,
     recipe: Recipe,
     n_classes: int,
+    validation_rows: np.ndarray | None = None,
 ) -> Problem:
     """Cut a data set into what an algorithm may see.
 
@@ -130,6 +131,7 @@ def pose(
         forget: rows of the training set.
         recipe: how theta_o was trained.
         n_classes: K.
+        validation_rows: int64, those that algorithms may read, where others are kept for selection; None for all.
 
     Returns:
         The problem; its four sets count into one tally.
@@ -143,13 +145,13 @@ def pose(
     tally = Tally()
 
     def examples(rows: np.ndarray) -> Examples:
-        here = torch.from_numpy(rows).to(labels.device)
+        here = torch.from_numpy(np.array(rows)).to(labels.device)  # what a pool shares is read-only
         return Examples(images=images, rows=here, labels=labels[here], n_classes=n_classes, recipe=recipe, tally=tally)
 
     return Problem(
         theta_o=theta_o.eval(),
         retain=examples(np.flatnonzero(~dropped)),
         forget=examples(np.flatnonzero(dropped)),
-        validation=examples(np.arange(validation) + train),
+        validation=examples(np.arange(validation) + train if validation_rows is None else validation_rows),
         test=examples(np.arange(test) + train + validation),
     )

@@ -1,0 +1,156 @@
+"""Forget sets by every rule, on data whose scores are their row numbers."""
+
+import numpy as np
+import pytest
+
+from memscore.data import load
+from unlearn.scenarios import choose, plant
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load("digits", train_limit=300)
+
+
+def scores_of(splits, values):
+    return lambda name: (splits.train.ids, np.asarray(values, dtype=np.float64))
+
+
+def rows_of(spec, size, splits, values=None, embeddings=None, seed=0):
+    values = np.arange(300) / 299 if values is None else values
+    return list(choose(spec, size, splits, scores_of(splits, values), lambda: embeddings, seed).rows)
+
+
+def test_levels_of_a_score(splits):
+    assert rows_of("memorization_k0.500:low", 3, splits) == [0, 1, 2]
+    assert rows_of("memorization_k0.500:high", 3, splits) == [297, 298, 299]
+    assert rows_of("memorization_k0.500:riskiest", 2, splits) == [298, 299]
+    assert rows_of("memorization_k0.500:medium", 2, splits) == [149, 150]
+    assert rows_of("memorization_k0.500:union", 6, splits) == [0, 1, 149, 150, 298, 299]
+
+
+def test_medium_is_nearest_a_half_for_memorization_and_nearest_the_median_for_others(splits):
+    values = np.concatenate([np.zeros(200), np.linspace(0.01, 1, 100)])
+    assert rows_of("memorization_k0.500:medium", 1, splits, values) == [249]
+    assert rows_of("entropy:medium", 1, splits, values) == [0]
+
+
+def test_what_has_no_score_is_never_chosen_by_it(splits):
+    values = np.where(np.arange(300) < 290, np.nan, np.arange(300))
+    assert rows_of("entropy:low", 3, splits, values) == [290, 291, 292]
+    with pytest.raises(ValueError, match="--size 11, but there are 10 training examples whose entropy is defined"):
+        rows_of("entropy:low", 11, splits, values)
+
+
+def test_a_twin_has_none_of_the_riskiest(splits):
+    twin = rows_of("entropy:twin", 100, splits)
+    assert len(twin) == 100
+    assert max(twin) < 200
+    assert twin != rows_of("entropy:twin", 100, splits, seed=1)
+
+
+def test_a_random_set_is_drawn_by_its_seed(splits):
+    assert rows_of("random", 30, splits) == rows_of("random", 30, splits)
+    assert rows_of("random", 30, splits) != rows_of("random", 30, splits, seed=1)
+
+
+def test_a_class_and_a_part_of_one(splits):
+    whole = choose("class:3", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
+    assert whole.by_class
+    assert list(whole.rows) == np.flatnonzero(splits.train.labels == 3).tolist()
+    part = rows_of("partial-class:3", 7, splits)
+    assert len(part) == 7
+    assert set(part) < set(whole.rows)
+
+
+def test_the_farthest_from_the_centroid_are_the_least_entangled(splits):
+    """Ten groups of 30 on a line; the centroid is at its middle."""
+    embeddings = np.arange(300, dtype=np.float32)[:, None]
+    far = np.abs(np.arange(300) - 149.5)
+    by_distance = np.argsort(far, kind="stable")
+    low, medium, high = (
+        rows_of(f"entanglement:{level}", 30, splits, None, embeddings) for level in ("low", "medium", "high")
+    )
+    assert sorted(by_distance[270:].tolist()) == low
+    assert sorted(by_distance[240:270].tolist()) == medium
+    assert sorted(by_distance[60:90].tolist()) == high
+
+
+def test_ids_by_name_and_from_a_file(splits, tmp_path):
+    names = splits.train.ids[[5, 2]].tolist()
+    (tmp_path / "forget.txt").write_text("\n".join(names))
+    assert rows_of(f"ids:{tmp_path / 'forget.txt'}", 1, splits) == [2, 5]
+    assert rows_of(f"id:{names[0]}", 1, splits) == [5]
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "said"),
+    [
+        ("randon", 5, "unknown forget set 'randon'; known: random"),
+        ("entropy:hihg", 5, "unknown part of a score 'hihg'; did you mean 'high'"),
+        ("entanglement:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
+        ("entanglement:high", 200, "use 100 or fewer"),
+        ("class:11", 5, "'11' is no class; classes are the numbers 0 to 9"),
+        ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as "),
+        ("random", 0, "--size 0: a forget set has 1 to 299"),
+        ("random", 300, "--size 300: a forget set has 1 to 299"),
+        ("partial-class:3", 200, "training examples of class 3; use "),
+        ("entropy:union", 100, "use a multiple of 3"),
+        ("entropy:union", 300, "--size 300: a forget set"),
+        ("memorization:union", 297, "share examples at 99 each"),
+    ],
+)
+def test_what_names_no_forget_set_says_so(spec, size, said, splits):
+    values = np.concatenate([np.full(150, 0.4), np.full(150, 0.45)])
+    with pytest.raises(ValueError, match=said):
+        rows_of(spec, size, splits, values, np.zeros((300, 2)))
+
+
+def test_canaries_are_scrambled_and_nothing_else_is(splits):
+    planted, forget = plant("canaries", 100, splits, seed=0)
+    changed = np.flatnonzero((planted.train.images != splits.train.images).any(axis=(1, 2, 3)))
+    assert len(forget.rows) == 100
+    assert len(changed) == 5
+    assert set(changed) < set(forget.rows)
+    for row in changed:
+        assert sorted(planted.train.images[row].ravel()) == sorted(splits.train.images[row].ravel())
+    assert np.array_equal(planted.train.labels, splits.train.labels)
+    assert planted.fingerprint != splits.fingerprint
+    assert planted.label_changes == {"canaries": 5, "canaries_of": 100, "canaries_seed": 0}
+    assert np.array_equal(splits.train.images, load("digits", train_limit=300).train.images)
+
+
+def test_canaries_are_shuffled_each_by_an_order_of_its_own():
+    splits = load("digits", train_limit=300)
+    splits.train.images[:] = np.arange(64).reshape(1, 1, 8, 8)
+    planted, _ = plant("canaries", 100, splits, seed=0)
+    changed = planted.train.images[(planted.train.images != splits.train.images).any(axis=(1, 2, 3))]
+    assert len(np.unique(changed.reshape(len(changed), -1), axis=0)) == 5
+
+
+def test_confusion_swaps_one_percent_of_two_classes():
+    splits = load("digits")
+    planted, forget = plant("confusion:3,5", 0, splits, seed=0)
+    rows = list(forget.rows)
+    sizes = [round(0.01 * np.sum(splits.train.labels == label)) for label in (3, 5)]
+    assert len(rows) == sum(sizes)
+    assert sorted(planted.train.labels[rows].tolist()) == [3] * sizes[1] + [5] * sizes[0]
+    assert np.array_equal(planted.train.labels_true, splits.train.labels_true)
+    others = np.setdiff1d(np.arange(len(splits.train)), rows)
+    assert np.array_equal(planted.train.labels[others], splits.train.labels[others])
+    assert planted.fingerprint != splits.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "said"),
+    [
+        ("confusion:3,3", 0, "swaps a class with itself"),
+        ("confusion:3", 0, "needs two classes, as confusion:0,1"),
+        ("confusion:3,x", 0, "'x' is no class"),
+        ("confusion:3,5", 0, "1 % of classes 3 and 5 is no example"),
+        ("canaries", 9, "use --size 20 or more"),
+    ],
+)
+def test_what_cannot_be_planted_says_so(spec, size, said, splits):
+    with pytest.raises(ValueError, match=said):
+        plant(spec, size, splits, 0)

@@ -1,0 +1,239 @@
+"""Oracles, trials and the door, on a bank of 32 small models of 200 digits."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from memscore.estimation import estimate, open_bank
+from memscore.jobs import OriginalJob, key_of, work
+from memscore.plan import Plan
+from memscore.store import Store
+from unlearn import trial
+from unlearn.jobs import run_trial
+from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.request import Wish, fulfil, request, run_trials
+from unlearn.summary import over_seeds, shown
+from unlearn.trials import ORACLE, TrialConfig, trial_name
+
+PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
+FORGET = tuple(range(0, 60, 3))
+
+
+class InOrder:
+    """The pool's promise in its shortest form."""
+
+    workers = 1
+
+    def __init__(self):
+        self.jobs = []
+
+    def run(self, fn, jobs, shared=None):
+        for job in jobs:
+            self.jobs.append(job)
+            yield job, fn(job, shared)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(made, InOrder())
+    return made
+
+
+@pytest.fixture(scope="module")
+def bench(bank):
+    return bench_of(bank.splits, bank.store.manifest.seed)
+
+
+@pytest.fixture(scope="module")
+def filled(bank, bench):
+    fill_oracles(bank.store, needed(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
+    return bank.store
+
+
+def config(store, name="finetune", **more):
+    return TrialConfig(store=store.url, algorithm=name, forget_set="mine", forget=FORGET, **more)
+
+
+def test_validation_is_halved_and_the_test_set_is_apart(bank, bench):
+    train, validation, test = bank.store.manifest.split_sizes
+    assert sorted([*bench.validation, *bench.selection]) == list(range(train, train + validation))
+    assert bench.test.tolist() == list(range(train + validation, train + validation + test))
+    held_out = [bank.splits.validation.labels_true, bank.splits.test.labels_true]
+    assert np.array_equal(bench.labels_true[train:], np.concatenate(held_out))
+
+
+def test_the_oracle_of_an_empty_forget_set_is_the_original_bit_for_bit(bank, bench, tmp_path):
+    other = open_bank(replace(PLAN, store=str(tmp_path / "other")))
+    work(OriginalJob(store=other.store.url, index=0, removed=()), bench)
+    job = OriginalJob(store=bank.store.url, index=0)
+    fill_oracles(bank.store, [job], bench, InOrder())
+    ours, theirs = (store.read_weights(key_of(store, job)) for store in (bank.store, other.store))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_oracles_are_trained_once_and_their_receipts_are_their_own(bank, bench, filled):
+    again = InOrder()
+    fill_oracles(filled, needed(filled, [FORGET, FORGET], [0, 1], "cpu"), bench, again)
+    assert again.jobs == []
+    receipts = filled.receipts()
+    oracles = {name: receipt for name, receipt in receipts.items() if name.startswith("oracle-")}
+    assert len(oracles) == 2
+    assert all(receipt["removed"] == len(FORGET) for receipt in oracles.values())
+    assert receipts["original-00000"]["removed"] == 0
+
+
+def test_the_oracle_has_not_seen_the_forget_set(filled, bench):
+    row = run_trial(config(filled, ORACLE), bench)
+    assert row["tow_test"] == row["tow_validation"] == 1.0
+    assert row["da_forget_test"] == 0.0
+    assert row["forget_accuracy_gap"] == 0.0
+    assert row["retain_accuracy"] > 0.95
+    assert row["rrt_examples"] == row["rrt_wall"] == 1.0
+
+
+def test_the_original_is_at_no_distance_from_itself(filled, bench):
+    row = run_trial(config(filled, "original"), bench)
+    assert row["forget_accuracy_gap_original"] == 0.0
+    assert row["examples"] == 0
+    assert row["tow_test"] < 1.0
+
+
+def test_a_row_is_on_file_and_is_not_made_twice(filled, bench, monkeypatch):
+    first = run_trial(config(filled), bench)
+    assert first["trial"] in filled.trials()
+    monkeypatch.setattr("unlearn.jobs.unlearned", None)
+    np.testing.assert_equal(run_trial(config(filled), bench), first)
+    assert first["examples"] == 10 * (200 - len(FORGET))
+    assert first["status"] == "ok"
+    assert json.loads(first["config"])["epochs"] == 10
+    assert first["rrt_examples"] > 0
+
+
+def test_one_trial_one_row_whatever_ran_before(filled, bench, tmp_path):
+    rows = []
+    for order in ((0, 1), (1, 0)):
+        for index in order:
+            row = run_trial(config(filled, "neggrad-plus", index=index, seed=7), bench)
+            rows.append({k: v for k, v in row.items() if "wall" not in k})
+        for name in [row["trial"] for row in rows]:
+            filled.folder.remove(f"trials/{name}.parquet")
+    np.testing.assert_equal(sorted(rows[:2], key=lambda r: r["index"]), sorted(rows[2:], key=lambda r: r["index"]))
+
+
+def test_another_config_is_another_trial(filled):
+    names = {
+        trial_name(filled, config(filled, **more))
+        for more in ({}, {"params": (("lr", 0.1),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
+    }
+    assert len(names) == 5
+    assert trial_name(filled, config(filled, params=(("lr", 0.03),))) == trial_name(filled, config(filled))
+
+
+def test_a_diverged_run_is_a_row_without_measures(filled, bench):
+    row = run_trial(config(filled, "gradient-ascent", params=(("lr", 1e30),)), bench)
+    assert row["status"] == "diverged"
+    assert math.isnan(row["tow_test"])
+    assert row["examples"] > 0
+
+
+def test_a_trial_does_not_touch_the_streams_of_its_process(filled, bench):
+    torch.random.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run_trial(config(filled, "finetune", seed=11), bench)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_request_is_fulfilled_once(bank, filled):
+    wish = Wish(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
+    rows, failed = fulfil(request(wish), InOrder(), "cpu")
+    assert failed == []
+    assert [(row["algorithm"], row["index"]) for row in rows] == [
+        (name, index) for index in (0, 1) for name in ("oracle", "finetune", "original")
+    ]
+    assert json.loads(rows[1]["config"])["lr"] == 0.05
+    again = InOrder()
+    assert len(fulfil(request(wish), again, "cpu")[0]) == 6
+    assert {type(job) for job in again.jobs} == {TrialConfig}
+
+
+@pytest.mark.parametrize("words", ["canaries", "confusion:1,7"])
+def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
+    made = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
+    wish = Wish(made.store.url, words, 40, "original", seeds=1)
+    asked = request(wish)
+    rows, _ = fulfil(asked, InOrder(), "cpu")
+    assert len(rows) == 2
+    inner = Store.open(asked.store.url)
+    assert inner.manifest.fingerprint != made.store.manifest.fingerprint
+    assert made.store.folder.names("weights") == []
+    assert len(inner.folder.names("weights")) == 2
+    assert request(wish).store.url == asked.store.url
+
+
+def test_a_failed_trial_does_not_end_the_others(filled, bench):
+    class Failing(InOrder):
+        def run(self, fn, jobs, shared=None):
+            for job in jobs:
+                failure = type("Failure", (), {"error": "out of luck"})
+                yield job, failure if job.index == 0 else fn(job, shared)
+
+    planned = [config(filled, "original", index=index) for index in (0, 1)]
+    rows, failed = run_trials(planned, bench, Failing())
+    assert [row["index"] for row in rows] == [1]
+    assert failed == ["original on original 0 failed: out of luck"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"algorithm": "finetun"}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
+        ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
+        ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
+        ({"params": ("lr=fast",)}, "--set lr=fast: lr is a float"),
+        ({"params": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
+        ({"params": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a int"),
+        ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
+        ({"forget": "nothing"}, "unknown forget set 'nothing'"),
+        ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
+        ({"seeds": 0}, "--seeds 0: at least one original"),
+        ({"size": 200}, "--size 200: a forget set has 1 to 199"),
+    ],
+)
+def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, said):
+    usual = {"forget": "random", "size": 10, "algorithm": "finetune"}
+    with pytest.raises(ValueError, match=said):
+        request(Wish(store=bank.store.url, **usual | more))
+
+
+def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
+    made = open_bank(replace(PLAN, store=str(tmp_path / "store")))
+    with pytest.raises(ValueError, match="has no scores yet, so none named .*; run `python -m memscore"):
+        request(Wish(made.store.url, "memorization_k0.500:high", 10, "finetune"))
+
+
+def test_intervals_over_seeds():
+    assert shown(over_seeds([0.5])) == "0.500"
+    assert shown(over_seeds([float("nan")])) == "-"
+    found = over_seeds([0.0, 1.0, float("nan")])
+    assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
+
+
+def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, capsys):
+    asked = ["--algorithm", "finetune", "--size", "20", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+    assert trial.main([bank.store.url, *asked]) == 0
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert printed[0] == "random"
+    rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
+    assert rows[:3] == ["oracle", "finetune", "original"]
+
+
+def test_the_door_says_what_is_wrong_in_one_line(bank, capsys):
+    assert trial.main([bank.store.url, "--algorithm", "fintune", "--pool", "serial"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("error: unknown algorithm 'fintune'; did you mean 'finetune'?")

@@ -1,0 +1,140 @@
+"""What a worker runs: one algorithm on one forget set of one original, measured and put on file.
+
+A trial is a function of its config alone, and its row is kept under the hash of that config: what is on file is not
+run again. It trains no original and no oracle; oracles.py has them trained before.
+"""
+
+import time
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from memscore.jobs import OriginalJob, key_of, name_of
+from memscore.recipes import steps as steps_of
+from memscore.seeds import generator, torch_seed
+from memscore.store import Store
+from memscore.trainee import keep_to_share, new_model, on_device, recipe_of
+from memscore.training import exact_products, is_finite, one_thread
+from memscore.visibility import visible_store
+from unlearn.algorithms import algorithm
+from unlearn.descent import Descent, DescentConfig, Diverged
+from unlearn.measuring import values_of, views_of
+from unlearn.metrics.case import Case, Views, Weights
+from unlearn.oracles import Bench
+from unlearn.problem import Problem, pose
+from unlearn.trials import ORACLE, Row, TrialConfig, about, config_of, trial_name
+
+
+def run_trial(trial: TrialConfig, bench: Bench) -> Row:
+    """Unlearn, measure, and put the row on file.
+
+    Args:
+        trial: what to do.
+        bench: the data.
+
+    Returns:
+        The row; of a diverged run the measures are NaN and `status` says so. A row that is on file is read.
+    """
+    store, device = visible_store(trial.store), torch.device(trial.device)
+    name = trial_name(store, trial)
+    kept = store.read_trial(name)
+    if kept is not None:
+        return kept
+    keep_to_share(device)
+    with one_thread(), exact_products(device):
+        row = {"trial": name, **about(store, trial), **measured(store, trial, bench, device)}
+    store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
+    return row
+
+
+def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> Row:
+    """Cost and measures of one trial."""
+    manifest, recipe = store.manifest, recipe_of(store)
+    jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
+    keys = [key_of(store, job) for job in jobs]
+    theta_o, theta_r = (network(store, key, device) for key in keys)
+    data, labels = on_device(store, bench.images, bench.labels, theta_o, recipe, device)
+    problem = pose(
+        *(theta_o, data, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
+        validation_rows=bench.validation,
+    )
+    receipt = store.receipt(name_of(jobs[1], keys[1])) or {}
+    retrained_s = float(receipt.get("seconds") or "nan")
+    share = len(problem.retain) / manifest.split_sizes[0]
+    read_by_oracle = steps_of(recipe, share, manifest.split_sizes[0]) * recipe.batch
+    oracle, original = (Views(logits=logits, embeddings=found) for logits, found in map(store.read_outputs, keys[::-1]))
+    if trial.algorithm == ORACLE:
+        theta_u, judged = theta_r, oracle
+        cost: Row = {"status": "ok", "wall_s": retrained_s, "examples": read_by_oracle}
+    else:
+        theta_u, cost = unlearned(trial, problem, manifest.architecture)
+        judged = views_of(theta_u, recipe, data, len(labels))
+    cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
+    case = Case(
+        judged=judged,
+        theta_r=oracle,
+        theta_o=original,
+        labels=bench.labels,
+        labels_true=bench.labels_true,
+        retain=problem.retain.rows.cpu().numpy(),
+        forget=problem.forget.rows.cpu().numpy(),
+        held_out=bench.selection,
+        seed=trial.index,
+    )
+    weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
+    values = values_of(case, weights, bench, trial.measures, "-".join(keys))
+    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan")))
+
+
+def network(store: Store, key: str, device: torch.device) -> nn.Module:
+    """An original or oracle that is on file."""
+    model = new_model(store, "loaded", 0, device)
+    model.load_state_dict(store.read_weights(key))
+    return model.eval()
+
+
+def unlearned(trial: TrialConfig, problem: Problem, architecture: str) -> tuple[nn.Module, Row]:
+    """theta_u, and what it cost; theta_o in its place where the run diverged.
+
+    Args:
+        trial: says which algorithm, with what.
+        problem: what it may see.
+        architecture: of theta_o.
+
+    Returns:
+        The network; status, seconds of the algorithm alone, and examples read.
+    """
+    entry = algorithm(trial.algorithm)
+    config = config_of(entry, dict(trial.params), architecture)
+    more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
+    where = (trial.algorithm, trial.index * 1_000_003 + trial.seed)
+    rng, device = generator(0, "unlearn", *where), problem.forget.rows.device
+
+    def finished() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    warm_up()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.random.manual_seed(torch_seed(0, "unlearn", *where))
+        began = finished()
+        try:
+            theta_u = entry.fn(problem.theta_o, problem.retain, problem.forget, config, rng, **more)
+            status = "ok" if is_finite(theta_u) else "diverged"
+        except Diverged:
+            theta_u, status = problem.theta_o, "diverged"
+        wall_s = finished() - began
+    return theta_u, {"status": status, "wall_s": wall_s, "examples": problem.forget.tally.examples}
+
+
+@cache
+def warm_up() -> None:
+    """One step of each optimizer on one number: torch imports what they need at the first, which takes seconds."""
+    for name in ("sgd", "adam"):
+        number = nn.Linear(1, 1)
+        config = DescentConfig(optimizer=name)  # type: ignore[arg-type]
+        Descent(number, config).run(iter([number(torch.ones(1, 1)).sum()]))

@@ -1,0 +1,99 @@
+"""From a network to the values of its row: every measure that was asked for, and how far it is from the oracle."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from memscore.images import Images
+from memscore.models import embed
+from memscore.names import pick
+from memscore.recipes import Recipe
+from memscore.trainee import everything, parts
+from unlearn.metrics import MEASURES
+from unlearn.metrics.case import Case, Measure, Views, Weights
+from unlearn.oracles import Bench
+
+
+@torch.no_grad()
+def views_of(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Views:
+    """What a network says of the first n images, in the batches and the precision of originals and oracles."""
+    logits = everything(model, recipe, images, n)
+    embeddings = torch.cat([embed(model, part).float() for part in parts(images, n)])
+    return Views(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
+
+
+def asked(more: Sequence[str]) -> dict[str, Measure]:
+    """The core measures and those asked for beyond them.
+
+    Args:
+        more: names of MEASURES.
+
+    Returns:
+        Name -> measure, in the order of the table.
+
+    Raises:
+        ValueError: an unknown name, which offers the nearest one, or a measure of many models.
+    """
+    wanted = {pick("measure", name, MEASURES) for name in more}
+    for name in wanted:
+        if MEASURES[name].needs == "population":
+            raise ValueError(
+                f"measure {name!r} is one of many models, not of one trial; see `python -m unlearn.trial --population`"
+            )
+    return {name: measure for name, measure in MEASURES.items() if measure.core or name in wanted}
+
+
+def values_of(case: Case, weights: Weights, bench: Bench, more: Sequence[str], pair: str) -> dict[str, float]:
+    """All values of one row.
+
+    Args:
+        case: the outputs of the judged model, the oracle and the original; its held-out rows are those of selection.
+        weights: the same three as networks.
+        bench: says which rows are test.
+        more: measures beyond the core ones.
+        pair: keys of the original and the oracle, whose own values are kept between the trials of a worker.
+
+    Returns:
+        Column -> value; a column taken by a split ends in its name. A column whose ideal is the oracle's value is
+        followed by `_gap`, its distance to that, and `_gap_original`, its distance to theta_o's.
+    """
+    row: dict[str, float] = {}
+    for name, measure in asked(more).items():
+        for suffix, judged, oracle, original in sides(measure, case, weights, bench):
+            values = measure.fn(judged)
+            compared = [column for column in values if measure.columns[column].best == "oracle"]
+            theirs = known(f"{pair} oracle {name}{suffix}", measure, oracle) if compared else {}
+            before = known(f"{pair} original {name}{suffix}", measure, original) if compared else {}
+            for column, value in values.items():
+                row[column + suffix] = value
+                if column in compared:
+                    row[f"{column}{suffix}_gap"] = abs(value - theirs[column])
+                    row[f"{column}{suffix}_gap_original"] = abs(value - before[column])
+    return row
+
+
+_known: dict[str, dict[str, float]] = {}
+MOST_KNOWN = 10_000
+
+
+def known(tag: str, measure: Measure, side: Case | Weights) -> dict[str, float]:
+    """A measure of an oracle or an original, taken once in a process."""
+    if tag not in _known:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[tag] = measure.fn(side)
+    return _known[tag]
+
+
+def sides(
+    measure: Measure, case: Case, weights: Weights, bench: Bench
+) -> Iterator[tuple[str, Case | Weights, Case | Weights, Case | Weights]]:
+    """For each split of a measure: the ending of its columns; the judged model, the oracle and the original."""
+    if measure.needs == "weights":
+        yield "", weights, replace(weights, judged=weights.theta_r), replace(weights, judged=weights.problem.theta_o)
+        return
+    for split in measure.splits or ("",):
+        seen = replace(case, held_out=bench.test) if split == "test" else case
+        yield f"_{split}" if split else "", seen, seen.of(case.theta_r), seen.of(case.theta_o)

@@ -1,0 +1,104 @@
+"""Originals and oracles: models trained on everything but a forget set, which may be empty; each is trained once.
+
+theta_r of a forget set has the seed of the theta_o that it is paired with, so that two equal forget sets have one
+oracle, and the oracle of an empty one is the original bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscore.data import Splits, halves
+from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of
+from memscore.jobs import ORIGINAL, OriginalJob, Shared, key_of, name_of, original_is_there, work
+from memscore.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench(Shared):
+    """What every trial reads and none changes; rows = train, validation, test.
+
+    Attributes:
+        labels_true: int64 [N], as published.
+        validation: int64, the rows of validation that algorithms may read.
+        selection: int64, the rows of validation that selection reads, disjoint from those.
+        test: int64.
+    """
+
+    labels_true: np.ndarray
+    validation: np.ndarray
+    selection: np.ndarray
+    test: np.ndarray
+
+
+def bench_of(splits: Splits, seed: int) -> Bench:
+    """A data set as trials read it; validation is halved by the root seed."""
+    shared, n_train, held_out = shared_of(splits, None), len(splits.train), splits.validation
+    first = np.isin(held_out.ids, halves(held_out, seed)[0].ids) if len(held_out) > 1 else np.zeros(len(held_out), bool)
+    return Bench(
+        images=shared.images,
+        labels=shared.labels,
+        labels_true=np.concatenate([part.labels_true for part in (splits.train, held_out, splits.test)]),
+        validation=n_train + np.flatnonzero(first),
+        selection=n_train + np.flatnonzero(~first),
+        test=np.arange(len(splits.test)) + n_train + len(held_out),
+    )
+
+
+def needed(
+    store: Store, forget_sets: Sequence[tuple[int, ...]], indices: Sequence[int], device: str
+) -> list[OriginalJob]:
+    """The jobs of all models that trials on these forget sets are measured against.
+
+    Args:
+        store: open.
+        forget_sets: rows of the training set each.
+        indices: of the originals, which are the seeds.
+        device: "cpu" or "cuda".
+
+    Returns:
+        For each index the original, then the oracle of each forget set.
+    """
+    removed = [(), *dict.fromkeys(forget_sets)]
+    return [OriginalJob(store=store.url, index=i, removed=rows, device=device) for i in indices for rows in removed]
+
+
+def fill_oracles(
+    store: Store,
+    jobs: Sequence[OriginalJob],
+    bench: Bench,
+    pool: Pool,
+    progress: Progress = lambda done, total, line: None,
+) -> Filled:
+    """Train those of these models that the store lacks.
+
+    Args:
+        store: open.
+        jobs: of `needed`.
+        bench: the data.
+        pool: where jobs run.
+        progress: told how many models are done, of how many, and a line about the last one.
+
+    Returns:
+        What was trained, what failed and what diverged, now or before.
+    """
+    filled, gone = Filled(), diverged(store)
+    missing = []
+    for job in jobs:
+        key = key_of(store, job)
+        if name_of(job, key) not in gone and not original_is_there(store, key, evaluate=False):
+            missing.append(job)
+    for done, (job, result) in enumerate(pool.run(work, missing, bench), start=1):
+        note(store, filled, [name_of(job, key_of(store, job))], result)
+        progress(done, len(missing), last_line(result))
+    gone = diverged(store)
+    filled.diverged = [name for job in jobs if (name := name_of(job, key_of(store, job))) in gone]
+    return filled
+
+
+def diverged(store: Store) -> set[str]:
+    """Names of the originals and oracles whose training gave no numbers; none is trained again."""
+    families = {ORIGINAL, "oracle"}
+    failures = store.failures().items()
+    return {name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] in families}

@@ -1,0 +1,51 @@
+"""An algorithm's parameters as a user writes them."""
+
+from collections.abc import Sequence
+from typing import Any, get_args, get_origin, get_type_hints
+
+from memscore.names import pick
+from unlearn.algorithms import Algorithm, algorithm
+from unlearn.trials import config_of
+
+
+def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, Any]:
+    """Parameters of an algorithm from words such as lr=0.05.
+
+    Args:
+        name: of the algorithm.
+        words: one for each parameter.
+        architecture: of the bank.
+
+    Returns:
+        Name -> value of the field's type.
+
+    Raises:
+        ValueError: a word without "=", an unknown name, or a value that is none of its type or breaks its rule.
+    """
+    entry, found = algorithm(name), {}
+    for word in words:
+        field, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"--set {word!r} must be NAME=VALUE, as lr=0.05")
+        found[field] = text
+    values = {field: _value(entry, field, text) for field, text in found.items()}
+    config_of(entry, values, architecture)
+    return values
+
+
+def _value(entry: Algorithm, name: str, text: str) -> Any:
+    """Text as the type of a config's field."""
+    hints = get_type_hints(entry.config)
+    hints.pop("SPACE", None)
+    kind = hints[pick(f"parameter of {entry.fn.__name__}", name, hints)]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in {int, float}:
+            return kind(text)
+        if get_origin(kind) is tuple:
+            inner = get_args(kind)[0]
+            return tuple(inner(part) for part in text.split(",") if part)
+    except (ValueError, KeyError):
+        raise ValueError(f"--set {name}={text}: {name} is a {getattr(kind, '__name__', kind)}") from None
+    return text

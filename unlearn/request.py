@@ -1,0 +1,197 @@
+"""From what a user asks for to rows: which data, what is to be forgotten, and every model that takes part."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memscore.data import Splits
+from memscore.filling import Filled, Pool, Progress
+from memscore.jobs import OriginalJob, key_of
+from memscore.splits import examples_table
+from memscore.store import Store
+from memscore.user_model import splits_again
+from unlearn.jobs import run_trial
+from unlearn.measuring import asked
+from unlearn.oracles import Bench, bench_of, fill_oracles, needed
+from unlearn.params import params_of
+from unlearn.scenarios import ForgetSet, changes_data, choose, plant
+from unlearn.trials import ORACLE, Row, TrialConfig
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a command was asked for, in the user's words.
+
+    Attributes:
+        store: path or URL of a bank, whose recipe trains originals and oracles.
+        forget: the forget set; see scenarios.choose and plant.
+        size: examples in it, where the words do not say it.
+        algorithm: a name of ALGORITHMS.
+        params: its parameters, as "lr=0.05".
+        seeds: how many originals.
+        measures: names of MEASURES beyond the core ones.
+        seed: of what is drawn for the forget set, and of the algorithm's chance.
+        data: as estimate's --data, where the bank's name for it is not enough.
+        folder: as estimate's --folder.
+    """
+
+    store: str
+    forget: str
+    size: int
+    algorithm: str
+    params: Sequence[str] = ()
+    seeds: int = 3
+    measures: Sequence[str] = ()
+    seed: int = 0
+    data: str | None = None
+    folder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """A wish that holds, as far as can be told before anything is trained.
+
+    Attributes:
+        wish: in the user's words.
+        params: of the algorithm, name -> value.
+        scored: the user's store, which has the scores.
+        store: where originals, oracles and rows are kept; within the user's where a forget set changes the data.
+        splits: the data that models are trained on.
+        bench: the same as trials read it.
+        planted: the forget set if it changed the data, else None.
+    """
+
+    wish: Wish
+    params: dict[str, Any]
+    scored: Store
+    store: Store
+    splits: Splits
+    bench: Bench
+    planted: ForgetSet | None
+
+    def forget_set(self, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
+        """What is to be forgotten; embeddings [n_train, E] of the original are asked for by entanglement alone."""
+        if self.planted:
+            return self.planted
+        wish = self.wish
+        return choose(wish.forget, wish.size, self.splits, self.scored.score, embeddings, wish.seed)
+
+
+def request(wish: Wish) -> Request:
+    """Open the store, read its data, and check all words that need no model.
+
+    Args:
+        wish: what the user asked for.
+
+    Returns:
+        The request.
+
+    Raises:
+        ValueError: an imported bank, data that cannot be read again, no seeds, or a word that nothing is named.
+    """
+    scored = Store.open(wish.store)
+    if scored.manifest.imported:
+        raise ValueError(
+            f"{scored.folder.shown} was imported without a way to train its models, so no original can be made; "
+            "unlearning needs a bank of `python -m memscore.estimate`"
+        )
+    if wish.seeds < 1:
+        raise ValueError(f"--seeds {wish.seeds}: at least one original is needed; 3 give an interval")
+    params = params_of(wish.algorithm, wish.params, scored.manifest.architecture)
+    asked(wish.measures)
+    splits, planted, home = splits_again(scored, wish.data, wish.folder), None, scored
+    if changes_data(wish.forget):
+        splits, planted = plant(wish.forget, wish.size, splits, wish.seed)
+        manifest = replace(scored.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
+        slug = "-".join("".join(c if c.isalnum() else " " for c in planted.name).split())
+        home = Store.create(f"{scored.url}/scenarios/{slug}-s{wish.seed}", manifest, examples_table(splits))
+    made = Request(
+        wish=wish,
+        params=params,
+        scored=scored,
+        store=home,
+        splits=splits,
+        bench=bench_of(splits, scored.manifest.seed),
+        planted=planted,
+    )
+    made.forget_set(lambda: np.zeros((len(splits.train), 1), dtype=np.float32))  # wrong words end it here
+    return made
+
+
+def fulfil(
+    asked_for: Request, pool: Pool, device: str, progress: Progress = lambda done, total, line: None
+) -> tuple[list[Row], list[str]]:
+    """Train the originals and oracles that the store lacks, then run the trials whose rows it lacks.
+
+    Args:
+        asked_for: the request.
+        pool: where models are trained and trials run.
+        device: "cpu" or "cuda".
+        progress: told of each model and trial.
+
+    Returns:
+        Rows of the oracle, the algorithm and the original for every seed, and a line for each trial that failed.
+
+    Raises:
+        RuntimeError: a model that trials need could not be trained, or diverged.
+    """
+    wish, store, indices = asked_for.wish, asked_for.store, range(asked_for.wish.seeds)
+    train_missing(asked_for, needed(store, [], indices, device), pool, progress)
+    first = key_of(store, OriginalJob(store=store.url, index=0))
+    forget = asked_for.forget_set(lambda: store.read_outputs(first)[1][: store.manifest.split_sizes[0]])
+    train_missing(asked_for, needed(store, [forget.rows], indices, device), pool, progress)
+    planned = [
+        TrialConfig(
+            store=store.url,
+            algorithm=name,
+            params=tuple(sorted(asked_for.params.items())) if name == wish.algorithm else (),
+            forget_set=forget.name,
+            forget=forget.rows,
+            by_class=forget.by_class,
+            index=index,
+            seed=wish.seed,
+            measures=tuple(sorted(wish.measures)),
+            device=device,
+        )
+        for index in indices
+        for name in dict.fromkeys((ORACLE, wish.algorithm, "original"))
+    ]
+    return run_trials(planned, asked_for.bench, pool, progress)
+
+
+def run_trials(
+    planned: Sequence[TrialConfig], bench: Bench, pool: Pool, progress: Progress = lambda done, total, line: None
+) -> tuple[list[Row], list[str]]:
+    """Run trials, or read those that are on file.
+
+    Args:
+        planned: trials whose originals and oracles are there.
+        bench: the data.
+        pool: where they run.
+        progress: told of each.
+
+    Returns:
+        The rows in the order of the trials, and a line for each trial that failed.
+    """
+    found, failed = {}, []
+    for done, (trial, result) in enumerate(pool.run(run_trial, planned, bench), start=1):
+        if isinstance(result, dict):
+            found[trial] = result
+        else:
+            failed.append(f"{trial.algorithm} on original {trial.index} failed: {result.error}")
+        progress(done, len(planned), trial.algorithm)
+    return [found[trial] for trial in planned if trial in found], failed
+
+
+def train_missing(asked_for: Request, jobs: Sequence[OriginalJob], pool: Pool, progress: Progress) -> None:
+    """Train originals and oracles; stop where trials would have nothing to be compared with."""
+    filled: Filled = fill_oracles(asked_for.store, jobs, asked_for.bench, pool, progress)
+    for name, why in filled.failed.items():
+        raise RuntimeError(f"{name} could not be trained: {why}; the next command tries it again")
+    if filled.diverged:
+        raise RuntimeError(
+            f"{filled.diverged[0]} diverged under the recipe of {asked_for.store.folder.shown}, so trials have nothing "
+            "to be compared with; use a bank with a smaller --lr"
+        )

@@ -1,0 +1,238 @@
+"""Which examples are to be forgotten.
+
+A forget set is written as one word or two: `random`, `memorization_k0.500:high`, `entanglement:low`, `class:3`,
+`id:train/00042`. Scores are those of a store, turned so that higher is more memorized or riskier; examples whose score
+is undefined are never chosen by it. Two kinds change the training data before anything is trained, and so have
+originals and oracles of their own: `canaries` and `confusion:0,1`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from memscore.data import Splits
+from memscore.names import pick
+from memscore.seeds import generator
+from memscore.user_model import read_members
+from unlearn.problem import forgettable
+
+LEVELS = ("low", "medium", "high")
+OF_A_SCORE = (*LEVELS, "union", "riskiest", "twin")
+CANARIES = 0.05
+"""Share of the forget set that is scrambled: SURE's 50 of 1,000."""
+CONFUSED = 0.01
+"""Share of the two classes whose labels are swapped (SURE appendix F)."""
+PLACES = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
+"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000."""
+
+Scores = Callable[[str], tuple[np.ndarray, np.ndarray]]
+"""A score's name -> ids and the oriented vector, as Store.score gives them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetSet:
+    """What is to be forgotten.
+
+    Attributes:
+        name: as the user wrote it, with its size.
+        rows: of the training set, rising.
+        by_class: whether it holds all training examples of its classes.
+    """
+
+    name: str
+    rows: tuple[int, ...]
+    by_class: bool = False
+
+
+def changes_data(spec: str) -> bool:
+    """Whether a forget set changes the training data, so that it needs a store of its own."""
+    return spec.partition(":")[0] in {"canaries", "confusion"}
+
+
+def choose(
+    spec: str, size: int, splits: Splits, scores: Scores, embeddings: Callable[[], np.ndarray], seed: int
+) -> ForgetSet:
+    """The forget set of that name.
+
+    Args:
+        spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
+            :union (a third of each), :riskiest (= high), :twin (as many at random that are not among the riskiest);
+            entanglement:low, :medium, :high; class:K; partial-class:K; id:ID; ids:FILE.
+        size: how many; ignored where the words say it (class, id, ids).
+        splits: the data set.
+        scores: those of the store.
+        embeddings: float [n_train, E], of the original, asked for by entanglement alone.
+        seed: of what is drawn.
+
+    Returns:
+        The forget set.
+
+    Raises:
+        ValueError: unknown words, more examples than there are to choose from, or a set that is none.
+    """
+    kind, _, part = spec.partition(":")
+    n_train, rng = len(splits.train), generator(seed, "forget-set", spec)
+    if kind in {"class", "id", "ids"}:
+        rows = _named(kind, part, splits)
+        return ForgetSet(name=spec, rows=_checked(rows, n_train), by_class=kind == "class")
+    if not 0 < size < n_train:
+        raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
+    if kind == "random":
+        rows = rng.choice(n_train, size, replace=False)
+    elif kind == "partial-class":
+        own = np.flatnonzero(splits.train.labels == _class(part, splits))
+        rows = rng.choice(own, _at_most(size, len(own), f"training examples of class {part}"), replace=False)
+    elif kind == "entanglement":
+        rows = _entangled(embeddings(), size, pick("level of entanglement", part, LEVELS))
+    elif not part:
+        known = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
+        raise ValueError(
+            f"unknown forget set {spec!r}; known: {', '.join((*known, 'confusion:0,1'))}, or a score of the store with "
+            f"one of :{', :'.join(OF_A_SCORE)}, as memorization_k0.500:high"
+        )
+    else:
+        rows = _by_score(*scores(kind), splits, kind, pick("part of a score", part, OF_A_SCORE), size, rng)
+    return ForgetSet(name=f"{spec} of {size}", rows=_checked(rows, n_train))
+
+
+def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
+    """A forget set that changes the training data, and the data with it.
+
+    Args:
+        spec: "canaries": random examples, one in twenty of them with all its pixels shuffled by an order of its own
+            and its label kept (SURE 5, Canary Unlearning); "confusion:A,B": 1 % of the examples of two classes, at
+            random, each labelled as the other class (SURE appendix F; Goel et al. 2022).
+        size: of the canaries' forget set; ignored for confusion.
+        splits: the data set as it is.
+        seed: of what is drawn.
+
+    Returns:
+        The changed data, which is another data set to every store, and the forget set in it.
+
+    Raises:
+        ValueError: unknown words, two equal classes, or fewer than one example to change.
+    """
+    kind, _, part = spec.partition(":")
+    rng, train = generator(seed, "forget-set", spec), splits.train
+    if kind == "canaries":
+        if not 0 < size < len(train):
+            raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
+        rows = rng.choice(len(train), size, replace=False)
+        scrambled = rows[: round(CANARIES * size)]
+        if not len(scrambled):
+            raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
+        images = train.images.copy()
+        flat = images.reshape(len(images), images.shape[1], -1)
+        for row in scrambled:
+            flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
+        changed = replace(train, images=images)
+        said: dict[str, object] = {"canaries": len(scrambled), "canaries_of": size, "canaries_seed": seed}
+    else:
+        first, second = _two_classes(part, splits)
+        rows = np.concatenate([
+            rng.choice(own := np.flatnonzero(train.labels == label), round(CONFUSED * len(own)), replace=False)
+            for label in (first, second)
+        ])
+        if not len(rows):
+            raise ValueError(f"1 % of classes {first} and {second} is no example; use data with 50 or more of a class")
+        labels = train.labels.copy()
+        labels[rows] = np.where(train.labels[rows] == first, second, first)
+        changed = replace(train, labels=labels)
+        said = {"confused": f"{first},{second}", "confused_seed": seed}
+    planted = replace(splits, train=changed, label_changes={**splits.label_changes, **said})
+    name = f"{spec} of {size}" if kind == "canaries" else spec
+    return planted, ForgetSet(name=name, rows=_checked(rows, len(train)))
+
+
+def _by_score(
+    ids: np.ndarray, values: np.ndarray, splits: Splits, score: str, part: str, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows by one score of the store."""
+    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    rows = np.array([row_of.get(example, -1) for example in ids.tolist()])
+    known = (rows >= 0) & ~np.isnan(values)
+    rows, values = rows[known], values[known]
+    _at_most(size, len(rows), f"training examples whose {score} is defined")
+    rising = rows[np.lexsort((rows, values))]
+    middle = 0.5 if score.startswith("memorization") else float(np.median(values))
+    nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
+    if part == "twin":
+        others = np.setdiff1d(np.arange(len(splits.train)), rising[-size:])
+        drawn: np.ndarray = rng.choice(others, _at_most(size, len(others), "other examples"), replace=False)
+        return drawn
+    if part != "union":
+        levels = {"low": rising[:size], "medium": nearest[:size], "high": rising[-size:]}
+        level: np.ndarray = levels["high" if part == "riskiest" else part]
+        return level
+    third = size // 3
+    if 3 * third != size or not third:
+        raise ValueError(f"--size {size}: the union of low, medium and high has three equal parts; use a multiple of 3")
+    thirds = (rising[:third], nearest[:third], rising[-third:])
+    if len(np.unique(np.concatenate(thirds))) < size:
+        raise ValueError(
+            f"--size {size}: low, medium and high {score} share examples at {third} each; use a smaller --size"
+        )
+    return np.concatenate(thirds)
+
+
+def _entangled(embeddings: np.ndarray, size: int, level: str) -> np.ndarray:
+    """One of the groups of rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
+    found = embeddings.astype(np.float64)
+    distance = np.linalg.norm(found - found.mean(0), axis=1)
+    groups = len(distance) // size
+    if groups < 3:
+        raise ValueError(
+            f"--size {size}: levels of entanglement are three groups of that size out of {len(distance)} training "
+            f"examples; use {len(distance) // 3} or fewer"
+        )
+    start = round(PLACES[level] * (groups - 1)) * size
+    chosen: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
+    return chosen
+
+
+def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
+    """Rows of a class, of one id, or of the ids in a file."""
+    if kind == "class":
+        return np.flatnonzero(splits.train.labels == _class(part, splits))
+    ids = np.array([part]) if kind == "id" else read_members(part)
+    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    unknown = [example for example in ids.tolist() if example not in row_of]
+    if unknown:
+        where = f" of {Path(part).name}" if kind == "ids" else ""
+        raise ValueError(
+            f"{unknown[0]!r}{where} is no id of the training set"
+            + (f", nor are {len(unknown) - 1} more" if len(unknown) > 1 else "")
+            + f"; ids are as {splits.train.ids[0]!r}, all of them in the store's examples.parquet"
+        )
+    return np.array([row_of[example] for example in ids.tolist()], dtype=np.int64)
+
+
+def _checked(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
+    return tuple(forgettable(rows, n_train).tolist())
+
+
+def _class(part: str, splits: Splits) -> int:
+    """A class by its number."""
+    if not part.isdecimal() or int(part) >= splits.n_classes:
+        raise ValueError(f"{part!r} is no class; classes are the numbers 0 to {splits.n_classes - 1}")
+    return int(part)
+
+
+def _two_classes(part: str, splits: Splits) -> tuple[int, int]:
+    """Two different classes, as in 0,1."""
+    first, comma, second = part.partition(",")
+    if not comma:
+        raise ValueError(f"confusion:{part} needs two classes, as confusion:0,1")
+    pair = _class(first, splits), _class(second, splits)
+    if pair[0] == pair[1]:
+        raise ValueError(f"confusion:{part} swaps a class with itself; name two different ones")
+    return pair
+
+
+def _at_most(size: int, there: int, what: str) -> int:
+    """The size, unless there are fewer."""
+    if size > there:
+        raise ValueError(f"--size {size}, but there are {there} {what}; use {there} or fewer")
+    return size

@@ -1,0 +1,80 @@
+"""One algorithm on one forget set: `python -m unlearn.trial S --algorithm finetune --forget random`."""
+
+import sys
+from contextlib import ExitStack
+from functools import partial
+from typing import Annotated, Literal
+
+from memscore.doors import RESUMABLE, before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
+import tyro
+from rich.console import Console
+
+from cluster.opening import open_pool, refuse_staff
+from memscore.options import Maybe, Several
+from memscore.report.progress import Meter
+from memscore.training import device_named
+from memscore.visibility import refuse_blind
+from unlearn.request import Wish, fulfil, request
+from unlearn.summary import table
+
+
+def unlearn_once(
+    store: Annotated[str, tyro.conf.Positional],
+    algorithm: str,
+    forget: str = "random",
+    size: int = 100,
+    set: Several = (),
+    seeds: int = 3,
+    measures: Several = (),
+    seed: int = 0,
+    data: Maybe[str] = None,
+    folder: Maybe[str] = None,
+    pool: Literal["ray", "serial"] = "ray",
+    workers: Maybe[int] = None,
+    address: Maybe[str] = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    gpus_per_worker: float = 1,
+) -> int:
+    """Forget some training examples of a bank's models by one algorithm, and say how near retraining that comes.
+
+    Args:
+        store: path or URL of a bank, whose recipe trains originals and oracles.
+        algorithm: finetune, neggrad-plus, salun, ...; a wrong name lists them all.
+        forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; a wrong word lists them all.
+        size: examples to forget, where the words do not say it.
+        set: parameters of the algorithm, as lr=0.05 epochs=5.
+        seeds: originals, each with an oracle of its own.
+        measures: beyond the core ones; a wrong name lists them all.
+        seed: of the forget set's draw, and of the algorithm's chance.
+        data: the bank's data by name or path, where its manifest does not say enough to find it.
+        folder: where it lies.
+        pool: ray: worker processes; serial: this process.
+        workers: how many (default: every CPU or GPU of the cluster).
+        address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
+        device: auto: GPUs where the cluster has any, else CPUs.
+        gpus_per_worker: below 1, workers share a GPU.
+
+    Returns:
+        Exit code: 0, or 1 if a trial failed or diverged.
+    """
+    refuse_staff(pool, workers, address, gpus_per_worker)
+    asked = request(Wish(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
+    with ExitStack() as stack:
+        stack.enter_context(asked.scored.lock())
+        terms = (pool, address, workers, device, device_named, partial(refuse_blind, asked.scored), gpus_per_worker)
+        hands, where = stack.enter_context(open_pool(*terms, dashboard=False))
+        rows, failed = fulfil(asked, hands, where, stack.enter_context(Meter("models")))
+    return table(Console(width=None if sys.stdout.isatty() else 120), rows, failed, asked.wish)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; see doors.run."""
+    return run(lambda: tyro.cli(unlearn_once, prog="python -m unlearn.trial", args=arguments), RESUMABLE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
