@@ -485,7 +485,17 @@ class Store:
 
     def trials(self) -> list[str]:
         """Names of all trials on file."""
-        return [name.removesuffix(".parquet") for name in self.folder.names("trials")]
+        names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
+        return [name for name in names if not name.endswith("-said")]
+
+    def write_said(self, trial: str, columns: Columns) -> bool:
+        """Keep what an unlearned model says of every example: logit_confidence and gap, float32 [N]."""
+        return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
+
+    def read_said(self, trial: str) -> dict[str, np.ndarray] | None:
+        """What the model of a trial says of every example; None if that was not kept."""
+        path = f"trials/{trial}-said.parquet"
+        return self._columns(path) if self.folder.exists(path) else None
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over whatever was there."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from memscore.jobs import OriginalJob, key_of, name_of
+from memscore.observing import gap, logit_confidence
 from memscore.recipes import steps as steps_of
 from memscore.seeds import generator, torch_seed
 from memscore.store import Store
@@ -21,7 +22,7 @@ from memscore.training import exact_products, is_finite, one_thread
 from memscore.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.descent import Descent, DescentConfig, Diverged
-from unlearn.measuring import values_of, views_of
+from unlearn.measuring import of_many, values_of, views_of
 from unlearn.metrics.case import Case, Views, Weights
 from unlearn.oracles import Bench
 from unlearn.problem import Problem, pose
@@ -45,13 +46,18 @@ def run_trial(trial: TrialConfig, bench: Bench) -> Row:
         return kept
     keep_to_share(device)
     with one_thread(), exact_products(device):
-        row = {"trial": name, **about(store, trial), **measured(store, trial, bench, device)}
+        values, case = measured(store, trial, bench, device)
+    row = {"trial": name, **about(store, trial), **values}
+    if of_many(trial.measures) and row["status"] == "ok":
+        logits, truth = torch.from_numpy(np.array(case.judged.logits)), torch.from_numpy(np.array(bench.labels))
+        said = {"logit_confidence": logit_confidence(logits, truth).numpy(), "gap": gap(logits, truth).numpy()}
+        store.write_said(name, said)  # first: a row on file says that the rest is
     store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
     return row
 
 
-def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> Row:
-    """Cost and measures of one trial."""
+def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> tuple[Row, Case]:
+    """Cost and measures of one trial, and the case that they were taken of."""
     manifest, recipe = store.manifest, recipe_of(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [key_of(store, job) for job in jobs]
@@ -86,7 +92,7 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
     )
     weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
     values = values_of(case, weights, bench, trial.measures, "-".join(keys))
-    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan")))
+    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case
 
 
 def network(store: Store, key: str, device: torch.device) -> nn.Module:

@@ -25,24 +25,25 @@ def views_of(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Views:
 
 
 def asked(more: Sequence[str]) -> dict[str, Measure]:
-    """The core measures and those asked for beyond them.
+    """The core measures of one model, and those asked for beyond them.
 
     Args:
         more: names of MEASURES.
 
     Returns:
-        Name -> measure, in the order of the table.
+        Name -> measure, in the order of the table; measures of many models are no part of a trial's row.
 
     Raises:
-        ValueError: an unknown name, which offers the nearest one, or a measure of many models.
+        ValueError: an unknown name, which offers the nearest one.
     """
     wanted = {pick("measure", name, MEASURES) for name in more}
-    for name in wanted:
-        if MEASURES[name].needs == "population":
-            raise ValueError(
-                f"measure {name!r} is one of many models, not of one trial; see `python -m unlearn.trial --population`"
-            )
-    return {name: measure for name, measure in MEASURES.items() if measure.core or name in wanted}
+    single = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
+    return {name: measure for name, measure in single.items() if measure.core or name in wanted}
+
+
+def of_many(more: Sequence[str]) -> dict[str, Measure]:
+    """Those of the measures asked for that need many models."""
+    return {name: MEASURES[name] for name in MEASURES if name in more and MEASURES[name].needs == "population"}
 
 
 def values_of(case: Case, weights: Weights, bench: Bench, more: Sequence[str], pair: str) -> dict[str, float]:

@@ -13,9 +13,10 @@ from memscore.splits import examples_table
 from memscore.store import Store
 from memscore.user_model import splits_again
 from unlearn.jobs import run_trial
-from unlearn.measuring import asked
+from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
 from unlearn.params import params_of
+from unlearn.populations import FEWEST, values_of_many
 from unlearn.scenarios import ForgetSet, changes_data, choose, plant
 from unlearn.trials import ORACLE, Row, TrialConfig
 
@@ -99,6 +100,11 @@ def request(wish: Wish) -> Request:
         )
     if wish.seeds < 1:
         raise ValueError(f"--seeds {wish.seeds}: at least one original is needed; 3 give an interval")
+    if of_many(wish.measures) and wish.seeds < FEWEST:
+        raise ValueError(
+            f"--seeds {wish.seeds}: {', '.join(of_many(wish.measures))} compare many models; use {FEWEST} or more, and "
+            "64 for them to say much"
+        )
     params = params_of(wish.algorithm, wish.params, scored.manifest.architecture)
     asked(wish.measures)
     splits, planted, home = splits_again(scored, wish.data, wish.folder), None, scored
@@ -120,9 +126,24 @@ def request(wish: Wish) -> Request:
     return made
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fulfilled:
+    """What came of a request.
+
+    Attributes:
+        rows: of the oracle, the algorithm and the original for every seed.
+        failed: a line for each trial that has no row.
+        many: values of the measures of many models that were asked for.
+    """
+
+    rows: list[Row]
+    failed: list[str]
+    many: dict[str, float]
+
+
 def fulfil(
     asked_for: Request, pool: Pool, device: str, progress: Progress = lambda done, total, line: None
-) -> tuple[list[Row], list[str]]:
+) -> Fulfilled:
     """Train the originals and oracles that the store lacks, then run the trials whose rows it lacks.
 
     Args:
@@ -132,7 +153,7 @@ def fulfil(
         progress: told of each model and trial.
 
     Returns:
-        Rows of the oracle, the algorithm and the original for every seed, and a line for each trial that failed.
+        What came of it.
 
     Raises:
         RuntimeError: a model that trials need could not be trained, or diverged.
@@ -158,7 +179,10 @@ def fulfil(
         for index in indices
         for name in dict.fromkeys((ORACLE, wish.algorithm, "original"))
     ]
-    return run_trials(planned, asked_for.bench, pool, progress)
+    rows, failed = run_trials(planned, asked_for.bench, pool, progress)
+    unlearned, oracles = ([t for t in planned if t.algorithm == name] for name in (wish.algorithm, ORACLE))
+    many = values_of_many(store, unlearned, oracles, asked_for.bench, wish.measures)
+    return Fulfilled(rows=rows, failed=failed, many=many)
 
 
 def run_trials(

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from memscore.intervals import Interval
 from memscore.report.terminal import new_table
 from unlearn.measuring import asked
-from unlearn.request import Wish
+from unlearn.request import Fulfilled, Wish
 from unlearn.trials import ORACLE, Row
 
 SHOWN = ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap")
@@ -46,19 +46,18 @@ def shown(interval: Interval) -> str:
     return f"{interval.value:.3f} ±{(interval.hi - interval.lo) / 2:.3f}"
 
 
-def table(console: Console, rows: Sequence[Row], failed: Sequence[str], wish: Wish) -> int:
+def table(console: Console, found: Fulfilled, wish: Wish) -> int:
     """Print what was measured.
 
     Args:
         console: where to.
-        rows: of the oracle, the algorithm and the original, some of each.
-        failed: a line for each trial that has no row.
+        found: rows of the oracle, the algorithm and the original, and what failed.
         wish: what was asked for; measures beyond the core ones get tables of their own.
 
     Returns:
         Exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, more = wish.algorithm, wish.measures
+    name, more, rows, failed = wish.algorithm, wish.measures, found.rows, found.failed
     for line in failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
@@ -76,6 +75,8 @@ def table(console: Console, rows: Sequence[Row], failed: Sequence[str], wish: Wi
         names = [column for column in first if any(column == c or column.startswith(f"{c}_") for c in extra)]
         for start in range(0, len(names), len(SHOWN)):
             _print(console, rows, order, "asked for", names[start : start + len(SHOWN)])
+    for column, value in found.many.items():
+        console.print(f"{column} {value:.3f}, over all models together", highlight=False)
     gone = sum(row["status"] == "diverged" for row in rows)
     if gone:
         console.print(f"{gone} of {len(rows)} runs diverged and have no measures; a smaller lr may not")

@@ -67,8 +67,8 @@ def unlearn_once(
         stack.enter_context(asked.scored.lock())
         terms = (pool, address, workers, device, device_named, partial(refuse_blind, asked.scored), gpus_per_worker)
         hands, where = stack.enter_context(open_pool(*terms, dashboard=False))
-        rows, failed = fulfil(asked, hands, where, stack.enter_context(Meter("models")))
-    return table(Console(width=None if sys.stdout.isatty() else 120), rows, failed, asked.wish)
+        found = fulfil(asked, hands, where, stack.enter_context(Meter("models")))
+    return table(Console(width=None if sys.stdout.isatty() else 120), found, asked.wish)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -150,14 +150,15 @@ def test_a_trial_does_not_touch_the_streams_of_its_process(filled, bench):
 
 def test_a_request_is_fulfilled_once(bank, filled):
     wish = Wish(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
-    rows, failed = fulfil(request(wish), InOrder(), "cpu")
-    assert failed == []
+    found = fulfil(request(wish), InOrder(), "cpu")
+    rows = found.rows
+    assert (found.failed, found.many) == ([], {})
     assert [(row["algorithm"], row["index"]) for row in rows] == [
         (name, index) for index in (0, 1) for name in ("oracle", "finetune", "original")
     ]
     assert json.loads(rows[1]["config"])["lr"] == 0.05
     again = InOrder()
-    assert len(fulfil(request(wish), again, "cpu")[0]) == 6
+    assert len(fulfil(request(wish), again, "cpu").rows) == 6
     assert {type(job) for job in again.jobs} == {TrialConfig}
 
 
@@ -166,8 +167,7 @@ def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
     made = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
     wish = Wish(made.store.url, words, 40, "original", seeds=1)
     asked = request(wish)
-    rows, _ = fulfil(asked, InOrder(), "cpu")
-    assert len(rows) == 2
+    assert len(fulfil(asked, InOrder(), "cpu").rows) == 2
     inner = Store.open(asked.store.url)
     assert inner.manifest.fingerprint != made.store.manifest.fingerprint
     assert made.store.folder.names("weights") == []
@@ -212,7 +212,7 @@ def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, s
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
     made = open_bank(replace(PLAN, store=str(tmp_path / "store")))
-    with pytest.raises(ValueError, match="has no scores yet, so none named .*; run `python -m memscore"):
+    with pytest.raises(ValueError, match=r"has no scores yet, so none named .*; run `python -m memscore"):
         request(Wish(made.store.url, "memorization_k0.500:high", 10, "finetune"))
 
 

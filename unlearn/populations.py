@@ -1,0 +1,76 @@
+"""From many trials of one algorithm on one forget set to the measures that need many models."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memscore.store import Store
+from unlearn.measuring import of_many
+from unlearn.metrics.case import Population
+from unlearn.oracles import Bench
+from unlearn.trials import TrialConfig, trial_name
+
+FEWEST = 8
+"""Models on each side below which no measure of many models is taken."""
+
+
+def population_of(
+    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: Bench
+) -> Population:
+    """What all models of two groups of trials say of every example.
+
+    Args:
+        store: open.
+        unlearned: trials of one algorithm on one forget set, one an original; diverged ones are left out.
+        oracles: trials of its oracles.
+        bench: says which rows are held out.
+
+    Returns:
+        The population.
+
+    Raises:
+        ValueError: fewer than FEWEST models on a side.
+    """
+    sides = [[store.read_said(trial_name(store, trial)) for trial in trials] for trials in (unlearned, oracles)]
+    found = [[said for said in side if said is not None] for side in sides]
+    if min(map(len, found)) < FEWEST:
+        raise ValueError(
+            f"{len(found[0])} unlearned models and {len(found[1])} oracles say too little of each example; measures of "
+            f"many models need {FEWEST} or more of each: --seeds 64"
+        )
+    confidence, margin = (
+        [np.stack([said[column] for said in side]) for side in found] for column in ("logit_confidence", "gap")
+    )
+    forget = np.array(unlearned[0].forget, dtype=np.int64)
+    n_train = store.manifest.split_sizes[0]
+    return Population(
+        unlearned=confidence[0],
+        retrained=confidence[1],
+        margin_unlearned=margin[0],
+        margin_retrained=margin[1],
+        forget=forget,
+        held_out=bench.test,
+        retain=np.setdiff1d(np.arange(n_train), forget),
+    )
+
+
+def values_of_many(
+    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: Bench, more: Sequence[str]
+) -> dict[str, float]:
+    """Every measure of many models that was asked for; nothing if none was.
+
+    Args:
+        store: open.
+        unlearned: as population_of.
+        oracles: as population_of.
+        bench: as population_of.
+        more: names of measures.
+
+    Returns:
+        Column -> value.
+    """
+    wanted = of_many(more)
+    if not wanted:
+        return {}
+    population = population_of(store, unlearned, oracles, bench)
+    return {column: value for measure in wanted.values() for column, value in measure.fn(population).items()}
