@@ -12,6 +12,7 @@ from memscore.jobs import OriginalJob, key_of
 from memscore.splits import examples_table
 from memscore.store import Store
 from memscore.user_model import splits_again
+from memscore.visibility import Ask, refuse_blind
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
@@ -71,6 +72,11 @@ class Request:
     splits: Splits
     bench: Bench
     planted: ForgetSet | None
+
+    def ready(self, ask: Ask | None) -> None:
+        """Called once workers can be had: stop where a node of the cluster does not see the store."""
+        if ask is not None:
+            refuse_blind(self.scored, ask)
 
     def forget_set(self, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
         """What is to be forgotten; embeddings [n_train, E] of the original are asked for by entanglement alone."""

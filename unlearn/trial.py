@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated, Literal
 
 from memscore.doors import RESUMABLE, before_imports, run
@@ -17,7 +16,6 @@ from cluster.opening import open_pool, refuse_staff
 from memscore.options import Maybe, Several
 from memscore.report.progress import Meter
 from memscore.training import device_named
-from memscore.visibility import refuse_blind
 from unlearn.request import Wish, fulfil, request
 from unlearn.summary import table
 
@@ -65,7 +63,7 @@ def unlearn_once(
     asked = request(Wish(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
         stack.enter_context(asked.scored.lock())
-        terms = (pool, address, workers, device, device_named, partial(refuse_blind, asked.scored), gpus_per_worker)
+        terms = (pool, address, workers, device, device_named, asked.ready, gpus_per_worker)
         hands, where = stack.enter_context(open_pool(*terms, dashboard=False))
         found = fulfil(asked, hands, where, stack.enter_context(Meter("models")))
     return table(Console(width=None if sys.stdout.isatty() else 120), found, asked.wish)

@@ -1,0 +1,236 @@
+"""Claim: every algorithm measured the same way, its hyper-parameters chosen on validation and judged on other seeds.
+
+    python -m benchmarks.unlearning STORE --name unlearning_cnn [--forget memorization_k0.500:union] [--size 600]
+        [--trials 16] [--tune 1] [--seeds 3] [--many 0] [--algorithms NAME ...] [--workers 2] [--quick]
+
+STORE is a bank of `python -m memscore.estimate`, which gives the scores, the recipe of originals and oracles, and keeps
+all trials, so the same command goes on where it was stopped. For each algorithm its defaults and `trials` - 1 draws
+from its search space run on originals 0 to `tune` - 1; the one with the highest mean ToW on the selection half of
+validation wins (a diverged run counts as 0); it is told where it lies at the end of a range. The winner then runs on
+`seeds` originals that had no part in the choice, twice as many for algorithms that draw labels, and is judged on test.
+With `many`, winners run on so many originals besides, for the measures of many models; retrain's row is the null: a
+second oracle.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from benchmarks.results_file import save
+from cluster.opening import open_pool
+from memscore.options import Several
+from memscore.report.progress import Meter
+from memscore.report.terminal import new_table
+from memscore.training import device_named
+from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.jobs import run_trial
+from unlearn.measuring import of_many
+from unlearn.oracles import fill_oracles, needed
+from unlearn.populations import values_of_many
+from unlearn.request import Request, Wish, request
+from unlearn.scenarios import ForgetSet
+from unlearn.spaces import at_boundary
+from unlearn.summary import over_seeds, shown
+from unlearn.trials import ORACLE, Row, TrialConfig, config_of
+
+COLUMNS = (
+    "tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap", "rrt_examples",
+    "wall_s",
+)  # fmt: skip
+FIXED = (ORACLE, "original", "retrain")
+Params = tuple[tuple[str, Any], ...]
+
+
+def main(
+    store: Annotated[str, tyro.conf.Positional],
+    name: str,
+    forget: str = "memorization_k0.500:union",
+    size: int = 600,
+    trials: int = 16,
+    tune: int = 1,
+    seeds: int = 3,
+    many: int = 0,
+    algorithms: Several = (),
+    workers: int = 2,
+    quick: bool = False,
+) -> None:
+    """Measure.
+
+    Args:
+        store: path of a bank.
+        name: of the file of results.
+        forget: the forget set.
+        size: of it.
+        trials: configs tried of each algorithm.
+        tune: originals they are tried on.
+        seeds: originals that winners are judged on.
+        many: originals beyond those, for the measures of many models.
+        algorithms: all if none is named.
+        workers: processes.
+        quick: two trials, one seed; only printed.
+    """
+    trials, seeds = (2, 1) if quick else (trials, seeds)
+    wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
+    asked = request(Wish(store, forget, size, "original"))
+    last = tune + max(2 * seeds, seeds + many)
+    with open_pool("ray", None, workers, "auto", device_named, lambda ask: None, 1, dashboard=False) as (pool, device):
+        with Meter("models") as meter:
+            fill_oracles(asked.store, needed(asked.store, [], range(last), device), asked.bench, pool, meter)
+            first = needed(asked.store, [], [0], device)[0]
+            from memscore.jobs import key_of
+
+            chosen = asked.forget_set(lambda: asked.store.read_outputs(key_of(asked.store, first))[1])
+            fill_oracles(asked.store, needed(asked.store, [chosen.rows], range(last), device), asked.bench, pool, meter)
+        tried = {n: candidates(n, trials) for n in wanted}
+        plan = [planned(asked, chosen, n, p, i, device) for n in wanted for p in tried[n] for i in range(tune)]
+        rows = ran(asked, plan, pool, "trials")
+        winners = {n: best(n, tried[n], rows, asked, chosen, tune, device) for n in wanted}
+        print(json.dumps({n: w["config"] for n, w in winners.items()}, indent=2), flush=True)
+        final = {
+            n: [
+                planned(asked, chosen, n, winners[n]["params"] if n in winners else (), i, device)
+                for i in range(tune, tune + seeds * (1 + (n in ALGORITHMS and ALGORITHMS[n].random_labels)))
+            ]
+            for n in (*FIXED, *wanted)
+        }
+        judged = ran(asked, [t for own in final.values() for t in own], pool, "judged")
+        wide = measured_on_many(asked, chosen, winners, many, tune + seeds, pool, device) if many else {}
+    result = {n: summary([judged[t] for t in own if t in judged]) for n, own in final.items()}
+    printed(result, winners, wide, len(chosen.rows), asked.store.manifest.data)
+    if not quick:
+        save(
+            name,
+            {
+                "what": f"{asked.store.manifest.data}, {asked.store.manifest.architecture}, "
+                f"{asked.store.manifest.split_sizes[0]} training examples, forget {chosen.name}",
+                "trials_each": trials,
+                "tuned_on_originals": tune,
+                "judged_on_originals": seeds,
+                "winners": {n: {k: v for k, v in w.items() if k != "params"} for n, w in winners.items()},
+                "rows": result,
+                "many": wide,
+            },
+            quiet=True,
+        )
+
+
+def candidates(name: str, count: int) -> list[Params]:
+    """The defaults, then draws from the search space."""
+    space, rng = algorithm(name).config.SPACE, np.random.default_rng([*name.encode()])  # type: ignore[attr-defined]
+    drawn = [tuple(sorted((field, kind.draw(rng)) for field, kind in space.items())) for _ in range(count - 1)]
+    return [(), *drawn] if space else [()]
+
+
+def planned(
+    asked: Request, chosen: ForgetSet, name: str, params: Params, index: int, device: str, measures: Sequence[str] = ()
+) -> TrialConfig:
+    """One trial."""
+    return TrialConfig(
+        store=asked.store.url,
+        algorithm=name,
+        params=params,
+        forget_set=chosen.name,
+        forget=chosen.rows,
+        by_class=chosen.by_class,
+        index=index,
+        measures=tuple(measures),
+        device=device,
+    )
+
+
+def ran(asked: Request, plan: Sequence[TrialConfig], pool: Any, what: str) -> dict[TrialConfig, Row]:
+    """Rows of trials; what fails is printed and missing."""
+    found = {}
+    with Meter(what) as meter:
+        for done, (trial, row) in enumerate(pool.run(run_trial, plan, asked.bench), start=1):
+            if isinstance(row, dict):
+                found[trial] = row
+            else:
+                print(f"{trial.algorithm} {trial.params} on {trial.index} failed: {row.error}", flush=True)
+            meter(done, len(plan), trial.algorithm)
+    return found
+
+
+def best(
+    name: str,
+    tried: Sequence[Params],
+    rows: dict[TrialConfig, Row],
+    asked: Request,
+    chosen: ForgetSet,
+    tune: int,
+    device: str,
+) -> dict[str, Any]:
+    """The config with the highest mean ToW on the selection half of validation, and where it touches its space."""
+
+    def tow(params: Params) -> float:
+        own = [rows.get(planned(asked, chosen, name, params, i, device)) for i in range(tune)]
+        values = [row["tow_validation"] if row else float("nan") for row in own]
+        return float(np.mean(np.nan_to_num(values, nan=0.0)))
+
+    params = max(tried, key=tow)
+    config = asdict(config_of(algorithm(name), dict(params), asked.store.manifest.architecture))
+    space = algorithm(name).config.SPACE  # type: ignore[attr-defined]
+    scores = [tow(one) for one in tried]
+    return {
+        "params": params,
+        "config": config,
+        "tow_validation": tow(params),
+        "tow_validation_of_trials": scores,
+        "at_boundary": [field for field, kind in space.items() if at_boundary(kind, config[field])],
+        "diverged": sum(row["status"] == "diverged" for trial, row in rows.items() if trial.algorithm == name),
+    }
+
+
+def measured_on_many(
+    asked: Request, chosen: ForgetSet, winners: dict[str, Any], many: int, start: int, pool: Any, device: str
+) -> dict[str, dict[str, float]]:
+    """Measures of many models of every winner; of retrain's, which is a second oracle, as the null."""
+    from unlearn.metrics import MEASURES
+
+    wide = tuple(sorted(of_many([*MEASURES])))
+    indices = range(start, start + many)
+    plan = {
+        n: [planned(asked, chosen, n, winners[n]["params"] if n in winners else (), i, device, wide) for i in indices]
+        for n in (*FIXED, *winners)
+    }
+    found = ran(asked, [trial for own in plan.values() for trial in own], pool, "many")
+    kept = {n: [trial for trial in own if trial in found] for n, own in plan.items()}
+    return {
+        n: values_of_many(asked.store, own, kept[ORACLE], asked.bench, wide) for n, own in kept.items() if n != ORACLE
+    }
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean and interval of every number in the rows."""
+    numbers = [column for column, value in rows[0].items() if isinstance(value, float)]
+    return {
+        "n": len(rows),
+        "diverged": sum(row["status"] == "diverged" for row in rows),
+        **{column: asdict(over_seeds([row[column] for row in rows])) for column in (*numbers, "examples")},
+    }
+
+
+def printed(
+    result: dict[str, Any], winners: dict[str, Any], wide: dict[str, dict[str, float]], n_forget: int, what: str
+) -> None:
+    """The table, the oracle on top and the original beneath."""
+    console = Console(width=170)
+    table = new_table(f"{what}, {n_forget} to forget", ("", "n", *COLUMNS, "at a boundary"))
+    from memscore.intervals import Interval
+
+    order = [ORACLE, *sorted(winners, key=lambda n: -result[n]["tow_test"]["value"]), "retrain", "original"]
+    for name in order:
+        cells = [shown(Interval(**result[name][column])) for column in COLUMNS if column in result[name]]
+        table.add_row(name, str(result[name]["n"]), *cells, ", ".join(winners.get(name, {}).get("at_boundary", [])))
+    console.print(table)
+    for name, values in wide.items():
+        console.print(name, {column: round(value, 4) for column, value in values.items()}, highlight=False)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
