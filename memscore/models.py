@@ -223,7 +223,7 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
         The layers, if the model is Flatten, Linear, then (ReLU, Linear) any number of times, each layer with a bias,
         none frozen and none used twice.
     """
-    layers = _leaves(model)
+    layers = leaves(model)
     if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear] + [nn.ReLU, nn.Linear] * (len(layers) // 2 - 1):
         return None
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -231,12 +231,12 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     return linear if trained and len(set(linear)) == len(linear) else None
 
 
-def _leaves(model: nn.Module) -> list[nn.Module]:
+def leaves(model: nn.Module) -> list[nn.Module]:
     """The chain of layers that a Classifier or (nested) Sequential applies one after the other."""
     if type(model) is Classifier:
-        return [*_leaves(model.body), model.head]
+        return [*leaves(model.body), model.head]
     if type(model) is nn.Sequential:
-        return [leaf for layer in model for leaf in _leaves(layer)]
+        return [leaf for layer in model for leaf in leaves(layer)]
     return [model]
 
 

@@ -3,8 +3,30 @@
 To add one, write its file here and one line below; tests/unlearn/metrics/test_table.py holds it to its word.
 """
 
-from unlearn.metrics import accuracy, tow
+from typing import Literal
+
+from unlearn.metrics import (
+    accuracy,
+    challenge_score,
+    confusion,
+    entanglement,
+    epsilon,
+    gini,
+    klom,
+    mia,
+    mia_confidence,
+    mia_losses,
+    mia_representation,
+    mia_threshold,
+    relearn,
+    tow,
+    tow_mia,
+    u_lira,
+    weight_distance,
+)
 from unlearn.metrics.case import Measure
+
+UNSEEN: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 MEASURES: dict[str, Measure] = {
     "accuracy": Measure(fn=accuracy.accuracy, columns=accuracy.COLUMNS, needs="outputs", paper="RUM, SURE", core=True),
@@ -14,9 +36,78 @@ MEASURES: dict[str, Measure] = {
         needs="outputs",
         paper="RUM, SURE",
         core=True,
-        splits=("validation", "test"),
+        splits=UNSEEN,
     ),
-    "tow": Measure(
-        fn=tow.tow, columns=tow.COLUMNS, needs="outputs", paper="RUM", core=True, splits=("validation", "test")
+    "tow": Measure(fn=tow.tow, columns=tow.COLUMNS, needs="outputs", paper="RUM", core=True, splits=UNSEEN),
+    "mia": Measure(fn=mia.mia, columns=mia.COLUMNS, needs="outputs", paper="RUM, SCALE", core=True, splits=UNSEEN),
+    "mia-threshold": Measure(
+        fn=mia_threshold.mia_threshold,
+        columns=mia_threshold.COLUMNS,
+        needs="outputs",
+        paper="Song & Mittal 2021",
+        splits=UNSEEN,
+    ),
+    "tow-mia": Measure(
+        fn=tow_mia.tow_mia, columns=tow_mia.COLUMNS, needs="outputs", paper="RUM", core=True, splits=UNSEEN
+    ),
+    "mia-losses": Measure(
+        fn=mia_losses.mia_losses,
+        columns=mia_losses.COLUMNS,
+        needs="outputs",
+        paper="Kurmanji et al. 2023, SURE",
+        core=True,
+        splits=UNSEEN,
+    ),
+    "mia-confidence": Measure(
+        fn=mia_confidence.mia_confidence,
+        columns=mia_confidence.COLUMNS,
+        needs="outputs",
+        paper="SURE",
+        core=True,
+        splits=UNSEEN,
+    ),
+    "mia-representation": Measure(
+        fn=mia_representation.mia_representation,
+        columns=mia_representation.COLUMNS,
+        needs="outputs",
+        paper="SURE",
+        splits=UNSEEN,
+    ),
+    "entanglement": Measure(
+        fn=entanglement.entanglement, columns=entanglement.COLUMNS, needs="outputs", paper="RUM", core=True
+    ),
+    "confusion": Measure(
+        fn=confusion.confusion, columns=confusion.COLUMNS, needs="outputs", paper="Goel et al. 2022, SURE"
+    ),
+    "held-out-confusion": Measure(
+        fn=confusion.held_out_confusion,
+        columns=confusion.COLUMNS_HELD_OUT,
+        needs="outputs",
+        paper="Goel et al. 2022, SURE",
+        splits=UNSEEN,
+    ),
+    "gini": Measure(fn=gini.gini_of_losses, columns=gini.COLUMNS, needs="outputs", paper="SCALE", core=True),
+    "relearn": Measure(fn=relearn.relearn, columns=relearn.COLUMNS, needs="weights", paper="Kurmanji et al. 2023, RSU"),
+    "weight-distance": Measure(
+        fn=weight_distance.weight_distance, columns=weight_distance.COLUMNS, needs="weights", paper="SURE"
+    ),
+    "u-lira": Measure(fn=u_lira.u_lira, columns=u_lira.COLUMNS, needs="population", paper="Hayes et al. 2024"),
+    "epsilon": Measure(
+        fn=epsilon.epsilon, columns=epsilon.COLUMNS, needs="population", paper="Triantafillou et al. 2024"
+    ),
+    "challenge-score": Measure(
+        fn=challenge_score.challenge_score,
+        columns=challenge_score.COLUMNS,
+        needs="population",
+        paper="Triantafillou et al. 2024",
+        splits=UNSEEN,
+    ),
+    "klom": Measure(fn=klom.klom, columns=klom.COLUMNS, needs="population", paper="Georgiev et al. 2024"),
+    "held-out-klom": Measure(
+        fn=klom.held_out_klom,
+        columns=klom.COLUMNS_HELD_OUT,
+        needs="population",
+        paper="Georgiev et al. 2024",
+        splits=UNSEEN,
     ),
 }

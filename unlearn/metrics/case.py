@@ -11,6 +11,11 @@ from torch import nn
 from unlearn.problem import Problem
 
 
+def stream(seed: int, measure: str) -> np.random.Generator:
+    """A measure's own chance."""
+    return np.random.default_rng([seed, *measure.encode()])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
     """What one model says of every example of the data set.
@@ -44,6 +49,19 @@ class Views:
         right: np.ndarray = own[:, 0] > logits.max(1)
         return right
 
+    def label_log_probabilities(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The label's log-probability; the loss is its negative.
+
+        Args:
+            rows: which examples.
+            labels: int64 [N], one for every example of the data set.
+
+        Returns:
+            float64 [rows], at most 0.
+        """
+        own: np.ndarray = np.take_along_axis(self.log_probabilities(rows), labels[rows, None], axis=1)[:, 0]
+        return own
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
@@ -53,7 +71,7 @@ class Case:
         judged: the model that is measured: theta_u, or theta_r and theta_o for the rows above and beneath it.
         theta_r: the oracle.
         theta_o: the original.
-        labels: int64 [N], as trained; rows = train, validation, test.
+        labels: int64 [N], as trained, which only training examples are; rows = train, validation, test.
         labels_true: int64 [N], as published.
         retain: int64, rows of the training set that stay.
         forget: int64, rows that go.
@@ -77,7 +95,7 @@ class Case:
 
     def rng(self, measure: str) -> np.random.Generator:
         """The measure's own stream, equal for every model that is judged."""
-        return np.random.default_rng([self.seed, *measure.encode()])
+        return stream(self.seed, measure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,6 +114,10 @@ class Weights:
     theta_r: nn.Module
     seed: int = 0
 
+    def rng(self, measure: str) -> np.random.Generator:
+        """The measure's own stream, equal for every model that is judged."""
+        return stream(self.seed, measure)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:
@@ -103,13 +125,14 @@ class Population:
 
     Attributes:
         unlearned: float32 [S, N], logit confidence of each unlearned model on every example.
-        retrained: float32 [R, N], of each oracle; seeds of their own where they are not paired.
+        retrained: float32 [R, N], of each oracle; where they are paired, one index is one seed.
         margin_unlearned: float32 [S, N], the label's logit minus logsumexp of the others is logit confidence; this is
             the label's minus the largest other.
         margin_retrained: float32 [R, N].
         forget: int64, rows of the forget set.
         held_out: int64, rows of unseen examples.
         retain: int64.
+        seed: of the measures' own chance.
     """
 
     unlearned: np.ndarray
@@ -119,9 +142,19 @@ class Population:
     forget: np.ndarray
     held_out: np.ndarray
     retain: np.ndarray
+    seed: int = 0
+
+    def rng(self, measure: str) -> np.random.Generator:
+        """The measure's own stream."""
+        return stream(self.seed, measure)
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logit confidence of as many unlearned models as oracles, float64 [n, N] each: the first of the larger."""
+        n = min(len(self.unlearned), len(self.retrained))
+        return self.unlearned[:n].astype(np.float64), self.retrained[:n].astype(np.float64)
 
 
-Best = Literal["max", "min", "oracle"]
+Best = Literal["max", "min", "oracle", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +163,7 @@ class Column:
 
     Attributes:
         best: "max", "min", or "oracle": nearest to theta_r's value, and then the table has its gap to theta_r's and to
-            theta_o's as columns of their own.
+            theta_o's as columns of their own. "none": what another column rests on (a count, a null value), not ranked.
         unit: of the values.
         ideal: what a perfect unlearning would show, in words or as a number.
         says: what it is, in a line.

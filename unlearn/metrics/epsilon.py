@@ -1,0 +1,147 @@
+"""The NeurIPS 2023 challenge's forgetting score: epsilon of (epsilon, delta)-unlearning, measured example by example.
+
+    epsilon_x = max over attacks of max( log(1 - delta - fpr) - log fnr,  log(1 - delta - fnr) - log fpr )
+    points: 1 if epsilon_x < .5, 1/2 if < 1, 1/4 if < 1.5, ... down to the ceiling, and 0 above;   F = mean over x
+
+Triantafillou et al. 2024, by the released metric.py. An attack tells unlearned models from oracles by logit confidence:
+above a threshold (for the side of the larger median), or between two (for the side of the smaller range: the right
+one within 2 of its largest value, their distance within 2 of its range). A threshold at which exactly one rate is 0 is
+dropped as unproven; both 0 is separation, 50, and so is a range under a hundredth of the other side's.
+
+Differs from the code: every threshold that parts the sample is tried, not a grid of .01; no threshold left means that
+only ties keep the sides apart, hence 50 (the code asserts an array and stops); no GPU is needed. With n models a side
+no finite epsilon above log(n - 1) can be seen, and thresholds are chosen on the models that they are scored on: so
+equal distributions do not get 1. What they get for this n and these examples is a column: the same score after each
+example's models were dealt out at random.
+"""
+
+import math
+
+import numpy as np
+
+from unlearn.metrics.case import Column, Population
+
+DELTA, CAP, WIDTH, BUFFER, PEAKED = 1e-5, 50.0, 0.5, 2.0, 0.01
+FEWEST = 3
+"""Models a side: with two, log(n - 1) is 0."""
+
+COLUMNS = {
+    "forgetting_score": Column(
+        best="max", unit="points", ideal="forgetting_score_null", says="the challenge's F, forget set"
+    ),
+    "forgetting_score_null": Column(
+        best="none", unit="points", ideal="1", says="F where unlearned models and oracles are dealt out at random"
+    ),
+    "epsilon_median": Column(best="min", unit="nats", ideal="0", says="median epsilon over the forget set"),
+    "epsilon_ceiling": Column(
+        best="none", unit="nats", ideal="large", says="log(n - 1), the largest finite epsilon that n models can show"
+    ),
+    "epsilon_n": Column(best="none", unit="models a side", ideal="512", says="models that epsilon rests on"),
+}
+
+
+def epsilon(models: Population) -> dict[str, float]:
+    """The score and what it rests on; NaN with fewer than three models a side."""
+    unlearned, retrained = (said[:, models.forget] for said in models.pairs())
+    n = len(unlearned)
+    values = dict.fromkeys(COLUMNS, float("nan")) | {"epsilon_n": float(n)}
+    if n < FEWEST:
+        return values
+    found = epsilons(unlearned, retrained)
+    return {
+        "forgetting_score": points(found, n),
+        "forgetting_score_null": points(epsilons(*dealt_out(unlearned, retrained, models.rng("epsilon"))), n),
+        "epsilon_median": float(np.median(found)),
+        "epsilon_ceiling": math.log(n - 1),
+        "epsilon_n": float(n),
+    }
+
+
+def dealt_out(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """For each example, all its values in two halves at random: what "no difference" looks like with n a side.
+
+    Args:
+        one: [n, X].
+        other: [n, X].
+        rng: deals, for each example anew.
+
+    Returns:
+        Two arrays [n, X].
+    """
+    mixed = rng.permuted(np.concatenate([one, other]), axis=0)
+    return mixed[: len(one)], mixed[len(one) :]
+
+
+def points(found: np.ndarray, n: int) -> float:
+    """F: the mean of what each epsilon earns.
+
+    Args:
+        found: [X], at least 0.
+        n: models a side; bins end at the first whole number above log(n - 1).
+
+    Returns:
+        In [0, 1].
+
+    >>> points(np.array([0.1, 0.5, 1.49, 50.0]), n=64)
+    0.4375
+    """
+    bins = math.floor(math.ceil(math.log(n - 1)) / WIDTH)
+    at = np.floor(found / WIDTH)
+    return float(np.where(at < bins, 0.5 ** np.minimum(at, 60), 0.0).mean())
+
+
+def epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+    """Epsilon of each example.
+
+    Args:
+        unlearned: float64 [n, X], logit confidence.
+        retrained: float64 [n, X].
+
+    Returns:
+        float64 [X], in [0, 50].
+    """
+    return np.array([_epsilon(a, b) for a, b in zip(unlearned.T, retrained.T, strict=True)])
+
+
+def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """Of one example."""
+    smaller, larger = sorted((float(np.ptp(unlearned)), float(np.ptp(retrained))))
+    if larger == 0:
+        return 0.0 if unlearned[0] == retrained[0] else CAP
+    if smaller / larger < PEAKED:
+        return CAP
+    high, low = (retrained, unlearned) if np.median(retrained) > np.median(unlearned) else (unlearned, retrained)
+    narrow, wide = (high, low) if np.ptp(high) < np.ptp(low) else (low, high)
+    (fpr_one, fnr_one), (fpr_two, fnr_two) = _above_one(high, low), _between_two(narrow, wide)
+    fpr, fnr = np.concatenate([fpr_one, fpr_two]), np.concatenate([fnr_one, fnr_two])
+    proven = (fpr > 0) & (fnr > 0)
+    if ((fpr == 0) & (fnr == 0)).any() or not proven.any():
+        return CAP
+    fpr, fnr = fpr[proven], fnr[proven]
+    missed, false = (np.log(np.maximum(1 - DELTA - rate, np.finfo(np.float64).tiny)) for rate in (fnr, fpr))
+    return float(np.clip(max((false - np.log(fnr)).max(), (missed - np.log(fpr)).max()), 0, CAP))
+
+
+def _above_one(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False positive and false negative rates of "high if at or above t", t every value."""
+    cuts = np.unique(np.concatenate([high, low]))
+    missed, passed = (np.searchsorted(np.sort(side), cuts) / len(side) for side in (high, low))
+    return 1 - passed, missed
+
+
+def _between_two(narrow: np.ndarray, wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of "narrow if between two values", for the intervals that the challenge looks at."""
+    values = np.unique(np.concatenate([narrow, wide]))
+    before, after = np.append(-np.inf, values[:-1]), np.append(values[1:], np.inf)
+    # [left, right] holds values[i] to values[j] if before[i] < left <= values[i] and values[j] <= right < after[j]
+    right, right_end = np.maximum(values, narrow.max() - BUFFER), np.minimum(after, narrow.max() + BUFFER)
+    reachable = (right < after) & (right <= right_end)
+    shortest, longest = right - values[:, None], right_end - before[:, None]
+    span = np.ptp(narrow)
+    seen = reachable & (shortest <= span + BUFFER) & (longest > span - BUFFER)
+    first, last = np.nonzero(np.triu(seen))
+    inside = [
+        (np.searchsorted(np.sort(side), values[last], "right") - np.searchsorted(np.sort(side), values[first]))
+        for side in (narrow, wide)
+    ]
+    return inside[1] / len(wide), (len(narrow) - inside[0]) / len(narrow)
