@@ -44,11 +44,15 @@ def entanglement_score(retain: np.ndarray, forget: np.ndarray) -> float:
     """
     if not len(retain) or not len(forget):
         return float("nan")
-    kept, dropped = (float(len(part)) for part in (retain, forget))
+    kept, dropped = len(retain), len(forget)
     mean_kept, mean_dropped = (part.mean(0, dtype=np.float64) for part in (retain, forget))
     middle = (kept * mean_kept + dropped * mean_dropped) / (kept + dropped)
-    within = sum(
-        float(((part - mean) ** 2).sum(1).mean()) for part, mean in ((retain, mean_kept), (forget, mean_dropped))
-    )
+    within = _spread(retain, mean_kept) + _spread(forget, mean_dropped)
     between = float(((mean_kept - middle) ** 2).sum() + ((mean_dropped - middle) ** 2).sum()) / 2
     return within / between if between > 0 else float("nan")
+
+
+def _spread(part: np.ndarray, mean: np.ndarray) -> float:
+    """Mean squared distance from the mean, a block of rows at a time."""
+    blocks = np.array_split(part, len(part) // 512 + 1)
+    return sum(float(((block - mean) ** 2).sum()) for block in blocks) / len(part)

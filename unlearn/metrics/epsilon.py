@@ -8,11 +8,10 @@ above a threshold (for the side of the larger median), or between two (for the s
 one within 2 of its largest value, their distance within 2 of its range). A threshold at which exactly one rate is 0 is
 dropped as unproven; both 0 is separation, 50, and so is a range under a hundredth of the other side's.
 
-Differs from the code: every threshold that parts the sample is tried, not a grid of .01; no threshold left means that
-only ties keep the sides apart, hence 50 (the code asserts an array and stops); no GPU is needed. With n models a side
-no finite epsilon above log(n - 1) can be seen, and thresholds are chosen on the models that they are scored on: so
-equal distributions do not get 1. What they get for this n and these examples is a column: the same score after each
-example's models were dealt out at random.
+Differs from the code: every threshold that parts the sample is tried, not a grid of .01, so one is always left (the
+code asserts an array of them and stops); no GPU is needed. With n models a side no finite epsilon above log(n - 1) can
+be seen, and thresholds are chosen on the models that they are scored on: so equal distributions do not get 1. What they
+get for this n and these examples is a column: the same score after each example's models were dealt out at random.
 """
 
 import math
@@ -115,9 +114,9 @@ def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     (fpr_one, fnr_one), (fpr_two, fnr_two) = _above_one(high, low), _between_two(narrow, wide)
     fpr, fnr = np.concatenate([fpr_one, fpr_two]), np.concatenate([fnr_one, fnr_two])
     proven = (fpr > 0) & (fnr > 0)
-    if ((fpr == 0) & (fnr == 0)).any() or not proven.any():
+    if ((fpr == 0) & (fnr == 0)).any():
         return CAP
-    fpr, fnr = fpr[proven], fnr[proven]
+    fpr, fnr = fpr[proven], fnr[proven]  # not empty: all of the narrow side but an end, with some of the wide one
     missed, false = (np.log(np.maximum(1 - DELTA - rate, np.finfo(np.float64).tiny)) for rate in (fnr, fpr))
     return float(np.clip(max((false - np.log(fnr)).max(), (missed - np.log(fpr)).max()), 0, CAP))
 

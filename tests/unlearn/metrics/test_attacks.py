@@ -1,0 +1,211 @@
+"""Attacks on membership: what they say of a model that knows all, of one that knows nothing, and of the oracle."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, logit
+from sklearn.svm import SVC
+
+from tests.unlearn.cases import case, views
+from unlearn.metrics.case import Case, Views
+from unlearn.metrics.membership import forgotten_and_others, members_and_others
+from unlearn.metrics.mia import called_unseen, mia
+from unlearn.metrics.mia_confidence import mia_confidence
+from unlearn.metrics.mia_losses import mia_losses
+from unlearn.metrics.mia_representation import mia_representation
+from unlearn.metrics.mia_threshold import best_threshold, mia_threshold, modified_entropy
+from unlearn.metrics.tow import tow
+from unlearn.metrics.tow_mia import tow_mia
+
+N_RETAIN, N_FORGET, N_HELD = 400, 200, 300
+RETAIN, FORGET = np.arange(N_RETAIN), np.arange(N_FORGET) + N_RETAIN
+HELD = np.arange(N_HELD) + N_RETAIN + N_FORGET
+N = N_RETAIN + N_FORGET + N_HELD
+CLASSES = np.arange(N) % 2
+
+
+def model(forget_like, seed=0, *, separate=True):
+    """Two classes, p_y near .97 on what it knows and near .5 on the rest; embeddings as far apart."""
+    rng = np.random.default_rng(seed)
+    known = np.zeros(N, dtype=bool)
+    known[RETAIN] = separate
+    known[FORGET] = separate and forget_like == "retain"
+    p = np.clip(np.where(known, rng.beta(40, 1.2, N), rng.beta(3, 3, N)), 1e-6, 1 - 1e-9)
+    logits = np.zeros((N, 2))
+    logits[np.arange(N), CLASSES] = logit(p)
+    embeddings = rng.normal(0, 0.3, (N, 4)) + np.where(known[:, None], [3.0, 0, 0, 0], [0, 3.0, 0, 0])
+    return Views(logits=logits.astype(np.float32), embeddings=embeddings.astype(np.float32))
+
+
+def posed(judged, theta_r=None, **more):
+    oracle = theta_r or model("unseen", seed=1)
+    usual = {"labels": CLASSES, "labels_true": CLASSES, "retain": RETAIN, "forget": FORGET, "held_out": HELD}
+    return Case(judged=judged, theta_r=oracle, theta_o=model("retain"), **usual | more)
+
+
+SHARES = [(mia, "mia"), (mia_threshold, "mia_threshold"), (mia_threshold, "mia_modified_entropy")]
+SHARES += [(mia_confidence, "mia_confidence"), (mia_representation, "miars_2")]
+TOLD = [(mia_losses, "mia_losses"), (mia_representation, "miars_1")]
+
+
+@pytest.mark.parametrize(("attack", "column"), SHARES)
+def test_a_share_is_of_non_members_low_where_all_is_known_and_high_where_it_is_forgotten(attack, column):
+    assert attack(posed(model("retain")))[column] < 0.1
+    assert attack(posed(model("unseen")))[column] > 0.9
+
+
+@pytest.mark.parametrize(("attack", "column"), TOLD)
+def test_an_accuracy_is_high_where_the_forget_set_stands_out_and_half_where_it_does_not(attack, column):
+    assert attack(posed(model("retain")))[column] > 0.9
+    assert attack(posed(model("unseen")))[column] == pytest.approx(0.5, abs=0.12)
+    assert attack(posed(model("unseen", separate=False)))[column] == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize(("attack", "column"), SHARES + TOLD)
+def test_every_model_is_attacked_with_one_draw_so_the_oracle_has_no_gap_to_itself(attack, column):
+    oracle = model("unseen", seed=1)
+    assert attack(posed(oracle))[column] == attack(posed(model("retain")).of(oracle))[column]
+
+
+@pytest.mark.parametrize(("attack", "column"), [*SHARES, *TOLD])
+def test_the_order_of_a_set_changes_nothing(attack, column):
+    rng = np.random.default_rng(0)
+    mixed = {"retain": rng.permutation(RETAIN), "held_out": rng.permutation(HELD)}
+    assert attack(posed(model("retain"), **mixed))[column] == attack(posed(model("retain")))[column]
+
+
+@pytest.mark.parametrize(("attack", "column"), [*SHARES, *TOLD])
+def test_without_examples_there_is_no_number(attack, column):
+    nobody = {"held_out": HELD[:0]}
+    assert np.isnan(attack(posed(model("retain"), **nobody))[column])
+
+
+@pytest.mark.parametrize(("attack", "column"), TOLD)
+def test_nine_examples_are_too_few_to_cross_validate(attack, column):
+    assert np.isnan(attack(posed(model("retain"), forget=FORGET[:9]))[column])
+    assert not np.isnan(attack(posed(model("retain"), forget=FORGET[:10]))[column])
+
+
+def test_members_and_others_are_as_many_and_from_where_they_should_be():
+    members, others = members_and_others(posed(model("retain")), np.random.default_rng(0), most=250)
+    assert len(set(members)) == len(set(others)) == 250
+    assert set(members) <= set(RETAIN)
+    assert set(others) <= set(HELD)
+
+
+def test_others_of_the_forget_set_are_of_its_classes():
+    ones = FORGET[CLASSES[FORGET] == 1]
+    forgotten, others = forgotten_and_others(posed(model("retain"), forget=ones), np.random.default_rng(0))
+    assert len(forgotten) == len(others) == len(ones)
+    assert set(CLASSES[others]) == {1}
+
+
+def probabilities(found):
+    return np.exp(found.judged.label_log_probabilities(np.arange(N), CLASSES))
+
+
+def first_of_retain(found):
+    """The bug: as many members as there are test examples, the first ones in order; all of them if too few."""
+    p = probabilities(found)
+    members, others = found.retain[: len(found.held_out)], found.held_out
+    y = np.repeat([1, 0], [len(members), len(others)])
+    attack = SVC(C=3, gamma="auto").fit(p[np.concatenate([members, others])][:, None], y)
+    return 1 - attack.predict(p[found.forget][:, None]).mean()
+
+
+def test_bug_12_members_are_no_first_slice_and_sides_are_balanced():
+    rng = np.random.default_rng(2)
+    uneven = model("unseen")
+    uneven.logits[RETAIN[:300], CLASSES[:300]] = rng.normal(0.5, 0.3, 300)  # the first of R are hardly known
+    assert called_unseen(posed(uneven, retain=RETAIN[::-1]), uneven) == called_unseen(posed(uneven), uneven)
+    assert abs(first_of_retain(posed(uneven)) - first_of_retain(posed(uneven, retain=RETAIN[::-1]))) > 0.1
+    # a retain set that is a tenth of the held-out set: who asks an unbalanced attack is told "non-member"
+    nothing = model("unseen", separate=False)
+    few = posed(nothing, retain=RETAIN[:30])
+    assert first_of_retain(few) == 1.0
+    assert 0.1 < called_unseen(few, nothing) < 0.9
+
+
+def with_slips(log_p, labels):
+    """The bug: log p_c where log(1 - p_c) belongs, and all rows indexed by all labels."""
+    mixed = np.exp(log_p)
+    mixed[:, labels] = 1 - mixed[:, labels]
+    return -(mixed * log_p).sum(1)
+
+
+def test_bug_11_modified_entropy_is_that_of_the_hand():
+    p = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.25, 0.5, 0.25]])
+    labels = np.array([0, 1, 1])
+    by_hand = [
+        -(0.3 * np.log(0.7) + 0.2 * np.log(0.8) + 0.1 * np.log(0.9)),
+        -(0.7 * np.log(0.3) + 0.1 * np.log(0.9) + 0.6 * np.log(0.4)),
+        -(0.5 * np.log(0.5) + 0.25 * np.log(0.75) + 0.25 * np.log(0.75)),
+    ]
+    np.testing.assert_allclose(modified_entropy(np.log(p), labels), by_hand, rtol=1e-12)
+    assert not np.allclose(with_slips(np.log(p), labels), by_hand, rtol=0.1)
+
+
+def test_modified_entropy_is_finite_where_a_probability_is_0_or_1():
+    said = log_softmax([[900.0, 0.0, -900.0], [900.0, 0.0, -900.0]], axis=1)
+    right, wrong = modified_entropy(said, np.array([0, 2]))
+    assert right == 0
+    assert np.isfinite(wrong)
+    assert wrong > 100
+
+
+def test_the_best_threshold_is_the_one_that_is_right_most_often():
+    assert best_threshold(np.array([0.9, 0.8, 0.3]), np.array([0.1, 0.2, 0.4])) == pytest.approx(0.25)
+    assert best_threshold(np.array([0.9, 0.9, 0.5]), np.array([0.5, 0.5, 0.9])) == pytest.approx(0.7)
+    assert best_threshold(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == -np.inf
+
+
+@pytest.mark.parametrize("forget_like", ["retain", "unseen"])
+def test_the_cheap_attack_agrees_with_the_machine(forget_like):
+    found = posed(model(forget_like))
+    assert mia_threshold(found)["mia_threshold"] == pytest.approx(mia(found)["mia"], abs=0.05)
+
+
+@pytest.mark.slow
+def test_two_thousand_a_side_say_what_six_thousand_say():
+    rng = np.random.default_rng(0)
+    n, labels = 13_000, np.zeros(13_000, dtype=np.int64)
+    p = rng.beta(12, 0.3, n)
+    p[6000:12_000] = np.where(rng.random(6000) < 0.88, p[6000:12_000], rng.beta(0.6, 0.8, 6000))
+    p[12_000:] = np.where(rng.random(1000) < 0.7, p[12_000:], rng.beta(0.6, 0.8, 1000))
+    found = Views(
+        logits=np.stack([logit(np.clip(p, 1e-9, 1 - 1e-7)), np.zeros(n)], 1).astype(np.float32),
+        embeddings=np.zeros((n, 1), np.float32),
+    )
+    sets = {"retain": np.arange(6000), "held_out": np.arange(6000, 12_000), "forget": np.arange(12_000, n)}
+    whole = called_unseen(
+        Case(judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, **sets), found, 6000
+    )
+    drawn = [
+        mia(Case(judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, seed=seed, **sets))[
+            "mia"
+        ]
+        for seed in range(3)
+    ]
+    assert np.abs(np.array(drawn) - whole).max() < 0.02
+
+
+def test_tow_mia_is_one_for_the_oracle_and_its_product_for_others():
+    oracle, original = model("unseen", seed=1), model("retain")
+    assert tow_mia(posed(oracle, oracle)) == {"tow_mia": 1.0}
+    found = posed(original, oracle)
+    apart = tow(found)
+    expected = 1 - abs(called_unseen(found, original) - called_unseen(found, oracle))
+    expected *= (1 - apart["da_retain"]) * (1 - apart["da_held_out"])
+    assert tow_mia(found)["tow_mia"] == pytest.approx(expected)
+    assert tow_mia(found)["tow_mia"] < 0.3
+
+
+def test_a_coin_flipper_is_called_neither():
+    flat = views(np.ones(120, dtype=bool), sure=0.0)
+    assert 0.1 < mia_threshold(case(flat))["mia_threshold"] < 0.95
+    assert mia_losses(case(flat))["mia_losses"] == pytest.approx(0.5, abs=0.25)
+
+
+def test_dead_embeddings_are_no_error():
+    dead = model("retain")
+    dead.embeddings[:] = 0
+    assert mia_representation(posed(dead))["miars_1"] == pytest.approx(0.5, abs=0.1)

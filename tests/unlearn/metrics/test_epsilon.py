@@ -1,0 +1,132 @@
+"""The challenge's score: hand-counted attacks, a grid as in its code, and what no difference looks like."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.unlearn.populations import population
+from unlearn.metrics.challenge_score import challenge_score
+from unlearn.metrics.epsilon import DELTA, epsilon, epsilons, points
+
+
+def of(unlearned, retrained):
+    """Epsilon of one example."""
+    return float(epsilons(np.array(unlearned, float)[:, None], np.array(retrained, float)[:, None])[0])
+
+
+def from_rates(fpr, fnr):
+    return max(math.log(1 - DELTA - fpr) - math.log(fnr), math.log(1 - DELTA - fnr) - math.log(fpr))
+
+
+def test_four_models_a_side_by_hand():
+    # high {1, 3, 5, 7}, low {0, 2, 4, 6}: at or above 3, one of the high is missed and two of the low pass, and so on
+    assert of([1, 3, 5, 7], [0, 2, 4, 6]) == pytest.approx(from_rates(0.25, 0.5))
+    # between 1 and 2 lie three of four of the narrow side and one of the other; above 1 no threshold does as well
+    assert of([1, 1.5, 2, 2.5], [0, 1.75, 3, 3.5]) == pytest.approx(from_rates(0.25, 0.25))
+
+
+def test_no_finite_epsilon_lies_above_the_logarithm_of_the_models_less_one():
+    rng = np.random.default_rng(0)
+    found = epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
+    finite = found[found < 50]
+    assert finite.max() <= math.log(7)
+    assert finite.max() == pytest.approx(math.log(7), abs=1e-3)
+    assert epsilon(population(models=(8, 8)))["epsilon_ceiling"] == math.log(7)
+
+
+def test_what_is_separated_or_peaked_is_fifty():
+    assert of([5, 6, 7, 8], [0, 1, 2, 3]) == 50
+    assert of([0, 1, 2, 3], [5, 6, 7, 8]) == 50
+    assert of([5, 5.001, 5.002, 5.003], [0, 3, 6, 9]) == 50
+    assert of([5, 6, 5, 6], [0, 9, 1, 12]) == 50  # between two thresholds
+    assert of([1, 1, 1, 1], [1, 1, 1, 1]) == 0
+
+
+def on_a_grid(high_or_low_a, high_or_low_b, step=0.01):
+    """The published search, one example: a grid of thresholds, alone and in pairs."""
+    a, b = high_or_low_a, high_or_low_b
+    high, low = (b, a) if np.median(b) > np.median(a) else (a, b)
+    narrow, wide = (high, low) if np.ptp(high) < np.ptp(low) else (low, high)
+    everything = np.concatenate([a, b])
+    ones = np.linspace(everything.min(), everything.max(), math.ceil(np.ptp(everything) / step))
+    rates = [((low >= t).mean(), (high < t).mean()) for t in ones]
+    rights = np.linspace(narrow.max() - 2, narrow.max() + 2 + 1e-9, math.ceil(4 / step))
+    for right in rights:
+        lefts = right - np.ptp(narrow) + np.linspace(-2, 2, math.ceil(4 / step))
+        within = [((side[:, None] >= lefts) & (side[:, None] <= right)).mean(0) for side in (wide, narrow)]
+        rates += list(zip(within[0], 1 - within[1], strict=True))
+    rates = np.array(rates)
+    if (rates.sum(1) == 0).any():
+        return 50.0
+    both = rates[(rates > 0).all(1)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fpr, fnr = both.T
+        each = np.fmax(np.log(1 - DELTA - fpr) - np.log(fnr), np.log(1 - DELTA - fnr) - np.log(fpr))
+    return float(np.clip(np.nanmax(each), 0, 50))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_threshold_is_what_the_published_grid_comes_to(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.choice(np.arange(-60, 60), 24, replace=False) * 0.05  # farther apart than the grid is fine
+    values[:12] += (0, 0.3, 0.9, 1.5, 2.1, 0)[seed]
+    ours, theirs = values[:12] * (1, 1, 1, 1, 1, 0.4)[seed], values[12:]
+    assert of(ours, theirs) == pytest.approx(on_a_grid(ours, theirs), abs=1e-9)
+
+
+def test_a_tie_leaves_a_threshold():
+    assert of([10, 20, 30, 40], [40, 50, 60, 70]) == pytest.approx(from_rates(0.25, 0.25))
+    assert of([1, 2, 3, 3], [3, 3, 8, 9]) < 50
+
+
+def test_points_halve_every_half_and_end_at_the_ceiling():
+    assert points(np.array([0.0]), 64) == 1
+    assert points(np.array([4.9]), 64) == 0.5**9  # log 63 = 4.14: ten bins
+    assert points(np.array([5.0]), 64) == 0
+    assert points(np.array([1.9, 2.1]), 8) == 0.5 * 0.5**3  # log 7 = 1.95: four bins
+
+
+def asserts_an_array(found):
+    """The bug: the truth of an array of several thresholds."""
+    assert np.array(found), "all thresholds gave nan"
+    return max(found)
+
+
+def test_bug_21_several_thresholds_are_no_error_and_the_ends_are_right():
+    with pytest.raises(ValueError, match="truth value"):
+        asserts_an_array([0.1, 0.2])
+    equal, apart = epsilon(population(models=(64, 64))), epsilon(population(8.0, models=(64, 64)))
+    assert apart["forgetting_score"] == 0.0
+    assert apart["epsilon_median"] == 50.0
+    assert equal["forgetting_score"] > 0.1
+    assert equal["forgetting_score"] == pytest.approx(equal["forgetting_score_null"], rel=0.3)
+    assert apart["forgetting_score_null"] > 0.05
+
+
+def test_the_score_falls_as_models_give_more_away():
+    found = [epsilon(population(apart, models=(32, 32)))["forgetting_score"] for apart in (0.0, 1.0, 2.0, 4.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 3 * found[3]
+
+
+def test_two_models_a_side_have_no_score():
+    found = epsilon(population(models=(2, 5)))
+    assert np.isnan(found["forgetting_score"])
+    assert found["epsilon_n"] == 2.0
+
+
+def test_the_final_score_pays_for_lost_accuracy():
+    models = population(models=(16, 16))
+    plain = epsilon(models)["forgetting_score"]
+    same = replace(models, margin_unlearned=models.margin_retrained)
+    assert challenge_score(same)["challenge_score"] == pytest.approx(plain)
+    worse = models.margin_retrained.copy()
+    worse[:, models.retain[::2]] = -1
+    lost = challenge_score(replace(same, margin_unlearned=worse))["challenge_score"]
+    right = models.margin_retrained[:, models.retain] > 0
+    assert lost == pytest.approx(plain * right[:, 1::2].sum() / right.sum())
+    sure = replace(same, margin_retrained=worse, margin_unlearned=np.ones_like(worse))
+    found = challenge_score(sure)
+    assert found["challenge_score_clipped"] == min(1.0, found["challenge_score"])
