@@ -126,8 +126,8 @@ class Population:
     Attributes:
         unlearned: float32 [S, N], logit confidence of each unlearned model on every example.
         retrained: float32 [R, N], of each oracle; where they are paired, one index is one seed.
-        margin_unlearned: float32 [S, N], the label's logit minus logsumexp of the others is logit confidence; this is
-            the label's minus the largest other.
+        margin_unlearned: float32 [S, N], the label's logit minus the largest other: above 0 where it is right. (KLOM's
+            "margin" is logit confidence: minus the logsumexp of the others.)
         margin_retrained: float32 [R, N].
         forget: int64, rows of the forget set.
         held_out: int64, rows of unseen examples.
