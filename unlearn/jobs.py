@@ -22,7 +22,7 @@ from memscore.training import exact_products, is_finite, one_thread
 from memscore.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.descent import Descent, DescentConfig, Diverged
-from unlearn.measuring import of_many, values_of, views_of
+from unlearn.measuring import asked, of_many, values_of, views_of
 from unlearn.metrics.case import Case, Views, Weights
 from unlearn.oracles import Bench
 from unlearn.problem import Problem, pose
@@ -61,7 +61,7 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
     manifest, recipe = store.manifest, recipe_of(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [key_of(store, job) for job in jobs]
-    theta_o, theta_r = (network(store, key, device) for key in keys)
+    (theta_o, original), (theta_r, oracle) = pair_of(store, keys[0], keys[1], device)
     data, labels = on_device(store, bench.images, bench.labels, theta_o, recipe, device)
     problem = pose(
         *(theta_o, data, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
@@ -71,13 +71,12 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
     retrained_s = float(receipt.get("seconds") or "nan")
     share = len(problem.retain) / manifest.split_sizes[0]
     read_by_oracle = steps_of(recipe, share, manifest.split_sizes[0]) * recipe.batch
-    oracle, original = (Views(logits=logits, embeddings=found) for logits, found in map(store.read_outputs, keys[::-1]))
     if trial.algorithm == ORACLE:
         theta_u, judged = theta_r, oracle
         cost: Row = {"status": "ok", "wall_s": retrained_s, "examples": read_by_oracle}
     else:
         theta_u, cost = unlearned(trial, problem, manifest.architecture)
-        judged = views_of(theta_u, recipe, data, len(labels))
+        judged = views_of(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
     case = Case(
         judged=judged,
@@ -91,8 +90,35 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         seed=trial.index,
     )
     weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
-    values = values_of(case, weights, bench, trial.measures, "-".join(keys))
+    values = values_of(case, weights, bench, asked(trial.measures, core=trial.core), "-".join(keys))
     return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case
+
+
+Known = tuple[nn.Module, Views]
+_pair: dict[tuple[str, str, str], tuple[Known, Known]] = {}  # one, kept between the trials of a worker
+
+
+def pair_of(store: Store, original: str, oracle: str, device: torch.device) -> tuple[Known, Known]:
+    """An original and an oracle, each with what it says of every example; read once for trials that follow each other.
+
+    Args:
+        store: open.
+        original: its key.
+        oracle: its key.
+        device: where the networks go; trials copy them, and change neither.
+
+    Returns:
+        Both.
+    """
+    place = (original, oracle, str(device))
+    if place not in _pair:
+        _pair.clear()
+        found = []
+        for key in (original, oracle):
+            logits, embeddings = store.read_outputs(key)
+            found.append((network(store, key, device), Views(logits=logits, embeddings=embeddings)))
+        _pair[place] = (found[0], found[1])
+    return _pair[place]
 
 
 def network(store: Store, key: str, device: torch.device) -> nn.Module:
@@ -130,7 +156,7 @@ def unlearned(trial: TrialConfig, problem: Problem, architecture: str) -> tuple[
         began = finished()
         try:
             theta_u = entry.fn(problem.theta_o, problem.retain, problem.forget, config, rng, **more)
-            status = "ok" if is_finite(theta_u) else "diverged"
+            theta_u, status = (theta_u, "ok") if is_finite(theta_u) else (problem.theta_o, "diverged")
         except Diverged:
             theta_u, status = problem.theta_o, "diverged"
         wall_s = finished() - began

@@ -1,6 +1,6 @@
 """From a network to the values of its row: every measure that was asked for, and how far it is from the oracle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,11 +24,12 @@ def views_of(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Views:
     return Views(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 
-def asked(more: Sequence[str]) -> dict[str, Measure]:
+def asked(more: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
     """The core measures of one model, and those asked for beyond them.
 
     Args:
         more: names of MEASURES.
+        core: whether the core measures are wanted.
 
     Returns:
         Name -> measure, in the order of the table; measures of many models are no part of a trial's row.
@@ -38,7 +39,7 @@ def asked(more: Sequence[str]) -> dict[str, Measure]:
     """
     wanted = {pick("measure", name, MEASURES) for name in more}
     single = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
-    return {name: measure for name, measure in single.items() if measure.core or name in wanted}
+    return {name: measure for name, measure in single.items() if (core and measure.core) or name in wanted}
 
 
 def of_many(more: Sequence[str]) -> dict[str, Measure]:
@@ -46,14 +47,16 @@ def of_many(more: Sequence[str]) -> dict[str, Measure]:
     return {name: MEASURES[name] for name in MEASURES if name in more and MEASURES[name].needs == "population"}
 
 
-def values_of(case: Case, weights: Weights, bench: Bench, more: Sequence[str], pair: str) -> dict[str, float]:
+def values_of(
+    case: Case, weights: Weights, bench: Bench, measures: Mapping[str, Measure], pair: str
+) -> dict[str, float]:
     """All values of one row.
 
     Args:
         case: the outputs of the judged model, the oracle and the original; its held-out rows are those of selection.
         weights: the same three as networks.
         bench: says which rows are test.
-        more: measures beyond the core ones.
+        measures: of `asked`.
         pair: keys of the original and the oracle, whose own values are kept between the trials of a worker.
 
     Returns:
@@ -61,7 +64,7 @@ def values_of(case: Case, weights: Weights, bench: Bench, more: Sequence[str], p
         followed by `_gap`, its distance to that, and `_gap_original`, its distance to theta_o's.
     """
     row: dict[str, float] = {}
-    for name, measure in asked(more).items():
+    for name, measure in measures.items():
         for suffix, judged, oracle, original in sides(measure, case, weights, bench):
             values = measure.fn(judged)
             compared = [column for column in values if measure.columns[column].best == "oracle"]

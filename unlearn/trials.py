@@ -31,7 +31,8 @@ class TrialConfig:
         by_class: whether it is whole classes.
         index: of the original, and of its oracle.
         seed: of the algorithm's own chance; the same for trials that are compared.
-        measures: names of MEASURES beyond the core ones.
+        measures: names of MEASURES, beyond the core ones.
+        core: whether the core measures are taken; a search that reads one column has no use for them.
         device: "cpu" or "cuda".
     """
 
@@ -44,6 +45,7 @@ class TrialConfig:
     index: int = 0
     seed: int = 0
     measures: tuple[str, ...] = ()
+    core: bool = True
     device: str = "cpu"
 
 
@@ -73,7 +75,7 @@ def trial_name(store: Store, trial: TrialConfig) -> str:
     known: dict[str, Any] = {
         "version": VERSION,
         "manifest": store.manifest.digest,
-        **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed")},
+        **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed", "core")},
         "measures": sorted(trial.measures),
     }
     if trial.algorithm != ORACLE:

@@ -1,7 +1,9 @@
 """What measures are handed: by what they need, so that a table can say what it would cost to fill."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,10 +25,12 @@ class Views:
     Attributes:
         logits: float32 [N, K].
         embeddings: float32 [N, E], what the last linear layer reads.
+        kept: values that several measures share and that take long, by what they are of.
     """
 
     logits: np.ndarray
     embeddings: np.ndarray
+    kept: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
     def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """float64 [rows, K]."""
@@ -96,6 +100,15 @@ class Case:
     def rng(self, measure: str) -> np.random.Generator:
         """The measure's own stream, equal for every model that is judged."""
         return stream(self.seed, measure)
+
+    @cached_property
+    def sets(self) -> str:
+        """64 hex digits over the sets of examples, their labels and the seed: all but the models."""
+        digest = hashlib.sha256(str(self.seed).encode())
+        for rows in (self.retain, self.forget, self.held_out, self.labels):
+            digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+            digest.update(b"|")
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

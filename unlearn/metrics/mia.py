@@ -32,7 +32,7 @@ def mia(case: Case) -> dict[str, float]:
 
 
 def called_unseen(case: Case, views: Views, most: int = MOST) -> float:
-    """Fit the attack to one model and ask it about the forget set.
+    """Fit the attack to one model, once, and ask it about the forget set.
 
     Args:
         case: the sets and the labels; all models are attacked with the same draw.
@@ -42,6 +42,13 @@ def called_unseen(case: Case, views: Views, most: int = MOST) -> float:
     Returns:
         Share called non-member; NaN where a set is empty.
     """
+    tag = ("mia", most, case.sets)
+    if tag not in views.kept:
+        views.kept[tag] = _attacked(case, views, most)
+    return views.kept[tag]
+
+
+def _attacked(case: Case, views: Views, most: int) -> float:
     members, others = members_and_others(case, case.rng("mia"), most)
     if not len(members) or not len(case.forget):
         return float("nan")
