@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from memscore.training import one_layout
+from memscore.training import is_finite, one_layout
 
 Watch = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; a true answer ends the run."""
@@ -80,8 +80,8 @@ class Diverged(ArithmeticError):
         step: the step that was not taken, counted from 1.
     """
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the loss of step {step} is {loss}; try a smaller lr")
+    def __init__(self, step: int, loss: float, way_out: str = "try a smaller lr") -> None:
+        super().__init__(f"the loss of step {step} is {loss}; {way_out}")
         self.step = step
 
 
@@ -207,6 +207,27 @@ class Descent:
             layer.training = self.theta.training and follows and several
 
         return settle
+
+
+def taken_at_once(theta: nn.Module, watch: Watch | None, way_out: str) -> nn.Module:
+    """The end of an algorithm whose one change has been made: the watch sees it as the first and last step.
+
+    Args:
+        theta: a changed copy of theta_o.
+        watch: called once, with step 1 and theta in training mode, as Descent calls it.
+        way_out: what to try if theta is not finite.
+
+    Returns:
+        theta, in evaluation mode.
+
+    Raises:
+        Diverged: a weight is not finite.
+    """
+    if not is_finite(theta):
+        raise Diverged(1, math.nan, way_out)
+    if watch is not None:
+        watch(1, theta.train())
+    return theta.eval()
 
 
 def copy_of(theta: nn.Module) -> nn.Module:

@@ -27,8 +27,18 @@ SERVED = {
     "finetune": EPOCHS * RETAIN,
     "gradient-ascent": EPOCHS * FORGET,
     "neggrad-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+    "influence": FORGET + RETAIN + RETAIN,
+    "boundary-shrink": EPOCHS * FORGET,
+    "boundary-shrink-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+    "boundary-expand": EPOCHS * FORGET,
+    "boundary-expand-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+    "sure": EPOCHS * RETAIN + 2 * going_round(EPOCHS * STEPS),
+    "ssd": RETAIN + 2 * FORGET,
 }
 """Examples read under two epochs of batches of 16, 54 to retain and 10 to forget."""
+
+MAY_STAY = {"original", "boundary-shrink", "ssd"}
+"""What need not move for one example: its neighbour may be of its own class, no weight may matter only to it."""
 
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
 
@@ -92,7 +102,7 @@ def test_theta_u_moves_unless_nothing_is_to_be_done(name):
 def test_one_example_can_be_forgotten(name, kind):
     problem = tiny(kind, forget=[5])
     theta_u = unlearned(name, problem, kind=kind)
-    assert same(theta_u, problem.theta_o) == (name == "original")
+    assert name in MAY_STAY or not same(theta_u, problem.theta_o)
     assert all(value.isfinite().all() for value in theta_u.state_dict().values())
 
 

@@ -10,11 +10,26 @@ from typing import Any, Literal
 from torch import nn
 
 from memscore.names import pick
+from unlearn.algorithms.boundary_expand import (
+    BoundaryExpandConfig,
+    BoundaryExpandPlusConfig,
+    boundary_expand,
+    boundary_expand_plus,
+)
+from unlearn.algorithms.boundary_shrink import (
+    BoundaryShrinkConfig,
+    BoundaryShrinkPlusConfig,
+    boundary_shrink,
+    boundary_shrink_plus,
+)
 from unlearn.algorithms.finetune import FineTuneConfig, finetune
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig, gradient_ascent
+from unlearn.algorithms.influence import InfluenceConfig, influence
 from unlearn.algorithms.neggrad_plus import NegGradPlusConfig, neggrad_plus
 from unlearn.algorithms.original import OriginalConfig, original
 from unlearn.algorithms.retrain import RetrainConfig, retrain
+from unlearn.algorithms.ssd import SSDConfig, ssd
+from unlearn.algorithms.sure import SureConfig, sure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +59,21 @@ ALGORITHMS: dict[str, Algorithm] = {
     "finetune": Algorithm(fn=finetune, config=FineTuneConfig, paper="RUM"),
     "gradient-ascent": Algorithm(fn=gradient_ascent, config=GradientAscentConfig, paper="RUM, RSU"),
     "neggrad-plus": Algorithm(fn=neggrad_plus, config=NegGradPlusConfig, paper="Kurmanji et al. 2023, RUM"),
+    "influence": Algorithm(fn=influence, config=InfluenceConfig, paper="Izzo et al. 2021, RUM"),
+    "boundary-shrink": Algorithm(
+        fn=boundary_shrink, config=BoundaryShrinkConfig, paper="Chen et al. 2023", granularity="class"
+    ),
+    "boundary-shrink-plus": Algorithm(
+        fn=boundary_shrink_plus, config=BoundaryShrinkPlusConfig, paper="SURE", granularity="class"
+    ),
+    "boundary-expand": Algorithm(
+        fn=boundary_expand, config=BoundaryExpandConfig, paper="Chen et al. 2023", granularity="class"
+    ),
+    "boundary-expand-plus": Algorithm(
+        fn=boundary_expand_plus, config=BoundaryExpandPlusConfig, paper="SURE", granularity="class"
+    ),
+    "sure": Algorithm(fn=sure, config=SureConfig, paper="SURE", reads_validation=True),
+    "ssd": Algorithm(fn=ssd, config=SSDConfig, paper="Foster et al. 2024, beyond the five papers"),
 }
 
 

@@ -1,0 +1,138 @@
+"""Boundary shrink: give each example of the forget set the class that lies nearest to it (Chen et al. 2023, 3.2).
+
+    x' = clamp(x + epsilon sign(grad_x CE(theta_o(x), y)));   y' = argmax_k theta_o(x')_k
+    min_theta  E_F[CE(theta(x), y')],  from theta_o;   plus: alpha E_R[CE(theta(x), y)] + (1 - alpha) E_F[...]
+
+The step is one of pixels in [0, 1], whatever they were normalised with: a channel's range is white - black. (A released
+code undoes another normalisation than its loader's, so that its x' is not x at epsilon 0, and fails on one channel.)
+theta_o is attacked, frozen and in evaluation mode, on the batch that theta is shown. y' is y where the attack does not
+turn the example, as released; `other_class` asks for the nearest class that is not y. The plus form is SURE's BS+.
+Made to forget a class; on a random forget set it moves boundaries that others need.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, Watch, copy_of, frozen, require
+from unlearn.problem import Examples
+from unlearn.retaining import RetainingConfig, retaining
+from unlearn.spaces import Log, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryShrinkConfig(DescentConfig):
+    """Chen et al. 2023: 10 epochs, rate 1e-5, epsilon .1.
+
+    Attributes:
+        epsilon: the attack's step, as a share of a pixel's range.
+        rounded: whether x' is rounded to whole 255ths, as released.
+        other_class: whether y' is the likeliest class of x' that is not y, in place of the likeliest.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-5
+    epsilon: float = 0.1
+    rounded: bool = False
+    other_class: bool = False
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "lr": Log(low=1e-6, high=0.1, source="Chen et al. 1e-5; users of its ports search 1e-8 to .1"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(type(self).__name__, "epsilon", self.epsilon, "in [0, 1]", holds=0 <= self.epsilon <= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainingConfig):
+    """SURE table 3, BS+: random forget sets. Table 4, part of a class: rate .0047, alpha .9841, batch 8, drop at 12."""
+
+    epochs: int = 20
+    lr: float = 0.0079
+    alpha: float = 0.998
+    drop_after: int = 10
+
+    SPACE: ClassVar[dict[str, Space]] = RetainingConfig.SPACE
+
+
+def attacked(
+    theta: nn.Module, images: Tensor, labels: Tensor, black: Tensor, white: Tensor, *, epsilon: float, rounded: bool
+) -> Tensor:
+    """One signed step up the loss, in pixels (FGSM, Goodfellow et al. 2015).
+
+    Args:
+        theta: frozen.
+        images: [B, C, H, W], normalised.
+        labels: int64 [B].
+        black: [C], what a black pixel became.
+        white: [C], what a white pixel became.
+        epsilon: share of white - black.
+        rounded: whether to whole 255ths.
+
+    Returns:
+        [B, C, H, W] between black and white; the images themselves at epsilon 0, unless rounding moves them.
+    """
+    images = images.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(cross_entropy(theta(images), labels), images)
+    low, high = black.view(1, -1, 1, 1), white.view(1, -1, 1, 1)
+    moved: Tensor = (images.detach() + epsilon * (high - low) * slope.sign()).clamp(low, high)
+    if rounded:
+        return low + ((moved - low) / (high - low) * 255).round() / 255 * (high - low)
+    return moved
+
+
+def nearest_class(
+    theta: nn.Module, examples: Examples, images: Tensor, labels: Tensor, config: BoundaryShrinkConfig
+) -> Tensor:
+    """y', int64 [B]: what a frozen theta takes these images of a set for once they are attacked."""
+    shades = examples.images.black, examples.images.white
+    moved = attacked(theta, images, labels, *shades, epsilon=config.epsilon, rounded=config.rounded)
+    logits: Tensor = theta(moved).detach()
+    if config.other_class:
+        logits = logits.scatter(1, labels[:, None], -torch.inf)
+    return logits.argmax(1)
+
+
+def boundary_shrink(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: BoundaryShrinkConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Descend on the forget set under the classes of its neighbours; the retain set is not read."""
+    theta, original = copy_of(theta_o), frozen(theta_o)
+    dropped = Batches(forget, config.batch, rng)
+
+    def losses() -> Iterator[Tensor]:
+        for _ in range(config.epochs):
+            for images, labels in dropped:
+                yield cross_entropy(theta(images), nearest_class(original, forget, images, labels, config))
+
+    return Descent(theta, config, watch=watch).run(losses())
+
+
+def boundary_shrink_plus(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: BoundaryShrinkPlusConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """The same, with the retain set beside it."""
+    theta, original = copy_of(theta_o), frozen(theta_o)
+
+    def towards_neighbours(images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(theta(images), nearest_class(original, forget, images, labels, config))
+
+    return retaining(theta, retain, forget, config, rng, towards_neighbours, watch)

@@ -1,0 +1,138 @@
+"""Influence unlearning: one step to where the weights would be without the forget set, to first order.
+
+    theta_u = theta_o + alpha k,   k ~ H^-1 v,   v = (1/N) sum_F grad l - (|F| / (N |R|)) sum_R grad l,   N = |F| + |R|
+
+Izzo et al. 2021, Koh & Liang 2017; RUM section 5. All gradients are theta_o's, in evaluation mode, nothing augmented.
+Where theta_o is a minimum of mean l + (lam/2) |theta|^2 over R and F, v is minus the gradient of the same objective
+over R alone, so that alpha 1 is Newton's step to the retrained weights: exact for a quadratic l.
+
+Two ways to H^-1 v:
+
+- "woodfisher", as released (Jia et al. 2023) and as RUM runs it: with single examples of R, o = g_1, k = v, and for
+  each further g:  t = o.g,  k -= (k.g / (n + t)) o,  o -= (t / (n + t)) o.  It is not the inverse of the Fisher
+  information that it is named after, where o would be the inverse times g, computed anew for each g. n is 1,000, or
+  |R| if that is less; the examples are drawn, while the code takes the first ones, which `order` offers, and goes
+  two further. Its ImageNet branch takes R's gradient over F; this one does not.
+- "ihvp-cg": (G + damping I) k = v by conjugate gradients, G the Gauss-Newton matrix of the mean loss on R, which is
+  the Hessian of a network that is linear in its weights, and never indefinite. `damping` is the weight decay of theta_o
+  for Newton's step; deep networks need more.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlearn.curvature import Loss, conjugate, curved, parts_of, slope, summed_cross_entropy
+from unlearn.descent import Watch, copy_of, require, taken_at_once
+from unlearn.problem import Examples
+from unlearn.spaces import Log, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceConfig:
+    """RUM A.2: alpha 1 to 100, by WoodFisher.
+
+    Attributes:
+        alpha: length of the step; 1 is Newton's for "ihvp-cg".
+        variant: "woodfisher" or "ihvp-cg".
+        samples: n, of WoodFisher.
+        order: "drawn", or "first": the rows of R in their order.
+        damping: added to the diagonal of G.
+        iterations: of conjugate gradients, each a pass over R; fewer if `tolerance` is met.
+        tolerance: of the residual, as a share of |v|.
+        batch: examples at once, in sums; no result depends on it.
+    """
+
+    alpha: float = 1.0
+    variant: Literal["woodfisher", "ihvp-cg"] = "woodfisher"
+    samples: int = 1000
+    order: Literal["drawn", "first"] = "drawn"
+    damping: float = 0.01
+    iterations: int = 20
+    tolerance: float = 1e-3
+    batch: int = 256
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "alpha": Log(low=0.01, high=100.0, source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"),
+        "damping": Log(low=1e-4, high=1.0, source="of ihvp-cg; no paper has it"),
+    }
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("alpha", self.alpha > 0, "above 0"),
+            ("variant", self.variant in {"woodfisher", "ihvp-cg"}, "woodfisher or ihvp-cg"),
+            ("samples", self.samples >= 2, "2 or more"),
+            ("order", self.order in {"drawn", "first"}, "drawn or first"),
+            ("damping", self.damping >= 0, "0 or more"),
+            ("iterations", self.iterations >= 1, "1 or more"),
+            ("tolerance", self.tolerance > 0, "above 0"),
+            ("batch", self.batch >= 1, "1 or more"),
+        )
+        for name, holds, rule in rules:
+            require("InfluenceConfig", name, getattr(self, name), rule, holds=holds)
+
+
+def influence(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: InfluenceConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """One step, from gradients and curvature at theta_o."""
+    theta = copy_of(theta_o).eval()
+    v = pull(theta, retain, forget, config.batch)
+    if config.variant == "woodfisher":
+        n = min(config.samples, len(retain))
+        chosen = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
+        k = woodfisher(theta, retain.part(torch.from_numpy(chosen).to(retain.rows.device)), v)
+    else:
+        k = _newton(theta, retain, v, config)
+    with torch.no_grad():
+        for weight, part in zip(theta.parameters(), parts_of(k, theta), strict=True):
+            weight.add_(part, alpha=config.alpha)
+    return taken_at_once(theta, watch, "try a smaller alpha or more damping")
+
+
+def pull(theta: nn.Module, retain: Examples, forget: Examples, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+    """v: what F's loss no longer holds the weights back from, as one vector.
+
+    Args:
+        theta: in evaluation mode.
+        retain: R.
+        forget: F.
+        batch: examples at once.
+        loss: summed over a batch.
+
+    Returns:
+        [P], in the order of theta.parameters(); 0 where F and R have the same mean gradient.
+    """
+    n, share = len(retain) + len(forget), len(forget) / len(retain)
+    return (slope(theta, forget, batch, loss) - share * slope(theta, retain, batch, loss)) / n
+
+
+def woodfisher(theta: nn.Module, examples: Examples, v: Tensor) -> Tensor:
+    """The released code's k, [P], from all examples of a set, one at a time, in their order."""
+    n, k, o = len(examples), v.clone(), torch.empty(0)
+    for step in range(n):
+        g = slope(theta, examples.part(torch.tensor([step], device=examples.rows.device)), 1)
+        if step == 0:
+            o = g
+            continue
+        t = o @ g
+        k = k - (k @ g) / (n + t) * o
+        o = o - t / (n + t) * o
+    return k
+
+
+def _newton(theta: nn.Module, retain: Examples, v: Tensor, config: InfluenceConfig) -> Tensor:
+    """The damped Gauss-Newton step."""
+
+    def times(u: Tensor) -> Tensor:
+        return curved(theta, retain, u, config.batch) + config.damping * u
+
+    return conjugate(times, v, config.iterations, config.tolerance)

@@ -1,0 +1,116 @@
+"""SURE: embeddings that do not tell what is to be forgotten from what was never seen (SURE section 4, appendix C).
+
+    min over theta, max over d of   alpha E_R[CE(theta(x), y)] - (1 - alpha) L_d,   from theta_o
+    L_d = E_F[-log d(f(x))] + E_V[-log(1 - d(f(x)))],   f what the last linear layer reads, d two layers
+
+V is of unseen examples with F's class mix, as many as F where there are: a part of the validation set, which no
+measure and no selection may then use. Eq. 4's lambda is (1 - alpha) / alpha; the tables have alpha. A gradient reversal
+between f and d does both in one backward pass. Where the paper is silent:
+
+- a step is one batch of R and one each of F and V, which go round; an epoch is a pass over R;
+- the three go forward together, so that a batch norm normalises F and V alike and cannot itself tell them apart; its
+  running statistics follow the mixture;
+- d has a rate of its own, constant, and its gradient is not scaled: eq. 9 scales it by lambda, which is how a reversal
+  of weight 1 happens to work, and would let no d learn where alpha is near 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, Watch, copy_of, require
+from unlearn.domains import discriminator, domain_loss, reversed_slope, unseen_like
+from unlearn.heads import embedded, head_of
+from unlearn.problem import Examples
+from unlearn.retaining import RetainingConfig
+from unlearn.spaces import Log, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class SureConfig(RetainingConfig):
+    """SURE table 3: random forget sets. Table 4, part of a class: rate .0372, alpha .4241, batch 128, drop at 4.
+
+    Attributes:
+        discriminator_lr: d's own rate.
+        hidden: width between d's two layers.
+        heaviest: what one example of V may count for at most, where V is smaller than F.
+    """
+
+    lr: float = 0.045
+    alpha: float = 0.807
+    forget_batch: int = 256
+    discriminator_lr: float = 0.01
+    hidden: int = 128
+    heaviest: float = 10.0
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        **RetainingConfig.SPACE,
+        "discriminator_lr": Log(low=1e-3, high=0.3, source="no paper has it; around SURE's lambda lr"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("SureConfig", "discriminator_lr", self.discriminator_lr, "above 0", holds=self.discriminator_lr > 0)
+        require("SureConfig", "hidden", self.hidden, "1 or more", holds=self.hidden >= 1)
+        require("SureConfig", "heaviest", self.heaviest, "1 or more", holds=self.heaviest >= 1)
+
+
+def sure(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: SureConfig,
+    rng: np.random.Generator,
+    validation: Examples,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Descend on the retain set and on the reversed loss of a discriminator that learns beside.
+
+    Args:
+        theta_o: the original.
+        retain: R.
+        forget: F.
+        config: rates, alpha, sizes.
+        rng: draws V, d, orders and augmentations.
+        validation: the half of the validation set that training may use; V is drawn of it.
+        watch: sees each step; unlearn.domains.domain_accuracy tells what a new discriminator would find in it.
+
+    Returns:
+        theta_u, in evaluation mode; d is dropped.
+
+    Raises:
+        ValueError: validation has too few examples of a class that F has.
+        Diverged: a loss is not finite.
+    """
+    theta = copy_of(theta_o)
+    head = head_of(theta, forget)
+    unseen, weight = unseen_like(forget, validation, rng, config.heaviest)
+    d = discriminator(head.in_features, config.hidden, rng).to(head.weight)
+    kept = Batches(retain, config.batch, rng)
+    dropped, never = (Batches(part, config.forget_batch, rng) for part in (forget, unseen))
+    descent = Descent(theta, config, watch=watch, beside=(d, config.discriminator_lr))
+
+    def losses() -> Iterator[Tensor]:
+        going_round, beside = dropped.endless(), _endless(never)
+        for epoch in range(config.epochs):
+            descent.lr = config.rate(epoch)
+            for images, labels in kept:
+                (seen, _), (other, _, positions) = next(going_round), next(beside)
+                read, logits = embedded(theta, head, torch.cat([images, seen, other]))
+                said = d(reversed_slope(read[len(images) :], 1 - config.alpha))
+                descend = cross_entropy(logits[: len(images)], labels)
+                yield config.alpha * descend + domain_loss(said, len(seen), weight[positions])
+
+    return descent.run(losses())
+
+
+def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Pass after pass, each batch with its positions."""
+    while True:
+        yield from batches.numbered()

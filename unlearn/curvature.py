@@ -1,0 +1,100 @@
+"""How a network's loss on a set of examples slopes and bends in all its weights, as one vector [P].
+
+P is counted over theta.parameters(), in their order. Everything is at the weights that theta has, in the mode it is in.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import in_order
+from unlearn.problem import Examples
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits [B, K] and labels [B] -> the sum of the batch's losses."""
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The usual Loss."""
+    return cross_entropy(logits, labels, reduction="sum")
+
+
+def parts_of(vector: Tensor, theta: nn.Module) -> list[Tensor]:
+    """A vector [P] cut into the shapes of theta.parameters()."""
+    weights = list(theta.parameters())
+    parts = torch.split(vector, [weight.numel() for weight in weights])
+    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+
+
+def slope(theta: nn.Module, examples: Examples, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+    """The gradient of the loss's sum over a set, [P]."""
+    weights = list(theta.parameters())
+    total = torch.zeros(sum(weight.numel() for weight in weights)).to(weights[0])
+    for images, labels in in_order(examples, batch):
+        parts = torch.autograd.grad(loss(theta(images), labels), weights, allow_unused=True, materialize_grads=True)
+        total += torch.cat([part.reshape(-1) for part in parts])
+    return total.detach()
+
+
+def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+    """G u: the Gauss-Newton matrix of the mean loss on a set, times a vector; one pass.
+
+    Args:
+        theta: in evaluation mode.
+        examples: the set.
+        u: [P].
+        batch: examples at once.
+        loss: convex in the logits, summed over a batch.
+
+    Returns:
+        [P]: mean of J^T (d2 loss / d logits2) J u.
+    """
+    weights = dict(theta.named_parameters())  # not detached: what asks for no gradient takes fused attention
+    along = dict(zip(weights, parts_of(u, theta), strict=True))
+    total = torch.zeros_like(u)
+    for images, labels in in_order(examples, batch):
+
+        def said(values: dict[str, Tensor], images: Tensor = images) -> Tensor:
+            logits: Tensor = functional_call(theta, values, (images,))
+            return logits
+
+        def bent(logits: Tensor, labels: Tensor = labels) -> Tensor:
+            return loss(logits, labels)
+
+        with sdpa_kernel(SDPBackend.MATH):  # the kinds of attention without forward derivatives
+            logits, back = vjp(said, weights)[:2]
+            moved = jvp(said, (weights,), (along,))[1]
+        curvature = jvp(grad(bent), (logits.detach(),), (moved.detach(),))[1]
+        total += torch.cat([part.detach().reshape(-1) for part in back(curvature)[0].values()])
+    return total / len(examples)
+
+
+def conjugate(times: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tolerance: float) -> Tensor:
+    """The k of A k = v, by conjugate gradients from 0 (Hestenes & Stiefel 1952).
+
+    Args:
+        times: A u, A positive definite.
+        v: [P].
+        iterations: at most; with as many as there are unknowns, exact up to rounding.
+        tolerance: of the residual, as a share of |v|.
+
+    Returns:
+        [P].
+    """
+    k, residual = torch.zeros_like(v), v.clone()
+    direction, square = residual.clone(), residual @ residual
+    enough = tolerance**2 * square
+    for _ in range(iterations):
+        if not square > enough:
+            break
+        image = times(direction)
+        length = square / (direction @ image)
+        k = k + length * direction
+        residual = residual - length * image
+        square, before = residual @ residual, square
+        direction = residual + square / before * direction
+    return k
