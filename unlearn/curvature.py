@@ -3,7 +3,8 @@
 P is counted over theta.parameters(), in their order. Everything is at the weights that theta has, in the mode it is in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Lo
     Returns:
         [P]: mean of J^T (d2 loss / d logits2) J u.
     """
-    weights = dict(theta.named_parameters())  # not detached: what asks for no gradient takes fused attention
+    weights = {name: weight.detach() for name, weight in theta.named_parameters()}
     along = dict(zip(weights, parts_of(u, theta), strict=True))
     total = torch.zeros_like(u)
     for images, labels in in_order(examples, batch):
@@ -65,11 +66,11 @@ def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Lo
         def bent(logits: Tensor, labels: Tensor = labels) -> Tensor:
             return loss(logits, labels)
 
-        with sdpa_kernel(SDPBackend.MATH):  # the kinds of attention without forward derivatives
+        with _plain_attention():
             logits, back = vjp(said, weights)[:2]
             moved = jvp(said, (weights,), (along,))[1]
-        curvature = jvp(grad(bent), (logits.detach(),), (moved.detach(),))[1]
-        total += torch.cat([part.detach().reshape(-1) for part in back(curvature)[0].values()])
+        curvature = jvp(grad(bent), (logits,), (moved,))[1]
+        total += torch.cat([part.reshape(-1) for part in back(curvature)[0].values()])
     return total / len(examples)
 
 
@@ -98,3 +99,15 @@ def conjugate(times: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tol
         square, before = residual @ residual, square
         direction = residual + square / before * direction
     return k
+
+
+@contextmanager
+def _plain_attention() -> Generator[None, None, None]:
+    """Attention in steps that have forward derivatives, which torch's fused kinds lack."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

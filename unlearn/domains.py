@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memscore.models import embed
 from unlearn.batches import in_order
+from unlearn.descent import Descent, DescentConfig
 from unlearn.problem import Examples
 
 
@@ -150,12 +151,9 @@ def _learned(seen: Tensor, truth: Tensor, judge: nn.Module, steps: int) -> nn.Mo
     """The judge, trained on all of them at once, both sets weighing the same."""
     judge = judge.to(seen)
     weights = torch.where(truth > 0, 0.5 / truth.mean(), 0.5 / (1 - truth.mean()))
-    adam = torch.optim.Adam(judge.parameters(), lr=0.01, weight_decay=1e-3)
-    for _ in range(steps):
-        adam.zero_grad()
-        binary_cross_entropy_with_logits(judge(seen)[:, 0], truth, weight=weights).backward()  # type: ignore[no-untyped-call]
-        adam.step()
-    return judge.requires_grad_(False)
+    config = DescentConfig(optimizer="adam", lr=0.01, weight_decay=1e-3)
+    losses = (binary_cross_entropy_with_logits(judge(seen)[:, 0], truth, weight=weights) for _ in range(steps))
+    return Descent(judge, config).run(losses)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ Two ways to H^-1 v:
   for Newton's step; deep networks need more.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -62,7 +63,7 @@ class InfluenceConfig:
 
     def __post_init__(self) -> None:
         rules = (
-            ("alpha", self.alpha > 0, "above 0"),
+            ("alpha", 0 < self.alpha < math.inf, "above 0 and finite"),
             ("variant", self.variant in {"woodfisher", "ihvp-cg"}, "woodfisher or ihvp-cg"),
             ("samples", self.samples >= 2, "2 or more"),
             ("order", self.order in {"drawn", "first"}, "drawn or first"),

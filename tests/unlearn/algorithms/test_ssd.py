@@ -1,0 +1,86 @@
+"""Selective synaptic dampening by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from memscore.images import Images
+from memscore.recipes import Recipe
+from tests.unlearn.problems import tiny, unlearned
+from unlearn.algorithms.ssd import SSDConfig, importances, ssd
+from unlearn.descent import Diverged
+from unlearn.problem import pose
+
+
+class TwoWeights(nn.Module):
+    """Logit k is w_k x_k: the first weight is of no use to who shows only the second pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5, 2.0]))
+
+    def forward(self, images):
+        return self.w * images.flatten(1)
+
+
+def two_weights():
+    """Three examples to retain show pixel 0, of class 0; the one to forget shows pixel 1, of class 1."""
+    pixels = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 0], [0, 0]]).view(-1, 1, 2, 1)
+    images = Images(pixels=pixels, shape=(1, 1, 2), flat=False, black=torch.zeros(1), white=torch.ones(1))
+    recipe = Recipe(epochs=1, batch=1, lr=0.1)
+    return pose(TwoWeights(), images, torch.tensor([0, 0, 0, 1, 0, 1]), (4, 1, 1), [3], recipe, 2)
+
+
+def dampened(**params):
+    problem = two_weights()
+    theta_u = ssd(problem.theta_o, problem.retain, problem.forget, SSDConfig(**params), np.random.default_rng(0))
+    return theta_u.w.tolist()
+
+
+def test_importances_by_hand():
+    problem = two_weights()
+    p0, p1 = torch.sigmoid(torch.tensor([0.5, 2.0])).tolist()
+    whole = problem.retain.and_also(problem.forget)
+    rng = np.random.default_rng(0)
+    of = {name: importances(problem.theta_o, *rest, rng)["w"].tolist() for name, rest in {
+        "forget": (problem.forget, 1), "all, one by one": (whole, 1), "all at once": (whole, 4),
+    }.items()}  # fmt: skip
+    assert of["forget"] == pytest.approx([0, (1 - p1) ** 2])
+    assert of["all, one by one"] == pytest.approx([3 / 4 * (1 - p0) ** 2, (1 - p1) ** 2 / 4])
+    assert of["all at once"] == pytest.approx([(3 / 4 * (1 - p0)) ** 2, ((1 - p1) / 4) ** 2])
+
+
+@pytest.mark.parametrize(
+    ("params", "second"),
+    [
+        ({"alpha": 3.9, "batch": 1}, 2.0 / 4),  # the forget set's importance is 4 times the whole's
+        ({"alpha": 4.1, "batch": 1}, 2.0),
+        ({"alpha": 3.9, "batch": 1, "lam": 0.4}, 2.0 / 10),
+        ({"alpha": 3.9, "batch": 1, "lam": 8.0}, 2.0),  # never grows
+        ({"alpha": 4.1, "batch": 4}, 2.0 / 16),  # squares of means over 4: another method
+    ],
+)
+def test_the_second_weight_is_dampened_and_the_first_is_not(params, second):
+    assert dampened(**params) == pytest.approx([0.5, second])
+
+
+def test_a_forget_set_that_looks_like_the_rest_is_not_forgotten():
+    problem = two_weights()
+    config = SSDConfig(alpha=1.5, batch=1)
+    theta_u = ssd(problem.theta_o, problem.retain, problem.retain, config, np.random.default_rng(0))
+    assert torch.equal(theta_u.w, problem.theta_o.w)
+
+
+def test_gradients_that_are_no_numbers_end_it_by_name():
+    problem = tiny()
+    with torch.no_grad():
+        problem.theta_o.head.weight[0, 0] = float("nan")
+    with pytest.raises(Diverged, match="not finite"):
+        unlearned("ssd", problem)
+
+
+@pytest.mark.parametrize("name", ["alpha", "lam", "batch"])
+def test_a_config_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} of SSDConfig must be"):
+        SSDConfig(**{name: 0})
