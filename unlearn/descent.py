@@ -184,7 +184,7 @@ class Descent:
         if self.beside is not None:
             self.beside.train()
         hooks = [
-            layer.register_forward_pre_hook(self._batch_norm_rule(name))
+            layer.register_forward_pre_hook(self._batch_norm_rule(name, layer))
             for name, layer in self.theta.named_modules()
             if isinstance(layer, _BatchNorm)
         ]
@@ -198,13 +198,14 @@ class Descent:
             for name, parameter in self.theta.named_parameters():
                 parameter.requires_grad_(wanted[name])
 
-    def _batch_norm_rule(self, name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    def _batch_norm_rule(self, name: str, own: nn.Module) -> Callable[[nn.Module, tuple[Tensor]], None]:
         """Whether this layer normalises by the batch: by policy, if it is trained, and if the batch has a variance."""
         follows = self.config.batch_norm == "train" and any(t.startswith(f"{name}.") for t in self.trained)
 
         def settle(layer: nn.Module, given: tuple[Tensor]) -> None:
             several = given[0].numel() > given[0].shape[1]  # one value a channel has no variance
-            layer.training = self.theta.training and follows and several
+            if layer is own:  # a copy that the watch made has this hook too, and a mode of its own
+                layer.training = self.theta.training and follows and several
 
         return settle
 
