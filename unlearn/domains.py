@@ -139,11 +139,10 @@ def domain_accuracy(
     right = torch.zeros_like(truth)
     for held in range(folds):
         shown, asked = (torch.from_numpy(np.flatnonzero(one)).to(both.device) for one in (fold != held, fold == held))
-        centre, spread = both[shown].mean(0), both[shown].std(0) + 1e-6
-        judge = _learned(
-            (both[shown] - centre) / spread, truth[shown], discriminator(both.shape[1], hidden, rng), steps
-        )
-        right[asked] = ((judge((both[asked] - centre) / spread)[:, 0] > 0) == (truth[asked] > 0)).to(right)
+        centre, spread = both[shown].mean(0), both[shown].std(0)
+        scaled = (both - centre) / torch.where(spread > 0, spread, 1)  # a dead unit stays as it is
+        judge = _learned(scaled[shown], truth[shown], discriminator(both.shape[1], hidden, rng), steps)
+        right[asked] = ((judge(scaled[asked])[:, 0] > 0) == (truth[asked] > 0)).to(right)
     return float((right[truth > 0].mean() + right[truth == 0].mean()) / 2)
 
 
