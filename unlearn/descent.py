@@ -74,10 +74,10 @@ def require(config: str, name: str, value: object, rule: str, *, holds: bool) ->
 
 
 class Diverged(ArithmeticError):
-    """A loss was not a finite number.
+    """A loss, or at the end a weight, was not a finite number.
 
     Attributes:
-        step: the step that was not taken, counted from 1.
+        step: the step with that loss, which was not taken, or the last one; counted from 1.
     """
 
     def __init__(self, step: int, loss: float, way_out: str = "try a smaller lr") -> None:
@@ -139,7 +139,8 @@ class Descent:
             theta, in evaluation mode.
 
         Raises:
-            Diverged: a loss is not finite; theta is as it was before it.
+            Diverged: a loss is not finite, and theta's weights are as they were before it; or the last step left a
+                weight or a running statistic that is not.
         """
         step = 0
         with self._training():
@@ -153,6 +154,8 @@ class Descent:
                     break
         if isinstance(losses, Generator):
             losses.close()
+        if not is_finite(self.theta):
+            raise Diverged(step, math.nan)
         return self.theta.eval()
 
     def _step(self, loss: Tensor) -> None:

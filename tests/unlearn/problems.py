@@ -18,7 +18,7 @@ SIZES = (64, 24, 24)
 CLASSES = 4
 RECIPE = Recipe(epochs=8, batch=16, lr=0.1, weight_decay=0.0)
 KINDS = ("mlp", "cnn", "batch-norm")
-SMALL = {"epochs": 2, "batch": 16}
+SMALL = {"epochs": 2, "batch": 16, "msteps": 1}
 
 
 def with_batch_norm(shape, n_classes):

@@ -34,6 +34,14 @@ SERVED = {
     "boundary-expand-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
     "sure": EPOCHS * RETAIN + 2 * going_round(EPOCHS * STEPS),
     "ssd": RETAIN + 2 * FORGET,
+    "l1-sparse": EPOCHS * RETAIN,
+    "random-label": EPOCHS * (RETAIN + FORGET),
+    "salun": EPOCHS * (RETAIN + FORGET) + FORGET,
+    "scrub": EPOCHS * RETAIN + SMALL["msteps"] * FORGET,
+    "scrub-rewind": EPOCHS * RETAIN + SMALL["msteps"] * FORGET + SIZES[1] + (1 + EPOCHS) * FORGET,
+    "bad-teacher": EPOCHS * (FORGET + int(0.3 * RETAIN)),
+    "cf-k": EPOCHS * RETAIN,
+    "eu-k": EPOCHS * RETAIN,
 }
 """Examples read under two epochs of batches of 16, 54 to retain and 10 to forget."""
 

@@ -25,11 +25,19 @@ from unlearn.algorithms.boundary_shrink import (
 from unlearn.algorithms.finetune import FineTuneConfig, finetune
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig, gradient_ascent
 from unlearn.algorithms.influence import InfluenceConfig, influence
+from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
+from unlearn.algorithms.cf_k import CFKConfig, cf_k
+from unlearn.algorithms.eu_k import EUKConfig, eu_k
+from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_sparse
 from unlearn.algorithms.neggrad_plus import NegGradPlusConfig, neggrad_plus
 from unlearn.algorithms.original import OriginalConfig, original
+from unlearn.algorithms.random_label import RandomLabelConfig, random_label
 from unlearn.algorithms.retrain import RetrainConfig, retrain
 from unlearn.algorithms.ssd import SSDConfig, ssd
 from unlearn.algorithms.sure import SureConfig, sure
+from unlearn.algorithms.salun import SalUnConfig, salun
+from unlearn.algorithms.scrub import ScrubConfig, scrub
+from unlearn.algorithms.scrub_rewind import ScrubRewindConfig, scrub_rewind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,16 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "sure": Algorithm(fn=sure, config=SureConfig, paper="SURE", reads_validation=True),
     "ssd": Algorithm(fn=ssd, config=SSDConfig, paper="Foster et al. 2024, beyond the five papers"),
+    "l1-sparse": Algorithm(fn=l1_sparse, config=L1SparseConfig, paper="Liu et al. 2024, RUM"),
+    "random-label": Algorithm(fn=random_label, config=RandomLabelConfig, paper="RUM, RSU", random_labels=True),
+    "salun": Algorithm(fn=salun, config=SalUnConfig, paper="Fan et al. 2023, RUM", random_labels=True),
+    "scrub": Algorithm(fn=scrub, config=ScrubConfig, paper="Kurmanji et al. 2023, INST"),
+    "scrub-rewind": Algorithm(
+        fn=scrub_rewind, config=ScrubRewindConfig, paper="Kurmanji et al. 2023, SURE", reads_validation=True
+    ),
+    "bad-teacher": Algorithm(fn=bad_teacher, config=BadTeacherConfig, paper="Chundawat et al. 2023, RSU"),
+    "cf-k": Algorithm(fn=cf_k, config=CFKConfig, paper="Goel et al. 2022"),
+    "eu-k": Algorithm(fn=eu_k, config=EUKConfig, paper="Goel et al. 2022"),
 }
 
 

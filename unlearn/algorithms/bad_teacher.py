@@ -1,0 +1,82 @@
+"""Bad teacher: learn from theta_o what is retained, and from a network that knows nothing what is to be forgotten.
+
+    min_theta  E[KL(l softmax(bad(x) / T) + (1 - l) softmax(theta_o(x) / T) || softmax(theta(x) / T))],  from theta_o
+
+over F (l = 1) and 30 % of R (l = 0), drawn once, shuffled together (Chundawat et al. 2023). KL is summed over classes
+and averaged over examples; the released code averages over classes too, which makes its rate K times smaller. The bad
+teacher is as random as a new network of the same architecture, whatever the architecture (`fresh_like`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, Watch, copy_of, frozen, require
+from unlearn.divergence import divergence
+from unlearn.fresh import fresh_like
+from unlearn.problem import Examples
+from unlearn.spaces import Log, Space, Uniform
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadTeacherConfig(DescentConfig):
+    """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, rate 1e-4 to 1e-3.
+
+    Attributes:
+        retain_share: of R, drawn once.
+        temperature: T.
+        alpha: SURE's weight of retained against forgotten examples: 2 alpha and 2 (1 - alpha); .5 is the authors'.
+    """
+
+    epochs: int = 1
+    lr: float = 1e-4
+    optimizer: Literal["sgd", "adam"] = "adam"
+    weight_decay: float = 0.0
+    retain_share: float = 0.3
+    temperature: float = 1.0
+    alpha: float = 0.5
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "lr": Log(low=1e-5, high=0.1, source="the authors 1e-4, RSU 1e-4 to 1e-3, SURE .032 and .035"),
+        "alpha": Uniform(low=0.2, high=0.999, source="the authors .5, SURE .345 and .954"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rules = (
+            ("retain_share", 0 < self.retain_share <= 1, "above 0 and at most 1"),
+            ("temperature", self.temperature > 0, "above 0"),
+            ("alpha", 0 <= self.alpha <= 1, "in [0, 1]"),
+        )
+        for name, holds, rule in rules:
+            require("BadTeacherConfig", name, getattr(self, name), rule, holds=holds)
+
+
+def bad_teacher(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: BadTeacherConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Descend towards two teachers; labels are not read."""
+    theta, good, bad = copy_of(theta_o), frozen(theta_o), frozen(fresh_like(theta_o, rng))
+    some = rng.permutation(len(retain))[: max(1, int(config.retain_share * len(retain)))]
+    both = forget.and_also(retain.part(torch.from_numpy(some).to(retain.rows.device)))
+    batches = Batches(both, config.batch, rng)
+
+    def losses() -> Iterator[Tensor]:
+        for _ in range(config.epochs):
+            for images, _, positions in batches.numbered():
+                dropped = positions < len(forget)
+                taught = torch.where(dropped[:, None], bad(images), good(images))
+                weight = 2 * torch.where(dropped, 1 - config.alpha, config.alpha)
+                yield (weight * divergence(taught, theta(images), config.temperature)).mean()
+
+    return Descent(theta, config, watch=watch).run(losses())

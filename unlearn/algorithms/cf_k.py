@@ -1,0 +1,93 @@
+"""CF-k: forget catastrophically in the last k layers only (Goel et al. 2022).
+
+    min_(last k layers)  E_R[CE(theta(x), y)],  from theta_o
+
+The last k convolutional or linear layers that run, and the norms between and after them, train; all before is theta_o
+bit for bit, running statistics of its batch norms too (in the released codes they drift; one leaves the classifier
+frozen, the last layer of all). Differs from the released code: its gradients are clipped to norm 10, and it keeps the
+last network of 30 epochs.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, Watch, copy_of, require
+from unlearn.layers import last_layers
+from unlearn.problem import Examples
+from unlearn.spaces import Choice, Log, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class CFKConfig(DescentConfig):
+    """Batch and weight decay are Goel's; epochs, k and a constant rate those of Fan et al. 2024, worst-case forgetting.
+
+    Attributes:
+        k: convolutional or linear layers that train.
+        schedule: "constant", or "restarts": Goel's cosine from lr to 0 in cycles of 1, 2, 4, ... epochs. Not the
+            default, because a run of other than 1, 3, 7, 15, 31, ... epochs ends within a cycle, at a high rate.
+    """
+
+    epochs: int = 10
+    lr: float = 0.01
+    batch: int = 64
+    weight_decay: float = 5e-5
+    k: int = 1
+    schedule: Literal["constant", "restarts"] = "constant"
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "lr": Log(low=1e-4, high=0.3, source="Goel et al. .005 and .1, Fan et al. 1e-4 to .1"),
+        "k": Choice(values=(1, 2), source="Fan et al. 1; two is what the smallest network here has"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(type(self).__name__, "k", self.k, "1 or more", holds=self.k >= 1)
+        known = self.schedule in {"constant", "restarts"}
+        require(type(self).__name__, "schedule", self.schedule, "constant or restarts", holds=known)
+
+    def lr_at(self, epochs: float) -> float:
+        """The rate after so many epochs."""
+        if self.schedule == "constant":
+            return self.lr
+        cycle = 2 ** math.floor(math.log2(epochs + 1))
+        return self.lr * (1 + math.cos(math.pi * ((epochs + 1) / cycle - 1))) / 2
+
+
+def cf_k(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: CFKConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Descend on the retain set in the last layers; the forget set is not read."""
+    return train_last(copy_of(theta_o), last_layers(theta_o, retain, config.k), retain, config, rng, watch)
+
+
+def train_last(
+    theta: nn.Module,
+    layers: list[str],
+    retain: Examples,
+    config: CFKConfig,
+    rng: np.random.Generator,
+    watch: Watch | None,
+) -> nn.Module:
+    """Train these layers of theta, in place, on the retain set."""
+    trained = {f"{layer}.{name}" for layer in layers for name, _ in theta.get_submodule(layer).named_parameters()}
+    kept, descent = Batches(retain, config.batch, rng), Descent(theta, config, watch=watch, trained=trained)
+
+    def losses() -> Iterator[Tensor]:
+        for epoch in range(config.epochs):
+            for step, (images, labels) in enumerate(kept):
+                descent.lr = config.lr_at(epoch + step / len(kept))
+                yield cross_entropy(theta(images), labels)
+
+    return descent.run(losses())

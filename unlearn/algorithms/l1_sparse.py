@@ -1,0 +1,85 @@
+"""L1-sparse: fine-tune on the retain set towards few weights (Liu et al. 2024; RUM section 5).
+
+    min_theta  E_R[CE(theta(x), y)] + gamma_e |theta|_1,  from theta_o
+    gamma_e = gamma (1 - e / E'),  e = 0, ..., E' - 1;  0 in the last E - E' epochs
+
+The norm is summed over all parameters, scales and shifts of batch norms too, as in the released code: gamma is as
+large as the network is small. A penalty on every epoch alike is an option, and refused is what the released code does
+where no epoch is penalised (it penalises all of them alike).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, Watch, copy_of, require
+from unlearn.problem import Examples
+from unlearn.spaces import Log, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1SparseConfig(DescentConfig):
+    """RUM A.2: 10 epochs, rate .005 to .1, gamma 1e-6 to 1e-4.
+
+    Attributes:
+        gamma: of the first epoch.
+        gamma_decay: "linear" as above, or "none".
+        plain_epochs: the last ones, without penalty; E - E'.
+    """
+
+    epochs: int = 10
+    lr: float = 0.02
+    gamma: float = 5e-5
+    gamma_decay: Literal["linear", "none"] = "linear"
+    plain_epochs: int = 0
+
+    SPACE: ClassVar[dict[str, Space]] = {
+        "lr": Log(low=1e-3, high=0.3, source="RUM A.2 .005 to .1, SCALE .001 to .1, SURE .0038; widened"),
+        "gamma": Log(low=1e-6, high=1e-2, source="RUM A.2 1e-6 to 1e-4, SCALE to 5e-4; widened for small networks"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("L1SparseConfig", "gamma", self.gamma, "0 or more", holds=self.gamma >= 0)
+        known = self.gamma_decay in {"linear", "none"}
+        require("L1SparseConfig", "gamma_decay", self.gamma_decay, "linear or none", holds=known)
+        rule = f"0 or more and under epochs, {self.epochs} (finetune has no penalty at all)"
+        require("L1SparseConfig", "plain_epochs", self.plain_epochs, rule, holds=0 <= self.plain_epochs < self.epochs)
+
+    def gamma_at(self, epoch: int) -> float:
+        """gamma_e, epochs counted from 0."""
+        penalised = self.epochs - self.plain_epochs
+        if epoch >= penalised:
+            return 0.0
+        return self.gamma * (1 - epoch / penalised) if self.gamma_decay == "linear" else self.gamma
+
+
+def l1_sparse(
+    theta_o: nn.Module,
+    retain: Examples,
+    forget: Examples,
+    config: L1SparseConfig,
+    rng: np.random.Generator,
+    watch: Watch | None = None,
+) -> nn.Module:
+    """Descend on the retain set and the norm; the forget set is not read."""
+    theta, kept = copy_of(theta_o), Batches(retain, config.batch, rng)
+
+    def losses() -> Iterator[Tensor]:
+        for epoch in range(config.epochs):
+            gamma = config.gamma_at(epoch)
+            for images, labels in kept:
+                yield cross_entropy(theta(images), labels) + gamma * l1_norm(theta)
+
+    return Descent(theta, config, watch=watch).run(losses())
+
+
+def l1_norm(theta: nn.Module) -> Tensor:
+    """Sum of absolute values over all parameters."""
+    absolute: Tensor = sum(parameter.abs().sum() for parameter in theta.parameters())  # type: ignore[assignment]
+    return absolute
