@@ -59,6 +59,19 @@ def tiny(kind="cnn", *, channels=1, forget=range(10)):
     return pose(copy.deepcopy(theta), data, labels, SIZES, forget, RECIPE, CLASSES)
 
 
+def unsure(kind="cnn", **more):
+    """The same problem of a network whose margin on the forget set is 1 on average: tiny's are so sure of nearly all
+    examples that their gradients are rounding."""
+    problem = tiny(kind, **more)
+    with torch.no_grad():
+        scores = problem.theta_o(problem.forget.images.take(problem.forget.rows))
+        own = scores.gather(1, problem.forget.labels[:, None])[:, 0]
+        others = scores.scatter(1, problem.forget.labels[:, None], -torch.inf).amax(1)
+        for parameter in problem.theta_o.head.parameters():
+            parameter /= (own - others).mean().abs()
+    return problem
+
+
 def unlearned(name, problem, *, seed=0, watch=None, kind="cnn", **params):
     """theta_u by an algorithm of the table, in little time unless told otherwise."""
     entry = algorithm(name)

@@ -1,0 +1,151 @@
+"""Fine-tuning, gradient ascent, NegGrad+ and L1-sparse: one step by hand, and the bugs of their released codes."""
+
+from itertools import cycle
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
+from tests.unlearn.spies import alike, by_hand, read_by, turns
+from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_norm
+from unlearn.batches import Batches
+from unlearn.descent import Descent, DescentConfig, copy_of
+
+ONCE = {"epochs": 1, "batch": 64, "lr": 0.05, "weight_decay": 0.01}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def whole(theta, examples):
+    """The loss of a set in one batch."""
+    return cross_entropy(theta(examples.take(torch.arange(len(examples)))), examples.labels)
+
+
+def one_step(problem, loss):
+    """theta_o after one step down a loss, in training mode."""
+    theta = copy_of(problem.theta_o).train()
+    by_hand(theta, loss(theta), lr=0.05, weight_decay=0.01)
+    return theta
+
+
+@every_kind
+def test_one_step_of_finetune(kind):
+    problem = unsure(kind)
+    expected = one_step(problem, lambda theta: whole(theta, problem.retain))
+    assert alike(unlearned("finetune", problem, **ONCE), expected)
+
+
+@every_kind
+def test_one_step_of_gradient_ascent(kind):
+    problem = unsure(kind)
+    expected = one_step(problem, lambda theta: -whole(theta, problem.forget))
+    assert alike(unlearned("gradient-ascent", problem, **ONCE), expected)
+
+
+@every_kind
+@pytest.mark.parametrize("beta", [0.0, 0.7, 1.0])
+def test_one_step_of_neggrad_plus(kind, beta):
+    problem = unsure(kind)
+
+    def loss(theta):
+        return beta * whole(theta, problem.retain) - (1 - beta) * whole(theta, problem.forget)
+
+    assert alike(unlearned("neggrad-plus", problem, **ONCE, beta=beta), one_step(problem, loss))
+
+
+@every_kind
+def test_one_step_of_l1_sparse(kind):
+    problem = unsure(kind)
+
+    def loss(theta):
+        return whole(theta, problem.retain) + 0.02 * sum(p.abs().sum() for p in theta.parameters())
+
+    assert alike(unlearned("l1-sparse", problem, **ONCE, gamma=0.02), one_step(problem, loss))
+
+
+def test_ascent_climbs_on_the_forget_set_and_finetune_descends_on_the_rest():
+    problem = unsure()
+    before = whole(problem.theta_o, problem.forget)
+    assert whole(unlearned("gradient-ascent", problem, lr=1e-4), problem.forget) > before
+    assert whole(unlearned("neggrad-plus", problem, lr=1e-4, beta=0.5), problem.forget) > before
+    assert whole(unlearned("finetune", problem, lr=1e-4), problem.retain) < whole(problem.theta_o, problem.retain)
+
+
+def neggrad_skipping(problem):
+    """A small copy of bug 6: batches of unequal size are left out."""
+    theta, rng = copy_of(problem.theta_o), np.random.default_rng(0)
+    kept, dropped = Batches(problem.retain, 16, rng), Batches(problem.forget, 16, rng)
+
+    def losses():
+        for (images, labels), (also, truth) in zip(kept, dropped.endless(), strict=False):
+            if len(labels) != len(truth):
+                continue
+            yield cross_entropy(theta(images), labels) - cross_entropy(theta(also), truth)
+
+    return Descent(theta, DescentConfig(lr=0.01)).run(losses())
+
+
+def test_bug_6_neggrad_skips_unequal_batches():
+    problem = unsure(forget=[5])
+    assert same(neggrad_skipping(problem), problem.theta_o)
+    assert not same(unlearned("neggrad-plus", problem, lr=0.01), problem.theta_o)
+    assert whole(unlearned("neggrad-plus", problem, lr=0.01, beta=0.5), problem.forget) > whole(
+        problem.theta_o, problem.forget
+    )
+
+
+def test_bug_7_the_first_pass_over_the_forget_set_is_cached(monkeypatch):
+    problem = unsure()
+
+    def going_round_a_cache():
+        caching = cycle(Batches(problem.forget, 10, np.random.default_rng(0)))
+        return [next(caching)[1].tolist() for _ in range(6)]
+
+    def ours():
+        taken = read_by(monkeypatch, lambda: unlearned("neggrad-plus", problem, epochs=2))
+        return [rows for rows in taken if turns([rows], problem.forget) == "F"]
+
+    assert len({tuple(order) for order in going_round_a_cache()}) == 1
+    orders = ours()
+    assert len(orders) == 8
+    assert len({tuple(order) for order in orders}) == 8
+
+
+def test_neggrad_plus_of_beta_one_is_finetune():
+    params = {"epochs": 2, "lr": 0.01}
+    assert same(unlearned("neggrad-plus", unsure(), beta=1.0, **params), unlearned("finetune", unsure(), **params))
+
+
+def test_the_penalty_falls_to_zero_in_a_line():
+    config = L1SparseConfig(epochs=5, plain_epochs=1, gamma=0.4)
+    assert [config.gamma_at(epoch) for epoch in range(5)] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
+    config = L1SparseConfig(epochs=4, plain_epochs=2, gamma=0.4, gamma_decay="none")
+    assert [config.gamma_at(epoch) for epoch in range(4)] == [0.4, 0.4, 0.0, 0.0]
+
+
+def test_the_norm_is_a_sum_over_all_parameters_those_of_batch_norms_too():
+    theta = unsure("batch-norm").theta_o.requires_grad_(False)
+    expected = sum(value.abs().sum() for name, value in state(theta).items() if name in dict(theta.named_parameters()))
+    assert float(l1_norm(theta)) == pytest.approx(float(expected))
+    assert "body.1.weight" in dict(theta.named_parameters())
+
+
+def test_l1_sparse_without_a_penalty_is_finetune_and_with_one_is_sparser():
+    params = {"lr": 0.01, "epochs": 3}
+    plain = unlearned("finetune", unsure("mlp"), **params)
+    assert alike(unlearned("l1-sparse", unsure("mlp"), gamma=0.0, **params), plain)
+    assert l1_norm(unlearned("l1-sparse", unsure("mlp"), gamma=0.05, **params)) < 0.9 * l1_norm(plain)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"plain_epochs": 10}, "plain_epochs of L1SparseConfig must be 0 or more and under epochs, 10 .*, got 10"),
+        ({"gamma": -1.0}, "gamma of L1SparseConfig must be 0 or more, got -1"),
+        ({"gamma_decay": "rising"}, "gamma_decay of L1SparseConfig must be linear or none, got rising"),
+    ],
+)
+def test_an_l1_config_that_is_none_is_refused(params, said):
+    with pytest.raises(ValueError, match=said):
+        L1SparseConfig(**params)

@@ -1,0 +1,130 @@
+"""SalUn: an exact mask of what matters most, and what it masks stays."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
+from unlearn.algorithms.salun import SalUnConfig, salient
+from unlearn.batches import Batches, in_order
+from unlearn.descent import copy_of
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def slopes_of(theta_o, forget):
+    """The gradient of the forget set's loss, all parameters in one row, by backward in float64."""
+    theta = copy_of(theta_o).double().eval()
+    whole = forget.take(torch.arange(len(forget))).double()
+    cross_entropy(theta(whole), forget.labels, reduction="sum").backward()
+    return torch.cat([parameter.grad.flatten() for parameter in theta.parameters()])
+
+
+def row_of(mask):
+    return torch.cat([part.flatten() for part in mask.values()])
+
+
+def least_salient(theta, forget, density):
+    """A small copy of bug 1: steps while it sums, and keeps the smallest."""
+    sgd = torch.optim.SGD(theta.parameters(), lr=0.1)
+    total = [torch.zeros_like(parameter) for parameter in theta.parameters()]
+    for images, labels in in_order(forget, 4):
+        sgd.zero_grad()
+        cross_entropy(theta(images), labels).backward()
+        for slope, parameter in zip(total, theta.parameters(), strict=True):
+            slope += parameter.grad
+        sgd.step()
+    size = torch.cat([slope.abs().flatten() for slope in total])
+    mask = torch.zeros_like(size, dtype=torch.bool)
+    mask[size.argsort()[: int(density * len(size))]] = True
+    named = [(name, parameter.shape) for name, parameter in theta.named_parameters()]
+    parts = mask.split([shape.numel() for _, shape in named])
+    return {name: part.view(shape) for (name, shape), part in zip(named, parts, strict=True)}
+
+
+@every_kind
+@pytest.mark.parametrize("density", [0.1, 0.3, 0.5])
+def test_bug_1_the_mask_keeps_what_matters_least(kind, density):
+    def right(make):
+        problem = unsure(kind)
+        size, before = slopes_of(problem.theta_o, problem.forget).abs(), state(problem.theta_o)
+        kept = row_of(make(problem.theta_o, problem.forget, density))
+        exact = int(kept.sum()) == int(density * len(size))
+        untouched = all(torch.equal(before[name], value) for name, value in state(problem.theta_o).items())
+        return exact, bool(kept[size.argmax()]), bool(size[kept].min() >= size[~kept].max() - 1e-5), untouched
+
+    assert right(least_salient) == (True, False, False, False)
+    assert right(salient) == (True, True, True, True)
+
+
+def test_the_mask_depends_on_neither_batches_nor_order():
+    problem = unsure()
+    whole = row_of(salient(problem.theta_o, problem.forget, 0.3))
+    assert torch.equal(whole, row_of(salient(problem.theta_o, problem.forget, 0.3, batch=3)))
+    backwards = problem.forget.part(torch.arange(9, -1, -1))
+    assert torch.equal(whole, row_of(salient(problem.theta_o, backwards, 0.3)))
+
+
+def test_the_count_is_exact_where_a_threshold_keeps_every_tie():
+    problem = unsure("mlp")
+    with torch.no_grad():
+        problem.theta_o.body[1].bias.fill_(-100.0)  # every hidden unit is off, so nearly all gradients are 0
+    size = slopes_of(problem.theta_o, problem.forget).abs()
+    by_threshold = size >= size.sort(descending=True)[0][len(size) // 2 - 1]
+    assert by_threshold.all()
+    assert int(row_of(salient(problem.theta_o, problem.forget, 0.5)).sum()) == len(size) // 2
+
+
+def test_a_share_is_not_rounded_down_by_floating_point():
+    problem = unsure("mlp", channels=1)
+    weights = len(slopes_of(problem.theta_o, problem.forget))
+    for percent in range(1, 101):
+        mask = salient(problem.theta_o, problem.forget, percent / 100)
+        assert int(row_of(mask).sum()) == percent * weights // 100
+
+
+@every_kind
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_bug_3_momentum_and_weight_decay_move_masked_weights(kind, optimizer):
+    def masking_gradients(problem, mask):
+        theta = copy_of(problem.theta_o).train()
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        more = {"momentum": 0.9} if optimizer == "sgd" else {}
+        steps = kinds[optimizer](theta.parameters(), lr=0.01, weight_decay=5e-4, **more)
+        for images, labels in Batches(problem.forget, 4, np.random.default_rng(0)):
+            steps.zero_grad()
+            cross_entropy(theta(images), labels).backward()
+            for name, parameter in theta.named_parameters():
+                parameter.grad *= mask[name]
+            steps.step()
+        return theta
+
+    def stays(run):
+        problem = unsure(kind)
+        mask = salient(problem.theta_o, problem.forget, 0.5, batch=16)
+        before, after = state(problem.theta_o), state(run(problem, mask))
+        moved = torch.cat([(before[name] != after[name]).flatten() for name in mask])
+        assert moved[row_of(mask)].float().mean() > 0.5
+        return not moved[~row_of(mask)].any()
+
+    assert not stays(masking_gradients)
+    assert stays(lambda problem, _: unlearned("salun", problem, optimizer=optimizer, lr=0.01, kind=kind))
+
+
+@every_kind
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
+def test_with_a_mask_of_ones_it_is_random_labels_bit_for_bit(kind, order):
+    params = {"epochs": 2, "lr": 0.02, "order": order}
+    assert same(
+        unlearned("salun", unsure(kind), density=1.0, **params), unlearned("random-label", unsure(kind), **params)
+    )
+
+
+def test_a_share_that_is_none_is_refused():
+    for density in (0.0, 1.1):
+        with pytest.raises(ValueError, match=f"density of SalUnConfig must be above 0 and at most 1, got {density}"):
+            SalUnConfig(density=density)
+    problem = unsure("mlp")
+    with pytest.raises(ValueError, match=r"a density of 0.0001 keeps none of 556 weights; use 0.0018 or more"):
+        salient(problem.theta_o, problem.forget, 0.0001)
