@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from memscore.names import pick
+from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
 from unlearn.algorithms.boundary_expand import (
     BoundaryExpandConfig,
     BoundaryExpandPlusConfig,
@@ -22,22 +23,21 @@ from unlearn.algorithms.boundary_shrink import (
     boundary_shrink,
     boundary_shrink_plus,
 )
+from unlearn.algorithms.cf_k import CFKConfig, cf_k
+from unlearn.algorithms.eu_k import EUKConfig, eu_k
 from unlearn.algorithms.finetune import FineTuneConfig, finetune
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig, gradient_ascent
 from unlearn.algorithms.influence import InfluenceConfig, influence
-from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
-from unlearn.algorithms.cf_k import CFKConfig, cf_k
-from unlearn.algorithms.eu_k import EUKConfig, eu_k
 from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_sparse
 from unlearn.algorithms.neggrad_plus import NegGradPlusConfig, neggrad_plus
 from unlearn.algorithms.original import OriginalConfig, original
 from unlearn.algorithms.random_label import RandomLabelConfig, random_label
 from unlearn.algorithms.retrain import RetrainConfig, retrain
-from unlearn.algorithms.ssd import SSDConfig, ssd
-from unlearn.algorithms.sure import SureConfig, sure
 from unlearn.algorithms.salun import SalUnConfig, salun
 from unlearn.algorithms.scrub import ScrubConfig, scrub
 from unlearn.algorithms.scrub_rewind import ScrubRewindConfig, scrub_rewind
+from unlearn.algorithms.ssd import SSDConfig, ssd
+from unlearn.algorithms.sure import SureConfig, sure
 
 
 @dataclass(frozen=True, kw_only=True)
