@@ -5,7 +5,8 @@
 
 (Kurmanji et al. 2023.) The reference is the last network's error on validation examples of F's class mix: each class
 counts as much as F has of it, so that all its validation examples serve. Of equal distances the latest epoch is taken.
-theta_o is among the candidates (the released code has no file for it, and fails).
+theta_o is among the candidates (the released code has no file for it, and fails). Class mix is all that is alike: a
+forget set that is harder than its classes, of memorized examples say, is rewound to where it is answered too well.
 """
 
 import copy
