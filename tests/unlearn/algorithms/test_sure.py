@@ -75,7 +75,7 @@ def test_a_batch_norm_sees_forgotten_and_unseen_examples_in_one_batch():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(problem.theta_o.body[1]), "forward", forward)
-        unlearned("sure", problem, **SMALL)
+        unlearned("sure", problem)
     assert seen == [16 + 20, 16 + 20, 16 + 20, 6 + 20] * SMALL["epochs"]
 
 
