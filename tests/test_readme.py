@@ -23,6 +23,9 @@ from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_fields import SOURCES
 from memscore.store import Store
+from unlearn import trial
+from unlearn.algorithms import ALGORITHMS
+from unlearn.metrics import MEASURES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -105,7 +108,8 @@ def test_a_marked_shell_block_runs_as_it_stands(code):
     )
     assert done.returncode == 0, done.stderr
     assert any(
-        sign in done.stdout for sign in (" 0 damaged", "memorization RMSE", "strong ", "stand-ins for ", "whole blocks")
+        sign in done.stdout
+        for sign in (" 0 damaged", "memorization RMSE", "strong ", "stand-ins for ", "whole blocks", "oracle ")
     )
 
 
@@ -205,7 +209,7 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
-    doors += [lambda: submit.main(["--help"])]
+    doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()
@@ -267,6 +271,15 @@ def test_the_tables_of_presets_architectures_recipes_and_data_are_those_of_the_c
     assert set(ARCHITECTURES) <= set(quoted(architectures))
     assert set(quoted(recipes)) - {"..."} <= set(RECIPES)
     assert {"digits", *TORCHVISION} <= set(quoted(README.split("- **Names**: ")[1].split("downloaded")[0]))
+
+
+def test_the_tables_of_algorithms_and_measures_are_those_of_the_code():
+    algorithms = {quoted(cells[0])[0]: cells for cells in table("algorithm")}
+    assert {name: cells[2] for name, cells in algorithms.items()} == {n: a.paper for n, a in ALGORITHMS.items()}
+    measures = {quoted(cells[0])[0]: cells for cells in table("measure")}
+    kinds = {"outputs": "outputs", "weights": "weights", "population": "many models"}
+    expected = {name: [kinds[m.needs], "yes" if m.core else ""] for name, m in MEASURES.items()}
+    assert {name: cells[1:3] for name, cells in measures.items()} == expected
 
 
 def test_a_result_has_its_script_and_once_measured_its_numbers():

@@ -1,6 +1,7 @@
 """From many trials of one algorithm on one forget set to the measures that need many models."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,10 +68,15 @@ def values_of_many(
         more: names of measures.
 
     Returns:
-        Column -> value.
+        Column -> value; a column taken by a split ends in its name.
     """
     wanted = of_many(more)
     if not wanted:
         return {}
     population = population_of(store, unlearned, oracles, bench)
-    return {column: value for measure in wanted.values() for column, value in measure.fn(population).items()}
+    found: dict[str, float] = {}
+    for measure in wanted.values():
+        for split in measure.splits or ("",):
+            seen = replace(population, held_out=bench.selection) if split == "validation" else population
+            found |= {column + (f"_{split}" if split else ""): value for column, value in measure.fn(seen).items()}
+    return found
