@@ -23,6 +23,8 @@ from rich.console import Console
 
 from benchmarks.results_file import save
 from cluster.opening import open_pool
+from memscore.intervals import Interval
+from memscore.jobs import key_of
 from memscore.options import Several
 from memscore.report.progress import Meter
 from memscore.report.terminal import new_table
@@ -30,6 +32,7 @@ from memscore.training import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import of_many
+from unlearn.metrics import MEASURES
 from unlearn.oracles import fill_oracles, needed
 from unlearn.populations import values_of_many
 from unlearn.request import Request, Wish, request
@@ -42,6 +45,7 @@ COLUMNS = (
     "tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap", "rrt_examples",
     "wall_s",
 )  # fmt: skip
+TOW = ("tow",)
 FIXED = (ORACLE, "original", "retrain")
 Params = tuple[tuple[str, Any], ...]
 
@@ -82,12 +86,10 @@ def main(
         with Meter("models") as meter:
             fill_oracles(asked.store, needed(asked.store, [], range(last), device), asked.bench, pool, meter)
             first = needed(asked.store, [], [0], device)[0]
-            from memscore.jobs import key_of
-
             chosen = asked.forget_set(lambda: asked.store.read_outputs(key_of(asked.store, first))[1])
             fill_oracles(asked.store, needed(asked.store, [chosen.rows], range(last), device), asked.bench, pool, meter)
         tried = {n: candidates(n, trials) for n in wanted}
-        plan = [planned(asked, chosen, n, p, i, device) for n in wanted for p in tried[n] for i in range(tune)]
+        plan = [planned(asked, chosen, n, p, i, device, TOW) for n in wanted for p in tried[n] for i in range(tune)]
         rows = ran(asked, plan, pool, "trials")
         winners = {n: best(n, tried[n], rows, asked, chosen, tune, device) for n in wanted}
         print(json.dumps({n: w["config"] for n, w in winners.items()}, indent=2), flush=True)
@@ -127,9 +129,9 @@ def candidates(name: str, count: int) -> list[Params]:
 
 
 def planned(
-    asked: Request, chosen: ForgetSet, name: str, params: Params, index: int, device: str, measures: Sequence[str] = ()
+    asked: Request, chosen: ForgetSet, name: str, params: Params, index: int, device: str, only: Sequence[str] = ()
 ) -> TrialConfig:
-    """One trial."""
+    """One trial, with all core measures or only these."""
     return TrialConfig(
         store=asked.store.url,
         algorithm=name,
@@ -138,7 +140,8 @@ def planned(
         forget=chosen.rows,
         by_class=chosen.by_class,
         index=index,
-        measures=tuple(measures),
+        measures=tuple(only),
+        core=not only,
         device=device,
     )
 
@@ -168,7 +171,7 @@ def best(
     """The config with the highest mean ToW on the selection half of validation, and where it touches its space."""
 
     def tow(params: Params) -> float:
-        own = [rows.get(planned(asked, chosen, name, params, i, device)) for i in range(tune)]
+        own = [rows.get(planned(asked, chosen, name, params, i, device, TOW)) for i in range(tune)]
         values = [row["tow_validation"] if row else float("nan") for row in own]
         return float(np.mean(np.nan_to_num(values, nan=0.0)))
 
@@ -190,8 +193,6 @@ def measured_on_many(
     asked: Request, chosen: ForgetSet, winners: dict[str, Any], many: int, start: int, pool: Any, device: str
 ) -> dict[str, dict[str, float]]:
     """Measures of many models of every winner; of retrain's, which is a second oracle, as the null."""
-    from unlearn.metrics import MEASURES
-
     wide = tuple(sorted(of_many([*MEASURES])))
     indices = range(start, start + many)
     plan = {
@@ -219,10 +220,8 @@ def printed(
     result: dict[str, Any], winners: dict[str, Any], wide: dict[str, dict[str, float]], n_forget: int, what: str
 ) -> None:
     """The table, the oracle on top and the original beneath."""
-    console = Console(width=170)
+    console = Console(width=200)
     table = new_table(f"{what}, {n_forget} to forget", ("", "n", *COLUMNS, "at a boundary"))
-    from memscore.intervals import Interval
-
     order = [ORACLE, *sorted(winners, key=lambda n: -result[n]["tow_test"]["value"]), "retrain", "original"]
     for name in order:
         cells = [shown(Interval(**result[name][column])) for column in COLUMNS if column in result[name]]
