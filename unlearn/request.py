@@ -13,6 +13,7 @@ from memscore.splits import examples_table
 from memscore.store import Store
 from memscore.user_model import splits_again
 from memscore.visibility import Ask, refuse_blind
+from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
@@ -119,13 +120,19 @@ def request(wish: Wish) -> Request:
         manifest = replace(scored.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
         slug = "-".join("".join(c if c.isalnum() else " " for c in planted.name).split())
         home = Store.create(f"{scored.url}/scenarios/{slug}-s{wish.seed}", manifest, examples_table(splits))
+    bench = bench_of(splits, scored.manifest.seed)
+    if algorithm(wish.algorithm).reads_validation and not len(bench.validation):
+        raise ValueError(
+            f"{wish.algorithm} reads validation examples, half of those that the bank holds out, and "
+            f"{scored.folder.shown} holds out {len(bench.selection)}; use a bank made with --validation 0.1"
+        )
     made = Request(
         wish=wish,
         params=params,
         scored=scored,
         store=home,
         splits=splits,
-        bench=bench_of(splits, scored.manifest.seed),
+        bench=bench,
         planted=planted,
     )
     made.forget_set(lambda: np.zeros((len(splits.train), 1), dtype=np.float32))  # wrong words end it here

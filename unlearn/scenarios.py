@@ -204,7 +204,7 @@ def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
         raise ValueError(
             f"{unknown[0]!r}{where} is no id of the training set"
             + (f", nor are {len(unknown) - 1} more" if len(unknown) > 1 else "")
-            + f"; ids are as {splits.train.ids[0]!r}, all of them in the store's examples.parquet"
+            + f"; ids are as {str(splits.train.ids[0])!r}, all of them in the store's examples.parquet"
         )
     return np.array([row_of[example] for example in ids.tolist()], dtype=np.int64)
 

@@ -73,8 +73,10 @@ def table(console: Console, found: Fulfilled, wish: Wish) -> int:
         core = asked(())
         extra = [c for measure in asked(more) if measure not in core for c in asked(more)[measure].columns]
         names = [column for column in first if any(column == c or column.startswith(f"{c}_") for c in extra)]
-        for start in range(0, len(names), len(SHOWN)):
-            _print(console, rows, order, "asked for", names[start : start + len(SHOWN)])
+        printed = new_table("asked for", ("", *order))
+        for column in names:
+            printed.add_row(column, *(shown(over_seeds(values_in(rows, who, column))) for who in order))
+        console.print(printed)
     for column, value in found.many.items():
         console.print(f"{column} {value:.3f}, over all models together", highlight=False)
     gone = sum(row["status"] == "diverged" for row in rows)
@@ -89,6 +91,10 @@ def _print(console: Console, rows: Sequence[Row], order: Sequence[str], title: s
     """One table: a line for each model, a column for each measure."""
     printed = new_table(title, ("", *columns))
     for who in order:
-        own = [row for row in rows if row["algorithm"] == who]
-        printed.add_row(who, *(shown(over_seeds([row[column] for row in own])) for column in columns))
+        printed.add_row(who, *(shown(over_seeds(values_in(rows, who, column))) for column in columns))
     console.print(printed)
+
+
+def values_in(rows: Sequence[Row], algorithm: str, column: str) -> list[float]:
+    """A column of one algorithm's rows."""
+    return [row[column] for row in rows if row["algorithm"] == algorithm]

@@ -91,7 +91,7 @@ def test_ids_by_name_and_from_a_file(splits, tmp_path):
         ("entanglement:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
         ("entanglement:high", 200, "use 100 or fewer"),
         ("class:11", 5, "'11' is no class; classes are the numbers 0 to 9"),
-        ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as "),
+        ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as 'all/"),
         ("random", 0, "--size 0: a forget set has 1 to 299"),
         ("random", 300, "--size 300: a forget set has 1 to 299"),
         ("partial-class:3", 200, "training examples of class 3; use "),

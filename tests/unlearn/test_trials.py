@@ -216,6 +216,31 @@ def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
         request(Wish(made.store.url, "memorization_k0.500:high", 10, "finetune"))
 
 
+@pytest.mark.parametrize("name", ["sure", "scrub-rewind"])
+def test_what_reads_validation_needs_some(tmp_path, name):
+    made = open_bank(replace(PLAN, validation=0.0, store=str(tmp_path / "store")))
+    with pytest.raises(ValueError, match=f"{name} reads validation examples, .* holds out 0; use a bank made with"):
+        request(Wish(made.store.url, "random", 10, name))
+
+
+def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
+    made = open_bank(replace(PLAN, validation=0.0, epochs=1, store=str(tmp_path / "store")))
+    row = fulfil(request(Wish(made.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu").rows[-1]
+    assert math.isnan(row["tow_validation"])
+    assert row["tow_test"] > 0
+
+
+def test_measures_of_many_models(bank):
+    wish = Wish(
+        bank.store.url, "random", 20, "finetune", ("epochs=1",), seeds=8, measures=("klom", "u-lira", "epsilon")
+    )
+    many = fulfil(request(wish), InOrder(), "cpu").many
+    assert many["u_lira_n"] == 8
+    assert many["klom_forget_mean"] >= 0
+    with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
+        request(replace(wish, seeds=7))
+
+
 def test_intervals_over_seeds():
     assert shown(over_seeds([0.5])) == "0.500"
     assert shown(over_seeds([float("nan")])) == "-"
