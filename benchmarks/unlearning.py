@@ -184,6 +184,7 @@ def best(
         "config": config,
         "tow_validation": tow(params),
         "tow_validation_of_trials": scores,
+        "searched": list(space),
         "at_boundary": [field for field, kind in space.items() if at_boundary(kind, config[field])],
         "diverged": sum(row["status"] == "diverged" for trial, row in rows.items() if trial.algorithm == name),
     }

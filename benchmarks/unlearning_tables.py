@@ -1,0 +1,137 @@
+"""Write docs/unlearning.md from the results of benchmarks.unlearning: every algorithm beside oracle and original.
+
+python -m benchmarks.unlearning_tables
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import RESULTS
+from unlearn.trials import ORACLE
+
+PAGE = Path(__file__).parents[1] / "docs" / "unlearning.md"
+COLUMNS = {
+    "tow_test": "ToW",
+    "tow_mia_test": "ToW-MIA",
+    "forget_accuracy": "right on F",
+    "retain_accuracy": "on R",
+    "accuracy_test": "on test",
+    "mia_test": "MIA",
+    "mia_test_gap": "its gap",
+    "entanglement": "ES",
+    "rrt_examples": "examples",
+    "wall_s": "seconds",
+}
+MANY = {
+    "u_lira_accuracy": "U-LiRA accuracy",
+    "u_lira_auc": "U-LiRA AUC",
+    "forgetting_score": "forgetting score",
+    "klom_forget_mean": "KLOM on F",
+    "klom_retain_mean": "on R",
+    "klom_mean_test": "on test",
+}
+TOP = """# Every algorithm beside the oracle and the original
+
+From `python -m benchmarks.unlearning`, whose first lines say how: the defaults and draws from each search space on
+originals that are not judged, chosen by ToW on the selection half of validation, the winner judged on test on other
+seeds. Means with 95 % t intervals; ToW and ToW-MIA are pair by pair, 1 is best; accuracies, MIA and ES are best where
+the oracle's are. `examples` are those that the algorithm read over those that retraining read, `seconds` one worker's
+wall clock on a machine that others used. `retrain` is a second oracle under another seed: nobody can be expected to
+come nearer than that.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [TOP]
+    for name in ("unlearning_cnn", "unlearning_digits"):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts.append(section(json.loads(path.read_text())))
+    PAGE.write_text("\n".join(parts))
+    print(f"written to {PAGE}")
+
+
+def section(found: dict[str, Any]) -> str:
+    """The tables of one data set."""
+    rows, winners = found["rows"], found["winners"]
+    ranked = sorted(winners, key=lambda name: -value(rows[name], "tow_test"))
+    lines = [f"## {found['what']}", ""]
+    lines += [f"{found['trials_each']} trials of each on {found['tuned_on_originals']} originals.", ""]
+    columns = {column: title for column, title in COLUMNS.items() if column in rows[ORACLE]}
+    lines += table(
+        ["", "n", *columns.values()],
+        [
+            [name, rows[name]["n"], *(cell(rows[name], c) for c in columns)]
+            for name in (ORACLE, *ranked, "retrain", "original")
+        ],
+    )
+    if found["many"]:
+        n = int(next(iter(found["many"].values()))["u_lira_n"])
+        null = found["many"]["retrain"]
+        lines += [
+            f"Measures of {n} models on each side; `retrain` says what two groups of oracles show. Equal distributions "
+            f"would by chance have a forgetting score of {null['forgetting_score_null']:.3f} and KLOM of "
+            f"{null['klom_forget_null_mean']:.2f}.",
+            "",
+        ]
+        order = [name for name in (*ranked, "retrain", "original") if name in found["many"]]
+        lines += table(
+            ["", *MANY.values()], [[name, *(number(found["many"][name][c]) for c in MANY)] for name in order]
+        )
+    lines += ["What won, and where it lies at the end of its range:", ""]
+    chosen = [
+        [
+            name,
+            ", ".join(f"{k} {number(v)}" for k, v in searched(winners[name]).items()),
+            ", ".join(winners[name]["at_boundary"]),
+            number(winners[name]["tow_validation"]),
+            winners[name]["diverged"],
+        ]
+        for name in ranked
+    ]
+    lines += table(["", "config", "at a boundary", "ToW on validation", "diverged trials"], chosen)
+    return "\n".join(lines)
+
+
+def searched(winner: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a search varies, as chosen."""
+    return {name: winner["config"][name] for name in winner["searched"]}
+
+
+def table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    """Markdown."""
+    body = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return [*body, ""]
+
+
+def value(row: dict[str, Any], column: str) -> float:
+    """A mean; below everything where it is undefined."""
+    mean = row[column]["value"]
+    return -math.inf if mean is None or math.isnan(mean) else float(mean)
+
+
+def cell(row: dict[str, Any], column: str) -> str:
+    """A mean with half of its interval."""
+    found = row[column]
+    if math.isnan(found["value"]):
+        return ""
+    half = (found["hi"] - found["lo"]) / 2
+    return number(found["value"]) + ("" if math.isnan(half) else f" ± {number(half)}")
+
+
+def number(value: Any) -> str:
+    """Three decimals, four where they say more."""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ""
+        return (
+            f"{value:.4f}" if 0.0005 <= abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+        )
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()
