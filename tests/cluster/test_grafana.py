@@ -43,6 +43,8 @@ def test_a_gauge_is_looked_for_over_a_minute():
     for expr in TARGETS.values():
         for before, name in re.findall(rf"(\w*\(?)ray_{PREFIX}_(\w+)", expr):
             assert (before == "last_over_time(") == (name in LEVELS), expr
+        for before in re.findall(r"(\w*\(?)ray_node_\w+", expr):  # Ray's own gauges
+            assert before == "last_over_time(", expr
 
 
 def test_the_board_is_one_that_grafana_can_lay_out():
