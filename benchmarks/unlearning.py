@@ -23,7 +23,6 @@ from rich.console import Console
 
 from benchmarks.results_file import save
 from cluster.opening import open_pool
-from memscore.intervals import Interval
 from memscore.jobs import key_of
 from memscore.options import Several
 from memscore.report.progress import Meter
@@ -38,7 +37,7 @@ from unlearn.populations import values_of_many
 from unlearn.request import Request, Wish, request
 from unlearn.scenarios import ForgetSet
 from unlearn.spaces import at_boundary
-from unlearn.summary import over_seeds, shown
+from unlearn.summary import over_seeds
 from unlearn.trials import ORACLE, Row, TrialConfig, config_of
 
 COLUMNS = (
@@ -225,11 +224,16 @@ def printed(
     table = new_table(f"{what}, {n_forget} to forget", ("", "n", *COLUMNS, "at a boundary"))
     order = [ORACLE, *sorted(winners, key=lambda n: -result[n]["tow_test"]["value"]), "retrain", "original"]
     for name in order:
-        cells = [shown(Interval(**result[name][column])) for column in COLUMNS if column in result[name]]
+        cells = [in_cell(result[name][column]) for column in COLUMNS if column in result[name]]
         table.add_row(name, str(result[name]["n"]), *cells, ", ".join(winners.get(name, {}).get("at_boundary", [])))
     console.print(table)
     for name, values in wide.items():
         console.print(name, {column: round(value, 4) for column, value in values.items()}, highlight=False)
+
+
+def in_cell(found: dict[str, float]) -> str:
+    """A mean with half of its interval."""
+    return f"{found['value']:.3f}" + ("" if np.isnan(found["lo"]) else f" ±{(found['hi'] - found['lo']) / 2:.3f}")
 
 
 if __name__ == "__main__":

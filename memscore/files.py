@@ -155,6 +155,12 @@ class Folder:
         found = self._reached(lambda: self.filesystem.get_file_info(selector), folder)
         return [entry for entry in found if entry.type == fs.FileType.File and entry.base_name]
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in one sub-folder, sorted; none if it is not there."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        found = self._reached(lambda: self.filesystem.get_file_info(selector), folder)
+        return sorted(entry.base_name for entry in found if entry.type == fs.FileType.Directory)
+
     def move(self, relpath: str, to: str) -> None:
         """Give a file another place in the folder."""
         self._make_parent(to)

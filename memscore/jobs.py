@@ -217,6 +217,7 @@ def train_original(
 
     alone = [assign(store, ORIGINAL, job.index, model, inside)]
     way = way_to_train(alone, data, labels, recipe)
+    began = time.perf_counter()
     train(
         alone,
         data,
@@ -227,10 +228,13 @@ def train_original(
         at_epoch=at_epoch if job.evaluate or missing else None,
         engine=way.engine(alone),
     )
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    trained_s = time.perf_counter() - began - sum(collecting.seconds.values())
     said = observe(forward(model, recipe, architecture), data, labels)
     name = name_of(job, key)
     receipt = receipt_of(store, name, model, said, inside) | facts | way.facts
-    receipt |= {"key": key, "removed": len(job.removed)}
+    receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = differs(store, key, model)
     store.write_receipt(name, receipt)

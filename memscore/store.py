@@ -488,6 +488,10 @@ class Store:
         names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
         return [name for name in names if not name.endswith("-said")]
 
+    def scenarios(self) -> list[str]:
+        """Paths within this store of those that forget sets which change the data have."""
+        return [f"scenarios/{name}" for name in self.folder.folders("scenarios")]
+
     def write_said(self, trial: str, columns: Columns) -> bool:
         """Keep what an unlearned model says of every example: logit_confidence and gap, float32 [N]."""
         return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
@@ -525,7 +529,8 @@ class Store:
 
     def _damaged(self, relpath: str, error: Damaged) -> Damaged:
         """The error with the file's name and the way out."""
-        door = "memscore.influence" if relpath.startswith("influence/") else "estimate"
+        doors = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
+        door = doors.get(relpath.partition("/")[0], "estimate")
         return Damaged(
             f"{self.folder.shown_path(relpath)} is damaged: {error}; "
             f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next {door} makes it again"

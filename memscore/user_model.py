@@ -48,11 +48,12 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
     return model.eval()
 
 
-def read_members(path: str) -> np.ndarray:
+def read_members(path: str, option: str = "--members") -> np.ndarray:
     """Ids of the examples that a model was trained on.
 
     Args:
         path: .txt with one id a line, .json with a list, or .npz with one array (or one named ids).
+        option: whose value it is, for messages.
 
     Returns:
         str [n].
@@ -63,10 +64,10 @@ def read_members(path: str) -> np.ndarray:
     """
     place = Path(path)
     if not place.is_file():
-        raise FileNotFoundError(f"there is no file of member ids at {path!r}; give --members a .txt, .json or .npz")
+        raise FileNotFoundError(f"there is no file of ids at {path!r}; give {option} a .txt, .json or .npz")
     readers = {".txt": _ids_in_text, ".json": _ids_in_json, ".npz": _ids_in_npz}
     if place.suffix not in readers:
-        raise ValueError(f"member ids are read from .txt, .json or .npz, got {place.name}; write one id a line as .txt")
+        raise ValueError(f"ids are read from .txt, .json or .npz, got {place.name!r}; write one id a line as .txt")
     ids = readers[place.suffix](place)
     if not ids or not all(isinstance(one, str) for one in ids):
         found = f"one is {next(one for one in ids if not isinstance(one, str))!r}" if ids else "there are none"
@@ -208,7 +209,11 @@ def _first(names: list[str]) -> str:
 
 def _ids_in_text(place: Path) -> list[str]:
     """One id a line; empty lines say nothing."""
-    return [line.strip() for line in place.read_text().splitlines() if line.strip()]
+    try:
+        text = place.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is no text ({error.reason} at byte {error.start}); write one id a line") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _ids_in_json(place: Path) -> list[str]:

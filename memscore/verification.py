@@ -62,12 +62,24 @@ def verify(store: Store) -> Verdict:
     homeless -= set(damaged)
     damaged |= {path: reason for path, reason in elsewhere.items() if path not in damaged}
     damaged |= dict.fromkeys(sorted(homeless), NO_ARM)
-    return Verdict(
+    own = Verdict(
         verified=len(checks) - len(damaged),
         damaged=damaged,
         missing=absent(store, damaged),
         old=outdated(store, damaged),
         stays=frozenset(homeless),
+    )
+    return with_all(own, {path: verify(Store.open(f"{store.url}/{path}")) for path in store.scenarios()})
+
+
+def with_all(own: Verdict, inner: dict[str, Verdict]) -> Verdict:
+    """The verdict on a store and on the stores within it, whose files are called by their path in the outer one."""
+    return Verdict(
+        verified=own.verified + sum(verdict.verified for verdict in inner.values()),
+        damaged=own.damaged | {f"{at}/{path}": why for at, v in inner.items() for path, why in v.damaged.items()},
+        missing=own.missing | {f"{at}/{path}": why for at, v in inner.items() for path, why in v.missing.items()},
+        old=own.old | {f"{at}/{path}": why for at, v in inner.items() for path, why in v.old.items()},
+        stays=own.stays | {f"{at}/{path}" for at, v in inner.items() for path in v.stays},
     )
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memscore.intervals import Interval
+from memscore.jobs import ORACLE
 from memscore.roc import auc_interval
 from memscore.store import Receipts, Store
 
@@ -31,10 +32,10 @@ def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
 
 
 def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
-    """models.parquet: one row for each model ever finished, from the receipts, which are read if not given."""
+    """models.parquet: a row for each model of the bank and each original, from the receipts, read if not given."""
     rows = []
     for name, receipt in sorted((store.receipts() if receipts is None else receipts).items()):
-        if "proxy" in receipt:  # of no model of its own
+        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):  # of no model of its own; of one for a forget set
             continue
         accuracy = receipt.get("accuracy", {})
         rows.append({

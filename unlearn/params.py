@@ -1,6 +1,7 @@
 """An algorithm's parameters as a user writes them."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from memscore.names import pick
@@ -22,11 +23,14 @@ def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, A
     Raises:
         ValueError: a word without "=", an unknown name, or a value that is none of its type or breaks its rule.
     """
-    entry, found = algorithm(name), {}
+    entry = algorithm(name)
+    found: dict[str, str] = {}
     for word in words:
         field, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"--set {word!r} must be NAME=VALUE, as lr=0.05")
+        if field in found:
+            raise ValueError(f"--set gives {field} twice, {found[field]} and {text}; give it once")
         found[field] = text
     values = {field: _value(entry, field, text) for field, text in found.items()}
     config_of(entry, values, architecture)
@@ -47,5 +51,7 @@ def _value(entry: Algorithm, name: str, text: str) -> Any:
             inner = get_args(kind)[0]
             return tuple(inner(part) for part in text.split(",") if part)
     except (ValueError, KeyError):
-        raise ValueError(f"--set {name}={text}: {name} is a {getattr(kind, '__name__', kind)}") from None
+        default = next(field.default for field in fields(entry.config) if field.name == name)  # type: ignore[arg-type]
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers with commas")
+        raise ValueError(f"--set {name}={text}: {name} is {wanted}, as {default} is by default") from None
     return text

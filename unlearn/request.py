@@ -13,6 +13,7 @@ from memscore.splits import examples_table
 from memscore.store import Store
 from memscore.user_model import splits_again
 from memscore.visibility import Ask, refuse_blind
+from memscore.wide import write_models_table
 from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
@@ -225,6 +226,8 @@ def run_trials(
 def train_missing(asked_for: Request, jobs: Sequence[OriginalJob], pool: Pool, progress: Progress) -> None:
     """Train originals and oracles; stop where trials would have nothing to be compared with."""
     filled: Filled = fill_oracles(asked_for.store, jobs, asked_for.bench, pool, progress)
+    if filled.trained and asked_for.store.folder.exists("models.parquet"):
+        write_models_table(asked_for.store)  # it lists originals
     for name, why in filled.failed.items():
         raise RuntimeError(f"{name} could not be trained: {why}; the next command tries it again")
     if filled.diverged:

@@ -72,7 +72,9 @@ def choose(
     Raises:
         ValueError: unknown words, more examples than there are to choose from, or a set that is none.
     """
-    kind, _, part = spec.partition(":")
+    kind, colon, part = spec.partition(":")
+    if kind == "random" and colon:
+        raise ValueError(f"{spec}: a random set has no part; --size says how many, --seed which")
     n_train, rng = len(splits.train), generator(seed, "forget-set", spec)
     if kind in {"class", "id", "ids"}:
         rows = _named(kind, part, splits)
@@ -114,7 +116,9 @@ def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, Forg
     Raises:
         ValueError: unknown words, two equal classes, or fewer than one example to change.
     """
-    kind, _, part = spec.partition(":")
+    kind, colon, part = spec.partition(":")
+    if kind == "canaries" and colon:
+        raise ValueError(f"{spec}: canaries have no part; --size says how many are forgotten, one in 20 is a canary")
     rng, train = generator(seed, "forget-set", spec), splits.train
     if kind == "canaries":
         if not 0 < size < len(train):
@@ -196,7 +200,10 @@ def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
     """Rows of a class, of one id, or of the ids in a file."""
     if kind == "class":
         return np.flatnonzero(splits.train.labels == _class(part, splits))
-    ids = np.array([part]) if kind == "id" else read_members(part)
+    ids = np.array([part]) if kind == "id" else read_members(part, "--forget ids:")
+    names, counts = np.unique(ids, return_counts=True)
+    for twice in names[counts > 1][:1]:
+        raise ValueError(f"{part} names {str(twice)!r} more than once; name each example once")
     row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
     unknown = [example for example in ids.tolist() if example not in row_of]
     if unknown:

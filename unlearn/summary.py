@@ -1,6 +1,6 @@
 """Rows of trials as a table: means over seeds with 95 % intervals, the oracle on top, the original beneath."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -9,11 +9,19 @@ from scipy.stats import t as student
 from memscore.intervals import Interval
 from memscore.report.terminal import new_table
 from unlearn.measuring import asked
+from unlearn.metrics import MEASURES
 from unlearn.request import Fulfilled, Wish
 from unlearn.trials import ORACLE, Row
 
-SHOWN = ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap")
-COST = ("wall_s", "rrt_wall", "rrt_examples")
+SHOWN = (
+    ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
+    ("tow_mia_test", "mia_test", "mia_test_gap"),
+    ("wall_s", "rrt_wall", "rrt_examples"),
+)
+"""Columns of one table each: four fit where nobody sees a terminal."""
+UNMOVED = 0.005
+"""Change of the forget accuracy below which nothing was forgotten."""
+DIRECTIONS = "tow is best at 1, a gap at 0, others where the oracle's is; rrt: over retraining, in seconds and examples"
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -37,13 +45,13 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(value=mean, lo=mean - half, hi=mean + half)
 
 
-def shown(interval: Interval) -> str:
-    """An interval in a cell."""
-    if np.isnan(interval.value):
+def shown(values: Sequence[float]) -> str:
+    """A cell: mean, half of the interval, and how many values it rests on where some are undefined."""
+    found, known = over_seeds(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
+    if not known:
         return "-"
-    if np.isnan(interval.lo):
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} ±{(interval.hi - interval.lo) / 2:.3f}"
+    half = "" if np.isnan(found.lo) else f" ±{(found.hi - found.lo) / 2:.3f}"
+    return f"{found.value:.3f}{half}" + (f" (n={known})" if known < len(values) else "")
 
 
 def table(console: Console, found: Fulfilled, wish: Wish) -> int:
@@ -57,41 +65,67 @@ def table(console: Console, found: Fulfilled, wish: Wish) -> int:
     Returns:
         Exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, more, rows, failed = wish.algorithm, wish.measures, found.rows, found.failed
-    for line in failed:
+    name, rows = wish.algorithm, found.rows
+    for line in found.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
         return 1
     first, n = rows[0], len({row["index"] for row in rows})
-    title = (
-        f"{first['forget_set']}: {first['n_forget']} examples, {n} seed{'s' if n > 1 else ''}, mean ± 95 % t interval"
-    )
+    seeds = f"{n} seeds, mean ± 95 % t interval" if n > 1 else "1 seed"
     order = (ORACLE, *([] if name in {ORACLE, "original"} else [name]), "original")
-    _print(console, rows, order, title, [column for column in SHOWN if column in first])
-    _print(console, rows, order, "cost (seconds of one worker's wall clock; rrt: over retraining)", COST)
-    if more:
-        core = asked(())
-        extra = [c for measure in asked(more) if measure not in core for c in asked(more)[measure].columns]
-        names = [column for column in first if any(column == c or column.startswith(f"{c}_") for c in extra)]
-        printed = new_table("asked for", ("", *order))
-        for column in names:
-            printed.add_row(column, *(shown(over_seeds(values_in(rows, who, column))) for who in order))
+    for number, columns in enumerate(SHOWN):
+        title = f"{first['forget_set']}: {first['n_forget']} examples, {seeds}" if not number else ""
+        printed = new_table(title, ("", *columns))
+        for who in order:
+            printed.add_row(who, *(shown(values_in(rows, who, column)) for column in columns))
         console.print(printed)
-    for column, value in found.many.items():
-        console.print(f"{column} {value:.3f}, over all models together", highlight=False)
+    console.print(DIRECTIONS, highlight=False, soft_wrap=True)
+    _print_more(console, rows, order, wish.measures)
+    if found.many:
+        _print_many(console, found.many, name, n)
     gone = sum(row["status"] == "diverged" for row in rows)
+    for line in remarks(rows, name, gone):
+        console.print(line, highlight=False, soft_wrap=True)
+    return 1 if found.failed or gone else 0
+
+
+def remarks(rows: Sequence[Row], name: str, gone: int) -> list[str]:
+    """What a reader of the table must know besides."""
+    said = []
     if gone:
-        console.print(f"{gone} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
+        said.append(f"{gone} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
+    own = values_in(rows, name, "forget_accuracy_gap_original")
+    if name not in {ORACLE, "original"} and own and all(moved < UNMOVED for moved in own):
+        said.append(
+            f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the papers', "
+            "for their networks and data; try others with --set, a larger lr first"
+        )
     if any(row["beyond_its_purpose"] for row in rows):
-        console.print(f"{name} was made to forget whole classes; on other sets it is known to harm what stays")
-    return 1 if failed or gone else 0
+        said.append(f"{name} was made to forget whole classes; on other sets it is known to harm what stays")
+    return said
 
 
-def _print(console: Console, rows: Sequence[Row], order: Sequence[str], title: str, columns: Sequence[str]) -> None:
-    """One table: a line for each model, a column for each measure."""
-    printed = new_table(title, ("", *columns))
-    for who in order:
-        printed.add_row(who, *(shown(over_seeds(values_in(rows, who, column))) for column in columns))
+def _print_more(console: Console, rows: Sequence[Row], order: Sequence[str], more: Sequence[str]) -> None:
+    """Measures that were asked for, a line each."""
+    core = asked(())
+    extra = [c for measure in asked(more) if measure not in core for c in asked(more)[measure].columns]
+    names = [column for column in rows[0] if any(column == c or column.startswith(f"{c}_") for c in extra)]
+    if not names:
+        return
+    printed = new_table("asked for", ("", *order))
+    for column in names:
+        printed.add_row(column, *(shown(values_in(rows, who, column)) for who in order))
+    console.print(printed)
+
+
+def _print_many(console: Console, many: Mapping[str, float], name: str, n: int) -> None:
+    """Measures of many models, with what is best and what would be ideal."""
+    columns = {c: column for measure in MEASURES.values() for c, column in measure.columns.items()}
+    printed = new_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
+    for column, value in many.items():
+        known = columns[next(c for c in (column, column.rpartition("_")[0]) if c in columns)]
+        cell = "-" if np.isnan(value) else f"{value:.0f}" if column.endswith("_n") else f"{value:.3f}"
+        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal)
     console.print(printed)
 
 

@@ -271,7 +271,7 @@ def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):
             read_members(str(tmp_path / name))
-    with pytest.raises(FileNotFoundError, match="no file of member ids"):
+    with pytest.raises(FileNotFoundError, match="no file of ids"):
         read_members(str(tmp_path / "none.txt"))
 
 

@@ -84,6 +84,23 @@ def test_ids_by_name_and_from_a_file(splits, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("twice.txt", b"all/00001\nall/00001", "names 'all/00001' more than once"),
+        ("noise.txt", b"\x80\x81", "is no text .* write one id a line"),
+        ("none.txt", b"\n", "must hold ids such as"),
+        ("other.csv", b"all/00001", "ids are read from .txt, .json or .npz, got 'other.csv'"),
+    ],
+)
+def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        rows_of(f"ids:{tmp_path / name}", 1, splits)
+    with pytest.raises(FileNotFoundError, match=r"there is no file of ids at .*; give --forget ids: a .txt"):
+        rows_of(f"ids:{tmp_path / 'nowhere.txt'}", 1, splits)
+
+
+@pytest.mark.parametrize(
     ("spec", "size", "said"),
     [
         ("randon", 5, "unknown forget set 'randon'; known: random"),

@@ -12,6 +12,7 @@ from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store import Store
+from memscore.verification import verify
 from unlearn import trial
 from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
@@ -194,12 +195,14 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
         ({"algorithm": "finetun"}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
         ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
-        ({"params": ("lr=fast",)}, "--set lr=fast: lr is a float"),
+        ({"params": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
         ({"params": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
-        ({"params": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a int"),
+        ({"params": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number"),
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
+        ({"params": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
+        ({"forget": "random:5"}, "random:5: a random set has no part"),
         ({"seeds": 0}, "--seeds 0: at least one original"),
         ({"size": 200}, "--size 200: a forget set has 1 to 199"),
     ],
@@ -242,8 +245,9 @@ def test_measures_of_many_models(bank):
 
 
 def test_intervals_over_seeds():
-    assert shown(over_seeds([0.5])) == "0.500"
-    assert shown(over_seeds([float("nan")])) == "-"
+    assert shown([0.5]) == "0.500"
+    assert shown([float("nan")]) == "-"
+    assert shown([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
     found = over_seeds([0.0, 1.0, float("nan")])
     assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
@@ -255,6 +259,54 @@ def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, capsys
     assert printed[0] == "random"
     rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
     assert rows[:3] == ["oracle", "finetune", "original"]
+
+
+def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench):
+    """Oracles are no models of the bank; originals are listed; a store within is verified with the outer one."""
+    run_trial(config(filled, "original"), bench)
+    fulfil(request(Wish(bank.store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    estimate(bank, InOrder())
+    models = bank.store.read_table("models.parquet")["model"].to_pylist()
+    assert not [name for name in models if name.startswith("oracle")]
+    assert "original-00000" in models
+    verdict = verify(bank.store)
+    assert (verdict.damaged, verdict.missing, verdict.old) == ({}, {}, {})
+    [inner] = bank.store.scenarios()
+    weights = next(iter(Store.open(f"{bank.store.url}/{inner}").folder.names("weights")))
+    bank.store.folder.replace(f"{inner}/weights/{weights}", b"spoilt")
+    assert list(verify(bank.store).damaged) == [f"{inner}/weights/{weights}"]
+
+
+def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):
+    made = open_bank(replace(PLAN, epochs=1, models=8, store=str(tmp_path / "store")))
+    estimate(made, InOrder())
+    fulfil(request(Wish(made.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
+    assert verify(made.store).old == {}
+
+
+def test_equal_rows_of_the_training_set_may_go_by_two_names(filled, bench):
+    named = run_trial(config(filled, "original", index=1), bench)
+    again = run_trial(replace(config(filled, "original", index=1), forget_set="class:3", by_class=True), bench)
+    assert (named["forget_set"], again["forget_set"]) == ("mine", "class:3")
+    assert named["tow_test"] == again["tow_test"]
+
+
+def test_the_door_says_when_nothing_was_forgotten(bank, capsys):
+    asked = [
+        "--algorithm",
+        "finetune",
+        "--size",
+        "20",
+        "--seeds",
+        "1",
+        "--pool",
+        "serial",
+        "--set",
+        "epochs=1",
+        "lr=1e-9",
+    ]
+    trial.main([bank.store.url, *asked])
+    assert "finetune forgot nothing here" in capsys.readouterr().out
 
 
 def test_the_door_says_what_is_wrong_in_one_line(bank, capsys):
