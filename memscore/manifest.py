@@ -52,7 +52,8 @@ class Manifest:
     def __post_init__(self) -> None:
         """Bring every value to the form that it has after a trip through JSON."""
         for field in ("label_changes", "recipe"):
-            object.__setattr__(self, field, json.loads(json.dumps(getattr(self, field), allow_nan=False)))
+            plain = json.dumps(getattr(self, field), allow_nan=False, sort_keys=True)  # in one order in every process
+            object.__setattr__(self, field, json.loads(plain))
         for field in ("split_sizes", "input_shape", "mean", "std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
 

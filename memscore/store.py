@@ -153,7 +153,7 @@ class Store:
             self.folder.make()
             self.folder.replace("examples.parquet", encode(examples))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
-            self.manifest = Store.planned(self.url, self.manifest).manifest
+        self.manifest = Store.planned(self.url, self.manifest).manifest  # another driver may have begun it
         self.folder.publish("examples.parquet", encode(examples))  # it may have been set aside
 
     @classmethod

@@ -45,7 +45,7 @@ def here(flags, capsys):
     return code, said.out + said.err
 
 
-def contents(store, kinds=("shards", "scores.parquet")):
+def contents(store, kinds=("shards", "scores", "scores.parquet")):
     files = [path for kind in kinds for path in ([store / kind] if "." in kind else (store / kind).iterdir())]
     return {path.name: path.read_bytes() for path in files}
 

@@ -78,6 +78,18 @@ def test_who_begins_a_store_second_is_told_of_the_first(tmp_path, monkeypatch):
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
 
+def test_a_store_that_another_driver_began_meanwhile_is_the_one_on_file(tmp_path):
+    """Equal as records, and in the same order of fields, which stand in each score's metadata."""
+    recipe = {"lr": 0.1, "batch": 32, "epochs": 2}
+    late, first = (Store.planned(tmp_path / "bank", manifest(recipe=recipe)) for _ in range(2))
+    other = Store.planned(tmp_path / "bank", manifest(seed=5))
+    first.begin(examples())
+    late.begin(examples())
+    assert list(late.manifest.recipe) == list(first.manifest.recipe) == ["batch", "epochs", "lr"]
+    with pytest.raises(ValueError, match="seed"):
+        other.begin(examples())
+
+
 def test_shards_without_their_manifest_are_refused_and_left_alone(store):
     """A new manifest would call every one of them damaged."""
     shards = store.folder.names("shards")
