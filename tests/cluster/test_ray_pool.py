@@ -114,6 +114,7 @@ def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
     assert (failure.kind, failure.error) == ("memory", "OutOfMemoryError: CUDA out of memory")
 
 
+@pytest.mark.slow
 def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_not_fit_is_split(run_alone):
     found = json.loads(run_alone("-m", "tests.cluster.one_gpu"))
     assert found == {

@@ -178,6 +178,7 @@ def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, mon
     assert proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_ray_pool_keeps_the_same_bytes_as_this_process(made, tmp_path):
     bank, _ = made
