@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscore.data import Splits, halves
-from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of
-from memscore.jobs import ORIGINAL, OriginalJob, Shared, key_of, name_of, original_is_there, work
+from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of, tombstones
+from memscore.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, key_of, name_of, original_is_there, work
 from memscore.store import Store
 
 
@@ -83,22 +83,19 @@ def fill_oracles(
     Returns:
         What was trained, what failed and what diverged, now or before.
     """
-    filled, gone = Filled(), diverged(store)
-    missing = []
-    for job in jobs:
-        key = key_of(store, job)
-        if name_of(job, key) not in gone and not original_is_there(store, key, evaluate=False):
-            missing.append(job)
+    filled, keys = Filled(), {job: key_of(store, job) for job in jobs}
+    names, gone = {job: name_of(job, key) for job, key in keys.items()}, diverged(store)
+    missing = [
+        job for job in keys if names[job] not in gone and not original_is_there(store, keys[job], evaluate=False)
+    ]
     for done, (job, result) in enumerate(pool.run(work, missing, bench), start=1):
-        note(store, filled, [name_of(job, key_of(store, job))], result)
+        note(store, filled, [names[job]], result)
         progress(done, len(missing), last_line(result))
     gone = diverged(store)
-    filled.diverged = [name for job in jobs if (name := name_of(job, key_of(store, job))) in gone]
+    filled.diverged = [name for name in names.values() if name in gone]
     return filled
 
 
 def diverged(store: Store) -> set[str]:
     """Names of the originals and oracles whose training gave no numbers; none is trained again."""
-    families = {ORIGINAL, "oracle"}
-    failures = store.failures().items()
-    return {name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] in families}
+    return {*tombstones(store, ORIGINAL), *tombstones(store, ORACLE)}

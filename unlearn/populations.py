@@ -22,7 +22,8 @@ def population_of(
 
     Args:
         store: open.
-        unlearned: trials of one algorithm on one forget set, one an original; diverged ones are left out.
+        unlearned: trials of one algorithm on one forget set, one an original; of one that diverged the oracle is left
+            out too, so that those of one original stay pairs.
         oracles: trials of its oracles.
         bench: says which rows are held out.
 
@@ -32,13 +33,14 @@ def population_of(
     Raises:
         ValueError: fewer than FEWEST models on a side.
     """
-    sides = [[store.read_said(trial_name(store, trial)) for trial in trials] for trials in (unlearned, oracles)]
-    found = [[said for said in side if said is not None] for side in sides]
-    if min(map(len, found)) < FEWEST:
+    sides = [{t.index: store.read_said(trial_name(store, t)) for t in trials} for trials in (unlearned, oracles)]
+    both = [i for i, said in sides[0].items() if said is not None and sides[1].get(i) is not None]
+    if len(both) < FEWEST:
         raise ValueError(
-            f"{len(found[0])} unlearned models and {len(found[1])} oracles say too little of each example; measures of "
-            f"many models need {FEWEST} or more of each: --seeds 64"
+            f"{len(both)} pairs of an unlearned model and its oracle say too little of each example; measures of many "
+            f"models need {FEWEST} or more: --seeds 64"
         )
+    found = [[said for i in both if (said := side[i]) is not None] for side in sides]
     confidence, margin = (
         [np.stack([said[column] for said in side]) for side in found] for column in ("logit_confidence", "gap")
     )

@@ -13,29 +13,17 @@ from memscore.jobs import OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store import Store
 from memscore.verification import verify
+from tests.memscore.test_jobs import InOrder
 from unlearn import trial
 from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.populations import population_of
 from unlearn.request import Wish, fulfil, request, run_trials
 from unlearn.summary import over_seeds, shown
 from unlearn.trials import ORACLE, TrialConfig, trial_name
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
 FORGET = tuple(range(0, 60, 3))
-
-
-class InOrder:
-    """The pool's promise in its shortest form."""
-
-    workers = 1
-
-    def __init__(self):
-        self.jobs = []
-
-    def run(self, fn, jobs, shared=None):
-        for job in jobs:
-            self.jobs.append(job)
-            yield job, fn(job, shared)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +230,21 @@ def test_measures_of_many_models(bank):
     assert many["klom_forget_mean"] >= 0
     with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
         request(replace(wish, seeds=7))
+
+
+def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench, monkeypatch):
+    """U-LiRA leaves out models of one index together, so what stays must be pairs."""
+    said = {
+        (name, i): np.full(3, 10 * i + k, np.float32) for k, name in enumerate(("finetune", ORACLE)) for i in range(9)
+    }
+    said["finetune", 4] = None
+    monkeypatch.setattr("unlearn.populations.trial_name", lambda store, trial: (trial.algorithm, trial.index))
+    read = lambda self, name: None if said[name] is None else dict.fromkeys(("logit_confidence", "gap"), said[name])  # ruff: ignore[lambda-assignment]
+    monkeypatch.setattr(Store, "read_said", read)
+    sides = ([config(filled, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))
+    found = population_of(filled, *sides, bench)
+    assert found.unlearned[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
+    assert (found.retrained - found.unlearned == 1).all()
 
 
 def test_intervals_over_seeds():
