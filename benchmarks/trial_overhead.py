@@ -21,11 +21,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.results_file import save, spread
+from cluster.pool import SerialPool
 from memscore.estimation import open_bank
+from memscore.jobs import OriginalJob, key_of
 from memscore.plan import Plan
+from memscore.trainee import on_device, recipe_of
 from memscore.training import exact_products, one_layout
 from unlearn.algorithms import algorithm
-from unlearn.jobs import run_trial
+from unlearn.jobs import network, run_trial
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
 from unlearn.problem import Problem, pose
 from unlearn.trials import TrialConfig
@@ -49,10 +52,10 @@ def main(rounds: int = 9, quick: bool = False) -> None:
         bench, forget = bench_of(bank.splits, 0), tuple(row for row in FORGET if row < limit)
         jobs = needed(bank.store, [forget], [0], "cpu")
         began = time.perf_counter()
-        fill_oracles(bank.store, jobs, bench, Here())
+        fill_oracles(bank.store, jobs, bench, SerialPool())
         missed_s = (time.perf_counter() - began) / len(jobs)
         began = time.perf_counter()
-        fill_oracles(bank.store, jobs, bench, Here())
+        fill_oracles(bank.store, jobs, bench, SerialPool())
         hit_s = (time.perf_counter() - began) / len(jobs)
         problem = posed(bank, bench, forget)
         found = {name: pairs(name, problem, 1 if quick else rounds) for name in ("finetune", "neggrad-plus")}
@@ -71,23 +74,8 @@ def main(rounds: int = 9, quick: bool = False) -> None:
     print(measured) if quick else save("trial_overhead", measured)
 
 
-class Here:
-    """A pool that is this loop."""
-
-    workers = 1
-
-    def run(self, fn: Callable[..., Any], jobs: Any, shared: Any = None) -> Any:
-        """One after the other."""
-        for job in jobs:
-            yield job, fn(job, shared)
-
-
 def posed(bank: Any, bench: Bench, forget: tuple[int, ...]) -> Problem:
     """The problem as a trial has it."""
-    from memscore.jobs import OriginalJob, key_of
-    from memscore.trainee import on_device, recipe_of
-    from unlearn.jobs import network
-
     store, device = bank.store, torch.device("cpu")
     theta_o = network(store, key_of(store, OriginalJob(store=store.url, index=0)), device)
     images, labels = on_device(store, bench.images, bench.labels, theta_o, recipe_of(store), device)

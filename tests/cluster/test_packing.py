@@ -134,7 +134,7 @@ def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_pa
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_ways_out(error, words, tmp_path, monkeypatch):
-    write(tmp_path / "work", {"code": b"1", "secret": b"2"})
+    write(tmp_path / "code", {"code": b"1", "secret": b"2"})
     opened = Path.open
 
     def refused(path, *arguments, **options):
@@ -145,5 +145,5 @@ def test_what_cannot_be_read_is_named_with_the_ways_out(error, words, tmp_path, 
 
     monkeypatch.setattr(Path, "open", refused)
     assert re.match(
-        rf"{tmp_path}/work/secret {words}.*{tmp_path}/work/\.rayignore", refusal(tmp_path / "work", tmp_path / "a.zip")
+        rf"{tmp_path}/code/secret {words}.*{tmp_path}/code/\.rayignore", refusal(tmp_path / "code", tmp_path / "a.zip")
     )
