@@ -486,7 +486,7 @@ class Store:
     def trials(self) -> list[str]:
         """Names of all trials on file."""
         names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
-        return [name for name in names if not name.endswith("-said")]
+        return [name for name in names if not name.endswith(("-said", "-cost"))]
 
     def scenarios(self) -> list[str]:
         """Paths within this store of those that forget sets which change the data have."""
@@ -500,6 +500,18 @@ class Store:
         """What the model of a trial says of every example; None if that was not kept."""
         path = f"trials/{trial}-said.parquet"
         return self._columns(path) if self.folder.exists(path) else None
+
+    def write_cost(self, theta: str, status: str, wall_s: float, examples: int) -> bool:
+        """Keep what an unlearned model that is kept itself has cost; last, for it says that the rest is on file."""
+        columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
+        return self._publish(f"trials/{theta}-cost.parquet", columns, {"theta": theta})
+
+    def read_cost(self, theta: str) -> dict[str, Any] | None:
+        """Status, seconds and examples read of an unlearned model that is kept; None if none is."""
+        path = f"trials/{theta}-cost.parquet"
+        if not self.folder.exists(path):
+            return None
+        return {column: values[0].item() for column, values in self._columns(path).items()}
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over whatever was there."""

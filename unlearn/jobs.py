@@ -1,10 +1,12 @@
 """What a worker runs: one algorithm on one forget set of one original, measured and put on file.
 
 A trial is a function of its config alone, and its row is kept under the hash of that config: what is on file is not
-run again. It trains no original and no oracle; oracles.py has them trained before.
+run again. It trains no original and no oracle; oracles.py has them trained before. A sequence goes on from the longest
+beginning of it whose theta was kept: the bits and the cost are those of the whole.
 """
 
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -23,10 +25,12 @@ from memscore.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.descent import Descent, DescentConfig, Diverged
 from unlearn.measuring import asked, of_many, values_of, views_of
+from unlearn.meta.rsu import rsu
+from unlearn.meta.rum import rum
 from unlearn.metrics.case import Case, Views, Weights
 from unlearn.oracles import Bench
-from unlearn.problem import Problem, pose
-from unlearn.trials import ORACLE, Row, TrialConfig, about, config_of, trial_name
+from unlearn.problem import Examples, Problem, pose
+from unlearn.trials import ORACLE, Row, TrialConfig, about, config_of, theta_name, trial_name
 
 
 def run_trial(trial: TrialConfig, bench: Bench) -> Row:
@@ -42,22 +46,35 @@ def run_trial(trial: TrialConfig, bench: Bench) -> Row:
     store, device = visible_store(trial.store), torch.device(trial.device)
     name = trial_name(store, trial)
     kept = store.read_trial(name)
-    if kept is not None:
+    if kept is not None and not (trial.keep and store.read_cost(theta_name(store, trial)) is None):
         return kept | about(store, trial)  # equal rows of the training set may go by another name
     keep_to_share(device)
     with one_thread(), exact_products(device):
-        values, case = measured(store, trial, bench, device)
+        values, case, theta_u = measured(store, trial, bench, device)
     row = {"trial": name, **about(store, trial), **values}
-    if of_many(trial.measures) and row["status"] == "ok":
+    if (trial.keep or of_many(trial.measures)) and row["status"] == "ok":
         logits, truth = torch.from_numpy(np.array(case.judged.logits)), torch.from_numpy(np.array(bench.labels))
         said = {"logit_confidence": logit_confidence(logits, truth).numpy(), "gap": gap(logits, truth).numpy()}
         store.write_said(name, said)  # first: a row on file says that the rest is
+    if trial.keep:
+        keep(store, theta_name(store, trial), theta_u, row)
     store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
     return row
 
 
-def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> tuple[Row, Case]:
-    """Cost and measures of one trial, and the case that they were taken of."""
+def keep(store: Store, name: str, theta: nn.Module, cost: Row) -> None:
+    """Put a network on file, and then what it cost, which says that it is there."""
+    store.write_weights(name, theta.state_dict())
+    store.write_cost(name, cost["status"], cost["wall_s"], cost["examples"])
+
+
+def together(cost: Row, spent: Row) -> Row:
+    """The cost of a sequence from that of its steps."""
+    return cost | {column: cost[column] + spent[column] for column in ("wall_s", "examples")}
+
+
+def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> tuple[Row, Case, nn.Module]:
+    """Cost and measures of one trial, the case that they were taken of, and the network."""
     manifest, recipe = store.manifest, recipe_of(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [key_of(store, job) for job in jobs]
@@ -75,7 +92,14 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         theta_u, judged = theta_r, oracle
         cost: Row = {"status": "ok", "wall_s": retrained_s, "examples": read_by_oracle}
     else:
-        theta_u, cost = unlearned(trial, problem, manifest.architecture)
+        done, begun, spent = begun_already(store, trial, theta_o, device)
+
+        def after(number: int, theta: nn.Module, now: Row) -> None:
+            if trial.keep_before:
+                keep(store, theta_name(store, trial.until(number)), theta, together(now, spent))
+
+        theta_u, cost = unlearned(trial, problem, manifest.architecture, begun, done, after)
+        cost = together(cost, spent)
         judged = views_of(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
     case = Case(
@@ -85,13 +109,13 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         labels=bench.labels,
         labels_true=bench.labels_true,
         retain=problem.retain.rows.cpu().numpy(),
-        forget=problem.forget.rows.cpu().numpy(),
+        forget=np.array(trial.judged or trial.forget, dtype=np.int64),
         held_out=bench.selection,
         seed=trial.index,
     )
     weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
     values = values_of(case, weights, bench, asked(trial.measures, core=trial.core), "-".join(keys))
-    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case
+    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case, theta_u
 
 
 Known = tuple[nn.Module, Views]
@@ -128,39 +152,96 @@ def network(store: Store, key: str, device: torch.device) -> nn.Module:
     return model.eval()
 
 
-def unlearned(trial: TrialConfig, problem: Problem, architecture: str) -> tuple[nn.Module, Row]:
+def begun_already(
+    store: Store, trial: TrialConfig, theta_o: nn.Module, device: torch.device
+) -> tuple[int, nn.Module, Row]:
+    """The longest beginning of a sequence that was kept.
+
+    Args:
+        store: open.
+        trial: of the whole.
+        theta_o: the original.
+        device: where the network goes.
+
+    Returns:
+        How many steps it has, the network after them, and what they cost; theta_o after none.
+    """
+    for number in range(len(trial.before), 0, -1):
+        name = theta_name(store, trial.until(number))
+        spent = store.read_cost(name)
+        if spent is not None and spent["status"] == "ok":
+            return number, network(store, name, device), spent
+    return 0, theta_o, {"wall_s": 0.0, "examples": 0}
+
+
+def unlearned(
+    trial: TrialConfig,
+    problem: Problem,
+    architecture: str,
+    begun: nn.Module | None = None,
+    done: int = 0,
+    after: Callable[[int, nn.Module, Row], None] = lambda number, theta, cost: None,
+) -> tuple[nn.Module, Row]:
     """theta_u, and what it cost; theta_o in its place where the run diverged.
 
     Args:
-        trial: says which algorithm, with what.
-        problem: what it may see.
+        trial: says which algorithms, with what, on which parts.
+        problem: what they may see.
         architecture: of theta_o.
+        begun: the network after the first steps of the sequence; theta_o if None.
+        done: how many those are.
+        after: told of each step but the last, counted from 1: the network, and what it has cost so far.
 
     Returns:
-        The network; status, seconds of the algorithm alone, and examples read.
+        The network; status, seconds of the algorithms alone, and examples read, of the steps that were taken here.
     """
-    entry = algorithm(trial.algorithm)
-    config = config_of(entry, dict(trial.params), architecture)
-    more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
-    where = (trial.algorithm, trial.index * 1_000_003 + trial.seed)
-    rng, device = generator(0, "unlearn", *where), problem.forget.rows.device
+    device, steps = problem.forget.rows.device, trial.steps
 
     def finished() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
+    def step(theta: nn.Module, retain: Examples, forget: Examples, number: int) -> nn.Module:
+        """One step of the sequence."""
+        if number + 1 < len(steps):
+            theta = once(theta, retain, forget, number)
+            after(number + 1, theta, cost("ok"))
+            return theta
+        if trial.rounds is None:
+            return once(theta, retain, forget, number)
+
+        def again(theta: nn.Module, retain: Examples, forget: Examples, turn: int) -> nn.Module:
+            return once(theta, retain, forget, number + turn)
+
+        return rsu(theta, retain, forget, again, trial.rounds)
+
+    def once(theta: nn.Module, retain: Examples, forget: Examples, number: int) -> nn.Module:
+        """One run of one algorithm, with a chance of its own; the first of a sequence has that of the algorithm."""
+        planned = steps[min(number, len(steps) - 1)]
+        entry = algorithm(planned.algorithm)
+        config = config_of(entry, dict(planned.params), architecture)
+        more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
+        family = planned.algorithm + (f"-after-{number}" if number else "")
+        where = (family, trial.index * 1_000_003 + trial.seed)
+        torch.random.manual_seed(torch_seed(0, "unlearn", *where))
+        found: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *where), **more)
+        if not is_finite(found):
+            raise Diverged(0, float("nan"))
+        return found
+
+    def cost(status: str) -> Row:
+        return {"status": status, "wall_s": finished() - began, "examples": problem.forget.tally.examples}
+
     warm_up()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.random.manual_seed(torch_seed(0, "unlearn", *where))
         began = finished()
         try:
-            theta_u = entry.fn(problem.theta_o, problem.retain, problem.forget, config, rng, **more)
-            theta_u, status = (theta_u, "ok") if is_finite(theta_u) else (problem.theta_o, "diverged")
+            parts = [planned.rows for planned in steps]
+            theta_u = rum(begun or problem.theta_o, problem.train, parts, step, done)
+            return theta_u, cost("ok")
         except Diverged:
-            theta_u, status = problem.theta_o, "diverged"
-        wall_s = finished() - began
-    return theta_u, {"status": status, "wall_s": wall_s, "examples": problem.forget.tally.examples}
+            return problem.theta_o, cost("diverged")
 
 
 @cache

@@ -83,6 +83,12 @@ class Problem:
     validation: Examples
     test: Examples
 
+    @property
+    def train(self) -> Examples:
+        """All training examples, in the order of their rows, counted into the same tally."""
+        everything = self.retain.and_also(self.forget)
+        return everything.part(everything.rows.argsort())
+
 
 def forgettable(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
     """Check a forget set.

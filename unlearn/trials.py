@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from memscore.names import pick
 from memscore.records import sha256_of
 from memscore.store import Store
 from unlearn.algorithms import Algorithm, algorithm
+from unlearn.meta.rsu import Rounds
 
 ORACLE = "oracle"
 """Stands where an algorithm's name does, for the row of theta_r itself."""
@@ -18,9 +19,28 @@ VERSION = 1
 Row = dict[str, Any]
 
 
+Params = tuple[tuple[str, Any], ...]
+"""(name, value) of the fields of a config that differ from its defaults, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a sequence.
+
+    Attributes:
+        algorithm: a name of ALGORITHMS; "original" is to do nothing.
+        params: of its config.
+        rows: of the training set, what it forgets; rising.
+    """
+
+    algorithm: str
+    params: Params = ()
+    rows: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """One trial.
+    """One trial: an algorithm on a forget set, at the end of a sequence or alone.
 
     Attributes:
         store: path or URL.
@@ -34,11 +54,18 @@ class TrialConfig:
         measures: names of MEASURES, beyond the core ones.
         core: whether the core measures are taken; a search that reads one column has no use for them.
         device: "cpu" or "cuda".
+        before: steps of a sequence that the algorithm ends; `forget` is the union of all of its parts.
+        part: rows that the algorithm forgets at the end of a sequence; () for all of `forget`.
+        rounds: of RSU, by which the algorithm is repeated over growing parts; None for once over all.
+        judged: rows whose forgetting is measured, where they are not all of `forget`.
+        keep: whether theta_u and what it says of every example are kept; no part of the row's name.
+        keep_before: whether the thetas of earlier steps are kept, so that other trials go on from there.
+        variant: what a table calls the way in which the forget set is cut and ordered; no part of the row's name.
     """
 
     store: str
     algorithm: str
-    params: tuple[tuple[str, Any], ...] = ()
+    params: Params = ()
     forget_set: str
     forget: tuple[int, ...]
     by_class: bool = False
@@ -47,6 +74,35 @@ class TrialConfig:
     measures: tuple[str, ...] = ()
     core: bool = True
     device: str = "cpu"
+    before: tuple[Step, ...] = ()
+    part: tuple[int, ...] = ()
+    rounds: Rounds | None = None
+    judged: tuple[int, ...] = ()
+    keep: bool = False
+    keep_before: bool = False
+    variant: str = "vanilla"
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The whole sequence."""
+        return (*self.before, Step(algorithm=self.algorithm, params=self.params, rows=self.part or self.forget))
+
+    def until(self, number: int) -> "TrialConfig":
+        """The sequence up to its step of that number, counted from 1, as a trial of its own."""
+        if number == len(self.steps):
+            return self
+        *before, last = self.steps[:number]
+        forgotten = tuple(sorted({row for step in self.steps[:number] for row in step.rows}))
+        return replace(
+            self,
+            algorithm=last.algorithm,
+            params=last.params,
+            forget=forgotten,
+            before=tuple(before),
+            part=() if last.rows == forgotten else last.rows,
+            rounds=None,
+            judged=(),
+        )
 
 
 def config_of(entry: Algorithm, params: Mapping[str, Any], architecture: str) -> Any:
@@ -72,32 +128,69 @@ def config_of(entry: Algorithm, params: Mapping[str, Any], architecture: str) ->
 
 def trial_name(store: Store, trial: TrialConfig) -> str:
     """64 hex digits over all that decides a row: data, recipe, original, forget set, algorithm and its config."""
+    known = decides(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
+    if trial.judged:
+        known["judged"] = trial.judged
+    return sha256_of(known)
+
+
+def theta_name(store: Store, trial: TrialConfig) -> str:
+    """64 hex digits over all that decides theta_u, whatever is measured of it."""
+    return sha256_of(decides(store, trial) | {"theta": True})
+
+
+def decides(store: Store, trial: TrialConfig) -> dict[str, Any]:
+    """What theta_u is a function of."""
     known: dict[str, Any] = {
         "version": VERSION,
         "manifest": store.manifest.digest,
-        **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed", "core")},
-        "measures": sorted(trial.measures),
+        **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed")},
     }
     if trial.algorithm != ORACLE:
-        entry = algorithm(trial.algorithm)
-        known["config"] = asdict(config_of(entry, dict(trial.params), store.manifest.architecture))
-    return sha256_of(known)
+        known["config"] = full_config(store, trial.algorithm, trial.params)
+    if trial.before:
+        known["part"] = trial.part
+        known["before"] = [
+            {"algorithm": s.algorithm, "config": full_config(store, s.algorithm, s.params), "rows": s.rows}
+            for s in trial.before
+        ]
+    if trial.rounds:
+        known["rounds"] = asdict(trial.rounds)
+    return known
+
+
+def full_config(store: Store, name: str, params: Params) -> dict[str, Any]:
+    """Every field of an algorithm's config."""
+    config: dict[str, Any] = asdict(config_of(algorithm(name), dict(params), store.manifest.architecture))
+    return config
 
 
 def about(store: Store, trial: TrialConfig) -> Row:
     """What a row says of its trial."""
-    config, stray = {}, False
+    last, stray = {}, False
     if trial.algorithm != ORACLE:
-        entry = algorithm(trial.algorithm)
-        config = asdict(config_of(entry, dict(trial.params), store.manifest.architecture))
-        stray = entry.granularity == "class" and not trial.by_class
+        last = full_config(store, trial.algorithm, trial.params)
+        stray = any(algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps)
+    before = [
+        {"algorithm": s.algorithm, "config": full_config(store, s.algorithm, s.params), "n_forget": len(s.rows)}
+        for s in trial.before
+    ]
     return {
         "algorithm": trial.algorithm,
-        "config": json.dumps(config, sort_keys=True),
+        "variant": trial.variant,
+        "config": json.dumps(last, sort_keys=True),
+        "before": json.dumps(before, sort_keys=True),
+        "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
+        "plan": plan_of(trial),
         "forget_set": trial.forget_set,
-        "n_forget": len(trial.forget),
+        "n_forget": len(trial.judged or trial.forget),
         "forget_sha256": sha256_of({"rows": trial.forget}),
         "index": trial.index,
         "seed": trial.seed,
         "beyond_its_purpose": stray,
     }
+
+
+def plan_of(trial: TrialConfig) -> str:
+    """The algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
+    return ">".join(step.algorithm for step in trial.steps)

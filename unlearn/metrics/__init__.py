@@ -8,6 +8,7 @@ from typing import Literal
 from unlearn.metrics import (
     accuracy,
     challenge_score,
+    class_matched,
     confusion,
     entanglement,
     epsilon,
@@ -87,6 +88,13 @@ MEASURES: dict[str, Measure] = {
         splits=UNSEEN,
     ),
     "gini": Measure(fn=gini.gini_of_losses, columns=gini.COLUMNS, needs="outputs", paper="SCALE", core=True),
+    "class-matched": Measure(
+        fn=class_matched.class_matched,
+        columns=class_matched.COLUMNS,
+        needs="outputs",
+        paper="Kurmanji et al. 2023",
+        splits=UNSEEN,
+    ),
     "relearn": Measure(fn=relearn.relearn, columns=relearn.COLUMNS, needs="weights", paper="Kurmanji et al. 2023, RSU"),
     "weight-distance": Measure(
         fn=weight_distance.weight_distance, columns=weight_distance.COLUMNS, needs="weights", paper="SURE"

@@ -5,6 +5,7 @@ import pytest
 
 from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
 from unlearn.metrics.accuracy import accuracy, held_out_accuracy
+from unlearn.metrics.class_matched import class_matched
 from unlearn.metrics.tow import tow
 
 
@@ -44,3 +45,18 @@ def test_wrong_labels_are_judged_both_ways():
     wrong[FORGET] = (LABELS[FORGET] + 1) % 4
     found = accuracy(case(views(np.ones(len(LABELS), dtype=bool)), labels=wrong))
     assert (found["forget_accuracy"], found["forget_accuracy_true"]) == pytest.approx((0.0, 1.0))
+
+
+def test_the_class_matched_error_weighs_held_out_classes_as_the_forget_set_has_them():
+    right = np.ones(len(LABELS), dtype=bool)
+    right[HELD_OUT[LABELS[HELD_OUT] == 1][:5]] = False  # half of class 1's ten
+    right[FORGET[LABELS[FORGET] == 1][:3]] = False
+    forget = FORGET[np.isin(LABELS[FORGET], (0, 1))][:6]  # rows 60, 61, 64, 65, 68, 69: three of each class
+    said = class_matched(case(views(right), forget=forget))
+    assert said["class_matched_error"] == pytest.approx(0.5 * 0 + 0.5 * 0.5)
+    assert said["class_matched_gap"] == pytest.approx(abs(3 / 6 - 0.25))
+
+
+def test_a_class_that_nothing_held_out_has_leaves_the_reference_undefined():
+    said = class_matched(case(held_out=HELD_OUT[LABELS[HELD_OUT] != 2]))
+    assert all(np.isnan(value) for value in said.values())

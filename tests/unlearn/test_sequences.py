@@ -1,0 +1,117 @@
+"""Trials that are sequences: their names, their beginnings that are kept, their cost; and rounds of RSU."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memscore.estimation import estimate, open_bank
+from memscore.plan import Plan
+from memscore.verification import verify
+from tests.memscore.test_jobs import InOrder
+from unlearn.jobs import run_trial
+from unlearn.meta.rsu import Rounds
+from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.trials import Step, TrialConfig, theta_name, trial_name
+
+PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
+PARTS = tuple(range(0, 20, 2)), tuple(range(1, 21, 2)), tuple(range(30, 40))
+ALL = tuple(sorted({row for part in PARTS for row in part}))
+QUICK = (("batch", 20), ("epochs", 1))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(made, InOrder())
+    bench = bench_of(made.splits, made.store.manifest.seed)
+    fill_oracles(made.store, needed(made.store, [ALL, PARTS[0]], [0], "cpu"), bench, InOrder())
+    return made.store, bench
+
+
+def sequence(store, *names, **more):
+    before = tuple(
+        Step(algorithm=name, params=QUICK * (name != "original"), rows=part)
+        for name, part in zip(names[:-1], PARTS, strict=False)
+    )
+    last = {"algorithm": names[-1], "params": QUICK, "part": PARTS[len(names) - 1]}
+    return TrialConfig(store=store.url, forget_set="parts", forget=ALL, before=before, **last | more)
+
+
+def same(first, second):
+    bare = [{k: v for k, v in row.items() if "wall" not in k} for row in (first, second)]
+    np.testing.assert_equal(*bare)
+
+
+def test_names_of_trials_that_are_no_sequences_have_not_changed(lab):
+    """Rows that are on file stay valid: what is new is in a name only where it is used."""
+    store, _ = lab
+    plain = TrialConfig(store=store.url, algorithm="finetune", forget_set="mine", forget=(1, 2, 3))
+    named = trial_name(store, plain)
+    assert trial_name(store, replace(plain, keep=True, keep_before=True, variant="rum", forget_set="other")) == named
+    others = [
+        replace(plain, before=(Step(algorithm="original", rows=(1,)),), part=(2, 3)),
+        replace(plain, rounds=Rounds(n=2)),
+        replace(plain, judged=(1,)),
+    ]
+    assert len({named, *(trial_name(store, other) for other in others)}) == 4
+
+
+def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
+    store, bench = lab
+    trial = sequence(store, "finetune", "neggrad-plus", "finetune")
+    whole = run_trial(trial, bench)
+    store.folder.remove(f"trials/{whole['trial']}.parquet")
+    run_trial(replace(trial, keep_before=True), bench)
+    assert store.read_cost(theta_name(store, trial.until(1)))["examples"] == 190
+    assert store.read_cost(theta_name(store, trial.until(2)))["status"] == "ok"
+    assert store.read_cost(theta_name(store, trial)) is None
+    store.folder.remove(f"trials/{whole['trial']}.parquet")
+    gone_on = run_trial(trial, bench)
+    same(whole, gone_on)
+    neggrad_plus = 180 + 9 * 10  # it reads the ten that go at each of its nine steps
+    assert whole["examples"] == 190 + neggrad_plus + 170
+    assert whole["plan"] == "finetune>neggrad-plus>finetune"
+    assert [step["n_forget"] for step in json.loads(whole["before"])] == [10, 10]
+    assert not verify(store).damaged
+
+
+def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(lab):
+    store, bench = lab
+    trial = sequence(store, "finetune", "neggrad-plus", "finetune").until(1)
+    assert trial.forget == PARTS[0]
+    assert trial.before == trial.part == ()
+    row = run_trial(replace(trial, keep=True), bench)
+    assert row["n_forget"] == 10
+    assert store.read_said(row["trial"])["gap"].shape == (bench.labels.shape[0],)
+
+
+def test_doing_nothing_first_costs_nothing(lab):
+    store, bench = lab
+    row = run_trial(sequence(store, "original", "original", "finetune"), bench)
+    assert row["examples"] == 170
+
+
+def test_rounds_repeat_the_algorithm_over_growing_parts(lab):
+    store, bench = lab
+    plain = TrialConfig(
+        store=store.url, algorithm="gradient-ascent", params=QUICK, forget_set="parts", forget=ALL, judged=PARTS[0]
+    )
+    row = run_trial(replace(plain, rounds=Rounds(n=3), variant="rsu"), bench)
+    assert row["examples"] == 30 + 10 + 20 + 30  # the losses, then each round
+    assert row["n_forget"] == len(PARTS[0])
+    assert json.loads(row["rounds"])["schedule"] == "nested"
+    once = run_trial(replace(plain, rounds=Rounds(n=1)), bench)
+    same(
+        {k: v for k, v in once.items() if k not in ("trial", "rounds")},
+        {k: v for k, v in run_trial(plain, bench).items() if k not in ("trial", "rounds")},
+    )
+
+
+def test_a_sequence_one_of_whose_steps_diverges_is_a_diverged_row(lab):
+    store, bench = lab
+    wild = Step(algorithm="gradient-ascent", params=(("lr", 1e30),), rows=PARTS[0])
+    row = run_trial(replace(sequence(store, "finetune", "finetune"), before=(wild,), part=PARTS[1]), bench)
+    assert row["status"] == "diverged"
+    assert np.isnan(row["tow_test"])
