@@ -19,6 +19,8 @@ KINDS = (
     *("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials"),
     "reports",
 )
+DEEP = ("attempts", "sweeps")
+"""Folders of folders."""
 THREADS = 4
 NO_ARM = "a shard of no arm on file; it stays, and the estimate that made it puts its arm back"
 
@@ -99,7 +101,8 @@ def move_aside(store: Store, verdict: Verdict) -> dict[str, str]:
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
     """Path of each file, and the call that raises Damaged if it is."""
     by_ending = {".parquet": check_content, ".safetensors": check_weights, ".json": _check_json}
-    for kind in KINDS:
+    deep = [f"{kind}/{inner}" for kind in DEEP for inner in store.folder.folders(kind)]
+    for kind in (*KINDS, *deep):
         for name in store.folder.names(kind):
             path = f"{kind}/{name}".lstrip("/")
             check = by_ending.get("." + name.rpartition(".")[2])

@@ -7,6 +7,7 @@ beginning of it whose theta was kept: the bits and the cost are those of the who
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -221,6 +222,8 @@ def unlearned(
         planned = steps[min(number, len(steps) - 1)]
         entry = algorithm(planned.algorithm)
         config = config_of(entry, dict(planned.params), architecture)
+        if trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs") and number + 1 >= len(steps):
+            config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
         more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
         family = planned.algorithm + (f"-after-{number}" if number else "")
         where = (family, trial.index * 1_000_003 + trial.seed)

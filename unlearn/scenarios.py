@@ -16,6 +16,8 @@ from memscore.data import Splits
 from memscore.names import pick
 from memscore.seeds import generator
 from memscore.user_model import read_members
+from unlearn.meta.cuts import Scores
+from unlearn.meta.rum import from_centroid
 from unlearn.problem import forgettable
 
 LEVELS = ("low", "medium", "high")
@@ -26,9 +28,6 @@ CONFUSED = 0.01
 """Share of the two classes whose labels are swapped (SURE appendix F)."""
 PLACES = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
 """Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000."""
-
-Scores = Callable[[str], tuple[np.ndarray, np.ndarray]]
-"""A score's name -> ids and the oriented vector, as Store.score gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,13 @@ def changes_data(spec: str) -> bool:
 
 
 def choose(
-    spec: str, size: int, splits: Splits, scores: Scores, embeddings: Callable[[], np.ndarray], seed: int
+    spec: str,
+    size: int,
+    splits: Splits,
+    scores: Scores,
+    embeddings: Callable[[], np.ndarray],
+    seed: int,
+    without: tuple[int, ...] = (),
 ) -> ForgetSet:
     """The forget set of that name.
 
@@ -65,6 +70,8 @@ def choose(
         scores: those of the store.
         embeddings: float [n_train, E], of the original, asked for by entanglement alone.
         seed: of what is drawn.
+        without: rows that are not chosen, so that another set of the same kind can be had; of no matter to class, id
+            and ids.
 
     Returns:
         The forget set.
@@ -81,13 +88,14 @@ def choose(
         return ForgetSet(name=spec, rows=_checked(rows, n_train), by_class=kind == "class")
     if not 0 < size < n_train:
         raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
+    free = np.setdiff1d(np.arange(n_train), np.array(without, dtype=np.int64))
     if kind == "random":
-        rows = rng.choice(n_train, size, replace=False)
+        rows = rng.choice(free, _at_most(size, len(free), "training examples to choose from"), replace=False)
     elif kind == "partial-class":
-        own = np.flatnonzero(splits.train.labels == _class(part, splits))
+        own = free[splits.train.labels[free] == _class(part, splits)]
         rows = rng.choice(own, _at_most(size, len(own), f"training examples of class {part}"), replace=False)
     elif kind == "entanglement":
-        rows = _entangled(embeddings(), size, pick("level of entanglement", part, LEVELS))
+        rows = free[_entangled(embeddings(), free, size, pick("level of entanglement", part, LEVELS))]
     elif not part:
         known = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
         raise ValueError(
@@ -95,7 +103,7 @@ def choose(
             f"one of :{', :'.join(OF_A_SCORE)}, as memorization_k0.500:high"
         )
     else:
-        rows = _by_score(*scores(kind), splits, kind, pick("part of a score", part, OF_A_SCORE), size, rng)
+        rows = _by_score(*scores(kind), splits, kind, pick("part of a score", part, OF_A_SCORE), size, rng, free)
     return ForgetSet(name=f"{spec} of {size}", rows=_checked(rows, n_train))
 
 
@@ -151,19 +159,28 @@ def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, Forg
 
 
 def _by_score(
-    ids: np.ndarray, values: np.ndarray, splits: Splits, score: str, part: str, size: int, rng: np.random.Generator
+    ids: np.ndarray,
+    values: np.ndarray,
+    splits: Splits,
+    score: str,
+    part: str,
+    size: int,
+    rng: np.random.Generator,
+    free: np.ndarray,
 ) -> np.ndarray:
-    """Rows by one score of the store."""
+    """Rows by one score of the store, out of those that are free; the middle is that of all."""
     row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
     rows = np.array([row_of.get(example, -1) for example in ids.tolist()])
     known = (rows >= 0) & ~np.isnan(values)
     rows, values = rows[known], values[known]
+    middle = 0.5 if score.startswith("memorization") or not len(values) else float(np.median(values))
+    known = np.isin(rows, free)
+    rows, values = rows[known], values[known]
     _at_most(size, len(rows), f"training examples whose {score} is defined")
     rising = rows[np.lexsort((rows, values))]
-    middle = 0.5 if score.startswith("memorization") else float(np.median(values))
     nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
     if part == "twin":
-        others = np.setdiff1d(np.arange(len(splits.train)), rising[-size:])
+        others = np.setdiff1d(free, rising[-size:])
         drawn: np.ndarray = rng.choice(others, _at_most(size, len(others), "other examples"), replace=False)
         return drawn
     if part != "union":
@@ -181,10 +198,9 @@ def _by_score(
     return np.concatenate(thirds)
 
 
-def _entangled(embeddings: np.ndarray, size: int, level: str) -> np.ndarray:
+def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) -> np.ndarray:
     """One of the groups of rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
-    found = embeddings.astype(np.float64)
-    distance = np.linalg.norm(found - found.mean(0), axis=1)
+    distance = from_centroid(embeddings, free)
     groups = len(distance) // size
     if groups < 3:
         raise ValueError(

@@ -101,6 +101,10 @@ def test_rounds_repeat_the_algorithm_over_growing_parts(lab):
     row = run_trial(replace(plain, rounds=Rounds(n=3), variant="rsu"), bench)
     assert row["examples"] == 30 + 10 + 20 + 30  # the losses, then each round
     assert row["n_forget"] == len(PARTS[0])
+    thrice = (("batch", 20), ("epochs", 3))
+    shared = run_trial(replace(plain, params=thrice, rounds=Rounds(n=3)), bench)
+    whole = run_trial(replace(plain, params=thrice, rounds=Rounds(n=3, epochs="whole")), bench)
+    assert (shared["examples"], whole["examples"]) == (90, 30 + 3 * 60)
     assert json.loads(row["rounds"])["schedule"] == "nested"
     once = run_trial(replace(plain, rounds=Rounds(n=1)), bench)
     same(

@@ -31,7 +31,9 @@ class Rounds:
     """How a forget set is worked through; checks itself.
 
     Attributes:
-        n: T, rounds; the algorithm runs once in each, with all its epochs.
+        n: T, rounds; the algorithm runs once in each.
+        epochs: "split": the algorithm's epochs are divided among the rounds (up to whole ones), as self-paced learning
+            moves lambda with the epochs, so that a sequence costs what one run does; "whole": each round has them all.
         schedule: "nested": a round forgets all that is admitted so far; "partition": what is new alone.
         order: "ascending" risk is the paper's, "descending" its Reverse.
         unit: what is admitted: single examples, or whole classes.
@@ -40,6 +42,7 @@ class Rounds:
     """
 
     n: int = 5
+    epochs: Literal["split", "whole"] = "split"
     schedule: Literal["nested", "partition"] = "nested"
     order: Literal["ascending", "descending"] = "ascending"
     unit: Literal["example", "class"] = "example"
@@ -49,6 +52,7 @@ class Rounds:
     def __post_init__(self) -> None:
         rules = (
             ("n", self.n >= 1, "1 or more"),
+            ("epochs", self.epochs in {"split", "whole"}, "split or whole"),
             ("schedule", self.schedule in {"nested", "partition"}, "nested or partition"),
             ("order", self.order in {"ascending", "descending"}, "ascending or descending"),
             ("unit", self.unit in {"example", "class"}, "example or class"),

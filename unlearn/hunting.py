@@ -1,0 +1,180 @@
+"""The search for an algorithm's parameters at one place of a plan: what is tried, what is kept of it, what is chosen.
+
+Two selections, from the same attempts:
+
+    oracle   the highest mean ToW on validation: an upper bound, for who has theta_r needs no unlearning
+    blind    among attempts whose validation accuracy is at most FLOOR below theta_o's, the smallest mean distance of
+             the forget error to that of unseen examples of the same classes (SCRUB+R's criterion): what a user can do
+
+A sampler that learns from the objective must learn from the one that it is to serve, else the blind choice is made
+among attempts that the oracle pointed at. So `tpe` hunts once for each selection; `random` and `grid` are blind to both
+and serve both with one set of attempts. Every attempt is on file: a hunt goes on where it was stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from memscore.records import read_records, sealed, sha256_of
+from memscore.store import Store
+from memscore.visibility import visible_store
+from unlearn.algorithms import algorithm
+from unlearn.jobs import run_trial
+from unlearn.oracles import Bench
+from unlearn.spaces import Choice, Log, Space, Whole, at_boundary
+from unlearn.trials import Row, Step, TrialConfig, trial_name
+
+Select = Literal["oracle", "blind"]
+SELECTIONS: tuple[Select, ...] = ("oracle", "blind")
+READ = ("class-matched", "held-out-accuracy", "tow")
+"""Measures of an attempt; all of them on validation are read, none on test."""
+ATTEMPTS = "attempts"
+"""Folder of a store: attempts/<hunt>/<values>.json."""
+FLOOR = 0.02
+"""Share of right answers on validation that the blind selection lets go."""
+
+Values = dict[str, Any]
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hunt:
+    """One search.
+
+    Attributes:
+        trials: one for each original that it is tuned on; what is sought are the parameters of the last step.
+        joint: whether those of all steps are sought at once; they are then named 1.lr, 2.lr, ...
+        guide: the selection whose objective guides the sampler; "" where it learns from none.
+    """
+
+    trials: tuple[TrialConfig, ...]
+    joint: bool = False
+    guide: Literal["oracle", "blind", ""] = ""
+
+    @property
+    def space(self) -> dict[str, Space]:
+        """Where it looks."""
+        steps = self.trials[0].steps
+        if not self.joint:
+            return free(steps[-1])
+        return {f"{n}.{field}": space for n, step in enumerate(steps, start=1) for field, space in free(step).items()}
+
+    @property
+    def defaults(self) -> Values:
+        """The papers' values of what is sought."""
+        steps, found = self.trials[0].steps, {}
+        for name in self.space:
+            number, _, field = name.rpartition(".")
+            known = fields(algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
+            found[name] = next(one.default for one in known if one.name == field)
+        return found
+
+    def filled(self, values: Values) -> tuple[TrialConfig, ...]:
+        """The trials of one attempt."""
+        return tuple(filled(trial, values, joint=self.joint) for trial in self.trials)
+
+    def name(self, store: Store) -> str:
+        """64 hex digits over all that an attempt's result depends on but the values."""
+        return sha256_of({"trials": [trial_name(store, trial) for trial in self.trials], "joint": self.joint})
+
+
+def free(step: Step) -> dict[str, Space]:
+    """The search space of a step, without the parameters that are given."""
+    space: dict[str, Space] = algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
+    return {name: one for name, one in space.items() if name not in dict(step.params)}
+
+
+def filled(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
+    """A trial with these parameters, beside those that it has."""
+
+    def with_(params: tuple[tuple[str, Any], ...], number: int) -> tuple[tuple[str, Any], ...]:
+        own = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{number}.")}
+        return tuple(sorted({**dict(params), **own}.items()))
+
+    if not joint:
+        return replace(trial, params=tuple(sorted({**dict(trial.params), **values}.items())))
+    before: tuple[Step, ...] = tuple(
+        replace(step, params=with_(step.params, number)) for number, step in enumerate(trial.before, start=1)
+    )
+    return replace(trial, params=with_(trial.params, len(trial.before) + 1), before=before)
+
+
+def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
+    """Run the trials of one attempt, and keep what a search needs of them; what a worker runs.
+
+    Args:
+        hunt: the search.
+        values: of what is sought.
+        bench: the data.
+
+    Returns:
+        `objective`, of the guide; means over the originals of `tow` and `blind`, seconds and examples of the algorithms
+        in all, how many runs diverged, the names of the trials. A diverged run counts 0 for tow and -1 for blind.
+    """
+    rows = [run_trial(trial, bench) for trial in hunt.filled(values)]
+    bases = [run_trial(idle(trial), bench) for trial in hunt.trials]
+    found: Found = {
+        "tow": float(np.mean([0.0 if row["status"] == "diverged" else row["tow_validation"] for row in rows])),
+        "blind": float(np.mean([blind(row, base) for row, base in zip(rows, bases, strict=True)])),
+        "wall_s": float(sum(row["wall_s"] for row in rows)),
+        "examples": int(sum(row["examples"] for row in rows)),
+        "diverged": sum(row["status"] == "diverged" for row in rows),
+        "trials": [row["trial"] for row in rows],
+    }
+    store = visible_store(hunt.trials[0].store)
+    record = sealed({"values": values, **found})
+    store.folder.publish(f"{ATTEMPTS}/{hunt.name(store)}/{sha256_of(values)}.json", record)
+    return found | {"objective": found["blind" if hunt.guide == "blind" else "tow"]}
+
+
+def on_file(store: Store, hunt: Hunt) -> list[Found]:
+    """The attempts of a hunt that were made before, by this command or another."""
+    return list(read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values())
+
+
+def idle(trial: TrialConfig) -> TrialConfig:
+    """The same with nothing done: what theta_o says."""
+    return replace(trial, algorithm="original", params=(), before=(), part=(), rounds=None, keep_before=False)
+
+
+def blind(row: Row, base: Row) -> float:
+    """What can be told of an attempt without an oracle.
+
+    Args:
+        row: of the trial.
+        base: of theta_o.
+
+    Returns:
+        1 - class_matched_gap where the validation accuracy is at most FLOOR below theta_o's, else how far it is below
+        that, which is negative; -1 of a diverged run; NaN where a class of the forget set has no validation example.
+    """
+    if row["status"] == "diverged":
+        return -1.0
+    short = base["accuracy_validation"] - FLOOR - row["accuracy_validation"]
+    return -float(short) if short > 0 else 1 - float(row["class_matched_gap_validation"])
+
+
+def chosen(found: Sequence[Found], select: Select) -> Found | None:
+    """The attempt that a selection takes, the first of equals; None where there is none, or all runs diverged."""
+    column = "tow" if select == "oracle" else "blind"
+    able = [one for one in found if one["diverged"] < len(one["trials"]) and not np.isnan(one[column])]
+    return max(able, key=lambda one: float(one[column])) if able else None
+
+
+def boundaries(hunt: Hunt, values: Values) -> list[str]:
+    """Which of the chosen values lie at an end of their space."""
+    return [name for name, space in hunt.space.items() if name in values and at_boundary(space, values[name])]
+
+
+def domains(space: dict[str, Space]) -> dict[str, tuple[Any, ...]]:
+    """A space in words that a search library's wrapper reads."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, one in space.items():
+        if isinstance(one, Choice):
+            found[name] = ("choice", one.values)
+        else:
+            kind = "log" if isinstance(one, Log) else "whole" if isinstance(one, Whole) else "uniform"
+            found[name] = (kind, one.low, one.high)
+    return found

@@ -1,0 +1,81 @@
+"""How a forget set becomes a sequence of parts: every setting of RUM that does not say by which algorithm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from memscore.seeds import generator
+from unlearn.meta.rum import from_centroid, refine, shuffled
+
+Scores = Callable[[str], tuple[np.ndarray, np.ndarray]]
+"""A score's name -> ids and the oriented vector, as Store.score gives them."""
+Parts = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A way to cut.
+
+    Attributes:
+        kind: "whole": one part, vanilla; "shuffle": random parts; "score": by a score of a store; "centroid": by the
+            distance to the mean of theta_o's embeddings, which differs from original to original.
+        score: its name, for "score".
+        k: parts; 1 for "whole".
+        rule: of refine.
+        order: of refine.
+    """
+
+    kind: Literal["whole", "shuffle", "score", "centroid"] = "whole"
+    score: str = ""
+    k: int = 1
+    rule: str = "equal"
+    order: str = "ascending"
+
+    def parts(
+        self,
+        forget: tuple[int, ...],
+        scored: Callable[[str], np.ndarray],
+        embeddings: Callable[[], np.ndarray],
+        seed: int,
+    ) -> Parts:
+        """The parts, in the order in which they are forgotten.
+
+        Args:
+            forget: rows of the training set, rising.
+            scored: a score's name -> float [n_train], oriented, NaN where undefined.
+            embeddings: float [n_train, E] of theta_o; asked for by "centroid" alone.
+            seed: of a shuffle.
+
+        Returns:
+            Rows of the training set, rising within each part.
+
+        Raises:
+            ValueError: see refine.
+        """
+        rows = np.array(forget, dtype=np.int64)
+        if self.kind == "whole":
+            return (forget,)
+        if self.kind == "shuffle":
+            found = shuffled(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}"))
+        else:
+            values = scored(self.score)[rows] if self.kind == "score" else from_centroid(embeddings(), rows)
+            found = refine(values, self.k, self.rule, self.order)
+        return tuple(tuple(rows[part].tolist()) for part in found)
+
+
+def by_row(name: str, scores: Scores, ids: np.ndarray) -> np.ndarray:
+    """A score of a store, one value a training example.
+
+    Args:
+        name: of the score.
+        scores: of the store.
+        ids: of the training examples, in the order of their rows.
+
+    Returns:
+        float64 [n_train], oriented; NaN where it is undefined or the store has none.
+    """
+    named, values = scores(name)
+    found = dict(zip(named.tolist(), values.tolist(), strict=True))
+    return np.array([found.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
