@@ -287,12 +287,13 @@ class Folder:
         return bool(self.filesystem.get_file_info(self.path(relpath)).type == fs.FileType.File)
 
     def _make_parent(self, relpath: str) -> None:
-        """Create the sub-folder of a file, but never the folder itself: a vanished store is an error."""
+        """Create the sub-folders of a file, but never the folder itself: a vanished store is an error."""
         parent = relpath.rpartition("/")[0]
         if not parent or self._is_object_store():
             return
         if self.local:
-            Path(self.path(parent)).mkdir(exist_ok=True)
+            for depth in range(1, len(steps := parent.split("/")) + 1):
+                Path(self.path("/".join(steps[:depth]))).mkdir(exist_ok=True)
         else:
             self.filesystem.create_dir(self.path(parent))
 

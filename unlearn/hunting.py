@@ -23,7 +23,7 @@ from memscore.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.oracles import Bench
-from unlearn.spaces import Choice, Log, Space, Whole, at_boundary
+from unlearn.spaces import Space, at_boundary
 from unlearn.trials import Row, Step, TrialConfig, trial_name
 
 Select = Literal["oracle", "blind"]
@@ -47,16 +47,20 @@ class Hunt:
         trials: one for each original that it is tuned on; what is sought are the parameters of the last step.
         joint: whether those of all steps are sought at once; they are then named 1.lr, 2.lr, ...
         guide: the selection whose objective guides the sampler; "" where it learns from none.
+        tuned: whether anything is sought; else the defaults are the one attempt.
     """
 
     trials: tuple[TrialConfig, ...]
     joint: bool = False
-    guide: Literal["oracle", "blind", ""] = ""
+    guide: Select | Literal[""] = ""
+    tuned: bool = True
 
     @property
     def space(self) -> dict[str, Space]:
         """Where it looks."""
         steps = self.trials[0].steps
+        if not self.tuned:
+            return {}
         if not self.joint:
             return free(steps[-1])
         return {f"{n}.{field}": space for n, step in enumerate(steps, start=1) for field, space in free(step).items()}
@@ -77,7 +81,11 @@ class Hunt:
 
     def name(self, store: Store) -> str:
         """64 hex digits over all that an attempt's result depends on but the values."""
-        return sha256_of({"trials": [trial_name(store, trial) for trial in self.trials], "joint": self.joint})
+        return sha256_of({
+            "trials": [trial_name(store, trial) for trial in self.trials],
+            "joint": self.joint,
+            "guide": self.guide,
+        })
 
 
 def free(step: Step) -> dict[str, Space]:
@@ -163,18 +171,11 @@ def chosen(found: Sequence[Found], select: Select) -> Found | None:
     return max(able, key=lambda one: float(one[column])) if able else None
 
 
+def distinct(found: Sequence[Found]) -> list[Found]:
+    """Attempts without repeats, in an order that does not depend on when each was made."""
+    return [one for _, one in sorted({sha256_of(one["values"]): one for one in found}.items())]
+
+
 def boundaries(hunt: Hunt, values: Values) -> list[str]:
     """Which of the chosen values lie at an end of their space."""
     return [name for name, space in hunt.space.items() if name in values and at_boundary(space, values[name])]
-
-
-def domains(space: dict[str, Space]) -> dict[str, tuple[Any, ...]]:
-    """A space in words that a search library's wrapper reads."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, one in space.items():
-        if isinstance(one, Choice):
-            found[name] = ("choice", one.values)
-        else:
-            kind = "log" if isinstance(one, Log) else "whole" if isinstance(one, Whole) else "uniform"
-            found[name] = (kind, one.low, one.high)
-    return found

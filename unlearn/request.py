@@ -80,20 +80,12 @@ class Request:
         if ask is not None:
             refuse_blind(self.scored, ask)
 
-    def forget_set(self, embeddings: Callable[[], np.ndarray], without: tuple[int, ...] = ()) -> ForgetSet:
-        """What is to be forgotten, `without` these rows.
-
-        Args:
-            embeddings: [n_train, E] of the original; asked for by entanglement alone.
-            without: rows of another forget set of the same kind.
-
-        Returns:
-            The forget set; where it changed the data, that one.
-        """
+    def forget_set(self, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
+        """What is to be forgotten; embeddings [n_train, E] of the original are asked for by entanglement alone."""
         if self.planted:
             return self.planted
         wish = self.wish
-        return choose(wish.forget, wish.size, self.splits, self.scored.score, embeddings, wish.seed, without)
+        return choose(wish.forget, wish.size, self.splits, self.scored.score, embeddings, wish.seed)
 
 
 def request(wish: Wish) -> Request:

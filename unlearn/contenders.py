@@ -1,0 +1,169 @@
+"""What a sweep compares: an algorithm or a plan of several, and the way in which the forget set is cut and ordered."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from memscore.names import pick
+from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.meta.cuts import Cut
+from unlearn.meta.rsu import Rounds
+from unlearn.trials import Params
+
+VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
+NOTHING = "original"
+CENTROID = "centroid"
+"""Stands where a score's name does, for the distance to the mean of theta_o's embeddings."""
+FEWEST_CANDIDATES = 2
+
+Tuning = Literal["steps", "joint", "defaults"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One thing that is compared.
+
+    Attributes:
+        plan: an algorithm for each part, or one for all of them; of an automatic one, the candidates for each part.
+        variant: what a table calls the cut and the order.
+        cut: of the forget set.
+        rounds: of RSU.
+        automatic: whether the sweep chooses an algorithm for each part among `plan`.
+        tuning: "steps": the parameters of each part in turn, against the oracle of what is forgotten so far; "joint":
+            those of all parts at once, against the last oracle; "defaults": none.
+        fixed: (algorithm, its parameters that are given).
+    """
+
+    plan: tuple[str, ...]
+    variant: str
+    cut: Cut = field(default_factory=Cut)
+    rounds: Rounds | None = None
+    automatic: bool = False
+    tuning: Tuning = "steps"
+    fixed: tuple[tuple[str, Params], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For tables: the algorithm, or the plan."""
+        return "automatic" if self.automatic else ">".join(self.plan)
+
+    @property
+    def levels(self) -> int:
+        """How many searches follow on each other."""
+        return self.cut.k if self.tuning == "steps" else 1
+
+    def candidates(self, number: int) -> tuple[str, ...]:
+        """The algorithms that may forget the part of that number, counted from 0."""
+        if self.automatic:
+            return self.plan
+        return (self.plan[number if len(self.plan) > 1 else 0],)
+
+    def params(self, name: str) -> Params:
+        """The given parameters of an algorithm."""
+        return dict(self.fixed).get(name, ())
+
+    @property
+    def draws_labels(self) -> bool:
+        """Whether an algorithm of the plan draws labels, and so needs more seeds."""
+        return any(algorithm(name).random_labels for name in self.plan)
+
+
+def contenders(
+    algorithms: Sequence[str],
+    variants: Sequence[str] = ("vanilla",),
+    plans: Sequence[str] = (),
+    scores: Sequence[str] = (),
+    k: int = 3,
+    rule: str = "equal",
+    rounds: Rounds | None = None,
+    tuning: Tuning = "steps",
+    fixed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Contender]:
+    """Every combination that was asked for.
+
+    Args:
+        algorithms: each is a contender in every variant; together the candidates of automatic RUM.
+        variants: of VARIANTS.
+        plans: algorithms with ">" between them, one a part from the lowest score to the highest, as
+            original>finetune>salun; unlearned in that order, and where rum-reversed is a variant, in the other too.
+        scores: by which RUM refines: of the store, or "centroid".
+        k: parts.
+        rule: of refinement.
+        rounds: of RSU.
+        tuning: see Contender.
+        fixed: of algorithms, the parameters that are given.
+
+    Returns:
+        The contenders, none twice.
+
+    Raises:
+        ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length.
+    """
+    for variant in variants:
+        pick("variant", variant, VARIANTS)
+    for name in algorithms:
+        algorithm(name)
+    given = tuple((name, tuple(sorted(own.items()))) for name, own in sorted((fixed or {}).items()))
+    made: list[Contender] = []
+    refined = [variant for variant in variants if variant.startswith(("rum", "auto"))]
+    if (refined or plans) and not scores:
+        raise ValueError(
+            f"{', '.join((*refined, *plans))} refines the forget set by a score; name one with --scores, as "
+            f"memorization_k0.500, or {CENTROID}"
+        )
+    make = partial(Contender, tuning=tuning, fixed=given)
+    for variant in variants:
+        down = variant.endswith("-reversed")
+        cuts = [by_score(score, k, rule, down=down) for score in scores]
+        kind = variant.removesuffix("-reversed")
+        if kind == "auto":
+            if len(algorithms) < FEWEST_CANDIDATES:
+                raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
+            candidates = tuple(dict.fromkeys((NOTHING, *algorithms)))
+            made += [make(plan=candidates, variant=named(variant, cut), cut=cut, automatic=True) for cut in cuts]
+            continue
+        for name in algorithms:
+            if kind == "vanilla":
+                made.append(make(plan=(name,), variant=variant))
+            elif kind == "shuffle":
+                made.append(make(plan=(name,), variant=variant, cut=Cut(kind="shuffle", k=k)))
+            elif kind == "rum":
+                made += [make(plan=(name,), variant=named(variant, cut), cut=cut) for cut in cuts]
+            else:
+                turns = replace(rounds or Rounds(), order="descending" if down else "ascending")
+                made.append(make(plan=(name,), variant=variant, rounds=turns))
+    for plan, score in itertools.product(plans, scores):
+        steps = parsed(plan, k)
+        cut = by_score(score, k, rule)
+        made.append(make(plan=steps, variant=named("rum", cut), cut=cut))
+        if "rum-reversed" in variants:
+            cut = by_score(score, k, rule, down=True)
+            made.append(make(plan=steps[::-1], variant=named("rum-reversed", cut), cut=cut))
+    if not made:
+        raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
+    return list(dict.fromkeys(made))
+
+
+def by_score(score: str, k: int, rule: str, *, down: bool = False) -> Cut:
+    """A cut by a score, or by the distance to the centroid; from the highest down, or up."""
+    order = "descending" if down else "ascending"
+    if score == CENTROID:
+        return Cut(kind="centroid", k=k, rule=rule, order=order)
+    return Cut(kind="score", score=score, k=k, rule=rule, order=order)
+
+
+def named(variant: str, cut: Cut) -> str:
+    """A variant with the score that it refines by."""
+    return f"{variant} {cut.score or cut.kind}"
+
+
+def parsed(plan: str, k: int) -> tuple[str, ...]:
+    """A plan in words; "nothing" is "original"."""
+    names = tuple(NOTHING if part.strip() == "nothing" else part.strip() for part in plan.split(">"))
+    for name in names:
+        pick(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
+    if len(names) != k:
+        raise ValueError(f"the plan {plan!r} has {len(names)} steps for {k} parts; name an algorithm for each part")
+    return names

@@ -1,0 +1,112 @@
+"""How a sweep is done, how far each contender has come, and what came of it."""
+
+from dataclasses import dataclass, field
+
+from unlearn.contenders import Contender
+from unlearn.errands import Sampler
+from unlearn.hunting import SELECTIONS, Found, Select
+from unlearn.scenarios import ForgetSet
+from unlearn.trials import Params, Row
+
+SAME = "same"
+"""Words for the forget set that is reported, where parameters are to be chosen on it too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a sweep is done.
+
+    Attributes:
+        budget: attempts at each place of a plan; the defaults are the first.
+        tune_forget: the forget set that parameters are tuned on, in words; "" for another one of the same kind.
+        tune: originals that parameters are tuned on, 0 to tune - 1 ...
+        seeds: ... and judged on, those that follow; twice as many where labels are drawn at random.
+        sampler: see hunting.
+        select: the selections that are made.
+        measures: beyond the core ones, of the judged trials.
+        seed: of forget sets, shuffles, samplers and the algorithms' chance.
+        dynamics: whether the judged sequences are measured after each of their steps.
+    """
+
+    budget: int = 10
+    tune_forget: str = ""
+    tune: int = 2
+    seeds: int = 3
+    sampler: Sampler = "random"
+    select: tuple[Select, ...] = SELECTIONS
+    measures: tuple[str, ...] = ()
+    seed: int = 0
+    dynamics: bool = False
+
+    def __post_init__(self) -> None:
+        rules = (("--budget", self.budget), ("--tune-seeds", self.tune), ("--seeds", self.seeds))
+        for flag, value in rules:
+            if value < 1:
+                raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
+
+
+@dataclass(kw_only=True)
+class Path:
+    """How far a contender has come under one selection.
+
+    Attributes:
+        contender: whose.
+        select: by which selection.
+        steps: algorithm and parameters of each level that is chosen.
+        found: the chosen attempt of each level.
+        hunts: the attempts that it chose among: level from 0, algorithm, attempts.
+        boundary: chosen values that lie at an end of their space, as step.algorithm.name.
+        over: why it ended early; "" where it did not.
+    """
+
+    contender: Contender
+    select: Select
+    steps: list[tuple[str, Params]] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+    hunts: list[tuple[int, str, list[Found]]] = field(default_factory=list)
+    boundary: list[str] = field(default_factory=list)
+    over: str = ""
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Attempts, runs of algorithms, and their seconds, of all hunts that it took part in."""
+        every = [one for _, _, found in self.hunts for one in found]
+        return {
+            "attempts": len(every),
+            "runs": sum(len(one["trials"]) for one in every),
+            "tuning_s": float(sum(one["wall_s"] for one in every)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Swept:
+    """What came of a sweep.
+
+    Attributes:
+        paths: a path for each contender and selection.
+        tried: rows of all tuning trials, with the contender, level and attempt that each belongs to.
+        judged: rows of the judged trials: of every path, of the oracle and of the original, with whose each is.
+        failed: a line for each trial without a row.
+        tuned_on: the forget set that parameters were chosen on.
+        judged_on: the one that is reported.
+    """
+
+    paths: list[Path]
+    tried: list[Row]
+    judged: list[Row]
+    failed: list[str]
+    tuned_on: ForgetSet
+    judged_on: ForgetSet
+
+
+def whose(path: Path, select: str, level: int, number: int) -> Row:
+    """The columns that say what a row is of in a sweep."""
+    contender = path.contender
+    return {
+        "contender": contender.name,
+        "variant": contender.variant,
+        "select": select,
+        "level": level,
+        "levels": len(path.steps),
+        "attempt": number,
+    }

@@ -1,0 +1,289 @@
+"""Sweeps: every contender tuned on some originals and one forget set, and judged on others.
+
+Level by level: a level is one search for all contenders side by side, since step i of a sequence can be tuned only when
+step i - 1 is chosen (RUM tunes each step against the oracle of what is forgotten so far). What several contenders have
+in common is hunted once. Nothing here knows how a search is done or where trials run; both are handed in.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from memscore.filling import Pool, Progress
+from memscore.jobs import OriginalJob, key_of
+from unlearn.contenders import NOTHING, Contender
+from unlearn.errands import Search, hunted
+from unlearn.hunting import READ, Found, Hunt, boundaries, chosen
+from unlearn.meta.cuts import Parts, by_row
+from unlearn.oracles import needed
+from unlearn.paths import SAME, Path, Swept, Terms, whose
+from unlearn.request import Request, run_trials, train_missing
+from unlearn.scenarios import ForgetSet, choose
+from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name
+
+
+class Sweep:
+    """One sweep over a request's store.
+
+    Args:
+        asked: the request; its forget set is the one that is judged on.
+        contenders: what is compared.
+        terms: how.
+        device: "cpu" or "cuda".
+        progress: told of each model, attempt and trial.
+    """
+
+    def __init__(
+        self, asked: Request, contenders: Sequence[Contender], terms: Terms, device: str, progress: Progress
+    ) -> None:
+        self.asked, self.contenders, self.terms = asked, contenders, terms
+        self.device, self.progress = device, progress
+        self.store = asked.store
+        self.tune_on = range(terms.tune)
+        twice = 2 if any(contender.draws_labels for contender in contenders) else 1
+        self.judge_on = range(terms.tune, terms.tune + terms.seeds * twice)
+        self.failed: list[str] = []
+        self.scored = cache(lambda name: by_row(name, asked.scored.score, asked.splits.train.ids))
+
+    def run(self, pool: Pool, search: Search) -> Swept:
+        """All of it.
+
+        Args:
+            pool: where models are trained and trials judged.
+            search: what looks for parameters.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            RuntimeError: a model that trials need could not be trained, or every contender ended early.
+        """
+        every = [*self.tune_on, *self.judge_on]
+        train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.progress)
+        judged_on = self.asked.forget_set(lambda: self._embeddings(0))
+        tuned_on = self._another(judged_on)
+        self._train_oracles(tuned_on, judged_on, pool)
+        selections = self.terms.select
+        paths = [Path(contender=one, select=select) for one in self.contenders for select in selections]
+        for level in range(max(contender.levels for contender in self.contenders)):
+            self._climb([path for path in paths if path.contender.levels > level and not path.over], tuned_on, search)
+        if all(path.over for path in paths):
+            raise RuntimeError(f"no contender is left to be judged: {paths[0].over}; finished trials are kept")
+        judged, failed = self._judge(paths, judged_on, pool)
+        return Swept(
+            paths=paths,
+            tried=self._tried(paths),
+            judged=judged,
+            failed=[*self.failed, *failed],
+            tuned_on=tuned_on,
+            judged_on=judged_on,
+        )
+
+    def _embeddings(self, index: int) -> np.ndarray:
+        """What the last layer of an original reads of each training example."""
+        key = key_of(self.store, OriginalJob(store=self.store.url, index=index))
+        found: np.ndarray = self.store.read_outputs(key)[1][: self.store.manifest.split_sizes[0]]
+        return found
+
+    def _another(self, judged_on: ForgetSet) -> ForgetSet:
+        """The forget set that parameters are chosen on.
+
+        Args:
+            judged_on: the one that is reported.
+
+        Returns:
+            Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
+            own list or a change of the data leaves no other, or where `tune_forget` says "same".
+
+        Raises:
+            ValueError: there is no other of that size.
+        """
+        wish, splits, words = self.asked.wish, self.asked.splits, self.terms.tune_forget
+        kind, _, part = wish.forget.partition(":")
+        if words == SAME or (not words and (self.asked.planted or kind in {"id", "ids"})):
+            return judged_on
+        if not words and kind == "class":
+            words = f"class:{(int(part) + 1) % splits.n_classes}"
+        without = () if words else judged_on.rows
+        try:
+            return choose(
+                words or wish.forget,
+                wish.size,
+                splits,
+                self.asked.scored.score,
+                lambda: self._embeddings(0),
+                wish.seed,
+                without,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
+                f"reported one with --tune-forget {SAME}, which then is no longer unseen"
+            ) from None
+
+    def _parts(self, contender: Contender, forget: ForgetSet, index: int) -> Parts:
+        """The parts of a forget set, in their order."""
+        cut = contender.cut
+        return cut.parts(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed)
+
+    def _train_oracles(self, tuned_on: ForgetSet, judged_on: ForgetSet, pool: Pool) -> None:
+        """Every oracle that hunts and judged trials are measured against, in one run of the pool."""
+        jobs: dict[OriginalJob, None] = {}
+        for forget, indices in ((tuned_on, self.tune_on), (judged_on, self.judge_on)):
+            for index in indices:
+                sets = [forget.rows]
+                for contender in self.contenders:
+                    parts = self._parts(contender, forget, index)
+                    stepwise = contender.tuning == "steps" if forget is tuned_on else self.terms.dynamics
+                    if stepwise:
+                        sets += [_union(parts[:number]) for number in range(1, len(parts))]
+                jobs |= dict.fromkeys(needed(self.store, sets, [index], self.device))
+        train_missing(self.asked, list(jobs), pool, self.progress)
+
+    def _trial(
+        self, contender: Contender, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any
+    ) -> TrialConfig:
+        """The trial that ends a sequence of steps over the first parts."""
+        rows = parts[: len(steps)]
+        before = tuple(
+            Step(algorithm=name, params=params, rows=part)
+            for (name, params), part in zip(steps[:-1], rows[:-1], strict=True)
+        )
+        return TrialConfig(
+            store=self.store.url,
+            algorithm=steps[-1][0],
+            params=steps[-1][1],
+            forget=_union(rows),
+            part=rows[-1] if before else (),
+            before=before,
+            rounds=contender.rounds,
+            seed=self.terms.seed,
+            device=self.device,
+            variant=contender.variant,
+            **more,
+        )
+
+    def _hunts(self, path: Path, forget: ForgetSet) -> Iterator[tuple[str, Hunt]]:
+        """The searches at the next level of a path, by the algorithm that each is for."""
+        contender = path.contender
+        guide: Any = path.select if self.terms.sampler == "tpe" else ""
+        cut = [self._parts(contender, forget, index) for index in self.tune_on]
+        common: dict[str, Any] = {
+            "forget_set": forget.name,
+            "by_class": forget.by_class,
+            "measures": READ,
+            "core": False,
+        }
+        level = len(path.steps)
+        if contender.tuning != "steps":
+            names = [contender.candidates(number)[0] for number in range(contender.cut.k)]
+            steps = [(name, contender.params(name)) for name in names]
+            trials = [
+                self._trial(contender, steps, parts, index=i, **common)
+                for i, parts in zip(self.tune_on, cut, strict=True)
+            ]
+            yield (
+                contender.name,
+                Hunt(trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=contender.tuning != "defaults"),
+            )
+            return
+        for name in contender.candidates(level):
+            steps = [*path.steps, (name, contender.params(name))]
+            trials = [
+                self._trial(contender, steps, parts, index=i, keep_before=level > 0, **common)
+                for i, parts in zip(self.tune_on, cut, strict=True)
+            ]
+            yield name, Hunt(trials=tuple(trials), guide=guide)
+
+    def _climb(self, paths: Sequence[Path], forget: ForgetSet, search: Search) -> None:
+        """Search at the next level of these paths, and choose."""
+        wanted = [
+            (path, name, hunt, hunt.name(self.store)) for path in paths for name, hunt in self._hunts(path, forget)
+        ]
+        terms, hunts = self.terms, {key: hunt for _, _, hunt, key in wanted}
+        found, failed = hunted(*(
+            self.store,
+            hunts,
+            terms.budget,
+            search,
+            self.asked.bench,
+            terms.sampler,
+            terms.seed,
+            self.progress,
+        ))
+        self.failed += failed
+        for path in paths:
+            best: tuple[Found, Hunt] | None = None
+            for name, hunt, key in ((name, hunt, key) for owner, name, hunt, key in wanted if owner is path):
+                path.hunts.append((len(path.steps), name, found[key]))
+                one = chosen(found[key], path.select)
+                column = "tow" if path.select == "oracle" else "blind"
+                if one and (best is None or one[column] > best[0][column]):
+                    best = one, hunt
+            if best is None:
+                path.over = f"of {path.contender.name}, {path.contender.variant}, every run diverged or failed"
+            else:
+                self._take(path, *best)
+
+    def _take(self, path: Path, one: Found, hunt: Hunt) -> None:
+        """Go a level further with this attempt."""
+        trial = hunt.filled(one["values"])[0]
+        chosen_steps = trial.steps if path.contender.tuning != "steps" else trial.steps[-1:]
+        begun = len(path.steps)
+        path.steps += [(step.algorithm, step.params) for step in chosen_steps]
+        path.found.append(one)
+        for value in boundaries(hunt, one["values"]):
+            number, _, own = value.rpartition(".")
+            at = int(number) if number else begun + 1
+            path.boundary.append(f"{at}.{path.steps[at - 1][0]}.{own}")
+
+    def _tried(self, paths: Sequence[Path]) -> list[Row]:
+        """A row for each original of each attempt that a contender chose among."""
+        rows: dict[tuple[Any, ...], Row] = {}
+        for path in paths:
+            for level, name, attempts in path.hunts:
+                for number, one in enumerate(attempts):
+                    mine = level < len(path.found) and one is path.found[level]
+                    for trial in one["trials"]:
+                        place = (path.contender.name, path.contender.variant, level, name, trial)
+                        row = rows.setdefault(place, self._read(trial) | whose(path, "", level, number))
+                        row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
+        return list(rows.values())
+
+    def _read(self, trial: str) -> Row:
+        """The row of a trial, which is on file."""
+        return dict(self.store.read_trial(trial) or {})
+
+    def _judge(self, paths: Sequence[Path], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
+        """Run what was chosen on originals and a forget set that had no part in the choice."""
+        common: dict[str, Any] = {
+            "forget_set": forget.name,
+            "by_class": forget.by_class,
+            "measures": tuple(sorted(self.terms.measures)),
+        }
+        planned: list[tuple[TrialConfig, Row]] = []
+        for index in self.judge_on:
+            for name in (ORACLE, NOTHING):
+                bare = Path(contender=Contender(plan=(name,), variant=""), select="oracle")
+                trial = self._trial(bare.contender, [(name, ())], (forget.rows,), index=index, **common)
+                planned.append((trial, whose(bare, "", 0, 0)))
+        for path in (one for one in paths if not one.over):
+            last = len(self.judge_on) if path.contender.draws_labels else self.terms.seeds
+            for index in self.judge_on[:last]:
+                parts = self._parts(path.contender, forget, index)
+                whole = self._trial(path.contender, path.steps, parts, index=index, keep=self.terms.dynamics, **common)
+                first = 1 if self.terms.dynamics else len(path.steps)
+                for number in range(first, len(path.steps) + 1):
+                    planned.append((whole.until(number), whose(path, path.select, number, 0)))
+        trials = list(dict.fromkeys(trial for trial, _ in planned))
+        rows, failed = run_trials(trials, self.asked.bench, pool, self.progress)
+        by_name = {row["trial"]: row for row in rows}
+        named = [(by_name.get(trial_name(self.store, trial)), whose) for trial, whose in planned]
+        return [row | whose for row, whose in named if row], failed
+
+
+def _union(parts: Parts) -> tuple[int, ...]:
+    """All rows of some parts, rising."""
+    return tuple(sorted({row for part in parts for row in part}))
