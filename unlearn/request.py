@@ -18,7 +18,7 @@ from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
-from unlearn.params import params_of
+from unlearn.params import params_of, refuse_unfit
 from unlearn.populations import FEWEST, values_of_many
 from unlearn.scenarios import ForgetSet, changes_data, choose, plant
 from unlearn.trials import ORACLE, Row, TrialConfig
@@ -114,6 +114,7 @@ def request(wish: Wish) -> Request:
             "64 for them to say much"
         )
     params = params_of(wish.algorithm, wish.params, scored.manifest.architecture)
+    refuse_unfit(scored, wish.algorithm, params)
     asked(wish.measures)
     splits, planted, home = splits_again(scored, wish.data, wish.folder), None, scored
     if changes_data(wish.forget):

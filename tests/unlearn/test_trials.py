@@ -189,6 +189,11 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
+        (
+            {"algorithm": "cf-k", "params": ("k=99",)},
+            "the network has 2 convolutional or linear layers, not 99; use k 2",
+        ),
+        ({"algorithm": "eu-k", "params": ("k=3",)}, "the network has 2 convolutional or linear layers, not 3; use k 2"),
         ({"params": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
         ({"forget": "random:5"}, "random:5: a random set has no part"),
         ({"seeds": 0}, "--seeds 0: at least one original"),
