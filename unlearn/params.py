@@ -10,7 +10,7 @@ from memscore.names import pick
 from memscore.store import Store
 from memscore.trainee import new_model
 from unlearn.algorithms import Algorithm, algorithm
-from unlearn.trials import config_of
+from unlearn.trials import ORACLE, config_of
 
 
 def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, Any]:
@@ -27,6 +27,11 @@ def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, A
     Raises:
         ValueError: a word without "=", an unknown name, or a value that is none of its type or breaks its rule.
     """
+    if name == ORACLE:
+        raise ValueError(
+            f"{ORACLE!r} is no algorithm but the retrained model that each is measured against, and its row is always "
+            "printed; for a second one beside it, under a seed of its own, use retrain"
+        )
     entry = algorithm(name)
     found: dict[str, str] = {}
     for word in words:

@@ -18,7 +18,7 @@ from unlearn import trial
 from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.populations import population_of
-from unlearn.request import Wish, fulfil, request, run_trials
+from unlearn.request import Wish, fulfil, request, run_trials, to_be_trained
 from unlearn.summary import over_seeds, shown
 from unlearn.trials import ORACLE, TrialConfig, trial_name
 
@@ -164,6 +164,18 @@ def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
     assert request(wish).store.url == asked.store.url
 
 
+@pytest.mark.parametrize("forget", ["random", "entanglement:high"])
+def test_what_is_to_be_trained_is_said_until_it_is_there(tmp_path, forget):
+    """Entanglement chooses by an original's embeddings: before there is one, its oracles are counted all the same."""
+    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    asked = request(Wish(made.store.url, forget, 10, "original", seeds=3))
+    assert to_be_trained(asked) == "to train first: originals 3, oracles 3 (on file: 0)\n"
+    fulfil(request(replace(asked.wish, seeds=1)), InOrder(), "cpu")
+    assert to_be_trained(asked) == "to train first: originals 2, oracles 2 (on file: 2)\n"
+    fulfil(asked, InOrder(), "cpu")
+    assert to_be_trained(asked) == ""
+
+
 def test_a_failed_trial_does_not_end_the_others(filled, bench):
     class Failing(InOrder):
         def run(self, fn, jobs, shared=None):
@@ -181,6 +193,7 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
     ("more", "said"),
     [
         ({"algorithm": "finetun"}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
+        ({"algorithm": "oracle"}, "'oracle' is no algorithm but the retrained model .* always printed; .* use retrain"),
         ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
         ({"params": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
@@ -197,6 +210,10 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
         ({"params": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
         ({"forget": "random:5"}, "random:5: a random set has no part"),
         ({"seeds": 0}, "--seeds 0: at least one original"),
+        (
+            {"seeds": 1_000_000},
+            "--seeds 1000000 asks for 2000000 models, an original and an oracle a seed; at most 10000",
+        ),
         ({"size": 200}, "--size 200: a forget set has 1 to 199"),
     ],
 )
@@ -260,10 +277,16 @@ def test_intervals_over_seeds():
     assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
 
-def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, capsys):
-    asked = ["--algorithm", "finetune", "--size", "20", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench, capsys):
+    """And before, to stderr, what is to be trained; then how far each kind of work is."""
+    asked = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+    fill_oracles(bank.store, needed(bank.store, [], [0, 1], "cpu"), bench, InOrder())
     assert trial.main([bank.store.url, *asked]) == 0
-    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    said = capsys.readouterr()
+    first, *rest = said.err.splitlines()
+    assert first == "to train first: originals 0, oracles 2 (on file: 2)"
+    assert [line.partition(",")[0] for line in rest] == ["oracles 2/2", "trials 6/6"]
+    printed = [line.split()[0] for line in said.out.splitlines() if line.strip()]
     assert printed[0] == "random"
     rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
     assert rows[:3] == ["oracle", "finetune", "original"]
