@@ -19,7 +19,6 @@ from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.populations import population_of
 from unlearn.request import Wish, fulfil, request, run_trials, to_be_trained
-from unlearn.summary import over_seeds, shown
 from unlearn.trials import ORACLE, TrialConfig, trial_name
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
@@ -267,14 +266,6 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench,
     found = population_of(filled, *sides, bench)
     assert found.unlearned[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
     assert (found.retrained - found.unlearned == 1).all()
-
-
-def test_intervals_over_seeds():
-    assert shown([0.5]) == "0.500"
-    assert shown([float("nan")]) == "-"
-    assert shown([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
-    found = over_seeds([0.0, 1.0, float("nan")])
-    assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
 
 def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench, capsys):
