@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from memscore import status
+from memscore.condition import condition
 from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store import Store
+from memscore.trials_condition import TrialsCondition
 from memscore.verification import verify
 from tests.memscore.test_jobs import InOrder
 from unlearn import trial
@@ -297,6 +300,27 @@ def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench)
     weights = next(iter(Store.open(f"{bank.store.url}/{inner}").folder.names("weights")))
     bank.store.folder.replace(f"{inner}/weights/{weights}", b"spoilt")
     assert list(verify(bank.store).damaged) == [f"{inner}/weights/{weights}"]
+
+
+def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
+    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    store, more = made.store, {"measures": (), "seeds": 2}
+    fulfil(request(Wish(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu")
+    fulfil(request(Wish(store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    found = condition(store)
+    assert found.problems == []
+    assert found.originals == 2
+    [own, inner] = found.unlearning
+    assert own == TrialsCondition(place="", originals=2, oracles=2, trials=6, read=6, diverged=2)
+    assert inner == TrialsCondition(
+        place="scenarios/canaries-of-40-s0", originals=1, oracles=1, trials=2, read=2, diverged=0
+    )
+    store.folder.replace(f"trials/{store.trials()[0]}.parquet", b"spoilt")
+    assert status.main([store.url]) == 0
+    said = capsys.readouterr().out
+    assert "unlearning: 6 trials, 2 diverged of the 5 that were read; originals 2, oracles 2" in said
+    assert "unlearning in scenarios/" in said
+    assert f"{store.trials()[0]}.parquet is damaged" in "".join(said.split("\n"))
 
 
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):
