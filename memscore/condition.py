@@ -2,7 +2,7 @@
 
 Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it may be asked of a store at any
 time: being written, read-only, damaged, on an object store. It costs a listing of the shards, the records of arms and
-failures, the footers of the scores, and, for the precision, two columns of each arm's first models.
+failures, the footers of the scores, at most 500 trials, and, for the precision, two columns of each arm's first models.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Any
 
 from memscore.beats import Beat, read_beat
 from memscore.drivers import Driver, driver_of
-from memscore.files import Folder
+from memscore.glance import listed, names_of, readable
 from memscore.parquet import metadata_of, reader
 from memscore.records import read_record
-from memscore.scratch import SCRATCH
 from memscore.shards import model_index
 from memscore.store import Store
+from memscore.trials_condition import TrialsCondition, trials_of
 
 LAST = 64  # shards whose times give the rate where no driver tells one
 READ = 500  # failures that are read; more are counted
@@ -102,6 +102,7 @@ class Condition:
         failures: in groups, the largest first.
         unread: failures that were counted and not read.
         scores: on file.
+        unlearning: what trials left in this bank, then in the stores within it.
         problems: what could not be read, or belongs nowhere; each says what to do.
     """
 
@@ -119,6 +120,7 @@ class Condition:
     failures: list[Failures]
     unread: int
     scores: list[ScoreCondition]
+    unlearning: list[TrialsCondition]
     problems: list[str]
 
 
@@ -151,13 +153,14 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         problems.append(f"{homeless} shards of no arm on file; `python -m memscore.bank verify {store.folder.shown}`")
     times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
     driver, now = driver_of(store.folder, beat), time.time()
+    unlearning = trials_of(store, problems)
     at_work = beat is not None and driver.state == "running"
     return Condition(
         store=store.folder.shown,
         data=store.manifest.data,
         architecture=store.manifest.architecture,
         arms=arms,
-        originals=sum(info.base_name.endswith(".safetensors") for info in listed(store.folder, "weights")),
+        originals=unlearning[0].originals,
         bytes=sum(info.size or 0 for info in files.values()),
         rate_per_s=beat.rate_per_s if beat and at_work else None if beat else rate_of(times[-LAST:]),
         eta_s=beat.eta_s if beat and at_work else None,
@@ -167,29 +170,9 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         failures=grouped(why),
         unread=max(len(failed) - READ, 0),
         scores=[*scores_of(store, {arm.name: arm.models for arm in arms}, problems)],
+        unlearning=unlearning,
         problems=problems,
     )
-
-
-def readable(read: Any, problems: list[str]) -> Any:
-    """What read gives; None, and a word among the problems, where the file is damaged, or gone since it was listed."""
-    try:
-        return read()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        problems.append(" ".join(str(error).split()))
-        return None
-
-
-def listed(folder: Folder, kind: str) -> list[Any]:
-    """Finished files of one sub-folder with size and time, in one listing."""
-    return [info for info in folder.entries(kind) if not SCRATCH.fullmatch(info.base_name)]
-
-
-def names_of(folder: Folder, kind: str) -> list[str]:
-    """Names of records of one kind, without their ending, sorted."""
-    return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
 
 
 def arm_condition(

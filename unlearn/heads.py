@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from memscore.models import Classifier
-from unlearn.problem import Examples
 
 
-def head_of(theta: nn.Module, examples: Examples) -> nn.Linear:
+def head_of(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
     """The layer whose outputs are the logits.
 
     Args:
         theta: a Classifier (its head), or any network: then the last nn.Linear that runs on a batch of zeros.
-        examples: whose images' shape and classes it was made for; none is read.
+        shape: (C, H, W) of the images that it was made for.
 
     Returns:
         The layer itself, not a copy.
@@ -36,17 +35,17 @@ def head_of(theta: nn.Module, examples: Examples) -> nn.Linear:
     hooks = [m.register_forward_pre_hook(note) for m in theta.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():
-            theta.eval()(torch.zeros(2, *examples.images.shape, device=examples.rows.device))
+            n_classes = theta.eval()(torch.zeros(2, *shape, device=next(theta.parameters()).device)).shape[1]
     finally:
         for hook in hooks:
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
-    if not ran or ran[-1][0].out_features != examples.n_classes or ran[-1][1] != 2:
+    if not ran or ran[-1][0].out_features != n_classes or ran[-1][1] != 2:
         found = f"one of {ran[-1][0].out_features} outputs that reads {ran[-1][1]} dimensions" if ran else "none"
         raise ValueError(
-            f"the last nn.Linear must read [B, E] and have {examples.n_classes} outputs, one a class; "
-            f"{type(theta).__name__} has {found}; end the network in nn.Linear(E, {examples.n_classes})"
+            f"the last nn.Linear must read [B, E] and have {n_classes} outputs, one a class; "
+            f"{type(theta).__name__} has {found}; end the network in nn.Linear(E, {n_classes})"
         )
     return ran[-1][0]
 

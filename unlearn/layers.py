@@ -7,15 +7,14 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from unlearn.descent import copy_of
-from unlearn.problem import Examples
 
 
-def last_layers(theta_o: nn.Module, examples: Examples, k: int) -> list[str]:
+def last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list[str]:
     """The last k convolutional or linear layers, and whatever else with parameters runs after the first of them.
 
     Args:
         theta_o: a copy of it runs once on a grey image, in evaluation mode.
-        examples: whose images have the shape of that image; none is read.
+        shape: (C, H, W) of that image.
         k: 1 or more.
 
     Returns:
@@ -33,7 +32,7 @@ def last_layers(theta_o: nn.Module, examples: Examples, k: int) -> list[str]:
     for name, layer in theta.named_modules():
         if any(True for _ in layer.parameters(recurse=False)):
             layer.register_forward_pre_hook(partial(note, name))
-    theta(torch.zeros(1, *examples.images.shape, device=examples.rows.device))
+    theta(torch.zeros(1, *shape, device=next(theta.parameters()).device))
     deep = [place for place, layer in enumerate(ran.values()) if isinstance(layer, _ConvNd | nn.Linear)]
     if k > len(deep):
         raise ValueError(

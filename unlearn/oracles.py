@@ -4,15 +4,15 @@ theta_r of a forget set has the seed of the theta_o that it is paired with, so t
 oracle, and the oracle of an empty one is the original bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from memscore.data import Splits, halves
 from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of, tombstones
-from memscore.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, key_of, name_of, original_is_there, work
-from memscore.store import Store
+from memscore.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, name_of, original_is_there, work
+from memscore.store import Store, original_key
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,17 +83,34 @@ def fill_oracles(
     Returns:
         What was trained, what failed and what diverged, now or before.
     """
-    filled, keys = Filled(), {job: key_of(store, job) for job in jobs}
-    names, gone = {job: name_of(job, key) for job, key in keys.items()}, diverged(store)
-    missing = [
-        job for job in keys if names[job] not in gone and not original_is_there(store, keys[job], evaluate=False)
-    ]
+    filled, names = Filled(), names_of(store, jobs)
+    missing = lacking(store, names)
     for done, (job, result) in enumerate(pool.run(work, missing, bench), start=1):
-        note(store, filled, [names[job]], result)
+        note(store, filled, [names[job][0]], result)
         progress(done, len(missing), last_line(result))
     gone = diverged(store)
-    filled.diverged = [name for name in names.values() if name in gone]
+    filled.diverged = [name for name, _ in names.values() if name in gone]
     return filled
+
+
+def names_of(store: Store, jobs: Sequence[OriginalJob]) -> dict[OriginalJob, tuple[str, str]]:
+    """What the receipt of each model is called, and the key that the rest is kept under."""
+    ids, found = store.examples()["id"], {}
+    for job in jobs:
+        removed = ids.take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
+        key = original_key(store.manifest, removed=removed, index=job.index)
+        found[job] = name_of(job, key), key
+    return found
+
+
+def lacking(store: Store, names: Mapping[OriginalJob, tuple[str, str]]) -> list[OriginalJob]:
+    """Those of these models that are to be trained: neither on file nor diverged."""
+    gone = diverged(store)
+    return [
+        job
+        for job, (name, key) in names.items()
+        if name not in gone and not original_is_there(store, key, evaluate=False)
+    ]
 
 
 def diverged(store: Store) -> set[str]:

@@ -1,12 +1,16 @@
 """An algorithm's parameters as a user writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
+import torch
+
 from memscore.names import pick
+from memscore.store import Store
+from memscore.trainee import new_model
 from unlearn.algorithms import Algorithm, algorithm
-from unlearn.trials import config_of
+from unlearn.trials import ORACLE, config_of
 
 
 def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, Any]:
@@ -23,6 +27,11 @@ def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, A
     Raises:
         ValueError: a word without "=", an unknown name, or a value that is none of its type or breaks its rule.
     """
+    if name == ORACLE:
+        raise ValueError(
+            f"{ORACLE!r} is no algorithm but the retrained model that each is measured against, and its row is always "
+            "printed; for a second one beside it, under a seed of its own, use retrain"
+        )
     entry = algorithm(name)
     found: dict[str, str] = {}
     for word in words:
@@ -35,6 +44,23 @@ def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, A
     values = {field: _value(entry, field, text) for field, text in found.items()}
     config_of(entry, values, architecture)
     return values
+
+
+def refuse_unfit(store: Store, name: str, params: Mapping[str, Any]) -> None:
+    """Stop where an algorithm cannot change networks of a bank's kind, before any is trained.
+
+    Args:
+        store: open; says architecture, images and classes.
+        name: of the algorithm.
+        params: of it, name -> value.
+
+    Raises:
+        ValueError: in the algorithm's words, as of CF-k with more layers than there are.
+    """
+    entry, manifest = algorithm(name), store.manifest
+    if entry.fits:
+        network = new_model(store, "untrained", 0, torch.device("cpu"))
+        entry.fits(network, manifest.input_shape, config_of(entry, params, manifest.architecture))
 
 
 def _value(entry: Algorithm, name: str, text: str) -> Any:

@@ -1,6 +1,7 @@
 """From what a user asks for to rows: which data, what is to be forgotten, and every model that takes part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +18,23 @@ from memscore.wide import write_models_table
 from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
-from unlearn.oracles import Bench, bench_of, fill_oracles, needed
-from unlearn.params import params_of
+from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
+from unlearn.params import params_of, refuse_unfit
 from unlearn.populations import FEWEST, values_of_many
 from unlearn.scenarios import ForgetSet, changes_data, choose, plant
 from unlearn.trials import ORACLE, Row, TrialConfig
+
+MOST = 10_000
+"""Seeds beyond which a number is rather mistyped than meant; the papers use 3 to 512."""
+
+Phase = Callable[[str], AbstractContextManager[Progress]]
+"""From what is counted to who is told how far it is; report.progress.Meter is one."""
+
+
+@contextmanager
+def unheard(what: str) -> Generator[Progress, None, None]:
+    """Nobody is told."""
+    yield lambda done, total, line: None
 
 
 @dataclass(frozen=True)
@@ -108,12 +121,18 @@ def request(wish: Wish) -> Request:
         )
     if wish.seeds < 1:
         raise ValueError(f"--seeds {wish.seeds}: at least one original is needed; 3 give an interval")
+    if wish.seeds > MOST:
+        raise ValueError(
+            f"--seeds {wish.seeds} asks for {2 * wish.seeds} models, an original and an oracle a seed; at most {MOST} "
+            "seeds are taken, and 64 suffice for the measures of many models"
+        )
     if of_many(wish.measures) and wish.seeds < FEWEST:
         raise ValueError(
             f"--seeds {wish.seeds}: {', '.join(of_many(wish.measures))} compare many models; use {FEWEST} or more, and "
             "64 for them to say much"
         )
     params = params_of(wish.algorithm, wish.params, scored.manifest.architecture)
+    refuse_unfit(scored, wish.algorithm, params)
     asked(wish.measures)
     splits, planted, home = splits_again(scored, wish.data, wish.folder), None, scored
     if changes_data(wish.forget):
@@ -136,7 +155,7 @@ def request(wish: Wish) -> Request:
         bench=bench,
         planted=planted,
     )
-    made.forget_set(lambda: np.zeros((len(splits.train), 1), dtype=np.float32))  # wrong words end it here
+    made.forget_set(lambda: no_embeddings(splits))  # wrong words end it here
     return made
 
 
@@ -155,16 +174,41 @@ class Fulfilled:
     many: dict[str, float]
 
 
-def fulfil(
-    asked_for: Request, pool: Pool, device: str, progress: Progress = lambda done, total, line: None
-) -> Fulfilled:
+def to_be_trained(asked_for: Request) -> str:
+    """How many models the store lacks, as a line for those who will wait for them; empty if it has all."""
+    store, seeds = asked_for.store, range(asked_for.wish.seeds)
+    first = key_of(store, OriginalJob(store=store.url, index=0))
+    if store.has_outputs(first):
+        forget = asked_for.forget_set(lambda: embeddings_of(store, first))
+    else:
+        forget = asked_for.forget_set(lambda: no_embeddings(asked_for.splits))  # its oracles are not there either
+    names = names_of(store, needed(store, [forget.rows], seeds, "cpu"))
+    missing = lacking(store, names)
+    oracles = sum(bool(job.removed) for job in missing)
+    on_file = len(names) - len(missing)
+    if not missing:
+        return ""
+    return f"to train first: originals {len(missing) - oracles}, oracles {oracles} (on file: {on_file})\n"
+
+
+def embeddings_of(store: Store, key: str) -> np.ndarray:
+    """What the head of an original reads of each training example, [n_train, E]."""
+    return store.read_outputs(key)[1][: store.manifest.split_sizes[0]]
+
+
+def no_embeddings(splits: Splits) -> np.ndarray:
+    """Zeros in their place, before there is an original."""
+    return np.zeros((len(splits.train), 1), dtype=np.float32)
+
+
+def fulfil(asked_for: Request, pool: Pool, device: str, phase: Phase = unheard) -> Fulfilled:
     """Train the originals and oracles that the store lacks, then run the trials whose rows it lacks.
 
     Args:
         asked_for: the request.
         pool: where models are trained and trials run.
         device: "cpu" or "cuda".
-        progress: told of each model and trial.
+        phase: given originals, oracles and trials, one after the other, hands out who is told of each.
 
     Returns:
         What came of it.
@@ -173,10 +217,10 @@ def fulfil(
         RuntimeError: a model that trials need could not be trained, or diverged.
     """
     wish, store, indices = asked_for.wish, asked_for.store, range(asked_for.wish.seeds)
-    train_missing(asked_for, needed(store, [], indices, device), pool, progress)
+    train_missing(asked_for, needed(store, [], indices, device), pool, phase, "originals")
     first = key_of(store, OriginalJob(store=store.url, index=0))
-    forget = asked_for.forget_set(lambda: store.read_outputs(first)[1][: store.manifest.split_sizes[0]])
-    train_missing(asked_for, needed(store, [forget.rows], indices, device), pool, progress)
+    forget = asked_for.forget_set(lambda: embeddings_of(store, first))
+    train_missing(asked_for, needed(store, [forget.rows], indices, device), pool, phase, "oracles")
     planned = [
         TrialConfig(
             store=store.url,
@@ -193,7 +237,8 @@ def fulfil(
         for index in indices
         for name in dict.fromkeys((ORACLE, wish.algorithm, "original"))
     ]
-    rows, failed = run_trials(planned, asked_for.bench, pool, progress)
+    with phase("trials") as progress:
+        rows, failed = run_trials(planned, asked_for.bench, pool, progress)
     unlearned, oracles = ([t for t in planned if t.algorithm == name] for name in (wish.algorithm, ORACLE))
     many = values_of_many(store, unlearned, oracles, asked_for.bench, wish.measures)
     return Fulfilled(rows=rows, failed=failed, many=many)
@@ -223,9 +268,10 @@ def run_trials(
     return [found[trial] for trial in planned if trial in found], failed
 
 
-def train_missing(asked_for: Request, jobs: Sequence[OriginalJob], pool: Pool, progress: Progress) -> None:
+def train_missing(asked_for: Request, jobs: Sequence[OriginalJob], pool: Pool, phase: Phase, what: str) -> None:
     """Train originals and oracles; stop where trials would have nothing to be compared with."""
-    filled: Filled = fill_oracles(asked_for.store, jobs, asked_for.bench, pool, progress)
+    with phase(what) as progress:
+        filled: Filled = fill_oracles(asked_for.store, jobs, asked_for.bench, pool, progress)
     if filled.trained and asked_for.store.folder.exists("models.parquet"):
         write_models_table(asked_for.store)  # it lists originals
     for name, why in filled.failed.items():

@@ -119,13 +119,15 @@ def _print_more(console: Console, rows: Sequence[Row], order: Sequence[str], mor
 
 
 def _print_many(console: Console, many: Mapping[str, float], name: str, n: int) -> None:
-    """Measures of many models, with what is best and what would be ideal."""
+    """Measures of many models, with what is best, what would be ideal, and what they are."""
     columns = {c: column for measure in MEASURES.values() for c, column in measure.columns.items()}
     printed = new_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
+    printed.add_column("")
     for column, value in many.items():
         known = columns[next(c for c in (column, column.rpartition("_")[0]) if c in columns)]
         cell = "-" if np.isnan(value) else f"{value:.0f}" if column.endswith("_n") else f"{value:.3f}"
-        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal)
+        cell = f"none finite ({value:.0f})" if value >= known.unbounded else cell
+        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal, known.says)
     console.print(printed)
 
 

@@ -16,7 +16,7 @@ from cluster.opening import open_pool, refuse_staff
 from memscore.options import Maybe, Several
 from memscore.report.progress import Meter
 from memscore.training import device_named
-from unlearn.request import Wish, fulfil, request
+from unlearn.request import Wish, fulfil, request, to_be_trained
 from unlearn.summary import table
 
 
@@ -63,9 +63,10 @@ def unlearn_once(
     asked = request(Wish(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
         stack.enter_context(asked.scored.lock())
+        sys.stderr.write(to_be_trained(asked))
         terms = (pool, address, workers, device, device_named, asked.ready, gpus_per_worker)
         hands, where = stack.enter_context(open_pool(*terms, dashboard=False))
-        found = fulfil(asked, hands, where, stack.enter_context(Meter("models")))
+        found = fulfil(asked, hands, where, Meter)
     return table(Console(width=None if sys.stdout.isatty() else 120), found, asked.wish)
 
 

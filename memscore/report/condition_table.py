@@ -8,6 +8,7 @@ from rich.markup import escape
 from memscore.condition import ArmCondition, Condition
 from memscore.report.progress import counts_of, duration
 from memscore.report.terminal import new_table
+from memscore.trials_condition import TrialsCondition
 
 LONGEST = 160  # of an error
 
@@ -53,6 +54,14 @@ def driver(found: Condition) -> str:
     return f"none; the last run {beat.state} after {duration(beat.at - beat.began)}: {counts_of(beat)}"
 
 
+def unlearned(some: TrialsCondition) -> str:
+    """What trials left in one store."""
+    read = f" of the {some.read} that were read" if some.read < some.trials else ""
+    place = f" in {escape(some.place)}" if some.place else ""
+    models = f"originals {some.originals}, oracles {some.oracles}"
+    return f"unlearning{place}: {some.trials} trials, {some.diverged} diverged{read}; {models}"
+
+
 def precision(arm: ArmCondition) -> str:
     """The error that so many models leave."""
     return "-" if arm.rmse is None else f"{arm.rmse:.4f}"
@@ -79,5 +88,8 @@ def remarks(found: Condition) -> Iterator[str]:
         yield f"scores: {len(found.scores)} on file, {len(stale)} made from fewer models than there are now"
     if stale:
         yield f"[yellow]stale[/] {', '.join(score.name for score in stale)}: the next estimate makes them again"
+    for some in found.unlearning:
+        if some.trials or some.oracles:
+            yield unlearned(some)
     for problem in found.problems:
         yield f"[red]problem[/] {escape(problem)}"

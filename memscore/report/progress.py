@@ -31,7 +31,7 @@ class Meter:
         self.what, self.every_s, self.still_s = what, every_s, still_s
         self.stream = stream or sys.stderr
         self.began = self.last = time.monotonic()
-        self.said = ""
+        self.said, self.silent = "", True
         self.bar: Progress | None = None
         if self.stream.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -48,6 +48,7 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar:
+            self.bar.live.transient = self.silent  # a bar of nothing is taken away
             self.bar.stop()
 
     def __call__(self, done: int, total: int, line: str) -> None:
@@ -68,6 +69,7 @@ class Meter:
 
     def _show(self, what: str, done: int, total: int, facts: str, line: str, *, last: bool) -> None:
         """Move the bar, or write a line if one is due."""
+        self.silent = False
         if self.bar:
             self.bar.update(self.task, description=what, completed=done, total=total, line=f"{facts}; {line}")
             return

@@ -76,21 +76,19 @@ class Backwards(nn.Module):
 
 
 def test_the_last_layers_are_those_that_run_last():
-    examples = tiny("mlp").retain
-    assert last_layers(Backwards(), examples, 1) == ["last"]
-    assert last_layers(Backwards(), examples, 2) == ["first.1", "first.2", "last"]
+    assert last_layers(Backwards(), (1, 8, 8), 1) == ["last"]
+    assert last_layers(Backwards(), (1, 8, 8), 2) == ["first.1", "first.2", "last"]
     theta = tiny("batch-norm").theta_o
-    assert last_layers(theta, examples, 2) == ["body.5", "body.6", "head"]
-    assert last_layers(theta, examples, 3) == ["body.0", "body.1", "body.5", "body.6", "head"]
+    assert last_layers(theta, (1, 8, 8), 2) == ["body.5", "body.6", "head"]
+    assert last_layers(theta, (1, 8, 8), 3) == ["body.0", "body.1", "body.5", "body.6", "head"]
     with pytest.raises(ValueError, match="has 3 convolutional or linear layers, not 4; use k 3 or less"):
-        last_layers(theta, examples, 4)
+        last_layers(theta, (1, 8, 8), 4)
 
 
 def test_the_last_layers_of_a_residual_network_and_of_a_transformer():
-    examples = tiny("mlp").retain
-    last = last_layers(build("resnet18", (1, 8, 8), 4, seed=0), examples, 2)
+    last = last_layers(build("resnet18", (1, 8, 8), 4, seed=0), (1, 8, 8), 2)
     assert last[-1] == "head"
     assert [name.split(".")[-1] for name in last] == ["conv2", "bn2", "head"]
-    last = last_layers(build("vit-narrow", (1, 8, 8), 4, seed=0), examples, 3)
+    last = last_layers(build("vit-narrow", (1, 8, 8), 4, seed=0), (1, 8, 8), 3)
     assert last[-1] == "head"
     assert len(last) == 4  # two layers of the last block, the norm at the end, the head

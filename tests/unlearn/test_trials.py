@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from memscore import status
+from memscore.condition import condition
 from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store import Store
+from memscore.trials_condition import TrialsCondition
 from memscore.verification import verify
 from tests.memscore.test_jobs import InOrder
 from unlearn import trial
 from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.populations import population_of
-from unlearn.request import Wish, fulfil, request, run_trials
-from unlearn.summary import over_seeds, shown
+from unlearn.request import Wish, fulfil, request, run_trials, to_be_trained
 from unlearn.trials import ORACLE, TrialConfig, trial_name
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
@@ -164,6 +166,18 @@ def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
     assert request(wish).store.url == asked.store.url
 
 
+@pytest.mark.parametrize("forget", ["random", "entanglement:high"])
+def test_what_is_to_be_trained_is_said_until_it_is_there(tmp_path, forget):
+    """Entanglement chooses by an original's embeddings: before there is one, its oracles are counted all the same."""
+    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    asked = request(Wish(made.store.url, forget, 10, "original", seeds=3))
+    assert to_be_trained(asked) == "to train first: originals 3, oracles 3 (on file: 0)\n"
+    fulfil(request(replace(asked.wish, seeds=1)), InOrder(), "cpu")
+    assert to_be_trained(asked) == "to train first: originals 2, oracles 2 (on file: 2)\n"
+    fulfil(asked, InOrder(), "cpu")
+    assert to_be_trained(asked) == ""
+
+
 def test_a_failed_trial_does_not_end_the_others(filled, bench):
     class Failing(InOrder):
         def run(self, fn, jobs, shared=None):
@@ -181,6 +195,7 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
     ("more", "said"),
     [
         ({"algorithm": "finetun"}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
+        ({"algorithm": "oracle"}, "'oracle' is no algorithm but the retrained model .* always printed; .* use retrain"),
         ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
         ({"params": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
@@ -189,9 +204,18 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
+        (
+            {"algorithm": "cf-k", "params": ("k=99",)},
+            "the network has 2 convolutional or linear layers, not 99; use k 2",
+        ),
+        ({"algorithm": "eu-k", "params": ("k=3",)}, "the network has 2 convolutional or linear layers, not 3; use k 2"),
         ({"params": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
         ({"forget": "random:5"}, "random:5: a random set has no part"),
         ({"seeds": 0}, "--seeds 0: at least one original"),
+        (
+            {"seeds": 1_000_000},
+            "--seeds 1000000 asks for 2000000 models, an original and an oracle a seed; at most 10000",
+        ),
         ({"size": 200}, "--size 200: a forget set has 1 to 199"),
     ],
 )
@@ -247,18 +271,16 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench,
     assert (found.retrained - found.unlearned == 1).all()
 
 
-def test_intervals_over_seeds():
-    assert shown([0.5]) == "0.500"
-    assert shown([float("nan")]) == "-"
-    assert shown([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
-    found = over_seeds([0.0, 1.0, float("nan")])
-    assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
-
-
-def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, capsys):
-    asked = ["--algorithm", "finetune", "--size", "20", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench, capsys):
+    """And before, to stderr, what is to be trained; then how far each kind of work is."""
+    asked = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+    fill_oracles(bank.store, needed(bank.store, [], [0, 1], "cpu"), bench, InOrder())
     assert trial.main([bank.store.url, *asked]) == 0
-    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    said = capsys.readouterr()
+    first, *rest = said.err.splitlines()
+    assert first == "to train first: originals 0, oracles 2 (on file: 2)"
+    assert [line.partition(",")[0] for line in rest] == ["oracles 2/2", "trials 6/6"]
+    printed = [line.split()[0] for line in said.out.splitlines() if line.strip()]
     assert printed[0] == "random"
     rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
     assert rows[:3] == ["oracle", "finetune", "original"]
@@ -278,6 +300,27 @@ def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench)
     weights = next(iter(Store.open(f"{bank.store.url}/{inner}").folder.names("weights")))
     bank.store.folder.replace(f"{inner}/weights/{weights}", b"spoilt")
     assert list(verify(bank.store).damaged) == [f"{inner}/weights/{weights}"]
+
+
+def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
+    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    store, more = made.store, {"measures": (), "seeds": 2}
+    fulfil(request(Wish(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu")
+    fulfil(request(Wish(store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    found = condition(store)
+    assert found.problems == []
+    assert found.originals == 2
+    [own, inner] = found.unlearning
+    assert own == TrialsCondition(place="", originals=2, oracles=2, trials=6, read=6, diverged=2)
+    assert inner == TrialsCondition(
+        place="scenarios/canaries-of-40-s0", originals=1, oracles=1, trials=2, read=2, diverged=0
+    )
+    store.folder.replace(f"trials/{store.trials()[0]}.parquet", b"spoilt")
+    assert status.main([store.url]) == 0
+    said = capsys.readouterr().out
+    assert "unlearning: 6 trials, 2 diverged of the 5 that were read; originals 2, oracles 2" in said
+    assert "unlearning in scenarios/" in said
+    assert f"{store.trials()[0]}.parquet is damaged" in "".join(said.split("\n"))
 
 
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):

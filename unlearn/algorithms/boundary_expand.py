@@ -56,7 +56,7 @@ def boundary_expand(
 ) -> nn.Module:
     """Descend on the forget set as a class of its own; the retain set is not read."""
     theta = copy_of(theta_o)
-    head = head_of(theta, forget)
+    head = head_of(theta, forget.images.shape)
     widen(head, rng)
     dropped = Batches(forget, config.batch, rng)
 
@@ -80,7 +80,7 @@ def boundary_expand_plus(
 ) -> nn.Module:
     """The same, with the retain set beside it."""
     theta = copy_of(theta_o)
-    head = head_of(theta, forget)
+    head = head_of(theta, forget.images.shape)
     widen(head, rng)
 
     def towards_the_class(images: Tensor, labels: Tensor) -> Tensor:

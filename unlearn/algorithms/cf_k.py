@@ -69,7 +69,13 @@ def cf_k(
     watch: Watch | None = None,
 ) -> nn.Module:
     """Descend on the retain set in the last layers; the forget set is not read."""
-    return train_last(copy_of(theta_o), last_layers(theta_o, retain, config.k), retain, config, rng, watch)
+    layers = last_layers(theta_o, retain.images.shape, config.k)
+    return train_last(copy_of(theta_o), layers, retain, config, rng, watch)
+
+
+def enough_layers(theta: nn.Module, shape: tuple[int, int, int], config: CFKConfig) -> None:
+    """Refuse more layers than a network of this kind has; ValueError says how many there are."""
+    last_layers(theta, shape, config.k)
 
 
 def train_last(

@@ -35,7 +35,7 @@ def eu_k(
     watch: Watch | None = None,
 ) -> nn.Module:
     """Draw the last layers, and descend on the retain set in them; the forget set is not read."""
-    layers = last_layers(theta_o, retain, config.k)
+    layers = last_layers(theta_o, retain.images.shape, config.k)
     theta, new = copy_of(theta_o), fresh_like(theta_o, rng)
     for layer in layers:
         theta.get_submodule(layer).load_state_dict(new.get_submodule(layer).state_dict())

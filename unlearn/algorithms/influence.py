@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from unlearn.curvature import Loss, conjugate, curved, parts_of, slope, summed_cross_entropy
 from unlearn.descent import Watch, copy_of, require, taken_at_once
 from unlearn.problem import Examples
-from unlearn.spaces import Log, Space
+from unlearn.spaces import Choice, Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,9 @@ class InfluenceConfig:
     SPACE: ClassVar[dict[str, Space]] = {
         "alpha": Log(low=0.01, high=100.0, source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"),
         "damping": Log(low=1e-4, high=1.0, source="of ihvp-cg; no paper has it"),
+        "variant": Choice(
+            values=("woodfisher", "ihvp-cg"), source="RUM A.2 the first; Koh & Liang 2017, section 3, the second"
+        ),
     }
 
     def __post_init__(self) -> None:

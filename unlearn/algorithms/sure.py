@@ -91,7 +91,7 @@ def sure(
         Diverged: a loss is not finite.
     """
     theta = copy_of(theta_o)
-    head = head_of(theta, forget)
+    head = head_of(theta, forget.images.shape)
     unseen, weight = unseen_like(forget, validation, rng, config.heaviest)
     d = discriminator(head.in_features, config.hidden, rng).to(head.weight)
     kept = Batches(retain, config.batch, rng)

@@ -1,6 +1,7 @@
 """What measures are handed: by what they need, so that a table can say what it would cost to fill."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -180,12 +181,14 @@ class Column:
         unit: of the values.
         ideal: what a perfect unlearning would show, in words or as a number.
         says: what it is, in a line.
+        unbounded: what stands for "no finite value" where a paper writes a number for it; nothing lies above.
     """
 
     best: Best
     unit: str
     ideal: str
     says: str
+    unbounded: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

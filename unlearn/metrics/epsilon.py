@@ -6,13 +6,18 @@
 Triantafillou et al. 2024, by the released metric.py. An attack tells unlearned models from oracles by logit confidence:
 above a threshold (for the side of the larger median), or between two (for the side of the smaller range: the right
 one within 2 of its largest value, their distance within 2 of its range). A threshold at which exactly one rate is 0 is
-dropped as unproven; both 0 is separation, 50, and so is a range under a hundredth of the other side's.
+dropped as unproven; both 0 is separation, and so is a range under a hundredth of the other side's.
+
+Two numbers bound epsilon, and mean different things. Where both rates of the best attack are above 0 it is finite and
+at most log(n - 1), the ceiling, with n models a side, however much they give away. Where an attack separates all
+models, no finite epsilon holds for them; the code writes 50, to which it also clips, and so do the columns. Hence every
+epsilon is in [0, log(n - 1)] or is 50, and the share of 50s has a column of its own. The median of an even number of
+examples is the upper one of the middle two: a mean of a number and of "none" is neither.
 
 Differs from the code: every threshold that parts the sample is tried, not a grid of .01, so one is always left (the
-code asserts an array of them and stops); no GPU is needed. With n models a side no finite epsilon above log(n - 1) can
-be seen, and thresholds are chosen on the models that they are scored on: so equal distributions do not get 1, but .17
-to .22 for normal ones and n from 16 to 512. What they get for this n and these examples is a column: the same score
-after each example's models were dealt out at random.
+code asserts an array of them and stops); no GPU is needed. Thresholds are chosen on the models that they are scored on,
+so equal distributions do not get 1, but .17 to .22 for normal ones and n from 16 to 512. What they get for this n and
+these examples is a column: the same score after each example's models were dealt out at random.
 """
 
 import math
@@ -32,9 +37,21 @@ COLUMNS = {
     "forgetting_score_null": Column(
         best="none", unit="points", ideal="0.2", says="F where unlearned models and oracles are dealt out at random"
     ),
-    "epsilon_median": Column(best="min", unit="nats", ideal="0", says="median epsilon over the forget set"),
+    "epsilon_median": Column(
+        best="min",
+        unit="nats",
+        ideal="0",
+        says="median epsilon over the forget set: up to the ceiling, or 50 where no finite one holds",
+        unbounded=CAP,
+    ),
+    "epsilon_separated": Column(
+        best="min",
+        unit="share",
+        ideal="0",
+        says="of the forget set: an attack tells all models apart, no finite epsilon",
+    ),
     "epsilon_ceiling": Column(
-        best="none", unit="nats", ideal="large", says="log(n - 1), the largest finite epsilon that n models can show"
+        best="none", unit="nats", ideal="large", says="log(n - 1), the largest epsilon of n models short of separation"
     ),
     "epsilon_n": Column(best="none", unit="models a side", ideal="512", says="models that epsilon rests on"),
 }
@@ -51,7 +68,8 @@ def epsilon(models: Population) -> dict[str, float]:
     return {
         "forgetting_score": points(found, n),
         "forgetting_score_null": points(epsilons(*dealt_out(unlearned, retrained, models.rng("epsilon"))), n),
-        "epsilon_median": float(np.median(found)),
+        "epsilon_median": float(np.quantile(found, 0.5, method="higher")),
+        "epsilon_separated": float((found == CAP).mean()),
         "epsilon_ceiling": math.log(n - 1),
         "epsilon_n": float(n),
     }
@@ -98,7 +116,7 @@ def epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
         retrained: float64 [n, X].
 
     Returns:
-        float64 [X], in [0, 50].
+        float64 [X], in [0, log(n - 1)], or 50 where an attack separates the models.
     """
     return np.array([_epsilon(a, b) for a, b in zip(unlearned.T, retrained.T, strict=True)])
 

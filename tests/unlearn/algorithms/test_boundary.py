@@ -96,7 +96,7 @@ def test_bug_15_one_channel_is_enough():
 def with_the_class_left_in(theta_o, problem):
     """Section 6, bug 15: ports of boundary expand hand back K + 1 outputs."""
     theta = copy.deepcopy(theta_o)
-    widen(head_of(theta, problem.forget), np.random.default_rng(0))
+    widen(head_of(theta, problem.forget.images.shape), np.random.default_rng(0))
     return theta
 
 
@@ -127,7 +127,7 @@ def test_widening_keeps_the_other_outputs_and_narrowing_undoes_it():
     problem = tiny()
     images = whole(problem.test)[0]
     said = problem.theta_o(images)
-    head = head_of(problem.theta_o, problem.forget)
+    head = head_of(problem.theta_o, problem.forget.images.shape)
     before = head.weight.detach().clone()
     widen(head, np.random.default_rng(0))
     assert problem.theta_o(images).shape[1] == CLASSES + 1
@@ -160,7 +160,7 @@ def of_another_kind(theta):
 def test_any_network_that_ends_in_a_linear_layer_can_be_expanded():
     torch.manual_seed(0)
     problem = of_another_kind(Upside())
-    assert head_of(problem.theta_o, problem.forget) is problem.theta_o.out
+    assert head_of(problem.theta_o, problem.forget.images.shape) is problem.theta_o.out
     theta_u = unlearned("boundary-expand", problem, lr=0.1)
     assert [weight.shape for weight in theta_u.parameters()] == [w.shape for w in problem.theta_o.parameters()]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unlearn.populations import population
+from unlearn.metrics.case import Population
 from unlearn.metrics.challenge_score import challenge_score
 from unlearn.metrics.epsilon import DELTA, epsilon, epsilons, points
 
@@ -31,9 +32,31 @@ def test_no_finite_epsilon_lies_above_the_logarithm_of_the_models_less_one():
     rng = np.random.default_rng(0)
     found = epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
     finite = found[found < 50]
+    assert 0 < len(finite) < len(found)
     assert finite.max() <= math.log(7)
     assert finite.max() == pytest.approx(math.log(7), abs=1e-3)
     assert epsilon(population(models=(8, 8)))["epsilon_ceiling"] == math.log(7)
+
+
+def test_the_median_is_an_epsilon_and_never_between_a_number_and_none():
+    """Of two examples, one separated and one not: 50, with half of them separated; never the mean of 50 and log 3."""
+    near, apart = ([1, 3, 5, 7], [0, 2, 4, 6]), ([5, 6, 7, 8], [0, 1, 2, 3])
+    sides = [np.array([one, other], float).T for one, other in zip(near, apart, strict=True)]
+    models = Population(
+        unlearned=sides[0],
+        retrained=sides[1],
+        margin_unlearned=sides[0],
+        margin_retrained=sides[1],
+        forget=np.arange(2),
+        held_out=np.arange(0),
+        retain=np.arange(0),
+    )
+    found = epsilon(models)
+    assert (found["epsilon_median"], found["epsilon_separated"]) == (50.0, 0.5)
+    near_only = epsilon(replace(models, forget=np.array([0])))
+    assert near_only["epsilon_median"] == pytest.approx(from_rates(0.25, 0.5))
+    assert near_only["epsilon_median"] <= near_only["epsilon_ceiling"] == math.log(3)
+    assert near_only["epsilon_separated"] == 0.0
 
 
 def test_what_is_separated_or_peaked_is_fifty():

@@ -1,0 +1,42 @@
+"""Cells and tables of trials."""
+
+import io
+
+from rich.console import Console
+
+from tests.unlearn.populations import population
+from unlearn.metrics.epsilon import epsilon
+from unlearn.request import Fulfilled, Wish
+from unlearn.summary import over_seeds, shown, table
+
+
+def test_intervals_over_seeds():
+    assert shown([0.5]) == "0.500"
+    assert shown([float("nan")]) == "-"
+    assert shown([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
+    found = over_seeds([0.0, 1.0, float("nan")])
+    assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
+
+
+def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling():
+    wish = Wish("s", "random", 120, "finetune", measures=("epsilon",))
+    row = {"algorithm": "oracle", "index": 0, "forget_set": "random", "n_forget": 120, "status": "ok"}
+    text = {}
+    for name, apart in (("apart", 9.0), ("near", 1.0)):
+        said = io.StringIO()
+        many = epsilon(population(apart, models=(32, 32)))
+        found = Fulfilled(rows=[Row(row)], failed=[], many=many)
+        assert table(Console(file=said, width=120), found, wish) == 0
+        text[name] = {line.split()[0]: line for line in said.getvalue().splitlines() if " epsilon_" in line[:9]}
+    assert "none finite (50)" in text["apart"]["epsilon_median"]
+    assert "1.000" in text["apart"]["epsilon_separated"]
+    assert "none" not in text["near"]["epsilon_median"]
+    assert "3.434" in text["near"]["epsilon_ceiling"]
+    assert "log(n - 1)" in text["near"]["epsilon_ceiling"]
+
+
+class Row(dict):
+    """A row whose measures are all undefined."""
+
+    def __missing__(self, column):
+        return False if column == "beyond_its_purpose" else float("nan")
