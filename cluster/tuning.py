@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,8 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
                 outcome = raised(error)
                 if outcome.gpu_memory and outcome.stop is None:
                     raise
+        with suppress(OSError):
+            Path(self.logdir).rmdir()  # Tune makes one on this node for each attempt
         return {"outcome": (outcome,), "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

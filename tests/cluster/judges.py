@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.jobs import OutOfMemoryError, StoreGone, note_node_and_sleep
+from tests.cluster.jobs import OutOfMemoryError, StoreGone, gpu_and_share, note_node_and_sleep
 
 
 def named(job: tuple[str, Any], values: dict[str, Any], shared: Any) -> dict[str, Any]:
@@ -95,6 +95,11 @@ def where_it_began(job: str, values: dict[str, Any], shared: Any) -> dict[str, A
     """As note_node_and_sleep: slow where values["k"] is 0, the first time."""
     said = note_node_and_sleep("slow" if values["k"] == 0 else f"quick{values['k']}", job)
     return {"objective": 0.0, "said": said}
+
+
+def seen_gpu(job: Any, values: dict[str, Any], shared: Any) -> dict[str, Any]:
+    cuda, share = gpu_and_share(0, None)
+    return {"objective": 0.0, "seen": f"GPU {cuda}, {share} of it"}
 
 
 def sleep_long(job: str, values: dict[str, Any], shared: Any) -> dict[str, Any]:
