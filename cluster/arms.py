@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Real
 from typing import Any
 
 from optuna.distributions import (
@@ -168,9 +169,10 @@ def _settled(domain: Domain, value: Any) -> Any:
     if domain[0] == "choice":
         at = _index(domain[1], value)
         return value if at is None else domain[1][at]
-    if domain[0] == "whole":
-        return int(value) if value == int(value) else value
-    return float(value)
+    if not isinstance(value, Real):
+        return value
+    number = float(value)
+    return int(number) if domain[0] == "whole" and number.is_integer() else number
 
 
 def _index(choices: Sequence[Any], value: Any) -> int | None:
@@ -186,7 +188,9 @@ def _index(choices: Sequence[Any], value: Any) -> int | None:
 def _inside(domain: Domain, value: Any) -> bool:
     if domain[0] == "choice":
         return _index(domain[1], value) is not None
-    return bool(domain[1] <= value <= domain[2]) and (domain[0] != "whole" or value == int(value))
+    if not isinstance(value, Real) or not domain[1] <= value <= domain[2]:
+        return False
+    return domain[0] != "whole" or float(value).is_integer()
 
 
 def _distribution(domain: Domain) -> BaseDistribution:

@@ -149,6 +149,17 @@ def test_values_from_a_file_are_known_whatever_their_type():
     assert turns.next() is None
 
 
+@pytest.mark.parametrize("odd", [None, math.nan, math.inf, 2.5, "auto", -1])
+def test_first_values_that_the_space_lacks_are_tried_and_teach_nothing(odd):
+    turns = Turns([Arm(name="a", space={"k": ("whole", 1, 9)}, budget=2, job=None, first=[{"k": odd}])])
+    attempt = turns.next()
+    assert attempt.values["k"] is odd or attempt.values["k"] == odd
+    turns.learn(attempt, {"objective": 1.0})
+    assert turns._courses[0].study.trials == []
+    assert 1 <= turns.next().values["k"] <= 9
+    assert turns.next() is None
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
