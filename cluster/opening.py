@@ -1,4 +1,4 @@
-"""A Ray pool with the cluster under it, in one step, for the doors."""
+"""A Ray pool, and a search beside it, with the cluster under them, in one step, for the doors."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from cluster.reaching import refuse_unreachable
 from cluster.session import address_of, connect, gpus, refuse_workers
 
 if TYPE_CHECKING:
+    from cluster.search import Search
     from cluster.telemetry import Table, Telemetry
 
 
@@ -149,6 +150,47 @@ def ray_pool(
             if joined:
                 say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
             yield pool, chosen
+
+
+@contextmanager
+def open_staff(
+    kind: str,
+    address: str | None,
+    workers: int | None,
+    device: str,
+    here: Callable[[str], str],
+    ready: Ready,
+    gpus_per_worker: float,
+    *,
+    dashboard: bool = False,
+) -> Generator[tuple[Pool, "Search", str], None, None]:
+    """A pool and a search of either kind, that take turns on the same workers' places.
+
+    Args:
+        kind: as in open_pool.
+        address: as in open_pool.
+        workers: as in open_pool.
+        device: as in open_pool.
+        here: as in open_pool.
+        ready: as in open_pool.
+        gpus_per_worker: as in open_pool.
+        dashboard: as in open_pool.
+
+    Yields:
+        The pool, the search, and the device that the workers of both have.
+    """
+    with open_pool(kind, address, workers, device, here, ready, gpus_per_worker, dashboard=dashboard) as (pool, chosen):
+        if kind == "serial":
+            from cluster.search import SerialSearch  # Optuna, which nobody else needs
+
+            yield pool, SerialSearch(), chosen
+            return
+        from cluster.ray_pool import RayPool
+        from cluster.tuning import TuneSearch
+
+        assert isinstance(pool, RayPool)
+        share = gpus_per_worker * (chosen == "cuda")
+        yield pool, TuneSearch(workers=workers, gpus_per_worker=share, rest=pool.rest), chosen
 
 
 def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Telemetry":

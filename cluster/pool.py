@@ -91,7 +91,7 @@ class SerialPool:
         Raises:
             Exception: the one with a true `stops_the_run` that a job raised.
         """
-        shared = _as_a_worker_sees_it(shared)
+        shared = as_a_worker_sees_it(shared)
         for job in jobs:
             outcome: Result | Failure
             try:
@@ -121,7 +121,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def _as_a_worker_sees_it(shared: Any) -> Any:
+def as_a_worker_sees_it(shared: Any) -> Any:
     """A twin of shared whose contiguous arrays are the same memory, read-only."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)

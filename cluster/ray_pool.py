@@ -67,7 +67,7 @@ class RayPool:
             raise RuntimeError("a RayPool needs a cluster; make it inside `with cluster.session.connect():`")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
-        _check_gpus(gpus_per_worker, ray.nodes())
+        refuse_share(gpus_per_worker, ray.nodes())
         self.name, self.deadline_s, self.wait_s = name, deadline_s, wait_s
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
@@ -176,6 +176,11 @@ class RayPool:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | gpu},
         ).remote(name, code, shared, self._ear.box)
 
+    def rest(self) -> None:
+        """Let workers go that wait for the next run, so that others can have their CPUs; the next run hires anew."""
+        dismiss(actor for actor, _ in self._kept)
+        self._kept = []
+
     def __enter__(self) -> Self:
         self._keeps = True
         return self
@@ -187,7 +192,7 @@ class RayPool:
         for state in self._runs:
             state.close()
         if ray.is_initialized():
-            dismiss(actor for actor, _ in self._kept)
+            self.rest()
         self._ear.close()
         self._keeps, self._kept, self._put = False, [], None
 
@@ -204,7 +209,7 @@ def capacity(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | 
     return sum(on(node["Resources"]) for node in nodes if node["Alive"])
 
 
-def _check_gpus(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
+def refuse_share(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Ray waits for ever for a GPU that is not there."""
     if share < 0:
         raise ValueError(f"gpus_per_worker must be 0 or more, got {share}")

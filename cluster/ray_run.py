@@ -12,7 +12,7 @@ import ray
 from ray import exceptions as rays
 
 from cluster.pool import AGAIN, ClusterLost, Failure, one_line
-from cluster.ray_seats import Seat, Task, Terms, dead_nodes, dismiss, parts_of, resources
+from cluster.ray_seats import Seat, Task, Terms, dead_nodes, dismiss, parts_of, refuse_to_wait, say_no_room
 from cluster.ray_worker import Raised
 
 ATTEMPTS = 3
@@ -91,20 +91,12 @@ class Run:
             dismiss([self._idle.pop().actor])
         if self._idle or self.busy() or not self._todo:
             self._alive_at = now
-        elif self.terms.home in dead_nodes():
-            raise ClusterLost(f"the Ray node that this command runs on was lost; {AGAIN}")
-        elif now - self._alive_at > self.terms.wait_s:
-            raise TimeoutError(
-                f"no worker could be placed for {self.terms.wait_s:g} s: {resources()}; "
-                f"wait for it, add nodes, or ask for less a worker; {AGAIN}"
-            )
-        elif now - self._alive_at > FULL_S and not self._told_full:
-            self._told_full = True
-            _log.warning(
-                "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
-                "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
-                *(now - self._alive_at, resources(), self.terms.wait_s - (now - self._alive_at)),
-            )
+        else:
+            waited_s = now - self._alive_at
+            refuse_to_wait(waited_s, self.terms.wait_s, self.terms.home)
+            if waited_s > FULL_S and not self._told_full:
+                self._told_full = True
+                say_no_room(waited_s, self.terms.wait_s)
 
     def _look(self) -> int:
         """How many workers to have and to keep busy, as the cluster stands now; gives how many it has room for."""

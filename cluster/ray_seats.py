@@ -1,11 +1,16 @@
 """What a run is given by its pool, the seats and tasks it keeps, and what it asks of Ray about the cluster."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+
+from cluster.pool import AGAIN, ClusterLost
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,38 @@ def dismiss(actors: Iterable[Any]) -> None:
     """Kill the processes; a call in flight raises at once, and nothing of it starts again."""
     for actor in actors:
         ray.kill(actor, no_restart=True)
+
+
+def say_no_room(waited_s: float, wait_s: float) -> None:
+    """Warn that no worker could be placed for so long, and of how long that will go on."""
+    _log.warning(
+        "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
+        "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
+        waited_s,
+        resources(),
+        wait_s - waited_s,
+    )
+
+
+def refuse_to_wait(waited_s: float, wait_s: float, home: str) -> None:
+    """Stop where nothing can come any more.
+
+    Args:
+        waited_s: how long nobody has worked.
+        wait_s: how long to wait for a worker.
+        home: id of this process's node.
+
+    Raises:
+        ClusterLost: this process's own node is dead.
+        TimeoutError: the wait is over.
+    """
+    if home in dead_nodes():
+        raise ClusterLost(f"the Ray node that this command runs on was lost; {AGAIN}")
+    if waited_s > wait_s:
+        raise TimeoutError(
+            f"no worker could be placed for {wait_s:g} s: {resources()}; "
+            f"wait for it, add nodes, or ask for less a worker; {AGAIN}"
+        )
 
 
 def resources() -> str:

@@ -9,7 +9,10 @@ import ray
 
 import cluster.ray_run
 from cluster.ray_pool import RayPool
+from cluster.search import Arm
+from cluster.tuning import TuneSearch
 from tests.cluster.jobs import Stack, fits_alone, gpu_and_share
+from tests.cluster.judges import seen_gpu
 
 
 def main() -> None:
@@ -38,6 +41,10 @@ def main() -> None:
     halves = RayPool(gpus_per_worker=0.5)
     found["halves"] = halves.workers
     found["share"] = sorted({outcome for _, outcome in halves.run(gpu_and_share, range(2))})
+    told = []
+    arm = Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=2, job=None)
+    TuneSearch(workers=2, gpus_per_worker=0.5).search(seen_gpu, [arm], None, lambda *said: told.append(said[2]["seen"]))
+    found["searched"] = told
     print(json.dumps(found))  # ruff: ignore[print] - read by the test
     ray.shutdown()
 

@@ -126,6 +126,7 @@ def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_no
         "memory": 1,
         "halves": 2,
         "share": [["0", "0.5"]],
+        "searched": ["GPU 0, 0.5 of it"] * 2,
     }
 
 

@@ -1,0 +1,222 @@
+"""What a search may try: arms, the domains of their values, and how values and domains look to Optuna."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Real
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+Domain = tuple[Any, ...]
+"""("log", low, high), ("uniform", low, high) or ("whole", low, high), ends included; or ("choice", (v1, v2, ...))."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arm:
+    """One search among several that run side by side.
+
+    Attributes:
+        name: unique among the arms of a call.
+        space: the domain of each value; without any, there is one attempt.
+        budget: attempts in all, those known included.
+        job: what the function is told besides the values; must be picklable.
+        first: values that are tried before any are drawn, unless they are known. Some may lie outside of the space;
+            then the sampler learns nothing from them.
+        known: values and objective of attempts that are on file. They count, are not made again, and the sampler
+            learns from them.
+    """
+
+    name: str
+    space: Mapping[str, Domain]
+    budget: int
+    job: Any
+    first: Sequence[Mapping[str, Any]] = ()
+    known: Sequence[tuple[Mapping[str, Any], float]] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ValueError(f"the search {self.name!r} has a budget of {self.budget} attempts; give it 1 or more")
+        for name, domain in self.space.items():
+            _refuse_domain(self.name, name, domain)
+        for values in [*self.first, *(values for values, _ in self.known)]:
+            if set(values) != set(self.space):
+                raise ValueError(
+                    f"the search {self.name!r} is told of {sorted(values)}, but its space has {sorted(self.space)}; "
+                    "name exactly those"
+                )
+
+
+def settled(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
+    """What a file has kept, as it was drawn.
+
+    Args:
+        space: the domains.
+        values: a value for each.
+
+    Returns:
+        The values in the order of the space and of its types.
+
+    >>> settled({"k": ("whole", 1, 9), "lr": ("log", 0.1, 1.0), "on": ("choice", ((1, 2), None))},
+    ...         {"on": [1, 2], "lr": 1, "k": 3.0})
+    {'k': 3, 'lr': 1.0, 'on': (1, 2)}
+    """
+    return {name: _settled(domain, values[name]) for name, domain in space.items()}
+
+
+def key(values: Values) -> str:
+    """The same for the same settled values."""
+    return repr(sorted(values.items()))
+
+
+def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+    """The space in Optuna's words; a choice is the number of its value, because Optuna takes only plain ones."""
+    return {name: _distribution(domain) for name, domain in space.items()}
+
+
+def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | None:
+    """Settled values as Optuna knows them, or None if they lie outside of the space."""
+    if not all(_inside(domain, values[name]) for name, domain in space.items()):
+        return None
+    return {
+        name: _index(domain[1], values[name]) if domain[0] == "choice" else values[name]
+        for name, domain in space.items()
+    }
+
+
+def from_optuna(space: Mapping[str, Domain], params: Mapping[str, Any]) -> Values:
+    """The values that Optuna means."""
+    return {name: domain[1][params[name]] if domain[0] == "choice" else params[name] for name, domain in space.items()}
+
+
+def size(space: Mapping[str, Domain]) -> float:
+    """How many different values there are; infinite with a domain of real numbers."""
+    return math.prod(_size(domain) for domain in space.values())
+
+
+def everything(space: Mapping[str, Domain]) -> list[Values]:
+    """All values of a finite space."""
+    return grid(space, {name: int(_size(domain)) for name, domain in space.items()})
+
+
+def grid(space: Mapping[str, Domain], counts: Mapping[str, int]) -> list[Values]:
+    """The product of so many points of each domain."""
+    points = [_points(domain, counts[name]) for name, domain in space.items()]
+    return [dict(zip(space, row, strict=True)) for row in product(*points)]
+
+
+def grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, int]:
+    """How many points of each domain make a grid of at most so many.
+
+    A choice has all of its values. Numbers begin with one point each, the middle; then, as long as the grid fits, the
+    domain with the fewest points gets one more, the first of them in the order of the space. Two and more points
+    include both ends and are evenly spaced, on a log scale where the domain is one.
+
+    Args:
+        arm: the search's name, for the words of an error.
+        space: its domains.
+        most: attempts.
+
+    Returns:
+        Name -> number of points.
+
+    Raises:
+        ValueError: the choices alone have more values.
+
+    >>> grid_counts("a", {"lr": ("log", 0.01, 1.0), "on": ("choice", (True, False)), "k": ("whole", 1, 2)}, 13)
+    {'lr': 3, 'on': 2, 'k': 2}
+    """
+    counts = {name: len(domain[1]) if domain[0] == "choice" else 1 for name, domain in space.items()}
+    if math.prod(counts.values()) > most:
+        raise ValueError(
+            f"a grid of the search {arm!r} has at least {math.prod(counts.values())} points, all of its choices, but "
+            f"{most} attempts are left for it; raise the budget, or draw with tpe or random"
+        )
+    while open_to_more := [
+        name
+        for name, domain in space.items()
+        if domain[0] != "choice"
+        and counts[name] < _size(domain)
+        and math.prod(counts.values()) // counts[name] * (counts[name] + 1) <= most
+    ]:
+        counts[min(open_to_more, key=counts.__getitem__)] += 1
+    return counts
+
+
+def _refuse_domain(arm: str, name: str, domain: Domain) -> None:
+    """Stop where a domain says nothing that can be drawn."""
+    kind, *rest = domain
+    if kind == "choice" and len(rest) == 1 and len(rest[0]):
+        return
+    numbers = kind in {"log", "uniform", "whole"} and len(rest) == 2 and all(math.isfinite(x) for x in rest)
+    fine = numbers and rest[0] <= rest[1] and (kind != "log" or rest[0] > 0)
+    if not fine or (kind == "whole" and any(x != int(x) for x in rest)):
+        raise ValueError(
+            f"the domain of {name!r} in the search {arm!r} is {domain!r}; it must be ('log', low, high) with low above "
+            "0, ('uniform', low, high), ('whole', low, high) or ('choice', (value, ...)), low not above high"
+        )
+
+
+def _settled(domain: Domain, value: Any) -> Any:
+    if domain[0] == "choice":
+        at = _index(domain[1], value)
+        return value if at is None else domain[1][at]
+    if not isinstance(value, Real):
+        return value
+    number = float(value)
+    return int(number) if domain[0] == "whole" and number.is_integer() else number
+
+
+def _index(choices: Sequence[Any], value: Any) -> int | None:
+    """Where a value stands among the choices; True is not 1, and a list is the tuple that a file could not keep."""
+    value = tuple(value) if isinstance(value, list) else value
+    for at, choice in enumerate(choices):
+        choice = tuple(choice) if isinstance(choice, list) else choice
+        if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+            return at
+    return None
+
+
+def _inside(domain: Domain, value: Any) -> bool:
+    if domain[0] == "choice":
+        return _index(domain[1], value) is not None
+    if not isinstance(value, Real) or not domain[1] <= value <= domain[2]:
+        return False
+    return domain[0] != "whole" or float(value).is_integer()
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    if domain[0] == "choice":
+        return CategoricalDistribution(range(len(domain[1])))
+    if domain[0] == "whole":
+        return IntDistribution(int(domain[1]), int(domain[2]))
+    return FloatDistribution(domain[1], domain[2], log=domain[0] == "log")
+
+
+def _size(domain: Domain) -> float:
+    if domain[0] == "choice":
+        return len(domain[1])
+    if domain[1] == domain[2]:
+        return 1
+    return domain[2] - domain[1] + 1 if domain[0] == "whole" else math.inf
+
+
+def _points(domain: Domain, count: int) -> list[Any]:
+    """So many points of a domain, ends included; one is the middle."""
+    if domain[0] == "choice":
+        return list(domain[1])
+    low, high = (math.log(x) if domain[0] == "log" else x for x in domain[1:])
+    shares = [k / (count - 1) for k in range(count)] if count > 1 else [0.5]
+    raw = [low + (high - low) * share for share in shares]
+    if domain[0] == "whole":
+        return [round(x) for x in raw]
+    ends = {0.0: float(domain[1]), 1.0: float(domain[2])}  # exactly, whatever exp(log(x)) is
+    return [ends.get(share, math.exp(x) if domain[0] == "log" else x) for share, x in zip(shares, raw, strict=True)]

@@ -1,0 +1,254 @@
+"""The promise of a search, without Ray: a function, arms, what they share; each attempt told as it ends.
+
+    SerialSearch().search(judge, [Arm(name="sgd", space={"lr": ("log", 1e-3, 1.0)}, budget=20, job=spec)], images, told)
+
+`judge(job, values, shared)` gives a dict of numbers and strings with a float "objective", which is to become large.
+Arms take turns, an attempt each, so that the sampler of one learns while the others run. What was tried before is
+told by whoever keeps it (`Arm.known`); nothing is kept here. Exceptions are as in cluster/pool.py.
+"""
+
+import hashlib
+import math
+import random
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from cluster.arms import (
+    Arm,
+    Values,
+    distributions,
+    everything,
+    from_optuna,
+    grid,
+    grid_counts,
+    key,
+    settled,
+    size,
+    to_optuna,
+)
+from cluster.pool import Failure, as_a_worker_sees_it, one_line, stops_the_run
+
+Sampler = Literal["tpe", "random", "grid"]
+Judge = Callable[[Any, Values, Any], dict[str, Any]]
+Told = Callable[[Arm, Values, dict[str, Any] | Failure], None]
+
+COUNTABLE = 10_000  # of a larger space the values not yet tried are not listed
+REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
+
+__all__ = ["Arm", "Attempt", "Judge", "Sampler", "Search", "SerialSearch", "Told", "Turns", "judged"]
+
+
+class Search(Protocol):
+    """What makes the attempts, here or elsewhere; nobody who is handed one sees which."""
+
+    def search(
+        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+    ) -> None:
+        """Call fn(arm.job, values, shared) until every arm has had its attempts; told(arm, values, outcome) of each."""
+
+
+class SerialSearch:
+    """The promise in this process, one attempt after the other: for tests, breakpoints and laptops."""
+
+    def search(
+        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+    ) -> None:
+        """Make the attempts in order.
+
+        Args:
+            fn: of a job, values and what all attempts share; gives a dict with a float "objective".
+            arms: the searches.
+            shared: what every attempt may read; must be picklable, its arrays arrive read-only.
+            told: called with the arm, the values and the dict, or a Failure if fn raised, as each attempt ends.
+            sampler: as in Turns.
+            seed: as in Turns.
+
+        Raises:
+            Exception: the one with a true `stops_the_run` that an attempt raised.
+            ValueError: as of Turns.
+        """
+        turns, shared = Turns(arms, sampler, seed), as_a_worker_sees_it(shared)
+        while (attempt := turns.next()) is not None:
+            outcome: dict[str, Any] | Failure
+            try:
+                outcome = judged(fn, attempt.arm.job, attempt.values, shared)
+            except Exception as error:  # one bad attempt must not end the others
+                if stops_the_run(error):
+                    raise
+                outcome = Failure(error=one_line(error), traceback=traceback.format_exc())
+            turns.learn(attempt, outcome)
+            told(attempt.arm, attempt.values, outcome)
+
+
+def judged(fn: Judge, job: Any, values: Values, shared: Any) -> dict[str, Any]:
+    """What fn says of the values.
+
+    Args:
+        fn: the function.
+        job: of the arm.
+        values: to be tried; fn gets a dict of its own.
+        shared: what all attempts share.
+
+    Returns:
+        Its dict.
+
+    Raises:
+        TypeError: it has no float "objective".
+    """
+    said = fn(job, dict(values), shared)
+    if not isinstance(said, dict) or not isinstance(said.get("objective"), float):
+        raise TypeError(f"{fn.__name__} gave no float 'objective' but {str(said)[:200]}; a search needs one to sample")
+    return said
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """Values to be tried for an arm.
+
+    Attributes:
+        arm: whose.
+        place: of the arm in the call.
+        values: what to try.
+        trial: Optuna's, which is to be told; None where nothing learns from it.
+    """
+
+    arm: Arm
+    place: int
+    values: Values
+    trial: optuna.Trial | None = field(default=None, repr=False)
+
+
+class Turns:
+    """Which values are tried next: arms in turns, each with a sampler of its own.
+
+    "tpe" is Optuna's TPESampler with its defaults (the first ten attempts are drawn at random) and constant_liar, so
+    attempts that still run keep their neighbourhood from being tried again; "random" is its RandomSampler; "grid" goes
+    through the points that cluster.arms.grid_counts describes, as many as the budget leaves beside `first`. A
+    sampler's seed depends on `seed` and the arm's name only. What was tried or is known is not tried again: it is
+    drawn anew, so a random search that goes on ends with the values of one that was not interrupted. Of a finite
+    space any that is left is taken instead, and where none is, the arm ends before its budget.
+
+    Args:
+        arms: the searches.
+        sampler: "tpe", "random" or "grid".
+        seed: of all samplers.
+
+    Raises:
+        ValueError: an unknown sampler, two arms of one name, or a grid that does not fit its budget.
+    """
+
+    def __init__(self, arms: Sequence[Arm], sampler: Sampler = "tpe", seed: int = 0) -> None:
+        if sampler not in {"tpe", "random", "grid"}:
+            raise ValueError(f"unknown sampler {sampler!r}; use tpe, random or grid")
+        names = [arm.name for arm in arms]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"several arms of one search are called {twice[0]!r}; give each its own name")
+        self._courses = [_Course(arm, sampler, seed) for arm in arms]
+        self._order = deque(enumerate(self._courses))
+
+    def next(self) -> Attempt | None:
+        """The next attempt, of the arm whose turn it is; None once every arm has had its own."""
+        while self._order:
+            place, course = self._order.popleft()
+            if (found := course.next()) is not None:
+                self._order.append((place, course))
+                return Attempt(course.arm, place, *found)
+        return None
+
+    def learn(self, attempt: Attempt, outcome: Mapping[str, Any] | Failure) -> None:
+        """Tell the sampler how an attempt ended; an objective that is not finite counts as 0."""
+        if attempt.trial is None:
+            return
+        study = self._courses[attempt.place].study
+        if isinstance(outcome, Failure):
+            study.tell(attempt.trial, state=TrialState.FAIL)
+        else:
+            study.tell(attempt.trial, _finite(outcome["objective"]))
+
+
+class _Course:
+    """One arm on its way."""
+
+    def __init__(self, arm: Arm, sampler: Sampler, seed: int) -> None:
+        self.arm, self._size = arm, size(arm.space)
+        self._distributions = distributions(arm.space)
+        number = int.from_bytes(hashlib.sha256(f"{seed}/{arm.name}".encode()).digest()[:4], "little")
+        self._dice = random.Random(number)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line for each study
+        self.study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.RandomSampler(number)
+            if sampler == "random"
+            else optuna.samplers.TPESampler(seed=number, constant_liar=True),
+        )
+        known = [(settled(arm.space, values), objective) for values, objective in arm.known]
+        self._seen = {key(values) for values, _ in known}
+        self._left = (arm.budget if arm.space else 1) - len(known)
+        for values, objective in known:
+            self._remember(values, objective)
+        self._draws = sampler != "grid"
+        first = [settled(arm.space, values) for values in arm.first]
+        if sampler == "grid":
+            counts = grid_counts(arm.name, arm.space, max(1, arm.budget - len(first)))
+            first += grid(arm.space, counts)
+        self._planned = deque(first)
+
+    def next(self) -> tuple[Values, optuna.Trial | None] | None:
+        """Values and Optuna's trial for them; None at the end."""
+        if self._left <= 0:
+            return None
+        while self._planned:
+            values = self._planned.popleft()
+            if key(values) not in self._seen:
+                return self._take(values, self._asked(values))
+        return self._drawn() if self._draws else None
+
+    def _drawn(self) -> tuple[Values, optuna.Trial | None] | None:
+        """What the sampler draws, or of a finite space anything that is left."""
+        if self._size <= COUNTABLE:
+            left = [values for values in everything(self.arm.space) if key(values) not in self._seen]
+            if not left:
+                return None
+        redraws = len(self._seen) + REDRAWS
+        while True:
+            trial = self.study.ask(self._distributions)
+            values = from_optuna(self.arm.space, trial.params)
+            if key(values) not in self._seen or not redraws:
+                return self._take(values, trial)
+            self.study.tell(trial, state=TrialState.FAIL)
+            if self._size <= COUNTABLE:
+                values = self._dice.choice(left)
+                return self._take(values, self._asked(values))
+            redraws -= 1
+
+    def _take(self, values: Values, trial: optuna.Trial | None) -> tuple[Values, optuna.Trial | None]:
+        self._left -= 1
+        self._seen.add(key(values))
+        return values, trial
+
+    def _asked(self, values: Values) -> optuna.Trial | None:
+        """Optuna's trial for values that it did not draw."""
+        params = to_optuna(self.arm.space, values)
+        if params is None:
+            return None
+        self.study.enqueue_trial(params)
+        return self.study.ask(self._distributions)
+
+    def _remember(self, values: Values, objective: float) -> None:
+        """An attempt that is on file, if it lies in the space."""
+        params = to_optuna(self.arm.space, values)
+        if params is not None:
+            self.study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=self._distributions, value=_finite(objective))
+            )
+
+
+def _finite(objective: float) -> float:
+    return objective if math.isfinite(objective) else 0.0

@@ -1,0 +1,284 @@
+"""The promise of a search on Ray Tune: one Tuner for all arms of a call. The only place of ray.tune.
+
+Tune places the attempts, keeps a process for the next one (`reuse_actors`) and makes an attempt again whose process or
+node was lost. What is tried is decided in cluster/search.py, whose answers a Searcher hands to Tune; how an attempt
+ended comes back through a Callback.
+
+Nothing of Tune's outlives a call, and there is no Tuner.restore: the caller keeps a row of each attempt as it is told,
+and a search that goes on is told of them (`Arm.known`). So what was tried has one owner, in files that anyone can read,
+and no pickle of an earlier run is ever loaded. Tune's own folder is a scratch one.
+
+    an exception of the function                    a Failure, the others go on
+    `stops_the_run`                                 the search ends with that exception
+    the process died, its node was lost             again, three times in all, then a Failure "worker"
+    memory ran out, the host's or the GPU's         the same, a Failure "memory"
+    Ctrl-C, SIGTERM                                 processes are killed, then what the signal did before
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from cluster.calm import held_signals, quiet
+from cluster.desk import Desk, Unfit
+from cluster.pool import AGAIN, ClusterLost, one_line
+from cluster.ray_pool import capacity, refuse_share
+from cluster.ray_run import ATTEMPTS
+from cluster.ray_words import Ear, Words
+from cluster.ray_worker import raised
+from cluster.search import Arm, Judge, Sampler, Told, Turns, judged
+
+MOST = 10_000  # attempts at once, where the cluster's room is the limit
+
+
+class TuneSearch:
+    """The promise on a Ray cluster.
+
+    Args:
+        workers: attempts at once; None for as many as the cluster has room for, which is looked up again all the time.
+        gpus_per_worker: as of RayPool.
+        name: what workers are called in their warnings, before their number.
+        wait_s: how long no worker at all may be placed before the search gives up.
+        silence_s: after how long without an end of any attempt the user is told; then after twice the time.
+        rest: called before a search asks for CPUs, for a pool whose idle workers hold them.
+
+    Attributes:
+        setbacks: how often a "worker" was lost with its attempt, since this was made.
+
+    Raises:
+        RuntimeError: this process is in no cluster.
+        ValueError: fewer than one worker, or a share of a GPU that no node has.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None,
+        gpus_per_worker: float = 0,
+        name: str = "memscore",
+        wait_s: float = 300,
+        silence_s: float = 600,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        if not ray.is_initialized():
+            raise RuntimeError("a TuneSearch needs a cluster; make it inside `with cluster.session.connect():`")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
+        refuse_share(gpus_per_worker, ray.nodes())
+        self.name, self.wait_s, self.silence_s = name, wait_s, silence_s
+        self.setbacks: Counter[str] = Counter()
+        self._workers, self._gpus, self._rest = workers, gpus_per_worker, rest
+        self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
+
+    @property
+    def workers(self) -> int:
+        """How many attempts run at once, as things stand now."""
+        fit = max(1, capacity(ray.nodes(), self._gpus))
+        return fit if self._workers is None else min(self._workers, fit)
+
+    def search(
+        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+    ) -> None:
+        """Make the attempts, in processes of the cluster.
+
+        Args:
+            fn: of a job, values and what all attempts share; gives a dict with a float "objective". Workers must be
+                able to import it.
+            arms: the searches; each has its turn, and all run side by side where there is room.
+            shared: what every attempt may read; sent to the object store once, also for calls that follow with the same
+                object. Ray holds it until this process leaves the cluster. Its arrays arrive read-only.
+            told: called here with the arm, the values and the dict, or a Failure, as each attempt ends. What it raises
+                ends the search.
+            sampler: as in cluster.search.Turns.
+            seed: as in cluster.search.Turns.
+
+        Raises:
+            BaseException: what told raised, or an attempt's exception with a true `stops_the_run`.
+            ClusterLost: workers cannot start, Tune failed, or this process's node was lost.
+            RuntimeError: workers cannot load fn.
+            TimeoutError: no worker could be placed for `wait_s`.
+            ValueError: as of Turns.
+        """
+        desk = Desk(
+            Turns(arms, sampler, seed),
+            told,
+            ear=Ear(f"{self.name}-search"),
+            room=lambda: self._workers or self.workers,  # more than fit bring nodes, where nodes come on demand
+            setbacks=self.setbacks,
+            wait_s=self.wait_s,
+            silence_s=self.silence_s,
+        )
+        if desk.first is None:
+            return
+        self._rest()
+        listener = _Listener(desk)
+        with (
+            held_signals() as desk.signals,
+            closing(desk.ear),
+            tempfile.TemporaryDirectory(prefix="memscore-search-") as folder,
+            quiet(),
+        ):
+            worker = tune.with_parameters(
+                SearchWorker,
+                code=ray.cloudpickle.dumps(fn),
+                jobs=[arm.job for arm in arms],
+                shared=[self._reference(shared)],  # in a list, for Ray would send the object again
+                box=desk.ear.box,
+                name=self.name,
+                gpus=self._gpus,
+            )
+            try:
+                tune.Tuner(
+                    tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
+                    tune_config=tune.TuneConfig(
+                        search_alg=_Asker(desk),
+                        num_samples=-1,  # the searcher says when it has nothing more
+                        max_concurrent_trials=self._workers or MOST,
+                        reuse_actors=True,
+                        trial_name_creator=lambda trial: str(trial.trial_id),
+                        trial_dirname_creator=lambda trial: str(trial.trial_id),
+                    ),
+                    run_config=tune.RunConfig(
+                        name=Path(folder).name,
+                        storage_path=folder,
+                        verbose=0,
+                        callbacks=[listener],
+                        failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    ),
+                ).fit()
+            except Exception as error:
+                if desk.stop is None and not desk.signals:
+                    raise ClusterLost(f"Ray Tune failed ({one_line(error)[:500]}); {AGAIN}") from error
+            finally:
+                for left in listener.left:
+                    shutil.rmtree(left, ignore_errors=True)
+        if desk.stop is not None:
+            raise desk.stop
+        if desk.under_way or not desk.drawn:
+            raise ClusterLost(f"Ray Tune ended with {len(desk.under_way)} attempts under way; {AGAIN}")
+
+    def _reference(self, shared: Any) -> Any:
+        """Where the cluster has what is shared."""
+        if self._put is None or self._put[0] is not shared:
+            self._put = (shared, ray.put(shared))
+        return self._put[1]
+
+
+class SearchWorker(tune.Trainable):  # type: ignore[misc]
+    """A process that makes one attempt after the other; a step is an attempt."""
+
+    def setup(
+        self, config: dict[str, Any], code: bytes, jobs: list[Any], shared: list[Any], box: Any, name: str, gpus: float
+    ) -> None:
+        """Take up the work; where the function cannot be had, the first step says so."""
+        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # before the function brings torch along
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 leaves it unset, and then all GPUs can be seen
+        elif gpus % 1:
+            os.environ["MEMSCORE_GPU_SHARE"] = f"{gpus:g}"
+        self.jobs, self.unfit = jobs, None
+        try:
+            self.fn = ray.cloudpickle.loads(code)
+            self.shared = ray.get(shared[0])
+        except Exception as error:  # most often a module that is not installed there
+            self.unfit = raised(error)
+            return
+        package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
+        logging.getLogger(package).addHandler(Words(box, f"{name}-search-{os.getpid()}"))
+
+    def step(self) -> dict[str, Any]:
+        """Make the attempt; a GPU that is full ends the process, so that the attempt is made again in a fresh one."""
+        place, values = self.config["attempt"]
+        outcome: Any
+        if self.unfit is not None:
+            outcome = Unfit(self.unfit.error)
+        else:
+            try:
+                outcome = judged(self.fn, self.jobs[place], values, self.shared)
+            except Exception as error:  # told as data: it may not survive the way, or be mistaken for one of Ray's
+                outcome = raised(error)
+                if outcome.gpu_memory and outcome.stop is None:
+                    raise
+        with suppress(OSError):
+            Path(self.logdir).rmdir()  # Tune makes one on this node for each attempt
+        return {"outcome": (outcome,), "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Be ready for the next attempt; nothing is left of the one before."""
+        return True
+
+
+class _Asker(Searcher):  # type: ignore[misc]
+    """Hands the next attempt to Tune."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.desk = desk
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """What Tune calls a trial's configuration; None for not now."""
+        attempt = self.desk.ask(trial_id)
+        if attempt is None:
+            return str(Searcher.FINISHED) if self.desk.drawn else None
+        return {"attempt": (attempt.place, attempt.values)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the desk learns it from the listener, who hears why."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see the top of this file."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restoration that there will not be
+
+
+class _Listener(tune.Callback):  # type: ignore[misc]
+    """Brings what happens in Tune to the desk; only a step's end may raise, elsewhere Tune would wrap it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.outcomes: dict[str, Any] = {}
+        self.left: set[Path] = set()  # what Tune would leave in Ray's folder on this machine: one for each attempt
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """An attempt has a worker."""
+        self.desk.running[trial.trial_id] = time.monotonic()
+        self.desk.actors.add(trial.temporary_state.ray_actor)
+        self.left.add(Path(trial.local_path).parents[1])
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """An attempt says how it ended."""
+        self.outcomes[trial.trial_id] = result["outcome"][0]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker is free."""
+        self.desk.end(trial.trial_id, self.outcomes.pop(trial.trial_id))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker is lost, and it waits for another."""
+        self.desk.running.pop(trial.trial_id, None)
+        self.desk.setbacks["worker"] += 1
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker is lost once too often."""
+        self.desk.setbacks["worker"] += 1
+        self.desk.lose(trial.trial_id, str(trial.get_error()))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Some ten times a second."""
+        self.desk.look()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,217 @@
+"""The promise of a search on Ray Tune, and what only processes can do: die, hang, hold CPUs, be interrupted."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.pool import Failure
+from cluster.search import Arm
+from tests.cluster import jobs, judges
+from tests.cluster.test_ray_pool import gone, wait_for
+from tests.cluster.test_search import FEW, UNIT, Told
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tune_search(ray_cluster):
+    from cluster.tuning import TuneSearch
+
+    return TuneSearch
+
+
+def tried(search, fn, arms, shared=None, **how):
+    told = Told()
+    search.search(fn, arms, shared, told, **how)
+    return told
+
+
+def arm(name, space, budget, fn, job=None, **more):
+    return Arm(name=name, space=space, budget=budget, job=(fn, job), **more)
+
+
+def scratch_folders():
+    """Tune's storage, and what it keeps of each attempt in Ray's own folder."""
+    import ray
+
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    return [*Path(tempfile.gettempdir()).glob("memscore-search-*"), *session.glob("artifacts/*/memscore-search-*")]
+
+
+def test_arms_run_side_by_side_and_each_attempt_is_told_once(tune_search, tmp_path):
+    """Budgets, known and first values, failures and finite spaces are as in the serial search."""
+    scores = np.array([0.5, 0.25])
+    known = [({"x": 0.125}, -1.0)]
+    arms = [
+        arm("meet", UNIT, 2, "meet", str(tmp_path)),
+        arm("known", UNIT, 4, "square", 8, known=known, first=[{"x": 0.125}, {"x": 7.0}]),
+        arm("empty", {}, 5, "product"),
+        arm("raises", FEW, 9, "raise_at_two"),
+        arm("no objective", {}, 1, "nothing"),
+        arm("shared", {"x": ("choice", (0, 1))}, 2, "from_shared", 1),
+    ]
+    told = tried(tune_search(workers=None), judges.named, arms, {"scores": scores}, sampler="random")
+    outcomes = {each.name: [outcome for name, _, outcome in told if name == each.name] for each in arms}
+    assert [outcome["objective"] for outcome in outcomes["meet"]] == [2.0, 2.0]  # both at once
+    assert len(outcomes["known"]) == 3
+    assert {"objective": -(6.7**2), "job": 8} in outcomes["known"]
+    assert outcomes["empty"] == [{"objective": 1.0}]
+    failure = next(outcome for outcome in outcomes["raises"] if isinstance(outcome, Failure))
+    assert (failure.error, failure.kind) == ("ValueError: two is not allowed", "exception")
+    assert "raise_at_two" in failure.traceback
+    assert sorted(o["objective"] for o in outcomes["raises"] if o is not failure) == [1.0, 3.0]
+    assert outcomes["no objective"][0].error.startswith("TypeError: named gave no float 'objective'")
+    assert [(o["objective"], o["writeable"], o["cuda"], o["threads"]) for o in outcomes["shared"]] == [
+        (0.25, False, "", "1"),
+        (0.25, False, "", "1"),
+    ]
+    assert {outcome["folder"] for outcome in outcomes["shared"]} == {os.getcwd()}
+    assert not scratch_folders()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure(tune_search, tmp_path):
+    search = tune_search(workers=2)
+    gpu = tmp_path / "gpu"
+    gpu.mkdir()
+    arms = [arm("dies", FEW, 3, "die_once", str(tmp_path)), arm("full", FEW, 3, "full_gpu", str(gpu))]
+    outcomes = {(name, values["k"]): outcome for name, values, outcome in tried(search, judges.named, arms)}
+    lost, full = outcomes.pop(("dies", 3)), outcomes.pop(("full", 2))
+    assert {where: outcome["objective"] for where, outcome in outcomes.items()} == {
+        ("dies", 1): 1.0,
+        ("dies", 2): 2.0,
+        ("full", 1): 1.0,
+        ("full", 3): 3.0,
+    }
+    assert (lost.error, lost.kind, lost.attempts) == ("its worker process died", "worker", 3)
+    assert "SYSTEM_ERROR" in lost.traceback  # Ray's own account
+    assert full.kind == "memory"
+    assert full.error.endswith("OutOfMemoryError: CUDA out of memory")
+    assert len(list(gpu.iterdir())) == 3  # a fresh process each time
+    assert search.setbacks == {"worker": 7}  # one of 2, three of 3, three of the GPU
+
+
+def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_search, tmp_path):
+    search = tune_search(workers=2)
+    arms = [arm("sleeps", {}, 1, "sleep_long", str(tmp_path)), arm("stops", FEW, 3, "stop_at_two")]
+    with pytest.raises(jobs.StoreGone, match="the disk is full"):
+        tried(search, judges.named, arms)
+    wait_for(lambda: not (tmp_path / "pid").exists() or gone(int((tmp_path / "pid").read_text())))
+
+    def told(arm, values, outcome):
+        raise OSError("the row cannot be kept")
+
+    with pytest.raises(OSError, match="the row cannot be kept"):
+        search.search(judges.product, [Arm(name="a", space=FEW, budget=3, job=None)], None, told)
+
+
+def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
+    from cluster.opening import open_staff
+
+    def ready(ask):
+        assert ask is None
+
+    with open_staff("ray", None, 2, "cpu", str, ready, 1) as (pool, search, device):
+        assert device == "cpu"
+        assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
+        assert len(tried(search, judges.product, [Arm(name="a", space=UNIT, budget=3, job=None)])) == 3
+        assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
+
+
+@pytest.mark.slow
+def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog):
+    caplog.set_level(logging.WARNING)
+    arms = [arm("a", UNIT, 2, "warn_and_wait")]
+    tried(tune_search(workers=1, silence_s=1), judges.named, arms)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
+    assert [text for text in said if text.startswith("no attempt has ended for 0 min; running: 1")]
+    assert [text for text in said if text.endswith("the disk is nearly full")]
+
+
+@pytest.mark.slow
+def test_a_cluster_without_room_is_said_once_and_given_up(tune_search, monkeypatch, caplog):
+    import ray
+
+    monkeypatch.setattr("cluster.desk.FULL_S", 2)
+    caplog.set_level(logging.WARNING)
+    holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
+    ray.get([holder.here.remote() for holder in holders])
+    try:
+        with pytest.raises(TimeoutError, match="no worker could be placed for 6 s: the cluster has 2 CPUs"):
+            tried(tune_search(workers=1, wait_s=6), judges.product, [Arm(name="a", space=UNIT, budget=1, job=None)])
+    finally:
+        for holder in holders:
+            ray.kill(holder)
+    said = [r for r in caplog.records if r.getMessage().startswith("no worker is ready after")]
+    assert len(said) == 1
+
+
+@pytest.mark.slow
+def test_a_function_that_workers_cannot_import_ends_the_search(tune_search, tmp_path, monkeypatch):
+    (tmp_path / "only_driver.py").write_text("def judge(job, values, shared):\n    return {'objective': 1.0}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_driver
+
+    with pytest.raises(RuntimeError, match=r"cannot load the search's function: ModuleNotFoundError.*on all nodes"):
+        tried(tune_search(workers=2), only_driver.judge, [Arm(name="a", space=UNIT, budget=4, job=None)])
+
+
+@pytest.mark.slow
+def test_an_attempt_on_a_lost_node_is_made_again_elsewhere(run_alone, tmp_path):
+    said = run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", "search", limit_s=150)
+    assert json.loads(said) == {
+        "outcomes": {"0": "again"} | {str(k): "first" for k in range(1, 10)},
+        "setbacks": {"worker": 1},
+        "before": 2,
+        "after": 1,
+    }
+
+
+INTERRUPTED = """
+import sys, time
+from cluster.opening import open_staff
+from cluster.search import Arm
+from memscore.doors import run
+from tests.cluster import judges
+
+def command():
+    with open_staff("ray", None, 2, "cpu", str, lambda ask: None, 1) as (pool, search, device):
+        arms = [Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
+        search.search(judges.sleep_long, arms, None, print)
+    return 0
+
+sys.exit(run(command))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_the_search_at_once(tmp_path, number, code):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        env=plain | own | {"RAY_USAGE_STATS_ENABLED": "0"},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((tmp_path / "pid").exists, limit_s=120)
+    before = time.monotonic()
+    driver.send_signal(number)
+    _, said = driver.communicate(timeout=60)
+    took_s = time.monotonic() - before
+    assert (driver.returncode, said.strip().splitlines()[-1]) == (code, "interrupted; the same command begins again")
+    assert gone(int((tmp_path / "pid").read_text()))
+    assert took_s < 15, took_s  # of which stopping Ray takes two to six; Tune's own grace is half a minute
