@@ -5,21 +5,22 @@ step i - 1 is chosen (RUM tunes each step against the oracle of what is forgotte
 in common is hunted once. Nothing here knows how a search is done or where trials run; both are handed in.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from memscore.filling import Pool, Progress
+from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
+from unlearn.algorithms import algorithm
 from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
 from unlearn.hunting import READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row
 from unlearn.oracles import needed
 from unlearn.paths import SAME, Path, Swept, Terms, whose
-from unlearn.request import Request, run_trials, train_missing
+from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 from unlearn.scenarios import ForgetSet, choose
 from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name
 
@@ -32,20 +33,41 @@ class Sweep:
         contenders: what is compared.
         terms: how.
         device: "cpu" or "cuda".
-        progress: told of each model, attempt and trial.
+        phase: given originals, oracles, attempts and trials in turn, hands out who is told of each.
     """
 
     def __init__(
-        self, asked: Request, contenders: Sequence[Contender], terms: Terms, device: str, progress: Progress
+        self, asked: Request, contenders: Sequence[Contender], terms: Terms, device: str, phase: Phase = unheard
     ) -> None:
         self.asked, self.contenders, self.terms = asked, contenders, terms
-        self.device, self.progress = device, progress
+        self.device, self.phase = device, phase
         self.store = asked.store
         self.tune_on = range(terms.tune)
         twice = 2 if any(contender.draws_labels for contender in contenders) else 1
         self.judge_on = range(terms.tune, terms.tune + terms.seeds * twice)
         self.failed: list[str] = []
         self.scored = cache(lambda name: by_row(name, asked.scored.score, asked.splits.train.ids))
+
+    def check(self) -> None:
+        """Refuse, before anything is trained, words that cannot hold; embeddings are taken to be there.
+
+        Raises:
+            ValueError: an algorithm that needs validation examples where there are none, no second forget set, a score
+                that the store lacks or that is undefined for an example to forget, more parts than examples.
+        """
+        for name in dict.fromkeys(name for contender in self.contenders for name in contender.plan):
+            if algorithm(name).reads_validation and not len(self.asked.bench.validation):
+                raise ValueError(f"{name} reads validation examples, and the bank holds out none; use --validation 0.1")
+        if not len(self.asked.bench.selection):
+            raise ValueError(
+                f"parameters are chosen on validation examples, and {self.store.folder.shown} holds out none; use a "
+                "bank made with --validation 0.1"
+            )
+        nothing_yet = np.random.default_rng(0).normal(size=(len(self.asked.splits.train), 2))
+        judged_on = self.asked.forget_set(lambda: nothing_yet)
+        for forget in (judged_on, self._another(judged_on, lambda: nothing_yet)):
+            for contender in self.contenders:
+                contender.cut.parts(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
 
     def run(self, pool: Pool, search: Search) -> Swept:
         """All of it.
@@ -61,9 +83,9 @@ class Sweep:
             RuntimeError: a model that trials need could not be trained, or every contender ended early.
         """
         every = [*self.tune_on, *self.judge_on]
-        train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.progress)
+        train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.phase, "originals")
         judged_on = self.asked.forget_set(lambda: self._embeddings(0))
-        tuned_on = self._another(judged_on)
+        tuned_on = self._another(judged_on, lambda: self._embeddings(0))
         self._train_oracles(tuned_on, judged_on, pool)
         selections = self.terms.select
         paths = [Path(contender=one, select=select) for one in self.contenders for select in selections]
@@ -84,14 +106,14 @@ class Sweep:
     def _embeddings(self, index: int) -> np.ndarray:
         """What the last layer of an original reads of each training example."""
         key = key_of(self.store, OriginalJob(store=self.store.url, index=index))
-        found: np.ndarray = self.store.read_outputs(key)[1][: self.store.manifest.split_sizes[0]]
-        return found
+        return embeddings_of(self.store, key)
 
-    def _another(self, judged_on: ForgetSet) -> ForgetSet:
+    def _another(self, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
         """The forget set that parameters are chosen on.
 
         Args:
             judged_on: the one that is reported.
+            embeddings: [n_train, E] of the first original.
 
         Returns:
             Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
@@ -113,7 +135,7 @@ class Sweep:
                 wish.size,
                 splits,
                 self.asked.scored.score,
-                lambda: self._embeddings(0),
+                embeddings,
                 wish.seed,
                 without,
             )
@@ -140,7 +162,7 @@ class Sweep:
                     if stepwise:
                         sets += [_union(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(needed(self.store, sets, [index], self.device))
-        train_missing(self.asked, list(jobs), pool, self.progress)
+        train_missing(self.asked, list(jobs), pool, self.phase, "oracles")
 
     def _trial(
         self, contender: Contender, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any
@@ -203,16 +225,9 @@ class Sweep:
             (path, name, hunt, hunt.name(self.store)) for path in paths for name, hunt in self._hunts(path, forget)
         ]
         terms, hunts = self.terms, {key: hunt for _, _, hunt, key in wanted}
-        found, failed = hunted(*(
-            self.store,
-            hunts,
-            terms.budget,
-            search,
-            self.asked.bench,
-            terms.sampler,
-            terms.seed,
-            self.progress,
-        ))
+        with self.phase(f"attempts at step {len(paths[0].steps) + 1}") as progress:
+            common = self.store, hunts, terms.budget, search, self.asked.bench
+            found, failed = hunted(*common, terms.sampler, terms.seed, progress)
         self.failed += failed
         for path in paths:
             best: tuple[Found, Hunt] | None = None
@@ -278,7 +293,8 @@ class Sweep:
                 for number in range(first, len(path.steps) + 1):
                     planned.append((whole.until(number), whose(path, path.select, number, 0)))
         trials = list(dict.fromkeys(trial for trial, _ in planned))
-        rows, failed = run_trials(trials, self.asked.bench, pool, self.progress)
+        with self.phase("judged trials") as progress:
+            rows, failed = run_trials(trials, self.asked.bench, pool, progress)
         by_name = {row["trial"]: row for row in rows}
         named = [(by_name.get(trial_name(self.store, trial)), whose) for trial, whose in planned]
         return [row | whose for row, whose in named if row], failed

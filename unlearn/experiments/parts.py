@@ -1,0 +1,211 @@
+"""What experiments are made of: the words they are asked for in, what they find, and how that is kept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from memscore.filling import Pool, Progress
+from memscore.intervals import Interval
+from memscore.trends import verdict
+from unlearn.errands import Search
+from unlearn.request import Phase
+from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.trials import Row
+
+Results = dict[str, list[Row]]
+"""Judged rows of each part of an experiment, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large an experiment is.
+
+    Attributes:
+        size: examples to forget.
+        algorithms: that take part.
+        budget: attempts at each place of a plan.
+        tune_seeds: originals that parameters are chosen on.
+        seeds: originals that are reported.
+    """
+
+    size: int
+    algorithms: tuple[str, ...]
+    budget: int
+    tune_seeds: int
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an experiment was asked for.
+
+    Attributes:
+        store: path or URL of a bank.
+        score: of it, by which sets are chosen and refined.
+        proxies: scores that stand in for it.
+        scale: how large.
+        sampler: see SweepPlan.
+        select: see SweepPlan.
+        seed: of all that is drawn.
+        data: see SweepPlan.
+        folder: see SweepPlan.
+        other: a second bank, of the same data with augmentation, where an experiment compares two; "" for none.
+    """
+
+    store: str
+    score: str
+    proxies: tuple[str, ...]
+    scale: Scale
+    sampler: Literal["random", "grid", "tpe"] = "random"
+    select: Literal["both", "oracle", "blind"] = "both"
+    seed: int = 0
+    data: str | None = None
+    folder: str | None = None
+    other: str = ""
+
+    def plan(self, forget: str, **more: Any) -> SweepPlan:
+        """A sweep at this scale on a forget set."""
+        usual: dict[str, Any] = {
+            "store": self.store,
+            "forget": forget,
+            "size": self.scale.size,
+            "algorithms": self.scale.algorithms,
+            "budget": self.scale.budget,
+            "tune_seeds": self.scale.tune_seeds,
+            "seeds": self.scale.seeds,
+            "sampler": self.sampler,
+            "select": self.select,
+            "seed": self.seed,
+            "data": self.data,
+            "folder": self.folder,
+        }
+        return SweepPlan(**usual | more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a paper says, what was measured, and what that says to it.
+
+    Attributes:
+        claim: in words that an interval above 0 confirms.
+        paper: what the paper printed.
+        value: of the claim's difference, with its 95 % interval.
+        verdict: holds, fails or undecided.
+    """
+
+    claim: str
+    paper: str
+    value: Interval
+    verdict: str
+
+
+def finding(claim: str, paper: str, value: Interval) -> Finding:
+    """A finding with its verdict; undecided where the interval is undefined."""
+    return Finding(claim=claim, paper=paper, value=value, verdict=verdict(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One line of the table of experiments.
+
+    Attributes:
+        source: tables and figures of a paper.
+        says: what it asks, in a line.
+        plans: the sweeps that it is made of, by name.
+        findings: what its rows say to the paper's claims.
+        figure: its picture, PNG.
+        small: its scale on two CPU cores.
+        paper: the paper's, for a GPU.
+        run: how it is carried out, where it is more than its sweeps.
+    """
+
+    source: str
+    says: str
+    plans: Callable[[Asked], Mapping[str, SweepPlan]]
+    findings: Callable[[Results, Asked], list[Finding]]
+    figure: Callable[[Results, Asked], bytes]
+    small: Scale
+    paper: Scale
+    run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Carried:
+    """What came of an experiment.
+
+    Attributes:
+        results: judged rows.
+        findings: verdicts.
+        remarks: what a reader must know besides.
+        spent: attempts, runs and seconds of tuning.
+    """
+
+    results: Results
+    findings: list[Finding]
+    remarks: list[str] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
+
+
+def swept(
+    asked: Asked, plans: Mapping[str, SweepPlan], pool: Pool, search: Search, device: str, phase: Phase
+) -> Carried:
+    """Run the sweeps of an experiment.
+
+    Args:
+        asked: what it was asked for.
+        plans: the sweeps by name.
+        pool: where models are trained and trials judged.
+        search: what looks for parameters.
+        device: "cpu" or "cuda".
+        phase: as a sweep has it.
+
+    Returns:
+        Their judged rows, and what their tuning took; no findings yet.
+    """
+    results: Results = {}
+    remarks: list[str] = []
+    spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
+    for name, plan in plans.items():
+        request = sweep_request(plan)
+        found = request.run(pool, search, device, partial(within, phase, name))
+        results[name] = found.judged
+        tried = {row["trial"]: row for row in found.tried}
+        spent["runs"] += len(tried)
+        spent["tuning_s"] += float(sum(row["wall_s"] for row in tried.values()))
+        spent["attempts"] += len({
+            tuple(one["trials"]) for path in found.paths for _, _, own in path.hunts for one in own
+        })
+        remarks += [
+            f"{name}: {path.contender.name} {path.contender.variant} ended early: {path.over}"
+            for path in found.paths
+            if path.over
+        ]
+        remarks += [f"{name}: {line}" for line in found.failed]
+        ends = sorted({
+            f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
+        })
+        remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
+    return Carried(results=results, findings=[], remarks=remarks, spent=spent)
+
+
+def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progress]:
+    """A phase of one of several sweeps."""
+    return phase(f"{name}: {what}")
+
+
+def record_of(experiment: str, asked: Asked, carried: Carried) -> dict[str, Any]:
+    """What is kept of an experiment as JSON, but the rows."""
+    return {
+        "experiment": experiment,
+        "asked": asdict(asked) | {"store": ""},
+        "findings": [asdict(one) for one in carried.findings],
+        "remarks": carried.remarks,
+        "spent": carried.spent,
+    }
+
+
+def chosen_by(rows: Sequence[Row], select: str = "oracle") -> list[Row]:
+    """Rows of one selection; those of the oracle and the original belong to both."""
+    return [row for row in rows if row["select"] in {select, ""}]

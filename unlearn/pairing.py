@@ -1,0 +1,87 @@
+"""Comparisons of judged trials, paired by original: the same theta_o and theta_r under both."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from memscore.intervals import Interval
+from unlearn.summary import over_seeds
+from unlearn.trials import Row
+
+
+def by_index(rows: Sequence[Row], column: str) -> dict[int, float]:
+    """A column's value for each original; the mean where one original has several rows, NaN where a run diverged."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(int(row["index"]), []).append(float(row[column]))
+    return {index: float(np.mean(values)) for index, values in found.items()}
+
+
+def paired(ours: Sequence[Row], theirs: Sequence[Row], column: str) -> Interval:
+    """How much higher a column is in one group of rows than in another.
+
+    Args:
+        ours: judged rows of one contender.
+        theirs: of another.
+        column: of the rows.
+
+    Returns:
+        Mean difference over the originals that both have, with a 95 % t interval; NaN where there are none.
+    """
+    first, second = by_index(ours, column), by_index(theirs, column)
+    return over_seeds([first[index] - second[index] for index in sorted(first.keys() & second.keys())])
+
+
+def mean_of(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], column: str) -> Interval:
+    """As paired, with each side the mean over several contenders of the same originals.
+
+    Args:
+        groups: rows of each contender of one side.
+        others: rows of each contender of the other side.
+        column: of the rows.
+
+    Returns:
+        Mean difference with a 95 % t interval over the originals that all have.
+    """
+    sides = [[by_index(rows, column) for rows in side] for side in (groups, others)]
+    shared = set.intersection(*(set(found) for side in sides for found in side))
+    return over_seeds([float(np.mean([f[i] for f in sides[0]]) - np.mean([f[i] for f in sides[1]])) for i in shared])
+
+
+def where(rows: Sequence[Row], **wanted: object) -> list[Row]:
+    """The rows whose columns have these values."""
+    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+
+
+def spearman_by_index(
+    rows: Sequence[Row], column: str, other: str, rank: Callable[[np.ndarray, np.ndarray], float]
+) -> Interval:
+    """Rank correlation of two columns over the rows of each original, and its mean over originals.
+
+    Args:
+        rows: judged rows of several forget sets or contenders.
+        column: one column.
+        other: the other.
+        rank: of two vectors -> correlation.
+
+    Returns:
+        Mean with a 95 % t interval over originals.
+    """
+    found = []
+    for index in sorted({int(row["index"]) for row in rows}):
+        own = [row for row in rows if row["index"] == index]
+        found.append(rank(*(np.array([row[name] for row in own], np.float64) for name in (column, other))))
+    return over_seeds(found)
+
+
+def last_step(rows: Sequence[Row]) -> list[Row]:
+    """Rows of whole sequences, without those of their beginnings."""
+    return [row for row in rows if row["level"] in {0, row["levels"]}]
+
+
+def contest(rows: Sequence[Row]) -> Mapping[tuple[str, str, str], list[Row]]:
+    """Judged rows by contender, variant and selection, in the order in which they come."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in last_step(rows):
+        found.setdefault((row["contender"], row["variant"], row["select"]), []).append(row)
+    return found

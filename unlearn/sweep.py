@@ -1,0 +1,63 @@
+"""Hyper-parameters searched, algorithms and sequences compared: `python -m unlearn.sweep S --forget SCORE:union`."""
+
+import sys
+from contextlib import ExitStack
+from typing import Annotated, Literal
+
+from memscore.doors import RESUMABLE, before_imports, run
+
+if __name__ == "__main__":
+    before_imports()
+
+import tyro
+from rich.console import Console
+
+from cluster.opening import open_staff, refuse_staff
+from memscore.options import Maybe
+from memscore.report.progress import Meter
+from memscore.training import device_named
+from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.sweep_tables import table
+
+
+def sweep(
+    plan: Annotated[SweepPlan, tyro.conf.arg(name="")],
+    pool: Literal["ray", "serial"] = "ray",
+    workers: Maybe[int] = None,
+    address: Maybe[str] = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    gpus_per_worker: float = 1,
+    dashboard: bool = False,
+) -> int:
+    """Tune every contender on some originals and a forget set, with and without an oracle; judge it on others.
+
+    Args:
+        plan: the sweep.
+        pool: ray: Ray Tune over worker processes; serial: this process.
+        workers: how many (default: every CPU or GPU of the cluster).
+        address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
+        device: auto: GPUs where the cluster has any, else CPUs.
+        gpus_per_worker: below 1, workers share a GPU.
+        dashboard: start Ray's dashboard too, on 127.0.0.1, where the cluster is started here, and say where it is.
+
+    Returns:
+        Exit code: 0, or 1 if a trial failed, a judged one diverged, or a contender had none that did not.
+    """
+    refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    asked = sweep_request(plan)
+    with ExitStack() as stack:
+        stack.enter_context(asked.asked.scored.lock())
+        terms = (pool, address, workers, device, device_named, asked.asked.ready, gpus_per_worker)
+        hands, search, where = stack.enter_context(open_staff(*terms, dashboard=dashboard))
+        swept = asked.run(hands, search, where, Meter)
+    place = f"{asked.asked.store.folder.shown}/{asked.path}"
+    return table(Console(width=None if sys.stdout.isatty() else 140), swept, place)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; see doors.run."""
+    return run(lambda: tyro.cli(sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

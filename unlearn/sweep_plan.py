@@ -1,0 +1,189 @@
+"""What a user asks of a sweep, in words, and the sweep that it makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from memscore.filling import Pool
+from memscore.options import Maybe, Several
+from memscore.records import sha256_of
+from unlearn.contenders import Contender, Tuning, contenders
+from unlearn.errands import Search
+from unlearn.hunting import SELECTIONS
+from unlearn.meta.rsu import Rounds
+from unlearn.params import params_of
+from unlearn.paths import Swept, Terms
+from unlearn.request import Phase, Request, Wish, request, unheard
+from unlearn.sweep_results import claim, keep
+from unlearn.sweeping import Sweep
+
+USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """One sweep.
+
+    Attributes:
+        store: path or URL of a bank of `python -m memscore.estimate`.
+        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, ids:FILE, ...
+        size: examples to forget, where the words do not say it.
+        algorithms: what is compared, in every variant; together the candidates of auto.
+        variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
+        plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
+        scores: what rum, auto and plans refine by: scores of the store, or centroid.
+        parts: how many they make.
+        rule: equal: as many examples in each part; spaced: equal ranges of the score.
+        rounds: of rsu.
+        rsu_epochs: split: an algorithm's epochs are divided among the rounds; whole: each round has them all.
+        schedule: nested: a round of rsu forgets all that is admitted so far; partition: what is new alone.
+        unit: what rsu admits: single examples or whole classes.
+        again: rsu reads the loss before each round, not once.
+        tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
+        set: parameters that are given and not tuned, as finetune.epochs=5.
+        budget: attempts at each place of a plan.
+        sampler: random, grid, or tpe, which learns from its attempts and so needs one set for each selection.
+        select: who chooses: the oracle (an upper bound), blind (what a user can do), or both.
+        tune_forget: forget set that parameters are chosen on (default: another of the same kind; same: the reported).
+        tune_seeds: originals that they are chosen on.
+        seeds: originals that are reported; twice as many for algorithms that draw labels.
+        dynamics: measure judged sequences after each of their steps.
+        measures: beyond the core ones, of judged trials.
+        seed: of all that is drawn.
+        name: of the sweep's folder in the store (default: made of what is asked).
+        data: the bank's data by name or path, where its manifest does not say enough to find it.
+        folder: where it lies.
+    """
+
+    store: tyro.conf.Positional[str]
+    forget: str = "random"
+    size: int = 100
+    algorithms: Several = USUAL
+    variants: Several = ("vanilla",)
+    plans: Several = ()
+    scores: Several = ()
+    parts: int = 3
+    rule: Literal["equal", "spaced"] = "equal"
+    rounds: int = 5
+    rsu_epochs: Literal["split", "whole"] = "split"
+    schedule: Literal["nested", "partition"] = "nested"
+    unit: Literal["example", "class"] = "example"
+    again: bool = False
+    tuning: Tuning = "steps"
+    set: Several = ()
+    budget: int = 10
+    sampler: Literal["random", "grid", "tpe"] = "random"
+    select: Literal["both", "oracle", "blind"] = "both"
+    tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    tune_seeds: int = 2
+    seeds: int = 3
+    dynamics: bool = False
+    measures: Several = ()
+    seed: int = 0
+    name: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    data: Maybe[str] = None
+    folder: Maybe[str] = None
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """All that decides what comes out: the sweep's identity."""
+        apart = {"store", "name", "data", "folder"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
+
+    @property
+    def title(self) -> str:
+        """The name of its folder."""
+        return self.name or f"sweep-{sha256_of(self.words)[:8]}"
+
+    def terms(self) -> Terms:
+        """How it is done."""
+        return Terms(
+            budget=self.budget,
+            tune_forget=self.tune_forget,
+            tune=self.tune_seeds,
+            seeds=self.seeds,
+            sampler=self.sampler,
+            select=SELECTIONS if self.select == "both" else (self.select,),
+            measures=self.measures,
+            seed=self.seed,
+            dynamics=self.dynamics,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepRequest:
+    """A plan that holds, as far as can be told before anything is trained.
+
+    Attributes:
+        plan: in the user's words.
+        asked: the store and its data.
+        contenders: what is compared.
+        path: its folder in the store.
+    """
+
+    plan: SweepPlan
+    asked: Request
+    contenders: list[Contender]
+    path: str
+
+    def run(self, pool: Pool, search: Search, device: str, phase: Phase = unheard) -> Swept:
+        """Carry it out, and put on file what came of it."""
+        swept = Sweep(self.asked, self.contenders, self.plan.terms(), device, phase).run(pool, search)
+        keep(self.asked.store, self.path, swept)
+        return swept
+
+
+def sweep_request(plan: SweepPlan) -> SweepRequest:
+    """Open the store and check all words that need no model.
+
+    Args:
+        plan: what the user asked for.
+
+    Returns:
+        The request; its folder is claimed.
+
+    Raises:
+        ValueError: a word that nothing is named, a score that the store lacks, parts larger than the forget set, a
+            budget of none, the folder of another sweep.
+    """
+    terms = plan.terms()
+    wish = (plan.store, plan.forget, plan.size, "original", (), plan.seeds, plan.measures, plan.seed, plan.data)
+    asked = request(Wish(*wish, plan.folder))
+    rounds = Rounds(n=plan.rounds, epochs=plan.rsu_epochs, schedule=plan.schedule, unit=plan.unit, again=plan.again)
+    made = contenders(
+        plan.algorithms,
+        plan.variants,
+        plan.plans,
+        plan.scores,
+        plan.parts,
+        plan.rule,
+        rounds,
+        plan.tuning,
+        given(plan.set, asked.store.manifest.architecture),
+    )
+    Sweep(asked, made, terms, "cpu").check()
+    return SweepRequest(plan=plan, asked=asked, contenders=made, path=claim(asked.store, plan.title, plan.words))
+
+
+def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
+    """Parameters that are given, as finetune.epochs=5.
+
+    Args:
+        words: one a parameter.
+        architecture: of the bank.
+
+    Returns:
+        Algorithm -> name -> value.
+
+    Raises:
+        ValueError: a word of another form, or one that params_of refuses.
+    """
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, dot, rest = word.partition(".")
+        if not dot or "=" not in rest or "=" in name:
+            raise ValueError(f"--set {word!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
+        found.setdefault(name, []).append(rest)
+    return {name: params_of(name, own, architecture) for name, own in found.items()}

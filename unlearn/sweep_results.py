@@ -1,0 +1,111 @@
+"""What a sweep leaves: all trials in one table, what was chosen, and what choosing without an oracle costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from memscore.intervals import Interval
+from memscore.records import plain, read_record, refuse_other, sealed
+from memscore.store import Store
+from unlearn.pairing import contest, paired, where
+from unlearn.paths import Swept
+from unlearn.trials import Row
+
+SWEEPS = "sweeps"
+
+
+def claim(store: Store, name: str, words: Mapping[str, Any]) -> str:
+    """The folder of a sweep, which is its own: a sweep of other words is refused there.
+
+    Args:
+        store: open.
+        name: of the sweep.
+        words: all that it was asked for.
+
+    Returns:
+        Its path in the store.
+
+    Raises:
+        ValueError: a name that is no name of a folder, or another sweep has it; names the words that differ.
+    """
+    if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|') or not name.isprintable():
+        raise ValueError(f"--name {name!r} is no name of a folder; use letters, digits and -")
+    path = f"{SWEEPS}/{name}"
+    if not store.folder.publish(f"{path}/sweep.json", sealed(words)):
+        there = read_record(store.folder, f"{path}/sweep.json")
+        refuse_other(there, plain(words), f"the sweep {store.folder.shown}/{path}", "give this one another --name")
+    return path
+
+
+def keep(store: Store, path: str, swept: Swept) -> None:
+    """Write trials.parquet and chosen.json into the folder of a sweep, over those of an earlier run of it."""
+    rows = [row | {"role": role} for role, rows in (("tuning", swept.tried), ("judged", swept.judged)) for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    store.write_table(f"{path}/trials.parquet", pa.table({name: [row.get(name) for row in rows] for name in columns}))
+    record = {
+        "tuned_on": {"forget_set": swept.tuned_on.name, "n": len(swept.tuned_on.rows)},
+        "judged_on": {"forget_set": swept.judged_on.name, "n": len(swept.judged_on.rows)},
+        "chosen": [
+            {
+                "contender": one.contender.name,
+                "variant": one.contender.variant,
+                "select": one.select,
+                "steps": [{"algorithm": name, "params": dict(params)} for name, params in one.steps],
+                "objective": [found["tow" if one.select == "oracle" else "blind"] for found in one.found],
+                "at_boundary": one.boundary,
+                "ended_early": one.over,
+                **one.spent,
+            }
+            for one in swept.paths
+        ],
+        "regret": [asdict(one) | {"of": list(key)} for key, one in regrets(swept.judged).items()],
+        "failed": swept.failed,
+    }
+    store.folder.replace(f"{path}/chosen.json", sealed(record))
+
+
+def regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], Interval]:
+    """What choosing without an oracle costs: the column of the oracle's choice minus that of the blind one, paired.
+
+    Args:
+        judged: rows of a sweep.
+        column: higher is better.
+
+    Returns:
+        (contender, variant) -> mean with a 95 % t interval, for those that have both.
+    """
+    groups = contest(judged)
+    names = dict.fromkeys((contender, variant) for contender, variant, select in groups if select)
+    both = [key for key in names if (*key, "oracle") in groups and (*key, "blind") in groups]
+    return {key: paired(groups[*key, "oracle"], groups[*key, "blind"], column) for key in both}
+
+
+def of_automatic(judged: Sequence[Row], column: str = "tow_test") -> list[tuple[str, str, tuple[str, str], Interval]]:
+    """Automatic RUM against the best fixed plan.
+
+    Args:
+        judged: rows of a sweep.
+        column: higher is better.
+
+    Returns:
+        For each automatic contender and selection: its variant, the selection, the fixed plan whose mean is highest
+        (chosen on these very rows, which flatters it), and how much higher that is, paired.
+    """
+    groups, found = contest(judged), []
+    for (name, variant, select), rows in groups.items():
+        if name != "automatic":
+            continue
+        fixed = {key: own for key, own in groups.items() if key[0] not in {"automatic", "oracle", "original"}}
+        fixed = {key: own for key, own in fixed.items() if key[2] == select}
+        if fixed:
+            best = max(fixed, key=lambda key: float(np.nanmean([row[column] for row in fixed[key]])))
+            found.append((variant, select, best[:2], paired(fixed[best], rows, column)))
+    return found
+
+
+def diverged(rows: Sequence[Row]) -> int:
+    """How many runs gave no numbers."""
+    return len(where(rows, status="diverged"))

@@ -1,0 +1,116 @@
+"""A sweep in a terminal: who comes nearest to the oracle, what choosing without one costs, and what to distrust."""
+
+from rich.console import Console
+
+from memscore.intervals import Interval
+from memscore.report.terminal import new_table
+from unlearn.pairing import contest
+from unlearn.paths import Swept
+from unlearn.summary import DIRECTIONS, shown
+from unlearn.sweep_results import diverged, of_automatic, regrets
+from unlearn.trials import ORACLE
+
+COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
+
+
+def table(console: Console, swept: Swept, where: str) -> int:
+    """Print what came of a sweep.
+
+    Args:
+        console: where to.
+        swept: what came of it.
+        where: the folder that keeps it.
+
+    Returns:
+        Exit code: 1 if a trial failed, a judged one diverged, or a contender ended early, else 0.
+    """
+    groups = contest(swept.judged)
+    named = {key: (key[0], key[1], key[2]) for key in groups if key[0] not in {ORACLE, "original"} or key[2]}
+    n = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
+    rows = sorted(named, key=lambda key: (-mean_tow(groups[key]), key))
+    title = f"{swept.judged_on.name}: {len(swept.judged_on.rows)} examples, judged on originals unseen by the choice"
+    printed = new_table(title, ("", "variant", "chosen by", "n", *COLUMNS))
+    for key in [(ORACLE, "", ""), *rows, ("original", "", "")]:
+        if key in groups:
+            printed.add_row(key[0], key[1], key[2], str(n[key]), *(shown([r[c] for r in groups[key]]) for c in COLUMNS))
+    console.print(printed)
+    console.print(DIRECTIONS, highlight=False, soft_wrap=True)
+    _regret(console, swept)
+    _automatic(console, swept)
+    lines = remarks(swept)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"every trial and what was chosen: {where}", highlight=False, soft_wrap=True, markup=False)
+    return 1 if swept.failed or diverged(swept.judged) or any(path.over for path in swept.paths) else 0
+
+
+def mean_tow(rows: list[dict[str, float]]) -> float:
+    """For the order of a table; what has no value comes last."""
+    known = [row["tow_test"] for row in rows if row["tow_test"] == row["tow_test"]]
+    return sum(known) / len(known) if known else -1.0
+
+
+def _regret(console: Console, swept: Swept) -> None:
+    """What choosing without an oracle costs."""
+    found = regrets(swept.judged)
+    if not found:
+        return
+    groups = contest(swept.judged)
+    printed = new_table(
+        "tow_test by who chose, and the regret of choosing without an oracle",
+        ("", "variant", "oracle", "blind", "regret"),
+    )
+    for (name, variant), regret in found.items():
+        cells = [shown([row["tow_test"] for row in groups[name, variant, select]]) for select in ("oracle", "blind")]
+        printed.add_row(name, variant, *cells, interval(regret))
+    console.print(printed)
+
+
+def _automatic(console: Console, swept: Swept) -> None:
+    """Automatic RUM: what it chose, what that took, and how far it is from the best fixed plan."""
+    for variant, select, best, regret in of_automatic(swept.judged):
+        path = next(
+            p
+            for p in swept.paths
+            if (p.contender.name, p.contender.variant, p.select) == ("automatic", variant, select)
+        )
+        plan = " > ".join(name for name, _ in path.steps)
+        console.print(
+            f"{variant} by {select}: {plan}, after {path.spent['attempts']:.0f} attempts, "
+            f"{path.spent['tuning_s']:.0f} s; "
+            f"{best[0]} {best[1]}, the best fixed plan of this table, is {interval(regret)} above it",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def remarks(swept: Swept) -> list[str]:
+    """What a reader of the tables must know besides."""
+    said = list(swept.failed)
+    same = swept.tuned_on.rows == swept.judged_on.rows
+    said.append(
+        f"parameters were chosen on {swept.tuned_on.name}"
+        + (", the reported set itself: only the originals are unseen" if same else " (no example of it is reported on)")
+    )
+    for path in swept.paths:
+        who = f"{path.contender.name}, {path.contender.variant}, chosen by {path.select}"
+        if path.over:
+            said.append(f"{who}: ended early, {path.over}")
+        if path.boundary:
+            said.append(
+                f"{who}: the best {', '.join(path.boundary)} lies at an end of its space; a wider one may do better"
+            )
+    gone = diverged(swept.tried)
+    if gone:
+        said.append(f"{gone} of {len(swept.tried)} tuning runs diverged; each is a row")
+    if diverged(swept.judged):
+        said.append(f"{diverged(swept.judged)} judged runs diverged and have no measures")
+    return said
+
+
+def interval(found: Interval) -> str:
+    """A mean with its interval."""
+    if found.value != found.value:
+        return "-"
+    return f"{found.value:+.3f}" + ("" if found.lo != found.lo else f" [{found.lo:+.3f}, {found.hi:+.3f}]")
