@@ -140,12 +140,14 @@ class Carried:
         findings: verdicts.
         remarks: what a reader must know besides.
         spent: attempts, runs and seconds of tuning.
+        incomplete: whether a trial or a contender is missing.
     """
 
     results: Results
     findings: list[Finding]
     remarks: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
+    incomplete: bool = False
 
 
 def swept(
@@ -166,6 +168,7 @@ def swept(
     """
     results: Results = {}
     remarks: list[str] = []
+    incomplete = False
     spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
     for name, plan in plans.items():
         request = sweep_request(plan)
@@ -187,7 +190,8 @@ def swept(
             f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
         })
         remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
-    return Carried(results=results, findings=[], remarks=remarks, spent=spent)
+        incomplete |= bool(found.failed) or any(path.over for path in found.paths)
+    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete)
 
 
 def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progress]:

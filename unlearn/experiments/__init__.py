@@ -1,0 +1,17 @@
+"""Every experiment by name: a table or figure of a paper, from sweeps to verdicts.
+
+To add one, write its file here and one line below; tests/unlearn/experiments holds it to its word.
+"""
+
+from memscore.names import pick
+from unlearn.experiments import memorization
+from unlearn.experiments.parts import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "memorization": memorization.EXPERIMENT,
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name; an unknown name is an error that offers the nearest one."""
+    return EXPERIMENTS[pick("experiment", name, EXPERIMENTS)]

@@ -1,0 +1,133 @@
+"""What a user asks of an experiment, in words."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import tyro
+
+from memscore.filling import Pool
+from memscore.options import Maybe, Several
+from memscore.store import Store
+from memscore.visibility import Ask, refuse_blind
+from unlearn.algorithms import algorithm
+from unlearn.errands import Search
+from unlearn.experiments import experiment
+from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
+from unlearn.request import Phase
+from unlearn.sweep_plan import sweep_request
+
+PROXIES = ("confidence", "binary_accuracy", "holdout_retraining")
+"""SCALE's best three, which it takes through RUM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPlan:
+    """One experiment.
+
+    Attributes:
+        name: memorization, rum, ...; a wrong name lists them all.
+        store: path or URL of a bank of `python -m memscore.estimate`.
+        preset: small, for two CPU cores, or paper, for a GPU; sets what is left out below.
+        score: by which sets are chosen and refined.
+        proxies: that stand in for it, where an experiment compares them.
+        size: examples to forget.
+        algorithms: that take part.
+        budget: attempts at each place of a plan.
+        tune_seeds: originals that parameters are chosen on.
+        seeds: originals that are reported; twice as many for algorithms that draw labels.
+        sampler: random, grid or tpe.
+        select: who chooses: the oracle, blind, or both.
+        seed: of all that is drawn.
+        data: the bank's data by name or path, where its manifest does not say enough to find it.
+        folder: where it lies.
+        other: a second bank with augmentation, for proxies.
+    """
+
+    name: tyro.conf.Positional[str]
+    store: tyro.conf.Positional[str]
+    preset: Literal["small", "paper"] = "small"
+    score: str = "memorization_k0.500"
+    proxies: Several = PROXIES
+    size: Maybe[int] = None
+    algorithms: Several = ()
+    budget: Maybe[int] = None
+    tune_seeds: Maybe[int] = None
+    seeds: Maybe[int] = None
+    sampler: Literal["random", "grid", "tpe"] = "random"
+    select: Literal["both", "oracle", "blind"] = "both"
+    seed: int = 0
+    data: Maybe[str] = None
+    folder: Maybe[str] = None
+    other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+
+    def asked(self, entry: Experiment) -> Asked:
+        """At the scale of the preset, but for what was said."""
+        scale = entry.small if self.preset == "small" else entry.paper
+        wanted = Scale(
+            size=scale.size if self.size is None else self.size,
+            algorithms=self.algorithms or scale.algorithms,
+            budget=scale.budget if self.budget is None else self.budget,
+            tune_seeds=scale.tune_seeds if self.tune_seeds is None else self.tune_seeds,
+            seeds=scale.seeds if self.seeds is None else self.seeds,
+        )
+        for name in wanted.algorithms:
+            algorithm(name)
+        return Asked(
+            store=self.store,
+            score=self.score,
+            proxies=self.proxies,
+            scale=wanted,
+            sampler=self.sampler,
+            select=self.select,
+            seed=self.seed,
+            data=self.data,
+            folder=self.folder,
+            other=self.other,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """An experiment whose words hold, as far as can be told before anything is trained.
+
+    Attributes:
+        entry: its line of the table.
+        asked: what it was asked for.
+        store: open.
+    """
+
+    entry: Experiment
+    asked: Asked
+    store: Store
+
+    def ready(self, ask: Ask | None) -> None:
+        """Called once workers can be had: stop where a node of the cluster does not see the store."""
+        if ask is not None:
+            refuse_blind(self.store, ask)
+
+    def run(self, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
+        """Carry it out, and judge what came of it."""
+        if self.entry.run is not None:
+            carried = self.entry.run(self.asked, pool, search, device, phase)
+        else:
+            carried = swept(self.asked, self.entry.plans(self.asked), pool, search, device, phase)
+        return replace(carried, findings=self.entry.findings(carried.results, self.asked))
+
+
+def prepared(plan: ExperimentPlan) -> Prepared:
+    """Check all words that need no model: the experiment's, and those of all its sweeps.
+
+    Args:
+        plan: what the user asked for.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ValueError: a word that nothing is named, or one that a sweep refuses.
+    """
+    entry = experiment(plan.name)
+    asked = plan.asked(entry)
+    for one in entry.plans(asked).values():
+        sweep_request(one)
+    return Prepared(entry=entry, asked=asked, store=Store.open(plan.store))

@@ -1,0 +1,74 @@
+"""What an experiment leaves: its rows, its verdicts and its picture on file, and tables in a terminal."""
+
+import pyarrow as pa
+from rich.console import Console
+
+from memscore.records import plain, sealed, sha256_of
+from memscore.report.terminal import new_table
+from memscore.store import Store
+from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
+from unlearn.pairing import contest
+from unlearn.summary import DIRECTIONS, shown
+from unlearn.sweep_tables import interval
+
+FOLDER = "experiments"
+COLUMNS = ("tow_test", "tow_mia_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
+
+
+def keep(store: Store, name: str, entry: Experiment, asked: Asked, carried: Carried) -> str:
+    """Write rows.parquet, findings.json and figure.png, over those of the same request.
+
+    Args:
+        store: open.
+        name: of the experiment.
+        entry: its line of the table.
+        asked: what it was asked for.
+        carried: what came of it.
+
+    Returns:
+        The folder in the store.
+    """
+    record = record_of(name, asked, carried)
+    path = f"{FOLDER}/{name}-{sha256_of(plain(record['asked']))[:8]}"
+    rows = [row | {"part": part} for part, own in carried.results.items() for row in own]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    store.write_table(f"{path}/rows.parquet", pa.table({name: [row.get(name) for row in rows] for name in columns}))
+    store.folder.replace(f"{path}/findings.json", sealed(record))
+    store.folder.replace(f"{path}/figure.png", entry.figure(carried.results, asked))
+    return path
+
+
+def print_experiment(console: Console, entry: Experiment, carried: Carried, where: str) -> None:
+    """Tables of all parts, then the verdicts.
+
+    Args:
+        console: where to.
+        entry: the experiment.
+        carried: what came of it.
+        where: the folder that keeps it.
+    """
+    for part, rows in carried.results.items():
+        groups = contest(rows)
+        first = rows[0] if rows else {}
+        table = new_table(
+            f"{entry.source}: {part}, {first.get('forget_set', '')}", ("", "variant", "chosen by", "n", *COLUMNS)
+        )
+        for (contender, variant, select), own in groups.items():
+            n = len({row["index"] for row in own})
+            table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in COLUMNS))
+        console.print(table)
+    console.print(DIRECTIONS, highlight=False, soft_wrap=True)
+    table = new_table(
+        f"what {entry.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
+    )
+    for one in carried.findings:
+        table.add_row(one.claim, one.paper, interval(one.value), one.verdict)
+    console.print(table)
+    for line in carried.remarks:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    spent = carried.spent
+    if spent:
+        hours = spent["tuning_s"] / 3600
+        words = f"{spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs that took {hours:.2f} worker-hours"
+        console.print(words, highlight=False, soft_wrap=True)
+    console.print(f"rows, verdicts and picture: {where}", highlight=False, soft_wrap=True, markup=False)
