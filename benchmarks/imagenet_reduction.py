@@ -7,7 +7,9 @@ names of the same files, so that 2,000 shards need 2 GB of disk and not 36. Each
 decodes it as if it were its own, but from the page cache: a disk's or an object store's speed is not in the numbers.
 A driver in a process of its own then makes all that `estimate` writes of an arm (memorization in three statistics,
 C-score, LiRA online and offline, attack success, reliabilities, curves) with one and with two workers of a RayPool, and
-the whole size with `--workers`. Peak memory is VmHWM of each process, imports included. Exponents are slopes of log
+the whole size with `--workers`. Own memory is the most that a process had resident without shared pages, looked at ten
+times a second, imports included; peak memory is VmHWM, which counts pages of Ray's object store in every process that
+has touched them. Exponents are slopes of log
 seconds on log size, one worker. The data are removed at the end.
 """
 
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.memory import memory_mb
+from benchmarks.memory import OwnMemory, memory_mb
 from benchmarks.reduction_memory import ARM, noise_manifest
 from benchmarks.results_file import save
 from benchmarks.scoring_speed import slope
@@ -133,14 +135,17 @@ def reduce(url: str, models: int, workers: int) -> None:
 
         imports = memory_mb()["peak_mb"]
         with RayPool(workers=workers) as pool:
-            list(pool.run(peak, range(workers)))  # so that all workers are there
+            there = {pid for _, (pid, _) in pool.run(peak, range(4 * workers))}
             shards, several = dict.fromkeys(range(models), ""), Several(pool)
             started, cpu = time.perf_counter(), time.process_time()
-            score_arm(Store.open(url), ARM, shards, pool=several)
+            with OwnMemory([os.getpid(), *there]) as own:
+                score_arm(Store.open(url), ARM, shards, pool=several)
             seconds, driver_s = time.perf_counter() - started, time.process_time() - cpu
             peaks = {pid: mb for _, (pid, mb) in pool.run(peak, range(4 * workers))}
     found = {"reduce_s": seconds, "driver_cpu_s": driver_s, "driver_imports_mb": imports, **memory_mb()}
-    print(json.dumps({**found, "workers_peak_mb": sorted(peaks.values())}))
+    driver_own = own.peak_mb.pop(os.getpid())
+    workers_mb = {"workers_peak_mb": sorted(peaks.values()), "workers_own_mb": sorted(own.peak_mb.values())}
+    print(json.dumps({**found, "own_mb": driver_own, **workers_mb}))
 
 
 class Several:

@@ -159,6 +159,12 @@ def named(variant: str, cut: Cut) -> str:
     return f"{variant} {cut.score or cut.kind}"
 
 
+def named_by(variant: str, score: str) -> str:
+    """The variant's name where one that refines does it by this score."""
+    refines = variant.startswith(("rum", "auto"))
+    return named(variant, by_score(score, 1, "equal")) if refines else variant
+
+
 def parsed(plan: str, k: int) -> tuple[str, ...]:
     """A plan in words; "nothing" is "original"."""
     names = tuple(NOTHING if part.strip() == "nothing" else part.strip() for part in plan.split(">"))

@@ -1,0 +1,144 @@
+"""RUM Table 1, Tables 10 and 11, Fig. 3: does it help to refine what goes by memorization, and to choose for each part?
+
+The forget set is the union of the lowest, the middle and the highest; four algorithms in one go, on random parts and on
+refined ones in both orders; and three plans that do nothing to what is little memorized.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from unlearn.contenders import named_by
+from unlearn.experiments.figures import points
+from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
+from unlearn.pairing import last_step, mean_of, paired, where
+from unlearn.sweep_plan import SweepPlan
+from unlearn.trials import Row
+
+ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun")
+PLANS = ("nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun")
+VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "auto", "auto-reversed")
+PRINTED = {  # vanilla, shuffle, RUM^F on CIFAR-10
+    "finetune": (0.849, 0.712, 0.937),
+    "l1-sparse": (0.794, 0.716, 0.900),
+    "neggrad-plus": (0.802, 0.632, 0.879),
+    "salun": (0.731, 0.727, 0.887),
+}
+UNION = "union"
+
+
+def plans(asked: Asked) -> Mapping[str, SweepPlan]:
+    """One sweep over the union."""
+    given = {"variants": VARIANTS, "plans": PLANS, "scores": (asked.score,)}
+    return {UNION: asked.plan(f"{asked.score}:union", **given)}
+
+
+def findings(results: Results, asked: Asked) -> list[Finding]:
+    """RUM^F against vanilla and shuffle, full RUM against the best of them, one order against the other."""
+    rows = last_step(chosen_by(results[UNION]))
+
+    def of(contender: str, variant: str) -> list[Row]:
+        return where(rows, contender=contender, variant=named_by(variant, asked.score))
+
+    names, said = [name for name in asked.scale.algorithms if of(name, "rum")], []
+    for name in names:
+        printed = PRINTED.get(name)
+        numbers = [f"{value:.3f}" for value in printed] if printed else ["not printed"] * 3
+        vanilla, shuffle, refined = (of(name, variant) for variant in ("vanilla", "shuffle", "rum"))
+        said += [
+            finding(
+                f"{name}: RUM^F has a higher ToW than vanilla",
+                f"{numbers[2]} against {numbers[0]}",
+                paired(refined, vanilla, "tow_test"),
+            ),
+            finding(
+                f"{name}: RUM^F has a higher ToW than shuffle",
+                f"{numbers[2]} against {numbers[1]}",
+                paired(refined, shuffle, "tow_test"),
+            ),
+            finding(
+                f"{name}: vanilla has a higher ToW than shuffle",
+                f"{numbers[0]} against {numbers[1]}",
+                paired(vanilla, shuffle, "tow_test"),
+            ),
+        ]
+    every = {variant: [of(name, variant) for name in names] for variant in ("vanilla", "rum", "rum-reversed")}
+    if names:
+        said.append(
+            finding(
+                "RUM^F has a higher ToW than vanilla, mean of all algorithms",
+                ".901 against .794",
+                mean_of(every["rum"], every["vanilla"], "tow_test"),
+            )
+        )
+        said.append(
+            finding(
+                "RUM^F: ascending has a smaller MIA gap than descending, mean of all",
+                "SalUn .031 against .221",
+                mean_of(every["rum-reversed"], every["rum"], "mia_test_gap"),
+            )
+        )
+    full = "original>finetune>salun"
+    if of(full, "rum"):
+        for name in names:
+            said.append(
+                finding(
+                    f"nothing, fine-tuning, SalUn has a higher ToW than RUM^F of {name}",
+                    ".965 against " + (f"{PRINTED[name][2]:.3f}" if name in PRINTED else "-"),
+                    paired(of(full, "rum"), of(name, "rum"), "tow_test"),
+                )
+            )
+        nothing = of("original>salun>salun", "rum")
+        if nothing and of("salun", "rum"):
+            said.append(
+                finding(
+                    "SalUn does better with nothing done to what is little memorized",
+                    ".919 against .887",
+                    paired(nothing, of("salun", "rum"), "tow_test"),
+                )
+            )
+        said.append(
+            finding(
+                "nothing, fine-tuning, SalUn: ascending has a smaller MIA gap",
+                "not printed",
+                paired(of("salun>finetune>original", "rum-reversed"), of(full, "rum"), "mia_test_gap"),
+            )
+        )
+        automatic = of("automatic", "auto")
+        if automatic:
+            said.append(
+                finding(
+                    "automatic RUM has a higher ToW than the paper's plan",
+                    "not in the paper",
+                    paired(automatic, of(full, "rum"), "tow_test"),
+                )
+            )
+    return said
+
+
+def figure(results: Results, asked: Asked) -> bytes:
+    """ToW of every algorithm and plan by variant."""
+    panels = {}
+    for select in ("oracle", "blind") if asked.select == "both" else (asked.select,):
+        rows = last_step(chosen_by(results[UNION], select))
+        names = list(dict.fromkeys(row["contender"] for row in rows if row["select"]))
+        panels[f"chosen by {select}"] = {
+            f"{name}|{variant}": _group(rows, name, variant, asked.score) for name in names for variant in VARIANTS
+        }
+    names = list(dict.fromkeys(key.split("|")[0] for panel in panels.values() for key in panel))
+    title = f"{asked.score}, union of {asked.scale.size}"
+    return points(panels, names, VARIANTS, "tow_test", "ToW (test)", title)
+
+
+def _group(rows: Sequence[Row], contender: str, variant: str, score: str) -> list[Row]:
+    """Rows of a contender in a variant."""
+    return where(rows, contender=contender, variant=named_by(variant, score))
+
+
+EXPERIMENT = Experiment(
+    source="RUM Table 1, Tables 10-11, Fig. 3",
+    says="whether refinement, and an algorithm for each part, come nearer to retraining",
+    plans=plans,
+    findings=findings,
+    figure=figure,
+    small=Scale(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+)
