@@ -130,6 +130,20 @@ def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
 
 
 @pytest.mark.slow
+def test_attempts_that_are_shorter_than_the_start_of_a_process_run_side_by_side_too(tune_search):
+    """Tune's own scheduler ends a starting process whenever another is free, so that one works alone for ever."""
+    pids = set()
+
+    def told(arm, values, outcome):
+        pids.add(outcome["pid"])
+        if len(pids) == 2:
+            raise StopAsyncIteration
+
+    with pytest.raises(StopAsyncIteration):
+        tune_search(workers=2).search(judges.short, [Arm(name="a", space=UNIT, budget=200, job=None)], None, told)
+
+
+@pytest.mark.slow
 def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog):
     caplog.set_level(logging.WARNING)
     arms = [arm("a", UNIT, 2, "warn_and_wait")]
