@@ -1,4 +1,5 @@
-"""One torch thread for every test, as for every worker (two give other bits and stall on busy cores); one cluster."""
+"""One torch thread for every test, as for every worker (two give other bits and stall on busy cores); one cluster; no
+pictures but where they are looked at."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +12,34 @@ ROOT = Path(__file__).parents[1]
 TOKEN = "0123456789abcdef" * 4
 
 torch.set_num_threads(1)
+
+
+DRAWN = ("spread", "most_memorized", "roc_bands")
+ONE_PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f0001010100b138f614"
+    "0000000049454e44ae426082"
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unpictured() -> Iterator[None]:
+    """Each run of estimate leaves three figures, and drawing them takes longer than to train a small bank.
+
+    Here they are one pixel; tests/memscore/report draws them, and one test of estimate does, with `pictured`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in DRAWN:
+            patch.setattr(f"memscore.outcome.{name}", lambda *drawn: ONE_PIXEL)
+        yield
+
+
+@pytest.fixture
+def pictured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a run as users have them."""
+    from memscore.report import figures, roc_figure
+
+    for name in DRAWN:
+        monkeypatch.setattr(f"memscore.outcome.{name}", getattr(figures, name, None) or getattr(roc_figure, name))
 
 
 @pytest.fixture(scope="session")

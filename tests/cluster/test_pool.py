@@ -9,8 +9,9 @@ from cluster.pool import Failure, Pool, SerialPool, Unpublishable, one_line
 from tests.cluster import jobs
 
 
-@pytest.fixture(params=["serial", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.fixture(scope="module", params=["serial", pytest.param("ray", marks=pytest.mark.ray)])
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """One of each kind: a pool that was entered keeps its promise run after run, also after one that was stopped."""
     if request.param == "serial":
         with SerialPool() as pool:
             yield pool

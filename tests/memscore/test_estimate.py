@@ -4,8 +4,10 @@ import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from memscore import jobs
@@ -60,6 +62,19 @@ def test_the_same_command_again_trains_nothing(small, capsys):
     assert f"models {MODELS}/{MODELS}" not in said
     assert (contents(small), receipts(small)) == (before, receipts_before)
     assert {path: path.stat().st_mtime_ns for path in (small / "shards").iterdir()} == times
+
+
+@pytest.mark.usefixtures("pictured")
+def test_a_run_leaves_its_figures_of_the_size_that_they_are_drawn_in(small, capsys):
+    """Three of them, with pixels of more than one shade; every other test takes one pixel for each."""
+    assert here(f"{SMALL} {SERIAL} --store {small}", capsys)[0] == 0
+    sizes = {}
+    for name in ("memorization_k0.500", "most_memorized_k0.500", "roc_k0.500"):
+        pixels = np.asarray(Image.open(small / "reports" / f"{name}.png"))
+        assert len(np.unique(pixels)) > 2
+        sizes[name] = pixels.shape[:2]
+    assert sizes["roc_k0.500"] == (round(4.6 * 130), round(5.2 * 130))
+    assert min(min(size) for size in sizes.values()) > 300
 
 
 def test_models_that_diverge_are_left_out_of_the_scores_and_named(tmp_path, monkeypatch, capsys):
