@@ -43,8 +43,8 @@ BAD = {
     "seed": ("--seed -1", r"--seed must lie between 0 and 2\^64 - 1, got -1"),
     "large seed": (f"--seed {2**64}", r"--seed must lie between 0 and 2\^64 - 1, got 18446744073709551616"),
     "memory": (
-        "--arch cnn-99999999 --recipe digits",
-        r"--arch cnn-99999999 does not fit into the memory of this machine: one of its tensors alone takes \d+ GB",
+        "--arch cnn-9999999999 --recipe digits",
+        r"--arch cnn-9999999999 does not fit into the memory of this machine: one of its tensors alone takes \d+ GB",
     ),
     "overflow": ("--arch mlp-99999999-99999999999", r"--arch mlp-99999999-99999999999 does not fit into the memory"),
     "a file": (f"{SMALL} --store {{tmp}}/one.npz", r"a store is a folder, and /\S+one\.npz is a file"),

@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 
@@ -20,10 +22,12 @@ def bank(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def printed(bank, capsys):
-    assert fidelity.main([str(bank), "--draws", "40"]) == 0
-    return capsys.readouterr().out
+@pytest.fixture(scope="module")
+def printed(bank):
+    """What the command says, run once."""
+    with redirect_stdout(StringIO()) as said:
+        assert fidelity.main([str(bank), "--draws", "40"]) == 0
+    return said.getvalue()
 
 
 def test_every_proxy_stands_beside_memorization_with_its_cost(bank, printed):
