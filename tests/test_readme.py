@@ -23,8 +23,10 @@ from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_fields import SOURCES
 from memscore.store import Store
-from unlearn import trial
+from unlearn import sweep, trial
 from unlearn.algorithms import ALGORITHMS
+from unlearn.contenders import VARIANTS
+from unlearn.hunting import SELECTIONS
 from unlearn.metrics import MEASURES
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +107,7 @@ SIGNS = {
     "memscore.influence": ("strong ",),
     "memscore.fidelity": ("stand-ins for ",),
     "unlearn.trial": ("oracle ",),
+    "unlearn.sweep": ("every trial and what was chosen",),
 }
 """What the marked commands say."""
 
@@ -230,7 +233,7 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
-    doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"])]
+    doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"]), lambda: sweep.main(["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()
@@ -301,6 +304,11 @@ def test_the_tables_of_algorithms_and_measures_are_those_of_the_code():
     kinds = {"outputs": "outputs", "weights": "weights", "population": "many models"}
     expected = {name: [kinds[m.needs], "yes" if m.core else ""] for name, m in MEASURES.items()}
     assert {name: cells[1:3] for name, cells in measures.items()} == expected
+
+
+def test_the_tables_of_variants_and_selections_are_those_of_the_code():
+    assert [quoted(cells[0]) for cells in table("variant")] == [[name] for name in VARIANTS]
+    assert [quoted(cells[0]) for cells in table("selection")] == [[name] for name in SELECTIONS]
 
 
 def test_a_result_has_its_script_and_once_measured_its_numbers():

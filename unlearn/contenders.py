@@ -99,7 +99,8 @@ def contenders(
         The contenders, none twice.
 
     Raises:
-        ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length.
+        ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length,
+            parameters of an algorithm that is in none.
     """
     for variant in variants:
         pick("variant", variant, VARIANTS)
@@ -143,6 +144,11 @@ def contenders(
             made.append(make(plan=steps[::-1], variant=named("rum-reversed", cut), cut=cut))
     if not made:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
+    compared = {name for contender in made for name in contender.plan}
+    for name in sorted((fixed or {}).keys() - compared):
+        raise ValueError(
+            f"--set gives parameters of {name}, which is not compared; known: {', '.join(sorted(compared))}"
+        )
     return list(dict.fromkeys(made))
 
 

@@ -80,18 +80,26 @@ class Hunt:
         return tuple(filled(trial, values, joint=self.joint) for trial in self.trials)
 
     def name(self, store: Store) -> str:
-        """64 hex digits over all that an attempt's result depends on but the values."""
+        """64 hex digits over all that an attempt's result depends on but the values, and over what is sought."""
+        steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
+        narrowed = not self.tuned or any(free(step).keys() != space_of(step).keys() for step in steps)
         return sha256_of({
             "trials": [trial_name(store, trial) for trial in self.trials],
             "joint": self.joint,
             "guide": self.guide,
+            **({"sought": sorted(self.space)} if narrowed else {}),
         })
 
 
 def free(step: Step) -> dict[str, Space]:
     """The search space of a step, without the parameters that are given."""
+    return {name: one for name, one in space_of(step).items() if name not in dict(step.params)}
+
+
+def space_of(step: Step) -> dict[str, Space]:
+    """The whole search space of a step's algorithm."""
     space: dict[str, Space] = algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
-    return {name: one for name, one in space.items() if name not in dict(step.params)}
+    return space
 
 
 def filled(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
@@ -138,8 +146,9 @@ def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
 
 
 def on_file(store: Store, hunt: Hunt) -> list[Found]:
-    """The attempts of a hunt that were made before, by this command or another."""
-    return list(read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values())
+    """The attempts of a hunt that were made before, by this command or another; null on file is NaN."""
+    found = read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values()
+    return [one | {name: float("nan") for name in ("tow", "blind") if one[name] is None} for one in found]
 
 
 def idle(trial: TrialConfig) -> TrialConfig:

@@ -1,5 +1,6 @@
 """How a sweep is done, how far each contender has come, and what came of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unlearn.contenders import Contender
@@ -89,6 +90,7 @@ class Swept:
         failed: a line for each trial without a row.
         tuned_on: the forget set that parameters were chosen on.
         judged_on: the one that is reported.
+        notes: what a reader must know of the words that it was asked for in.
     """
 
     paths: list[Path]
@@ -97,6 +99,24 @@ class Swept:
     failed: list[str]
     tuned_on: ForgetSet
     judged_on: ForgetSet
+    notes: tuple[str, ...] = ()
+
+
+def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:
+    """Why nothing could be chosen.
+
+    Args:
+        step: of the sequence, counted from 1.
+        hunts: the attempts of each algorithm that might have taken it.
+
+    Returns:
+        A line.
+    """
+    every = [one for found in hunts for one in found]
+    if not every:
+        return f"every attempt at step {step} failed"
+    gone = sum(one["diverged"] == len(one["trials"]) for one in every)
+    return f"no attempt at step {step} can be chosen: {gone} of {len(every)} diverged on every original"
 
 
 def whose(path: Path, select: str, level: int, number: int) -> Row:

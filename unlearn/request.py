@@ -19,6 +19,7 @@ from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
+from unlearn.other_scores import scores_for
 from unlearn.params import params_of, refuse_unfit
 from unlearn.populations import FEWEST, values_of_many
 from unlearn.scenarios import ForgetSet, changes_data, choose, plant
@@ -52,6 +53,7 @@ class Wish:
         seed: of what is drawn for the forget set, and of the algorithm's chance.
         data: as estimate's --data, where the bank's name for it is not enough.
         folder: as estimate's --folder.
+        scores_of: path or URL of another bank of the same data, whose scores are read in place of the store's own.
     """
 
     store: str
@@ -64,6 +66,7 @@ class Wish:
     seed: int = 0
     data: str | None = None
     folder: str | None = None
+    scores_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,20 +76,24 @@ class Request:
     Attributes:
         wish: in the user's words.
         params: of the algorithm, name -> value.
-        scored: the user's store, which has the scores.
+        scored: the user's store.
+        scores: where scores are read: there, or in another bank of the same data.
         store: where originals, oracles and rows are kept; within the user's where a forget set changes the data.
         splits: the data that models are trained on.
         bench: the same as trials read it.
         planted: the forget set if it changed the data, else None.
+        notes: what a reader of results must know of these words.
     """
 
     wish: Wish
     params: dict[str, Any]
     scored: Store
+    scores: Store
     store: Store
     splits: Splits
     bench: Bench
     planted: ForgetSet | None
+    notes: tuple[str, ...] = ()
 
     def ready(self, ask: Ask | None) -> None:
         """Called once workers can be had: stop where a node of the cluster does not see the store."""
@@ -98,7 +105,7 @@ class Request:
         if self.planted:
             return self.planted
         wish = self.wish
-        return choose(wish.forget, wish.size, self.splits, self.scored.score, embeddings, wish.seed)
+        return choose(wish.forget, wish.size, self.splits, self.scores.score, embeddings, wish.seed)
 
 
 def request(wish: Wish) -> Request:
@@ -146,10 +153,13 @@ def request(wish: Wish) -> Request:
             f"{wish.algorithm} reads validation examples, half of those that the bank holds out, and "
             f"{scored.folder.shown} holds out {len(bench.selection)}; use a bank made with --validation 0.1"
         )
+    scores, notes = scores_for(scored, wish.scores_of)
     made = Request(
         wish=wish,
         params=params,
         scored=scored,
+        scores=scores,
+        notes=notes,
         store=home,
         splits=splits,
         bench=bench,

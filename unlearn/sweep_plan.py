@@ -12,6 +12,7 @@ from memscore.records import sha256_of
 from unlearn.contenders import Contender, Tuning, contenders
 from unlearn.errands import Search
 from unlearn.hunting import SELECTIONS
+from unlearn.measuring import of_many
 from unlearn.meta.rsu import Rounds
 from unlearn.params import params_of
 from unlearn.paths import Swept, Terms
@@ -34,6 +35,7 @@ class SweepPlan:
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid.
+        scores_of: another bank of the same data, whose scores are read in place of the store's.
         parts: how many they make.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
         rounds: of rsu.
@@ -64,6 +66,7 @@ class SweepPlan:
     variants: Several = ("vanilla",)
     plans: Several = ()
     scores: Several = ()
+    scores_of: Maybe[str] = None
     parts: int = 3
     rule: Literal["equal", "spaced"] = "equal"
     rounds: int = 5
@@ -89,7 +92,7 @@ class SweepPlan:
     @property
     def words(self) -> dict[str, Any]:
         """All that decides what comes out: the sweep's identity."""
-        apart = {"store", "name", "data", "folder"}
+        apart = {"store", "name", "data", "folder"} | ({"scores_of"} if self.scores_of is None else set())
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
 
     @property
@@ -150,7 +153,9 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
     """
     terms = plan.terms()
     wish = (plan.store, plan.forget, plan.size, "original", (), plan.seeds, plan.measures, plan.seed, plan.data)
-    asked = request(Wish(*wish, plan.folder))
+    for name in of_many(plan.measures):
+        raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
+    asked = request(Wish(*wish, plan.folder, plan.scores_of))
     rounds = Rounds(n=plan.rounds, epochs=plan.rsu_epochs, schedule=plan.schedule, unit=plan.unit, again=plan.again)
     made = contenders(
         plan.algorithms,

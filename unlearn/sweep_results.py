@@ -63,6 +63,7 @@ def keep(store: Store, path: str, swept: Swept) -> None:
         ],
         "regret": [asdict(one) | {"of": list(key)} for key, one in regrets(swept.judged).items()],
         "failed": swept.failed,
+        "notes": list(swept.notes),
     }
     store.folder.replace(f"{path}/chosen.json", sealed(record))
 
@@ -101,9 +102,15 @@ def of_automatic(judged: Sequence[Row], column: str = "tow_test") -> list[tuple[
         fixed = {key: own for key, own in groups.items() if key[0] not in {"automatic", "oracle", "original"}}
         fixed = {key: own for key, own in fixed.items() if key[2] == select}
         if fixed:
-            best = max(fixed, key=lambda key: float(np.nanmean([row[column] for row in fixed[key]])))
+            best = max(fixed, key=lambda key: mean_or_last(fixed[key], column))
             found.append((variant, select, best[:2], paired(fixed[best], rows, column)))
     return found
+
+
+def mean_or_last(rows: Sequence[Row], column: str) -> float:
+    """For an order from the highest down: the mean of what is known, and of nothing what comes last."""
+    known = [row[column] for row in rows if row[column] == row[column]]
+    return float(np.mean(known)) if known else -np.inf
 
 
 def diverged(rows: Sequence[Row]) -> int:

@@ -7,7 +7,7 @@ from memscore.report.terminal import new_table
 from unlearn.pairing import contest
 from unlearn.paths import Swept
 from unlearn.summary import DIRECTIONS, shown
-from unlearn.sweep_results import diverged, of_automatic, regrets
+from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets
 from unlearn.trials import ORACLE
 
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
@@ -27,7 +27,7 @@ def table(console: Console, swept: Swept, where: str) -> int:
     groups = contest(swept.judged)
     named = {key: (key[0], key[1], key[2]) for key in groups if key[0] not in {ORACLE, "original"} or key[2]}
     n = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
-    rows = sorted(named, key=lambda key: (-mean_tow(groups[key]), key))
+    rows = sorted(named, key=lambda key: (-mean_or_last(groups[key], "tow_test"), key))
     title = f"{swept.judged_on.name}: {len(swept.judged_on.rows)} examples, judged on originals unseen by the choice"
     printed = new_table(title, ("", "variant", "chosen by", "n", *COLUMNS))
     for key in [(ORACLE, "", ""), *rows, ("original", "", "")]:
@@ -42,12 +42,6 @@ def table(console: Console, swept: Swept, where: str) -> int:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"every trial and what was chosen: {where}", highlight=False, soft_wrap=True, markup=False)
     return 1 if swept.failed or diverged(swept.judged) or any(path.over for path in swept.paths) else 0
-
-
-def mean_tow(rows: list[dict[str, float]]) -> float:
-    """For the order of a table; what has no value comes last."""
-    known = [row["tow_test"] for row in rows if row["tow_test"] == row["tow_test"]]
-    return sum(known) / len(known) if known else -1.0
 
 
 def _regret(console: Console, swept: Swept) -> None:
@@ -87,11 +81,17 @@ def _automatic(console: Console, swept: Swept) -> None:
 
 def remarks(swept: Swept) -> list[str]:
     """What a reader of the tables must know besides."""
-    said = list(swept.failed)
-    same = swept.tuned_on.rows == swept.judged_on.rows
+    said = [*swept.failed, *swept.notes]
+    shared = len(set(swept.tuned_on.rows) & set(swept.judged_on.rows))
     said.append(
-        f"parameters were chosen on {swept.tuned_on.name}"
-        + (", the reported set itself: only the originals are unseen" if same else " (no example of it is reported on)")
+        f"parameters were chosen on {swept.tuned_on.name} "
+        + (
+            "(no example of it is reported on)"
+            if not shared
+            else "which is the reported set itself: only the originals are unseen"
+            if shared == len(swept.judged_on.rows)
+            else f"which has {shared} of the {len(swept.judged_on.rows)} reported examples"
+        )
     )
     for path in swept.paths:
         who = f"{path.contender.name}, {path.contender.variant}, chosen by {path.select}"
@@ -101,6 +101,8 @@ def remarks(swept: Swept) -> list[str]:
             said.append(
                 f"{who}: the best {', '.join(path.boundary)} lies at an end of its space; a wider one may do better"
             )
+    if all(path.over for path in swept.paths):
+        said.append("no contender is left to be judged; finished trials are kept")
     gone = diverged(swept.tried)
     if gone:
         said.append(f"{gone} of {len(swept.tried)} tuning runs diverged; each is a row")

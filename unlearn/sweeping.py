@@ -6,6 +6,7 @@ in common is hunted once. Nothing here knows how a search is done or where trial
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 
 from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
-from unlearn.algorithms import algorithm
 from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
 from unlearn.hunting import READ, Found, Hunt, boundaries, chosen
-from unlearn.meta.cuts import Parts, by_row
+from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
-from unlearn.paths import SAME, Path, Swept, Terms, whose
+from unlearn.paths import SAME, Path, Swept, Terms, none_left, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 from unlearn.scenarios import ForgetSet, choose
+from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
 from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name
 
 
@@ -46,28 +47,26 @@ class Sweep:
         twice = 2 if any(contender.draws_labels for contender in contenders) else 1
         self.judge_on = range(terms.tune, terms.tune + terms.seeds * twice)
         self.failed: list[str] = []
-        self.scored = cache(lambda name: by_row(name, asked.scored.score, asked.splits.train.ids))
+        self.scored = cache(lambda name: by_row(name, asked.scores.score, asked.splits.train.ids))
 
     def check(self) -> None:
         """Refuse, before anything is trained, words that cannot hold; embeddings are taken to be there.
 
         Raises:
-            ValueError: an algorithm that needs validation examples where there are none, no second forget set, a score
-                that the store lacks or that is undefined for an example to forget, more parts than examples.
+            ValueError: as of sweep_checks; no second forget set, a score that the store lacks or that is undefined for
+                an example to forget, more parts than examples.
         """
-        for name in dict.fromkeys(name for contender in self.contenders for name in contender.plan):
-            if algorithm(name).reads_validation and not len(self.asked.bench.validation):
-                raise ValueError(f"{name} reads validation examples, and the bank holds out none; use --validation 0.1")
-        if not len(self.asked.bench.selection):
-            raise ValueError(
-                f"parameters are chosen on validation examples, and {self.store.folder.shown} holds out none; use a "
-                "bank made with --validation 0.1"
-            )
+        refuse_contenders(self.asked, self.contenders)
         nothing_yet = np.random.default_rng(0).normal(size=(len(self.asked.splits.train), 2))
         judged_on = self.asked.forget_set(lambda: nothing_yet)
-        for forget in (judged_on, self._another(judged_on, lambda: nothing_yet)):
+        tuned_on = self._another(judged_on, lambda: nothing_yet)
+        for forget in (judged_on, tuned_on):
             for contender in self.contenders:
-                contender.cut.parts(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
+                refuse_rounds(self.asked, contender, forget)
+                cut = contender.cut if contender.cut.kind != "centroid" else replace(contender.cut, rule="equal")
+                cut.parts(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
+        if not tuned_on.name.startswith("entanglement"):
+            refuse_unmatched(self.asked, self.terms, tuned_on)
 
     def run(self, pool: Pool, search: Search) -> Swept:
         """All of it.
@@ -80,19 +79,20 @@ class Sweep:
             What came of it.
 
         Raises:
-            RuntimeError: a model that trials need could not be trained, or every contender ended early.
+            RuntimeError: a model that trials need could not be trained.
+            ValueError: what could not be told before there were originals: parts by the distance to a centroid that are
+                none, classes of an entangled forget set that have no validation example.
         """
         every = [*self.tune_on, *self.judge_on]
         train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.phase, "originals")
         judged_on = self.asked.forget_set(lambda: self._embeddings(0))
         tuned_on = self._another(judged_on, lambda: self._embeddings(0))
+        refuse_unmatched(self.asked, self.terms, tuned_on)
         self._train_oracles(tuned_on, judged_on, pool)
         selections = self.terms.select
         paths = [Path(contender=one, select=select) for one in self.contenders for select in selections]
         for level in range(max(contender.levels for contender in self.contenders)):
             self._climb([path for path in paths if path.contender.levels > level and not path.over], tuned_on, search)
-        if all(path.over for path in paths):
-            raise RuntimeError(f"no contender is left to be judged: {paths[0].over}; finished trials are kept")
         judged, failed = self._judge(paths, judged_on, pool)
         return Swept(
             paths=paths,
@@ -101,6 +101,7 @@ class Sweep:
             failed=[*self.failed, *failed],
             tuned_on=tuned_on,
             judged_on=judged_on,
+            notes=self.asked.notes,
         )
 
     def _embeddings(self, index: int) -> np.ndarray:
@@ -134,7 +135,7 @@ class Sweep:
                 words or wish.forget,
                 wish.size,
                 splits,
-                self.asked.scored.score,
+                self.asked.scores.score,
                 embeddings,
                 wish.seed,
                 without,
@@ -160,7 +161,7 @@ class Sweep:
                     parts = self._parts(contender, forget, index)
                     stepwise = contender.tuning == "steps" if forget is tuned_on else self.terms.dynamics
                     if stepwise:
-                        sets += [_union(parts[:number]) for number in range(1, len(parts))]
+                        sets += [union(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(needed(self.store, sets, [index], self.device))
         train_missing(self.asked, list(jobs), pool, self.phase, "oracles")
 
@@ -177,7 +178,7 @@ class Sweep:
             store=self.store.url,
             algorithm=steps[-1][0],
             params=steps[-1][1],
-            forget=_union(rows),
+            forget=union(rows),
             part=rows[-1] if before else (),
             before=before,
             rounds=contender.rounds,
@@ -238,7 +239,7 @@ class Sweep:
                 if one and (best is None or one[column] > best[0][column]):
                     best = one, hunt
             if best is None:
-                path.over = f"of {path.contender.name}, {path.contender.variant}, every run diverged or failed"
+                path.over = none_left(len(path.steps) + 1, [found[key] for owner, _, _, key in wanted if owner is path])
             else:
                 self._take(path, *best)
 
@@ -298,8 +299,3 @@ class Sweep:
         by_name = {row["trial"]: row for row in rows}
         named = [(by_name.get(trial_name(self.store, trial)), whose) for trial, whose in planned]
         return [row | whose for row, whose in named if row], failed
-
-
-def _union(parts: Parts) -> tuple[int, ...]:
-    """All rows of some parts, rising."""
-    return tuple(sorted({row for part in parts for row in part}))

@@ -52,7 +52,7 @@ class Cut:
             Rows of the training set, rising within each part.
 
         Raises:
-            ValueError: see refine.
+            ValueError: see refine; or an equal range of the score that holds no example.
         """
         rows = np.array(forget, dtype=np.int64)
         if self.kind == "whole":
@@ -62,7 +62,17 @@ class Cut:
         else:
             values = scored(self.score)[rows] if self.kind == "score" else from_centroid(embeddings(), rows)
             found = refine(values, self.k, self.rule, self.order)
+            if len(found) < self.k:
+                raise ValueError(
+                    f"{self.k} equal ranges of {self.score or self.kind} hold examples to forget in {len(found)} only; "
+                    f"use --parts {len(found)} or --rule equal"
+                )
         return tuple(tuple(rows[part].tolist()) for part in found)
+
+
+def union(parts: Parts) -> tuple[int, ...]:
+    """All rows of some parts, rising."""
+    return tuple(sorted({row for part in parts for row in part}))
 
 
 def by_row(name: str, scores: Scores, ids: np.ndarray) -> np.ndarray:

@@ -1,0 +1,22 @@
+"""One bank of 16 small models of 200 digits for all tests of sweeps; each module works on a copy of its own."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from memscore.estimation import estimate, open_bank
+from tests.memscore.test_jobs import InOrder
+from tests.unlearn.sweeps import BANK
+
+
+@pytest.fixture(scope="session")
+def tiny_bank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bank") / "store"
+    estimate(open_bank(replace(BANK, store=str(folder))), InOrder())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tiny_bank, tmp_path_factory):
+    return str(shutil.copytree(tiny_bank, tmp_path_factory.mktemp("sweeps") / "store"))

@@ -1,0 +1,107 @@
+"""Contenders: what each variant and each plan turns into, and words that are refused."""
+
+import numpy as np
+import pytest
+
+from unlearn.contenders import CENTROID, NOTHING, contenders
+from unlearn.meta.rsu import Rounds
+
+SCORES = ("memorization_k0.500", CENTROID)
+
+
+def parts_of(contender, values):
+    """Which algorithm forgets which rows, in order."""
+    parts = contender.cut.parts(tuple(range(len(values))), lambda name: values, lambda: values[:, None], seed=0)
+    return [(contender.candidates(number), part) for number, part in enumerate(parts)]
+
+
+def test_each_variant_is_a_cut_and_an_order():
+    made = contenders(
+        ("finetune", "salun"),
+        ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed"),
+        scores=SCORES,
+        k=4,
+        rounds=Rounds(n=3),
+    )
+    of = {(one.name, one.variant): one for one in made}
+    assert len(of) == len(made) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
+    for name in ("finetune", "salun"):
+        cuts = {variant: one.cut for (owner, variant), one in of.items() if owner == name}
+        assert (cuts["vanilla"].kind, cuts["vanilla"].k) == ("whole", 1)
+        assert (cuts["shuffle"].kind, cuts["shuffle"].k) == ("shuffle", 4)
+        rum, down = (cuts[f"{variant} {SCORES[0]}"] for variant in ("rum", "rum-reversed"))
+        assert (rum.kind, rum.score, rum.k, rum.order) == ("score", SCORES[0], 4, "ascending")
+        assert down.order == "descending"
+        assert cuts[f"rum {CENTROID}"].kind == "centroid"
+        assert of[name, "rsu"].rounds == Rounds(n=3)
+        assert of[name, "rsu-reversed"].rounds == Rounds(n=3, order="descending")
+        assert of[name, "rsu"].cut.k == 1
+    assert all(of[name, "vanilla"].rounds is None for name in ("finetune", "salun"))
+
+
+def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
+    [auto] = contenders(("finetune", "scrub"), ("auto",), scores=SCORES[:1], k=3)
+    assert auto.automatic
+    assert auto.name == "automatic"
+    assert auto.levels == 3
+    assert all(auto.candidates(number) == (NOTHING, "finetune", "scrub") for number in range(3))
+
+
+def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
+    values = np.array([0.9, 0.1, 0.5, 0.2, 0.8, 0.4])
+    up, down = contenders((), ("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], k=3)
+    assert (up.name, down.name) == ("original>finetune>salun", "salun>finetune>original")
+    assert parts_of(up, values) == [((NOTHING,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
+    assert parts_of(down, values) == parts_of(up, values)[::-1]
+
+
+def test_one_algorithm_takes_every_part():
+    [rum] = contenders(("finetune",), ("rum",), scores=SCORES[:1], k=3)
+    assert [rum.candidates(number) for number in range(3)] == [("finetune",)] * 3
+    assert rum.levels == 3
+
+
+def test_joint_tuning_is_one_search():
+    found = contenders(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
+    assert [one.levels for one in found] == [1, 1]
+
+
+def test_what_is_asked_for_twice_is_compared_once():
+    assert len(contenders(("finetune", "finetune"), ("vanilla", "vanilla"))) == 1
+
+
+def test_given_parameters_belong_to_their_algorithm():
+    [one, _] = contenders(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
+    assert one.params("finetune") == (("epochs", 2), ("lr", 0.1))
+    assert one.params("scrub") == ()
+
+
+def test_algorithms_that_draw_labels_are_known():
+    found = contenders(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
+    assert {one.name: one.draws_labels for one in found} == {
+        "finetune": False,
+        "salun": True,
+        "finetune>random-label>original": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"algorithms": ("finetun",)}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
+        ({"variants": ("rumm",)}, "unknown variant 'rumm'; did you mean 'rum'"),
+        ({"variants": ("rum",)}, "rum refines the forget set by a score; name one with --scores"),
+        ({"plans": ("finetune>salun>scrub",)}, "finetune>salun>scrub refines the forget set by a score"),
+        (
+            {"plans": ("finetune>salum>scrub",), "scores": SCORES},
+            "unknown algorithm in the plan .* 'salum'; did you mean",
+        ),
+        ({"plans": ("finetune>salun",), "scores": SCORES}, "has 2 steps for 3 parts; name an algorithm for each"),
+        ({"variants": ("auto",), "scores": SCORES, "algorithms": ("finetune",)}, "auto chooses among --algorithms"),
+        ({"algorithms": ()}, "nothing to compare"),
+        ({"fixed": {"scrub": {"lr": 1.0}}}, "--set gives parameters of scrub, which is not compared; known: finetune"),
+    ],
+)
+def test_words_that_cannot_hold_are_refused(more, said):
+    with pytest.raises(ValueError, match=said):
+        contenders(**{"algorithms": ("finetune", "salun"), **more})

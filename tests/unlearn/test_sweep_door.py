@@ -1,0 +1,157 @@
+"""`python -m unlearn.sweep`: what it prints; words that cannot hold are one line, and nothing on file is lost."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memscore.estimation import estimate, open_bank
+from memscore.store import Store
+from tests.memscore.test_jobs import InOrder
+from tests.unlearn.sweeps import BANK, SCORE
+from unlearn import sweep
+
+FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--pool", "serial")
+ONE = ("--algorithms", "neggrad-plus", "--set", "neggrad-plus.epochs=1")
+
+
+def said_of(capsys, code, *words):
+    """The single line of an error."""
+    assert sweep.main([*words]) == code
+    [line] = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def on_file(store):
+    """Everything that a sweep might change, with its bytes; a folder that was claimed is no harm."""
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for kind in ("trials", "attempts", "weights", "outputs", "sweeps")
+        for path in Path(store, kind).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def done(store):
+    """A sweep that is finished, under a name."""
+    assert sweep.main([store, *FEW, *ONE, "--name", "mine"]) == 0
+    return store
+
+
+def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
+    assert sweep.main([done, *FEW, *ONE, "--name", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "judged on originals unseen by the choice" in said
+    assert "tow_test by who chose" in said
+    assert said.strip().endswith(f"every trial and what was chosen: {done}/sweeps/mine")
+    assert {path.name for path in Path(done, "sweeps", "mine").iterdir()} == {
+        "sweep.json",
+        "trials.parquet",
+        "chosen.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "0"), "--budget 0: a sweep needs 1 or more"),
+        (("--tune-seeds", "0"), "--tune-seeds 0: a sweep needs 1 or more"),
+        (("--seeds", "0"), "--seeds 0: "),
+        (("--algorithms", "finetun"), "unknown algorithm 'finetun'; did you mean 'finetune'"),
+        (("--variants", "rum"), "rum refines the forget set by a score; name one with --scores"),
+        (("--variants", "auto", "--algorithms", "salun", "--scores", SCORE), "auto chooses among --algorithms"),
+        (("--variants", "rum", "--scores", "epsilon"), "unknown score 'epsilon'"),
+        (("--variants", "rum", "--scores", SCORE, "--parts", "13"), "13 parts of 12 examples to forget"),
+        (("--variants", "rum", "--scores", "centroid", "--parts", "13"), "13 parts of 12 examples to forget"),
+        (("--variants", "shuffle", "--parts", "13"), "13 parts of 12 examples to forget"),
+        (("--variants", "shuffle", "--parts", "0"), "0 parts of 12 examples to forget"),
+        (("--variants", "rsu", "--rounds", "13"), "--rounds 13: random of 12 has 12 examples"),
+        (("--variants", "rsu", "--rounds", "11", "--unit", "class"), "classes, and each round of rsu admits"),
+        (("--plans", "finetune>salum>scrub", "--scores", SCORE), "'salum'; did you mean 'salun'"),
+        (("--plans", "finetune>salun", "--scores", SCORE), "has 2 steps for 3 parts"),
+        (("--plans", "finetune>salun>scrub"), "refines the forget set by a score; name one with --scores"),
+        (("--set", "lr=1"), "--set 'lr=1' must be ALGORITHM.NAME=VALUE, as finetune.epochs=5"),
+        (("--set", "finetune.lrr=1"), "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
+        (("--set", "scrub.lr=1"), "--set gives parameters of scrub, which is not compared"),
+        (("--measures", "u-lira"), "--measures u-lira compares many models of one trial"),
+        (("--measures", "towe"), "unknown measure 'towe'"),
+        (("--tune-forget", "rendom"), "no second forget set to choose parameters on"),
+        (("--size", "101"), "no second forget set to choose parameters on: --size 101, but there are 99"),
+        (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
+        (("--name", "mine"), "is another one: "),
+    ],
+)
+def test_words_that_cannot_hold_are_one_line_and_nothing_is_lost(done, capsys, words, said):
+    before = on_file(done)
+    usual = () if "--algorithms" in words else ("--algorithms", "finetune")
+    line = said_of(capsys, 2, done, *FEW, *usual, *words)
+    assert line.startswith("error: ")
+    assert said in line
+    assert on_file(done) == before
+
+
+def test_a_score_that_the_store_lacks_comes_with_the_command_that_makes_it(done, capsys):
+    line = said_of(capsys, 2, done, *FEW, "--variants", "rum", "--scores", "confidence")
+    assert "python -m memscore.estimate" in line
+    assert "--proxies" in line
+
+
+def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, capsys):
+    words = ("--algorithms", "gradient-ascent", "--set", "gradient-ascent.lr=1e30", "--name", "gone")
+    before = on_file(done)
+    assert sweep.main([done, *FEW, *words]) == 1
+    said = capsys.readouterr().out
+    assert "no contender is left to be judged; finished trials are kept" in said
+    assert "gradient-ascent, vanilla, chosen by blind: ended early, no attempt at step 1 can be chosen: 1 of 1" in said
+    after = on_file(done)
+    assert before.items() < after.items()
+    record = json.loads(after["sweeps/gone/chosen.json"])
+    assert [one["steps"] for one in record["chosen"]] == [[], []]
+
+
+@pytest.fixture(scope="module")
+def unvalidated(tmp_path_factory):
+    """A bank that holds out nothing."""
+    return open_bank(replace(BANK, validation=0, store=str(tmp_path_factory.mktemp("bare") / "store"))).store.url
+
+
+def test_a_bank_without_validation_cannot_choose(unvalidated, capsys):
+    line = said_of(capsys, 2, unvalidated, *FEW, *ONE)
+    assert "parameters are chosen on validation examples" in line
+    assert "use a bank made with --validation 0.1" in line
+
+
+@pytest.fixture(scope="module")
+def hardly_validated(tmp_path_factory):
+    """A bank that selects on so few examples that a class is among them only by luck."""
+    return open_bank(replace(BANK, validation=0.011, store=str(tmp_path_factory.mktemp("few") / "store"))).store.url
+
+
+def test_the_blind_choice_needs_an_unseen_example_of_each_class(hardly_validated, capsys):
+    held_out = Store.open(hardly_validated).manifest.split_sizes[1]
+    assert 0 < held_out < 40
+    line = said_of(capsys, 2, hardly_validated, *FEW, *ONE, "--size", "90", "--select", "blind")
+    assert "the blind selection compares what is forgotten with unseen examples of its classes" in line
+    assert "use --select oracle, or a bank with a larger --validation" in line
+
+
+def test_scores_may_be_another_banks_of_the_same_data(done, tmp_path, capsys):
+    other = tmp_path / "other"
+    estimate(open_bank(replace(BANK, epochs=4, models=8, store=str(other))), InOrder())
+    words = ("--forget", f"{SCORE}:high", "--scores-of", str(other), "--name", "borrowed")
+    assert sweep.main([done, *FEW, *ONE, *words]) == 0
+    line = f"scores are those of {other}, whose models were trained otherwise (epochs 4, theta_o's 6)"
+    assert line in capsys.readouterr().out
+    record = json.loads(Path(done, "sweeps", "borrowed", "chosen.json").read_text())
+    assert [note.startswith(line) for note in record["notes"]] == [True]
+    words = ("--forget", f"{SCORE}:high", "--scores-of", done, "--name", "own")
+    assert sweep.main([done, *FEW, *ONE, *words]) == 0
+    assert "scores are those" not in capsys.readouterr().out
+
+
+def test_scores_of_other_data_are_refused(done, unvalidated, capsys):
+    line = said_of(capsys, 2, done, *FEW, *ONE, "--scores-of", unvalidated)
+    assert "is a bank of other data than" in line
+    assert "use one of the same data, --validation, --label-noise and --seed" in line

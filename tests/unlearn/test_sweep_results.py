@@ -1,0 +1,223 @@
+"""What a sweep leaves, from made rows: tables, regret, automatic RUM's distance, remarks, and a folder of its own."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from scipy.stats import t as student
+
+from memscore.store import Store
+from unlearn.contenders import Contender, contenders
+from unlearn.meta.cuts import Cut
+from unlearn.paths import Path, Swept, none_left
+from unlearn.scenarios import ForgetSet
+from unlearn.sweep_results import claim, keep, mean_or_last, of_automatic, regrets
+from unlearn.sweep_tables import remarks, table
+
+CUT = Cut(kind="score", score="mine", k=2)
+RUM = "rum mine"
+
+
+def judged(name, variant, select, tows, *, level=1, levels=1, status="ok"):
+    """A row for each value of ToW, original after original."""
+    return [
+        {
+            "trial": f"{name}-{variant}-{select}-{level}-{index}",
+            "contender": name,
+            "variant": variant,
+            "select": select,
+            "level": level,
+            "levels": levels,
+            "attempt": 0,
+            "index": index,
+            "status": status,
+            "tow_test": tow,
+            "forget_accuracy": 0.5,
+            "mia_test_gap": 0.1,
+            "rrt_examples": 0.2,
+        }
+        for index, tow in enumerate(tows, start=2)
+    ]
+
+
+ROWS = [
+    *judged("oracle", "", "", [1.0, 1.0, 1.0], level=0, levels=0),
+    *judged("original", "", "", [0.3, 0.4, 0.5], level=0, levels=0),
+    *judged("finetune", "vanilla", "oracle", [0.9, 0.8, 0.7]),
+    *judged("finetune", "vanilla", "blind", [0.6, 0.6, 0.6]),
+    *judged("salun", RUM, "oracle", [0.1, 0.1, 0.1], level=1, levels=2),
+    *judged("salun", RUM, "oracle", [0.95, 0.85, 0.6], level=2, levels=2),
+    *judged("automatic", "auto mine", "oracle", [0.7, 0.7, 0.7], level=2, levels=2),
+]
+
+
+def attempts(*tows):
+    return [{"values": {"lr": t}, "tow": t, "blind": t, "diverged": 0, "trials": ["t"], "wall_s": 1.5} for t in tows]
+
+
+def path(contender, select="oracle", *, steps=(("finetune", (("lr", 0.5),)),), boundary=(), over=""):
+    found = attempts(0.5, 0.25)
+    return Path(
+        contender=contender,
+        select=select,
+        steps=list(steps),
+        found=found[:1],
+        hunts=[(0, "finetune", found)],
+        boundary=list(boundary),
+        over=over,
+    )
+
+
+def made(*paths, rows=ROWS, tried=(), failed=(), tuned=(1, 2, 3), reported=(4, 5, 6), notes=()):
+    return Swept(
+        paths=list(paths),
+        tried=list(tried),
+        judged=list(rows),
+        failed=list(failed),
+        tuned_on=ForgetSet(name="theirs", rows=tuned),
+        judged_on=ForgetSet(name="mine", rows=reported),
+        notes=notes,
+    )
+
+
+VANILLA = Contender(plan=("finetune",), variant="vanilla")
+AUTO = Contender(plan=("original", "finetune"), variant="auto mine", cut=CUT, automatic=True)
+
+
+def printed(swept):
+    text = io.StringIO()
+    code = table(Console(file=text, width=140), swept, "here")
+    return code, text.getvalue()
+
+
+def test_regret_is_the_paired_difference_of_the_two_choices():
+    found = regrets(ROWS)
+    assert list(found) == [("finetune", "vanilla")]
+    differences = np.array([0.3, 0.2, 0.1])
+    half = student.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+    regret = found["finetune", "vanilla"]
+    assert (regret.value, regret.lo, regret.hi) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
+
+
+def test_automatic_rum_is_held_against_the_best_fixed_plan_of_the_same_selection():
+    [(variant, select, best, above)] = of_automatic(ROWS)
+    assert (variant, select, best) == ("auto mine", "oracle", ("finetune", "vanilla"))  # both have the mean .8
+    assert above.value == pytest.approx(0.1)
+    better = [*ROWS, *judged("scrub", "vanilla", "blind", [1.0, 1.0, 1.0])]
+    assert of_automatic(better)[0][2] == ("finetune", "vanilla")  # chosen by the other selection: no match
+
+
+def test_a_plan_that_always_diverged_is_not_the_best_one():
+    gone = judged("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
+    assert of_automatic([*gone, *ROWS])[0][2] == ("finetune", "vanilla")
+    assert mean_or_last(gone, "tow_test") == -math.inf
+
+
+def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first():
+    code, said = printed(made(path(VANILLA), path(AUTO)))
+    first = [line.split()[0] for line in said.splitlines() if line.split()[:1]]
+    order = [name for name in first if name in {"oracle", "original", "finetune", "salun", "automatic"}]
+    assert order[:6] == ["oracle", "finetune", "salun", "automatic", "finetune", "original"]
+    assert "0.800 ±0.248" in said
+    assert "+0.200 [-0.048, +0.448]" in said
+    assert "every trial and what was chosen: here" in said
+    assert "auto mine by oracle: finetune, after 2 attempts, 3 s; finetune vanilla, the best fixed plan" in said
+    assert code == 0
+
+
+def test_an_optimum_at_an_end_of_its_space_is_said():
+    said = remarks(made(path(VANILLA, boundary=["1.finetune.lr"])))
+    assert any(
+        line.startswith("finetune, vanilla, chosen by oracle: the best 1.finetune.lr lies at an end of its space")
+        for line in said
+    )
+    assert not any("an end of its space" in line for line in remarks(made(path(VANILLA))))
+
+
+@pytest.mark.parametrize(
+    ("reported", "said"),
+    [
+        ((4, 5, 6), "parameters were chosen on theirs (no example of it is reported on)"),
+        ((1, 2, 3), "parameters were chosen on theirs which is the reported set itself: only the originals are unseen"),
+        ((3, 4, 5), "parameters were chosen on theirs which has 1 of the 3 reported examples"),
+    ],
+)
+def test_how_unseen_the_reported_set_is_is_said(reported, said):
+    assert said in remarks(made(path(VANILLA), reported=reported))
+
+
+def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
+    plain = ROWS[:-3]
+    assert printed(made(path(VANILLA), rows=plain))[0] == 0
+    code, said = printed(made(path(VANILLA), path(AUTO, over=none_left(1, [[]])), rows=plain))
+    assert code == 1
+    assert "automatic, auto mine, chosen by oracle: ended early, every attempt at step 1 failed" in said
+    assert "no contender is left" not in said
+    code, said = printed(made(path(VANILLA), rows=plain, failed=["finetune lr=1 failed: out of luck"]))
+    assert code == 1
+    assert "out of luck" in said
+    gone = judged("finetune", "vanilla", "oracle", [math.nan], status="diverged")
+    code, said = printed(made(path(VANILLA), rows=[*ROWS[:6], *gone]))
+    assert code == 1
+    assert "1 judged runs diverged" in said
+    code, said = printed(made(path(VANILLA, over="x"), rows=ROWS[:6], tried=gone))
+    assert code == 1
+    assert "no contender is left to be judged; finished trials are kept" in said
+    assert "1 of 1 tuning runs diverged" in said
+
+
+def test_why_nothing_could_be_chosen():
+    gone = [one | {"diverged": 1} for one in attempts(0.0, 0.0)]
+    assert none_left(2, [gone, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
+    assert none_left(1, [[], []]) == "every attempt at step 1 failed"
+
+
+@pytest.fixture
+def open_store(store):
+    return Store.open(store)
+
+
+def test_everything_is_on_file(open_store):
+    where = claim(open_store, "kept", {"budget": 2})
+    tried = [{"trial": "a", "contender": "finetune", "select": "oracle", "level": 0, "tow_validation": 0.5}]
+    keep(open_store, where, made(path(VANILLA, boundary=["1.finetune.lr"]), tried=tried, notes=("mind this",)))
+    rows = pq.read_table(f"{open_store.url}/{where}/trials.parquet").to_pylist()
+    assert [row["role"] for row in rows] == ["tuning"] + ["judged"] * len(ROWS)
+    assert rows[0]["tow_test"] is None
+    assert rows[1]["tow_validation"] is None
+    record = json.loads(bytes(open_store.folder.read(f"{where}/chosen.json")))
+    [one] = record["chosen"]
+    assert one["steps"] == [{"algorithm": "finetune", "params": {"lr": 0.5}}]
+    assert one["at_boundary"] == ["1.finetune.lr"]
+    assert one["objective"] == [0.5]
+    assert (one["attempts"], one["runs"], one["tuning_s"]) == (2, 2, 3.0)
+    assert record["notes"] == ["mind this"]
+    assert record["judged_on"] == {"forget_set": "mine", "n": 3}
+    [regret] = record["regret"]
+    assert regret["of"] == ["finetune", "vanilla"]
+    assert regret["value"] == pytest.approx(0.2)
+
+
+def test_a_folder_is_one_sweeps(open_store):
+    words = {"budget": 2, "scores": ("a",)}
+    assert claim(open_store, "own", words) == claim(open_store, "own", words) == "sweeps/own"
+    with pytest.raises(ValueError, match=r"is another one: budget is 2, asked for 3; give this one another --name"):
+        claim(open_store, "own", words | {"budget": 3})
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/b", "..", "a\nb", 'a"b'])
+def test_a_folder_has_a_name_of_its_own(open_store, name):
+    with pytest.raises(ValueError, match="is no name of a folder"):
+        claim(open_store, name, {})
+
+
+def test_contenders_of_a_sweep_have_names_of_their_own():
+    """Rows are told apart by these alone."""
+    variants = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
+    plans = ("finetune>salun", "salun>finetune", "finetune>finetune")
+    found = contenders(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
+    assert len({(one.name, one.variant) for one in found}) == len(found)

@@ -1,0 +1,274 @@
+"""Whole sweeps on a small bank: what is tuned on what, what is judged on what, and what a second run finds on file."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from memscore.jobs import OriginalJob, key_of
+from tests.memscore.test_jobs import InOrder
+from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
+from unlearn.contenders import NOTHING
+from unlearn.pairing import where
+from unlearn.sweep_plan import sweep_request
+
+UNION = f"{SCORE}:union"
+
+
+@pytest.fixture(scope="module")
+def plain(store):
+    """The request, what came of it, and the search that was asked."""
+    noted = Noted()
+    return *swept(plan_of(store), noted), noted
+
+
+@pytest.fixture(scope="module")
+def refined(store):
+    """RUM in two parts, beside vanilla."""
+    noted = Noted()
+    plan = plan_of(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=2)
+    return *swept(plan, noted), noted
+
+
+def test_a_second_run_attempts_nothing_and_leaves_the_same_bytes(store, plain):
+    asked, found, first = plain
+    assert len(first.attempts) == 4
+    before = files(store, asked)
+    asked.asked.store.folder.remove(f"{asked.path}/trials.parquet")
+    asked.asked.store.folder.remove(f"{asked.path}/chosen.json")
+    noted = Noted()
+    again, same = swept(plan_of(store), noted)
+    assert noted.errands == noted.attempts == []
+    assert files(store, again) == before
+    np.testing.assert_equal(same.judged, found.judged)
+
+
+def test_a_larger_budget_attempts_what_is_missing(store, plain):
+    _, found, first = plain
+    noted = Noted()
+    _, more = swept(plan_of(store, budget=3), noted)
+    assert len(noted.attempts) == 2
+    assert not any(one in first.attempts for one in noted.attempts)
+    for before, after in zip(found.paths, more.paths, strict=True):
+        earlier, later = ([one["values"] for one in path.hunts[0][2]] for path in (before, after))
+        assert all(values in later for values in earlier)
+        assert (len(earlier), len(later)) == (2, 3)
+
+
+def test_what_is_reported_had_no_part_in_the_choice(plain):
+    _, found, _ = plain
+    assert not set(found.tuned_on.rows) & set(found.judged_on.rows)
+    assert len(found.tuned_on.rows) == len(found.judged_on.rows) == 12
+    tuned, judged = ({row["index"] for row in rows} for rows in (found.tried, found.judged))
+    assert (tuned, judged) == ({0}, {1, 2})
+    assert {row["n_forget"] for row in found.judged} == {12}
+    assert len({row["forget_sha256"] for row in found.judged}) == 1
+    assert {row["forget_sha256"] for row in found.tried}.isdisjoint({row["forget_sha256"] for row in found.judged})
+
+
+def test_the_reported_set_may_be_asked_for(store):
+    asked = sweep_request(plan_of(store, tune_forget="same"))
+    found = asked.run(InOrder(), Noted(), "cpu")
+    assert found.tuned_on.rows == found.judged_on.rows
+    assert {row["index"] for row in found.tried}.isdisjoint({row["index"] for row in found.judged})
+
+
+def test_a_class_is_chosen_on_the_next_one(store):
+    asked, found = swept(plan_of(store, forget="class:9", algorithms=("neggrad-plus",), seeds=1))
+    labels = asked.asked.splits.train.labels
+    assert set(labels[list(found.judged_on.rows)]) == {9}
+    assert set(labels[list(found.tuned_on.rows)]) == {0}
+
+
+def test_random_attempts_serve_both_selections(plain):
+    _, found, noted = plain
+    assert Counter(len(call) for call in noted.errands) == {2: 1}  # an errand an algorithm
+    oracle, blind = (path for path in found.paths if path.contender.name == "finetune")
+    assert oracle.hunts == blind.hunts
+
+
+def test_a_sampler_that_learns_hunts_once_for_each_selection(store):
+    noted = Noted()
+    _, found = swept(plan_of(store, sampler="tpe", algorithms=("neggrad-plus",)), noted)
+    assert sorted(one.job.guide for one in noted.errands[0]) == ["blind", "oracle"]
+    by_select = {path.select: {one["values"]["lr"] for one in path.hunts[0][2]} for path in found.paths}
+    assert len(noted.attempts) == 4
+    assert by_select["oracle"] != by_select["blind"]  # beside the defaults, which are first in both
+    assert by_select["oracle"] & by_select["blind"]
+
+
+def test_rum_with_one_part_is_vanilla_with_another_name(store):
+    plan = plan_of(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=1)
+    _, found = swept(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",))
+    vanilla, rum = (
+        [row for row in found.judged if row["contender"] == "neggrad-plus" and row["variant"] == variant]
+        for variant in ("vanilla", f"rum {SCORE}")
+    )
+    assert len(vanilla) == len(rum) == 4
+    bare = [[{k: v for k, v in row.items() if k != "variant"} for row in rows] for rows in (vanilla, rum)]
+    np.testing.assert_equal(bare[0], bare[1])
+
+
+def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
+    """Against the oracle of parts 1 to i; the rest is still retained."""
+    asked, found, noted = refined
+    values = dict(zip(*(side.tolist() for side in asked.asked.store.score(SCORE)), strict=True))
+    ids = asked.asked.splits.train.ids
+    low_first = sorted(found.tuned_on.rows, key=lambda row: (values[ids[row]], row))
+    first, second = tuple(sorted(low_first[:6])), tuple(sorted(low_first[6:]))
+    calls = [[one.job.trials[0] for one in call] for call in noted.errands]
+    assert len(calls) == 2
+    stepwise = [trial for trial in calls[0] if len(trial.forget) == 6]
+    assert len(stepwise) == 2
+    assert all((trial.forget, trial.before, trial.part) == (first, (), ()) for trial in stepwise)
+    assert {len(trial.forget) for trial in calls[0]} == {6, 12}  # vanilla's among them
+    for trial in calls[1]:
+        assert trial.forget == found.tuned_on.rows
+        assert trial.part == second
+        assert [step.rows for step in trial.before] == [first]
+    for rows in (first, found.tuned_on.rows):
+        oracle = key_of(asked.asked.store, OriginalJob(store=asked.asked.store.url, index=0, removed=rows))
+        assert asked.asked.store.has_outputs(oracle)
+    for path in (path for path in found.paths if path.contender.levels == 2):
+        for trial in (row for row in found.tried if row["level"] == 1 and row["contender"] == path.contender.name):
+            assert trial["plan"] == f"{path.contender.name}>{path.contender.name}"
+
+
+def test_parts_of_the_judged_set_are_its_own(refined):
+    _, found, _ = refined
+    rum = where(found.judged, variant=f"rum {SCORE}")
+    assert rum
+    assert {row["n_forget"] for row in rum} == {12}
+    assert {json.loads(row["before"])[0]["n_forget"] for row in rum} == {6}
+
+
+def test_judged_parameters_are_those_that_were_chosen(refined):
+    _, found, _ = refined
+    for path in found.paths:
+        rows = where(found.judged, contender=path.contender.name, variant=path.contender.variant, select=path.select)
+        assert len(rows) == 2
+        for row in rows:
+            configs = [*(step["config"] for step in json.loads(row["before"])), json.loads(row["config"])]
+            for config, (_, params) in zip(configs, path.steps, strict=True):
+                assert {name: config[name] for name, _ in params} == dict(params)
+
+
+def test_dynamics_measure_every_beginning_against_its_own_oracle(store):
+    plan = plan_of(store, forget=UNION, variants=("rum",), scores=(SCORE,), parts=2, dynamics=True, seeds=1)
+    _, found = swept(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",), select="oracle")
+    rows = where(found.judged, contender="neggrad-plus")
+    assert [(row["level"], row["levels"], row["n_forget"]) for row in rows] == [(1, 2, 6), (2, 2, 12)]
+
+
+def test_automatic_rum_takes_the_best_candidate_at_each_step(store):
+    plan = plan_of(store, forget=UNION, variants=("auto",), scores=(SCORE,), parts=2, seeds=1)
+    _, found = swept(plan)
+    assert len(found.paths) == 2
+    for path in found.paths:
+        column = "tow" if path.select == "oracle" else "blind"
+        for level, (name, params) in enumerate(path.steps):
+            candidates = {own: attempts for at, own, attempts in path.hunts if at == level}
+            assert set(candidates) == {NOTHING, "finetune", "neggrad-plus"}
+            assert {own: len(attempts) for own, attempts in candidates.items()} == {
+                NOTHING: 1,
+                "finetune": 2,
+                "neggrad-plus": 2,
+            }
+            best = max(one[column] for attempts in candidates.values() for one in attempts)
+            mine = [one for one in candidates[name] if one["values"].items() <= dict(params).items()]
+            assert [one[column] for one in mine] == [best]
+        [row] = where(found.judged, contender="automatic", select=path.select)
+        assert row["plan"] == ">".join(name for name, _ in path.steps)
+        assert path.spent["attempts"] == 10
+
+
+def test_joint_tuning_seeks_all_steps_at_once(store):
+    plan = plan_of(store, forget=UNION, plans=("finetune>neggrad-plus",), scores=(SCORE,), parts=2, seeds=1)
+    noted = Noted()
+    _, found = swept(plan, noted, algorithms=(), tuning="joint")
+    [[errand]] = noted.errands
+    assert set(errand.space) == {"1.lr", "2.lr", "2.beta"}
+    assert [name for name, _ in found.paths[0].steps] == ["finetune", "neggrad-plus"]
+    values = found.paths[0].found[0]["values"]
+    steps = [dict(params) for _, params in found.paths[0].steps]
+    assert (steps[0]["lr"], steps[1]["lr"], steps[1]["beta"]) == tuple(values[n] for n in ("1.lr", "2.lr", "2.beta"))
+
+
+def test_given_parameters_leave_the_space_and_stay_as_given(store, plain):
+    _, _, noted = plain
+    assert {one.job.trials[0].algorithm: set(one.space) for one in noted.errands[0]} == {
+        "finetune": {"lr"},
+        "neggrad-plus": {"lr", "beta"},
+    }
+    plan = plan_of(store, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1", "neggrad-plus.lr=0.02"))
+    _, found = swept(plan, noted := Noted(), seeds=1)
+    assert [set(one.space) for one in noted.errands[0]] == [{"beta"}]
+    configs = [json.loads(row["config"]) for row in where(found.judged, contender="neggrad-plus")]
+    assert {(config["epochs"], config["lr"]) for config in configs} == {(1, 0.02)}
+
+
+def test_defaults_alone_are_one_attempt_and_the_tuned_ones_stay_apart(store, plain):
+    noted = Noted()
+    _, found = swept(plan_of(store), noted, tuning="defaults")
+    assert [values for _, values in noted.attempts] == [{}, {}]
+    assert all(path.steps[0][1] == (("epochs", 1),) for path in found.paths)
+
+
+def test_a_failed_attempt_is_a_line_and_is_made_again(store):
+    plan = plan_of(store, size=9, algorithms=("finetune",), seeds=1)
+
+    class Unlucky(Noted):
+        def search(self, fn, arms, shared, told, **more):
+            def once(job, values, shared):
+                if values["lr"] != arms[0].first[0]["lr"]:
+                    raise OSError("out of luck")
+                return fn(job, values, shared)
+
+            super().search(once, arms, shared, told, **more)
+
+    _, found = swept(plan, Unlucky())
+    assert [line.endswith("failed: OSError: out of luck") for line in found.failed] == [True]
+    assert [len(path.hunts[0][2]) for path in found.paths] == [1, 1]
+    noted = Noted()
+    _, mended = swept(plan, noted)
+    assert (mended.failed, len(noted.attempts)) == ([], 1)
+
+
+def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
+    class Broken(Noted):
+        def search(self, fn, arms, shared, told, **more):
+            def never(job, values, shared):
+                if job.trials[0].algorithm == "finetune":
+                    raise OSError("out of luck")
+                return fn(job, values, shared)
+
+            super().search(never, arms, shared, told, **more)
+
+    _, found = swept(plan_of(store, size=8, seeds=1), Broken())
+    assert {path.contender.name: path.over for path in found.paths} == {
+        "finetune": "every attempt at step 1 failed",
+        "neggrad-plus": "",
+    }
+    assert {row["contender"] for row in found.judged} == {"oracle", "original", "neggrad-plus"}
+
+
+def test_rsu_and_its_reverse_are_tuned_apart(store):
+    noted = Noted()
+    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu", "rsu-reversed"), rounds=3, seeds=1)
+    _, found = swept(plan, noted)
+    assert [one.job.trials[0].rounds.order for one in noted.errands[0]] == ["ascending", "descending"]
+    rows = where(found.judged, contender="neggrad-plus", select="oracle")
+    assert [json.loads(row["rounds"])["order"] for row in rows] == ["ascending", "descending"]
+
+
+def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
+    plan = plan_of(store, algorithms=("finetune", "random-label"), set=("finetune.epochs=1", "random-label.epochs=1"))
+    _, found = swept(plan, seeds=1, budget=1)
+    counts = Counter((row["contender"], row["select"]) for row in found.judged)
+    assert {key: n for key, n in counts.items() if key[1] != "blind"} == {
+        ("oracle", ""): 2,
+        ("original", ""): 2,
+        ("finetune", "oracle"): 1,
+        ("random-label", "oracle"): 2,
+    }
