@@ -65,6 +65,11 @@ class Asked:
     folder: str | None = None
     other: str = ""
 
+    @property
+    def judge(self) -> Literal["oracle", "blind"]:
+        """The selection that verdicts rest on: the oracle's, unless blind alone was asked for."""
+        return "blind" if self.select == "blind" else "oracle"
+
     def plan(self, forget: str, **more: Any) -> SweepPlan:
         """A sweep at this scale on a forget set."""
         usual: dict[str, Any] = {
@@ -119,6 +124,7 @@ class Experiment:
         small: its scale on two CPU cores.
         paper: the paper's, for a GPU.
         run: how it is carried out, where it is more than its sweeps.
+        columns: of its rows, that its tables show beside the usual ones.
     """
 
     source: str
@@ -129,6 +135,7 @@ class Experiment:
     small: Scale
     paper: Scale
     run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
