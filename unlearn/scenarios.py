@@ -30,7 +30,10 @@ CANARIES = 0.05
 CONFUSED = 0.01
 """Share of the two classes whose labels are swapped (SURE appendix F)."""
 PLACES = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
-"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000."""
+"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000. The
+nearest of all have a low ES again, since they lie to one side of the centroid."""
+FEWEST_AT = 5
+"""Examples among which those places are three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,16 +233,17 @@ def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) 
 def _entangled_at(
     embeddings: np.ndarray, rows: np.ndarray, values: np.ndarray, size: int, level: str, score: str
 ) -> np.ndarray:
-    """The same at equal score: of each of `size` groups by rising score the nearest, the middle or the farthest."""
+    """The same at equal score: from each of `size` groups of rising score the one at that place by distance."""
     # groups divide the score's range among themselves: mean scores of two levels differ by at most range / size
-    groups = np.array_split(rows[np.lexsort((rows, values))], size)
-    if len(groups[-1]) < 3:
+    groups = np.array_split(np.lexsort((rows, values)), size)
+    if len(groups[-1]) < FEWEST_AT:
         raise ValueError(
-            f"--size {size}: levels of entanglement at equal {score} take one of three examples each, and it is "
-            f"defined for {len(rows)} that may be chosen; use {len(rows) // 3} or fewer"
+            f"--size {size}: levels of entanglement at equal {score} take one of {FEWEST_AT} or more each, and it is "
+            f"defined for {len(rows)} training examples that may be chosen; use {len(rows) // FEWEST_AT} or fewer"
         )
-    far_last = [group[np.argsort(from_centroid(embeddings, group), kind="stable")] for group in groups]
-    return np.array([group[{"high": 0, "medium": len(group) // 2, "low": -1}[level]] for group in far_last])
+    distance = from_centroid(embeddings, rows)
+    far_last = [group[np.argsort(distance[group], kind="stable")] for group in groups]
+    return rows[[group[round(PLACES[level] * (len(group) - 1))] for group in far_last]]
 
 
 def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
