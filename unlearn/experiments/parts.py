@@ -23,7 +23,7 @@ class Scale:
     """How large an experiment is.
 
     Attributes:
-        size: examples to forget.
+        size: examples to forget; 0 where the experiment knows how many.
         algorithms: that take part.
         budget: attempts at each place of a plan.
         tune_seeds: originals that parameters are chosen on.
