@@ -1,9 +1,10 @@
 """Which examples are to be forgotten.
 
-A forget set is written as one word or two: `random`, `memorization_k0.500:high`, `entanglement:low`, `class:3`,
-`id:train/00042`. Scores are those of a store, turned so that higher is more memorized or riskier; examples whose score
-is undefined are never chosen by it. Two kinds change the training data before anything is trained, and so have
-originals and oracles of their own: `canaries` and `confusion:0,1`.
+A forget set is written as one word or two: `random`, `memorization_k0.500:high`, `entanglement:low`,
+`entanglement-at-memorization_k0.500:low`, `class:3`, `id:train/00042`. Scores are those of a store, turned so that
+higher is more memorized or riskier; examples whose score is undefined are never chosen by it. Two kinds change the
+training data before anything is trained, and so have originals and oracles of their own: `canaries` and
+`confusion:0,1`.
 """
 
 from collections.abc import Callable
@@ -22,12 +23,17 @@ from unlearn.problem import forgettable
 
 LEVELS = ("low", "medium", "high")
 OF_A_SCORE = (*LEVELS, "union", "riskiest", "twin")
+AT = "entanglement-at-"
+"""Before the name of the score that levels of entanglement have in common."""
 CANARIES = 0.05
 """Share of the forget set that is scrambled: SURE's 50 of 1,000."""
 CONFUSED = 0.01
 """Share of the two classes whose labels are swapped (SURE appendix F)."""
 PLACES = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
-"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000."""
+"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000. The
+nearest of all have a low ES again, since they lie to one side of the centroid."""
+FEWEST_AT = 5
+"""Examples among which those places are three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,12 @@ def choose(
     Args:
         spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
             :union (a third of each), :riskiest (= high), :twin (as many at random that are not among the riskiest);
-            entanglement:low, :medium, :high; class:K; partial-class:K; id:ID; ids:FILE.
+            entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, which have that score in
+            common; class:K; partial-class:K; id:ID; ids:FILE.
         size: how many; ignored where the words say it (class, id, ids).
         splits: the data set.
         scores: those of the store.
-        embeddings: float [n_train, E], of the original, asked for by entanglement alone.
+        embeddings: float [n_train, E], of the original, asked for by the levels of entanglement alone.
         seed: of what is drawn.
         without: rows that are not chosen, so that another set of the same kind can be had; of no matter to class, id
             and ids.
@@ -96,10 +103,16 @@ def choose(
         rows = rng.choice(own, _at_most(size, len(own), f"training examples of class {part}"), replace=False)
     elif kind == "entanglement":
         rows = free[_entangled(embeddings(), free, size, pick("level of entanglement", part, LEVELS))]
+    elif kind.startswith(AT):
+        score = kind.removeprefix(AT)
+        known, values = _defined(*scores(score), splits)
+        there = np.isin(known, free)
+        level = pick("level of entanglement", part, LEVELS)
+        rows = _entangled_at(embeddings(), known[there], values[there], size, level, score)
     elif not part:
-        known = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
+        words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
         raise ValueError(
-            f"unknown forget set {spec!r}; known: {', '.join((*known, 'confusion:0,1'))}, or a score of the store with "
+            f"unknown forget set {spec!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store with "
             f"one of :{', :'.join(OF_A_SCORE)}, as memorization_k0.500:high"
         )
     else:
@@ -169,10 +182,7 @@ def _by_score(
     free: np.ndarray,
 ) -> np.ndarray:
     """Rows by one score of the store, out of those that are free; the middle is that of all."""
-    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
-    rows = np.array([row_of.get(example, -1) for example in ids.tolist()])
-    known = (rows >= 0) & ~np.isnan(values)
-    rows, values = rows[known], values[known]
+    rows, values = _defined(ids, values, splits)
     middle = 0.5 if score.startswith("memorization") or not len(values) else float(np.median(values))
     known = np.isin(rows, free)
     rows, values = rows[known], values[known]
@@ -198,6 +208,14 @@ def _by_score(
     return np.concatenate(thirds)
 
 
+def _defined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training set whose score is defined, and the score of each."""
+    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    rows = np.array([row_of.get(example, -1) for example in ids.tolist()])
+    known = (rows >= 0) & ~np.isnan(values)
+    return rows[known], values[known]
+
+
 def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) -> np.ndarray:
     """One of the groups of rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
     distance = from_centroid(embeddings, free)
@@ -210,6 +228,22 @@ def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) 
     start = round(PLACES[level] * (groups - 1)) * size
     chosen: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
     return chosen
+
+
+def _entangled_at(
+    embeddings: np.ndarray, rows: np.ndarray, values: np.ndarray, size: int, level: str, score: str
+) -> np.ndarray:
+    """The same at equal score: from each of `size` groups of rising score the one at that place by distance."""
+    # groups divide the score's range among themselves: mean scores of two levels differ by at most range / size
+    groups = np.array_split(np.lexsort((rows, values)), size)
+    if len(groups[-1]) < FEWEST_AT:
+        raise ValueError(
+            f"--size {size}: levels of entanglement at equal {score} take one of {FEWEST_AT} or more each, and it is "
+            f"defined for {len(rows)} training examples that may be chosen; use {len(rows) // FEWEST_AT} or fewer"
+        )
+    distance = from_centroid(embeddings, rows)
+    far_last = [group[np.argsort(distance[group], kind="stable")] for group in groups]
+    return rows[[group[round(PLACES[level] * (len(group) - 1))] for group in far_last]]
 
 
 def _named(kind: str, part: str, splits: Splits) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memscore.data import load
+from unlearn.metrics.entanglement import entanglement_score
 from unlearn.scenarios import choose, plant
 
 
@@ -107,6 +108,8 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         ("entropy:hihg", 5, "unknown part of a score 'hihg'; did you mean 'high'"),
         ("entanglement:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
         ("entanglement:high", 200, "use 100 or fewer"),
+        ("entanglement-at-entropy:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
+        ("entanglement-at-entropy:high", 61, "--size 61: .* equal entropy .* for 300 .*; use 60 or fewer"),
         ("class:11", 5, "'11' is no class; classes are the numbers 0 to 9"),
         ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as 'all/"),
         ("random", 0, "--size 0: a forget set has 1 to 299"),
@@ -171,3 +174,37 @@ def test_confusion_swaps_one_percent_of_two_classes():
 def test_what_cannot_be_planted_says_so(spec, size, said, splits):
     with pytest.raises(ValueError, match=said):
         plant(spec, size, splits, 0)
+
+
+def test_levels_of_entanglement_at_a_score_have_its_mean_in_common_and_differ_in_es(splits):
+    """The score rises with the distance, so that plain levels differ in both; tied values make half of the groups."""
+    rng = np.random.default_rng(0)
+    embeddings = np.column_stack([rng.normal(size=300), rng.exponential(3, size=300)])  # the farthest lie one way
+    far = np.linalg.norm(embeddings - embeddings.mean(0), axis=1)
+    score = np.maximum(0, far / far.max() + rng.normal(scale=0.2, size=300) - 0.2)
+    assert (score == 0).sum() > 60
+
+    def mean_and_es(spec):
+        rows = rows_of(spec, 50, splits, score, embeddings)
+        assert len(rows) == 50
+        return score[rows].mean(), entanglement_score(np.delete(embeddings, rows, 0), embeddings[rows])
+
+    plain, matched = (
+        [mean_and_es(f"{word}:{level}") for level in ("low", "medium", "high")]
+        for word in ("entanglement", "entanglement-at-memorization_k0.500")
+    )
+    assert plain[0][0] - plain[2][0] > 3 * np.ptp(score) / 50
+    assert np.ptp([mean for mean, _ in matched]) <= np.ptp(score) / 50
+    assert 3 * matched[0][1] < matched[2][1]
+
+
+def test_levels_of_entanglement_at_a_score_leave_out_what_is_not_free(splits):
+    embeddings = np.random.default_rng(0).normal(size=(300, 4))
+    values = np.where(np.arange(300) < 200, np.arange(300) % 7, np.nan)
+    common = "entanglement-at-entropy:low", 20, splits, scores_of(splits, values), lambda: embeddings, 0
+    first = choose(*common)
+    second = choose(*common, without=first.rows)
+    assert len(second.rows) == 20
+    assert not {*first.rows} & {*second.rows}
+    assert max(*first.rows, *second.rows) < 200
+    assert first.name == "entanglement-at-entropy:low of 20"

@@ -4,12 +4,15 @@ To add one, write its file here and one line below; tests/unlearn/experiments ho
 """
 
 from memscore.names import pick
-from unlearn.experiments import memorization, rum
+from unlearn.experiments import entanglement, memorization, proxies, rsu, rum
 from unlearn.experiments.parts import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     "memorization": memorization.EXPERIMENT,
+    "entanglement": entanglement.EXPERIMENT,
     "rum": rum.EXPERIMENT,
+    "proxies": proxies.EXPERIMENT,
+    "rsu": rsu.EXPERIMENT,
 }
 
 

@@ -16,8 +16,8 @@ from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import sweep_request
 
-PROXIES = ("confidence", "binary_accuracy", "holdout_retraining")
-"""SCALE's best three, which it takes through RUM."""
+PROXIES = ("events_confidence", "events_accuracy", "holdout")
+"""SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""
 
 
 @dataclass(frozen=True, kw_only=True)

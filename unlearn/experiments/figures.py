@@ -47,14 +47,15 @@ def draw(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], co
     for number, name in enumerate(series):
         found = [over_seeds([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in at]
         middle = np.array([one.value for one in found])
-        if np.isnan(middle).all():
+        known = ~np.isnan(middle)  # a line goes on over a place without rows
+        if not known.any():
             continue
         half = np.array([[one.value - one.lo, one.hi - one.value] for one in found]).T
         line = "-" if number < COLOURS else "--"
         axis.errorbar(
-            np.arange(len(at)) + aside[number],
-            middle,
-            yerr=np.nan_to_num(half),
+            (np.arange(len(at)) + aside[number])[known],
+            middle[known],
+            yerr=np.nan_to_num(half[:, known]),
             marker="o",
             markersize=3.5,
             capsize=2,

@@ -23,7 +23,7 @@ class Scale:
     """How large an experiment is.
 
     Attributes:
-        size: examples to forget.
+        size: examples to forget; 0 where the experiment knows how many.
         algorithms: that take part.
         budget: attempts at each place of a plan.
         tune_seeds: originals that parameters are chosen on.
@@ -64,6 +64,11 @@ class Asked:
     data: str | None = None
     folder: str | None = None
     other: str = ""
+
+    @property
+    def judge(self) -> Literal["oracle", "blind"]:
+        """The selection that verdicts rest on: the oracle's, unless blind alone was asked for."""
+        return "blind" if self.select == "blind" else "oracle"
 
     def plan(self, forget: str, **more: Any) -> SweepPlan:
         """A sweep at this scale on a forget set."""
@@ -119,6 +124,7 @@ class Experiment:
         small: its scale on two CPU cores.
         paper: the paper's, for a GPU.
         run: how it is carried out, where it is more than its sweeps.
+        columns: of its rows, that its tables show beside the usual ones.
     """
 
     source: str
@@ -129,6 +135,7 @@ class Experiment:
     small: Scale
     paper: Scale
     run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

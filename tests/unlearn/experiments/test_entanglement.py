@@ -1,0 +1,94 @@
+"""RUM's entanglement experiment: end to end on a bank of 8 small models, and its verdicts on made rows."""
+
+import pytest
+
+from tests.unlearn.experiments import tiny
+from unlearn.experiments import entanglement
+from unlearn.experiments.entanglement import BUCKETS, LEVELS, MATCHED, MEAN, bucket
+
+PARTS = (*LEVELS, *MATCHED, *(bucket(level) for level in BUCKETS))
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    store = tiny.bank(tmp_path_factory.mktemp("entanglement"), models=8)
+    return tiny.carried("entanglement", store, size=12, algorithms=("finetune", "salun"), seeds=1)
+
+
+def test_every_part_is_judged_and_kept(experiment):
+    ready, found, path = experiment
+    assert set(found.results) == set(PARTS)
+    for part in (*LEVELS, *MATCHED):
+        assert {row["contender"] for row in found.results[part]} == {"oracle", "original", "finetune", "salun"}
+    assert {row["contender"] for row in found.results[bucket("low")]} == {"oracle", "original"}
+    assert not found.incomplete
+    kept = ready.store.read_table(f"{path}/rows.parquet")
+    assert {"part", "entanglement_original", MEAN} <= set(kept.column_names)
+    assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
+
+
+def test_sets_at_equal_score_have_its_mean_in_common_and_buckets_do_not(experiment):
+    _, found, _ = experiment
+    mean = {part: rows[0][MEAN] for part, rows in found.results.items()}
+    assert abs(mean["matched low"] - mean["matched high"]) <= 2 / 12  # memorization lies within -1 and 1
+    assert mean[bucket("low")] < mean[bucket("medium")] < mean[bucket("high")]
+    assert all(row["entanglement_original"] > 0 for rows in found.results.values() for row in rows)
+
+
+def test_buckets_tune_nothing(experiment):
+    ready, found, _ = experiment
+    assert found.spent["attempts"] == len([*LEVELS, *MATCHED]) * 2 + len(BUCKETS)
+    assert all(plan.budget == 1 for plan in ready.entry.plans(ready.asked).values())
+
+
+def made(low, high, matched, es):
+    """ToW of finetune and salun in the partitions, (low, high) each; ES of the three buckets."""
+    results = {}
+    for part, place in (("low", 0), ("medium", 0), ("high", 1)):
+        values = {"finetune": low[place], "salun": high[place]}
+        results[part] = [
+            *(row for name, tow in values.items() for row in tiny.rows(name, tow_test=tow)),
+            *tiny.rows("original", "", "", tow_test=0.9 - place * 0.2, entanglement_original=10 + 100 * place),
+        ]
+    for part, tow in zip(MATCHED, matched, strict=True):
+        results[part] = [
+            *(row for name in ("finetune", "salun") for row in tiny.rows(name, tow_test=tow)),
+            *tiny.rows("original", "", "", tow_test=tow, entanglement_original=10 if part == MATCHED[0] else 50),
+        ]
+    for level, value in zip(BUCKETS, es, strict=True):
+        results[bucket(level)] = tiny.rows("original", "", "", tow_test=1, entanglement_original=value)
+    return results
+
+
+def test_verdicts():
+    said = entanglement.findings(
+        made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (200, 300, 90)), tiny.asked("finetune", "salun")
+    )
+    assert tiny.verdicts(said, "has a higher ES than the low one") == ["holds"]
+    assert tiny.verdicts(said, "finetune: ToW is higher at low ES") == ["holds", "undecided"]
+    assert tiny.verdicts(said, "salun: ToW is higher at low ES") == ["holds", "undecided"]
+    assert tiny.verdicts(said, "draw labels fall more") == ["holds", "undecided"]
+    assert tiny.verdicts(said, "higher ES than the high partition") == ["holds", "holds", "fails"]
+    assert tiny.verdicts(said, "higher ES than what has a high one") == ["holds", "holds"]
+
+
+def test_verdicts_the_other_way():
+    said = entanglement.findings(
+        made((0.6, 0.9), (0.9, 0.9), (0.8, 0.5), (90, 90, 90)), tiny.asked("finetune", "salun")
+    )
+    assert tiny.verdicts(said, "finetune: ToW is higher at low ES") == ["fails", "holds"]
+    assert tiny.verdicts(said, "salun: ToW is higher at low ES") == ["undecided", "holds"]
+    assert tiny.verdicts(said, "higher ES than the high partition") == ["fails"] * 3
+    assert tiny.verdicts(said, "higher ES than what has a high one") == ["undecided"] * 2
+
+
+def test_only_one_kind_of_algorithm_compares_no_kinds():
+    said = entanglement.findings(made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1)), tiny.asked("finetune"))
+    assert tiny.verdicts(said, "draw labels") == []
+
+
+def test_blind_alone_is_judged_by_the_blind_choice():
+    rows = made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1))
+    blind = {part: [row | {"select": row["select"] and "blind"} for row in own] for part, own in rows.items()}
+    said = entanglement.findings(blind, tiny.asked("finetune", select="blind"))
+    assert tiny.verdicts(said, "finetune: ToW is higher at low ES")[0] == "holds"

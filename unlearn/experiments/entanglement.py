@@ -1,0 +1,179 @@
+"""RUM Fig. 1a, Tables 2-6, Figs 5-7: the more entangled with what stays, the farther unlearning stays from retraining.
+
+Three forget sets of one size by the distance of theta_o's embeddings to their centroid, far for a low ES. In the paper
+those sets differ in memorization too (Fig. 6: .084, .134 and .390 on CIFAR-10), so two more sets have a low and a high
+ES at equal memorization. The ES of memorization's own buckets (Table 3) needs no unlearning: originals alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from memscore.filling import Pool
+from memscore.jobs import OriginalJob, key_of
+from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.errands import Search
+from unlearn.experiments.figures import points
+from unlearn.experiments.memorization import TABLE_7
+from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, chosen_by, finding, swept
+from unlearn.meta.cuts import by_row
+from unlearn.pairing import contrast, paired, where
+from unlearn.paths import SAME
+from unlearn.request import Phase, embeddings_of
+from unlearn.scenarios import AT
+from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.trials import Row
+
+LEVELS = ("low", "medium", "high")
+MATCHED = ("matched low", "matched high")
+BUCKETS = {"low": "CIFAR-10 21134", "medium": "CIFAR-10 32786", "high": "CIFAR-10 14737"}
+FALLS = {
+    "finetune": "CIFAR-10 .952 to .908, CIFAR-100 .878 to .773",
+    "l1-sparse": ".945 to .836, .867 to .709",
+    "gradient-ascent": ".929 to .766, .755 to .666",
+    "neggrad-plus": ".941 to .800, .922 to .766",
+    "influence": ".928 to .744, .806 to .668",
+    "salun": ".783 to .618, .835 to .678",
+    "random-label": ".767 to .443, .675 to .585",
+}
+MEAN = "score_mean"
+"""Column: mean score of what is forgotten."""
+
+
+def plans(asked: Asked) -> Mapping[str, SweepPlan]:
+    """A sweep a level of ES, two at equal score, and for each bucket of the score what theta_o says."""
+    found = {level: asked.plan(f"entanglement:{level}") for level in LEVELS}
+    found |= {name: asked.plan(f"{AT}{asked.score}:{name.split()[1]}") for name in MATCHED}
+    idle = {"algorithms": ("original",), "budget": 1, "tuning": "defaults", "tune_forget": SAME, "select": "oracle"}
+    return found | {bucket(level): asked.plan(f"{asked.score}:{level}", **idle) for level in BUCKETS}
+
+
+def bucket(level: str) -> str:
+    """What the part with a bucket of the score is called."""
+    return f"{level} score"
+
+
+def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
+    """The sweeps, and the mean score of each forget set beside its rows."""
+    planned = plans(asked)
+    carried = swept(asked, planned, pool, search, device, phase)
+    results = {
+        name: [row | {MEAN: mean} for row in carried.results[name]]
+        for name, mean in ((name, mean_score(plan, asked.score)) for name, plan in planned.items())
+    }
+    return replace(carried, results=results)
+
+
+def mean_score(plan: SweepPlan, score: str) -> float:
+    """Of the reported forget set, over the examples whose score is defined; NaN where it is of none."""
+    found = sweep_request(plan).asked
+    store = found.store
+    first = key_of(store, OriginalJob(store=store.url, index=0))
+    rows = list(found.forget_set(lambda: embeddings_of(store, first)).rows)
+    own = by_row(score, found.scored.score, found.splits.train.ids)[rows]
+    return float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
+
+
+def findings(results: Results, asked: Asked) -> list[Finding]:
+    """The sets' own ES, what falls with it, the same at equal score, and the buckets of the score."""
+    rows = {name: chosen_by(found, asked.judge) for name, found in results.items()}
+    idle = {name: where(found, contender="original", select="") for name, found in rows.items()}
+    said = [
+        finding(
+            "the high partition has a higher ES than the low one",
+            "CIFAR-10 310, 1077, 1612; CIFAR-100 964, 2831, 3877",
+            paired(idle["high"], idle["low"], "entanglement_original"),
+        ),
+        finding(
+            "at equal score too",
+            "not in the paper",
+            paired(idle["matched high"], idle["matched low"], "entanglement_original"),
+        ),
+    ]
+    pairs: tuple[tuple[tuple[str, str], str, dict[str, str]], ...] = (
+        (("low", "high"), "", FALLS),
+        (MATCHED, " at equal score", {}),
+    )
+    for (low, high), ending, printed in pairs:
+        nothing = "CIFAR-10 .944 to .759, CIFAR-100 .836 to .690" if printed else "not in the paper"
+        value = paired(idle[low], idle[high], "tow_test")
+        said.append(finding(f"to do nothing is nearer to retraining at low ES{ending} (ToW)", nothing, value))
+        own = {name: [where(rows[at], contender=name) for at in (low, high)] for name in asked.scale.algorithms}
+        for name, (near, far) in own.items():
+            value = paired(near, far, "tow_test")
+            claim = f"{name}: ToW is higher at low ES{ending}"
+            said.append(finding(claim, printed.get(name, "not in the paper"), value))
+        said += relabelling(own, ending, "CIFAR-10 .24 against .13, CIFAR-100 .12 against .13")
+    return [*said, *of_buckets(idle)]
+
+
+def relabelling(own: Mapping[str, list[list[Row]]], ending: str, printed: str) -> list[Finding]:
+    """Whether methods that draw labels fall more than the others; nothing where one kind did not take part."""
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for name in own:
+        kinds[algorithm(name).random_labels].append(name)
+    if not all(kinds.values()):
+        return []
+    terms = [
+        (sign * (1 if drawn else -1) / len(names), own[name][place])
+        for drawn, names in kinds.items()
+        for name in names
+        for place, sign in enumerate((1, -1))
+    ]
+    claim = f"methods that draw labels fall more from low to high ES{ending} than others (ToW)"
+    return [finding(claim, "not in the paper" if ending else printed, contrast(terms, "tow_test"))]
+
+
+def of_buckets(idle: Mapping[str, list[Row]]) -> list[Finding]:
+    """Table 3: all buckets of memorization have a high ES, that of high memorization the lowest."""
+    column = "entanglement_original"
+    said = [
+        finding(
+            f"what has a {level} score has a higher ES than the high partition",
+            f"{printed} against 1612",
+            paired(idle[bucket(level)], idle["high"], column),
+        )
+        for level, printed in BUCKETS.items()
+    ]
+    return said + [
+        finding(
+            f"what has a {level} score has a higher ES than what has a high one",
+            f"{BUCKETS[level]} against 14737",
+            paired(idle[bucket(level)], idle[bucket("high")], column),
+        )
+        for level in ("low", "medium")
+    ]
+
+
+def figure(results: Results, asked: Asked) -> bytes:
+    """ToW by level of ES, a line an algorithm; beside it the same at equal score."""
+    names = [*asked.scale.algorithms, "original"]
+    panels = {}
+    for title, prefix in (("forget sets by ES", ""), (f"at equal {asked.score}", "matched ")):
+        panels[title] = {
+            f"{name}|{level}": where(chosen_by(results.get(prefix + level, []), asked.judge), contender=name)
+            for name in names
+            for level in LEVELS
+        }
+    title = f"entanglement: {asked.scale.size} examples to forget, chosen by {asked.judge}"
+    return points(panels, names, LEVELS, "tow_test", "ToW (test)", title)
+
+
+EXPERIMENT = Experiment(
+    source="RUM Fig. 1a, Tables 2-6, Figs 5-7",
+    says="how entanglement with what stays decides how well unlearning goes",
+    plans=plans,
+    findings=findings,
+    figure=figure,
+    small=Scale(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8),
+    paper=Scale(
+        size=3000,
+        algorithms=tuple(n for n in ALGORITHMS if n not in {"original", "retrain"}),
+        budget=20,
+        tune_seeds=1,
+        seeds=3,
+    ),
+    run=run,
+    columns=("entanglement_original", MEAN),
+)
