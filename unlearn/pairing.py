@@ -48,6 +48,21 @@ def mean_of(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], co
     return over_seeds([float(np.mean([f[i] for f in sides[0]]) - np.mean([f[i] for f in sides[1]])) for i in shared])
 
 
+def contrast(terms: Sequence[tuple[float, Sequence[Row]]], column: str) -> Interval:
+    """A weighted sum of what several contenders make of the same originals, as (a - b) - (c - d).
+
+    Args:
+        terms: a weight, and rows of a contender that it is given to.
+        column: of the rows.
+
+    Returns:
+        Mean with a 95 % t interval over the originals that all have; NaN where there are none.
+    """
+    sides = [(weight, by_index(rows, column)) for weight, rows in terms]
+    shared = set.intersection(*(set(found) for _, found in sides)) if sides else set()
+    return over_seeds([sum(weight * found[index] for weight, found in sides) for index in sorted(shared)])
+
+
 def where(rows: Sequence[Row], **wanted: object) -> list[Row]:
     """The rows whose columns have these values."""
     return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]

@@ -10,6 +10,7 @@ from memscore.filling import Pool, Progress
 from memscore.intervals import Interval
 from memscore.trends import verdict
 from unlearn.errands import Search
+from unlearn.paths import Swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials import Row
@@ -65,6 +66,11 @@ class Asked:
     folder: str | None = None
     other: str = ""
 
+    @property
+    def judge(self) -> Literal["oracle", "blind"]:
+        """The selection that verdicts rest on: the oracle's, unless blind alone was asked for."""
+        return "blind" if self.select == "blind" else "oracle"
+
     def plan(self, forget: str, **more: Any) -> SweepPlan:
         """A sweep at this scale on a forget set."""
         usual: dict[str, Any] = {
@@ -119,6 +125,7 @@ class Experiment:
         small: its scale on two CPU cores.
         paper: the paper's, for a GPU.
         run: how it is carried out, where it is more than its sweeps.
+        columns: of its rows, that its tables show beside the usual ones.
     """
 
     source: str
@@ -129,6 +136,7 @@ class Experiment:
     small: Scale
     paper: Scale
     run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,6 +149,7 @@ class Carried:
         remarks: what a reader must know besides.
         spent: attempts, runs and seconds of tuning.
         incomplete: whether a trial or a contender is missing.
+        sweeps: what came of each sweep, by its name.
     """
 
     results: Results
@@ -148,6 +157,7 @@ class Carried:
     remarks: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     incomplete: bool = False
+    sweeps: dict[str, Swept] = field(default_factory=dict)
 
 
 def swept(
@@ -168,12 +178,13 @@ def swept(
     """
     results: Results = {}
     remarks: list[str] = []
+    sweeps: dict[str, Swept] = {}
     incomplete = False
     spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
     for name, plan in plans.items():
         request = sweep_request(plan)
         found = request.run(pool, search, device, partial(within, phase, name))
-        results[name] = found.judged
+        results[name], sweeps[name] = found.judged, found
         tried = {row["trial"]: row for row in found.tried}
         spent["runs"] += len(tried)
         spent["tuning_s"] += float(sum(row["wall_s"] for row in tried.values()))
@@ -191,7 +202,7 @@ def swept(
         })
         remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
         incomplete |= bool(found.failed) or any(path.over for path in found.paths)
-    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete)
+    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete, sweeps=sweeps)
 
 
 def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progress]:

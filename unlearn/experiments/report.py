@@ -47,15 +47,16 @@ def print_experiment(console: Console, entry: Experiment, carried: Carried, wher
         carried: what came of it.
         where: the folder that keeps it.
     """
+    columns = (*COLUMNS, *entry.columns)
     for part, rows in carried.results.items():
         groups = contest(rows)
         first = rows[0] if rows else {}
         table = new_table(
-            f"{entry.source}: {part}, {first.get('forget_set', '')}", ("", "variant", "chosen by", "n", *COLUMNS)
+            f"{entry.source}: {part}, {first.get('forget_set', '')}", ("", "variant", "chosen by", "n", *columns)
         )
         for (contender, variant, select), own in groups.items():
             n = len({row["index"] for row in own})
-            table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in COLUMNS))
+            table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in columns))
         console.print(table)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     table = new_table(
