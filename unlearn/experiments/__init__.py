@@ -4,12 +4,13 @@ To add one, write its file here and one line below; tests/unlearn/experiments ho
 """
 
 from memscore.names import pick
-from unlearn.experiments import memorization, sequence
+from unlearn.experiments import five_steps, memorization, sequence
 from unlearn.experiments.parts import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     "memorization": memorization.EXPERIMENT,
     "sequence": sequence.EXPERIMENT,
+    "five-steps": five_steps.EXPERIMENT,
 }
 
 
