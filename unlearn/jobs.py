@@ -18,6 +18,7 @@ from torch import nn
 from memscore.jobs import OriginalJob, key_of, name_of
 from memscore.observing import gap, logit_confidence
 from memscore.recipes import steps as steps_of
+from memscore.records import sha256_of
 from memscore.seeds import generator, torch_seed
 from memscore.store import Store
 from memscore.trainee import keep_to_share, new_model, on_device, recipe_of
@@ -102,6 +103,8 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         theta_u, cost = unlearned(trial, problem, manifest.architecture, begun, done, after)
         cost = together(cost, spent)
         judged = views_of(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
+        if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # of weights that are
+            theta_u, judged, cost = theta_o, original, cost | {"status": "diverged"}
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
     case = Case(
         judged=judged,
@@ -115,7 +118,8 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         seed=trial.index,
     )
     weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
-    values = values_of(case, weights, bench, asked(trial.measures, core=trial.core), "-".join(keys))
+    pair = "-".join([*keys, sha256_of({"judged": trial.judged})[:16]])  # one oracle may be asked of several sets
+    values = values_of(case, weights, bench, asked(trial.measures, core=trial.core), pair)
     return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case, theta_u
 
 

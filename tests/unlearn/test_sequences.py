@@ -119,3 +119,32 @@ def test_a_sequence_one_of_whose_steps_diverges_is_a_diverged_row(lab):
     row = run_trial(replace(sequence(store, "finetune", "finetune"), before=(wild,), part=PARTS[1]), bench)
     assert row["status"] == "diverged"
     assert np.isnan(row["tow_test"])
+
+
+def test_finite_weights_whose_outputs_are_not_are_a_diverged_row(lab):
+    """One step so long that the weights are still numbers, and sums of their products are not."""
+    store, bench = lab
+    wild = TrialConfig(
+        store=store.url,
+        algorithm="gradient-ascent",
+        params=(("epochs", 1), ("lr", 1e30)),
+        forget_set="parts",
+        forget=ALL,
+    )
+    row = run_trial(wild, bench)
+    assert row["status"] == "diverged"
+    assert np.isnan(row["tow_test"])
+
+
+def test_gaps_to_an_oracle_are_those_of_the_set_that_is_judged(lab):
+    """One oracle is asked of several sets, in one process: what it says of one is not taken for another."""
+    store, bench = lab
+    common = {"store": store.url, "algorithm": "original", "forget_set": "parts", "forget": ALL}
+    trials = [TrialConfig(**common, judged=judged) for judged in ((), PARTS[0], PARTS[2])]
+    oracles = [replace(trial, algorithm="oracle") for trial in trials]
+    rows = [[run_trial(trial, bench) for trial in group] for group in (trials, oracles)]
+    accuracies = [oracle["forget_accuracy"] for oracle in rows[1]]
+    assert len(set(accuracies)) > 1
+    for row, oracle in zip(*rows, strict=True):
+        assert oracle["forget_accuracy_gap"] == 0
+        assert row["forget_accuracy_gap"] == abs(row["forget_accuracy"] - oracle["forget_accuracy"])

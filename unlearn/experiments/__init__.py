@@ -4,14 +4,16 @@ To add one, write its file here and one line below; tests/unlearn/experiments ho
 """
 
 from memscore.names import pick
-from unlearn.experiments import entanglement, memorization, proxies, rsu, rum
+from unlearn.experiments import entanglement, five_steps, memorization, proxies, rsu, rum, sequence
 from unlearn.experiments.parts import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     "memorization": memorization.EXPERIMENT,
     "entanglement": entanglement.EXPERIMENT,
     "rum": rum.EXPERIMENT,
+    "sequence": sequence.EXPERIMENT,
     "proxies": proxies.EXPERIMENT,
+    "five-steps": five_steps.EXPERIMENT,
     "rsu": rsu.EXPERIMENT,
 }
 

@@ -10,6 +10,7 @@ from memscore.filling import Pool, Progress
 from memscore.intervals import Interval
 from memscore.trends import verdict
 from unlearn.errands import Search
+from unlearn.paths import Swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials import Row
@@ -148,6 +149,7 @@ class Carried:
         remarks: what a reader must know besides.
         spent: attempts, runs and seconds of tuning.
         incomplete: whether a trial or a contender is missing.
+        sweeps: what came of each sweep, by its name.
     """
 
     results: Results
@@ -155,6 +157,7 @@ class Carried:
     remarks: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     incomplete: bool = False
+    sweeps: dict[str, Swept] = field(default_factory=dict)
 
 
 def swept(
@@ -175,12 +178,13 @@ def swept(
     """
     results: Results = {}
     remarks: list[str] = []
+    sweeps: dict[str, Swept] = {}
     incomplete = False
     spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
     for name, plan in plans.items():
         request = sweep_request(plan)
         found = request.run(pool, search, device, partial(within, phase, name))
-        results[name] = found.judged
+        results[name], sweeps[name] = found.judged, found
         tried = {row["trial"]: row for row in found.tried}
         spent["runs"] += len(tried)
         spent["tuning_s"] += float(sum(row["wall_s"] for row in tried.values()))
@@ -198,7 +202,7 @@ def swept(
         })
         remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
         incomplete |= bool(found.failed) or any(path.over for path in found.paths)
-    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete)
+    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete, sweeps=sweeps)
 
 
 def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progress]:

@@ -1,0 +1,218 @@
+"""Rounds of forgetting, each arm on a path of its own: from sweep to verdicts on a small bank."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster.pool import SerialPool
+from cluster.search import SerialSearch
+from memscore.estimation import estimate, open_bank
+from memscore.jobs import OriginalJob, key_of
+from memscore.plan import Plan
+from memscore.skew import gini
+from memscore.verification import verify
+from unlearn.contenders import Contender
+from unlearn.experiments.five_steps import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run
+from unlearn.experiments.parts import Asked, Scale
+from unlearn.experiments.walks import Walk, next_set, rows_of, walked
+from unlearn.oracles import bench_of
+from unlearn.pairing import where
+from unlearn.request import unheard
+from unlearn.rescoring import Rescoring, rescore, rescored
+from unlearn.sweep_plan import sweep_request
+from unlearn.trials import theta_name
+
+SIZE = 15
+PLAN = Plan(
+    data="digits",
+    train_limit=240,
+    validation=0.2,
+    epochs=6,
+    batch=20,
+    design="exact",
+    block=8,
+    models=8,
+    originals=2,
+    proxies=("holdout",),
+)
+KEPT = ("trials", "weights", "events", "receipts", "attempts")
+
+
+class Counting(SerialPool):
+    """A pool that knows what it was asked to do."""
+
+    def __init__(self):
+        self.done = []
+
+    def run(self, fn, jobs, shared=None):
+        for job, result in super().run(fn, jobs, shared):
+            self.done.append((fn.__name__, job, result))
+            yield job, result
+
+
+def asked_of(store):
+    scale = Scale(size=SIZE, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
+    return Asked(store=store.url, score="memorization_k0.500", proxies=("holdout",), scale=scale)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(made, SerialPool())
+    pool = Counting()
+    carried = run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=2)
+    assert not carried.incomplete, carried.remarks
+    return made, carried, pool
+
+
+def request_of(made):
+    return sweep_request(EXPERIMENT.plans(asked_of(made.store))["tuning"]).asked
+
+
+def trial_of(pool, arm, index, number):
+    """The trial of a round, as the pool was handed it."""
+    done = dict.fromkeys(job for fn, job, _ in pool.done if fn == "run_trial" and job.keep)
+    return [job for job in done if job.variant == arm and job.index == index][number - 1]
+
+
+def test_every_arm_of_every_original_has_a_row_a_round_beside_its_oracle(lab):
+    _, carried, _ = lab
+    rows = carried.results["rounds"]
+    for arm in ARMS:
+        for number in (1, 2):
+            own = where(rows, contender="neggrad-plus", arm=arm, round=number)
+            assert [row["index"] for row in own] == [1, 2]
+            assert all(row["n_forget"] == SIZE and 0 < row["tow_test"] <= 1 for row in own)
+            assert all(0 < row["gini"] < 1 and row["round_examples"] > 0 for row in own)
+            oracles = where(rows, contender="oracle", arm=arm, round=number)
+            assert [row["tow_test"] for row in oracles] == [1, 1]
+            for row, oracle in zip(own, oracles, strict=True):
+                assert row["forget_accuracy_gap"] == abs(row["forget_accuracy"] - oracle["forget_accuracy"])
+    idle = where(rows, round=0)
+    assert [(row["contender"], row["index"], row["round_examples"]) for row in idle] == [
+        ("original", 1, 0),
+        ("original", 2, 0),
+    ]
+    assert len(rows) == 2 + 2 * 2 * 2 * 2
+
+
+def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
+    made, carried, pool = lab
+    for arm, parts in ((VANILLA, 1), (REFINED, 3)):
+        for index in (1, 2):
+            first, second = (trial_of(pool, arm, index, number) for number in (1, 2))
+            assert not set(first.forget) & set(second.judged)
+            assert set(second.forget) == {*first.forget, *second.judged}
+            assert len(second.steps) == 2 * parts
+            assert second.steps[:parts] == first.steps
+            assert {row for step in second.steps[parts:] for row in step.rows} == set(second.judged)
+            assert theta_name(made.store, second.until(parts)) == theta_name(made.store, first)
+            assert made.store.read_cost(theta_name(made.store, first))["status"] == "ok"
+    assert trial_of(pool, VANILLA, 1, 1).forget == trial_of(pool, REFINED, 1, 1).forget  # one theta_o chose for both
+    rows = where(carried.results["rounds"], arm=VANILLA, contender="neggrad-plus", index=1)
+    assert rows[1]["round_examples"] == rows[1]["examples"] - rows[0]["examples"]
+
+
+def test_the_coefficient_is_that_of_the_proxy_over_what_is_left(lab):
+    made, carried, pool = lab
+    store, rows, bench = made.store, carried.results["rounds"], bench_of(made.splits, made.store.manifest.seed)
+    original = Rescoring(store=store.url, key=key_of(store, OriginalJob(store=store.url, index=1)), index=1)
+    assert where(rows, round=0, index=1)[0]["gini"] == gini(rescored(store, original))
+    for arm in ARMS:
+        for number in (1, 2):
+            trial = trial_of(pool, arm, 1, number)
+            job = Rescoring(store=store.url, key=theta_name(store, trial), index=1)
+            assert not rescore(job, bench)  # it is there
+            left = [value for row, value in enumerate(rescored(store, job)) if row not in trial.forget]
+            assert len(left) == 240 - number * SIZE
+            row = where(rows, arm=arm, contender="neggrad-plus", index=1, round=number)[0]
+            assert row["gini"] == pytest.approx(gini(np.array(left)), rel=1e-12)
+            assert (row["lorenz_0.00"], row["lorenz_1.00"]) == (0, pytest.approx(1))
+
+
+def test_the_proxy_of_an_original_is_that_of_the_bank_to_the_bit(lab):
+    made, _, _ = lab
+    store, key = made.store, key_of(made.store, OriginalJob(store=made.store.url, index=1))
+    found = rescored(store, Rescoring(store=store.url, key=key, index=1))
+    np.testing.assert_array_equal(found, store.read_events(f"{key}-holdout")["holdout"])
+
+
+def test_a_round_takes_the_ends_and_the_middle_of_what_is_left(lab):
+    made, _, _ = lab
+    gone = [*range(5), 237, 238, 239]
+    rows = next_set(request_of(made), np.arange(240, dtype=np.float64), gone, 9).rows
+    assert rows == (5, 6, 7, 119, 120, 121, 234, 235, 236)  # of 5 to 236 the median is 120.5; the lower comes first
+
+
+def test_a_second_run_trains_nothing_and_gives_the_same_rows(lab):
+    made, carried, _ = lab
+    before = {name: made.store.folder.names(name) for name in KEPT}
+    pool = Counting()
+    again = run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=2)
+    assert {name: made.store.folder.names(name) for name in before} == before
+    assert not [job for fn, job, result in pool.done if fn == "work" or (fn == "rescore" and result)]
+    np.testing.assert_equal(again.results, carried.results)
+    verdict = verify(made.store)
+    assert not verdict.damaged
+    assert not verdict.missing
+
+
+def test_a_walk_that_diverges_ends_and_another_goes_on(lab):
+    made, _, _ = lab
+    steep, flat = (("epochs", 1), ("lr", 1e30)), (("epochs", 1), ("lr", 1e-4))
+    contender = Contender(plan=("gradient-ascent",), variant="vanilla")
+    walks = [Walk(contender=contender, params=(params,), index=1) for params in (steep, flat)]
+    ended = walked(request_of(made), walks, 2, SIZE, SerialPool(), "cpu", unheard)
+    assert ended == ["gradient-ascent vanilla on original 1 ended early: it diverged in round 1"]
+    rows = [where(rows_of(made.store, walk), contender="gradient-ascent") for walk in walks]
+    assert [row["status"] for row in rows[0]] == ["diverged"]
+    assert np.isnan([rows[0][0]["tow_test"], rows[0][0]["gini"]]).all()
+    assert [row["status"] for row in rows[1]] == ["ok", "ok"]
+
+
+def test_a_walk_without_enough_examples_left_ends(lab):
+    made, _, _ = lab
+    contender = Contender(plan=("original",), variant="vanilla")
+    ended = walked(
+        request_of(made), [Walk(contender=contender, params=((),), index=1)], 1, 237, SerialPool(), "cpu", unheard
+    )
+    assert len(ended) == 1
+    assert "round 1: --size 237: low, medium and high holdout share examples at 79 each" in ended[0]
+
+
+def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trained(lab):
+    made, _, _ = lab
+    pool = Counting()
+    with pytest.raises(ValueError, match=r"--size 15: 16 rounds would forget 240 of the 240 .* use less than 15"):
+        run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=16)
+    assert not pool.done
+
+
+def test_the_figure_is_drawn_from_the_rows(lab):
+    made, carried, _ = lab
+    assert EXPERIMENT.figure(carried.results, asked_of(made.store)).startswith(b"\x89PNG")
+
+
+def rows_made(refined, vanilla, skew, originals=8):
+    """ToW of each arm in rounds 1 and 5; Gini coefficients before, at the end of RUM^F, at the end of vanilla."""
+    rng, rows = np.random.default_rng(0), []
+    for index in range(originals):
+        noise = rng.normal(0, 0.001)
+        rows.append({"index": index, "contender": "original", "arm": "", "round": 0, "gini": skew[0]})
+        for arm, tow, end in ((REFINED, refined, skew[1]), (VANILLA, vanilla, skew[2])):
+            for number, value, left in zip((1, 5), tow, (skew[0], end), strict=True):
+                values = {"tow_test": value + noise * number, "tow_mia_test": value, "gini": left + noise}
+                rows.append({"index": index, "contender": "neggrad-plus", "arm": arm, "round": number, **values})
+    return {"rounds": rows}
+
+
+def test_verdicts_follow_the_rows():
+    asked = Asked(store="", score="", proxies=(), scale=EXPERIMENT.small)
+    as_printed = findings(rows_made((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), asked)
+    assert [one.verdict for one in as_printed] == ["holds"] * 8
+    assert [round(one.value.value, 2) for one in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
+    turned = findings(rows_made((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), asked)
+    assert [one.verdict for one in turned] == ["fails"] * 8
+    single = findings(rows_made((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), asked)
+    assert {one.verdict for one in single} == {"undecided"}  # one original has no interval

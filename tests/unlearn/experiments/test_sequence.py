@@ -1,0 +1,125 @@
+"""What each step of a sequence does to every part, from sweep to verdicts on a small bank."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster.pool import SerialPool
+from cluster.search import SerialSearch
+from memscore.estimation import estimate, open_bank
+from memscore.intervals import Interval
+from memscore.plan import Plan
+from unlearn.experiments.margins import alike, not_lower
+from unlearn.experiments.parts import Asked, Scale
+from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run
+from unlearn.meta.cuts import by_row
+from unlearn.pairing import where
+from unlearn.request import unheard
+
+SCORE = "memorization_k0.500"
+PLAN = Plan(data="digits", train_limit=240, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=8)
+ORDERS = (f"rum {SCORE}", f"rum-reversed {SCORE}")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(made, SerialPool())
+    scale = Scale(size=15, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
+    asked = Asked(store=made.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
+    return made, asked, run(asked, SerialPool(), SerialSearch(), "cpu", unheard)
+
+
+def test_accuracies_are_those_of_the_rows_measured_another_way(lab):
+    """Of the whole sequence forget and retain sets are those of the trial; of theta_o and the oracle too."""
+    _, _, carried = lab
+    rows = carried.results["union"]
+    ends = [row for row in rows if row["level"] in {0, len(PARTS)}]
+    assert len(ends) == 2 * (2 + 2)
+    for row in ends:
+        assert row["right_forget"] == pytest.approx(row["forget_accuracy"], abs=1e-12)
+        assert row["right_retain"] == pytest.approx(row["retain_accuracy"], abs=1e-12)
+        assert row["right_test"] == pytest.approx(row["accuracy_test"], abs=1e-12)
+        thirds = [row[f"right_{part}"] for part in PARTS]
+        assert np.mean(thirds) == pytest.approx(row["right_forget"], abs=1e-12)
+
+
+def test_after_each_step_every_part_has_its_accuracy_whatever_the_order(lab):
+    """A first step's own forget set is the part that it begins with: the lowest score, or the highest."""
+    _, _, carried = lab
+    rows = carried.results["union"]
+    for variant, first in zip(ORDERS, ("low", "high"), strict=True):
+        for level in (1, 2, 3):
+            own = where(rows, variant=variant, level=level)
+            assert [row["index"] for row in own] == [1, 2]
+            assert all(0 <= row[f"right_{name}"] <= 1 for row in own for name in SETS)
+        for row in where(rows, variant=variant, level=1):
+            assert row["n_forget"] == 5
+            assert row[f"right_{first}"] == pytest.approx(row["forget_accuracy"], abs=1e-12)
+
+
+def test_parts_are_thirds_by_the_score(lab):
+    made, _, carried = lab
+    values = by_row(SCORE, made.store.score, made.splits.train.ids)
+    rows = np.array(carried.sweeps["union"].judged_on.rows)
+    rising = rows[np.argsort(values[rows], kind="stable")]
+    for row in where(carried.results["union"], variant=ORDERS[0], level=1):
+        margins = made.store.read_said(row["trial"])["gap"]
+        for name, part in zip(PARTS, np.split(rising, 3), strict=True):
+            assert row[f"right_{name}"] == (margins[part] > 0).mean()
+
+
+def test_the_figure_is_drawn_from_the_rows(lab):
+    _, asked, carried = lab
+    assert EXPERIMENT.figure(carried.results, asked).startswith(b"\x89PNG")
+    assert len(findings(carried.results, asked)) == 3
+
+
+def rows_made(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender="salun", originals=8):
+    """Rows whose accuracy on the first part is as said after each step, in both orders."""
+    rng, rows = np.random.default_rng(0), []
+    for index in range(originals):
+        common = {"index": index, "select": "oracle", "levels": 3}
+        rows.append({**common, "contender": "original", "variant": "", "level": 0, "right_low": before})
+        for variant, path, end, away in zip(ORDERS, (up, down), tow, mia, strict=True):
+            for level, right in enumerate(path, start=1):
+                noise = rng.normal(0, 0.001)
+                values = {"right_low": right + noise, "tow_test": end + noise, "mia_test_gap": away + noise}
+                rows.append({**common, "contender": contender, "variant": variant, "level": level, **values})
+    return {"union": rows}
+
+
+def verdicts(algorithm, *made, **more):
+    scale = replace(EXPERIMENT.small, algorithms=(algorithm,))
+    asked = Asked(store="", score=SCORE, proxies=(), scale=scale)
+    return [one.verdict for one in findings(rows_made(*made, contender=algorithm, **more), asked)]
+
+
+def test_verdicts_follow_the_rows():
+    fell, level = (0.5, 0.8, 0.9), (0.99, 0.99, 0.99)
+    assert verdicts("salun", fell, level) == ["holds"] * 4
+    wrong = {"before": 0.4, "tow": (0.9, 0.8), "mia": (0.22, 0.03)}
+    assert verdicts("salun", (0.5, 0.4, 0.3), level, **wrong) == ["fails"] * 4
+    assert verdicts("salun", fell, level, originals=1) == ["undecided"] * 4
+    assert verdicts("neggrad-plus", level, level) == ["holds"] * 3
+    assert verdicts("neggrad-plus", level, (0.99, 0.7, 0.99)) == ["holds", "fails", "holds"]
+
+
+def test_the_worst_step_is_that_of_each_original():
+    rows = [{"index": i, "level": n, "right_low": v} for i, n, v in ((0, 1, 0.5), (0, 2, 0.2), (0, 3, 0.9))]
+    rows += [{"index": 1, "level": n, "right_low": v} for n, v in ((1, 0.1), (2, 0.2), (3, 0.3))]
+    rows += [{"index": 2, "level": 1, "right_low": 0.0}]  # it ended early
+    assert lowest(rows) == [{"index": 0, "right_low": 0.2}, {"index": 1, "right_low": 0.1}]
+
+
+def test_margins_decide_only_where_the_whole_interval_does():
+    cases = ((-0.01, 0.02), "holds"), ((0.06, 0.1), "fails"), ((-0.1, -0.06), "fails"), ((0.0, 0.06), "undecided")
+    for (lo, hi), verdict in cases:
+        found = alike("", "", Interval(value=0, lo=lo, hi=hi))
+        assert (found.verdict, "0.05" in found.claim) == (verdict, True)
+    sided = ((-0.04, 0.9), "holds"), ((-0.2, -0.06), "fails"), ((-0.06, 0.1), "undecided")
+    for (lo, hi), verdict in sided:
+        assert not_lower("", "", Interval(value=0, lo=lo, hi=hi)).verdict == verdict
+    unknown = Interval(value=0, lo=float("nan"), hi=float("nan"))
+    assert {alike("", "", unknown).verdict, not_lower("", "", unknown).verdict} == {"undecided"}

@@ -1,0 +1,249 @@
+"""Requests to forget that follow each other, each arm on a path of its own (SCALE section 4, "Stability analysis").
+
+    F_t = thirds of low, medium and high proxy of theta_{t-1} among what is left,   theta_t = U(theta_{t-1}, ..., F_t)
+
+Each arm forgets other examples, so each has oracles of its own: retrained on what it has left after each round. A round
+is done for all walks at once: proxies, oracles and trials are a run of the pool each. Thetas are kept, so that a round
+costs one round, and what is on file is not done again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from memscore.filling import Pool
+from memscore.jobs import OriginalJob, key_of
+from memscore.skew import gini, lorenz
+from memscore.store import Store
+from unlearn.contenders import NOTHING, Contender
+from unlearn.oracles import needed
+from unlearn.request import Phase, Request, no_embeddings, run_trials, train_missing
+from unlearn.rescoring import PROXY, Rescoring, rescore, rescored
+from unlearn.scenarios import ForgetSet, choose
+from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, about, theta_name, trial_name
+
+SHARES = tuple(round(0.05 * number, 2) for number in range(21))
+"""Of the examples, at which a Lorenz curve is kept."""
+
+
+@dataclass(kw_only=True)
+class Walk:
+    """An arm of one original on its way.
+
+    Attributes:
+        contender: algorithm, and how each round's forget set is cut.
+        params: of the algorithm at each part, the same in every round.
+        index: of the original.
+        trials: of the rounds so far, each the whole sequence up to there.
+        skew: of the proxy after each round, from before the first.
+        over: why it ended early; "" where it did not.
+    """
+
+    contender: Contender
+    params: tuple[Params, ...]
+    index: int
+    trials: list[TrialConfig] = field(default_factory=list)
+    skew: list[dict[str, float]] = field(default_factory=list)
+    over: str = ""
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """All that it has forgotten, rising."""
+        return self.trials[-1].forget if self.trials else ()
+
+    def key(self, store: Store) -> str:
+        """Of the weights of its present network."""
+        if self.trials:
+            return theta_name(store, self.trials[-1])
+        return key_of(store, OriginalJob(store=store.url, index=self.index))
+
+    def next(self, asked: Request, values: np.ndarray, size: int, device: str) -> TrialConfig:
+        """Its next round.
+
+        Args:
+            asked: the store and its data.
+            values: float64 [n_train], the proxy of its present network.
+            size: examples to forget; a multiple of 3.
+            device: "cpu" or "cuda".
+
+        Returns:
+            The sequence with this round; what it forgets in it alone is `judged`.
+
+        Raises:
+            ValueError: too few examples are left.
+        """
+        chosen = next_set(asked, values, self.gone, size)
+        parts = self.contender.cut.parts(
+            chosen.rows, lambda _: values, lambda: no_embeddings(asked.splits), asked.wish.seed
+        )
+        new = [
+            Step(algorithm=self.contender.plan[0], params=params, rows=part)
+            for params, part in zip(self.params, parts, strict=True)
+        ]
+        *before, last = [*(self.trials[-1].steps if self.trials else ()), *new]
+        return TrialConfig(
+            store=asked.store.url,
+            algorithm=last.algorithm,
+            params=last.params,
+            forget_set=f"{chosen.name}, round {len(self.trials) + 1}",
+            forget=tuple(sorted({*self.gone, *chosen.rows})),
+            before=tuple(before),
+            part=last.rows if before else (),
+            judged=chosen.rows if self.trials else (),
+            index=self.index,
+            seed=asked.wish.seed,
+            device=device,
+            keep=True,
+            keep_before=True,
+            variant=self.contender.variant,
+        )
+
+
+def next_set(asked: Request, values: np.ndarray, gone: Sequence[int], size: int) -> ForgetSet:
+    """The least, the middle and the most of the proxy among what is left; the middle is its median there."""
+    left = values.copy()
+    left[list(gone)] = np.nan
+    named = asked.splits.train.ids, left
+    nothing = no_embeddings(asked.splits)
+    return choose(f"{PROXY}:union", size, asked.splits, lambda _: named, lambda: nothing, asked.wish.seed)
+
+
+def walked(
+    asked: Request, walks: Sequence[Walk], rounds: int, size: int, pool: Pool, device: str, phase: Phase
+) -> list[str]:
+    """Take all walks through all rounds.
+
+    Args:
+        asked: the store and its data; its originals are there.
+        walks: at their beginning.
+        rounds: how many.
+        size: examples that each forgets.
+        pool: where jobs run.
+        device: "cpu" or "cuda".
+        phase: given proxies, oracles and trials of each round in turn, hands out who is told of each.
+
+    Returns:
+        A line for each walk that ended early.
+    """
+    for number in range(1, rounds + 2):
+        going = [walk for walk in walks if not walk.over]
+        values = proxies(asked, going, pool, device, phase)
+        going = [walk for walk in going if not walk.over]
+        for walk in going:
+            walk.skew.append(skewness(values[walk.key(asked.store)], walk.gone))
+        if number <= rounds:
+            one_round(asked, going, values, size, pool, device, phase)
+    return [
+        f"{walk.contender.name} {walk.contender.variant} on original {walk.index} ended early: {walk.over}"
+        for walk in walks
+        if walk.over
+    ]
+
+
+def proxies(asked: Request, walks: Sequence[Walk], pool: Pool, device: str, phase: Phase) -> dict[str, np.ndarray]:
+    """The proxy of every walk's present network, by its key; a walk whose proxy cannot be had ends."""
+    store, found = asked.store, dict[str, np.ndarray]()
+    jobs = {
+        key: Rescoring(store=store.url, key=key, index=w.index, device=device) for w in walks if (key := w.key(store))
+    }
+    with phase("proxies") as progress:
+        for done, (job, result) in enumerate(pool.run(rescore, list(jobs.values()), asked.bench), start=1):
+            if isinstance(result, bool):
+                found[job.key] = rescored(store, job)
+            else:
+                for walk in (one for one in walks if one.key(store) == job.key):
+                    walk.over = f"no proxy after round {len(walk.trials)}: {result.error}"
+            progress(done, len(jobs), f"original {job.index}")
+    return found
+
+
+def one_round(
+    asked: Request,
+    walks: Sequence[Walk],
+    values: Mapping[str, np.ndarray],
+    size: int,
+    pool: Pool,
+    device: str,
+    phase: Phase,
+) -> None:
+    """Choose what each walk forgets next, train its oracle, unlearn, and measure; a walk that diverges ends."""
+    store, planned = asked.store, list[tuple[Walk, TrialConfig]]()
+    for walk in walks:
+        try:
+            planned.append((walk, walk.next(asked, values[walk.key(store)], size, device)))
+        except ValueError as error:  # too few are left; other walks may have others
+            walk.over = f"round {len(walk.trials) + 1}: {error}"
+    jobs = [job for _, trial in planned for job in needed(store, [trial.forget], [trial.index], device)]
+    train_missing(asked, list(dict.fromkeys(jobs)), pool, phase, "oracles")
+    every = [one for _, trial in planned for one in (trial, *beside(trial))]
+    with phase("trials") as progress:
+        rows, failed = run_trials(list(dict.fromkeys(every)), asked.bench, pool, progress)
+    status = {row["trial"]: row["status"] for row in rows}
+    for walk, trial in planned:
+        if any(trial_name(store, one) not in status for one in (trial, *beside(trial))):
+            own = [line for line in failed if f"on original {walk.index} " in line]
+            walk.over = f"round {len(walk.trials) + 1}: {'; '.join(own)}"
+            continue
+        walk.trials.append(trial)
+        if status[trial_name(store, trial)] != "ok":
+            walk.over = f"it diverged in round {len(walk.trials)}"
+
+
+def beside(trial: TrialConfig) -> list[TrialConfig]:
+    """What a round's row is read beside: its oracle, and in the first round doing nothing."""
+    bare = replace(trial, params=(), before=(), part=(), keep=False, keep_before=False)
+    first = not trial.judged
+    return [replace(bare, algorithm=name) for name in (ORACLE, *([NOTHING] if first else []))]
+
+
+def skewness(values: np.ndarray, gone: Sequence[int]) -> dict[str, float]:
+    """How unequally a proxy is spread over the examples that are left.
+
+    Args:
+        values: float64 [n_train], 0 or more.
+        gone: rows that are not left.
+
+    Returns:
+        gini, and lorenz_<share> of the total that this share of the examples holds, lowest first.
+    """
+    left = np.delete(values, list(gone))
+    share, held = lorenz(left)
+    return {"gini": gini(left)} | {f"lorenz_{p:.2f}": float(np.interp(p, share, held)) for p in SHARES}
+
+
+def rows_of(store: Store, walk: Walk) -> list[Row]:
+    """The rows of a walk, which are on file.
+
+    Args:
+        store: open.
+        walk: at its end.
+
+    Returns:
+        A row of doing nothing, with round 0; for each round a row of theta_u and one of its oracle. Beside a trial's
+        columns they have `arm`, `round`, the skew of the proxy after that round (NaN of oracles, and after a run that
+        diverged), and what the round took: round_wall_s, round_examples (a trial's own columns are of the whole walk).
+    """
+    undefined = dict.fromkeys(skewness(np.ones(2), ()), float("nan"))
+    arm = walk.contender.variant
+    found: list[Row] = []
+    spent = {"wall_s": 0.0, "examples": 0}
+    for number, trial in enumerate(walk.trials, start=1):
+        for one in (*beside(trial)[::-1], trial):
+            row = dict(store.read_trial(trial_name(store, one)) or {}) | about(store, one)
+            own = one is trial
+            idle = one.algorithm == NOTHING and not own
+            after = walk.skew[number] if own and number < len(walk.skew) else undefined
+            took = {f"round_{c}": row[c] - spent[c] if own else row[c] for c in spent}
+            row |= {
+                "contender": one.algorithm,
+                "variant": "" if idle else f"{arm}, round {number}",
+                "select": "oracle" if own else "",
+                "level": 0,
+                "levels": 0,
+                "arm": "" if idle else arm,
+                "round": 0 if idle else number,
+            }
+            found.append(row | took | (walk.skew[0] if idle else after))
+        spent = {c: found[-1][c] for c in spent}
+    return found
