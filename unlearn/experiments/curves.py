@@ -12,12 +12,12 @@ Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""
 
 
-def over_steps(axis: Axes, at: Sequence[int], groups: Groups, column: str, label: str, colour: str) -> None:
+def over_steps(axis: Axes, at: Sequence[float], groups: Groups, column: str, label: str, colour: str) -> None:
     """One line.
 
     Args:
         axis: where.
-        at: the steps.
+        at: where each step lies; lines a little aside of each other can be told apart.
         groups: rows of each; a step without any is left out.
         column: of the rows.
         label: of the line.

@@ -162,7 +162,7 @@ def figure(results: Results, asked: Asked) -> bytes:
         for number, (name, arm) in enumerate(arms):
             steps = [where(every, contender=name, arm=arm, round=r) for r in rounds]
             before = [start] if column == "gini" else []
-            at = [0, *rounds] if before else rounds
+            at = [each + 0.08 * number for each in range(0 if before else 1, len(rounds) + 1)]
             over_steps(axis, at, [*before, *steps], column, f"{name} {ARMS[arm]}", f"C{number}")
         axis.set(
             title=f"{word}" + (" (test)" if column != "gini" else " of the proxy over what is left"), xlabel="round"

@@ -152,13 +152,14 @@ def figure(results: Results, asked: Asked) -> bytes:
     picture.suptitle(
         f"{asked.score}: {asked.scale.size} examples to forget, chosen by {asked.judge}; dashed: retrained"
     )
-    panels = picture.subplots(len(names), len(ORDERS), squeeze=False, sharey=True, sharex=True)
+    panels = picture.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
     for line, name in zip(panels, names, strict=True):
         for axis, (variant, order) in zip(line, ORDERS.items(), strict=True):
             own = where(rows, contender=name, variant=f"{variant} {asked.score}")
             steps = [where(rows, contender="original"), *(where(own, level=n) for n in range(1, len(PARTS) + 1))]
             for number, each in enumerate(SETS):
-                over_steps(axis, range(len(steps)), steps, f"right_{each}", each, f"C{number}")
+                at = [step + 0.05 * number for step in range(len(steps))]
+                over_steps(axis, at, steps, f"right_{each}", each, f"C{number}")
                 level_line(axis, where(rows, contender=ORACLE), f"right_{each}", f"C{number}")
             axis.set_title(f"{name}, {order}", fontsize=9)
             parts = PARTS if variant == "rum" else PARTS[::-1]

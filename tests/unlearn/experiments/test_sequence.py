@@ -1,9 +1,11 @@
 """What each step of a sequence does to every part, from sweep to verdicts on a small bank."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
@@ -12,6 +14,7 @@ from memscore.intervals import Interval
 from memscore.plan import Plan
 from unlearn.experiments.margins import alike, not_lower
 from unlearn.experiments.parts import Asked, Scale
+from unlearn.experiments.report import print_experiment
 from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run
 from unlearn.meta.cuts import by_row
 from unlearn.pairing import where
@@ -74,6 +77,16 @@ def test_the_figure_is_drawn_from_the_rows(lab):
     _, asked, carried = lab
     assert EXPERIMENT.figure(carried.results, asked).startswith(b"\x89PNG")
     assert len(findings(carried.results, asked)) == 3
+
+
+def test_long_claims_leave_room_for_their_verdicts(lab):
+    _, asked, carried = lab
+    said = findings(carried.results, asked)
+    console = Console(width=160, file=io.StringIO())
+    print_experiment(console, EXPERIMENT, replace(carried, findings=said), "here")
+    printed = console.file.getvalue().split("what was measured")[1]
+    assert sum(printed.count(word) for word in ("holds", "fails", "undecided")) == len(said)
+    assert "…" not in printed
 
 
 def rows_made(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender="salun", originals=8):
