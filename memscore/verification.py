@@ -19,7 +19,7 @@ KINDS = (
     *("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials"),
     "reports",
 )
-DEEP = ("attempts", "sweeps")
+DEEP = ("attempts", "experiments", "sweeps")
 """Folders of folders."""
 THREADS = 4
 NO_ARM = "a shard of no arm on file; it stays, and the estimate that made it puts its arm back"
