@@ -26,6 +26,7 @@ from memscore.store import Store
 from unlearn import sweep, trial
 from unlearn.algorithms import ALGORITHMS
 from unlearn.contenders import VARIANTS
+from unlearn.experiments import EXPERIMENTS
 from unlearn.hunting import SELECTIONS
 from unlearn.metrics import MEASURES
 
@@ -309,6 +310,11 @@ def test_the_tables_of_algorithms_and_measures_are_those_of_the_code():
 def test_the_tables_of_variants_and_selections_are_those_of_the_code():
     assert [quoted(cells[0]) for cells in table("variant")] == [[name] for name in VARIANTS]
     assert [quoted(cells[0]) for cells in table("selection")] == [[name] for name in SELECTIONS]
+
+
+def test_the_table_of_experiments_is_that_of_the_code():
+    said = {quoted(cells[0])[0]: cells[1:] for cells in table("experiment")}
+    assert said == {name: [entry.source, entry.says] for name, entry in EXPERIMENTS.items()}
 
 
 def test_a_result_has_its_script_and_once_measured_its_numbers():
