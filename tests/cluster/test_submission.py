@@ -43,7 +43,7 @@ def dashboard():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks for its end so often
     yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_address[1]}", says=Answer)
     server.shutdown()
     server.server_close()

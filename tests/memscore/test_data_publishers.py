@@ -127,7 +127,7 @@ def mnist_mirror(tmp_path, monkeypatch):
     published = idx_folder(tmp_path / "published")
     names = sorted(path.name for path in published.iterdir())
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=published))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", [(name, md5(published / name)) for name in names])
