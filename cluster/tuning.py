@@ -127,7 +127,7 @@ class TuneSearch:
         with (
             held_signals() as desk.signals,
             closing(desk.ear),
-            tempfile.TemporaryDirectory(prefix="memscore-search-") as folder,
+            tempfile.TemporaryDirectory(prefix=f"memscore-search-{os.getpid()}-") as folder,
             quiet(),
         ):
             worker = tune.with_parameters(

@@ -42,11 +42,12 @@ def arm(name, space, budget, fn, job=None, **more):
 
 
 def scratch_folders():
-    """Tune's storage, and what it keeps of each attempt in Ray's own folder."""
+    """This process's storage of Tune, and what Tune keeps of each attempt in Ray's own folder."""
     import ray
 
     session = Path(ray._private.worker._global_node.get_session_dir_path())
-    return [*Path(tempfile.gettempdir()).glob("memscore-search-*"), *session.glob("artifacts/*/memscore-search-*")]
+    own = f"memscore-search-{os.getpid()}-*"
+    return [*Path(tempfile.gettempdir()).glob(own), *session.glob(f"artifacts/*/{own}")]
 
 
 def test_arms_run_side_by_side_and_each_attempt_is_told_once(tune_search, tmp_path):
