@@ -11,7 +11,7 @@ from memscore.store import Store
 from memscore.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
-from unlearn.experiments import experiment
+from unlearn.experiments import EXPERIMENTS, experiment
 from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import sweep_request
@@ -127,6 +127,9 @@ def prepared(plan: ExperimentPlan) -> Prepared:
         ValueError: a word that nothing is named, or one that a sweep refuses.
     """
     entry = experiment(plan.name)
+    if plan.other and not entry.compares:
+        able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
+        raise ValueError(f"--other {plan.other}: {plan.name} reads one bank; two are compared by {able}; leave it out")
     asked = plan.asked(entry)
     for one in entry.plans(asked).values():
         sweep_request(one)

@@ -126,6 +126,7 @@ class Experiment:
         paper: the paper's, for a GPU.
         run: how it is carried out, where it is more than its sweeps.
         columns: of its rows, that its tables show beside the usual ones.
+        compares: whether it reads a second bank where one is given.
     """
 
     source: str
@@ -137,6 +138,7 @@ class Experiment:
     paper: Scale
     run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
     columns: tuple[str, ...] = ()
+    compares: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

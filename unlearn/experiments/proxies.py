@@ -246,4 +246,5 @@ EXPERIMENT = Experiment(
     paper=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("wall_s", "rrt_wall"),
+    compares=True,
 )
