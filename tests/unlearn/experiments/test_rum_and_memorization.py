@@ -1,0 +1,90 @@
+"""RUM's two main experiments: end to end on a bank of small models, and their verdicts on made rows."""
+
+import pytest
+
+from tests.unlearn.experiments import tiny
+from unlearn.contenders import named_by
+from unlearn.experiments import memorization, rum
+from unlearn.trials import ORACLE
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.bank(tmp_path_factory.mktemp("rum"))
+
+
+def test_every_level_of_memorization_is_judged(store):
+    _, found, _ = tiny.carried("memorization", store, size=10, algorithms=("finetune",))
+    assert set(found.results) == {"low", "medium", "high"}
+    assert all(found.results[level][0]["forget_set"].startswith(f"{tiny.SCORE}:{level}") for level in found.results)
+    assert next(one for one in found.findings if "the oracle is right more often" in one.claim).value.value > 0
+    assert not found.incomplete
+
+
+def test_every_variant_and_plan_is_judged(store):
+    ready, found, path = tiny.carried("rum", store, size=9, algorithms=("finetune", "salun"))
+    judged = {(row["contender"], row["variant"]) for row in found.results["union"] if row["select"]}
+    plain = {(name, variant) for name in ("finetune", "salun") for variant in ("vanilla", "shuffle")}
+    refined = {
+        (name, named_by(variant, tiny.SCORE))
+        for name, variant in (
+            ("salun", "rum"),
+            ("salun", "rum-reversed"),
+            ("original>finetune>salun", "rum"),
+            ("salun>finetune>original", "rum-reversed"),
+            ("automatic", "auto"),
+        )
+    }
+    assert plain | refined <= judged
+    assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
+
+
+def of_level(oracle, original, **tow):
+    """Judged rows of one level."""
+    whose = [(ORACLE, "", "", oracle), ("original", "", "", original)]
+    whose += [(name, "vanilla", "oracle", value) for name, value in tow.items()]
+    return [
+        row
+        for name, variant, select, value in whose
+        for row in tiny.rows(
+            name.replace("_", "-"), variant, select, tow_test=value, forget_accuracy=value, mia_test=1 - value
+        )
+    ]
+
+
+def test_memorization_s_verdicts_follow_the_rows():
+    results = {
+        "low": of_level(0.95, 0.9, finetune=0.9, neggrad_plus=0.5, salun=0.6),
+        "high": of_level(0.2, 0.3, finetune=0.4, neggrad_plus=0.9, salun=0.8),
+    }
+    found = memorization.findings(results, tiny.asked("finetune", "neggrad-plus", "salun"))
+    assert tiny.verdicts(found, "the oracle is right more often") == ["holds"]
+    assert tiny.verdicts(found, "the oracle's MIA is higher") == ["holds"]
+    assert tiny.verdicts(found, "to do nothing") == ["holds"]
+    assert tiny.verdicts(found, "finetune: ToW is higher on low") == ["holds"]
+    assert tiny.verdicts(found, "neggrad-plus: ToW is higher on low") == ["fails"]
+    assert tiny.verdicts(found, "salun: ToW is higher on high") == ["holds"]
+    assert tiny.verdicts(found, "salun: MIA on low memorization") == ["holds"]  # .4 above .05
+    level = of_level(0.5, 0.5, finetune=0.5)
+    even = memorization.findings({"low": level, "high": level}, tiny.asked("finetune"))
+    assert {one.verdict for one in even} == {"undecided"}
+
+
+def of_union(**tow):
+    """Judged rows of salun under (variant: ToW)."""
+    named = {variant.replace("_", "-"): value for variant, value in tow.items()}
+    return {
+        "union": [
+            row
+            for variant, value in named.items()
+            for row in tiny.rows("salun", named_by(variant, tiny.SCORE), tow_test=value, mia_test_gap=1 - value)
+        ]
+    }
+
+
+def test_rum_s_verdicts_follow_the_rows():
+    found = rum.findings(of_union(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8), tiny.asked("salun"))
+    assert [one.verdict for one in found if one.claim.startswith("salun")] == ["holds", "holds", "holds"]
+    assert tiny.verdicts(found, "ascending has a smaller MIA gap") == ["holds"]
+    found = rum.findings(of_union(vanilla=0.9, shuffle=0.95, rum=0.7, rum_reversed=0.8), tiny.asked("salun"))
+    assert {one.verdict for one in found} == {"fails"}
