@@ -279,7 +279,9 @@ def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench,
     said = capsys.readouterr()
     first, *rest = said.err.splitlines()
     assert first == "to train first: originals 0, oracles 2 (on file: 2)"
-    assert [line.partition(",")[0] for line in rest] == ["oracles 2/2", "trials 6/6"]
+    told = [line.partition(",")[0] for line in rest]  # on a slow machine with those on the way
+    assert list(dict.fromkeys(line.split()[0] for line in told)) == ["oracles", "trials"]
+    assert {"oracles 2/2", "trials 6/6"} <= {*told}
     printed = [line.split()[0] for line in said.out.splitlines() if line.strip()]
     assert printed[0] == "random"
     rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
