@@ -1,6 +1,8 @@
 """Write docs/unlearning.md from the results of benchmarks.unlearning: every algorithm beside oracle and original.
 
-python -m benchmarks.unlearning_tables
+    python -m benchmarks.unlearning_tables
+
+Measures of many models are of a run's own file, or of NAME_many.json, where a few algorithms were run on more models.
 """
 
 import json
@@ -49,7 +51,9 @@ def main() -> None:
     for name in ("unlearning_cnn", "unlearning_digits"):
         path = RESULTS / f"{name}.json"
         if path.exists():
-            parts.append(section(json.loads(path.read_text())))
+            found, apart = json.loads(path.read_text()), RESULTS / f"{name}_many.json"
+            found["many"] = json.loads(apart.read_text())["many"] if apart.exists() else found["many"]
+            parts.append(section(found))
     PAGE.write_text("\n".join(parts))
     print(f"written to {PAGE}")
 

@@ -98,16 +98,14 @@ def known_of(store: Store, arm: str, indices: list[int], attack: Attack, pool: P
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
         added = partial(added_by, attack=attack, terms=terms)
         columns = [*member, *terms.signals]
-        parts = [
-            part for _, found in reduced(store, arm, indices, columns, added, rows=rows, pool=pool) for part in found
-        ]
+        parts = [part for _, part in reduced(store, arm, indices, columns, added, rows=rows, pool=pool)]
     return attack.settle(parts, terms)
 
 
-def added_by(block: Block, attack: Attack, terms: Terms) -> list[Any]:
-    """What a block adds to what an attack must know, a few examples at a time."""
+def added_by(block: Block, attack: Attack, terms: Terms) -> Any:
+    """What a block adds to what an attack must know: one part, for those of all blocks are held at once."""
     assert attack.add is not None  # for mypy: known_of has asked
-    return [attack.add(part, terms) for part in narrow([block])]
+    return attack.add(block, terms)
 
 
 def said_of(block: Block, attack: Attack, known: Any, terms: Terms, kept: int) -> Said:

@@ -15,6 +15,7 @@ import numpy as np
 from memscore.estimators.lira import Sums, lira_scores, lira_sums, pool_of
 from memscore.estimators.lira_modes import LiraForm, classic_scores, form_named, spread_of, spread_sums
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.matrix import narrow
 from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
@@ -41,7 +42,8 @@ class Attack:
         signal: the shard column that it reads.
         scores: the names of what it gives, without the fraction that ends them.
         success: name of the attack success that its first score gives at threshold 0; None if 0 is no threshold of it.
-        add: (block, terms) -> what a block adds; None if each example is judged by itself.
+        add: (block, terms) -> what a block adds, little as all of it is held at once; None if each example is judged by
+            itself.
         settle: (what the blocks added, in order; terms) -> what it must know.
         say: (block, what it knows, terms) -> float64 [M, n] for each of scores.
         population: whether it compares with validation examples: `add` is then given them, and not training examples.
@@ -82,8 +84,10 @@ def student(block: Block, pools: list[Any], terms: Terms) -> list[np.ndarray]:
 
 
 def classic_sums(block: Block, terms: Terms, *, form: LiraForm) -> np.ndarray:
-    """LiRA in a form with a shared variance: what a block adds to it."""
-    return spread_sums(stacked(block, terms), block.columns["member"], terms.keep, form)
+    """LiRA in a form with a shared variance: what a block adds to it, a few examples at a time."""
+    parts = [spread_sums(stacked(p, terms), p.columns["member"], terms.keep, form) for p in narrow([block])]
+    together: np.ndarray = np.sum(parts, axis=0)
+    return together
 
 
 def classic_spread(parts: Iterable[np.ndarray], terms: Terms) -> Any:
