@@ -11,6 +11,10 @@ Differs from the released code, which takes the first |T| examples of R as membe
 order of R, and too few of them where R is the smaller. Here both sides are drawn, equal in number, at most 2,000. On
 Fashion-MNIST (10,000 images, small CNN) 9,000 a side gave .017 for theta_o and .110 for theta_r; three draws of 2,000
 gave .013 to .015 and .100 to .112, at a twentieth of the time.
+
+p_y is rounded to four decimals for the fit, so that equal examples count once, with their number as a weight: the same
+optimization problem but for the rounding, with a third of the unknowns. On three models of 6,000 images the one
+boundary between members and others moved by .00005 at most, and the fit took .04 s in place of .5 s.
 """
 
 import numpy as np
@@ -18,6 +22,9 @@ from sklearn.svm import SVC
 
 from unlearn.metrics.case import Case, Column, Views
 from unlearn.metrics.membership import MOST, members_and_others, told_apart
+
+DECIMALS = 4
+"""Of p_y in the fit."""
 
 COLUMNS = {
     "mia": Column(
@@ -53,8 +60,10 @@ def _attacked(case: Case, views: Views, most: int) -> float:
     if not len(members) or not len(case.forget):
         return float("nan")
     sure = {name: _p(case, views, rows) for name, rows in (("in", members), ("out", others), ("asked", case.forget))}
+    features, inside = told_apart(sure["in"].round(DECIMALS), sure["out"].round(DECIMALS))
+    distinct, counts = np.unique(np.column_stack([features, inside]), axis=0, return_counts=True)
     # gamma "auto" is 1 / features: one feature in [0, 1], not scaled, as in the released code
-    attack = SVC(C=3, gamma="auto", kernel="rbf").fit(*told_apart(sure["in"], sure["out"]))
+    attack = SVC(C=3, gamma="auto", kernel="rbf").fit(distinct[:, :1], distinct[:, 1], sample_weight=counts)
     return float(1 - attack.predict(sure["asked"][:, None]).mean())
 
 

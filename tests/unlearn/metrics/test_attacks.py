@@ -125,6 +125,18 @@ def test_bug_12_members_are_no_first_slice_and_sides_are_balanced():
     assert 0.1 < called_unseen(few, nothing) < 0.9
 
 
+@pytest.mark.parametrize("kind", ["retain", "unseen"])
+def test_equal_examples_counted_once_are_the_same_attack(kind):
+    """Against a machine fitted to every example as it is."""
+    views = model(kind)
+    found = posed(views)
+    p = probabilities(found)
+    members, others = members_and_others(found, found.rng("mia"))
+    whole = SVC(C=3, gamma="auto").fit(p[np.concatenate([members, others])][:, None], np.repeat([1, 0], len(members)))
+    said = 1 - whole.predict(p[found.forget][:, None])
+    assert called_unseen(found, views) == pytest.approx(said.mean(), abs=1.5 / len(said))
+
+
 def with_slips(log_p, labels):
     """The bug: log p_c where log(1 - p_c) belongs, and all rows indexed by all labels."""
     mixed = np.exp(log_p)
