@@ -14,6 +14,7 @@ from unlearn.trials import Params
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
 NOTHING = "original"
+AUTOMATIC = "automatic"
 CENTROID = "centroid"
 """Stands where a score's name does, for the distance to the mean of theta_o's embeddings."""
 FEWEST_CANDIDATES = 2
@@ -47,7 +48,7 @@ class Contender:
     @property
     def name(self) -> str:
         """For tables: the algorithm, or the plan."""
-        return "automatic" if self.automatic else ">".join(self.plan)
+        return AUTOMATIC if self.automatic else ">".join(self.plan)
 
     @property
     def levels(self) -> int:

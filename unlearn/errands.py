@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from memscore.filling import Progress
 from memscore.store import Store
-from unlearn.hunting import Found, Hunt, Values, attempt, distinct, on_file
+from unlearn.hunting import OBJECTIVE, Found, Hunt, Values, attempt, distinct, on_file
 from unlearn.oracles import Bench
 from unlearn.spaces import Choice, Log, Space, Whole
 
@@ -102,7 +102,6 @@ def hunted(
 def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
     """A hunt as a search is told of it."""
     first, space = hunt.trials[0], hunt.space
-    objective = "blind" if hunt.guide == "blind" else "tow"
     return Errand(
         name=f"{'>'.join(step.algorithm for step in first.steps)} {first.variant} {key[:6]}",
         key=key,
@@ -110,7 +109,7 @@ def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
         budget=budget if space else 1,
         job=hunt,
         first=[hunt.defaults],
-        known=[(one["values"], one[objective]) for one in known],
+        known=[(one["values"], one[OBJECTIVE[hunt.guide]]) for one in known],
     )
 
 

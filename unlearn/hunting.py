@@ -30,6 +30,8 @@ Select = Literal["oracle", "blind"]
 SELECTIONS: tuple[Select, ...] = ("oracle", "blind")
 READ = ("class-matched", "held-out-accuracy", "tow")
 """Measures of an attempt; all of them on validation are read, none on test."""
+OBJECTIVE: dict[Select | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
+"""What a selection, or a sampler that it guides, wants high; what guides none is told of ToW, and learns nothing."""
 ATTEMPTS = "attempts"
 """Folder of a store: attempts/<hunt>/<values>.json."""
 FLOOR = 0.02
@@ -142,7 +144,7 @@ def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
     store = visible_store(hunt.trials[0].store)
     record = sealed({"values": values, **found})
     store.folder.publish(f"{ATTEMPTS}/{hunt.name(store)}/{sha256_of(values)}.json", record)
-    return found | {"objective": found["blind" if hunt.guide == "blind" else "tow"]}
+    return found | {"objective": found[OBJECTIVE[hunt.guide]]}
 
 
 def on_file(store: Store, hunt: Hunt) -> list[Found]:
@@ -175,7 +177,7 @@ def blind(row: Row, base: Row) -> float:
 
 def chosen(found: Sequence[Found], select: Select) -> Found | None:
     """The attempt that a selection takes, the first of equals; None where there is none, or all runs diverged."""
-    column = "tow" if select == "oracle" else "blind"
+    column = OBJECTIVE[select]
     able = [one for one in found if one["diverged"] < len(one["trials"]) and not np.isnan(one[column])]
     return max(able, key=lambda one: float(one[column])) if able else None
 

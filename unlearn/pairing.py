@@ -1,6 +1,6 @@
 """Comparisons of judged trials, paired by original: the same theta_o and theta_r under both."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,8 +28,7 @@ def paired(ours: Sequence[Row], theirs: Sequence[Row], column: str) -> Interval:
     Returns:
         Mean difference over the originals that both have, with a 95 % t interval; NaN where there are none.
     """
-    first, second = by_index(ours, column), by_index(theirs, column)
-    return over_seeds([first[index] - second[index] for index in sorted(first.keys() & second.keys())])
+    return contrast([(1, ours), (-1, theirs)], column)
 
 
 def mean_of(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], column: str) -> Interval:
@@ -43,9 +42,8 @@ def mean_of(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], co
     Returns:
         Mean difference with a 95 % t interval over the originals that all have.
     """
-    sides = [[by_index(rows, column) for rows in side] for side in (groups, others)]
-    shared = set.intersection(*(set(found) for side in sides for found in side))
-    return over_seeds([float(np.mean([f[i] for f in sides[0]]) - np.mean([f[i] for f in sides[1]])) for i in shared])
+    terms = [(sign / len(side), rows) for sign, side in ((1, groups), (-1, others)) for rows in side]
+    return contrast(terms, column)
 
 
 def contrast(terms: Sequence[tuple[float, Sequence[Row]]], column: str) -> Interval:
@@ -66,27 +64,6 @@ def contrast(terms: Sequence[tuple[float, Sequence[Row]]], column: str) -> Inter
 def where(rows: Sequence[Row], **wanted: object) -> list[Row]:
     """The rows whose columns have these values."""
     return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
-
-
-def spearman_by_index(
-    rows: Sequence[Row], column: str, other: str, rank: Callable[[np.ndarray, np.ndarray], float]
-) -> Interval:
-    """Rank correlation of two columns over the rows of each original, and its mean over originals.
-
-    Args:
-        rows: judged rows of several forget sets or contenders.
-        column: one column.
-        other: the other.
-        rank: of two vectors -> correlation.
-
-    Returns:
-        Mean with a 95 % t interval over originals.
-    """
-    found = []
-    for index in sorted({int(row["index"]) for row in rows}):
-        own = [row for row in rows if row["index"] == index]
-        found.append(rank(*(np.array([row[name] for row in own], np.float64) for name in (column, other))))
-    return over_seeds(found)
 
 
 def last_step(rows: Sequence[Row]) -> list[Row]:

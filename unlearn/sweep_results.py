@@ -10,9 +10,11 @@ import pyarrow as pa
 from memscore.intervals import Interval
 from memscore.records import plain, read_record, refuse_other, sealed
 from memscore.store import Store
+from unlearn.contenders import AUTOMATIC, NOTHING
+from unlearn.hunting import OBJECTIVE
 from unlearn.pairing import contest, paired, where
 from unlearn.paths import Swept
-from unlearn.trials import Row
+from unlearn.trials import ORACLE, Row
 
 SWEEPS = "sweeps"
 
@@ -43,8 +45,7 @@ def claim(store: Store, name: str, words: Mapping[str, Any]) -> str:
 def keep(store: Store, path: str, swept: Swept) -> None:
     """Write trials.parquet and chosen.json into the folder of a sweep, over those of an earlier run of it."""
     rows = [row | {"role": role} for role, rows in (("tuning", swept.tried), ("judged", swept.judged)) for row in rows]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    store.write_table(f"{path}/trials.parquet", pa.table({name: [row.get(name) for row in rows] for name in columns}))
+    store.write_table(f"{path}/trials.parquet", as_table(rows))
     record = {
         "tuned_on": {"forget_set": swept.tuned_on.name, "n": len(swept.tuned_on.rows)},
         "judged_on": {"forget_set": swept.judged_on.name, "n": len(swept.judged_on.rows)},
@@ -54,7 +55,7 @@ def keep(store: Store, path: str, swept: Swept) -> None:
                 "variant": one.contender.variant,
                 "select": one.select,
                 "steps": [{"algorithm": name, "params": dict(params)} for name, params in one.steps],
-                "objective": [found["tow" if one.select == "oracle" else "blind"] for found in one.found],
+                "objective": [found[OBJECTIVE[one.select]] for found in one.found],
                 "at_boundary": one.boundary,
                 "ended_early": one.over,
                 **one.spent,
@@ -66,6 +67,12 @@ def keep(store: Store, path: str, swept: Swept) -> None:
         "notes": list(swept.notes),
     }
     store.folder.replace(f"{path}/chosen.json", sealed(record))
+
+
+def as_table(rows: Sequence[Row]) -> pa.Table:
+    """Rows as a table with every column that one of them has; what is undefined or not there is null."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in columns})
 
 
 def regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], Interval]:
@@ -97,9 +104,9 @@ def of_automatic(judged: Sequence[Row], column: str = "tow_test") -> list[tuple[
     """
     groups, found = contest(judged), []
     for (name, variant, select), rows in groups.items():
-        if name != "automatic":
+        if name != AUTOMATIC:
             continue
-        fixed = {key: own for key, own in groups.items() if key[0] not in {"automatic", "oracle", "original"}}
+        fixed = {key: own for key, own in groups.items() if key[0] not in {AUTOMATIC, ORACLE, NOTHING}}
         fixed = {key: own for key, own in fixed.items() if key[2] == select}
         if fixed:
             best = max(fixed, key=lambda key: mean_or_last(fixed[key], column))

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from memscore.intervals import Interval
 from memscore.report.terminal import new_table
+from unlearn.contenders import AUTOMATIC
 from unlearn.pairing import contest
 from unlearn.paths import Swept
 from unlearn.summary import DIRECTIONS, shown
@@ -25,14 +26,13 @@ def table(console: Console, swept: Swept, where: str) -> int:
         Exit code: 1 if a trial failed, a judged one diverged, or a contender ended early, else 0.
     """
     groups = contest(swept.judged)
-    named = {key: (key[0], key[1], key[2]) for key in groups if key[0] not in {ORACLE, "original"} or key[2]}
     n = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
-    rows = sorted(named, key=lambda key: (-mean_or_last(groups[key], "tow_test"), key))
+    rows = sorted((key for key in groups if key[2]), key=lambda key: (-mean_or_last(groups[key], "tow_test"), key))
     title = f"{swept.judged_on.name}: {len(swept.judged_on.rows)} examples, judged on originals unseen by the choice"
     printed = new_table(title, ("", "variant", "chosen by", "n", *COLUMNS))
     for key in [(ORACLE, "", ""), *rows, ("original", "", "")]:
         if key in groups:
-            printed.add_row(key[0], key[1], key[2], str(n[key]), *(shown([r[c] for r in groups[key]]) for c in COLUMNS))
+            printed.add_row(*key, str(n[key]), *(shown([r[c] for r in groups[key]]) for c in COLUMNS))
     console.print(printed)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     _regret(console, swept)
@@ -64,9 +64,7 @@ def _automatic(console: Console, swept: Swept) -> None:
     """Automatic RUM: what it chose, what that took, and how far it is from the best fixed plan."""
     for variant, select, best, regret in of_automatic(swept.judged):
         path = next(
-            p
-            for p in swept.paths
-            if (p.contender.name, p.contender.variant, p.select) == ("automatic", variant, select)
+            p for p in swept.paths if (p.contender.name, p.contender.variant, p.select) == (AUTOMATIC, variant, select)
         )
         plan = " > ".join(name for name, _ in path.steps)
         console.print(

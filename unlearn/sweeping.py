@@ -16,7 +16,7 @@ from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
 from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
-from unlearn.hunting import READ, Found, Hunt, boundaries, chosen
+from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
 from unlearn.paths import SAME, Path, Swept, Terms, none_left, whose
@@ -92,7 +92,8 @@ class Sweep:
         selections = self.terms.select
         paths = [Path(contender=one, select=select) for one in self.contenders for select in selections]
         for level in range(max(contender.levels for contender in self.contenders)):
-            self._climb([path for path in paths if path.contender.levels > level and not path.over], tuned_on, search)
+            if going := [path for path in paths if path.contender.levels > level and not path.over]:
+                self._climb(going, tuned_on, search)
         judged, failed = self._judge(paths, judged_on, pool)
         return Swept(
             paths=paths,
@@ -234,8 +235,7 @@ class Sweep:
             best: tuple[Found, Hunt] | None = None
             for name, hunt, key in ((name, hunt, key) for owner, name, hunt, key in wanted if owner is path):
                 path.hunts.append((len(path.steps), name, found[key]))
-                one = chosen(found[key], path.select)
-                column = "tow" if path.select == "oracle" else "blind"
+                one, column = chosen(found[key], path.select), OBJECTIVE[path.select]
                 if one and (best is None or one[column] > best[0][column]):
                     best = one, hunt
             if best is None:
@@ -258,19 +258,18 @@ class Sweep:
     def _tried(self, paths: Sequence[Path]) -> list[Row]:
         """A row for each original of each attempt that a contender chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
+        read = cache(lambda trial: dict(self.store.read_trial(trial) or {}))  # contenders share attempts
         for path in paths:
             for level, name, attempts in path.hunts:
                 for number, one in enumerate(attempts):
                     mine = level < len(path.found) and one is path.found[level]
                     for trial in one["trials"]:
                         place = (path.contender.name, path.contender.variant, level, name, trial)
-                        row = rows.setdefault(place, self._read(trial) | whose(path, "", level, number))
+                        if place not in rows:
+                            rows[place] = read(trial) | whose(path, "", level, number)
+                        row = rows[place]
                         row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
         return list(rows.values())
-
-    def _read(self, trial: str) -> Row:
-        """The row of a trial, which is on file."""
-        return dict(self.store.read_trial(trial) or {})
 
     def _judge(self, paths: Sequence[Path], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
         """Run what was chosen on originals and a forget set that had no part in the choice."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from unlearn.pairing import by_index, contest, last_step, mean_of, paired, spearman_by_index, where
+from unlearn.pairing import by_index, contest, last_step, mean_of, paired, where
 
 
 def rows(values, **more):
@@ -69,14 +69,3 @@ def test_beginnings_of_sequences_are_no_contest():
     bare = {"contender": "oracle", "variant": "", "select": "", "level": 0, "levels": 0, "index": 0}
     assert last_step([*made, bare]) == [made[2], bare]
     assert contest([bare, *made]) == {("oracle", "", ""): [bare], ("a", "rum", "oracle"): [made[2]]}
-
-
-def test_rank_correlations_are_taken_within_originals():
-    made = [{"index": i, "x": x, "y": (x if i else -x) + 100 * i} for i in (0, 1) for x in (1.0, 2.0, 3.0)]
-
-    def rank(one, other):
-        return float(np.corrcoef(one, other)[0, 1])
-
-    found = spearman_by_index(made, "x", "y", rank)
-    assert found.value == pytest.approx(0.0)
-    assert found.hi > 1

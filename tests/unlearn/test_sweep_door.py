@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from memscore.estimation import estimate, open_bank
@@ -109,6 +110,15 @@ def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, 
     assert before.items() < after.items()
     record = json.loads(after["sweeps/gone/chosen.json"])
     assert [one["steps"] for one in record["chosen"]] == [[], []]
+    kept = pq.read_table(f"{done}/sweeps/gone/trials.parquet").to_pylist()
+    assert {(row["status"], row["tow_validation"]) for row in kept if row["role"] == "tuning"} == {("diverged", None)}
+
+
+def test_sequences_that_all_end_at_their_first_step_are_kept_too(done, capsys):
+    words = ("--algorithms", "gradient-ascent", "--set", "gradient-ascent.lr=1e30", "--name", "gone-early")
+    assert sweep.main([done, *FEW, *words, "--variants", "rum", "--scores", SCORE]) == 1
+    assert "no contender is left to be judged; finished trials are kept" in capsys.readouterr().out
+    assert {row["level"] for row in pq.read_table(f"{done}/sweeps/gone-early/trials.parquet").to_pylist()} == {0}
 
 
 @pytest.fixture(scope="module")

@@ -5,27 +5,25 @@ those sets differ in memorization too (Fig. 6: .084, .134 and .390 on CIFAR-10),
 ES at equal memorization. The ES of memorization's own buckets (Table 3) needs no unlearning: originals alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from memscore.filling import Pool
-from memscore.jobs import OriginalJob, key_of
-from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments.figures import points
-from unlearn.experiments.memorization import TABLE_7
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, chosen_by, finding, swept
+from unlearn.experiments.memorization import PAPER, SMALL
+from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, chosen_by, finding, swept
 from unlearn.meta.cuts import by_row
 from unlearn.pairing import contrast, paired, where
 from unlearn.paths import SAME
-from unlearn.request import Phase, embeddings_of
-from unlearn.scenarios import AT
+from unlearn.request import Phase
+from unlearn.scenarios import AT, LEVELS
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials import Row
 
-LEVELS = ("low", "medium", "high")
 MATCHED = ("matched low", "matched high")
 BUCKETS = {"low": "CIFAR-10 21134", "medium": "CIFAR-10 32786", "high": "CIFAR-10 14737"}
 FALLS = {
@@ -56,22 +54,19 @@ def bucket(level: str) -> str:
 
 def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
     """The sweeps, and the mean score of each forget set beside its rows."""
-    planned = plans(asked)
-    carried = swept(asked, planned, pool, search, device, phase)
+    carried = swept(asked, plans(asked), pool, search, device, phase)
+    bank = sweep_request(asked.plan("random")).asked
+    values = by_row(asked.score, bank.scored.score, bank.splits.train.ids)
     results = {
-        name: [row | {MEAN: mean} for row in carried.results[name]]
-        for name, mean in ((name, mean_score(plan, asked.score)) for name, plan in planned.items())
+        name: [row | {MEAN: mean_of(values, carried.sweeps[name].judged_on.rows)} for row in rows]
+        for name, rows in carried.results.items()
     }
     return replace(carried, results=results)
 
 
-def mean_score(plan: SweepPlan, score: str) -> float:
-    """Of the reported forget set, over the examples whose score is defined; NaN where it is of none."""
-    found = sweep_request(plan).asked
-    store = found.store
-    first = key_of(store, OriginalJob(store=store.url, index=0))
-    rows = list(found.forget_set(lambda: embeddings_of(store, first)).rows)
-    own = by_row(score, found.scored.score, found.splits.train.ids)[rows]
+def mean_of(values: np.ndarray, rows: Sequence[int]) -> float:
+    """Mean score of a forget set, over the examples whose score is defined; NaN where it is of none."""
+    own = values[list(rows)]
     return float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
 
 
@@ -166,14 +161,8 @@ EXPERIMENT = Experiment(
     plans=plans,
     findings=findings,
     figure=figure,
-    small=Scale(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(
-        size=3000,
-        algorithms=tuple(n for n in ALGORITHMS if n not in {"original", "retrain"}),
-        budget=20,
-        tune_seeds=1,
-        seeds=3,
-    ),
+    small=SMALL,
+    paper=PAPER,
     run=run,
     columns=("entanglement_original", MEAN),
 )

@@ -10,10 +10,10 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
 from unlearn.pairing import paired, where
+from unlearn.scenarios import LEVELS
 from unlearn.sweep_plan import SweepPlan
 from unlearn.trials import ORACLE
 
-LEVELS = ("low", "medium", "high")
 EASIER = {
     "finetune": "CIFAR-10 .933 to .760, CIFAR-100 .974 to .768",
     "l1-sparse": ".914 to .629, .857 to .754",
@@ -23,6 +23,14 @@ EASIER = {
 }
 HARDER = {"random-label": "CIFAR-10 .709 to .877", "salun": "CIFAR-10 .774 to .886"}
 TABLE_7 = (*EASIER, *HARDER)
+SMALL = Scale(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8)
+PAPER = Scale(
+    size=3000,
+    algorithms=tuple(name for name in ALGORITHMS if name not in {"original", "retrain"}),
+    budget=20,
+    tune_seeds=1,
+    seeds=3,
+)
 
 
 def plans(asked: Asked) -> Mapping[str, SweepPlan]:
@@ -94,12 +102,6 @@ EXPERIMENT = Experiment(
     plans=plans,
     findings=findings,
     figure=figure,
-    small=Scale(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(
-        size=3000,
-        algorithms=tuple(n for n in ALGORITHMS if n not in {"original", "retrain"}),
-        budget=20,
-        tune_seeds=1,
-        seeds=3,
-    ),
+    small=SMALL,
+    paper=PAPER,
 )

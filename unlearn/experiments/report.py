@@ -1,6 +1,5 @@
 """What an experiment leaves: its rows, its verdicts and its picture on file, and tables in a terminal."""
 
-import pyarrow as pa
 from rich.console import Console
 
 from memscore.records import plain, sealed, sha256_of
@@ -9,6 +8,7 @@ from memscore.store import Store
 from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
 from unlearn.pairing import contest
 from unlearn.summary import DIRECTIONS, shown
+from unlearn.sweep_results import as_table
 from unlearn.sweep_tables import interval
 
 FOLDER = "experiments"
@@ -31,8 +31,7 @@ def keep(store: Store, name: str, entry: Experiment, asked: Asked, carried: Carr
     record = record_of(name, asked, carried)
     path = f"{FOLDER}/{name}-{sha256_of(plain(record['asked']))[:8]}"
     rows = [row | {"part": part} for part, own in carried.results.items() for row in own]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    store.write_table(f"{path}/rows.parquet", pa.table({name: [row.get(name) for row in rows] for name in columns}))
+    store.write_table(f"{path}/rows.parquet", as_table(rows))
     store.folder.replace(f"{path}/findings.json", sealed(record))
     store.folder.replace(f"{path}/figure.png", entry.figure(carried.results, asked))
     return path

@@ -6,7 +6,7 @@ refined ones in both orders; and three plans that do nothing to what is little m
 
 from collections.abc import Mapping, Sequence
 
-from unlearn.contenders import named_by
+from unlearn.contenders import AUTOMATIC, named_by
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
 from unlearn.pairing import last_step, mean_of, paired, where
@@ -102,7 +102,7 @@ def findings(results: Results, asked: Asked) -> list[Finding]:
                 paired(of("salun>finetune>original", "rum-reversed"), of(full, "rum"), "mia_test_gap"),
             )
         )
-        automatic = of("automatic", "auto")
+        automatic = of(AUTOMATIC, "auto")
         if automatic:
             said.append(
                 finding(
