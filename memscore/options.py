@@ -27,7 +27,7 @@ def at_least_one(known: Iterable[str]) -> tyro.constructors.PrimitiveConstructor
 
     def read(values: list[str]) -> tuple[str, ...]:
         if not values:
-            raise ValueError(f"it has no value; there are {there}; leave it out for none")
+            raise ValueError(f"it has no value; there are {there}; or leave it out")
         return tuple(values)
 
     return tyro.constructors.PrimitiveConstructorSpec(

@@ -4,6 +4,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from memscore.data import Splits, load
 from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
@@ -12,7 +14,7 @@ from memscore.options import Maybe, Several, at_least_one
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.queries import queries_of
-from memscore.recipes import Recipe, default_recipe
+from memscore.recipes import AUGMENTATIONS, Recipe, default_recipe
 from memscore.recipes import recipe as recipe_named
 from memscore.store import Manifest
 from memscore.subsets import Arm, whole_blocks
@@ -25,6 +27,7 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 """Arms and models of each; `paper` is what RUM's released code trains for CIFAR-10, `cscore` has the fractions and the
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
+NO_AUGMENTATION = "none"
 MOST = 99_999
 """Models of an arm at most: a model's name has five digits."""
 FINEST = 1e-4
@@ -59,6 +62,10 @@ class Plan:
     """instead of the recipe's"""
     lr: Maybe[float] = None
     """instead of the recipe's"""
+    augment: Annotated[
+        tuple[str, ...], at_least_one((*AUGMENTATIONS, NO_AUGMENTATION)), tyro.conf.arg(help_behavior_hint="")
+    ] = ()
+    """crop, flip or both, or none, instead of the recipe's: drawn anew for each image in each epoch"""
     precision: Maybe[Literal["float32", "bfloat16"]] = None
     """instead of the recipe's"""
     preset: str = "fast"
@@ -161,6 +168,8 @@ def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
     name = plan.recipe or default_recipe(plan.data, arch)
     wishes = {"epochs": plan.epochs, "batch": plan.batch, "lr": plan.lr, "precision": plan.precision}
     changes: dict[str, Any] = {field: value for field, value in wishes.items() if value is not None}
+    if plan.augment:
+        changes["augment"] = () if plan.augment == (NO_AUGMENTATION,) else plan.augment
     known = recipe_named(name)
     if plan.epochs is not None:  # the schedule keeps its shape
         changes["milestones"] = tuple(mark * plan.epochs / known.epochs for mark in known.milestones)

@@ -23,7 +23,7 @@ from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_fields import SOURCES
 from memscore.store import Store
-from unlearn import sweep, trial
+from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
 from unlearn.contenders import VARIANTS
 from unlearn.experiments import EXPERIMENTS
@@ -235,6 +235,7 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
     doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"]), lambda: sweep.main(["--help"])]
+    doors += [lambda: experiment.main(["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()

@@ -121,6 +121,18 @@ def test_one_recipe_shared_by_two_papers_is_one_object():
     assert RECIPES["rsu-cifar10"] is RECIPES["rsu-tiny-imagenet"]
 
 
+def test_augmentation_may_be_other_than_the_recipes():
+    def asked(recipe, *names):
+        return recipe_of(Plan(recipe=recipe, augment=names), "resnet18")[1]
+
+    plain, augmented = "rum-cifar10", "rum-cifar100"
+    assert asked(plain).augment == asked(augmented, "none").augment == ()
+    assert asked(plain, "crop", "flip").augment == asked(augmented).augment == ("crop", "flip")
+    assert replace(asked(plain, "flip"), augment=()) == asked(plain)
+    with pytest.raises(ValueError, match="none"):
+        asked(plain, "none", "flip")
+
+
 def test_an_unknown_recipe_offers_the_nearest():
     with pytest.raises(ValueError, match="unknown recipe 'rum-cifar-10'; did you mean 'rum-cifar10'"):
         recipe("rum-cifar-10")

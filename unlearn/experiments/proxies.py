@@ -97,7 +97,7 @@ def augmented(asked: Asked) -> str:
         raise ValueError(
             f"--other {theirs.folder.shown} augments by {list(theirs.manifest.recipe['augment'])} and "
             f"{ours.folder.shown} by {list(ours.manifest.recipe['augment'])}; give first the bank without, and as "
-            "--other one whose recipe crops or flips"
+            "--other one of `python -m memscore.estimate --augment crop flip`"
         )
     return asked.other
 

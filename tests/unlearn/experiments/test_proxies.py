@@ -48,7 +48,7 @@ def test_a_second_bank_that_shows_nothing_of_augmentation_is_refused(banks, tmp_
         with pytest.raises(ValueError, match=said):
             prepared(ExperimentPlan(name="proxies", store=store, **words(banks, other=other)))
 
-    refused(banks[0], banks[0], r"augments by \[\] .* whose recipe crops or flips")
+    refused(banks[0], banks[0], r"augments by \[\] .* of `python -m memscore.estimate --augment crop flip`")
     refused(banks[1], banks[0], "give first the bank without")
     refused(banks[0], tiny.bank(tmp_path, train_limit=100, models=8), "has other data than .* --train-limit")
 
