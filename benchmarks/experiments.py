@@ -1,0 +1,231 @@
+"""Write docs/experiments.md from experiments that were run: tables, pictures, verdicts, and what became of each trend.
+
+    python -m unlearn.experiment rum STORE            (and the others, as long as they take)
+    python -m benchmarks.experiments STORE [STORE ...]
+
+Reads STORE/experiments/*, whatever is there; runs nothing. A trend's cell counts the claims that belong to it, by what
+their intervals said.
+"""
+
+import json
+import math
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import tyro
+
+from benchmarks.results_file import save
+from memscore.store import Store
+from unlearn.experiments import EXPERIMENTS
+from unlearn.pairing import contest
+from unlearn.summary import shown
+from unlearn.sweep_results import regrets
+
+DOCS = Path(__file__).parents[1] / "docs"
+COLUMNS = {
+    "tow_test": "ToW",
+    "tow_mia_test": "ToW-MIA",
+    "forget_accuracy": "right on F",
+    "mia_test_gap": "MIA gap",
+    "rrt_examples": "examples",
+    "wall_s": "seconds",
+}
+TOP = """# What the papers say, and what came of it here
+
+Each section is one command, `python -m unlearn.experiment NAME STORE`. Parameters were chosen on other originals and
+another forget set of the same kind than are reported. Means over originals with 95 % t intervals; a verdict is of the
+claim's difference, paired by original, under the oracle's choice: *holds* if its interval is above 0, *fails* if below,
+*undecided* if it holds 0. These are small models on Fashion-MNIST: a trend that fails here is not refuted where the
+paper saw it. `examples` are those that the algorithm read over those that retraining read, `seconds` one worker's, on a
+machine that others used.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """One thing that papers say, and which claims of experiments bear on it.
+
+    Attributes:
+        says: in words.
+        claims: (experiment, regular expression of its claims).
+    """
+
+    says: str
+    claims: tuple[tuple[str, str], ...]
+
+
+TRENDS = (
+    Trend(
+        says="retraining knows less of what is much memorized; doing nothing falls with memorization",
+        claims=(("memorization", r"^the oracle|^to do nothing"),),
+    ),
+    Trend(
+        says="fine-tuning, L1-sparse, NegGrad, NegGrad+, influence do better on low memorization",
+        claims=(("memorization", r": ToW is higher on low"),),
+    ),
+    Trend(says="random labels and SalUn do better on high", claims=(("memorization", r": ToW is higher on high"),)),
+    Trend(
+        says="their MIA on low memorization is above the oracle's",
+        claims=(("memorization", r": MIA on low memorization"),),
+    ),
+    Trend(says="RUM^F is above vanilla", claims=(("rum", r": RUM\^F has a higher ToW than vanilla"),)),
+    Trend(says="shuffle is not above vanilla", claims=(("rum", r": vanilla has a higher ToW than shuffle"),)),
+    Trend(
+        says="a plan with nothing, fine-tuning, SalUn is above RUM^F",
+        claims=(("rum", r"^nothing, fine-tuning, SalUn has"),),
+    ),
+    Trend(
+        says="relabelling: ascending has the smaller MIA gap; ToW is alike in both orders",
+        claims=(("sequence", r"smaller MIA gap|similar ToW"), ("rum", r"smaller MIA gap")),
+    ),
+    Trend(
+        says="high entanglement is harder, at equal memorization too",
+        claims=(("entanglement", r"is higher at low ES"),),
+    ),
+    Trend(says="RUM^F by a proxy is above vanilla", claims=(("proxies", r"^(?!mean).*is above vanilla \(ToW\)"),)),
+    Trend(
+        says="RUM^F by a proxy costs less than retraining", claims=(("proxies", r"takes less time than retraining"),)
+    ),
+    Trend(
+        says="after five requests RUM^F has lost its advantage; the skew falls",
+        claims=(("five-steps", r"is less in round|lowers the Gini"),),
+    ),
+    Trend(says="RSU is above one go on a class", claims=(("rsu", r"RSU is above one go.*class"),)),
+    Trend(says="RSU gains more on a class than at random", claims=(("rsu", r"gains more on a class"),)),
+    Trend(says="ascending risk is above descending", claims=(("rsu", r"ascending risk is above descending"),)),
+)
+
+
+def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
+    """Write the page, its pictures and the file of results.
+
+    Args:
+        stores: banks on which experiments were run.
+    """
+    found = [one for url in stores for one in experiments_of(url)]
+    if not found:
+        raise SystemExit(f"no experiment lies in {', '.join(stores)}; run `python -m unlearn.experiment NAME STORE`")
+    order = list(EXPERIMENTS)
+    found.sort(key=lambda one: (order.index(one["experiment"]), one["bank"]))
+    parts = [TOP, *trends(found)]
+    for number, one in enumerate(found):
+        picture = f"experiment-{number:02d}-{one['experiment']}.png"
+        shutil.copyfile(one["folder"] / "figure.png", DOCS / picture)
+        parts += section(one, picture)
+    (DOCS / "experiments.md").write_text("\n".join(parts) + "\n")
+    kept = ("experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
+    save("experiments", {"experiments": [{key: one[key] for key in kept} for one in found]}, quiet=True)
+    print(f"{len(found)} experiments written to {DOCS / 'experiments.md'}")
+
+
+def experiments_of(url: str) -> list[dict[str, Any]]:
+    """What lies in one store: the record of each experiment with its rows and its bank."""
+    manifest, found = Store.open(url).manifest, []
+    bank = f"{manifest.data}, {manifest.architecture}, {manifest.split_sizes[0]:,} images"
+    for path in sorted(Path(url, "experiments").glob("*/findings.json")):
+        rows = pq.read_table(path.parent / "rows.parquet").to_pylist()
+        rows = [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
+        originals = [row for row in rows if row["contender"] == "original" and row["select"] == ""]
+        known = {row["index"]: row["retain_accuracy"] for row in originals}
+        found.append(
+            json.loads(path.read_text())
+            | {"folder": path.parent, "rows": rows, "bank": bank, "originals": len(known)}
+            | {"theta_o_train_accuracy": float(np.mean(list(known.values()))) if known else math.nan}
+        )
+    return found
+
+
+def trends(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line a trend, a column a bank."""
+    banks = sorted({one["bank"] for one in found})
+    lines = ["## Trends", "", *row(["", *banks]), *row(["---"] * (1 + len(banks)))]
+    for trend in TRENDS:
+        cells = [
+            counted(
+                claim["verdict"]
+                for one in found
+                for name, words in trend.claims
+                for claim in one["findings"]
+                if one["bank"] == bank and one["experiment"] == name and re.search(words, claim["claim"])
+            )
+            for bank in banks
+        ]
+        lines += row([trend.says, *cells])
+    return [*lines, ""]
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """Holds, fails and undecided, as far as there are any."""
+    count = Counter(verdicts)
+    if not count:
+        return "not run"
+    if len(count) == 1 and sum(count.values()) == 1:
+        return next(iter(count))
+    return ", ".join(f"{name} {count[name]}" for name in ("holds", "fails", "undecided") if count[name])
+
+
+def section(one: Mapping[str, Any], picture: str) -> list[str]:
+    """One experiment."""
+    scale, spent, entry = one["asked"]["scale"], one["spent"], EXPERIMENTS[one["experiment"]]
+    head = f"## {one['experiment']}: {one['bank']}"
+    words = (
+        f"{entry.source}. {scale['size']} examples to forget, {one['originals']} originals reported, "
+        f"{scale['budget']} attempts at each place on {scale['tune_seeds']} others; theta_o is right on "
+        f"{one['theta_o_train_accuracy']:.3f} of what it retains."
+    )
+    if spent:
+        words += (
+            f" {spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs, {spent['tuning_s'] / 3600:.2f} "
+            "worker-hours of algorithms."
+        )
+    lines = [head, "", words, "", f"![{one['experiment']}]({picture})", ""]
+    lines += row(["claim", "paper", "here", "verdict"]) + row(["---"] * 4)
+    for claim in one["findings"]:
+        lines += row([claim["claim"], claim["paper"], interval(claim["value"]), claim["verdict"]])
+    lines += ["", *(f"- {remark}" for remark in one["remarks"]), ""]
+    columns = COLUMNS | {name: name for name in entry.columns}
+    for part in dict.fromkeys(r["part"] for r in one["rows"]):
+        groups = contest([r for r in one["rows"] if r["part"] == part])
+        lines += [f"<details><summary>{part}</summary>", ""]
+        lines += row(["", "variant", "chosen by", "n", *columns.values()]) + row(["---"] * (4 + len(columns)))
+        for (name, variant, select), own in groups.items():
+            n = len({r["index"] for r in own})
+            cells = [shown([r.get(column, math.nan) for r in own]) for column in columns]
+            lines += row([name, variant, select, n, *cells])
+        lines += [*regret_table([r for r in one["rows"] if r["part"] == part]), "", "</details>", ""]
+    return lines
+
+
+def regret_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What choosing without an oracle cost, where both chose."""
+    found = regrets(rows)
+    if not found:
+        return []
+    lines = ["", *row(["", "variant", "regret of choosing without an oracle (ToW)"]), *row(["---"] * 3)]
+    for (name, variant), value in found.items():
+        lines += row([name, variant, interval(asdict(value))])
+    return lines
+
+
+def interval(value: Mapping[str, float]) -> str:
+    """A difference with its interval; a dash where it is undefined."""
+    numbers = [value[name] for name in ("value", "lo", "hi")]
+    if any(number is None or math.isnan(number) for number in numbers):
+        return "-"
+    return f"{numbers[0]:+.3f} [{numbers[1]:+.3f}, {numbers[2]:+.3f}]"
+
+
+def row(cells: Sequence[Any]) -> list[str]:
+    """A line of Markdown."""
+    return ["| " + " | ".join(str(cell) for cell in cells) + " |"]
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
