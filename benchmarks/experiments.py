@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import tyro
 
-from benchmarks.results_file import save
+from benchmarks.results_file import RESULTS, save
+from benchmarks.unlearning_tables import on_file
 from memscore.store import Store
 from unlearn.experiments import EXPERIMENTS
 from unlearn.pairing import contest
@@ -37,6 +38,7 @@ COLUMNS = {
     "rrt_examples": "examples",
     "wall_s": "seconds",
 }
+TABLES = {"unlearning_cnn": "Fashion-MNIST, CNN", "unlearning_digits": "digits, MLP"}
 TOP = """# What the papers say, and what came of it here
 
 Each section is one command, `python -m unlearn.experiment NAME STORE`. Parameters were chosen on other originals and
@@ -114,7 +116,7 @@ def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
         raise SystemExit(f"no experiment lies in {', '.join(stores)}; run `python -m unlearn.experiment NAME STORE`")
     order = list(EXPERIMENTS)
     found.sort(key=lambda one: (order.index(one["experiment"]), one["bank"]))
-    parts = [TOP, *trends(found)]
+    parts = [TOP, *trends(found), *of_tables()]
     for number, one in enumerate(found):
         picture = f"experiment-{number:02d}-{one['experiment']}.png"
         shutil.copyfile(one["folder"] / "figure.png", DOCS / picture)
@@ -123,6 +125,43 @@ def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
     kept = ("experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
     save("experiments", {"experiments": [{key: one[key] for key in kept} for one in found]}, quiet=True)
     print(f"{len(found)} experiments written to {DOCS / 'experiments.md'}")
+
+
+def of_tables() -> list[str]:
+    """Trends that the tables of all algorithms speak of, in ranks and areas: they keep no rows to pair."""
+    banks = {name: title for name, title in TABLES.items() if (RESULTS / f"{name}.json").exists()}
+    cells = list(zip(*(in_table(on_file(name)) for name in banks), strict=True))
+    says = (
+        "L1-sparse is a strong second: its place by ToW",
+        "gradient ascent is unstable across rates: its place by the range of ToW over its trials",
+        "U-LiRA tells every algorithm from retraining",
+    )
+    lines = row(["", *banks.values()]) + row(["---"] * (1 + len(banks)))
+    for words, own in zip(says, cells, strict=True):
+        lines += row([words, *own])
+    return ["From [the tables of all algorithms](unlearning.md):", "", *lines, ""]
+
+
+def in_table(found: Mapping[str, Any]) -> list[str]:
+    """What one table says to each of them."""
+    rows, winners = found["rows"], found["winners"]
+    reach = {name: float(np.ptp(np.nan_to_num(own["tow_validation_of_trials"]))) for name, own in winners.items()}
+    tow = {name: float(rows[name]["tow_test"]["value"]) for name in winners}
+    auc = {name: float(own["u_lira_auc"]) for name, own in found["many"].items()}
+    return [place(tow, "l1-sparse"), place(reach, "gradient-ascent"), told_apart(auc)]
+
+
+def place(values: Mapping[str, float], name: str) -> str:
+    """Which of how many an algorithm is, from the highest value down."""
+    return f"{sorted(values, key=lambda one: -values[one]).index(name) + 1} of {len(values)}"
+
+
+def told_apart(auc: Mapping[str, float]) -> str:
+    """The smallest AUC of an algorithm beside that of a second oracle."""
+    own = {name: value for name, value in auc.items() if name not in {"retrain", "original"}}
+    least = min(own, key=lambda name: own[name])
+    verdict = "holds" if own[least] > auc["retrain"] else "fails"
+    return f"{verdict}: AUC of {len(own)} from {own[least]:.3f} ({least}), a second oracle {auc['retrain']:.3f}"
 
 
 def experiments_of(url: str) -> list[dict[str, Any]]:

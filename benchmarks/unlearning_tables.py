@@ -51,11 +51,16 @@ def main() -> None:
     for name in ("unlearning_cnn", "unlearning_digits"):
         path = RESULTS / f"{name}.json"
         if path.exists():
-            found, apart = json.loads(path.read_text()), RESULTS / f"{name}_many.json"
-            found["many"] = json.loads(apart.read_text())["many"] if apart.exists() else found["many"]
-            parts.append(section(found))
+            parts.append(section(on_file(name)))
     PAGE.write_text("\n".join(parts))
     print(f"written to {PAGE}")
+
+
+def on_file(name: str) -> dict[str, Any]:
+    """Results of benchmarks.unlearning, with the measures of many models where they were taken apart."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    apart = RESULTS / f"{name}_many.json"
+    return found | ({"many": json.loads(apart.read_text())["many"]} if apart.exists() else {})
 
 
 def section(found: dict[str, Any]) -> str:
