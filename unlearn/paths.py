@@ -1,12 +1,14 @@
 """How a sweep is done, how far each contender has come, and what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from unlearn.contenders import Contender
 from unlearn.errands import Sampler
 from unlearn.hunting import SELECTIONS, Found, Select
-from unlearn.scenarios import ForgetSet
+from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet
 from unlearn.trials import Params, Row
 
 SAME = "same"
@@ -100,6 +102,27 @@ class Swept:
     tuned_on: ForgetSet
     judged_on: ForgetSet
     notes: tuple[str, ...] = ()
+
+
+def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:
+    """Where a score decides what is forgotten: its mean over both forget sets, which differ most in small data sets.
+
+    Args:
+        spec: the reported forget set in the user's words.
+        tuned_on: that parameters are chosen on.
+        judged_on: the reported one.
+        scored: name of a score -> its value of each training row.
+
+    Returns:
+        A line; "" where no score decides, or both sets are one.
+    """
+    kind, _, part = spec.partition(":")
+    if kind == "entanglement" or part not in OF_A_SCORE or tuned_on.rows == judged_on.rows:
+        return ""
+    score = kind.removeprefix(AT)
+    values = scored(score)
+    tuned, judged = (float(np.nanmean(values[list(one.rows)])) for one in (tuned_on, judged_on))
+    return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
 
 
 def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:

@@ -19,7 +19,7 @@ from unlearn.errands import Search, hunted
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
-from unlearn.paths import SAME, Path, Swept, Terms, none_left, whose
+from unlearn.paths import SAME, Path, Swept, Terms, how_unlike, none_left, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 from unlearn.scenarios import ForgetSet, choose
 from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
@@ -95,6 +95,7 @@ class Sweep:
             if going := [path for path in paths if path.contender.levels > level and not path.over]:
                 self._climb(going, tuned_on, search)
         judged, failed = self._judge(paths, judged_on, pool)
+        kinds = self.asked.wish.forget, tuned_on, judged_on
         return Swept(
             paths=paths,
             tried=self._tried(paths),
@@ -102,7 +103,7 @@ class Sweep:
             failed=[*self.failed, *failed],
             tuned_on=tuned_on,
             judged_on=judged_on,
-            notes=self.asked.notes,
+            notes=tuple(filter(None, (*self.asked.notes, how_unlike(*kinds, self.scored)))),
         )
 
     def _embeddings(self, index: int) -> np.ndarray:

@@ -81,6 +81,19 @@ def test_a_class_is_chosen_on_the_next_one(store):
     assert set(labels[list(found.tuned_on.rows)]) == {0}
 
 
+def test_how_unlike_the_two_forget_sets_are_is_said(refined, plain):
+    asked, found, _ = refined
+    ids, values = asked.asked.store.score(SCORE)
+    by_id = dict(zip(ids.tolist(), values.tolist(), strict=True))
+    tuned, judged = (
+        np.mean([by_id[asked.asked.splits.train.ids[row]] for row in one.rows])
+        for one in (found.tuned_on, found.judged_on)
+    )
+    said = f"mean {SCORE}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
+    assert found.notes == (said,)
+    assert plain[1].notes == ()  # a random set
+
+
 def test_random_attempts_serve_both_selections(plain):
     _, found, noted = plain
     assert Counter(len(call) for call in noted.errands) == {2: 1}  # an errand an algorithm
