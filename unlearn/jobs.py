@@ -6,6 +6,7 @@ beginning of it whose theta was kept: the bits and the cost are those of the who
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -80,7 +81,7 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
     manifest, recipe = store.manifest, recipe_of(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [key_of(store, job) for job in jobs]
-    (theta_o, original), (theta_r, oracle) = pair_of(store, keys[0], keys[1], device)
+    (theta_o, original), (theta_r, oracle) = (known_model(store, key, device) for key in keys)
     data, labels = on_device(store, bench.images, bench.labels, theta_o, recipe, device)
     problem = pose(
         *(theta_o, data, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
@@ -124,30 +125,34 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
 
 
 Known = tuple[nn.Module, Views]
-_pair: dict[tuple[str, str, str], tuple[Known, Known]] = {}  # one, kept between the trials of a worker
+KNOWN_BYTES = 2**29
+"""Of outputs kept between the trials of a worker; two models are, however large."""
+_known: OrderedDict[tuple[str, str], Known] = OrderedDict()
 
 
-def pair_of(store: Store, original: str, oracle: str, device: torch.device) -> tuple[Known, Known]:
-    """An original and an oracle, each with what it says of every example; read once for trials that follow each other.
+def known_model(store: Store, key: str, device: torch.device) -> Known:
+    """An original or an oracle with what it says of every example, read once for trials that need it again.
+
+    Attempts go round the same few originals and oracles: with one pair kept, each trial of a search read both anew.
 
     Args:
         store: open.
-        original: its key.
-        oracle: its key.
-        device: where the networks go; trials copy them, and change neither.
+        key: of the model.
+        device: where the network goes; trials copy it, and change neither.
 
     Returns:
         Both.
     """
-    place = (original, oracle, str(device))
-    if place not in _pair:
-        _pair.clear()
-        found = []
-        for key in (original, oracle):
-            logits, embeddings = store.read_outputs(key)
-            found.append((network(store, key, device), Views(logits=logits, embeddings=embeddings)))
-        _pair[place] = (found[0], found[1])
-    return _pair[place]
+    place = (key, str(device))
+    if place not in _known:
+        logits, embeddings = store.read_outputs(key)
+        _known[place] = network(store, key, device), Views(logits=logits, embeddings=embeddings)
+        held = [views.logits.nbytes + views.embeddings.nbytes for _, views in _known.values()]
+        while len(_known) > 2 and sum(held) > KNOWN_BYTES:
+            _known.popitem(last=False)
+            held.pop(0)
+    _known.move_to_end(place)
+    return _known[place]
 
 
 def network(store: Store, key: str, device: torch.device) -> nn.Module:

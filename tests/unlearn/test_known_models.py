@@ -1,0 +1,90 @@
+"""Originals and oracles that a worker keeps between trials: read once, within a bound, and never changed."""
+
+import numpy as np
+import pytest
+import torch
+
+from memscore.jobs import OriginalJob, key_of
+from memscore.store import Store
+from memscore.user_model import splits_again
+from tests.memscore.test_jobs import InOrder
+from unlearn import jobs
+from unlearn.jobs import known_model, run_trial
+from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.trials import TrialConfig
+
+SETS = ((1, 2, 3, 4, 5), (11, 12, 13))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def lab(store):
+    opened = Store.open(store)
+    bench = bench_of(splits_again(opened), opened.manifest.seed)
+    fill_oracles(opened, needed(opened, list(SETS), [0, 1], "cpu"), bench, InOrder())
+    return opened, bench
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Keys of the outputs that were read since, by a worker that has kept none yet."""
+    jobs._known.clear()
+    seen, usual = [], Store.read_outputs
+
+    def noted(self, key):
+        seen.append(key)
+        return usual(self, key)
+
+    monkeypatch.setattr(Store, "read_outputs", noted)
+    return seen
+
+
+def attempts(store, rate):
+    return [
+        TrialConfig(
+            store=store.url,
+            algorithm="gradient-ascent",
+            params=(("lr", rate),),
+            forget_set="mine",
+            forget=rows,
+            index=index,
+            measures=("tow",),
+            core=False,
+        )
+        for index in (0, 1)
+        for rows in SETS
+    ]
+
+
+def test_attempts_that_go_round_the_same_models_read_each_once(lab, read):
+    store, bench = lab
+    for rate in (1e-3, 2e-3, 3e-3):
+        for trial in attempts(store, rate):
+            run_trial(trial, bench)
+    assert len(read) == len(set(read)) == 2 + 4  # originals, and an oracle of each for both sets
+
+
+def test_no_more_is_kept_than_fits_but_always_a_pair(lab, read, monkeypatch):
+    store, _ = lab
+    keys = [
+        key_of(store, OriginalJob(store=store.url, index=index, removed=r)) for index in (0, 1) for r in ((), *SETS)
+    ]
+    one = sum(array.nbytes for array in store.read_outputs(keys[0]))
+    monkeypatch.setattr(jobs, "KNOWN_BYTES", 3 * one)
+    for key in keys:
+        known_model(store, key, CPU)
+    assert [key for key, _ in jobs._known] == keys[-3:]
+    monkeypatch.setattr(jobs, "KNOWN_BYTES", 0)
+    known_model(store, keys[-3], CPU)
+    known_model(store, keys[0], CPU)
+    assert [key for key, _ in jobs._known] == [keys[-3], keys[0]]
+
+
+def test_trials_leave_what_is_kept_as_it_was(lab, read):
+    store, bench = lab
+    fresh = [run_trial(trial, bench) for trial in attempts(store, 4e-3)]
+    for trial, row in zip(attempts(store, 4e-3), fresh, strict=True):
+        store.folder.remove(f"trials/{row['trial']}.parquet")
+        jobs._known.clear()
+        alone = run_trial(trial, bench)
+        np.testing.assert_equal(*({k: v for k, v in r.items() if "wall" not in k} for r in (alone, row)))
