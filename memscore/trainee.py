@@ -19,6 +19,8 @@ from memscore.store import Store
 from memscore.training import Assignment, stacks
 
 _log = logging.getLogger(__name__)
+PART = 1024
+"""Images that are evaluated at once; the last bits of what is said of one may hang on it."""
 
 
 def recipe_of(store: Store) -> Recipe:
@@ -106,7 +108,7 @@ def static_forward(model: nn.Module, images: Tensor, recipe: Recipe, architectur
     return _static[tag]
 
 
-def parts(images: Images, n: int, batch: int = 1024) -> Iterator[Tensor]:
+def parts(images: Images, n: int, batch: int = PART) -> Iterator[Tensor]:
     """The first n images in batches."""
     device = images.pixels.device
     return (images.take(torch.arange(s, min(s + batch, n), device=device)) for s in range(0, n, batch))

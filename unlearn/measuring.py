@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from memscore.images import Images
-from memscore.models import embed
+from memscore.models import Classifier, embed
 from memscore.names import pick
 from memscore.recipes import Recipe
-from memscore.trainee import everything, parts
+from memscore.trainee import PART, everything, parts
 from unlearn.metrics import MEASURES
 from unlearn.metrics.case import Case, Measure, Views, Weights
 from unlearn.oracles import Bench
@@ -19,8 +19,13 @@ from unlearn.oracles import Bench
 @torch.no_grad()
 def views_of(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Views:
     """What a network says of the first n images, in the batches and the precision of originals and oracles."""
-    logits = everything(model, recipe, images, n)
-    embeddings = torch.cat([embed(model, part).float() for part in parts(images, n)])
+    if isinstance(model, Classifier) and recipe.precision == "float32":  # one pass, for the head reads the embedding
+        model.eval()
+        embeddings = torch.cat([model.body(part) for part in parts(images, n)])
+        logits = torch.cat([model.head(part) for part in torch.split(embeddings, PART)])
+    else:
+        logits = everything(model, recipe, images, n)
+        embeddings = torch.cat([embed(model, part).float() for part in parts(images, n)])
     return Views(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 
