@@ -40,7 +40,7 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
         except BlockingIOError:
             holder = file.read().strip() or "another process"
             raise BlockingIOError(
-                f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another --store"
+                f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another store"
             ) from None
         os.ftruncate(descriptor, 0)
         try:

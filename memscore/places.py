@@ -56,7 +56,7 @@ def local_path(url: str) -> str | None:
     path = Path(_opened(url)[1] if "://" in url else url).expanduser().absolute()
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
-            raise NotADirectoryError(f"a store is a folder, and {place} is a file; give another --store")
+            raise NotADirectoryError(f"a store is a folder, and {place} is a file; give another place")
     return str(path)
 
 

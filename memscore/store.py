@@ -432,7 +432,7 @@ class Store:
             try:
                 pick("score", name, known)
             except ValueError as error:
-                more = "" if self.manifest.imported else " with another --keep, --attacks or --proxies"
+                more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
                 raise ValueError(f"{error}; others are made by {self.renewal}{more}") from None
         return self.read_table(f"scores/{name}.parquet")
 

@@ -200,12 +200,17 @@ def _by_score(
     third = size // 3
     if 3 * third != size or not third:
         raise ValueError(f"--size {size}: the union of low, medium and high has three equal parts; use a multiple of 3")
-    thirds = (rising[:third], nearest[:third], rising[-third:])
-    if len(np.unique(np.concatenate(thirds))) < size:
+
+    def thirds(each: int) -> np.ndarray:
+        return np.concatenate([rising[:each], nearest[:each], rising[-each:]])
+
+    if len(np.unique(thirds(third))) < size:
+        fits = next((each for each in range(third, 0, -1) if len(np.unique(thirds(each))) == 3 * each), 0)
         raise ValueError(
-            f"--size {size}: low, medium and high {score} share examples at {third} each; use a smaller --size"
+            f"--size {size}: low, medium and high {score} share examples at {third} each; "
+            + (f"use --size {3 * fits} or less" if fits else "so few examples have no three levels")
         )
-    return np.concatenate(thirds)
+    return thirds(third)
 
 
 def _defined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from unlearn.meta.rsu import Rounds
 from unlearn.params import params_of
 from unlearn.paths import Swept, Terms
 from unlearn.request import Phase, Request, Wish, request, unheard
-from unlearn.sweep_results import claim, keep
+from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
 
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
@@ -133,6 +133,7 @@ class SweepRequest:
 
     def run(self, pool: Pool, search: Search, device: str, phase: Phase = unheard) -> Swept:
         """Carry it out, and put on file what came of it."""
+        claim(self.asked.store, self.plan.title, self.plan.words)
         swept = Sweep(self.asked, self.contenders, self.plan.terms(), device, phase).run(pool, search)
         keep(self.asked.store, self.path, swept)
         return swept
@@ -145,7 +146,7 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
         plan: what the user asked for.
 
     Returns:
-        The request; its folder is claimed.
+        The request; nothing is written yet.
 
     Raises:
         ValueError: a word that nothing is named, a score that the store lacks, parts larger than the forget set, a
@@ -169,7 +170,7 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
         given(plan.set, asked.store.manifest.architecture),
     )
     Sweep(asked, made, terms, "cpu").check()
-    return SweepRequest(plan=plan, asked=asked, contenders=made, path=claim(asked.store, plan.title, plan.words))
+    return SweepRequest(plan=plan, asked=asked, contenders=made, path=folder_of(asked.store, plan.title, plan.words))
 
 
 def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:

@@ -19,13 +19,13 @@ from unlearn.trials import ORACLE, Row
 SWEEPS = "sweeps"
 
 
-def claim(store: Store, name: str, words: Mapping[str, Any]) -> str:
-    """The folder of a sweep, which is its own: a sweep of other words is refused there.
+def folder_of(store: Store, name: str, words: Mapping[str, Any]) -> str:
+    """The folder of a sweep, which is its own: a sweep of other words is refused there. Nothing is written.
 
     Args:
         store: open.
         name: of the sweep.
-        words: all that it was asked for.
+        words: all that it was asked for; a larger "budget" than on file goes on with what is there.
 
     Returns:
         Its path in the store.
@@ -36,9 +36,27 @@ def claim(store: Store, name: str, words: Mapping[str, Any]) -> str:
     if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|') or not name.isprintable():
         raise ValueError(f"--name {name!r} is no name of a folder; use letters, digits and -")
     path = f"{SWEEPS}/{name}"
-    if not store.folder.publish(f"{path}/sweep.json", sealed(words)):
+    if store.folder.exists(f"{path}/sweep.json"):
         there = read_record(store.folder, f"{path}/sweep.json")
+        if words.get("budget", 0) > there.get("budget", 0):
+            there |= {"budget": words["budget"]}
         refuse_other(there, plain(words), f"the sweep {store.folder.shown}/{path}", "give this one another --name")
+    return path
+
+
+def claim(store: Store, name: str, words: Mapping[str, Any]) -> str:
+    """The same, and sweep.json with these words is there: for who holds the store's lock.
+
+    Args:
+        store: open.
+        name: of the sweep.
+        words: all that it was asked for.
+
+    Returns:
+        Its path in the store.
+    """
+    path = folder_of(store, name, words)
+    store.folder.replace(f"{path}/sweep.json", sealed(words))
     return path
 
 

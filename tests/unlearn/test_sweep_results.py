@@ -15,7 +15,7 @@ from unlearn.contenders import Contender, contenders
 from unlearn.meta.cuts import Cut
 from unlearn.paths import Path, Swept, none_left
 from unlearn.scenarios import ForgetSet
-from unlearn.sweep_results import claim, keep, mean_or_last, of_automatic, regrets
+from unlearn.sweep_results import claim, folder_of, keep, mean_or_last, of_automatic, regrets
 from unlearn.sweep_tables import remarks, table
 
 CUT = Cut(kind="score", score="mine", k=2)
@@ -205,8 +205,23 @@ def test_everything_is_on_file(open_store):
 def test_a_folder_is_one_sweeps(open_store):
     words = {"budget": 2, "scores": ("a",)}
     assert claim(open_store, "own", words) == claim(open_store, "own", words) == "sweeps/own"
-    with pytest.raises(ValueError, match=r"is another one: budget is 2, asked for 3; give this one another --name"):
-        claim(open_store, "own", words | {"budget": 3})
+    with pytest.raises(ValueError, match=r"is another one: scores is ..a.., asked for ..b..; give this one another --name"):
+        claim(open_store, "own", words | {"scores": ("b",)})
+
+
+def test_a_larger_budget_goes_on_in_its_folder_and_a_smaller_one_does_not(open_store):
+    words = {"budget": 2, "scores": ("a",)}
+    claim(open_store, "grown", words)
+    claim(open_store, "grown", words | {"budget": 3})
+    assert json.loads(bytes(open_store.folder.read("sweeps/grown/sweep.json")))["budget"] == 3
+    with pytest.raises(ValueError, match=r"budget is 3, asked for 2"):
+        claim(open_store, "grown", words)
+
+
+def test_to_ask_for_a_folder_takes_no_name(open_store):
+    assert folder_of(open_store, "free", {"budget": 2}) == "sweeps/free"
+    assert not open_store.folder.exists("sweeps/free/sweep.json")
+    claim(open_store, "free", {"budget": 1})
 
 
 @pytest.mark.parametrize("name", ["", ".", "a/b", "..", "a\nb", 'a"b'])

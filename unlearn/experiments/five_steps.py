@@ -3,8 +3,8 @@
 Five rounds, NegGrad+ in one go and over three parts (RUM^F), each on a path of its own: the proxy, holdout retraining,
 is computed anew from each arm's theta_u over what it has left, and each is measured against its own oracles.
 
-Parameters are chosen by the oracle, once, for round 1, on another forget set and other originals, and kept for all
-rounds; the paper does not say how it tunes later ones.
+Parameters are chosen by the oracle (or blind, where that was asked for), once, for round 1, on another forget set and
+other originals, and kept for all rounds; the paper does not say how it tunes later ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ ARMS = {VANILLA: "vanilla", REFINED: "RUM^F"}
 
 def plans(asked: Asked) -> Mapping[str, SweepPlan]:
     """The sweep that parameters are chosen by; the bank's proxy is the mean over its originals."""
-    more = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": "oracle"}
+    more = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": asked.judge}
     return {TUNING: asked.plan(f"{PROXY}:union", **more)}
 
 
@@ -77,7 +77,7 @@ def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase, rou
         results={"rounds": distinct(rows)},
         remarks=[
             *carried.remarks,
-            "parameters were chosen by the oracle for round 1 and kept; rrt is of a whole walk over one retraining",
+            f"parameters were chosen by {asked.judge} for round 1 and kept; rrt is of a whole walk over one retraining",
             *ended,
         ],
         incomplete=carried.incomplete or bool(ended),

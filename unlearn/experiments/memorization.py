@@ -40,7 +40,7 @@ def plans(asked: Asked) -> Mapping[str, SweepPlan]:
 
 def findings(results: Results, asked: Asked) -> list[Finding]:
     """The oracle's trends, the original's, and each algorithm's between low and high memorization."""
-    low, high = (chosen_by(results[level]) for level in ("low", "high"))
+    low, high = (chosen_by(results[level], asked.judge) for level in ("low", "high"))
     oracles = [where(rows, contender=ORACLE) for rows in (low, high)]
     originals = [where(rows, contender="original", select="") for rows in (low, high)]
     said = [

@@ -33,7 +33,7 @@ def plans(asked: Asked) -> Mapping[str, SweepPlan]:
 
 def findings(results: Results, asked: Asked) -> list[Finding]:
     """RUM^F against vanilla and shuffle, full RUM against the best of them, one order against the other."""
-    rows = last_step(chosen_by(results[UNION]))
+    rows = last_step(chosen_by(results[UNION], asked.judge))
 
     def of(contender: str, variant: str) -> list[Row]:
         return where(rows, contender=contender, variant=named_by(variant, asked.score))

@@ -1,5 +1,7 @@
 """RUM's two main experiments: end to end on a bank of small models, and their verdicts on made rows."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unlearn.experiments import tiny
@@ -68,6 +70,22 @@ def test_memorization_s_verdicts_follow_the_rows():
     level = of_level(0.5, 0.5, finetune=0.5)
     even = memorization.findings({"low": level, "high": level}, tiny.asked("finetune"))
     assert {one.verdict for one in even} == {"undecided"}
+
+
+def blindly(results):
+    """The same rows, as if nobody had an oracle."""
+    return {
+        part: [row | {"select": "blind" if row["select"] else ""} for row in rows] for part, rows in results.items()
+    }
+
+
+def test_verdicts_rest_on_the_blind_choice_where_it_alone_was_asked_for():
+    asked = replace(tiny.asked("salun"), select="blind")
+    levels = {"low": of_level(0.95, 0.9, salun=0.6), "high": of_level(0.2, 0.3, salun=0.8)}
+    found = memorization.findings(blindly(levels), asked)
+    assert tiny.verdicts(found, "salun: ToW is higher on high") == ["holds"]
+    found = rum.findings(blindly(of_union(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)), asked)
+    assert tiny.verdicts(found, "salun: RUM^F has a higher ToW than vanilla") == ["holds"]
 
 
 def of_union(**tow):
