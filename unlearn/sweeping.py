@@ -143,6 +143,8 @@ class Sweep:
                 without,
             )
         except ValueError as error:
+            if self.terms.tune_forget:
+                raise ValueError(f"--tune-forget {words}: {error}") from None
             raise ValueError(
                 f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
                 f"reported one with --tune-forget {SAME}, which then is no longer unseen"

@@ -78,7 +78,7 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--set", "scrub.lr=1"), "--set gives parameters of scrub, which is not compared"),
         (("--measures", "u-lira"), "--measures u-lira compares many models of one trial"),
         (("--measures", "towe"), "unknown measure 'towe'"),
-        (("--tune-forget", "rendom"), "no second forget set to choose parameters on"),
+        (("--tune-forget", "rendom"), "--tune-forget rendom: unknown forget set 'rendom'"),
         (("--size", "101"), "no second forget set to choose parameters on: --size 101, but there are 99"),
         (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
         (("--name", "mine"), "is another one: "),
