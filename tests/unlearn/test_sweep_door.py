@@ -25,7 +25,7 @@ def said_of(capsys, code, *words):
 
 
 def on_file(store):
-    """Everything that a sweep might change, with its bytes; a folder that was claimed is no harm."""
+    """Everything that a sweep might change, with its bytes."""
     return {
         str(path.relative_to(store)): path.read_bytes()
         for kind in ("trials", "attempts", "weights", "outputs", "sweeps")

@@ -205,7 +205,7 @@ def test_everything_is_on_file(open_store):
 def test_a_folder_is_one_sweeps(open_store):
     words = {"budget": 2, "scores": ("a",)}
     assert claim(open_store, "own", words) == claim(open_store, "own", words) == "sweeps/own"
-    with pytest.raises(ValueError, match=r"another one: scores is ..a.., asked for ..b..; give this one another --name"):
+    with pytest.raises(ValueError, match=r"scores is ..a.., asked for ..b..; give this one another --name"):
         claim(open_store, "own", words | {"scores": ("b",)})
 
 
