@@ -198,7 +198,7 @@ def swept(
             for path in found.paths
             if path.over
         ]
-        remarks += [f"{name}: {line}" for line in found.failed]
+        remarks += [f"{name}: {line}" for line in (*found.failed, *found.notes)]
         ends = sorted({
             f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
         })
