@@ -8,6 +8,7 @@ import numpy as np
 from unlearn.contenders import Contender
 from unlearn.errands import Sampler
 from unlearn.hunting import SELECTIONS, Found, Select
+from unlearn.meta.cuts import mean_over
 from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet
 from unlearn.trials import Params, Row
 
@@ -121,7 +122,7 @@ def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Cal
         return ""
     score = kind.removeprefix(AT)
     values = scored(score)
-    tuned, judged = (float(np.nanmean(values[list(one.rows)])) for one in (tuned_on, judged_on))
+    tuned, judged = (mean_over(values, one.rows) for one in (tuned_on, judged_on))
     return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
 
 

@@ -30,10 +30,11 @@ def heading(console: Console, bank: Bank) -> None:
     train, validation, test = manifest.split_sizes
     shape = "x".join(str(size) for size in manifest.input_shape)
     changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
+    augmented = "".join(f", {name}" for name in recipe["augment"])
     lines = (
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
-        f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}",
+        f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"arm    {arm.name}: {wanted(bank)}" for arm in bank.arms),
         f"store  {bank.store.folder.shown}" + (f" on host {bank.host}" if bank.host else ""),
     )

@@ -5,10 +5,8 @@ those sets differ in memorization too (Fig. 6: .084, .134 and .390 on CIFAR-10),
 ES at equal memorization. The ES of memorization's own buckets (Table 3) needs no unlearning: originals alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-
-import numpy as np
 
 from memscore.filling import Pool
 from unlearn.algorithms import algorithm
@@ -16,7 +14,7 @@ from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, chosen_by, finding, swept
-from unlearn.meta.cuts import by_row
+from unlearn.meta.cuts import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
 from unlearn.paths import SAME
 from unlearn.request import Phase
@@ -58,16 +56,10 @@ def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> 
     bank = sweep_request(asked.plan("random")).asked
     values = by_row(asked.score, bank.scored.score, bank.splits.train.ids)
     results = {
-        name: [row | {MEAN: mean_of(values, carried.sweeps[name].judged_on.rows)} for row in rows]
+        name: [row | {MEAN: mean_over(values, carried.sweeps[name].judged_on.rows)} for row in rows]
         for name, rows in carried.results.items()
     }
     return replace(carried, results=results)
-
-
-def mean_of(values: np.ndarray, rows: Sequence[int]) -> float:
-    """Mean score of a forget set, over the examples whose score is defined; NaN where it is of none."""
-    own = values[list(rows)]
-    return float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
 
 
 def findings(results: Results, asked: Asked) -> list[Finding]:

@@ -1,6 +1,6 @@
 """How a forget set becomes a sequence of parts: every setting of RUM that does not say by which algorithm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,3 +89,17 @@ def by_row(name: str, scores: Scores, ids: np.ndarray) -> np.ndarray:
     named, values = scores(name)
     found = dict(zip(named.tolist(), values.tolist(), strict=True))
     return np.array([found.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
+
+
+def mean_over(values: np.ndarray, rows: Sequence[int]) -> float:
+    """Mean score of a forget set, over the examples whose score is defined; NaN where it is of none.
+
+    Args:
+        values: of by_row.
+        rows: of the forget set.
+
+    Returns:
+        The mean.
+    """
+    own = values[list(rows)]
+    return float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
