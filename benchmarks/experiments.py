@@ -101,6 +101,10 @@ TRENDS = (
     ),
     Trend(says="RSU is above one go on a class", claims=(("rsu", r"RSU is above one go.*class"),)),
     Trend(says="RSU gains more on a class than at random", claims=(("rsu", r"gains more on a class"),)),
+    Trend(
+        says="on random examples a simple attack tells no algorithm from another",
+        claims=(("rsu", r"the same MIA gap"),),
+    ),
     Trend(says="ascending risk is above descending", claims=(("rsu", r"ascending risk is above descending"),)),
 )
 

@@ -46,11 +46,10 @@ def run_trial(trial: TrialConfig, bench: Bench) -> Row:
     Returns:
         The row; of a diverged run the measures are NaN and `status` says so. A row that is on file is read.
     """
+    if kept := on_file(trial):
+        return kept
     store, device = visible_store(trial.store), torch.device(trial.device)
     name = trial_name(store, trial)
-    kept = store.read_trial(name)
-    if kept is not None and not (trial.keep and store.read_cost(theta_name(store, trial)) is None):
-        return kept | about(store, trial)  # equal rows of the training set may go by another name
     keep_to_share(device)
     with one_thread(), exact_products(device):
         values, case, theta_u = measured(store, trial, bench, device)
@@ -63,6 +62,15 @@ def run_trial(trial: TrialConfig, bench: Bench) -> Row:
         keep(store, theta_name(store, trial), theta_u, row)
     store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
     return row
+
+
+def on_file(trial: TrialConfig) -> Row | None:
+    """The row of a trial that was run; None if it was not, or if its weights are asked for and not there."""
+    store = visible_store(trial.store)
+    row = store.read_trial(trial_name(store, trial))
+    if row is None or (trial.keep and store.read_cost(theta_name(store, trial)) is None):
+        return None
+    return row | about(store, trial)  # equal rows of the training set may go by another name
 
 
 def keep(store: Store, name: str, theta: nn.Module, cost: Row) -> None:

@@ -18,7 +18,10 @@ def scores_for(store: Store, url: str | None) -> tuple[Store, tuple[str, ...]]:
     """
     if url is None:
         return store, ()
-    other = Store.open(url)
+    try:
+        other = Store.open(url)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--scores-of {url}: {error}") from None
     ours, theirs = store.manifest, other.manifest
     if ours.fingerprint != theirs.fingerprint:
         raise ValueError(

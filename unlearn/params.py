@@ -13,13 +13,14 @@ from unlearn.algorithms import Algorithm, algorithm
 from unlearn.trials import ORACLE, config_of
 
 
-def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, Any]:
+def params_of(name: str, words: Sequence[str], architecture: str, whose: str = "") -> dict[str, Any]:
     """Parameters of an algorithm from words such as lr=0.05.
 
     Args:
         name: of the algorithm.
         words: one for each parameter.
         architecture: of the bank.
+        whose: what the user wrote before each word, for messages.
 
     Returns:
         Name -> value of the field's type.
@@ -42,7 +43,12 @@ def params_of(name: str, words: Sequence[str], architecture: str) -> dict[str, A
             raise ValueError(f"--set gives {field} twice, {found[field]} and {text}; give it once")
         found[field] = text
     values = {field: _value(entry, field, text) for field, text in found.items()}
-    config_of(entry, values, architecture)
+    if not words:
+        return {}
+    try:
+        config_of(entry, values, architecture)
+    except ValueError as error:
+        raise ValueError(f"--set {' '.join(whose + word for word in words)}: {error}") from None
     return values
 
 

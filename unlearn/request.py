@@ -16,7 +16,7 @@ from memscore.user_model import splits_again
 from memscore.visibility import Ask, refuse_blind
 from memscore.wide import write_models_table
 from unlearn.algorithms import algorithm
-from unlearn.jobs import run_trial
+from unlearn.jobs import on_file, run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
 from unlearn.other_scores import scores_for
@@ -263,18 +263,19 @@ def run_trials(
         planned: trials whose originals and oracles are there.
         bench: the data.
         pool: where they run.
-        progress: told of each.
+        progress: told of each that is run now.
 
     Returns:
         The rows in the order of the trials, and a line for each trial that failed.
     """
-    found, failed = {}, []
-    for done, (trial, result) in enumerate(pool.run(run_trial, planned, bench), start=1):
+    found = {trial: row for trial in planned if (row := on_file(trial))}
+    missing, failed = [trial for trial in planned if trial not in found], []
+    for done, (trial, result) in enumerate(pool.run(run_trial, missing, bench), start=1):
         if isinstance(result, dict):
             found[trial] = result
         else:
             failed.append(f"{trial.algorithm} on original {trial.index} failed: {result.error}")
-        progress(done, len(planned), trial.algorithm)
+        progress(done, len(missing), trial.algorithm)
     return [found[trial] for trial in planned if trial in found], failed
 
 

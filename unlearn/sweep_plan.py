@@ -153,6 +153,7 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
             budget of none, the folder of another sweep.
     """
     terms = plan.terms()
+    refuse_idle(plan)
     wish = (plan.store, plan.forget, plan.size, "original", (), plan.seeds, plan.measures, plan.seed, plan.data)
     for name in of_many(plan.measures):
         raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
@@ -171,6 +172,34 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
     )
     Sweep(asked, made, terms, "cpu").check()
     return SweepRequest(plan=plan, asked=asked, contenders=made, path=folder_of(asked.store, plan.title, plan.words))
+
+
+def refuse_idle(plan: SweepPlan) -> None:
+    """Stop where words would change the sweep's name and nothing of what is done.
+
+    Args:
+        plan: what the user asked for.
+
+    Raises:
+        ValueError: words of cuts where nothing is cut, of rounds where there are none, or rounds below 1.
+    """
+    if plan.rounds < 1:
+        raise ValueError(f"--rounds {plan.rounds}: rsu has 1 or more; 1 is the algorithm itself")
+    kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
+    refines = bool(kinds & {"rum", "auto"} or plan.plans)
+    uses = (
+        (("scores", "rule"), refines, "refines the forget set by a score; add --variants rum or --plans"),
+        (("parts",), refines or "shuffle" in kinds, "cuts the forget set; add --variants rum or shuffle, or --plans"),
+        (("rounds", "rsu_epochs", "schedule", "unit", "again"), "rsu" in kinds, "has rounds; add --variants rsu"),
+    )
+    usual = {one.name: one.default for one in fields(plan)}
+    for names, used, what in uses:
+        for name in names:
+            value = getattr(plan, name)
+            if not used and value != usual[name]:
+                flag = f"--{name.replace('_', '-')}"
+                said = "" if value is True else f" {' '.join(value) if isinstance(value, tuple) else value}"
+                raise ValueError(f"{flag}{said} does nothing here: no contender {what}, or leave {flag} out")
 
 
 def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
@@ -192,4 +221,4 @@ def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
         if not dot or "=" not in rest or "=" in name:
             raise ValueError(f"--set {word!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
         found.setdefault(name, []).append(rest)
-    return {name: params_of(name, own, architecture) for name, own in found.items()}
+    return {name: params_of(name, own, architecture, f"{name}.") for name, own in found.items()}

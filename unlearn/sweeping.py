@@ -256,7 +256,8 @@ class Sweep:
         for value in boundaries(hunt, one["values"]):
             number, _, own = value.rpartition(".")
             at = int(number) if number else begun + 1
-            path.boundary.append(f"{at}.{path.steps[at - 1][0]}.{own}")
+            where = f"{at}." * (path.contender.cut.k > 1)
+            path.boundary.append(f"{where}{path.steps[at - 1][0]}.{own}")
 
     def _tried(self, paths: Sequence[Path]) -> list[Row]:
         """A row for each original of each attempt that a contender chose among."""

@@ -71,7 +71,7 @@ def test_an_unknown_score_offers_the_nearest(store):
     score(store)
     with pytest.raises(
         ValueError,
-        match=r"unknown score 'men'; did you mean 'mem'.*made by `python -m memscore.estimate .* with .* another --keep",
+        match=r"unknown score 'men'; did you mean 'mem'.*made by `python -m memscore.estimate .* another --keep",
     ):
         store.score("men")
 

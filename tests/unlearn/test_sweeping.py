@@ -285,3 +285,22 @@ def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
         ("finetune", "oracle"): 1,
         ("random-label", "oracle"): 2,
     }
+
+
+def test_an_end_of_a_space_is_named_with_its_step_only_where_there_are_several(store, monkeypatch):
+    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
+    plan = plan_of(
+        store, forget=UNION, algorithms=("finetune",), variants=("vanilla", "rum"), scores=(SCORE,), parts=2, budget=1
+    )
+    _, found = swept(plan)
+    assert {path.contender.variant: path.boundary for path in found.paths} == {
+        "vanilla": ["finetune.lr"],
+        f"rum {SCORE}": ["1.finetune.lr", "2.finetune.lr"],
+    }
+
+
+def test_judged_trials_on_file_are_not_run_again(store, plain):
+    pool = InOrder()
+    asked = sweep_request(plan_of(store))
+    np.testing.assert_equal(asked.run(pool, Noted(), "cpu").judged, plain[1].judged)
+    assert pool.jobs == []

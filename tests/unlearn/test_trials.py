@@ -149,8 +149,8 @@ def test_a_request_is_fulfilled_once(bank, filled):
     ]
     assert json.loads(rows[1]["config"])["lr"] == 0.05
     again = InOrder()
-    assert len(fulfil(request(wish), again, "cpu").rows) == 6
-    assert {type(job) for job in again.jobs} == {TrialConfig}
+    assert fulfil(request(wish), again, "cpu").rows == rows
+    assert again.jobs == []
 
 
 @pytest.mark.parametrize("words", ["canaries", "confusion:1,7"])
@@ -185,7 +185,7 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
                 failure = type("Failure", (), {"error": "out of luck"})
                 yield job, failure if job.index == 0 else fn(job, shared)
 
-    planned = [config(filled, "original", index=index) for index in (0, 1)]
+    planned = [config(filled, "original", index=index, seed=77) for index in (0, 1)]
     rows, failed = run_trials(planned, bench, Failing())
     assert [row["index"] for row in rows] == [1]
     assert failed == ["original on original 0 failed: out of luck"]

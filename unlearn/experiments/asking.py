@@ -37,6 +37,7 @@ class ExperimentPlan:
         seeds: originals that are reported; twice as many for algorithms that draw labels.
         sampler: random, grid or tpe.
         select: who chooses: the oracle, blind, or both.
+        tune_forget: forget set that parameters are chosen on (default: another of the same kind; same: the reported).
         seed: of all that is drawn.
         data: the bank's data by name or path, where its manifest does not say enough to find it.
         folder: where it lies.
@@ -55,6 +56,7 @@ class ExperimentPlan:
     seeds: Maybe[int] = None
     sampler: Literal["random", "grid", "tpe"] = "random"
     select: Literal["both", "oracle", "blind"] = "both"
+    tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     seed: int = 0
     data: Maybe[str] = None
     folder: Maybe[str] = None
@@ -83,6 +85,7 @@ class ExperimentPlan:
             data=self.data,
             folder=self.folder,
             other=self.other,
+            tune_forget=self.tune_forget,
         )
 
 
@@ -131,6 +134,11 @@ def prepared(plan: ExperimentPlan) -> Prepared:
         able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
         raise ValueError(f"--other {plan.other}: {plan.name} reads one bank; two are compared by {able}; leave it out")
     asked = plan.asked(entry)
-    for one in entry.plans(asked).values():
-        sweep_request(one)
+    try:
+        for one in entry.plans(asked).values():
+            sweep_request(one)
+    except ValueError as error:
+        if plan.size is not None or not str(error).startswith("--size"):
+            raise
+        raise ValueError(f"{error}; --preset {plan.preset} asks for that many, and --size for others") from None
     return Prepared(entry=entry, asked=asked, store=Store.open(plan.store))

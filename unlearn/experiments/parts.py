@@ -53,6 +53,7 @@ class Asked:
         data: see SweepPlan.
         folder: see SweepPlan.
         other: a second bank, of the same data with augmentation, where an experiment compares two; "" for none.
+        tune_forget: see SweepPlan.
     """
 
     store: str
@@ -65,6 +66,7 @@ class Asked:
     data: str | None = None
     folder: str | None = None
     other: str = ""
+    tune_forget: str = ""
 
     @property
     def judge(self) -> Literal["oracle", "blind"]:
@@ -83,6 +85,7 @@ class Asked:
             "seeds": self.scale.seeds,
             "sampler": self.sampler,
             "select": self.select,
+            "tune_forget": self.tune_forget,
             "seed": self.seed,
             "data": self.data,
             "folder": self.folder,
@@ -214,9 +217,12 @@ def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progres
 
 def record_of(experiment: str, asked: Asked, carried: Carried) -> dict[str, Any]:
     """What is kept of an experiment as JSON, but the rows."""
+    words = asdict(asked) | {"store": ""}
+    if not asked.tune_forget:  # an experiment that says nothing of it keeps the name it had before this word
+        del words["tune_forget"]
     return {
         "experiment": experiment,
-        "asked": asdict(asked) | {"store": ""},
+        "asked": words,
         "findings": [asdict(one) for one in carried.findings],
         "remarks": carried.remarks,
         "spent": carried.spent,
