@@ -36,9 +36,7 @@ def table(console: Console, swept: Swept, where: str) -> int:
     console.print(printed)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     _regret(console, swept)
-    _automatic(console, swept)
-    lines = remarks(swept)
-    for line in lines:
+    for line in (*of_plans(swept), *remarks(swept)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"every trial and what was chosen: {where}", highlight=False, soft_wrap=True, markup=False)
     return 1 if swept.failed or diverged(swept.judged) or any(path.over for path in swept.paths) else 0
@@ -60,21 +58,20 @@ def _regret(console: Console, swept: Swept) -> None:
     console.print(printed)
 
 
-def _automatic(console: Console, swept: Swept) -> None:
-    """Automatic RUM: what it chose, what that took, and how far it is from the best fixed plan."""
+def of_plans(swept: Swept) -> list[str]:
+    """Automatic RUM, a line each: what it chose, what that took, and how far it is from the best fixed plan."""
+    said = []
     for variant, select, best, regret in of_automatic(swept.judged):
         path = next(
             p for p in swept.paths if (p.contender.name, p.contender.variant, p.select) == (AUTOMATIC, variant, select)
         )
         plan = " > ".join(name for name, _ in path.steps)
-        console.print(
+        said.append(
             f"{variant} by {select}: {plan}, after {path.spent['attempts']:.0f} attempts, "
             f"{path.spent['tuning_s']:.0f} s; "
-            f"{best[0]} {best[1]}, the best fixed plan of this table, is {interval(regret)} above it",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
+            f"{best[0]} {best[1]}, the best fixed plan of this table, is {interval(regret)} above it"
         )
+    return said
 
 
 def remarks(swept: Swept) -> list[str]:

@@ -13,6 +13,7 @@ from unlearn.errands import Search
 from unlearn.paths import Swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.sweep_tables import of_plans
 from unlearn.trials import Row
 
 Results = dict[str, list[Row]]
@@ -201,7 +202,7 @@ def swept(
             for path in found.paths
             if path.over
         ]
-        remarks += [f"{name}: {line}" for line in (*found.failed, *found.notes)]
+        remarks += [f"{name}: {line}" for line in (*found.failed, *found.notes, *of_plans(found))]
         ends = sorted({
             f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
         })
