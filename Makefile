@@ -9,7 +9,7 @@ run: $(SETUP)
 	$(BIN)/python -m memscore.estimate $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m tests.halves
 
 slow: $(SETUP)
 	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,36 @@
+"""Run the tests in two processes side by side: those on Ray, which mostly wait, and all others, which compute.
+
+    python -m tests.halves [words for pytest]
+
+One after the other they take half as long again on two cores. What the tests on Ray said is printed at the end.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+
+def main(words: Sequence[str]) -> int:
+    """Run both; no test that is marked slow.
+
+    Args:
+        words: for pytest, beside the marks.
+
+    Returns:
+        Exit code: 0 if all tests passed, else the first that says otherwise.
+    """
+    command = [sys.executable, "-m", "pytest", *words, "-m"]
+    with tempfile.TemporaryFile("w+") as said:
+        on_ray = subprocess.Popen([*command, "ray and not slow"], stdout=said, stderr=subprocess.STDOUT)
+        try:
+            code = subprocess.call([*command, "not ray and not slow"])
+            return code or on_ray.wait()
+        finally:
+            on_ray.wait()
+            said.seek(0)
+            sys.stdout.write(f"\nthe tests on Ray:\n{said.read()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
