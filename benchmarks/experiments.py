@@ -87,10 +87,8 @@ TRENDS = (
         says="relabelling: ascending has the smaller MIA gap; ToW is alike in both orders",
         claims=(("sequence", r"smaller MIA gap|similar ToW"), ("rum", r"smaller MIA gap")),
     ),
-    Trend(
-        says="high entanglement is harder, at equal memorization too",
-        claims=(("entanglement", r"is higher at low ES"),),
-    ),
+    Trend(says="high entanglement is harder", claims=(("entanglement", r"is higher at low ES$"),)),
+    Trend(says="the same at equal memorization", claims=(("entanglement", r"is higher at low ES at equal score$"),)),
     Trend(says="RUM^F by a proxy is above vanilla", claims=(("proxies", r"^(?!mean).*is above vanilla \(ToW\)"),)),
     Trend(
         says="RUM^F by a proxy costs less than retraining", claims=(("proxies", r"takes less time than retraining"),)
