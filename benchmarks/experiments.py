@@ -119,8 +119,11 @@ def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
     order = list(EXPERIMENTS)
     found.sort(key=lambda one: (order.index(one["experiment"]), one["bank"]))
     parts = [TOP, *trends(found), *of_tables()]
-    for number, one in enumerate(found):
-        picture = f"experiment-{number:02d}-{one['experiment']}.png"
+    for stale in DOCS.glob("experiment-*.png"):
+        stale.unlink()
+    for one in found:
+        bank = one["bank"].replace(",", "").replace(" images", "").replace(" ", "-")
+        picture = f"experiment-{one['folder'].name}-{bank}.png"
         shutil.copyfile(one["folder"] / "figure.png", DOCS / picture)
         parts += section(one, picture)
     (DOCS / "experiments.md").write_text("\n".join(parts) + "\n")

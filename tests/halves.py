@@ -2,7 +2,7 @@
 
     python -m tests.halves [words for pytest]
 
-One after the other they take half as long again on two cores. What the tests on Ray said is printed at the end.
+What the tests on Ray said is printed at the end.
 """
 
 import subprocess
