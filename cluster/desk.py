@@ -92,6 +92,15 @@ class Desk:
         else:
             self.ended.append((attempt, outcome))
 
+    def recover(self, number: str) -> None:
+        """An attempt has lost its process, and will be made again in another."""
+        self.running.pop(number, None)
+        self.setbacks["worker"] += 1
+        attempt = self.under_way[number]
+        _log.warning(
+            "a worker was lost, and the attempt that it was at is made again: %s %s", attempt.arm.name, attempt.values
+        )
+
     def lose(self, number: str, said: str) -> None:
         """An attempt ended with its process, for the last time."""
         if "in its creation task" in said:

@@ -43,6 +43,11 @@ def refuse_staff(
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
     if pool == "serial" and dashboard:
         raise ValueError("--dashboard shows a Ray cluster, and --pool serial has none; use --pool ray")
+    if pool == "serial" and gpus_per_worker != 1:
+        raise ValueError(
+            f"--gpus-per-worker {gpus_per_worker:g} is of the workers of a Ray cluster, and --pool serial is this "
+            "process alone; leave it out, or use --pool ray"
+        )
     if not 0 < gpus_per_worker <= 1:
         raise ValueError(
             f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "

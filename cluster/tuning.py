@@ -281,8 +281,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its worker is lost, and it waits for another."""
-        self.desk.running.pop(trial.trial_id, None)
-        self.desk.setbacks["worker"] += 1
+        self.desk.recover(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its worker is lost once too often."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 RESUMABLE = "interrupted; finished models are kept, and the same command goes on"
+RESUMABLE_TRIALS = "interrupted; finished models and trials are kept, and the same command goes on"
 
 
 def before_imports() -> None:

@@ -101,7 +101,7 @@ def contenders(
 
     Raises:
         ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length,
-            parameters of an algorithm that is in none.
+            parameters of an algorithm that is in none, automatic RUM that is not tuned in steps.
     """
     for variant in variants:
         pick("variant", variant, VARIANTS)
@@ -121,6 +121,10 @@ def contenders(
         cuts = [by_score(score, k, rule, down=down) for score in scores]
         kind = variant.removesuffix("-reversed")
         if kind == "auto":
+            if tuning != "steps":
+                raise ValueError(
+                    f"--tuning {tuning}: {variant} takes the best algorithm part by part; use --tuning steps"
+                )
             if len(algorithms) < FEWEST_CANDIDATES:
                 raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
             candidates = tuple(dict.fromkeys((NOTHING, *algorithms)))

@@ -78,7 +78,8 @@ def hunted(
         Hunt's name -> attempts, in an order that does not depend on when each was made; and a line for each attempt
         that failed.
     """
-    found = {name: distinct(on_file(store, hunt)) for name, hunt in hunts.items()}
+    trials = set(store.trials())
+    found = {name: distinct(on_file(store, hunt, trials)) for name, hunt in hunts.items()}
     errands = [errand(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
     errands = [one for one in errands if len(one.known) < one.budget]
     total, done, failed = sum(one.budget - len(one.known) for one in errands), 0, []

@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.doors import RESUMABLE, before_imports, run
+from memscore.doors import RESUMABLE_TRIALS, before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -57,7 +57,7 @@ def carry_out(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; see doors.run."""
-    return run(lambda: tyro.cli(carry_out, prog="python -m unlearn.experiment", args=arguments), RESUMABLE)
+    return run(lambda: tyro.cli(carry_out, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS)
 
 
 if __name__ == "__main__":

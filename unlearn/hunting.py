@@ -11,7 +11,7 @@ among attempts that the oracle pointed at. So `tpe` hunts once for each selectio
 and serve both with one set of attempts. Every attempt is on file: a hunt goes on where it was stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -147,9 +147,19 @@ def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
     return found | {"objective": found[OBJECTIVE[hunt.guide]]}
 
 
-def on_file(store: Store, hunt: Hunt) -> list[Found]:
-    """The attempts of a hunt that were made before, by this command or another; null on file is NaN."""
-    found = read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values()
+def on_file(store: Store, hunt: Hunt, trials: Container[str]) -> list[Found]:
+    """The attempts of a hunt that were made before, by this command or another; null on file is NaN.
+
+    Args:
+        store: open.
+        hunt: the search.
+        trials: names of those whose rows are on file; an attempt that lacks one, which was set aside, is made again.
+
+    Returns:
+        The attempts.
+    """
+    every = read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values()
+    found = [one for one in every if all(trial in trials for trial in one["trials"])]
     return [one | {name: float("nan") for name in ("tow", "blind") if one[name] is None} for one in found]
 
 

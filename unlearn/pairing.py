@@ -77,3 +77,10 @@ def contest(rows: Sequence[Row]) -> Mapping[tuple[str, str, str], list[Row]]:
     for row in last_step(rows):
         found.setdefault((row["contender"], row["variant"], row["select"]), []).append(row)
     return found
+
+
+def shared(groups: Mapping[tuple[str, str, str], list[Row]]) -> dict[tuple[str, str, str], list[Row]]:
+    """The same groups, of those originals alone that all of them have."""
+    sets = [{row["index"] for row in rows} for rows in groups.values()]
+    common = set.intersection(*sets) if sets else set()
+    return {key: [row for row in rows if row["index"] in common] for key, rows in groups.items()}

@@ -38,11 +38,11 @@ def params_of(name: str, words: Sequence[str], architecture: str, whose: str = "
     for word in words:
         field, equals, text = word.partition("=")
         if not equals:
-            raise ValueError(f"--set {word!r} must be NAME=VALUE, as lr=0.05")
+            raise ValueError(f"--set {whose + word!r} must be NAME=VALUE, as {whose}lr=0.05")
         if field in found:
-            raise ValueError(f"--set gives {field} twice, {found[field]} and {text}; give it once")
+            raise ValueError(f"--set gives {whose}{field} twice, {found[field]} and {text}; give it once")
         found[field] = text
-    values = {field: _value(entry, field, text) for field, text in found.items()}
+    values = {field: _value(entry, field, text, whose) for field, text in found.items()}
     if not words:
         return {}
     try:
@@ -69,7 +69,7 @@ def refuse_unfit(store: Store, name: str, params: Mapping[str, Any]) -> None:
         entry.fits(network, manifest.input_shape, config_of(entry, params, manifest.architecture))
 
 
-def _value(entry: Algorithm, name: str, text: str) -> Any:
+def _value(entry: Algorithm, name: str, text: str, whose: str) -> Any:
     """Text as the type of a config's field."""
     hints = get_type_hints(entry.config)
     hints.pop("SPACE", None)
@@ -85,5 +85,5 @@ def _value(entry: Algorithm, name: str, text: str) -> Any:
     except (ValueError, KeyError):
         default = next(field.default for field in fields(entry.config) if field.name == name)  # type: ignore[arg-type]
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers with commas")
-        raise ValueError(f"--set {name}={text}: {name} is {wanted}, as {default} is by default") from None
+        raise ValueError(f"--set {whose}{name}={text}: {name} is {wanted}, as {default} is by default") from None
     return text

@@ -12,6 +12,9 @@ from unlearn.meta.cuts import mean_over
 from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet
 from unlearn.trials import Params, Row
 
+MOST = 10_000
+"""Of attempts at a place and of originals; beyond, a number is rather mistyped than meant."""
+
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""
 
@@ -47,6 +50,8 @@ class Terms:
         for flag, value in rules:
             if value < 1:
                 raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
+            if value > MOST:
+                raise ValueError(f"{flag} {value}: a sweep takes {MOST} or fewer, which is more than any paper's")
 
 
 @dataclass(kw_only=True)
@@ -154,3 +159,10 @@ def whose(path: Path, select: str, level: int, number: int) -> Row:
         "levels": len(path.steps),
         "attempt": number,
     }
+
+
+def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
+    """A line where parts are made by scores of the data before a forget set changed them."""
+    if planted is None or not any(one.cut.kind == "score" for one in contenders):
+        return ""
+    return f"{planted.name} changes the data, and the scores that refine it are those of the data as they were"

@@ -28,6 +28,9 @@ from unlearn.trials import ORACLE, Row, TrialConfig
 MOST = 10_000
 """Seeds beyond which a number is rather mistyped than meant; the papers use 3 to 512."""
 
+LARGEST = 2**63
+"""A seed is below it."""
+
 Phase = Callable[[str], AbstractContextManager[Progress]]
 """From what is counted to who is told how far it is; report.progress.Meter is one."""
 
@@ -133,6 +136,8 @@ def request(wish: Wish) -> Request:
             f"--seeds {wish.seeds} asks for {2 * wish.seeds} models, an original and an oracle a seed; at most {MOST} "
             "seeds are taken, and 64 suffice for the measures of many models"
         )
+    if not 0 <= wish.seed < LARGEST:
+        raise ValueError(f"--seed {wish.seed}: a seed is 0 to {LARGEST - 1}, what a column of rows holds")
     if of_many(wish.measures) and wish.seeds < FEWEST:
         raise ValueError(
             f"--seeds {wish.seeds}: {', '.join(of_many(wish.measures))} compare many models; use {FEWEST} or more, and "

@@ -186,7 +186,8 @@ def _by_score(
     middle = 0.5 if score.startswith("memorization") or not len(values) else float(np.median(values))
     known = np.isin(rows, free)
     rows, values = rows[known], values[known]
-    _at_most(size, len(rows), f"training examples whose {score} is defined")
+    left = " and that are not in the other forget set" * (len(free) < len(splits.train))
+    _at_most(size, len(rows), f"training examples whose {score} is defined{left}")
     rising = rows[np.lexsort((rows, values))]
     nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
     if part == "twin":

@@ -52,7 +52,13 @@ def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> No
     rows = np.array(forget.rows)
     there = len(rows) if rounds.unit == "example" else len(np.unique(asked.bench.labels[rows]))
     if rounds.n > there:
-        what = "examples" if rounds.unit == "example" else "classes"
+        what = (
+            ("example" if there == 1 else "examples")
+            if rounds.unit == "example"
+            else "class"
+            if there == 1
+            else "classes"
+        )
         raise ValueError(
             f"--rounds {rounds.n}: {forget.name} has {there} {what}, and each round of rsu admits at least one; use "
             f"--rounds {there} or fewer"

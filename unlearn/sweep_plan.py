@@ -9,7 +9,7 @@ import tyro
 from memscore.filling import Pool
 from memscore.options import Maybe, Several
 from memscore.records import sha256_of
-from unlearn.contenders import Contender, Tuning, contenders
+from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search
 from unlearn.hunting import SELECTIONS
 from unlearn.measuring import of_many
@@ -20,6 +20,9 @@ from unlearn.request import Phase, Request, Wish, request, unheard
 from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
 
+SCORELESS = {"random", "class", "partial-class", "id", "ids", "canaries", "confusion", "entanglement", "same"}
+"""Kinds of forget sets that are chosen without a score."""
+ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "again")
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 
 
@@ -181,16 +184,28 @@ def refuse_idle(plan: SweepPlan) -> None:
         plan: what the user asked for.
 
     Raises:
-        ValueError: words of cuts where nothing is cut, of rounds where there are none, or rounds below 1.
+        ValueError: words of cuts where nothing is cut, of rounds where there are none, of a search where nothing is
+            sought, another bank's scores where none is read; or rounds below 1.
     """
     if plan.rounds < 1:
         raise ValueError(f"--rounds {plan.rounds}: rsu has 1 or more; 1 is the algorithm itself")
     kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
     refines = bool(kinds & {"rum", "auto"} or plan.plans)
+    cuts, sought = refines or "shuffle" in kinds, plan.tuning != "defaults"
+    sets = {words.partition(":")[0] for words in (plan.forget, plan.tune_forget or plan.forget)}
+    read = not sets <= SCORELESS or (refines and set(plan.scores) != {CENTROID})
+    scored, cut = (
+        "refines the forget set by a score; add --variants rum or --plans",
+        "cuts the forget set; add --variants ",
+    )
     uses = (
-        (("scores", "rule"), refines, "refines the forget set by a score; add --variants rum or --plans"),
-        (("parts",), refines or "shuffle" in kinds, "cuts the forget set; add --variants rum or shuffle, or --plans"),
-        (("rounds", "rsu_epochs", "schedule", "unit", "again"), "rsu" in kinds, "has rounds; add --variants rsu"),
+        (("scores", "rule"), refines, f"no contender {scored}"),
+        (("parts", "dynamics"), cuts, f"no contender {cut}rum or shuffle, or --plans"),
+        (("tuning",), cuts or not sought, f"no contender {cut}rum or shuffle, or --plans"),
+        (ROUNDS, "rsu" in kinds, "no contender has rounds; add --variants rsu"),
+        (("sampler",), sought, "no parameter is sought; use another --tuning"),
+        (("budget",), sought or plan.budget == 1, "no parameter is sought; use another --tuning"),
+        (("scores_of",), read, "no score is read; name one in --forget or --scores"),
     )
     usual = {one.name: one.default for one in fields(plan)}
     for names, used, what in uses:
@@ -199,7 +214,7 @@ def refuse_idle(plan: SweepPlan) -> None:
             if not used and value != usual[name]:
                 flag = f"--{name.replace('_', '-')}"
                 said = "" if value is True else f" {' '.join(value) if isinstance(value, tuple) else value}"
-                raise ValueError(f"{flag}{said} does nothing here: no contender {what}, or leave {flag} out")
+                raise ValueError(f"{flag}{said} does nothing here: {what}, or leave {flag} out")
 
 
 def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:

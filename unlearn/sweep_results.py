@@ -12,7 +12,7 @@ from memscore.records import plain, read_record, refuse_other, sealed
 from memscore.store import Store
 from unlearn.contenders import AUTOMATIC, NOTHING
 from unlearn.hunting import OBJECTIVE
-from unlearn.pairing import contest, paired, where
+from unlearn.pairing import contest, paired, shared, where
 from unlearn.paths import Swept
 from unlearn.trials import ORACLE, Row
 
@@ -117,10 +117,11 @@ def of_automatic(judged: Sequence[Row], column: str = "tow_test") -> list[tuple[
         column: higher is better.
 
     Returns:
-        For each automatic contender and selection: its variant, the selection, the fixed plan whose mean is highest
-        (chosen on these very rows, which flatters it), and how much higher that is, paired.
+        For each automatic contender and selection: its variant, the selection, the fixed plan whose mean over the
+        originals that all have is highest (chosen on these very rows, which flatters it), and how much higher that is,
+        paired.
     """
-    groups, found = contest(judged), []
+    groups, found = shared(contest(judged)), []
     for (name, variant, select), rows in groups.items():
         if name != AUTOMATIC:
             continue

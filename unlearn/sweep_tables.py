@@ -4,13 +4,13 @@ from rich.console import Console
 
 from memscore.intervals import Interval
 from memscore.report.terminal import new_table
-from unlearn.contenders import AUTOMATIC
-from unlearn.pairing import contest
+from unlearn.pairing import contest, shared
 from unlearn.paths import Swept
 from unlearn.summary import DIRECTIONS, shown
 from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets
 from unlearn.trials import ORACLE
 
+UNEVEN = "where labels are drawn there are twice the originals: compare by the last column, which is that of the order"
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
 
 
@@ -27,13 +27,21 @@ def table(console: Console, swept: Swept, where: str) -> int:
     """
     groups = contest(swept.judged)
     n = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
-    rows = sorted((key for key in groups if key[2]), key=lambda key: (-mean_or_last(groups[key], "tow_test"), key))
+    same = shared(groups)
+    few = min(n.values(), default=0)
+    rows = sorted((key for key in groups if key[2]), key=lambda key: (-mean_or_last(same[key], "tow_test"), key))
     title = f"{swept.judged_on.name}: {len(swept.judged_on.rows)} examples, judged on originals unseen by the choice"
-    printed = new_table(title, ("", "variant", "chosen by", "n", *COLUMNS))
+    uneven = len(set(n.values())) > 1
+    more = (f"tow_test of the same {few}",) * uneven
+    printed = new_table(title, ("", "variant", "chosen by", "n", *COLUMNS, *more))
     for key in [(ORACLE, "", ""), *rows, ("original", "", "")]:
         if key in groups:
-            printed.add_row(*key, str(n[key]), *(shown([r[c] for r in groups[key]]) for c in COLUMNS))
+            cells = [shown([r[c] for r in groups[key]]) for c in COLUMNS]
+            cells += [shown([r["tow_test"] for r in same[key]])] * uneven
+            printed.add_row(*key, str(n[key]), *cells)
     console.print(printed)
+    if uneven:
+        console.print(UNEVEN, highlight=False, soft_wrap=True)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     _regret(console, swept)
     for line in (*of_plans(swept), *remarks(swept)):
@@ -59,18 +67,18 @@ def _regret(console: Console, swept: Swept) -> None:
 
 
 def of_plans(swept: Swept) -> list[str]:
-    """Automatic RUM, a line each: what it chose, what that took, and how far it is from the best fixed plan."""
+    """Automatic RUM, a line each: what it chose, what that took, and how far it is from the best fixed plan, if any."""
+    beaten = {(variant, select): (best, regret) for variant, select, best, regret in of_automatic(swept.judged)}
     said = []
-    for variant, select, best, regret in of_automatic(swept.judged):
-        path = next(
-            p for p in swept.paths if (p.contender.name, p.contender.variant, p.select) == (AUTOMATIC, variant, select)
-        )
+    for path in (one for one in swept.paths if one.contender.automatic and not one.over):
+        variant, select = path.contender.variant, path.select
         plan = " > ".join(name for name, _ in path.steps)
-        said.append(
-            f"{variant} by {select}: {plan}, after {path.spent['attempts']:.0f} attempts, "
-            f"{path.spent['tuning_s']:.0f} s; "
-            f"{best[0]} {best[1]}, the best fixed plan of this table, is {interval(regret)} above it"
-        )
+        spent = path.spent
+        line = f"{variant} by {select}: {plan}, after {spent['attempts']:.0f} attempts, {spent['tuning_s']:.0f} s"
+        if (variant, select) in beaten:
+            best, regret = beaten[variant, select]
+            line += f"; {best[0]} {best[1]}, the best fixed plan of this table, is {interval(regret)} above it"
+        said.append(line)
     return said
 
 

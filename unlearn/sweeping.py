@@ -19,7 +19,7 @@ from unlearn.errands import Search, hunted
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
-from unlearn.paths import SAME, Path, Swept, Terms, how_unlike, none_left, whose
+from unlearn.paths import SAME, Path, Swept, Terms, how_unlike, none_left, of_other_data, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 from unlearn.scenarios import ForgetSet, choose
 from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
@@ -96,6 +96,7 @@ class Sweep:
                 self._climb(going, tuned_on, search)
         judged, failed = self._judge(paths, judged_on, pool)
         kinds = self.asked.wish.forget, tuned_on, judged_on
+        unlike = how_unlike(*kinds, self.scored), of_other_data(self.asked.planted, self.contenders)
         return Swept(
             paths=paths,
             tried=self._tried(paths),
@@ -103,7 +104,7 @@ class Sweep:
             failed=[*self.failed, *failed],
             tuned_on=tuned_on,
             judged_on=judged_on,
-            notes=tuple(filter(None, (*self.asked.notes, how_unlike(*kinds, self.scored)))),
+            notes=tuple(filter(None, (*self.asked.notes, *unlike))),
         )
 
     def _embeddings(self, index: int) -> np.ndarray:
@@ -262,7 +263,7 @@ class Sweep:
     def _tried(self, paths: Sequence[Path]) -> list[Row]:
         """A row for each original of each attempt that a contender chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
-        read = cache(lambda trial: dict(self.store.read_trial(trial) or {}))  # contenders share attempts
+        read = cache(self._row)  # contenders share attempts
         for path in paths:
             for level, name, attempts in path.hunts:
                 for number, one in enumerate(attempts):
@@ -274,6 +275,13 @@ class Sweep:
                         row = rows[place]
                         row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
         return list(rows.values())
+
+    def _row(self, trial: str) -> Row:
+        """The row of a tuning trial, which its attempt says is on file."""
+        row = self.store.read_trial(trial)
+        if row is None:
+            raise FileNotFoundError(f"trial {trial} was removed while the sweep ran; the same command makes it again")
+        return row
 
     def _judge(self, paths: Sequence[Path], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
         """Run what was chosen on originals and a forget set that had no part in the choice."""

@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.doors import RESUMABLE, before_imports, run
+from memscore.doors import RESUMABLE_TRIALS, before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -72,7 +72,7 @@ def unlearn_once(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; see doors.run."""
-    return run(lambda: tyro.cli(unlearn_once, prog="python -m unlearn.trial", args=arguments), RESUMABLE)
+    return run(lambda: tyro.cli(unlearn_once, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def test_an_attempt_is_means_over_originals_and_is_kept(filled_store):
     assert found["blind"] == pytest.approx(sum(blind(row, by_index[row["index"]]) for row in rows) / 2)
     assert found["objective"] == found["blind"]
     assert found["examples"] == sum(row["examples"] for row in rows)
-    [kept] = on_file(store, hunt)
+    [kept] = on_file(store, hunt, store.trials())
     assert kept == {"values": values, **{name: found[name] for name in found if name != "objective"}}
     assert store.folder.exists(f"attempts/{hunt.name(store)}/{sha256_of(values)}.json")
 
@@ -173,7 +173,7 @@ def test_a_diverged_attempt_counts_nothing_and_is_kept(filled_store):
     hunt = Hunt(trials=(trial("gradient-ascent", store.url),))
     found = attempt(hunt, {"lr": 1e30}, bench)
     assert (found["tow"], found["blind"], found["diverged"]) == (0.0, -1.0, 1)
-    assert chosen(on_file(store, hunt), "oracle") is None
+    assert chosen(on_file(store, hunt, store.trials()), "oracle") is None
 
 
 def test_what_is_undefined_comes_back_from_file_as_such(filled_store, monkeypatch):
@@ -181,7 +181,7 @@ def test_what_is_undefined_comes_back_from_file_as_such(filled_store, monkeypatc
     monkeypatch.setattr("unlearn.hunting.blind", lambda row, base: math.nan)
     hunt = Hunt(trials=(trial("finetune", store.url, params=(("epochs", 1),)),))
     attempt(hunt, {"lr": 0.01}, bench)
-    [kept] = on_file(Store.open(store.url), hunt)
+    [kept] = on_file(Store.open(store.url), hunt, store.trials())
     assert math.isnan(kept["blind"])
     assert chosen([kept], "blind") is None
     assert chosen([kept], "oracle") is kept

@@ -84,12 +84,27 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--measures", "towe"), "unknown measure 'towe'"),
         (("--tune-forget", "rendom"), "--tune-forget rendom: unknown forget set 'rendom'"),
         (("--size", "101"), "no second forget set to choose parameters on: --size 101, but there are 99"),
+        (("--dynamics",), "--dynamics does nothing here: no contender cuts"),
+        (("--tuning", "joint"), "--tuning joint does nothing here: no contender cuts"),
+        (("--tuning", "defaults", "--sampler", "grid"), "--sampler grid does nothing here: no parameter is sought"),
+        (("--tuning", "defaults", "--budget", "12"), "--budget 12 does nothing here: no parameter is sought"),
+        (
+            ("--algorithms", "finetune", "salun", "--variants", "auto", "--scores", SCORE, "--tuning", "joint"),
+            "--tuning joint: auto takes the best algorithm part by part; use --tuning steps",
+        ),
+        (("--budget", "10001"), "--budget 10001: a sweep takes 10000 or fewer"),
+        (("--seed", str(2**63)), f"--seed {2**63}: a seed is 0 to {2**63 - 1}"),
+        (("--seed", "-1"), "--seed -1: a seed is 0 to "),
+        (("--set", "finetune.lr=abc"), "--set finetune.lr=abc: lr is a number"),
+        (("--set", "finetune.lr=.1", "finetune.lr=.2"), "--set gives finetune.lr twice, .1 and .2"),
+        (("--variants", "rsu", "--rounds", "2", "--unit", "class", "--forget", "class:3"), "has 1 class, and each"),
+        (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),
         (("--parts", "5"), "--parts 5 does nothing here: no contender cuts the forget set"),
         (("--scores", SCORE), f"--scores {SCORE} does nothing here: no contender refines"),
         (("--variants", "shuffle", "--rule", "spaced"), "--rule spaced does nothing here"),
         (("--again",), "--again does nothing here: no contender has rounds; add --variants rsu, or leave --again out"),
-        (("--scores-of", "nowhere"), "--scores-of nowhere: no store at "),
+        (("--scores-of", "nowhere", "--forget", f"{SCORE}:high"), "--scores-of nowhere: no store at "),
         (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
         (("--name", "mine"), "is another one: "),
     ],
@@ -172,6 +187,6 @@ def test_scores_may_be_another_banks_of_the_same_data(done, tmp_path, capsys):
 
 
 def test_scores_of_other_data_are_refused(done, unvalidated, capsys):
-    line = said_of(capsys, 2, done, *FEW, *ONE, "--scores-of", unvalidated)
+    line = said_of(capsys, 2, done, *FEW, *ONE, "--forget", f"{SCORE}:high", "--scores-of", unvalidated)
     assert "is a bank of other data than" in line
     assert "use one of the same data, --validation, --label-noise and --seed" in line

@@ -236,3 +236,28 @@ def test_contenders_of_a_sweep_have_names_of_their_own():
     plans = ("finetune>salun", "salun>finetune", "finetune>finetune")
     found = contenders(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
     assert len({(one.name, one.variant) for one in found}) == len(found)
+
+
+def test_where_one_has_more_originals_the_order_and_the_best_plan_are_those_of_the_same_ones():
+    few = judged("finetune", "vanilla", "oracle", [0.5, 0.5, 0.5])
+    many = judged("salun", "vanilla", "oracle", [0.4, 0.4, 0.4, 0.9, 0.9, 0.9])
+    auto = judged("automatic", "auto mine", "oracle", [0.3, 0.3, 0.3])
+    rows = [*few, *many, *auto]
+    [(*_, best, above)] = of_automatic(rows)
+    assert best == ("finetune", "vanilla")
+    assert above.value == pytest.approx(0.2)
+    _, said = printed(made(path(VANILLA), rows=rows))
+    names = [line.split()[0] for line in said.splitlines() if line.split()[:1]]
+    assert [name for name in names if name in {"finetune", "salun"}][:2] == ["finetune", "salun"]
+    assert "tow_test of the same 3" in said
+    assert "0.650 ±" in said
+    assert "0.400 ±0.000" in said
+    assert "twice the originals: compare by the last column" in said
+    assert "of the same" not in printed(made(path(VANILLA), rows=[*few, *auto]))[1]
+
+
+def test_what_an_automatic_plan_chose_is_said_without_a_fixed_one_too():
+    alone = [row for row in ROWS if row["contender"] in {"automatic", "oracle", "original"}]
+    _, said = printed(made(path(AUTO), rows=alone))
+    assert "auto mine by oracle: finetune, after 2 attempts, 3 s" in said
+    assert "best fixed plan" not in said

@@ -223,7 +223,7 @@ def test_given_parameters_leave_the_space_and_stay_as_given(store, plain):
 
 def test_defaults_alone_are_one_attempt_and_the_tuned_ones_stay_apart(store, plain):
     noted = Noted()
-    _, found = swept(plan_of(store), noted, tuning="defaults")
+    _, found = swept(plan_of(store), noted, tuning="defaults", budget=1)
     assert [values for _, values in noted.attempts] == [{}, {}]
     assert all(path.steps[0][1] == (("epochs", 1),) for path in found.paths)
 
@@ -304,3 +304,26 @@ def test_judged_trials_on_file_are_not_run_again(store, plain):
     asked = sweep_request(plan_of(store))
     np.testing.assert_equal(asked.run(pool, Noted(), "cpu").judged, plain[1].judged)
     assert pool.jobs == []
+
+
+def test_that_scores_are_of_the_data_before_a_forget_set_changed_them_is_said(store):
+    plan = plan_of(store, forget="canaries", size=20, algorithms=("finetune",), budget=1, seeds=1)
+    _, plain = swept(plan)
+    _, refined = swept(plan, variants=("rum",), scores=(SCORE,))
+    said = "canaries of 20 changes the data, and the scores that refine it are those of the data as they were"
+    assert said not in plain.notes
+    assert said in refined.notes
+
+
+def test_an_attempt_whose_trial_was_set_aside_is_made_again(store, plain):
+    _, found, _ = plain
+    lost = found.paths[0].found[0]
+    [gone] = lost["trials"]
+    asked = sweep_request(plan_of(store, budget=3))  # another test's attempt is on file
+    before = asked.asked.store.read_trial(gone)
+    asked.asked.store.folder.remove(f"trials/{gone}.parquet")
+    noted = Noted()
+    again = asked.run(InOrder(), noted, "cpu")
+    assert lost["values"] in [values for _, values in noted.attempts]
+    assert asked.asked.store.read_trial(gone)["tow_validation"] == before["tow_validation"]
+    assert {row["trial"] for row in found.tried} <= {row["trial"] for row in again.tried}

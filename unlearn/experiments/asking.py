@@ -133,6 +133,9 @@ def prepared(plan: ExperimentPlan) -> Prepared:
     if plan.other and not entry.compares:
         able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
         raise ValueError(f"--other {plan.other}: {plan.name} reads one bank; two are compared by {able}; leave it out")
+    if plan.proxies != PROXIES and not entry.compares:
+        able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
+        raise ValueError(f"--proxies {' '.join(plan.proxies)}: {plan.name} compares none, {able} does; leave it out")
     asked = plan.asked(entry)
     try:
         for one in entry.plans(asked).values():

@@ -41,7 +41,14 @@ def plans(asked: Asked) -> Mapping[str, SweepPlan]:
     """A sweep a level of ES, two at equal score, and for each bucket of the score what theta_o says."""
     found = {level: asked.plan(f"entanglement:{level}") for level in LEVELS}
     found |= {name: asked.plan(f"{AT}{asked.score}:{name.split()[1]}") for name in MATCHED}
-    idle = {"algorithms": ("original",), "budget": 1, "tuning": "defaults", "tune_forget": SAME, "select": "oracle"}
+    idle = {
+        "algorithms": ("original",),
+        "budget": 1,
+        "tuning": "defaults",
+        "sampler": "random",
+        "tune_forget": SAME,
+        "select": "oracle",
+    }
     return found | {bucket(level): asked.plan(f"{asked.score}:{level}", **idle) for level in BUCKETS}
 
 

@@ -130,7 +130,7 @@ class Experiment:
         paper: the paper's, for a GPU.
         run: how it is carried out, where it is more than its sweeps.
         columns: of its rows, that its tables show beside the usual ones.
-        compares: whether it reads a second bank where one is given.
+        compares: whether it compares proxies, and a second bank where one is given.
     """
 
     source: str
