@@ -82,7 +82,7 @@ def test_arms_run_side_by_side_and_each_attempt_is_told_once(tune_search, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure(tune_search, tmp_path):
+def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure(tune_search, tmp_path, caplog):
     search = tune_search(workers=2)
     gpu = tmp_path / "gpu"
     gpu.mkdir()
@@ -101,6 +101,8 @@ def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure
     assert full.error.endswith("OutOfMemoryError: CUDA out of memory")
     assert len(list(gpu.iterdir())) == 3  # a fresh process each time
     assert search.setbacks == {"worker": 7}  # one of 2, three of 3, three of the GPU
+    again = [one.getMessage() for one in caplog.records if "is made again" in one.getMessage()]
+    assert sum("at is made again: dies" in line for line in again) == 3
 
 
 def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_search, tmp_path):

@@ -51,6 +51,7 @@ BAD = {
     "below a file": (f"{SMALL} --store {{tmp}}/one.npz/x", r"a store is a folder, and /\S+one\.npz is a file"),
     "no name": (f"{SMALL} --store=", r"the name of the store is empty; give a folder or a URL, or leave out --store"),
     "keep": ("--keep 1.5", r"keep must lie between 0 and 1, got 1\.5"),
+    "shared": ("--gpus-per-worker 0.5", r"--gpus-per-worker 0.5 is of the workers of a Ray cluster"),
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
     "no workers": ("--pool ray --workers 0", r"--workers must be 1 or more, got 0"),
     "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
