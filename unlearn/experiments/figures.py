@@ -51,12 +51,12 @@ def draw(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], co
         if not known.any():
             continue
         half = np.array([[one.value - one.lo, one.hi - one.value] for one in found]).T
-        line = "-" if number < COLOURS else "--"
+        line, marker = ("-", "o") if number < COLOURS else ("--", "s")
         axis.errorbar(
             (np.arange(len(at)) + aside[number])[known],
             middle[known],
             yerr=np.nan_to_num(half[:, known]),
-            marker="o",
+            marker=marker,
             markersize=3.5,
             capsize=2,
             linewidth=1,
