@@ -1,22 +1,16 @@
 """How a sweep is done, how far each contender has come, and what came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from unlearn.contenders import Contender
 from unlearn.errands import Sampler
 from unlearn.hunting import SELECTIONS, Found, Select
-from unlearn.meta.cuts import mean_over
-from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet
+from unlearn.scenarios import ForgetSet
 from unlearn.trials import Params, Row
 
 MOST = 10_000
 """Of attempts at a place and of originals; beyond, a number is rather mistyped than meant."""
-
-SAME = "same"
-"""Words for the forget set that is reported, where parameters are to be chosen on it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,27 +104,6 @@ class Swept:
     notes: tuple[str, ...] = ()
 
 
-def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:
-    """Where a score decides what is forgotten: its mean over both forget sets, which differ most in small data sets.
-
-    Args:
-        spec: the reported forget set in the user's words.
-        tuned_on: that parameters are chosen on.
-        judged_on: the reported one.
-        scored: name of a score -> its value of each training row.
-
-    Returns:
-        A line; "" where no score decides, or both sets are one.
-    """
-    kind, _, part = spec.partition(":")
-    if kind == "entanglement" or part not in OF_A_SCORE or tuned_on.rows == judged_on.rows:
-        return ""
-    score = kind.removeprefix(AT)
-    values = scored(score)
-    tuned, judged = (mean_over(values, one.rows) for one in (tuned_on, judged_on))
-    return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
-
-
 def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:
     """Why nothing could be chosen.
 
@@ -159,10 +132,3 @@ def whose(path: Path, select: str, level: int, number: int) -> Row:
         "levels": len(path.steps),
         "attempt": number,
     }
-
-
-def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
-    """A line where parts are made by scores of the data before a forget set changed them."""
-    if planted is None or not any(one.cut.kind == "score" for one in contenders):
-        return ""
-    return f"{planted.name} changes the data, and the scores that refine it are those of the data as they were"

@@ -5,7 +5,7 @@ step i - 1 is chosen (RUM tunes each step against the oracle of what is forgotte
 in common is hunted once. Nothing here knows how a search is done or where trials run; both are handed in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -19,9 +19,10 @@ from unlearn.errands import Search, hunted
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
-from unlearn.paths import SAME, Path, Swept, Terms, how_unlike, none_left, of_other_data, whose
+from unlearn.paths import Path, Swept, Terms, none_left, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
-from unlearn.scenarios import ForgetSet, choose
+from unlearn.scenarios import ForgetSet
+from unlearn.second_set import another, how_unlike, of_other_data
 from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
 from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name
 
@@ -59,7 +60,7 @@ class Sweep:
         refuse_contenders(self.asked, self.contenders)
         nothing_yet = np.random.default_rng(0).normal(size=(len(self.asked.splits.train), 2))
         judged_on = self.asked.forget_set(lambda: nothing_yet)
-        tuned_on = self._another(judged_on, lambda: nothing_yet)
+        tuned_on = another(self.asked, self.terms.tune_forget, judged_on, lambda: nothing_yet)
         for forget in (judged_on, tuned_on):
             for contender in self.contenders:
                 refuse_rounds(self.asked, contender, forget)
@@ -86,7 +87,7 @@ class Sweep:
         every = [*self.tune_on, *self.judge_on]
         train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.phase, "originals")
         judged_on = self.asked.forget_set(lambda: self._embeddings(0))
-        tuned_on = self._another(judged_on, lambda: self._embeddings(0))
+        tuned_on = another(self.asked, self.terms.tune_forget, judged_on, lambda: self._embeddings(0))
         refuse_unmatched(self.asked, self.terms, tuned_on)
         self._train_oracles(tuned_on, judged_on, pool)
         selections = self.terms.select
@@ -111,45 +112,6 @@ class Sweep:
         """What the last layer of an original reads of each training example."""
         key = key_of(self.store, OriginalJob(store=self.store.url, index=index))
         return embeddings_of(self.store, key)
-
-    def _another(self, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
-        """The forget set that parameters are chosen on.
-
-        Args:
-            judged_on: the one that is reported.
-            embeddings: [n_train, E] of the first original.
-
-        Returns:
-            Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
-            own list or a change of the data leaves no other, or where `tune_forget` says "same".
-
-        Raises:
-            ValueError: there is no other of that size.
-        """
-        wish, splits, words = self.asked.wish, self.asked.splits, self.terms.tune_forget
-        kind, _, part = wish.forget.partition(":")
-        if words == SAME or (not words and (self.asked.planted or kind in {"id", "ids"})):
-            return judged_on
-        if not words and kind == "class":
-            words = f"class:{(int(part) + 1) % splits.n_classes}"
-        without = () if words else judged_on.rows
-        try:
-            return choose(
-                words or wish.forget,
-                wish.size,
-                splits,
-                self.asked.scores.score,
-                embeddings,
-                wish.seed,
-                without,
-            )
-        except ValueError as error:
-            if self.terms.tune_forget:
-                raise ValueError(f"--tune-forget {words}: {error}") from None
-            raise ValueError(
-                f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
-                f"reported one with --tune-forget {SAME}, which then is no longer unseen"
-            ) from None
 
     def _parts(self, contender: Contender, forget: ForgetSet, index: int) -> Parts:
         """The parts of a forget set, in their order."""

@@ -16,9 +16,9 @@ from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, chosen_by, finding, swept
 from unlearn.meta.cuts import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
-from unlearn.paths import SAME
 from unlearn.request import Phase
 from unlearn.scenarios import AT, LEVELS
+from unlearn.second_set import SAME
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials import Row
 

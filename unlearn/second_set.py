@@ -1,0 +1,75 @@
+"""The forget set that parameters are chosen on, beside the one that is reported; and how far the two differ."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from unlearn.contenders import Contender
+from unlearn.meta.cuts import mean_over
+from unlearn.request import Request
+from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet, choose
+
+SAME = "same"
+"""Words for the forget set that is reported, where parameters are to be chosen on it too."""
+
+
+def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
+    """The forget set that parameters are chosen on.
+
+    Args:
+        asked: the request, of the one that is reported.
+        words: for it, in the user's words; "" for another of the same kind.
+        judged_on: the one that is reported.
+        embeddings: [n_train, E] of the first original.
+
+    Returns:
+        Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
+        own list or a change of the data leaves no other, or where the words are "same".
+
+    Raises:
+        ValueError: there is no other of that size.
+    """
+    wish, splits, said = asked.wish, asked.splits, words
+    kind, _, part = wish.forget.partition(":")
+    if words == SAME or (not words and (asked.planted or kind in {"id", "ids"})):
+        return judged_on
+    if not words and kind == "class":
+        words = f"class:{(int(part) + 1) % splits.n_classes}"
+    without = () if words else judged_on.rows
+    try:
+        return choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
+    except ValueError as error:
+        if said:
+            raise ValueError(f"--tune-forget {said}: {error}") from None
+        raise ValueError(
+            f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
+            f"reported one with --tune-forget {SAME}, which then is no longer unseen"
+        ) from None
+
+
+def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:
+    """Where a score decides what is forgotten: its mean over both forget sets, which differ most in small data sets.
+
+    Args:
+        spec: the reported forget set in the user's words.
+        tuned_on: that parameters are chosen on.
+        judged_on: the reported one.
+        scored: name of a score -> its value of each training row.
+
+    Returns:
+        A line; "" where no score decides, or both sets are one.
+    """
+    kind, _, part = spec.partition(":")
+    if kind == "entanglement" or part not in OF_A_SCORE or tuned_on.rows == judged_on.rows:
+        return ""
+    score = kind.removeprefix(AT)
+    values = scored(score)
+    tuned, judged = (mean_over(values, one.rows) for one in (tuned_on, judged_on))
+    return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
+
+
+def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
+    """A line where parts are made by scores of the data before a forget set changed them."""
+    if planted is None or not any(one.cut.kind == "score" for one in contenders):
+        return ""
+    return f"{planted.name} changes the data, and the scores that refine it are those of the data as they were"
