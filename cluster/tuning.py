@@ -286,7 +286,8 @@ class _Listener(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its worker is lost once too often."""
         self.desk.setbacks["worker"] += 1
-        self.desk.lose(trial.trial_id, str(trial.get_error()))
+        said = trial.error_file  # get_error reads a copy of it, which may come a moment later
+        self.desk.lose(trial.trial_id, Path(said).read_text() if said and Path(said).exists() else "")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Some ten times a second."""
