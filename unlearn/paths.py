@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from unlearn.contenders import Contender
 from unlearn.errands import Sampler
 from unlearn.hunting import SELECTIONS, Found, Select
+from unlearn.request import MOST
 from unlearn.scenarios import ForgetSet
 from unlearn.trials import Params, Row
-
-MOST = 10_000
-"""Of attempts at a place and of originals; beyond, a number is rather mistyped than meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,9 @@ class Terms:
             if value < 1:
                 raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
             if value > MOST:
-                raise ValueError(f"{flag} {value}: a sweep takes {MOST} or fewer, which is more than any paper's")
+                raise ValueError(
+                    f"{flag} {value}: a sweep takes {MOST} or fewer; a larger number is rather mistyped than meant"
+                )
 
 
 @dataclass(kw_only=True)

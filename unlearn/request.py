@@ -26,7 +26,7 @@ from unlearn.scenarios import ForgetSet, changes_data, choose, plant
 from unlearn.trials import ORACLE, Row, TrialConfig
 
 MOST = 10_000
-"""Seeds beyond which a number is rather mistyped than meant; the papers use 3 to 512."""
+"""Seeds (the papers use 3 to 512), or attempts at a place, beyond which a number is rather mistyped than meant."""
 
 LARGEST = 2**63
 """A seed is below it."""

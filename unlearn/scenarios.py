@@ -120,6 +120,12 @@ def choose(
     return ForgetSet(name=f"{spec} of {size}", rows=_checked(rows, n_train))
 
 
+def score_of(spec: str) -> str:
+    """The score that decides which examples a forget set in words has; "" where none does."""
+    kind, _, part = spec.partition(":")
+    return "" if kind == "entanglement" or part not in OF_A_SCORE else kind.removeprefix(AT)
+
+
 def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
     """A forget set that changes the training data, and the data with it.
 

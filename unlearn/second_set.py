@@ -7,7 +7,7 @@ import numpy as np
 from unlearn.contenders import Contender
 from unlearn.meta.cuts import mean_over
 from unlearn.request import Request
-from unlearn.scenarios import AT, OF_A_SCORE, ForgetSet, choose
+from unlearn.scenarios import ForgetSet, choose, score_of
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""
@@ -59,10 +59,9 @@ def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Cal
     Returns:
         A line; "" where no score decides, or both sets are one.
     """
-    kind, _, part = spec.partition(":")
-    if kind == "entanglement" or part not in OF_A_SCORE or tuned_on.rows == judged_on.rows:
+    score = score_of(spec)
+    if not score or tuned_on.rows == judged_on.rows:
         return ""
-    score = kind.removeprefix(AT)
     values = scored(score)
     tuned, judged = (mean_over(values, one.rows) for one in (tuned_on, judged_on))
     return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"

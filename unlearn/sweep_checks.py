@@ -52,13 +52,8 @@ def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> No
     rows = np.array(forget.rows)
     there = len(rows) if rounds.unit == "example" else len(np.unique(asked.bench.labels[rows]))
     if rounds.n > there:
-        what = (
-            ("example" if there == 1 else "examples")
-            if rounds.unit == "example"
-            else "class"
-            if there == 1
-            else "classes"
-        )
+        one, many = ("example", "examples") if rounds.unit == "example" else ("class", "classes")
+        what = one if there == 1 else many
         raise ValueError(
             f"--rounds {rounds.n}: {forget.name} has {there} {what}, and each round of rsu admits at least one; use "
             f"--rounds {there} or fewer"

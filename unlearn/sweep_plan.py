@@ -17,11 +17,10 @@ from unlearn.meta.rsu import Rounds
 from unlearn.params import params_of
 from unlearn.paths import Swept, Terms
 from unlearn.request import Phase, Request, Wish, request, unheard
+from unlearn.scenarios import score_of
 from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
 
-SCORELESS = {"random", "class", "partial-class", "id", "ids", "canaries", "confusion", "entanglement", "same"}
-"""Kinds of forget sets that are chosen without a score."""
 ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "again")
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 
@@ -192,8 +191,8 @@ def refuse_idle(plan: SweepPlan) -> None:
     kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
     refines = bool(kinds & {"rum", "auto"} or plan.plans)
     cuts, sought = refines or "shuffle" in kinds, plan.tuning != "defaults"
-    sets = {words.partition(":")[0] for words in (plan.forget, plan.tune_forget or plan.forget)}
-    read = not sets <= SCORELESS or (refines and set(plan.scores) != {CENTROID})
+    named = score_of(plan.forget) or score_of(plan.tune_forget)
+    read = named or (refines and set(plan.scores) != {CENTROID})
     scored, cut = (
         "refines the forget set by a score; add --variants rum or --plans",
         "cuts the forget set; add --variants ",

@@ -10,7 +10,10 @@ from unlearn.summary import DIRECTIONS, shown
 from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets
 from unlearn.trials import ORACLE
 
-UNEVEN = "where labels are drawn there are twice the originals: compare by the last column, which is that of the order"
+UNEVEN = (
+    "where labels are drawn there are twice the originals, where a trial failed there are fewer: compare by the last "
+    "column, which is that of the order"
+)
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
 
 
@@ -28,7 +31,7 @@ def table(console: Console, swept: Swept, where: str) -> int:
     groups = contest(swept.judged)
     n = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
     same = shared(groups)
-    few = min(n.values(), default=0)
+    few = len({row["index"] for rows in same.values() for row in rows})
     rows = sorted((key for key in groups if key[2]), key=lambda key: (-mean_or_last(same[key], "tow_test"), key))
     title = f"{swept.judged_on.name}: {len(swept.judged_on.rows)} examples, judged on originals unseen by the choice"
     uneven = len(set(n.values())) > 1

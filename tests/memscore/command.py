@@ -12,7 +12,7 @@ from memscore.estimate import main
 ROOT = Path(__file__).parents[2]
 MODELS = 16
 SMALL = f"--train-limit 200 --epochs 2 --design exact --block 8 --models {MODELS} --originals 1"
-SLOW = f"{SMALL} --arch cnn-4-8 --recipe digits --epochs 24"  # a job a model, long enough to be hit
+SLOW = f"{SMALL} --arch cnn-4-8 --recipe digits --epochs 40"  # a job a model, long enough to be hit
 SERIAL = "--pool serial"
 RAY = "--pool ray --workers 2"
 

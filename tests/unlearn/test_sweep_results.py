@@ -252,7 +252,7 @@ def test_where_one_has_more_originals_the_order_and_the_best_plan_are_those_of_t
     assert "tow_test of the same 3" in said
     assert "0.650 ±" in said
     assert "0.400 ±0.000" in said
-    assert "twice the originals: compare by the last column" in said
+    assert "twice the originals, where a trial failed there are fewer: compare by the last column" in said
     assert "of the same" not in printed(made(path(VANILLA), rows=[*few, *auto]))[1]
 
 
