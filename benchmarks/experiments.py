@@ -1,9 +1,10 @@
-"""Write docs/experiments.md from experiments that were run: tables, pictures, verdicts, and what became of each trend.
+"""Write docs/experiments.md from experiments that were run: what became of each trend, and a page an experiment.
 
     python -m unlearn.experiment rum STORE            (and the others, as long as they take)
     python -m benchmarks.experiments STORE [STORE ...]
 
-Reads STORE/experiments/*, whatever is there; runs nothing. A trend's cell counts the claims that belong to it, by what
+Reads STORE/experiments/*, whatever is there; runs nothing. Pages written earlier from other stores stay, with their
+part in the trends; a page that was deleted is forgotten. A trend's cell counts the claims that belong to it, by what
 their intervals said.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tyro
 
-from benchmarks.results_file import RESULTS, save
+from benchmarks.results_file import RESULTS, machine, save
 from benchmarks.unlearning_tables import on_file
 from memscore.store import Store
 from unlearn.experiments import EXPERIMENTS
@@ -30,6 +31,7 @@ from unlearn.summary import shown
 from unlearn.sweep_results import regrets
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = DOCS / "experiments"
 COLUMNS = {
     "tow_test": "ToW",
     "tow_mia_test": "ToW-MIA",
@@ -38,16 +40,18 @@ COLUMNS = {
     "rrt_examples": "examples",
     "wall_s": "seconds",
 }
+OF_RUM = ("finetune", "l1-sparse", "gradient-ascent", "neggrad-plus", "influence")
+KEPT = ("page", "experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
 TABLES = {"unlearning_cnn": "Fashion-MNIST, CNN", "unlearning_digits": "digits, MLP"}
 TOP = """# What the papers say, and what came of it here
 
-Each section is one command, `python -m unlearn.experiment NAME STORE`. Parameters were chosen on other originals and
-another forget set of the same kind than are reported. Means over originals with 95 % t intervals; a verdict is of the
-claim's difference, paired by original, under the oracle's choice: *holds* if its interval is above 0, *fails* if below,
-*undecided* if it holds 0. These are small models on Fashion-MNIST: a trend that fails here is not refuted where the
-paper saw it. Algorithms that draw labels have twice as many originals (`n`): compare such rows by the verdicts, which
-are paired, not by their means. `examples` are those that the algorithm read over those that retraining read, `seconds`
-one worker's, on a machine that others used.
+Each experiment is one command, `python -m unlearn.experiment NAME STORE`, and has a page of claims, tables and a
+picture. Parameters were chosen on other originals and another forget set of the same kind than are reported. Means over
+originals with 95 % t intervals; a verdict is of the claim's difference, paired by original, under the oracle's choice:
+*holds* if its interval is above 0, *fails* if below, *undecided* if it holds 0. These are small models on
+Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as many originals
+(`n`): compare such rows by the verdicts, which are paired, not by their means. `examples` are those that the algorithm
+read over those that retraining read, `seconds` one worker's, on a machine that others used.
 """
 
 
@@ -71,7 +75,11 @@ TRENDS = (
     ),
     Trend(
         says="fine-tuning, L1-sparse, NegGrad, NegGrad+, influence do better on low memorization",
-        claims=(("memorization", r": ToW is higher on low"),),
+        claims=(("memorization", rf"^({'|'.join(OF_RUM)}): ToW is higher on low"),),
+    ),
+    Trend(
+        says="the same of algorithms that RUM has not",
+        claims=(("memorization", rf"^(?!{'|'.join(OF_RUM)}).*: ToW is higher on low"),),
     ),
     Trend(says="random labels and SalUn do better on high", claims=(("memorization", r": ToW is higher on high"),)),
     Trend(
@@ -106,10 +114,19 @@ TRENDS = (
     ),
     Trend(says="ascending risk is above descending", claims=(("rsu", r"ascending risk is above descending"),)),
 )
+RANKS = (
+    Trend(
+        says="proxies rank as memorization does, each in its direction",
+        claims=(("", r"with memorization$"),),
+    ),
+    Trend(says="confidence while learning ranks best", claims=(("", r"^.confidence. > "),)),
+    Trend(says="the riskiest have more loss", claims=(("", r"rises with the loss$|riskiest.*more loss$"),)),
+)
+"""The claims of benchmarks.fashion_fidelity, none of an experiment."""
 
 
 def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
-    """Write the page, its pictures and the file of results.
+    """Write the pages, their pictures and the file of results.
 
     Args:
         stores: banks on which experiments were run.
@@ -117,20 +134,37 @@ def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
     found = [one for url in stores for one in experiments_of(url)]
     if not found:
         raise SystemExit(f"no experiment lies in {', '.join(stores)}; run `python -m unlearn.experiment NAME STORE`")
-    order = list(EXPERIMENTS)
-    found.sort(key=lambda one: (order.index(one["experiment"]), one["bank"]))
-    parts = [TOP, *trends(found), *of_tables()]
-    for stale in DOCS.glob("experiment-*.png"):
-        stale.unlink()
+    PAGES.mkdir(exist_ok=True)
     for one in found:
-        bank = one["bank"].replace(",", "").replace(" images", "").replace(" ", "-")
-        picture = f"experiment-{one['folder'].name}-{bank}.png"
-        shutil.copyfile(one["folder"] / "figure.png", DOCS / picture)
-        parts += section(one, picture)
-    (DOCS / "experiments.md").write_text("\n".join(parts) + "\n")
-    kept = ("experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
-    save("experiments", {"experiments": [{key: one[key] for key in kept} for one in found]}, quiet=True)
-    print(f"{len(found)} experiments written to {DOCS / 'experiments.md'}")
+        shutil.copyfile(one["folder"] / "figure.png", PAGES / f"{one['page']}.png")
+        (PAGES / f"{one['page']}.md").write_text("\n".join(page(one)) + "\n")
+    written = {one["page"]: {key: one[key] for key in KEPT} | {"machine": machine()} for one in found}
+    order = list(EXPERIMENTS)
+    every = sorted((earlier() | written).values(), key=lambda one: (order.index(one["experiment"]), one["bank"]))
+    lines = [TOP, *trends(every), *of_tables(), *of_proxies(), *contents(every)]
+    (DOCS / "experiments.md").write_text("\n".join(lines) + "\n")
+    save("experiments", {"experiments": every}, quiet=True)
+    print(f"{len(found)} experiments written to {PAGES}, {len(every)} are in {DOCS / 'experiments.md'}")
+
+
+def earlier() -> dict[str, Any]:
+    """What other stores gave, where its page is still there."""
+    path = RESULTS / "experiments.json"
+    found = json.loads(path.read_text())["experiments"] if path.exists() else []
+    return {one["page"]: one for one in found if (PAGES / f"{one['page']}.md").exists()}
+
+
+def contents(every: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line a page: where it comes from and what it took."""
+    lines = ["## Experiments", "", *row(["", "paper", "bank", "to forget", "originals", "attempts", "worker-hours"])]
+    lines += row(["---"] * 7)
+    for one in every:
+        spent = one["spent"]
+        cells = [one["asked"]["scale"]["size"] or "-", one["originals"]]
+        cells += [f"{spent['attempts']:.0f}", f"{spent['tuning_s'] / 3600:.2f}"] if spent else ["-", "-"]
+        name = f"[{one['experiment']}](experiments/{one['page']}.md)"
+        lines += row([name, EXPERIMENTS[one["experiment"]].source, one["bank"], *cells])
+    return lines
 
 
 def of_tables() -> list[str]:
@@ -146,6 +180,21 @@ def of_tables() -> list[str]:
     for words, own in zip(says, cells, strict=True):
         lines += row([words, *own])
     return ["From [the tables of all algorithms](unlearning.md):", "", *lines, ""]
+
+
+def of_proxies() -> list[str]:
+    """What the bank says of proxies themselves, where benchmarks.fashion_fidelity was run."""
+    path = RESULTS / "fashion_fidelity.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    lines = [f"Of the proxies as such ({found['what']}), `python -m benchmarks.fashion_fidelity`:", ""]
+    lines += row(["", "", "Spearman's rho, or a difference of two"]) + row(["---"] * 3)
+    for trend in RANKS:
+        claims = [one for one in found["trends"] if re.search(trend.claims[0][1], one["claim"])]
+        said = "; ".join(f"{one['claim']} {interval(one['value'])}" for one in claims)
+        lines += row([trend.says, counted(one["verdict"] for one in claims), said])
+    return [*lines, ""]
 
 
 def in_table(found: Mapping[str, Any]) -> list[str]:
@@ -181,10 +230,16 @@ def experiments_of(url: str) -> list[dict[str, Any]]:
         known = {row["index"]: row["retain_accuracy"] for row in originals}
         found.append(
             json.loads(path.read_text())
-            | {"folder": path.parent, "rows": rows, "bank": bank, "originals": len(known)}
+            | {"folder": path.parent, "page": f"{path.parent.name}-{slug(bank)}"}
+            | {"rows": rows, "bank": bank, "originals": len(known)}
             | {"theta_o_train_accuracy": float(np.mean(list(known.values()))) if known else math.nan}
         )
     return found
+
+
+def slug(bank: str) -> str:
+    """A bank's name as a part of a file's."""
+    return bank.replace(",", "").replace(" images", "").replace(" ", "-")
 
 
 def trends(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -216,10 +271,10 @@ def counted(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{name} {count[name]}" for name in ("holds", "fails", "undecided") if count[name])
 
 
-def section(one: Mapping[str, Any], picture: str) -> list[str]:
+def page(one: Mapping[str, Any]) -> list[str]:
     """One experiment."""
     scale, spent, entry = one["asked"]["scale"], one["spent"], EXPERIMENTS[one["experiment"]]
-    head = f"## {one['experiment']}: {one['bank']}"
+    head = f"# {one['experiment']}: {one['bank']}"
     words = (
         f"{entry.source}. {scale['size']} examples to forget, {one['originals']} originals reported, "
         f"{scale['budget']} attempts at each place on {scale['tune_seeds']} others; theta_o is right on "
@@ -230,7 +285,7 @@ def section(one: Mapping[str, Any], picture: str) -> list[str]:
             f" {spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs, {spent['tuning_s'] / 3600:.2f} "
             "worker-hours of algorithms."
         )
-    lines = [head, "", words, "", f"![{one['experiment']}]({picture})", ""]
+    lines = [head, "", words, "", f"![{one['experiment']}]({one['page']}.png)", ""]
     lines += row(["claim", "paper", "here", "verdict"]) + row(["---"] * 4)
     for claim in one["findings"]:
         lines += row([claim["claim"], claim["paper"], interval(claim["value"]), claim["verdict"]])
@@ -269,7 +324,7 @@ def interval(value: Mapping[str, float]) -> str:
 
 def row(cells: Sequence[Any]) -> list[str]:
     """A line of Markdown."""
-    return ["| " + " | ".join(str(cell) for cell in cells) + " |"]
+    return ["| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"]
 
 
 if __name__ == "__main__":
