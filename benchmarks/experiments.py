@@ -49,9 +49,9 @@ Each experiment is one command, `python -m unlearn.experiment NAME STORE`, and h
 picture. Parameters were chosen on other originals and another forget set of the same kind than are reported. Means over
 originals with 95 % t intervals; a verdict is of the claim's difference, paired by original, under the oracle's choice:
 *holds* if its interval is above 0, *fails* if below, *undecided* if it holds 0. These are small models on
-Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as many originals
-(`n`): compare such rows by the verdicts, which are paired, not by their means. `examples` are those that the algorithm
-read over those that retraining read, `seconds` one worker's, on a machine that others used.
+Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as
+many originals (`n`): compare such rows by the verdicts, which are paired, not by their means. `examples` are those that
+the algorithm read over those that retraining read, `seconds` one worker's, on a machine that others used.
 """
 
 

@@ -37,7 +37,7 @@ ASKED = (
     "--forget memorization_k0.500:high --size 24 --algorithms finetune neggrad-plus --variants vanilla rum "
     "--scores memorization_k0.500 --parts 2 --seeds 2"
 )
-TIMES = ("wall_s", "rrt_wall")
+TIMES = ("wall_s", "run_wall_s", "rrt_wall")
 """Columns that say how long something took, and so differ from run to run."""
 
 

@@ -4,7 +4,8 @@
 
 `judge(job, values, shared)` gives a dict of numbers and strings with a float "objective", which is to become large.
 Arms take turns, an attempt each, so that the sampler of one learns while the others run. What was tried before is
-told by whoever keeps it (`Arm.known`); nothing is kept here. Exceptions are as in cluster/pool.py.
+told by whoever keeps it (`Arm.known`); nothing is kept here. What a sampler that learns nothing will try can be had
+before anything is tried (`draws`). Exceptions are as in cluster/pool.py.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import random
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import optuna
@@ -41,7 +42,7 @@ Told = Callable[[Arm, Values, dict[str, Any] | Failure], None]
 COUNTABLE = 10_000  # of a larger space the values not yet tried are not listed
 REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
 
-__all__ = ["Arm", "Attempt", "Judge", "Sampler", "Search", "SerialSearch", "Told", "Turns", "judged"]
+__all__ = ["Arm", "Attempt", "Judge", "Sampler", "Search", "SerialSearch", "Told", "Turns", "Values", "draws", "judged"]
 
 
 class Search(Protocol):
@@ -51,6 +52,9 @@ class Search(Protocol):
         self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
     ) -> None:
         """Call fn(arm.job, values, shared) until every arm has had its attempts; told(arm, values, outcome) of each."""
+
+    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+        """All that an arm will try."""
 
 
 class SerialSearch:
@@ -84,6 +88,10 @@ class SerialSearch:
                 outcome = Failure(error=one_line(error), traceback=traceback.format_exc())
             turns.learn(attempt, outcome)
             told(attempt.arm, attempt.values, outcome)
+
+    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+        """See the function of that name."""
+        return draws(arm, sampler, seed)
 
 
 def judged(fn: Judge, job: Any, values: Values, shared: Any) -> dict[str, Any]:
@@ -171,6 +179,24 @@ class Turns:
             study.tell(attempt.trial, state=TrialState.FAIL)
         else:
             study.tell(attempt.trial, _finite(outcome["objective"]))
+
+
+def draws(arm: Arm, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+    """All that an arm will try, for nothing that is found on the way changes it.
+
+    Args:
+        arm: the search; what it knows is left out of account.
+        sampler: one that does not learn.
+        seed: as in Turns.
+
+    Returns:
+        Values, in the order in which they are tried; of a smaller budget the first of them, but for a grid.
+
+    Raises:
+        ValueError: as of Turns.
+    """
+    turns = Turns([replace(arm, known=())], sampler, seed)
+    return [attempt.values for attempt in iter(turns.next, None)]
 
 
 class _Course:

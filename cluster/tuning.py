@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import tune
@@ -38,7 +38,7 @@ from cluster.ray_pool import capacity, refuse_share
 from cluster.ray_run import ATTEMPTS
 from cluster.ray_words import Ear, Words
 from cluster.ray_worker import raised
-from cluster.search import Arm, Judge, Sampler, Told, Turns, judged
+from cluster.search import Arm, Judge, Sampler, Told, Turns, Values, draws, judged
 
 MOST = 10_000  # attempts at once, where the cluster's room is the limit
 
@@ -170,6 +170,10 @@ class TuneSearch:
             raise desk.stop
         if desk.under_way or not desk.drawn:
             raise ClusterLost(f"Ray Tune ended with {len(desk.under_way)} attempts under way; {AGAIN}")
+
+    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+        """See cluster.search.draws."""
+        return draws(arm, sampler, seed)
 
     def _reference(self, shared: Any) -> Any:
         """Where the cluster has what is shared."""

@@ -1,10 +1,16 @@
-"""Hunts in the hands of a search: which attempts are missing, and what comes of them."""
+"""Hunts in the hands of a search: which attempts are missing, and what comes of them.
+
+`random` and `grid` learn nothing from what they find, so that what they will try is known before anything is tried. A
+hunt is then of exactly those values, whatever else lies on file: a sweep gives what it gives after any other, and its
+contenders all choose among equally many. `tpe` learns, and goes on from all that is on file.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from memscore.filling import Progress
+from memscore.records import sha256_of
 from memscore.store import Store
 from unlearn.hunting import OBJECTIVE, Found, Hunt, Values, attempt, distinct, on_file
 from unlearn.oracles import Bench
@@ -27,6 +33,9 @@ class Search(Protocol):
         seed: int,
     ) -> None:
         """Call fn(arm.job, values, shared) for values of each arm's space, and tell of each result."""
+
+    def draws(self, arm: Any, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
+        """All values that will be tried, of a sampler that does not learn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +76,7 @@ def hunted(
     Args:
         store: open.
         hunts: by their name.
-        budget: attempts at each, those on file included; one where nothing is sought.
+        budget: attempts at each, those on file included; one where nothing is sought, fewer where a space has fewer.
         search: makes them.
         bench: the data.
         sampler: how values are drawn.
@@ -81,6 +90,11 @@ def hunted(
     trials = set(store.trials())
     found = {name: distinct(on_file(store, hunt, trials)) for name, hunt in hunts.items()}
     errands = [errand(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
+    if sampler != "tpe":
+        errands = [foreseen(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
+        known = {one.key: {sha256_of(values) for values, _ in one.known} for one in errands}
+        found = {name: [one for one in own if sha256_of(one["values"]) in known[name]] for name, own in found.items()}
+        sampler = "random"  # a grid's points are all in `first`
     errands = [one for one in errands if len(one.known) < one.budget]
     total, done, failed = sum(one.budget - len(one.known) for one in errands), 0, []
 
@@ -104,7 +118,7 @@ def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
     """A hunt as a search is told of it."""
     first, space = hunt.trials[0], hunt.space
     return Errand(
-        name=f"{'>'.join(step.algorithm for step in first.steps)} {first.variant} {key[:6]}",
+        name=f"{'>'.join(step.algorithm for step in first.steps)} {key[:6]}",  # draws depend on it
         key=key,
         space=domains(space),
         budget=budget if space else 1,
@@ -112,6 +126,21 @@ def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
         first=[hunt.defaults],
         known=[(one["values"], one[OBJECTIVE[hunt.guide]]) for one in known],
     )
+
+
+def foreseen(one: Errand, values: Sequence[Values]) -> Errand:
+    """The same with nothing left to draw.
+
+    Args:
+        one: the errand.
+        values: all that is to be tried.
+
+    Returns:
+        It, with these first, as many as its budget, and only those of them known that are on file.
+    """
+    wanted = {sha256_of(own) for own in values}
+    known = [(own, objective) for own, objective in one.known if sha256_of(own) in wanted]
+    return replace(one, first=values, known=known, budget=len(values))
 
 
 def domains(space: dict[str, Space]) -> dict[str, tuple[Any, ...]]:

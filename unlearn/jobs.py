@@ -80,7 +80,7 @@ def keep(store: Store, name: str, theta: nn.Module, cost: Row) -> None:
 
 
 def together(cost: Row, spent: Row) -> Row:
-    """The cost of a sequence from that of its steps."""
+    """The cost of a sequence from that of its steps; seconds of this run are not in the beginning's."""
     return cost | {column: cost[column] + spent[column] for column in ("wall_s", "examples")}
 
 
@@ -101,7 +101,7 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
     read_by_oracle = steps_of(recipe, share, manifest.split_sizes[0]) * recipe.batch
     if trial.algorithm == ORACLE:
         theta_u, judged = theta_r, oracle
-        cost: Row = {"status": "ok", "wall_s": retrained_s, "examples": read_by_oracle}
+        cost: Row = {"status": "ok", "wall_s": retrained_s, "run_wall_s": 0.0, "examples": read_by_oracle}
     else:
         done, begun, spent = begun_already(store, trial, theta_o, device)
 
@@ -110,7 +110,7 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
                 keep(store, theta_name(store, trial.until(number)), theta, together(now, spent))
 
         theta_u, cost = unlearned(trial, problem, manifest.architecture, begun, done, after)
-        cost = together(cost, spent)
+        cost = together(cost | {"run_wall_s": cost["wall_s"]}, spent)
         judged = views_of(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
         if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # of weights that are
             theta_u, judged, cost = theta_o, original, cost | {"status": "diverged"}
@@ -211,9 +211,10 @@ def unlearned(
         after: told of each step but the last, counted from 1: the network, and what it has cost so far.
 
     Returns:
-        The network; status, seconds of the algorithms alone, and examples read, of the steps that were taken here.
+        The network; status, seconds of the algorithms alone, without those of `after`, and examples read, of the steps
+        that were taken here.
     """
-    device, steps = problem.forget.rows.device, trial.steps
+    device, steps, paused = problem.forget.rows.device, trial.steps, 0.0
 
     def finished() -> float:
         if device.type == "cuda":
@@ -222,9 +223,12 @@ def unlearned(
 
     def step(theta: nn.Module, retain: Examples, forget: Examples, number: int) -> nn.Module:
         """One step of the sequence."""
+        nonlocal paused
         if number + 1 < len(steps):
             theta = once(theta, retain, forget, number)
-            after(number + 1, theta, cost("ok"))
+            spent, stopped = cost("ok"), finished()
+            after(number + 1, theta, spent)
+            paused += finished() - stopped
             return theta
         if trial.rounds is None:
             return once(theta, retain, forget, number)
@@ -251,7 +255,7 @@ def unlearned(
         return found
 
     def cost(status: str) -> Row:
-        return {"status": status, "wall_s": finished() - began, "examples": problem.forget.tally.examples}
+        return {"status": status, "wall_s": finished() - began - paused, "examples": problem.forget.tally.examples}
 
     warm_up()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

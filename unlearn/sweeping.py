@@ -116,17 +116,18 @@ class Sweep:
     def _parts(self, contender: Contender, forget: ForgetSet, index: int) -> Parts:
         """The parts of a forget set, in their order."""
         cut = contender.cut
-        return cut.parts(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed)
+        return cut.parts(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed, index)
 
     def _train_oracles(self, tuned_on: ForgetSet, judged_on: ForgetSet, pool: Pool) -> None:
         """Every oracle that hunts and judged trials are measured against, in one run of the pool."""
         jobs: dict[OriginalJob, None] = {}
-        for forget, indices in ((tuned_on, self.tune_on), (judged_on, self.judge_on)):
+        both = (tuned_on, self.tune_on, True), (judged_on, self.judge_on, False)  # which may be one set
+        for forget, indices, tuning in both:
             for index in indices:
                 sets = [forget.rows]
                 for contender in self.contenders:
                     parts = self._parts(contender, forget, index)
-                    stepwise = contender.tuning == "steps" if forget is tuned_on else self.terms.dynamics
+                    stepwise = contender.tuning == "steps" if tuning else self.terms.dynamics
                     if stepwise:
                         sets += [union(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(needed(self.store, sets, [index], self.device))

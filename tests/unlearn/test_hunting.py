@@ -37,7 +37,7 @@ def made(tow, said=0.5, *, diverged=0, runs=2, **values):
 
 
 def row(accuracy, gap, status="ok"):
-    return {"status": status, "accuracy_validation": accuracy, "class_matched_gap_validation": gap}
+    return {"status": status, "kept_class_accuracy_validation": accuracy, "class_matched_gap_validation": gap}
 
 
 THETA_O = row(0.9, 0.3)
@@ -166,6 +166,19 @@ def test_an_attempt_is_means_over_originals_and_is_kept(filled_store):
     [kept] = on_file(store, hunt, store.trials())
     assert kept == {"values": values, **{name: found[name] for name in found if name != "objective"}}
     assert store.folder.exists(f"attempts/{hunt.name(store)}/{sha256_of(values)}.json")
+
+
+def test_one_spoilt_original_is_not_made_good_by_another(filled_store):
+    store, bench = filled_store
+    both = tuple(trial("gradient-ascent", store.url, index=index, params=(("epochs", 4),)) for index in (0, 1))
+    spoilt, kept = {"lr": 0.2}, {"lr": 1e-6}
+
+    def of(values, *which):
+        return attempt(Hunt(trials=tuple(both[index] for index in which)), values, bench)["blind"]
+
+    assert of(spoilt, 0) < 0
+    assert of(kept, 0, 1) == pytest.approx((of(kept, 0) + of(kept, 1)) / 2)
+    assert of(spoilt, 0, 1) == min(of(spoilt, 0), of(spoilt, 1))
 
 
 def test_a_diverged_attempt_counts_nothing_and_is_kept(filled_store):

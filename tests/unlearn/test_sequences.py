@@ -1,6 +1,7 @@
 """Trials that are sequences: their names, their beginnings that are kept, their cost; and rounds of RSU."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from memscore.estimation import estimate, open_bank
 from memscore.plan import Plan
 from memscore.verification import verify
 from tests.memscore.test_jobs import InOrder
-from unlearn.jobs import run_trial
+from unlearn.jobs import keep, run_trial
 from unlearn.meta.rsu import Rounds
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.trials import Step, TrialConfig, theta_name, trial_name
@@ -70,6 +71,8 @@ def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
     store.folder.remove(f"trials/{whole['trial']}.parquet")
     gone_on = run_trial(trial, bench)
     same(whole, gone_on)
+    assert 0 < gone_on["run_wall_s"] < gone_on["wall_s"]  # the beginning was read
+    assert whole["run_wall_s"] == whole["wall_s"]
     neggrad_plus = 180 + 9 * 10  # it reads the ten that go at each of its nine steps
     assert whole["examples"] == 190 + neggrad_plus + 170
     assert whole["plan"] == "finetune>neggrad-plus>finetune"
@@ -85,6 +88,19 @@ def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(lab):
     row = run_trial(replace(trial, keep=True), bench)
     assert row["n_forget"] == 10
     assert store.read_said(row["trial"])["gap"].shape == (bench.labels.shape[0],)
+
+
+def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monkeypatch):
+    store, bench = lab
+
+    def slow(*args):
+        time.sleep(1.5)
+        keep(*args)
+
+    monkeypatch.setattr("unlearn.jobs.keep", slow)
+    steps = sequence(store, "finetune", "gradient-ascent", "finetune")
+    row = run_trial(replace(steps, seed=7, keep_before=True), bench)
+    assert row["wall_s"] < 1.5
 
 
 def test_doing_nothing_first_costs_nothing(lab):

@@ -9,11 +9,13 @@ import pytest
 from memscore.jobs import OriginalJob, key_of
 from tests.memscore.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
+from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.contenders import NOTHING
 from unlearn.pairing import where
 from unlearn.sweep_plan import sweep_request
 
 UNION = f"{SCORE}:union"
+DEFAULT = GradientAscentConfig().lr
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,47 @@ def test_a_larger_budget_attempts_what_is_missing(store, plain):
         earlier, later = ([one["values"] for one in path.hunts[0][2]] for path in (before, after))
         assert all(values in later for values in earlier)
         assert (len(earlier), len(later)) == (2, 3)
+
+
+def test_a_smaller_budget_chooses_among_as_many_as_it_would_alone(store, plain):
+    """Whatever lies on file: a sweep gives what it gives after any other, and all contenders have equally many."""
+    swept(plan_of(store, budget=3), Noted())
+    noted = Noted()
+    _, found = swept(plan_of(store), noted)
+    assert noted.attempts == []
+    tried, alone = (
+        [[one["values"] for one in path.hunts[0][2]] for path in either.paths] for either in (found, plain[1])
+    )
+    assert tried == alone
+
+
+def test_a_grid_is_its_own_points_after_random_attempts_and_after_a_smaller_grid(store, plain):
+    del plain  # random attempts are on file
+    more = {"algorithms": ("gradient-ascent",), "seeds": 1, "sampler": "grid", "set": ("gradient-ascent.epochs=1",)}
+    rates = []
+    for budget in (4, 7):
+        _, found = swept(plan_of(store, budget=budget, **more), Noted())
+        rates.append(sorted(one["values"]["lr"] for one in found.paths[0].hunts[0][2]))
+    for budget, own in zip((4, 7), rates, strict=True):
+        even = np.diff(np.log([lr for lr in own if lr != DEFAULT]))
+        assert len(own) == budget
+        np.testing.assert_allclose(even, even[0])
+
+
+def test_each_original_has_a_shuffle_of_its_own(store):
+    plan = plan_of(store, forget=UNION, variants=("shuffle",), parts=2, algorithms=("neggrad-plus",), dynamics=True)
+    _, found = swept(plan)
+    first = [row for row in found.judged if row["level"] == 1]
+    assert len({row["index"] for row in first}) == len({row["forget_sha256"] for row in first}) == 2
+
+
+def test_a_set_that_is_both_tuned_and_reported_has_the_oracles_of_both(store):
+    """Measured after each step, where parameters were not sought step by step: early steps have their oracles too."""
+    more = {"variants": ("rum",), "scores": (SCORE,), "parts": 2, "tune_forget": "same", "tuning": "defaults"}
+    plan = plan_of(store, forget=UNION, algorithms=("neggrad-plus",), budget=1, dynamics=True, **more)
+    _, found = swept(plan)
+    assert found.failed == []
+    assert Counter(row["level"] for row in where(found.judged, contender="neggrad-plus")) == {1: 4, 2: 4}
 
 
 def test_what_is_reported_had_no_part_in_the_choice(plain):

@@ -193,7 +193,7 @@ def swept(
         results[name], sweeps[name] = found.judged, found
         tried = {row["trial"]: row for row in found.tried}
         spent["runs"] += len(tried)
-        spent["tuning_s"] += float(sum(row["wall_s"] for row in tried.values()))
+        spent["tuning_s"] += float(sum(row["run_wall_s"] for row in tried.values()))
         spent["attempts"] += len({
             tuple(one["trials"]) for path in found.paths for _, _, own in path.hunts for one in own
         })

@@ -39,6 +39,7 @@ class Cut:
         scored: Callable[[str], np.ndarray],
         embeddings: Callable[[], np.ndarray],
         seed: int,
+        index: int = 0,
     ) -> Parts:
         """The parts, in the order in which they are forgotten.
 
@@ -47,6 +48,7 @@ class Cut:
             scored: a score's name -> float [n_train], oriented, NaN where undefined.
             embeddings: float [n_train, E] of theta_o; asked for by "centroid" alone.
             seed: of a shuffle.
+            index: of the original; each shuffles anew, so that an interval over originals is one over shuffles too.
 
         Returns:
             Rows of the training set, rising within each part.
@@ -58,7 +60,7 @@ class Cut:
         if self.kind == "whole":
             return (forget,)
         if self.kind == "shuffle":
-            found = shuffled(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}"))
+            found = shuffled(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
             values = scored(self.score)[rows] if self.kind == "score" else from_centroid(embeddings(), rows)
             found = refine(values, self.k, self.rule, self.order)

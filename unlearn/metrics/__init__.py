@@ -39,6 +39,13 @@ MEASURES: dict[str, Measure] = {
         core=True,
         splits=UNSEEN,
     ),
+    "kept-class-accuracy": Measure(
+        fn=accuracy.kept_class_accuracy,
+        columns=accuracy.COLUMNS_KEPT,
+        needs="outputs",
+        paper="RSU",
+        splits=UNSEEN,
+    ),
     "tow": Measure(fn=tow.tow, columns=tow.COLUMNS, needs="outputs", paper="RUM", core=True, splits=UNSEEN),
     "mia": Measure(fn=mia.mia, columns=mia.COLUMNS, needs="outputs", paper="RUM, SCALE", core=True, splits=UNSEEN),
     "mia-threshold": Measure(

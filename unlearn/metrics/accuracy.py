@@ -1,10 +1,12 @@
 """How often a model is right on what stays, on what goes, and on what it never saw.
 
-    retain_accuracy, forget_accuracy, accuracy_<split>;  class_accuracy_<split> over the classes of the forget set alone
+    retain_accuracy, forget_accuracy, accuracy_<split>;  class_accuracy_<split> over the classes of the forget set
+    alone, kept_class_accuracy_<split> over those of the retain set
 
 RUM 2: RA, FA, TA. SURE 5: retain error, forget error, utility, and CTA, the test accuracy of the forgotten classes,
 which tells a class that is forgotten from examples of it that are. Labels are those that the models were trained on;
-of held-out examples, the published ones.
+of held-out examples, the published ones. Who forgets whole classes is to be wrong on them, so only the accuracy on the
+classes that stay says what unlearning has spoilt; where each class keeps an example, it is that on all.
 """
 
 import numpy as np
@@ -22,6 +24,11 @@ COLUMNS_HELD_OUT = {
     "accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="utility: right on held-out examples"),
     "class_accuracy": Column(
         best="oracle", unit="share", ideal="theta_r's", says="right on held-out examples of the forget set's classes"
+    ),
+}
+COLUMNS_KEPT = {
+    "kept_class_accuracy": Column(
+        best="oracle", unit="share", ideal="theta_r's", says="right on held-out examples of the classes that stay"
     ),
 }
 
@@ -42,6 +49,12 @@ def held_out_accuracy(case: Case) -> dict[str, float]:
         "accuracy": _right(case, case.held_out, case.labels_true),
         "class_accuracy": _right(case, case.held_out[forgotten], case.labels_true),
     }
+
+
+def kept_class_accuracy(case: Case) -> dict[str, float]:
+    """Share of right answers on held-out examples of the classes of which training examples stay."""
+    stays = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.retain]))
+    return {"kept_class_accuracy": _right(case, case.held_out[stays], case.labels_true)}
 
 
 def _right(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:

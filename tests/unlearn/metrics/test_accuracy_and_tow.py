@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
-from unlearn.metrics.accuracy import accuracy, held_out_accuracy
+from unlearn.metrics.accuracy import accuracy, held_out_accuracy, kept_class_accuracy
 from unlearn.metrics.class_matched import class_matched
 from unlearn.metrics.tow import tow
 
@@ -32,6 +32,15 @@ def test_accuracies_are_counted():
     found = case(views(right), forget=FORGET[LABELS[FORGET] == 2])
     assert held_out_accuracy(found) == {"accuracy": 0.25, "class_accuracy": 1.0}
     assert accuracy(case(views(right)))["retain_accuracy"] == 0.25
+
+
+def test_a_class_that_is_gone_is_no_part_of_what_should_be_kept():
+    right = LABELS != 2  # a perfect forgetting of class 2
+    stays = RETAIN[LABELS[RETAIN] != 2]
+    found = case(views(right), forget=np.flatnonzero(LABELS == 2), retain=stays)
+    assert kept_class_accuracy(found) == {"kept_class_accuracy": 1.0}
+    assert held_out_accuracy(found)["accuracy"] == 0.75
+    assert kept_class_accuracy(case(views(right))) == {"kept_class_accuracy": 0.75}  # of each class an example stays
 
 
 def test_a_tie_is_no_right_answer():
