@@ -121,14 +121,24 @@ def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:
     return f"no attempt at step {step} can be chosen: {gone} of {len(every)} diverged on every original"
 
 
-def whose(path: Path, select: str, level: int, number: int) -> Row:
-    """The columns that say what a row is of in a sweep."""
-    contender = path.contender
+def whose(contender: Contender, levels: int, select: str, level: int, attempt: int) -> Row:
+    """The columns that say what a row is of in a sweep.
+
+    Args:
+        contender: whose.
+        levels: steps of its sequence that are chosen; 0 of the oracle and of theta_o.
+        select: by which selection.
+        level: the step that the row is of, counted from 1.
+        attempt: its number there.
+
+    Returns:
+        The columns.
+    """
     return {
         "contender": contender.name,
         "variant": contender.variant,
         "select": select,
         "level": level,
-        "levels": len(path.steps),
-        "attempt": number,
+        "levels": levels,
+        "attempt": attempt,
     }

@@ -189,7 +189,8 @@ def _by_score(
 ) -> np.ndarray:
     """Rows by one score of the store, out of those that are free; the middle is that of all."""
     rows, values = _defined(ids, values, splits)
-    middle = 0.5 if score.startswith("memorization") or not len(values) else float(np.median(values))
+    between = score.startswith(("memorization_k", "memorization_probability_k"))  # 0 and 1; a probit has no such middle
+    middle = 0.5 if between or not len(values) else float(np.median(values))
     known = np.isin(rows, free)
     rows, values = rows[known], values[known]
     left = " and that are not in the other forget set" * (len(free) < len(splits.train))

@@ -1,6 +1,7 @@
 """The forget set that parameters are chosen on, beside the one that is reported; and how far the two differ."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
         words = f"class:{(int(part) + 1) % splits.n_classes}"
     without = () if words else judged_on.rows
     try:
-        return choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
+        found = choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
+        return found if words else replace(found, name=f"another {found.name}")
     except ValueError as error:
         if said:
             raise ValueError(f"--tune-forget {said}: {error}") from None

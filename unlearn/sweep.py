@@ -1,4 +1,4 @@
-"""Hyper-parameters searched, algorithms and sequences compared: `python -m unlearn.sweep S --forget SCORE:union`."""
+"""Hyper-parameters searched, algorithms and sequences compared: `python -m unlearn.sweep S --forget SCORE:high`."""
 
 import sys
 from contextlib import ExitStack

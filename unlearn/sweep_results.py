@@ -142,3 +142,13 @@ def mean_or_last(rows: Sequence[Row], column: str) -> float:
 def diverged(rows: Sequence[Row]) -> int:
     """How many runs gave no numbers."""
     return len(where(rows, status="diverged"))
+
+
+def without_numbers(judged: Sequence[Row]) -> list[str]:
+    """A line for each contender some of whose judged runs diverged: its means are of the others, and flatter it."""
+    counts = {key: (diverged(rows), len(rows)) for key, rows in contest(judged).items()}
+    return [
+        f"{name} {variant}, chosen by {select}: {gone} of {n} judged runs diverged, and its means are of the others"
+        for (name, variant, select), (gone, n) in counts.items()
+        if gone
+    ]

@@ -7,7 +7,7 @@ from memscore.report.terminal import new_table
 from unlearn.pairing import contest, shared
 from unlearn.paths import Swept
 from unlearn.summary import DIRECTIONS, shown
-from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets
+from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets, without_numbers
 from unlearn.trials import ORACLE
 
 UNEVEN = (
@@ -112,9 +112,7 @@ def remarks(swept: Swept) -> list[str]:
     gone = diverged(swept.tried)
     if gone:
         said.append(f"{gone} of {len(swept.tried)} tuning runs diverged; each is a row")
-    if diverged(swept.judged):
-        said.append(f"{diverged(swept.judged)} judged runs diverged and have no measures")
-    return said
+    return [*said, *without_numbers(swept.judged)]
 
 
 def interval(found: Interval) -> str:

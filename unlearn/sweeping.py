@@ -234,7 +234,7 @@ class Sweep:
                     for trial in one["trials"]:
                         place = (path.contender.name, path.contender.variant, level, name, trial)
                         if place not in rows:
-                            rows[place] = read(trial) | whose(path, "", level, number)
+                            rows[place] = read(trial) | whose(path.contender, len(path.steps), "", level + 1, number)
                         row = rows[place]
                         row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
         return list(rows.values())
@@ -256,9 +256,9 @@ class Sweep:
         planned: list[tuple[TrialConfig, Row]] = []
         for index in self.judge_on:
             for name in (ORACLE, NOTHING):
-                bare = Path(contender=Contender(plan=(name,), variant=""), select="oracle")
-                trial = self._trial(bare.contender, [(name, ())], (forget.rows,), index=index, **common)
-                planned.append((trial, whose(bare, "", 0, 0)))
+                bare = Contender(plan=(name,), variant="")
+                trial = self._trial(bare, [(name, ())], (forget.rows,), index=index, **common)
+                planned.append((trial, whose(bare, 0, "", 0, 0)))
         for path in (one for one in paths if not one.over):
             last = len(self.judge_on) if path.contender.draws_labels else self.terms.seeds
             for index in self.judge_on[:last]:
@@ -266,7 +266,8 @@ class Sweep:
                 whole = self._trial(path.contender, path.steps, parts, index=index, keep=self.terms.dynamics, **common)
                 first = 1 if self.terms.dynamics else len(path.steps)
                 for number in range(first, len(path.steps) + 1):
-                    planned.append((whole.until(number), whose(path, path.select, number, 0)))
+                    mine = whose(path.contender, len(path.steps), path.select, number, 0)
+                    planned.append((whole.until(number), mine))
         trials = list(dict.fromkeys(trial for trial, _ in planned))
         with self.phase("judged trials") as progress:
             rows, failed = run_trials(trials, self.asked.bench, pool, progress)

@@ -143,7 +143,8 @@ def test_sequences_that_all_end_at_their_first_step_are_kept_too(done, capsys):
     words = ("--algorithms", "gradient-ascent", "--set", "gradient-ascent.lr=1e30", "--name", "gone-early")
     assert sweep.main([done, *FEW, *words, "--variants", "rum", "--scores", SCORE]) == 1
     assert "no contender is left to be judged; finished trials are kept" in capsys.readouterr().out
-    assert {row["level"] for row in pq.read_table(f"{done}/sweeps/gone-early/trials.parquet").to_pylist()} == {0}
+    rows = pq.read_table(f"{done}/sweeps/gone-early/trials.parquet").to_pylist()
+    assert {(row["role"], row["level"]) for row in rows} == {("tuning", 1), ("judged", 0)}  # the oracle, and nothing
 
 
 @pytest.fixture(scope="module")

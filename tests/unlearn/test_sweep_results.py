@@ -163,7 +163,8 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     gone = judged("finetune", "vanilla", "oracle", [math.nan], status="diverged")
     code, said = printed(made(path(VANILLA), rows=[*ROWS[:6], *gone]))
     assert code == 1
-    assert "1 judged runs diverged" in said
+    line = "finetune vanilla, chosen by oracle: 1 of 1 judged runs diverged, and its means are of the others"
+    assert line in said
     code, said = printed(made(path(VANILLA, over="x"), rows=ROWS[:6], tried=gone))
     assert code == 1
     assert "no contender is left to be judged; finished trials are kept" in said

@@ -187,7 +187,7 @@ def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
         oracle = key_of(asked.asked.store, OriginalJob(store=asked.asked.store.url, index=0, removed=rows))
         assert asked.asked.store.has_outputs(oracle)
     for path in (path for path in found.paths if path.contender.levels == 2):
-        for trial in (row for row in found.tried if row["level"] == 1 and row["contender"] == path.contender.name):
+        for trial in (row for row in found.tried if row["level"] == 2 and row["contender"] == path.contender.name):
             assert trial["plan"] == f"{path.contender.name}>{path.contender.name}"
 
 

@@ -3,8 +3,8 @@
 Five rounds, NegGrad+ in one go and over three parts (RUM^F), each on a path of its own: the proxy, holdout retraining,
 is computed anew from each arm's theta_u over what it has left, and each is measured against its own oracles.
 
-Parameters are chosen by the oracle (or blind, where that was asked for), once, for round 1, on another forget set and
-other originals, and kept for all rounds; the paper does not say how it tunes later ones.
+Parameters are chosen by the oracle (or blind, where that was asked for), once, for round 1, on other originals and on a
+forget set that no round takes from, and kept for all rounds; the paper does not say how it tunes later ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,14 +58,15 @@ def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase, rou
     made = plans(asked)
     request = sweep_request(made[TUNING]).asked
     size, n_train = asked.scale.size, len(request.splits.train)
-    if rounds * size >= n_train:
+    if (rounds + 1) * size > n_train:
         raise ValueError(
-            f"--size {size}: {rounds} rounds would forget {rounds * size} of the {n_train} training examples, and the "
-            f"last oracle needs some; use less than {n_train // rounds}"
+            f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
+            f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
         )
     carried = swept(asked, made, pool, search, device, phase)
+    apart = carried.sweeps[TUNING].tuned_on.rows
     walks = [
-        Walk(contender=path.contender, params=tuple(params for _, params in path.steps), index=index)
+        Walk(contender=path.contender, params=tuple(params for _, params in path.steps), index=index, apart=apart)
         for path in carried.sweeps[TUNING].paths
         if not path.over
         for index in judged_on(asked, draws_labels=path.contender.draws_labels)

@@ -13,6 +13,7 @@ from unlearn.errands import Search
 from unlearn.paths import Swept
 from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.sweep_results import without_numbers
 from unlearn.sweep_tables import of_plans
 from unlearn.trials import Row
 
@@ -202,7 +203,10 @@ def swept(
             for path in found.paths
             if path.over
         ]
-        remarks += [f"{name}: {line}" for line in (*found.failed, *found.notes, *of_plans(found))]
+        remarks += [
+            f"{name}: {line}"
+            for line in (*found.failed, *found.notes, *of_plans(found), *without_numbers(found.judged))
+        ]
         ends = sorted({
             f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
         })

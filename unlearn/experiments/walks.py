@@ -35,6 +35,7 @@ class Walk:
         contender: algorithm, and how each round's forget set is cut.
         params: of the algorithm at each part, the same in every round.
         index: of the original.
+        apart: rows that no round takes: parameters were chosen on them.
         trials: of the rounds so far, each the whole sequence up to there.
         skew: of the proxy after each round, from before the first.
         over: why it ended early; "" where it did not.
@@ -43,6 +44,7 @@ class Walk:
     contender: Contender
     params: tuple[Params, ...]
     index: int
+    apart: tuple[int, ...] = ()
     trials: list[TrialConfig] = field(default_factory=list)
     skew: list[dict[str, float]] = field(default_factory=list)
     over: str = ""
@@ -73,7 +75,7 @@ class Walk:
         Raises:
             ValueError: too few examples are left.
         """
-        chosen = next_set(asked, values, self.gone, size)
+        chosen = next_set(asked, values, (*self.gone, *self.apart), size)
         parts = self.contender.cut.parts(
             chosen.rows, lambda _: values, lambda: no_embeddings(asked.splits), asked.wish.seed
         )
@@ -100,10 +102,10 @@ class Walk:
         )
 
 
-def next_set(asked: Request, values: np.ndarray, gone: Sequence[int], size: int) -> ForgetSet:
-    """The least, the middle and the most of the proxy among what is left; the middle is its median there."""
+def next_set(asked: Request, values: np.ndarray, without: Sequence[int], size: int) -> ForgetSet:
+    """The least, the middle and the most of the proxy among all rows but these; the middle is its median there."""
     left = values.copy()
-    left[list(gone)] = np.nan
+    left[list(without)] = np.nan
     named = asked.splits.train.ids, left
     nothing = no_embeddings(asked.splits)
     return choose(f"{PROXY}:union", size, asked.splits, lambda _: named, lambda: nothing, asked.wish.seed)

@@ -114,6 +114,13 @@ def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
     assert rows[1]["round_examples"] == rows[1]["examples"] - rows[0]["examples"]
 
 
+def test_no_round_takes_what_parameters_were_chosen_on(lab):
+    _, carried, pool = lab
+    chosen_on = set(carried.sweeps["tuning"].tuned_on.rows)
+    assert len(chosen_on) == SIZE
+    assert all(chosen_on.isdisjoint(trial_of(pool, arm, index, 2).forget) for arm in ARMS for index in (1, 2))
+
+
 def test_the_coefficient_is_that_of_the_proxy_over_what_is_left(lab):
     made, carried, pool = lab
     store, rows, bench = made.store, carried.results["rounds"], bench_of(made.splits, made.store.manifest.seed)
@@ -184,7 +191,7 @@ def test_a_walk_without_enough_examples_left_ends(lab):
 def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trained(lab):
     made, _, _ = lab
     pool = Counting()
-    with pytest.raises(ValueError, match=r"--size 15: 16 rounds would forget 240 of the 240 .* use less than 15"):
+    with pytest.raises(ValueError, match=r"--size 15: 16 rounds and a set .* take 255 of the 240 .* use 14 or less"):
         run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=16)
     assert not pool.done
 
