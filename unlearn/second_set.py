@@ -68,7 +68,12 @@ def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Cal
 
 
 def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
-    """A line where parts are made by scores of the data before a forget set changed them."""
-    if planted is None or not any(one.cut.kind == "score" for one in contenders):
+    """A line where parts or rounds are made by scores of the data before a forget set changed them."""
+    refined, ranked = (
+        any(one.cut.kind == "score" for one in contenders),
+        any(one.risk is not None for one in contenders),
+    )
+    if planted is None or not (refined or ranked):
         return ""
-    return f"{planted.name} changes the data, and the scores that refine it are those of the data as they were"
+    do = " and ".join(["refine"] * refined + ["rank"] * ranked)
+    return f"{planted.name} changes the data, and the scores that {do} it are those of the data as they were"

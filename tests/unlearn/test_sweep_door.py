@@ -104,6 +104,13 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--scores", SCORE), f"--scores {SCORE} does nothing here: no contender refines"),
         (("--variants", "shuffle", "--rule", "spaced"), "--rule spaced does nothing here"),
         (("--again",), "--again does nothing here: no contender has rounds; add --variants rsu, or leave --again out"),
+        (("--risk", SCORE), f"--risk {SCORE} does nothing here: no contender has rounds; add --variants rsu"),
+        (("--variants", "rsu", "--risk", "epsilon"), "unknown score 'epsilon'"),
+        (("--variants", "rsu", "--risk", ""), "unknown score ''"),
+        (
+            ("--variants", "rsu", "--risk", SCORE, "--again"),
+            f"--again reads the loss anew, and --risk {SCORE} takes its place; leave one of them out",
+        ),
         (("--scores-of", "nowhere", "--forget", f"{SCORE}:high"), "--scores-of nowhere: no store at "),
         (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
         (("--name", "mine"), "is another one: "),
@@ -119,9 +126,10 @@ def test_words_that_cannot_hold_are_one_line_and_nothing_is_lost(done, capsys, w
 
 
 def test_a_score_that_the_store_lacks_comes_with_the_command_that_makes_it(done, capsys):
-    line = said_of(capsys, 2, done, *FEW, "--variants", "rum", "--scores", "confidence")
-    assert "python -m memscore.estimate" in line
-    assert "--proxies" in line
+    for words in (("--variants", "rum", "--scores", "confidence"), ("--variants", "rsu", "--risk", "confidence")):
+        line = said_of(capsys, 2, done, *FEW, *words)
+        assert "python -m memscore.estimate" in line
+        assert "--proxies" in line
 
 
 def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, capsys):
