@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from memscore.splits import Splits
 from unlearn.contenders import Contender
 from unlearn.meta.cuts import mean_over
 from unlearn.request import Request
-from unlearn.scenarios import ForgetSet, choose, score_of
+from unlearn.scenarios import ForgetSet, choose, classes_of, score_of
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""
@@ -23,8 +24,8 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
         embeddings: [n_train, E] of the first original.
 
     Returns:
-        Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
-        own list or a change of the data leaves no other, or where the words are "same".
+        Of the same kind, without an example of that one; for classes as many others, those that follow; that one
+        itself where a user's own list or a change of the data leaves no other, or where the words are "same".
 
     Raises:
         ValueError: there is no other of that size.
@@ -33,10 +34,10 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
     kind, _, part = wish.forget.partition(":")
     if words == SAME or (not words and (asked.planted or kind in {"id", "ids"})):
         return judged_on
-    if not words and kind == "class":
-        words = f"class:{(int(part) + 1) % splits.n_classes}"
     without = () if words else judged_on.rows
     try:
+        if not words and kind == "class":
+            words = following(part, splits)
         return choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
     except ValueError as error:
         if said:
@@ -45,6 +46,27 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
         ) from None
+
+
+def following(part: str, splits: Splits) -> str:
+    """The classes after those of a forget set, as many, and none of them.
+
+    Args:
+        part: their numbers, as 3 or 0,1,3.
+        splits: the data set.
+
+    Returns:
+        Words for a forget set: class:4 after class:3; after the last class comes class 0.
+
+    Raises:
+        ValueError: fewer are left.
+    """
+    own, n = classes_of(part, splits), splits.n_classes
+    after = [(max(own) + step) % n for step in range(1, n)]
+    left = [number for number in after if number not in own]
+    if len(left) < len(own):
+        raise ValueError(f"class:{part} leaves {len(left)} of {n} classes, and another set like it has {len(own)}")
+    return f"class:{','.join(map(str, left[: len(own)]))}"
 
 
 def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:

@@ -31,7 +31,7 @@ class SweepPlan:
 
     Attributes:
         store: path or URL of a bank of `python -m memscore.estimate`.
-        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, ids:FILE, ...
+        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
         size: examples to forget, where the words do not say it.
         algorithms: what is compared, in every variant; together the candidates of auto.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.

@@ -98,6 +98,14 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--set", "finetune.lr=abc"), "--set finetune.lr=abc: lr is a number"),
         (("--set", "finetune.lr=.1", "finetune.lr=.2"), "--set gives finetune.lr twice, .1 and .2"),
         (("--variants", "rsu", "--rounds", "2", "--unit", "class", "--forget", "class:3"), "has 1 class, and each"),
+        (
+            ("--variants", "rsu", "--rounds", "4", "--unit", "class", "--forget", "class:3,0,1"),
+            "has 3 classes, and each",
+        ),
+        (
+            ("--forget", "class:0,1,2,3,4,5"),
+            "on: class:0,1,2,3,4,5 leaves 4 of 10 classes, and another set like it has 6",
+        ),
         (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),
         (("--parts", "5"), "--parts 5 does nothing here: no contender cuts the forget set"),

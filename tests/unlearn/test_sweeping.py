@@ -315,6 +315,22 @@ def test_a_risk_that_is_undefined_for_an_example_of_either_forget_set_is_refused
             sweep_request(plan)
 
 
+def test_several_classes_are_chosen_on_as_many_others_and_rsu_admits_them_whole(store):
+    labels = sweep_request(plan_of(store)).asked.splits.train.labels
+    scored(store, "label", labels)  # of which low is risky: class 8 goes first
+    plan = plan_of(store, forget="class:1,8,7", algorithms=("gradient-ascent",), set=("gradient-ascent.epochs=1",))
+    plan = replace(plan, variants=("rsu",), unit="class", rounds=3, risk="label", budget=1, seeds=1, select="oracle")
+    _, found = swept(plan)
+    assert set(labels[list(found.judged_on.rows)]) == {1, 7, 8}
+    assert set(labels[list(found.tuned_on.rows)]) == {9, 0, 2}
+    assert found.tuned_on.by_class
+    [row] = where(found.judged, contender="gradient-ascent")
+    first, second = (int(np.sum(np.isin(labels, admitted))) for admitted in ([8], [8, 7]))
+    whole = len(found.judged_on.rows)
+    assert len({first, second - first, whole - second}) > 1
+    assert row["examples"] == first + second + whole  # three rounds; a risk that is given costs nothing to read
+
+
 def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
     plan = plan_of(store, algorithms=("finetune", "random-label"), set=("finetune.epochs=1", "random-label.epochs=1"))
     _, found = swept(plan, seeds=1, budget=1)
