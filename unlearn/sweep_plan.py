@@ -41,7 +41,7 @@ class SweepPlan:
         parts: how many they make.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
         rounds: of rsu.
-        rsu_epochs: split: an algorithm's epochs are divided among the rounds; whole: each round has them all.
+        rsu_epochs: split: an algorithm's epochs are divided among the rounds, up to whole ones; whole: each has all.
         schedule: nested: a round of rsu forgets all that is admitted so far; partition: what is new alone.
         unit: what rsu admits: single examples or whole classes.
         risk: score of the store by which rsu ranks, higher is riskier (default: the loss of theta_o).
