@@ -1,10 +1,12 @@
 """What a sweep compares: an algorithm or a plan of several, and the way in which the forget set is cut and ordered."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
+
+import numpy as np
 
 from memscore.names import pick
 from unlearn.algorithms import ALGORITHMS, algorithm
@@ -31,6 +33,7 @@ class Contender:
         variant: what a table calls the cut and the order.
         cut: of the forget set.
         rounds: of RSU.
+        risk: score of the store by which RSU ranks; None for theta_o's loss.
         automatic: whether the sweep chooses an algorithm for each part among `plan`.
         tuning: "steps": the parameters of each part in turn, against the oracle of what is forgotten so far; "joint":
             those of all parts at once, against the last oracle; "defaults": none.
@@ -41,6 +44,7 @@ class Contender:
     variant: str
     cut: Cut = field(default_factory=Cut)
     rounds: Rounds | None = None
+    risk: str | None = None
     automatic: bool = False
     tuning: Tuning = "steps"
     fixed: tuple[tuple[str, Params], ...] = ()
@@ -65,6 +69,29 @@ class Contender:
         """The given parameters of an algorithm."""
         return dict(self.fixed).get(name, ())
 
+    def rounds_over(self, rows: Sequence[int], scored: Callable[[str], np.ndarray]) -> Rounds | None:
+        """The rounds over these examples, with the risk of each where a score says it.
+
+        Args:
+            rows: of the training set, what is forgotten in rounds.
+            scored: a score's name -> float [n_train], oriented: higher is riskier.
+
+        Returns:
+            Of RSU; None for others.
+
+        Raises:
+            ValueError: the score is undefined for one of them.
+        """
+        if self.rounds is None or self.risk is None:
+            return self.rounds
+        risk = scored(self.risk)[list(rows)]
+        if undefined := int(np.isnan(risk).sum()):
+            raise ValueError(
+                f"--risk {self.risk} is undefined for {undefined} of the {len(rows)} examples to forget, so rsu cannot "
+                "rank them; use a bank of more models, or a score that is defined for all, such as a proxy"
+            )
+        return replace(self.rounds, risk=tuple(risk.tolist()))
+
     @property
     def draws_labels(self) -> bool:
         """Whether an algorithm of the plan draws labels, and so needs more seeds."""
@@ -81,6 +108,7 @@ def contenders(
     rounds: Rounds | None = None,
     tuning: Tuning = "steps",
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
+    risk: str | None = None,
 ) -> list[Contender]:
     """Every combination that was asked for.
 
@@ -95,6 +123,7 @@ def contenders(
         rounds: of RSU.
         tuning: see Contender.
         fixed: of algorithms, the parameters that are given.
+        risk: score by which RSU ranks; None for the loss.
 
     Returns:
         The contenders, none twice.
@@ -139,7 +168,8 @@ def contenders(
                 made += [make(plan=(name,), variant=named(variant, cut), cut=cut) for cut in cuts]
             else:
                 turns = replace(rounds or Rounds(), order="descending" if down else "ascending")
-                made.append(make(plan=(name,), variant=variant, rounds=turns))
+                ranked = variant if risk is None else f"{variant} {risk}"
+                made.append(make(plan=(name,), variant=ranked, rounds=turns, risk=risk))
     for plan, score in itertools.product(plans, scores):
         steps = parsed(plan, k)
         cut = by_score(score, k, rule)

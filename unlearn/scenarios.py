@@ -1,9 +1,9 @@
 """Which examples are to be forgotten.
 
 A forget set is written as one word or two: `random`, `memorization_k0.500:high`, `entanglement:low`,
-`entanglement-at-memorization_k0.500:low`, `class:3`, `id:train/00042`. Scores are those of a store, turned so that
-higher is more memorized or riskier; examples whose score is undefined are never chosen by it. Two kinds change the
-training data before anything is trained, and so have originals and oracles of their own: `canaries` and
+`entanglement-at-memorization_k0.500:low`, `class:3`, `class:0,1`, `id:train/00042`. Scores are those of a store,
+turned so that higher is more memorized or riskier; examples whose score is undefined are never chosen by it. Two kinds
+change the training data before anything is trained, and so have originals and oracles of their own: `canaries` and
 `confusion:0,1`.
 """
 
@@ -71,7 +71,7 @@ def choose(
         spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
             :union (a third of each), :riskiest (= high), :twin (as many at random that are not among the riskiest);
             entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, which have that score in
-            common; class:K; partial-class:K; id:ID; ids:FILE.
+            common; class:K or class:K,L,...; partial-class:K; id:ID; ids:FILE.
         size: how many; ignored where the words say it (class, id, ids).
         splits: the data set.
         scores: those of the store.
@@ -260,9 +260,9 @@ def _entangled_at(
 
 
 def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
-    """Rows of a class, of one id, or of the ids in a file."""
+    """Rows of classes, of one id, or of the ids in a file."""
     if kind == "class":
-        return np.flatnonzero(splits.train.labels == _class(part, splits))
+        return np.flatnonzero(np.isin(splits.train.labels, classes_of(part, splits)))
     ids = np.array([part]) if kind == "id" else read_members(part, "--forget ids:")
     names, counts = np.unique(ids, return_counts=True)
     for twice in names[counts > 1][:1]:
@@ -281,6 +281,17 @@ def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
 
 def _checked(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
     return tuple(forgettable(rows, n_train).tolist())
+
+
+def classes_of(part: str, splits: Splits) -> list[int]:
+    """Classes by their numbers, as 3 or 0,1,3; none of the data, one that is named twice, or all are an error."""
+    found = [_class(number, splits) for number in part.split(",")]
+    for number in found:
+        if found.count(number) > 1:
+            raise ValueError(f"class:{part} names class {number} more than once; name each class once")
+    if len(found) > 1 and len(found) == splits.n_classes:
+        raise ValueError(f"class:{part} names all {splits.n_classes} classes, and some must stay; leave one out")
+    return found
 
 
 def _class(part: str, splits: Splits) -> int:

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from memscore.splits import Splits
 from unlearn.contenders import Contender
 from unlearn.meta.cuts import mean_over
 from unlearn.request import Request
-from unlearn.scenarios import ForgetSet, choose, score_of
+from unlearn.scenarios import ForgetSet, choose, classes_of, score_of
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""
@@ -24,8 +25,8 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
         embeddings: [n_train, E] of the first original.
 
     Returns:
-        Of the same kind, without an example of that one; the next class for a class; that one itself where a user's
-        own list or a change of the data leaves no other, or where the words are "same".
+        Of the same kind, without an example of that one; for classes as many others, those that follow; that one
+        itself where a user's own list or a change of the data leaves no other, or where the words are "same".
 
     Raises:
         ValueError: there is no other of that size.
@@ -34,10 +35,10 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
     kind, _, part = wish.forget.partition(":")
     if words == SAME or (not words and (asked.planted or kind in {"id", "ids"})):
         return judged_on
-    if not words and kind == "class":
-        words = f"class:{(int(part) + 1) % splits.n_classes}"
     without = () if words else judged_on.rows
     try:
+        if not words and kind == "class":
+            words = following(part, splits)
         found = choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
         return found if words else replace(found, name=f"another {found.name}")
     except ValueError as error:
@@ -47,6 +48,27 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
         ) from None
+
+
+def following(part: str, splits: Splits) -> str:
+    """The classes after those of a forget set, as many, and none of them.
+
+    Args:
+        part: their numbers, as 3 or 0,1,3.
+        splits: the data set.
+
+    Returns:
+        Words for a forget set: class:4 after class:3; after the last class comes class 0.
+
+    Raises:
+        ValueError: fewer are left.
+    """
+    own, n = classes_of(part, splits), splits.n_classes
+    after = [(max(own) + step) % n for step in range(1, n)]
+    left = [number for number in after if number not in own]
+    if len(left) < len(own):
+        raise ValueError(f"class:{part} leaves {len(left)} of {n} classes, and another set like it has {len(own)}")
+    return f"class:{','.join(map(str, left[: len(own)]))}"
 
 
 def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:
@@ -70,7 +92,12 @@ def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Cal
 
 
 def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
-    """A line where parts are made by scores of the data before a forget set changed them."""
-    if planted is None or not any(one.cut.kind == "score" for one in contenders):
+    """A line where parts or rounds are made by scores of the data before a forget set changed them."""
+    refined, ranked = (
+        any(one.cut.kind == "score" for one in contenders),
+        any(one.risk is not None for one in contenders),
+    )
+    if planted is None or not (refined or ranked):
         return ""
-    return f"{planted.name} changes the data, and the scores that refine it are those of the data as they were"
+    do = " and ".join(["refine"] * refined + ["rank"] * ranked)
+    return f"{planted.name} changes the data, and the scores that {do} it are those of the data as they were"

@@ -6,6 +6,7 @@ import numpy as np
 
 from unlearn.algorithms import algorithm
 from unlearn.contenders import Contender
+from unlearn.meta.cuts import by_row
 from unlearn.params import refuse_unfit
 from unlearn.paths import Terms
 from unlearn.request import Request
@@ -36,17 +37,18 @@ def refuse_contenders(asked: Request, contenders: Sequence[Contender]) -> None:
 
 
 def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> None:
-    """Stop where RSU would have an empty round.
+    """Stop where RSU would have an empty round, or could not rank.
 
     Args:
-        asked: the data.
+        asked: the data and its scores.
         contender: in rounds or not.
         forget: what it forgets.
 
     Raises:
-        ValueError: more rounds than examples, or than classes where those are admitted whole.
+        ValueError: more rounds than examples, or than classes where those are admitted whole; a risk that is no score,
+            or undefined for an example to forget.
     """
-    rounds = contender.rounds
+    rounds = contender.rounds_over(forget.rows, lambda name: by_row(name, asked.scores.score, asked.splits.train.ids))
     if rounds is None:
         return
     rows = np.array(forget.rows)

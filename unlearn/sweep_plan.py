@@ -21,7 +21,7 @@ from unlearn.scenarios import score_of
 from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
 
-ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "again")
+ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 
 
@@ -31,7 +31,7 @@ class SweepPlan:
 
     Attributes:
         store: path or URL of a bank of `python -m memscore.estimate`.
-        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, ids:FILE, ...
+        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
         size: examples to forget, where the words do not say it.
         algorithms: what is compared, in every variant; together the candidates of auto.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
@@ -41,9 +41,10 @@ class SweepPlan:
         parts: how many they make.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
         rounds: of rsu.
-        rsu_epochs: split: an algorithm's epochs are divided among the rounds; whole: each round has them all.
+        rsu_epochs: split: an algorithm's epochs are divided among the rounds, up to whole ones; whole: each has all.
         schedule: nested: a round of rsu forgets all that is admitted so far; partition: what is new alone.
         unit: what rsu admits: single examples or whole classes.
+        risk: score of the store by which rsu ranks, higher is riskier (default: the loss of theta_o).
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
         set: parameters that are given and not tuned, as finetune.epochs=5.
@@ -75,6 +76,7 @@ class SweepPlan:
     rsu_epochs: Literal["split", "whole"] = "split"
     schedule: Literal["nested", "partition"] = "nested"
     unit: Literal["example", "class"] = "example"
+    risk: Maybe[str] = None
     again: bool = False
     tuning: Tuning = "steps"
     set: Several = ()
@@ -94,7 +96,8 @@ class SweepPlan:
     @property
     def words(self) -> dict[str, Any]:
         """All that decides what comes out: the sweep's identity."""
-        apart = {"store", "name", "data", "folder"} | ({"scores_of"} if self.scores_of is None else set())
+        later = {name for name in ("scores_of", "risk") if getattr(self, name) is None}  # names were made without them
+        apart = {"store", "name", "data", "folder"} | later
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
 
     @property
@@ -171,6 +174,7 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
         rounds,
         plan.tuning,
         given(plan.set, asked.store.manifest.architecture),
+        plan.risk,
     )
     Sweep(asked, made, terms, "cpu").check()
     return SweepRequest(plan=plan, asked=asked, contenders=made, path=folder_of(asked.store, plan.title, plan.words))
@@ -184,15 +188,18 @@ def refuse_idle(plan: SweepPlan) -> None:
 
     Raises:
         ValueError: words of cuts where nothing is cut, of rounds where there are none, of a search where nothing is
-            sought, another bank's scores where none is read; or rounds below 1.
+            sought, another bank's scores where none is read; rounds below 1; or a loss that is to be read again where a
+            score takes its place.
     """
     if plan.rounds < 1:
         raise ValueError(f"--rounds {plan.rounds}: rsu has 1 or more; 1 is the algorithm itself")
+    if plan.risk is not None and plan.again:
+        raise ValueError(f"--again reads the loss anew, and --risk {plan.risk} takes its place; leave one of them out")
     kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
     refines = bool(kinds & {"rum", "auto"} or plan.plans)
     cuts, sought = refines or "shuffle" in kinds, plan.tuning != "defaults"
     named = score_of(plan.forget) or score_of(plan.tune_forget)
-    read = named or (refines and set(plan.scores) != {CENTROID})
+    read = named or plan.risk is not None or (refines and set(plan.scores) != {CENTROID})
     scored, cut = (
         "refines the forget set by a score; add --variants rum or --plans",
         "cuts the forget set; add --variants ",
@@ -204,7 +211,7 @@ def refuse_idle(plan: SweepPlan) -> None:
         (ROUNDS, "rsu" in kinds, "no contender has rounds; add --variants rsu"),
         (("sampler",), sought, "no parameter is sought; use another --tuning"),
         (("budget",), sought or plan.budget == 1, "no parameter is sought; use another --tuning"),
-        (("scores_of",), read, "no score is read; name one in --forget or --scores"),
+        (("scores_of",), read, "no score is read; name one in --forget, --scores or --risk"),
     )
     usual = {one.name: one.default for one in fields(plan)}
     for names, used, what in uses:

@@ -149,7 +149,7 @@ class Sweep:
             forget=union(rows),
             part=rows[-1] if before else (),
             before=before,
-            rounds=contender.rounds,
+            rounds=contender.rounds_over(rows[-1], self.scored),
             seed=self.terms.seed,
             device=self.device,
             variant=contender.variant,

@@ -39,6 +39,20 @@ def test_each_variant_is_a_cut_and_an_order():
     assert all(of[name, "vanilla"].rounds is None for name in ("finetune", "salun"))
 
 
+def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
+    plain, up, down = (
+        *contenders(("finetune",), ("rsu",), rounds=Rounds(n=2)),
+        *contenders(("finetune",), ("rsu", "rsu-reversed"), rounds=Rounds(n=2), risk="attack_success"),
+    )
+    assert [one.variant for one in (plain, up, down)] == ["rsu", "rsu attack_success", "rsu-reversed attack_success"]
+    scored = {"attack_success": np.array([0.5, 0.9, np.nan, 0.1])}.__getitem__
+    assert plain.rounds_over((0, 1, 3), scored) == Rounds(n=2)
+    assert up.rounds_over((0, 1, 3), scored) == Rounds(n=2, risk=(0.5, 0.9, 0.1))
+    assert down.rounds_over((3, 1), scored) == Rounds(n=2, order="descending", risk=(0.1, 0.9))
+    with pytest.raises(ValueError, match="--risk attack_success is undefined for 1 of the 2 examples to forget"):
+        up.rounds_over((2, 3), scored)
+
+
 def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
     [auto] = contenders(("finetune", "scrub"), ("auto",), scores=SCORES[:1], k=3)
     assert auto.automatic

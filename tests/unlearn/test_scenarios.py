@@ -64,6 +64,13 @@ def test_a_class_and_a_part_of_one(splits):
     assert set(part) < set(whole.rows)
 
 
+def test_several_classes_are_all_their_examples(splits):
+    whole = choose("class:0,3,1", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
+    assert whole.by_class
+    assert whole.name == "class:0,3,1"
+    assert list(whole.rows) == [row for row, label in enumerate(splits.train.labels) if label in {0, 1, 3}]
+
+
 def test_the_farthest_from_the_centroid_are_the_least_entangled(splits):
     """Ten groups of 30 on a line; the centroid is at its middle."""
     embeddings = np.arange(300, dtype=np.float32)[:, None]
@@ -111,6 +118,11 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         ("entanglement-at-entropy:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
         ("entanglement-at-entropy:high", 61, "--size 61: .* equal entropy .* for 300 .*; use 60 or fewer"),
         ("class:11", 5, "'11' is no class; classes are the numbers 0 to 9"),
+        ("class:3,11", 5, "'11' is no class; classes are the numbers 0 to 9"),
+        ("class:3,", 5, "'' is no class"),
+        ("class:0,3,0", 5, "class:0,3,0 names class 0 more than once; name each class once"),
+        ("class:0,1,2,3,4,5,6,7,8,9", 5, "names all 10 classes, and some must stay; leave one out"),
+        ("partial-class:0,1", 5, "'0,1' is no class"),
         ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as 'all/"),
         ("random", 0, "--size 0: a forget set has 1 to 299"),
         ("random", 300, "--size 300: a forget set has 1 to 299"),

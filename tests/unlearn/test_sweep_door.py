@@ -98,12 +98,27 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--set", "finetune.lr=abc"), "--set finetune.lr=abc: lr is a number"),
         (("--set", "finetune.lr=.1", "finetune.lr=.2"), "--set gives finetune.lr twice, .1 and .2"),
         (("--variants", "rsu", "--rounds", "2", "--unit", "class", "--forget", "class:3"), "has 1 class, and each"),
+        (
+            ("--variants", "rsu", "--rounds", "4", "--unit", "class", "--forget", "class:3,0,1"),
+            "has 3 classes, and each",
+        ),
+        (
+            ("--forget", "class:0,1,2,3,4,5"),
+            "on: class:0,1,2,3,4,5 leaves 4 of 10 classes, and another set like it has 6",
+        ),
         (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),
         (("--parts", "5"), "--parts 5 does nothing here: no contender cuts the forget set"),
         (("--scores", SCORE), f"--scores {SCORE} does nothing here: no contender refines"),
         (("--variants", "shuffle", "--rule", "spaced"), "--rule spaced does nothing here"),
         (("--again",), "--again does nothing here: no contender has rounds; add --variants rsu, or leave --again out"),
+        (("--risk", SCORE), f"--risk {SCORE} does nothing here: no contender has rounds; add --variants rsu"),
+        (("--variants", "rsu", "--risk", "epsilon"), "unknown score 'epsilon'"),
+        (("--variants", "rsu", "--risk", ""), "unknown score ''"),
+        (
+            ("--variants", "rsu", "--risk", SCORE, "--again"),
+            f"--again reads the loss anew, and --risk {SCORE} takes its place; leave one of them out",
+        ),
         (("--scores-of", "nowhere", "--forget", f"{SCORE}:high"), "--scores-of nowhere: no store at "),
         (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
         (("--name", "mine"), "is another one: "),
@@ -119,9 +134,10 @@ def test_words_that_cannot_hold_are_one_line_and_nothing_is_lost(done, capsys, w
 
 
 def test_a_score_that_the_store_lacks_comes_with_the_command_that_makes_it(done, capsys):
-    line = said_of(capsys, 2, done, *FEW, "--variants", "rum", "--scores", "confidence")
-    assert "python -m memscore.estimate" in line
-    assert "--proxies" in line
+    for words in (("--variants", "rum", "--scores", "confidence"), ("--variants", "rsu", "--risk", "confidence")):
+        line = said_of(capsys, 2, done, *FEW, *words)
+        assert "python -m memscore.estimate" in line
+        assert "--proxies" in line
 
 
 def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, capsys):

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from memscore.jobs import OriginalJob, key_of
+from memscore.store import Store
 from tests.memscore.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
@@ -318,6 +320,60 @@ def test_rsu_and_its_reverse_are_tuned_apart(store):
     assert [json.loads(row["rounds"])["order"] for row in rows] == ["ascending", "descending"]
 
 
+def scored(store, name, values):
+    """Write a score of which low is risky; training examples are the first."""
+    bank = Store.open(store)
+    every = np.zeros(sum(bank.manifest.split_sizes))
+    every[: len(values)] = values
+    bank.write_score(name, {name: every}, {name: {"source": "made", "unit": "1", "direction": -1}}, {}, "made")
+
+
+def test_rsu_by_a_score_ranks_both_forget_sets_by_their_own_values_and_is_apart_from_the_loss(store):
+    scored(store, "made", np.arange(200.0))
+    noted = Noted()
+    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, seeds=1, select="oracle")
+    _, by_loss = swept(plan)
+    asked, found = swept(plan, noted, risk="made")
+    [tuned] = noted.errands[0][0].job.trials
+    assert tuned.rounds.risk == tuple(-float(row) for row in found.tuned_on.rows)
+    [row] = where(found.judged, contender="neggrad-plus")
+    assert row["variant"] == "rsu made"
+    assert json.loads(row["rounds"])["risk"] == [-float(row) for row in found.judged_on.rows]
+    assert row["trial"] not in {one["trial"] for one in by_loss.judged}
+    assert asked.plan.title != plan.title
+    assert "risk" not in plan.words
+    assert sweep_request(replace(plan, risk="made", forget="class:3", rounds=1, unit="class"))
+
+
+def test_a_risk_that_is_undefined_for_an_example_of_either_forget_set_is_refused(store):
+    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, risk="holed")
+    scored(store, "holed", np.zeros(200))
+    assert sweep_request(plan)
+    _, found = swept(replace(plan, risk=None, budget=1, seeds=1))
+    for forget in (found.tuned_on, found.judged_on):
+        values = np.zeros(200)
+        values[forget.rows[5]] = np.nan
+        scored(store, "holed", values)
+        with pytest.raises(ValueError, match="--risk holed is undefined for 1 of the 12 examples to forget"):
+            sweep_request(plan)
+
+
+def test_several_classes_are_chosen_on_as_many_others_and_rsu_admits_them_whole(store):
+    labels = sweep_request(plan_of(store)).asked.splits.train.labels
+    scored(store, "label", labels)  # of which low is risky: class 8 goes first
+    plan = plan_of(store, forget="class:1,8,7", algorithms=("gradient-ascent",), set=("gradient-ascent.epochs=1",))
+    plan = replace(plan, variants=("rsu",), unit="class", rounds=3, risk="label", budget=1, seeds=1, select="oracle")
+    _, found = swept(plan)
+    assert set(labels[list(found.judged_on.rows)]) == {1, 7, 8}
+    assert set(labels[list(found.tuned_on.rows)]) == {9, 0, 2}
+    assert found.tuned_on.by_class
+    [row] = where(found.judged, contender="gradient-ascent")
+    first, second = (int(np.sum(np.isin(labels, admitted))) for admitted in ([8], [8, 7]))
+    whole = len(found.judged_on.rows)
+    assert len({first, second - first, whole - second}) > 1
+    assert row["examples"] == first + second + whole  # three rounds; a risk that is given costs nothing to read
+
+
 def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
     plan = plan_of(store, algorithms=("finetune", "random-label"), set=("finetune.epochs=1", "random-label.epochs=1"))
     _, found = swept(plan, seeds=1, budget=1)
@@ -356,6 +412,8 @@ def test_that_scores_are_of_the_data_before_a_forget_set_changed_them_is_said(st
     said = "canaries of 20 changes the data, and the scores that refine it are those of the data as they were"
     assert said not in plain.notes
     assert said in refined.notes
+    _, ranked = swept(plan, variants=("rsu",), rounds=2, risk=SCORE)
+    assert said.replace("refine", "rank") in ranked.notes
 
 
 def test_an_attempt_whose_trial_was_set_aside_is_made_again(store, plain):

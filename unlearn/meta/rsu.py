@@ -32,8 +32,10 @@ class Rounds:
 
     Attributes:
         n: T, rounds; the algorithm runs once in each.
-        epochs: "split": the algorithm's epochs are divided among the rounds (up to whole ones), as self-paced learning
-            moves lambda with the epochs, so that a sequence costs what one run does; "whole": each round has them all.
+        epochs: "split": the algorithm's epochs E are divided among the rounds, ceil(E / T) each, as self-paced learning
+            moves lambda with the epochs; "whole": each round has them all. Neither costs what one run does: split with
+            E < T is T passes in place of E, and an algorithm that reads F alone reads it ceil(E / T) (T + 1) / 2 times
+            in nested rounds, ceil(E / T) times in a partition.
         schedule: "nested": a round forgets all that is admitted so far; "partition": what is new alone.
         order: "ascending" risk is the paper's, "descending" its Reverse.
         unit: what is admitted: single examples, or whole classes.

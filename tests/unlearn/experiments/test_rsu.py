@@ -1,12 +1,19 @@
 """RSU's experiment: end to end on a bank of 8 small models, and its verdicts on made rows."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unlearn.experiments import tiny
+from tests.unlearn.problems import tiny as problem_of
+from tests.unlearn.problems import unlearned
+from tests.unlearn.spies import read_by, turns
+from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments import rsu
-from unlearn.experiments.rsu import APART, VARIANTS, plans
+from unlearn.experiments.rsu import APART, OF_WHAT_GOES, VARIANTS, costs, epochs_apart, plans
+from unlearn.pairing import where
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +29,20 @@ def test_a_class_and_a_tenth_at_random_are_judged_in_all_orders(store):
     assert {row["n_forget"] for row in found.results["random"]} == {tenth}
     for part, variants in (("class", VARIANTS), ("random", VARIANTS), (APART, ("rsu",))):
         assert {row["variant"] for row in found.results[part] if row["select"]} == set(variants)
-    schedules = {row["rounds"] for row in found.results[APART] if row["variant"] == "rsu"}
-    assert len(schedules) == 1
-    assert '"partition"' in schedules.pop()
+    [schedule] = {row["rounds"] for row in found.results[APART] if row["variant"] == "rsu"}
+    assert json.loads(schedule)["schedule"] == "partition"
+    read = {
+        (part, name): where(found.results[part], variant="rsu", contender=name, select="oracle")[0]["examples"]
+        for part in ("class", APART)
+        for name in ("gradient-ascent", "bad-teacher")
+    }
+    n, n_train = found.results["class"][0]["n_forget"], ready.store.manifest.split_sizes[0]
+    assert read["class", "gradient-ascent"] == n + sum(n * turn // 5 for turn in range(1, 6))  # ranking, five rounds
+    assert read[APART, "gradient-ascent"] == n + 3 * n
+    assert read[APART, "bad-teacher"] == n + n + 5 * int(0.3 * (n_train - n))
+    costed = [line for line in found.remarks if "examples read" in line]
+    assert [line.split(":")[0] for line in costed] == ["gradient-ascent", "bad-teacher"]
+    assert f"{4 / 5:.2f} rsu ({APART})" in costed[0]
     assert not found.incomplete
     assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
 
@@ -33,6 +51,50 @@ def test_a_size_that_is_given_is_that_of_the_random_set(store):
     sweeps = plans(replace(tiny.asked("gradient-ascent"), store=store))
     assert sweeps["random"].size == 12
     assert all(plan.rounds == 5 for plan in sweeps.values())
+
+
+def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
+    def words(n_classes, seed):
+        manifest = SimpleNamespace(n_classes=n_classes, split_sizes=(1000, 0, 0), architecture="mlp-8")
+        monkeypatch.setattr(rsu, "Store", SimpleNamespace(open=lambda url: SimpleNamespace(manifest=manifest)))
+        found = plans(tiny.asked("gradient-ascent", seed=seed))
+        assert found["class"].forget == found[APART].forget
+        return found["class"].forget
+
+    assert [words(10, seed) for seed in (0, 3, 12)] == ["class:0", "class:3", "class:2"]
+    assert words(4, 1) == "class:1"
+    assert words(35, 2) == "class:6,7,8"
+    assert words(35, 11) == "class:33,34,0"
+
+
+def test_algorithms_that_read_only_what_goes_are_known(monkeypatch):
+    problem, only = problem_of(), set()
+    for name in ALGORITHMS:
+        taken = read_by(monkeypatch, lambda name=name: unlearned(name, problem))
+        if taken and set(turns(taken, problem.forget)) == {"F"}:
+            only.add(name)
+    assert only == set(OF_WHAT_GOES)
+
+
+def test_a_disjoint_round_has_the_epochs_of_a_nested_one_or_of_what_nested_ones_read():
+    names = ("gradient-ascent", "random-label", "bad-teacher", "original")  # epochs 5, 10, 1 and none by default
+    assert [epochs_apart(name, "mlp-8") for name in names] == [3, 2, 1, 0]
+
+
+def test_costs_are_multiples_of_one_go_on_the_originals_that_both_have():
+    def arm(variant, rrt, status="ok"):
+        return [row | {"status": status} for row in tiny.rows("gradient-ascent", variant, rrt_examples=rrt)]
+
+    dear = [row | {"rrt_examples": 9.0, "index": 7} for row in arm("rsu", 9.0)]
+    results = {
+        "class": [*arm("vanilla", 0.5), *arm("rsu", 0.4), *dear, *arm("rsu-reversed", 0.1, "diverged")],
+        "random": [*arm("vanilla", 0.1), *arm("rsu", 0.2), *arm("rsu-reversed", 0.3)],
+        APART: arm("rsu", 0.45),
+    }
+    assert costs(results, tiny.asked("gradient-ascent")) == [
+        "gradient-ascent: examples read, as a multiple of one go's: 0.80 rsu (class), nan rsu-reversed (class), "
+        "0.90 rsu (class, disjoint), 2.00 rsu (random), 3.00 rsu-reversed (random)"
+    ]
 
 
 def made(of_class, at_random, apart):
