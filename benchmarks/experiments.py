@@ -36,10 +36,15 @@ COLUMNS = {
     "tow_test": "ToW",
     "tow_mia_test": "ToW-MIA",
     "forget_accuracy": "right on F",
+    "retain_accuracy": "right on R",
+    "accuracy_test": "right on test",
+    "mia_test": "MIA",
     "mia_test_gap": "MIA gap",
     "rrt_examples": "examples",
     "wall_s": "seconds",
 }
+MORE = {"round_wall_s": "seconds a round", "gini": "Gini", "rrt_wall": "seconds over retraining's"}
+"""What columns of single experiments are called, where a page does not call them as rows do."""
 OF_RUM = ("finetune", "l1-sparse", "gradient-ascent", "neggrad-plus", "influence")
 KEPT = ("page", "experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
 TABLES = {"unlearning_cnn": "Fashion-MNIST, CNN", "unlearning_digits": "digits, MLP"}
@@ -49,9 +54,10 @@ Each experiment is one command, `python -m unlearn.experiment NAME STORE`, and h
 picture. Parameters were chosen on other originals and another forget set of the same kind than are reported. Means over
 originals with 95 % t intervals; a verdict is of the claim's difference, paired by original, under the oracle's choice:
 *holds* if its interval is above 0, *fails* if below, *undecided* if it holds 0. These are small models on
-Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as many originals
-(`n`): compare such rows by the verdicts, which are paired, not by their means. `examples` are those that the algorithm
-read over those that retraining read, `seconds` one worker's, on a machine that others used.
+Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as
+many originals (`n`): compare such rows by the verdicts, which are paired, not by their means. F is what goes, R what
+stays. `examples` are those that the algorithm read over those that retraining read, `seconds` one worker's, on a
+machine that others used.
 """
 
 
@@ -290,7 +296,7 @@ def page(one: Mapping[str, Any]) -> list[str]:
     for claim in one["findings"]:
         lines += row([claim["claim"], claim["paper"], interval(claim["value"]), claim["verdict"]])
     lines += ["", *(f"- {remark}" for remark in one["remarks"]), ""]
-    columns = COLUMNS | {name: name for name in entry.columns}
+    columns = COLUMNS | {name: MORE.get(name, name) for name in entry.columns if name not in COLUMNS}
     for part in dict.fromkeys(r["part"] for r in one["rows"]):
         groups = contest([r for r in one["rows"] if r["part"] == part])
         lines += [f"<details><summary>{part}</summary>", ""]
