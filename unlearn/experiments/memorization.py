@@ -7,7 +7,7 @@ draw labels go the other way in the paper: they forget what is not memorized too
 from collections.abc import Mapping
 
 from unlearn.algorithms import ALGORITHMS
-from unlearn.experiments.figures import points
+from unlearn.experiments.figures import DETAILS, points
 from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
 from unlearn.pairing import paired, where
 from unlearn.scenarios import LEVELS
@@ -81,8 +81,8 @@ def findings(results: Results, asked: Asked) -> list[Finding]:
 
 
 def figure(results: Results, asked: Asked) -> bytes:
-    """ToW by level, a line an algorithm, chosen with and without an oracle."""
-    names = [*asked.scale.algorithms, "original"]
+    """ToW, what it is made of and MIA by level, a line an algorithm, chosen with and without an oracle."""
+    names = [*asked.scale.algorithms, "original", ORACLE]
     panels = {
         f"chosen by {select}": {
             f"{name}|{level}": where(chosen_by(results[level], select), contender=name)
@@ -91,9 +91,8 @@ def figure(results: Results, asked: Asked) -> bytes:
         }
         for select in (("oracle", "blind") if asked.select == "both" else (asked.select,))
     }
-    return points(
-        panels, names, LEVELS, "tow_test", "ToW (test)", f"{asked.score}: {asked.scale.size} examples to forget"
-    )
+    title = f"{asked.score}: {asked.scale.size} examples to forget"
+    return points(panels, names, LEVELS, "tow_test", "ToW (test)", title, DETAILS)
 
 
 EXPERIMENT = Experiment(
