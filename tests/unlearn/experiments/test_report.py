@@ -56,3 +56,8 @@ def test_a_page_has_every_column(name):
     assert all(cell in text for cell in cells(values.values()))
     assert all(f" {word} |" in text for word in ("right on F", "right on R", "right on test", "MIA", "MIA gap"))
     assert (" seconds a round |" in text) == (name == "five-steps")
+
+
+def test_a_page_says_how_much_goes():
+    assert " 12 examples to forget" in written("rum")[1]
+    assert " a tenth of the classes, or of the examples, to forget" in written("rsu", size=0)[1]
