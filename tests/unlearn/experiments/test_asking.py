@@ -7,8 +7,9 @@ import pytest
 from memscore.estimation import open_bank
 from memscore.store import Store
 from tests.unlearn.experiments.tiny import PLAN, SCORE, asked, bank
+from unlearn import experiment
 from unlearn.experiments import EXPERIMENTS
-from unlearn.experiments.asking import ExperimentPlan, prepared, reads_score, usual_score
+from unlearn.experiments.asking import ExperimentPlan, Prepared, prepared, reads_score, usual_score
 from unlearn.experiments.parts import Carried, record_of
 
 
@@ -96,3 +97,18 @@ def test_a_score_is_refused_where_nothing_reads_it(begun):
             prepared(ExperimentPlan(name=name, store=begun, score=SCORE))
     ready = prepared(ExperimentPlan(name="rsu", store=begun))
     assert ready.asked.score == SCORE  # as it was before a score could be refused, so that folders keep their names
+
+
+def test_what_is_kept_is_written_under_the_lock(begun, monkeypatch):
+    written = []
+
+    def keep(store, *more):
+        with pytest.raises(BlockingIOError), Store.open(begun).lock():
+            pass
+        written.append(more[0])
+        return "experiments/here"
+
+    monkeypatch.setattr(Prepared, "run", lambda *more: Carried(results={}, findings=[]))
+    monkeypatch.setattr(experiment, "keep", keep)
+    assert experiment.carry_out(ExperimentPlan(name="rsu", store=begun), pool="serial", device="cpu") == 0
+    assert written == ["rsu"]
