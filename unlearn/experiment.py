@@ -48,7 +48,7 @@ def carry_out(
         terms = (pool, address, workers, device, device_named, ready.ready, gpus_per_worker)
         hands, search, where = stack.enter_context(open_staff(*terms))
         carried = ready.run(hands, search, where, Meter)
-    path = keep(ready.store, plan.name, ready.entry, ready.asked, carried)
+        path = keep(ready.store, plan.name, ready.entry, ready.asked, carried)
     print_experiment(
         Console(width=None if sys.stdout.isatty() else 160), ready.entry, carried, f"{ready.store.folder.shown}/{path}"
     )

@@ -18,6 +18,9 @@ from unlearn.sweep_plan import sweep_request
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""
+MEMORIZATION = "memorization_k"
+USUAL = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
+"""RUM's own, of models that keep .7; and that of estimate's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,8 @@ class ExperimentPlan:
         name: memorization, rum, ...; a wrong name lists them all.
         store: path or URL of a bank of `python -m memscore.estimate`.
         preset: small, for two CPU cores, or paper, for a GPU; sets what is left out below.
-        score: by which sets are chosen and refined.
+        score: by which sets are chosen and refined (default: memorization_k0.700, as RUM has it; where the store lacks
+            it memorization_k0.500, else its only memorization_k*).
         proxies: that stand in for it, where an experiment compares them.
         size: examples to forget.
         algorithms: that take part.
@@ -47,7 +51,7 @@ class ExperimentPlan:
     name: tyro.conf.Positional[str]
     store: tyro.conf.Positional[str]
     preset: Literal["small", "paper"] = "small"
-    score: str = "memorization_k0.500"
+    score: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     proxies: Several = PROXIES
     size: Maybe[int] = None
     algorithms: Several = ()
@@ -63,7 +67,7 @@ class ExperimentPlan:
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
 
     def asked(self, entry: Experiment) -> Asked:
-        """At the scale of the preset, but for what was said."""
+        """At the scale of the preset, but for what was said; a score that was not said is estimate's default."""
         scale = entry.small if self.preset == "small" else entry.paper
         wanted = Scale(
             size=scale.size if self.size is None else self.size,
@@ -76,7 +80,7 @@ class ExperimentPlan:
             algorithm(name)
         return Asked(
             store=self.store,
-            score=self.score,
+            score=self.score or USUAL[-1],
             proxies=self.proxies,
             scale=wanted,
             sampler=self.sampler,
@@ -127,7 +131,7 @@ def prepared(plan: ExperimentPlan) -> Prepared:
         The experiment.
 
     Raises:
-        ValueError: a word that nothing is named, or one that a sweep refuses.
+        ValueError: a word that nothing is named, one that the experiment never reads, or one that a sweep refuses.
     """
     entry = experiment(plan.name)
     if plan.other and not entry.compares:
@@ -136,7 +140,11 @@ def prepared(plan: ExperimentPlan) -> Prepared:
     if plan.proxies != PROXIES and not entry.compares:
         able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
         raise ValueError(f"--proxies {' '.join(plan.proxies)}: {plan.name} compares none, {able} does; leave it out")
-    asked = plan.asked(entry)
+    asked, store = plan.asked(entry), Store.open(plan.store)
+    if reads_score(entry, asked):
+        asked = replace(asked, score=plan.score or usual_score(store))
+    elif plan.score:
+        raise ValueError(f"--score {plan.score}: {plan.name} reads no score that a user names; leave it out")
     try:
         for one in entry.plans(asked).values():
             sweep_request(one)
@@ -144,4 +152,24 @@ def prepared(plan: ExperimentPlan) -> Prepared:
         if plan.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {plan.preset} asks for that many, and --size for others") from None
-    return Prepared(entry=entry, asked=asked, store=Store.open(plan.store))
+    return Prepared(entry=entry, asked=asked, store=store)
+
+
+def reads_score(entry: Experiment, asked: Asked) -> bool:
+    """Whether the score that is asked for changes what the experiment does."""
+    return entry.plans(asked) != entry.plans(replace(asked, score="another"))
+
+
+def usual_score(store: Store) -> str:
+    """The score that is meant where none is named.
+
+    Args:
+        store: open.
+
+    Returns:
+        The first of USUAL that it has, else its only score of memorization; else the last of USUAL, which is refused
+        where it is read, with the command that makes it.
+    """
+    known = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
+    own = [name for name in known if name.startswith(MEMORIZATION)]
+    return next((name for name in USUAL if name in own), own[0] if len(own) == 1 else USUAL[-1])

@@ -1,4 +1,4 @@
-"""RUM Fig. 1a, Tables 2-6, Figs 5-7: the more entangled with what stays, the farther unlearning stays from retraining.
+"""RUM Fig. 1a, Tables 2-6, Figs 6-7: the more entangled with what stays, the farther unlearning stays from retraining.
 
 Three forget sets of one size by the distance of theta_o's embeddings to their centroid, far for a low ES. In the paper
 those sets differ in memorization too (Fig. 6: .084, .134 and .390 on CIFAR-10), so two more sets have a low and a high
@@ -8,10 +8,14 @@ ES at equal memorization. The ES of memorization's own buckets (Table 3) needs n
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from memscore.filling import Pool
+from memscore.report.figures import png
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
-from unlearn.experiments.figures import points
+from unlearn.experiments.figures import DETAILS, Group, extent, grid
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, chosen_by, finding, swept
 from unlearn.meta.cuts import by_row, mean_over
@@ -20,7 +24,7 @@ from unlearn.request import Phase
 from unlearn.scenarios import AT, LEVELS
 from unlearn.second_set import SAME
 from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.trials import Row
+from unlearn.trials import ORACLE, Row
 
 MATCHED = ("matched low", "matched high")
 BUCKETS = {"low": "CIFAR-10 21134", "medium": "CIFAR-10 32786", "high": "CIFAR-10 14737"}
@@ -35,6 +39,8 @@ FALLS = {
 }
 MEAN = "score_mean"
 """Column: mean score of what is forgotten."""
+SHARES = tuple(float(share) for share in np.linspace(0, 1, 21).round(2))
+"""Of a forget set: where the quantiles of its score are kept, as columns score_<share>."""
 
 
 def plans(asked: Asked) -> Mapping[str, SweepPlan]:
@@ -58,15 +64,32 @@ def bucket(level: str) -> str:
 
 
 def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
-    """The sweeps, and the mean score of each forget set beside its rows."""
+    """The sweeps, and how the score is distributed in each forget set beside its rows."""
     carried = swept(asked, plans(asked), pool, search, device, phase)
     bank = sweep_request(asked.plan("random")).asked
     values = by_row(asked.score, bank.scored.score, bank.splits.train.ids)
     results = {
-        name: [row | {MEAN: mean_over(values, carried.sweeps[name].judged_on.rows)} for row in rows]
+        name: [row | distribution(values, carried.sweeps[name].judged_on.rows) for row in rows]
         for name, rows in carried.results.items()
     }
     return replace(carried, results=results)
+
+
+def distribution(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, float]:
+    """Mean and quantiles of a score over a forget set, over the examples whose score is defined.
+
+    Args:
+        values: of each training row.
+        rows: of the forget set.
+
+    Returns:
+        The mean, and score_<share> for each of SHARES; NaN where no example's score is defined.
+    """
+    own = values[list(rows)]
+    known = own[~np.isnan(own)]
+    quantiles = np.quantile(known, SHARES) if len(known) else np.full(len(SHARES), np.nan)
+    named = {f"score_{share:.2f}": float(value) for share, value in zip(SHARES, quantiles, strict=True)}
+    return {MEAN: mean_over(values, rows)} | named
 
 
 def findings(results: Results, asked: Asked) -> list[Finding]:
@@ -141,21 +164,33 @@ def of_buckets(idle: Mapping[str, list[Row]]) -> list[Finding]:
 
 
 def figure(results: Results, asked: Asked) -> bytes:
-    """ToW by level of ES, a line an algorithm; beside it the same at equal score."""
-    names = [*asked.scale.algorithms, "original"]
-    panels = {}
+    """ToW, what it is made of and MIA by level of ES, beside the same at equal score; beneath, the score's spread."""
+    names, measured = [*asked.scale.algorithms, "original", ORACLE], {"tow_test": "ToW (test)"} | DETAILS
+    panels: dict[str, Group] = {}
     for title, prefix in (("forget sets by ES", ""), (f"at equal {asked.score}", "matched ")):
         panels[title] = {
             f"{name}|{level}": where(chosen_by(results.get(prefix + level, []), asked.judge), contender=name)
             for name in names
             for level in LEVELS
         }
-    title = f"entanglement: {asked.scale.size} examples to forget, chosen by {asked.judge}"
-    return points(panels, names, LEVELS, "tow_test", "ToW (test)", title)
+    wide, high = extent(panels, LEVELS, measured)
+    picture = Figure(figsize=(wide, high + 3), layout="constrained")
+    picture.suptitle(f"entanglement: {asked.scale.size} examples to forget, chosen by {asked.judge}")
+    ((top,), (bottom,)) = picture.subfigures(2, 1, squeeze=False, height_ratios=(high, 3))
+    grid(top, panels, names, LEVELS, measured)
+    for axis, sets in zip(bottom.subplots(1, 2, sharex=True, sharey=True), (LEVELS, MATCHED), strict=True):
+        for name in sets:
+            row = results[name][0]
+            spread = [row[f"score_{share:.2f}"] for share in SHARES]
+            axis.plot(spread, SHARES, label=f"{name} ES, mean {row[MEAN]:.3f}", linewidth=1)
+        axis.set(xlabel=asked.score, ylabel="share of F up to it")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, frameon=False)
+    return png(picture)
 
 
 EXPERIMENT = Experiment(
-    source="RUM Fig. 1a, Tables 2-6, Figs 5-7",
+    source="RUM Fig. 1a, Tables 2-6, Figs 6-7",
     says="how entanglement with what stays decides how well unlearning goes",
     plans=plans,
     findings=findings,

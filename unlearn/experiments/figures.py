@@ -4,18 +4,31 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from memscore.report.figures import png
 from unlearn.summary import over_seeds
-from unlearn.trials import Row
+from unlearn.trials import ORACLE, Row
 
 Group = Mapping[str, Sequence[Row]]
 COLOURS = 10
+DETAILS = {
+    "forget_accuracy": "right on F",
+    "retain_accuracy": "right on R",
+    "accuracy_test": "right on test",
+    "mia_test": "MIA",
+}
+"""What ToW is made of, and the attack: best where the oracle's are."""
 
 
 def points(
-    panels: Mapping[str, Group], series: Sequence[str], at: Sequence[str], column: str, ylabel: str, title: str
+    panels: Mapping[str, Group],
+    series: Sequence[str],
+    at: Sequence[str],
+    column: str,
+    ylabel: str,
+    title: str,
+    more: Mapping[str, str] | None = None,
 ) -> bytes:
     """A panel for each group of contenders: a line a series, over the places of `at`.
 
@@ -26,19 +39,39 @@ def points(
         column: of the rows.
         ylabel: of the y axis.
         title: of the figure.
+        more: further column -> ylabel, each a row of panels beneath.
 
     Returns:
         A PNG.
     """
-    figure = Figure(figsize=(max(4.6, 1.1 * len(at) + 1.5) * len(panels) + 2.2, 4.2), layout="constrained")
+    measured = {column: ylabel} | dict(more or {})
+    figure = Figure(figsize=extent(panels, at, measured), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, (name, groups) in zip(axes, panels.items(), strict=True):
-        axis.set_title(name, fontsize=10)
-        draw(axis, groups, series, at, column)
-    axes[0].set_ylabel(ylabel)
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    grid(figure, panels, series, at, measured)
     return png(figure)
+
+
+def extent(panels: Mapping[str, Group], at: Sequence[str], measured: Mapping[str, str]) -> tuple[float, float]:
+    """Width and height that the panels need, in inches."""
+    return max(4.6, 1.1 * len(at) + 1.5) * len(panels) + 2.2, 1.4 + 2.8 * len(measured)
+
+
+def grid(
+    figure: Figure | SubFigure,
+    panels: Mapping[str, Group],
+    series: Sequence[str],
+    at: Sequence[str],
+    measured: Mapping[str, str],
+) -> None:
+    """A row of panels for each column -> ylabel; see points."""
+    axes = figure.subplots(len(measured), len(panels), squeeze=False, sharey="row")
+    for line, (column, ylabel) in zip(axes, measured.items(), strict=True):
+        for axis, groups in zip(line, panels.values(), strict=True):
+            draw(axis, groups, series, at, column)
+        line[0].set_ylabel(ylabel)
+    for axis, name in zip(axes[0], panels, strict=True):
+        axis.set_title(name, fontsize=10)
+    figure.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
 
 
 def draw(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], column: str) -> None:
@@ -61,7 +94,7 @@ def draw(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], co
             capsize=2,
             linewidth=1,
             linestyle=line,
-            color=f"C{number % COLOURS}",
+            color="black" if name == ORACLE else f"C{number % COLOURS}",
             label=name,
         )
     axis.set_xticks(range(len(at)), at, fontsize=8)

@@ -191,5 +191,5 @@ EXPERIMENT = Experiment(
     small=Scale(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
     paper=Scale(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
-    columns=("gini",),
+    columns=("gini", "round_wall_s"),
 )

@@ -219,7 +219,7 @@ def of_augmentation(results: Results, asked: Asked) -> list[Finding]:
 
 
 def figure(results: Results, asked: Asked) -> bytes:
-    """ToW by score, a line an algorithm and variant; one panel a bank and a variant."""
+    """ToW and ToW-MIA by score, a line an algorithm; one column of panels a bank and a variant."""
     panels = {}
     for prefix in ("", OTHER) if asked.other else ("",):
         for variant in VARIANTS:
@@ -233,7 +233,8 @@ def figure(results: Results, asked: Asked) -> bytes:
                 for name in scores(asked)
             }
     title = f"refinement by proxies: {asked.scale.size} examples to forget, chosen by {asked.judge}"
-    return points(panels, asked.scale.algorithms, scores(asked), "tow_test", "ToW (test)", title)
+    more = {"tow_mia_test": "ToW-MIA (test)"}
+    return points(panels, asked.scale.algorithms, scores(asked), "tow_test", "ToW (test)", title, more)
 
 
 EXPERIMENT = Experiment(

@@ -12,7 +12,11 @@ from unlearn.sweep_results import as_table
 from unlearn.sweep_tables import interval
 
 FOLDER = "experiments"
-COLUMNS = ("tow_test", "tow_mia_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
+COLUMNS = (
+    ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
+    ("mia_test", "mia_test_gap", "rrt_examples"),
+)
+"""Columns of one table each, the experiment's own in the last: more do not fit beside the names of plans."""
 
 
 def keep(store: Store, name: str, entry: Experiment, asked: Asked, carried: Carried) -> str:
@@ -46,17 +50,17 @@ def print_experiment(console: Console, entry: Experiment, carried: Carried, wher
         carried: what came of it.
         where: the folder that keeps it.
     """
-    columns = (*COLUMNS, *entry.columns)
+    first, last = COLUMNS
     for part, rows in carried.results.items():
         groups = contest(rows)
-        first = rows[0] if rows else {}
-        table = new_table(
-            f"{entry.source}: {part}, {first.get('forget_set', '')}", ("", "variant", "chosen by", "n", *columns)
-        )
-        for (contender, variant, select), own in groups.items():
-            n = len({row["index"] for row in own})
-            table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in columns))
-        console.print(table)
+        title = f"{entry.source}: {part}, {rows[0]['forget_set'] if rows else ''}"
+        for columns in (first, (*last, *entry.columns)):
+            table = new_table(title, ("", "variant", "chosen by", "n", *columns))
+            for (contender, variant, select), own in groups.items():
+                n = len({row["index"] for row in own})
+                table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in columns))
+            console.print(table)
+            title = ""
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     table = new_table(
         f"what {entry.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")

@@ -5,10 +5,15 @@ refined ones in both orders; and three plans that do nothing to what is little m
 the paper's four, so that automatic RUM chooses among five and nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from unlearn.algorithms import algorithm
 from unlearn.contenders import AUTOMATIC, named_by
+from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import points
+from unlearn.experiments.margins import alike, not_lower
 from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
 from unlearn.pairing import last_step, mean_of, paired, where
 from unlearn.sweep_plan import SweepPlan
@@ -23,7 +28,11 @@ PRINTED = {  # vanilla, shuffle, RUM^F on CIFAR-10
     "neggrad-plus": (0.802, 0.632, 0.879),
     "salun": (0.731, 0.727, 0.887),
 }
-UNION = "union"
+MIA_GAPS = {"salun": "CIFAR-10 .031 against .221"}
+UNION, GAP = "union", "mia_test_gap"
+FULL = "original>finetune>salun"
+Of = Callable[[str, str], list[Row]]
+"""Contender and variant -> judged rows."""
 
 
 def plans(asked: Asked) -> Mapping[str, SweepPlan]:
@@ -33,13 +42,20 @@ def plans(asked: Asked) -> Mapping[str, SweepPlan]:
 
 
 def findings(results: Results, asked: Asked) -> list[Finding]:
-    """RUM^F against vanilla and shuffle, full RUM against the best of them, one order against the other."""
+    """RUM^F against vanilla and shuffle, one order against the other, plans against RUM^F and each other."""
     rows = last_step(chosen_by(results[UNION], asked.judge))
 
     def of(contender: str, variant: str) -> list[Row]:
         return where(rows, contender=contender, variant=named_by(variant, asked.score))
 
-    names, said = [name for name in asked.scale.algorithms if of(name, "rum")], []
+    names = [name for name in asked.scale.algorithms if of(name, "rum")]
+    plans_too = of_plans(of, names) if of(FULL, "rum") else []
+    return [*of_refinement(of, names), *of_order(of, names), *plans_too]
+
+
+def of_refinement(of: Of, names: Sequence[str]) -> list[Finding]:
+    """RUM^F, vanilla and shuffle of each algorithm, and of the paper's together."""
+    said = []
     for name in names:
         printed = PRINTED.get(name)
         numbers = [f"{value:.3f}" for value in printed] if printed else ["not printed"] * 3
@@ -62,57 +78,90 @@ def findings(results: Results, asked: Asked) -> list[Finding]:
             ),
         ]
     papers = [name for name in names if name in PRINTED]
-    every = {variant: [of(name, variant) for name in papers] for variant in ("vanilla", "rum", "rum-reversed")}
+    if papers:
+        vanilla_mean, _, refined_mean = np.mean([PRINTED[name] for name in papers], axis=0)
+        value = mean_of([of(name, "rum") for name in papers], [of(name, "vanilla") for name in papers], "tow_test")
+        claim = "RUM^F has a higher ToW than vanilla, mean of the paper's algorithms"
+        said.append(finding(claim, f"{refined_mean:.3f} against {vanilla_mean:.3f}", value))
+    return said
+
+
+def of_order(of: Of, names: Sequence[str]) -> list[Finding]:
+    """RUM^F in ascending order against descending: MIA where labels are drawn, ToW of fine-tuning, MIA of all."""
+    said = [
+        finding(
+            f"{name}: RUM^F has a smaller MIA gap ascending than descending",
+            MIA_GAPS.get(name, "not printed"),
+            paired(of(name, "rum-reversed"), of(name, "rum"), GAP),
+        )
+        for name in names
+        if algorithm(name).random_labels
+    ]
+    if "finetune" in names:
+        value = paired(of("finetune", "rum"), of("finetune", "rum-reversed"), "tow_test")
+        said.append(alike("finetune: RUM^F has a similar ToW in both orders", "CIFAR-10 .937 and .942", value))
+    papers = [name for name in names if name in PRINTED]
     if papers:
         said.append(
             finding(
-                "RUM^F has a higher ToW than vanilla, mean of the paper's algorithms",
-                ".901 against .794",
-                mean_of(every["rum"], every["vanilla"], "tow_test"),
-            )
-        )
-        said.append(
-            finding(
                 "RUM^F: ascending has a smaller MIA gap than descending, mean of the paper's algorithms",
-                "SalUn .031 against .221",
-                mean_of(every["rum-reversed"], every["rum"], "mia_test_gap"),
+                "no mean printed",
+                mean_of([of(name, "rum-reversed") for name in papers], [of(name, "rum") for name in papers], GAP),
             )
         )
-    full = "original>finetune>salun"
-    if of(full, "rum"):
-        for name in names:
-            said.append(
-                finding(
-                    f"nothing, fine-tuning, SalUn has a higher ToW than RUM^F of {name}",
-                    ".965 against " + (f"{PRINTED[name][2]:.3f}" if name in PRINTED else "-"),
-                    paired(of(full, "rum"), of(name, "rum"), "tow_test"),
-                )
-            )
-        nothing = of("original>salun>salun", "rum")
-        if nothing and of("salun", "rum"):
-            said.append(
-                finding(
-                    "SalUn does better with nothing done to what is little memorized",
-                    ".919 against .887",
-                    paired(nothing, of("salun", "rum"), "tow_test"),
-                )
-            )
+    return said
+
+
+def of_plans(of: Of, names: Sequence[str]) -> list[Finding]:
+    """Plans that do nothing to what is little memorized: against RUM^F, each other, and automatic RUM."""
+    full, salun = of(FULL, "rum"), of("salun", "rum")
+    said = [
+        finding(
+            f"nothing, fine-tuning, SalUn has a higher ToW than RUM^F of {name}",
+            ".965 against " + (f"{PRINTED[name][2]:.3f}" if name in PRINTED else "-"),
+            paired(full, of(name, "rum"), "tow_test"),
+        )
+        for name in names
+    ]
+    nothing, swapped = of("original>salun>salun", "rum"), of("original>salun>finetune", "rum")
+    if nothing and salun:
+        said += [
+            finding(
+                "SalUn does better with nothing done to what is little memorized",
+                ".919 against .887",
+                paired(nothing, salun, "tow_test"),
+            ),
+            not_lower(
+                "SalUn reads no more examples with nothing done to what is little memorized: RUM^F's less the plan's, "
+                "over retraining's",
+                "in words: to do nothing on a subset can boost efficiency",
+                paired(salun, nothing, "rrt_examples"),
+            ),
+        ]
+    if swapped:
         said.append(
             finding(
-                "nothing, fine-tuning, SalUn: ascending has a smaller MIA gap",
-                "not printed",
-                paired(of("salun>finetune>original", "rum-reversed"), of(full, "rum"), "mia_test_gap"),
+                "nothing, fine-tuning, SalUn has a higher ToW than nothing, SalUn, fine-tuning",
+                ".965 against .911",
+                paired(full, swapped, "tow_test"),
             )
         )
-        automatic = of(AUTOMATIC, "auto")
-        if automatic:
-            said.append(
-                finding(
-                    "automatic RUM has a higher ToW than the paper's plan",
-                    "not in the paper",
-                    paired(automatic, of(full, "rum"), "tow_test"),
-                )
+    said.append(
+        finding(
+            "nothing, fine-tuning, SalUn: ascending has a smaller MIA gap",
+            "not printed",
+            paired(of("salun>finetune>original", "rum-reversed"), full, GAP),
+        )
+    )
+    automatic = of(AUTOMATIC, "auto")
+    if automatic:
+        said.append(
+            finding(
+                "automatic RUM has a higher ToW than the paper's plan",
+                "not in the paper",
+                paired(automatic, full, "tow_test"),
             )
+        )
     return said
 
 
@@ -143,4 +192,5 @@ EXPERIMENT = Experiment(
     figure=figure,
     small=Scale(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
     paper=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    run=run_and_count(plans),
 )

@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 
 from memscore.estimation import open_bank
-from tests.unlearn.experiments.tiny import PLAN, asked
-from unlearn.experiments.asking import ExperimentPlan, prepared
+from memscore.store import Store
+from tests.unlearn.experiments.tiny import PLAN, SCORE, asked, bank
+from unlearn import experiment
+from unlearn.experiments import EXPERIMENTS
+from unlearn.experiments.asking import ExperimentPlan, Prepared, prepared, reads_score, usual_score
 from unlearn.experiments.parts import Carried, record_of
 
 
@@ -47,3 +50,65 @@ def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
     plain = record_of("rum", asked("finetune"), nothing)["asked"]
     assert "tune_forget" not in plain
     assert record_of("rum", asked("finetune", tune_forget="same"), nothing)["asked"] == plain | {"tune_forget": "same"}
+
+
+@pytest.mark.parametrize(
+    ("there", "meant"),
+    [
+        (("0.500", "0.700", "0.900"), "0.700"),
+        (("0.500", "0.900"), "0.500"),
+        (("0.900",), "0.900"),
+        (("0.300", "0.900"), "0.500"),  # neither is meant more than the other: the usual refusal names them both
+        ((), "0.500"),
+    ],
+)
+def test_the_score_that_is_meant_is_rum_s_where_the_bank_has_it(tmp_path, there, meant):
+    store = open_bank(replace(PLAN, store=str(tmp_path / "store"))).store
+    for keep in there:
+        for kind in ("memorization", "memorization_probit", "cscore"):
+            store.folder.replace(f"scores/{kind}_k{keep}.parquet", b"")
+    assert usual_score(store) == f"memorization_k{meant}"
+
+
+@pytest.mark.parametrize(("keep", "name"), [(0.7, "memorization_k0.700"), (0.5, SCORE)])
+def test_an_experiment_goes_by_the_score_of_its_bank_and_its_record_says_which(tmp_path, keep, name):
+    store = bank(tmp_path, keep=keep, design="iid", block=None)
+
+    def recorded(**more):
+        ready = prepared(ExperimentPlan(name="rum", store=store, size=9, **more))
+        assert {plan.scores for plan in ready.entry.plans(ready.asked).values()} == {(name,)}
+        return record_of("rum", ready.asked, Carried(results={}, findings=[]))["asked"]
+
+    assert recorded() == recorded(score=name)
+    assert recorded()["score"] == name
+    with pytest.raises(ValueError, match=r"unknown score 'memorization_k0.600'; did you mean"):
+        prepared(ExperimentPlan(name="rum", store=store, size=9, score="memorization_k0.600"))
+
+
+def test_a_score_is_refused_where_nothing_reads_it(begun):
+    idle = {
+        name for name, entry in EXPERIMENTS.items() if not reads_score(entry, replace(asked("finetune"), store=begun))
+    }
+    assert idle == {"five-steps", "rsu"}
+    for name in sorted(idle):
+        with pytest.raises(
+            ValueError, match=rf"^--score {SCORE}: {name} reads no score that a user names; leave it out"
+        ):
+            prepared(ExperimentPlan(name=name, store=begun, score=SCORE))
+    ready = prepared(ExperimentPlan(name="rsu", store=begun))
+    assert ready.asked.score == SCORE  # as it was before a score could be refused, so that folders keep their names
+
+
+def test_what_is_kept_is_written_under_the_lock(begun, monkeypatch):
+    written = []
+
+    def keep(store, *more):
+        with pytest.raises(BlockingIOError), Store.open(begun).lock():
+            pass
+        written.append(more[0])
+        return "experiments/here"
+
+    monkeypatch.setattr(Prepared, "run", lambda *more: Carried(results={}, findings=[]))
+    monkeypatch.setattr(experiment, "keep", keep)
+    assert experiment.carry_out(ExperimentPlan(name="rsu", store=begun), pool="serial", device="cpu") == 0
+    assert written == ["rsu"]

@@ -1,10 +1,11 @@
 """RUM's entanglement experiment: end to end on a bank of 8 small models, and its verdicts on made rows."""
 
+import numpy as np
 import pytest
 
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import entanglement
-from unlearn.experiments.entanglement import BUCKETS, LEVELS, MATCHED, MEAN, bucket
+from unlearn.experiments.entanglement import BUCKETS, LEVELS, MATCHED, MEAN, bucket, distribution
 
 PARTS = (*LEVELS, *MATCHED, *(bucket(level) for level in BUCKETS))
 
@@ -33,6 +34,27 @@ def test_sets_at_equal_score_have_its_mean_in_common_and_buckets_do_not(experime
     assert abs(mean["matched low"] - mean["matched high"]) <= 2 / 12  # memorization lies within -1 and 1
     assert mean[bucket("low")] < mean[bucket("medium")] < mean[bucket("high")]
     assert all(row["entanglement_original"] > 0 for rows in found.results.values() for row in rows)
+
+
+def test_the_distribution_in_a_set_is_that_of_its_defined_scores():
+    values = np.array([0.0, np.nan, 0.4, 0.1, 9.0, 0.2, 0.3])
+    found = distribution(values, (0, 1, 2, 3, 5, 6))
+    assert found[MEAN] == pytest.approx(0.2)
+    assert [found[f"score_{share}"] for share in ("0.00", "0.25", "0.50", "0.90", "1.00")] == pytest.approx([
+        0,
+        0.1,
+        0.2,
+        0.36,
+        0.4,
+    ])
+    assert all(np.isnan(value) for value in distribution(values, (1,)).values())
+
+
+def test_every_row_knows_the_distribution_in_its_set(experiment):
+    _, found, _ = experiment
+    ends = {part: (rows[0]["score_0.00"], rows[0][MEAN], rows[0]["score_1.00"]) for part, rows in found.results.items()}
+    assert all(lowest <= mean <= highest for lowest, mean, highest in ends.values())
+    assert ends[bucket("low")][2] <= ends[bucket("high")][0]  # 12 lowest and 12 highest of 160
 
 
 def test_buckets_tune_nothing(experiment):

@@ -1,12 +1,16 @@
 """RUM's two main experiments: end to end on a bank of small models, and their verdicts on made rows."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from benchmarks.experiments import TRENDS
 from tests.unlearn.experiments import tiny
 from unlearn.contenders import named_by
 from unlearn.experiments import memorization, rum
+from unlearn.experiments.classes import of_classes
 from unlearn.trials import ORACLE
 
 
@@ -21,6 +25,8 @@ def test_every_level_of_memorization_is_judged(store):
     assert all(found.results[level][0]["forget_set"].startswith(f"{tiny.SCORE}:{level}") for level in found.results)
     assert next(one for one in found.findings if "the oracle is right more often" in one.claim).value.value > 0
     assert not found.incomplete
+    classes = [[int(n) for n in re.findall(r"\d+", line)] for line in found.remarks if ": of each class" in line]
+    assert [(len(line), sum(line)) for line in classes] == [(10, 10)] * 3
 
 
 def test_every_variant_and_plan_is_judged(store):
@@ -88,21 +94,79 @@ def test_verdicts_rest_on_the_blind_choice_where_it_alone_was_asked_for():
     assert tiny.verdicts(found, "salun: RUM^F has a higher ToW than vanilla") == ["holds"]
 
 
-def of_union(**tow):
-    """Judged rows of salun under (variant: ToW)."""
+def of_union(contender="salun", rrt=0.5, **tow):
+    """Judged rows of a contender under (variant: ToW)."""
     named = {variant.replace("_", "-"): value for variant, value in tow.items()}
     return {
         "union": [
             row
             for variant, value in named.items()
-            for row in tiny.rows("salun", named_by(variant, tiny.SCORE), tow_test=value, mia_test_gap=1 - value)
+            for row in tiny.rows(
+                contender,
+                named_by(variant, tiny.SCORE),
+                tow_test=value,
+                mia_test_gap=1 - value,
+                rrt_examples=rrt + value / 1000,
+            )
         ]
     }
 
 
 def test_rum_s_verdicts_follow_the_rows():
     found = rum.findings(of_union(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8), tiny.asked("salun"))
-    assert [one.verdict for one in found if one.claim.startswith("salun")] == ["holds", "holds", "holds"]
+    assert [one.verdict for one in found if one.claim.startswith("salun")] == ["holds"] * 4
+    assert tiny.verdicts(found, "a smaller MIA gap ascending") == ["holds"]
     assert tiny.verdicts(found, "ascending has a smaller MIA gap") == ["holds"]
     found = rum.findings(of_union(vanilla=0.9, shuffle=0.95, rum=0.7, rum_reversed=0.8), tiny.asked("salun"))
     assert {one.verdict for one in found} == {"fails"}
+
+
+def test_printed_numbers_stand_beside_what_they_are_printed_for():
+    made = of_union(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)
+    made["union"] += of_union("random-label", vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)["union"]
+    found = rum.findings(made, tiny.asked("salun", "random-label"))
+    said = {one.claim: one.paper for one in found}
+    assert said["salun: RUM^F has a smaller MIA gap ascending than descending"] == "CIFAR-10 .031 against .221"
+    assert said["random-label: RUM^F has a smaller MIA gap ascending than descending"] == "not printed"
+    mean = "mean of the paper's algorithms"
+    assert said[f"RUM^F: ascending has a smaller MIA gap than descending, {mean}"] == "no mean printed"
+    assert said[f"RUM^F has a higher ToW than vanilla, {mean}"] == "0.887 against 0.731"  # SalUn's: it is alone here
+    level = of_level(0.5, 0.5, salun=0.5, random_label=0.5)
+    found = memorization.findings({"low": level, "high": level}, tiny.asked("salun", "random-label"))
+    mia = [one.paper for one in found if "MIA on low memorization" in one.claim]
+    assert mia == ["CIFAR-10 .960 against .010", "CIFAR-10 .611 against .010"]
+
+
+def of_plans(swapped, costs):
+    """SalUn and fine-tuning under RUM^F in both orders, and the paper's three plans; what SalUn's plan costs."""
+    made = [
+        of_union("salun", rum=0.9, rum_reversed=0.85),
+        of_union("finetune", rum=0.9, rum_reversed=swapped),
+        of_union("original>finetune>salun", rum=0.95),
+        of_union("salun>finetune>original", rum_reversed=0.9),
+        of_union("original>salun>finetune", rum=swapped),
+        of_union("original>salun>salun", costs, rum=0.92),
+    ]
+    return {"union": [row for one in made for row in one["union"]]}
+
+
+@pytest.mark.parametrize(
+    ("swapped", "costs", "expected"), [(0.9, 0.3, ("holds", "holds", "holds")), (0.99, 0.7, ("fails",) * 3)]
+)
+def test_plans_are_compared_by_order_and_by_cost(swapped, costs, expected):
+    found = rum.findings(of_plans(swapped, costs), tiny.asked("salun", "finetune"))
+    said = ("than nothing, SalUn, fine-tuning", "finetune: RUM^F has a similar ToW", "SalUn reads no more examples")
+    assert tuple(tiny.verdicts(found, words) for words in said) == tuple([one] for one in expected)
+
+
+@pytest.mark.parametrize("trend", [trend for trend in TRENDS if any(name == "rum" for name, _ in trend.claims)])
+def test_every_trend_of_rum_finds_its_claims(trend):
+    made = of_plans(0.9, 0.3)
+    made["union"] += of_union(vanilla=0.7, shuffle=0.6)["union"]
+    claims = [one.claim for one in rum.findings(made, tiny.asked("salun", "finetune"))]
+    assert any(re.search(words, claim) for name, words in trend.claims if name == "rum" for claim in claims)
+
+
+def test_classes_are_counted_in_their_order():
+    labels = np.array([0, 1, 1, 3, 3, 3])
+    assert of_classes("low", labels, (1, 2, 4)) == "low: of each class in turn 0, 2, 0, 1 examples go"

@@ -1,0 +1,60 @@
+"""Panels of an experiment: a row for each column that is shown, a line for each series that has rows."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from tests.unlearn.experiments import tiny
+from unlearn.experiments import memorization, proxies
+from unlearn.experiments.figures import DETAILS, extent, grid
+from unlearn.scenarios import LEVELS
+from unlearn.trials import ORACLE
+
+MEASURED = {"tow_test": "ToW (test)"} | DETAILS
+
+
+def test_each_column_is_a_row_of_panels_whose_points_are_its_means():
+    panels = {
+        title: {
+            f"finetune|{place}": tiny.rows("finetune", **{column: base + n / 10 for n, column in enumerate(MEASURED)})
+            for place, base in (("low", 0.1), ("high", 0.2))
+        }
+        for title in ("left", "right")
+    }
+    figure = Figure(figsize=extent(panels, LEVELS, MEASURED))
+    grid(figure, panels, ("finetune", "absent"), ("low", "high"), MEASURED)
+    assert len(figure.axes) == 2 * len(MEASURED)
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == list(MEASURED.values())
+    assert [axis.get_title() for axis in figure.axes] == ["left", "right"] + [""] * 8
+    for number, axis in enumerate(figure.axes):
+        (line,) = axis.containers
+        expected = [base + number // 2 / 10 for base in (0.1, 0.2)]
+        assert line.lines[0].get_ydata() == pytest.approx(expected)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the experiments hand to the drawing: (series, columns)."""
+    found = []
+
+    def points(panels, series, at, column, ylabel, title, more):
+        found.append((tuple(series), (column, *more), panels))
+        return b""
+
+    for module in (memorization, proxies):
+        monkeypatch.setattr(module, "points", points)
+    return found
+
+
+def test_memorization_shows_what_tow_is_made_of_and_the_oracle(drawn):
+    rows = {level: tiny.rows(ORACLE, "", "", tow_test=1.0) for level in LEVELS}
+    memorization.figure(rows, tiny.asked("finetune"))
+    ((series, columns, panels),) = drawn
+    assert series == ("finetune", "original", ORACLE)
+    assert columns == ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test")
+    assert all(len(panel[f"{ORACLE}|low"]) == 4 for panel in panels.values())
+
+
+def test_proxies_show_the_attack_too(drawn):
+    asked = tiny.asked("finetune")
+    proxies.figure({name: [] for name in proxies.scores(asked)}, asked)
+    assert drawn[0][1] == ("tow_test", "tow_mia_test")

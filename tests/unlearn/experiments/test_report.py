@@ -1,0 +1,63 @@
+"""What is printed and written of an experiment has the columns of the papers' tables."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from benchmarks.experiments import page
+from tests.unlearn.experiments import tiny
+from unlearn.experiments import EXPERIMENTS
+from unlearn.experiments.parts import Carried, record_of
+from unlearn.experiments.report import COLUMNS, print_experiment
+
+MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")
+LONG = ("original>finetune>salun", f"rum-reversed {tiny.SCORE}")
+
+
+def judged(name):
+    """Rows of the longest plan, with a value of its own in every column that an experiment shows."""
+    columns = dict.fromkeys((*MEASURED, *EXPERIMENTS[name].columns))
+    values = {column: 0.1 + 0.05 * number for number, column in enumerate(columns)}
+    rows = [row | {"forget_set": "union of 12"} for row in tiny.rows(*LONG, **values)]
+    return values, rows
+
+
+def cells(values):
+    return [f"{value:.3f} ±" for value in values]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_printed_has_every_column_and_cuts_none(name):
+    values, rows = judged(name)
+    console = Console(width=160, file=io.StringIO())
+    print_experiment(console, EXPERIMENTS[name], Carried(results={"union": rows}, findings=[]), "here")
+    printed = console.file.getvalue()
+    shown = {column: value for column, value in values.items() if column != "wall_s" or name == "proxies"}
+    assert all(column in printed for column in shown)
+    assert all(cell in printed for cell in cells(shown.values()))
+    assert "…" not in printed
+
+
+def written(name, **scale):
+    """The page of an experiment with these rows."""
+    values, rows = judged(name)
+    asked = tiny.asked("finetune")
+    carried = Carried(results={}, findings=[], spent={"attempts": 1, "runs": 1, "tuning_s": 1.0})
+    record = record_of(name, replace(asked, scale=replace(asked.scale, **scale)), carried)
+    more = {"page": "p", "bank": "digits", "originals": 4, "theta_o_train_accuracy": 1.0}
+    return values, "\n".join(page(record | more | {"rows": [row | {"part": "union"} for row in rows]}))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_page_has_every_column(name):
+    values, text = written(name)
+    assert all(cell in text for cell in cells(values.values()))
+    assert all(f" {word} |" in text for word in ("right on F", "right on R", "right on test", "MIA", "MIA gap"))
+    assert (" seconds a round |" in text) == (name == "five-steps")
+
+
+def test_a_page_says_how_much_goes():
+    assert " 12 examples to forget" in written("rum")[1]
+    assert " a tenth of the classes, or of the examples, to forget" in written("rsu", size=0)[1]
