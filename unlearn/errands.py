@@ -84,16 +84,18 @@ def hunted(
         progress: told of each.
 
     Returns:
-        Hunt's name -> attempts, in an order that does not depend on when each was made; and a line for each attempt
-        that failed.
+        Hunt's name -> attempts, in the order of their draws, or in one that does not depend on when each was made; and
+        a line for each attempt that failed.
     """
     trials = set(store.trials())
     found = {name: distinct(on_file(store, hunt, trials)) for name, hunt in hunts.items()}
     errands = [errand(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
+    drawn: dict[str, Sequence[Values]] = {}
     if sampler != "tpe":
         errands = [foreseen(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
         known = {one.key: {sha256_of(values) for values, _ in one.known} for one in errands}
         found = {name: [one for one in own if sha256_of(one["values"]) in known[name]] for name, own in found.items()}
+        drawn = {one.key: one.first for one in errands}
         sampler = "random"  # a grid's points are all in `first`
     errands = [one for one in errands if len(one.known) < one.budget]
     total, done, failed = sum(one.budget - len(one.known) for one in errands), 0, []
@@ -111,7 +113,7 @@ def hunted(
 
     if errands:
         search.search(attempt, errands, bench, told, sampler=sampler, seed=seed)
-    return {name: distinct(attempts) for name, attempts in found.items()}, failed
+    return {name: distinct(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
 
 
 def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:

@@ -5,7 +5,7 @@ Two selections, from the same attempts:
     oracle   the highest mean ToW on validation: an upper bound, for who has theta_r needs no unlearning
     blind    among attempts whose validation accuracy on the classes that stay is at most FLOOR below theta_o's on every
              original, the smallest mean distance of the forget error to that of unseen examples of the same classes
-             (SCRUB+R's criterion): what a user can do
+             (SCRUB+R's criterion), or to 1 of a class that goes whole: what a user can do
 
 A sampler that learns from the objective must learn from the one that it is to serve, else the blind choice is made
 among attempts that the oracle pointed at. So `tpe` hunts once for each selection; `random` and `grid` are blind to both
@@ -197,9 +197,19 @@ def chosen(found: Sequence[Found], select: Select) -> Found | None:
     return max(able, key=lambda one: float(one[column])) if able else None
 
 
-def distinct(found: Sequence[Found]) -> list[Found]:
-    """Attempts without repeats, in an order that does not depend on when each was made."""
-    return [one for _, one in sorted({sha256_of(one["values"]): one for one in found}.items())]
+def distinct(found: Sequence[Found], drawn: Sequence[Values] = ()) -> list[Found]:
+    """Attempts without repeats, in an order that does not depend on when each was made.
+
+    Args:
+        found: attempts.
+        drawn: values in the order of their draws, of which the defaults are the first: of equals the first is chosen.
+
+    Returns:
+        Those that were drawn in that order, then others by a hash.
+    """
+    places = {sha256_of(values): number for number, values in enumerate(drawn)}
+    once = {sha256_of(one["values"]): one for one in found}
+    return [once[key] for key in sorted(once, key=lambda key: (places.get(key, len(places)), key))]
 
 
 def boundaries(hunt: Hunt, values: Values) -> list[str]:

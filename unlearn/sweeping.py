@@ -199,25 +199,26 @@ class Sweep:
             found, failed = hunted(*common, terms.sampler, terms.seed, progress)
         self.failed += failed
         for path in paths:
-            best: tuple[Found, Hunt] | None = None
+            best: tuple[Found, Hunt, list[Found]] | None = None
             for name, hunt, key in ((name, hunt, key) for owner, name, hunt, key in wanted if owner is path):
                 path.hunts.append((len(path.steps), name, found[key]))
                 one, column = chosen(found[key], path.select), OBJECTIVE[path.select]
                 if one and (best is None or one[column] > best[0][column]):
-                    best = one, hunt
+                    best = one, hunt, found[key]
             if best is None:
                 path.over = none_left(len(path.steps) + 1, [found[key] for owner, _, _, key in wanted if owner is path])
             else:
                 self._take(path, *best)
 
-    def _take(self, path: Path, one: Found, hunt: Hunt) -> None:
-        """Go a level further with this attempt."""
+    def _take(self, path: Path, one: Found, hunt: Hunt, among: Sequence[Found]) -> None:
+        """Go a level further with this attempt; an end of the space that it lies at says nothing where all are alike."""
+        alike = len(among) > 1 and len({other[OBJECTIVE[path.select]] for other in among}) == 1
         trial = hunt.filled(one["values"])[0]
         chosen_steps = trial.steps if path.contender.tuning != "steps" else trial.steps[-1:]
         begun = len(path.steps)
         path.steps += [(step.algorithm, step.params) for step in chosen_steps]
         path.found.append(one)
-        for value in boundaries(hunt, one["values"]):
+        for value in () if alike else boundaries(hunt, one["values"]):
             number, _, own = value.rpartition(".")
             at = int(number) if number else begun + 1
             where = f"{at}." * (path.contender.cut.k > 1)

@@ -124,6 +124,12 @@ def test_attempts_have_one_order_whenever_they_were_made():
     assert len(distinct([one, one, two])) == 2
 
 
+def test_attempts_that_were_drawn_have_the_order_of_their_draws():
+    found = [made(0.1, lr=rate) for rate in (1.0, 2.0, 3.0)]
+    for rates in ((3.0, 1.0, 2.0), (2.0, 3.0, 1.0)):
+        assert [one["values"]["lr"] for one in distinct(found, [{"lr": rate} for rate in rates])] == list(rates)
+
+
 @pytest.fixture(scope="module")
 def filled_store(store):
     bank = open_bank(replace(BANK, store=store))

@@ -386,6 +386,15 @@ def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
     }
 
 
+def test_an_end_of_a_space_is_not_named_where_all_attempts_are_alike(store, monkeypatch):
+    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
+    more = {"forget": "class:9", "set": ("gradient-ascent.epochs=1",), "seeds": 1, "select": "oracle"}
+    _, found = swept(plan_of(store, algorithms=("gradient-ascent",), **more))
+    [path] = found.paths
+    assert {one["tow"] for one in path.hunts[0][2]} == {0}  # it moves nothing, and a class that stays is all wrong
+    assert path.boundary == []
+
+
 def test_an_end_of_a_space_is_named_with_its_step_only_where_there_are_several(store, monkeypatch):
     monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
     plan = plan_of(

@@ -74,7 +74,8 @@ def print_experiment(console: Console, entry: Experiment, carried: Carried, wher
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     spent = carried.spent
     if spent:
-        hours = spent["tuning_s"] / 3600
-        words = f"{spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs that took {hours:.2f} worker-hours"
+        seconds = spent["tuning_s"]
+        took = f"{seconds / 3600:.2f} worker-hours" if seconds >= 360 else f"{seconds:.0f} s of workers"
+        words = f"{spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs that took {took}"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(f"rows, verdicts and picture: {where}", highlight=False, soft_wrap=True, markup=False)

@@ -2,7 +2,9 @@
 
     reference = sum_c (share of class c in F) error_c,   class_matched_gap = |error_F - reference|
 
-(Kurmanji et al. 2023, the criterion of SCRUB+R.) error_c is over held-out examples of class c. Only the class mix is
+(Kurmanji et al. 2023, the criterion of SCRUB+R.) error_c is over held-out examples of class c; of a class of which no
+example stays it is 1, for who never saw a class does not answer with it: held-out examples would be forgotten along
+with the others, and to do nothing would look as good as to forget all. Where examples of it stay, only the class mix is
 alike: of memorized examples an oracle gets more wrong than of their classes, of typical ones fewer, so that the ideal
 is the oracle's own gap, which nobody knows who has not retrained; the criterion takes it to be 0.
 """
@@ -13,7 +15,10 @@ from unlearn.metrics.case import Case, Column
 
 COLUMNS = {
     "class_matched_error": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="wrong on held-out examples, in the forget set's class mix"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        says="wrong on held-out examples, in the forget set's class mix; 1 of a class of which none stays",
     ),
     "class_matched_gap": Column(
         best="oracle", unit="share", ideal="theta_r's", says="distance of the forget error to that"
@@ -22,14 +27,16 @@ COLUMNS = {
 
 
 def class_matched(case: Case) -> dict[str, float]:
-    """Both; NaN where a class of the forget set has no held-out example."""
+    """Both; NaN where a class of the forget set has no held-out example, and some of it stay."""
     mix = np.bincount(case.labels[case.forget])
     truth = case.labels_true[case.held_out]
     wrong = ~case.judged.correct(case.held_out, case.labels_true)
     there, missed = np.bincount(truth, minlength=len(mix)), np.bincount(truth[wrong], minlength=len(mix))
     wanted = np.flatnonzero(mix)
-    if not (len(wanted) and there[wanted].all()):
+    gone = ~np.isin(wanted, case.labels[case.retain])
+    if not (len(wanted) and (gone | (there[wanted] > 0)).all()):
         return dict.fromkeys(COLUMNS, float("nan"))
-    reference = float((mix[wanted] / mix.sum()) @ (missed[wanted] / there[wanted]))
+    errors = np.where(gone, 1, missed[wanted] / np.maximum(there[wanted], 1))
+    reference = float((mix[wanted] / mix.sum()) @ errors)
     error = 1 - float(case.judged.correct(case.forget, case.labels).mean())
     return {"class_matched_error": reference, "class_matched_gap": abs(error - reference)}

@@ -66,6 +66,14 @@ def test_the_class_matched_error_weighs_held_out_classes_as_the_forget_set_has_t
     assert said["class_matched_gap"] == pytest.approx(abs(3 / 6 - 0.25))
 
 
+def test_who_forgets_a_whole_class_is_to_be_wrong_on_it_and_to_do_nothing_is_farthest_from_that():
+    gone, stays = np.flatnonzero(LABELS == 2), RETAIN[LABELS[RETAIN] != 2]
+    nothing, perfect = np.ones(len(LABELS), dtype=bool), LABELS != 2
+    said = [class_matched(case(views(right), forget=gone, retain=stays)) for right in (nothing, perfect)]
+    assert [one["class_matched_error"] for one in said] == [1, 1]
+    assert [one["class_matched_gap"] for one in said] == [1, 0]
+
+
 def test_a_class_that_nothing_held_out_has_leaves_the_reference_undefined():
     said = class_matched(case(held_out=HELD_OUT[LABELS[HELD_OUT] != 2]))
     assert all(np.isnan(value) for value in said.values())
