@@ -211,7 +211,7 @@ class Sweep:
                 self._take(path, *best)
 
     def _take(self, path: Path, one: Found, hunt: Hunt, among: Sequence[Found]) -> None:
-        """Go a level further with this attempt; an end of the space that it lies at says nothing where all are alike."""
+        """Go a level further with this attempt; where all are alike, that it lies at an end says nothing."""
         alike = len(among) > 1 and len({other[OBJECTIVE[path.select]] for other in among}) == 1
         trial = hunt.filled(one["values"])[0]
         chosen_steps = trial.steps if path.contender.tuning != "steps" else trial.steps[-1:]
