@@ -13,6 +13,7 @@ from memscore.models import linear_layers
 from memscore.recipes import Recipe
 
 PIECE_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache
+TINY = 16**3  # multiplications of a batched product up to which torch leaves it to the usual library in any setting
 
 
 def stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
@@ -57,6 +58,7 @@ class Stack:
         self.acts = [aligned(self.count, n_out, batch, device) for n_out in outputs]
         self.deltas = [aligned(self.count, n_out, batch, device) for n_out in outputs]
         self.minus = torch.full((self.count, 1, batch), -1.0, device=device)
+        self.tiny = [rows * columns * batch <= TINY for rows, columns in self.shapes[::2]]
         self.pieces = [self._pieces(layer) if large[2 * layer] else [] for layer in range(len(outputs))]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
@@ -101,7 +103,7 @@ class Stack:
         """Fill the activations; the last ones are the logits."""
         below = self.shown.transpose(1, 2)
         for layer, act in enumerate(self.acts):
-            torch.bmm(self.weights[2 * layer], below, out=act).add_(self.weights[2 * layer + 1])
+            self._product(layer, self.weights[2 * layer], below, act).add_(self.weights[2 * layer + 1])
             if layer < len(self.acts) - 1:
                 act.relu_()
             below = act
@@ -112,16 +114,30 @@ class Stack:
         delta.scatter_add_(1, labels, self.minus).div_(self.recipe.batch)
         for layer in range(len(self.acts) - 1, -1, -1):
             if layer:
-                torch.bmm(self.weights[2 * layer].transpose(1, 2), delta, out=self.deltas[layer - 1])
+                self._product(layer, self.weights[2 * layer].transpose(1, 2), delta, self.deltas[layer - 1])
             below = self.acts[layer - 1].transpose(1, 2) if layer else self.shown
             if self.pieces[layer]:
                 self.step_in_pieces(layer, rate)
             else:
-                torch.bmm(delta, below, out=self.slopes[2 * layer])
+                self._product(layer, delta, below, self.slopes[2 * layer])
             torch.sum(delta, 2, keepdim=True, out=self.slopes[2 * layer + 1])
             if layer:
                 delta = self.deltas[layer - 1].mul_(self.acts[layer - 1].sign_())
         self.step(rate)
+
+    def _product(self, layer: int, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+        """A layer's product, for all models by the library that one of them alone would get.
+
+        With the setting "medium" torch takes another library for what is larger than TINY over all models together, and
+        on some of AMD's CPUs its bits differ.
+        """
+        if not self.tiny[layer]:
+            return torch.bmm(left, right, out=out)
+        setting = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        torch.bmm(left, right, out=out)
+        torch.set_float32_matmul_precision(setting)
+        return out
 
     def step_in_pieces(self, layer: int, rate: float) -> None:
         """SGD on a large matrix."""
