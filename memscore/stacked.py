@@ -126,13 +126,10 @@ class Stack:
         self.step(rate)
 
     def _product(self, layer: int, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-        """A layer's product, for all models by the library that one of them alone would get.
-
-        With the setting "medium" torch takes another library for what is larger than TINY over all models together, and
-        on some of AMD's CPUs its bits differ.
-        """
+        """A layer's product, for all models by the library that one of them alone would get."""
         if not self.tiny[layer]:
             return torch.bmm(left, right, out=out)
+        # "medium" takes another library for what all models together make large, and on some CPUs its bits differ
         setting = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         torch.bmm(left, right, out=out)
