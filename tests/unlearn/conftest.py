@@ -7,7 +7,7 @@ import pytest
 
 from memscore.estimation import estimate, open_bank
 from tests.memscore.test_jobs import InOrder
-from tests.unlearn.sweeps import BANK
+from tests.unlearn.sweeps import BANK, Noted, plan_of, swept
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,10 @@ def tiny_bank(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(tiny_bank, tmp_path_factory):
     return str(shutil.copytree(tiny_bank, tmp_path_factory.mktemp("sweeps") / "store"))
+
+
+@pytest.fixture(scope="module")
+def plain(store):
+    """The request, what came of it, and the search that was asked."""
+    noted = Noted()
+    return *swept(plan_of(store), noted), noted

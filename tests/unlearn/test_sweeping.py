@@ -1,4 +1,4 @@
-"""Whole sweeps on a small bank: what is tuned on what, what is judged on what, and what a second run finds on file."""
+"""Whole sweeps on a small bank: what is tuned on what, and what is judged on what."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ import pytest
 from memscore.jobs import OriginalJob, key_of
 from memscore.store import Store
 from tests.memscore.test_jobs import InOrder
-from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
+from tests.unlearn.sweeps import SCORE, Noted, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.contenders import NOTHING
 from unlearn.pairing import where
@@ -21,68 +21,11 @@ DEFAULT = GradientAscentConfig().lr
 
 
 @pytest.fixture(scope="module")
-def plain(store):
-    """The request, what came of it, and the search that was asked."""
-    noted = Noted()
-    return *swept(plan_of(store), noted), noted
-
-
-@pytest.fixture(scope="module")
 def refined(store):
     """RUM in two parts, beside vanilla."""
     noted = Noted()
     plan = plan_of(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=2)
     return *swept(plan, noted), noted
-
-
-def test_a_second_run_attempts_nothing_and_leaves_the_same_bytes(store, plain):
-    asked, found, first = plain
-    assert len(first.attempts) == 4
-    before = files(store, asked)
-    asked.asked.store.folder.remove(f"{asked.path}/trials.parquet")
-    asked.asked.store.folder.remove(f"{asked.path}/chosen.json")
-    noted = Noted()
-    again, same = swept(plan_of(store), noted)
-    assert noted.errands == noted.attempts == []
-    assert files(store, again) == before
-    np.testing.assert_equal(same.judged, found.judged)
-
-
-def test_a_larger_budget_attempts_what_is_missing(store, plain):
-    _, found, first = plain
-    noted = Noted()
-    _, more = swept(plan_of(store, budget=3), noted)
-    assert len(noted.attempts) == 2
-    assert not any(one in first.attempts for one in noted.attempts)
-    for before, after in zip(found.paths, more.paths, strict=True):
-        earlier, later = ([one["values"] for one in path.hunts[0][2]] for path in (before, after))
-        assert all(values in later for values in earlier)
-        assert (len(earlier), len(later)) == (2, 3)
-
-
-def test_a_smaller_budget_chooses_among_as_many_as_it_would_alone(store, plain):
-    """Whatever lies on file: a sweep gives what it gives after any other, and all contenders have equally many."""
-    swept(plan_of(store, budget=3), Noted())
-    noted = Noted()
-    _, found = swept(plan_of(store), noted)
-    assert noted.attempts == []
-    tried, alone = (
-        [[one["values"] for one in path.hunts[0][2]] for path in either.paths] for either in (found, plain[1])
-    )
-    assert tried == alone
-
-
-def test_a_grid_is_its_own_points_after_random_attempts_and_after_a_smaller_grid(store, plain):
-    del plain  # random attempts are on file
-    more = {"algorithms": ("gradient-ascent",), "seeds": 1, "sampler": "grid", "set": ("gradient-ascent.epochs=1",)}
-    rates = []
-    for budget in (4, 7):
-        _, found = swept(plan_of(store, budget=budget, **more), Noted())
-        rates.append(sorted(one["values"]["lr"] for one in found.paths[0].hunts[0][2]))
-    for budget, own in zip((4, 7), rates, strict=True):
-        even = np.diff(np.log([lr for lr in own if lr != DEFAULT]))
-        assert len(own) == budget
-        np.testing.assert_allclose(even, even[0])
 
 
 def test_each_original_has_a_shuffle_of_its_own(store):
@@ -137,23 +80,6 @@ def test_how_unlike_the_two_forget_sets_are_is_said(refined, plain):
     said = f"mean {SCORE}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
     assert found.notes == (said,)
     assert plain[1].notes == ()  # a random set
-
-
-def test_random_attempts_serve_both_selections(plain):
-    _, found, noted = plain
-    assert Counter(len(call) for call in noted.errands) == {2: 1}  # an errand an algorithm
-    oracle, blind = (path for path in found.paths if path.contender.name == "finetune")
-    assert oracle.hunts == blind.hunts
-
-
-def test_a_sampler_that_learns_hunts_once_for_each_selection(store):
-    noted = Noted()
-    _, found = swept(plan_of(store, sampler="tpe", algorithms=("neggrad-plus",)), noted)
-    assert sorted(one.job.guide for one in noted.errands[0]) == ["blind", "oracle"]
-    by_select = {path.select: {one["values"]["lr"] for one in path.hunts[0][2]} for path in found.paths}
-    assert len(noted.attempts) == 4
-    assert by_select["oracle"] != by_select["blind"]  # beside the defaults, which are first in both
-    assert by_select["oracle"] & by_select["blind"]
 
 
 def test_rum_with_one_part_is_vanilla_with_another_name(store):
@@ -253,64 +179,6 @@ def test_joint_tuning_seeks_all_steps_at_once(store):
     assert (steps[0]["lr"], steps[1]["lr"], steps[1]["beta"]) == tuple(values[n] for n in ("1.lr", "2.lr", "2.beta"))
 
 
-def test_given_parameters_leave_the_space_and_stay_as_given(store, plain):
-    _, _, noted = plain
-    assert {one.job.trials[0].algorithm: set(one.space) for one in noted.errands[0]} == {
-        "finetune": {"lr"},
-        "neggrad-plus": {"lr", "beta"},
-    }
-    plan = plan_of(store, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1", "neggrad-plus.lr=0.02"))
-    _, found = swept(plan, noted := Noted(), seeds=1)
-    assert [set(one.space) for one in noted.errands[0]] == [{"beta"}]
-    configs = [json.loads(row["config"]) for row in where(found.judged, contender="neggrad-plus")]
-    assert {(config["epochs"], config["lr"]) for config in configs} == {(1, 0.02)}
-
-
-def test_defaults_alone_are_one_attempt_and_the_tuned_ones_stay_apart(store, plain):
-    noted = Noted()
-    _, found = swept(plan_of(store), noted, tuning="defaults", budget=1)
-    assert [values for _, values in noted.attempts] == [{}, {}]
-    assert all(path.steps[0][1] == (("epochs", 1),) for path in found.paths)
-
-
-def test_a_failed_attempt_is_a_line_and_is_made_again(store):
-    plan = plan_of(store, size=9, algorithms=("finetune",), seeds=1)
-
-    class Unlucky(Noted):
-        def search(self, fn, arms, shared, told, **more):
-            def once(job, values, shared):
-                if values["lr"] != arms[0].first[0]["lr"]:
-                    raise OSError("out of luck")
-                return fn(job, values, shared)
-
-            super().search(once, arms, shared, told, **more)
-
-    _, found = swept(plan, Unlucky())
-    assert [line.endswith("failed: OSError: out of luck") for line in found.failed] == [True]
-    assert [len(path.hunts[0][2]) for path in found.paths] == [1, 1]
-    noted = Noted()
-    _, mended = swept(plan, noted)
-    assert (mended.failed, len(noted.attempts)) == ([], 1)
-
-
-def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
-    class Broken(Noted):
-        def search(self, fn, arms, shared, told, **more):
-            def never(job, values, shared):
-                if job.trials[0].algorithm == "finetune":
-                    raise OSError("out of luck")
-                return fn(job, values, shared)
-
-            super().search(never, arms, shared, told, **more)
-
-    _, found = swept(plan_of(store, size=8, seeds=1), Broken())
-    assert {path.contender.name: path.over for path in found.paths} == {
-        "finetune": "every attempt at step 1 failed",
-        "neggrad-plus": "",
-    }
-    assert {row["contender"] for row in found.judged} == {"oracle", "original", "neggrad-plus"}
-
-
 def test_rsu_and_its_reverse_are_tuned_apart(store):
     noted = Noted()
     plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu", "rsu-reversed"), rounds=3, seeds=1)
@@ -386,34 +254,6 @@ def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
     }
 
 
-def test_an_end_of_a_space_is_not_named_where_all_attempts_are_alike(store, monkeypatch):
-    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
-    more = {"forget": "class:9", "set": ("gradient-ascent.epochs=1",), "seeds": 1, "select": "oracle"}
-    _, found = swept(plan_of(store, algorithms=("gradient-ascent",), **more))
-    [path] = found.paths
-    assert {one["tow"] for one in path.hunts[0][2]} == {0}  # it moves nothing, and a class that stays is all wrong
-    assert path.boundary == []
-
-
-def test_an_end_of_a_space_is_named_with_its_step_only_where_there_are_several(store, monkeypatch):
-    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
-    plan = plan_of(
-        store, forget=UNION, algorithms=("finetune",), variants=("vanilla", "rum"), scores=(SCORE,), parts=2, budget=1
-    )
-    _, found = swept(plan)
-    assert {path.contender.variant: path.boundary for path in found.paths} == {
-        "vanilla": ["finetune.lr"],
-        f"rum {SCORE}": ["1.finetune.lr", "2.finetune.lr"],
-    }
-
-
-def test_judged_trials_on_file_are_not_run_again(store, plain):
-    pool = InOrder()
-    asked = sweep_request(plan_of(store))
-    np.testing.assert_equal(asked.run(pool, Noted(), "cpu").judged, plain[1].judged)
-    assert pool.jobs == []
-
-
 def test_that_scores_are_of_the_data_before_a_forget_set_changed_them_is_said(store):
     plan = plan_of(store, forget="canaries", size=20, algorithms=("finetune",), budget=1, seeds=1)
     _, plain = swept(plan)
@@ -423,17 +263,3 @@ def test_that_scores_are_of_the_data_before_a_forget_set_changed_them_is_said(st
     assert said in refined.notes
     _, ranked = swept(plan, variants=("rsu",), rounds=2, risk=SCORE)
     assert said.replace("refine", "rank") in ranked.notes
-
-
-def test_an_attempt_whose_trial_was_set_aside_is_made_again(store, plain):
-    _, found, _ = plain
-    lost = found.paths[0].found[0]
-    [gone] = lost["trials"]
-    asked = sweep_request(plan_of(store, budget=3))  # another test's attempt is on file
-    before = asked.asked.store.read_trial(gone)
-    asked.asked.store.folder.remove(f"trials/{gone}.parquet")
-    noted = Noted()
-    again = asked.run(InOrder(), noted, "cpu")
-    assert lost["values"] in [values for _, values in noted.attempts]
-    assert asked.asked.store.read_trial(gone)["tow_validation"] == before["tow_validation"]
-    assert {row["trial"] for row in found.tried} <= {row["trial"] for row in again.tried}
