@@ -136,15 +136,12 @@ TRENDS = (
     ),
     Trend(says="ascending risk is above descending", claims=(("rsu", r"ascending risk is above descending"),)),
 )
-RANKS = (
-    Trend(
-        says="proxies rank as memorization does, each in its direction",
-        claims=(("", r"with memorization$"),),
-    ),
-    Trend(says="confidence while learning ranks best", claims=(("", r"^.confidence. > "),)),
-    Trend(says="the riskiest have more loss", claims=(("", r"rises with the loss$|riskiest.*more loss$"),)),
-)
-"""The claims of benchmarks.fashion_fidelity, none of an experiment."""
+RANKS = {
+    "proxies rank as memorization does, each in its direction": r"with memorization$",
+    "confidence while learning ranks best": r"^.confidence. > ",
+    "the riskiest have more loss": r"rises with the loss$|riskiest.*more loss$",
+}
+"""What is said of proxies -> regular expression of the claims of benchmarks.fashion_fidelity that bear on it."""
 
 
 def main(stores: Annotated[Sequence[str], tyro.conf.Positional]) -> None:
@@ -212,10 +209,10 @@ def of_proxies() -> list[str]:
     found = json.loads(path.read_text())
     lines = [f"Of the proxies as such ({found['what']}), `python -m benchmarks.fashion_fidelity`:", ""]
     lines += row(["", "", "Spearman's rho, or a difference of two"]) + row(["---"] * 3)
-    for trend in RANKS:
-        claims = [one for one in found["trends"] if re.search(trend.claims[0][1], one["claim"])]
+    for says, words in RANKS.items():
+        claims = [one for one in found["trends"] if re.search(words, one["claim"])]
         said = "; ".join(f"{one['claim']} {interval(one['value'])}" for one in claims)
-        lines += row([trend.says, counted(one["verdict"] for one in claims), said])
+        lines += row([says, counted(one["verdict"] for one in claims), said])
     return [*lines, ""]
 
 

@@ -182,7 +182,7 @@ def blind(row: Row, base: Row) -> float:
     Returns:
         1 - class_matched_gap where the validation accuracy on the classes that stay is at most FLOOR below theta_o's,
         else how far it is below that, which is negative; -1 of a diverged run; NaN where a class of the forget set has
-        no validation example.
+        no validation example and some of it stay.
     """
     if row["status"] == "diverged":
         return -1.0
