@@ -26,10 +26,10 @@ import tyro
 
 from benchmarks.peers.task import Task
 from benchmarks.results_file import save, spread
-from memscore.agreement import pearson
 from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
 from memscore.data import load
+from memscore.statistics.correlation import pearson
 from memscore.store import Store
 
 HERE = Path(__file__).parent / "peers"

@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from cluster.opening import ray_pool
-from memscore.agreement import TOP, rmse, top_overlap
 from memscore.estimation import begin, open_bank
 from memscore.estimators.memorization import memorization
 from memscore.estimators.probability import memorization_probability
@@ -31,6 +30,7 @@ from memscore.filling import Pool, fill
 from memscore.plan import Plan
 from memscore.report.figures import png
 from memscore.report.progress import Meter
+from memscore.statistics.correlation import TOP, rmse, top_overlap
 
 WISH, OVERLAP = 0.05, 0.9
 PICTURE = Path(__file__).parents[1] / "docs" / "estimator-efficiency.png"

@@ -11,7 +11,7 @@ from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_means
 from memscore.matrix import narrow
 from memscore.reducing import Gathered, Pool, reduced
-from memscore.roc import Band, TargetMean, band, over_targets
+from memscore.statistics.roc import Band, TargetMean, band, over_targets
 from memscore.store import Block, Store
 
 Columns = dict[str, np.ndarray]

@@ -20,19 +20,19 @@ import torch
 from torch import nn
 
 from memscore.data import Splits
-from memscore.epsilon import EpsilonBound, epsilon_lower_bound
 from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
 from memscore.grouping import unfinished
 from memscore.images import resident
-from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.observing import observe
 from memscore.parquet import encode, hashed_again, to_table
 from memscore.records import plain
-from memscore.roc import auc_interval, tpr_at_fpr
 from memscore.seeds import generator
+from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
+from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import auc_interval, tpr_at_fpr
 from memscore.store import Store, shards_digest
 from memscore.subsets import arm_from
 from memscore.trainee import forward, recipe_of

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from threadpoolctl import threadpool_limits
 
 from memscore.costs import seconds_of_proxies
-from memscore.intervals import Interval
 from memscore.names import pick
 from memscore.proxies.kept import inversion_on_file
 from memscore.proxies.table import PROXIES
@@ -13,8 +12,9 @@ from memscore.records import sealed
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator
-from memscore.skew import gini_interval
 from memscore.standing import Standings, as_held, standings
+from memscore.statistics.inequality import gini_interval
+from memscore.statistics.intervals import Interval
 from memscore.store import Store
 
 

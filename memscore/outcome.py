@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from memscore.data import Splits
 from memscore.filling import Filled
-from memscore.intervals import Interval
 from memscore.outlook import Kept
 from memscore.records import sealed
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores
+from memscore.statistics.intervals import Interval
 from memscore.store import Store
 
 

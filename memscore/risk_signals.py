@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, stdtrit
 
-from memscore.agreement import spearman
-from memscore.intervals import Interval
 from memscore.seeds import generator
+from memscore.statistics.claims import Trend, verdict
+from memscore.statistics.correlation import spearman
+from memscore.statistics.intervals import Interval
 from memscore.store import Store
-from memscore.trends import Trend, verdict
 
 GROUPS = 10  # of examples by loss, as RSU's Fig. 5
 RISKIEST = 100  # examples, as RSU's experiments

@@ -19,10 +19,10 @@ from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
 from memscore.matrix import narrow
 from memscore.reducing import Gathered, Pool, reduced
-from memscore.reliability import Reliability, halves_of_arm, reliability
 from memscore.score_fields import SOURCES, fields_of
 from memscore.shards import SHARD_COLUMNS
 from memscore.shelf import Shelf
+from memscore.statistics.reliability import Reliability, halves_of_arm, reliability
 from memscore.store import Block, Store, shards_digest
 from memscore.subsets import Arm, arm_from
 from memscore.weighted import between_blocks, weighted_scores, weights_of

@@ -16,17 +16,17 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import rankdata
 
-from memscore.agreement import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
 from memscore.costs import bank_seconds, training_seconds
-from memscore.intervals import Interval
 from memscore.parquet import metadata_of
-from memscore.reliability import Reliability, disattenuated, halves_of_arm, reliability
 from memscore.score_fields import SOURCES
 from memscore.score_files import oriented
 from memscore.seeds import generator
+from memscore.statistics.claims import Trend, verdict
+from memscore.statistics.correlation import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.statistics.intervals import Interval
+from memscore.statistics.reliability import Reliability, disattenuated, halves_of_arm, reliability
 from memscore.store import Store, shards_digest
 from memscore.subsets import arm_from
-from memscore.trends import Trend, verdict
 from memscore.weighted import weighted_scores, weights_of
 
 BYTES = 64 * 2**20  # of two blocks as read

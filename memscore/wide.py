@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memscore.intervals import Interval
 from memscore.jobs import ORACLE
-from memscore.roc import auc_interval
+from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import auc_interval
 from memscore.store import Receipts, Store
 
 

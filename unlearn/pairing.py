@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memscore.intervals import Interval
+from memscore.statistics.intervals import Interval
 from unlearn.summary import over_seeds
 from unlearn.trials import Row
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.intervals import Interval
 from memscore.records import plain, read_record, refuse_other, sealed
+from memscore.statistics.intervals import Interval
 from memscore.store import Store
 from unlearn.contenders import AUTOMATIC, NOTHING
 from unlearn.hunting import OBJECTIVE

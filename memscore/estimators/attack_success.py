@@ -9,7 +9,7 @@ Telling nothing gives max(keep, 1 - keep) at best, which is 1/2 at keep 0.5.
 
 import numpy as np
 
-from memscore.intervals import smoothed_variance, wilson
+from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def attack_success(scores: np.ndarray, member: np.ndarray, threshold: float = 0.0) -> dict[str, np.ndarray]:

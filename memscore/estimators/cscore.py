@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memscore.intervals import smoothed_variance, wilson
+from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:

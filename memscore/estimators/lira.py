@@ -16,7 +16,7 @@ Differs from the paper:
 - what is pooled leaves the target out, and every example weighs the same: in an exact design weights by count would
   tell which examples the target held.
 
-Draw a ROC curve for each target (memscore.roc.over_targets), not over all pairs at once: two targets of one example
+Draw a ROC curve for each target (roc.over_targets), not over all pairs at once: two targets of one example
 share shadows, so their comparison is not a coin flip under noise (AUC .492 with 40 examples, .498 with 300).
 """
 

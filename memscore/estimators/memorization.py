@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from memscore.intervals import smoothed_variance, wilson
+from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def memorization(correct: np.ndarray, member: np.ndarray) -> np.ndarray:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memscore.intervals import smoothed_variance
 from memscore.proxies import EVENTS
 from memscore.proxies.kept import Inversion, read, score_metadata
 from memscore.proxies.table import PROXIES
 from memscore.score_fields import fields_of
+from memscore.statistics.intervals import smoothed_variance
 from memscore.store import Store, model_name, shards_digest
 
 Columns = dict[str, np.ndarray]

@@ -6,10 +6,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from memscore.intervals import Interval
 from memscore.report.figures import ACCENT, INK, png
 from memscore.risk_signals import Signals
-from memscore.skew import lorenz
+from memscore.statistics.inequality import lorenz
+from memscore.statistics.intervals import Interval
 
 COLUMNS = 4  # panels a row
 CURVES = 10  # that ten colours can tell

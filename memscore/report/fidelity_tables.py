@@ -3,14 +3,14 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.agreement import TOP
 from memscore.comparison import Comparison
-from memscore.intervals import Interval
 from memscore.report.tables import WHOSE_SECONDS, between, number
 from memscore.report.terminal import new_table
 from memscore.risk_signals import Signals
 from memscore.standing import Standings
-from memscore.trends import Trend
+from memscore.statistics.claims import Trend
+from memscore.statistics.correlation import TOP
+from memscore.statistics.intervals import Interval
 
 TOP_SHARE = f"top {100 * TOP:.1f} %"
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memscore.report.figures import png
-from memscore.roc import Band
+from memscore.statistics.roc import Band
 
 
 def roc_bands(curves: Mapping[str, Band], title: str) -> bytes:

@@ -7,17 +7,17 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.agreement import TOP
 from memscore.estimation import Bank
 from memscore.filling import Filled
 from memscore.forecast import Forecast
-from memscore.intervals import Interval
 from memscore.outcome import Outcome
 from memscore.outlook import WISHES, Kept, Outlook
 from memscore.plan import MOST
 from memscore.report.terminal import new_table
-from memscore.roc import TargetMean
 from memscore.scoring import ArmScores
+from memscore.statistics.correlation import TOP
+from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import TargetMean
 
 SHOWN = 5  # most memorized examples in the terminal
 WHOSE_SECONDS = "one worker's wall clock as measured, whatever the machine and its load; median over originals"

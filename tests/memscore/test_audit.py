@@ -16,7 +16,6 @@ from scipy import stats
 
 from memscore import attack
 from memscore.audit import arm_named, audit
-from memscore.epsilon import clopper_pearson, epsilon_lower_bound
 from memscore.estimation import open_bank
 from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
@@ -25,6 +24,7 @@ from memscore.observing import logit_confidence
 from memscore.parquet import check_content, decode
 from memscore.plan import Plan
 from memscore.report.audit_table import audit_tables
+from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store import Store
 from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from memscore.agreement import spearman
-from memscore.intervals import Interval
 from memscore.scoring import score_arm
 from memscore.standing import candidates, standings
+from memscore.statistics.claims import verdict
+from memscore.statistics.correlation import spearman
+from memscore.statistics.intervals import Interval
 from memscore.store import Store, model_name, shards_digest
 from memscore.subsets import Arm, membership
-from memscore.trends import verdict
 from tests.memscore.banks import examples, manifest
 
 N, M, TEST = 400, 64, 5

@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from memscore.filling import Pool
 from memscore.report.figures import png
+from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments.figures import DETAILS, Group, extent, grid
 from unlearn.experiments.memorization import PAPER, SMALL
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, chosen_by, finding, swept
+from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chosen_by, swept
 from unlearn.meta.cuts import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
 from unlearn.request import Phase

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from memscore.filling import Pool
 from memscore.report.figures import png
+from memscore.statistics.claims import Finding, alike, finding
 from unlearn.errands import Search
 from unlearn.experiments.curves import over_steps
-from unlearn.experiments.margins import alike
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, finding, swept, within
+from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, swept, within
 from unlearn.experiments.walks import SHARES, Walk, rows_of, walked
 from unlearn.pairing import contrast, paired, where
 from unlearn.request import Phase

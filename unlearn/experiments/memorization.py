@@ -6,10 +6,11 @@ draw labels go the other way in the paper: they forget what is not memorized too
 
 from collections.abc import Mapping
 
+from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import DETAILS, points
-from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
+from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
 from unlearn.pairing import paired, where
 from unlearn.scenarios import LEVELS
 from unlearn.sweep_plan import SweepPlan

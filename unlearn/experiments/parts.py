@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from memscore.filling import Pool, Progress
-from memscore.intervals import Interval
-from memscore.trends import verdict
+from memscore.statistics.claims import Finding
 from unlearn.errands import Search
 from unlearn.paths import Swept
 from unlearn.request import Phase
@@ -93,28 +92,6 @@ class Asked:
             "folder": self.folder,
         }
         return SweepPlan(**usual | more)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a paper says, what was measured, and what that says to it.
-
-    Attributes:
-        claim: in words that an interval above 0 confirms.
-        paper: what the paper printed.
-        value: of the claim's difference, with its 95 % interval.
-        verdict: holds, fails or undecided.
-    """
-
-    claim: str
-    paper: str
-    value: Interval
-    verdict: str
-
-
-def finding(claim: str, paper: str, value: Interval) -> Finding:
-    """A finding with its verdict; undecided where the interval is undefined."""
-    return Finding(claim=claim, paper=paper, value=value, verdict=verdict(value))
 
 
 @dataclass(frozen=True, kw_only=True)

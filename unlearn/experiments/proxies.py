@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from memscore.filling import Pool
-from memscore.intervals import Interval
+from memscore.statistics.claims import Finding, finding
+from memscore.statistics.intervals import Interval
 from memscore.store import Store
 from unlearn.errands import Search
 from unlearn.experiments.figures import points
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, chosen_by, finding, swept
+from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.pairing import by_index, contrast, mean_of, paired, where
 from unlearn.request import Phase
 from unlearn.summary import over_seeds

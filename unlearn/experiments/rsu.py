@@ -20,12 +20,12 @@ from dataclasses import replace
 from itertools import combinations
 
 from memscore.filling import Pool
+from memscore.statistics.claims import Finding, alike, finding
 from memscore.store import Store
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments.figures import points
-from unlearn.experiments.margins import alike
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, chosen_by, finding, swept
+from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.pairing import contrast, paired, where
 from unlearn.request import Phase
 from unlearn.summary import over_seeds

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from memscore.statistics.claims import Finding, alike, finding, not_lower
 from unlearn.algorithms import algorithm
 from unlearn.contenders import AUTOMATIC, named_by
 from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import points
-from unlearn.experiments.margins import alike, not_lower
-from unlearn.experiments.parts import Asked, Experiment, Finding, Results, Scale, chosen_by, finding
+from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
 from unlearn.pairing import last_step, mean_of, paired, where
 from unlearn.sweep_plan import SweepPlan
 from unlearn.trials import Row

@@ -16,13 +16,13 @@ from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
 from memscore.observing import gap
 from memscore.report.figures import png
+from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store import Store
 from unlearn.algorithms import algorithm
 from unlearn.contenders import by_score
 from unlearn.errands import Search
 from unlearn.experiments.curves import level_line, over_steps
-from unlearn.experiments.margins import alike, not_lower
-from unlearn.experiments.parts import Asked, Carried, Experiment, Finding, Results, Scale, chosen_by, finding, swept
+from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.meta.cuts import by_row
 from unlearn.oracles import Bench
 from unlearn.pairing import by_index, last_step, paired, where

@@ -14,7 +14,7 @@ import numpy as np
 
 from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
-from memscore.skew import gini, lorenz
+from memscore.statistics.inequality import gini, lorenz
 from memscore.store import Store
 from unlearn.contenders import NOTHING, Contender
 from unlearn.oracles import needed

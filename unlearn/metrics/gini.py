@@ -8,7 +8,7 @@ loss needs no training, is nowhere negative, and is the value here (any other is
 lower coefficient after unlearning good; the ideal here is theta_r's.
 """
 
-from memscore.skew import gini
+from memscore.statistics.inequality import gini
 from unlearn.metrics.case import Case, Column
 
 COLUMNS = {

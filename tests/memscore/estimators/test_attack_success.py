@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_online, lira_pool
-from memscore.intervals import wilson
+from memscore.statistics.intervals import wilson
 from memscore.subsets import Arm, membership
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from memscore.estimators.cscore import cscore, from_counts, mean_over_fractions
 from memscore.estimators.memorization import memorization
-from memscore.intervals import wilson
+from memscore.statistics.intervals import wilson
 from memscore.subsets import Arm, membership
 
 

@@ -10,7 +10,7 @@ from memscore.estimators.lira import (
     lira_online,
     lira_pool,
 )
-from memscore.roc import over_targets
+from memscore.statistics.roc import over_targets
 from memscore.subsets import Arm, membership
 from tests.oracles import gaussian_auc, gaussian_tpr
 

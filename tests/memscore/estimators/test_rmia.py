@@ -15,7 +15,7 @@ from memscore.estimators.rmia import (
     rmia_population,
     share_below,
 )
-from memscore.roc import auc, over_targets
+from memscore.statistics.roc import auc, over_targets
 from memscore.subsets import Arm, membership
 from tests.memscore.estimators.test_lira_modes import shadows
 

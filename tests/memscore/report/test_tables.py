@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memscore.intervals import Interval
-from memscore.reliability import reliability
 from memscore.report.tables import between, number, reliabilities, with_interval
 from memscore.scoring import ArmScores
+from memscore.statistics.intervals import Interval
+from memscore.statistics.reliability import reliability
 from memscore.subsets import Arm
 
 NAN = float("nan")

@@ -10,7 +10,7 @@ from cluster.search import SerialSearch
 from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of
 from memscore.plan import Plan
-from memscore.skew import gini
+from memscore.statistics.inequality import gini
 from memscore.verification import verify
 from unlearn.contenders import Contender
 from unlearn.experiments.five_steps import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run

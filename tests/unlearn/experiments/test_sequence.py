@@ -10,9 +10,9 @@ from rich.console import Console
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
 from memscore.estimation import estimate, open_bank
-from memscore.intervals import Interval
 from memscore.plan import Plan
-from unlearn.experiments.margins import alike, not_lower
+from memscore.statistics.claims import alike, not_lower
+from memscore.statistics.intervals import Interval
 from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.report import print_experiment
 from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.skew import gini
+from memscore.statistics.inequality import gini
 from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
 from unlearn.metrics.case import Views
 from unlearn.metrics.confusion import confusion, held_out_confusion, swapped_classes

@@ -1,7 +1,9 @@
+"""TODO: docstring."""
+
 import numpy as np
 import pytest
 
-from memscore.skew import gini, gini_interval, least_shift, lorenz
+from memscore.statistics.inequality import gini, gini_interval, least_shift, lorenz
 
 
 def naive(x):

@@ -2,7 +2,7 @@
 
 Two scores of the same examples are compared by rank correlation, correlation, root mean square difference and the
 overlap of their tops. A score that is estimated from models is noisy, which alone lowers every correlation with it, so
-beside a correlation stand an interval over models and what memscore/reliability.py adds. An example on which either
+beside a correlation stand an interval over models and what reliability.py adds. An example on which either
 score is undefined (NaN) is left out of a pair.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import rankdata
 
-from memscore.intervals import Interval
+from memscore.statistics.intervals import Interval
 
 TOP = 3000 / 45_000
 """Share of the examples that counts as the top: RUM forgets 3,000 of 45,000."""

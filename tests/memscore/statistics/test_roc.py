@@ -1,9 +1,11 @@
+"""TODO: docstring."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memscore.roc import auc, auc_interval, auc_se, band, over_targets, tpr_at_fpr, true_positive_rates
+from memscore.statistics.roc import auc, auc_interval, auc_se, band, over_targets, tpr_at_fpr, true_positive_rates
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 

@@ -13,7 +13,7 @@ does not say what it does. To compare steps, or subsets of examples, give all of
 
 import numpy as np
 
-from memscore.intervals import Interval
+from memscore.statistics.intervals import Interval
 
 
 def least_shift(*scores: np.ndarray) -> float:

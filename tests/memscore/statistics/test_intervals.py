@@ -1,8 +1,10 @@
+"""TODO: docstring."""
+
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from memscore.intervals import smoothed_variance, wilson
+from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])

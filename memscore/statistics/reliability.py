@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.agreement import TOP, members_of, pearson, rmse, spearman, top_overlap
 from memscore.seeds import generator
+from memscore.statistics.correlation import TOP, members_of, pearson, rmse, spearman, top_overlap
 
 
 @dataclass(frozen=True, kw_only=True)

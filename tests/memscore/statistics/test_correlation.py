@@ -1,10 +1,12 @@
+"""TODO: docstring."""
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from memscore.agreement import interval_over_models, pearson, rmse, spearman, top_overlap
 from memscore.estimators.memorization import memorization
-from memscore.reliability import disattenuated, split_half, stepped_up
+from memscore.statistics.correlation import interval_over_models, pearson, rmse, spearman, top_overlap
+from memscore.statistics.reliability import disattenuated, split_half, stepped_up
 from memscore.subsets import Arm, membership
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtri, stdtrit
 from scipy.stats import rankdata
 
-from memscore.intervals import Interval, smoothed_variance, wilson
+from memscore.statistics.intervals import Interval, smoothed_variance, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
 """Where the left end is read (Carlini et al. 2022 argue for it)."""
