@@ -23,8 +23,8 @@ from rich.console import Console
 
 from benchmarks.results_file import save
 from cluster.opening import open_pool
+from memscore.cli.options import Several
 from memscore.jobs import key_of
-from memscore.options import Several
 from memscore.report.progress import Meter
 from memscore.report.terminal import new_table
 from memscore.training import device_named

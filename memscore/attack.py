@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from typing import Literal
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -13,8 +13,8 @@ import tyro
 from rich.console import Console
 
 from memscore.audit import audit, write_audit
+from memscore.cli.options import Maybe
 from memscore.estimators.rmia import RmiaConfig
-from memscore.options import Maybe
 from memscore.report.audit_table import audit_tables
 from memscore.store import Store
 from memscore.training import device_named

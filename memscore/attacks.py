@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from memscore.choices import pick
 from memscore.estimators.lira import Sums, lira_scores, lira_sums, pool_of
 from memscore.estimators.lira_modes import LiraForm, classic_scores, form_named, spread_of, spread_sums
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.matrix import narrow
-from memscore.names import pick
 from memscore.store import Block, Store
 from memscore.subsets import arm_from
 

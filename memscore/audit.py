@@ -19,13 +19,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from memscore.choices import pick
 from memscore.data import Splits
 from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
 from memscore.grouping import unfinished
 from memscore.images import resident
-from memscore.names import pick
 from memscore.observing import observe
 from memscore.parquet import encode, hashed_again, to_table
 from memscore.records import plain

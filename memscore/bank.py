@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()

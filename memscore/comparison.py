@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 
 from threadpoolctl import threadpool_limits
 
+from memscore.choices import pick
 from memscore.costs import seconds_of_proxies
-from memscore.names import pick
 from memscore.proxies.kept import inversion_on_file
 from memscore.proxies.table import PROXIES
 from memscore.records import sealed

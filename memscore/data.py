@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from memscore import image_folder
-from memscore.names import pick
+from memscore.choices import pick
 from memscore.seeds import generator
 from memscore.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
 

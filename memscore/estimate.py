@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.doors import RESUMABLE, before_imports, run
+from memscore.cli.app import RESUMABLE, before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -14,9 +14,9 @@ from rich.console import Console
 
 from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
+from memscore.cli.options import Maybe
 from memscore.estimation import bank_of, estimate, hold
 from memscore.forecast import forecast
-from memscore.options import Maybe
 from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter

@@ -2,7 +2,7 @@
 
 import sys
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -10,8 +10,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.cli.options import Maybe
 from memscore.comparison import compare, write_comparison
-from memscore.options import Maybe
 from memscore.report.fidelity_tables import fidelity_tables
 from memscore.store import Store
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from memscore.options import Maybe, Several
+from memscore.cli.options import Maybe, Several
 
 SIGNALS = ("logit_confidence", "gap", "top_gap")
 

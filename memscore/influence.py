@@ -3,7 +3,7 @@
 import sys
 from typing import Literal
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -12,8 +12,8 @@ import tyro
 from rich.console import Console
 
 from memscore.audit import arm_named
+from memscore.cli.options import Maybe
 from memscore.influence_run import MOST_PICTURES, draw, find, images_again
-from memscore.options import Maybe
 from memscore.report.influence_table import influence_tables
 from memscore.report.progress import Meter
 from memscore.store import Store

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
+from memscore.choices import pick
 from memscore.estimators.influence import Tile, contrast, pack, tiles
 from memscore.estimators.memorization import from_counts, memorization
-from memscore.names import pick
 from memscore.parquet import to_table
 from memscore.store import Store, shards_digest
 

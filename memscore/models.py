@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from memscore.names import pick
+from memscore.choices import pick
 
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from memscore.choices import pick
+from memscore.cli.options import Maybe, Several, at_least_one
 from memscore.data import Splits, load
 from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
-from memscore.names import pick
-from memscore.options import Maybe, Several, at_least_one
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.queries import queries_of

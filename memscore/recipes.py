@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from memscore.names import pick
+from memscore.choices import pick
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")

@@ -19,7 +19,7 @@ from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
 from memscore.matrix import narrow
 from memscore.reducing import Gathered, Pool, reduced
-from memscore.score_fields import SOURCES, fields_of
+from memscore.score_registry import SOURCES, fields_of
 from memscore.shards import SHARD_COLUMNS
 from memscore.shelf import Shelf
 from memscore.statistics.reliability import Reliability, halves_of_arm, reliability

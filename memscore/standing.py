@@ -18,8 +18,8 @@ from scipy.stats import rankdata
 
 from memscore.costs import bank_seconds, training_seconds
 from memscore.parquet import metadata_of
-from memscore.score_fields import SOURCES
 from memscore.score_files import oriented
+from memscore.score_registry import SOURCES
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, verdict
 from memscore.statistics.correlation import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap

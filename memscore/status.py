@@ -6,7 +6,7 @@ from dataclasses import asdict
 from json import dumps
 from typing import Annotated
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -14,9 +14,9 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.cli.options import Maybe
 from memscore.condition import Spreads, condition
 from memscore.homes import latest_store
-from memscore.options import Maybe
 from memscore.patience import PATIENCE_S
 from memscore.records import plain
 from memscore.report.condition_table import show

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.choices import pick
 from memscore.files import Folder
 from memscore.locks import locked
 from memscore.manifest import Manifest, default_url, original_key
 from memscore.matrix import Block, blocks, rising, span
-from memscore.names import pick
 from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
 from memscore.patience import Unpublished, Unreached
 from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of

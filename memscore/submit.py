@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from memscore.doors import before_imports, run
+from memscore.cli.app import before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 
 from cluster.submission import Submitted, follow, submit
-from memscore.options import Maybe
+from memscore.cli.options import Maybe
 
 PROG = "python -m memscore.submit"
 

@@ -19,8 +19,8 @@ from typing import Any, cast
 import numpy as np
 from scipy.linalg import hadamard
 
+from memscore.choices import pick
 from memscore.clustering import cluster
-from memscore.names import pick
 from memscore.seeds import seed_for
 
 __all__ = ["BLOCKS", "Arm", "arm_from", "cluster", "largest_cluster", "membership", "smallest_subset", "whole_blocks"]

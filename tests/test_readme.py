@@ -21,7 +21,7 @@ from memscore.data import TORCHVISION
 from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
-from memscore.score_fields import SOURCES
+from memscore.score_registry import SOURCES
 from memscore.store import Store
 from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS

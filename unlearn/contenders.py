@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memscore.names import pick
+from memscore.choices import pick
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.meta.cuts import Cut
 from unlearn.meta.rsu import Rounds

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from memscore.choices import pick
 from memscore.images import Images
 from memscore.models import Classifier, embed
-from memscore.names import pick
 from memscore.recipes import Recipe
 from memscore.trainee import PART, everything, parts
 from unlearn.metrics import MEASURES

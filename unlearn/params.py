@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
-from memscore.names import pick
+from memscore.choices import pick
 from memscore.store import Store
 from memscore.trainee import new_model
 from unlearn.algorithms import Algorithm, algorithm

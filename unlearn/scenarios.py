@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memscore.choices import pick
 from memscore.data import Splits
-from memscore.names import pick
 from memscore.seeds import generator
 from memscore.user_model import read_members
 from unlearn.meta.cuts import Scores

@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.doors import RESUMABLE_TRIALS, before_imports, run
+from memscore.cli.app import RESUMABLE_TRIALS, before_imports, run
 
 if __name__ == "__main__":
     before_imports()
@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from cluster.opening import open_staff, refuse_staff
-from memscore.options import Maybe
+from memscore.cli.options import Maybe
 from memscore.report.progress import Meter
 from memscore.training import device_named
 from unlearn.sweep_plan import SweepPlan, sweep_request

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from memscore.cli.options import Maybe, Several
 from memscore.filling import Pool
-from memscore.options import Maybe, Several
 from memscore.records import sha256_of
 from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from memscore.names import pick
+from memscore.choices import pick
 from memscore.records import sha256_of
 from memscore.store import Store
 from unlearn.algorithms import Algorithm, algorithm

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memscore.choices import pick
 from memscore.estimators.shadows import CELLS, following, surplus
-from memscore.names import pick
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from memscore.choices import pick
 from memscore.estimators.shadows import following, surplus
-from memscore.names import pick
 
 KINDS = ("online", "offline")
 SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.choices import pick
 from memscore.data import Splits, halves
 from memscore.images import Images
-from memscore.names import pick
 from memscore.proxies.gradients import evaluating, example_losses
 from memscore.recipes import Recipe
 from memscore.recipes import steps as steps_of

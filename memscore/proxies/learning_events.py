@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 AVERAGED = ("confidence", "max_confidence", "entropy", "accuracy")
-"""The rows of Events.sums; with forgetting they are memscore.proxies.EVENTS."""
+"""The rows of Events.sums; with forgetting they are memscore.score_registry.EVENTS."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

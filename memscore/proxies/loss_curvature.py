@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.choices import pick
 from memscore.images import Images
-from memscore.names import pick
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.gradients import evaluating, input_gradient
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memscore.proxies import EVENTS
 from memscore.proxies.kept import Inversion, read, score_metadata
 from memscore.proxies.table import PROXIES
-from memscore.score_fields import fields_of
+from memscore.score_registry import EVENTS, fields_of
 from memscore.statistics.intervals import smoothed_variance
 from memscore.store import Store, model_name, shards_digest
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from memscore.names import pick
+from memscore.choices import pick
 
 EVERY, EARLY, FINISHED = "after every epoch", "after an early epoch", "from the finished weights"
 ALL = "all"

@@ -11,7 +11,7 @@ import pytest
 
 from cluster import session
 from cluster.pool import ClusterLost
-from memscore.doors import run
+from memscore.cli.app import run
 from tests.conftest import ROOT, TOKEN
 
 ENDING = """

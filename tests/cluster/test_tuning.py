@@ -195,7 +195,7 @@ INTERRUPTED = """
 import sys, time
 from cluster.opening import open_staff
 from cluster.search import Arm
-from memscore.doors import run
+from memscore.cli.app import run
 from tests.cluster import judges
 
 def command():

@@ -12,7 +12,7 @@ from memscore.estimators.lira import lira_offline, lira_online, lira_pool
 from memscore.estimators.lira_modes import FORMS, classic_scores, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.matrix import CELLS
-from memscore.score_fields import SOURCES
+from memscore.score_registry import SOURCES
 from memscore.scoring import score_arm
 from memscore.statistics.roc import auc
 from memscore.store import SHARD_COLUMNS, Store, model_name

@@ -20,7 +20,7 @@ from memscore.proxies.scores import write_average
 from memscore.proxies.table import ALL, PROXIES, chosen, in_training
 from memscore.proxy_jobs import planned
 from memscore.report import tables
-from memscore.score_fields import SOURCES
+from memscore.score_registry import SOURCES
 from memscore.trainee import assign, everything, new_model, on_device, recipe_of
 from memscore.training import exact_products, one_thread, train
 from tests.memscore.proxied import CPU, SETTINGS, SMALL, begun, copy, keys_of, proxied

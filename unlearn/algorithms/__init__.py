@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from memscore.names import pick
+from memscore.choices import pick
 from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
 from unlearn.algorithms.boundary_expand import (
     BoundaryExpandConfig,

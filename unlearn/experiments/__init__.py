@@ -3,7 +3,7 @@
 To add one, write its file here and one line below; tests/unlearn/experiments holds it to its word.
 """
 
-from memscore.names import pick
+from memscore.choices import pick
 from unlearn.experiments import entanglement, five_steps, memorization, proxies, rsu, rum, sequence
 from unlearn.experiments.parts import Experiment
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from memscore.cli.options import Maybe, Several
 from memscore.filling import Pool
-from memscore.options import Maybe, Several
 from memscore.store import Store
 from memscore.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm

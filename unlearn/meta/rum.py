@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.names import pick
+from memscore.choices import pick
 from unlearn.problem import Examples
 
 RULES = ("equal", "spaced")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from memscore import attack, bank, estimate, fidelity, influence
-from memscore.doors import run
+from memscore.cli.app import run
 from tests.memscore import banks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOORS = {"estimate": estimate, "attack": attack, "bank": bank}
 
 ATTACKS = {
@@ -124,7 +124,7 @@ def test_ctrl_c_while_a_door_imports_is_one_line_and_130(name):
 
 TERM = """
 import os, signal, sys, time
-from memscore.doors import run
+from memscore.cli.app import run
 def work():
     try:
         os.kill(os.getpid(), signal.SIGTERM)

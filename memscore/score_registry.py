@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from memscore.proxies import EVENTS
+EVENTS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
+"""Learning events: +1 where a higher value goes with more memorization (SCALE Table 1), -1 where it goes with less."""
 
 CURVATURE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
 INVERSION = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
