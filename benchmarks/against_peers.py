@@ -30,7 +30,7 @@ from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
 from memscore.data import load
 from memscore.statistics.correlation import pearson
-from memscore.store import Store
+from memscore.store.store import Store
 
 HERE = Path(__file__).parent / "peers"
 TASKS: dict[str, dict[str, Any]] = {

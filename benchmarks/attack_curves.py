@@ -20,7 +20,7 @@ from memscore.attack_scores import Curve, run_attack
 from memscore.attacks import ATTACKS
 from memscore.report.figures import png
 from memscore.report.roc_figure import draw_bands
-from memscore.store import Store
+from memscore.store.store import Store
 
 SIZES = (16, 64, 256)
 COMPARED = ("lira", "lira-paper", "lira-released", "lira-top-gap", "rmia", "rmia-offline")

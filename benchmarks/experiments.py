@@ -24,7 +24,7 @@ import tyro
 
 from benchmarks.results_file import RESULTS, machine, save
 from benchmarks.unlearning_tables import on_file
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.experiments import EXPERIMENTS
 from unlearn.pairing import contest
 from unlearn.summary import shown

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.store import Store
+from memscore.store.store import Store
 
 FLAGS = "--data fashion-mnist --train-limit 10000"
 NOISE = "--label-noise 0.05 --bank-events --evaluation-events"

@@ -18,7 +18,7 @@ from memscore.jobs import BankJob, Shared, work
 from memscore.observing import observe
 from memscore.plan import Plan
 from memscore.scoring import score_arm
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.trainee import forward
 
 TWO = ("captured", "eager")

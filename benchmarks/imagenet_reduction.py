@@ -28,8 +28,9 @@ from benchmarks.memory import OwnMemory, memory_mb
 from benchmarks.reduction_memory import ARM, noise_manifest
 from benchmarks.results_file import save
 from benchmarks.scoring_speed import slope
-from memscore.parquet import to_table
-from memscore.store import Store, model_name
+from memscore.store.parquet import to_table
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 SCALING = (2000, 40_000)
 GROWTH_MODELS, GROWTH_EXAMPLES = (250, 500, 1000, 2000), (5_000, 10_000, 20_000, 40_000)

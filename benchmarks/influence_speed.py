@@ -22,8 +22,9 @@ from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
 from memscore.estimators.influence import TILE
 from memscore.influence_rows import influence_rows
-from memscore.parquet import to_table
-from memscore.store import Store, model_name
+from memscore.store.parquet import to_table
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 ARM = "exact-k0.500"
 

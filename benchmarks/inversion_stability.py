@@ -17,7 +17,7 @@ from memscore.proxies.kept import Inversion, read, smoothing
 from memscore.proxy_jobs import planned, work_proxy
 from memscore.risk_signals import rank_interval
 from memscore.seeds import generator
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.user_model import splits_again
 
 ITERATIONS = (250, 500)

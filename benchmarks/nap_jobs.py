@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from memscore.store import Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,8 @@ from benchmarks.memory import memory_mb
 from benchmarks.nap_jobs import Nap, nap
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
-from memscore.parquet import to_table
-from memscore.store import Store
+from memscore.store.parquet import to_table
+from memscore.store.store import Store
 from memscore.subsets import Arm
 
 ARM = Arm(design="iid", keep=0.5)

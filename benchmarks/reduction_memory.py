@@ -18,10 +18,11 @@ import tyro
 
 from benchmarks.memory import memory_mb
 from benchmarks.results_file import save
-from memscore.manifest import Manifest
 from memscore.scoring import score_arm
 from memscore.splits import Dataset, Splits, examples_table
-from memscore.store import Store, model_name
+from memscore.store.manifest import Manifest
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 ARM = "exact-k0.500"
 

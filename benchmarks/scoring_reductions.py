@@ -17,10 +17,10 @@ from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization_table
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.matrix import narrow
 from memscore.reducing import reduced
 from memscore.scoring import score_arm
-from memscore.store import Block, Store
+from memscore.store.block_reader import Block, narrow
+from memscore.store.store import Store
 
 ARM = "exact-k0.500"
 

@@ -25,9 +25,10 @@ from matplotlib.figure import Figure
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save, spread
 from benchmarks.scoring_reductions import ARM, REDUCTIONS
-from memscore.parquet import to_table
 from memscore.report.figures import png
-from memscore.store import Store, model_name
+from memscore.store.parquet import to_table
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 PICTURE = Path(__file__).parents[1] / "docs" / "scoring-speed.png"
 MODELS, EXAMPLES = (64, 128, 256, 512, 1024), (2_500, 5_000, 10_000, 20_000)

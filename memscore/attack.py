@@ -16,7 +16,7 @@ from memscore.audit import audit, write_audit
 from memscore.cli.options import Maybe
 from memscore.estimators.rmia import RmiaConfig
 from memscore.report.audit_table import audit_tables
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.training import device_named
 from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
 

@@ -9,10 +9,10 @@ import numpy as np
 from memscore.attacks import ATTACKS, Attack, Terms, terms_of
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_means
-from memscore.matrix import narrow
 from memscore.reducing import Gathered, Pool, reduced
 from memscore.statistics.roc import Band, TargetMean, band, over_targets
-from memscore.store import Block, Store
+from memscore.store.block_reader import Block, narrow
+from memscore.store.store import Store
 
 Columns = dict[str, np.ndarray]
 

@@ -27,13 +27,14 @@ from memscore.filling import shared_of
 from memscore.grouping import unfinished
 from memscore.images import resident
 from memscore.observing import observe
-from memscore.parquet import encode, hashed_again, to_table
-from memscore.records import plain
 from memscore.seeds import generator
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval, tpr_at_fpr
-from memscore.store import Store, shards_digest
+from memscore.store.json_records import plain
+from memscore.store.parquet import encode, hashed_again, to_table
+from memscore.store.shards import shards_digest
+from memscore.store.store import Store
 from memscore.subsets import arm_from
 from memscore.trainee import forward, recipe_of
 from memscore.training import exact_products, one_thread

@@ -16,8 +16,8 @@ from rich.console import Console
 from memscore.foreign import Source
 from memscore.importing import import_bank
 from memscore.report import tables
-from memscore.store import Store
-from memscore.verification import move_aside, verify
+from memscore.store.store import Store
+from memscore.store.verify import move_aside, verify
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:

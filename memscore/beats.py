@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from memscore.files import Folder
-from memscore.parquet import Damaged
-from memscore.records import read_record, sealed
+from memscore.store.filesystem import Folder
+from memscore.store.json_records import read_record, sealed
+from memscore.store.parquet import Damaged
 
 PATH = "progress.json"
 LOCAL_S, REMOTE_S = 10.0, 30.0  # between two records; on an object store each is a put

@@ -8,14 +8,14 @@ from memscore.choices import pick
 from memscore.costs import seconds_of_proxies
 from memscore.proxies.kept import inversion_on_file
 from memscore.proxies.table import PROXIES
-from memscore.records import sealed
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator
 from memscore.standing import Standings, as_held, standings
 from memscore.statistics.inequality import gini_interval
 from memscore.statistics.intervals import Interval
-from memscore.store import Store
+from memscore.store.json_records import sealed
+from memscore.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

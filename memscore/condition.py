@@ -15,10 +15,10 @@ from typing import Any
 from memscore.beats import Beat, read_beat
 from memscore.drivers import Driver, driver_of
 from memscore.glance import listed, names_of, readable
-from memscore.parquet import metadata_of, reader
-from memscore.records import read_record
-from memscore.shards import model_index
-from memscore.store import Store
+from memscore.store.json_records import read_record
+from memscore.store.parquet import metadata_of, reader
+from memscore.store.shards import model_index
+from memscore.store.store import Store
 from memscore.trials_condition import TrialsCondition, trials_of
 
 LAST = 64  # shards whose times give the rate where no driver tells one

@@ -10,7 +10,8 @@ import numpy as np
 
 from memscore.jobs import ORIGINAL
 from memscore.proxies.kept import Inversion, proxy_seconds
-from memscore.store import Receipts, Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Receipts, Store
 
 
 def bank_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:

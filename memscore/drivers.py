@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from memscore.beats import Beat, own_space
-from memscore.files import Folder
+from memscore.store.filesystem import Folder
 
 HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
 

@@ -16,7 +16,6 @@ from memscore.data import Splits
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.jobs import Shared
-from memscore.lost_receipts import restore_receipts
 from memscore.originals import fill_from_originals, pilot
 from memscore.outcome import Outcome, write_reports
 from memscore.outlook import Outlook, kept_of, outlook
@@ -26,10 +25,13 @@ from memscore.proxies.scores import score_bank_events, score_originals, score_pr
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
 from memscore.scoring import score_arm, score_fractions
 from memscore.splits import examples_table
-from memscore.store import SHARD_COLUMNS, Receipts, Store, default_url, model_name
+from memscore.store.manifest import default_url
+from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.store import Receipts, Store
+from memscore.store.verify import restore_receipts
+from memscore.store.visibility import Ask, refuse_blind
 from memscore.subsets import Arm
 from memscore.until import fill_until
-from memscore.visibility import Ask, refuse_blind
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from memscore.cli.options import Maybe
 from memscore.comparison import compare, write_comparison
 from memscore.report.fidelity_tables import fidelity_tables
-from memscore.store import Store
+from memscore.store.store import Store
 
 
 def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:

@@ -14,7 +14,8 @@ from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_o
 from memscore.planner import first_models
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
 from memscore.stacked import stack_size
-from memscore.store import Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from memscore.subsets import Arm, smallest_subset
 from memscore.trainee import new_model, recipe_of
 from memscore.training import stacks

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from memscore.files import Folder
-from memscore.scratch import SCRATCH
+from memscore.store.filesystem import SCRATCH, Folder
 
 
 def readable(read: Any, problems: list[str]) -> Any:

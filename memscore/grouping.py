@@ -13,7 +13,7 @@ import numpy as np
 
 from memscore.data import Splits
 from memscore.splits import examples_table
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.subsets import Arm, cluster, largest_cluster
 
 ORTHOGONAL = "orthogonal"

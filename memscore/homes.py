@@ -5,8 +5,8 @@ import os
 from pyarrow import fs
 
 from memscore.beats import PATH
-from memscore.files import Folder
-from memscore.patience import persist
+from memscore.store.filesystem import Folder
+from memscore.store.remote import persist
 
 
 def home_url() -> str:

@@ -16,12 +16,12 @@ from memscore.data import load
 from memscore.estimation import finish
 from memscore.filling import Filled
 from memscore.foreign import Arrays, Source, one_each, read_array, read_arrays, shard_of
-from memscore.manifest import IMPORTED
 from memscore.outcome import Outcome
-from memscore.parquet import content_sha256
-from memscore.shards import SHARD_COLUMNS
 from memscore.splits import Splits, examples_table
-from memscore.store import Manifest, Store, model_name
+from memscore.store.manifest import IMPORTED, Manifest
+from memscore.store.parquet import content_sha256
+from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.store import Store
 from memscore.subsets import Arm, whole_blocks
 
 

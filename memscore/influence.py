@@ -16,7 +16,7 @@ from memscore.cli.options import Maybe
 from memscore.influence_run import MOST_PICTURES, draw, find, images_again
 from memscore.report.influence_table import influence_tables
 from memscore.report.progress import Meter
-from memscore.store import Store
+from memscore.store.store import Store
 
 
 def influence_of_bank(

@@ -13,8 +13,9 @@ import pyarrow as pa
 from memscore.choices import pick
 from memscore.estimators.influence import Tile, contrast, pack, tiles
 from memscore.estimators.memorization import from_counts, memorization
-from memscore.parquet import to_table
-from memscore.store import Store, shards_digest
+from memscore.store.parquet import to_table
+from memscore.store.shards import shards_digest
+from memscore.store.store import Store
 
 TARGETS = ("test", "train", "train-held-out")
 MOST_ROWS = 2_000_000

@@ -10,10 +10,10 @@ import pyarrow as pa
 from memscore.data import Splits
 from memscore.grouping import unfinished
 from memscore.influence_rows import influence_rows
-from memscore.parquet import metadata_of
 from memscore.report.figures import influencers
 from memscore.report.tables import label_text
-from memscore.store import Store
+from memscore.store.parquet import metadata_of
+from memscore.store.store import Store
 from memscore.subsets import arm_from
 from memscore.user_model import splits_again
 

@@ -26,7 +26,10 @@ from memscore.proxies.table import PROXIES
 from memscore.queries import asked, queries_of
 from memscore.recipes import steps as steps_of
 from memscore.seeds import generator
-from memscore.store import Store, model_name, original_key
+from memscore.store.manifest import original_key
+from memscore.store.shards import model_name
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 from memscore.subsets import arm_from, membership
 from memscore.trainee import (
     architecture_of,
@@ -40,7 +43,6 @@ from memscore.trainee import (
     recipe_of,
 )
 from memscore.training import exact_products, is_finite, one_thread, train
-from memscore.visibility import visible_store
 
 ORIGINAL, ORACLE = "original", "oracle"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}

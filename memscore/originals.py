@@ -8,7 +8,7 @@ from memscore.jobs import OriginalJob, Shared, key_of
 from memscore.plan import Plan, inversion_of
 from memscore.proxies.table import chosen, in_training
 from memscore.proxy_jobs import planned
-from memscore.store import Store
+from memscore.store.store import Store
 
 
 def fill_from_originals(

@@ -9,12 +9,12 @@ import pyarrow as pa
 from memscore.data import Splits
 from memscore.filling import Filled
 from memscore.outlook import Kept
-from memscore.records import sealed
 from memscore.report.figures import most_memorized, spread
 from memscore.report.roc_figure import roc_bands
 from memscore.scoring import ArmScores
 from memscore.statistics.intervals import Interval
-from memscore.store import Store
+from memscore.store.json_records import sealed
+from memscore.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,8 @@ import numpy as np
 
 from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.planner import Spread, first_models, models_after, models_for, spread_of
-from memscore.shards import model_index, shard_path
-from memscore.store import Store, model_name
+from memscore.store.shards import model_index, model_name, shard_path
+from memscore.store.store import Store
 from memscore.subsets import Arm
 
 WISHES = (0.05, 0.03, 0.02)

@@ -16,7 +16,7 @@ from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.queries import queries_of
 from memscore.recipes import AUGMENTATIONS, Recipe, default_recipe
 from memscore.recipes import recipe as recipe_named
-from memscore.store import Manifest
+from memscore.store.manifest import Manifest
 from memscore.subsets import Arm, whole_blocks
 
 PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {

@@ -28,10 +28,11 @@ from memscore.proxies.holdout_retraining import (
 from memscore.proxies.kept import PART, Inversion, keep
 from memscore.proxies.table import FINISHED, PROXIES
 from memscore.seeds import generator
-from memscore.store import Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 from memscore.trainee import new_model, on_device, recipe_of
 from memscore.training import exact_products, one_thread
-from memscore.visibility import visible_store
 
 GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
 HOLDOUT = {

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from memscore.matrix import edges, span
-from memscore.parquet import group_rows
-from memscore.shards import SHARD_COLUMNS
-from memscore.store import Block, Store
-from memscore.visibility import visible_store
+from memscore.store.block_reader import Block, edges, span
+from memscore.store.parquet import group_rows
+from memscore.store.shards import SHARD_COLUMNS
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 
 BYTES = 42 * 2**20
 """Of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""

@@ -18,7 +18,7 @@ from memscore.seeds import generator
 from memscore.statistics.claims import Trend, verdict
 from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
-from memscore.store import Store
+from memscore.store.store import Store
 
 GROUPS = 10  # of examples by loss, as RSU's Fig. 5
 RISKIEST = 100  # examples, as RSU's experiments

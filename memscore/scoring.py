@@ -17,13 +17,13 @@ from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.memorization import bank_rmse, memorization_table, precision
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.matrix import narrow
 from memscore.reducing import Gathered, Pool, reduced
 from memscore.score_registry import SOURCES, fields_of
-from memscore.shards import SHARD_COLUMNS
 from memscore.shelf import Shelf
 from memscore.statistics.reliability import Reliability, halves_of_arm, reliability
-from memscore.store import Block, Store, shards_digest
+from memscore.store.block_reader import Block, narrow
+from memscore.store.shards import SHARD_COLUMNS, shards_digest
+from memscore.store.store import Store
 from memscore.subsets import Arm, arm_from
 from memscore.weighted import between_blocks, weighted_scores, weights_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from memscore.beats import Beat
-from memscore.manifest import Manifest
+from memscore.store.manifest import Manifest
 
 PREFIX = "memscore"
 Table = Mapping[str, tuple[str, str | None]]

@@ -17,15 +17,16 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from memscore.costs import bank_seconds, training_seconds
-from memscore.parquet import metadata_of
-from memscore.score_files import oriented
 from memscore.score_registry import SOURCES
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, verdict
 from memscore.statistics.correlation import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
 from memscore.statistics.intervals import Interval
 from memscore.statistics.reliability import Reliability, disattenuated, halves_of_arm, reliability
-from memscore.store import Store, shards_digest
+from memscore.store.parquet import metadata_of
+from memscore.store.score_files import oriented
+from memscore.store.shards import shards_digest
+from memscore.store.store import Store
 from memscore.subsets import arm_from
 from memscore.weighted import weighted_scores, weights_of
 

@@ -15,7 +15,7 @@ from memscore.images import Images, resident
 from memscore.models import build, logits
 from memscore.recipes import Recipe
 from memscore.seeds import generator, torch_seed
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.training import Assignment, stacks
 
 _log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from memscore.glance import readable
-from memscore.parquet import Damaged, reader
-from memscore.patience import Unreached
-from memscore.store import Store
+from memscore.store.parquet import Damaged, reader
+from memscore.store.remote import Unreached
+from memscore.store.store import Store
 
 READ = 500  # trials whose status is read; more are counted
 THREADS = 8

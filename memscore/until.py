@@ -17,7 +17,7 @@ from memscore.filling import (
 from memscore.jobs import Shared
 from memscore.outlook import on_file, rmse_of, tally_of
 from memscore.planner import first_models, models_for, next_look, spread_of
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.subsets import Arm
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from memscore.data import Splits, load
 from memscore.models import build
-from memscore.store import Manifest, Store
+from memscore.store.manifest import Manifest
+from memscore.store.store import Store
 
 
 def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:

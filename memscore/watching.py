@@ -22,11 +22,11 @@ from memscore.estimation import Bank
 from memscore.filling import Pool, last_line
 from memscore.jobs import BankJob, OriginalJob
 from memscore.outlook import Outlook
-from memscore.parquet import Damaged
 from memscore.proxy_jobs import ProxyJob
 from memscore.series import Publisher, levels_of, totals_of
-from memscore.shards import model_index
-from memscore.store import Store
+from memscore.store.parquet import Damaged
+from memscore.store.shards import model_index
+from memscore.store.store import Store
 
 OWN = "scores and reports"  # what the driver does itself
 TICK_S = 1.0

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from memscore.jobs import ORACLE
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval
-from memscore.store import Receipts, Store
+from memscore.store.store import Receipts, Store
 
 
 def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:

@@ -22,7 +22,7 @@ from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_registry import SOURCES
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
 from unlearn.contenders import VARIANTS

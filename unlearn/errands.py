@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from memscore.filling import Progress
-from memscore.records import sha256_of
-from memscore.store import Store
+from memscore.store.json_records import sha256_of
+from memscore.store.store import Store
 from unlearn.hunting import OBJECTIVE, Found, Hunt, Values, attempt, distinct, on_file
 from unlearn.oracles import Bench
 from unlearn.spaces import Choice, Log, Space, Whole

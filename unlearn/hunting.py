@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memscore.records import read_records, sealed, sha256_of
-from memscore.store import Store
-from memscore.visibility import visible_store
+from memscore.store.json_records import read_records, sealed, sha256_of
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.oracles import Bench

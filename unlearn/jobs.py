@@ -19,12 +19,12 @@ from torch import nn
 from memscore.jobs import OriginalJob, key_of, name_of
 from memscore.observing import gap, logit_confidence
 from memscore.recipes import steps as steps_of
-from memscore.records import sha256_of
 from memscore.seeds import generator, torch_seed
-from memscore.store import Store
+from memscore.store.json_records import sha256_of
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 from memscore.trainee import keep_to_share, new_model, on_device, recipe_of
 from memscore.training import exact_products, is_finite, one_thread
-from memscore.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.descent import Descent, DescentConfig, Diverged
 from unlearn.measuring import asked, of_many, values_of, views_of

@@ -12,7 +12,8 @@ import numpy as np
 from memscore.data import Splits, halves
 from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of, tombstones
 from memscore.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, name_of, original_is_there, work
-from memscore.store import Store, original_key
+from memscore.store.manifest import original_key
+from memscore.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

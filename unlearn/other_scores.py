@@ -1,6 +1,6 @@
 """Scores of another bank than the one whose recipe trains theta_o."""
 
-from memscore.store import Store
+from memscore.store.store import Store
 
 
 def scores_for(store: Store, url: str | None) -> tuple[Store, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.measuring import of_many
 from unlearn.metrics.case import Population
 from unlearn.oracles import Bench

@@ -11,9 +11,9 @@ from memscore.data import Splits
 from memscore.filling import Filled, Pool, Progress
 from memscore.jobs import OriginalJob, key_of
 from memscore.splits import examples_table
-from memscore.store import Store
+from memscore.store.store import Store
+from memscore.store.visibility import Ask, refuse_blind
 from memscore.user_model import splits_again
-from memscore.visibility import Ask, refuse_blind
 from memscore.wide import write_models_table
 from unlearn.algorithms import algorithm
 from unlearn.jobs import on_file, run_trial

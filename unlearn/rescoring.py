@@ -13,10 +13,10 @@ import torch
 from memscore.proxies.holdout_retraining import fine_tuning, holdout_retraining
 from memscore.proxy_jobs import HOLDOUT
 from memscore.seeds import generator
-from memscore.store import Store
+from memscore.store.store import Store
+from memscore.store.visibility import visible_store
 from memscore.trainee import keep_to_share, on_device
 from memscore.training import exact_products, one_thread
-from memscore.visibility import visible_store
 from unlearn.jobs import network
 from unlearn.oracles import Bench
 

@@ -8,7 +8,7 @@ import tyro
 
 from memscore.cli.options import Maybe, Several
 from memscore.filling import Pool
-from memscore.records import sha256_of
+from memscore.store.json_records import sha256_of
 from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search
 from unlearn.hunting import SELECTIONS

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.records import plain, read_record, refuse_other, sealed
 from memscore.statistics.intervals import Interval
-from memscore.store import Store
+from memscore.store.json_records import plain, read_record, refuse_other, sealed
+from memscore.store.store import Store
 from unlearn.contenders import AUTOMATIC, NOTHING
 from unlearn.hunting import OBJECTIVE
 from unlearn.pairing import contest, paired, shared, where

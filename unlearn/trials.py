@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from memscore.choices import pick
-from memscore.records import sha256_of
-from memscore.store import Store
+from memscore.store.json_records import sha256_of
+from memscore.store.store import Store
 from unlearn.algorithms import Algorithm, algorithm
 from unlearn.meta.rsu import Rounds
 

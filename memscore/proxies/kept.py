@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from memscore.parquet import metadata_of
 from memscore.proxies.gradient_inversion import InversionConfig
 from memscore.proxies.table import PROXIES
-from memscore.records import sha256_of
 from memscore.seeds import generator
-from memscore.store import Receipts, Store
+from memscore.store.json_records import sha256_of
+from memscore.store.parquet import metadata_of
+from memscore.store.store import Receipts, Store
 
 Columns = dict[str, np.ndarray]
 

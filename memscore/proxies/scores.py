@@ -8,7 +8,8 @@ from memscore.proxies.kept import Inversion, read, score_metadata
 from memscore.proxies.table import PROXIES
 from memscore.score_registry import EVENTS, fields_of
 from memscore.statistics.intervals import smoothed_variance
-from memscore.store import Store, model_name, shards_digest
+from memscore.store.shards import model_name, shards_digest
+from memscore.store.store import Store
 
 Columns = dict[str, np.ndarray]
 

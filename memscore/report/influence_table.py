@@ -6,7 +6,7 @@ from rich.markup import escape
 from memscore.influence_run import Influence
 from memscore.report.tables import label_text, number, unfinished_words
 from memscore.report.terminal import new_table
-from memscore.store import Store
+from memscore.store.store import Store
 
 SHOWN = 8
 KINDS = {

@@ -17,7 +17,7 @@ import pytest
 
 from memscore.beats import read_beat
 from memscore.series import LEVELS, PREFIX, TOTALS
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.conftest import TOKEN
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from memscore.store import Manifest, Store, model_name
+from memscore.store.manifest import Manifest
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 
 SIZES = (40, 5, 7)
 N = 52

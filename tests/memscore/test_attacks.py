@@ -11,11 +11,12 @@ from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool
 from memscore.estimators.lira_modes import FORMS, classic_scores, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
-from memscore.matrix import CELLS
 from memscore.score_registry import SOURCES
 from memscore.scoring import score_arm
 from memscore.statistics.roc import auc
-from memscore.store import SHARD_COLUMNS, Store, model_name
+from memscore.store.block_reader import CELLS
+from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import examples, manifest
 

@@ -21,11 +21,11 @@ from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models import build
 from memscore.observing import logit_confidence
-from memscore.parquet import check_content, decode
 from memscore.plan import Plan
 from memscore.report.audit_table import audit_tables
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
-from memscore.store import Store
+from memscore.store.parquet import check_content, decode
+from memscore.store.store import Store
 from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
 
 PLAN = Plan(

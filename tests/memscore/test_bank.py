@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from memscore.bank import main
-from memscore.parquet import to_table
-from memscore.records import sealed
-from memscore.store import model_name, shards_digest
-from memscore.verification import move_aside, verify
+from memscore.store.json_records import sealed
+from memscore.store.parquet import to_table
+from memscore.store.shards import model_name, shards_digest
+from memscore.store.verify import move_aside, verify
 from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
 
 KINDS = {

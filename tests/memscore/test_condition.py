@@ -25,7 +25,8 @@ from memscore.jobs import DIVERGED
 from memscore.plan import Plan
 from memscore.report.condition_table import show
 from memscore.status import main
-from memscore.store import Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore import banks
 
 ROOT = Path(__file__).parents[2]

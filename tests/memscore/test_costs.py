@@ -7,7 +7,8 @@ import pytest
 
 from memscore.costs import bank_seconds, seconds_of_proxies, training_seconds
 from memscore.proxies.kept import Inversion
-from memscore.store import Store, model_name
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank
 from tests.memscore.command import SERIAL, SMALL, here
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 HOLD = """
 import sys, time
-from memscore.store import Store
+from memscore.store.store import Store
 
 with Store.open(sys.argv[1]).lock():
     print(flush=True)

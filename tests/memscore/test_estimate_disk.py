@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memscore.files import Folder
+from memscore.store.filesystem import Folder
 from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, refused, shards, start
 
 pytestmark = pytest.mark.usefixtures("home")

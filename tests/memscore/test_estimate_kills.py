@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.estimate import main
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.conftest import TOKEN
 from tests.memscore.command import (
     MODELS,

@@ -9,7 +9,7 @@ import pytest
 
 from memscore import estimate, fidelity
 from memscore.plan import Plan
-from memscore.store import Store
+from memscore.store.store import Store
 
 SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models": 24, "originals": 2}
 

@@ -5,7 +5,7 @@ import pytest
 
 from memscore import estimate
 from memscore.plan import Plan, arms_of
-from memscore.store import Store
+from memscore.store.store import Store
 
 FRACTIONS = [tenth / 10 for tenth in range(1, 10)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.subsets import Arm, cluster
 from tests.memscore.command import SERIAL, contents, here, receipts, refused
 

@@ -9,7 +9,7 @@ import pytest
 from memscore.bank import main
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import bank
 

@@ -15,10 +15,11 @@ from memscore import influence_run
 from memscore.estimation import open_bank
 from memscore.filling import fill, shared_of
 from memscore.influence import main
-from memscore.parquet import metadata_of
 from memscore.plan import Plan
 from memscore.report.figures import influencers
-from memscore.store import Store, model_name
+from memscore.store.parquet import metadata_of
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore.banks import examples, flip, manifest, path_of, shard
 
 TRAIN, TEST, TWINS, MODELS = 80, 30, 12, 48

@@ -11,7 +11,7 @@ from memscore.estimation import estimate, open_bank
 from memscore.filling import fill, fill_originals, shared_of
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.plan import Plan
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.subsets import Arm
 from memscore.trainee import new_model, recipe_of
 from memscore.training import one_thread

@@ -19,7 +19,7 @@ from memscore.proxies.kept import Inversion, inversion_on_file, proxy_seconds, r
 from memscore.proxies.table import PROXIES
 from memscore.proxy_jobs import HOLDOUT, planned
 from memscore.report import tables
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.trainee import new_model
 from tests.memscore.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
 

@@ -13,7 +13,7 @@ from memscore.estimators.lira import lira_pool, lira_scores
 from memscore.plan import Plan
 from memscore.queries import Query, asked, queries_of
 from memscore.recipes import recipe
-from memscore.store import Store
+from memscore.store.store import Store
 
 BOTH = replace(recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from memscore import parquet, reducing
-from memscore.parquet import group_rows
+from memscore import reducing
 from memscore.reducing import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
 from memscore.scoring import score_arm
-from memscore.store import Damaged, Store, model_name
+from memscore.store import parquet
+from memscore.store.parquet import Damaged, group_rows
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import examples, flip, manifest, path_of
 

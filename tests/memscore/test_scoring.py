@@ -7,11 +7,12 @@ import pytest
 from memscore.estimators.memorization import memorization
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.manifest import Manifest
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.scoring import score_arm, score_fractions
 from memscore.splits import Dataset, Splits, examples_table
-from memscore.store import Store, model_name
+from memscore.store.manifest import Manifest
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from memscore.wide import noise_detection, write_wide_table
 

@@ -8,7 +8,8 @@ from memscore.standing import candidates, standings
 from memscore.statistics.claims import verdict
 from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
-from memscore.store import Store, model_name, shards_digest
+from memscore.store.shards import model_name, shards_digest
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import examples, manifest
 

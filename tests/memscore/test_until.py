@@ -9,7 +9,7 @@ import pytest
 
 from memscore import filling
 from memscore.estimators.memorization import bank_rmse, precision
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.memscore.command import RAY, SERIAL, contents, here, receipts, refused, shards
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.files import Folder
 from memscore.grouping import unfinished
 from memscore.outlook import Outlook
-from memscore.patience import Unpublished, Unreached, persist
 from memscore.proxies.table import chosen, refuse_without_validation
-from memscore.store import Store
+from memscore.store.filesystem import Folder
+from memscore.store.remote import Unpublished, Unreached, persist
+from memscore.store.store import Store
 from tests.memscore.command import SMALL, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from memscore.estimation import open_bank
-from memscore.records import sha256_of
-from memscore.store import Store
+from memscore.store.json_records import sha256_of
+from memscore.store.store import Store
 from tests.memscore.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK
 from unlearn.errands import errand

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from memscore.jobs import OriginalJob, key_of
-from memscore.store import Store
+from memscore.store.store import Store
 from memscore.user_model import splits_again
 from tests.memscore.test_jobs import InOrder
 from unlearn import jobs

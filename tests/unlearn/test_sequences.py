@@ -9,7 +9,7 @@ import pytest
 
 from memscore.estimation import estimate, open_bank
 from memscore.plan import Plan
-from memscore.verification import verify
+from memscore.store.verify import verify
 from tests.memscore.test_jobs import InOrder
 from unlearn.jobs import keep, run_trial
 from unlearn.meta.rsu import Rounds

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.estimation import estimate, open_bank
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.memscore.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK, SCORE
 from unlearn import sweep

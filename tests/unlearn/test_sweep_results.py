@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import t as student
 
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.contenders import Contender, contenders
 from unlearn.meta.cuts import Cut
 from unlearn.paths import Path, Swept, none_left

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memscore.jobs import OriginalJob, key_of
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.memscore.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig

@@ -13,9 +13,9 @@ from memscore.condition import condition
 from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of, work
 from memscore.plan import Plan
-from memscore.store import Store
+from memscore.store.store import Store
+from memscore.store.verify import verify
 from memscore.trials_condition import TrialsCondition
-from memscore.verification import verify
 from tests.memscore.test_jobs import InOrder
 from unlearn import trial
 from unlearn.jobs import run_trial

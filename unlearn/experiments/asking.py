@@ -7,8 +7,8 @@ import tyro
 
 from memscore.cli.options import Maybe, Several
 from memscore.filling import Pool
-from memscore.store import Store
-from memscore.visibility import Ask, refuse_blind
+from memscore.store.store import Store
+from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments import EXPERIMENTS, experiment

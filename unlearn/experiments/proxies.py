@@ -16,7 +16,7 @@ from dataclasses import replace
 from memscore.filling import Pool
 from memscore.statistics.claims import Finding, finding
 from memscore.statistics.intervals import Interval
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept

@@ -21,7 +21,7 @@ from itertools import combinations
 
 from memscore.filling import Pool
 from memscore.statistics.claims import Finding, alike, finding
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments.figures import points

@@ -17,7 +17,7 @@ from memscore.jobs import OriginalJob, key_of
 from memscore.observing import gap
 from memscore.report.figures import png
 from memscore.statistics.claims import Finding, alike, finding, not_lower
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.algorithms import algorithm
 from unlearn.contenders import by_score
 from unlearn.errands import Search

@@ -15,7 +15,7 @@ import numpy as np
 from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
 from memscore.statistics.inequality import gini, lorenz
-from memscore.store import Store
+from memscore.store.store import Store
 from unlearn.contenders import NOTHING, Contender
 from unlearn.oracles import needed
 from unlearn.request import Phase, Request, no_embeddings, run_trials, train_missing

@@ -8,9 +8,10 @@ from memscore import influence_rows as module
 from memscore.estimators.influence import Tile, influence, pack, tiles
 from memscore.estimators.memorization import memorization, memorization_table
 from memscore.influence_rows import influence_rows
-from memscore.manifest import Manifest
-from memscore.parquet import metadata_of
-from memscore.store import Store, model_name, shards_digest
+from memscore.store.manifest import Manifest
+from memscore.store.parquet import metadata_of
+from memscore.store.shards import model_name, shards_digest
+from memscore.store.store import Store
 from memscore.subsets import Arm, membership
 from tests.memscore.banks import manifest
 

@@ -11,7 +11,7 @@ from memscore.estimation import estimate, open_bank
 from memscore.jobs import OriginalJob, key_of
 from memscore.plan import Plan
 from memscore.statistics.inequality import gini
-from memscore.verification import verify
+from memscore.store.verify import verify
 from unlearn.contenders import Contender
 from unlearn.experiments.five_steps import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run
 from unlearn.experiments.parts import Asked, Scale

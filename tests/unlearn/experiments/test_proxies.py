@@ -2,7 +2,7 @@
 
 import pytest
 
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import proxies
 from unlearn.experiments.asking import PROXIES, ExperimentPlan, prepared

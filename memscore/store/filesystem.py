@@ -1,7 +1,17 @@
-"""Whole files or none: publishing finished buffers in a folder, on a local disk or any file system pyarrow opens."""
+"""Whole files or none: publishing finished buffers in a folder, on a local disk or any file system pyarrow opens.
+
+Names of files that are being written, and whether their writer is gone.
+
+One driver a store: a lock that the system lets go of when its holder dies.
+"""
 
 import errno
+import fcntl
 import os
+import re
+import secrets
+import socket
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,9 +21,27 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
-from memscore.patience import PATIENCE_S, persist
-from memscore.places import OBJECT_STORES, local_path, patient, remote, shown
-from memscore.scratch import SCRATCH, is_left_over, scratch_name
+from memscore.store.remote import OBJECT_STORES, PATIENCE_S, local_path, patient, persist, remote, shown
+
+SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
+STALE_S = 3600
+
+
+def scratch_name(name: str) -> str:
+    """A name that no other writer has, and that says who writes, for a file that is to have a name of its own."""
+    return f".{name}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"
+
+
+def is_left_over(scratch: Path) -> bool:
+    """Whether the writer of a scratch file is dead, or has been silent for an hour."""
+    writer = SCRATCH.fullmatch(scratch.name)
+    if writer and writer["host"] == socket.gethostname() and not Path(f"/proc/{writer['pid']}").exists():
+        return True
+    try:
+        return time.time() - scratch.stat().st_mtime > STALE_S
+    except FileNotFoundError:
+        return False
+
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 T = TypeVar("T")
@@ -300,3 +328,52 @@ class Folder:
     def _is_object_store(self) -> bool:
         """Whether a put is atomic and folders do not exist."""
         return self.filesystem.type_name in OBJECT_STORES
+
+
+@contextmanager
+def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
+    """Keep every other driver out while the block runs.
+
+    Object stores have no locks: there the block is entered at once.
+
+    Args:
+        folder: the store's folder.
+        name: the file that is locked; it says who holds it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BlockingIOError: another driver is inside; its pid and host are named.
+        OSError: the store cannot be written to.
+    """
+    if not folder.local:
+        yield
+        return
+    try:
+        descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OSError(unwritable(error, folder.shown)) from error
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read().strip() or "another process"
+            raise BlockingIOError(
+                f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another store"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        try:
+            os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:  # the disk is full
+            raise OSError(unwritable(error, folder.shown)) from error
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+
+
+def unwritable(error: OSError, store: str) -> str:
+    """What an error of the system is to say instead: what failed, where, and the way out."""
+    way_out = "free some space" if error.errno == errno.ENOSPC else "make it writable"
+    return f"cannot write into the store {store}: {error.strerror}; {way_out}, or use another store"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memscore.store import Damaged
+from memscore.store.parquet import Damaged
 from tests.memscore.banks import bank, flip, path_of
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.files import Folder
-from memscore.parquet import ROW_GROUP, Damaged, group_rows, reader
-from memscore.patience import Unreached
+from memscore.store.filesystem import Folder
+from memscore.store.parquet import ROW_GROUP, Damaged, group_rows, reader
+from memscore.store.remote import Unreached
 
 THREADS = 4
 CELLS = 2**18  # models x examples that are worked on at a time

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from memscore import visibility
-from memscore.files import Folder
-from memscore.store import Store
-from memscore.visibility import look, refuse_blind, visible_store
+from memscore.store import visibility
+from memscore.store.filesystem import Folder
+from memscore.store.store import Store
+from memscore.store.visibility import look, refuse_blind, visible_store
 from tests.memscore.banks import examples, manifest
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 from safetensors import SafetensorError
 
-from memscore.parquet import Damaged
+from memscore.store.parquet import Damaged
 
 if TYPE_CHECKING:
     from torch import Tensor

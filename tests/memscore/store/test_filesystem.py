@@ -19,11 +19,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from memscore import files
-from memscore.files import Folder
-from memscore.locks import locked
-from memscore.patience import Unpublished
-from memscore.store import Store, model_name
+from memscore.store import filesystem
+from memscore.store.filesystem import Folder, locked
+from memscore.store.remote import Unpublished
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank, examples, manifest, shard
 
 
@@ -112,7 +112,7 @@ def test_a_publisher_killed_at_any_time_leaves_no_partial_file(folder):
     code = textwrap.dedent(
         """
         import sys
-        from memscore.files import Folder
+        from memscore.store.filesystem import Folder
         folder = Folder.at(sys.argv[1])
         print("ready", flush=True)
         for number in range(10**6):
@@ -167,7 +167,7 @@ def failing(monkeypatch, number, times=10**9):
             raise OSError(number, os.strerror(number), paths[1])
         link(*paths)
 
-    monkeypatch.setattr(files.os, "link", fail)
+    monkeypatch.setattr(filesystem.os, "link", fail)
     return calls
 
 
@@ -197,7 +197,7 @@ def test_a_full_disk_that_empties_in_time_is_no_error_and_said_before_it_is_wait
 
 
 def test_a_disk_too_full_for_the_lock_is_one_line_with_the_way_out(folder, monkeypatch):
-    monkeypatch.setattr("memscore.locks.os.pwrite", raise_full)
+    monkeypatch.setattr("memscore.store.filesystem.os.pwrite", raise_full)
     with pytest.raises(
         OSError,
         match=r"^cannot write into the store /.*: No space left on device; free some space, or use another store$",
@@ -227,7 +227,7 @@ def small_disk(tmp_path, monkeypatch):
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path]
     mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     if not mounted:
-        monkeypatch.setattr(files.os, "fsync", full_beyond_1_mb(path))
+        monkeypatch.setattr(filesystem.os, "fsync", full_beyond_1_mb(path))
     yield Folder.at(path)
     if mounted:
         subprocess.run(["umount", path], check=True)
@@ -282,7 +282,9 @@ def test_scratch_of_the_dead_and_the_old_goes_and_that_of_the_living_stays(folde
 
 
 def test_a_second_driver_is_refused_by_pid_and_host_until_the_first_dies(folder):
-    code = "import sys, time; from memscore.files import Folder; from memscore.locks import locked\n"
+    code = (
+        "import sys, time; from memscore.store.filesystem import Folder; from memscore.store.filesystem import locked\n"
+    )
     code += "with locked(Folder.at(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, folder.root], stdout=subprocess.PIPE) as first:
         first.stdout.readline()

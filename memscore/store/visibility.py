@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from memscore.files import Folder
-from memscore.patience import PATIENCE_S
-from memscore.places import shown
-from memscore.scratch import scratch_name
-from memscore.store import Store
+from memscore.store.filesystem import Folder, scratch_name
+from memscore.store.remote import PATIENCE_S, shown
+from memscore.store.store import Store
 
 APPEARS_S = 10.0  # network file systems may say for some seconds that a new file is not there
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from memscore.records import parse, sealed, sha256_of
+from memscore.store.json_records import parse, sealed, sha256_of
 
 SCHEMA_VERSION = 1
 IMPORTED = "imported"

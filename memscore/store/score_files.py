@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.parquet import Columns, encode, metadata_of, to_table
+from memscore.store.parquet import Columns, encode, metadata_of, to_table
 
 DIRECTIONS = (-1, 0, 1)
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from benchmarks.s3_server import Cable, free_port, server, url_of
-from memscore import patience
-from memscore.files import Folder
-from memscore.manifest import default_url
-from memscore.patience import Unpublished, Unreached
-from memscore.places import shown
-from memscore.store import Store, model_name
+from memscore.store import remote
+from memscore.store.filesystem import Folder
+from memscore.store.manifest import default_url
+from memscore.store.remote import Unpublished, Unreached, shown
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank, examples, manifest, shard
 
 SECONDS = 15  # on a busy machine; a frozen server takes 10
@@ -189,9 +189,9 @@ def test_an_outage_is_never_taken_for_damage(s3, cable, monkeypatch):
     opened = store.folder.open(f"shards/{model_name(ARM['name'], 1)}.parquet")
     for part in (Folder.read, Folder.exists, Folder._reached):
         monkeypatch.setattr(part, "__defaults__", (0.2,))
-    monkeypatch.setattr("memscore.places.PATIENCE_S", 0.2)
+    monkeypatch.setattr("memscore.store.remote.PATIENCE_S", 0.2)
     cable.cut()
-    from memscore.parquet import reader
+    from memscore.store.parquet import reader
 
     reads = [
         lambda: store.check(ARM["name"]),
@@ -232,7 +232,7 @@ def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
     code = textwrap.dedent(
         """
         import sys
-        from memscore.files import Folder
+        from memscore.store.filesystem import Folder
         folder = Folder.at(sys.argv[1])
         for k in range(10**6):
             folder.publish(f"{sys.argv[2]}-{k}", bytes([k % 256]) * 300_000)
@@ -256,4 +256,4 @@ def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
 
 
 def test_patience_is_what_the_readme_says():
-    assert patience.PATIENCE_S == 300
+    assert remote.PATIENCE_S == 300

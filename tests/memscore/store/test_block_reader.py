@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore import matrix
-from memscore.parquet import ROW_GROUP
-from memscore.store import Damaged, Store, model_name
+from memscore.store import block_reader
+from memscore.store.parquet import ROW_GROUP, Damaged
+from memscore.store.shards import model_name
+from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
 
@@ -22,7 +23,7 @@ def store(tmp_path):
 @pytest.fixture
 def tall(tmp_path):
     """A store with shards of three row groups."""
-    n = 2 * matrix.ROW_GROUP + 1000
+    n = 2 * block_reader.ROW_GROUP + 1000
     made = Store.create(tmp_path / "tall", manifest(split_sizes=(n - 300, 100, 200)), examples(n))
     made.add_arm(ARM)
     for index in (0, 2, 5):
@@ -83,7 +84,7 @@ def test_a_reduction_of_2000_models_and_50000_examples_stays_under_500_mb(tmp_pa
         r"""
         import os, re, sys
         import numpy as np
-        from memscore.store import Store
+        from memscore.store.store import Store
         from tests.memscore.banks import ARM, examples, manifest, shard
         n, models = 50_000, 2000
         store = Store.create(sys.argv[1], manifest(split_sizes=(n, 0, 0)), examples(n))

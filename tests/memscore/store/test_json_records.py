@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from memscore.records import parse, plain, sealed
+from memscore.store.json_records import parse, plain, sealed
 
 RECORD = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 0, None, True, "NaN")}}
 FINITE = {"a": None, "b": [1.5, None], "c": {"d": [None, 0, None, True, "NaN"]}}

@@ -5,8 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.parquet import content_sha256
-from memscore.store import Damaged, Manifest, Store, default_url, model_name, original_key, shards_digest
+from memscore.store.manifest import Manifest, default_url, original_key
+from memscore.store.parquet import Damaged, content_sha256
+from memscore.store.shards import model_name, shards_digest
+from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from memscore import influence
 from memscore.bank import main
-from memscore.store import Store
+from memscore.store.store import Store
 from tests.memscore.command import SERIAL, SMALL, here
 
 AGAIN = "`python -m memscore.estimate --store {store}` with the flags it was filled with makes it again"

@@ -17,49 +17,30 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.choices import pick
-from memscore.files import Folder
-from memscore.locks import locked
-from memscore.manifest import Manifest, default_url, original_key
-from memscore.matrix import Block, blocks, rising, span
-from memscore.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
-from memscore.patience import Unpublished, Unreached
-from memscore.records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
-from memscore.score_files import encode_score, oriented
-from memscore.shards import (
-    SHARD_COLUMNS,
+from memscore.store.block_reader import Block, blocks, rising, span
+from memscore.store.filesystem import Folder, locked
+from memscore.store.json_records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
+from memscore.store.manifest import Manifest
+from memscore.store.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
+from memscore.store.score_files import encode_score, oriented
+from memscore.store.shards import (
     Finished,
     check_columns,
     check_shard,
     check_shards,
     model_index,
-    model_name,
     shard_path,
     shards_digest,
 )
-from memscore.weight_files import decode_weights, encode_weights
+from memscore.store.weight_files import decode_weights, encode_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 Receipts = Mapping[str, Mapping[str, Any]]
 """What Store.receipts gives: every receipt by its model."""
 INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")  # a file of influence says all of them
-
-__all__ = [
-    "SHARD_COLUMNS",
-    "Block",
-    "Damaged",
-    "Finished",
-    "Manifest",
-    "Receipts",
-    "Store",
-    "Unpublished",
-    "Unreached",
-    "default_url",
-    "model_name",
-    "original_key",
-    "shards_digest",
-]
 
 
 def refuse_orphans(folder: Folder) -> None:

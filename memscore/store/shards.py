@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from memscore.files import Folder
-from memscore.parquet import Columns, Damaged, check_seal, metadata_of, reader
-from memscore.patience import Unreached
+from memscore.store.filesystem import Folder
+from memscore.store.parquet import Columns, Damaged, check_seal, metadata_of, reader
+from memscore.store.remote import Unreached
 
 SHARD_COLUMNS = {
     "row": np.dtype(np.int32),

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memscore.patience import Unreached
+from memscore.store.remote import Unreached
 
 Columns = Mapping[str, np.ndarray]
 ROW_GROUP = 2048

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from memscore.files import Folder
-from memscore.parquet import Damaged
+from memscore.store.filesystem import Folder
+from memscore.store.parquet import Damaged
 
 THREADS = 4
 SEAL = "record_sha256"

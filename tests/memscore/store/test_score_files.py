@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.store import model_name, shards_digest
+from memscore.store.shards import model_name, shards_digest
 from tests.memscore.banks import ARM, FIELD, bank, path_of, shard
 
 
