@@ -28,7 +28,7 @@ from benchmarks.peers.task import Task
 from benchmarks.results_file import save, spread
 from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
-from memscore.data import load
+from memscore.data.datasets import load
 from memscore.statistics.correlation import pearson
 from memscore.store.store import Store
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memscore.abreast import Abreast
 from memscore.captured import Captured
-from memscore.data import load
+from memscore.data.datasets import load
 from memscore.images import Images, resident
 from memscore.models import build
 from memscore.recipes import RECIPES, Recipe

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from memscore.audit import audit, write_audit
 from memscore.cli.options import Maybe
+from memscore.data.id_lists import read_members
 from memscore.estimators.rmia import RmiaConfig
 from memscore.report.audit_table import audit_tables
 from memscore.store.store import Store
 from memscore.training import device_named
-from memscore.user_model import load_model, membership_of, normalisation_of, read_members, splits_again
+from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
 
 
 def audit_model(

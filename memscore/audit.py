@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from memscore.choices import pick
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of

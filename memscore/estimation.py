@@ -12,7 +12,7 @@ import numpy as np
 
 from memscore.attacks import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
-from memscore.data import Splits
+from memscore.data.splits import Splits, examples_table
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
 from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.jobs import Shared
@@ -24,7 +24,6 @@ from memscore.proxies.kept import Inversion, inversion_on_file
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
 from memscore.scoring import score_arm, score_fractions
-from memscore.splits import examples_table
 from memscore.store.manifest import default_url
 from memscore.store.shards import SHARD_COLUMNS, model_name
 from memscore.store.store import Receipts, Store

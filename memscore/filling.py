@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memscore.abreast import STREAMS
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
 from memscore.planner import first_models
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy

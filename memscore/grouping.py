@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from memscore.data import Splits
-from memscore.splits import examples_table
+from memscore.data.splits import Splits, examples_table
 from memscore.store.store import Store
 from memscore.subsets import Arm, cluster, largest_cluster
 

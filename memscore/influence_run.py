@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.grouping import unfinished
 from memscore.influence_rows import influence_rows
 from memscore.report.figures import influencers

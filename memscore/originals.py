@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.filling import Filled, Pool, fill_originals, fill_proxies
 from memscore.jobs import OriginalJob, Shared, key_of
 from memscore.plan import Plan, inversion_of

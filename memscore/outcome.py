@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.filling import Filled
 from memscore.outlook import Kept
 from memscore.report.figures import most_memorized, spread

@@ -8,7 +8,8 @@ import tyro
 
 from memscore.choices import pick
 from memscore.cli.options import Maybe, Several, at_least_one
-from memscore.data import Splits, load
+from memscore.data.datasets import load
+from memscore.data.splits import Splits
 from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models import build
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.data import Splits
+from memscore.data.splits import Splits
 from memscore.jobs import ORIGINAL, Receipt, Shared, worker_facts
 from memscore.models import parameters_count
 from memscore.proxies.centroid_distance import centroid_distance

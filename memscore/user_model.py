@@ -1,7 +1,5 @@
 """A model that somebody else trained: its weights, the examples it was trained on, and the bank's own data again."""
 
-import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from memscore.data import Splits, load
+from memscore.data.datasets import load
+from memscore.data.splits import Splits
 from memscore.models import build
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
@@ -47,33 +46,6 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
     _require_fit(path, arch, manifest, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def read_members(path: str, option: str = "--members") -> np.ndarray:
-    """Ids of the examples that a model was trained on.
-
-    Args:
-        path: .txt with one id a line, .json with a list, or .npz with one array (or one named ids).
-        option: whose value it is, for messages.
-
-    Returns:
-        str [n].
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another ending, another content, or no id.
-    """
-    place = Path(path)
-    if not place.is_file():
-        raise FileNotFoundError(f"there is no file of ids at {path!r}; give {option} a .txt, .json or .npz")
-    readers = {".txt": _ids_in_text, ".json": _ids_in_json, ".npz": _ids_in_npz}
-    if place.suffix not in readers:
-        raise ValueError(f"ids are read from .txt, .json or .npz, got {place.name!r}; write one id a line as .txt")
-    ids = readers[place.suffix](place)
-    if not ids or not all(isinstance(one, str) for one in ids):
-        found = f"one is {next(one for one in ids if not isinstance(one, str))!r}" if ids else "there are none"
-        raise ValueError(f"{path} must hold ids such as 'train/00042', but {found}; examples.parquet lists all of them")
-    return np.array(ids, dtype=np.str_)
 
 
 def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
@@ -206,37 +178,3 @@ def _require_fit(path: str, arch: str, manifest: Manifest, wanted: dict[str, Ten
 def _first(names: list[str]) -> str:
     """The first of some names and how many more there are."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _ids_in_text(place: Path) -> list[str]:
-    """One id a line; empty lines say nothing."""
-    try:
-        text = place.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is no text ({error.reason} at byte {error.start}); write one id a line") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _ids_in_json(place: Path) -> list[str]:
-    """A list."""
-    try:
-        ids = json.loads(place.read_text())
-    except ValueError as error:
-        raise ValueError(f"{place} is no JSON ({error}); write a list of ids") from None
-    if not isinstance(ids, list):
-        raise ValueError(f"{place} must hold a list of ids, got {type(ids).__name__}; write [...]")
-    return ids
-
-
-def _ids_in_npz(place: Path) -> list[str]:
-    """The array named ids, or the only one."""
-    try:
-        with np.load(place, allow_pickle=False) as archive:
-            names = archive.files
-            name = "ids" if "ids" in names or len(names) != 1 else names[0]
-            ids: list[str] = archive[name].ravel().tolist()
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{place} holds no plain array named ids ({error}); save it with numpy.savez(..., ids=...)"
-        ) from None
-    return ids

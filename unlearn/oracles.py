@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.data import Splits, halves
+from memscore.data.splits import Splits, halves
 from memscore.filling import Filled, Pool, Progress, last_line, note, shared_of, tombstones
 from memscore.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, name_of, original_is_there, work
 from memscore.store.manifest import original_key

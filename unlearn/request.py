@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from memscore.data import Splits
+from memscore.data.splits import Splits, examples_table
 from memscore.filling import Filled, Pool, Progress
 from memscore.jobs import OriginalJob, key_of
-from memscore.splits import examples_table
 from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from memscore.user_model import splits_again

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from memscore.choices import pick
-from memscore.data import Splits
+from memscore.data.id_lists import read_members
+from memscore.data.splits import Splits
 from memscore.seeds import generator
-from memscore.user_model import read_members
 from unlearn.meta.cuts import Scores
 from unlearn.meta.rum import from_centroid
 from unlearn.problem import forgettable

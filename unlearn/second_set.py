@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from memscore.splits import Splits
+from memscore.data.splits import Splits
 from unlearn.contenders import Contender
 from unlearn.meta.cuts import mean_over
 from unlearn.request import Request

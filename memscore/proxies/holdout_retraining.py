@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.choices import pick
-from memscore.data import Splits, halves
+from memscore.data.splits import Splits, halves
 from memscore.images import Images
 from memscore.proxies.gradients import evaluating, example_losses
 from memscore.recipes import Recipe

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from memscore import estimate as door
-from memscore.data import halves
+from memscore.data.splits import halves
 from memscore.estimation import estimate, open_bank
 from memscore.filling import shared_of
 from memscore.forecast import forecast

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.data import load
+from memscore.data.datasets import load
 from unlearn.metrics.entanglement import entanglement_score
 from unlearn.scenarios import choose, plant
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.data import load
+from memscore.data.datasets import load
 from memscore.images import resident
 from memscore.models import build, embed
 from memscore.proxies.aum import area_under_margin

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from memscore.data import halves, load
+from memscore.data.datasets import load
+from memscore.data.splits import halves
 from memscore.images import resident
 from memscore.models import build
 from memscore.proxies.holdout_retraining import (

@@ -1,3 +1,5 @@
+"""TODO: docstring."""
+
 import gzip
 import hashlib
 import http.server
@@ -13,8 +15,8 @@ import scipy.io
 import torch
 import torchvision
 
-from memscore import data
-from memscore.data import load
+from memscore.data import datasets
+from memscore.data.datasets import load
 
 
 def pixels(n, shape, seed=0):
@@ -39,7 +41,7 @@ def idx_folder(root, n=30):
 
 
 def test_idx_files_are_read_before_any_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "DEBIAN_FASHION", str(idx_folder(tmp_path)))
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION", str(idx_folder(tmp_path)))
     fashion = load("fashion-mnist", validation=0)
     assert (fashion.train.images[:, 0] == pixels(30, (28, 28), 0)).all()
     assert (fashion.test.images[:, 0] == pixels(30, (28, 28), 1)).all()
@@ -56,7 +58,9 @@ def test_a_broken_idx_file_is_named(tmp_path, broken):
         load("fashion-mnist", folder=str(tmp_path))
 
 
-@pytest.mark.skipif(not Path(data.DEBIAN_FASHION).is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not Path(datasets.DEBIAN_FASHION).is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+)
 def test_fashion_mnist_is_whole():
     fashion = load("fashion-mnist", validation=0)
     assert fashion.train.images.shape == (60_000, 1, 28, 28)
@@ -72,8 +76,8 @@ def test_torchvision_objects_of_every_layout_become_channels_first():
     mnist = SimpleNamespace(data=torch.from_numpy(pixels(6, (28, 28))), targets=torch.arange(6))
     cifar = SimpleNamespace(data=colour, targets=list(range(6)))
     svhn = SimpleNamespace(data=np.transpose(colour, (0, 3, 1, 2)), labels=np.arange(6))
-    assert (data._from_torchvision("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
-    for part in (data._from_torchvision("train", cifar), data._from_torchvision("train", svhn)):
+    assert (datasets._from_torchvision("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
+    for part in (datasets._from_torchvision("train", cifar), datasets._from_torchvision("train", svhn)):
         assert (part.images == colour.transpose(0, 3, 1, 2)).all()
         assert part.images.flags.c_contiguous
         assert part.labels.tolist() == list(range(6))

@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from memscore import image_folder
 from memscore.choices import pick
+from memscore.data import image_folder
+from memscore.data.splits import Dataset, Splits, as_dataset, normalisation, stratified, subset
 from memscore.seeds import generator
-from memscore.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
-
-__all__ = ["Dataset", "Splits", "as_dataset", "examples_table", "halves", "load", "normalisation", "subset"]
 
 TORCHVISION = {
     "mnist": "MNIST",
@@ -277,7 +275,7 @@ def _from_function(name: str) -> _Published:
     if isinstance(made, tuple) and len(made) == 4:
         return _complete(label, {"train": as_dataset("train", *made[:2]), "test": as_dataset("test", *made[2:])})
     if not isinstance(made, Splits):
-        rule = "memscore.data.Splits or (images, labels, test images, test labels)"
+        rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
         raise ValueError(f"{name} must return {rule}, got {type(made).__name__}; mend that function")
     return _Published(
         name=made.name,

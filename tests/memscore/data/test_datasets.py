@@ -1,9 +1,12 @@
+"""TODO: docstring."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from memscore.data import Splits, as_dataset, load, subset
+from memscore.data.datasets import load
+from memscore.data.splits import Splits, as_dataset, subset
 
 
 def pixels(n, shape=(4, 5), seed=0):
@@ -227,7 +230,7 @@ def test_a_users_splits_are_taken_as_they_are_and_can_still_be_changed():
     [
         ("no_such_module:make", r"data set 'no_such_module:make' cannot be imported .* must be on PYTHONPATH"),
         (f"{__name__}:no_such", "cannot be imported .*no_such"),
-        (f"{__name__}:nothing", r"must return memscore.data.Splits or .*, got ndarray"),
+        (f"{__name__}:nothing", r"must return memscore.data.datasets.Splits or .*, got ndarray"),
     ],
 )
 def test_a_users_function_that_cannot_serve_is_refused(name, message):

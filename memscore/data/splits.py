@@ -1,4 +1,4 @@
-"""What a data set is once it is read: three splits of uint8 images with labels and ids; memscore/data.py reads them."""
+"""What a data set is once it is read: three splits of uint8 images with labels and ids."""
 
 import hashlib
 import json

@@ -1,8 +1,10 @@
+"""TODO: docstring."""
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from memscore.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
+from memscore.data.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
 
 
 def made(split="train", n=20, n_classes=4, side=5, channels=1, seed=0):

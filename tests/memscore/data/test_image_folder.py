@@ -1,11 +1,13 @@
+"""TODO: docstring."""
+
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from memscore.data import load
-from memscore.image_folder import read
+from memscore.data.datasets import load
+from memscore.data.image_folder import read
 
 
 def save(path, seed=0, shape=(6, 5, 3)):

@@ -1,4 +1,4 @@
-"""Folders of images: the layouts of CINIC-10 and Tiny-ImageNet, and plain ones; memscore/data.py opens them.
+"""Folders of images: the layouts of CINIC-10 and Tiny-ImageNet, and plain ones; memscore/data/datasets.py opens them.
 
     train/CLASS/**  valid|validation|val/CLASS/**  test/CLASS/**    val may be absent; without test/ it is the test
     train/CLASS/**  val/images/*  val/val_annotations.txt           Tiny-ImageNet: val is the test, test/ has no labels
