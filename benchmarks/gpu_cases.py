@@ -16,7 +16,7 @@ from memscore.abreast import Abreast
 from memscore.captured import Captured
 from memscore.data.datasets import load
 from memscore.images import Images, resident
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.recipes import RECIPES, Recipe
 from memscore.training import Assignment, Engine, train
 
@@ -33,7 +33,7 @@ class Case:
     """One recipe on one network.
 
     Attributes:
-        arch: as in memscore.models.
+        arch: as in memscore.models.architectures.
         recipe: its precision is the engine's.
         available: training images to draw from.
         members: of them that each model sees.

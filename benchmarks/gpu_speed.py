@@ -22,7 +22,7 @@ from benchmarks.gpu_cases import (
     with_precision,
 )
 from benchmarks.plain_loop import plain_query, plain_training
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.observing import observe
 from memscore.trainee import forward
 

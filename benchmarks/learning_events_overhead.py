@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.results_file import save, spread
 from memscore.images import Images, resident
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.learning_events import Events
 from memscore.recipes import Recipe
 from memscore.training import Assignment, exact_products, one_thread, stacks, train

@@ -26,7 +26,7 @@ from torch.nn.functional import conv2d
 from benchmarks.plain_loop import plain_training
 from benchmarks.results_file import save, spread
 from memscore.images import Images, resident
-from memscore.models import Shape, build, parameters_count
+from memscore.models.architectures import Shape, build, parameters_count
 from memscore.recipes import Recipe
 from memscore.report.figures import png
 from memscore.stacked import stack_size

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from memscore.graphs import CannotCapture, first_line, record
 from memscore.images import Images
-from memscore.models import logits
+from memscore.models.architectures import logits
 from memscore.recipes import Recipe
 from memscore.training import LOGIT_BYTES, Assignment, changed, draw, one_layout, optimizer_of, sent
 

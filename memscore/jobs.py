@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from memscore.abreast import way_to_train
-from memscore.models import embed
+from memscore.models.architectures import embed
 from memscore.observing import observe
 from memscore.proxies.collecting import Collecting, takers
 from memscore.proxies.kept import keep

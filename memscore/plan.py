@@ -11,7 +11,7 @@ from memscore.cli.options import Maybe, Several, at_least_one
 from memscore.data.datasets import load
 from memscore.data.splits import Splits
 from memscore.grouping import ORTHOGONAL, Kind
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.queries import queries_of

@@ -14,7 +14,7 @@ from torch import nn
 
 from memscore.data.splits import Splits
 from memscore.jobs import ORIGINAL, Receipt, Shared, worker_facts
-from memscore.models import parameters_count
+from memscore.models.architectures import parameters_count
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.gradient_inversion import InversionConfig, gradient_inversion
 from memscore.proxies.holdout_retraining import (

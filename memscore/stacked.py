@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from memscore.images import Images, padded
-from memscore.models import linear_layers
+from memscore.models.architectures import linear_layers
 from memscore.recipes import Recipe
 
 PIECE_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache

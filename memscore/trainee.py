@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memscore.captured import CapturedForward
 from memscore.graphs import CannotCapture
 from memscore.images import Images, resident
-from memscore.models import build, logits
+from memscore.models.architectures import build, logits
 from memscore.recipes import Recipe
 from memscore.seeds import generator, torch_seed
 from memscore.store.store import Store

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memscore.images import Images
-from memscore.models import linear_layers, logits
+from memscore.models.architectures import linear_layers, logits
 from memscore.proxies.learning_events import Events
 from memscore.recipes import Recipe, lr_at
 from memscore.stacked import Stack

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memscore.data.datasets import load
 from memscore.data.splits import Splits
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 
@@ -20,7 +20,7 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
 
     Args:
         path: a safetensors file of the network's state dict.
-        arch: a name that memscore.models.build knows, or module:function.
+        arch: a name that memscore.models.architectures.build knows, or module:function.
         manifest: the bank's.
 
     Returns:

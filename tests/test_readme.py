@@ -18,7 +18,7 @@ import tyro
 from cluster.submission import DASHBOARD
 from memscore import bank, estimate, influence, status, submit
 from memscore.data.datasets import TORCHVISION
-from memscore.models import ARCHITECTURES
+from memscore.models.architectures import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
 from memscore.score_registry import SOURCES

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from memscore.models import embed
+from memscore.models.architectures import embed
 from unlearn.batches import in_order
 from unlearn.descent import Descent, DescentConfig
 from unlearn.problem import Examples

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models import Classifier
+from memscore.models.architectures import Classifier
 
 
 def head_of(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:

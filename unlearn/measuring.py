@@ -8,7 +8,7 @@ from torch import nn
 
 from memscore.choices import pick
 from memscore.images import Images
-from memscore.models import Classifier, embed
+from memscore.models.architectures import Classifier, embed
 from memscore.recipes import Recipe
 from memscore.trainee import PART, everything, parts
 from unlearn.metrics import MEASURES

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.images import Images
-from memscore.models import parameters_count
+from memscore.models.architectures import parameters_count
 from memscore.proxies.gradients import evaluating, weight_gradients
 
 GRADIENT_BYTES = 64 * 2**20  # of gradients that stand in memory at once

@@ -20,7 +20,7 @@ from memscore.data.id_lists import read_members
 from memscore.estimation import open_bank
 from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.observing import logit_confidence
 from memscore.plan import Plan
 from memscore.report.audit_table import audit_tables

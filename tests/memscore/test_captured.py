@@ -15,7 +15,7 @@ from memscore.filling import group_size, shared_of
 from memscore.graphs import CannotCapture
 from memscore.images import resident
 from memscore.jobs import BankJob, OriginalJob, key_of, work
-from memscore.models import Classifier, build, logits
+from memscore.models.architectures import Classifier, build, logits
 from memscore.observing import observe
 from memscore.plan import Plan
 from memscore.proxies.learning_events import Events

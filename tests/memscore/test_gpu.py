@@ -14,7 +14,7 @@ from memscore.estimation import open_bank
 from memscore.filling import shared_of
 from memscore.images import resident
 from memscore.jobs import BankJob, OriginalJob, key_of, work
-from memscore.models import Classifier, build, logits
+from memscore.models.architectures import Classifier, build, logits
 from memscore.observing import observe
 from memscore.plan import Plan
 from memscore.recipes import Recipe

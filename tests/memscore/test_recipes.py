@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from memscore.models import ARCHITECTURES
+from memscore.models.architectures import ARCHITECTURES
 from memscore.plan import Plan, recipe_of
 from memscore.recipes import RECIPES, Recipe, default_recipe, lr_at, recipe, steps
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from memscore import training
 from memscore.images import padded, resident
-from memscore.models import build, linear_layers
+from memscore.models.architectures import build, linear_layers
 from memscore.observing import observe
 from memscore.proxies.learning_events import Events
 from memscore.recipes import Recipe, lr_at

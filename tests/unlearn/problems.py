@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from memscore.images import resident
-from memscore.models import Classifier, build
+from memscore.models.architectures import Classifier, build
 from memscore.recipes import Recipe
 from memscore.training import stacks
 from unlearn.algorithms import algorithm

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models import build
+from memscore.models.architectures import build
 from tests.unlearn.problems import KINDS, same, state, tiny
 from unlearn.fresh import fresh_like
 from unlearn.layers import last_layers

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from memscore.images import Images
-from memscore.models import build, embed
+from memscore.models.architectures import build, embed
 from memscore.recipes import recipe
 from memscore.trainee import everything, parts
 from unlearn.measuring import views_of

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.recipes import steps
 from memscore.training import Assignment, is_finite, train
 from unlearn.descent import Diverged, Watch
@@ -25,7 +25,7 @@ class RetrainConfig:
     """theta_o's own recipe; only the architecture cannot be read off its weights.
 
     Attributes:
-        architecture: as memscore.models.build takes it.
+        architecture: as memscore.models.architectures.build takes it.
     """
 
     architecture: str

@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from memscore.models import Classifier, leaves
+from memscore.models.architectures import Classifier, leaves
 
 SWEEPS = 100
 GAIN = 1e-9

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from memscore.images import resident
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.aum import area_under_margin, margins
 from memscore.recipes import Recipe
 from memscore.training import Assignment, train

@@ -6,7 +6,7 @@ import torch
 
 from memscore.data.datasets import load
 from memscore.images import resident
-from memscore.models import build, embed
+from memscore.models.architectures import build, embed
 from memscore.proxies.aum import area_under_margin
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.data_diet import el2n, grand

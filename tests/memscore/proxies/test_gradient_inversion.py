@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.gradient_inversion import (
     InversionConfig,
     descend,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.gradients import evaluating, example_losses, input_gradient, weight_gradients
 
 SHAPE, K = (2, 8, 8), 4

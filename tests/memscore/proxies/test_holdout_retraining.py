@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from memscore.data.datasets import load
 from memscore.data.splits import halves
 from memscore.images import resident
-from memscore.models import build
+from memscore.models.architectures import build
 from memscore.proxies.holdout_retraining import (
     TEST,
     VALIDATION,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memscore.images import Images, resident
-from memscore.models import Classifier, build
+from memscore.models.architectures import Classifier, build
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.loss_curvature import (
     CURVATURES,

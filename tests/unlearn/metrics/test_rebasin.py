@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models import build
+from memscore.models.architectures import build
 from tests.unlearn.problems import tiny, unlearned
 from unlearn.metrics.case import Weights
 from unlearn.metrics.rebasin import NoSymmetries, matched, reordered, symmetries

@@ -163,8 +163,8 @@ def logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Te
     if not isinstance(model, Classifier):
         if autocast is not None:
             raise ValueError(
-                f"{type(model).__name__} cannot run in {autocast}: only a memscore.models.Classifier shows which layer "
-                "stays in float32; return Classifier(body, head) or use precision float32"
+                f"{type(model).__name__} cannot run in {autocast}: only a Classifier of memscore.models.architectures "
+                "shows which layer stays in float32; return Classifier(body, head) or use precision float32"
             )
         scores: Tensor = model(images)
         return scores.float()

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models import ARCHITECTURES, Classifier, build, embed, linear_layers, logits, parameters_count
+from memscore.models.architectures import (
+    ARCHITECTURES,
+    Classifier,
+    build,
+    embed,
+    linear_layers,
+    logits,
+    parameters_count,
+)
 
 RGB, GREY, DIGIT, TINY = (3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 64)
 
@@ -290,5 +298,6 @@ def test_a_classifier_is_its_head_on_its_body():
 
 
 def test_an_mlp_does_not_pay_for_the_import_of_torchvision():
-    code = "import sys, memscore.models as m; m.build('mlp', (1, 8, 8), 2, 0); print('torchvision' in sys.modules)"
+    code = "import sys, memscore.models.architectures as m; m.build('mlp', (1, 8, 8), 2, 0); "
+    code += "print('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"
