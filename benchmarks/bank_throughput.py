@@ -24,9 +24,9 @@ from memscore.estimation import open_bank
 from memscore.filling import shared_of
 from memscore.jobs import BankJob, work
 from memscore.plan import Plan
-from memscore.recipes import steps
 from memscore.subsets import membership
 from memscore.trainee import new_model, recipe_of
+from memscore.training.recipes import steps
 
 PLAN = Plan(
     data="fashion-mnist", validation=0, arch="mlp-512-256", epochs=10, batch=128, design="iid", keep=0.7, originals=0

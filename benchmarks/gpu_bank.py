@@ -15,11 +15,10 @@ from memscore.estimation import open_bank
 from memscore.estimators.memorization import memorization
 from memscore.filling import group_size, in_groups, shared_of
 from memscore.jobs import BankJob, Shared, work
-from memscore.observing import observe
 from memscore.plan import Plan
 from memscore.scoring import score_arm
 from memscore.store.store import Store
-from memscore.trainee import forward
+from memscore.training.evaluation import forward, observe
 
 TWO = ("captured", "eager")
 

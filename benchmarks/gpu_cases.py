@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from memscore.abreast import Abreast
-from memscore.captured import Captured
 from memscore.data.datasets import load
-from memscore.images import Images, resident
 from memscore.models.architectures import build
-from memscore.recipes import RECIPES, Recipe
-from memscore.training import Assignment, Engine, train
+from memscore.training.cuda_graphs import Captured
+from memscore.training.device_data import Images, resident
+from memscore.training.engines import Abreast
+from memscore.training.loop import Assignment, Engine, train
+from memscore.training.recipes import RECIPES, Recipe
 
 Step = tuple[str, Callable[[], Any]]
 """A name, and what measures it."""

@@ -23,8 +23,7 @@ from benchmarks.gpu_cases import (
 )
 from benchmarks.plain_loop import plain_query, plain_training
 from memscore.models.architectures import build
-from memscore.observing import observe
-from memscore.trainee import forward
+from memscore.training.evaluation import forward, observe
 
 ENGINES = [("eager", "float32", 1), ("eager", "bfloat16", 1), ("captured", "float32", 1)]
 ENGINES += [("captured", "bfloat16", streams) for streams in (1, 2, 4)]

@@ -22,7 +22,7 @@ from benchmarks import results_file
 from benchmarks.gpu_bank import bank_steps, bank_summary, scores_steps, scores_summary
 from benchmarks.gpu_cases import FILE, Step, bench_on, prepare
 from benchmarks.gpu_speed import accuracy_steps, accuracy_summary, speed_steps, speed_summary
-from memscore.training import exact_products, one_thread
+from memscore.training.numerics import exact_products, one_thread
 
 PARTS = {
     "speed": (speed_steps, speed_summary),

@@ -14,11 +14,12 @@ import torch
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.images import Images, resident
 from memscore.models.architectures import build
-from memscore.proxies.learning_events import Events
-from memscore.recipes import Recipe
-from memscore.training import Assignment, exact_products, one_thread, stacks, train
+from memscore.training.device_data import Images, resident
+from memscore.training.learning_events import Events
+from memscore.training.loop import Assignment, stacks, train
+from memscore.training.numerics import exact_products, one_thread
+from memscore.training.recipes import Recipe
 
 EXAMPLES, SHAPE, CLASSES, BATCH = 5_000, (1, 28, 28), 10, 64
 

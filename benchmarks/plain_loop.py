@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.recipes import Recipe, lr_at
+from memscore.training.recipes import Recipe, lr_at
 
 
 def plain_training(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, steps: int, seed: int) -> float:

@@ -90,7 +90,7 @@ def main(
 
 def begin(url: str) -> None:
     """An empty bank whose network is trained one model a job."""
-    from memscore.recipes import recipe  # brings torch, as the driver does
+    from memscore.training.recipes import recipe  # brings torch, as the driver does
 
     n = sum(ROWS)
     fields = {name: value for name, value in asdict(recipe("small-cnn")).items() if name != "source"}

@@ -25,12 +25,13 @@ from torch.nn.functional import conv2d
 
 from benchmarks.plain_loop import plain_training
 from benchmarks.results_file import save, spread
-from memscore.images import Images, resident
 from memscore.models.architectures import Shape, build, parameters_count
-from memscore.recipes import Recipe
 from memscore.report.figures import png
-from memscore.stacked import stack_size
-from memscore.training import Assignment, exact_products, one_thread, stacks, train
+from memscore.training.device_data import Images, resident
+from memscore.training.loop import Assignment, stacks, train
+from memscore.training.numerics import exact_products, one_thread
+from memscore.training.recipes import Recipe
+from memscore.training.stacked_mlp import stack_size
 
 PICTURE = Path(__file__).parents[1] / "docs" / "training-speed.png"
 CPU = torch.device("cpu")

@@ -26,7 +26,8 @@ from memscore.estimation import open_bank
 from memscore.jobs import OriginalJob, key_of
 from memscore.plan import Plan
 from memscore.trainee import on_device, recipe_of
-from memscore.training import exact_products, one_layout
+from memscore.training.loop import one_layout
+from memscore.training.numerics import exact_products
 from unlearn.algorithms import algorithm
 from unlearn.jobs import network, run_trial
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed

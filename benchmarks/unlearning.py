@@ -27,7 +27,7 @@ from memscore.cli.options import Several
 from memscore.jobs import key_of
 from memscore.report.progress import Meter
 from memscore.report.terminal import new_table
-from memscore.training import device_named
+from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.jobs import run_trial
 from unlearn.measuring import of_many

@@ -18,7 +18,7 @@ from memscore.data.id_lists import read_members
 from memscore.estimators.rmia import RmiaConfig
 from memscore.report.audit_table import audit_tables
 from memscore.store.store import Store
-from memscore.training import device_named
+from memscore.training.numerics import device_named
 from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
 
 

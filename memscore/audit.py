@@ -25,8 +25,6 @@ from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
 from memscore.grouping import unfinished
-from memscore.images import resident
-from memscore.observing import observe
 from memscore.seeds import generator
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
@@ -36,8 +34,10 @@ from memscore.store.parquet import encode, hashed_again, to_table
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
 from memscore.subsets import arm_from
-from memscore.trainee import forward, recipe_of
-from memscore.training import exact_products, one_thread
+from memscore.trainee import recipe_of
+from memscore.training.device_data import resident
+from memscore.training.evaluation import forward, observe
+from memscore.training.numerics import exact_products, one_thread
 
 BYTES = 64 * 2**20  # of two blocks of the bank as read
 EVIDENCE = ("lira", "lira_offline", "rmia")
@@ -207,7 +207,7 @@ def observed(store: Store, model: nn.Module, splits: Splits, device: str) -> dic
         device: "cpu" or "cuda".
 
     Returns:
-        The columns of memscore.observing.observe.
+        The columns of memscore.training.evaluation.observe.
 
     Raises:
         ValueError: outputs that are not finite; names the first example.

@@ -21,7 +21,7 @@ from memscore.plan import Plan
 from memscore.report import tables
 from memscore.report.progress import Meter
 from memscore.series import announced
-from memscore.training import device_named
+from memscore.training.numerics import device_named
 from memscore.watching import watched
 
 

@@ -8,17 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from memscore.abreast import STREAMS
 from memscore.data.splits import Splits
 from memscore.jobs import ORIGINAL, BankJob, OriginalJob, Receipt, Shared, key_of, original_is_there, work
 from memscore.planner import first_models
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
-from memscore.stacked import stack_size
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.subsets import Arm, smallest_subset
 from memscore.trainee import new_model, recipe_of
-from memscore.training import stacks
+from memscore.training.engines import STREAMS
+from memscore.training.loop import stacks
+from memscore.training.stacked_mlp import stack_size
 
 Progress = Callable[[int, int, str], None]
 

@@ -11,7 +11,6 @@ from memscore.estimation import Bank
 from memscore.filling import group_size, shared_of
 from memscore.grouping import ORTHOGONAL, kind_of
 from memscore.jobs import Shared
-from memscore.observing import observe
 from memscore.outlook import outlook
 from memscore.plan import inversion_of
 from memscore.planner import first_models
@@ -21,10 +20,12 @@ from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out
 from memscore.proxies.kept import PART
 from memscore.proxies.table import EVERY, FINISHED, PROXIES, chosen
 from memscore.proxy_jobs import HOLDOUT, chunk_for
-from memscore.recipes import steps as steps_of
 from memscore.subsets import Arm, membership
-from memscore.trainee import assign, forward, new_model, on_device, recipe_of
-from memscore.training import exact_products, one_thread, train
+from memscore.trainee import assign, new_model, on_device, recipe_of
+from memscore.training.evaluation import forward, observe
+from memscore.training.loop import train
+from memscore.training.numerics import exact_products, one_thread
+from memscore.training.recipes import steps as steps_of
 
 TRIED = 20  # steps, timed and scaled to the whole training
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression

@@ -16,33 +16,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.abreast import way_to_train
 from memscore.models.architectures import embed
-from memscore.observing import observe
 from memscore.proxies.collecting import Collecting, takers
 from memscore.proxies.kept import keep
-from memscore.proxies.learning_events import Events
 from memscore.proxies.table import PROXIES
-from memscore.queries import asked, queries_of
-from memscore.recipes import steps as steps_of
 from memscore.seeds import generator
 from memscore.store.manifest import original_key
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
 from memscore.subsets import arm_from, membership
-from memscore.trainee import (
-    architecture_of,
-    assign,
-    everything,
-    forward,
-    keep_to_share,
-    new_model,
-    on_device,
-    parts,
-    recipe_of,
-)
-from memscore.training import exact_products, is_finite, one_thread, train
+from memscore.trainee import architecture_of, assign, new_model, on_device, recipe_of
+from memscore.training.augmentation import asked, queries_of
+from memscore.training.engines import way_to_train
+from memscore.training.evaluation import everything, forward, observe, parts
+from memscore.training.learning_events import Events
+from memscore.training.loop import train
+from memscore.training.numerics import exact_products, is_finite, keep_to_share, one_thread
+from memscore.training.recipes import steps as steps_of
 
 ORIGINAL, ORACLE = "original", "oracle"
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}

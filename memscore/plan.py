@@ -14,11 +14,11 @@ from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models.architectures import build
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import ALL, PROXIES, chosen
-from memscore.queries import queries_of
-from memscore.recipes import AUGMENTATIONS, Recipe, default_recipe
-from memscore.recipes import recipe as recipe_named
 from memscore.store.manifest import Manifest
 from memscore.subsets import Arm, whole_blocks
+from memscore.training.augmentation import queries_of
+from memscore.training.recipes import AUGMENTATIONS, Recipe, default_recipe
+from memscore.training.recipes import recipe as recipe_named
 
 PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
     "fast": ((Arm(design="orthogonal", keep=0.5),), 256),

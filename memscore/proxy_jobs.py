@@ -32,7 +32,7 @@ from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
 from memscore.trainee import new_model, on_device, recipe_of
-from memscore.training import exact_products, one_thread
+from memscore.training.numerics import exact_products, one_thread
 
 GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
 HOLDOUT = {

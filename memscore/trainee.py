@@ -1,26 +1,20 @@
 """From a store back to what is trained: an arm, a recipe, a network with its examples, the data on a device."""
 
 import logging
-import os
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.captured import CapturedForward
-from memscore.graphs import CannotCapture
-from memscore.images import Images, resident
-from memscore.models.architectures import build, logits
-from memscore.recipes import Recipe
+from memscore.models.architectures import build
 from memscore.seeds import generator, torch_seed
 from memscore.store.store import Store
-from memscore.training import Assignment, stacks
+from memscore.training.device_data import Images, resident
+from memscore.training.loop import Assignment, stacks
+from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
-PART = 1024
-"""Images that are evaluated at once; the last bits of what is said of one may hang on it."""
 
 
 def recipe_of(store: Store) -> Recipe:
@@ -68,61 +62,3 @@ def on_device(
         truth = torch.from_numpy(np.array(labels)).to(device)
         _resident[place] = (resident(images, manifest.mean, manifest.std, device, flat=flat), truth)
     return _resident[place]
-
-
-def forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
-    """The network as a function from images to float32 logits, in evaluation mode.
-
-    Args:
-        model: on the images' device.
-        recipe: whose precision it computes in.
-        architecture: of the model; with it a GPU replays one graph for all models of this architecture, in which only
-            the weights differ. It gives no gradients.
-
-    Returns:
-        A function of images [B, C, H, W].
-    """
-    model.eval()
-    autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
-
-    def logits_of(images: Tensor) -> Tensor:
-        static = static_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
-        return static(model, images) if static else logits(model, images, autocast)
-
-    return logits_of
-
-
-_static: dict[tuple[object, ...], CapturedForward | None] = {}  # one, kept between the jobs of a worker
-
-
-def static_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CapturedForward | None:
-    """The graph for such networks and images; None, after a warning, if there can be none."""
-    tag = (architecture, recipe.precision, images.device)
-    if tag not in _static:
-        _static.clear()
-        try:
-            _static[tag] = CapturedForward(model, images, recipe)
-        except CannotCapture as refusal:
-            _log.warning("%s is evaluated without a CUDA graph, which is slower, because %s", architecture, refusal)
-            _static[tag] = None
-    return _static[tag]
-
-
-def parts(images: Images, n: int, batch: int = PART) -> Iterator[Tensor]:
-    """The first n images in batches."""
-    device = images.pixels.device
-    return (images.take(torch.arange(s, min(s + batch, n), device=device)) for s in range(0, n, batch))
-
-
-@torch.no_grad()
-def everything(model: nn.Module, recipe: Recipe, images: Images, n: int, architecture: str = "") -> Tensor:
-    """Logits [n, K] of the first n images; for the architecture see forward."""
-    logits_of = forward(model, recipe, architecture)
-    return torch.cat([logits_of(part) for part in parts(images, n)])
-
-
-def keep_to_share(device: torch.device) -> None:
-    """Where workers share a GPU, no more of its memory than this one's part: what is beyond it raises here alone."""
-    share = os.environ.get("MEMSCORE_GPU_SHARE")  # the pool says it to each worker
-    if share and device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(float(share), device)

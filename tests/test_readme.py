@@ -20,9 +20,9 @@ from memscore import bank, estimate, influence, status, submit
 from memscore.data.datasets import TORCHVISION
 from memscore.models.architectures import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
-from memscore.recipes import RECIPES
 from memscore.score_registry import SOURCES
 from memscore.store.store import Store
+from memscore.training.recipes import RECIPES
 from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
 from unlearn.contenders import VARIANTS

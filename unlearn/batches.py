@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memscore.training import augment
+from memscore.training.augmentation import augment
 from unlearn.problem import Examples
 
 Batch = tuple[Tensor, Tensor]

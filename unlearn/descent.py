@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from memscore.training import is_finite, one_layout
+from memscore.training.loop import one_layout
+from memscore.training.numerics import is_finite
 
 Watch = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; a true answer ends the run."""

@@ -17,14 +17,14 @@ import torch
 from torch import nn
 
 from memscore.jobs import OriginalJob, key_of, name_of
-from memscore.observing import gap, logit_confidence
-from memscore.recipes import steps as steps_of
 from memscore.seeds import generator, torch_seed
 from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.trainee import keep_to_share, new_model, on_device, recipe_of
-from memscore.training import exact_products, is_finite, one_thread
+from memscore.trainee import new_model, on_device, recipe_of
+from memscore.training.evaluation import gap, logit_confidence
+from memscore.training.numerics import exact_products, is_finite, keep_to_share, one_thread
+from memscore.training.recipes import steps as steps_of
 from unlearn.algorithms import algorithm
 from unlearn.descent import Descent, DescentConfig, Diverged
 from unlearn.measuring import asked, of_many, values_of, views_of

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from memscore.choices import pick
-from memscore.images import Images
 from memscore.models.architectures import Classifier, embed
-from memscore.recipes import Recipe
-from memscore.trainee import PART, everything, parts
+from memscore.training.device_data import Images
+from memscore.training.evaluation import PART, everything, parts
+from memscore.training.recipes import Recipe
 from unlearn.metrics import MEASURES
 from unlearn.metrics.case import Case, Measure, Views, Weights
 from unlearn.oracles import Bench

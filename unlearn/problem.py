@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.images import Images
-from memscore.recipes import Recipe
+from memscore.training.device_data import Images
+from memscore.training.recipes import Recipe
 
 
 @dataclass(eq=False)

@@ -15,8 +15,8 @@ from memscore.proxy_jobs import HOLDOUT
 from memscore.seeds import generator
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.trainee import keep_to_share, on_device
-from memscore.training import exact_products, one_thread
+from memscore.trainee import on_device
+from memscore.training.numerics import exact_products, keep_to_share, one_thread
 from unlearn.jobs import network
 from unlearn.oracles import Bench
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from cluster.opening import open_staff, refuse_staff
 from memscore.cli.options import Maybe
 from memscore.report.progress import Meter
-from memscore.training import device_named
+from memscore.training.numerics import device_named
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.sweep_tables import table
 

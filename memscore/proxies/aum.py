@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.images import Images
-from memscore.observing import observe
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.gradients import evaluating
+from memscore.training.device_data import Images
+from memscore.training.evaluation import observe
 
 
 def margins(model: nn.Module, images: Images, labels: Tensor) -> np.ndarray:

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.images import Images
 from memscore.proxies.aum import area_under_margin
 from memscore.proxies.data_diet import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.gradients import evaluating
 from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs
-from memscore.recipes import Recipe
-from memscore.trainee import everything
-from memscore.training import windows
+from memscore.training.device_data import Images
+from memscore.training.evaluation import everything
+from memscore.training.loop import windows
+from memscore.training.recipes import Recipe
 
 EARLY_SHARE = 0.1
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import softplus
 
-from memscore.observing import logit_confidence
+from memscore.training.evaluation import logit_confidence
 
 PerExample = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 

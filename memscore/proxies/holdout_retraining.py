@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from memscore.choices import pick
 from memscore.data.splits import Splits, halves
-from memscore.images import Images
 from memscore.proxies.gradients import evaluating, example_losses
-from memscore.recipes import Recipe
-from memscore.recipes import steps as steps_of
-from memscore.training import Assignment, is_finite, stacks, train
+from memscore.training.device_data import Images
+from memscore.training.loop import Assignment, stacks, train
+from memscore.training.numerics import is_finite
+from memscore.training.recipes import Recipe
+from memscore.training.recipes import steps as steps_of
 
 VALIDATION, TEST = "validation", "test-set (leaks)"
 VARIANTS = (VALIDATION, TEST)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from memscore.choices import pick
-from memscore.images import Images
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.gradients import evaluating, input_gradient
+from memscore.training.device_data import Images
 
 DIRECTIONS = ("sign", "rademacher")
 

@@ -21,12 +21,12 @@ from memscore.estimation import open_bank
 from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models.architectures import build
-from memscore.observing import logit_confidence
 from memscore.plan import Plan
 from memscore.report.audit_table import audit_tables
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
+from memscore.training.evaluation import logit_confidence
 from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
 
 PLAN = Plan(

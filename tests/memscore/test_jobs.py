@@ -14,7 +14,7 @@ from memscore.plan import Plan
 from memscore.store.store import Store
 from memscore.subsets import Arm
 from memscore.trainee import new_model, recipe_of
-from memscore.training import one_thread
+from memscore.training.numerics import one_thread
 
 PLAN = Plan(data="digits", train_limit=200, epochs=3, design="exact", block=8, models=16, originals=1)
 

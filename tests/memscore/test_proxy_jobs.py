@@ -21,8 +21,10 @@ from memscore.proxies.table import ALL, PROXIES, chosen, in_training
 from memscore.proxy_jobs import planned
 from memscore.report import tables
 from memscore.score_registry import SOURCES
-from memscore.trainee import assign, everything, new_model, on_device, recipe_of
-from memscore.training import exact_products, one_thread, train
+from memscore.trainee import assign, new_model, on_device, recipe_of
+from memscore.training.evaluation import everything
+from memscore.training.loop import train
+from memscore.training.numerics import exact_products, one_thread
 from tests.memscore.proxied import CPU, SETTINGS, SMALL, begun, copy, keys_of, proxied
 
 

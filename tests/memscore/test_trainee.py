@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memscore.trainee import keep_to_share
+from memscore.training.numerics import keep_to_share
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.images import resident
 from memscore.models.architectures import Classifier, build
-from memscore.recipes import Recipe
-from memscore.training import stacks
+from memscore.training.device_data import resident
+from memscore.training.loop import stacks
+from memscore.training.recipes import Recipe
 from unlearn.algorithms import algorithm
 from unlearn.problem import pose
 

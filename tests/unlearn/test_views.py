@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.images import Images
 from memscore.models.architectures import build, embed
-from memscore.recipes import recipe
-from memscore.trainee import everything, parts
+from memscore.training.device_data import Images
+from memscore.training.evaluation import everything, parts
+from memscore.training.recipes import recipe
 from unlearn.measuring import views_of
 
 

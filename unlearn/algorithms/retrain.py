@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import build
-from memscore.recipes import steps
-from memscore.training import Assignment, is_finite, train
+from memscore.training.loop import Assignment, train
+from memscore.training.numerics import is_finite
+from memscore.training.recipes import steps
 from unlearn.descent import Diverged, Watch
 from unlearn.problem import Examples
 from unlearn.spaces import Space

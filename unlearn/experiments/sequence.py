@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
-from memscore.observing import gap
 from memscore.report.figures import png
 from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store.store import Store
+from memscore.training.evaluation import gap
 from unlearn.algorithms import algorithm
 from unlearn.contenders import by_score
 from unlearn.errands import Search

@@ -7,9 +7,9 @@ from scipy import stats
 
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool, lira_scores
 from memscore.estimators.lira_modes import FORMS, LiraForm, classic_scores, form_named, shared_spread
-from memscore.observing import logit_confidence
 from memscore.statistics.roc import auc, over_targets
 from memscore.subsets import Arm, membership
+from memscore.training.evaluation import logit_confidence
 from tests.oracles import gaussian_auc
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from memscore.images import resident
 from memscore.models.architectures import build
 from memscore.proxies.aum import area_under_margin, margins
-from memscore.recipes import Recipe
-from memscore.training import Assignment, train
+from memscore.training.device_data import resident
+from memscore.training.loop import Assignment, train
+from memscore.training.recipes import Recipe
 
 N, SHAPE, K = 30, (1, 4, 4), 3
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from memscore.data.datasets import load
-from memscore.images import resident
 from memscore.models.architectures import build, embed
 from memscore.proxies.aum import area_under_margin
 from memscore.proxies.centroid_distance import centroid_distance
@@ -13,8 +12,9 @@ from memscore.proxies.data_diet import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.holdout_retraining import HoldoutConfig, held_out_rows, holdout_retraining
 from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs
-from memscore.recipes import recipe, steps
-from memscore.training import Assignment, train
+from memscore.training.device_data import resident
+from memscore.training.loop import Assignment, train
+from memscore.training.recipes import recipe, steps
 
 DIRECTIONS = {
     "aum": -1,

@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 from memscore.data.datasets import load
 from memscore.data.splits import halves
-from memscore.images import resident
 from memscore.models.architectures import build
 from memscore.proxies.holdout_retraining import (
     TEST,
@@ -22,7 +21,8 @@ from memscore.proxies.holdout_retraining import (
     holdout_retraining,
     symmetric_kl,
 )
-from memscore.training import Order
+from memscore.training.device_data import resident
+from memscore.training.loop import Order
 
 SHAPE, K = (1, 4, 4), 3
 TRAIN, HELD_OUT = np.arange(20), np.arange(20, 50)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from memscore.images import Images, resident
 from memscore.models.architectures import Classifier, build
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.loss_curvature import (
@@ -20,8 +19,9 @@ from memscore.proxies.loss_curvature import (
     rademacher,
     turn,
 )
-from memscore.recipes import Recipe
-from memscore.training import Assignment, train
+from memscore.training.device_data import Images, resident
+from memscore.training.loop import Assignment, train
+from memscore.training.recipes import Recipe
 
 SHAPE, N = (1, 4, 4), 12
 SIGN, RADEMACHER = CURVATURES["sign"], CURVATURES["rademacher"]

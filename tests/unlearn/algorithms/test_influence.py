@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian
 
-from memscore.images import Images
-from memscore.recipes import Recipe
+from memscore.training.device_data import Images
+from memscore.training.recipes import Recipe
 from tests.unlearn.problems import SIZES, state, tiny, unlearned
 from unlearn.algorithms.influence import InfluenceConfig, influence, pull, woodfisher
 from unlearn.curvature import conjugate, curved, parts_of, slope, summed_cross_entropy

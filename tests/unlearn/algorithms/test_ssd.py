@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.images import Images
-from memscore.recipes import Recipe
+from memscore.training.device_data import Images
+from memscore.training.recipes import Recipe
 from tests.unlearn.problems import tiny, unlearned
 from unlearn.algorithms.ssd import SSDConfig, importances, ssd
 from unlearn.descent import Diverged

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from memscore.images import resident
 from memscore.models.architectures import build
+from memscore.training.device_data import resident
 from tests.unlearn.problems import CLASSES, RECIPE, SMALL, tiny, unlearned
 from unlearn.algorithms.sure import SureConfig
 from unlearn.domains import discriminator, domain_accuracy, embeddings, unseen_like

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.graphs import CannotCapture, host_state, out_of_memory_behind, refuse_changes
+from memscore.training.cuda_graphs import CannotCapture, host_state, out_of_memory_behind, refuse_changes
 
 
 class Moody(nn.Module):

@@ -7,20 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from memscore import abreast, captured, trainee
-from memscore.abreast import Abreast, way_to_train
-from memscore.captured import Captured, CapturedForward
+from memscore import trainee
 from memscore.estimation import open_bank
 from memscore.filling import group_size, shared_of
-from memscore.graphs import CannotCapture
-from memscore.images import resident
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.models.architectures import Classifier, build, logits
-from memscore.observing import observe
 from memscore.plan import Plan
-from memscore.proxies.learning_events import Events
-from memscore.recipes import Recipe
-from memscore.training import Assignment, Single, one_thread, train
+from memscore.training import cuda_graphs, engines
+from memscore.training.cuda_graphs import CannotCapture, Captured, CapturedForward
+from memscore.training.device_data import resident
+from memscore.training.engines import Abreast, way_to_train
+from memscore.training.evaluation import observe
+from memscore.training.learning_events import Events
+from memscore.training.loop import Assignment, Single, train
+from memscore.training.numerics import one_thread
+from memscore.training.recipes import Recipe
 
 CPU = torch.device("cpu")
 N, K = 70, 3
@@ -33,8 +34,8 @@ def fresh():
     """One thread, and no engine that another test has left."""
     with one_thread():
         yield
-    abreast.forget()
-    for kept in (abreast._refused, abreast._fastest, trainee._static):
+    engines.forget()
+    for kept in (engines._refused, engines._fastest, trainee._static):
         kept.clear()
 
 
@@ -123,22 +124,22 @@ def test_nothing_of_the_model_before_is_left():
 
 
 def test_rehearsals_and_trials_leave_no_trace(monkeypatch):
-    monkeypatch.setattr(abreast, "TRIED", 2)
+    monkeypatch.setattr(engines, "TRIED", 2)
     images, labels = data(RESNET[1])
     own = assignment(2, *RESNET)
     before, drawn = values(own.model), torch.get_rng_state()
-    engines = [Captured(own.model, images, labels, RECIPE, capture=False) for _ in range(2)]
-    assert not torch.equal(engines[0].net.body.bn1.running_mean, own.model.body.bn1.running_mean)  # it has rehearsed
-    abreast.seconds_a_step(engines)
+    candidates = [Captured(own.model, images, labels, RECIPE, capture=False) for _ in range(2)]
+    assert not torch.equal(candidates[0].net.body.bn1.running_mean, own.model.body.bn1.running_mean)  # it has rehearsed
+    engines.seconds_a_step(candidates)
     assert_equal(values(own.model), before)
     assert torch.equal(torch.get_rng_state(), drawn)
-    train([own], images, labels, RECIPE, 4, engine=Abreast(engines, [own]))
+    train([own], images, labels, RECIPE, 4, engine=Abreast(candidates, [own]))
     assert_equal(values(own.model), by_single(2, RESNET, steps=4))
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 256])
 def test_windows_epochs_and_learning_events_do_not_depend_on_the_tables(monkeypatch, ahead):
-    monkeypatch.setattr(captured, "AHEAD", ahead)
+    monkeypatch.setattr(cuda_graphs, "AHEAD", ahead)
     images, labels = data(CNN[1])
     recipe = replace(RECIPE, batch=8, augment=("crop", "flip"), crop_padding=1)
     chosen, events, seen = [assignment(i, *CNN) for i in range(2)], Events.none_yet(2, N, CPU), []
@@ -170,14 +171,14 @@ def test_engines_are_kept_for_one_architecture_recipe_and_data_set():
     chosen = [assignment(i, *CNN) for i in range(2)]
     way = way_to_train(chosen, images, labels, RECIPE, capture=False)
     assert way.facts["engine"] == "uncaptured"
-    [kept] = abreast._kept.values()
+    [kept] = engines._kept.values()
     before = list(kept)
     way_to_train(chosen, images, labels, RECIPE, capture=False)
     assert [engine is old for engine, old in zip(kept, before, strict=True)] == [True] * len(before)
     for others in (data(CNN[1]), (images, labels)):
         recipe = replace(RECIPE, momentum=0.5) if others[0] is images else RECIPE
         way_to_train(chosen, *others, recipe, capture=False)
-        [now] = abreast._kept.values()
+        [now] = engines._kept.values()
         assert all(engine is not old for engine in now for old in before)
 
 
@@ -189,14 +190,14 @@ def test_the_fastest_number_of_streams_is_taken_tried_once_and_the_others_given_
         tried.append(len(engines))
         return 1 / len(engines)
 
-    monkeypatch.setattr(abreast, "seconds_a_step", seconds)
+    monkeypatch.setattr(engines, "seconds_a_step", seconds)
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(models)]
     for _ in range(2):
         way = way_to_train(chosen, images, labels, RECIPE, capture=False)
         assert way.together == way.facts["streams"] == best
     assert tried == [count for count in (1, 2, 4) if count <= models > 1]
-    [kept] = abreast._kept.values()
+    [kept] = engines._kept.values()
     assert len(kept) == best
 
 
@@ -210,8 +211,8 @@ def test_where_more_networks_do_not_fit_fewer_are_trained_at_once(monkeypatch):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(abreast, "Captured", Large)
-    monkeypatch.setattr(abreast, "seconds_a_step", lambda engines: 1 / len(engines))
+    monkeypatch.setattr(engines, "Captured", Large)
+    monkeypatch.setattr(engines, "seconds_a_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(4)]
     assert way_to_train(chosen, images, labels, RECIPE, capture=False).together == 2
@@ -221,7 +222,7 @@ def test_a_network_that_does_not_fit_at_all_is_the_pool_s_business(monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(abreast, "Captured", full)
+    monkeypatch.setattr(engines, "Captured", full)
     with pytest.raises(torch.OutOfMemoryError):
         way_to_train([assignment(0, *CNN)], *data(CNN[1]), RECIPE, capture=False)
 
@@ -232,8 +233,8 @@ def test_networks_that_draw_on_the_device_run_one_at_a_time(monkeypatch):
             super().__init__(*args, **kwargs)
             self.draws = True
 
-    monkeypatch.setattr(abreast, "Captured", Drawing)
-    monkeypatch.setattr(abreast, "seconds_a_step", lambda engines: 1 / len(engines))
+    monkeypatch.setattr(engines, "Captured", Drawing)
+    monkeypatch.setattr(engines, "seconds_a_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
     assert way_to_train([assignment(i, *CNN) for i in range(4)], images, labels, RECIPE, capture=False).together == 1
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(monkeypatch
     def refuse(*args, **kwargs):
         raise CannotCapture("a step waits for the device: it asks")
 
-    monkeypatch.setattr(abreast, "Captured", refuse)
+    monkeypatch.setattr(engines, "Captured", refuse)
     images, labels = data(CNN[1])
     for _ in range(2):
         chosen = [assignment(i, *CNN) for i in range(2)]
@@ -260,7 +261,7 @@ def test_a_network_without_a_name_is_never_put_into_another_s_graph():
     own = replace(assignment(0, *CNN), architecture="")
     way = way_to_train([own], *data(CNN[1]), RECIPE, capture=False)
     assert way.facts["engine"] == "eager, because nobody says what architecture it is"
-    assert abreast._kept == {}
+    assert engines._kept == {}
 
 
 def test_a_network_that_cannot_be_copied_is_refused():
@@ -275,7 +276,7 @@ def test_a_network_that_cannot_be_copied_is_refused():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_evaluation_is_filled_up_reused_and_the_last_rows_are_right(monkeypatch, precision):
-    monkeypatch.setattr(captured, "EVALUATED", 32)
+    monkeypatch.setattr(cuda_graphs, "EVALUATED", 32)
     recipe = replace(RECIPE, precision=precision)
     images, labels = data(RESNET[1])
     models = [build(*RESNET, K, seed=i).eval() for i in range(2)]

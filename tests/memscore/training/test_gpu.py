@@ -7,18 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from memscore import abreast, trainee
-from memscore.abreast import Abreast, run, way_to_train
-from memscore.captured import Captured, CapturedForward
+from memscore import trainee
 from memscore.estimation import open_bank
 from memscore.filling import shared_of
-from memscore.images import resident
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.models.architectures import Classifier, build, logits
-from memscore.observing import observe
 from memscore.plan import Plan
-from memscore.recipes import Recipe
-from memscore.training import Assignment, exact_products, train
+from memscore.training import engines
+from memscore.training.cuda_graphs import Captured, CapturedForward
+from memscore.training.device_data import resident
+from memscore.training.engines import Abreast, run, way_to_train
+from memscore.training.evaluation import observe
+from memscore.training.loop import Assignment, train
+from memscore.training.numerics import exact_products
+from memscore.training.recipes import Recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -98,8 +100,8 @@ def gpu():
     device = torch.device("cuda", torch.cuda.current_device())
     with exact_products(device):
         yield device
-    abreast.forget()
-    for kept in (abreast._refused, abreast._fastest, trainee._static):
+    engines.forget()
+    for kept in (engines._refused, engines._fastest, trainee._static):
         kept.clear()
 
 
@@ -228,7 +230,7 @@ def counting(shape, n_classes):
 
 @pytest.mark.parametrize(("name", "why"), [("asking", "a step waits for the device"), ("counting", "a step changes")])
 def test_what_cannot_be_captured_is_trained_eagerly_and_the_receipt_says_why(gpu, banks, name, why):
-    arch = f"tests.memscore.test_gpu:{name}"
+    arch = f"tests.memscore.training.test_gpu:{name}"
     made = banks(replace(PLAN, arch=arch, recipe="digits", epochs=3))
     for receipt in made["cuda"][2]:
         assert receipt["engine"].startswith(f"eager, because {why}")
@@ -254,7 +256,7 @@ def test_networks_with_dropout_draw_anew_at_every_step_and_run_one_at_a_time(gpu
 
 
 def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_part(gpu, monkeypatch):
-    monkeypatch.setattr("memscore.captured.EVALUATED", 256)
+    monkeypatch.setattr("memscore.training.cuda_graphs.EVALUATED", 256)
     images, labels = data(gpu)
     models = [build("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
     static = CapturedForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)

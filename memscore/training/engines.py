@@ -1,6 +1,6 @@
 """How the models of a job are trained: stacked, one after the other, or several at once on a GPU's streams.
 
-On a GPU each model has storage, a graph and a stream of its own (memscore/captured.py), and replays take turns, step by
+On a GPU each model has storage, a graph and a stream of its own (cuda_graphs.py), and replays take turns, step by
 step. Whether 1, 2 or 4 at once is fastest depends on network and GPU, so the first job of a process tries, and the
 process keeps to it. What cannot be captured is trained eagerly, by the same recipe, and the receipt says why.
 """
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memscore.captured import Captured
-from memscore.graphs import CannotCapture
-from memscore.images import Images
-from memscore.recipes import Recipe
-from memscore.training import Assignment, Engine, stacks
+from memscore.training.cuda_graphs import CannotCapture, Captured
+from memscore.training.device_data import Images
+from memscore.training.loop import Assignment, Engine, stacks
+from memscore.training.recipes import Recipe
 
 STREAMS = (1, 2, 4)
 TRIED = 16  # steps of each trial

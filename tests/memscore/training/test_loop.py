@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, softplus
 
-from memscore import training
-from memscore.images import padded, resident
 from memscore.models.architectures import build, linear_layers
-from memscore.observing import observe
-from memscore.proxies.learning_events import Events
-from memscore.recipes import Recipe, lr_at
-from memscore.stacked import Stack, stack_size
-from memscore.training import Assignment, Order, augment, exact_products, stacks, train, windows
+from memscore.training import loop
+from memscore.training.augmentation import augment
+from memscore.training.device_data import padded, resident
+from memscore.training.evaluation import observe
+from memscore.training.learning_events import Events
+from memscore.training.loop import Assignment, Order, stacks, train, windows
+from memscore.training.numerics import exact_products
+from memscore.training.recipes import Recipe, lr_at
+from memscore.training.stacked_mlp import Stack, stack_size
 
 CPU = torch.device("cpu")
 N, SHAPE, K = 90, (1, 7, 5), 3  # 35 inputs: not a multiple of 16
@@ -78,7 +80,7 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
 @pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])  # either library of products
 @pytest.mark.parametrize("arch", ["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"])
 def test_a_models_bits_do_not_depend_on_its_place_or_company(arch, maker, monkeypatch):
-    monkeypatch.setattr(training, "cpu_maker", lambda: maker)
+    monkeypatch.setattr(loop, "cpu_maker", lambda: maker)
     together = trained(list(range(7)), arch=arch)
 
     @settings(derandomize=True, deadline=None, max_examples=5)
@@ -284,7 +286,7 @@ def test_what_is_observed_follows_from_the_logits():
 
 @pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD", ""])
 def test_only_a_product_with_float32_error_is_kept(maker, monkeypatch):
-    monkeypatch.setattr(training, "cpu_maker", lambda: maker)
+    monkeypatch.setattr(loop, "cpu_maker", lambda: maker)
     before = torch.get_float32_matmul_precision()
     with exact_products(CPU) as chosen:
         a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from memscore.images import Images, padded
 from memscore.models.architectures import linear_layers
-from memscore.recipes import Recipe
+from memscore.training.device_data import Images, padded
+from memscore.training.recipes import Recipe
 
 PIECE_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache
 TINY = 16**3  # multiplications of a batched product up to which torch leaves it to the usual library in any setting

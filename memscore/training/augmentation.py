@@ -8,10 +8,53 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from memscore.recipes import Recipe
+from memscore.training.recipes import Recipe
+
+
+def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Generator) -> Tensor:
+    """Crop and mirror, drawn for each image by itself.
+
+    Args:
+        images: float32 [B, C, H, W], normalised.
+        black: [C], the value of padding.
+        recipe: `augment` names what is done; crops are from images padded by `crop_padding` pixels.
+        chance: the model's stream.
+
+    Returns:
+        [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
+    """
+    corners, mirrored = (torch.from_numpy(drawn).to(images.device) for drawn in draw(recipe, len(images), chance))
+    return changed(images, black, recipe, corners, mirrored)
+
+
+def draw(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One batch's chances: corners of the crops int64 [2, B] (top, left), and who is mirrored bool [B]; or zeros."""
+    corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
+    if "crop" in recipe.augment:
+        corners = chance.integers(0, 2 * recipe.crop_padding + 1, (2, size))
+    if "flip" in recipe.augment:
+        mirrored = chance.random(size) < 0.5
+    return corners, mirrored
+
+
+def changed(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """The images cropped and mirrored as `draw` says, [B, C, H, W]; the same tensor if the recipe augments nothing."""
+    size, channels, height, width = images.shape
+    if "crop" in recipe.augment:
+        pad = recipe.crop_padding
+        canvas = black.view(1, -1, 1, 1).expand(size, channels, height + 2 * pad, width + 2 * pad).clone()
+        canvas[:, :, pad : pad + height, pad : pad + width] = images
+        top, left = corners[..., None]
+        rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
+        each = torch.arange(size, device=images.device)[:, None, None]
+        images = canvas.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if "flip" in recipe.augment:
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return images
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
 from memscore.estimators.lira import lira_pool, lira_scores
 from memscore.plan import Plan
-from memscore.queries import Query, asked, queries_of
-from memscore.recipes import recipe
 from memscore.store.store import Store
+from memscore.training.augmentation import Query, asked, queries_of
+from memscore.training.recipes import recipe
 
 BOTH = replace(recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 

@@ -13,11 +13,9 @@ recipe decide which, never how many models remain, and a model's bits do not dep
 company: every tensor starts at a 128-byte boundary, and each update ends at one.
 """
 
-import platform
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -25,11 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.images import Images
 from memscore.models.architectures import linear_layers, logits
-from memscore.proxies.learning_events import Events
-from memscore.recipes import Recipe, lr_at
-from memscore.stacked import Stack
+from memscore.training.augmentation import augment
+from memscore.training.device_data import Images
+from memscore.training.learning_events import Events
+from memscore.training.recipes import Recipe, lr_at
+from memscore.training.stacked_mlp import Stack
 
 AtEpoch = Callable[[int], None]
 
@@ -274,121 +273,3 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         )
     kind: type[torch.optim.Optimizer] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     return kind(weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)  # type: ignore[call-arg]
-
-
-def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Generator) -> Tensor:
-    """Crop and mirror, drawn for each image by itself.
-
-    Args:
-        images: float32 [B, C, H, W], normalised.
-        black: [C], the value of padding.
-        recipe: `augment` names what is done; crops are from images padded by `crop_padding` pixels.
-        chance: the model's stream.
-
-    Returns:
-        [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
-    """
-    corners, mirrored = (torch.from_numpy(drawn).to(images.device) for drawn in draw(recipe, len(images), chance))
-    return changed(images, black, recipe, corners, mirrored)
-
-
-def draw(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One batch's chances: corners of the crops int64 [2, B] (top, left), and who is mirrored bool [B]; or zeros."""
-    corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
-    if "crop" in recipe.augment:
-        corners = chance.integers(0, 2 * recipe.crop_padding + 1, (2, size))
-    if "flip" in recipe.augment:
-        mirrored = chance.random(size) < 0.5
-    return corners, mirrored
-
-
-def changed(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """The images cropped and mirrored as `draw` says, [B, C, H, W]; the same tensor if the recipe augments nothing."""
-    size, channels, height, width = images.shape
-    if "crop" in recipe.augment:
-        pad = recipe.crop_padding
-        canvas = black.view(1, -1, 1, 1).expand(size, channels, height + 2 * pad, width + 2 * pad).clone()
-        canvas[:, :, pad : pad + height, pad : pad + width] = images
-        top, left = corners[..., None]
-        rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
-        each = torch.arange(size, device=images.device)[:, None, None]
-        images = canvas.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if "flip" in recipe.augment:
-        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-    return images
-
-
-def is_finite(model: nn.Module) -> bool:
-    """Whether every weight and every running statistic is a finite number."""
-    return all(bool(torch.isfinite(t).all()) for t in model.state_dict().values() if t.is_floating_point())
-
-
-@contextmanager
-def one_thread() -> Generator[None, None, None]:
-    """One torch thread, whatever the process had before: two give other bits, and stall on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def cpu_maker() -> str:
-    """The maker's name as the CPU gives it, "GenuineIntel" or "AuthenticAMD"; "" where the system does not say."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else platform.processor()
-    return next((name for name in ("GenuineIntel", "AuthenticAMD") if name in text), "")
-
-
-@contextmanager
-def exact_products(device: torch.device) -> Generator[str, None, None]:
-    """The fastest matrix product on this machine that is still float32, checked against float64.
-
-    On AMD's CPUs the usual library takes a slow path, and the setting "medium" picks another that is twice as fast and
-    keeps full precision; on Intel's that other one is the slower (a step of a stack took 1.3 times as long).
-    On some CPUs, and on GPUs, "medium" lowers the precision, so it is kept only where a 256 x 256 x 256 product shows
-    float32's error. The maker decides and not a timing: a bank's bits must not hang on one. On a GPU the convolutions
-    are held to float32 too, which they are not by default, and their kernels are chosen by a timing unless torch is
-    told to be deterministic.
-
-    Yields:
-        The setting in force, "medium" or "highest", to be written on the receipt.
-    """
-    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
-    convolutions = (cudnn.allow_tf32, cudnn.benchmark) if device.type == "cuda" else None
-    chosen = "highest"
-    try:
-        if device.type == "cpu" and cpu_maker() == "AuthenticAMD":
-            torch.set_float32_matmul_precision("medium")
-            rng = torch.Generator().manual_seed(0)
-            a, b = torch.randn(2, 256, 256, generator=rng)
-            truth = a.double() @ b.double()
-            if float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6:  # bfloat16 gives 3e-3, float32 3e-7
-                chosen = "medium"
-        if convolutions:
-            cudnn.allow_tf32, cudnn.benchmark = False, not torch.are_deterministic_algorithms_enabled()
-        torch.set_float32_matmul_precision(chosen)
-        yield chosen
-    finally:
-        torch.set_float32_matmul_precision(before)
-        if convolutions:
-            cudnn.allow_tf32, cudnn.benchmark = convolutions
-
-
-def device_named(wish: str) -> str:
-    """The device for this process: "auto" is a GPU where there is one.
-
-    Args:
-        wish: "auto", "cpu" or "cuda".
-
-    Returns:
-        "cpu" or "cuda".
-
-    Raises:
-        ValueError: a GPU is asked for and there is none.
-    """
-    there = torch.cuda.is_available()
-    if wish == "cuda" and not there:
-        raise ValueError("--device cuda, but torch sees no GPU here; use --device cpu, or auto")
-    return "cuda" if there and wish != "cpu" else "cpu"
