@@ -24,7 +24,7 @@ from memscore.estimation import open_bank
 from memscore.filling import shared_of
 from memscore.jobs import BankJob, work
 from memscore.plan import Plan
-from memscore.subsets import membership
+from memscore.subsets.designs import membership
 from memscore.trainee import new_model, recipe_of
 from memscore.training.recipes import steps
 

@@ -34,7 +34,7 @@ from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
 from memscore.store.parquet import to_table
 from memscore.store.store import Store
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 
 ARM = Arm(design="iid", keep=0.5)
 ROWS = (1000, 0, 200)

@@ -18,7 +18,7 @@ from memscore.estimators.lira_modes import LiraForm, classic_scores, form_named,
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.store.block_reader import Block, narrow
 from memscore.store.store import Store
-from memscore.subsets import arm_from
+from memscore.subsets.designs import arm_from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,6 @@ from memscore.data.splits import Splits
 from memscore.estimators.outside import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
-from memscore.grouping import unfinished
 from memscore.seeds import generator
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
@@ -33,7 +32,8 @@ from memscore.store.json_records import plain
 from memscore.store.parquet import encode, hashed_again, to_table
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
-from memscore.subsets import arm_from
+from memscore.subsets.clustering import unfinished
+from memscore.subsets.designs import arm_from
 from memscore.trainee import recipe_of
 from memscore.training.device_data import resident
 from memscore.training.evaluation import forward, observe

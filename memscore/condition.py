@@ -214,7 +214,7 @@ def precision(
         return None, 0
     from memscore.outlook import rmse_of, tally_of  # SciPy comes with it: half of the time of the whole command
     from memscore.planner import first_models, spread_of
-    from memscore.subsets import arm_from
+    from memscore.subsets.designs import arm_from
 
     arm = arm_from(record)
     first = [index for index in models if index < first_models(arm)]

@@ -14,7 +14,6 @@ from memscore.attacks import refuse_attacks
 from memscore.costs import seconds_of_proxies, training_seconds
 from memscore.data.splits import Splits, examples_table
 from memscore.filling import Filled, Pool, Progress, fill, shared_of
-from memscore.grouping import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.jobs import Shared
 from memscore.originals import fill_from_originals, pilot
 from memscore.outcome import Outcome, write_reports
@@ -29,7 +28,8 @@ from memscore.store.shards import SHARD_COLUMNS, model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
 from memscore.store.visibility import Ask, refuse_blind
-from memscore.subsets import Arm
+from memscore.subsets.clustering import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
+from memscore.subsets.designs import Arm
 from memscore.until import fill_until
 from memscore.wide import noise_detection, write_models_table, write_wide_table
 

@@ -14,7 +14,7 @@ from memscore.planner import first_models
 from memscore.proxy_jobs import ProxyJob, is_kept, work_proxy
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from memscore.subsets import Arm, smallest_subset
+from memscore.subsets.designs import Arm, smallest_subset
 from memscore.trainee import new_model, recipe_of
 from memscore.training.engines import STREAMS
 from memscore.training.loop import stacks

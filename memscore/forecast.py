@@ -9,7 +9,6 @@ import torch
 
 from memscore.estimation import Bank
 from memscore.filling import group_size, shared_of
-from memscore.grouping import ORTHOGONAL, kind_of
 from memscore.jobs import Shared
 from memscore.outlook import outlook
 from memscore.plan import inversion_of
@@ -20,7 +19,8 @@ from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out
 from memscore.proxies.kept import PART
 from memscore.proxies.table import EVERY, FINISHED, PROXIES, chosen
 from memscore.proxy_jobs import HOLDOUT, chunk_for
-from memscore.subsets import Arm, membership
+from memscore.subsets.clustering import ORTHOGONAL, kind_of
+from memscore.subsets.designs import Arm, membership
 from memscore.trainee import assign, new_model, on_device, recipe_of
 from memscore.training.evaluation import forward, observe
 from memscore.training.loop import train

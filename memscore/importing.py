@@ -22,7 +22,7 @@ from memscore.store.manifest import IMPORTED, Manifest
 from memscore.store.parquet import content_sha256
 from memscore.store.shards import SHARD_COLUMNS, model_name
 from memscore.store.store import Store
-from memscore.subsets import Arm, whole_blocks
+from memscore.subsets.designs import Arm, whole_blocks
 
 
 def import_bank(source: Source) -> Outcome:

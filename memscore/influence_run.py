@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.data.splits import Splits
-from memscore.grouping import unfinished
 from memscore.influence_rows import influence_rows
 from memscore.report.figures import influencers
 from memscore.report.tables import label_text
 from memscore.store.parquet import metadata_of
 from memscore.store.store import Store
-from memscore.subsets import arm_from
+from memscore.subsets.clustering import unfinished
+from memscore.subsets.designs import arm_from
 from memscore.user_model import splits_again
 
 BESIDE = 5

@@ -25,7 +25,7 @@ from memscore.store.manifest import original_key
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.subsets import arm_from, membership
+from memscore.subsets.designs import arm_from, membership
 from memscore.trainee import architecture_of, assign, new_model, on_device, recipe_of
 from memscore.training.augmentation import asked, queries_of
 from memscore.training.engines import way_to_train

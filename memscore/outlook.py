@@ -9,7 +9,7 @@ from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.planner import Spread, first_models, models_after, models_for, spread_of
 from memscore.store.shards import model_index, model_name, shard_path
 from memscore.store.store import Store
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 
 WISHES = (0.05, 0.03, 0.02)
 """Errors that are looked up where the user names none."""

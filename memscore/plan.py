@@ -10,12 +10,12 @@ from memscore.choices import pick
 from memscore.cli.options import Maybe, Several, at_least_one
 from memscore.data.datasets import load
 from memscore.data.splits import Splits
-from memscore.grouping import ORTHOGONAL, Kind
 from memscore.models.architectures import build
 from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
 from memscore.proxies.table import ALL, PROXIES, chosen
 from memscore.store.manifest import Manifest
-from memscore.subsets import Arm, whole_blocks
+from memscore.subsets.clustering import ORTHOGONAL, Kind
+from memscore.subsets.designs import Arm, whole_blocks
 from memscore.training.augmentation import queries_of
 from memscore.training.recipes import AUGMENTATIONS, Recipe, default_recipe
 from memscore.training.recipes import recipe as recipe_named

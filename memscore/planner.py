@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 
 FEW = 32
 """Models below which the first estimate is too rough to plan with."""

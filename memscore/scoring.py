@@ -24,7 +24,7 @@ from memscore.statistics.reliability import Reliability, halves_of_arm, reliabil
 from memscore.store.block_reader import Block, narrow
 from memscore.store.shards import SHARD_COLUMNS, shards_digest
 from memscore.store.store import Store
-from memscore.subsets import Arm, arm_from
+from memscore.subsets.designs import Arm, arm_from
 from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]

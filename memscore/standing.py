@@ -27,7 +27,7 @@ from memscore.store.parquet import metadata_of
 from memscore.store.score_files import oriented
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
-from memscore.subsets import arm_from
+from memscore.subsets.designs import arm_from
 from memscore.weighted import weighted_scores, weights_of
 
 BYTES = 64 * 2**20  # of two blocks as read

@@ -18,7 +18,7 @@ from memscore.jobs import Shared
 from memscore.outlook import on_file, rmse_of, tally_of
 from memscore.planner import first_models, models_for, next_look, spread_of
 from memscore.store.store import Store
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 
 
 def fill_until(

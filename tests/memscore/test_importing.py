@@ -10,7 +10,7 @@ from memscore.bank import main
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization
 from memscore.store.store import Store
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from tests.memscore.banks import bank
 
 M, N, T = 32, 120, 15

@@ -12,7 +12,7 @@ from memscore.filling import fill, fill_originals, shared_of
 from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.plan import Plan
 from memscore.store.store import Store
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 from memscore.trainee import new_model, recipe_of
 from memscore.training.numerics import one_thread
 

@@ -6,7 +6,7 @@ import pytest
 from memscore.estimators.memorization import bank_rmse, counts, memorization, precision
 from memscore.outlook import kept_of, rmse_of
 from memscore.planner import Spread, first_models, models_after, models_for, next_look, spread_of
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 IID = Arm(design="iid", keep=0.7)
 

@@ -13,7 +13,7 @@ from memscore.scoring import score_arm, score_fractions
 from memscore.store.manifest import Manifest
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from memscore.wide import noise_detection, write_wide_table
 
 N, TEST, K = 40, 10, 3

@@ -10,7 +10,7 @@ from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
 from memscore.store.shards import model_name, shards_digest
 from memscore.store.store import Store
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from tests.memscore.banks import examples, manifest
 
 N, M, TEST = 400, 64, 5

@@ -7,7 +7,7 @@ from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization, memorization_table
 from memscore.estimators.probability import memorization_probability
 from memscore.estimators.probit import memorization_probit
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 M, N = 24, 30

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.grouping import unfinished
 from memscore.outlook import Outlook
 from memscore.proxies.table import chosen, refuse_without_validation
 from memscore.store.filesystem import Folder
 from memscore.store.remote import Unpublished, Unreached, persist
 from memscore.store.store import Store
+from memscore.subsets.clustering import unfinished
 from tests.memscore.command import SMALL, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -117,7 +117,7 @@ def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, cap
 
 def test_a_plan_never_names_fewer_models_than_it_was_made_from():
     from memscore.planner import Spread
-    from memscore.subsets import Arm
+    from memscore.subsets.designs import Arm
 
     spread = Spread(inside=0.001, out=0.001)
     found = Outlook(

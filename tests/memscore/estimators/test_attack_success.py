@@ -5,7 +5,7 @@ from scipy.stats import norm
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import lira_online, lira_pool
 from memscore.statistics.intervals import wilson
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 
 def test_a_perfect_and_a_reversed_attack_score_1_and_0():

@@ -4,7 +4,7 @@ import pytest
 from memscore.estimators.cscore import cscore, from_counts, mean_over_fractions
 from memscore.estimators.memorization import memorization
 from memscore.statistics.intervals import wilson
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 
 def test_only_models_without_the_example_are_asked():

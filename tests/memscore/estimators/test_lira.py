@@ -11,7 +11,7 @@ from memscore.estimators.lira import (
     lira_pool,
 )
 from memscore.statistics.roc import over_targets
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 NULL_ARMS = [

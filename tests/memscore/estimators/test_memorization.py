@@ -10,7 +10,7 @@ from memscore.estimators.memorization import (
     memorization_table,
     precision,
 )
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from tests.oracles import nearest_neighbour_correct, nearest_neighbour_memorization
 
 

@@ -4,7 +4,7 @@ from scipy.special import logit
 
 from memscore.estimators.memorization import memorization
 from memscore.estimators.probability import RESOLUTION, memorization_probability, moments
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 
 def test_known_probabilities_in_and_out_give_their_difference():

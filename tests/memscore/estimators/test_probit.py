@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from memscore.estimators.memorization import memorization
 from memscore.estimators.probit import BIAS, CLIP, FLOOR, memorization_probit
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 
 def half(models, n):

@@ -16,7 +16,7 @@ from memscore.estimators.rmia import (
     share_below,
 )
 from memscore.statistics.roc import auc, over_targets
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 from tests.memscore.estimators.test_lira_modes import shadows
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]

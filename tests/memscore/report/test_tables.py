@@ -10,7 +10,7 @@ from memscore.report.tables import between, number, reliabilities, with_interval
 from memscore.scoring import ArmScores
 from memscore.statistics.intervals import Interval
 from memscore.statistics.reliability import reliability
-from memscore.subsets import Arm
+from memscore.subsets.designs import Arm
 
 NAN = float("nan")
 

@@ -7,7 +7,7 @@ from scipy import stats
 from memscore.estimators.memorization import memorization
 from memscore.statistics.correlation import interval_over_models, pearson, rmse, spearman, top_overlap
 from memscore.statistics.reliability import disattenuated, split_half, stepped_up
-from memscore.subsets import Arm, membership
+from memscore.subsets.designs import Arm, membership
 
 
 def with_ties(n, seed=0):

@@ -1,3 +1,5 @@
+"""TODO: docstring."""
+
 import tracemalloc
 
 import numpy as np
@@ -6,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscore.estimators.memorization import memorization
-from memscore.subsets import Arm, cluster, largest_cluster, membership, smallest_subset, whole_blocks
+from memscore.subsets.clustering import cluster
+from memscore.subsets.designs import Arm, largest_cluster, membership, smallest_subset, whole_blocks
 from tests.oracles import nearest_neighbour_correct, nearest_neighbour_memorization_bernoulli
 
 ARMS = [

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.store.store import Store
-from memscore.subsets import Arm, cluster
+from memscore.subsets.clustering import cluster
+from memscore.subsets.designs import Arm
 from tests.memscore.command import SERIAL, contents, here, receipts, refused
 
 pytestmark = pytest.mark.usefixtures("home")

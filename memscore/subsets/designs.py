@@ -20,10 +20,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from memscore.choices import pick
-from memscore.clustering import cluster
 from memscore.seeds import seed_for
-
-__all__ = ["BLOCKS", "Arm", "arm_from", "cluster", "largest_cluster", "membership", "smallest_subset", "whole_blocks"]
 
 BLOCKS = {"iid": 1, "exact": 64, "orthogonal": 64}
 """Every design, with the number of models that one block of it has by default."""

@@ -1,0 +1,1 @@
+"""Which examples each model is trained on."""
