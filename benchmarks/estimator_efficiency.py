@@ -23,9 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks.results_file import save
 from cluster.opening import ray_pool
 from memscore.estimation import begin, open_bank
-from memscore.estimators.memorization import memorization
-from memscore.estimators.probability import memorization_probability
-from memscore.estimators.probit import memorization_probit
+from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.filling import Pool, fill
 from memscore.plan import Plan
 from memscore.report.figures import png

@@ -13,7 +13,7 @@ import tyro
 from benchmarks.results_file import save, spread
 from memscore.comparison import original_keys
 from memscore.filling import shared_of
-from memscore.proxies.kept import Inversion, read, smoothing
+from memscore.proxies.storage import Inversion, read, smoothing
 from memscore.proxy_jobs import planned, work_proxy
 from memscore.risk_signals import rank_interval
 from memscore.seeds import generator

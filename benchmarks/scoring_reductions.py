@@ -14,9 +14,7 @@ from memscore.attack_scores import run_attack
 from memscore.attacks import ATTACKS
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore
-from memscore.estimators.memorization import memorization_table
-from memscore.estimators.probability import memorization_probability
-from memscore.estimators.probit import memorization_probit
+from memscore.estimators.memorization import memorization_probability, memorization_probit, memorization_table
 from memscore.reducing import reduced
 from memscore.scoring import score_arm
 from memscore.store.block_reader import Block, narrow

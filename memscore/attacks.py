@@ -14,7 +14,7 @@ import numpy as np
 
 from memscore.choices import pick
 from memscore.estimators.lira import Sums, lira_scores, lira_sums, pool_of
-from memscore.estimators.lira_modes import LiraForm, classic_scores, form_named, spread_of, spread_sums
+from memscore.estimators.lira_variants import LiraForm, classic_scores, form_named, spread_of, spread_sums
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.store.block_reader import Block, narrow
 from memscore.store.store import Store

@@ -2,7 +2,7 @@
 
 For each training example of the bank: LiRA online (a log-likelihood ratio, Student-t), LiRA offline (a normal deviate,
 one-sided) and RMIA (a share of validation examples), each against every model of one arm. The audited model is not in
-the bank, so no shadow is left out and none is dropped: see memscore/estimators/outside.py.
+the bank, so no shadow is left out and none is dropped: see memscore/estimators/lira.py.
 
 Evidence compares the model with the bank's own: one trained by another recipe, for longer or on more examples, is surer
 of everything or of nothing. That moves all examples alike, which the threshold 0 of the verdict feels; areas under the
@@ -21,7 +21,7 @@ from torch import nn
 
 from memscore.choices import pick
 from memscore.data.splits import Splits
-from memscore.estimators.outside import outside_lira, outside_pool
+from memscore.estimators.lira import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
 from memscore.filling import shared_of
 from memscore.seeds import generator

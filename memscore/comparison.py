@@ -6,8 +6,8 @@ from threadpoolctl import threadpool_limits
 
 from memscore.choices import pick
 from memscore.costs import seconds_of_proxies
-from memscore.proxies.kept import inversion_on_file
-from memscore.proxies.table import PROXIES
+from memscore.proxies.registry import PROXIES
+from memscore.proxies.storage import inversion_on_file
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside
 from memscore.risk_signals import Signals, risk_signals
 from memscore.seeds import generator

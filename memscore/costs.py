@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memscore.jobs import ORIGINAL
-from memscore.proxies.kept import Inversion, proxy_seconds
+from memscore.proxies.storage import Inversion, proxy_seconds
 from memscore.store.shards import model_name
 from memscore.store.store import Receipts, Store
 

@@ -19,9 +19,9 @@ from memscore.originals import fill_from_originals, pilot
 from memscore.outcome import Outcome, write_reports
 from memscore.outlook import Outlook, kept_of, outlook
 from memscore.plan import Plan, arms_of, inversion_of, manifest_of, splits_of
-from memscore.proxies.kept import Inversion, inversion_on_file
+from memscore.proxies.registry import PROXIES, chosen, refuse_without_validation
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.table import PROXIES, chosen, refuse_without_validation
+from memscore.proxies.storage import Inversion, inversion_on_file
 from memscore.scoring import score_arm, score_fractions
 from memscore.store.manifest import default_url
 from memscore.store.shards import SHARD_COLUMNS, model_name

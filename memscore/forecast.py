@@ -13,11 +13,11 @@ from memscore.jobs import Shared
 from memscore.outlook import outlook
 from memscore.plan import inversion_of
 from memscore.planner import first_models
-from memscore.proxies.collecting import takers
+from memscore.proxies.collectors import takers
 from memscore.proxies.gradient_inversion import gradient_inversion
 from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out_rows
-from memscore.proxies.kept import PART
-from memscore.proxies.table import EVERY, FINISHED, PROXIES, chosen
+from memscore.proxies.registry import EVERY, FINISHED, PROXIES, chosen
+from memscore.proxies.storage import PART
 from memscore.proxy_jobs import HOLDOUT, chunk_for
 from memscore.subsets.clustering import ORTHOGONAL, kind_of
 from memscore.subsets.designs import Arm, membership

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import embed
-from memscore.proxies.collecting import Collecting, takers
-from memscore.proxies.kept import keep
-from memscore.proxies.table import PROXIES
+from memscore.proxies.collectors import Collecting, takers
+from memscore.proxies.registry import PROXIES
+from memscore.proxies.storage import keep
 from memscore.seeds import generator
 from memscore.store.manifest import original_key
 from memscore.store.shards import model_name

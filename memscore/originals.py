@@ -6,7 +6,7 @@ from memscore.data.splits import Splits
 from memscore.filling import Filled, Pool, fill_originals, fill_proxies
 from memscore.jobs import OriginalJob, Shared, key_of
 from memscore.plan import Plan, inversion_of
-from memscore.proxies.table import chosen, in_training
+from memscore.proxies.registry import chosen, in_training
 from memscore.proxy_jobs import planned
 from memscore.store.store import Store
 

@@ -11,8 +11,8 @@ from memscore.cli.options import Maybe, Several, at_least_one
 from memscore.data.datasets import load
 from memscore.data.splits import Splits
 from memscore.models.architectures import build
-from memscore.proxies.kept import SMALL_SIDE, Inversion, smoothing
-from memscore.proxies.table import ALL, PROXIES, chosen
+from memscore.proxies.registry import ALL, PROXIES, chosen
+from memscore.proxies.storage import SMALL_SIDE, Inversion, smoothing
 from memscore.store.manifest import Manifest
 from memscore.subsets.clustering import ORTHOGONAL, Kind
 from memscore.subsets.designs import Arm, whole_blocks

@@ -25,8 +25,8 @@ from memscore.proxies.holdout_retraining import (
     held_out_rows,
     holdout_retraining,
 )
-from memscore.proxies.kept import PART, Inversion, keep
-from memscore.proxies.table import FINISHED, PROXIES
+from memscore.proxies.registry import FINISHED, PROXIES
+from memscore.proxies.storage import PART, Inversion, keep
 from memscore.seeds import generator
 from memscore.store.shards import model_name
 from memscore.store.store import Store

@@ -14,9 +14,14 @@ import numpy as np
 from memscore.attack_scores import Curve, attacks_on_file, run_attack
 from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.cscore import cscore, mean_over_fractions
-from memscore.estimators.memorization import bank_rmse, memorization_table, precision
-from memscore.estimators.probability import memorization_probability
-from memscore.estimators.probit import memorization_probit
+from memscore.estimators.memorization import (
+    bank_rmse,
+    memorization_probability,
+    memorization_probit,
+    memorization_table,
+    precision,
+)
+from memscore.estimators.weighted import between_blocks, weighted_scores, weights_of
 from memscore.reducing import Gathered, Pool, reduced
 from memscore.score_registry import SOURCES, fields_of
 from memscore.shelf import Shelf
@@ -25,7 +30,6 @@ from memscore.store.block_reader import Block, narrow
 from memscore.store.shards import SHARD_COLUMNS, shards_digest
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, arm_from
-from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 Columns = dict[str, np.ndarray]
 

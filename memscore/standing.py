@@ -17,6 +17,7 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from memscore.costs import bank_seconds, training_seconds
+from memscore.estimators.weighted import weighted_scores, weights_of
 from memscore.score_registry import SOURCES
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, verdict
@@ -28,7 +29,6 @@ from memscore.store.score_files import oriented
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
 from memscore.subsets.designs import arm_from
-from memscore.weighted import weighted_scores, weights_of
 
 BYTES = 64 * 2**20  # of two blocks as read
 FEW_BLOCKS = 10  # with fewer, models are drawn one by one

@@ -18,6 +18,21 @@ Differs from the paper:
 
 Draw a ROC curve for each target (roc.over_targets), not over all pairs at once: two targets of one example
 share shadows, so their comparison is not a coin flip under noise (AUC .492 with 40 examples, .498 with 300).
+
+The shadows of a target: who they are, what is dropped so that their number tells nothing, and their Student-t.
+
+For target t and example i the shadows are the models of a bank other than t, on two sides: those that held i and those
+that did not. The attacks in lira.py, lira_modes.py, rmia.py and outside.py are built from what stands here.
+
+From a target's shadows one more is dropped, from the side that exceeds its share of keep * (M - 1): lira.py says why.
+
+LiRA of one model that is not in the bank, every model of the bank a shadow: the audit of a user's own model.
+
+    online    L(i) = log p(phi | in) - log p(phi | out)           offline    z(i), one-sided
+
+with lira.py's predictives (Carlini et al. 2022; Student-t, the same prior). No shadow is left out, and none is dropped
+to make counts equal: how many models of the bank held an example was settled without the audited model, so the counts
+tell nothing of what it held. In lira.py, where target and shadows share one design, they would.
 """
 
 from collections.abc import Iterable
@@ -25,17 +40,119 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import gammaln
 
-from memscore.estimators.shadows import (
-    MEAN_STRENGTH,
-    VARIANCE_STRENGTH,
-    following,
-    log_density,
-    moments,
-    normal_deviate,
-    pieces,
-    surplus,
-)
+VARIANCE_STRENGTH = 8.0
+"""Shadows that the prior on the variance counts for."""
+MEAN_STRENGTH = 0.05
+"""Shadows that the prior on the mean counts for."""
+
+CELLS = 2**18
+"""Models x examples that are worked on at a time."""
+
+
+def pieces(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Columns in float64, few enough at a time to stay in cache.
+
+    Args:
+        confidence: float [M, N].
+        member: bool [M, N].
+
+    Yields:
+        The same columns of both, from left to right: float64 and bool [M, n], at most CELLS cells and at least one
+        column.
+    """
+    width = max(CELLS // max(len(member), 1), 1)
+    for start in range(0, member.shape[1], width):
+        yield confidence[:, start : start + width].astype(np.float64), member[:, start : start + width]
+
+
+def moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean and sum of squared deviations of one side of each example.
+
+    Args:
+        phi: float64 [M, n].
+        side: bool [M, n], the models that count.
+
+    Returns:
+        Three arrays [n]; the mean of nobody is 0, its count says so.
+    """
+    count = side.sum(0)
+    mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
+    return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
+
+
+def surplus(member: np.ndarray, keep: float) -> np.ndarray:
+    """Where a target's in-shadows exceed their share, so that one of them is dropped; elsewhere an out-shadow is.
+
+    sum over m != t of member[m, i]  >  keep * (M - 1)
+
+    Args:
+        member: bool [M, n], example i was in model m's training set.
+        keep: the arm's share of examples a model.
+
+    Returns:
+        bool [M, n], for every model as target.
+    """
+    exceeding: np.ndarray = member.sum(0) - member > keep * (len(member) - 1)
+    return exceeding
+
+
+def following(values: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """The value of the next model of that side after each, cyclically: the shadow that is dropped.
+
+    Args:
+        values: [M, n].
+        side: bool [M, n].
+
+    Returns:
+        [M, n] of the type of values; 0 where that side is empty.
+    """
+    after = np.empty_like(values)
+    carried = np.zeros(values.shape[1])
+    for last_round in (False, True):
+        for m in reversed(range(len(values))):
+            if last_round:
+                after[m] = carried
+            carried = np.where(side[m], values[m], carried)
+    return after
+
+
+def log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Log-density of Student's t with a scale, at a statistic t.
+
+    log Gamma((df + 1) / 2) - log Gamma(df / 2) - log(df pi) / 2 - log scale - (df + 1) / 2 log(1 + t^2 / df)
+
+    Args:
+        t: (value - location) / scale, float64.
+        scale: above 0, of the same shape.
+        df: degrees of freedom, VARIANCE_STRENGTH plus whole numbers, of the same shape: their gamma functions come
+            from a table.
+
+    Returns:
+        float64 of the same shape; NaN where t or scale is.
+    """
+    fewest = df.min(initial=VARIANCE_STRENGTH)
+    table = np.arange(fewest, df.max(initial=fewest) + 1)
+    constant = gammaln((table + 1) / 2) - gammaln(table / 2) - np.log(table * np.pi) / 2
+    density: np.ndarray = constant[(df - fewest).astype(np.int64)] - np.log(scale) - (df + 1) / 2 * np.log1p(t**2 / df)
+    return density
+
+
+def normal_deviate(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """The z with Phi(z) = CDF of Student's t, by Wallace's formula (1959).
+
+    z = sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)),    within .03 of the exact z up to 5 if df >= 9
+
+    Args:
+        t: a statistic, float64.
+        df: its degrees of freedom, of the same shape.
+
+    Returns:
+        float64 of the same shape; NaN where t is.
+    """
+    z: np.ndarray = np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
+    return z
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,3 +340,70 @@ def _predictive(
     sum_of_squares += MEAN_STRENGTH * n / strength * (mean - from_prior) ** 2
     scale = np.where((n > 0) & (sum_of_squares > 0), np.sqrt(sum_of_squares * (strength + 1) / (df * strength)), np.nan)
     return (phi - centre - location) / scale, scale, df
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsidePool:
+    """Mean over examples of their shadows' mean and variance, every example weighing the same."""
+
+    mean_in: float
+    variance_in: float
+    mean_out: float
+    variance_out: float
+
+
+def outside_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> OutsidePool:
+    """The first of two passes: what the predictives shrink to.
+
+    Args:
+        blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples.
+
+    Returns:
+        One mean and one variance a side; NaN where no example has a shadow, or two of them, on that side.
+    """
+    sums = np.zeros((2, 4))
+    for confidence, member in blocks:
+        phi = confidence.astype(np.float64)
+        for side, held in enumerate((member, ~member)):
+            n, mean, squares = moments(phi, held)
+            own = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
+            sums[side] += (mean.sum(), (n > 0).sum(), own.sum(), (n > 1).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        (mean_in, mean_out), (variance_in, variance_out) = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
+    return OutsidePool(
+        mean_in=float(mean_in), variance_in=float(variance_in), mean_out=float(mean_out),
+        variance_out=float(variance_out),
+    )  # fmt: skip
+
+
+def outside_lira(
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, pool: OutsidePool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both attacks on one outside target.
+
+    Args:
+        target: float [N], the target's logit confidence in example n's label.
+        confidence: float [M, N], the bank's.
+        member: bool [M, N], of the bank.
+        pool: from outside_pool, over all examples.
+
+    Returns:
+        online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a side
+        that is needed has no shadow.
+    """
+    phi = confidence.astype(np.float64)
+    inside = _predictive_of_target(target, phi, member, pool.mean_in, pool.variance_in)
+    outside = _predictive_of_target(target, phi, ~member, pool.mean_out, pool.variance_out)
+    return log_density(*inside) - log_density(*outside), normal_deviate(outside[0], outside[2])
+
+
+def _predictive_of_target(
+    target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
+    n, mean, squares = moments(phi, side)
+    strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
+    location = (MEAN_STRENGTH * prior_mean + n * mean) / strength
+    total = VARIANCE_STRENGTH * prior_variance + squares + MEAN_STRENGTH * n / strength * (mean - prior_mean) ** 2
+    scale = np.where((n > 0) & (total > 0), np.sqrt(total * (strength + 1) / (df * strength)), np.nan)
+    return (target - location) / scale, scale, df

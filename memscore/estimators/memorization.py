@@ -6,11 +6,35 @@ Feldman & Zhang 2020 (NeurIPS), estimator of section 4.1, from models trained on
 
 Differs from the authors' code: an example that was always in or always out has no value, where theirs divides by
 max(count, 1e-10) and calls it memorized.
+
+Memorization by true-class probability: how much surer of an example's label models are that were trained on it.
+
+    mem_p(i) = mean of p_y(i) over models with i - mean of p_y(i) over models without it,   p_y = sigmoid(confidence)
+
+Feldman & Zhang 2020 (NeurIPS), equation 1, with the model's probability of the label in place of whether it is right.
+
+Differs from the paper: it is another score, with a column of its own. It correlates with the definition (Pearson .97
+to .99 on digits and Fashion-MNIST), but its top 6.7 % share only .77 to .89 with the definition's, however many models
+there are. What it gains is less noise: half the models or fewer for the same reliability.
+
+Memorization by clipped probit: the definition's score from about half the models.
+
+    mem(i) ~ Phi(m_in / sqrt(v_in + .05)) - Phi(m_out / sqrt(v_out + .05))
+
+m and v are mean and variance, over the models of a side, of the gap between the label's logit and the largest other,
+clipped to [-5, 5]. A model is right exactly when its gap is above 0, so were gaps Gaussian this would be
+P[right | in] - P[right | out], equation 1 of Feldman & Zhang 2020, from all of each gap instead of its sign. The clip
+keeps the fit from heavy tails, which rank worse without it; .05 keeps a handful of models that agree from certainty.
+
+Differs from the paper: gaps are not Gaussian, so a bias stays however many models there are (BIAS below). With 25 to 50
+models it ranks like 200 to 400 that are counted, and it is worth about twice as many in RMSE; from 400 models on report
+the counts.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.special import expit, ndtr
 
 from memscore.statistics.intervals import smoothed_variance, wilson
 
@@ -135,3 +159,93 @@ def _difference(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np
     with np.errstate(invalid="ignore"):
         difference: np.ndarray = k_in / n_in - k_out / n_out
     return difference
+
+
+RESOLUTION = 1e-3
+"""No standard deviation over models counts as less: models that agree to the last bit are no proof of an error of 0."""
+
+
+def memorization_probability(confidence: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean of p_y in minus mean of p_y out, for each example.
+
+    se^2 = sum over both sides of max(s^2, RESOLUTION^2) / n, s the sample standard deviation over that side's models.
+    It knows nothing of a kind of model that has not been seen yet, where the error of the counts is the safer one.
+
+    Args:
+        confidence: float [M, N], logit confidence log p_y / (1 - p_y) of model m in example n's label.
+        member: bool [M, N], example n was in model m's training set.
+
+    Returns:
+        value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a
+        side; n_in, n_out: int64 [N].
+    """
+    p = expit(confidence.astype(np.float64))
+    (n_in, mean_in, squares_in), (n_out, mean_out, squares_out) = moments(p, member), moments(p, ~member)
+    variance = mean_variance(squares_in, n_in) + mean_variance(squares_out, n_out)
+    return {"value": mean_in - mean_out, "se": np.sqrt(variance), "n_in": n_in, "n_out": n_out}
+
+
+def moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one side's models say of each example.
+
+    Args:
+        values: float64 [M, N].
+        side: bool [M, N], the models that count.
+
+    Returns:
+        Count int64 [N], mean and sum of squared deviations from it float64 [N]; both NaN with fewer than two models.
+    """
+    count = side.sum(0)
+    few = np.where(count >= 2, 0.0, np.nan)
+    mean = np.where(side, values, 0).sum(0) / np.maximum(count, 1)
+    return count, mean + few, (np.where(side, values - mean, 0) ** 2).sum(0) + few
+
+
+def mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Variance of a mean of n from its sum of squared deviations; above 0, NaN where squares is."""
+    variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), RESOLUTION**2) / np.maximum(n, 1)
+    return variance
+
+
+CLIP = 5.0
+"""Gaps beyond count as this; chosen on one bank of digits at keep 0.7, together with FLOOR, then left alone."""
+FLOOR = 0.05
+"""Added to each variance."""
+BIAS = 0.02
+"""Root mean square difference to the definition that more models do not remove: .015 to .02 on the banks tried."""
+
+
+def memorization_probit(gap: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Phi in minus Phi out, for each example.
+
+    The standard error is the infinitesimal jackknife's (Jaeckel 1972), which is the delta method with the sample's own
+    third and fourth moments: a model whose gap is d above its side's mean moves Phi(z), z = m / s, s^2 = v + .05, by
+
+        phi(z) (d / s - z (d^2 n / (n - 1) - v) / (2 s^2)) / n.
+
+    It is the sampling error only; BIAS comes on top. As for probabilities it never falls to 0.
+
+    Args:
+        gap: float [M, N], logit of the label minus the largest other one.
+        member: bool [M, N], example n was in model m's training set.
+
+    Returns:
+        value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a
+        side; n_in, n_out: int64 [N].
+    """
+    clipped = np.clip(gap.astype(np.float64), -CLIP, CLIP)
+    (share_in, variance_in, n_in), (share_out, variance_out, n_out) = _side(clipped, member), _side(clipped, ~member)
+    return {"value": share_in - share_out, "se": np.sqrt(variance_in + variance_out), "n_in": n_in, "n_out": n_out}
+
+
+def _side(gap: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Phi(z), its variance and the count of one side, [N] each."""
+    n, mean, squares = moments(gap, side)
+    others = np.maximum(n - 1, 1)
+    width2 = squares / others + FLOOR
+    z = mean / np.sqrt(width2)
+    d = np.where(side, gap - mean, 0)
+    around = np.where(side, (d**2 * n - squares) / others, 0)
+    moved = d / np.sqrt(width2) - z * around / (2 * width2)
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    return ndtr(z), mean_variance((moved**2).sum(0) * density**2, n), n

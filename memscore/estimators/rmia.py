@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import expit
 
 from memscore.choices import pick
-from memscore.estimators.shadows import following, surplus
+from memscore.estimators.lira import following, surplus
 
 KINDS = ("online", "offline")
 SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.gradients import evaluating
+from memscore.proxies.per_example_gradients import evaluating
 from memscore.training.device_data import Images
 from memscore.training.evaluation import observe
 

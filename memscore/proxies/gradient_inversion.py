@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.proxies.gradients import PerExample, evaluating, weight_gradients
-from memscore.proxies.likeness import psnr, ssim
+from memscore.proxies.image_similarity import psnr, ssim
+from memscore.proxies.per_example_gradients import PerExample, evaluating, weight_gradients
 
 DECAYS = (3 / 8, 5 / 8, 7 / 8)
 BETAS = (0.9, 0.999)
@@ -114,7 +114,7 @@ def invert(
     """The best image that each example's gradient leads to.
 
     Args:
-        gradients: of memscore.proxies.gradients.weight_gradients.
+        gradients: of memscore.proxies.per_example_gradients.weight_gradients.
         target: what the attacker has, one tensor [B, ...] a parameter, of length 1 over all of them.
         labels: int64 [B].
         starts: [B, R, C, H, W].

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from memscore.choices import pick
 from memscore.data.splits import Splits, halves
-from memscore.proxies.gradients import evaluating, example_losses
+from memscore.proxies.per_example_gradients import evaluating, example_losses
 from memscore.training.device_data import Images
 from memscore.training.loop import Assignment, stacks, train
 from memscore.training.numerics import is_finite

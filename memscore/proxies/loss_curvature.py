@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from memscore.choices import pick
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.gradients import evaluating, input_gradient
+from memscore.proxies.per_example_gradients import evaluating, input_gradient
 from memscore.training.device_data import Images
 
 DIRECTIONS = ("sign", "rademacher")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memscore.proxies.kept import Inversion, read, score_metadata
-from memscore.proxies.table import PROXIES
+from memscore.proxies.registry import PROXIES
+from memscore.proxies.storage import Inversion, read, score_metadata
 from memscore.score_registry import EVENTS, fields_of
 from memscore.statistics.intervals import smoothed_variance
 from memscore.store.shards import model_name, shards_digest

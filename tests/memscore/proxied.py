@@ -12,9 +12,9 @@ from memscore.filling import Filled, shared_of
 from memscore.jobs import OriginalJob, key_of
 from memscore.originals import fill_from_originals
 from memscore.plan import Plan, inversion_of
-from memscore.proxies.kept import inversion_on_file
+from memscore.proxies.registry import ALL, chosen
 from memscore.proxies.scores import score_proxies
-from memscore.proxies.table import ALL, chosen
+from memscore.proxies.storage import inversion_on_file
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan(

@@ -9,7 +9,7 @@ import pytest
 from memscore.attack_scores import attacks_on_file, known_of, run_attack
 from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool
-from memscore.estimators.lira_modes import FORMS, classic_scores, shared_spread
+from memscore.estimators.lira_variants import FORMS, classic_scores, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.score_registry import SOURCES
 from memscore.scoring import score_arm

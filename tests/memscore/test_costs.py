@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memscore.costs import bank_seconds, seconds_of_proxies, training_seconds
-from memscore.proxies.kept import Inversion
+from memscore.proxies.storage import Inversion
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from tests.memscore.banks import ARM, bank

@@ -13,11 +13,11 @@ from memscore.data.splits import halves
 from memscore.estimation import estimate, open_bank
 from memscore.filling import shared_of
 from memscore.forecast import forecast
-from memscore.proxies.collecting import Collecting
+from memscore.proxies.collectors import Collecting
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.kept import Inversion
+from memscore.proxies.registry import ALL, PROXIES, chosen, in_training
 from memscore.proxies.scores import write_average
-from memscore.proxies.table import ALL, PROXIES, chosen, in_training
+from memscore.proxies.storage import Inversion
 from memscore.proxy_jobs import planned
 from memscore.report import tables
 from memscore.score_registry import SOURCES

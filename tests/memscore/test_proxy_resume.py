@@ -15,8 +15,8 @@ from cluster.pool import SerialPool
 from memscore.filling import fill_originals, fill_proxies, shared_of
 from memscore.jobs import OriginalJob, key_of, work
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.kept import Inversion, inversion_on_file, proxy_seconds, read
-from memscore.proxies.table import PROXIES
+from memscore.proxies.registry import PROXIES
+from memscore.proxies.storage import Inversion, inversion_on_file, proxy_seconds, read
 from memscore.proxy_jobs import HOLDOUT, planned
 from memscore.report import tables
 from memscore.store.store import Store
@@ -172,7 +172,7 @@ def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, mon
 
     bank, shared = begun(tmp_path)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("memscore.proxies.collecting.area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
+    monkeypatch.setattr("memscore.proxies.collectors.area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
     [receipt] = work(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
     assert receipt["seconds"] == 0
     assert proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}

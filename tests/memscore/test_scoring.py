@@ -5,9 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.data.splits import Dataset, Splits, examples_table
-from memscore.estimators.memorization import memorization
-from memscore.estimators.probability import memorization_probability
-from memscore.estimators.probit import memorization_probit
+from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.scoring import score_arm, score_fractions
 from memscore.store.manifest import Manifest

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memscore.outlook import Outlook
-from memscore.proxies.table import chosen, refuse_without_validation
+from memscore.proxies.registry import chosen, refuse_without_validation
 from memscore.store.filesystem import Folder
 from memscore.store.remote import Unpublished, Unreached, persist
 from memscore.store.store import Store

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from memscore.estimators.memorization import memorization
-from memscore.estimators.probability import RESOLUTION, memorization_probability, moments
+from memscore.estimators.memorization import RESOLUTION, memorization, memorization_probability, moments
 from memscore.subsets.designs import Arm, membership
 
 

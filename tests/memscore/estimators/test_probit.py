@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from memscore.estimators.memorization import memorization
-from memscore.estimators.probit import BIAS, CLIP, FLOOR, memorization_probit
+from memscore.estimators.memorization import BIAS, CLIP, FLOOR, memorization, memorization_probit
 from memscore.subsets.designs import Arm, membership
 
 

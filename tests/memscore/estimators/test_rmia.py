@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH
-from memscore.estimators.outside import outside_lira, outside_pool
+from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, outside_lira, outside_pool
 from memscore.estimators.rmia import (
     RmiaConfig,
     outside_population,
@@ -17,7 +16,7 @@ from memscore.estimators.rmia import (
 )
 from memscore.statistics.roc import auc, over_targets
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.estimators.test_lira_modes import shadows
+from tests.memscore.estimators.test_lira_variants import shadows
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
 CONFIGS = [

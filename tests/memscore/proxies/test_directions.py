@@ -8,7 +8,7 @@ from memscore.data.datasets import load
 from memscore.models.architectures import build, embed
 from memscore.proxies.aum import area_under_margin
 from memscore.proxies.centroid_distance import centroid_distance
-from memscore.proxies.data_diet import el2n, grand
+from memscore.proxies.el2n_grand import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.holdout_retraining import HoldoutConfig, held_out_rows, holdout_retraining
 from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs

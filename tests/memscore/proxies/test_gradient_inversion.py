@@ -17,7 +17,7 @@ from memscore.proxies.gradient_inversion import (
     invert,
     objective,
 )
-from memscore.proxies.gradients import evaluating, weight_gradients
+from memscore.proxies.per_example_gradients import evaluating, weight_gradients
 
 SHAPE, K, NORMALISATION = (1, 6, 6), 4, ((0.4,), (0.3,))
 BOX = (torch.tensor(-4 / 3).double().view(1, 1, 1, 1), torch.tensor(2.0).double().view(1, 1, 1, 1))

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from memscore.models.architectures import Classifier, build
-from memscore.proxies.data_diet import el2n, grand
+from memscore.proxies.el2n_grand import el2n, grand
 from memscore.training.device_data import Images
 
 SHAPE, N, K = (1, 4, 4), 9, 3

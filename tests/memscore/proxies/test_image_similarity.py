@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.proxies.likeness import psnr, ssim
+from memscore.proxies.image_similarity import psnr, ssim
 
 
 def pairs(side, n=3, channels=2):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memscore.estimators.shadows import CELLS, following, log_density, moments, normal_deviate, pieces, surplus
+from memscore.estimators.lira import CELLS, following, log_density, moments, normal_deviate, pieces, surplus
 
 HELD = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1], [1, 0, 1]], dtype=bool)
 

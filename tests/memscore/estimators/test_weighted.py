@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from memscore.estimators.cscore import cscore
-from memscore.estimators.memorization import memorization, memorization_table
-from memscore.estimators.probability import memorization_probability
-from memscore.estimators.probit import memorization_probit
+from memscore.estimators.memorization import (
+    memorization,
+    memorization_probability,
+    memorization_probit,
+    memorization_table,
+)
+from memscore.estimators.weighted import between_blocks, weighted_scores, weights_of
 from memscore.subsets.designs import Arm, membership
-from memscore.weighted import between_blocks, weighted_scores, weights_of
 
 M, N = 24, 30
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.models.architectures import parameters_count
-from memscore.proxies.gradients import evaluating, weight_gradients
+from memscore.proxies.per_example_gradients import evaluating, weight_gradients
 from memscore.training.device_data import Images
 
 GRADIENT_BYTES = 64 * 2**20  # of gradients that stand in memory at once

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from memscore.proxies.aum import area_under_margin
-from memscore.proxies.data_diet import el2n, grand
+from memscore.proxies.el2n_grand import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.gradients import evaluating
 from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs
+from memscore.proxies.per_example_gradients import evaluating
 from memscore.training.device_data import Images
 from memscore.training.evaluation import everything
 from memscore.training.loop import windows

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from memscore.proxies.gradient_inversion import InversionConfig
-from memscore.proxies.table import PROXIES
+from memscore.proxies.registry import PROXIES
 from memscore.seeds import generator
 from memscore.store.json_records import sha256_of
 from memscore.store.parquet import metadata_of

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memscore.choices import pick
-from memscore.estimators.shadows import CELLS, following, surplus
+from memscore.estimators.lira import CELLS, following, surplus
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")

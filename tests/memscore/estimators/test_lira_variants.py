@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool, lira_scores
-from memscore.estimators.lira_modes import FORMS, LiraForm, classic_scores, form_named, shared_spread
+from memscore.estimators.lira_variants import FORMS, LiraForm, classic_scores, form_named, shared_spread
 from memscore.statistics.roc import auc, over_targets
 from memscore.subsets.designs import Arm, membership
 from memscore.training.evaluation import logit_confidence

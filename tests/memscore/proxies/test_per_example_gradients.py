@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memscore.models.architectures import build
-from memscore.proxies.gradients import evaluating, example_losses, input_gradient, weight_gradients
+from memscore.proxies.per_example_gradients import evaluating, example_losses, input_gradient, weight_gradients
 
 SHAPE, K = (2, 8, 8), 4
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import expit, ndtr
 
-from memscore.estimators.probit import CLIP, FLOOR
+from memscore.estimators.memorization import CLIP, FLOOR
 
 
 def weights_of(sets: Sequence[np.ndarray], models: int) -> np.ndarray:
