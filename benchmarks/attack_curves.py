@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from benchmarks.results_file import save
 from memscore.attack_scores import Curve, run_attack
 from memscore.attacks import ATTACKS
-from memscore.report.figures import png
-from memscore.report.roc_figure import draw_bands
+from memscore.plots.bank import draw_bands, png
 from memscore.store.store import Store
 
 SIZES = (16, 64, 256)

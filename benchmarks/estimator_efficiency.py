@@ -26,9 +26,9 @@ from memscore.estimation import begin, open_bank
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.filling import Pool, fill
 from memscore.plan import Plan
-from memscore.report.figures import png
-from memscore.report.progress import Meter
+from memscore.plots.bank import png
 from memscore.statistics.correlation import TOP, rmse, top_overlap
+from memscore.tables.progress_bar import Meter
 
 WISH, OVERLAP = 0.05, 0.9
 PICTURE = Path(__file__).parents[1] / "docs" / "estimator-efficiency.png"

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save, spread
 from benchmarks.scoring_reductions import ARM, REDUCTIONS
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from memscore.store.parquet import to_table
 from memscore.store.shards import model_name
 from memscore.store.store import Store

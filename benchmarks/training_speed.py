@@ -26,7 +26,7 @@ from torch.nn.functional import conv2d
 from benchmarks.plain_loop import plain_training
 from benchmarks.results_file import save, spread
 from memscore.models.architectures import Shape, build, parameters_count
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from memscore.training.device_data import Images, resident
 from memscore.training.loop import Assignment, stacks, train
 from memscore.training.numerics import exact_products, one_thread

@@ -25,8 +25,8 @@ from benchmarks.results_file import save
 from cluster.opening import open_pool
 from memscore.cli.options import Several
 from memscore.jobs import key_of
-from memscore.report.progress import Meter
-from memscore.report.terminal import new_table
+from memscore.tables.console import new_table
+from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.jobs import run_trial

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from memscore.foreign import Source
 from memscore.importing import import_bank
-from memscore.report import tables
 from memscore.store.store import Store
 from memscore.store.verify import move_aside, verify
+from memscore.tables import bank_tables
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
@@ -57,7 +57,7 @@ def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:
     """
     outcome = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    tables.outcome(console, outcome, Store.open(source.store).folder.shown)
+    bank_tables.outcome(console, outcome, Store.open(source.store).folder.shown)
     return 0
 
 

@@ -18,9 +18,9 @@ from memscore.cli.options import Maybe
 from memscore.estimation import bank_of, estimate, hold
 from memscore.forecast import forecast
 from memscore.plan import Plan
-from memscore.report import tables
-from memscore.report.progress import Meter
 from memscore.series import announced
+from memscore.tables import bank_tables
+from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from memscore.watching import watched
 
@@ -52,9 +52,9 @@ def estimate_bank(
         device_named(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = bank_of(plan, passing_folder=in_submitted_job())
-    tables.heading(console, bank)
+    bank_tables.heading(console, bank)
     if plan.dry_run:
-        tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
+        bank_tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
         return 0
     with ExitStack() as stack:
         ready = hold(bank, stack)
@@ -62,8 +62,8 @@ def estimate_bank(
         hands, where = stack.enter_context(opened)
         metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None
         watch = stack.enter_context(watched(bank, hands, stack.enter_context(Meter("models")), metrics))
-        outcome = estimate(bank, watch, told=watch.noting(lambda *f: tables.outlook(console, *f)), device=where)
-    tables.outcome(console, outcome, bank.store.folder.shown)
+        outcome = estimate(bank, watch, told=watch.noting(lambda *f: bank_tables.outlook(console, *f)), device=where)
+    bank_tables.outcome(console, outcome, bank.store.folder.shown)
     return 1 if outcome.filled.failed or outcome.filled.diverged else 0
 
 

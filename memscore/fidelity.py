@@ -12,8 +12,8 @@ from rich.console import Console
 
 from memscore.cli.options import Maybe
 from memscore.comparison import compare, write_comparison
-from memscore.report.fidelity_tables import fidelity_tables
 from memscore.store.store import Store
+from memscore.tables.fidelity_tables import fidelity_tables
 
 
 def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:

@@ -14,9 +14,9 @@ from rich.console import Console
 from memscore.audit import arm_named
 from memscore.cli.options import Maybe
 from memscore.influence_run import MOST_PICTURES, draw, find, images_again
-from memscore.report.influence_table import influence_tables
-from memscore.report.progress import Meter
 from memscore.store.store import Store
+from memscore.tables.influence_table import influence_tables
+from memscore.tables.progress_bar import Meter
 
 
 def influence_of_bank(

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from memscore.data.splits import Splits
 from memscore.influence_rows import influence_rows
-from memscore.report.figures import influencers
-from memscore.report.tables import label_text
+from memscore.plots.bank import influencers, label_text
 from memscore.store.parquet import metadata_of
 from memscore.store.store import Store
 from memscore.subsets.clustering import unfinished

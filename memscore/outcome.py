@@ -9,8 +9,7 @@ import pyarrow as pa
 from memscore.data.splits import Splits
 from memscore.filling import Filled
 from memscore.outlook import Kept
-from memscore.report.figures import most_memorized, spread
-from memscore.report.roc_figure import roc_bands
+from memscore.plots.bank import most_memorized, roc_bands, spread
 from memscore.scoring import ArmScores
 from memscore.statistics.intervals import Interval
 from memscore.store.json_records import sealed

@@ -17,10 +17,10 @@ from rich.console import Console
 from memscore.cli.options import Maybe
 from memscore.condition import Spreads, condition
 from memscore.homes import latest_store
-from memscore.report.condition_table import show
 from memscore.store.json_records import plain
 from memscore.store.remote import PATIENCE_S
 from memscore.store.store import Store
+from memscore.tables.status_table import show
 
 
 def status(

@@ -36,10 +36,10 @@ def unpictured() -> Iterator[None]:
 @pytest.fixture
 def pictured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of a run as users have them."""
-    from memscore.report import figures, roc_figure
+    from memscore.plots import bank
 
     for name in DRAWN:
-        monkeypatch.setattr(f"memscore.outcome.{name}", getattr(figures, name, None) or getattr(roc_figure, name))
+        monkeypatch.setattr(f"memscore.outcome.{name}", getattr(bank, name, None) or getattr(bank, name))
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import t as student
 
-from memscore.report.terminal import new_table
 from memscore.statistics.intervals import Interval
+from memscore.tables.console import new_table
 from unlearn.measuring import asked
 from unlearn.metrics import MEASURES
 from unlearn.request import Fulfilled, Wish

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cluster.opening import open_staff, refuse_staff
 from memscore.cli.options import Maybe
-from memscore.report.progress import Meter
+from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.sweep_tables import table

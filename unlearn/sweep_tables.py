@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from memscore.report.terminal import new_table
 from memscore.statistics.intervals import Interval
+from memscore.tables.console import new_table
 from unlearn.pairing import contest, shared
 from unlearn.paths import Swept
 from unlearn.summary import DIRECTIONS, shown

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cluster.opening import open_pool, refuse_staff
 from memscore.cli.options import Maybe, Several
-from memscore.report.progress import Meter
+from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.request import Wish, fulfil, request, to_be_trained
 from unlearn.summary import table

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from memscore.report.figures import ACCENT, INK, png
+from memscore.plots.bank import ACCENT, INK, png
 from memscore.risk_signals import Signals
 from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval

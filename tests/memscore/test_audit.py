@@ -22,10 +22,10 @@ from memscore.filling import fill, shared_of
 from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models.architectures import build
 from memscore.plan import Plan
-from memscore.report.audit_table import audit_tables
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
+from memscore.tables.audit_table import audit_tables
 from memscore.training.evaluation import logit_confidence
 from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
 

@@ -23,10 +23,10 @@ from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.homes import latest_store
 from memscore.jobs import DIVERGED
 from memscore.plan import Plan
-from memscore.report.condition_table import show
 from memscore.status import main
 from memscore.store.shards import model_name
 from memscore.store.store import Store
+from memscore.tables.status_table import show
 from tests.memscore import banks
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from memscore.estimate import main
 from memscore.estimation import estimate, open_bank
 from memscore.filling import Filled, tombstones
 from memscore.plan import Plan
-from memscore.report import tables
+from memscore.tables import bank_tables
 from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -142,7 +142,7 @@ def test_only_what_diverged_counts_as_diverged_and_only_in_its_own_arm(tmp_path)
 
 def test_what_went_wrong_is_shown_as_it_was_said(capsys):
     why = "OSError: [/tmp/a] and [b] and [2, 1]"
-    tables.problems(Console(width=200), Filled(failed={"iid-k0.700-00003": why}, damaged={"shards/x": why}))
+    bank_tables.problems(Console(width=200), Filled(failed={"iid-k0.700-00003": why}, damaged={"shards/x": why}))
     assert capsys.readouterr().out.count(why) == 2
 
 

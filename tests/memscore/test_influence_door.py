@@ -16,7 +16,7 @@ from memscore.estimation import open_bank
 from memscore.filling import fill, shared_of
 from memscore.influence import main
 from memscore.plan import Plan
-from memscore.report.figures import influencers
+from memscore.plots.bank import influencers
 from memscore.store.parquet import metadata_of
 from memscore.store.shards import model_name
 from memscore.store.store import Store

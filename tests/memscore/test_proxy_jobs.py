@@ -19,8 +19,8 @@ from memscore.proxies.registry import ALL, PROXIES, chosen, in_training
 from memscore.proxies.scores import write_average
 from memscore.proxies.storage import Inversion
 from memscore.proxy_jobs import planned
-from memscore.report import tables
 from memscore.score_registry import SOURCES
+from memscore.tables import bank_tables
 from memscore.trainee import assign, new_model, on_device, recipe_of
 from memscore.training.evaluation import everything
 from memscore.training.loop import train
@@ -130,7 +130,7 @@ def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
         assert outcome.table[f"{score}_se"].null_count == 200
         assert outcome.table[score].null_count == (130 if score.startswith("inversion") else 0)
     console = Console(width=200, record=True, file=io.StringIO())
-    tables.outcome(console, outcome, "store")
+    bank_tables.outcome(console, outcome, "store")
     said = console.export_text()
     assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in said
     assert "proxies, median of 1 original;" in said
@@ -200,7 +200,7 @@ def test_the_forecast_names_every_proxy_and_adds_its_time(made):
     assert with_all.wall_s == pytest.approx(2 * (with_all.seconds + sum(with_all.proxies.values())))  # the arm is there
     assert without.proxies == {}
     console = Console(width=200, record=True, file=io.StringIO())
-    tables.cost(console, with_all)
+    bank_tables.cost(console, with_all)
     said = console.export_text()
     assert all(f"proxy  {name}: about " in said for name in PROXIES)
 

@@ -18,8 +18,8 @@ from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import Inversion, inversion_on_file, proxy_seconds, read
 from memscore.proxy_jobs import HOLDOUT, planned
-from memscore.report import tables
 from memscore.store.store import Store
+from memscore.tables import bank_tables
 from memscore.trainee import new_model
 from tests.memscore.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
 
@@ -83,7 +83,7 @@ def test_an_original_of_other_bits_is_named(tmp_path):
     _, found = fill_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
     assert found.differing == ["original-00000"]
     console = Console(width=200, record=True, file=io.StringIO())
-    tables.problems(console, found)
+    bank_tables.problems(console, found)
     assert "not the same bits original-00000" in console.export_text()
 
 

@@ -15,8 +15,8 @@ from memscore.estimation import estimate, open_bank
 from memscore.jobs import BankJob, OriginalJob
 from memscore.plan import Plan
 from memscore.reducing import BlockJob, Made
-from memscore.report.progress import Meter, counts_of
 from memscore.series import LEVELS, TOTALS, levels_of, totals_of
+from memscore.tables.progress_bar import Meter, counts_of
 from memscore.watching import Watch, watched
 from tests.memscore import banks
 from tests.memscore.command import SERIAL, SMALL, contents, here

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memscore.filling import Pool
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import algorithm
 from unlearn.errands import Search

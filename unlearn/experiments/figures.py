@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from unlearn.summary import over_seeds
 from unlearn.trials import ORACLE, Row
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from matplotlib.figure import Figure
 
 from memscore.filling import Pool
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding
 from unlearn.errands import Search
 from unlearn.experiments.curves import over_steps

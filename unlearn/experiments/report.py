@@ -2,9 +2,9 @@
 
 from rich.console import Console
 
-from memscore.report.terminal import new_table
 from memscore.store.json_records import plain, sealed, sha256_of
 from memscore.store.store import Store
+from memscore.tables.console import new_table
 from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
 from unlearn.pairing import contest
 from unlearn.summary import DIRECTIONS, shown

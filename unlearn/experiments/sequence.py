@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from memscore.filling import Pool
 from memscore.jobs import OriginalJob, key_of
-from memscore.report.figures import png
+from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store.store import Store
 from memscore.training.evaluation import gap

@@ -13,11 +13,12 @@ from memscore.forecast import Forecast
 from memscore.outcome import Outcome
 from memscore.outlook import WISHES, Kept, Outlook
 from memscore.plan import MOST
-from memscore.report.terminal import new_table
+from memscore.plots.bank import label_text
 from memscore.scoring import ArmScores
 from memscore.statistics.correlation import TOP
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import TargetMean
+from memscore.tables.console import new_table
 
 SHOWN = 5  # most memorized examples in the terminal
 WHOSE_SECONDS = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
@@ -274,14 +275,6 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
             number(table[attack][row].as_py() if attack in table.column_names else None),
         )
     console.print(shown)
-
-
-def label_text(table: pa.Table, row: int) -> str:
-    """The label as trained, and the true one where it differs."""
-    label, true = (table[key][row].as_py() for key in ("label", "label_true"))
-    if label is None:
-        return "-"
-    return str(label) if label == true else f"{label} (truly {true})"
 
 
 def noise(console: Console, found: Mapping[str, Interval]) -> None:

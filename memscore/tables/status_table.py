@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.condition import ArmCondition, Condition
-from memscore.report.progress import counts_of, duration
-from memscore.report.terminal import new_table
+from memscore.tables.console import new_table
+from memscore.tables.progress_bar import counts_of, duration
 from memscore.trials_condition import TrialsCondition
 
 LONGEST = 160  # of an error

@@ -4,9 +4,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.influence_run import Influence
-from memscore.report.tables import label_text, number, unfinished_words
-from memscore.report.terminal import new_table
+from memscore.plots.bank import label_text
 from memscore.store.store import Store
+from memscore.tables.bank_tables import number, unfinished_words
+from memscore.tables.console import new_table
 
 SHOWN = 8
 KINDS = {

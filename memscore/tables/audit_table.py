@@ -4,9 +4,9 @@ import numpy as np
 from rich.console import Console
 
 from memscore.audit import Audit
-from memscore.report.tables import number, unfinished_words, with_interval
-from memscore.report.terminal import new_table
 from memscore.statistics.epsilon_bound import EpsilonBound
+from memscore.tables.bank_tables import number, unfinished_words, with_interval
+from memscore.tables.console import new_table
 
 NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 SHOWN = 5

@@ -4,13 +4,13 @@ import numpy as np
 from rich.console import Console
 
 from memscore.comparison import Comparison
-from memscore.report.tables import WHOSE_SECONDS, between, number
-from memscore.report.terminal import new_table
 from memscore.risk_signals import Signals
 from memscore.standing import Standings
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP
 from memscore.statistics.intervals import Interval
+from memscore.tables.bank_tables import WHOSE_SECONDS, between, number
+from memscore.tables.console import new_table
 
 TOP_SHARE = f"top {100 * TOP:.1f} %"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memscore.report.tables import between, number, reliabilities, with_interval
 from memscore.scoring import ArmScores
 from memscore.statistics.intervals import Interval
 from memscore.statistics.reliability import reliability
 from memscore.subsets.designs import Arm
+from memscore.tables.bank_tables import between, number, reliabilities, with_interval
 
 NAN = float("nan")
 

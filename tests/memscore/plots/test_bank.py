@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from memscore.report.figures import influencers
+from memscore.plots.bank import influencers
 
 
 def cells(png, greys):

@@ -1,0 +1,1 @@
+"""Plots of a bank: arrays in, PNG bytes out."""
