@@ -26,9 +26,9 @@ import tyro
 
 from benchmarks.peers.task import Task
 from benchmarks.results_file import save, spread
-from memscore.attack_scores import run_attack
-from memscore.attacks import ATTACKS
 from memscore.data.datasets import load
+from memscore.pipeline.attacks import ATTACKS
+from memscore.pipeline.scoring import run_attack
 from memscore.statistics.correlation import pearson
 from memscore.store.store import Store
 

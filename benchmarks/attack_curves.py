@@ -16,8 +16,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
-from memscore.attack_scores import Curve, run_attack
-from memscore.attacks import ATTACKS
+from memscore.pipeline.attacks import ATTACKS
+from memscore.pipeline.scoring import Curve, run_attack
 from memscore.plots.bank import draw_bands, png
 from memscore.store.store import Store
 

@@ -20,12 +20,11 @@ import tyro
 
 from benchmarks.plain_loop import plain_query, plain_training
 from benchmarks.results_file import save, spread
-from memscore.estimation import open_bank
-from memscore.filling import shared_of
-from memscore.jobs import BankJob, work
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, new_model, recipe_of, work
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import shared_of
 from memscore.subsets.designs import membership
-from memscore.trainee import new_model, recipe_of
 from memscore.training.recipes import steps
 
 PLAN = Plan(

@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from cluster.opening import ray_pool
-from memscore.estimation import begin, open_bank
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
-from memscore.filling import Pool, fill
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import begin, open_bank
+from memscore.pipeline.train_bank import Pool, fill
 from memscore.plots.bank import png
 from memscore.statistics.correlation import TOP, rmse, top_overlap
 from memscore.tables.progress_bar import Meter

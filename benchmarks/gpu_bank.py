@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.gpu_cases import Bench, Step, padded, train_models, with_precision
 from benchmarks.results_file import spread
-from memscore.estimation import open_bank
 from memscore.estimators.memorization import memorization
-from memscore.filling import group_size, in_groups, shared_of
-from memscore.jobs import BankJob, Shared, work
-from memscore.plan import Plan
-from memscore.scoring import score_arm
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, Shared, work
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.scoring import score_arm
+from memscore.pipeline.train_bank import group_size, in_groups, shared_of
 from memscore.store.store import Store
 from memscore.training.evaluation import forward, observe
 

@@ -127,10 +127,10 @@ def in_own_process(url: str, models: int, workers: int) -> dict[str, Any]:
 def reduce(url: str, models: int, workers: int) -> None:
     """One driver: score the bank on so many workers, whatever its size; prints what it took."""
     from cluster.session import connect
-    from memscore import reducing
-    from memscore.scoring import score_arm
+    from memscore.pipeline import map_reduce
+    from memscore.pipeline.scoring import score_arm
 
-    reducing.SPLIT_CELLS = 0
+    map_reduce.SPLIT_CELLS = 0
     with connect(workers=workers):
         from cluster.ray_pool import RayPool
 

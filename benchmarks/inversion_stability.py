@@ -12,13 +12,13 @@ import tyro
 
 from benchmarks.results_file import save, spread
 from memscore.comparison import original_keys
-from memscore.filling import shared_of
+from memscore.pipeline.config import splits_again
+from memscore.pipeline.proxy_jobs import planned, work_proxy
+from memscore.pipeline.train_bank import shared_of
 from memscore.proxies.storage import Inversion, read, smoothing
-from memscore.proxy_jobs import planned, work_proxy
 from memscore.risk_signals import rank_interval
 from memscore.seeds import generator
 from memscore.store.store import Store
-from memscore.user_model import splits_again
 
 ITERATIONS = (250, 500)
 

@@ -22,10 +22,10 @@ import tyro
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
 from cluster.session import connect
-from memscore.estimation import begin, open_bank
-from memscore.filling import jobs_for
-from memscore.jobs import BankJob, Shared, work
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, Shared, work
+from memscore.pipeline.runner import begin, open_bank
+from memscore.pipeline.train_bank import jobs_for
 
 PLAN = Plan(data="digits", design="exact", keep=0.5, originals=0)
 

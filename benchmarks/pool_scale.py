@@ -155,8 +155,8 @@ class Napping:
 def drive(url: str, address: str, nap_s: float, count: int, profile: bool) -> None:
     """One command: look what is there, fill the rest, list it; prints what it took as the last line."""
     from cluster.session import connect
-    from memscore.filling import fill
-    from memscore.jobs import Shared
+    from memscore.pipeline.jobs import Shared
+    from memscore.pipeline.train_bank import fill
 
     with connect(address=address):
         from cluster.ray_pool import RayPool
@@ -194,7 +194,7 @@ def drive(url: str, address: str, nap_s: float, count: int, profile: bool) -> No
 
 def look(url: str) -> dict[str, Any]:
     """Seconds of what a command asks of a full store, one after the other."""
-    from memscore.wide import write_models_table
+    from memscore.pipeline.tables import write_models_table
 
     store, found = Store.open(url), {}
 

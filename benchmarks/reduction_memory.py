@@ -19,7 +19,7 @@ import tyro
 from benchmarks.memory import memory_mb
 from benchmarks.results_file import save
 from memscore.data.splits import Dataset, Splits, examples_table
-from memscore.scoring import score_arm
+from memscore.pipeline.scoring import score_arm
 from memscore.store.manifest import Manifest
 from memscore.store.shards import model_name
 from memscore.store.store import Store

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.memory import memory_mb
-from memscore.attack_scores import run_attack
-from memscore.attacks import ATTACKS
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization_probability, memorization_probit, memorization_table
-from memscore.reducing import reduced
-from memscore.scoring import score_arm
+from memscore.pipeline.attacks import ATTACKS
+from memscore.pipeline.map_reduce import reduced
+from memscore.pipeline.scoring import run_attack, score_arm
 from memscore.store.block_reader import Block, narrow
 from memscore.store.store import Store
 

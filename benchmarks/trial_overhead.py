@@ -22,10 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
-from memscore.estimation import open_bank
-from memscore.jobs import OriginalJob, key_of
-from memscore.plan import Plan
-from memscore.trainee import on_device, recipe_of
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import OriginalJob, key_of, on_device, recipe_of
+from memscore.pipeline.runner import open_bank
 from memscore.training.loop import one_layout
 from memscore.training.numerics import exact_products
 from unlearn.algorithms import algorithm

@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmarks.results_file import save
 from cluster.opening import open_pool
 from memscore.cli.options import Several
-from memscore.jobs import key_of
+from memscore.pipeline.jobs import key_of
 from memscore.tables.console import new_table
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named

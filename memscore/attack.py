@@ -16,10 +16,11 @@ from memscore.audit import audit, write_audit
 from memscore.cli.options import Maybe
 from memscore.data.id_lists import read_members
 from memscore.estimators.rmia import RmiaConfig
+from memscore.pipeline.config import splits_again
 from memscore.store.store import Store
 from memscore.tables.audit_table import audit_tables
 from memscore.training.numerics import device_named
-from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
+from memscore.user_model import load_model, membership_of, normalisation_of
 
 
 def audit_model(

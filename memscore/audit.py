@@ -23,7 +23,8 @@ from memscore.choices import pick
 from memscore.data.splits import Splits
 from memscore.estimators.lira import outside_lira, outside_pool
 from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
-from memscore.filling import shared_of
+from memscore.pipeline.jobs import recipe_of
+from memscore.pipeline.train_bank import shared_of
 from memscore.seeds import generator
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
@@ -34,7 +35,6 @@ from memscore.store.shards import shards_digest
 from memscore.store.store import Store
 from memscore.subsets.clustering import unfinished
 from memscore.subsets.designs import arm_from
-from memscore.trainee import recipe_of
 from memscore.training.device_data import resident
 from memscore.training.evaluation import forward, observe
 from memscore.training.numerics import exact_products, one_thread

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from threadpoolctl import threadpool_limits
 
 from memscore.choices import pick
-from memscore.costs import seconds_of_proxies
+from memscore.pipeline.originals import seconds_of_proxies
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import inversion_on_file
 from memscore.report.fidelity_figures import lorenz_curves, loss_and_success, proxies_beside

@@ -212,8 +212,12 @@ def precision(
     """The error of memorization with so many models, and how many first ones said so."""
     if not models:
         return None, 0
-    from memscore.outlook import rmse_of, tally_of  # SciPy comes with it: half of the time of the whole command
-    from memscore.planner import first_models, spread_of
+    from memscore.pipeline.precision import (  # SciPy comes with it: half of the time of the whole command
+        first_models,
+        rmse_of,
+        spread_of,
+        tally_of,
+    )
     from memscore.subsets.designs import arm_from
 
     arm = arm_from(record)

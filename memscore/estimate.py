@@ -15,9 +15,9 @@ from rich.console import Console
 from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.cli.options import Maybe
-from memscore.estimation import bank_of, estimate, hold
-from memscore.forecast import forecast
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.dry_run import forecast
+from memscore.pipeline.runner import bank_of, estimate, hold
 from memscore.series import announced
 from memscore.tables import bank_tables
 from memscore.tables.progress_bar import Meter

@@ -11,13 +11,12 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from memscore.attacks import refuse_attacks
 from memscore.data.datasets import load
 from memscore.data.splits import Splits, examples_table
-from memscore.estimation import finish
-from memscore.filling import Filled
 from memscore.foreign import Arrays, Source, one_each, read_array, read_arrays, shard_of
-from memscore.outcome import Outcome
+from memscore.pipeline.attacks import refuse_attacks
+from memscore.pipeline.runner import Outcome, finish
+from memscore.pipeline.train_bank import Filled
 from memscore.store.manifest import IMPORTED, Manifest
 from memscore.store.parquet import content_sha256
 from memscore.store.shards import SHARD_COLUMNS, model_name

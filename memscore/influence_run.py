@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from memscore.data.splits import Splits
 from memscore.influence_rows import influence_rows
+from memscore.pipeline.config import splits_again
 from memscore.plots.bank import influencers, label_text
 from memscore.store.parquet import metadata_of
 from memscore.store.store import Store
 from memscore.subsets.clustering import unfinished
 from memscore.subsets.designs import arm_from
-from memscore.user_model import splits_again
 
 BESIDE = 5
 """Train examples beside each target in the picture."""

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import rankdata
 
-from memscore.costs import bank_seconds, training_seconds
 from memscore.estimators.weighted import weighted_scores, weights_of
+from memscore.pipeline.originals import bank_seconds, training_seconds
 from memscore.score_registry import SOURCES
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, verdict

@@ -1,6 +1,5 @@
 """A model that somebody else trained: its weights, the examples it was trained on, and the bank's own data again."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from memscore.data.datasets import load
-from memscore.data.splits import Splits
 from memscore.models.architectures import build
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
@@ -74,49 +71,6 @@ def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
             "of its models was trained on; audit with a bank whose training set holds all members"
         )
     return np.isin(known[:n_train], ids)
-
-
-def splits_again(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
-    """The data set that a bank was made from, read once more.
-
-    Validation share, limit, label noise and seed come from the manifest, which knows the data set's name but not where
-    a user's own folder or file lay.
-
-    Args:
-        store: open.
-        data: name or path, as estimate's --data; None for the manifest's.
-        folder: as estimate's --folder.
-
-    Returns:
-        Splits with the bank's fingerprint.
-
-    Raises:
-        ValueError: it cannot be read by that name, or it is other data.
-    """
-    manifest = store.manifest
-    name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
-    noise = float(manifest.label_changes.get("label_noise", 0.0))
-    try:
-        splits = load(name, folder=folder, label_noise=noise, seed=manifest.seed)
-        total = len(splits.train) + len(splits.validation)
-        if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
-            own = len(splits.validation) == n_validation
-            validation = None if own else n_validation / total
-            limit = None if n_train + n_validation == total else n_train
-            splits = load(
-                name, folder=folder, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
-            )
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the bank's data {name!r} cannot be read again as the bank read it: {error} (--data takes what estimate's "
-            "--data was)"
-        ) from error
-    if splits.fingerprint != manifest.fingerprint:
-        raise ValueError(
-            f"the data {name!r} is not what {store.folder.shown} was made from: its fingerprint is "
-            f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
-        )
-    return replace(splits, mean=manifest.mean, std=manifest.std)
 
 
 def normalisation_of(

@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from memscore.beats import Beat, own_space, period_s, read_beat, write_beat
-from memscore.estimation import Bank
-from memscore.filling import Pool, last_line
-from memscore.jobs import BankJob, OriginalJob
-from memscore.outlook import Outlook
-from memscore.proxy_jobs import ProxyJob
+from memscore.pipeline.jobs import BankJob, OriginalJob
+from memscore.pipeline.precision import Outlook
+from memscore.pipeline.proxy_jobs import ProxyJob
+from memscore.pipeline.runner import Bank
+from memscore.pipeline.train_bank import Pool, last_line
 from memscore.series import Publisher, levels_of, totals_of
 from memscore.store.parquet import Damaged
 from memscore.store.shards import model_index

@@ -19,7 +19,7 @@ from cluster.submission import DASHBOARD
 from memscore import bank, estimate, influence, status, submit
 from memscore.data.datasets import TORCHVISION
 from memscore.models.architectures import ARCHITECTURES
-from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
+from memscore.pipeline.config import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.score_registry import SOURCES
 from memscore.store.store import Store
 from memscore.training.recipes import RECIPES

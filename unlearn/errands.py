@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from memscore.filling import Progress
+from memscore.pipeline.train_bank import Progress
 from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
 from unlearn.hunting import OBJECTIVE, Found, Hunt, Values, attempt, distinct, on_file

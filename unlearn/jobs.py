@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.jobs import OriginalJob, key_of, name_of
+from memscore.pipeline.jobs import OriginalJob, key_of, name_of, new_model, on_device, recipe_of
 from memscore.seeds import generator, torch_seed
 from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.trainee import new_model, on_device, recipe_of
 from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import exact_products, is_finite, keep_to_share, one_thread
 from memscore.training.recipes import steps as steps_of

@@ -7,8 +7,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 
 from memscore.choices import pick
+from memscore.pipeline.jobs import new_model
 from memscore.store.store import Store
-from memscore.trainee import new_model
 from unlearn.algorithms import Algorithm, algorithm
 from unlearn.trials import ORACLE, config_of
 

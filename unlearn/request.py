@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from memscore.data.splits import Splits, examples_table
-from memscore.filling import Filled, Pool, Progress
-from memscore.jobs import OriginalJob, key_of
+from memscore.pipeline.config import splits_again
+from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.tables import write_models_table
+from memscore.pipeline.train_bank import Filled, Pool, Progress
 from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
-from memscore.user_model import splits_again
-from memscore.wide import write_models_table
 from unlearn.algorithms import algorithm
 from unlearn.jobs import on_file, run_trial
 from unlearn.measuring import asked, of_many

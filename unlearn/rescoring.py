@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memscore.pipeline.jobs import on_device
+from memscore.pipeline.proxy_jobs import HOLDOUT
 from memscore.proxies.holdout_retraining import fine_tuning, holdout_retraining
-from memscore.proxy_jobs import HOLDOUT
 from memscore.seeds import generator
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.trainee import on_device
 from memscore.training.numerics import exact_products, keep_to_share, one_thread
 from unlearn.jobs import network
 from unlearn.oracles import Bench

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from memscore.cli.options import Maybe, Several
-from memscore.filling import Pool
+from memscore.pipeline.train_bank import Pool
 from memscore.store.json_records import sha256_of
 from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search

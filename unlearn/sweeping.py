@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from memscore.filling import Pool
-from memscore.jobs import OriginalJob, key_of
+from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.train_bank import Pool
 from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen

@@ -7,14 +7,13 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.estimation import Bank
-from memscore.filling import Filled
-from memscore.forecast import Forecast
-from memscore.outcome import Outcome
-from memscore.outlook import WISHES, Kept, Outlook
-from memscore.plan import MOST
+from memscore.pipeline.config import MOST
+from memscore.pipeline.dry_run import Forecast
+from memscore.pipeline.precision import WISHES, Kept, Outlook
+from memscore.pipeline.runner import Bank, Outcome
+from memscore.pipeline.scoring import ArmScores
+from memscore.pipeline.train_bank import Filled
 from memscore.plots.bank import label_text
-from memscore.scoring import ArmScores
 from memscore.statistics.correlation import TOP
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import TargetMean

@@ -27,7 +27,7 @@ def small(tmp_path_factory):
 def made(tmp_path_factory):
     """A bank with every proxy, made as the command makes it, and its outcome; read only."""
     from cluster.pool import SerialPool
-    from memscore.estimation import estimate
+    from memscore.pipeline.runner import estimate
     from tests.memscore.proxied import begun
 
     bank, _ = begun(tmp_path_factory.mktemp("proxies"))

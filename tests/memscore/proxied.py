@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from cluster.pool import SerialPool
-from memscore.estimation import open_bank
-from memscore.filling import Filled, shared_of
-from memscore.jobs import OriginalJob, key_of
-from memscore.originals import fill_from_originals
-from memscore.plan import Plan, inversion_of
+from memscore.pipeline.config import Plan, inversion_of
+from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.originals import fill_from_originals
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import Filled, shared_of
 from memscore.proxies.registry import ALL, chosen
 from memscore.proxies.scores import score_proxies
 from memscore.proxies.storage import inversion_on_file

@@ -17,17 +17,17 @@ from scipy import stats
 from memscore import attack
 from memscore.audit import arm_named, audit
 from memscore.data.id_lists import read_members
-from memscore.estimation import open_bank
-from memscore.filling import fill, shared_of
-from memscore.jobs import BankJob, OriginalJob, work
 from memscore.models.architectures import build
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan, splits_again
+from memscore.pipeline.jobs import BankJob, OriginalJob, work
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import fill, shared_of
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
 from memscore.tables.audit_table import audit_tables
 from memscore.training.evaluation import logit_confidence
-from memscore.user_model import load_model, membership_of, normalisation_of, splits_again
+from memscore.user_model import load_model, membership_of, normalisation_of
 
 PLAN = Plan(
     data="digits", arch="mlp-32", train_limit=400, label_noise=0.25, epochs=40, lr=0.1, batch=20, design="exact",

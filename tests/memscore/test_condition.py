@@ -18,11 +18,11 @@ from cluster.pool import SerialPool
 from memscore.beats import PATH, Beat, own_space, read_beat, write_beat
 from memscore.condition import condition, rate_of
 from memscore.drivers import driver_of, is_gone
-from memscore.estimation import estimate, open_bank
 from memscore.estimators.memorization import bank_rmse, counts, precision_of
 from memscore.homes import latest_store
-from memscore.jobs import DIVERGED
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import DIVERGED
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.status import main
 from memscore.store.shards import model_name
 from memscore.store.store import Store

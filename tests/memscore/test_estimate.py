@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from memscore import jobs
 from memscore.estimate import main
-from memscore.estimation import estimate, open_bank
-from memscore.filling import Filled, tombstones
-from memscore.plan import Plan
+from memscore.pipeline import jobs
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.train_bank import Filled, tombstones
 from memscore.tables import bank_tables
 from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
 

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 
 from memscore import estimate, fidelity
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
 from memscore.store.store import Store
 
 SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models": 24, "originals": 2}
@@ -76,7 +76,7 @@ def test_what_cannot_be_compared_is_one_line(bank, tmp_path, capsys):
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(bank, tmp_path, capsys):
-    from memscore.estimation import open_bank
+    from memscore.pipeline.runner import open_bank
 
     open_bank(Plan(store=str(tmp_path / "empty"), **SMALL))
     assert "`python -m memscore.estimate --store" in refused([str(tmp_path / "empty")], capsys)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore import influence_run
-from memscore.estimation import open_bank
-from memscore.filling import fill, shared_of
 from memscore.influence import main
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import fill, shared_of
 from memscore.plots.bank import influencers
 from memscore.store.parquet import metadata_of
 from memscore.store.shards import model_name

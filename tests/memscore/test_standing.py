@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.scoring import score_arm
+from memscore.pipeline.scoring import score_arm
 from memscore.standing import candidates, standings
 from memscore.statistics.claims import verdict
 from memscore.statistics.correlation import spearman

@@ -11,10 +11,10 @@ import pytest
 
 from cluster.pool import Failure, SerialPool
 from memscore.beats import read_beat
-from memscore.estimation import estimate, open_bank
-from memscore.jobs import BankJob, OriginalJob
-from memscore.plan import Plan
-from memscore.reducing import BlockJob, Made
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, OriginalJob
+from memscore.pipeline.map_reduce import BlockJob, Made
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.series import LEVELS, TOTALS, levels_of, totals_of
 from memscore.tables.progress_bar import Meter, counts_of
 from memscore.watching import Watch, watched

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.outlook import Outlook
+from memscore.pipeline.precision import Outlook
 from memscore.proxies.registry import chosen, refuse_without_validation
 from memscore.store.filesystem import Folder
 from memscore.store.remote import Unpublished, Unreached, persist
@@ -116,7 +116,7 @@ def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, cap
 
 
 def test_a_plan_never_names_fewer_models_than_it_was_made_from():
-    from memscore.planner import Spread
+    from memscore.pipeline.precision import Spread
     from memscore.subsets.designs import Arm
 
     spread = Spread(inside=0.001, out=0.001)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from memscore.estimation import estimate, open_bank
-from tests.memscore.test_jobs import InOrder
+from memscore.pipeline.runner import estimate, open_bank
+from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK, Noted, plan_of, swept
 
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from cluster.search import SerialSearch
-from memscore.plan import Plan
-from tests.memscore.test_jobs import InOrder
+from memscore.pipeline.config import Plan
+from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.sweep_plan import SweepPlan, sweep_request
 
 BANK = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)

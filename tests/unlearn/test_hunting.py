@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from memscore.estimation import open_bank
+from memscore.pipeline.runner import open_bank
 from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK
 from unlearn.errands import errand
 from unlearn.hunting import FLOOR, READ, Hunt, attempt, blind, boundaries, chosen, distinct, filled, idle, on_file

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.jobs import OriginalJob, key_of
+from memscore.pipeline.config import splits_again
+from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.store.store import Store
-from memscore.user_model import splits_again
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import jobs
 from unlearn.jobs import known_model, run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed

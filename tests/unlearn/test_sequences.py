@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.estimation import estimate, open_bank
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.verify import verify
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.jobs import keep, run_trial
 from unlearn.meta.rsu import Rounds
 from unlearn.oracles import bench_of, fill_oracles, needed

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.pairing import where

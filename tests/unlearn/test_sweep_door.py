@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.estimation import estimate, open_bank
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.store import Store
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK, SCORE
 from unlearn import sweep
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.jobs import OriginalJob, key_of
+from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.store.store import Store
-from tests.memscore.test_jobs import InOrder
+from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.contenders import NOTHING

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from memscore.cli.options import Maybe, Several
-from memscore.filling import Pool
+from memscore.pipeline.train_bank import Pool
 from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from memscore.filling import Pool
+from memscore.pipeline.train_bank import Pool
 from unlearn.errands import Search
 from unlearn.experiments.parts import Asked, Carried, swept
 from unlearn.request import Phase

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from memscore.filling import Pool
+from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding
 from unlearn.errands import Search

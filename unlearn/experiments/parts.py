@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from memscore.filling import Pool, Progress
+from memscore.pipeline.train_bank import Pool, Progress
 from memscore.statistics.claims import Finding
 from unlearn.errands import Search
 from unlearn.paths import Swept

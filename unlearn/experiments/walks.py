@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memscore.filling import Pool
-from memscore.jobs import OriginalJob, key_of
+from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.train_bank import Pool
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from unlearn.contenders import NOTHING, Contender

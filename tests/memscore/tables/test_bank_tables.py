@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memscore.scoring import ArmScores
+from memscore.pipeline.scoring import ArmScores
 from memscore.statistics.intervals import Interval
 from memscore.statistics.reliability import reliability
 from memscore.subsets.designs import Arm

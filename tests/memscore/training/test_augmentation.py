@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from memscore import estimate
-from memscore.attack_scores import run_attack
-from memscore.attacks import ATTACKS
 from memscore.estimators.lira import lira_pool, lira_scores
-from memscore.plan import Plan
+from memscore.pipeline.attacks import ATTACKS
+from memscore.pipeline.config import Plan
+from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
 from memscore.training.augmentation import Query, asked, queries_of
 from memscore.training.recipes import recipe

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from memscore import trainee
-from memscore.estimation import open_bank
-from memscore.filling import group_size, shared_of
-from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.models.architectures import Classifier, build, logits
-from memscore.plan import Plan
+from memscore.pipeline import jobs
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, work
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import group_size, shared_of
 from memscore.training import cuda_graphs, engines
 from memscore.training.cuda_graphs import CannotCapture, Captured, CapturedForward
 from memscore.training.device_data import resident
@@ -35,7 +35,7 @@ def fresh():
     with one_thread():
         yield
     engines.forget()
-    for kept in (engines._refused, engines._fastest, trainee._static):
+    for kept in (engines._refused, engines._fastest, jobs._static):
         kept.clear()
 
 
@@ -298,7 +298,7 @@ def as_on_a_gpu(monkeypatch):
     def way(*args):
         return way_to_train(*args, capture=False)
 
-    monkeypatch.setattr("memscore.jobs.way_to_train", way)
+    monkeypatch.setattr("memscore.pipeline.jobs.way_to_train", way)
 
 
 PLAN = Plan(

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from memscore import trainee
-from memscore.estimation import open_bank
-from memscore.filling import shared_of
-from memscore.jobs import BankJob, OriginalJob, key_of, work
 from memscore.models.architectures import Classifier, build, logits
-from memscore.plan import Plan
+from memscore.pipeline import jobs
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, work
+from memscore.pipeline.runner import open_bank
+from memscore.pipeline.train_bank import shared_of
 from memscore.training import engines
 from memscore.training.cuda_graphs import Captured, CapturedForward
 from memscore.training.device_data import resident
@@ -101,7 +101,7 @@ def gpu():
     with exact_products(device):
         yield device
     engines.forget()
-    for kept in (engines._refused, engines._fastest, trainee._static):
+    for kept in (engines._refused, engines._fastest, jobs._static):
         kept.clear()
 
 

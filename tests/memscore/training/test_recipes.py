@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from memscore.models.architectures import ARCHITECTURES
-from memscore.plan import Plan, recipe_of
+from memscore.pipeline.config import Plan, recipe_of
 from memscore.training.recipes import RECIPES, Recipe, default_recipe, lr_at, recipe, steps
 
 PLAIN = Recipe(epochs=30, batch=256, lr=0.1)

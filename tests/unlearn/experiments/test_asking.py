@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from memscore.estimation import open_bank
+from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
 from tests.unlearn.experiments.tiny import PLAN, SCORE, asked, bank
 from unlearn import experiment

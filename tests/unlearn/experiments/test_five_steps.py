@@ -7,9 +7,9 @@ import pytest
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
-from memscore.estimation import estimate, open_bank
-from memscore.jobs import OriginalJob, key_of
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.inequality import gini
 from memscore.store.verify import verify
 from unlearn.contenders import Contender

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
-from memscore.estimation import estimate, open_bank
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.claims import alike, not_lower
 from memscore.statistics.intervals import Interval
 from unlearn.experiments.parts import Asked, Scale

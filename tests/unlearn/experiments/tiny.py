@@ -6,8 +6,8 @@ import numpy as np
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
-from memscore.estimation import estimate, open_bank
-from memscore.plan import Plan
+from memscore.pipeline.config import Plan
+from memscore.pipeline.runner import estimate, open_bank
 from unlearn.experiments.asking import ExperimentPlan, prepared
 from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.report import keep

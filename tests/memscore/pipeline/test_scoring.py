@@ -6,13 +6,13 @@ import pytest
 
 from memscore.data.splits import Dataset, Splits, examples_table
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
+from memscore.pipeline.scoring import score_arm, score_fractions
+from memscore.pipeline.tables import noise_detection, write_wide_table
 from memscore.proxies.scores import score_bank_events, score_originals
-from memscore.scoring import score_arm, score_fractions
 from memscore.store.manifest import Manifest
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from memscore.wide import noise_detection, write_wide_table
 
 N, TEST, K = 40, 10, 3
 

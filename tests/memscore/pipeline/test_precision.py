@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from memscore.estimators.memorization import bank_rmse, counts, memorization, precision
-from memscore.outlook import kept_of, rmse_of
-from memscore.planner import Spread, first_models, models_after, models_for, next_look, spread_of
+from memscore.pipeline.precision import (
+    Spread,
+    first_models,
+    kept_of,
+    models_after,
+    models_for,
+    next_look,
+    rmse_of,
+    spread_of,
+)
 from memscore.subsets.designs import Arm, membership
 
 IID = Arm(design="iid", keep=0.7)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from memscore.data.splits import Splits
-from memscore.jobs import ORIGINAL, Receipt, Shared, worker_facts
 from memscore.models.architectures import parameters_count
+from memscore.pipeline.jobs import ORIGINAL, Receipt, Shared, new_model, on_device, recipe_of, worker_facts
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.gradient_inversion import InversionConfig, gradient_inversion
 from memscore.proxies.holdout_retraining import (
@@ -31,7 +31,6 @@ from memscore.seeds import generator
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
-from memscore.trainee import new_model, on_device, recipe_of
 from memscore.training.numerics import exact_products, one_thread
 
 GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold

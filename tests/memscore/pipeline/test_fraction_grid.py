@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memscore import estimate
-from memscore.plan import Plan, arms_of
+from memscore.pipeline.config import Plan, arms_of
 from memscore.store.store import Store
 
 FRACTIONS = [tenth / 10 for tenth in range(1, 10)]

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.costs import bank_seconds, seconds_of_proxies, training_seconds
+from memscore.pipeline.originals import bank_seconds, seconds_of_proxies, training_seconds
 from memscore.proxies.storage import Inversion
 from memscore.store.shards import model_name
 from memscore.store.store import Store

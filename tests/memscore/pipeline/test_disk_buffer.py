@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memscore.shelf import Shelf
+from memscore.pipeline.map_reduce import Shelf
 
 
 def test_columns_put_in_any_order_come_back_as_signed_pairs_of_rows(tmp_path, monkeypatch):

@@ -7,21 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from memscore.estimation import Bank
-from memscore.filling import group_size, shared_of
-from memscore.jobs import Shared
-from memscore.outlook import outlook
-from memscore.plan import inversion_of
-from memscore.planner import first_models
+from memscore.pipeline.config import inversion_of
+from memscore.pipeline.jobs import Shared, assign, new_model, on_device, recipe_of
+from memscore.pipeline.precision import first_models, outlook
+from memscore.pipeline.proxy_jobs import HOLDOUT, chunk_for
+from memscore.pipeline.runner import Bank
+from memscore.pipeline.train_bank import group_size, shared_of
 from memscore.proxies.collectors import takers
 from memscore.proxies.gradient_inversion import gradient_inversion
 from memscore.proxies.holdout_retraining import fine_tune, fine_tuning, held_out_rows
 from memscore.proxies.registry import EVERY, FINISHED, PROXIES, chosen
 from memscore.proxies.storage import PART
-from memscore.proxy_jobs import HOLDOUT, chunk_for
 from memscore.subsets.clustering import ORTHOGONAL, kind_of
 from memscore.subsets.designs import Arm, membership
-from memscore.trainee import assign, new_model, on_device, recipe_of
 from memscore.training.evaluation import forward, observe
 from memscore.training.loop import train
 from memscore.training.numerics import exact_products, one_thread

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from memscore import filling
-from memscore.estimation import estimate, open_bank
-from memscore.filling import fill, fill_originals, shared_of
-from memscore.jobs import BankJob, OriginalJob, key_of, work
-from memscore.plan import Plan
+from memscore.pipeline import train_bank
+from memscore.pipeline.config import Plan
+from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, new_model, recipe_of, work
+from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.train_bank import fill, fill_originals, shared_of
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
-from memscore.trainee import new_model, recipe_of
 from memscore.training.numerics import one_thread
 
 PLAN = Plan(data="digits", train_limit=200, epochs=3, design="exact", block=8, models=16, originals=1)
@@ -168,7 +167,7 @@ def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeyp
     bank, shared = opened(tmp_path)
     other = Arm(design="exact", keep=0.25, block=8)
     bank.store.add_arm({"name": other.name, "design": "exact", "keep": 0.25, "block": 8, "clusters": None})
-    monkeypatch.setattr(filling, "group_size", lambda store, device: 5)
+    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 5)
     pool, first = InOrder(), bank.arms[0]
     work(BankJob(store=bank.store.url, arm=first.name, models=(2, 9)), shared)  # as a stop might leave it
     fill(bank.store, [first, other], 16, shared, pool)
@@ -180,7 +179,7 @@ def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeyp
 
 def test_an_arm_is_told_of_once_its_first_models_are_done_and_before_the_others_are(tmp_path, monkeypatch):
     bank, shared = opened(tmp_path)
-    monkeypatch.setattr(filling, "group_size", lambda store, device: 8)
+    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 8)
     seen = []
 
     def first(arm):

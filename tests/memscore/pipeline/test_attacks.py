@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.attack_scores import attacks_on_file, known_of, run_attack
-from memscore.attacks import ATTACKS, refuse_attacks
 from memscore.estimators.lira import lira_offline, lira_online, lira_pool
 from memscore.estimators.lira_variants import FORMS, classic_scores, shared_spread
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.pipeline.attacks import ATTACKS, refuse_attacks
+from memscore.pipeline.scoring import attacks_on_file, known_of, run_attack, score_arm
 from memscore.score_registry import SOURCES
-from memscore.scoring import score_arm
 from memscore.statistics.roc import auc
 from memscore.store.block_reader import CELLS
 from memscore.store.shards import SHARD_COLUMNS, model_name

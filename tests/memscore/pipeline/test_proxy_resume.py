@@ -12,15 +12,14 @@ import pytest
 from rich.console import Console
 
 from cluster.pool import SerialPool
-from memscore.filling import fill_originals, fill_proxies, shared_of
-from memscore.jobs import OriginalJob, key_of, work
+from memscore.pipeline.jobs import OriginalJob, key_of, new_model, work
+from memscore.pipeline.proxy_jobs import HOLDOUT, planned
+from memscore.pipeline.train_bank import fill_originals, fill_proxies, shared_of
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import Inversion, inversion_on_file, proxy_seconds, read
-from memscore.proxy_jobs import HOLDOUT, planned
 from memscore.store.store import Store
 from memscore.tables import bank_tables
-from memscore.trainee import new_model
 from tests.memscore.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
 
 

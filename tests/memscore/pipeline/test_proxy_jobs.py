@@ -10,18 +10,18 @@ from rich.console import Console
 from cluster.pool import SerialPool
 from memscore import estimate as door
 from memscore.data.splits import halves
-from memscore.estimation import estimate, open_bank
-from memscore.filling import shared_of
-from memscore.forecast import forecast
+from memscore.pipeline.dry_run import forecast
+from memscore.pipeline.jobs import assign, new_model, on_device, recipe_of
+from memscore.pipeline.proxy_jobs import planned
+from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.train_bank import shared_of
 from memscore.proxies.collectors import Collecting
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import ALL, PROXIES, chosen, in_training
 from memscore.proxies.scores import write_average
 from memscore.proxies.storage import Inversion
-from memscore.proxy_jobs import planned
 from memscore.score_registry import SOURCES
 from memscore.tables import bank_tables
-from memscore.trainee import assign, new_model, on_device, recipe_of
 from memscore.training.evaluation import everything
 from memscore.training.loop import train
 from memscore.training.numerics import exact_products, one_thread

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from memscore import reducing
-from memscore.reducing import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
-from memscore.scoring import score_arm
+from memscore.pipeline import map_reduce
+from memscore.pipeline.map_reduce import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
+from memscore.pipeline.scoring import score_arm
 from memscore.store import parquet
 from memscore.store.parquet import Damaged, group_rows
 from memscore.store.shards import model_name
@@ -56,7 +56,7 @@ def bank(tmp_path, monkeypatch):
     """One arm of four orthogonal blocks; row groups of 64 rows, several blocks of examples a pass."""
     monkeypatch.setattr(parquet, "ROW_GROUP", 64)
     monkeypatch.setattr(parquet, "GROUPS", 4)
-    monkeypatch.setattr(reducing, "BYTES", 1)
+    monkeypatch.setattr(map_reduce, "BYTES", 1)
     n = TRAIN + VALIDATION + TEST
     store = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, VALIDATION, TEST)), examples(n))
     store.add_arm({"name": ARM.name, "design": ARM.design, "keep": ARM.keep, "block": ARM.block, "clusters": None})
@@ -82,7 +82,7 @@ def scored(store, pool=None, attacks=ATTACKS):
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatch):
     here = scored(bank)
     assert len(here[0]) == 4 + 3 + 3 + 3 + 3 + 1
-    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
     for seed in range(2):
         pool = Shuffling(seed)
         assert scored(bank, pool) == here
@@ -121,7 +121,7 @@ def test_rows_may_be_others_than_those_of_training(bank):
 
 
 def test_a_workers_failure_is_one_line_with_the_examples_and_the_reason(bank, monkeypatch):
-    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
     failing = SimpleNamespace(
         workers=2, run=lambda fn, jobs, shared: ((job, SimpleNamespace(error="it died")) for job in jobs)
     )
@@ -162,7 +162,8 @@ def test_blocks_cover_the_examples_end_with_row_groups_and_fit_into_memory(model
 
 
 def test_a_worker_that_reduces_imports_no_torch():
-    code = "import sys, memscore.reducing, memscore.scoring; print('torch' in sys.modules, 'ray' in sys.modules)"
+    code = "import sys, memscore.pipeline.map_reduce, memscore.pipeline.scoring; "
+    code += "print('torch' in sys.modules, 'ray' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["False", "False"]
 
@@ -173,6 +174,6 @@ def test_workers_of_a_cluster_give_the_same_bits(bank, monkeypatch):
     from cluster.ray_pool import RayPool
 
     here = scored(bank, attacks=("lira",))
-    monkeypatch.setattr(reducing, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
     with RayPool(workers=2) as pool:
         assert scored(bank, pool, ("lira",)) == here

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore import filling
 from memscore.estimators.memorization import bank_rmse, precision
+from memscore.pipeline import train_bank
 from memscore.store.store import Store
 from tests.memscore.command import RAY, SERIAL, contents, here, receipts, refused, shards
 
@@ -63,7 +63,7 @@ def test_the_same_again_trains_nothing_and_a_smaller_error_goes_on(reached, tmp_
 
 def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
     flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
-    work, done = filling.work, []
+    work, done = train_bank.work, []
 
     def stopped(job, shared):
         done.append(job)
@@ -71,9 +71,9 @@ def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return work(job, shared)
 
-    monkeypatch.setattr(filling, "group_size", lambda store, device: 20)  # two blocks of 8 a job
+    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 20)  # two blocks of 8 a job
     with monkeypatch.context() as patch:
-        patch.setattr(filling, "work", stopped)
+        patch.setattr(train_bank, "work", stopped)
         assert here(flags, capsys)[0] == 130
     assert [job.models for job in done] == [tuple(range(16)), tuple(range(16, 32)), tuple(range(32, 48))]
     assert len(shards(tmp_path / "s")) == 32

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memscore.jobs import ORACLE
+from memscore.pipeline.jobs import ORACLE
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval
 from memscore.store.store import Receipts, Store

@@ -1,0 +1,1 @@
+"""From a configuration to scores.parquet: configure, train, reduce, write."""
