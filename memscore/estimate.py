@@ -15,14 +15,14 @@ from rich.console import Console
 from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.cli.options import Maybe
+from memscore.monitoring.progress import watched
+from memscore.monitoring.prometheus import announced
 from memscore.pipeline.config import Plan
 from memscore.pipeline.dry_run import forecast
 from memscore.pipeline.runner import bank_of, estimate, hold
-from memscore.series import announced
 from memscore.tables import bank_tables
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
-from memscore.watching import watched
 
 
 def estimate_bank(

@@ -15,8 +15,7 @@ import tyro
 from rich.console import Console
 
 from memscore.cli.options import Maybe
-from memscore.condition import Spreads, condition
-from memscore.homes import latest_store
+from memscore.monitoring.status import Spreads, condition, latest_store
 from memscore.store.json_records import plain
 from memscore.store.remote import PATIENCE_S
 from memscore.store.store import Store

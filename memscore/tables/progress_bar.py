@@ -9,7 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from memscore.beats import Beat
+from memscore.monitoring.heartbeat import Beat
 
 EVERY_S = 5.0
 STILL_S = 60.0  # a run whose models take long says so often that it lives

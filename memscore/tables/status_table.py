@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.condition import ArmCondition, Condition
+from memscore.monitoring.status import ArmCondition, Condition, TrialsCondition
 from memscore.tables.console import new_table
 from memscore.tables.progress_bar import counts_of, duration
-from memscore.trials_condition import TrialsCondition
 
 LONGEST = 160  # of an error
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from memscore.beats import read_beat
-from memscore.series import LEVELS, PREFIX, TOTALS
+from memscore.monitoring.heartbeat import read_beat
+from memscore.monitoring.prometheus import LEVELS, PREFIX, TOTALS
 from memscore.store.store import Store
 from tests.conftest import TOKEN
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from memscore import status
-from memscore.condition import condition
+from memscore.monitoring.status import TrialsCondition, condition
 from memscore.pipeline.config import Plan
 from memscore.pipeline.jobs import OriginalJob, key_of, work
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.store import Store
 from memscore.store.verify import verify
-from memscore.trials_condition import TrialsCondition
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import trial
 from unlearn.jobs import run_trial

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from memscore.beats import Beat
+from memscore.monitoring.heartbeat import Beat
 from memscore.store.manifest import Manifest
 
 PREFIX = "memscore"

@@ -17,13 +17,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from memscore.beats import Beat, own_space, period_s, read_beat, write_beat
+from memscore.monitoring.heartbeat import Beat, own_space, period_s, read_beat, write_beat
+from memscore.monitoring.prometheus import Publisher, levels_of, totals_of
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.precision import Outlook
 from memscore.pipeline.proxy_jobs import ProxyJob
 from memscore.pipeline.runner import Bank
 from memscore.pipeline.train_bank import Pool, last_line
-from memscore.series import Publisher, levels_of, totals_of
 from memscore.store.parquet import Damaged
 from memscore.store.shards import model_index
 from memscore.store.store import Store

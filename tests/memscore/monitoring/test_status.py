@@ -15,11 +15,9 @@ import pytest
 from rich.console import Console
 
 from cluster.pool import SerialPool
-from memscore.beats import PATH, Beat, own_space, read_beat, write_beat
-from memscore.condition import condition, rate_of
-from memscore.drivers import driver_of, is_gone
 from memscore.estimators.memorization import bank_rmse, counts, precision_of
-from memscore.homes import latest_store
+from memscore.monitoring.heartbeat import PATH, Beat, driver_of, is_gone, own_space, read_beat, write_beat
+from memscore.monitoring.status import condition, latest_store, rate_of
 from memscore.pipeline.config import Plan
 from memscore.pipeline.jobs import DIVERGED
 from memscore.pipeline.runner import estimate, open_bank
@@ -29,7 +27,7 @@ from memscore.store.store import Store
 from memscore.tables.status_table import show
 from tests.memscore import banks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ARM = banks.ARM["name"]
 
 

@@ -3,8 +3,15 @@
 Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it may be asked of a store at any
 time: being written, read-only, damaged, on an object store. It costs a listing of the shards, the records of arms and
 failures, the footers of the scores, at most 500 trials, and, for the precision, two columns of each arm's first models.
+
+Looking at a store that may be damaged, or written to meanwhile, without stumbling.
+
+Where a user's stores lie, and which was worked on last.
+
+How far unlearning has come on a bank, from names of files: oracles, trials, and those that diverged.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator, MutableMapping
@@ -12,19 +19,142 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from memscore.beats import Beat, read_beat
-from memscore.drivers import Driver, driver_of
-from memscore.glance import listed, names_of, readable
+from pyarrow import fs
+
+from memscore.monitoring.heartbeat import PATH, Beat, Driver, driver_of, read_beat
+from memscore.store.filesystem import SCRATCH, Folder
 from memscore.store.json_records import read_record
-from memscore.store.parquet import metadata_of, reader
+from memscore.store.parquet import Damaged, metadata_of, reader
+from memscore.store.remote import Unreached, persist
 from memscore.store.shards import model_index
 from memscore.store.store import Store
-from memscore.trials_condition import TrialsCondition, trials_of
+
+
+def readable(read: Any, problems: list[str]) -> Any:
+    """What read gives; None, and a word among the problems, where the file is damaged, or gone since it was listed."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problems.append(" ".join(str(error).split()))
+        return None
+
+
+def listed(folder: Folder, kind: str) -> list[Any]:
+    """Finished files of one sub-folder with size and time, in one listing."""
+    return [info for info in folder.entries(kind) if not SCRATCH.fullmatch(info.base_name)]
+
+
+def names_of(folder: Folder, kind: str) -> list[str]:
+    """Names of records of one kind, without their ending, sorted."""
+    return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
+
+
+def home_url() -> str:
+    """The folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
+    return os.environ.get("MEMSCORE_HOME") or os.path.expanduser("~/memscore")
+
+
+def latest_store() -> str:
+    """The store whose record or manifest is the youngest.
+
+    Returns:
+        Its path or URL.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    home = Folder.at(home_url())
+    selector = fs.FileSelector(home.path(""), allow_not_found=True)
+    found = persist(lambda: home.filesystem.get_file_info(selector), home.shown, 0.0, read=True)
+    names = [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
+    marks = [f"{name}/{mark}" for name in names for mark in ("manifest.json", PATH)]
+    paths = [home.path(mark) for mark in marks]
+    infos = persist(lambda: home.filesystem.get_file_info(paths), home.shown, 0.0, read=True) if paths else []
+    times = {mark: info.mtime_ns or 0 for mark, info in zip(marks, infos, strict=True) if info.is_file}
+    if not times:
+        raise FileNotFoundError(f"no store in {home.shown}; name one, or begin one with `python -m memscore.estimate`")
+    name = max(times, key=lambda mark: times[mark]).partition("/")[0]
+    base, _, options = home.url.partition("?")
+    return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
+
+
+TRIALS_READ = 500  # trials whose status is read; more are counted
+THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialsCondition:
+    """What unlearning has left in a bank, or in a store within it, where a forget set changed the data.
+
+    Attributes:
+        place: of the store within; "" for the bank itself.
+        originals: whose weights are on file.
+        oracles: the same.
+        trials: rows on file.
+        read: how many of them were looked into.
+        diverged: of these.
+    """
+
+    place: str
+    originals: int
+    oracles: int
+    trials: int
+    read: int
+    diverged: int
+
+
+def trials_of(store: Store, problems: list[str]) -> list[TrialsCondition]:
+    """Look at a bank and at the stores within it.
+
+    Args:
+        store: open.
+        problems: gets a line for each trial that cannot be read.
+
+    Returns:
+        The bank first.
+    """
+    return [one_of(store, place, problems) for place in ("", *store.scenarios())]
+
+
+def one_of(store: Store, place: str, problems: list[str]) -> TrialsCondition:
+    """Of one store: an oracle's weights are those whose key begins as its receipt is called."""
+    inside = f"{place}/" if place else ""
+    weights = {name[:16] for name in store.folder.names(f"{inside}weights") if name.endswith(".safetensors")}
+    receipts = store.folder.names(f"{inside}receipts")
+    oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
+    files = [name for name in store.folder.names(f"{inside}trials") if not name.endswith("-said.parquet")]
+
+    def status(name: str) -> str:
+        path = f"{inside}trials/{name}"
+        try:
+            with store.folder.open(path) as stream:
+                said: str = reader(stream).read(columns=["status"])["status"][0].as_py()
+        except (FileNotFoundError, Unreached):
+            raise
+        except (OSError, ValueError) as error:
+            way_out = (
+                f"`python -m memscore.bank verify {store.folder.shown} --set-aside`, and the next trial makes it again"
+            )
+            raise Damaged(f"{store.folder.shown_path(path)} is damaged: {error}; {way_out}") from error
+        return said
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda name: readable(lambda: status(name), problems), files[:TRIALS_READ]))
+    return TrialsCondition(
+        place=place,
+        originals=len(weights - oracles),
+        oracles=len(weights & oracles),
+        trials=len(files),
+        read=len(found) - found.count(None),
+        diverged=found.count("diverged"),
+    )
+
 
 LAST = 64  # shards whose times give the rate where no driver tells one
-READ = 500  # failures that are read; more are counted
+FAILURES_READ = 500  # failures that are read; more are counted
 NAMED = 3  # models that a group of failures names
-THREADS = 8
 
 Spreads = MutableMapping[tuple[str, int], Any]
 """Arm and how many of its first models were read -> their Spread and RMSE; they never change, so it may be kept."""
@@ -143,7 +273,7 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         if (record := readable(lambda name=name: read_record(store.folder, f"arms/{name}.json"), problems))
     }
     failed = names_of(store.folder, "failures")
-    why = failures_of(store, failed[:READ], problems)
+    why = failures_of(store, failed[:FAILURES_READ], problems)
     gone = {name for name, record in why.items() if record["kind"] == "diverged"}
     arms = [
         arm_condition(store, record, [*files], failed, gone, beat, spreads, problems) for record in records.values()
@@ -168,7 +298,7 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         driver=driver,
         beat=beat,
         failures=grouped(why),
-        unread=max(len(failed) - READ, 0),
+        unread=max(len(failed) - FAILURES_READ, 0),
         scores=[*scores_of(store, {arm.name: arm.models for arm in arms}, problems)],
         unlearning=unlearning,
         problems=problems,

@@ -10,17 +10,17 @@ from dataclasses import replace
 import pytest
 
 from cluster.pool import Failure, SerialPool
-from memscore.beats import read_beat
+from memscore.monitoring.heartbeat import read_beat
+from memscore.monitoring.progress import Watch, watched
+from memscore.monitoring.prometheus import LEVELS, TOTALS, levels_of, totals_of
 from memscore.pipeline.config import Plan
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.map_reduce import BlockJob, Made
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.series import LEVELS, TOTALS, levels_of, totals_of
 from memscore.tables.progress_bar import Meter, counts_of
-from memscore.watching import Watch, watched
 from tests.memscore import banks
 from tests.memscore.command import SERIAL, SMALL, contents, here
-from tests.memscore.test_condition import beat
+from tests.memscore.monitoring.test_status import beat
 
 ARM = banks.ARM["name"]
 
@@ -135,7 +135,7 @@ def test_who_cannot_be_told_is_warned_of_once_and_the_others_are_told(tmp_path, 
     def full(beat):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("memscore.watching.TICK_S", 0.01)
+    monkeypatch.setattr("memscore.monitoring.progress.TICK_S", 0.01)
     with Watch(Given({job_of(3): of(3)}), banks.bank(tmp_path / "bank"), {ARM: 8}, tell=[full, heard.append]) as watch:
         assert list(watch.run(None, [job_of(3)]))
         while len(heard) < 5:
