@@ -20,8 +20,8 @@ import tyro
 from benchmarks.memory import memory_mb
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
+from memscore.analysis.influence_pairs import influence_rows
 from memscore.estimators.influence import TILE
-from memscore.influence_rows import influence_rows
 from memscore.store.parquet import to_table
 from memscore.store.shards import model_name
 from memscore.store.store import Store

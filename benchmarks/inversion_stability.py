@@ -11,12 +11,12 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.comparison import original_keys
+from memscore.analysis.fidelity import original_keys
+from memscore.analysis.risk_signals import rank_interval
 from memscore.pipeline.config import splits_again
 from memscore.pipeline.proxy_jobs import planned, work_proxy
 from memscore.pipeline.train_bank import shared_of
 from memscore.proxies.storage import Inversion, read, smoothing
-from memscore.risk_signals import rank_interval
 from memscore.seeds import generator
 from memscore.store.store import Store
 

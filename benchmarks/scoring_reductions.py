@@ -42,7 +42,7 @@ def attacked(store: Store, models: list[int], name: str) -> None:
 
 def influenced(store: Store, models: list[int]) -> None:
     """The pairs that matter of all training and all test examples."""
-    from memscore.influence_rows import influence_rows  # brings torch, whose memory no other reduction needs
+    from memscore.analysis.influence_pairs import influence_rows  # brings torch, whose memory no other reduction needs
 
     influence_rows(store, ARM, dict.fromkeys(models, ""))
 

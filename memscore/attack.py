@@ -12,7 +12,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.audit import audit, write_audit
+from memscore.analysis.audit import audit, write_audit
+from memscore.analysis.user_model import load_model, membership_of, normalisation_of
 from memscore.cli.options import Maybe
 from memscore.data.id_lists import read_members
 from memscore.estimators.rmia import RmiaConfig
@@ -20,7 +21,6 @@ from memscore.pipeline.config import splits_again
 from memscore.store.store import Store
 from memscore.tables.audit_table import audit_tables
 from memscore.training.numerics import device_named
-from memscore.user_model import load_model, membership_of, normalisation_of
 
 
 def audit_model(

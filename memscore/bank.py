@@ -13,8 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.foreign import Source
-from memscore.importing import import_bank
+from memscore.analysis.import_bank import Source, import_bank
 from memscore.store.store import Store
 from memscore.store.verify import move_aside, verify
 from memscore.tables import bank_tables

@@ -10,8 +10,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.analysis.fidelity import compare, write_comparison
 from memscore.cli.options import Maybe
-from memscore.comparison import compare, write_comparison
 from memscore.store.store import Store
 from memscore.tables.fidelity_tables import fidelity_tables
 

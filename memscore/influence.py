@@ -11,9 +11,9 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.audit import arm_named
+from memscore.analysis.audit import arm_named
+from memscore.analysis.influence_pairs import MOST_PICTURES, draw, find, images_again
 from memscore.cli.options import Maybe
-from memscore.influence_run import MOST_PICTURES, draw, find, images_again
 from memscore.store.store import Store
 from memscore.tables.influence_table import influence_tables
 from memscore.tables.progress_bar import Meter

@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.audit import Audit
+from memscore.analysis.audit import Audit
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import number, unfinished_words, with_interval
 from memscore.tables.console import new_table

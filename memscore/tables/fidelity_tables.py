@@ -3,9 +3,8 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.comparison import Comparison
-from memscore.risk_signals import Signals
-from memscore.standing import Standings
+from memscore.analysis.fidelity import Comparison, Standings
+from memscore.analysis.risk_signals import Signals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP
 from memscore.statistics.intervals import Interval

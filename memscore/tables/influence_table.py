@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.influence_run import Influence
+from memscore.analysis.influence_pairs import Influence
 from memscore.plots.bank import label_text
 from memscore.store.store import Store
 from memscore.tables.bank_tables import number, unfinished_words

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from memscore import influence_rows as module
+from memscore.analysis import influence_pairs as module
+from memscore.analysis.influence_pairs import influence_rows
 from memscore.estimators.influence import Tile, influence, pack, tiles
 from memscore.estimators.memorization import memorization, memorization_table
-from memscore.influence_rows import influence_rows
 from memscore.store.manifest import Manifest
 from memscore.store.parquet import metadata_of
 from memscore.store.shards import model_name, shards_digest

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import ttest_ind
 
-from memscore.risk_signals import difference, mean_interval, original_signals, risk_signals
+from memscore.analysis.risk_signals import difference, mean_interval, original_signals, risk_signals
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
 from tests.memscore.banks import manifest

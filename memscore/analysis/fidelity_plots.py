@@ -6,8 +6,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from memscore.analysis.risk_signals import Signals
 from memscore.plots.bank import ACCENT, INK, png
-from memscore.risk_signals import Signals
 from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from memscore import attack
-from memscore.audit import arm_named, audit
+from memscore.analysis.audit import arm_named, audit
+from memscore.analysis.user_model import load_model, membership_of, normalisation_of
 from memscore.data.id_lists import read_members
 from memscore.models.architectures import build
 from memscore.pipeline.config import Plan, splits_again
@@ -27,7 +28,6 @@ from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
 from memscore.tables.audit_table import audit_tables
 from memscore.training.evaluation import logit_confidence
-from memscore.user_model import load_model, membership_of, normalisation_of
 
 PLAN = Plan(
     data="digits", arch="mlp-32", train_limit=400, label_noise=0.25, epochs=40, lr=0.1, batch=20, design="exact",

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore import influence_run
+from memscore.analysis import influence_pairs
 from memscore.influence import main
 from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import open_bank
@@ -144,7 +144,7 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
         drawn.append((images, captions, faint, title))
         return influencers(images, captions, faint, title)
 
-    monkeypatch.setattr(influence_run, "influencers", spy)
+    monkeypatch.setattr(influence_pairs, "influencers", spy)
     assert influence(bank, "--pictures", "4") == 0
     [(images, captions, faint, title)] = drawn
     with np.load(data_of(bank), allow_pickle=False) as data:
@@ -153,7 +153,7 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
     targets = strong.sort_values("influence", ascending=False, kind="stable")["test_row"].unique()[:4]
     for target, row, texts, pale in zip(targets, images, captions, faint, strict=True):
-        pairs = table[table["test_row"] == target].head(influence_run.BESIDE)
+        pairs = table[table["test_row"] == target].head(influence_pairs.BESIDE)
         np.testing.assert_array_equal(row[0][0], test[target - TRAIN])
         np.testing.assert_array_equal([image[0] for image in row[1:]], train[pairs["train_row"]])
         assert texts[0][1] == f"row {target}"
@@ -168,7 +168,7 @@ def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsy
     twins(tmp_path / "twins.npz")
     store = filled(tmp_path, label_noise=0.5, models=16, epochs=20)
     captions = []
-    monkeypatch.setattr(influence_run, "influencers", lambda _, texts, *__: captions.extend(texts) or b"")
+    monkeypatch.setattr(influence_pairs, "influencers", lambda _, texts, *__: captions.extend(texts) or b"")
     assert influence(store, "--top", "6", "--pictures", "10") == 0
     table = store.examples().to_pandas()
     seen = 0
@@ -265,7 +265,7 @@ def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_p
     store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
     store.write_shard(model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
     assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
-    monkeypatch.setitem(influence_run.influence_rows.__kwdefaults__, "max_rows", 5)
+    monkeypatch.setitem(influence_pairs.influence_rows.__kwdefaults__, "max_rows", 5)
     assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)
 
 

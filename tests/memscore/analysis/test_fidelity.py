@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from memscore.analysis.fidelity import candidates, standings
 from memscore.pipeline.scoring import score_arm
-from memscore.standing import candidates, standings
 from memscore.statistics.claims import verdict
 from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval

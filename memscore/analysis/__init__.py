@@ -1,0 +1,1 @@
+"""What commands beyond estimate compute: audit, fidelity, influence, import."""

@@ -1,0 +1,329 @@
+"""Arrays that somebody else wrote about a bank: read without pickles, and checked row by row.
+
+A bank that somebody else trained, from arrays of who was in which model and what the models said.
+
+Masks and margins as researchers publish them (datamodels' masks and margins, Feldman & Zhang's correctness) become
+shards like our own, so every score that the given numbers allow is made from them. What they lack stays out: without
+logits there is no attack, without a test set no accuracy on it. Nothing is guessed.
+"""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import tyro
+
+from memscore.cli.options import Maybe, Several
+from memscore.data.datasets import load
+from memscore.data.splits import Splits, examples_table
+from memscore.pipeline.attacks import refuse_attacks
+from memscore.pipeline.runner import Outcome, finish
+from memscore.pipeline.train_bank import Filled
+from memscore.store.manifest import IMPORTED, Manifest
+from memscore.store.parquet import content_sha256
+from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.store import Store
+from memscore.subsets.designs import Arm, whole_blocks
+
+SIGNALS = ("logit_confidence", "gap", "top_gap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where somebody else's bank is. Arrays are .npy files, .npz files with one array, or file.npz:NAME."""
+
+    store: Annotated[str, tyro.conf.Positional]
+    """folder or URL of the store that is begun or added to"""
+    member: str
+    """[models, train examples] of 0 and 1: who was trained on what"""
+    correct: Several = ()
+    """[models, train examples] of 0 and 1: who was right; as for the three below, test examples may follow as further
+    columns or in a second file. May be left out with --gap, whose sign says it"""
+    gap: Several = ()
+    """logit of the label minus the largest other (margins)"""
+    logit_confidence: Several = ()
+    """logit of the label minus logsumexp of the others, that is log(p / (1 - p))"""
+    top_gap: Several = ()
+    """largest logit minus the second largest"""
+    labels: Maybe[str] = None
+    """whole numbers, one an example: train, then test"""
+    ids: Maybe[str] = None
+    """names, one an example (default: train/00000, ...)"""
+    data: Maybe[str] = None
+    """the data set by name or path, as estimate takes it, in its own order and without a validation set: gives labels,
+    ids and the pictures of the report"""
+    folder: Maybe[str] = None
+    """where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    design: Literal["iid", "exact"] = "iid"
+    """exact: in each --block of models every example is in equally many, which is checked"""
+    block: Maybe[int] = None
+    """of an exact design (default: 64)"""
+    keep: Maybe[float] = None
+    """share of the examples that a model saw (default: of the masks, to two digits)"""
+    attacks: Maybe[tuple[str, ...]] = None
+    """as estimate's (default: lira, or lira-gap where only gaps are given)"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrays:
+    """A source, read.
+
+    Attributes:
+        member: bool or numbers [M, n].
+        columns: by the name of a shard column one or two arrays [M, n] and [M, t].
+        n_train: n.
+        n_test: t, or 0.
+    """
+
+    member: np.ndarray
+    columns: dict[str, list[np.ndarray]]
+    n_train: int
+    n_test: int
+
+
+def read_arrays(source: Source) -> Arrays:
+    """The arrays of a source, memory-mapped where the file allows, with their shapes checked."""
+    member = read_array(source.member)
+    if member.ndim != 2 or 0 in member.shape:
+        raise ValueError(f"{source.member} must be [models, train examples], got {list(member.shape)}")
+    models, n = member.shape
+    columns: dict[str, list[np.ndarray]] = {}
+    widths: dict[str, int] = {}
+    for name in ("correct", *SIGNALS):
+        files: tuple[str, ...] = getattr(source, name)
+        if not files:
+            continue
+        if len(files) > 2:
+            raise ValueError(f"--{name} takes a file for train and one for test, got {len(files)}")
+        parts = [read_array(file) for file in files]
+        for file, part in zip(files, parts, strict=True):
+            if part.ndim != 2 or len(part) != models:
+                raise ValueError(
+                    f"{file} is {list(part.shape)}, but {source.member} has {models} models: all arrays are "
+                    "[models, examples] with the same models in the same order"
+                )
+        width = sum(part.shape[1] for part in parts)
+        if width < n or (len(parts) == 2 and parts[0].shape[1] != n):
+            raise ValueError(
+                f"{files[0]} says something of {parts[0].shape[1]} examples, but {source.member} has {n} train examples"
+            )
+        columns[name], widths[name] = parts, width
+    if "correct" not in columns and "gap" not in columns:
+        raise ValueError(
+            "neither --correct nor --gap is given, and no other number says whether a model was right; of two classes "
+            "the logit confidence is the gap: give it as --gap too"
+        )
+    if "correct" in columns and "gap" in columns:
+        raise ValueError("--correct and --gap are both given, but a model is right where its gap is above 0: leave one")
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"all arrays must be of the same examples, got {widths} of them")
+    return Arrays(member=member, columns=columns, n_train=n, n_test=next(iter(widths.values())) - n)
+
+
+def read_array(file: str) -> np.ndarray:
+    """One array; never a pickle."""
+    path, _, name = file.partition(".npz:") if ".npz:" in file else (file, "", "")
+    place = Path(f"{path}.npz" if name else path).expanduser()
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no array at {file!r}; give a .npy file, a .npz file, or file.npz:NAME")
+    try:
+        found = np.load(place, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found as archive:
+            if name not in archive.files and (name or len(archive.files) != 1):
+                raise ValueError(
+                    f"it holds {', '.join(archive.files)}: say which, as in {place.name}:{archive.files[0]}"
+                )
+            array: np.ndarray = archive[name or archive.files[0]]
+            return array
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read {file}: {error}") from None
+
+
+def shard_of(source: Source, arrays: Arrays, m: int) -> dict[str, np.ndarray]:
+    """The columns of one model's shard; ValueError names the file and the place of what cannot be."""
+    rows = arrays.n_train + arrays.n_test
+    member = np.zeros(rows, bool)
+    member[: arrays.n_train] = zeros_and_ones(arrays.member[m], source.member, m)
+    if not member.any():
+        raise ValueError(f"{source.member}: model {m} was trained on nothing; leave it out of all arrays")
+    numbers = {name: np.concatenate([part[m] for part in parts]) for name, parts in arrays.columns.items()}
+    found = {name: finite(numbers[name], getattr(source, name), m) for name in SIGNALS if name in numbers}
+    given = "correct" in numbers
+    right = zeros_and_ones(numbers["correct"], source.correct[0], m) if given else found["gap"] > 0
+    return {"row": np.arange(rows, dtype=np.int32), "member": member, "correct": right, **found}
+
+
+def zeros_and_ones(values: np.ndarray, file: str, m: int) -> np.ndarray:
+    """Bool [n] of one model's row."""
+    if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():
+        raise ValueError(f"{file}: model {m} has values other than 0 and 1; masks and correctness are booleans")
+    return values.astype(bool)
+
+
+def finite(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
+    """float32 [n] of one model's row."""
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{files[0]} holds {values.dtype}, not numbers")
+    with np.errstate(over="ignore"):
+        numbers: np.ndarray = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise ValueError(
+            f"{files[0]}: model {m} says {values[bad[0]]} of example {bad[0]}; a bank holds finite float32 numbers "
+            "only: leave that model out of all arrays"
+        )
+    return numbers
+
+
+def one_each(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray:
+    """[rows] of some kind."""
+    if values.shape != (rows,) or values.dtype.kind not in kinds:
+        raise ValueError(
+            f"{file} must hold one value for each of {rows} examples, train then test, got {values.dtype} "
+            f"{list(values.shape)}"
+        )
+    return values
+
+
+def import_bank(source: Source) -> Outcome:
+    """Write a shard for each model and score the bank; models on file with the same content are left alone.
+
+    Args:
+        source: the arrays.
+
+    Returns:
+        What the bank says; everything in it is in the store too.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: arrays that do not fit each other, numbers that are not finite, an attack that needs other numbers
+            or validation examples, or a store of something else.
+    """
+    arrays = read_arrays(source)
+    attacks = attacks_for(source)
+    refuse_attacks(attacks, arrays.columns, validation=0)
+    splits = None if source.data is None else load(source.data, folder=source.folder, validation=0.0)
+    examples = examples_of(source, arrays, splits)
+    models = range(len(arrays.member))
+    for m in models:
+        shard_of(source, arrays, m)  # all of them are looked at before anything is written
+    arm = arm_of(source, arrays)
+    refuse_unbalanced(arrays.member, arm, source.member)
+    store = Store.create(source.store, manifest_of(arrays, examples, splits), examples)
+    with store.lock():
+        name = f"{IMPORTED}-{arm.name}"
+        record = {"name": name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None}
+        store.add_arm(record)
+        for m in models:
+            write_model(store, name, m, shard_of(source, arrays, m))
+        filled = Filled(shards={name: store.finished(name)})
+        return finish(store, splits, filled, attacks=attacks)
+
+
+def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) -> None:
+    """Publish one model, or see that the one on file is the same."""
+    name = model_name(arm, m)
+    n, inside, right = store.manifest.split_sizes[0], columns["member"], columns["correct"]
+    groups = {"members": right[inside], "left_out": right[:n][~inside[:n]], "test": right[n:]}
+    accuracy = {group: float(hits.mean()) if len(hits) else None for group, hits in groups.items()}
+    receipt = {"model": name, "n_members": int(inside.sum()), "diverged": False, "accuracy": accuracy}
+    store.write_receipt(name, receipt | {"seconds": None, "worker": None, "device": None})
+    if not store.write_shard(name, arm, columns) and store.shard_digest(arm, m) != content_sha256(columns):
+        raise ValueError(
+            f"model {m} is in {store.folder.shown} with other content; models are added behind those that are there, "
+            "in the same order; give another store for another bank"
+        )
+
+
+def arm_of(source: Source, arrays: Arrays) -> Arm:
+    """How the subsets were drawn, as far as the user says and the masks show."""
+    share = float(np.mean([np.mean(row) for row in arrays.member]))
+    keep = round(share, 2) if source.keep is None else source.keep
+    if abs(keep - share) > 0.05:
+        raise ValueError(f"{source.member} keeps {share:.3f} of the examples, not --keep {keep}; leave it out")
+    arm = Arm(design=source.design, keep=keep, block=source.block)
+    whole_blocks(len(arrays.member), arm)
+    return arm
+
+
+def refuse_unbalanced(member: np.ndarray, arm: Arm, file: str) -> None:
+    """An exact design must be what it says, or leave-one-out attacks would leak membership."""
+    if arm.design != "exact":
+        return
+    block = arm.models_per_block
+    for start in range(0, len(member), block):
+        counts = np.asarray(member[start : start + block], bool).sum(0)
+        if (counts != round(arm.keep * block)).any():
+            row = int(np.flatnonzero(counts != round(arm.keep * block))[0])
+            raise ValueError(
+                f"{file} is not exact in blocks of {block}: models {start} to {start + block - 1} hold example {row} "
+                f"{counts[row]} times, not {round(arm.keep * block)}; use --design iid"
+            )
+
+
+def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Table:
+    """One row an example, from the data if it is named, else from labels and ids where they are given."""
+    n, t = arrays.n_train, arrays.n_test
+    if splits is not None:
+        if source.labels or source.ids:
+            raise ValueError("--data gives labels and ids; leave out --labels and --ids")
+        if len(splits.train) != n or t not in {0, len(splits.test)}:
+            raise ValueError(
+                f"{source.data} has {len(splits.train)} train and {len(splits.test)} test examples, the arrays {n} and "
+                f"{t}; leave out --data if they are of other examples"
+            )
+        return examples_table(splits).slice(0, n + t)
+    labels = None if source.labels is None else one_each(read_array(source.labels), source.labels, "iu", n + t)
+    if labels is not None and (labels < 0).any():
+        row = int(np.flatnonzero(labels < 0)[0])
+        raise ValueError(f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1")
+    names = [f"train/{i:05d}" for i in range(n)] + [f"test/{i:05d}" for i in range(t)]
+    if source.ids is not None:
+        names = [str(name) for name in one_each(read_array(source.ids), source.ids, "iuU", n + t)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{source.ids} names an example twice; ids are unique over train and test")
+    label = pa.nulls(n + t, pa.int64()) if labels is None else pa.array(labels.astype(np.int64))
+    return pa.table({
+        "row": pa.array(np.arange(n + t, dtype=np.int32)),
+        "id": pa.array(names, pa.string()),
+        "split": pa.array(["train"] * n + ["test"] * t, pa.string()),
+        "label": label,
+        "label_true": label,
+        "cluster": pa.nulls(n + t, pa.int32()),
+    })
+
+
+def manifest_of(arrays: Arrays, examples: pa.Table, splits: Splits | None) -> Manifest:
+    """The identity of an imported bank: its data as far as it is known, and which numbers were given."""
+    given = [name for name in SHARD_COLUMNS if name in arrays.columns or name in {"member", "correct"}]
+    labels = [label for label in examples["label"].to_pylist() if label is not None]
+    known = [examples["id"].to_pylist(), examples["label"].to_pylist()]
+    own = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return Manifest(
+        fingerprint=splits.fingerprint if splits else own,
+        data=splits.name if splits else IMPORTED,
+        split_sizes=(arrays.n_train, 0, arrays.n_test),
+        n_classes=splits.n_classes if splits else max(labels, default=-1) + 1,
+        input_shape=splits.input_shape if splits else (0, 0, 0),
+        mean=splits.mean if splits else (),
+        std=splits.std if splits else (),
+        label_changes=dict(splits.label_changes) if splits else {},
+        architecture=IMPORTED,
+        recipe={"columns": given},
+        precision="float32",
+        seed=0,
+    )
+
+
+def attacks_for(source: Source) -> tuple[str, ...]:
+    """The attacks asked for, or the one that the given numbers allow."""
+    if source.attacks is not None:
+        return source.attacks
+    return ("lira",) if source.logit_confidence else ("lira-gap",) if source.gap else ()
