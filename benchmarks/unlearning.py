@@ -29,14 +29,14 @@ from memscore.tables.console import new_table
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
+from unlearn.forget_sets import ForgetSet
 from unlearn.jobs import run_trial
 from unlearn.measuring import of_many
 from unlearn.metrics import MEASURES
 from unlearn.oracles import fill_oracles, needed
 from unlearn.populations import values_of_many
 from unlearn.request import Request, Wish, request
-from unlearn.scenarios import ForgetSet
-from unlearn.spaces import at_boundary
+from unlearn.search_space import at_boundary
 from unlearn.summary import over_seeds
 from unlearn.trials import ORACLE, Row, TrialConfig, config_of
 

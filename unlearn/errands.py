@@ -14,7 +14,7 @@ from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
 from unlearn.hunting import OBJECTIVE, Found, Hunt, Values, attempt, distinct, on_file
 from unlearn.oracles import Bench
-from unlearn.spaces import Choice, Log, Space, Whole
+from unlearn.search_space import Choice, Log, Space, Whole
 
 Sampler = Literal["tpe", "random", "grid"]
 

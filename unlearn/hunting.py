@@ -24,7 +24,7 @@ from memscore.store.visibility import visible_store
 from unlearn.algorithms import algorithm
 from unlearn.jobs import run_trial
 from unlearn.oracles import Bench
-from unlearn.spaces import Space, at_boundary
+from unlearn.search_space import Space, at_boundary
 from unlearn.trials import Row, Step, TrialConfig, trial_name
 
 Select = Literal["oracle", "blind"]

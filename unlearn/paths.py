@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from unlearn.contenders import Contender
 from unlearn.errands import Sampler
+from unlearn.forget_sets import ForgetSet
 from unlearn.hunting import SELECTIONS, Found, Select
 from unlearn.request import MOST
-from unlearn.scenarios import ForgetSet
 from unlearn.trials import Params, Row
 
 

@@ -3,15 +3,18 @@
 Algorithms are handed theta_o, the retain set and the forget set, some of them the validation set; the test set belongs
 to the measures alone. A set of examples is rows of images that are resident on one device, so that forgetting a
 thousand of them, or giving them other labels, copies no image and changes nobody else's labels.
+
+Passes over a set of examples in batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.training.augmentation import augment
 from memscore.training.device_data import Images
 from memscore.training.recipes import Recipe
 
@@ -161,3 +164,52 @@ def pose(
         validation=examples(np.arange(validation) + train if validation_rows is None else validation_rows),
         test=examples(np.arange(test) + train + validation),
     )
+
+
+Batch = tuple[Tensor, Tensor]
+"""Images float32 [B, C, H, W], normalised; labels int64 [B]."""
+
+
+class Batches:
+    """Batches of a set of examples; iterating makes one pass.
+
+    Each pass has an order and augmentations of its own, also where it follows on another because this set is the
+    smaller of two (the reference codes cache the first pass). The last batch is smaller where the size does not divide
+    the set; none is dropped.
+
+    Args:
+        examples: the set.
+        size: of a batch; one of the whole set if that is smaller.
+        rng: draws orders and augmentations.
+    """
+
+    def __init__(self, examples: Examples, size: int, rng: np.random.Generator) -> None:
+        self.examples, self.size = examples, size
+        self.order, self.chance = rng.spawn(2)
+
+    def __len__(self) -> int:
+        return -(-len(self.examples) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, labels, _ in self.numbered():
+            yield images, labels
+
+    def numbered(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """One pass; with each batch also the positions of its examples in the set, int64 [B]."""
+        examples = self.examples
+        order = torch.from_numpy(self.order.permutation(len(examples))).to(examples.rows.device)
+        for positions in torch.split(order, self.size):
+            plain = examples.take(positions)
+            shown = augment(plain, examples.images.black, examples.recipe, self.chance)
+            yield shown, examples.labels[positions], positions
+
+    def endless(self) -> Iterator[Batch]:
+        """Pass after pass."""
+        while True:
+            yield from self
+
+
+def in_order(examples: Examples, size: int) -> Iterator[Batch]:
+    """One pass in the order of the set, nothing augmented: for sums over a set, which no order should change."""
+    for positions in torch.split(torch.arange(len(examples), device=examples.rows.device), size):
+        yield examples.take(positions), examples.labels[positions]

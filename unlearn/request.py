@@ -15,13 +15,13 @@ from memscore.pipeline.train_bank import Filled, Pool, Progress
 from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
+from unlearn.forget_sets import ForgetSet, changes_data, choose, plant
 from unlearn.jobs import on_file, run_trial
 from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
 from unlearn.other_scores import scores_for
 from unlearn.params import params_of, refuse_unfit
 from unlearn.populations import FEWEST, values_of_many
-from unlearn.scenarios import ForgetSet, changes_data, choose, plant
 from unlearn.trials import ORACLE, Row, TrialConfig
 
 MOST = 10_000

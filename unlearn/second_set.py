@@ -7,9 +7,9 @@ import numpy as np
 
 from memscore.data.splits import Splits
 from unlearn.contenders import Contender
+from unlearn.forget_sets import ForgetSet, choose, classes_of, score_of
 from unlearn.meta.cuts import mean_over
 from unlearn.request import Request
-from unlearn.scenarios import ForgetSet, choose, classes_of, score_of
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""

@@ -11,13 +11,13 @@ from memscore.pipeline.train_bank import Pool
 from memscore.store.json_records import sha256_of
 from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search
+from unlearn.forget_sets import score_of
 from unlearn.hunting import SELECTIONS
 from unlearn.measuring import of_many
 from unlearn.meta.rsu import Rounds
 from unlearn.params import params_of
 from unlearn.paths import Swept, Terms
 from unlearn.request import Phase, Request, Wish, request, unheard
-from unlearn.scenarios import score_of
 from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
 

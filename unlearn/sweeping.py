@@ -16,12 +16,12 @@ from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.pipeline.train_bank import Pool
 from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
+from unlearn.forget_sets import ForgetSet
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.cuts import Parts, by_row, union
 from unlearn.oracles import needed
 from unlearn.paths import Path, Swept, Terms, none_left, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
-from unlearn.scenarios import ForgetSet
 from unlearn.second_set import another, how_unlike, of_other_data
 from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
 from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name

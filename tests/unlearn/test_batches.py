@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tests.unlearn.problems import tiny
-from unlearn.batches import Batches, in_order
+from unlearn.problem import Batches, in_order
 
 
 def batches(examples, size=16, seed=0):

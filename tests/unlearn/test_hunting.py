@@ -14,7 +14,7 @@ from tests.unlearn.sweeps import BANK
 from unlearn.errands import errand
 from unlearn.hunting import FLOOR, READ, Hunt, attempt, blind, boundaries, chosen, distinct, filled, idle, on_file
 from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.spaces import Choice
+from unlearn.search_space import Choice
 from unlearn.trials import Step, TrialConfig
 
 FORGET = tuple(range(0, 24, 2))

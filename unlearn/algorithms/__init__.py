@@ -1,6 +1,6 @@
 """Every algorithm by name: fn(theta_o, retain, forget, config, rng[, validation], watch=None) -> theta_u.
 
-To add one, write its file here, one line below, and its line in tests/unlearn/test_contract.py.
+To add one, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
 """
 
 from collections.abc import Callable

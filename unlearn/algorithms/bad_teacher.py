@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, copy_of, frozen, require
-from unlearn.divergence import divergence
-from unlearn.fresh import fresh_like
-from unlearn.problem import Examples
-from unlearn.spaces import Log, Space, Uniform
+from unlearn.optimization.layers import fresh_like
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, frozen, require
+from unlearn.optimization.losses import divergence
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Log, Space, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, copy_of
-from unlearn.heads import head_of, narrow, narrowed, widen
-from unlearn.problem import Examples
-from unlearn.retaining import RetainingConfig, retaining
-from unlearn.spaces import Log, Space
+from unlearn.optimization.layers import head_of, narrow, narrowed, widen
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of
+from unlearn.optimization.losses import RetainingConfig, retaining
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)

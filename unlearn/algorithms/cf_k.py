@@ -17,11 +17,10 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, copy_of, require
-from unlearn.layers import last_layers
-from unlearn.problem import Examples
-from unlearn.spaces import Choice, Log, Space
+from unlearn.optimization.layers import last_layers
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, require
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Choice, Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)

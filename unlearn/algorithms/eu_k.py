@@ -13,9 +13,8 @@ import numpy as np
 from torch import nn
 
 from unlearn.algorithms.cf_k import CFKConfig, train_last
-from unlearn.descent import Watch, copy_of
-from unlearn.fresh import fresh_like
-from unlearn.layers import last_layers
+from unlearn.optimization.layers import fresh_like, last_layers
+from unlearn.optimization.loop import Watch, copy_of
 from unlearn.problem import Examples
 
 

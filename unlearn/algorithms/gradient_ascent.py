@@ -14,10 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, copy_of
-from unlearn.problem import Examples
-from unlearn.spaces import Log, Space
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)

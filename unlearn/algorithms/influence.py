@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.curvature import Loss, conjugate, curved, parts_of, slope, summed_cross_entropy
-from unlearn.descent import Watch, copy_of, require, taken_at_once
+from unlearn.optimization.curvature import Loss, conjugate, curved, parts_of, slope, summed_cross_entropy
+from unlearn.optimization.loop import Watch, copy_of, require, taken_at_once
 from unlearn.problem import Examples
-from unlearn.spaces import Choice, Log, Space
+from unlearn.search_space import Choice, Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from unlearn.descent import Watch, copy_of
+from unlearn.optimization.loop import Watch, copy_of
 from unlearn.problem import Examples
-from unlearn.spaces import Space
+from unlearn.search_space import Space
 
 
 @dataclass(frozen=True, kw_only=True)

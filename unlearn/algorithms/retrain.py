@@ -16,9 +16,9 @@ from memscore.models.architectures import build
 from memscore.training.loop import Assignment, train
 from memscore.training.numerics import is_finite
 from memscore.training.recipes import steps
-from unlearn.descent import Diverged, Watch
+from unlearn.optimization.loop import Diverged, Watch
 from unlearn.problem import Examples
-from unlearn.spaces import Space
+from unlearn.search_space import Space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from unlearn.algorithms.random_label import RandomLabelConfig, relabelled
-from unlearn.batches import in_order
-from unlearn.descent import Watch, copy_of, require
-from unlearn.problem import Examples
-from unlearn.spaces import Log, Space, Uniform
+from unlearn.optimization.loop import Watch, copy_of, require
+from unlearn.problem import Examples, in_order
+from unlearn.search_space import Log, Space, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)

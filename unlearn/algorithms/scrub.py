@@ -18,11 +18,10 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, copy_of, frozen, require
-from unlearn.divergence import divergence
-from unlearn.problem import Examples
-from unlearn.spaces import Choice, Log, Space
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, frozen, require
+from unlearn.optimization.losses import divergence
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Choice, Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.algorithms.scrub import ScrubConfig, scrub
-from unlearn.batches import in_order
-from unlearn.descent import Watch, require
-from unlearn.problem import Examples
+from unlearn.optimization.loop import Watch, require
+from unlearn.problem import Examples, in_order
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, Watch, copy_of, require
-from unlearn.domains import discriminator, domain_loss, reversed_slope, unseen_like
-from unlearn.heads import embedded, head_of
-from unlearn.problem import Examples
-from unlearn.retaining import RetainingConfig
-from unlearn.spaces import Log, Space
+from unlearn.optimization.domain_adversarial import discriminator, domain_loss, reversed_slope, unseen_like
+from unlearn.optimization.layers import embedded, head_of
+from unlearn.optimization.loop import Descent, Watch, copy_of, require
+from unlearn.optimization.losses import RetainingConfig
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Log, Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def sure(
         config: rates, alpha, sizes.
         rng: draws V, d, orders and augmentations.
         validation: the half of the validation set that training may use; V is drawn of it.
-        watch: sees each step; unlearn.domains.domain_accuracy tells what a new discriminator would find in it.
+        watch: sees each step; domain_adversarial.domain_accuracy tells what a new discriminator would find in it.
 
     Returns:
         theta_u, in evaluation mode; d is dropped.

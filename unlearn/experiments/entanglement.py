@@ -19,10 +19,10 @@ from unlearn.errands import Search
 from unlearn.experiments.figures import DETAILS, Group, extent, grid
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chosen_by, swept
+from unlearn.forget_sets import AT, LEVELS
 from unlearn.meta.cuts import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
 from unlearn.request import Phase
-from unlearn.scenarios import AT, LEVELS
 from unlearn.second_set import SAME
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials import ORACLE, Row

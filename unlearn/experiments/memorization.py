@@ -11,8 +11,8 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import DETAILS, points
 from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
+from unlearn.forget_sets import LEVELS
 from unlearn.pairing import paired, where
-from unlearn.scenarios import LEVELS
 from unlearn.sweep_plan import SweepPlan
 from unlearn.trials import ORACLE
 

@@ -17,10 +17,10 @@ from memscore.pipeline.train_bank import Pool
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from unlearn.contenders import NOTHING, Contender
+from unlearn.forget_sets import ForgetSet, choose
 from unlearn.oracles import needed
 from unlearn.request import Phase, Request, no_embeddings, run_trials, train_missing
 from unlearn.rescoring import PROXY, Rescoring, rescore, rescored
-from unlearn.scenarios import ForgetSet, choose
 from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, about, theta_name, trial_name
 
 SHARES = tuple(round(0.05 * number, 2) for number in range(21))

@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import in_order
-from unlearn.descent import require
-from unlearn.problem import Examples
+from unlearn.optimization.loop import require
+from unlearn.problem import Examples, in_order
 
 
 @dataclass(frozen=True, kw_only=True)

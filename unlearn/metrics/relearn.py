@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import Batches, in_order
-from unlearn.descent import Descent, DescentConfig, Diverged, copy_of, frozen
 from unlearn.metrics.case import Column, Weights
-from unlearn.problem import Examples, Tally
+from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
+from unlearn.problem import Batches, Examples, Tally, in_order
 
 MOST, ABOVE, FLOOR = 500, 1.1, 0.1
 LOOKS = 8

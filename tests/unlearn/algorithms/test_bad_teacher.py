@@ -8,9 +8,9 @@ from torch.nn.functional import kl_div, log_softmax, softmax
 from tests.unlearn.problems import KINDS, tiny, unlearned, unsure
 from tests.unlearn.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.bad_teacher import BadTeacherConfig
-from unlearn.descent import copy_of
-from unlearn.divergence import divergence
-from unlearn.fresh import fresh_like
+from unlearn.optimization.layers import fresh_like
+from unlearn.optimization.loop import copy_of
+from unlearn.optimization.losses import divergence
 
 STEP = {"optimizer": "sgd", "lr": 1e-3, "epochs": 1, "batch": 64, "weight_decay": 0.1}
 

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from tests.unlearn.problems import CLASSES, SIZES, tiny, trained, unlearned
 from unlearn.algorithms.boundary_shrink import BoundaryShrinkConfig, attacked, nearest_class
-from unlearn.descent import frozen
-from unlearn.heads import head_of, narrow, narrowed, widen
+from unlearn.optimization.layers import head_of, narrow, narrowed, widen
+from unlearn.optimization.loop import frozen
+from unlearn.optimization.losses import RetainingConfig
 from unlearn.problem import pose
-from unlearn.retaining import RetainingConfig
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
 CLASS_0 = range(0, SIZES[0], CLASSES)

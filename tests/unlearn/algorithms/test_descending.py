@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
 from tests.unlearn.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_norm
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, copy_of
+from unlearn.optimization.loop import Descent, DescentConfig, copy_of
+from unlearn.problem import Batches
 
 ONCE = {"epochs": 1, "batch": 64, "lr": 0.05, "weight_decay": 0.01}
 every_kind = pytest.mark.parametrize("kind", KINDS)

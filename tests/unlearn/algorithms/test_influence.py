@@ -10,8 +10,8 @@ from memscore.training.device_data import Images
 from memscore.training.recipes import Recipe
 from tests.unlearn.problems import SIZES, state, tiny, unlearned
 from unlearn.algorithms.influence import InfluenceConfig, influence, pull, woodfisher
-from unlearn.curvature import conjugate, curved, parts_of, slope, summed_cross_entropy
-from unlearn.descent import Diverged
+from unlearn.optimization.curvature import conjugate, curved, parts_of, slope, summed_cross_entropy
+from unlearn.optimization.loop import Diverged
 from unlearn.problem import pose
 
 TRAIN, FORGET, INPUTS, CLASSES = 60, 6, 5, 3

@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 from tests.unlearn.problems import KINDS, same, state, tiny, unlearned, unsure
 from tests.unlearn.spies import alike
 from unlearn.algorithms.cf_k import CFKConfig
-from unlearn.batches import Batches
-from unlearn.descent import Descent, copy_of
-from unlearn.fresh import fresh_like
+from unlearn.optimization.layers import fresh_like
+from unlearn.optimization.loop import Descent, copy_of
+from unlearn.problem import Batches
 
 NORM = {f"body.6.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
 HEAD = {"head.weight", "head.bias"}

@@ -7,8 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
 from unlearn.algorithms.salun import SalUnConfig, salient
-from unlearn.batches import Batches, in_order
-from unlearn.descent import copy_of
+from unlearn.optimization.loop import copy_of
+from unlearn.problem import Batches, in_order
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

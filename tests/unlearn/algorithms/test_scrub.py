@@ -12,9 +12,9 @@ from tests.unlearn.problems import KINDS, same, state, tiny, unlearned, unsure
 from tests.unlearn.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.scrub import ScrubConfig
 from unlearn.algorithms.scrub_rewind import error_like, nearest, of_classes
-from unlearn.batches import Batches
-from unlearn.descent import Descent, copy_of, frozen
-from unlearn.divergence import divergence
+from unlearn.optimization.loop import Descent, copy_of, frozen
+from unlearn.optimization.losses import divergence
+from unlearn.problem import Batches
 
 ORDER = {"epochs": 4, "msteps": 2, "batch": 27, "forget_batch": 5, "lr": 1e-3}
 

@@ -9,7 +9,7 @@ from memscore.training.device_data import Images
 from memscore.training.recipes import Recipe
 from tests.unlearn.problems import tiny, unlearned
 from unlearn.algorithms.ssd import SSDConfig, importances, ssd
-from unlearn.descent import Diverged
+from unlearn.optimization.loop import Diverged
 from unlearn.problem import pose
 
 

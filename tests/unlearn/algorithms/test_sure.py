@@ -12,7 +12,7 @@ from memscore.models.architectures import build
 from memscore.training.device_data import resident
 from tests.unlearn.problems import CLASSES, RECIPE, SMALL, tiny, unlearned
 from unlearn.algorithms.sure import SureConfig
-from unlearn.domains import discriminator, domain_accuracy, embeddings, unseen_like
+from unlearn.optimization.domain_adversarial import discriminator, domain_accuracy, embeddings, unseen_like
 from unlearn.problem import pose
 
 ONE_STEP = {"epochs": 1, "batch": 64, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import memorization, proxies
 from unlearn.experiments.figures import DETAILS, extent, grid
-from unlearn.scenarios import LEVELS
+from unlearn.forget_sets import LEVELS
 from unlearn.trials import ORACLE
 
 MEASURED = {"tow_test": "ToW (test)"} | DETAILS

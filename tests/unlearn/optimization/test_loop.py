@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.unlearn.problems import same, state, tiny
 from tests.unlearn.spies import by_hand
-from unlearn.descent import Descent, DescentConfig, Diverged, copy_of, frozen
+from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
 
 BOTH = pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from memscore.data.datasets import load
+from unlearn.forget_sets import choose, plant
 from unlearn.metrics.entanglement import entanglement_score
-from unlearn.scenarios import choose, plant
 
 
 @pytest.fixture(scope="module")

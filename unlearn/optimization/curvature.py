@@ -12,8 +12,7 @@ from torch.func import functional_call, grad, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from unlearn.batches import in_order
-from unlearn.problem import Examples
+from unlearn.problem import Examples, in_order
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, K] and labels [B] -> the sum of the batch's losses."""

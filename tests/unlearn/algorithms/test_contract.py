@@ -8,7 +8,7 @@ import torch
 from tests.unlearn.problems import KINDS, RECIPE, SIZES, SMALL, same, state, tiny, unlearned
 from unlearn import algorithms
 from unlearn.algorithms import ALGORITHMS, algorithm
-from unlearn.spaces import Log
+from unlearn.search_space import Log
 
 RETAIN, FORGET = SIZES[0] - 10, 10
 EPOCHS, BATCH = SMALL["epochs"], SMALL["batch"]

@@ -1,14 +1,54 @@
-"""The last linear layer of any network: what it reads and says in one forward pass, and an output more or less."""
+"""The last linear layer of any network: what it reads and says in one forward pass, and an output more or less.
+
+Networks that have learned nothing.
+
+Which layers of a network come last.
+"""
 
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from memscore.models.architectures import Classifier
+from unlearn.optimization.loop import copy_of
+
+
+def fresh_like(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
+    """A network of the same architecture, every parameter drawn anew and running statistics as at the start.
+
+    Layers draw as their own `reset_parameters` does, torch's start for that kind of layer, which need not be the one
+    that the architecture was built with (residual networks are built with wider convolutions). Numbers that no layer
+    draws, such as a transformer's class token and positions, are drawn from the normal distribution that has their
+    mean and standard deviation. Nothing of theta_o's weights is kept but those two numbers.
+
+    Args:
+        theta_o: not changed.
+        rng: one draw from it decides everything; torch's own generators stay as they were.
+
+    Returns:
+        The network, on the device and in the mode of theta_o.
+    """
+    device = next(theta_o.parameters()).device
+    theta = copy_of(theta_o).cpu()
+    before = [parameter.detach().clone() for parameter in theta.parameters()]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        for parameter in theta.parameters():
+            parameter.fill_(math.nan)
+        for layer in reversed(list(theta.modules())):  # children first: a parent may set them in a way of its own
+            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            if reset is not None:
+                reset()
+        for parameter, old in zip(theta.parameters(), before, strict=True):
+            if parameter.isnan().any():
+                parameter.normal_(float(old.mean()), float(old.std(correction=0)))
+    return theta.to(device)
 
 
 def head_of(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
@@ -97,3 +137,35 @@ def narrowed(head: nn.Linear) -> Generator[None, None, None]:
         for name, parameter in wide.items():
             setattr(head, name, parameter)
         head.out_features += 1
+
+
+def last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list[str]:
+    """The last k convolutional or linear layers, and whatever else with parameters runs after the first of them.
+
+    Args:
+        theta_o: a copy of it runs once on a grey image, in evaluation mode.
+        shape: (C, H, W) of that image.
+        k: 1 or more.
+
+    Returns:
+        Their names, in the order in which they run.
+
+    Raises:
+        ValueError: the network has fewer than k.
+    """
+    theta = copy_of(theta_o).eval()
+    ran: dict[str, nn.Module] = {}
+
+    def note(name: str, layer: nn.Module, _: object) -> None:
+        ran.setdefault(name, layer)
+
+    for name, layer in theta.named_modules():
+        if any(True for _ in layer.parameters(recurse=False)):
+            layer.register_forward_pre_hook(partial(note, name))
+    theta(torch.zeros(1, *shape, device=next(theta.parameters()).device))
+    deep = [place for place, layer in enumerate(ran.values()) if isinstance(layer, _ConvNd | nn.Linear)]
+    if k > len(deep):
+        raise ValueError(
+            f"the network has {len(deep)} convolutional or linear layers, not {k}; use k {len(deep)} or less"
+        )
+    return list(ran)[deep[-k] :]

@@ -6,6 +6,8 @@ SURE 5.1 and appendix G. The paper calls the added term "trained on D_f"; it can
 "the weight of the retain set loss". An epoch is a pass over the retain set, as in NegGrad+; the forget set goes round
 beside it in batches of its own size, in a new order each time. How many epochs the paper trains is not said; its
 latest drop of the rate is after 18. The drop is to a tenth, as in its training of originals.
+
+How far one network's answers are from another's.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +16,29 @@ from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax
 
-from unlearn.batches import Batches
-from unlearn.descent import Descent, DescentConfig, Watch, require
-from unlearn.problem import Examples
-from unlearn.spaces import Choice, Log, Space, Uniform, Whole
+from unlearn.optimization.loop import Descent, DescentConfig, Watch, require
+from unlearn.problem import Batches, Examples
+from unlearn.search_space import Choice, Log, Space, Uniform, Whole
+
+
+def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(softmax(teacher / T) || softmax(student / T)) for each example.
+
+    A sum over classes: a mean over examples and classes, the default of the library function that released codes call,
+    is K times smaller. No factor T^2; who wants it says so.
+
+    Args:
+        teacher: logits [B, K].
+        student: logits [B, K], through which the gradient flows.
+        temperature: T > 0.
+
+    Returns:
+        [B], 0 or more up to rounding.
+    """
+    theirs, ours = log_softmax(teacher / temperature, dim=-1), log_softmax(student / temperature, dim=-1)
+    return (theirs.exp() * (theirs - ours)).sum(dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)

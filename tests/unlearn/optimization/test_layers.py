@@ -7,8 +7,7 @@ from torch import nn
 
 from memscore.models.architectures import build
 from tests.unlearn.problems import KINDS, same, state, tiny
-from unlearn.fresh import fresh_like
-from unlearn.layers import last_layers
+from unlearn.optimization.layers import fresh_like, last_layers
 
 
 def fresh(theta, seed=0):

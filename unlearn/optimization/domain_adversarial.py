@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memscore.models.architectures import embed
-from unlearn.batches import in_order
-from unlearn.descent import Descent, DescentConfig
-from unlearn.problem import Examples
+from unlearn.optimization.loop import Descent, DescentConfig
+from unlearn.problem import Examples, in_order
 
 
 class Reversal(torch.autograd.Function):

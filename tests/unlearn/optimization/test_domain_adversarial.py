@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.unlearn.problems import CLASSES, tiny
-from unlearn.domains import (
+from unlearn.optimization.domain_adversarial import (
     discriminator,
     domain_accuracy,
     domain_loss,

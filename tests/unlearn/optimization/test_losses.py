@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
 
-from unlearn.divergence import divergence
+from unlearn.optimization.losses import divergence
 
 TEACHER = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
 STUDENT = torch.tensor([[0.0, 1.0, 0.0], [3.0, -3.0, 0.5]])

@@ -1,0 +1,1 @@
+"""The training loop of unlearning, and what several algorithms share."""
