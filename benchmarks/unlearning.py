@@ -31,8 +31,8 @@ from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.jobs import run_trial
+from unlearn.measures import MEASURES
 from unlearn.measuring import of_many
-from unlearn.metrics import MEASURES
 from unlearn.oracles import fill_oracles, needed
 from unlearn.populations import values_of_many
 from unlearn.request import Request, Wish, request

@@ -28,7 +28,7 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.contenders import VARIANTS
 from unlearn.experiments import EXPERIMENTS
 from unlearn.hunting import SELECTIONS
-from unlearn.metrics import MEASURES
+from unlearn.measures import MEASURES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 
 from memscore.choices import pick
 from unlearn.algorithms import ALGORITHMS, algorithm
-from unlearn.meta.cuts import Cut
+from unlearn.meta.partition import Cut
 from unlearn.meta.rsu import Rounds
 from unlearn.trials import Params
 

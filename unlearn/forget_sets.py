@@ -17,7 +17,7 @@ from memscore.choices import pick
 from memscore.data.id_lists import read_members
 from memscore.data.splits import Splits
 from memscore.seeds import generator
-from unlearn.meta.cuts import Scores
+from unlearn.meta.partition import Scores
 from unlearn.meta.rum import from_centroid
 from unlearn.problem import forgettable
 

@@ -25,10 +25,10 @@ from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import exact_products, is_finite, keep_to_share, one_thread
 from memscore.training.recipes import steps as steps_of
 from unlearn.algorithms import algorithm
+from unlearn.measures.inputs import Case, Views, Weights
 from unlearn.measuring import asked, of_many, values_of, views_of
 from unlearn.meta.rsu import rsu
 from unlearn.meta.rum import rum
-from unlearn.metrics.case import Case, Views, Weights
 from unlearn.optimization.loop import Descent, DescentConfig, Diverged
 from unlearn.oracles import Bench
 from unlearn.problem import Examples, Problem, pose

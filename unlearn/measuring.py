@@ -11,8 +11,8 @@ from memscore.models.architectures import Classifier, embed
 from memscore.training.device_data import Images
 from memscore.training.evaluation import PART, everything, parts
 from memscore.training.recipes import Recipe
-from unlearn.metrics import MEASURES
-from unlearn.metrics.case import Case, Measure, Views, Weights
+from unlearn.measures import MEASURES
+from unlearn.measures.inputs import Case, Measure, Views, Weights
 from unlearn.oracles import Bench
 
 

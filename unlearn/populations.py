@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.store.store import Store
+from unlearn.measures.inputs import Population
 from unlearn.measuring import of_many
-from unlearn.metrics.case import Population
 from unlearn.oracles import Bench
 from unlearn.trials import TrialConfig, trial_name
 

@@ -8,7 +8,7 @@ import numpy as np
 from memscore.data.splits import Splits
 from unlearn.contenders import Contender
 from unlearn.forget_sets import ForgetSet, choose, classes_of, score_of
-from unlearn.meta.cuts import mean_over
+from unlearn.meta.partition import mean_over
 from unlearn.request import Request
 
 SAME = "same"

@@ -8,8 +8,8 @@ from scipy.stats import t as student
 
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import new_table
+from unlearn.measures import MEASURES
 from unlearn.measuring import asked
-from unlearn.metrics import MEASURES
 from unlearn.request import Fulfilled, Wish
 from unlearn.trials import ORACLE, Row
 

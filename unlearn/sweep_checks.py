@@ -7,7 +7,7 @@ import numpy as np
 from unlearn.algorithms import algorithm
 from unlearn.contenders import Contender
 from unlearn.forget_sets import ForgetSet
-from unlearn.meta.cuts import by_row
+from unlearn.meta.partition import by_row
 from unlearn.params import refuse_unfit
 from unlearn.paths import Terms
 from unlearn.request import Request

@@ -18,7 +18,7 @@ from unlearn.contenders import NOTHING, Contender
 from unlearn.errands import Search, hunted
 from unlearn.forget_sets import ForgetSet
 from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
-from unlearn.meta.cuts import Parts, by_row, union
+from unlearn.meta.partition import Parts, by_row, union
 from unlearn.oracles import needed
 from unlearn.paths import Path, Swept, Terms, none_left, whose
 from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard

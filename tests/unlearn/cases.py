@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Views
+from unlearn.measures.inputs import Case, Views
 
 LABELS = np.arange(120) % 4
 RETAIN, FORGET, HELD_OUT = np.arange(60), np.arange(60, 80), np.arange(80, 120)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unlearn.metrics.case import Population
+from unlearn.measures.inputs import Population
 
 FORGET, HELD_OUT, RETAIN = np.arange(120), np.arange(120, 180), np.arange(180, 300)
 

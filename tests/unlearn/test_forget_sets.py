@@ -5,7 +5,7 @@ import pytest
 
 from memscore.data.datasets import load
 from unlearn.forget_sets import choose, plant
-from unlearn.metrics.entanglement import entanglement_score
+from unlearn.measures.entanglement import entanglement_score
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from tests.unlearn.populations import population
-from unlearn.metrics.epsilon import epsilon
+from unlearn.measures.epsilon import epsilon
 from unlearn.request import Fulfilled, Wish
 from unlearn.summary import over_seeds, shown, table
 

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from memscore.store.store import Store
 from unlearn.contenders import Contender, contenders
 from unlearn.forget_sets import ForgetSet
-from unlearn.meta.cuts import Cut
+from unlearn.meta.partition import Cut
 from unlearn.paths import Path, Swept, none_left
 from unlearn.sweep_results import claim, folder_of, keep, mean_or_last, of_automatic, regrets
 from unlearn.sweep_tables import remarks, table

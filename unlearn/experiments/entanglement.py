@@ -20,7 +20,7 @@ from unlearn.experiments.figures import DETAILS, Group, extent, grid
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chosen_by, swept
 from unlearn.forget_sets import AT, LEVELS
-from unlearn.meta.cuts import by_row, mean_over
+from unlearn.meta.partition import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
 from unlearn.request import Phase
 from unlearn.second_set import SAME

@@ -23,7 +23,7 @@ from unlearn.contenders import by_score
 from unlearn.errands import Search
 from unlearn.experiments.curves import level_line, over_steps
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
-from unlearn.meta.cuts import by_row
+from unlearn.meta.partition import by_row
 from unlearn.oracles import Bench
 from unlearn.pairing import by_index, last_step, paired, where
 from unlearn.request import Phase, no_embeddings

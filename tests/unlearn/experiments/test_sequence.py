@@ -16,7 +16,7 @@ from memscore.statistics.intervals import Interval
 from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.report import print_experiment
 from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run
-from unlearn.meta.cuts import by_row
+from unlearn.meta.partition import by_row
 from unlearn.pairing import where
 from unlearn.request import unheard
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unlearn.meta.cuts import Cut, by_row, union
+from unlearn.meta.partition import Cut, by_row, union
 
 FORGET = (3, 10, 11, 25, 40, 41)
 SCORES = np.full(50, np.nan)

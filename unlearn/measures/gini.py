@@ -9,7 +9,7 @@ lower coefficient after unlearning good; the ideal here is theta_r's.
 """
 
 from memscore.statistics.inequality import gini
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
 
 COLUMNS = {
     "gini_forget": Column(best="oracle", unit="Gini", ideal="theta_r's", says="unevenness of the loss, forget set"),

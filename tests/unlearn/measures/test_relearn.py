@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.unlearn.problems import KINDS, same, state, tiny, unlearned
-from unlearn.metrics.case import Weights
-from unlearn.metrics.relearn import DESCENT, FLOOR, loss_of, relearn, steps_until
+from unlearn.measures.inputs import Weights
+from unlearn.measures.relearn import DESCENT, FLOOR, loss_of, relearn, steps_until
 
 
 def relabelled(kind="cnn"):

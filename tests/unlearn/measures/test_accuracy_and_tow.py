@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
-from unlearn.metrics.accuracy import accuracy, held_out_accuracy, kept_class_accuracy
-from unlearn.metrics.class_matched import class_matched
-from unlearn.metrics.tow import tow
+from unlearn.measures.accuracy import accuracy, held_out_accuracy, kept_class_accuracy
+from unlearn.measures.class_matched import class_matched
+from unlearn.measures.tow import tow
 
 
 def test_the_oracle_is_at_no_distance_from_itself():

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from tests.unlearn.populations import population
-from unlearn.metrics.case import Population
-from unlearn.metrics.challenge_score import challenge_score
-from unlearn.metrics.epsilon import DELTA, epsilon, epsilons, points
+from unlearn.measures.epsilon import DELTA, challenge_score, epsilon, epsilons, points
+from unlearn.measures.inputs import Population
 
 
 def of(unlearned, retrained):

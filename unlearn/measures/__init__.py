@@ -1,13 +1,12 @@
 """Every measure by name: what it needs, its columns with unit, direction and ideal.
 
-To add one, write its file here and one line below; tests/unlearn/metrics/test_table.py holds it to its word.
+To add one, write its file here and one line below; tests/unlearn/measures/test_table.py holds it to its word.
 """
 
 from typing import Literal
 
-from unlearn.metrics import (
+from unlearn.measures import (
     accuracy,
-    challenge_score,
     class_matched,
     confusion,
     entanglement,
@@ -15,17 +14,12 @@ from unlearn.metrics import (
     gini,
     klom,
     mia,
-    mia_confidence,
-    mia_losses,
-    mia_representation,
-    mia_threshold,
     relearn,
     tow,
-    tow_mia,
     u_lira,
     weight_distance,
 )
-from unlearn.metrics.case import Measure
+from unlearn.measures.inputs import Measure
 
 UNSEEN: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
@@ -49,34 +43,32 @@ MEASURES: dict[str, Measure] = {
     "tow": Measure(fn=tow.tow, columns=tow.COLUMNS, needs="outputs", paper="RUM", core=True, splits=UNSEEN),
     "mia": Measure(fn=mia.mia, columns=mia.COLUMNS, needs="outputs", paper="RUM, SCALE", core=True, splits=UNSEEN),
     "mia-threshold": Measure(
-        fn=mia_threshold.mia_threshold,
-        columns=mia_threshold.COLUMNS,
+        fn=mia.mia_threshold,
+        columns=mia.COLUMNS_THRESHOLD,
         needs="outputs",
         paper="Song & Mittal 2021",
         splits=UNSEEN,
     ),
-    "tow-mia": Measure(
-        fn=tow_mia.tow_mia, columns=tow_mia.COLUMNS, needs="outputs", paper="RUM", core=True, splits=UNSEEN
-    ),
+    "tow-mia": Measure(fn=tow.tow_mia, columns=tow.COLUMNS_MIA, needs="outputs", paper="RUM", core=True, splits=UNSEEN),
     "mia-losses": Measure(
-        fn=mia_losses.mia_losses,
-        columns=mia_losses.COLUMNS,
+        fn=mia.mia_losses,
+        columns=mia.COLUMNS_LOSSES,
         needs="outputs",
         paper="Kurmanji et al. 2023, SURE",
         core=True,
         splits=UNSEEN,
     ),
     "mia-confidence": Measure(
-        fn=mia_confidence.mia_confidence,
-        columns=mia_confidence.COLUMNS,
+        fn=mia.mia_confidence,
+        columns=mia.COLUMNS_CONFIDENCE,
         needs="outputs",
         paper="SURE",
         core=True,
         splits=UNSEEN,
     ),
     "mia-representation": Measure(
-        fn=mia_representation.mia_representation,
-        columns=mia_representation.COLUMNS,
+        fn=mia.mia_representation,
+        columns=mia.COLUMNS_REPRESENTATION,
         needs="outputs",
         paper="SURE",
         splits=UNSEEN,
@@ -111,8 +103,8 @@ MEASURES: dict[str, Measure] = {
         fn=epsilon.epsilon, columns=epsilon.COLUMNS, needs="population", paper="Triantafillou et al. 2024"
     ),
     "challenge-score": Measure(
-        fn=challenge_score.challenge_score,
-        columns=challenge_score.COLUMNS,
+        fn=epsilon.challenge_score,
+        columns=epsilon.COLUMNS_CHALLENGE,
         needs="population",
         paper="Triantafillou et al. 2024",
         splits=UNSEEN,

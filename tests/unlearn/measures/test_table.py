@@ -9,9 +9,9 @@ import pytest
 from tests.unlearn.cases import FORGET, LABELS, case, views
 from tests.unlearn.populations import population
 from tests.unlearn.problems import tiny, unlearned
-from unlearn import metrics
-from unlearn.metrics import MEASURES
-from unlearn.metrics.case import Weights
+from unlearn import measures
+from unlearn.measures import MEASURES
+from unlearn.measures.inputs import Weights
 
 FRAME = {"case", "membership", "rebasin"}
 """Files that measures stand on."""
@@ -35,7 +35,7 @@ def seen_by(name):
 
 
 def test_every_file_with_columns_is_in_the_table():
-    files = {path.stem for path in Path(metrics.__file__).parent.glob("[!_]*.py")}
+    files = {path.stem for path in Path(measures.__file__).parent.glob("[!_]*.py")}
     assert {measure.fn.__module__.split(".")[-1] for measure in MEASURES.values()} == files - FRAME
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unlearn.cases import FORGET, RETAIN, case, views
-from unlearn.metrics.entanglement import entanglement, entanglement_score
+from unlearn.measures.entanglement import entanglement, entanglement_score
 
 
 def two_gaussians(kept, dropped, apart, spread, dims=5, seed=0):

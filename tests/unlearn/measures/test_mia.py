@@ -6,15 +6,20 @@ from scipy.special import log_softmax, logit
 from sklearn.svm import SVC
 
 from tests.unlearn.cases import case, views
-from unlearn.metrics.case import Case, Views
-from unlearn.metrics.membership import forgotten_and_others, members_and_others
-from unlearn.metrics.mia import called_unseen, mia
-from unlearn.metrics.mia_confidence import mia_confidence
-from unlearn.metrics.mia_losses import mia_losses
-from unlearn.metrics.mia_representation import mia_representation
-from unlearn.metrics.mia_threshold import best_threshold, mia_threshold, modified_entropy
-from unlearn.metrics.tow import tow
-from unlearn.metrics.tow_mia import tow_mia
+from unlearn.measures.inputs import Case, Views
+from unlearn.measures.mia import (
+    best_threshold,
+    called_unseen,
+    forgotten_and_others,
+    members_and_others,
+    mia,
+    mia_confidence,
+    mia_losses,
+    mia_representation,
+    mia_threshold,
+    modified_entropy,
+)
+from unlearn.measures.tow import tow, tow_mia
 
 N_RETAIN, N_FORGET, N_HELD = 400, 200, 300
 RETAIN, FORGET = np.arange(N_RETAIN), np.arange(N_FORGET) + N_RETAIN

@@ -13,8 +13,8 @@ Differs from EasyDUB's code, which loses the largest margin of the two sides (it
 
 import numpy as np
 
-from unlearn.metrics.case import Column, Population
-from unlearn.metrics.epsilon import dealt_out
+from unlearn.measures.epsilon import dealt_out
+from unlearn.measures.inputs import Column, Population
 
 BINS, LEAST, CLIP = 20, 1e-5, 100.0
 BLOCK = 4096

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unlearn.populations import population
-from unlearn.metrics.klom import LEAST, divergences, held_out_klom, klom
+from unlearn.measures.klom import LEAST, divergences, held_out_klom, klom
 
 
 def test_two_histograms_by_hand():
@@ -55,7 +55,7 @@ def test_it_grows_where_models_differ_and_only_there():
 def test_blocks_of_points_change_nothing_and_no_point_is_no_number(monkeypatch):
     models = population()
     whole = divergences(models.unlearned, models.retrained)
-    monkeypatch.setattr("unlearn.metrics.klom.BLOCK", 7)
+    monkeypatch.setattr("unlearn.measures.klom.BLOCK", 7)
     np.testing.assert_array_equal(divergences(models.unlearned, models.retrained), whole)
     assert np.isnan(klom(population(models=(1, 9)))["klom_forget_mean"])
     assert np.isnan(held_out_klom(population(held_out=np.arange(0)))["klom_mean"])

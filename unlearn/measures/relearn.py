@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.metrics.case import Column, Weights
+from unlearn.measures.inputs import Column, Weights
 from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
 from unlearn.problem import Batches, Examples, Tally, in_order
 

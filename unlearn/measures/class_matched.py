@@ -11,7 +11,7 @@ is the oracle's own gap, which nobody knows who has not retrained; the criterion
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
 
 COLUMNS = {
     "class_matched_error": Column(

@@ -11,7 +11,7 @@ classes that stay says what unlearning has spoilt; where each class keeps an exa
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
 
 COLUMNS = {
     "retain_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="right on the retain set"),

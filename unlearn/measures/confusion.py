@@ -10,7 +10,7 @@ where those of the training set differ from the published ones for other than on
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
 
 NAMES = ("ic_err", "fgt_err", "fgt_count")
 SAYS = (

@@ -11,8 +11,8 @@ that rebasin.py refuses, and the penultimate distance where there is no hidden l
 import numpy as np
 from torch import nn
 
-from unlearn.metrics.case import Column, Weights
-from unlearn.metrics.rebasin import NoSymmetries, Symmetries, matched, reordered, symmetries
+from unlearn.measures.git_rebasin import NoSymmetries, Symmetries, matched, reordered, symmetries
+from unlearn.measures.inputs import Column, Weights
 
 COLUMNS = {
     "weight_distance": Column(best="min", unit="L2 norm", ideal="0", says="of all weights, from theta_r re-based"),

@@ -9,9 +9,9 @@ from torch import nn
 
 from memscore.models.architectures import build
 from tests.unlearn.problems import tiny, unlearned
-from unlearn.metrics.case import Weights
-from unlearn.metrics.rebasin import NoSymmetries, matched, reordered, symmetries
-from unlearn.metrics.weight_distance import weight_distance
+from unlearn.measures.git_rebasin import NoSymmetries, matched, reordered, symmetries
+from unlearn.measures.inputs import Weights
+from unlearn.measures.weight_distance import weight_distance
 
 BATCH_NORM = "tests.unlearn.problems:with_batch_norm"
 CHAINS = {"mlp-12-9": (1, 8, 8), "cnn-4-6": (3, 8, 8), BATCH_NORM: (1, 8, 8)}

@@ -5,9 +5,9 @@ import pytest
 
 from memscore.statistics.inequality import gini
 from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
-from unlearn.metrics.case import Views
-from unlearn.metrics.confusion import confusion, held_out_confusion, swapped_classes
-from unlearn.metrics.gini import gini_of_losses
+from unlearn.measures.confusion import confusion, held_out_confusion, swapped_classes
+from unlearn.measures.gini import gini_of_losses
+from unlearn.measures.inputs import Views
 
 SWAPPED = LABELS.copy()
 SWAPPED[FORGET] = np.where(LABELS[FORGET] == 0, 1, np.where(LABELS[FORGET] == 1, 0, LABELS[FORGET]))

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from tests.unlearn.populations import FORGET, population
-from unlearn.metrics.u_lira import u_lira, u_lira_scores
+from unlearn.measures.u_lira import u_lira, u_lira_scores
 
 
 @pytest.mark.parametrize("models", [(3, 3), (5, 5), (16, 16), (8, 20)])

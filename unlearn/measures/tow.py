@@ -6,11 +6,18 @@ RUM 2; a are accuracies as shares, S the forget set. Paired with the theta_r of 
 the product of mean accuracies is another number. The printed 1 - da, with da already absolute, is read as it stands;
 a signed difference would reward forgetting too much. The three da are columns beside it: a product hides which of them
 is off.
+
+Tug of war with the attack in place of the accuracy on the forget set.
+
+    ToW-MIA(theta_u, theta_r) = (1 - |m(theta_u) - m(theta_r)|) (1 - da(R)) (1 - da(T)),   m = MIA of mia.py
+
+RUM, appendix. da and the pairing by seed as in tow.py.
 """
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
+from unlearn.measures.mia import called_unseen
 
 COLUMNS = {
     "tow": Column(best="max", unit="share", ideal="1", says="tug of war with the oracle"),
@@ -36,3 +43,14 @@ def _apart(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
         return float("nan")
     ours, theirs = (int(views.correct(rows, labels).sum()) for views in (case.judged, case.theta_r))
     return abs(ours - theirs) / len(rows)
+
+
+COLUMNS_MIA = {
+    "tow_mia": Column(best="max", unit="share", ideal="1", says="tug of war with the oracle, MIA for forget accuracy")
+}
+
+
+def tow_mia(case: Case) -> dict[str, float]:
+    """ToW-MIA; NaN where a set is empty. Its distances on R and T are columns of ToW."""
+    apart, ours, theirs = tow(case), called_unseen(case, case.judged), called_unseen(case, case.theta_r)
+    return {"tow_mia": (1 - abs(ours - theirs)) * (1 - apart["da_retain"]) * (1 - apart["da_held_out"])}

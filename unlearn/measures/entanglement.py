@@ -12,7 +12,7 @@ times as much (1.751 for 3,000 of 45,000), and whose set means are means of batc
 
 import numpy as np
 
-from unlearn.metrics.case import Case, Column
+from unlearn.measures.inputs import Case, Column
 
 COLUMNS = {
     "entanglement": Column(

@@ -16,7 +16,7 @@ of the root mean square over the forget set. (deepunlearn fits Gaussians to righ
 import numpy as np
 
 from memscore.statistics.roc import auc, tpr_at_fpr
-from unlearn.metrics.case import Column, Population
+from unlearn.measures.inputs import Column, Population
 
 FLOOR, FPR = 0.1, 0.01
 FEWEST = 3
