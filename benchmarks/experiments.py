@@ -27,8 +27,8 @@ from benchmarks.unlearning_tables import on_file
 from memscore.store.store import Store
 from unlearn.experiments import EXPERIMENTS
 from unlearn.pairing import contest
-from unlearn.summary import shown
 from unlearn.sweep_results import regrets
+from unlearn.trials.tables import shown
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = DOCS / "experiments"

@@ -28,10 +28,10 @@ from memscore.pipeline.runner import open_bank
 from memscore.training.loop import one_layout
 from memscore.training.numerics import exact_products
 from unlearn.algorithms import algorithm
-from unlearn.jobs import network, run_trial
 from unlearn.oracles import Bench, bench_of, fill_oracles, needed
 from unlearn.problem import Problem, pose
-from unlearn.trials import TrialConfig
+from unlearn.trials.config import TrialConfig
+from unlearn.trials.runner import network, run_trial
 
 EPOCHS, BATCH, LR, BETA = 5, 64, 0.01, 0.95
 FORGET = tuple(range(0, 4000, 20))

@@ -30,15 +30,14 @@ from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.forget_sets import ForgetSet
-from unlearn.jobs import run_trial
 from unlearn.measures import MEASURES
-from unlearn.measuring import of_many
 from unlearn.oracles import fill_oracles, needed
-from unlearn.populations import values_of_many
-from unlearn.request import Request, Wish, request
 from unlearn.search_space import at_boundary
-from unlearn.summary import over_seeds
-from unlearn.trials import ORACLE, Row, TrialConfig, config_of
+from unlearn.trials.config import ORACLE, Row, TrialConfig, config_of
+from unlearn.trials.measure import of_many, values_of_many
+from unlearn.trials.runner import run_trial
+from unlearn.trials.setup import Request, Wish, request
+from unlearn.trials.tables import over_seeds
 
 COLUMNS = (
     "tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap", "rrt_examples",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results_file import RESULTS
-from unlearn.trials import ORACLE
+from unlearn.trials.config import ORACLE
 
 PAGE = Path(__file__).parents[1] / "docs" / "unlearning.md"
 COLUMNS = {

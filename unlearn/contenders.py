@@ -12,7 +12,7 @@ from memscore.choices import pick
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.meta.partition import Cut
 from unlearn.meta.rsu import Rounds
-from unlearn.trials import Params
+from unlearn.trials.config import Params
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
 NOTHING = "original"

@@ -22,10 +22,10 @@ from memscore.store.json_records import read_records, sealed, sha256_of
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
 from unlearn.algorithms import algorithm
-from unlearn.jobs import run_trial
 from unlearn.oracles import Bench
 from unlearn.search_space import Space, at_boundary
-from unlearn.trials import Row, Step, TrialConfig, trial_name
+from unlearn.trials.config import Row, Step, TrialConfig, trial_name
+from unlearn.trials.runner import run_trial
 
 Select = Literal["oracle", "blind"]
 SELECTIONS: tuple[Select, ...] = ("oracle", "blind")

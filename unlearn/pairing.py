@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from memscore.statistics.intervals import Interval
-from unlearn.summary import over_seeds
-from unlearn.trials import Row
+from unlearn.trials.config import Row
+from unlearn.trials.tables import over_seeds
 
 
 def by_index(rows: Sequence[Row], column: str) -> dict[int, float]:

@@ -7,8 +7,8 @@ from unlearn.contenders import Contender
 from unlearn.errands import Sampler
 from unlearn.forget_sets import ForgetSet
 from unlearn.hunting import SELECTIONS, Found, Select
-from unlearn.request import MOST
-from unlearn.trials import Params, Row
+from unlearn.trials.config import Params, Row
+from unlearn.trials.setup import MOST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from memscore.seeds import generator
 from memscore.store.store import Store
 from memscore.store.visibility import visible_store
 from memscore.training.numerics import exact_products, keep_to_share, one_thread
-from unlearn.jobs import network
 from unlearn.oracles import Bench
+from unlearn.trials.runner import network
 
 PROXY = "holdout"
 """The score, and the proxy of the bank that it is of."""

@@ -8,9 +8,9 @@ from unlearn.algorithms import algorithm
 from unlearn.contenders import Contender
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import by_row
-from unlearn.params import refuse_unfit
 from unlearn.paths import Terms
-from unlearn.request import Request
+from unlearn.trials.config import refuse_unfit
+from unlearn.trials.setup import Request
 
 
 def refuse_contenders(asked: Request, contenders: Sequence[Contender]) -> None:

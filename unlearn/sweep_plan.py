@@ -13,13 +13,13 @@ from unlearn.contenders import CENTROID, Contender, Tuning, contenders
 from unlearn.errands import Search
 from unlearn.forget_sets import score_of
 from unlearn.hunting import SELECTIONS
-from unlearn.measuring import of_many
 from unlearn.meta.rsu import Rounds
-from unlearn.params import params_of
 from unlearn.paths import Swept, Terms
-from unlearn.request import Phase, Request, Wish, request, unheard
 from unlearn.sweep_results import claim, folder_of, keep
 from unlearn.sweeping import Sweep
+from unlearn.trials.config import params_of
+from unlearn.trials.measure import of_many
+from unlearn.trials.setup import Phase, Request, Wish, request, unheard
 
 ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")

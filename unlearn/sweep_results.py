@@ -14,7 +14,7 @@ from unlearn.contenders import AUTOMATIC, NOTHING
 from unlearn.hunting import OBJECTIVE
 from unlearn.pairing import contest, paired, shared, where
 from unlearn.paths import Swept
-from unlearn.trials import ORACLE, Row
+from unlearn.trials.config import ORACLE, Row
 
 SWEEPS = "sweeps"
 

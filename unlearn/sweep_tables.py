@@ -6,9 +6,9 @@ from memscore.statistics.intervals import Interval
 from memscore.tables.console import new_table
 from unlearn.pairing import contest, shared
 from unlearn.paths import Swept
-from unlearn.summary import DIRECTIONS, shown
 from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets, without_numbers
-from unlearn.trials import ORACLE
+from unlearn.trials.config import ORACLE
+from unlearn.trials.tables import DIRECTIONS, shown
 
 UNEVEN = (
     "where labels are drawn there are twice the originals, where a trial failed there are fewer: compare by the last "

@@ -21,10 +21,10 @@ from unlearn.hunting import OBJECTIVE, READ, Found, Hunt, boundaries, chosen
 from unlearn.meta.partition import Parts, by_row, union
 from unlearn.oracles import needed
 from unlearn.paths import Path, Swept, Terms, none_left, whose
-from unlearn.request import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 from unlearn.second_set import another, how_unlike, of_other_data
 from unlearn.sweep_checks import refuse_contenders, refuse_rounds, refuse_unmatched
-from unlearn.trials import ORACLE, Params, Row, Step, TrialConfig, trial_name
+from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, trial_name
+from unlearn.trials.setup import Phase, Request, embeddings_of, run_trials, train_missing, unheard
 
 
 class Sweep:

@@ -16,8 +16,8 @@ from cluster.opening import open_pool, refuse_staff
 from memscore.cli.options import Maybe, Several
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
-from unlearn.request import Wish, fulfil, request, to_be_trained
-from unlearn.summary import table
+from unlearn.trials.setup import Wish, fulfil, request, to_be_trained
+from unlearn.trials.tables import table
 
 
 def unlearn_once(

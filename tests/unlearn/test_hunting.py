@@ -15,7 +15,7 @@ from unlearn.errands import errand
 from unlearn.hunting import FLOOR, READ, Hunt, attempt, blind, boundaries, chosen, distinct, filled, idle, on_file
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.search_space import Choice
-from unlearn.trials import Step, TrialConfig
+from unlearn.trials.config import Step, TrialConfig
 
 FORGET = tuple(range(0, 24, 2))
 

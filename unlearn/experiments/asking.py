@@ -13,8 +13,8 @@ from unlearn.algorithms import algorithm
 from unlearn.errands import Search
 from unlearn.experiments import EXPERIMENTS, experiment
 from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
-from unlearn.request import Phase
 from unlearn.sweep_plan import sweep_request
+from unlearn.trials.setup import Phase
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""

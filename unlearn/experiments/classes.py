@@ -8,8 +8,8 @@ import numpy as np
 from memscore.pipeline.train_bank import Pool
 from unlearn.errands import Search
 from unlearn.experiments.parts import Asked, Carried, swept
-from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.trials.setup import Phase
 
 
 def run_and_count(

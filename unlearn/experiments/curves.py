@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from unlearn.summary import over_seeds
-from unlearn.trials import Row
+from unlearn.trials.config import Row
+from unlearn.trials.tables import over_seeds
 
 Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""

@@ -22,10 +22,10 @@ from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chose
 from unlearn.forget_sets import AT, LEVELS
 from unlearn.meta.partition import by_row, mean_over
 from unlearn.pairing import contrast, paired, where
-from unlearn.request import Phase
 from unlearn.second_set import SAME
 from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.trials import ORACLE, Row
+from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.setup import Phase
 
 MATCHED = ("matched low", "matched high")
 BUCKETS = {"low": "CIFAR-10 21134", "medium": "CIFAR-10 32786", "high": "CIFAR-10 14737"}

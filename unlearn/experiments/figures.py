@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from memscore.plots.bank import png
-from unlearn.summary import over_seeds
-from unlearn.trials import ORACLE, Row
+from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.tables import over_seeds
 
 Group = Mapping[str, Sequence[Row]]
 COLOURS = 10

@@ -20,11 +20,11 @@ from unlearn.experiments.curves import over_steps
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, swept, within
 from unlearn.experiments.walks import SHARES, Walk, rows_of, walked
 from unlearn.pairing import contrast, paired, where
-from unlearn.request import Phase
 from unlearn.rescoring import PROXY
-from unlearn.summary import over_seeds
 from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.trials import Row
+from unlearn.trials.config import Row
+from unlearn.trials.setup import Phase
+from unlearn.trials.tables import over_seeds
 
 ROUNDS = 5
 TUNING = "tuning"

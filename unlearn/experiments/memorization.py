@@ -14,7 +14,7 @@ from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_
 from unlearn.forget_sets import LEVELS
 from unlearn.pairing import paired, where
 from unlearn.sweep_plan import SweepPlan
-from unlearn.trials import ORACLE
+from unlearn.trials.config import ORACLE
 
 FALLS = {
     "finetune": "CIFAR-10 .933 to .760, CIFAR-100 .974 to .768",

@@ -10,11 +10,11 @@ from memscore.pipeline.train_bank import Pool, Progress
 from memscore.statistics.claims import Finding
 from unlearn.errands import Search
 from unlearn.paths import Swept
-from unlearn.request import Phase
 from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.sweep_results import without_numbers
 from unlearn.sweep_tables import of_plans
-from unlearn.trials import Row
+from unlearn.trials.config import Row
+from unlearn.trials.setup import Phase
 
 Results = dict[str, list[Row]]
 """Judged rows of each part of an experiment, by its name."""

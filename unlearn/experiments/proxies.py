@@ -21,10 +21,10 @@ from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.pairing import by_index, contrast, mean_of, paired, where
-from unlearn.request import Phase
-from unlearn.summary import over_seeds
 from unlearn.sweep_plan import SweepPlan
-from unlearn.trials import Row
+from unlearn.trials.config import Row
+from unlearn.trials.setup import Phase
+from unlearn.trials.tables import over_seeds
 
 ALGORITHMS = ("finetune", "neggrad-plus", "l1-sparse", "salun")
 VARIANTS = ("vanilla", "shuffle", "rum")

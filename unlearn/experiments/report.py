@@ -7,9 +7,9 @@ from memscore.store.store import Store
 from memscore.tables.console import new_table
 from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
 from unlearn.pairing import contest
-from unlearn.summary import DIRECTIONS, shown
 from unlearn.sweep_results import as_table
 from unlearn.sweep_tables import interval
+from unlearn.trials.tables import DIRECTIONS, shown
 
 FOLDER = "experiments"
 COLUMNS = (

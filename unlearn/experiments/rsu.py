@@ -27,10 +27,10 @@ from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.pairing import contrast, paired, where
-from unlearn.request import Phase
-from unlearn.summary import over_seeds
 from unlearn.sweep_plan import SweepPlan
-from unlearn.trials import Row, config_of
+from unlearn.trials.config import Row, config_of
+from unlearn.trials.setup import Phase
+from unlearn.trials.tables import over_seeds
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
 OF_WHAT_GOES = ("gradient-ascent", "boundary-shrink", "boundary-expand")

@@ -17,7 +17,7 @@ from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
 from unlearn.pairing import last_step, mean_of, paired, where
 from unlearn.sweep_plan import SweepPlan
-from unlearn.trials import Row
+from unlearn.trials.config import Row
 
 ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 PLANS = ("nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun")

@@ -26,9 +26,9 @@ from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale
 from unlearn.meta.partition import by_row
 from unlearn.oracles import Bench
 from unlearn.pairing import by_index, last_step, paired, where
-from unlearn.request import Phase, no_embeddings
 from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.trials import ORACLE, Row
+from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.setup import Phase, no_embeddings
 
 UNION, PARTS = "union", ("low", "medium", "high")
 ORDERS = {"rum": "low to high", "rum-reversed": "high to low"}

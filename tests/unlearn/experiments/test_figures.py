@@ -7,7 +7,7 @@ from tests.unlearn.experiments import tiny
 from unlearn.experiments import memorization, proxies
 from unlearn.experiments.figures import DETAILS, extent, grid
 from unlearn.forget_sets import LEVELS
-from unlearn.trials import ORACLE
+from unlearn.trials.config import ORACLE
 
 MEASURED = {"tow_test": "ToW (test)"} | DETAILS
 

@@ -18,10 +18,10 @@ from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.walks import Walk, next_set, rows_of, walked
 from unlearn.oracles import bench_of
 from unlearn.pairing import where
-from unlearn.request import unheard
 from unlearn.rescoring import Rescoring, rescore, rescored
 from unlearn.sweep_plan import sweep_request
-from unlearn.trials import theta_name
+from unlearn.trials.config import theta_name
+from unlearn.trials.setup import unheard
 
 SIZE = 15
 PLAN = Plan(

@@ -11,7 +11,7 @@ from tests.unlearn.experiments import tiny
 from unlearn.contenders import named_by
 from unlearn.experiments import memorization, rum
 from unlearn.experiments.classes import of_classes
-from unlearn.trials import ORACLE
+from unlearn.trials.config import ORACLE
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from memscore.pipeline.runner import estimate, open_bank
 from unlearn.experiments.asking import ExperimentPlan, prepared
 from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.report import keep
-from unlearn.request import unheard
+from unlearn.trials.setup import unheard
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
 SCORE = "memorization_k0.500"

@@ -17,11 +17,11 @@ from memscore.store.store import Store
 from memscore.store.verify import verify
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import trial
-from unlearn.jobs import run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.populations import population_of
-from unlearn.request import Wish, fulfil, request, run_trials, to_be_trained
-from unlearn.trials import ORACLE, TrialConfig, trial_name
+from unlearn.trials.config import ORACLE, TrialConfig, trial_name
+from unlearn.trials.measure import population_of
+from unlearn.trials.runner import run_trial
+from unlearn.trials.setup import Wish, fulfil, request, run_trials, to_be_trained
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
 FORGET = tuple(range(0, 60, 3))
@@ -96,7 +96,7 @@ def test_the_original_is_at_no_distance_from_itself(filled, bench):
 def test_a_row_is_on_file_and_is_not_made_twice(filled, bench, monkeypatch):
     first = run_trial(config(filled), bench)
     assert first["trial"] in filled.trials()
-    monkeypatch.setattr("unlearn.jobs.unlearned", None)
+    monkeypatch.setattr("unlearn.trials.runner.unlearned", None)
     np.testing.assert_equal(run_trial(config(filled), bench), first)
     assert first["examples"] == 10 * (200 - len(FORGET))
     assert first["status"] == "ok"
@@ -261,7 +261,7 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench,
         (name, i): np.full(3, 10 * i + k, np.float32) for k, name in enumerate(("finetune", ORACLE)) for i in range(9)
     }
     said["finetune", 4] = None
-    monkeypatch.setattr("unlearn.populations.trial_name", lambda store, trial: (trial.algorithm, trial.index))
+    monkeypatch.setattr("unlearn.trials.measure.trial_name", lambda store, trial: (trial.algorithm, trial.index))
     read = lambda self, name: None if said[name] is None else dict.fromkeys(("logit_confidence", "gap"), said[name])  # ruff: ignore[lambda-assignment]
     monkeypatch.setattr(Store, "read_said", read)
     sides = ([config(filled, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))

@@ -26,13 +26,13 @@ from memscore.training.numerics import exact_products, is_finite, keep_to_share,
 from memscore.training.recipes import steps as steps_of
 from unlearn.algorithms import algorithm
 from unlearn.measures.inputs import Case, Views, Weights
-from unlearn.measuring import asked, of_many, values_of, views_of
 from unlearn.meta.rsu import rsu
 from unlearn.meta.rum import rum
 from unlearn.optimization.loop import Descent, DescentConfig, Diverged
 from unlearn.oracles import Bench
 from unlearn.problem import Examples, Problem, pose
-from unlearn.trials import ORACLE, Row, TrialConfig, about, config_of, theta_name, trial_name
+from unlearn.trials.config import ORACLE, Row, TrialConfig, about, config_of, theta_name, trial_name
+from unlearn.trials.measure import asked, of_many, values_of, views_of
 
 
 def run_trial(trial: TrialConfig, bench: Bench) -> Row:

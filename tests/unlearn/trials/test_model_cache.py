@@ -8,10 +8,10 @@ from memscore.pipeline.config import splits_again
 from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.store.store import Store
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn import jobs
-from unlearn.jobs import known_model, run_trial
 from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.trials import TrialConfig
+from unlearn.trials import runner
+from unlearn.trials.config import TrialConfig
+from unlearn.trials.runner import known_model, run_trial
 
 SETS = ((1, 2, 3, 4, 5), (11, 12, 13))
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def lab(store):
 @pytest.fixture
 def read(monkeypatch):
     """Keys of the outputs that were read since, by a worker that has kept none yet."""
-    jobs._known.clear()
+    runner._known.clear()
     seen, usual = [], Store.read_outputs
 
     def noted(self, key):
@@ -70,14 +70,14 @@ def test_no_more_is_kept_than_fits_but_always_a_pair(lab, read, monkeypatch):
         key_of(store, OriginalJob(store=store.url, index=index, removed=r)) for index in (0, 1) for r in ((), *SETS)
     ]
     one = sum(array.nbytes for array in store.read_outputs(keys[0]))
-    monkeypatch.setattr(jobs, "KNOWN_BYTES", 3 * one)
+    monkeypatch.setattr(runner, "KNOWN_BYTES", 3 * one)
     for key in keys:
         known_model(store, key, CPU)
-    assert [key for key, _ in jobs._known] == keys[-3:]
-    monkeypatch.setattr(jobs, "KNOWN_BYTES", 0)
+    assert [key for key, _ in runner._known] == keys[-3:]
+    monkeypatch.setattr(runner, "KNOWN_BYTES", 0)
     known_model(store, keys[-3], CPU)
     known_model(store, keys[0], CPU)
-    assert [key for key, _ in jobs._known] == [keys[-3], keys[0]]
+    assert [key for key, _ in runner._known] == [keys[-3], keys[0]]
 
 
 def test_trials_leave_what_is_kept_as_it_was(lab, read):
@@ -85,6 +85,6 @@ def test_trials_leave_what_is_kept_as_it_was(lab, read):
     fresh = [run_trial(trial, bench) for trial in attempts(store, 4e-3)]
     for trial, row in zip(attempts(store, 4e-3), fresh, strict=True):
         store.folder.remove(f"trials/{row['trial']}.parquet")
-        jobs._known.clear()
+        runner._known.clear()
         alone = run_trial(trial, bench)
         np.testing.assert_equal(*({k: v for k, v in r.items() if "wall" not in k} for r in (alone, row)))

@@ -11,10 +11,10 @@ from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.verify import verify
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn.jobs import keep, run_trial
 from unlearn.meta.rsu import Rounds
 from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.trials import Step, TrialConfig, theta_name, trial_name
+from unlearn.trials.config import Step, TrialConfig, theta_name, trial_name
+from unlearn.trials.runner import keep, run_trial
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
 PARTS = tuple(range(0, 20, 2)), tuple(range(1, 21, 2)), tuple(range(30, 40))
@@ -99,8 +99,8 @@ def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monk
         hours.append(3600)
         keep(*args)
 
-    monkeypatch.setattr("unlearn.jobs.keep", slow)
-    monkeypatch.setattr("unlearn.jobs.time.perf_counter", lambda: clock() + sum(hours))
+    monkeypatch.setattr("unlearn.trials.runner.keep", slow)
+    monkeypatch.setattr("unlearn.trials.runner.time.perf_counter", lambda: clock() + sum(hours))
     steps = sequence(store, "finetune", "gradient-ascent", "finetune")
     row = run_trial(replace(steps, seed=7, keep_before=True), bench)
     assert len(hours) == 2

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from tests.unlearn.populations import population
 from unlearn.measures.epsilon import epsilon
-from unlearn.request import Fulfilled, Wish
-from unlearn.summary import over_seeds, shown, table
+from unlearn.trials.setup import Fulfilled, Wish
+from unlearn.trials.tables import over_seeds, shown, table
 
 
 def test_intervals_over_seeds():

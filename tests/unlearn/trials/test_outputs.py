@@ -10,7 +10,7 @@ from memscore.models.architectures import build, embed
 from memscore.training.device_data import Images
 from memscore.training.evaluation import everything, parts
 from memscore.training.recipes import recipe
-from unlearn.measuring import views_of
+from unlearn.trials.measure import views_of
 
 
 @pytest.mark.parametrize("arch", ["mlp-32", "cnn-4-8"])

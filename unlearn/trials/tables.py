@@ -9,9 +9,9 @@ from scipy.stats import t as student
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import new_table
 from unlearn.measures import MEASURES
-from unlearn.measuring import asked
-from unlearn.request import Fulfilled, Wish
-from unlearn.trials import ORACLE, Row
+from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.measure import asked
+from unlearn.trials.setup import Fulfilled, Wish
 
 SHOWN = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),

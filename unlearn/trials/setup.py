@@ -1,4 +1,7 @@
-"""From what a user asks for to rows: which data, what is to be forgotten, and every model that takes part."""
+"""From what a user asks for to rows: which data, what is to be forgotten, and every model that takes part.
+
+Scores of another bank than the one whose recipe trains theta_o.
+"""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,13 +19,47 @@ from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.forget_sets import ForgetSet, changes_data, choose, plant
-from unlearn.jobs import on_file, run_trial
-from unlearn.measuring import asked, of_many
 from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
-from unlearn.other_scores import scores_for
-from unlearn.params import params_of, refuse_unfit
-from unlearn.populations import FEWEST, values_of_many
-from unlearn.trials import ORACLE, Row, TrialConfig
+from unlearn.trials.config import ORACLE, Row, TrialConfig, params_of, refuse_unfit
+from unlearn.trials.measure import FEWEST, asked, of_many, values_of_many
+from unlearn.trials.runner import on_file, run_trial
+
+
+def scores_for(store: Store, url: str | None) -> tuple[Store, tuple[str, ...]]:
+    """Where scores are read, and what a reader of results must know of that.
+
+    Args:
+        store: the user's, whose recipe trains theta_o.
+        url: path or URL of another bank; None for the same.
+
+    Returns:
+        The store that has the scores, and a line if its models were trained otherwise than theta_o.
+
+    Raises:
+        ValueError: a bank of other data: its scores are of other examples, or of models that saw others.
+    """
+    if url is None:
+        return store, ()
+    try:
+        other = Store.open(url)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--scores-of {url}: {error}") from None
+    ours, theirs = store.manifest, other.manifest
+    if ours.fingerprint != theirs.fingerprint:
+        raise ValueError(
+            f"--scores-of {other.folder.shown} is a bank of other data than {store.folder.shown} (splits "
+            f"{theirs.split_sizes} and {ours.split_sizes}, fingerprints {theirs.fingerprint[:8]} and "
+            f"{ours.fingerprint[:8]}); use one of the same data, --validation, --label-noise and --seed"
+        )
+    own, its = ({"architecture": one.architecture, **one.recipe} for one in (ours, theirs))
+    differing = [f"{name} {its.get(name)}, theta_o's {value}" for name, value in own.items() if its.get(name) != value]
+    if not differing:
+        return other, ()
+    return other, (
+        f"scores are those of {other.folder.shown}, whose models were trained otherwise ({'; '.join(differing)}): what "
+        "they have memorized need not be what theta_o has",
+    )
+
 
 MOST = 10_000
 """Seeds (the papers use 3 to 512), or attempts at a place, beyond which a number is rather mistyped than meant."""

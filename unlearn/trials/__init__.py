@@ -1,0 +1,1 @@
+"""One algorithm on one forget set of one original."""
