@@ -26,9 +26,8 @@ from benchmarks.results_file import RESULTS, machine, save
 from benchmarks.unlearning_tables import on_file
 from memscore.store.store import Store
 from unlearn.experiments import EXPERIMENTS
-from unlearn.pairing import contest
-from unlearn.sweep_results import regrets
 from unlearn.trials.tables import shown
+from unlearn.tuning.results import contest, regrets
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = DOCS / "experiments"

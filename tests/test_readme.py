@@ -25,10 +25,10 @@ from memscore.store.store import Store
 from memscore.training.recipes import RECIPES
 from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
-from unlearn.contenders import VARIANTS
 from unlearn.experiments import EXPERIMENTS
-from unlearn.hunting import SELECTIONS
 from unlearn.measures import MEASURES
+from unlearn.tuning.methods import VARIANTS
+from unlearn.tuning.search import SELECTIONS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -16,8 +16,8 @@ from cluster.opening import open_staff, refuse_staff
 from memscore.cli.options import Maybe
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
-from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.sweep_tables import table
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.tables import table
 
 
 def sweep(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cluster.search import SerialSearch
 from memscore.pipeline.config import Plan
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn.sweep_plan import SweepPlan, sweep_request
+from unlearn.tuning.config import SweepPlan, sweep_request
 
 BANK = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
 SCORE = "memorization_k0.500"

@@ -10,11 +10,11 @@ from memscore.pipeline.train_bank import Pool
 from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
-from unlearn.errands import Search
 from unlearn.experiments import EXPERIMENTS, experiment
 from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
-from unlearn.sweep_plan import sweep_request
 from unlearn.trials.setup import Phase
+from unlearn.tuning.config import sweep_request
+from unlearn.tuning.search import Search
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.pipeline.train_bank import Pool
-from unlearn.errands import Search
 from unlearn.experiments.parts import Asked, Carried, swept
-from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials.setup import Phase
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.search import Search
 
 
 def run_and_count(

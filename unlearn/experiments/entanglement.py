@@ -15,17 +15,17 @@ from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import algorithm
-from unlearn.errands import Search
 from unlearn.experiments.figures import DETAILS, Group, extent, grid
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chosen_by, swept
 from unlearn.forget_sets import AT, LEVELS
 from unlearn.meta.partition import by_row, mean_over
-from unlearn.pairing import contrast, paired, where
-from unlearn.second_set import SAME
-from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.setup import Phase
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.results import contrast, paired, where
+from unlearn.tuning.search import Search
+from unlearn.tuning.tuning_set import SAME
 
 MATCHED = ("matched low", "matched high")
 BUCKETS = {"low": "CIFAR-10 21134", "medium": "CIFAR-10 32786", "high": "CIFAR-10 14737"}

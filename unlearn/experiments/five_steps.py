@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding
-from unlearn.errands import Search
 from unlearn.experiments.curves import over_steps
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, swept, within
 from unlearn.experiments.walks import SHARES, Walk, rows_of, walked
-from unlearn.pairing import contrast, paired, where
 from unlearn.rescoring import PROXY
-from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.results import contrast, paired, where
+from unlearn.tuning.search import Search
 
 ROUNDS = 5
 TUNING = "tuning"

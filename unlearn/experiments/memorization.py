@@ -12,9 +12,9 @@ from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import DETAILS, points
 from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
 from unlearn.forget_sets import LEVELS
-from unlearn.pairing import paired, where
-from unlearn.sweep_plan import SweepPlan
 from unlearn.trials.config import ORACLE
+from unlearn.tuning.config import SweepPlan
+from unlearn.tuning.results import paired, where
 
 FALLS = {
     "finetune": "CIFAR-10 .933 to .760, CIFAR-100 .974 to .768",

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from memscore.pipeline.train_bank import Pool, Progress
 from memscore.statistics.claims import Finding
-from unlearn.errands import Search
-from unlearn.paths import Swept
-from unlearn.sweep_plan import SweepPlan, sweep_request
-from unlearn.sweep_results import without_numbers
-from unlearn.sweep_tables import of_plans
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.results import without_numbers
+from unlearn.tuning.search import Search
+from unlearn.tuning.state import Swept
+from unlearn.tuning.tables import of_plans
 
 Results = dict[str, list[Row]]
 """Judged rows of each part of an experiment, by its name."""

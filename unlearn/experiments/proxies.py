@@ -17,14 +17,14 @@ from memscore.pipeline.train_bank import Pool
 from memscore.statistics.claims import Finding, finding
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
-from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
-from unlearn.pairing import by_index, contrast, mean_of, paired, where
-from unlearn.sweep_plan import SweepPlan
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds
+from unlearn.tuning.config import SweepPlan
+from unlearn.tuning.results import by_index, contrast, mean_of, paired, where
+from unlearn.tuning.search import Search
 
 ALGORITHMS = ("finetune", "neggrad-plus", "l1-sparse", "salun")
 VARIANTS = ("vanilla", "shuffle", "rum")

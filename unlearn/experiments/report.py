@@ -6,10 +6,9 @@ from memscore.store.json_records import plain, sealed, sha256_of
 from memscore.store.store import Store
 from memscore.tables.console import new_table
 from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
-from unlearn.pairing import contest
-from unlearn.sweep_results import as_table
-from unlearn.sweep_tables import interval
 from unlearn.trials.tables import DIRECTIONS, shown
+from unlearn.tuning.results import as_table, contest
+from unlearn.tuning.tables import interval
 
 FOLDER = "experiments"
 COLUMNS = (

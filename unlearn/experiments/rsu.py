@@ -23,14 +23,14 @@ from memscore.pipeline.train_bank import Pool
 from memscore.statistics.claims import Finding, alike, finding
 from memscore.store.store import Store
 from unlearn.algorithms import algorithm
-from unlearn.errands import Search
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
-from unlearn.pairing import contrast, paired, where
-from unlearn.sweep_plan import SweepPlan
 from unlearn.trials.config import Row, config_of
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds
+from unlearn.tuning.config import SweepPlan
+from unlearn.tuning.results import contrast, paired, where
+from unlearn.tuning.search import Search
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
 OF_WHAT_GOES = ("gradient-ascent", "boundary-shrink", "boundary-expand")

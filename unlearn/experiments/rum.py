@@ -11,13 +11,13 @@ import numpy as np
 
 from memscore.statistics.claims import Finding, alike, finding, not_lower
 from unlearn.algorithms import algorithm
-from unlearn.contenders import AUTOMATIC, named_by
 from unlearn.experiments.classes import run_and_count
 from unlearn.experiments.figures import points
 from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
-from unlearn.pairing import last_step, mean_of, paired, where
-from unlearn.sweep_plan import SweepPlan
 from unlearn.trials.config import Row
+from unlearn.tuning.config import SweepPlan
+from unlearn.tuning.methods import AUTOMATIC, named_by
+from unlearn.tuning.results import last_step, mean_of, paired, where
 
 ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 PLANS = ("nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun")

@@ -19,16 +19,16 @@ from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store.store import Store
 from memscore.training.evaluation import gap
 from unlearn.algorithms import algorithm
-from unlearn.contenders import by_score
-from unlearn.errands import Search
 from unlearn.experiments.curves import level_line, over_steps
 from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
 from unlearn.meta.partition import by_row
 from unlearn.oracles import Bench
-from unlearn.pairing import by_index, last_step, paired, where
-from unlearn.sweep_plan import SweepPlan, sweep_request
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.setup import Phase, no_embeddings
+from unlearn.tuning.config import SweepPlan, sweep_request
+from unlearn.tuning.methods import by_score
+from unlearn.tuning.results import by_index, last_step, paired, where
+from unlearn.tuning.search import Search
 
 UNION, PARTS = "union", ("low", "medium", "high")
 ORDERS = {"rum": "low to high", "rum-reversed": "high to low"}

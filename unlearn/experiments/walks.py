@@ -16,12 +16,12 @@ from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.pipeline.train_bank import Pool
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
-from unlearn.contenders import NOTHING, Contender
 from unlearn.forget_sets import ForgetSet, choose
 from unlearn.oracles import needed
 from unlearn.rescoring import PROXY, Rescoring, rescore, rescored
 from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, about, theta_name, trial_name
 from unlearn.trials.setup import Phase, Request, no_embeddings, run_trials, train_missing
+from unlearn.tuning.methods import NOTHING, Contender
 
 SHARES = tuple(round(0.05 * number, 2) for number in range(21))
 """Of the examples, at which a Lorenz curve is kept."""

@@ -13,7 +13,7 @@ from tests.unlearn.spies import read_by, turns
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments import rsu
 from unlearn.experiments.rsu import APART, OF_WHAT_GOES, VARIANTS, costs, epochs_apart, plans
-from unlearn.pairing import where
+from unlearn.tuning.results import where
 
 
 @pytest.fixture(scope="module")

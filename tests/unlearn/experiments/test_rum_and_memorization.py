@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.experiments import TRENDS
 from tests.unlearn.experiments import tiny
-from unlearn.contenders import named_by
 from unlearn.experiments import memorization, rum
 from unlearn.experiments.classes import of_classes
 from unlearn.trials.config import ORACLE
+from unlearn.tuning.methods import named_by
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from unlearn.experiments.parts import Asked, Scale
 from unlearn.experiments.report import print_experiment
 from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run
 from unlearn.meta.partition import by_row
-from unlearn.pairing import where
 from unlearn.trials.setup import unheard
+from unlearn.tuning.results import where
 
 SCORE = "memorization_k0.500"
 PLAN = Plan(data="digits", train_limit=240, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=8)

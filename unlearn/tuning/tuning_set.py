@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.data.splits import Splits
-from unlearn.contenders import Contender
 from unlearn.forget_sets import ForgetSet, choose, classes_of, score_of
 from unlearn.meta.partition import mean_over
 from unlearn.trials.setup import Request
+from unlearn.tuning.methods import Contender
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""

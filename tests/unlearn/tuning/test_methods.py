@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unlearn.contenders import CENTROID, NOTHING, contenders
 from unlearn.meta.rsu import Rounds
+from unlearn.tuning.methods import CENTROID, NOTHING, contenders
 
 SCORES = ("memorization_k0.500", CENTROID)
 

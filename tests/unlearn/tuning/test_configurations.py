@@ -8,8 +8,8 @@ import numpy as np
 from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
-from unlearn.pairing import where
-from unlearn.sweep_plan import sweep_request
+from unlearn.tuning.config import sweep_request
+from unlearn.tuning.results import where
 
 UNION = f"{SCORE}:union"
 DEFAULT = GradientAscentConfig().lr
@@ -141,7 +141,7 @@ def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
 
 
 def test_an_end_of_a_space_is_not_named_where_all_attempts_are_alike(store, monkeypatch):
-    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
+    monkeypatch.setattr("unlearn.tuning.runner.boundaries", lambda hunt, values: ["lr"])
     more = {"forget": "class:9", "set": ("gradient-ascent.epochs=1",), "seeds": 1, "select": "oracle"}
     _, found = swept(plan_of(store, algorithms=("gradient-ascent",), **more))
     [path] = found.paths
@@ -150,7 +150,7 @@ def test_an_end_of_a_space_is_not_named_where_all_attempts_are_alike(store, monk
 
 
 def test_an_end_of_a_space_is_named_with_its_step_only_where_there_are_several(store, monkeypatch):
-    monkeypatch.setattr("unlearn.sweeping.boundaries", lambda hunt, values: ["lr"])
+    monkeypatch.setattr("unlearn.tuning.runner.boundaries", lambda hunt, values: ["lr"])
     plan = plan_of(
         store, forget=UNION, algorithms=("finetune",), variants=("vanilla", "rum"), scores=(SCORE,), parts=2, budget=1
     )

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unlearn.contenders import Contender
-from unlearn.errands import Sampler
 from unlearn.forget_sets import ForgetSet
-from unlearn.hunting import SELECTIONS, Found, Select
 from unlearn.trials.config import Params, Row
 from unlearn.trials.setup import MOST
+from unlearn.tuning.methods import Contender
+from unlearn.tuning.search import SELECTIONS, Found, Sampler, Select
 
 
 @dataclass(frozen=True, kw_only=True)

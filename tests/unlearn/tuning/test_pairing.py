@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from unlearn.pairing import by_index, contest, last_step, mean_of, paired, where
+from unlearn.tuning.results import by_index, contest, last_step, mean_of, paired, where
 
 
 def rows(values, **more):

@@ -12,9 +12,9 @@ from memscore.store.store import Store
 from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import SCORE, Noted, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
-from unlearn.contenders import NOTHING
-from unlearn.pairing import where
-from unlearn.sweep_plan import sweep_request
+from unlearn.tuning.config import sweep_request
+from unlearn.tuning.methods import NOTHING
+from unlearn.tuning.results import where
 
 UNION = f"{SCORE}:union"
 DEFAULT = GradientAscentConfig().lr

@@ -11,12 +11,12 @@ from rich.console import Console
 from scipy.stats import t as student
 
 from memscore.store.store import Store
-from unlearn.contenders import Contender, contenders
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Cut
-from unlearn.paths import Path, Swept, none_left
-from unlearn.sweep_results import claim, folder_of, keep, mean_or_last, of_automatic, regrets
-from unlearn.sweep_tables import remarks, table
+from unlearn.tuning.methods import Contender, contenders
+from unlearn.tuning.results import claim, folder_of, keep, mean_or_last, of_automatic, regrets
+from unlearn.tuning.state import Path, Swept, none_left
+from unlearn.tuning.tables import remarks, table
 
 CUT = Cut(kind="score", score="mine", k=2)
 RUM = "rum mine"

@@ -11,11 +11,23 @@ from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
 from tests.memscore.pipeline.test_jobs import InOrder
 from tests.unlearn.sweeps import BANK
-from unlearn.errands import errand
-from unlearn.hunting import FLOOR, READ, Hunt, attempt, blind, boundaries, chosen, distinct, filled, idle, on_file
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.search_space import Choice
 from unlearn.trials.config import Step, TrialConfig
+from unlearn.tuning.search import (
+    FLOOR,
+    READ,
+    Hunt,
+    attempt,
+    blind,
+    boundaries,
+    chosen,
+    distinct,
+    errand,
+    filled,
+    idle,
+    on_file,
+)
 
 FORGET = tuple(range(0, 24, 2))
 
@@ -197,7 +209,7 @@ def test_a_diverged_attempt_counts_nothing_and_is_kept(filled_store):
 
 def test_what_is_undefined_comes_back_from_file_as_such(filled_store, monkeypatch):
     store, bench = filled_store
-    monkeypatch.setattr("unlearn.hunting.blind", lambda row, base: math.nan)
+    monkeypatch.setattr("unlearn.tuning.search.blind", lambda row, base: math.nan)
     hunt = Hunt(trials=(trial("finetune", store.url, params=(("epochs", 1),)),))
     attempt(hunt, {"lr": 0.01}, bench)
     [kept] = on_file(Store.open(store.url), hunt, store.trials())

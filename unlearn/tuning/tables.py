@@ -4,11 +4,10 @@ from rich.console import Console
 
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import new_table
-from unlearn.pairing import contest, shared
-from unlearn.paths import Swept
-from unlearn.sweep_results import diverged, mean_or_last, of_automatic, regrets, without_numbers
 from unlearn.trials.config import ORACLE
 from unlearn.trials.tables import DIRECTIONS, shown
+from unlearn.tuning.results import contest, diverged, mean_or_last, of_automatic, regrets, shared, without_numbers
+from unlearn.tuning.state import Swept
 
 UNEVEN = (
     "where labels are drawn there are twice the originals, where a trial failed there are fewer: compare by the last "

@@ -9,17 +9,16 @@ import tyro
 from memscore.cli.options import Maybe, Several
 from memscore.pipeline.train_bank import Pool
 from memscore.store.json_records import sha256_of
-from unlearn.contenders import CENTROID, Contender, Tuning, contenders
-from unlearn.errands import Search
 from unlearn.forget_sets import score_of
-from unlearn.hunting import SELECTIONS
 from unlearn.meta.rsu import Rounds
-from unlearn.paths import Swept, Terms
-from unlearn.sweep_results import claim, folder_of, keep
-from unlearn.sweeping import Sweep
 from unlearn.trials.config import params_of
 from unlearn.trials.measure import of_many
 from unlearn.trials.setup import Phase, Request, Wish, request, unheard
+from unlearn.tuning.methods import CENTROID, Contender, Tuning, contenders
+from unlearn.tuning.results import claim, folder_of, keep
+from unlearn.tuning.runner import Sweep
+from unlearn.tuning.search import SELECTIONS, Search
+from unlearn.tuning.state import Swept, Terms
 
 ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
 USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
