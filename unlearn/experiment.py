@@ -16,8 +16,8 @@ from cluster.opening import open_staff, refuse_staff
 from memscore.cli.options import Maybe
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
-from unlearn.experiments.asking import ExperimentPlan, prepared
-from unlearn.experiments.report import keep, print_experiment
+from unlearn.experiments.config import ExperimentPlan, prepared
+from unlearn.experiments.tables import keep, print_experiment
 
 
 def carry_out(

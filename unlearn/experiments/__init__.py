@@ -4,16 +4,16 @@ To add one, write its file here and one line below; tests/unlearn/experiments ho
 """
 
 from memscore.choices import pick
-from unlearn.experiments import entanglement, five_steps, memorization, proxies, rsu, rum, sequence
-from unlearn.experiments.parts import Experiment
+from unlearn.experiments import entanglement, five_requests, memorization, proxies, rsu, rum, rum_dynamics
+from unlearn.experiments.base import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     "memorization": memorization.EXPERIMENT,
     "entanglement": entanglement.EXPERIMENT,
     "rum": rum.EXPERIMENT,
-    "sequence": sequence.EXPERIMENT,
+    "sequence": rum_dynamics.EXPERIMENT,
     "proxies": proxies.EXPERIMENT,
-    "five-steps": five_steps.EXPERIMENT,
+    "five-steps": five_requests.EXPERIMENT,
     "rsu": rsu.EXPERIMENT,
 }
 

@@ -15,9 +15,9 @@ from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import algorithm
-from unlearn.experiments.figures import DETAILS, Group, extent, grid
+from unlearn.experiments.base import Asked, Carried, Experiment, Results, chosen_by, swept
 from unlearn.experiments.memorization import PAPER, SMALL
-from unlearn.experiments.parts import Asked, Carried, Experiment, Results, chosen_by, swept
+from unlearn.experiments.plots import DETAILS, Group, extent, grid
 from unlearn.forget_sets import AT, LEVELS
 from unlearn.meta.partition import by_row, mean_over
 from unlearn.trials.config import ORACLE, Row

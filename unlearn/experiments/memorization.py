@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import ALGORITHMS
-from unlearn.experiments.classes import run_and_count
-from unlearn.experiments.figures import DETAILS, points
-from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
+from unlearn.experiments.base import Asked, Experiment, Results, Scale, chosen_by, run_and_count
+from unlearn.experiments.plots import DETAILS, points
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 from unlearn.tuning.config import SweepPlan

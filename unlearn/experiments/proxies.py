@@ -17,8 +17,8 @@ from memscore.pipeline.train_bank import Pool
 from memscore.statistics.claims import Finding, finding
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
-from unlearn.experiments.figures import points
-from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.base import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.plots import points
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds

@@ -23,8 +23,8 @@ from memscore.pipeline.train_bank import Pool
 from memscore.statistics.claims import Finding, alike, finding
 from memscore.store.store import Store
 from unlearn.algorithms import algorithm
-from unlearn.experiments.figures import points
-from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.base import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.plots import points
 from unlearn.trials.config import Row, config_of
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds

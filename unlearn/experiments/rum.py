@@ -11,9 +11,8 @@ import numpy as np
 
 from memscore.statistics.claims import Finding, alike, finding, not_lower
 from unlearn.algorithms import algorithm
-from unlearn.experiments.classes import run_and_count
-from unlearn.experiments.figures import points
-from unlearn.experiments.parts import Asked, Experiment, Results, Scale, chosen_by
+from unlearn.experiments.base import Asked, Experiment, Results, Scale, chosen_by, run_and_count
+from unlearn.experiments.plots import points
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepPlan
 from unlearn.tuning.methods import AUTOMATIC, named_by

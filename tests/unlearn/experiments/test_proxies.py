@@ -5,7 +5,7 @@ import pytest
 from memscore.store.store import Store
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import proxies
-from unlearn.experiments.asking import PROXIES, ExperimentPlan, prepared
+from unlearn.experiments.config import PROXIES, ExperimentPlan, prepared
 from unlearn.experiments.proxies import OTHER, VARIANTS, plans, scores
 
 NAMES = (tiny.SCORE, "holdout", "el2n")

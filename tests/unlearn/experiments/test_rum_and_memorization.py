@@ -9,7 +9,7 @@ import pytest
 from benchmarks.experiments import TRENDS
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import memorization, rum
-from unlearn.experiments.classes import of_classes
+from unlearn.experiments.base import of_classes
 from unlearn.trials.config import ORACLE
 from unlearn.tuning.methods import named_by
 

@@ -8,9 +8,9 @@ from cluster.pool import SerialPool
 from cluster.search import SerialSearch
 from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import estimate, open_bank
-from unlearn.experiments.asking import ExperimentPlan, prepared
-from unlearn.experiments.parts import Asked, Scale
-from unlearn.experiments.report import keep
+from unlearn.experiments.base import Asked, Scale
+from unlearn.experiments.config import ExperimentPlan, prepared
+from unlearn.experiments.tables import keep
 from unlearn.trials.setup import unheard
 
 PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)

@@ -1,10 +1,15 @@
-"""What experiments are made of: the words they are asked for in, what they find, and how that is kept."""
+"""What experiments are made of: the words they are asked for in, what they find, and how that is kept.
+
+How many examples of each class go: RUM Table 10.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
+
+import numpy as np
 
 from memscore.pipeline.train_bank import Pool, Progress
 from memscore.statistics.claims import Finding
@@ -214,3 +219,42 @@ def record_of(experiment: str, asked: Asked, carried: Carried) -> dict[str, Any]
 def chosen_by(rows: Sequence[Row], select: str = "oracle") -> list[Row]:
     """Rows of one selection; those of the oracle and the original belong to both."""
     return [row for row in rows if row["select"] in {select, ""}]
+
+
+def run_and_count(
+    plans: Callable[[Asked], Mapping[str, SweepPlan]],
+) -> Callable[[Asked, Pool, Search, str, Phase], Carried]:
+    """An experiment that is its sweeps, and a remark for each of them on the classes of what goes.
+
+    Args:
+        plans: of the experiment.
+
+    Returns:
+        Its Experiment.run.
+    """
+
+    def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
+        made = plans(asked)
+        carried = swept(asked, made, pool, search, device, phase)
+        counts = [
+            of_classes(name, sweep_request(plan).asked.splits.train.labels, carried.sweeps[name].judged_on.rows)
+            for name, plan in made.items()
+        ]
+        return replace(carried, remarks=[*counts, *carried.remarks])
+
+    return run
+
+
+def of_classes(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
+    """One line of the table.
+
+    Args:
+        name: of the sweep.
+        labels: int [n_train].
+        rows: of the forget set.
+
+    Returns:
+        The counts in the order of the classes.
+    """
+    counts = np.bincount(labels[list(rows)], minlength=int(labels.max()) + 1)
+    return f"{name}: of each class in turn {', '.join(map(str, counts))} examples go"

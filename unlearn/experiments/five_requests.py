@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding
-from unlearn.experiments.curves import over_steps
-from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, swept, within
-from unlearn.experiments.walks import SHARES, Walk, rows_of, walked
-from unlearn.rescoring import PROXY
+from unlearn.experiments.base import Asked, Carried, Experiment, Results, Scale, swept, within
+from unlearn.experiments.plots import over_steps
+from unlearn.experiments.sequential_requests import PROXY, SHARES, Walk, rows_of, walked
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase
 from unlearn.trials.tables import over_seeds

@@ -9,8 +9,8 @@ from memscore.store.store import Store
 from tests.unlearn.experiments.tiny import PLAN, SCORE, asked, bank
 from unlearn import experiment
 from unlearn.experiments import EXPERIMENTS
-from unlearn.experiments.asking import ExperimentPlan, Prepared, prepared, reads_score, usual_score
-from unlearn.experiments.parts import Carried, record_of
+from unlearn.experiments.base import Carried, record_of
+from unlearn.experiments.config import ExperimentPlan, Prepared, prepared, reads_score, usual_score
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,33 @@
 Each arm forgets other examples, so each has oracles of its own: retrained on what it has left after each round. A round
 is done for all walks at once: proxies, oracles and trials are a run of the pool each. Thetas are kept, so that a round
 costs one round, and what is on file is not done again.
+
+The proxy of any network on file, an original or an unlearned one: what a worker runs to compute it anew.
+
+SCALE section 4, "Stability analysis", does so after each request to forget, by holdout retraining. It fine-tunes on the
+half of validation that the bank's proxy does, in the same order, so two files of one original differ by the network
+alone, and that of theta_o has the bits of its proxy in the bank. The file is events/<key>-rescored.parquet.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
-from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.jobs import OriginalJob, key_of, on_device
+from memscore.pipeline.proxy_jobs import HOLDOUT
 from memscore.pipeline.train_bank import Pool
+from memscore.proxies.holdout_retraining import fine_tuning, holdout_retraining
+from memscore.seeds import generator
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
+from memscore.store.visibility import visible_store
+from memscore.training.numerics import exact_products, keep_to_share, one_thread
 from unlearn.forget_sets import ForgetSet, choose
-from unlearn.oracles import needed
-from unlearn.rescoring import PROXY, Rescoring, rescore, rescored
+from unlearn.oracles import Bench, needed
 from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, about, theta_name, trial_name
+from unlearn.trials.runner import network
 from unlearn.trials.setup import Phase, Request, no_embeddings, run_trials, train_missing
 from unlearn.tuning.methods import NOTHING, Contender
 
@@ -249,3 +261,58 @@ def rows_of(store: Store, walk: Walk) -> list[Row]:
             found.append(row | took | (walk.skew[0] if idle else after))
         spent = {c: found[-1][c] for c in spent}
     return found
+
+
+PROXY = "holdout"
+"""The score, and the proxy of the bank that it is of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescoring:
+    """Compute the proxy of one network.
+
+    Attributes:
+        store: path or URL.
+        key: of the network's weights: that of an original, or theta_name of a trial that was kept.
+        index: of the original that it is, or that it was made from.
+        device: "cpu" or "cuda".
+    """
+
+    store: str
+    key: str
+    index: int
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.key}-rescored"
+
+
+def rescore(job: Rescoring, bench: Bench) -> bool:
+    """Do one job.
+
+    Args:
+        job: which network.
+        bench: the data.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    store, device = visible_store(job.store), torch.device(job.device)
+    if store.has_events(job.name):
+        return False
+    keep_to_share(device)
+    config, n_train = HOLDOUT[PROXY], store.manifest.split_sizes[0]
+    with one_thread(), exact_products(device):
+        theta, held_out = network(store, job.key, device), np.array(bench.validation)  # what a pool shares is read-only
+        recipe = fine_tuning(config, len(held_out))
+        images, labels = on_device(store, bench.images, bench.labels, theta, recipe, device)
+        rng = generator(store.manifest.seed, "proxies", PROXY, job.index)
+        found = holdout_retraining(theta, images, labels, n_train, held_out, config, rng)
+    return store.write_events(job.name, {"row": np.arange(n_train, dtype=np.int32), PROXY: found})
+
+
+def rescored(store: Store, job: Rescoring) -> np.ndarray:
+    """The proxy of a network whose job was done: float64 [n_train] in nats, higher is more memorized."""
+    return store.read_events(job.name)[PROXY]

@@ -19,8 +19,8 @@ from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store.store import Store
 from memscore.training.evaluation import gap
 from unlearn.algorithms import algorithm
-from unlearn.experiments.curves import level_line, over_steps
-from unlearn.experiments.parts import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.base import Asked, Carried, Experiment, Results, Scale, chosen_by, swept
+from unlearn.experiments.plots import level_line, over_steps
 from unlearn.meta.partition import by_row
 from unlearn.oracles import Bench
 from unlearn.trials.config import ORACLE, Row

@@ -13,9 +13,9 @@ from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.claims import alike, not_lower
 from memscore.statistics.intervals import Interval
-from unlearn.experiments.parts import Asked, Scale
-from unlearn.experiments.report import print_experiment
-from unlearn.experiments.sequence import EXPERIMENT, PARTS, SETS, findings, lowest, run
+from unlearn.experiments.base import Asked, Scale
+from unlearn.experiments.rum_dynamics import EXPERIMENT, PARTS, SETS, findings, lowest, run
+from unlearn.experiments.tables import print_experiment
 from unlearn.meta.partition import by_row
 from unlearn.trials.setup import unheard
 from unlearn.tuning.results import where

@@ -11,7 +11,7 @@ from memscore.store.store import Store
 from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.experiments import EXPERIMENTS, experiment
-from unlearn.experiments.parts import Asked, Carried, Experiment, Scale, swept
+from unlearn.experiments.base import Asked, Carried, Experiment, Scale, swept
 from unlearn.trials.setup import Phase
 from unlearn.tuning.config import sweep_request
 from unlearn.tuning.search import Search

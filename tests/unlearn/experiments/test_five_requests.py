@@ -12,11 +12,10 @@ from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.inequality import gini
 from memscore.store.verify import verify
-from unlearn.experiments.five_steps import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run
-from unlearn.experiments.parts import Asked, Scale
-from unlearn.experiments.walks import Walk, next_set, rows_of, walked
+from unlearn.experiments.base import Asked, Scale
+from unlearn.experiments.five_requests import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run
+from unlearn.experiments.sequential_requests import Rescoring, Walk, next_set, rescore, rescored, rows_of, walked
 from unlearn.oracles import bench_of
-from unlearn.rescoring import Rescoring, rescore, rescored
 from unlearn.trials.config import theta_name
 from unlearn.trials.setup import unheard
 from unlearn.tuning.config import sweep_request

@@ -9,8 +9,8 @@ from rich.console import Console
 from benchmarks.experiments import page
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import EXPERIMENTS
-from unlearn.experiments.parts import Carried, record_of
-from unlearn.experiments.report import COLUMNS, print_experiment
+from unlearn.experiments.base import Carried, record_of
+from unlearn.experiments.tables import COLUMNS, print_experiment
 
 MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")
 LONG = ("original>finetune>salun", f"rum-reversed {tiny.SCORE}")

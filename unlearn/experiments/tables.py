@@ -5,7 +5,7 @@ from rich.console import Console
 from memscore.store.json_records import plain, sealed, sha256_of
 from memscore.store.store import Store
 from memscore.tables.console import new_table
-from unlearn.experiments.parts import Asked, Carried, Experiment, record_of
+from unlearn.experiments.base import Asked, Carried, Experiment, record_of
 from unlearn.trials.tables import DIRECTIONS, shown
 from unlearn.tuning.results import as_table, contest
 from unlearn.tuning.tables import interval

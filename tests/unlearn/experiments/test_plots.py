@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from tests.unlearn.experiments import tiny
 from unlearn.experiments import memorization, proxies
-from unlearn.experiments.figures import DETAILS, extent, grid
+from unlearn.experiments.plots import DETAILS, extent, grid
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 
