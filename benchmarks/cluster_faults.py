@@ -38,14 +38,14 @@ Fault = Callable[[Cluster, Watch], str]
 
 def kill_a_worker(cluster: Cluster, watch: Watch) -> str:
     """One process of two, in the middle of a model."""
-    wait_for(lambda: bool(cluster.nodes[1].workers()), 60)
-    os.kill(cluster.nodes[1].workers()[0], signal.SIGKILL)
+    wait_for(lambda: bool(cluster.preflight[1].workers()), 60)
+    os.kill(cluster.preflight[1].workers()[0], signal.SIGKILL)
     return ""
 
 
 def kill_a_node(cluster: Cluster, watch: Watch) -> str:
     """Raylet and workers at once, as a machine goes; another machine comes half a minute later."""
-    cluster.nodes.pop().signal(signal.SIGKILL)
+    cluster.preflight.pop().signal(signal.SIGKILL)
     wait(watch, 30)
     cluster.add()
     return "a new node joined after 30 s"
@@ -53,9 +53,9 @@ def kill_a_node(cluster: Cluster, watch: Watch) -> str:
 
 def freeze_a_node(cluster: Cluster, watch: Watch) -> str:
     """It answers nobody for longer than Ray waits, and then wakes up."""
-    cluster.nodes[1].signal(signal.SIGSTOP)
+    cluster.preflight[1].signal(signal.SIGSTOP)
     wait(watch, FREEZE_S)
-    cluster.nodes[1].signal(signal.SIGCONT)
+    cluster.preflight[1].signal(signal.SIGCONT)
     return f"woken after {FREEZE_S:g} s"
 
 
@@ -157,7 +157,7 @@ def one(home: Path, command: tuple[str, ...], name: str, calm: Path, models: int
 def finish(cluster: Cluster, watch: Watch, job: str, models: int) -> None:
     """Watch until the command has ended."""
     end = time.monotonic() + LIMIT_S
-    while watch.look() < models and time.monotonic() < end and cluster.nodes[0].process.poll() is None:
+    while watch.look() < models and time.monotonic() < end and cluster.preflight[0].process.poll() is None:
         time.sleep(0.02)
     while cluster.status(job) in {"RUNNING", "PENDING"} and time.monotonic() < end:
         watch.look()

@@ -141,15 +141,15 @@ def a_worker_stopped(cluster: Cluster, bank: Path, rng: random.Random) -> Ending
 
 def a_node_lost(cluster: Cluster, bank: Path, rng: random.Random) -> Ending:
     """Another takes its place."""
-    for node in picked(cluster.nodes[1:], rng):
-        cluster.nodes.remove(node)
+    for node in picked(cluster.preflight[1:], rng):
+        cluster.preflight.remove(node)
         node.signal(signal.SIGKILL)
     return "node lost", 10, cluster.add
 
 
 def a_node_frozen(cluster: Cluster, bank: Path, rng: random.Random) -> Ending:
     """For less than Ray waits."""
-    nodes: list[Node] = picked(cluster.nodes[1:], rng)
+    nodes: list[Node] = picked(cluster.preflight[1:], rng)
     for node in nodes:
         node.signal(signal.SIGSTOP)
     return "node frozen for 15 s", 15, lambda: [node.signal(signal.SIGCONT) for node in nodes]
@@ -166,7 +166,7 @@ FAULTS = (a_worker_killed, a_worker_stopped, a_node_lost, a_node_frozen, disk_fu
 
 def workers(cluster: Cluster) -> list[int]:
     """Of all nodes."""
-    return [pid for node in cluster.nodes for pid in node.workers()]
+    return [pid for node in cluster.preflight for pid in node.workers()]
 
 
 def picked(among: list, rng: random.Random) -> list:

@@ -21,7 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
-from cluster.opening import ray_pool
+from cluster.launch import ray_pool
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import begin, open_bank

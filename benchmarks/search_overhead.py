@@ -31,7 +31,7 @@ def main(rounds: int = 5, work_s: float = 0.5, quick: bool = False) -> None:
         quick: one round.
     """
     with connect(workers=WORKERS):
-        from cluster.tuning import TuneSearch
+        from cluster.ray_tune import TuneSearch
 
         kinds: dict[str, tuple[Search, int]] = {
             "tune": (TuneSearch(workers=WORKERS), WORKERS),

@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.results_file import save
-from cluster.opening import open_pool
+from cluster.launch import open_pool
 from memscore.cli.options import Several
 from memscore.pipeline.jobs import key_of
 from memscore.tables.console import new_table

@@ -23,10 +23,9 @@ from typing import Any, Self
 
 import ray
 
+from cluster.log_forwarding import Ear
 from cluster.pool import Failure, Job, Result
-from cluster.ray_run import Run
-from cluster.ray_seats import Terms, dismiss
-from cluster.ray_words import Ear
+from cluster.ray_scheduler import Run, Terms, dismiss
 from cluster.ray_worker import Actor
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools

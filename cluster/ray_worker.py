@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import ray
 
+from cluster.log_forwarding import Words
 from cluster.pool import Unpublishable, one_line, stops_the_run
-from cluster.ray_words import Words
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from cluster.arms import (
+from cluster.pool import Failure, as_a_worker_sees_it, one_line, stops_the_run
+from cluster.search_space import (
     Arm,
     Values,
     distributions,
@@ -33,7 +34,6 @@ from cluster.arms import (
     size,
     to_optuna,
 )
-from cluster.pool import Failure, as_a_worker_sees_it, one_line, stops_the_run
 
 Sampler = Literal["tpe", "random", "grid"]
 Judge = Callable[[Any, Values, Any], dict[str, Any]]
@@ -137,7 +137,7 @@ class Turns:
 
     "tpe" is Optuna's TPESampler with its defaults (the first ten attempts are drawn at random) and constant_liar, so
     attempts that still run keep their neighbourhood from being tried again; "random" is its RandomSampler; "grid" goes
-    through the points that cluster.arms.grid_counts describes, as many as the budget leaves beside `first`. A
+    through the points that cluster.search_space.grid_counts describes, as many as the budget leaves beside `first`. A
     sampler's seed depends on `seed` and the arm's name only. What was tried or is known is not tried again: it is
     drawn anew, so a random search that goes on ends with the values of one that was not interrupted. Of a finite
     space any that is left is taken instead, and where none is, the arm ends before its budget.

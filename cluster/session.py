@@ -3,12 +3,19 @@
 Ray reads RAY_AUTH_MODE when it is imported and never again: in 2.60 the variable, set later, changes nothing, and a
 guarded cluster cannot be joined (it fails after 20 s). So this file imports Ray inside its functions, once it has set
 the variable. Whoever imports Ray before connect(), or cluster.ray_pool, has chosen the mode himself.
+
+A line for the user if this process is ended without a chance to say one.
+
+When Ray's raylet or GCS is gone, Ray's own code ends the driver from within (`_Exit(1)`): no exception, no exit
+handler. So a small process waits at the end of a pipe, and speaks if the pipe closes before it was told that all is
+well.
 """
 
 import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Generator
@@ -17,9 +24,43 @@ from pathlib import Path
 from typing import Any
 
 from cluster.auth import auth_mode, has_token, keep_token_private, refuse_open_dashboard
-from cluster.last_words import last_words
 from cluster.pool import AGAIN, ClusterLost, one_line
-from cluster.reaching import refuse_open, refuse_unreachable, refuse_unwelcoming, why_not_joined
+from cluster.preflight import refuse_open, refuse_unreachable, refuse_unwelcoming, why_not_joined
+
+WATCH = """
+import sys
+words = sys.stdin.read()
+if not words.endswith("\\0"):
+    sys.stderr.write(words)
+"""
+
+
+@contextmanager
+def last_words(line: str) -> Generator[None, None, None]:
+    """Have a line written to stderr should this process end within the block in any way but by leaving it.
+
+    Args:
+        line: what to say.
+
+    Yields:
+        Nothing.
+    """
+    speaker = subprocess.Popen(
+        [sys.executable, "-ISc", WATCH],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process
+    )
+    assert speaker.stdin is not None  # for mypy: it was asked for
+    speaker.stdin.write(f"{line}\n")
+    speaker.stdin.flush()
+    try:
+        yield
+    finally:
+        speaker.stdin.write("\0")
+        speaker.stdin.close()
+        speaker.wait()
+
 
 GIB = 2**30
 LOCALHOST = "127.0.0.1"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.auth import auth_mode, export_line, keep_token_private, read_token
-from cluster.packing import pack
+from cluster.packaging import pack
 
 DASHBOARD = "http://127.0.0.1:8265"
 ANSWER_S = 10.0

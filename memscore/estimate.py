@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import expected_workers, open_pool, ray_metrics, refuse_staff
+from cluster.launch import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.cli.options import Maybe
 from memscore.monitoring.progress import watched

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.opening import open_pool, refuse_staff
+from cluster.launch import open_pool, refuse_staff
 from memscore.cli.options import Maybe, Several
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named

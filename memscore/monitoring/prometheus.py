@@ -36,7 +36,7 @@ Values = Mapping[str, float | Mapping[str, float]]
 
 
 class Publisher(Protocol):
-    """What takes the numbers; cluster/telemetry.py does."""
+    """What takes the numbers; cluster/metrics.py does."""
 
     def publish(self, totals: Values, levels: Values) -> None:
         """Bring the metrics to these values."""

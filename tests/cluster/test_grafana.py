@@ -88,7 +88,7 @@ def scraped(tmp_path_factory):
     own = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
     own |= {"RAY_metrics_report_interval_ms": "1000", "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster.watched_run", str(folder)],
+        [sys.executable, "-m", "tests.fixtures.watched_run", str(folder)],
         env=plain | own,
         cwd=ROOT,
         stdin=subprocess.PIPE,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure, Pool, SerialPool, Unpublishable, one_line
-from tests.cluster import jobs
+from tests.fixtures import jobs
 
 
 @pytest.fixture(scope="module", params=["serial", pytest.param("ray", marks=pytest.mark.ray)])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure
-from tests.cluster import jobs
+from tests.fixtures import jobs
 
 pytestmark = pytest.mark.ray
 
@@ -59,7 +59,7 @@ def test_a_killed_worker_s_job_runs_again(ray_pool, tmp_path):
 
 @pytest.mark.slow
 def test_a_job_on_a_lost_node_runs_again_and_that_is_not_held_against_it(run_alone, tmp_path):
-    said = run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", limit_s=150)
+    said = run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", limit_s=150)
     assert json.loads(said) == {
         "outcomes": {"slow": "again"} | {f"quick{k}": "first" for k in range(20)},
         "setbacks": {"node": 1},
@@ -70,17 +70,17 @@ def test_a_job_on_a_lost_node_runs_again_and_that_is_not_held_against_it(run_alo
 
 @pytest.mark.slow
 def test_a_dead_worker_on_a_node_that_lives_is_told_from_a_lost_node(run_alone, tmp_path):
-    said = json.loads(run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "worker", limit_s=150))
+    said = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "worker", limit_s=150))
     assert said["outcomes"]["slow"] == "again"
     assert (said["setbacks"], said["after"]) == ({"worker": 1}, 2)
 
 
 def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(ray_pool, monkeypatch):
     """After three deaths, as is promised; here after two, since each costs seconds."""
-    from cluster import ray_run
+    from cluster import ray_scheduler
 
-    assert ray_run.ATTEMPTS == 3
-    monkeypatch.setattr("cluster.ray_run.ATTEMPTS", 2)
+    assert ray_scheduler.ATTEMPTS == 3
+    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 2)
     pool = ray_pool(workers=2)
     outcomes = dict(pool.run(jobs.die_if_guilty, [jobs.Stack((0, 1), guilty=1), jobs.Stack((3, 4))]))
     failure = outcomes.pop(jobs.Stack((1,), guilty=1))
@@ -93,7 +93,7 @@ def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(
 
 
 def test_a_job_past_its_deadline_is_killed_and_counted(ray_pool, monkeypatch):
-    monkeypatch.setattr("cluster.ray_run.ATTEMPTS", 2)
+    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 2)
     pool = ray_pool(workers=2, deadline_s=0.5)
     outcomes = dict(pool.run(jobs.hang_always, range(5)))
     failure = outcomes.pop(0)
@@ -110,7 +110,7 @@ def test_gpu_out_of_memory_halves_the_workers_until_the_jobs_fit(ray_pool, tmp_p
 
 
 def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
-    monkeypatch.setattr("cluster.ray_run.ATTEMPTS", 1)
+    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 1)
     pool = ray_pool(workers=1)
     outcomes = dict(pool.run(jobs.never_fits, [jobs.Stack((0, 1), guilty=1)]))
     failure = outcomes.pop(jobs.Stack((1,), guilty=1))
@@ -121,7 +121,7 @@ def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
 
 @pytest.mark.slow
 def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_not_fit_is_split(run_alone):
-    found = json.loads(run_alone("-m", "tests.cluster.one_gpu"))
+    found = json.loads(run_alone("-m", "tests.fixtures.one_gpu"))
     assert found == {
         "workers": 1,
         "seen": ["0"],
@@ -196,7 +196,7 @@ def test_a_letterbox_that_is_lost_is_said_once_and_jobs_go_on(ray_pool, tmp_path
     with ray_pool(workers=1) as pool:
         ray.kill(pool._ear.box, no_restart=True)
         assert dict(pool.run(jobs.slow_double, range(4))) == {0: 0, 1: 2, 2: 4, 3: 6}
-    said = [record.getMessage() for record in caplog.records if record.name == "cluster.ray_words"]
+    said = [record.getMessage() for record in caplog.records if record.name == "cluster.log_forwarding"]
     assert said == ["warnings of the workers cannot be heard any more, their letterbox was lost; jobs go on"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.pool import Failure
 from cluster.search import Arm, SerialSearch, Turns
-from tests.cluster import jobs, judges
+from tests.fixtures import jobs, judges
 
 UNIT = {"x": ("uniform", 0.0, 1.0)}
 FEW = {"k": ("choice", (1, 2, 3))}

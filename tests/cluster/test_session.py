@@ -11,15 +11,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster import auth, reaching, session
+from cluster import auth, preflight, session
 
 pytestmark = pytest.mark.ray
 
 START = """
 import json, os
-from cluster.opening import ray_pool
+from cluster.launch import ray_pool
 from cluster.session import connect, gpus
-from tests.cluster.jobs import double
+from tests.fixtures.jobs import double
 with connect(workers=1) as url, ray_pool(None, None, "cpu") as (pool, _):
     said = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": gpus()}
 import ray
@@ -28,7 +28,7 @@ print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is
 
 JOIN = """
 import sys
-from cluster.opening import ray_pool
+from cluster.launch import ray_pool
 assert "ray" not in sys.modules
 with ray_pool(None, None, "cpu") as (pool, _):
     print(pool.workers)
@@ -83,7 +83,7 @@ def head(*, anybody):
     def answer(asked, context):
         return b"" if anybody else context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
 
-    service, _, method = reaching.ALIVE[1:].partition("/")
+    service, _, method = preflight.ALIVE[1:].partition("/")
     server = grpc.server(ThreadPoolExecutor(1))
     handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
@@ -183,18 +183,18 @@ def test_only_a_token_and_a_cluster_without_one_do_not_go_together(monkeypatch, 
     if mode:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
     with head(anybody=anybody) as address:
-        assert reaching.answers_anybody(address) == anybody
+        assert preflight.answers_anybody(address) == anybody
         if refused:
             with pytest.raises(ConnectionError, match=f"{address} runs without a token"):
-                reaching.refuse_open(address)
+                preflight.refuse_open(address)
         else:
-            reaching.refuse_open(address)
+            preflight.refuse_open(address)
 
 
 def test_a_guarded_cluster_does_not_answer_anybody(ray_cluster):
     import ray
 
-    assert not reaching.answers_anybody(ray.get_runtime_context().gcs_address)
+    assert not preflight.answers_anybody(ray.get_runtime_context().gcs_address)
 
 
 def test_another_version_is_said_with_both(run_alone, ray_cluster):
@@ -208,20 +208,20 @@ def test_another_version_is_said_with_both(run_alone, ray_cluster):
 def test_ray_s_own_words_for_another_version_are_understood():
     said = "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\nThis process on node "
     said += "10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
-    words = reaching.why_not_joined("head:6379", said)
+    words = preflight.why_not_joined("head:6379", said)
     assert words.startswith("the Ray cluster at head:6379 runs Ray 2.60.0 under Python 3.11.7, this process Ray 2.60.0")
     assert "under Python 3.12.1" in words
 
 
 def test_what_listens_but_is_no_cluster_is_an_error_within_seconds(monkeypatch):
-    monkeypatch.setattr(reaching, "ANSWER_S", 3.0)
+    monkeypatch.setattr(preflight, "ANSWER_S", 3.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        reaching.refuse_unreachable(address)
+        preflight.refuse_unreachable(address)
         with pytest.raises(ConnectionError, match=f"what listens at {address} does not answer as a Ray cluster"):
-            reaching.refuse_unwelcoming(address)
+            preflight.refuse_unwelcoming(address)
 
 
 def test_a_dashboard_is_opened_wider_only_with_authentication(monkeypatch):
@@ -241,7 +241,7 @@ def test_a_dashboard_is_opened_wider_only_with_authentication(monkeypatch):
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "somewhere", ":6379", "host:port"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="a cluster's address is host:port"):
-        reaching.refuse_unreachable(address)
+        preflight.refuse_unreachable(address)
 
 
 def test_fewer_than_one_worker_is_refused():

@@ -16,7 +16,7 @@ def home(tmp_path, monkeypatch):
 def small(tmp_path_factory):
     """A finished bank of stacked models; read only."""
     from memscore.estimate import main
-    from tests.memscore.command import SERIAL, SMALL
+    from tests.fixtures.command import SERIAL, SMALL
 
     store = tmp_path_factory.mktemp("small") / "store"
     assert main(f"{SMALL} {SERIAL} --store {store}".split()) == 0
@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     """A bank with every proxy, made as the command makes it, and its outcome; read only."""
     from cluster.pool import SerialPool
     from memscore.pipeline.runner import estimate
-    from tests.memscore.proxied import begun
+    from tests.fixtures.proxied import begun
 
     bank, _ = begun(tmp_path_factory.mktemp("proxies"))
     return bank, estimate(bank, SerialPool(), lambda done, total, line: None)

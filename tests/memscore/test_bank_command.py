@@ -14,7 +14,7 @@ from memscore.store.json_records import sealed
 from memscore.store.parquet import to_table
 from memscore.store.shards import model_name, shards_digest
 from memscore.store.verify import move_aside, verify
-from tests.memscore.banks import ARM, FIELD, bank, flip, path_of, shard
+from tests.fixtures.banks import ARM, FIELD, bank, flip, path_of, shard
 
 KINDS = {
     "shards/iid-k0.700-00001.parquet": "bytes were changed in column row, row group 0",

@@ -16,7 +16,7 @@ from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.pipeline.train_bank import Filled, tombstones
 from memscore.tables import bank_tables
-from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
+from tests.fixtures.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.memscore.command import ROOT, SERIAL, SMALL, contents, ended, here, refused, start
+from tests.fixtures.command import ROOT, SERIAL, SMALL, contents, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memscore.store.filesystem import Folder
-from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, refused, shards, start
+from tests.fixtures.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, refused, shards, start
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -14,7 +14,7 @@ import pytest
 from memscore.estimate import main
 from memscore.store.store import Store
 from tests.conftest import TOKEN
-from tests.memscore.command import (
+from tests.fixtures.command import (
     MODELS,
     RAY,
     SERIAL,

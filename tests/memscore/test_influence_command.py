@@ -20,7 +20,7 @@ from memscore.plots.bank import influencers
 from memscore.store.parquet import metadata_of
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from tests.memscore.banks import examples, flip, manifest, path_of, shard
+from tests.fixtures.banks import examples, flip, manifest, path_of, shard
 
 TRAIN, TEST, TWINS, MODELS = 80, 30, 12, 48
 SUFFIX = "k0.500"

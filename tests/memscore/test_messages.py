@@ -11,7 +11,7 @@ from memscore.store.filesystem import Folder
 from memscore.store.remote import Unpublished, Unreached, persist
 from memscore.store.store import Store
 from memscore.subsets.clustering import unfinished
-from tests.memscore.command import SMALL, ended, here, refused, start
+from tests.fixtures.command import SMALL, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")
 

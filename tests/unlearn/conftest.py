@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from memscore.pipeline.runner import estimate, open_bank
+from tests.fixtures.sweeps import BANK, Noted, plan_of, swept
 from tests.memscore.pipeline.test_jobs import InOrder
-from tests.unlearn.sweeps import BANK, Noted, plan_of, swept
 
 
 @pytest.fixture(scope="session")

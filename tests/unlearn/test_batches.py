@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from tests.unlearn.problems import tiny
+from tests.fixtures.problems import tiny
 from unlearn.problem import Batches, in_order
 
 

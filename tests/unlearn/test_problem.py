@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unlearn.problems import SIZES, tiny
+from tests.fixtures.problems import SIZES, tiny
 from unlearn.problem import forgettable
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.store import Store
+from tests.fixtures.sweeps import BANK, SCORE
 from tests.memscore.pipeline.test_jobs import InOrder
-from tests.unlearn.sweeps import BANK, SCORE
 from unlearn import sweep
 
 FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--pool", "serial")

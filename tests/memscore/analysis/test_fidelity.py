@@ -11,7 +11,7 @@ from memscore.statistics.intervals import Interval
 from memscore.store.shards import model_name, shards_digest
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.banks import examples, manifest
+from tests.fixtures.banks import examples, manifest
 
 N, M, TEST = 400, 64, 5
 ARM = Arm(design="exact", keep=0.5, block=16)

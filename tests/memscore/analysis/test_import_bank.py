@@ -11,7 +11,7 @@ from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.banks import bank
+from tests.fixtures.banks import bank
 
 M, N, T = 32, 120, 15
 

@@ -8,7 +8,7 @@ from scipy.stats import ttest_ind
 from memscore.analysis.risk_signals import difference, mean_interval, original_signals, risk_signals
 from memscore.store.shards import shards_digest
 from memscore.store.store import Store
-from tests.memscore.banks import manifest
+from tests.fixtures.banks import manifest
 
 N, K = 500, 4
 

@@ -11,7 +11,7 @@ import pytest
 
 from memscore import attack, bank, estimate, fidelity, influence
 from memscore.cli.app import run
-from tests.memscore import banks
+from tests.fixtures import banks
 
 ROOT = Path(__file__).parents[3]
 DOORS = {"estimate": estimate, "attack": attack, "bank": bank}

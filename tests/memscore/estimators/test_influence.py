@@ -13,7 +13,7 @@ from memscore.store.parquet import metadata_of
 from memscore.store.shards import model_name, shards_digest
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.banks import manifest
+from tests.fixtures.banks import manifest
 
 ARM = {"name": "exact-k0.500", "design": "exact", "keep": 0.5, "block": 64, "clusters": None}
 TRAIN, VALIDATION, TEST = 30, 3, 20

@@ -18,8 +18,8 @@ from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.map_reduce import BlockJob, Made
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.tables.progress_bar import Meter, counts_of
-from tests.memscore import banks
-from tests.memscore.command import SERIAL, SMALL, contents, here
+from tests.fixtures import banks
+from tests.fixtures.command import SERIAL, SMALL, contents, here
 from tests.memscore.monitoring.test_status import beat
 
 ARM = banks.ARM["name"]

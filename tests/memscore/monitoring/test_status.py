@@ -25,7 +25,7 @@ from memscore.status import main
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.tables.status_table import show
-from tests.memscore import banks
+from tests.fixtures import banks
 
 ROOT = Path(__file__).parents[3]
 ARM = banks.ARM["name"]

@@ -17,7 +17,7 @@ from memscore.store.block_reader import CELLS
 from memscore.store.shards import SHARD_COLUMNS, model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.banks import examples, manifest
+from tests.fixtures.banks import examples, manifest
 
 TRAIN, VALIDATION, TEST = 300, 20, 5
 N, M = TRAIN + VALIDATION + TEST, 16

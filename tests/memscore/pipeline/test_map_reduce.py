@@ -18,7 +18,7 @@ from memscore.store.parquet import Damaged, group_rows
 from memscore.store.shards import model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, membership
-from tests.memscore.banks import examples, flip, manifest, path_of
+from tests.fixtures.banks import examples, flip, manifest, path_of
 
 TRAIN, VALIDATION, TEST, M = 700, 40, 5, 32
 ARM = Arm(design="orthogonal", keep=0.5, block=8)

@@ -9,8 +9,8 @@ from memscore.pipeline.originals import bank_seconds, seconds_of_proxies, traini
 from memscore.proxies.storage import Inversion
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from tests.memscore.banks import ARM, bank
-from tests.memscore.command import SERIAL, SMALL, here
+from tests.fixtures.banks import ARM, bank
+from tests.fixtures.command import SERIAL, SMALL, here
 
 
 @pytest.fixture

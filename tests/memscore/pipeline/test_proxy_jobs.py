@@ -25,7 +25,7 @@ from memscore.tables import bank_tables
 from memscore.training.evaluation import everything
 from memscore.training.loop import train
 from memscore.training.numerics import exact_products, one_thread
-from tests.memscore.proxied import CPU, SETTINGS, SMALL, begun, copy, keys_of, proxied
+from tests.fixtures.proxied import CPU, SETTINGS, SMALL, begun, copy, keys_of, proxied
 
 
 def trained_by_hand(bank, index, at_epoch):

@@ -20,7 +20,7 @@ from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import Inversion, inversion_on_file, proxy_seconds, read
 from memscore.store.store import Store
 from memscore.tables import bank_tables
-from tests.memscore.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
+from tests.fixtures.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
 
 
 def test_fewer_candidates_are_the_first_of_more_and_other_settings_are_other_files():

@@ -10,7 +10,7 @@ import pytest
 from memscore.estimators.memorization import bank_rmse, precision
 from memscore.pipeline import train_bank
 from memscore.store.store import Store
-from tests.memscore.command import RAY, SERIAL, contents, here, receipts, refused, shards
+from tests.fixtures.command import RAY, SERIAL, contents, here, receipts, refused, shards
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -12,7 +12,7 @@ from memscore.store import block_reader
 from memscore.store.parquet import ROW_GROUP, Damaged
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from tests.memscore.banks import ARM, bank, examples, flip, manifest, path_of, shard
+from tests.fixtures.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_reduction_of_2000_models_and_50000_examples_stays_under_500_mb(tmp_pa
         import os, re, sys
         import numpy as np
         from memscore.store.store import Store
-        from tests.memscore.banks import ARM, examples, manifest, shard
+        from tests.fixtures.banks import ARM, examples, manifest, shard
         n, models = 50_000, 2000
         store = Store.create(sys.argv[1], manifest(split_sizes=(n, 0, 0)), examples(n))
         store.add_arm(ARM)

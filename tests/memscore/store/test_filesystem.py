@@ -24,7 +24,7 @@ from memscore.store.filesystem import Folder, locked
 from memscore.store.remote import Unpublished
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from tests.memscore.banks import ARM, bank, examples, manifest, shard
+from tests.fixtures.banks import ARM, bank, examples, manifest, shard
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from memscore.store.manifest import default_url
 from memscore.store.remote import Unpublished, Unreached, shown
 from memscore.store.shards import model_name
 from memscore.store.store import Store
-from tests.memscore.banks import ARM, bank, examples, manifest, shard
+from tests.fixtures.banks import ARM, bank, examples, manifest, shard
 
 SECONDS = 15  # on a busy machine; a frozen server takes 10
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.s3_server import server, url_of
 from memscore import bank, fidelity, influence
 from memscore.store.store import Store
-from tests.memscore.command import MODELS, RAY, SERIAL, SMALL, ended, here, start
+from tests.fixtures.command import MODELS, RAY, SERIAL, SMALL, ended, here, start
 
 pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 

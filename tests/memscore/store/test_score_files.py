@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.store.shards import model_name, shards_digest
-from tests.memscore.banks import ARM, FIELD, bank, path_of, shard
+from tests.fixtures.banks import ARM, FIELD, bank, path_of, shard
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from memscore.store.manifest import Manifest, default_url, original_key
 from memscore.store.parquet import Damaged, content_sha256
 from memscore.store.shards import model_name, shards_digest
 from memscore.store.store import Store
-from tests.memscore.banks import ARM, bank, examples, flip, manifest, path_of, shard
+from tests.fixtures.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
 
 @pytest.fixture

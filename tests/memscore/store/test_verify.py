@@ -9,7 +9,7 @@ import pytest
 from memscore import influence
 from memscore.bank import main
 from memscore.store.store import Store
-from tests.memscore.command import SERIAL, SMALL, here
+from tests.fixtures.command import SERIAL, SMALL, here
 
 AGAIN = "`python -m memscore.estimate --store {store}` with the flags it was filled with makes it again"
 LAST = "exact-k0.500-b8-00015"

@@ -9,7 +9,7 @@ from memscore.store import visibility
 from memscore.store.filesystem import Folder
 from memscore.store.store import Store
 from memscore.store.visibility import look, refuse_blind, visible_store
-from tests.memscore.banks import examples, manifest
+from tests.fixtures.banks import examples, manifest
 
 
 @pytest.fixture(autouse=True)

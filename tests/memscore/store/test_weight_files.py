@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memscore.store.parquet import Damaged
-from tests.memscore.banks import bank, flip, path_of
+from tests.fixtures.banks import bank, flip, path_of
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from memscore.store.store import Store
 from memscore.subsets.clustering import cluster
 from memscore.subsets.designs import Arm
-from tests.memscore.command import SERIAL, contents, here, receipts, refused
+from tests.fixtures.command import SERIAL, contents, here, receipts, refused
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
 
-from tests.unlearn.problems import KINDS, tiny, unlearned, unsure
-from tests.unlearn.spies import alike, by_hand, read_by, turns
+from tests.fixtures.problems import KINDS, tiny, unlearned, unsure
+from tests.fixtures.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.bad_teacher import BadTeacherConfig
 from unlearn.optimization.layers import fresh_like
 from unlearn.optimization.loop import copy_of

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import CLASSES, SIZES, tiny, trained, unlearned
+from tests.fixtures.problems import CLASSES, SIZES, tiny, trained, unlearned
 from unlearn.algorithms.boundary_shrink import BoundaryShrinkConfig, attacked, nearest_class
 from unlearn.optimization.layers import head_of, narrow, narrowed, widen
 from unlearn.optimization.loop import frozen

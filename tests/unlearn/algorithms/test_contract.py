@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unlearn.problems import KINDS, RECIPE, SIZES, SMALL, same, state, tiny, unlearned
+from tests.fixtures.problems import KINDS, RECIPE, SIZES, SMALL, same, state, tiny, unlearned
 from unlearn import algorithms
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.search_space import Log

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
-from tests.unlearn.spies import alike, by_hand, read_by, turns
+from tests.fixtures.problems import KINDS, same, state, unlearned, unsure
+from tests.fixtures.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_norm
 from unlearn.optimization.loop import Descent, DescentConfig, copy_of
 from unlearn.problem import Batches

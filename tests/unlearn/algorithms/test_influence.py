@@ -8,7 +8,7 @@ from torch.func import functional_call, hessian
 
 from memscore.training.device_data import Images
 from memscore.training.recipes import Recipe
-from tests.unlearn.problems import SIZES, state, tiny, unlearned
+from tests.fixtures.problems import SIZES, state, tiny, unlearned
 from unlearn.algorithms.influence import InfluenceConfig, influence, pull, woodfisher
 from unlearn.optimization.curvature import conjugate, curved, parts_of, slope, summed_cross_entropy
 from unlearn.optimization.loop import Diverged

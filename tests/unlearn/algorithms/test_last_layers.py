@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import KINDS, same, state, tiny, unlearned, unsure
-from tests.unlearn.spies import alike
+from tests.fixtures.problems import KINDS, same, state, tiny, unlearned, unsure
+from tests.fixtures.spies import alike
 from unlearn.algorithms.cf_k import CFKConfig
 from unlearn.optimization.layers import fresh_like
 from unlearn.optimization.loop import Descent, copy_of

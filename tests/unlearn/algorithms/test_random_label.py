@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chisquare
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import tiny, unlearned
-from tests.unlearn.spies import read_by, turns
+from tests.fixtures.problems import tiny, unlearned
+from tests.fixtures.spies import read_by, turns
 from unlearn.algorithms.random_label import RandomLabelConfig, draw_labels
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import KINDS, same, state, unlearned, unsure
+from tests.fixtures.problems import KINDS, same, state, unlearned, unsure
 from unlearn.algorithms.salun import SalUnConfig, salient
 from unlearn.optimization.loop import copy_of
 from unlearn.problem import Batches, in_order

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from tests.unlearn.problems import KINDS, same, state, tiny, unlearned, unsure
-from tests.unlearn.spies import alike, by_hand, read_by, turns
+from tests.fixtures.problems import KINDS, same, state, tiny, unlearned, unsure
+from tests.fixtures.spies import alike, by_hand, read_by, turns
 from unlearn.algorithms.scrub import ScrubConfig
 from unlearn.algorithms.scrub_rewind import error_like, nearest, of_classes
 from unlearn.optimization.loop import Descent, copy_of, frozen

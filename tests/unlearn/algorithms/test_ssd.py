@@ -7,7 +7,7 @@ from torch import nn
 
 from memscore.training.device_data import Images
 from memscore.training.recipes import Recipe
-from tests.unlearn.problems import tiny, unlearned
+from tests.fixtures.problems import tiny, unlearned
 from unlearn.algorithms.ssd import SSDConfig, importances, ssd
 from unlearn.optimization.loop import Diverged
 from unlearn.problem import pose

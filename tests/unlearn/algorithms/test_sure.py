@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from memscore.models.architectures import build
 from memscore.training.device_data import resident
-from tests.unlearn.problems import CLASSES, RECIPE, SMALL, tiny, unlearned
+from tests.fixtures.problems import CLASSES, RECIPE, SMALL, tiny, unlearned
 from unlearn.algorithms.sure import SureConfig
 from unlearn.optimization.domain_adversarial import discriminator, domain_accuracy, embeddings, unseen_like
 from unlearn.problem import pose

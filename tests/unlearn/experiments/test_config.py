@@ -6,7 +6,7 @@ import pytest
 
 from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
-from tests.unlearn.experiments.tiny import PLAN, SCORE, asked, bank
+from tests.fixtures.tiny import PLAN, SCORE, asked, bank
 from unlearn import experiment
 from unlearn.experiments import EXPERIMENTS
 from unlearn.experiments.base import Carried, record_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unlearn.experiments import tiny
+from tests.fixtures import tiny
 from unlearn.experiments import entanglement
 from unlearn.experiments.entanglement import BUCKETS, LEVELS, MATCHED, MEAN, bucket, distribution
 

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from tests.unlearn.experiments import tiny
+from tests.fixtures import tiny
 from unlearn.experiments import memorization, proxies
 from unlearn.experiments.plots import DETAILS, extent, grid
 from unlearn.forget_sets import LEVELS

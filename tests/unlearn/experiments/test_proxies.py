@@ -3,7 +3,7 @@
 import pytest
 
 from memscore.store.store import Store
-from tests.unlearn.experiments import tiny
+from tests.fixtures import tiny
 from unlearn.experiments import proxies
 from unlearn.experiments.config import PROXIES, ExperimentPlan, prepared
 from unlearn.experiments.proxies import OTHER, VARIANTS, plans, scores

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.unlearn.experiments import tiny
-from tests.unlearn.problems import tiny as problem_of
-from tests.unlearn.problems import unlearned
-from tests.unlearn.spies import read_by, turns
+from tests.fixtures import tiny
+from tests.fixtures.problems import tiny as problem_of
+from tests.fixtures.problems import unlearned
+from tests.fixtures.spies import read_by, turns
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments import rsu
 from unlearn.experiments.rsu import APART, OF_WHAT_GOES, VARIANTS, costs, epochs_apart, plans

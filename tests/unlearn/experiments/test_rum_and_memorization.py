@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.experiments import TRENDS
-from tests.unlearn.experiments import tiny
+from tests.fixtures import tiny
 from unlearn.experiments import memorization, rum
 from unlearn.experiments.base import of_classes
 from unlearn.trials.config import ORACLE

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.experiments import page
-from tests.unlearn.experiments import tiny
+from tests.fixtures import tiny
 from unlearn.experiments import EXPERIMENTS
 from unlearn.experiments.base import Carried, record_of
 from unlearn.experiments.tables import COLUMNS, print_experiment

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
+from tests.fixtures.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
 from unlearn.measures.accuracy import accuracy, held_out_accuracy, kept_class_accuracy
 from unlearn.measures.class_matched import class_matched
 from unlearn.measures.tow import tow

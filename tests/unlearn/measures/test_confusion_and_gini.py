@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memscore.statistics.inequality import gini
-from tests.unlearn.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
+from tests.fixtures.cases import FORGET, HELD_OUT, LABELS, RETAIN, case, views
 from unlearn.measures.confusion import confusion, held_out_confusion, swapped_classes
 from unlearn.measures.gini import gini_of_losses
 from unlearn.measures.inputs import Views

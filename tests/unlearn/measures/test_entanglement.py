@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unlearn.cases import FORGET, RETAIN, case, views
+from tests.fixtures.cases import FORGET, RETAIN, case, views
 from unlearn.measures.entanglement import entanglement, entanglement_score
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.unlearn.populations import population
+from tests.fixtures.populations import population
 from unlearn.measures.epsilon import DELTA, challenge_score, epsilon, epsilons, points
 from unlearn.measures.inputs import Population
 

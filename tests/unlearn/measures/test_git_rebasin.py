@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import build
-from tests.unlearn.problems import tiny, unlearned
+from tests.fixtures.problems import tiny, unlearned
 from unlearn.measures.git_rebasin import NoSymmetries, matched, reordered, symmetries
 from unlearn.measures.inputs import Weights
 from unlearn.measures.weight_distance import weight_distance
 
-BATCH_NORM = "tests.unlearn.problems:with_batch_norm"
+BATCH_NORM = "tests.fixtures.problems:with_batch_norm"
 CHAINS = {"mlp-12-9": (1, 8, 8), "cnn-4-6": (3, 8, 8), BATCH_NORM: (1, 8, 8)}
 ALL = CHAINS | {"resnet18": (3, 8, 8)}
 

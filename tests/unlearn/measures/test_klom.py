@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.unlearn.populations import population
+from tests.fixtures.populations import population
 from unlearn.measures.klom import LEAST, divergences, held_out_klom, klom
 
 

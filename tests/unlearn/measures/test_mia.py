@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, logit
 from sklearn.svm import SVC
 
-from tests.unlearn.cases import case, views
+from tests.fixtures.cases import case, views
 from unlearn.measures.inputs import Case, Views
 from unlearn.measures.mia import (
     best_threshold,

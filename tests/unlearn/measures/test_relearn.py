@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.unlearn.problems import KINDS, same, state, tiny, unlearned
+from tests.fixtures.problems import KINDS, same, state, tiny, unlearned
 from unlearn.measures.inputs import Weights
 from unlearn.measures.relearn import DESCENT, FLOOR, loss_of, relearn, steps_until
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unlearn.cases import FORGET, LABELS, case, views
-from tests.unlearn.populations import population
-from tests.unlearn.problems import tiny, unlearned
+from tests.fixtures.cases import FORGET, LABELS, case, views
+from tests.fixtures.populations import population
+from tests.fixtures.problems import tiny, unlearned
 from unlearn import measures
 from unlearn.measures import MEASURES
 from unlearn.measures.inputs import Weights

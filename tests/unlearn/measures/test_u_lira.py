@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.unlearn.populations import FORGET, population
+from tests.fixtures.populations import FORGET, population
 from unlearn.measures.u_lira import u_lira, u_lira_scores
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unlearn.problems import tiny
+from tests.fixtures.problems import tiny
 from unlearn.algorithms import algorithm
 from unlearn.meta.rum import from_centroid, refine, rum, shuffled
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unlearn.problems import CLASSES, tiny
+from tests.fixtures.problems import CLASSES, tiny
 from unlearn.optimization.domain_adversarial import (
     discriminator,
     domain_accuracy,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import build
-from tests.unlearn.problems import KINDS, same, state, tiny
+from tests.fixtures.problems import KINDS, same, state, tiny
 from unlearn.optimization.layers import fresh_like, last_layers
 
 

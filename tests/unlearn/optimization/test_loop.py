@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unlearn.problems import same, state, tiny
-from tests.unlearn.spies import by_hand
+from tests.fixtures.problems import same, state, tiny
+from tests.fixtures.spies import by_hand
 from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
 
 BOTH = pytest.mark.parametrize("optimizer", ["sgd", "adam"])

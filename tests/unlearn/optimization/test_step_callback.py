@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from tests.unlearn.problems import tiny, unlearned
+from tests.fixtures.problems import tiny, unlearned
 
 
 def test_a_copy_that_a_watch_makes_keeps_its_statistics_when_it_is_asked():

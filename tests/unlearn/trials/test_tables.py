@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from tests.unlearn.populations import population
+from tests.fixtures.populations import population
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials.setup import Fulfilled, Wish
 from unlearn.trials.tables import over_seeds, shown, table

@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 
+from tests.fixtures.sweeps import SCORE, Noted, files, plan_of, swept
 from tests.memscore.pipeline.test_jobs import InOrder
-from tests.unlearn.sweeps import SCORE, Noted, files, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.tuning.config import sweep_request
 from unlearn.tuning.results import where

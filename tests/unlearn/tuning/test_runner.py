@@ -9,8 +9,8 @@ import pytest
 
 from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.store.store import Store
+from tests.fixtures.sweeps import SCORE, Noted, plan_of, swept
 from tests.memscore.pipeline.test_jobs import InOrder
-from tests.unlearn.sweeps import SCORE, Noted, plan_of, swept
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
 from unlearn.tuning.config import sweep_request
 from unlearn.tuning.methods import NOTHING

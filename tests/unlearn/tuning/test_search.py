@@ -9,8 +9,8 @@ import pytest
 from memscore.pipeline.runner import open_bank
 from memscore.store.json_records import sha256_of
 from memscore.store.store import Store
+from tests.fixtures.sweeps import BANK
 from tests.memscore.pipeline.test_jobs import InOrder
-from tests.unlearn.sweeps import BANK
 from unlearn.oracles import bench_of, fill_oracles, needed
 from unlearn.search_space import Choice
 from unlearn.trials.config import Step, TrialConfig

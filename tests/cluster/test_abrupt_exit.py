@@ -16,7 +16,7 @@ from tests.conftest import ROOT, TOKEN
 
 ENDING = """
 import os, sys
-from cluster.last_words import last_words
+from cluster.session import last_words
 try:
     with last_words("the end came early"):
         exec(sys.argv[1])
@@ -26,8 +26,8 @@ except ValueError:
 
 SLEEPER = """
 import sys
-from cluster.opening import ray_pool
-from tests.cluster.jobs import note_node_and_sleep
+from cluster.launch import ray_pool
+from tests.fixtures.jobs import note_node_and_sleep
 with ray_pool(None, 1, "cpu") as (pool, _):
     list(pool.run(note_node_and_sleep, ["slow"], shared=sys.argv[1]))
 """

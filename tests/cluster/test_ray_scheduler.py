@@ -61,26 +61,25 @@ class Cluster:
 
 @pytest.fixture
 def ray_run():
-    from cluster import ray_run
+    from cluster import ray_scheduler
 
-    return ray_run
+    return ray_scheduler
 
 
 @pytest.fixture
 def cluster(monkeypatch, ray_run):
-    from cluster import ray_seats
+    from cluster import ray_scheduler
 
     made = Cluster()
     monkeypatch.setattr(ray_run, "time", made)
     monkeypatch.setattr(ray_run, "ray", made)
-    monkeypatch.setattr(ray_seats, "ray", made)
+    monkeypatch.setattr(ray_scheduler, "ray", made)
     return made
 
 
 def outcomes_of(cluster, jobs, workers, limit_min):
     """Outcomes until all are there or the time is up, and the run's setbacks."""
-    from cluster.ray_run import Run
-    from cluster.ray_seats import Terms
+    from cluster.ray_scheduler import Run, Terms
 
     setbacks = Counter()
     terms = {
@@ -138,8 +137,7 @@ def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog
 
 @pytest.mark.parametrize(("keeps", "kept"), [(True, 2), (False, 1)])
 def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(cluster, keeps, kept):
-    from cluster.ray_run import Run
-    from cluster.ray_seats import Terms
+    from cluster.ray_scheduler import Run, Terms
 
     terms = {"wanted": None, "fit": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
     run = Run(Terms(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
@@ -152,8 +150,7 @@ def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(c
 
 
 def made(cluster, fit, jobs, **terms):
-    from cluster.ray_run import Run
-    from cluster.ray_seats import Terms
+    from cluster.ray_scheduler import Run, Terms
 
     usual = {"wanted": None, "deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
     return Run(Terms(hire=cluster.hire, fit=fit, **usual | terms), jobs)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster import telemetry
-from cluster.telemetry import Telemetry
+from cluster import metrics
+from cluster.metrics import Telemetry
 
 TOTALS = {"failed_total": ("what failed", None), "retries_total": ("what came again", "kind")}
 LEVELS = {"workers": ("how many", None), "error": ("how large", "arm")}
@@ -30,8 +30,8 @@ class Recorded:
 @pytest.fixture
 def told(monkeypatch):
     monkeypatch.setattr(Recorded, "told", [])
-    monkeypatch.setattr(telemetry, "Counter", Recorded)
-    monkeypatch.setattr(telemetry, "Gauge", Recorded)
+    monkeypatch.setattr(metrics, "Counter", Recorded)
+    monkeypatch.setattr(metrics, "Gauge", Recorded)
     return Recorded.told
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from cluster.pool import Failure
 from cluster.search import Arm
-from tests.cluster import jobs, judges
 from tests.cluster.test_ray_pool import gone, wait_for
 from tests.cluster.test_search import FEW, UNIT, Told
+from tests.fixtures import jobs, judges
 
 pytestmark = pytest.mark.ray
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def tune_search(ray_cluster):
-    from cluster.tuning import TuneSearch
+    from cluster.ray_tune import TuneSearch
 
     return TuneSearch
 
@@ -120,7 +120,7 @@ def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_sea
 
 
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
-    from cluster.opening import open_staff
+    from cluster.launch import open_staff
 
     def ready(ask):
         assert ask is None
@@ -160,7 +160,7 @@ def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog
 def test_a_cluster_without_room_is_said_once_and_given_up(tune_search, monkeypatch, caplog):
     import ray
 
-    monkeypatch.setattr("cluster.desk.FULL_S", 2)
+    monkeypatch.setattr("cluster.ray_tune.FULL_S", 2)
     caplog.set_level(logging.WARNING)
     holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
     ray.get([holder.here.remote() for holder in holders])
@@ -186,14 +186,14 @@ def test_a_function_that_workers_cannot_import_ends_the_search(tune_search, tmp_
 
 @pytest.mark.slow
 def test_an_attempt_on_a_lost_node_is_made_again_elsewhere(run_alone, tmp_path):
-    said = json.loads(run_alone("-m", "tests.cluster.lose_a_node", str(tmp_path), "node", "search", limit_s=150))
+    said = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", "search", limit_s=150))
     assert said["outcomes"] == {"0": "again"} | {str(k): "first" for k in range(1, 10)}
     assert 1 <= said["setbacks"]["worker"] <= 2  # a second time if it is placed there before Ray knows of the loss
 
 
 INTERRUPTED = """
 import sys, time
-from cluster.opening import open_staff
+from cluster.launch import open_staff
 from cluster.search import Arm
 from memscore.cli.app import run
 from tests.cluster import judges

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from tests.cluster import jobs
+from tests.fixtures import jobs
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
 def nodes(ray_cluster):
-    from cluster import nodes
+    from cluster import preflight
 
-    return nodes
+    return preflight
 
 
 def test_every_node_is_asked_and_only_those_with_a_word_against_it_are_named(nodes):
@@ -36,7 +36,7 @@ def test_a_node_without_the_package_is_told_from_one_without_the_store(nodes, tm
 
 
 def test_a_node_that_does_not_answer_is_warned_of_and_left_out(nodes, monkeypatch, caplog):
-    monkeypatch.setattr(nodes, "ANSWER_S", 1.0)
+    monkeypatch.setattr(nodes, "NODE_ANSWER_S", 1.0)
     assert nodes.ask_each_node(jobs.sleep_long) == {}
     assert "did not answer within 1 s; going on without its word" in caplog.text
 

@@ -13,16 +13,22 @@ and no pickle of an earlier run is ever loaded. Tune's own folder is a scratch o
     the process died, its node was lost             again, three times in all, then a Failure "worker"
     memory ran out, the host's or the GPU's         the same, a Failure "memory"
     Ctrl-C, SIGTERM                                 processes are killed, then what the signal did before
+
+What surrounds Ray Tune while it runs: its settings, and signals that wait until it has tidied up.
+
+What the driver knows of one search on Ray Tune: attempts under way, how they end, when to warn and when to leave.
 """
 
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,14 +37,222 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from cluster.calm import held_signals, quiet
-from cluster.desk import Desk, Unfit
-from cluster.pool import AGAIN, ClusterLost, one_line
+from cluster.log_forwarding import Ear, Words
+from cluster.pool import AGAIN, ClusterLost, Failure, one_line
 from cluster.ray_pool import capacity, refuse_share
-from cluster.ray_run import ATTEMPTS
-from cluster.ray_words import Ear, Words
-from cluster.ray_worker import raised
-from cluster.search import Arm, Judge, Sampler, Told, Turns, Values, draws, judged
+from cluster.ray_scheduler import ATTEMPTS, FULL_S, TICK_S, dismiss, refuse_to_wait, say_no_room
+from cluster.ray_worker import Raised, raised
+from cluster.search import Arm, Attempt, Judge, Sampler, Told, Turns, Values, draws, judged
+
+SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own ends after half a minute, and only on a second Ctrl-C at once
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else three files an attempt
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are told as Failures
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even at verbose=0
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same as in a pool
+}
+
+
+@contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Tune's settings, for as long as it runs."""
+    before = {name: os.environ.get(name) for name in SETTINGS}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    os.environ |= SETTINGS
+    logger.setLevel(logging.CRITICAL)  # its warnings and errors are said here, in words that name a way out
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextmanager
+def held_signals() -> Generator[list[int], None, None]:
+    """Ctrl-C and SIGTERM wait until the block has ended, and then do what they did before; a second one does not wait.
+
+    Yields:
+        The first that came, as a list that is empty until then.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if before[number] not in {None, signal.SIG_IGN}:
+            signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        restore()  # of SIGUSR1 too, which Tune takes
+        if came:
+            signal.raise_signal(came[0])
+
+
+_log = logging.getLogger(__name__)
+
+
+class Unfit(str):
+    """Why a worker cannot load the function."""
+
+
+class Desk:
+    """The state of one search; what talks to Tune calls ask, end, lose and look.
+
+    Args:
+        turns: what is tried next.
+        told: as of the search.
+        ear: where the workers' warnings come in.
+        room: how many attempts may be under way, as things stand now.
+        setbacks: counts what ended an attempt's process.
+        wait_s: how long no worker at all may be placed.
+        silence_s: after how long without an end the user is told.
+
+    Attributes:
+        stop: the exception that ended the search.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        told: Told,
+        *,
+        ear: Ear,
+        room: Callable[[], int],
+        setbacks: Counter[str],
+        wait_s: float,
+        silence_s: float,
+    ) -> None:
+        self.turns, self.told, self.ear, self.setbacks, self.wait_s = turns, told, ear, setbacks, wait_s
+        self.first = turns.next()  # nothing is begun where there is nothing to try
+        self.drawn = False  # whether there is nothing more to try
+        self.under_way: dict[str, Attempt] = {}  # by Tune's id, those that wait for a worker too
+        self.running: dict[str, float] = {}  # by Tune's id, since when
+        self.ended: list[tuple[Attempt, dict[str, Any] | Failure]] = []
+        self.finished = 0
+        self.actors: set[Any] = set()
+        self.stop: BaseException | None = None
+        self.signals: Sequence[int] = ()
+        self._home = ray.get_runtime_context().get_node_id()
+        self._look_up, self._room, self._room_at = room, 0, float("-inf")
+        self._alive_at = self._heard_at = self._looked_at = time.monotonic()
+        self._patience_s, self._told_full = silence_s, False
+
+    def ask(self, number: str) -> Attempt | None:
+        """The next attempt, under Tune's id, if there is room for one and one is left."""
+        now = time.monotonic()
+        if now - self._room_at > TICK_S:
+            self._room, self._room_at = self._look_up(), now
+        if len(self.under_way) >= self._room:
+            return None
+        attempt, self.first = self.first or self.turns.next(), None
+        if attempt is None:
+            self.drawn = True
+        else:
+            self.under_way[number] = attempt
+        return attempt
+
+    def end(self, number: str, outcome: Any) -> None:
+        """An attempt ended, as it says itself."""
+        attempt = self.under_way.pop(number)
+        self.running.pop(number, None)
+        if isinstance(outcome, Unfit):
+            text = f"workers cannot load the search's function: {outcome}; install its module on all nodes"
+            self.stop = self.stop or RuntimeError(text)
+        elif isinstance(outcome, Raised) and outcome.stop is not None:
+            self.stop = self.stop or outcome.stop
+        elif isinstance(outcome, Raised):
+            self.ended.append((attempt, Failure(error=outcome.error, traceback=outcome.traceback)))
+        else:
+            self.ended.append((attempt, outcome))
+
+    def recover(self, number: str) -> None:
+        """An attempt has lost its process, and will be made again in another."""
+        self.running.pop(number, None)
+        self.setbacks["worker"] += 1
+        attempt = self.under_way[number]
+        _log.warning(
+            "a worker was lost, and the attempt that it was at is made again: %s %s", attempt.arm.name, attempt.values
+        )
+
+    def lose(self, number: str, said: str) -> None:
+        """An attempt ended with its process, for the last time."""
+        if "in its creation task" in said:
+            self.stop = self.stop or ClusterLost(f"workers cannot start: {' '.join(said.split())[:500]}; {AGAIN}")
+        self.end(number, _lost(said))
+
+    def look(self) -> None:
+        """Tell what has ended, and leave Tune where the search must end."""
+        try:
+            self.ear.listen()
+            while self.ended:
+                attempt, outcome = self.ended.pop(0)
+                self.finished, self._heard_at = self.finished + 1, time.monotonic()
+                self.turns.learn(attempt, outcome)
+                self.told(attempt.arm, attempt.values, outcome)
+            if self.stop is None and not self.signals:
+                self._wait()
+        except BaseException as error:
+            self.stop = self.stop or error
+        if self.stop is not None or self.signals:
+            dismiss(self.actors)  # Tune would wait for them
+            raise Over
+
+    def _wait(self) -> None:
+        """Say it where nothing goes on, and give up where nothing can."""
+        now = time.monotonic()
+        if now - self._looked_at < TICK_S:
+            return
+        self._looked_at = now
+        if self.running or not self.under_way:
+            self._alive_at = now
+        elif (waited_s := now - self._alive_at) > TICK_S:
+            refuse_to_wait(waited_s, self.wait_s, self._home)
+            if waited_s > FULL_S and not self._told_full:
+                self._told_full = True
+                say_no_room(waited_s, self.wait_s)
+        longest_s = max((now - since for since in self.running.values()), default=0)
+        if min(longest_s, now - self._heard_at) > self._patience_s:
+            self._patience_s *= 2
+            _log.warning(
+                "no attempt has ended for %.0f min; running: %d, one for %.0f min; ended: %d. None is killed. If this "
+                "is too long, press Ctrl-C: what has ended is kept, and the same command goes on",
+                (now - self._heard_at) / 60,
+                len(self.running),
+                longest_s / 60,
+                self.finished,
+            )
+
+
+class Over(Exception):
+    """The search ends here, for a reason that the desk has."""
+
+
+def _lost(said: str) -> Failure:
+    """Why the worker of an attempt was lost the last time; from Tune's account, which has text only."""
+    last = said.rpartition("Failure # ")[2].strip()
+    if "low on memory" in last:
+        error = "its node ran low on memory and Ray killed the worker"
+        return Failure(error=error, kind="memory", attempts=ATTEMPTS, traceback=last)
+    if "OutOfMemoryError" in last:
+        return Failure(error=last.splitlines()[-1].strip(), kind="memory", attempts=ATTEMPTS, traceback=last)
+    return Failure(error="its worker process died", kind="worker", attempts=ATTEMPTS, traceback=last)
+
 
 MOST = 10_000  # attempts at once, where the cluster's room is the limit
 

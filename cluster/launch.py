@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from cluster.auth import export_line
 from cluster.pool import Pool, SerialPool
-from cluster.reaching import refuse_unreachable
+from cluster.preflight import refuse_unreachable
 from cluster.session import address_of, connect, gpus, refuse_workers
 
 if TYPE_CHECKING:
+    from cluster.metrics import Table, Telemetry
     from cluster.search import Search
-    from cluster.telemetry import Table, Telemetry
 
 
 Ask = Callable[[Callable[[], str | None]], dict[str, str]]
@@ -142,7 +142,7 @@ def ray_pool(
     """
     joined = address_of(address) != "local"
     with connect(address=address, workers=workers, dashboard=dashboard) as url:
-        from cluster.nodes import ask_each_node, say_if_full  # these import Ray, whose mode of authentication
+        from cluster.preflight import ask_each_node, say_if_full  # these import Ray, whose mode of authentication
         from cluster.ray_pool import RayPool  # connect() chooses
 
         if dashboard:
@@ -191,7 +191,7 @@ def open_staff(
             yield pool, SerialSearch(), chosen
             return
         from cluster.ray_pool import RayPool
-        from cluster.tuning import TuneSearch
+        from cluster.ray_tune import TuneSearch
 
         assert isinstance(pool, RayPool)
         share = gpus_per_worker * (chosen == "cuda")
@@ -200,7 +200,7 @@ def open_staff(
 
 def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Telemetry":
     """The metrics of this driver, inside ray_pool; see Telemetry."""
-    from cluster.telemetry import Telemetry  # imports Ray, whose mode of authentication connect() chooses
+    from cluster.metrics import Telemetry  # imports Ray, whose mode of authentication connect() chooses
 
     return Telemetry(prefix, run, totals, levels)
 
