@@ -21,7 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
-from cluster.launch import ray_pool
+from cluster.launch import open_ray_pool
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.pipeline.config import Plan
 from memscore.pipeline.runner import begin, open_bank
@@ -63,9 +63,9 @@ def main(folder: Path, workers: int = 2, data: tuple[str, ...] = tuple(DATA), qu
         quick: a tiny run; its numbers mean nothing.
     """
     found = {}
-    with ray_pool(None, workers, "cpu") as (pool, _):
+    with open_ray_pool(None, workers, "cpu") as session:
         for name in data:
-            found[name] = efficiency(folder / name, Plan(data=name, **DATA[name] | smaller(quick)), pool, quick)
+            found[name] = efficiency(folder / name, Plan(data=name, **DATA[name] | smaller(quick)), session.pool, quick)
     what = "digits (1,000, 10 % wrong labels) and Fashion-MNIST (2,000), MLPs with 128 hidden units"
     measured = {"what": what, "wish": WISH, "overlap": OVERLAP, "top_share": TOP, "data": found}
     if quick:

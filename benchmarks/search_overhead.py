@@ -16,7 +16,8 @@ import tyro
 
 from benchmarks.results_file import save, spread
 from benchmarks.search_jobs import nap
-from cluster.search import Arm, Search, SerialSearch
+from cluster.search import Search, SerialSearch
+from cluster.search_space import Arm
 from cluster.session import connect
 
 ARMS, ATTEMPTS, WORKERS = 4, 10, 2

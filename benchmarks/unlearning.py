@@ -27,7 +27,6 @@ from memscore.cli.options import Several
 from memscore.pipeline.jobs import key_of
 from memscore.tables.console import new_table
 from memscore.tables.progress_bar import Meter
-from memscore.training.numerics import device_named
 from unlearn.algorithms import ALGORITHMS, algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.measures import MEASURES
@@ -80,7 +79,8 @@ def main(
     wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
     asked = request(Wish(store, forget, size, "original"))
     last = tune + max(2 * seeds, seeds + many)
-    with open_pool("ray", None, workers, "auto", device_named, lambda ask: None, 1, dashboard=False) as (pool, device):
+    with open_pool("ray", None, workers, "auto") as session:
+        pool, device = session.pool, session.device
         with Meter("models") as meter:
             fill_oracles(asked.store, needed(asked.store, [], range(last), device), asked.bench, pool, meter)
             first = needed(asked.store, [], [0], device)[0]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.auth import export_line
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from cluster.search import Search
 
 
-Ask = Callable[[Callable[[], str | None]], dict[str, str]]
-Ready = Callable[[Ask | None], None]
+RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
 
 def refuse_staff(
@@ -77,65 +77,72 @@ def expected_workers(pool: str, workers: int | None, *, near: bool) -> int:
     return min(workers or cpus, cpus) if near else workers or cpus
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoolSession:
+    """An open pool.
+
+    Attributes:
+        pool: where jobs run.
+        device: "cpu" or "cuda", which all workers have.
+        run_on_each_node: runs a function on every node of a cluster that was joined and gives those that return
+            something, with what it was; None where all workers are on this machine.
+    """
+
+    pool: Pool
+    device: str
+    run_on_each_node: RunOnEachNode | None = None
+
+
 @contextmanager
 def open_pool(
     kind: str,
     address: str | None,
     workers: int | None,
     device: str,
-    here: Callable[[str], str],
-    ready: Ready,
-    gpus_per_worker: float,
-    *,
-    dashboard: bool,
-) -> Generator[tuple[Pool, str], None, None]:
-    """A pool of either kind.
-
-    Args:
-        kind: "ray", for which see ray_pool, or "serial".
-        address: of a running cluster.
-        workers: how many at once.
-        device: "cpu", "cuda" or "auto".
-        here: gives the device that a serial pool has.
-        ready: as in ray_pool.
-        gpus_per_worker: as in ray_pool.
-        dashboard: as in ray_pool.
-
-    Yields:
-        The pool, and the device that its workers have.
-    """
-    if kind == "serial":
-        where = here(device)
-        ready(None)
-        yield SerialPool(), where
-        return
-    with ray_pool(address, workers, device, ready, gpus_per_worker, dashboard=dashboard) as staffed:
-        yield staffed
-
-
-@contextmanager
-def ray_pool(
-    address: str | None,
-    workers: int | None,
-    device: str,
-    ready: Ready = lambda ask: None,
     gpus_per_worker: float = 1,
     *,
     dashboard: bool = False,
-) -> Generator[tuple[Pool, str], None, None]:
-    """Join or start a cluster and staff it, each worker with a GPU, a share of one, or none.
+) -> Generator[PoolSession, None, None]:
+    """Open a pool of either kind.
+
+    Args:
+        kind: "ray", for which see open_ray_pool, or "serial".
+        address: of a running cluster.
+        workers: how many at once.
+        device: "cpu", "cuda" or, for Ray, "auto"; a serial pool has this process's device, which the caller decides.
+        gpus_per_worker: as in open_ray_pool.
+        dashboard: as in open_ray_pool.
+
+    Yields:
+        The pool with its device.
+    """
+    if kind == "serial":
+        yield PoolSession(pool=SerialPool(), device=device)
+        return
+    with open_ray_pool(address, workers, device, gpus_per_worker, dashboard=dashboard) as session:
+        yield session
+
+
+@contextmanager
+def open_ray_pool(
+    address: str | None,
+    workers: int | None,
+    device: str,
+    gpus_per_worker: float = 1,
+    *,
+    dashboard: bool = False,
+) -> Generator[PoolSession, None, None]:
+    """Join or start a cluster and start workers on it, each with a GPU, a share of one, or none.
 
     Args:
         address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
         workers: how many at once; None for all that fit.
         device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
-        ready: called once the workers can be had, before the first is; handed a function that asks the nodes of a
-            cluster that was joined, else None. It stops with an exception where they are not fit for the work.
         gpus_per_worker: 1, or the share of a GPU, and of its memory, that each worker has.
         dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and say where it is.
 
     Yields:
-        The pool, and the device that its workers have.
+        The pool, before any worker is started, with the device that its workers will have.
 
     Raises:
         ValueError: GPUs are asked for and no node has one, or no share of one for each worker.
@@ -151,55 +158,50 @@ def ray_pool(
         if chosen == "cuda" and not gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
         with RayPool(workers=workers, gpus_per_worker=gpus_per_worker * (chosen == "cuda")) as pool:
-            ready(ask_each_node if joined else None)
             if joined:
                 say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
-            yield pool, chosen
+            yield PoolSession(pool=pool, device=chosen, run_on_each_node=ask_each_node if joined else None)
 
 
 @contextmanager
-def open_staff(
+def open_pool_and_search(
     kind: str,
     address: str | None,
     workers: int | None,
     device: str,
-    here: Callable[[str], str],
-    ready: Ready,
-    gpus_per_worker: float,
+    gpus_per_worker: float = 1,
     *,
     dashboard: bool = False,
-) -> Generator[tuple[Pool, "Search", str], None, None]:
-    """A pool and a search of either kind, that take turns on the same workers' places.
+) -> Generator[tuple[PoolSession, "Search"], None, None]:
+    """Open a pool and a search of either kind, which take turns on the same workers' places.
 
     Args:
         kind: as in open_pool.
         address: as in open_pool.
         workers: as in open_pool.
         device: as in open_pool.
-        here: as in open_pool.
-        ready: as in open_pool.
         gpus_per_worker: as in open_pool.
         dashboard: as in open_pool.
 
     Yields:
-        The pool, the search, and the device that the workers of both have.
+        The pool with its device, and the search.
     """
-    with open_pool(kind, address, workers, device, here, ready, gpus_per_worker, dashboard=dashboard) as (pool, chosen):
+    with open_pool(kind, address, workers, device, gpus_per_worker, dashboard=dashboard) as session:
         if kind == "serial":
             from cluster.search import SerialSearch  # Optuna, which nobody else needs
 
-            yield pool, SerialSearch(), chosen
+            yield session, SerialSearch()
             return
         from cluster.ray_pool import RayPool
         from cluster.ray_tune import TuneSearch
 
-        assert isinstance(pool, RayPool)
-        share = gpus_per_worker * (chosen == "cuda")
-        yield pool, TuneSearch(workers=workers, gpus_per_worker=share, rest=pool.rest), chosen
+        assert isinstance(session.pool, RayPool)
+        share = gpus_per_worker * (session.device == "cuda")
+        yield session, TuneSearch(workers=workers, gpus_per_worker=share, rest=session.pool.rest)
 
 
 def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Telemetry":
-    """The metrics of this driver, inside ray_pool; see Telemetry."""
+    """The metrics of this driver, inside open_ray_pool; see Telemetry."""
     from cluster.metrics import Telemetry  # imports Ray, whose mode of authentication connect() chooses
 
     return Telemetry(prefix, run, totals, levels)

@@ -42,7 +42,8 @@ from cluster.pool import AGAIN, ClusterLost, Failure, one_line
 from cluster.ray_pool import capacity, refuse_share
 from cluster.ray_scheduler import ATTEMPTS, FULL_S, TICK_S, dismiss, refuse_to_wait, say_no_room
 from cluster.ray_worker import Raised, raised
-from cluster.search import Arm, Attempt, Judge, Sampler, Told, Turns, Values, draws, judged
+from cluster.search import Attempt, Judge, Sampler, Told, Turns, draws, judged
+from cluster.search_space import Arm, Values
 
 SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own ends after half a minute, and only on a second Ctrl-C at once

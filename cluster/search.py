@@ -18,13 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from cluster.pool import Failure, as_a_worker_sees_it, one_line, stops_the_run
 from cluster.search_space import (
     Arm,
+    Domain,
     Values,
-    distributions,
     everything,
     from_optuna,
     grid,
@@ -41,8 +42,6 @@ Told = Callable[[Arm, Values, dict[str, Any] | Failure], None]
 
 COUNTABLE = 10_000  # of a larger space the values not yet tried are not listed
 REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
-
-__all__ = ["Arm", "Attempt", "Judge", "Sampler", "Search", "SerialSearch", "Told", "Turns", "Values", "draws", "judged"]
 
 
 class Search(Protocol):
@@ -278,3 +277,16 @@ class _Course:
 
 def _finite(objective: float) -> float:
     return objective if math.isfinite(objective) else 0.0
+
+
+def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+    """The space in Optuna's words; a choice is the number of its value, because Optuna takes only plain ones."""
+    return {name: _distribution(domain) for name, domain in space.items()}
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    if domain[0] == "choice":
+        return CategoricalDistribution(range(len(domain[1])))
+    if domain[0] == "whole":
+        return IntDistribution(int(domain[1]), int(domain[2]))
+    return FloatDistribution(domain[1], domain[2], log=domain[0] == "log")

@@ -7,13 +7,6 @@ from itertools import product
 from numbers import Real
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
 Domain = tuple[Any, ...]
 """("log", low, high), ("uniform", low, high) or ("whole", low, high), ends included; or ("choice", (v1, v2, ...))."""
 
@@ -75,11 +68,6 @@ def settled(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
 def key(values: Values) -> str:
     """The same for the same settled values."""
     return repr(sorted(values.items()))
-
-
-def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words; a choice is the number of its value, because Optuna takes only plain ones."""
-    return {name: _distribution(domain) for name, domain in space.items()}
 
 
 def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | None:
@@ -191,14 +179,6 @@ def _inside(domain: Domain, value: Any) -> bool:
     if not isinstance(value, Real) or not domain[1] <= value <= domain[2]:
         return False
     return domain[0] != "whole" or float(value).is_integer()
-
-
-def _distribution(domain: Domain) -> BaseDistribution:
-    if domain[0] == "choice":
-        return CategoricalDistribution(range(len(domain[1])))
-    if domain[0] == "whole":
-        return IntDistribution(int(domain[1]), int(domain[2]))
-    return FloatDistribution(domain[1], domain[2], log=domain[0] == "log")
 
 
 def _size(domain: Domain) -> float:

@@ -19,7 +19,8 @@ from memscore.monitoring.progress import watched
 from memscore.monitoring.prometheus import announced
 from memscore.pipeline.config import Plan
 from memscore.pipeline.dry_run import forecast
-from memscore.pipeline.runner import bank_of, estimate, hold
+from memscore.pipeline.runner import bank_of, estimate, prepare_store
+from memscore.store.visibility import refuse_blind
 from memscore.tables import bank_tables
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
@@ -57,12 +58,19 @@ def estimate_bank(
         bank_tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
         return 0
     with ExitStack() as stack:
-        ready = hold(bank, stack)
-        opened = open_pool(pool, address, workers, device, device_named, ready, gpus_per_worker, dashboard=dashboard)
-        hands, where = stack.enter_context(opened)
+        if locked := bank.store.begun:
+            stack.enter_context(bank.store.lock())
+        pool_device = device_named(device) if pool == "serial" else device
+        session = stack.enter_context(
+            open_pool(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
+        )
+        refuse_blind(bank.store, session.run_on_each_node)
+        prepare_store(bank, stack, locked=locked)
         metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None
-        watch = stack.enter_context(watched(bank, hands, stack.enter_context(Meter("models")), metrics))
-        outcome = estimate(bank, watch, told=watch.noting(lambda *f: bank_tables.outlook(console, *f)), device=where)
+        watch = stack.enter_context(watched(bank, session.pool, stack.enter_context(Meter("models")), metrics))
+        outcome = estimate(
+            bank, watch, told=watch.noting(lambda *f: bank_tables.outlook(console, *f)), device=session.device
+        )
     bank_tables.outcome(console, outcome, bank.store.folder.shown)
     return 1 if outcome.filled.failed or outcome.filled.diverged else 0
 

@@ -1,4 +1,4 @@
-"""The walls: which room may import which, and where a pickle, a process or a print may stand. Read from the source."""
+"""The import rules, and where weights, generators, pickles, commands and classes may stand. Read from the source."""
 
 import ast
 import tomllib
@@ -7,102 +7,223 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("memscore", "unlearn", "cluster")
-MAY_ENTER = {"memscore": {"memscore"}, "unlearn": {"unlearn", "memscore"}, "cluster": {"cluster", "ray"}}
-DOORS = {
-    *(
-        f"memscore/{name}.py"
-        for name in ("estimate", "attack", "fidelity", "status", "bank", "influence", "submit", "__main__")
-    ),
-    *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial", "audit")),
+PACKAGES = ("memscore", "unlearn", "cluster")
+COMMANDS = {
+    *(f"memscore/{name}.py" for name in ("estimate", "attack", "fidelity", "status", "bank", "influence", "submit")),
+    *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial")),
 }
-WITHOUT_RAY = {"cluster/__init__.py", "cluster/pool.py", "cluster/search_space.py", "cluster/search.py"}
-DOOR_LINES = 80
+MAY_HAVE_MAIN = COMMANDS | {f"{folder}/__main__.py" for folder in ("memscore", "memscore/report", "unlearn")}
+LEVELS = (
+    ("memscore/cli", "memscore/seeds.py", "memscore/choices.py", "memscore/score_registry.py"),
+    ("memscore/statistics", "memscore/data", "memscore/store", "memscore/models"),
+    ("memscore/estimators", "memscore/training", "memscore/subsets", "memscore/plots"),
+    ("memscore/proxies",),
+    ("memscore/pipeline",),
+    ("memscore/analysis", "memscore/monitoring"),
+    ("memscore/tables",),
+    ("unlearn/problem.py", "unlearn/oracles.py", "unlearn/search_space.py"),
+    ("unlearn/optimization",),
+    ("unlearn/algorithms", "unlearn/measures", "unlearn/meta"),
+    ("unlearn/forget_sets.py",),
+    ("unlearn/trials",),
+    ("unlearn/tuning",),
+    ("unlearn/experiments",),
+)
+"""Packages and the modules beside them, the lowest level first; each imports only itself and lower levels."""
+
+WITHOUT_RAY = {"cluster/__init__.py", "cluster/pool.py", "cluster/search.py", "cluster/search_space.py"}
+FOR_EVERYBODY = {"cluster/pool.py", "cluster/search_space.py"}
+"""What memscore and unlearn may import of cluster; only commands import the rest."""
+
+WEIGHTS_CHANGE_IN = ("memscore/training/", "unlearn/optimization/", "unlearn/algorithms/")
+SEEDS_A_GLOBAL_GENERATOR = ("random.seed", "manual_seed", "manual_seed_all", "torch.seed", "set_rng_state")
 
 
 def source_files():
-    return sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 
 
-def imported(path):
-    """Every module a file imports, lazy imports inside functions included."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+def read_tree(path):
+    return ast.parse((ROOT / path).read_text())
+
+
+def find_imports(path):
+    """Every module a file imports, imports inside functions included."""
+    for node in ast.walk(read_tree(path)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole path"
-            yield node.module
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if file_of_module(full) else node.module
 
 
-def called(path):
-    """Dotted names of every call in a file."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+def file_of_module(module):
+    """The product's file with this dotted name, or None."""
+    stem = module.replace(".", "/")
+    return next((name for name in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / name).is_file()), None)
+
+
+def find_imported_files(path):
+    return {
+        name for module in find_imports(path) if (name := file_of_module(module)) and name.split("/")[0] in PACKAGES
+    }
+
+
+def find_calls(path):
+    """Dotted name and node of every call in a file."""
+    for node in ast.walk(read_tree(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
-@pytest.mark.parametrize("path", source_files(), ids=str)
-def test_a_file_imports_only_from_rooms_it_may_enter(path):
-    room = path.parts[0]
-    allowed = MAY_ENTER[room] | ({"cluster"} if path.as_posix() in DOORS else set())
-    if path.as_posix() in WITHOUT_RAY:
-        allowed = allowed - {"ray"}
-    entered = {name.split(".")[0] for name in imported(path)} & {*ROOMS, "ray"}
-    assert entered <= allowed, f"{path} imports {sorted(entered - allowed)}; it may enter {sorted(allowed)} only"
+def find_unit(path):
+    """The package or module of LEVELS that a file belongs to: its first two parts."""
+    return "/".join(path.split("/")[:2])
+
+
+def find_level(path):
+    return next((number for number, units in enumerate(LEVELS, start=1) if find_unit(path) in units), None)
+
+
+def is_above_the_levels(path):
+    """Commands, lists of commands, and the packages' own __init__."""
+    return path in MAY_HAVE_MAIN or path in {"memscore/__init__.py", "unlearn/__init__.py"}
+
+
+@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith("cluster/")])
+def test_a_file_has_a_level_and_imports_only_from_lower_ones(path):
+    if is_above_the_levels(path):
+        return
+    level = find_level(path)
+    assert level, f"{find_unit(path)} has no level; give it one in LEVELS"
+    for imported in find_imported_files(path):
+        if imported.startswith("cluster/") or find_unit(imported) == find_unit(path):
+            continue
+        assert not is_above_the_levels(imported), f"{path} imports the command {imported}"
+        assert find_level(imported) < level, f"{path} (level {level}) imports {imported} (level {find_level(imported)})"
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    graph = {path: find_imported_files(path) - {path} for path in source_files() if not path.endswith("__init__.py")}
+    while leaves := {path for path, imported in graph.items() if not imported & graph.keys()}:
+        graph = {path: imported for path, imported in graph.items() if path not in leaves}
+    assert not graph, f"files that import each other, or one that does: {sorted(graph)}"
+
+
+def test_every_level_names_what_exists():
+    units = {find_unit(path) for path in source_files()}
+    assert {unit for level in LEVELS for unit in level} <= units
+    assert len([unit for level in LEVELS for unit in level]) == len({unit for level in LEVELS for unit in level})
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_memscore_never_imports_unlearn_and_cluster_imports_neither(path):
+    package = path.split("/")[0]
+    allowed = {"memscore": {"memscore", "cluster"}, "unlearn": set(PACKAGES), "cluster": {"cluster"}}[package]
+    imported = {name.split("/")[0] for name in find_imported_files(path)}
+    assert imported <= allowed, f"{path} imports {sorted(imported - allowed)}; it may import {sorted(allowed)} only"
+
+
+@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith("cluster/")])
+def test_only_commands_import_more_of_cluster_than_what_is_for_everybody(path):
+    imported = {name for name in find_imported_files(path) if name.startswith("cluster/")}
+    assert path in COMMANDS or imported <= FOR_EVERYBODY, f"{path} imports {sorted(imported - FOR_EVERYBODY)}"
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_ray_is_imported_only_under_cluster(path):
+    imports_ray = any(name.split(".")[0] == "ray" for name in find_imports(path))
+    assert not imports_ray or (path.startswith("cluster/") and path not in WITHOUT_RAY), f"{path} imports ray"
 
 
 def test_ray_tune_stands_in_one_file():
-    found = {path.as_posix() for path in source_files() for name in imported(path) if name.startswith("ray.tune")}
-    assert found == {"cluster/ray_tune.py"}
-
-
-@pytest.mark.parametrize("path", sorted(p for p in source_files() if p.as_posix() in DOORS), ids=str)
-def test_a_door_is_short_and_defines_no_class(path):
-    text = (ROOT / path).read_text()
-    assert len(text.splitlines()) <= DOOR_LINES
-    assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(text)))
-
-
-def test_every_door_that_is_there_is_known_as_one():
-    with_main = {p.as_posix() for p in source_files() if '__name__ == "__main__"' in (ROOT / p).read_text()}
-    assert with_main <= DOORS
+    assert {path for path in source_files() for name in find_imports(path) if name.startswith("ray.tune")} == {
+        "cluster/ray_tune.py"
+    }
 
 
 def test_cluster_itself_imports_nothing():
-    assert list(imported(Path("cluster/__init__.py"))) == []
+    assert list(find_imports("cluster/__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", source_files(), ids=str)
-def test_no_weights_come_out_of_a_pickle(path):
-    for name, node in called(path):
-        assert name not in {"pickle.load", "torch.load", "joblib.load"}, f"{path}:{node.lineno} reads a pickle"
+@pytest.mark.parametrize("path", sorted(COMMANDS))
+def test_a_command_defines_no_class(path):
+    """What a command defines lives in `__main__`, where no worker can find it."""
+    assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(read_tree(path)))
+
+
+def test_only_commands_can_be_run():
+    with_main = {path for path in source_files() if '__name__ == "__main__"' in (ROOT / path).read_text()}
+    assert with_main | {path for path in source_files() if path.endswith("__main__.py")} <= MAY_HAVE_MAIN
+    assert with_main >= COMMANDS
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_nothing_is_loaded_that_could_run_code(path):
+    for name, node in find_calls(path):
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert name not in {"pickle.load", "joblib.load"}, f"{path}:{node.lineno} reads a pickle"
+        if name == "torch.load":
+            assert keywords.get("weights_only") == "True", f"{path}:{node.lineno} loads without weights_only=True"
         if name.endswith("np.load"):
-            assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords)
+            assert keywords.get("allow_pickle") == "False", f"{path}:{node.lineno} loads without allow_pickle=False"
 
 
-@pytest.mark.parametrize("path", [p for p in source_files() if p.parts[0] != "cluster"], ids=str)
-def test_weights_change_only_where_training_is(path):
-    places = {
-        "memscore/training/loop.py",
-        "memscore/training/stacked_mlp.py",
-        "memscore/training/cuda_graphs.py",
-        "unlearn/optimization/loop.py",
-    }
-    if path.as_posix() in places or "algorithms" in path.parts:
-        return
-    steps = [node.lineno for name, node in called(path) if name.endswith((".backward", "optimizer.step"))]
-    assert not steps, f"{path} takes a gradient step on lines {steps}; weights change only in {sorted(places)}"
+@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith((*WEIGHTS_CHANGE_IN, "cluster/"))])
+def test_weights_change_only_in_training_optimization_and_algorithms(path):
+    steps = [node.lineno for name, node in find_calls(path) if name.endswith((".backward", "optimizer.step"))]
+    assert not steps, f"{path} takes a gradient step on lines {steps}; weights change only in {WEIGHTS_CHANGE_IN}"
 
 
-@pytest.mark.parametrize("path", source_files(), ids=str)
-def test_random_streams_are_derived_never_global(path):
-    for name, node in called(path):
-        assert not name.startswith(("np.random.seed", "random.seed", "torch.manual_seed")), f"{path}:{node.lineno}"
+def forks_generators(node):
+    return isinstance(node, ast.With) and any(
+        ast.unparse(item.context_expr).split("(")[0].endswith("fork_rng") for item in node.items
+    )
 
 
-def test_the_wheel_holds_the_three_rooms_only():
+def find_global_seeds(tree):
+    """Lines that seed a global generator outside of `with fork_rng(...)` and of functions nested beside one."""
+    inside = set()
+    for node in ast.walk(tree):
+        if forks_generators(node):
+            inside |= {id(inner) for inner in ast.walk(node)}
+        if isinstance(node, ast.FunctionDef) and any(forks_generators(inner) for inner in ast.walk(node)):
+            nested = [inner for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef) and inner is not node]
+            inside |= {id(inner) for function in nested for inner in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in inside:
+            name = ast.unparse(node.func)
+            is_global = name.startswith(("np.", "numpy.", "random.", "torch.")) and "Generator(" not in name
+            if is_global and name.endswith(SEEDS_A_GLOBAL_GENERATOR):
+                yield node.lineno
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_a_global_generator_is_seeded_only_inside_fork_rng(path):
+    lines = list(find_global_seeds(read_tree(path)))
+    assert not lines, f"{path} seeds a global generator on lines {lines}; use `with torch.random.fork_rng(...)`"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("torch.manual_seed(0)", [1]),
+        ("np.random.seed(0)\nrandom.seed(1)", [1, 2]),
+        ("with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)", []),
+        ("torch.Generator().manual_seed(0)", []),
+        ("def run():\n    torch.manual_seed(0)\n    with fork_rng():\n        pass", [2]),
+        ("def run():\n    def step():\n        torch.manual_seed(0)\n    with fork_rng():\n        step()", []),
+    ],
+)
+def test_a_global_seed_is_found_unless_it_is_forked(code, lines):
+    assert list(find_global_seeds(ast.parse(code))) == lines
+
+
+def test_the_wheel_holds_the_three_packages_only():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == [f"{room}*" for room in ROOMS]
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == [f"{name}*" for name in PACKAGES]
 
 
 def test_every_dependency_says_what_it_is_for():

@@ -12,8 +12,9 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_staff, refuse_staff
+from cluster.launch import open_pool_and_search, refuse_staff
 from memscore.cli.options import Maybe
+from memscore.store.visibility import refuse_blind
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.experiments.config import ExperimentPlan, prepared
@@ -45,9 +46,11 @@ def carry_out(
     ready = prepared(plan)
     with ExitStack() as stack:
         stack.enter_context(ready.store.lock())
-        terms = (pool, address, workers, device, device_named, ready.ready, gpus_per_worker)
-        hands, search, where = stack.enter_context(open_staff(*terms))
-        carried = ready.run(hands, search, where, Meter)
+        pool_device = device_named(device) if pool == "serial" else device
+        opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker)
+        session, search = stack.enter_context(opened)
+        refuse_blind(ready.store, session.run_on_each_node)
+        carried = ready.run(session.pool, search, session.device, Meter)
         path = keep(ready.store, plan.name, ready.entry, ready.asked, carried)
     print_experiment(
         Console(width=None if sys.stdout.isatty() else 160), ready.entry, carried, f"{ready.store.folder.shown}/{path}"

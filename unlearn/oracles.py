@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cluster.pool import Pool
 from memscore.data.splits import Splits, halves
 from memscore.pipeline.jobs import ORACLE, ORIGINAL, OriginalJob, Shared, name_of, original_is_there, work
-from memscore.pipeline.train_bank import Filled, Pool, Progress, last_line, note, shared_of, tombstones
+from memscore.pipeline.train_bank import Filled, Progress, last_line, note, shared_of, tombstones
 from memscore.store.manifest import original_key
 from memscore.store.store import Store
 

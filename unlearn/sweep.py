@@ -12,8 +12,9 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_staff, refuse_staff
+from cluster.launch import open_pool_and_search, refuse_staff
 from memscore.cli.options import Maybe
+from memscore.store.visibility import refuse_blind
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.tuning.config import SweepPlan, sweep_request
@@ -47,9 +48,11 @@ def sweep(
     asked = sweep_request(plan)
     with ExitStack() as stack:
         stack.enter_context(asked.asked.scored.lock())
-        terms = (pool, address, workers, device, device_named, asked.asked.ready, gpus_per_worker)
-        hands, search, where = stack.enter_context(open_staff(*terms, dashboard=dashboard))
-        swept = asked.run(hands, search, where, Meter)
+        pool_device = device_named(device) if pool == "serial" else device
+        opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
+        session, search = stack.enter_context(opened)
+        refuse_blind(asked.asked.scored, session.run_on_each_node)
+        swept = asked.run(session.pool, search, session.device, Meter)
     place = f"{asked.asked.store.folder.shown}/{asked.path}"
     return table(Console(width=None if sys.stdout.isatty() else 140), swept, place)
 

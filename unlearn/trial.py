@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cluster.launch import open_pool, refuse_staff
 from memscore.cli.options import Maybe, Several
+from memscore.store.visibility import refuse_blind
 from memscore.tables.progress_bar import Meter
 from memscore.training.numerics import device_named
 from unlearn.trials.setup import Wish, fulfil, request, to_be_trained
@@ -64,9 +65,10 @@ def unlearn_once(
     with ExitStack() as stack:
         stack.enter_context(asked.scored.lock())
         sys.stderr.write(to_be_trained(asked))
-        terms = (pool, address, workers, device, device_named, asked.ready, gpus_per_worker)
-        hands, where = stack.enter_context(open_pool(*terms, dashboard=False))
-        found = fulfil(asked, hands, where, Meter)
+        pool_device = device_named(device) if pool == "serial" else device
+        session = stack.enter_context(open_pool(pool, address, workers, pool_device, gpus_per_worker))
+        refuse_blind(asked.scored, session.run_on_each_node)
+        found = fulfil(asked, session.pool, session.device, Meter)
     return table(Console(width=None if sys.stdout.isatty() else 120), found, asked.wish)
 
 

@@ -12,18 +12,19 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from cluster.pool import Failure, Pool
 from memscore.monitoring.heartbeat import Beat, own_space, period_s, read_beat, write_beat
 from memscore.monitoring.prometheus import Publisher, levels_of, totals_of
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.precision import Outlook
 from memscore.pipeline.proxy_jobs import ProxyJob
 from memscore.pipeline.runner import Bank
-from memscore.pipeline.train_bank import Pool, last_line
+from memscore.pipeline.train_bank import last_line
 from memscore.store.parquet import Damaged
 from memscore.store.shards import model_index
 from memscore.store.store import Store
@@ -90,7 +91,9 @@ class Watch:
         """How many jobs run at once, as things stand now."""
         return self.pool.workers
 
-    def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
+    def run(
+        self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None
+    ) -> Generator[tuple[Any, Any], None, None]:
         """What the pool yields, as it yields it.
 
         Args:
@@ -169,7 +172,7 @@ class Watch:
     def _count(self, job: Any, result: Any) -> None:
         """Note what came of a job."""
         phase, many = phase_of(job), models_of(job)
-        receipts = result if isinstance(result, list) else []
+        receipts = [] if isinstance(result, Failure) else result
         lost = [receipt for receipt in receipts if receipt.get("diverged")]
         kept = [receipt["model"] for receipt in receipts if not receipt.get("diverged")] if phase == "models" else []
         with self._lock:
@@ -182,7 +185,7 @@ class Watch:
             self._beat = replace(
                 beat,
                 trained=beat.trained + len(kept),
-                failed=beat.failed + (0 if isinstance(result, list) else many),
+                failed=beat.failed + (many if isinstance(result, Failure) else 0),
                 diverged=beat.diverged + len(lost),
                 models={**beat.models, job.arm: beat.models.get(job.arm, 0) + len(new)} if new else beat.models,
                 line=last_line(result),

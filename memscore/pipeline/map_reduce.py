@@ -11,15 +11,16 @@ Twenty halves of a million examples are half a gigabyte, of which a reliability 
 
 import itertools
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cluster.pool import Failure, Pool
 from memscore.store.block_reader import Block, edges, span
 from memscore.store.parquet import group_rows
 from memscore.store.shards import SHARD_COLUMNS
@@ -32,19 +33,6 @@ MOST_BYTES = 336 * 2**20
 """Of a block that is one row group, which is decoded once only if it is read whole: 2,000 models of ImageNet's size."""
 SPLIT_CELLS = 20_000_000
 """Models x examples from which on a bank goes to the workers: some seconds of one process, as starting workers is."""
-
-
-class Pool(Protocol):
-    """What a pass needs of a pool; cluster/pool.py keeps the promise."""
-
-    @property
-    def workers(self) -> int:
-        """How many jobs run at once."""
-        ...
-
-    def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
-        """Yield each job once, with its result or a failure."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +60,6 @@ class Pass:
     models: tuple[int, ...]
     columns: tuple[str, ...]
     made: Callable[[Block], Any]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
-    """What came of one job; a pool's failure is of another type."""
-
-    value: Any
 
 
 class Gathered:
@@ -143,19 +124,19 @@ def reduced(
     following = iter(jobs)
     due = next(following, None)
     for job, outcome in pool.run(reduce_block, jobs, shared):
-        if not isinstance(outcome, Made):
+        if isinstance(outcome, Failure):
             raise OSError(
                 f"examples {job.start} to {job.stop} of {arm} could not be scored: {outcome.error}; models are kept, "
                 "and the same command scores them again"
             )
-        waiting[job.start] = outcome.value
+        waiting[job.start] = outcome
         del outcome
         while due is not None and due.start in waiting:
             yield slice(due.start, due.stop), waiting.pop(due.start)
             due = next(following, None)
 
 
-def reduce_block(job: BlockJob, shared: Pass) -> Made:
+def reduce_block(job: BlockJob, shared: Pass) -> Any:
     """Do one job on a worker.
 
     Args:
@@ -168,7 +149,7 @@ def reduce_block(job: BlockJob, shared: Pass) -> Made:
     Raises:
         StoreNotVisible: the store cannot be seen from here; names this node.
     """
-    return Made(value=_made(visible_store(shared.store), job, shared))
+    return _made(visible_store(shared.store), job, shared)
 
 
 def jobs_of(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:

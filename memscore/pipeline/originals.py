@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cluster.pool import Pool
 from memscore.data.splits import Splits
 from memscore.pipeline.config import Plan, inversion_of
 from memscore.pipeline.jobs import ORIGINAL, OriginalJob, Shared, key_of
 from memscore.pipeline.proxy_jobs import planned
-from memscore.pipeline.train_bank import Filled, Pool, fill_originals, fill_proxies
+from memscore.pipeline.train_bank import Filled, fill_originals, fill_proxies
 from memscore.proxies.registry import chosen, in_training
 from memscore.proxies.storage import Inversion, proxy_seconds
 from memscore.store.shards import model_name

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from cluster.pool import Pool
 from memscore.data.splits import Splits, examples_table
 from memscore.pipeline.attacks import refuse_attacks
 from memscore.pipeline.config import Plan, arms_of, inversion_of, manifest_of, splits_of
@@ -22,7 +23,7 @@ from memscore.pipeline.originals import fill_from_originals, pilot, seconds_of_p
 from memscore.pipeline.precision import Kept, Outlook, kept_of, outlook
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
 from memscore.pipeline.tables import noise_detection, write_models_table, write_wide_table
-from memscore.pipeline.train_bank import Filled, Pool, Progress, fill, fill_until, shared_of
+from memscore.pipeline.train_bank import Filled, Progress, fill, fill_until, shared_of
 from memscore.plots.bank import most_memorized, roc_bands, spread
 from memscore.proxies.registry import PROXIES, chosen, refuse_without_validation
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
@@ -33,7 +34,6 @@ from memscore.store.manifest import default_url
 from memscore.store.shards import SHARD_COLUMNS, model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
-from memscore.store.visibility import Ask, refuse_blind
 from memscore.subsets.clustering import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
 from memscore.subsets.designs import Arm
 
@@ -190,29 +190,17 @@ def bank_of(plan: Plan, *, passing_folder: bool = False) -> Bank:
     return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count, host=host)
 
 
-def hold(bank: Bank, held: ExitStack) -> Callable[[Ask | None], None]:
-    """Keep others out of the store: at once if it is there; else it is begun only once there are workers for it.
+def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
+    """Create the store's files where there are none yet, and take its lock unless that is done.
 
     Args:
         bank: from bank_of.
-        held: gets the store's lock.
-
-    Returns:
-        To be called when the workers can be had, with what asks the nodes of a cluster that was joined, or None.
+        stack: gets the lock.
+        locked: whether the caller holds the lock; of a store that existed it was taken before workers were started.
     """
-    store = bank.store
-    there = store.begun
-    if there:
-        held.enter_context(store.lock())
-
-    def begin_and_hold(ask: Ask | None) -> None:
-        if ask is not None:
-            refuse_blind(store, ask)
-        store.begin(examples_table(bank.splits))
-        if not there:
-            held.enter_context(store.lock())
-
-    return begin_and_hold
+    bank.store.begin(examples_table(bank.splits))
+    if not locked:
+        stack.enter_context(bank.store.lock())
 
 
 def refuse_relative(url: str) -> None:

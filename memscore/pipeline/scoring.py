@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.pool import Pool
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore, mean_over_fractions
 from memscore.estimators.lira import lira_means
@@ -26,7 +27,7 @@ from memscore.estimators.memorization import (
 )
 from memscore.estimators.weighted import between_blocks, weighted_scores, weights_of
 from memscore.pipeline.attacks import ATTACKS, Attack, Terms, refuse_attacks, terms_of
-from memscore.pipeline.map_reduce import Gathered, Pool, Shelf, reduced
+from memscore.pipeline.map_reduce import Gathered, Shelf, reduced
 from memscore.score_registry import SOURCES, fields_of
 from memscore.statistics.reliability import Reliability, halves_of_arm, reliability
 from memscore.statistics.roc import Band, TargetMean, band, over_targets

@@ -6,11 +6,11 @@ Filling an arm until its memorization is precise enough: train, measure, go on.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from cluster.pool import Failure, Pool
 from memscore.data.splits import Splits
 from memscore.pipeline.jobs import (
     ORIGINAL,
@@ -34,19 +34,6 @@ from memscore.training.loop import stacks
 from memscore.training.stacked_mlp import stack_size
 
 Progress = Callable[[int, int, str], None]
-
-
-class Pool(Protocol):
-    """What filling needs of a pool; cluster/pool.py keeps the promise."""
-
-    @property
-    def workers(self) -> int:
-        """How many jobs run at once."""
-        ...
-
-    def run(self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None) -> Iterator[tuple[Any, Any]]:
-        """Yield each job once, with its result or a failure."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -208,7 +195,8 @@ def fill_originals(
     for job, result in pool.run(work, missing, shared):
         name = model_name(ORIGINAL, job.index)
         note(store, filled, [name], result)
-        filled.differing += [name for receipt in result if receipt["differs"]] if isinstance(result, list) else []
+        if not isinstance(result, Failure):
+            filled.differing += [name for receipt in result if receipt["differs"]]
     filled.diverged = tombstones(store, ORIGINAL)
     return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled  # with or without proxies
 
@@ -237,9 +225,9 @@ def tombstones(store: Store, family: str) -> list[str]:
     return [name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] == family]
 
 
-def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] | Any) -> None:
+def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] | Failure) -> None:
     """Count what a job trained, or put its failure on file."""
-    if isinstance(result, list):
+    if not isinstance(result, Failure):
         filled.trained += len(result)
         return
     for model in models:
@@ -247,10 +235,10 @@ def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] 
         filled.failed[model] = result.error
 
 
-def last_line(result: list[Receipt] | Any) -> str:
+def last_line(result: list[Receipt] | Failure) -> str:
     """One line about a finished job."""
-    if not isinstance(result, list):
-        return str(result.error)
+    if isinstance(result, Failure):
+        return result.error
     if not result:
         return "already there"
     last = result[-1]

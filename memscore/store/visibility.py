@@ -19,16 +19,18 @@ Ask = Callable[[Callable[[], str | None]], dict[str, str]]
 """Runs a function on every node; gives those that return something, with what it was."""
 
 
-def refuse_blind(store: Store, ask: Ask) -> None:
+def refuse_blind(store: Store, ask: Ask | None) -> None:
     """Stop where a node does not see the store.
 
     Args:
         store: open, and writable here; or yet to be begun, then its folder is made, and goes if a node is refused.
-        ask: runs a function on every node that may train.
+        ask: runs a function on every node that may train; None where all workers are on this machine.
 
     Raises:
         FileNotFoundError: nodes that do not see it, or may not write, each with what it said.
     """
+    if ask is None:
+        return
     made, seen = store.folder.make(), False
     try:
         blind = blind_nodes(store, ask)

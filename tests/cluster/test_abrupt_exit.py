@@ -26,10 +26,10 @@ except ValueError:
 
 SLEEPER = """
 import sys
-from cluster.launch import ray_pool
+from cluster.launch import open_ray_pool
 from tests.fixtures.jobs import note_node_and_sleep
-with ray_pool(None, 1, "cpu") as (pool, _):
-    list(pool.run(note_node_and_sleep, ["slow"], shared=sys.argv[1]))
+with open_ray_pool(None, 1, "cpu") as session:
+    list(session.pool.run(note_node_and_sleep, ["slow"], shared=sys.argv[1]))
 """
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure
-from cluster.search import Arm
+from cluster.search_space import Arm
 from tests.cluster.test_ray_pool import gone, wait_for
 from tests.cluster.test_search import FEW, UNIT, Told
 from tests.fixtures import jobs, judges
@@ -120,13 +120,12 @@ def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_sea
 
 
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
-    from cluster.launch import open_staff
+    from cluster.launch import open_pool_and_search
 
-    def ready(ask):
-        assert ask is None
-
-    with open_staff("ray", None, 2, "cpu", str, ready, 1) as (pool, search, device):
-        assert device == "cpu"
+    with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
+        pool = session.pool
+        assert session.device == "cpu"
+        assert session.run_on_each_node is None
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
         assert len(tried(search, judges.product, [Arm(name="a", space=UNIT, budget=3, job=None)])) == 3
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
@@ -193,13 +192,13 @@ def test_an_attempt_on_a_lost_node_is_made_again_elsewhere(run_alone, tmp_path):
 
 INTERRUPTED = """
 import sys, time
-from cluster.launch import open_staff
-from cluster.search import Arm
+from cluster.launch import open_pool_and_search
+from cluster.search_space import Arm
 from memscore.cli.app import run
-from tests.cluster import judges
+from tests.fixtures import judges
 
 def command():
-    with open_staff("ray", None, 2, "cpu", str, lambda ask: None, 1) as (pool, search, device):
+    with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
         arms = [Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
         search.search(judges.sleep_long, arms, None, print)
     return 0

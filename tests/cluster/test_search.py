@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure
-from cluster.search import Arm, SerialSearch, Turns
+from cluster.search import SerialSearch, Turns
+from cluster.search_space import Arm
 from tests.fixtures import jobs, judges
 
 UNIT = {"x": ("uniform", 0.0, 1.0)}

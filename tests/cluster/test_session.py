@@ -17,10 +17,11 @@ pytestmark = pytest.mark.ray
 
 START = """
 import json, os
-from cluster.launch import ray_pool
+from cluster.launch import open_ray_pool
 from cluster.session import connect, gpus
 from tests.fixtures.jobs import double
-with connect(workers=1) as url, ray_pool(None, None, "cpu") as (pool, _):
+with connect(workers=1) as url, open_ray_pool(None, None, "cpu") as session:
+    pool = session.pool
     said = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": gpus()}
 import ray
 print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is_initialized()}))
@@ -28,10 +29,10 @@ print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is
 
 JOIN = """
 import sys
-from cluster.launch import ray_pool
+from cluster.launch import open_ray_pool
 assert "ray" not in sys.modules
-with ray_pool(None, None, "cpu") as (pool, _):
-    print(pool.workers)
+with open_ray_pool(None, None, "cpu") as session:
+    print(session.pool.workers)
 """
 
 LATE = """
@@ -214,7 +215,7 @@ def test_ray_s_own_words_for_another_version_are_understood():
 
 
 def test_what_listens_but_is_no_cluster_is_an_error_within_seconds(monkeypatch):
-    monkeypatch.setattr(preflight, "ANSWER_S", 3.0)
+    monkeypatch.setattr(preflight, "STATUS_ANSWER_S", 3.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

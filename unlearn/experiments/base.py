@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memscore.pipeline.train_bank import Pool, Progress
+from cluster.pool import Pool
+from memscore.pipeline.train_bank import Progress
 from memscore.statistics.claims import Finding
 from unlearn.trials.config import Row
 from unlearn.trials.setup import Phase

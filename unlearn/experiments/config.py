@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from cluster.pool import Pool
 from memscore.cli.options import Maybe, Several
-from memscore.pipeline.train_bank import Pool
 from memscore.store.store import Store
-from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.experiments import EXPERIMENTS, experiment
 from unlearn.experiments.base import Asked, Carried, Experiment, Scale, swept
@@ -106,11 +105,6 @@ class Prepared:
     entry: Experiment
     asked: Asked
     store: Store
-
-    def ready(self, ask: Ask | None) -> None:
-        """Called once workers can be had: stop where a node of the cluster does not see the store."""
-        if ask is not None:
-            refuse_blind(self.store, ask)
 
     def run(self, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
         """Carry it out, and judge what came of it."""

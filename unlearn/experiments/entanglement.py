@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from memscore.pipeline.train_bank import Pool
+from cluster.pool import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, finding
 from unlearn.algorithms import algorithm

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from memscore.pipeline.train_bank import Pool
+from cluster.pool import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding
 from unlearn.experiments.base import Asked, Carried, Experiment, Results, Scale, swept, within

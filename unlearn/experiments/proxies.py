@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from memscore.pipeline.train_bank import Pool
+from cluster.pool import Pool
 from memscore.statistics.claims import Finding, finding
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store

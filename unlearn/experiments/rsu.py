@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from memscore.pipeline.train_bank import Pool
+from cluster.pool import Pool
 from memscore.statistics.claims import Finding, alike, finding
 from memscore.store.store import Store
 from unlearn.algorithms import algorithm

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, key_of
-from memscore.pipeline.train_bank import Pool
 from memscore.plots.bank import png
 from memscore.statistics.claims import Finding, alike, finding, not_lower
 from memscore.store.store import Store

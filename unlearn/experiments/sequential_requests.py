@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from cluster.pool import Failure, Pool
 from memscore.pipeline.jobs import OriginalJob, key_of, on_device
 from memscore.pipeline.proxy_jobs import HOLDOUT
-from memscore.pipeline.train_bank import Pool
 from memscore.proxies.holdout_retraining import fine_tuning, holdout_retraining
 from memscore.seeds import generator
 from memscore.statistics.inequality import gini, lorenz
@@ -163,11 +163,11 @@ def proxies(asked: Request, walks: Sequence[Walk], pool: Pool, device: str, phas
     }
     with phase("proxies") as progress:
         for done, (job, result) in enumerate(pool.run(rescore, list(jobs.values()), asked.bench), start=1):
-            if isinstance(result, bool):
-                found[job.key] = rescored(store, job)
-            else:
+            if isinstance(result, Failure):
                 for walk in (one for one in walks if one.key(store) == job.key):
                     walk.over = f"no proxy after round {len(walk.trials)}: {result.error}"
+            else:
+                found[job.key] = rescored(store, job)
             progress(done, len(jobs), f"original {job.index}")
     return found
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from cluster.pool import Failure, Pool
 from memscore.data.splits import Splits, examples_table
 from memscore.pipeline.config import splits_again
 from memscore.pipeline.jobs import OriginalJob, key_of
 from memscore.pipeline.tables import write_models_table
-from memscore.pipeline.train_bank import Filled, Pool, Progress
+from memscore.pipeline.train_bank import Filled, Progress
 from memscore.store.store import Store
-from memscore.store.visibility import Ask, refuse_blind
 from unlearn.algorithms import algorithm
 from unlearn.forget_sets import ForgetSet, changes_data, choose, plant
 from unlearn.oracles import Bench, bench_of, fill_oracles, lacking, names_of, needed
@@ -133,11 +133,6 @@ class Request:
     bench: Bench
     planted: ForgetSet | None
     notes: tuple[str, ...] = ()
-
-    def ready(self, ask: Ask | None) -> None:
-        """Called once workers can be had: stop where a node of the cluster does not see the store."""
-        if ask is not None:
-            refuse_blind(self.scored, ask)
 
     def forget_set(self, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
         """What is to be forgotten; embeddings [n_train, E] of the original are asked for by entanglement alone."""
@@ -312,10 +307,10 @@ def run_trials(
     found = {trial: row for trial in planned if (row := on_file(trial))}
     missing, failed = [trial for trial in planned if trial not in found], []
     for done, (trial, result) in enumerate(pool.run(run_trial, missing, bench), start=1):
-        if isinstance(result, dict):
-            found[trial] = result
-        else:
+        if isinstance(result, Failure):
             failed.append(f"{trial.algorithm} on original {trial.index} failed: {result.error}")
+        else:
+            found[trial] = result
         progress(done, len(missing), trial.algorithm)
     return [found[trial] for trial in planned if trial in found], failed
 

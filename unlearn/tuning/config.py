@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cluster.pool import Pool
 from memscore.cli.options import Maybe, Several
-from memscore.pipeline.train_bank import Pool
 from memscore.store.json_records import sha256_of
 from unlearn.forget_sets import score_of
 from unlearn.meta.rsu import Rounds

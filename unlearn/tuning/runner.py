@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, key_of
-from memscore.pipeline.train_bank import Pool
 from unlearn.algorithms import algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Parts, by_row, union

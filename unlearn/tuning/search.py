@@ -24,6 +24,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from cluster.pool import Failure
+from cluster.search_space import Arm
 from memscore.pipeline.train_bank import Progress
 from memscore.store.json_records import read_records, sealed, sha256_of
 from memscore.store.store import Store
@@ -204,7 +206,7 @@ def chosen(found: Sequence[Found], select: Select) -> Found | None:
     return max(able, key=lambda one: float(one[column])) if able else None
 
 
-def distinct(found: Sequence[Found], drawn: Sequence[Values] = ()) -> list[Found]:
+def distinct(found: Sequence[Found], drawn: Sequence[Mapping[str, Any]] = ()) -> list[Found]:
     """Attempts without repeats, in an order that does not depend on when each was made.
 
     Args:
@@ -233,40 +235,17 @@ class Search(Protocol):
     def search(
         self,
         fn: Callable[[Any, Values, Any], Found],
-        arms: Sequence[Any],
+        arms: Sequence[Arm],
         shared: Any,
-        told: Callable[[Any, Values, Any], None],
+        told: Callable[[Arm, Values, Any], None],
         *,
         sampler: Sampler,
         seed: int,
     ) -> None:
         """Call fn(arm.job, values, shared) for values of each arm's space, and tell of each result."""
 
-    def draws(self, arm: Any, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
+    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
         """All values that will be tried, of a sampler that does not learn."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Errand:
-    """One hunt as a search is told of it.
-
-    Attributes:
-        name: for its lines.
-        key: the hunt's name.
-        space: name -> domain in words.
-        budget: attempts in all, with those that are known.
-        job: the hunt.
-        first: values that are tried before any is drawn.
-        known: values and objective of attempts on file.
-    """
-
-    name: str
-    key: str
-    space: dict[str, tuple[Any, ...]]
-    budget: int
-    job: Hunt
-    first: Sequence[Values]
-    known: Sequence[tuple[Values, float]]
 
 
 def hunted(
@@ -298,25 +277,26 @@ def hunted(
     trials = set(store.trials())
     found = {name: distinct(on_file(store, hunt, trials)) for name, hunt in hunts.items()}
     errands = [errand(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
-    drawn: dict[str, Sequence[Values]] = {}
+    keys = {one.name: key for one, key in zip(errands, hunts, strict=True)}
+    drawn: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
         errands = [foreseen(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
-        known = {one.key: {sha256_of(values) for values, _ in one.known} for one in errands}
+        known = {keys[one.name]: {sha256_of(values) for values, _ in one.known} for one in errands}
         found = {name: [one for one in own if sha256_of(one["values"]) in known[name]] for name, own in found.items()}
-        drawn = {one.key: one.first for one in errands}
+        drawn = {keys[one.name]: one.first for one in errands}
         sampler = "random"  # a grid's points are all in `first`
     errands = [one for one in errands if len(one.known) < one.budget]
     total, done, failed = sum(one.budget - len(one.known) for one in errands), 0, []
 
-    def told(one: Errand, values: Values, result: Any) -> None:
+    def told(one: Arm, values: Values, result: dict[str, Any] | Failure) -> None:
         nonlocal done
         done += 1
-        if isinstance(result, dict):
-            found[one.key].append({"values": values, **result})
-            said = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
-        else:
+        if isinstance(result, Failure):
             said = f"failed: {result.error}"
             failed.append(f"{one.name} {in_a_line(values)} failed: {result.error}")
+        else:
+            found[keys[one.name]].append({"values": values, **result})
+            said = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
         progress(done, total, f"{one.name} {in_a_line(values)}: {said}")
 
     if errands:
@@ -324,12 +304,11 @@ def hunted(
     return {name: distinct(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
 
 
-def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
+def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Arm:
     """A hunt as a search is told of it."""
     first, space = hunt.trials[0], hunt.space
-    return Errand(
+    return Arm(
         name=f"{'>'.join(step.algorithm for step in first.steps)} {key[:6]}",  # draws depend on it
-        key=key,
         space=domains(space),
         budget=budget if space else 1,
         job=hunt,
@@ -338,7 +317,7 @@ def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Errand:
     )
 
 
-def foreseen(one: Errand, values: Sequence[Values]) -> Errand:
+def foreseen(one: Arm, values: Sequence[Values]) -> Arm:
     """The same with nothing left to draw.
 
     Args:

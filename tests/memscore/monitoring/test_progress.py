@@ -15,7 +15,7 @@ from memscore.monitoring.progress import Watch, watched
 from memscore.monitoring.prometheus import LEVELS, TOTALS, levels_of, totals_of
 from memscore.pipeline.config import Plan
 from memscore.pipeline.jobs import BankJob, OriginalJob
-from memscore.pipeline.map_reduce import BlockJob, Made
+from memscore.pipeline.map_reduce import BlockJob
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.tables.progress_bar import Meter, counts_of
 from tests.fixtures import banks
@@ -95,7 +95,7 @@ def test_originals_and_proxies_are_phases_of_their_own(tmp_path):
 
 
 def test_blocks_that_are_scored_pass_and_are_no_models(tmp_path):
-    made = {BlockJob(start=0, stop=5): Made(value=1), BlockJob(start=5, stop=9): Failure(error="no", kind="worker")}
+    made = {BlockJob(start=0, stop=5): 1, BlockJob(start=5, stop=9): Failure(error="no", kind="worker")}
     with Watch(Given(made), banks.bank(tmp_path / "bank"), {ARM: 4}) as watch:
         assert dict(watch.run(None, list(made))) == made
         said = watch.beat()

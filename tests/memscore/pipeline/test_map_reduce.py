@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cluster.pool import Failure
 from memscore.pipeline import map_reduce
 from memscore.pipeline.map_reduce import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
 from memscore.pipeline.scoring import score_arm
@@ -122,9 +123,7 @@ def test_rows_may_be_others_than_those_of_training(bank):
 
 def test_a_workers_failure_is_one_line_with_the_examples_and_the_reason(bank, monkeypatch):
     monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
-    failing = SimpleNamespace(
-        workers=2, run=lambda fn, jobs, shared: ((job, SimpleNamespace(error="it died")) for job in jobs)
-    )
+    failing = SimpleNamespace(workers=2, run=lambda fn, jobs, shared: ((job, Failure(error="it died")) for job in jobs))
     with pytest.raises(OSError, match=r"examples 0 to 256 of orthogonal-k0.500-b8 could not be scored: it died"):
         score_arm(bank, ARM.name, bank.finished(ARM.name), (), failing)
     assert bank.folder.names("scores") == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.pool import Failure
 from memscore import status
 from memscore.monitoring.status import TrialsCondition, condition
 from memscore.pipeline.config import Plan
@@ -181,7 +182,7 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
     class Failing(InOrder):
         def run(self, fn, jobs, shared=None):
             for job in jobs:
-                failure = type("Failure", (), {"error": "out of luck"})
+                failure = Failure(error="out of luck")
                 yield job, failure if job.index == 0 else fn(job, shared)
 
     planned = [config(filled, "original", index=index, seed=77) for index in (0, 1)]
