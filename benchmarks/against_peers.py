@@ -26,7 +26,7 @@ import tyro
 
 from benchmarks.peers.task import Task
 from benchmarks.results_file import save, spread
-from memscore.data.datasets import load
+from memscore.data.datasets import load_dataset
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.scoring import run_attack
 from memscore.statistics.correlation import pearson
@@ -80,7 +80,7 @@ def one_run(name: str, tool: str, peers: Path) -> dict[str, Any]:
 
 def written(name: str, folder: str) -> Task:
     """The task and its data file; pixels are normalised as memscore does it."""
-    splits = load(DATA[name], validation=0)
+    splits = load_dataset(DATA[name], validation=0)
     parts = [splits.train, splits.test]
     raw = np.concatenate([part.images for part in parts]).astype(np.float32) / 255
     mean, std = (np.asarray(each, np.float32).reshape(1, -1, 1, 1) for each in (splits.mean, splits.std))
@@ -106,7 +106,7 @@ def read_ours(folder: str) -> dict[str, Any]:
     table = pq.read_table(f"{folder}/store/scores.parquet").to_pandas()
     np.save(f"{folder}/memorization.npy", table["memorization_k0.500"].to_numpy(np.float64))
     arm = next(iter(store.arms()))
-    curves = run_attack(store, arm, sorted(store.finished(arm)), ATTACKS["lira"])[1]
+    curves = run_attack(store, arm, sorted(store.find_valid_shards(arm)), ATTACKS["lira"])[1]
     area = curves["lira"].measures["auc"].value  # undefined with two models
     return {"test_accuracy": float(models["accuracy_test"].mean()), "auc": None if np.isnan(area) else area}
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.scoring import Curve, run_attack
-from memscore.plots.bank import draw_bands, png
+from memscore.pipeline.scoring import AttackCurve, run_attack
+from memscore.plots.bank import draw_bands, encode_png
 from memscore.store.store import Store
 
 SIZES = (16, 64, 256)
@@ -37,8 +37,8 @@ def main(store: Path) -> None:
     subprocess.run([sys.executable, "-m", "memscore.estimate", *flags.split()], check=True)
     bank = Store.open(str(store))
     arm = next(iter(bank.arms()))
-    indices = sorted(bank.finished(arm))
-    found: dict[int, dict[str, Curve]] = {}
+    indices = sorted(bank.find_valid_shards(arm))
+    found: dict[int, dict[str, AttackCurve]] = {}
     for size in SIZES:
         found[size] = {}
         for name in COMPARED:
@@ -55,12 +55,12 @@ def main(store: Path) -> None:
     )
 
 
-def numbers(curve: Curve) -> dict[str, list[float] | int]:
+def numbers(curve: AttackCurve) -> dict[str, list[float] | int]:
     """Value and interval of each measure."""
     return {"targets": curve.targets} | {key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()}
 
 
-def picture(found: dict[int, dict[str, Curve]]) -> bytes:
+def picture(found: dict[int, dict[str, AttackCurve]]) -> bytes:
     """A panel for each number of models, log axes."""
     figure = Figure(figsize=(4 * len(found), 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
@@ -68,7 +68,7 @@ def picture(found: dict[int, dict[str, Curve]]) -> bytes:
         draw_bands(axis, {name: curves[name].band for name in DRAWN})
         axis.set(title=f"{size} models")
     figure.axes[0].set_ylabel("true positive rate")
-    return png(figure)
+    return encode_png(figure)
 
 
 if __name__ == "__main__":

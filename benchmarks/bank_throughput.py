@@ -20,14 +20,14 @@ import tyro
 
 from benchmarks.plain_loop import plain_query, plain_training
 from benchmarks.results_file import save, spread
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, new_model, recipe_of, work
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, build_model, read_recipe, run_job
 from memscore.pipeline.runner import open_bank
-from memscore.pipeline.train_bank import shared_of
-from memscore.subsets.designs import membership
-from memscore.training.recipes import steps
+from memscore.pipeline.train_bank import build_shared_data
+from memscore.subsets.designs import draw_membership
+from memscore.training.recipes import count_steps
 
-PLAN = Plan(
+PLAN = BankConfig(
     data="fashion-mnist", validation=0, arch="mlp-512-256", epochs=10, batch=128, design="iid", keep=0.7, originals=0
 )
 
@@ -69,21 +69,21 @@ def interleaved(folder: str, rounds: int) -> list[tuple[dict[str, float], dict[s
     bank = open_bank(replace(PLAN, store=f"{folder}/store", models=rounds + 1))
     store, arm, splits = bank.store, bank.arms[0], bank.splits
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    shared, recipe = shared_of(splits, None), recipe_of(store)
+    shared, recipe = build_shared_data(splits, None), read_recipe(store)
     pixels = (torch.from_numpy(shared.images).float() / 255 - splits.mean[0]) / splits.std[0]
     labels = torch.from_numpy(shared.labels)
-    n_train, total = len(splits.train), steps(recipe, arm.keep, len(splits.train))
+    n_train, total = len(splits.train), count_steps(recipe, arm.keep, len(splits.train))
     pairs = []
     for index in range(rounds + 1):
-        [inside] = membership(arm, [index], n_train, seed=0)
-        model = new_model(store, arm.name, index, torch.device("cpu"))
+        [inside] = draw_membership(arm, [index], n_train, seed=0)
+        model = build_model(store, arm.name, index, torch.device("cpu"))
         started = time.perf_counter()
         rows = torch.from_numpy(np.flatnonzero(inside))
         plain_training(model, pixels[rows], labels[rows], recipe, total, seed=index)
         test = (plain_query(model, pixels).argmax(1) == labels)[n_train:].float().mean().item()
         plain = {"seconds": time.perf_counter() - started, "test": test}
         started = time.perf_counter()
-        [receipt] = work(BankJob(store=store.url, arm=arm.name, models=(index,)), shared)
+        [receipt] = run_job(BankJob(store=store.url, arm=arm.name, models=(index,)), shared)
         engine = {"seconds": time.perf_counter() - started, "test": receipt["accuracy"]["test"]}
         print(f"round {index}: plain {plain}, engine {engine}", flush=True)
         if index:  # the first one warms up caches and makes the data resident

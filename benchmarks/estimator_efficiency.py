@@ -23,12 +23,12 @@ from matplotlib.figure import Figure
 from benchmarks.results_file import save
 from cluster.launch import open_ray_pool
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
-from memscore.pipeline.config import Plan
-from memscore.pipeline.runner import begin, open_bank
-from memscore.pipeline.train_bank import Pool, fill
-from memscore.plots.bank import png
-from memscore.statistics.correlation import TOP, rmse, top_overlap
-from memscore.tables.progress_bar import Meter
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.runner import open_bank, prepare_arms
+from memscore.pipeline.train_bank import Pool, train_missing
+from memscore.plots.bank import encode_png
+from memscore.statistics.correlation import TOP_FRACTION, rmse, top_overlap
+from memscore.tables.progress_bar import ProgressBar
 
 WISH, OVERLAP = 0.05, 0.9
 PICTURE = Path(__file__).parents[1] / "docs" / "estimator-efficiency.png"
@@ -65,9 +65,11 @@ def main(folder: Path, workers: int = 2, data: tuple[str, ...] = tuple(DATA), qu
     found = {}
     with open_ray_pool(None, workers, "cpu") as session:
         for name in data:
-            found[name] = efficiency(folder / name, Plan(data=name, **DATA[name] | smaller(quick)), session.pool, quick)
+            found[name] = efficiency(
+                folder / name, BankConfig(data=name, **DATA[name] | smaller(quick)), session.pool, quick
+            )
     what = "digits (1,000, 10 % wrong labels) and Fashion-MNIST (2,000), MLPs with 128 hidden units"
-    measured = {"what": what, "wish": WISH, "overlap": OVERLAP, "top_share": TOP, "data": found}
+    measured = {"what": what, "wish": WISH, "overlap": OVERLAP, "top_share": TOP_FRACTION, "data": found}
     if quick:
         (folder / "quick.json").write_text(json.dumps(measured, indent=2))
         (folder / "quick.png").write_bytes(picture(found))
@@ -82,7 +84,7 @@ def smaller(quick: bool) -> dict[str, Any]:
     return {"train_limit": 200, "epochs": 2, "batch": 16} if quick else {}
 
 
-def efficiency(folder: Path, plan: Plan, pool: Pool, quick: bool) -> dict[str, Any]:
+def efficiency(folder: Path, plan: BankConfig, pool: Pool, quick: bool) -> dict[str, Any]:
     """One data set: by design and statistic, models needed, error at each size, bias."""
     many, times = (96, 2) if quick else (REFERENCE[plan.data], TIMES[plan.data])
     reference = {}
@@ -107,16 +109,16 @@ def efficiency(folder: Path, plan: Plan, pool: Pool, quick: bool) -> dict[str, A
     return found
 
 
-def said_by(plan: Plan, design: dict[str, Any], models: int, pool: Pool) -> Said:
+def said_by(plan: BankConfig, design: dict[str, Any], models: int, pool: Pool) -> Said:
     """Train what a bank lacks, and give what its first models say of all training examples, [M, N]."""
-    bank = open_bank(Plan(**vars(plan) | design | {"models": models, "originals": 0}))
-    with bank.store.lock(), Meter(Path(bank.store.url).name) as meter:
-        filled = fill(bank.store, bank.arms, models, begin(bank, pool), pool, progress=meter)
+    bank = open_bank(BankConfig(**vars(plan) | design | {"models": models, "originals": 0}))
+    with bank.store.lock(), ProgressBar(Path(bank.store.url).name) as meter:
+        filled = train_missing(bank.store, bank.arms, models, prepare_arms(bank, pool), pool, progress=meter)
     arm = bank.arms[0].name
     if filled.failed or len(filled.shards[arm]) < models:
         raise RuntimeError(f"{len(filled.shards[arm])} of {models} models of {arm} could be trained; run it again")
     columns = ["correct", "member", "logit_confidence", "gap"]
-    parts = [block.columns for block in bank.store.blocks(arm, range(models), columns)]
+    parts = [block.columns for block in bank.store.read_blocks(arm, range(models), columns)]
     return {column: np.concatenate([part[column] for part in parts], axis=1) for column in columns}
 
 
@@ -220,7 +222,7 @@ def picture(found: dict[str, Any]) -> bytes:
             axis.minorticks_off()
         row[0].set_ylabel("RMSE to the iid reference")
     panels[0, 0].legend(frameon=False, fontsize=7)
-    return png(figure)
+    return encode_png(figure)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from benchmarks.results_file import RESULTS, machine, save
 from benchmarks.unlearning_tables import on_file
 from memscore.store.store import Store
 from unlearn.experiments import EXPERIMENTS
-from unlearn.trials.tables import shown
-from unlearn.tuning.results import contest, regrets
+from unlearn.trials.tables import format_mean
+from unlearn.tuning.results import compute_regrets, group_by_method
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = DOCS / "experiments"
@@ -311,12 +311,12 @@ def page(one: Mapping[str, Any]) -> list[str]:
     lines += ["", *(f"- {remark}" for remark in one["remarks"]), ""]
     columns = COLUMNS | {name: MORE.get(name, name) for name in entry.columns if name not in COLUMNS}
     for part in dict.fromkeys(r["part"] for r in one["rows"]):
-        groups = contest([r for r in one["rows"] if r["part"] == part])
+        groups = group_by_method([r for r in one["rows"] if r["part"] == part])
         lines += [f"<details><summary>{part}</summary>", ""]
         lines += row(["", "variant", "chosen by", "n", *columns.values()]) + row(["---"] * (4 + len(columns)))
         for (name, variant, select), own in groups.items():
             n = len({r["index"] for r in own})
-            cells = [shown([r.get(column, math.nan) for r in own]) for column in columns]
+            cells = [format_mean([r.get(column, math.nan) for r in own]) for column in columns]
             lines += row([name, variant, select, n, *cells])
         lines += [*regret_table([r for r in one["rows"] if r["part"] == part]), "", "</details>", ""]
     return lines
@@ -324,7 +324,7 @@ def page(one: Mapping[str, Any]) -> list[str]:
 
 def regret_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What choosing without an oracle cost, where both chose."""
-    found = regrets(rows)
+    found = compute_regrets(rows)
     if not found:
         return []
     lines = ["", *row(["", "variant", "regret of choosing without an oracle (ToW)"]), *row(["---"] * 3)]

@@ -12,13 +12,13 @@ import numpy as np
 from benchmarks.gpu_cases import Bench, Step, padded, train_models, with_precision
 from benchmarks.results_file import spread
 from memscore.estimators.memorization import memorization
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, Shared, work
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, SharedData, run_job
 from memscore.pipeline.runner import open_bank
 from memscore.pipeline.scoring import score_arm
-from memscore.pipeline.train_bank import group_size, in_groups, shared_of
+from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job, split_into_groups
 from memscore.store.store import Store
-from memscore.training.evaluation import forward, observe
+from memscore.training.evaluation import build_forward, evaluate_examples
 
 TWO = ("captured", "eager")
 
@@ -37,7 +37,9 @@ def four_models(bench: Bench, engine: str, precision: str, first: int) -> dict[s
     groups = [range(first, first + 4)] if engine == "captured" else [[k] for k in range(first, first + 4)]
     for group in groups:
         for own in train_models(bench, case, list(group), engine=engine, recipe=recipe)[0]:
-            correct = observe(forward(own.model, recipe, case.arch), bench.images, bench.labels)["correct"]
+            correct = evaluate_examples(build_forward(own.model, recipe, case.arch), bench.images, bench.labels)[
+                "correct"
+            ]
             rows.append((np.isin(np.arange(case.available), own.rows), correct[: case.available]))
     packed = [[np.packbits(bits).tobytes().hex() for bits in column] for column in zip(*rows, strict=True)]
     return {"examples": case.available, "member": packed[0], "correct": packed[1]}
@@ -91,7 +93,7 @@ def bank_steps(bench: Bench, folder: Path, models: int) -> Iterator[Step]:
     if not data.exists():
         arrays = padded(bench.file)
         np.savez(data, **dict(zip(("train_images", "train_labels", "test_images", "test_labels"), arrays, strict=True)))
-    plan = Plan(
+    plan = BankConfig(
         data=str(data),
         validation=0.0,
         train_limit=case.available,
@@ -109,20 +111,20 @@ def bank_steps(bench: Bench, folder: Path, models: int) -> Iterator[Step]:
     bank = open_bank(plan)
     arm, store = bank.arms[0], bank.store
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    shared, kind = shared_of(bank.splits, None), bench.device.type
-    there = set(store.finished(arm.name))
+    shared, kind = build_shared_data(bank.splits, None), bench.device.type
+    there = set(store.find_valid_shards(arm.name))
     missing = [index for index in range(models) if index not in there]
     command = f"command {time.time_ns()}"
-    for group in in_groups(missing, group_size(store, kind), arm.models_per_block):
+    for group in split_into_groups(missing, choose_models_per_job(store, kind), arm.models_per_block):
         job = BankJob(store=store.url, arm=arm.name, models=group, device=kind)
         yield f"{command} models {group[0]}-{group[-1]}", partial(worked, job, shared)
     yield f"{models} models scored", partial(scored, store, arm.name)
 
 
-def worked(job: BankJob, shared: Shared) -> dict[str, Any]:
+def worked(job: BankJob, shared: SharedData) -> dict[str, Any]:
     """A job as a worker does it: how long it took, and what its receipts say."""
     started = time.perf_counter()
-    receipts = work(job, shared)
+    receipts = run_job(job, shared)
     return {
         "wall_s": time.perf_counter() - started,
         "models": len(receipts),
@@ -136,7 +138,7 @@ def worked(job: BankJob, shared: Shared) -> dict[str, Any]:
 def scored(store: Store, arm: str) -> dict[str, Any]:
     """Every score of the bank, and how precise memorization is."""
     started = time.perf_counter()
-    scores = score_arm(store, arm, store.finished(arm))
+    scores = score_arm(store, arm, store.find_valid_shards(arm))
     seconds = time.perf_counter() - started
     return {"models": scores.models, "seconds": seconds, "rmse": scores.rmse, "scores": scores.names}
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from memscore.data.datasets import load
-from memscore.models.architectures import build
-from memscore.training.cuda_graphs import Captured
-from memscore.training.device_data import Images, resident
-from memscore.training.engines import Abreast
-from memscore.training.loop import Assignment, Engine, train
+from memscore.data.datasets import load_dataset
+from memscore.models.architectures import build_network
+from memscore.training.cuda_graphs import CudaGraphEngine
+from memscore.training.device_data import DeviceImages, to_device
+from memscore.training.engines import MultiStreamEngine
+from memscore.training.loop import Engine, TrainingRun, train
 from memscore.training.recipes import RECIPES, Recipe
 
 Step = tuple[str, Callable[[], Any]]
@@ -84,14 +84,14 @@ class Bench:
     file: Path
     tiny: bool
     cases: dict[str, Case]
-    images: Images
+    images: DeviceImages
     labels: Tensor
     test: Tensor
 
 
 def prepare(file: Path) -> None:
     """Write Fashion-MNIST as this machine has it, unpadded, for a machine that has not."""
-    splits = load("fashion-mnist", validation=0)
+    splits = load_dataset("fashion-mnist", validation=0)
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = {"train": splits.train, "test": splits.test}
     arrays = {f"{name}_{kind}": getattr(part, kind) for name, part in parts.items() for kind in ("images", "labels")}
@@ -108,7 +108,8 @@ def padded(file: Path = FILE) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     with np.load(file, allow_pickle=False) as arrays:
         train, labels, test, test_labels = (arrays[f"{a}_{b}"] for a in ("train", "test") for b in ("images", "labels"))
     rim = ((0, 0), (0, 0), (2, 2), (2, 2))
-    return tuple(np.pad(x, rim).repeat(3, axis=1) if x.ndim == 4 else x for x in (train, labels, test, test_labels))  # type: ignore[return-value]
+    # type: ignore[return-value]
+    return tuple(np.pad(x, rim).repeat(3, axis=1) if x.ndim == 4 else x for x in (train, labels, test, test_labels))
 
 
 def bench_on(device: str, file: Path, *, tiny: bool) -> Bench:
@@ -118,18 +119,18 @@ def bench_on(device: str, file: Path, *, tiny: bool) -> Bench:
     most = max(case.available for case in cases.values())
     test, test_labels = (test[:64], test_labels[:64]) if tiny else (test, test_labels)
     here = torch.device(device)
-    images = resident(np.concatenate([train[:most], test]), MEAN, STD, here, flat=False)
+    images = to_device(np.concatenate([train[:most], test]), MEAN, STD, here, flat=False)
     together = torch.from_numpy(np.concatenate([labels[:most], test_labels]).astype(np.int64)).to(here)
     rows = torch.arange(most, most + len(test), device=here)
     return Bench(device=here, file=file, tiny=tiny, cases=cases, images=images, labels=together, test=rows)
 
 
-def assigned(bench: Bench, case: Case, index: int) -> Assignment:
+def assigned(bench: Bench, case: Case, index: int) -> TrainingRun:
     """One model of a case: its subset, initial weights and orders follow from its index."""
     subsets, order, chance = np.random.default_rng([index, case.members]).spawn(3)
-    model = build(case.arch, bench.images.shape, CLASSES, seed=index).to(bench.device)
+    model = build_network(case.arch, bench.images.shape, CLASSES, seed=index).to(bench.device)
     rows = np.sort(subsets.choice(case.available, case.members, replace=False))
-    return Assignment(model=model, rows=rows, order=order, chance=chance, architecture=case.arch)
+    return TrainingRun(model=model, rows=rows, order_rng=order, augmentation_rng=chance, architecture=case.arch)
 
 
 def with_precision(case: Case, precision: str, epochs: int | None = None) -> Recipe:
@@ -144,11 +145,11 @@ def steps_of(case: Case, recipe: Recipe) -> int:
     return round(recipe.epochs * case.members / recipe.batch)
 
 
-_engines: dict[tuple[Case, Recipe, bool], list[Captured]] = {}
+_engines: dict[tuple[Case, Recipe, bool], list[CudaGraphEngine]] = {}
 
 
 def captured_engine(
-    bench: Bench, recipe: Recipe, assignments: Sequence[Assignment], case: Case, *, compiled: bool
+    bench: Bench, recipe: Recipe, assignments: Sequence[TrainingRun], case: Case, *, compiled: bool
 ) -> Engine:
     """So many networks on as many streams; engines are kept, those of another case or recipe given up."""
     key = (case, recipe, compiled)
@@ -158,13 +159,13 @@ def captured_engine(
     kept = _engines.setdefault(key, [])
     while len(kept) < len(assignments):
         place, capture = (assignments[0].model, bench.images, bench.labels), bench.device.type == "cuda"
-        kept.append(Captured(*place, recipe, capture=capture, compiled=compiled and not bench.tiny))
-    return Abreast(kept, assignments)
+        kept.append(CudaGraphEngine(*place, recipe, capture=capture, compiled=compiled and not bench.tiny))
+    return MultiStreamEngine(kept, assignments)
 
 
 def train_models(
     bench: Bench, case: Case, indices: Sequence[int], *, engine: str, recipe: Recipe
-) -> tuple[list[Assignment], float, float]:
+) -> tuple[list[TrainingRun], float, float]:
     """Train some models side by side with an engine.
 
     Args:
@@ -193,7 +194,7 @@ def train_models(
 
 def flops_a_step(bench: Bench, case: Case) -> float:
     """Operations of forward and backward for one batch, two for a multiplication with its addition."""
-    model, few = build(case.arch, bench.images.shape, CLASSES, seed=0).to(bench.device), bench.test[:2]
+    model, few = build_network(case.arch, bench.images.shape, CLASSES, seed=0).to(bench.device), bench.test[:2]
     with FlopCounterMode(display=False) as counter:
         cross_entropy(model(bench.images.take(few)), bench.labels[few]).backward()
     return counter.get_total_flops() / 2 * case.recipe.batch

@@ -22,8 +22,8 @@ from benchmarks.gpu_cases import (
     with_precision,
 )
 from benchmarks.plain_loop import plain_query, plain_training
-from memscore.models.architectures import build
-from memscore.training.evaluation import forward, observe
+from memscore.models.architectures import build_network
+from memscore.training.evaluation import build_forward, evaluate_examples
 
 ENGINES = [("eager", "float32", 1), ("eager", "bfloat16", 1), ("captured", "float32", 1)]
 ENGINES += [("captured", "bfloat16", streams) for streams in (1, 2, 4)]
@@ -76,12 +76,12 @@ def timed(bench: Bench, case: Case, engine: str, precision: str, streams: int, e
 
 def evaluation(bench: Bench, arch: str) -> dict[str, float]:
     """Seconds that all images take, eagerly and from a graph."""
-    model = build(arch, bench.images.shape, CLASSES, seed=0).to(bench.device)
+    model = build_network(arch, bench.images.shape, CLASSES, seed=0).to(bench.device)
     recipe, seconds = with_precision(bench.cases["small"], "bfloat16"), {}
     for name, architecture in (("eager", ""), ("captured", arch)):
         for _ in range(2):
             started = time.perf_counter()
-            observe(forward(model, recipe, architecture), bench.images, bench.labels)
+            evaluate_examples(build_forward(model, recipe, architecture), bench.images, bench.labels)
             seconds[f"{name}_s"] = time.perf_counter() - started
     return seconds
 
@@ -112,7 +112,11 @@ def captured_accuracy(bench: Bench, name: str, seed: int) -> float:
     case = bench.cases[name]
     recipe = with_precision(case, "bfloat16")
     [own], _, _ = train_models(bench, case, [seed], engine="captured", recipe=recipe)
-    return float(observe(forward(own.model, recipe), bench.images, bench.labels)["correct"][-len(bench.test) :].mean())
+    return float(
+        evaluate_examples(build_forward(own.model, recipe), bench.images, bench.labels)["correct"][
+            -len(bench.test) :
+        ].mean()
+    )
 
 
 def plain_accuracy(bench: Bench, name: str, seed: int) -> float:

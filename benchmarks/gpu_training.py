@@ -22,7 +22,7 @@ from benchmarks import results_file
 from benchmarks.gpu_bank import bank_steps, bank_summary, scores_steps, scores_summary
 from benchmarks.gpu_cases import FILE, Step, bench_on, prepare
 from benchmarks.gpu_speed import accuracy_steps, accuracy_summary, speed_steps, speed_summary
-from memscore.training.numerics import exact_products, one_thread
+from memscore.training.numerics import float32_matmul, single_threaded
 
 PARTS = {
     "speed": (speed_steps, speed_summary),
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     more = (options.folder, options.models) if options.part == "bank" else ()
     name = f"gpu_{options.part}{'_tiny' if options.tiny else ''}"
     results = options.folder if options.tiny else results_file.RESULTS
-    with one_thread(), exact_products(bench.device):
+    with single_threaded(), float32_matmul(bench.device):
         done = measure(name, steps(bench, *more), summary, options.folder, results, 60 * options.minutes)
     return 0 if done else 3
 

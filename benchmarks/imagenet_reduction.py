@@ -29,7 +29,7 @@ from benchmarks.reduction_memory import ARM, noise_manifest
 from benchmarks.results_file import save
 from benchmarks.scoring_speed import slope
 from memscore.store.parquet import to_table
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 
 SCALING = (2000, 40_000)
@@ -102,14 +102,14 @@ def synthetic(url: str, models: int, examples: int, distinct: int) -> str:
     rng = np.random.default_rng(0)
     for model in range(models):
         if model >= distinct:
-            first = store.folder.path(f"shards/{model_name(ARM, model % distinct)}.parquet")
-            os.link(first, store.folder.path(f"shards/{model_name(ARM, model)}.parquet"))
+            first = store.folder.path(f"shards/{format_model_name(ARM, model % distinct)}.parquet")
+            os.link(first, store.folder.path(f"shards/{format_model_name(ARM, model)}.parquet"))
             continue
         member = (rng.random(len(rows), np.float32) < 0.5) & (rows < examples)
         phi = rng.standard_normal(len(rows), np.float32) + 2 + member
         columns = {"row": rows, "member": member, "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
-        store.write_shard(model_name(ARM, model), ARM, columns)
+        store.write_shard(format_model_name(ARM, model), ARM, columns)
     print(f"wrote {models} x {examples} in {time.perf_counter() - started:.0f} s", flush=True)
     return url
 
@@ -130,7 +130,7 @@ def reduce(url: str, models: int, workers: int) -> None:
     from memscore.pipeline import map_reduce
     from memscore.pipeline.scoring import score_arm
 
-    map_reduce.SPLIT_CELLS = 0
+    map_reduce.MIN_PARALLEL_CELLS = 0
     with connect(workers=workers):
         from cluster.ray_pool import RayPool
 

@@ -21,9 +21,9 @@ from benchmarks.memory import memory_mb
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
 from memscore.analysis.influence_pairs import influence_rows
-from memscore.estimators.influence import TILE
+from memscore.estimators.influence import TILE_SIZE
 from memscore.store.parquet import to_table
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 
 ARM = "exact-k0.500"
@@ -79,7 +79,9 @@ def synthetic(url: str, models: int, train: int, test: int) -> None:
         correct = (rng.random(train + test) < 0.9) | member
         correct[deciders], correct[decided] = member[deciders], member[deciders]
         floats = {name: np.zeros(len(rows), np.float32) for name in ("logit_confidence", "gap", "top_gap")}
-        store.write_shard(model_name(ARM, model), ARM, {"row": rows, "member": member, "correct": correct, **floats})
+        store.write_shard(
+            format_model_name(ARM, model), ARM, {"row": rows, "member": member, "correct": correct, **floats}
+        )
 
 
 def stream(url: str, threads: int) -> None:
@@ -87,7 +89,7 @@ def stream(url: str, threads: int) -> None:
     torch.set_num_threads(threads)
     before = memory_mb()["peak_mb"]
     store = Store.open(url)
-    shards = store.finished(ARM, verify=False)
+    shards = store.find_valid_shards(ARM, verify=False)
     started = time.perf_counter()
     rows = influence_rows(store, ARM, shards)
     seconds = time.perf_counter() - started
@@ -99,13 +101,13 @@ def stream(url: str, threads: int) -> None:
 
 def product_s(models: int, pairs: int, repeats: int = 5) -> float:
     """Median seconds of a tile's product, times the tiles that make so many pairs."""
-    left, right = torch.ones(models, TILE), torch.ones(models, TILE)
+    left, right = torch.ones(models, TILE_SIZE), torch.ones(models, TILE_SIZE)
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
         left.T @ right
         seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds)) * pairs / TILE**2
+    return float(np.median(seconds)) * pairs / TILE_SIZE**2
 
 
 if __name__ == "__main__":

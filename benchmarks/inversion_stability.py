@@ -13,10 +13,10 @@ import tyro
 from benchmarks.results_file import save, spread
 from memscore.analysis.fidelity import original_keys
 from memscore.analysis.risk_signals import rank_interval
-from memscore.pipeline.config import splits_again
-from memscore.pipeline.proxy_jobs import planned, work_proxy
-from memscore.pipeline.train_bank import shared_of
-from memscore.proxies.storage import Inversion, read, smoothing
+from memscore.pipeline.config import reload_splits
+from memscore.pipeline.proxy_jobs import build_proxy_jobs, run_proxy_job
+from memscore.pipeline.train_bank import build_shared_data
+from memscore.proxies.storage import InversionOptions, choose_total_variation, read_proxy
 from memscore.seeds import generator
 from memscore.store.store import Store
 
@@ -32,21 +32,23 @@ def main(store: str, data: str | None = None, candidates: int = 200) -> None:
         candidates: how many examples are attacked.
     """
     bank = Store.open(store)
-    splits = splits_again(bank, data, None)
-    shared, key = shared_of(splits, None), original_keys(bank)[0]
-    base = Inversion(
-        candidates=candidates, iterations=ITERATIONS[0], total_variation=smoothing(bank.manifest.input_shape)
+    splits = reload_splits(bank, data, None)
+    shared, key = build_shared_data(splits, None), original_keys(bank)[0]
+    base = InversionOptions(
+        candidates=candidates,
+        iterations=ITERATIONS[0],
+        total_variation=choose_total_variation(bank.manifest.input_shape),
     )
     found, seconds = [], []
     for iterations in ITERATIONS:
         settings = replace(base, iterations=iterations)
         receipts = [
             receipt
-            for job in planned(bank, splits, ["inversion"], {0: key}, settings)
-            for receipt in work_proxy(job, shared)
+            for job in build_proxy_jobs(bank, splits, ["inversion"], {0: key}, settings)
+            for receipt in run_proxy_job(job, shared)
         ]
         seconds.append(sum(receipt["seconds"] for receipt in receipts))
-        columns = read(bank, key, "inversion", settings)
+        columns = read_proxy(bank, key, "inversion", settings)
         assert columns is not None
         found.append(columns)
     result: dict[str, object] = {"what": f"{candidates} examples of {bank.manifest.data}, {bank.manifest.architecture}"}

@@ -14,11 +14,11 @@ import torch
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.models.architectures import build
-from memscore.training.device_data import Images, resident
-from memscore.training.learning_events import Events
-from memscore.training.loop import Assignment, stacks, train
-from memscore.training.numerics import exact_products, one_thread
+from memscore.models.architectures import build_network
+from memscore.training.device_data import DeviceImages, to_device
+from memscore.training.learning_events import LearningEvents
+from memscore.training.loop import TrainingRun, is_stackable, train
+from memscore.training.numerics import float32_matmul, single_threaded
 from memscore.training.recipes import Recipe
 
 EXAMPLES, SHAPE, CLASSES, BATCH = 5_000, (1, 28, 28), 10, 64
@@ -46,11 +46,11 @@ def overhead(arch: str, models: int, pairs: int, steps: int) -> dict[str, dict[s
     cpu, rng = torch.device("cpu"), np.random.default_rng(0)
     recipe = Recipe(epochs=max(1, round(steps * BATCH / EXAMPLES)), batch=BATCH, lr=0.01)
     raw = rng.integers(0, 256, (EXAMPLES, *SHAPE), dtype=np.uint8)
-    flat = stacks(build(arch, SHAPE, CLASSES, 0), recipe)
-    images = resident(raw, (0.5,), (0.25,), cpu, flat=flat)
+    flat = is_stackable(build_network(arch, SHAPE, CLASSES, 0), recipe)
+    images = to_device(raw, (0.5,), (0.25,), cpu, flat=flat)
     labels = torch.from_numpy(rng.integers(0, CLASSES, EXAMPLES))
     measured: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-    with one_thread(), exact_products(cpu):
+    with single_threaded(), float32_matmul(cpu):
         once(images, labels, recipe, steps, arch, models, counting=True)
         for pair in range(pairs):
             for counting in (pair % 2 == 0, pair % 2 == 1):
@@ -64,19 +64,19 @@ def overhead(arch: str, models: int, pairs: int, steps: int) -> dict[str, dict[s
 
 
 def once(
-    images: Images, labels: torch.Tensor, recipe: Recipe, steps: int, arch: str, models: int, *, counting: bool
+    images: DeviceImages, labels: torch.Tensor, recipe: Recipe, steps: int, arch: str, models: int, *, counting: bool
 ) -> tuple[float, float]:
     """One training; its wall and processor seconds, setting up left out."""
     chosen = [
-        Assignment(
-            model=build(arch, SHAPE, CLASSES, index),
+        TrainingRun(
+            model=build_network(arch, SHAPE, CLASSES, index),
             rows=np.arange(EXAMPLES),
-            order=np.random.default_rng(index),
-            chance=np.random.default_rng(index),
+            order_rng=np.random.default_rng(index),
+            augmentation_rng=np.random.default_rng(index),
         )
         for index in range(models)
     ]
-    events = Events.none_yet(models, EXAMPLES, labels.device) if counting else None
+    events = LearningEvents.zeros(models, EXAMPLES, labels.device) if counting else None
     wall, processor = time.perf_counter(), time.process_time()
     train(chosen, images, labels, recipe, steps, events=events)
     return time.perf_counter() - wall, time.process_time() - processor

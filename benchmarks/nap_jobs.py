@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 
 
@@ -35,7 +35,7 @@ def nap(job: Nap, shared: None) -> list[dict[str, Any]]:
     for index in job.models:
         started = time.perf_counter()
         time.sleep(job.seconds)
-        name, rng = model_name(job.arm, index), np.random.default_rng(index)
+        name, rng = format_model_name(job.arm, index), np.random.default_rng(index)
         n = store.manifest.n_rows
         phi = rng.normal(2, size=n).astype(np.float32)
         member = rng.random(n) < 0.5

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.training.recipes import Recipe, lr_at
+from memscore.training.recipes import Recipe, compute_lr
 
 
 def plain_training(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, steps: int, seed: int) -> float:
@@ -44,7 +44,7 @@ def plain_training(model: nn.Module, images: Tensor, labels: Tensor, recipe: Rec
         rows = torch.from_numpy(order[position : position + recipe.batch])
         position += recipe.batch
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(recipe, step / steps)
+            group["lr"] = compute_lr(recipe, step / steps)
         optimizer.zero_grad()
         loss = cross_entropy(model(images[rows]), labels[rows])
         loss.backward()

@@ -22,12 +22,12 @@ import tyro
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
 from cluster.session import connect
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, Shared, work
-from memscore.pipeline.runner import begin, open_bank
-from memscore.pipeline.train_bank import jobs_for
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, SharedData, run_job
+from memscore.pipeline.runner import open_bank, prepare_arms
+from memscore.pipeline.train_bank import build_bank_jobs
 
-PLAN = Plan(data="digits", design="exact", keep=0.5, originals=0)
+PLAN = BankConfig(data="digits", design="exact", keep=0.5, originals=0)
 
 
 def main(rounds: int = 7, models: int = 64, quick: bool = False) -> None:
@@ -73,11 +73,11 @@ def summary(pairs: list[dict[str, tuple[float, int]]]) -> dict[str, Any]:
     }
 
 
-def bank_in(url: str, models: int) -> tuple[list[BankJob], Shared]:
+def bank_in(url: str, models: int) -> tuple[list[BankJob], SharedData]:
     """The jobs of an empty bank, and its data."""
     bank = open_bank(replace(PLAN, store=url, models=models))
-    shared = begin(bank, SerialPool())
-    return jobs_for(bank.store, bank.arms[0], list(range(models)), events=False, device="cpu"), shared
+    shared = prepare_arms(bank, SerialPool())
+    return build_bank_jobs(bank.store, bank.arms[0], list(range(models)), events=False, device="cpu"), shared
 
 
 def once(folder: str, models: int, train: Callable[[list[BankJob]], int], *, split: bool) -> tuple[float, int]:
@@ -94,14 +94,14 @@ def once(folder: str, models: int, train: Callable[[list[BankJob]], int], *, spl
     return seconds, len(jobs)
 
 
-def looped(jobs: list[BankJob], shared: Shared) -> int:
+def looped(jobs: list[BankJob], shared: SharedData) -> int:
     """The bare loop; how many models it trained."""
-    return sum(len(work(job, shared)) for job in jobs)
+    return sum(len(run_job(job, shared)) for job in jobs)
 
 
-def ran(pool: Any, jobs: list[BankJob], shared: Shared) -> int:
+def ran(pool: Any, jobs: list[BankJob], shared: SharedData) -> int:
     """The pool; how many models it trained."""
-    return sum(len(outcome) for _, outcome in pool.run(work, jobs, shared))
+    return sum(len(outcome) for _, outcome in pool.run(run_job, jobs, shared))
 
 
 if __name__ == "__main__":

@@ -90,10 +90,10 @@ def main(
 
 def begin(url: str) -> None:
     """An empty bank whose network is trained one model a job."""
-    from memscore.training.recipes import recipe  # brings torch, as the driver does
+    from memscore.training.recipes import get_recipe  # brings torch, as the driver does
 
     n = sum(ROWS)
-    fields = {name: value for name, value in asdict(recipe("small-cnn")).items() if name != "source"}
+    fields = {name: value for name, value in asdict(get_recipe("small-cnn")).items() if name != "source"}
     manifest = replace(noise_manifest(ROWS), architecture="cnn", recipe=fields, input_shape=(1, 8, 8))
     rows = np.arange(n, dtype=np.int32)
     store = Store.create(url, manifest, to_table({"row": rows, "id": np.array([f"{row:08d}" for row in rows])}, {}))
@@ -155,20 +155,20 @@ class Napping:
 def drive(url: str, address: str, nap_s: float, count: int, profile: bool) -> None:
     """One command: look what is there, fill the rest, list it; prints what it took as the last line."""
     from cluster.session import connect
-    from memscore.pipeline.jobs import Shared
-    from memscore.pipeline.train_bank import fill
+    from memscore.pipeline.jobs import SharedData
+    from memscore.pipeline.train_bank import train_missing
 
     with connect(address=address):
         from cluster.ray_pool import RayPool
 
-        store, nothing = Store.open(url), Shared(images=np.empty(0), labels=np.empty(0))
+        store, nothing = Store.open(url), SharedData(images=np.empty(0), labels=np.empty(0))
         with RayPool() as within:
             pool = Napping(within, nap_s)
             before, cpu, started = memory_mb(), time.process_time(), time.perf_counter()
             watch = cProfile.Profile()
             if profile:
                 watch.enable()
-            filled = fill(store, [ARM], count, nothing, pool)
+            filled = train_missing(store, [ARM], count, nothing, pool)
             watch.disable()
             used_s, wall_s = time.process_time() - cpu, time.perf_counter() - started
             if profile:
@@ -205,8 +205,8 @@ def look(url: str) -> dict[str, Any]:
         return answer
 
     timed("names", lambda: store.folder.names("shards"))
-    timed("footers", lambda: store.finished(ARM.name, verify=False))
-    valid = timed("every_byte", lambda: store.finished(ARM.name))
+    timed("footers", lambda: store.find_valid_shards(ARM.name, verify=False))
+    valid = timed("every_byte", lambda: store.find_valid_shards(ARM.name))
     timed("receipts", store.receipts)
     timed("models_table", lambda: write_models_table(store))
     size = sum(path.stat().st_size for path in Path(url, "shards").iterdir())

@@ -18,10 +18,10 @@ import tyro
 
 from benchmarks.memory import memory_mb
 from benchmarks.results_file import save
-from memscore.data.splits import Dataset, Splits, examples_table
+from memscore.data.splits import Dataset, Splits, build_examples_table
 from memscore.pipeline.scoring import score_arm
 from memscore.store.manifest import Manifest
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 
 ARM = "exact-k0.500"
@@ -75,7 +75,7 @@ def synthetic(url: str, models: int, examples: int) -> None:
     }
     splits = Splits(name="noise", n_classes=2, validation=empty, mean=(0.0,), std=(1.0,), **sets)
     manifest = noise_manifest((examples, 0, 2))
-    store = Store.create(url, manifest, examples_table(splits))
+    store = Store.create(url, manifest, build_examples_table(splits))
     store.add_arm({"name": ARM, "design": "exact", "keep": 0.5, "block": 64, "clusters": None})
     rng = np.random.default_rng(0)
     rows = np.arange(examples + 2, dtype=np.int32)
@@ -84,7 +84,7 @@ def synthetic(url: str, models: int, examples: int) -> None:
         phi = rng.normal(size=examples + 2).astype(np.float32) + member
         columns = {"row": rows, "member": member, "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
-        store.write_shard(model_name(ARM, model), ARM, columns)
+        store.write_shard(format_model_name(ARM, model), ARM, columns)
 
 
 def noise_manifest(split_sizes: tuple[int, int, int]) -> Manifest:
@@ -110,7 +110,7 @@ def reduce(url: str) -> None:
     before = memory_mb()["peak_mb"]
     store = Store.open(url)
     started = time.perf_counter()
-    score_arm(store, ARM, store.finished(ARM, verify=False))
+    score_arm(store, ARM, store.find_valid_shards(ARM, verify=False))
     seconds = time.perf_counter() - started
     print(json.dumps({"reduce_s": seconds, "imports_mb": before, "peak_mb": memory_mb()["peak_mb"]}))
 

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.estimators.rmia import share_below
+from memscore.estimators.rmia import compute_share_below
 
 GAMMA = 1.0
 
@@ -32,7 +32,7 @@ def main(examples: int = 20_000, population: int = 10_000, repeats: int = 5) -> 
     differ = 0
     for _ in range(repeats):
         by_matrix = timed(lambda: dense(x, z), seconds["dense"])
-        by_search = timed(lambda: share_below(np.sort(z), x / GAMMA), seconds["search"])
+        by_search = timed(lambda: compute_share_below(np.sort(z), x / GAMMA), seconds["search"])
         differ = max(differ, int((by_matrix != by_search).sum()))
     save(
         "rmia_speed",

@@ -14,9 +14,9 @@ from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization_probability, memorization_probit, memorization_table
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.map_reduce import reduced
+from memscore.pipeline.map_reduce import map_blocks
 from memscore.pipeline.scoring import run_attack, score_arm
-from memscore.store.block_reader import Block, narrow
+from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 
 ARM = "exact-k0.500"
@@ -28,10 +28,10 @@ def over_blocks(store: Store, models: list[int], columns: tuple[str, ...], made:
     """One statistic of everything, as scoring makes it: few examples at a time."""
 
     def each(block: Block) -> None:
-        for part in narrow([block]):
+        for part in split_blocks([block]):
             made(*(part.columns[column] for column in columns))
 
-    for _ in reduced(store, ARM, models, columns, each):
+    for _ in map_blocks(store, ARM, models, columns, each):
         pass
 
 

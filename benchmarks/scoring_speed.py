@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save, spread
 from benchmarks.scoring_reductions import ARM, REDUCTIONS
-from memscore.plots.bank import png
+from memscore.plots.bank import encode_png
 from memscore.store.parquet import to_table
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 
 PICTURE = Path(__file__).parents[1] / "docs" / "scoring-speed.png"
@@ -127,7 +127,7 @@ def picture(points: dict[str, dict[tuple[int, int], dict[str, Any]]], fixed: tup
         axis.minorticks_off()
     axes[2].set_ylim(bottom=0)
     axes[0].legend(frameon=False, fontsize=6, ncol=2)
-    return png(figure)
+    return encode_png(figure)
 
 
 def synthetic(url: str, models: int, examples: int, others: int) -> None:
@@ -145,7 +145,7 @@ def synthetic(url: str, models: int, examples: int, others: int) -> None:
         phi = rng.normal(2, size=len(rows)).astype(np.float32) + member
         columns = {"row": rows, "member": member, "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
-        store.write_shard(model_name(ARM, model), ARM, columns)
+        store.write_shard(format_model_name(ARM, model), ARM, columns)
 
 
 if __name__ == "__main__":

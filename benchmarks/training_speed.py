@@ -25,13 +25,13 @@ from torch.nn.functional import conv2d
 
 from benchmarks.plain_loop import plain_training
 from benchmarks.results_file import save, spread
-from memscore.models.architectures import Shape, build, parameters_count
-from memscore.plots.bank import png
-from memscore.training.device_data import Images, resident
-from memscore.training.loop import Assignment, stacks, train
-from memscore.training.numerics import exact_products, one_thread
+from memscore.models.architectures import Shape, build_network, count_parameters
+from memscore.plots.bank import encode_png
+from memscore.training.device_data import DeviceImages, to_device
+from memscore.training.loop import TrainingRun, is_stackable, train
+from memscore.training.numerics import float32_matmul, single_threaded
 from memscore.training.recipes import Recipe
-from memscore.training.stacked_mlp import stack_size
+from memscore.training.stacked_mlp import compute_stack_size
 
 PICTURE = Path(__file__).parents[1] / "docs" / "training-speed.png"
 CPU = torch.device("cpu")
@@ -104,11 +104,11 @@ def main(rounds: int = 7, alone: str | None = None) -> None:
     if alone is not None:
         print(steps_in_five_seconds(next(case for case in CASES if case.name == alone)))
         return
-    with one_thread():
+    with single_threaded():
         ceilings, measured = interleaved(rounds)
     report = {case.name: summary(case, ceilings, measured[case.name]) for case in CASES}
     PICTURE.write_bytes(picture(report))
-    with exact_products(CPU) as arithmetic:
+    with float32_matmul(CPU) as arithmetic:
         pass
     save(
         "training_speed",
@@ -145,7 +145,7 @@ def ceiling() -> float:
     out = torch.empty(1024, 1024)
     images = torch.randn(16, 128, 16, 16).to(memory_format=torch.channels_last)
     kernel = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
-    with exact_products(CPU), torch.no_grad():
+    with float32_matmul(CPU), torch.no_grad():
         product = 2 * 1024**3 / fastest(lambda: torch.mm(a, b, out=out))
         convolution = 2 * 16 * 256 * 128 * 128 * 9 / fastest(lambda: conv2d(images, kernel, padding=1))
     return max(product, convolution) / 1e9
@@ -165,18 +165,18 @@ def slower_in_bfloat16() -> float:
     """Seconds of a 512 x 784 x 128 product in bfloat16 over those in float32: below 1 where it pays."""
     a, b = torch.randn(512, 784), torch.randn(784, 128)
     low_a, low_b = a.bfloat16(), b.bfloat16()
-    with one_thread(), exact_products(CPU):
+    with single_threaded(), float32_matmul(CPU):
         return fastest(lambda: low_a @ low_b) / fastest(lambda: a @ b)
 
 
-def data_of(case: Case) -> tuple[np.ndarray, torch.Tensor, Images]:
+def data_of(case: Case) -> tuple[np.ndarray, torch.Tensor, DeviceImages]:
     """Random images and labels: the arithmetic does not depend on them."""
     rng = np.random.default_rng(0)
     raw = rng.integers(0, 256, (case.examples, *case.shape), dtype=np.uint8)
     labels = torch.from_numpy(rng.integers(0, 10, case.examples))
-    flat = stacks(build(case.arch, case.shape, 10, 0), recipe_of(case))
+    flat = is_stackable(build_network(case.arch, case.shape, 10, 0), recipe_of(case))
     channels = case.shape[0]
-    return raw, labels, resident(raw, (0.3,) * channels, (0.3,) * channels, CPU, flat=flat)
+    return raw, labels, to_device(raw, (0.3,) * channels, (0.3,) * channels, CPU, flat=flat)
 
 
 def recipe_of(case: Case) -> Recipe:
@@ -184,28 +184,28 @@ def recipe_of(case: Case) -> Recipe:
     return Recipe(epochs=10, batch=case.batch, lr=0.01, schedule="cosine")
 
 
-def plain(case: Case, raw: np.ndarray, labels: torch.Tensor, _: Images) -> float:
+def plain(case: Case, raw: np.ndarray, labels: torch.Tensor, _: DeviceImages) -> float:
     """Seconds of CPU a step of the plain loop, its images resident and normalised too."""
     pixels = (torch.from_numpy(raw[: case.examples // 2]).float() / 255 - 0.3) / 0.3
-    model = build(case.arch, case.shape, 10, 0)
+    model = build_network(case.arch, case.shape, 10, 0)
     started = time.process_time()
     plain_training(model, pixels, labels, recipe_of(case), case.steps, seed=0)
     return (time.process_time() - started) / case.steps
 
 
-def engine(case: Case, raw: np.ndarray, labels: torch.Tensor, images: Images) -> float:
+def engine(case: Case, raw: np.ndarray, labels: torch.Tensor, images: DeviceImages) -> float:
     """Seconds of CPU a step and model of the engine, in stacks of the size that a bank uses."""
-    models = [build(case.arch, case.shape, 10, seed) for seed in range(side_by_side(case))]
+    models = [build_network(case.arch, case.shape, 10, seed) for seed in range(side_by_side(case))]
     assignments = [
-        Assignment(
+        TrainingRun(
             model=model,
             rows=np.arange(len(raw) // 2),
-            order=np.random.default_rng(k),
-            chance=np.random.default_rng(k),
+            order_rng=np.random.default_rng(k),
+            augmentation_rng=np.random.default_rng(k),
         )
         for k, model in enumerate(models)
     ]
-    with exact_products(CPU):
+    with float32_matmul(CPU):
         started = time.process_time()
         train(assignments, images, labels, recipe_of(case), case.steps)
         return (time.process_time() - started) / case.steps / len(models)
@@ -213,14 +213,14 @@ def engine(case: Case, raw: np.ndarray, labels: torch.Tensor, images: Images) ->
 
 def side_by_side(case: Case) -> int:
     """Models that one job of a bank trains at once."""
-    model = build(case.arch, case.shape, 10, 0)
-    return stack_size(model) if stacks(model, recipe_of(case)) else 1
+    model = build_network(case.arch, case.shape, 10, 0)
+    return compute_stack_size(model) if is_stackable(model, recipe_of(case)) else 1
 
 
 def summary(case: Case, ceilings: list[float], pairs: list[tuple[float, float]]) -> dict[str, object]:
     """Ratios of one case."""
     found: dict[str, object] = {
-        "weights": parameters_count(build(case.arch, case.shape, 10, 0)),
+        "weights": count_parameters(build_network(case.arch, case.shape, 10, 0)),
         "models_side_by_side": side_by_side(case),
         "plain_over_engine": spread([p / e for p, e in pairs]),
         "engine_ms_a_step": spread([1e3 * e for _, e in pairs]),
@@ -235,7 +235,7 @@ def summary(case: Case, ceilings: list[float], pairs: list[tuple[float, float]])
 def steps_in_five_seconds(case: Case) -> float:
     """Models times steps a second, by the wall, in this process."""
     data = data_of(case)
-    with one_thread():
+    with single_threaded():
         engine(case, *data)
         started, rounds = time.perf_counter(), 0
         while time.perf_counter() - started < 5:
@@ -276,7 +276,7 @@ def picture(report: dict[str, dict[str, object]]) -> bytes:
     axis.minorticks_off()
     axis.axvline(1, color="#222222", linewidth=0.8)
     axis.set_xlabel("seconds a step and model of a plain eager loop / of the engine (one core)")
-    return png(figure)
+    return encode_png(figure)
 
 
 if __name__ == "__main__":

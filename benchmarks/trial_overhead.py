@@ -22,16 +22,16 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import OriginalJob, key_of, on_device, recipe_of
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device, read_recipe
 from memscore.pipeline.runner import open_bank
-from memscore.training.loop import one_layout
-from memscore.training.numerics import exact_products
-from unlearn.algorithms import algorithm
-from unlearn.oracles import Bench, bench_of, fill_oracles, needed
-from unlearn.problem import Problem, pose
+from memscore.training.loop import keep_gradient_layout
+from memscore.training.numerics import float32_matmul
+from unlearn.algorithms import get_algorithm
+from unlearn.oracles import TrialData, build_reference_jobs, build_trial_data, train_reference_models
+from unlearn.problem import Problem, make_problem
 from unlearn.trials.config import TrialConfig
-from unlearn.trials.runner import network, run_trial
+from unlearn.trials.runner import load_network, run_trial
 
 EPOCHS, BATCH, LR, BETA = 5, 64, 0.01, 0.95
 FORGET = tuple(range(0, 4000, 20))
@@ -45,17 +45,19 @@ def main(rounds: int = 9, quick: bool = False) -> None:
         quick: one pair of few images.
     """
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, exact_products(torch.device("cpu")):
+    with tempfile.TemporaryDirectory() as folder, float32_matmul(torch.device("cpu")):
         data, limit = ("digits", 400) if quick else ("fashion-mnist", 4000)
-        plan = Plan(data=data, train_limit=limit, arch="cnn", epochs=2 if quick else 5, models=64, store=f"{folder}/s")
+        plan = BankConfig(
+            data=data, train_limit=limit, arch="cnn", epochs=2 if quick else 5, models=64, store=f"{folder}/s"
+        )
         bank = open_bank(plan)
-        bench, forget = bench_of(bank.splits, 0), tuple(row for row in FORGET if row < limit)
-        jobs = needed(bank.store, [forget], [0], "cpu")
+        bench, forget = build_trial_data(bank.splits, 0), tuple(row for row in FORGET if row < limit)
+        jobs = build_reference_jobs(bank.store, [forget], [0], "cpu")
         began = time.perf_counter()
-        fill_oracles(bank.store, jobs, bench, SerialPool())
+        train_reference_models(bank.store, jobs, bench, SerialPool())
         missed_s = (time.perf_counter() - began) / len(jobs)
         began = time.perf_counter()
-        fill_oracles(bank.store, jobs, bench, SerialPool())
+        train_reference_models(bank.store, jobs, bench, SerialPool())
         hit_s = (time.perf_counter() - began) / len(jobs)
         problem = posed(bank, bench, forget)
         found = {name: pairs(name, problem, 1 if quick else rounds) for name in ("finetune", "neggrad-plus")}
@@ -74,18 +76,18 @@ def main(rounds: int = 9, quick: bool = False) -> None:
     print(measured) if quick else save("trial_overhead", measured)
 
 
-def posed(bank: Any, bench: Bench, forget: tuple[int, ...]) -> Problem:
+def posed(bank: Any, bench: TrialData, forget: tuple[int, ...]) -> Problem:
     """The problem as a trial has it."""
     store, device = bank.store, torch.device("cpu")
-    theta_o = network(store, key_of(store, OriginalJob(store=store.url, index=0)), device)
-    images, labels = on_device(store, bench.images, bench.labels, theta_o, recipe_of(store), device)
-    sizes, recipe = store.manifest.split_sizes, recipe_of(store)
-    return pose(theta_o, images, labels, sizes, forget, recipe, store.manifest.n_classes)
+    theta_o = load_network(store, compute_job_key(store, OriginalJob(store=store.url, index=0)), device)
+    images, labels = load_on_device(store, bench.images, bench.labels, theta_o, read_recipe(store), device)
+    sizes, recipe = store.manifest.split_sizes, read_recipe(store)
+    return make_problem(theta_o, images, labels, sizes, forget, recipe, store.manifest.n_classes)
 
 
 def pairs(name: str, problem: Problem, rounds: int) -> dict[str, Any]:
     """Seconds of both, in turns, and their ratios; a first pair is not counted."""
-    entry, bare = algorithm(name), {"finetune": bare_finetune, "neggrad-plus": bare_neggrad_plus}[name]
+    entry, bare = get_algorithm(name), {"finetune": bare_finetune, "neggrad-plus": bare_neggrad_plus}[name]
     config = entry.config(epochs=EPOCHS, batch=BATCH, lr=LR)
 
     def ours() -> nn.Module:
@@ -118,7 +120,7 @@ def bare_finetune(problem: Problem) -> nn.Module:
     """What a script would do."""
     theta, sgd = started(problem)
     images, rows, labels = problem.retain.images, problem.retain.rows, problem.retain.labels
-    with one_layout(theta):
+    with keep_gradient_layout(theta):
         for _ in range(EPOCHS):
             for part in torch.randperm(len(rows)).split(BATCH):
                 step(sgd, cross_entropy(theta(images.take(rows[part])), labels[part]))
@@ -129,7 +131,7 @@ def bare_neggrad_plus(problem: Problem) -> nn.Module:
     """The same, with the forget set going round."""
     theta, sgd = started(problem)
     kept, gone = problem.retain, problem.forget
-    with one_layout(theta):
+    with keep_gradient_layout(theta):
         left: list[Tensor] = []
         for _ in range(EPOCHS):
             for part in torch.randperm(len(kept)).split(BATCH):

@@ -24,19 +24,19 @@ from rich.console import Console
 from benchmarks.results_file import save
 from cluster.launch import open_pool
 from memscore.cli.options import Several
-from memscore.pipeline.jobs import key_of
-from memscore.tables.console import new_table
-from memscore.tables.progress_bar import Meter
-from unlearn.algorithms import ALGORITHMS, algorithm
+from memscore.pipeline.jobs import compute_job_key
+from memscore.tables.console import make_table
+from memscore.tables.progress_bar import ProgressBar
+from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.measures import MEASURES
-from unlearn.oracles import fill_oracles, needed
-from unlearn.search_space import at_boundary
-from unlearn.trials.config import ORACLE, Row, TrialConfig, config_of
-from unlearn.trials.measure import of_many, values_of_many
+from unlearn.oracles import build_reference_jobs, train_reference_models
+from unlearn.search_space import is_at_boundary
+from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config
+from unlearn.trials.measure import compute_population_measures, select_population_measures
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import Request, Wish, request
-from unlearn.trials.tables import over_seeds
+from unlearn.trials.setup import TrialOptions, UnlearningContext, open_context
+from unlearn.trials.tables import mean_with_interval
 
 COLUMNS = (
     "tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap", "rrt_examples",
@@ -77,15 +77,23 @@ def main(
     """
     trials, seeds = (2, 1) if quick else (trials, seeds)
     wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
-    asked = request(Wish(store, forget, size, "original"))
+    asked = open_context(TrialOptions(store, forget, size, "original"))
     last = tune + max(2 * seeds, seeds + many)
     with open_pool("ray", None, workers, "auto") as session:
         pool, device = session.pool, session.device
-        with Meter("models") as meter:
-            fill_oracles(asked.store, needed(asked.store, [], range(last), device), asked.bench, pool, meter)
-            first = needed(asked.store, [], [0], device)[0]
-            chosen = asked.forget_set(lambda: asked.store.read_outputs(key_of(asked.store, first))[1])
-            fill_oracles(asked.store, needed(asked.store, [chosen.rows], range(last), device), asked.bench, pool, meter)
+        with ProgressBar("models") as meter:
+            train_reference_models(
+                asked.store, build_reference_jobs(asked.store, [], range(last), device), asked.trial_data, pool, meter
+            )
+            first = build_reference_jobs(asked.store, [], [0], device)[0]
+            chosen = asked.forget_set(lambda: asked.store.read_outputs(compute_job_key(asked.store, first))[1])
+            train_reference_models(
+                asked.store,
+                build_reference_jobs(asked.store, [chosen.rows], range(last), device),
+                asked.trial_data,
+                pool,
+                meter,
+            )
         tried = {n: candidates(n, trials) for n in wanted}
         plan = [planned(asked, chosen, n, p, i, device, TOW) for n in wanted for p in tried[n] for i in range(tune)]
         rows = ran(asked, plan, pool, "trials")
@@ -121,13 +129,19 @@ def main(
 
 def candidates(name: str, count: int) -> list[Params]:
     """The defaults, then draws from the search space."""
-    space, rng = algorithm(name).config.SPACE, np.random.default_rng([*name.encode()])  # type: ignore[attr-defined]
+    space, rng = get_algorithm(name).config.SPACE, np.random.default_rng([*name.encode()])  # type: ignore[attr-defined]
     drawn = [tuple(sorted((field, kind.draw(rng)) for field, kind in space.items())) for _ in range(count - 1)]
     return [(), *drawn] if space else [()]
 
 
 def planned(
-    asked: Request, chosen: ForgetSet, name: str, params: Params, index: int, device: str, only: Sequence[str] = ()
+    asked: UnlearningContext,
+    chosen: ForgetSet,
+    name: str,
+    params: Params,
+    index: int,
+    device: str,
+    only: Sequence[str] = (),
 ) -> TrialConfig:
     """One trial, with all core measures or only these."""
     return TrialConfig(
@@ -144,11 +158,11 @@ def planned(
     )
 
 
-def ran(asked: Request, plan: Sequence[TrialConfig], pool: Any, what: str) -> dict[TrialConfig, Row]:
+def ran(asked: UnlearningContext, plan: Sequence[TrialConfig], pool: Any, what: str) -> dict[TrialConfig, Row]:
     """Rows of trials; what fails is printed and missing."""
     found = {}
-    with Meter(what) as meter:
-        for done, (trial, row) in enumerate(pool.run(run_trial, plan, asked.bench), start=1):
+    with ProgressBar(what) as meter:
+        for done, (trial, row) in enumerate(pool.run(run_trial, plan, asked.trial_data), start=1):
             if isinstance(row, dict):
                 found[trial] = row
             else:
@@ -161,7 +175,7 @@ def best(
     name: str,
     tried: Sequence[Params],
     rows: dict[TrialConfig, Row],
-    asked: Request,
+    asked: UnlearningContext,
     chosen: ForgetSet,
     tune: int,
     device: str,
@@ -174,8 +188,8 @@ def best(
         return float(np.mean(np.nan_to_num(values, nan=0.0)))
 
     params = max(tried, key=tow)
-    config = asdict(config_of(algorithm(name), dict(params), asked.store.manifest.architecture))
-    space = algorithm(name).config.SPACE  # type: ignore[attr-defined]
+    config = asdict(build_algorithm_config(get_algorithm(name), dict(params), asked.store.manifest.architecture))
+    space = get_algorithm(name).config.SPACE  # type: ignore[attr-defined]
     scores = [tow(one) for one in tried]
     return {
         "params": params,
@@ -183,16 +197,16 @@ def best(
         "tow_validation": tow(params),
         "tow_validation_of_trials": scores,
         "searched": list(space),
-        "at_boundary": [field for field, kind in space.items() if at_boundary(kind, config[field])],
+        "at_boundary": [field for field, kind in space.items() if is_at_boundary(kind, config[field])],
         "diverged": sum(row["status"] == "diverged" for trial, row in rows.items() if trial.algorithm == name),
     }
 
 
 def measured_on_many(
-    asked: Request, chosen: ForgetSet, winners: dict[str, Any], many: int, start: int, pool: Any, device: str
+    asked: UnlearningContext, chosen: ForgetSet, winners: dict[str, Any], many: int, start: int, pool: Any, device: str
 ) -> dict[str, dict[str, float]]:
     """Measures of many models of every winner; of retrain's, which is a second oracle, as the null."""
-    wide = tuple(sorted(of_many([*MEASURES])))
+    wide = tuple(sorted(select_population_measures([*MEASURES])))
     indices = range(start, start + many)
     plan = {
         n: [planned(asked, chosen, n, winners[n]["params"] if n in winners else (), i, device, wide) for i in indices]
@@ -201,7 +215,9 @@ def measured_on_many(
     found = ran(asked, [trial for own in plan.values() for trial in own], pool, "many")
     kept = {n: [trial for trial in own if trial in found] for n, own in plan.items()}
     return {
-        n: values_of_many(asked.store, own, kept[ORACLE], asked.bench, wide) for n, own in kept.items() if n != ORACLE
+        n: compute_population_measures(asked.store, own, kept[ORACLE], asked.trial_data, wide)
+        for n, own in kept.items()
+        if n != ORACLE
     }
 
 
@@ -211,7 +227,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "n": len(rows),
         "diverged": sum(row["status"] == "diverged" for row in rows),
-        **{column: asdict(over_seeds([row[column] for row in rows])) for column in (*numbers, "examples")},
+        **{column: asdict(mean_with_interval([row[column] for row in rows])) for column in (*numbers, "examples")},
     }
 
 
@@ -220,7 +236,7 @@ def printed(
 ) -> None:
     """The table, the oracle on top and the original beneath."""
     console = Console(width=200)
-    table = new_table(f"{what}, {n_forget} to forget", ("", "n", *COLUMNS, "at a boundary"))
+    table = make_table(f"{what}, {n_forget} to forget", ("", "n", *COLUMNS, "at a boundary"))
     order = [ORACLE, *sorted(winners, key=lambda n: -result[n]["tow_test"]["value"]), "retrain", "original"]
     for name in order:
         cells = [in_cell(result[name][column]) for column in COLUMNS if column in result[name]]

@@ -4,10 +4,10 @@ import sys
 from dataclasses import replace
 from typing import Literal
 
-from memscore.cli.app import before_imports, run
+from memscore.cli.app import quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
@@ -15,12 +15,12 @@ from rich.console import Console
 from memscore.analysis.audit import audit, write_audit
 from memscore.analysis.user_model import load_model, membership_of, normalisation_of
 from memscore.cli.options import Maybe
-from memscore.data.id_lists import read_members
+from memscore.data.id_lists import read_id_list
 from memscore.estimators.rmia import RmiaConfig
-from memscore.pipeline.config import splits_again
+from memscore.pipeline.config import reload_splits
 from memscore.store.store import Store
-from memscore.tables.audit_table import audit_tables
-from memscore.training.numerics import device_named
+from memscore.tables.audit_table import print_audit
+from memscore.training.numerics import resolve_device
 
 
 def audit_model(
@@ -62,20 +62,20 @@ def audit_model(
     """
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
-    where = device_named(device)
+    where = resolve_device(device)
     constants = normalisation_of(bank.manifest, mean, std)
     network = load_model(model, arch, bank.manifest)
-    member = None if members is None else membership_of(read_members(members), bank)
-    splits = replace(splits_again(bank, data, folder), mean=constants[0], std=constants[1])
+    member = None if members is None else membership_of(read_id_list(members), bank)
+    splits = replace(reload_splits(bank, data, folder), mean=constants[0], std=constants[1])
     config = RmiaConfig(kind=rmia, gamma=gamma)
     found = audit(bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=where)
-    audit_tables(console, found, write_audit(bank, found, model, out))
+    print_audit(console, found, write_audit(bank, found, model, out))
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=arguments))
+    return run_command(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=arguments))
 
 
 if __name__ == "__main__":

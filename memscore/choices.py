@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def pick(kind: str, name: str, known: Iterable[str]) -> str:
+def validate_choice(kind: str, name: str, known: Iterable[str]) -> str:
     """The name itself if it is known.
 
     Args:

@@ -4,10 +4,10 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE, before_imports, run
+from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
@@ -15,19 +15,19 @@ from rich.console import Console
 from cluster.launch import expected_workers, open_pool, ray_metrics, refuse_staff
 from cluster.session import in_submitted_job
 from memscore.cli.options import Maybe
-from memscore.monitoring.progress import watched
-from memscore.monitoring.prometheus import announced
-from memscore.pipeline.config import Plan
-from memscore.pipeline.dry_run import forecast
-from memscore.pipeline.runner import bank_of, estimate, prepare_store
-from memscore.store.visibility import refuse_blind
+from memscore.monitoring.progress import monitor_pool
+from memscore.monitoring.prometheus import describe_metrics
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.dry_run import estimate_cost
+from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
+from memscore.store.visibility import require_visible_on_all_nodes
 from memscore.tables import bank_tables
-from memscore.tables.progress_bar import Meter
-from memscore.training.numerics import device_named
+from memscore.tables.progress_bar import ProgressBar
+from memscore.training.numerics import resolve_device
 
 
 def estimate_bank(
-    plan: Annotated[Plan, tyro.conf.arg(name="")],
+    plan: Annotated[BankConfig, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
@@ -50,34 +50,41 @@ def estimate_bank(
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
     if (near := refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)) and device == "cuda":
-        device_named(device)
+        resolve_device(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = bank_of(plan, passing_folder=in_submitted_job())
-    bank_tables.heading(console, bank)
+    bank = prepare_bank(plan, in_temporary_folder=in_submitted_job())
+    bank_tables.print_heading(console, bank)
     if plan.dry_run:
-        bank_tables.cost(console, forecast(bank, expected_workers(pool, workers, near=near)))
+        bank_tables.print_cost(console, estimate_cost(bank, expected_workers(pool, workers, near=near)))
         return 0
     with ExitStack() as stack:
-        if locked := bank.store.begun:
+        if locked := bank.store.is_created:
             stack.enter_context(bank.store.lock())
-        pool_device = device_named(device) if pool == "serial" else device
+        pool_device = resolve_device(device) if pool == "serial" else device
         session = stack.enter_context(
             open_pool(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
         )
-        refuse_blind(bank.store, session.run_on_each_node)
+        require_visible_on_all_nodes(bank.store, session.run_on_each_node)
         prepare_store(bank, stack, locked=locked)
-        metrics = ray_metrics(*announced(bank.store.manifest)) if pool == "ray" else None
-        watch = stack.enter_context(watched(bank, session.pool, stack.enter_context(Meter("models")), metrics))
-        outcome = estimate(
-            bank, watch, told=watch.noting(lambda *f: bank_tables.outlook(console, *f)), device=session.device
+        metrics = ray_metrics(*describe_metrics(bank.store.manifest)) if pool == "ray" else None
+        watch = stack.enter_context(
+            monitor_pool(bank, session.pool, stack.enter_context(ProgressBar("models")), metrics)
         )
-    bank_tables.outcome(console, outcome, bank.store.folder.shown)
-    return 1 if outcome.filled.failed or outcome.filled.diverged else 0
+        outcome = estimate(
+            bank,
+            watch,
+            on_forecast=watch.wrap_on_forecast(lambda *f: bank_tables.print_forecast(console, *f)),
+            device=session.device,
+        )
+    bank_tables.print_result(console, outcome, bank.store.folder.display_name)
+    return 1 if outcome.training.failed or outcome.training.diverged else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), RESUMABLE)
+    return run_command(
+        lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), RESUMABLE_MESSAGE
+    )
 
 
 if __name__ == "__main__":

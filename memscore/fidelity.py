@@ -2,10 +2,10 @@
 
 import sys
 
-from memscore.cli.app import before_imports, run
+from memscore.cli.app import quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
@@ -13,10 +13,10 @@ from rich.console import Console
 from memscore.analysis.fidelity import compare, write_comparison
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
-from memscore.tables.fidelity_tables import fidelity_tables
+from memscore.tables.fidelity_tables import print_fidelity
 
 
-def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
+def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
     """Compare the scores that a bank has; train nothing.
 
     Args:
@@ -35,15 +35,15 @@ def fidelity(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: in
     console = Console(width=None if sys.stdout.isatty() else 120)
     bank = Store.open(store)
     found = compare(bank, arm, draws=draws)
-    fidelity_tables(console, found)
+    print_fidelity(console, found)
     for path in write_comparison(bank, found):
-        console.print(bank.folder.shown_path(path), soft_wrap=True, markup=False)
+        console.print(bank.folder.display_path(path), soft_wrap=True, markup=False)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(lambda: tyro.cli(fidelity, prog="python -m memscore.fidelity", args=arguments))
+    return run_command(lambda: tyro.cli(compare_bank_scores, prog="python -m memscore.fidelity", args=arguments))
 
 
 if __name__ == "__main__":

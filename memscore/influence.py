@@ -3,10 +3,10 @@
 import sys
 from typing import Literal
 
-from memscore.cli.app import before_imports, run
+from memscore.cli.app import quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
@@ -15,11 +15,11 @@ from memscore.analysis.audit import arm_named
 from memscore.analysis.influence_pairs import MOST_PICTURES, draw, find, images_again
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
-from memscore.tables.influence_table import influence_tables
-from memscore.tables.progress_bar import Meter
+from memscore.tables.influence_table import print_influence
+from memscore.tables.progress_bar import ProgressBar
 
 
-def influence_of_bank(
+def find_bank_influence(
     store: tyro.conf.Positional[str],
     arm: Maybe[str] = None,
     targets: Literal["test", "train", "train-held-out"] = "test",
@@ -56,18 +56,18 @@ def influence_of_bank(
     with bank.lock():  # an estimate at work would add shards, and what is written here would be stale at once
         name = arm_named(bank, arm)
         splits = images_again(bank, data, folder) if pictures else None
-        with Meter("train examples") as meter:
+        with ProgressBar("train examples") as meter:
             thresholds = {"least": least, "least_memorization": least_memorization}
             found = find(bank, name, targets=targets, top=top, progress=meter, **thresholds)
         bank.write_influence(found.name, found.table)
         picture = draw(bank, found, splits, pictures) if splits else None
-    influence_tables(console, found, bank, picture)
+    print_influence(console, found, bank, picture)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(lambda: tyro.cli(influence_of_bank, prog="python -m memscore.influence", args=arguments))
+    return run_command(lambda: tyro.cli(find_bank_influence, prog="python -m memscore.influence", args=arguments))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-EVENTS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
+EVENT_DIRECTIONS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
 """Learning events: +1 where a higher value goes with more memorization (SCALE Table 1), -1 where it goes with less."""
 
-CURVATURE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
-INVERSION = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
+CURVATURE_SOURCE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
+INVERSION_SOURCE = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
 
-SOURCES: dict[str, tuple[str, str, int]] = {
+SCORES: dict[str, tuple[str, str, int]] = {
     "memorization": ("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
     "memorization_probability": (
         "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out",
@@ -29,11 +29,15 @@ SOURCES: dict[str, tuple[str, str, int]] = {
     ),
     "lira_offline": ("Carlini et al. 2022, one-sided, eq. 4: mean over targets that held it", "standard deviation", 1),
     "attack_success": ("RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1),
-    "confidence": ("SCALE 2.2: mean p_y over training", "probability", EVENTS["confidence"]),
-    "max_confidence": ("SCALE 2.2: mean max p over training", "probability", EVENTS["max_confidence"]),
-    "entropy": ("SCALE 2.2: mean entropy over training", "nat", EVENTS["entropy"]),
-    "accuracy": ("SCALE 2.2: mean correctness over training", "probability", EVENTS["accuracy"]),
-    "forgetting": ("Toneva et al. 2019: right on one visit, wrong on the next", "events", EVENTS["forgetting"]),
+    "confidence": ("SCALE 2.2: mean p_y over training", "probability", EVENT_DIRECTIONS["confidence"]),
+    "max_confidence": ("SCALE 2.2: mean max p over training", "probability", EVENT_DIRECTIONS["max_confidence"]),
+    "entropy": ("SCALE 2.2: mean entropy over training", "nat", EVENT_DIRECTIONS["entropy"]),
+    "accuracy": ("SCALE 2.2: mean correctness over training", "probability", EVENT_DIRECTIONS["accuracy"]),
+    "forgetting": (
+        "Toneva et al. 2019: right on one visit, wrong on the next",
+        "events",
+        EVENT_DIRECTIONS["forgetting"],
+    ),
     "final_loss": ("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
     "holdout": (
         "Carlini et al. 2019 / SCALE 2.2: symmetric KL before and after fine-tuning on half of validation",
@@ -41,8 +45,8 @@ SOURCES: dict[str, tuple[str, str, int]] = {
         1,
     ),
     "holdout_test": ("the same, fine-tuned on the test set, which judges nothing any more", "nat", 1),
-    "curvature_sign": (f"{CURVATURE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
-    "curvature_rademacher": (f"{CURVATURE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1),
+    "curvature_sign": (f"{CURVATURE_SOURCE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
+    "curvature_rademacher": (f"{CURVATURE_SOURCE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1),
     "aum": ("Pleiss et al. 2020: margin of the label's logit, mean over training", "logit", -1),
     "el2n": ("Paul et al. 2021: || p - y ||_2 early in training", "probability", 1),
     "grand": (
@@ -51,14 +55,14 @@ SOURCES: dict[str, tuple[str, str, int]] = {
         1,
     ),
     "centroid_distance": ("distance to the mean embedding of its class", "embedding unit", 1),
-    "inversion_psnr": (f"{INVERSION} peak signal-to-noise ratio of what is rebuilt", "dB", 1),
-    "inversion_ssim": (f"{INVERSION} structural similarity (Wang et al. 2004) of what is rebuilt", "1", 1),
-    "inversion_success": (f"{INVERSION} share of originals with a PSNR of 20 dB or more", "probability", 1),
+    "inversion_psnr": (f"{INVERSION_SOURCE} peak signal-to-noise ratio of what is rebuilt", "dB", 1),
+    "inversion_ssim": (f"{INVERSION_SOURCE} structural similarity (Wang et al. 2004) of what is rebuilt", "1", 1),
+    "inversion_success": (f"{INVERSION_SOURCE} share of originals with a PSNR of 20 dB or more", "probability", 1),
 }
 
 _LIRA, _SUCCESS = (
     "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
-    SOURCES["attack_success"][0],
+    SCORES["attack_success"][0],
 )
 _STATISTICS = {
     "gap": "Student-t predictive, on gaps",
@@ -69,24 +73,24 @@ _STATISTICS = {
     "advanced_mia_fixed": "TensorFlow Privacy's advanced_mia.py with fix_variance: median, two variances (B)",
 }
 for _name, _what in _STATISTICS.items():
-    SOURCES[f"lira_{_name}"] = (f"{_LIRA}; {_what}", "nat", 1)
-    SOURCES[f"lira_{_name}_offline"] = (
+    SCORES[f"lira_{_name}"] = (f"{_LIRA}; {_what}", "nat", 1)
+    SCORES[f"lira_{_name}_offline"] = (
         f"Carlini et al. 2022, offline: mean over targets that held it; {_what}",
         "1",
         1,
     )
-    SOURCES[f"attack_success_{_name}"] = (f"{_SUCCESS}; {_what}", "probability", 1)
+    SCORES[f"attack_success_{_name}"] = (f"{_SUCCESS}; {_what}", "probability", 1)
 for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
-    SOURCES[_name] = (
+    SCORES[_name] = (
         f"Zarifzadeh et al. 2024, {_kind}: share of the population beaten, mean over targets that held it",
         "probability",
         1,
     )
 
 
-def fields_of(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+def build_field_metadata(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Source, unit and direction of a score's columns: only the score itself points anywhere."""
-    source, unit, direction = SOURCES[stem]
+    source, unit, direction = SCORES[stem]
     names = list(columns)
     return {
         name: {

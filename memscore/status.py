@@ -6,23 +6,23 @@ from dataclasses import asdict
 from json import dumps
 from typing import Annotated
 
-from memscore.cli.app import before_imports, run
+from memscore.cli.app import quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
 
 from memscore.cli.options import Maybe
-from memscore.monitoring.status import Spreads, condition, latest_store
-from memscore.store.json_records import plain
-from memscore.store.remote import PATIENCE_S
+from memscore.monitoring.status import VarianceCache, compute_bank_status, find_latest_store
+from memscore.store.json_records import replace_nonfinite
+from memscore.store.remote import RETRY_S
 from memscore.store.store import Store
-from memscore.tables.status_table import show
+from memscore.tables.status_table import print_status
 
 
-def status(
+def show_status(
     store: Annotated[Maybe[str], tyro.conf.Positional] = None, watch: Maybe[float] = None, json: bool = False
 ) -> int:
     """Say how a bank stands, from its files alone; nothing is written, and neither Ray nor torch is started.
@@ -40,27 +40,29 @@ def status(
     """
     if watch is not None and not watch >= 1:
         raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being filled")
-    place = latest_store() if store is None else store
+    place = find_latest_store() if store is None else store
     bank = Store.open(place)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    spreads: Spreads = {}
+    spreads: VarianceCache = {}
     while True:
-        found = condition(bank, spreads)
+        found = compute_bank_status(bank, spreads)
         if json:
-            print(dumps(plain(asdict(found)), indent=2 if watch is None else None), flush=True)
+            print(dumps(replace_nonfinite(asdict(found)), indent=2 if watch is None else None), flush=True)
         else:
             if watch is not None and console.is_terminal:
                 console.clear()
-            show(console, found)
+            print_status(console, found)
         if watch is None:
             return 0
         time.sleep(watch)
-        bank = Store.open(place, patience_s=PATIENCE_S)  # it may have gone, and a server may be away
+        bank = Store.open(place, retry_s=RETRY_S)  # it may have gone, and a server may be away
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
-    return run(lambda: tyro.cli(status, prog="python -m memscore.status", args=arguments), "no longer watching")
+    return run_command(
+        lambda: tyro.cli(show_status, prog="python -m memscore.status", args=arguments), "no longer watching"
+    )
 
 
 if __name__ == "__main__":

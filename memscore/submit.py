@@ -4,10 +4,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from memscore.cli.app import before_imports, run
+from memscore.cli.app import quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 
@@ -34,10 +34,10 @@ def submit_command(
     """
     job = submit(command, Path(working_dir), address, id)
     print(f"submitted {job.id} to {job.address}\n{job.ways()}", flush=True)
-    return wait_for(job) if wait else 0
+    return follow_job(job) if wait else 0
 
 
-def wait_for(job: Submitted) -> int:
+def follow_job(job: Submitted) -> int:
     """Follow a job; Ctrl-C ends the following and not the job."""
     try:
         status = follow(job, lambda piece: print(piece, end="", flush=True))
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     cut = given.index("--") if "--" in given else len(given)
     sending = partial(submit_command, given[cut + 1 :])
     interrupted = "interrupted; if a line said `submitted`, the job goes on"
-    return run(lambda: tyro.cli(sending, prog=PROG, args=given[:cut]), interrupted)
+    return run_command(lambda: tyro.cli(sending, prog=PROG, args=given[:cut]), interrupted)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ TOKEN = "0123456789abcdef" * 4
 torch.set_num_threads(1)
 
 
-DRAWN = ("spread", "most_memorized", "roc_bands")
+DRAWN = ("plot_memorization", "plot_most_memorized", "plot_roc_bands")
 ONE_PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f0001010100b138f614"
     "0000000049454e44ae426082"
@@ -25,7 +25,7 @@ ONE_PIXEL = bytes.fromhex(
 def unpictured() -> Iterator[None]:
     """Each run of estimate leaves three figures, and drawing them takes longer than to train a small bank.
 
-    Here they are one pixel; tests/memscore/report draws them, and one test of estimate does, with `pictured`.
+    Here they are one pixel; tests/memscore/plots draws them, and one test of estimate does, with `pictured`.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in DRAWN:
@@ -39,7 +39,7 @@ def pictured(monkeypatch: pytest.MonkeyPatch) -> None:
     from memscore.plots import bank
 
     for name in DRAWN:
-        monkeypatch.setattr(f"memscore.pipeline.runner.{name}", getattr(bank, name, None) or getattr(bank, name))
+        monkeypatch.setattr(f"memscore.pipeline.runner.{name}", getattr(bank, name))
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,10 @@ import tyro
 
 from cluster.submission import DASHBOARD
 from memscore import bank, estimate, influence, status, submit
-from memscore.data.datasets import TORCHVISION
+from memscore.data.datasets import TORCHVISION_CLASSES
 from memscore.models.architectures import ARCHITECTURES
-from memscore.pipeline.config import PRESETS, Plan, arms_of, manifest_of, splits_of
-from memscore.score_registry import SOURCES
+from memscore.pipeline.config import PRESETS, BankConfig, build_designs, build_manifest, load_splits
+from memscore.score_registry import SCORES
 from memscore.store.store import Store
 from memscore.training.recipes import RECIPES
 from unlearn import experiment, sweep, trial
@@ -75,7 +75,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
     small |= {"proxies": ("all", "holdout-test"), "inversion_candidates": 8, "inversion_iterations": 2}
-    assert estimate.estimate_bank(Plan(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
+    assert estimate.estimate_bank(BankConfig(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
     assert influence.main([str(folder / "memscore" / "digits")]) == 0
     return folder
 
@@ -191,7 +191,7 @@ def parsed(monkeypatch):
             tyro.cli(estimate.estimate_bank, args=arguments)
         return caught.value.args[0]
 
-    monkeypatch.setattr(estimate, "bank_of", stop)
+    monkeypatch.setattr(estimate, "prepare_bank", stop)
     return parse
 
 
@@ -206,9 +206,9 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "memscore.estimate"]
     plan = parsed(words[3:])
-    arms_of(plan)
+    build_designs(plan)
     if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
-        manifest_of(plan, splits_of(plan))
+        build_manifest(plan, load_splits(plan))
 
 
 @pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])
@@ -277,7 +277,7 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
     signs = {"+": 1, "-": -1}
     for name, up in said.items():
         if name == "cscore":  # only where a bank has two fractions
-            assert signs[up] == SOURCES["cscore"][2]
+            assert signs[up] == SCORES["cscore"][2]
         elif up:
             assert signs[up] == int(schema.field(name).metadata[b"direction"]), name
         else:
@@ -296,7 +296,7 @@ def test_the_tables_of_presets_architectures_recipes_and_data_are_those_of_the_c
     architectures, recipes = README.split("\nArchitectures: ")[1].split("\n\n")[0].split("Recipes: ")
     assert set(ARCHITECTURES) <= set(quoted(architectures))
     assert set(quoted(recipes)) - {"..."} <= set(RECIPES)
-    assert {"digits", *TORCHVISION} <= set(quoted(README.split("- **Names**: ")[1].split("downloaded")[0]))
+    assert {"digits", *TORCHVISION_CLASSES} <= set(quoted(README.split("- **Names**: ")[1].split("downloaded")[0]))
 
 
 def test_the_tables_of_algorithms_and_measures_are_those_of_the_code():
@@ -315,7 +315,7 @@ def test_the_tables_of_variants_and_selections_are_those_of_the_code():
 
 def test_the_table_of_experiments_is_that_of_the_code():
     said = {quoted(cells[0])[0]: cells[1:] for cells in table("experiment")}
-    assert said == {name: [entry.source, entry.says] for name, entry in EXPERIMENTS.items()}
+    assert said == {name: [entry.source, entry.question] for name, entry in EXPERIMENTS.items()}
 
 
 def test_a_result_has_its_script_and_once_measured_its_numbers():

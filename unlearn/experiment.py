@@ -4,25 +4,25 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS, before_imports, run
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool_and_search, refuse_staff
 from memscore.cli.options import Maybe
-from memscore.store.visibility import refuse_blind
-from memscore.tables.progress_bar import Meter
-from memscore.training.numerics import device_named
-from unlearn.experiments.config import ExperimentPlan, prepared
-from unlearn.experiments.tables import keep, print_experiment
+from memscore.store.visibility import require_visible_on_all_nodes
+from memscore.tables.progress_bar import ProgressBar
+from memscore.training.numerics import resolve_device
+from unlearn.experiments.config import ExperimentConfig, prepare_experiment
+from unlearn.experiments.tables import print_experiment, write_experiment
 
 
-def carry_out(
-    plan: Annotated[ExperimentPlan, tyro.conf.arg(name="")],
+def run_experiment(
+    plan: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
@@ -43,24 +43,29 @@ def carry_out(
         Exit code: 0, or 1 if a part of it could not be had; what fails of a paper's claims is a result.
     """
     refuse_staff(pool, workers, address, gpus_per_worker)
-    ready = prepared(plan)
+    ready = prepare_experiment(plan)
     with ExitStack() as stack:
         stack.enter_context(ready.store.lock())
-        pool_device = device_named(device) if pool == "serial" else device
+        pool_device = resolve_device(device) if pool == "serial" else device
         opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker)
         session, search = stack.enter_context(opened)
-        refuse_blind(ready.store, session.run_on_each_node)
-        carried = ready.run(session.pool, search, session.device, Meter)
-        path = keep(ready.store, plan.name, ready.entry, ready.asked, carried)
+        require_visible_on_all_nodes(ready.store, session.run_on_each_node)
+        carried = ready.run(session.pool, search, session.device, ProgressBar)
+        path = write_experiment(ready.store, plan.name, ready.entry, ready.asked, carried)
     print_experiment(
-        Console(width=None if sys.stdout.isatty() else 160), ready.entry, carried, f"{ready.store.folder.shown}/{path}"
+        Console(width=None if sys.stdout.isatty() else 160),
+        ready.entry,
+        carried,
+        f"{ready.store.folder.display_name}/{path}",
     )
     return 1 if carried.incomplete else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; see doors.run."""
-    return run(lambda: tyro.cli(carry_out, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS)
+    return run_command(
+        lambda: tyro.cli(run_experiment, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS_MESSAGE
+    )
 
 
 if __name__ == "__main__":

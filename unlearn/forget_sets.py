@@ -13,26 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.choices import pick
-from memscore.data.id_lists import read_members
+from memscore.choices import validate_choice
+from memscore.data.id_lists import read_id_list
 from memscore.data.splits import Splits
 from memscore.seeds import generator
-from unlearn.meta.partition import Scores
-from unlearn.meta.rum import from_centroid
-from unlearn.problem import forgettable
+from unlearn.meta.partition import ScoreReader
+from unlearn.meta.rum import distance_to_centroid
+from unlearn.problem import validate_forget_rows
 
 LEVELS = ("low", "medium", "high")
-OF_A_SCORE = (*LEVELS, "union", "riskiest", "twin")
-AT = "entanglement-at-"
+SCORE_PARTS = (*LEVELS, "union", "riskiest", "twin")
+ENTANGLEMENT_AT = "entanglement-at-"
 """Before the name of the score that levels of entanglement have in common."""
-CANARIES = 0.05
+CANARY_SHARE = 0.05
 """Share of the forget set that is scrambled: SURE's 50 of 1,000."""
-CONFUSED = 0.01
+CONFUSION_SHARE = 0.01
 """Share of the two classes whose labels are swapped (SURE appendix F)."""
-PLACES = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
+LEVEL_POSITIONS = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
 """Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000. The
 nearest of all have a low ES again, since they lie to one side of the centroid."""
-FEWEST_AT = 5
+MIN_GROUP_SIZE = 5
 """Examples among which those places are three."""
 
 
@@ -56,14 +56,14 @@ def changes_data(spec: str) -> bool:
     return spec.partition(":")[0] in {"canaries", "confusion"}
 
 
-def choose(
+def select_forget_set(
     spec: str,
     size: int,
     splits: Splits,
-    scores: Scores,
+    scores: ScoreReader,
     embeddings: Callable[[], np.ndarray],
     seed: int,
-    without: tuple[int, ...] = (),
+    excluded: tuple[int, ...] = (),
 ) -> ForgetSet:
     """The forget set of that name.
 
@@ -77,7 +77,7 @@ def choose(
         scores: those of the store.
         embeddings: float [n_train, E], of the original, asked for by the levels of entanglement alone.
         seed: of what is drawn.
-        without: rows that are not chosen, so that another set of the same kind can be had; of no matter to class, id
+        excluded: rows that are not chosen, so that another set of the same kind can be had; of no matter to class, id
             and ids.
 
     Returns:
@@ -95,38 +95,40 @@ def choose(
         return ForgetSet(name=spec, rows=_checked(rows, n_train), by_class=kind == "class")
     if not 0 < size < n_train:
         raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
-    free = np.setdiff1d(np.arange(n_train), np.array(without, dtype=np.int64))
+    free = np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64))
     if kind == "random":
         rows = rng.choice(free, _at_most(size, len(free), "training examples to choose from"), replace=False)
     elif kind == "partial-class":
         own = free[splits.train.labels[free] == _class(part, splits)]
         rows = rng.choice(own, _at_most(size, len(own), f"training examples of class {part}"), replace=False)
     elif kind == "entanglement":
-        rows = free[_entangled(embeddings(), free, size, pick("level of entanglement", part, LEVELS))]
-    elif kind.startswith(AT):
-        score = kind.removeprefix(AT)
+        rows = free[_entangled(embeddings(), free, size, validate_choice("level of entanglement", part, LEVELS))]
+    elif kind.startswith(ENTANGLEMENT_AT):
+        score = kind.removeprefix(ENTANGLEMENT_AT)
         known, values = _defined(*scores(score), splits)
         there = np.isin(known, free)
-        level = pick("level of entanglement", part, LEVELS)
+        level = validate_choice("level of entanglement", part, LEVELS)
         rows = _entangled_at(embeddings(), known[there], values[there], size, level, score)
     elif not part:
         words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
         raise ValueError(
             f"unknown forget set {spec!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store with "
-            f"one of :{', :'.join(OF_A_SCORE)}, as memorization_k0.500:high"
+            f"one of :{', :'.join(SCORE_PARTS)}, as memorization_k0.500:high"
         )
     else:
-        rows = _by_score(*scores(kind), splits, kind, pick("part of a score", part, OF_A_SCORE), size, rng, free)
+        rows = _by_score(
+            *scores(kind), splits, kind, validate_choice("part of a score", part, SCORE_PARTS), size, rng, free
+        )
     return ForgetSet(name=f"{spec} of {size}", rows=_checked(rows, n_train))
 
 
-def score_of(spec: str) -> str:
+def find_score_name(spec: str) -> str:
     """The score that decides which examples a forget set in words has; "" where none does."""
     kind, _, part = spec.partition(":")
-    return "" if kind == "entanglement" or part not in OF_A_SCORE else kind.removeprefix(AT)
+    return "" if kind == "entanglement" or part not in SCORE_PARTS else kind.removeprefix(ENTANGLEMENT_AT)
 
 
-def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
+def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
     """A forget set that changes the training data, and the data with it.
 
     Args:
@@ -151,7 +153,7 @@ def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, Forg
         if not 0 < size < len(train):
             raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
         rows = rng.choice(len(train), size, replace=False)
-        scrambled = rows[: round(CANARIES * size)]
+        scrambled = rows[: round(CANARY_SHARE * size)]
         if not len(scrambled):
             raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
         images = train.images.copy()
@@ -163,7 +165,7 @@ def plant(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, Forg
     else:
         first, second = _two_classes(part, splits)
         rows = np.concatenate([
-            rng.choice(own := np.flatnonzero(train.labels == label), round(CONFUSED * len(own)), replace=False)
+            rng.choice(own := np.flatnonzero(train.labels == label), round(CONFUSION_SHARE * len(own)), replace=False)
             for label in (first, second)
         ])
         if not len(rows):
@@ -231,14 +233,14 @@ def _defined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.nd
 
 def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) -> np.ndarray:
     """One of the groups of rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
-    distance = from_centroid(embeddings, free)
+    distance = distance_to_centroid(embeddings, free)
     groups = len(distance) // size
     if groups < 3:
         raise ValueError(
             f"--size {size}: levels of entanglement are three groups of that size out of {len(distance)} training "
             f"examples; use {len(distance) // 3} or fewer"
         )
-    start = round(PLACES[level] * (groups - 1)) * size
+    start = round(LEVEL_POSITIONS[level] * (groups - 1)) * size
     chosen: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
     return chosen
 
@@ -249,21 +251,22 @@ def _entangled_at(
     """The same at equal score: from each of `size` groups of rising score the one at that place by distance."""
     # groups divide the score's range among themselves: mean scores of two levels differ by at most range / size
     groups = np.array_split(np.lexsort((rows, values)), size)
-    if len(groups[-1]) < FEWEST_AT:
+    if len(groups[-1]) < MIN_GROUP_SIZE:
         raise ValueError(
-            f"--size {size}: levels of entanglement at equal {score} take one of {FEWEST_AT} or more each, and it is "
-            f"defined for {len(rows)} training examples that may be chosen; use {len(rows) // FEWEST_AT} or fewer"
+            f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and "
+            "it is "
+            f"defined for {len(rows)} training examples that may be chosen; use {len(rows) // MIN_GROUP_SIZE} or fewer"
         )
-    distance = from_centroid(embeddings, rows)
+    distance = distance_to_centroid(embeddings, rows)
     far_last = [group[np.argsort(distance[group], kind="stable")] for group in groups]
-    return rows[[group[round(PLACES[level] * (len(group) - 1))] for group in far_last]]
+    return rows[[group[round(LEVEL_POSITIONS[level] * (len(group) - 1))] for group in far_last]]
 
 
 def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
     """Rows of classes, of one id, or of the ids in a file."""
     if kind == "class":
-        return np.flatnonzero(np.isin(splits.train.labels, classes_of(part, splits)))
-    ids = np.array([part]) if kind == "id" else read_members(part, "--forget ids:")
+        return np.flatnonzero(np.isin(splits.train.labels, parse_classes(part, splits)))
+    ids = np.array([part]) if kind == "id" else read_id_list(part, "--forget ids:")
     names, counts = np.unique(ids, return_counts=True)
     for twice in names[counts > 1][:1]:
         raise ValueError(f"{part} names {str(twice)!r} more than once; name each example once")
@@ -280,10 +283,10 @@ def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
 
 
 def _checked(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
-    return tuple(forgettable(rows, n_train).tolist())
+    return tuple(validate_forget_rows(rows, n_train).tolist())
 
 
-def classes_of(part: str, splits: Splits) -> list[int]:
+def parse_classes(part: str, splits: Splits) -> list[int]:
     """Classes by their numbers, as 3 or 0,1,3; none of the data, one that is named twice, or all are an error."""
     found = [_class(number, splits) for number in part.split(",")]
     for number in found:

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from memscore.training.augmentation import augment
-from memscore.training.device_data import Images
+from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
 
 
 @dataclass(eq=False)
-class Tally:
+class ReadCounter:
     """How many examples algorithms have read, each time that they read one: the cost that no machine's speed enters."""
 
     examples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Examples:
+class ExampleSet:
     """A set of examples: rows of resident images, and a label for each.
 
     Attributes:
@@ -36,33 +36,33 @@ class Examples:
         labels: int64 [n], on the same device.
         n_classes: K.
         recipe: how theta_o was trained; its augmentation is applied to what is trained on.
-        tally: counts what is taken; shared with the sets that are made of this one.
+        read_counter: counts what is taken; shared with the sets that are made of this one.
     """
 
-    images: Images
+    images: DeviceImages
     rows: Tensor
     labels: Tensor
     n_classes: int
     recipe: Recipe
-    tally: Tally = field(default_factory=Tally)
+    read_counter: ReadCounter = field(default_factory=ReadCounter)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, positions: Tensor) -> Tensor:
         """Images [B, C, H, W] at these positions of the set, normalised, not augmented; counted."""
-        self.tally.examples += len(positions)
+        self.read_counter.examples += len(positions)
         return self.images.take(self.rows[positions])
 
-    def part(self, positions: Tensor) -> "Examples":
+    def select(self, positions: Tensor) -> "ExampleSet":
         """The examples at these positions, in that order."""
         return replace(self, rows=self.rows[positions], labels=self.labels[positions])
 
-    def labelled(self, labels: Tensor) -> "Examples":
+    def with_labels(self, labels: Tensor) -> "ExampleSet":
         """The same examples with other labels, int64 [n]."""
         return replace(self, labels=labels)
 
-    def and_also(self, others: "Examples") -> "Examples":
+    def concatenate(self, others: "ExampleSet") -> "ExampleSet":
         """These examples, then the others."""
         rows, labels = torch.cat([self.rows, others.rows]), torch.cat([self.labels, others.labels])
         return replace(self, rows=rows, labels=labels)
@@ -81,19 +81,19 @@ class Problem:
     """
 
     theta_o: nn.Module
-    retain: Examples
-    forget: Examples
-    validation: Examples
-    test: Examples
+    retain: ExampleSet
+    forget: ExampleSet
+    validation: ExampleSet
+    test: ExampleSet
 
     @property
-    def train(self) -> Examples:
+    def train(self) -> ExampleSet:
         """All training examples, in the order of their rows, counted into the same tally."""
-        everything = self.retain.and_also(self.forget)
-        return everything.part(everything.rows.argsort())
+        everything = self.retain.concatenate(self.forget)
+        return everything.select(everything.rows.argsort())
 
 
-def forgettable(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
+def validate_forget_rows(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
     """Check a forget set.
 
     Args:
@@ -120,9 +120,9 @@ def forgettable(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
     return found
 
 
-def pose(
+def make_problem(
     theta_o: nn.Module,
-    images: Images,
+    images: DeviceImages,
     labels: Tensor,
     sizes: tuple[int, int, int],
     forget: Sequence[int] | np.ndarray,
@@ -150,12 +150,14 @@ def pose(
     """
     train, validation, test = sizes
     dropped = np.zeros(train, dtype=bool)
-    dropped[forgettable(forget, train)] = True
-    tally = Tally()
+    dropped[validate_forget_rows(forget, train)] = True
+    tally = ReadCounter()
 
-    def examples(rows: np.ndarray) -> Examples:
+    def examples(rows: np.ndarray) -> ExampleSet:
         here = torch.from_numpy(np.array(rows)).to(labels.device)  # what a pool shares is read-only
-        return Examples(images=images, rows=here, labels=labels[here], n_classes=n_classes, recipe=recipe, tally=tally)
+        return ExampleSet(
+            images=images, rows=here, labels=labels[here], n_classes=n_classes, recipe=recipe, read_counter=tally
+        )
 
     return Problem(
         theta_o=theta_o.eval(),
@@ -170,7 +172,7 @@ Batch = tuple[Tensor, Tensor]
 """Images float32 [B, C, H, W], normalised; labels int64 [B]."""
 
 
-class Batches:
+class BatchSampler:
     """Batches of a set of examples; iterating makes one pass.
 
     Each pass has an order and augmentations of its own, also where it follows on another because this set is the
@@ -183,7 +185,7 @@ class Batches:
         rng: draws orders and augmentations.
     """
 
-    def __init__(self, examples: Examples, size: int, rng: np.random.Generator) -> None:
+    def __init__(self, examples: ExampleSet, size: int, rng: np.random.Generator) -> None:
         self.examples, self.size = examples, size
         self.order, self.chance = rng.spawn(2)
 
@@ -191,10 +193,10 @@ class Batches:
         return -(-len(self.examples) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels, _ in self.numbered():
+        for images, labels, _ in self.with_positions():
             yield images, labels
 
-    def numbered(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def with_positions(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One pass; with each batch also the positions of its examples in the set, int64 [B]."""
         examples = self.examples
         order = torch.from_numpy(self.order.permutation(len(examples))).to(examples.rows.device)
@@ -203,13 +205,13 @@ class Batches:
             shown = augment(plain, examples.images.black, examples.recipe, self.chance)
             yield shown, examples.labels[positions], positions
 
-    def endless(self) -> Iterator[Batch]:
+    def cycle(self) -> Iterator[Batch]:
         """Pass after pass."""
         while True:
             yield from self
 
 
-def in_order(examples: Examples, size: int) -> Iterator[Batch]:
+def iterate_in_order(examples: ExampleSet, size: int) -> Iterator[Batch]:
     """One pass in the order of the set, nothing augmented: for sums over a set, which no order should change."""
     for positions in torch.split(torch.arange(len(examples), device=examples.rows.device), size):
         yield examples.take(positions), examples.labels[positions]

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class LogUniform:
     """A positive number whose logarithm is uniform in [low, high]."""
 
     low: float
@@ -36,7 +36,7 @@ class Uniform:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
+class Integer:
     """A whole number from low to high, both included."""
 
     low: int
@@ -60,10 +60,10 @@ class Choice:
         return self.values[int(rng.integers(len(self.values)))]
 
 
-Space = Log | Uniform | Whole | Choice
+Domain = LogUniform | Uniform | Integer | Choice
 
 
-def at_boundary(space: Space, value: Any, within: float = 0.05) -> bool:
+def is_at_boundary(space: Domain, value: Any, within: float = 0.05) -> bool:
     """Whether an optimum lies so near an end that the space should be widened.
 
     Args:
@@ -74,14 +74,14 @@ def at_boundary(space: Space, value: Any, within: float = 0.05) -> bool:
     Returns:
         True at either end; False for Choice, which has no ends.
 
-    >>> at_boundary(Log(low=1e-4, high=1e-1, source=""), 0.09)
+    >>> is_at_boundary(Log(low=1e-4, high=1e-1, source=""), 0.09)
     True
     """
     if isinstance(space, Choice):
         return False
-    if isinstance(space, Whole):
+    if isinstance(space, Integer):
         return value in {space.low, space.high}
     low, high = space.low, space.high
-    if isinstance(space, Log):
+    if isinstance(space, LogUniform):
         low, high, value = (float(np.log(number)) for number in (low, high, value))
     return bool(min(value - low, high - value) < within * (high - low))

@@ -4,25 +4,25 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS, before_imports, run
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool_and_search, refuse_staff
 from memscore.cli.options import Maybe
-from memscore.store.visibility import refuse_blind
-from memscore.tables.progress_bar import Meter
-from memscore.training.numerics import device_named
-from unlearn.tuning.config import SweepPlan, sweep_request
-from unlearn.tuning.tables import table
+from memscore.store.visibility import require_visible_on_all_nodes
+from memscore.tables.progress_bar import ProgressBar
+from memscore.training.numerics import resolve_device
+from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.tables import print_sweep
 
 
-def sweep(
-    plan: Annotated[SweepPlan, tyro.conf.arg(name="")],
+def run_sweep(
+    plan: Annotated[SweepConfig, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
@@ -45,21 +45,23 @@ def sweep(
         Exit code: 0, or 1 if a trial failed, a judged one diverged, or a contender had none that did not.
     """
     refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)
-    asked = sweep_request(plan)
+    asked = prepare_sweep(plan)
     with ExitStack() as stack:
-        stack.enter_context(asked.asked.scored.lock())
-        pool_device = device_named(device) if pool == "serial" else device
+        stack.enter_context(asked.asked.bank_store.lock())
+        pool_device = resolve_device(device) if pool == "serial" else device
         opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
         session, search = stack.enter_context(opened)
-        refuse_blind(asked.asked.scored, session.run_on_each_node)
-        swept = asked.run(session.pool, search, session.device, Meter)
-    place = f"{asked.asked.store.folder.shown}/{asked.path}"
-    return table(Console(width=None if sys.stdout.isatty() else 140), swept, place)
+        require_visible_on_all_nodes(asked.asked.bank_store, session.run_on_each_node)
+        swept = asked.run(session.pool, search, session.device, ProgressBar)
+    place = f"{asked.asked.store.folder.display_name}/{asked.path}"
+    return print_sweep(Console(width=None if sys.stdout.isatty() else 140), swept, place)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; see doors.run."""
-    return run(lambda: tyro.cli(sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE_TRIALS)
+    return run_command(
+        lambda: tyro.cli(run_sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE_TRIALS_MESSAGE
+    )
 
 
 if __name__ == "__main__":

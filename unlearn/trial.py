@@ -4,24 +4,24 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS, before_imports, run
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    before_imports()
+    quiet_interrupt_during_imports()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool, refuse_staff
 from memscore.cli.options import Maybe, Several
-from memscore.store.visibility import refuse_blind
-from memscore.tables.progress_bar import Meter
-from memscore.training.numerics import device_named
-from unlearn.trials.setup import Wish, fulfil, request, to_be_trained
-from unlearn.trials.tables import table
+from memscore.store.visibility import require_visible_on_all_nodes
+from memscore.tables.progress_bar import ProgressBar
+from memscore.training.numerics import resolve_device
+from unlearn.trials.setup import TrialOptions, describe_missing_models, open_context, run_all_seeds
+from unlearn.trials.tables import print_trials
 
 
-def unlearn_once(
+def unlearn_and_compare(
     store: Annotated[str, tyro.conf.Positional],
     algorithm: str,
     forget: str = "random",
@@ -61,20 +61,22 @@ def unlearn_once(
         Exit code: 0, or 1 if a trial failed or diverged.
     """
     refuse_staff(pool, workers, address, gpus_per_worker)
-    asked = request(Wish(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
+    asked = open_context(TrialOptions(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
-        stack.enter_context(asked.scored.lock())
-        sys.stderr.write(to_be_trained(asked))
-        pool_device = device_named(device) if pool == "serial" else device
+        stack.enter_context(asked.bank_store.lock())
+        sys.stderr.write(describe_missing_models(asked))
+        pool_device = resolve_device(device) if pool == "serial" else device
         session = stack.enter_context(open_pool(pool, address, workers, pool_device, gpus_per_worker))
-        refuse_blind(asked.scored, session.run_on_each_node)
-        found = fulfil(asked, session.pool, session.device, Meter)
-    return table(Console(width=None if sys.stdout.isatty() else 120), found, asked.wish)
+        require_visible_on_all_nodes(asked.bank_store, session.run_on_each_node)
+        found = run_all_seeds(asked, session.pool, session.device, ProgressBar)
+    return print_trials(Console(width=None if sys.stdout.isatty() else 120), found, asked.options)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; see doors.run."""
-    return run(lambda: tyro.cli(unlearn_once, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS)
+    return run_command(
+        lambda: tyro.cli(unlearn_and_compare, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS_MESSAGE
+    )
 
 
 if __name__ == "__main__":

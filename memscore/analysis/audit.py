@@ -19,25 +19,25 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.data.splits import Splits
-from memscore.estimators.lira import outside_lira, outside_pool
-from memscore.estimators.rmia import RmiaConfig, outside_population, outside_rmia
-from memscore.pipeline.jobs import recipe_of
-from memscore.pipeline.train_bank import shared_of
+from memscore.estimators.lira import external_lira_scores, fit_external_prior
+from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
+from memscore.pipeline.jobs import read_recipe
+from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval, tpr_at_fpr
-from memscore.store.json_records import plain
-from memscore.store.parquet import encode, hashed_again, to_table
-from memscore.store.shards import shards_digest
+from memscore.store.json_records import replace_nonfinite
+from memscore.store.parquet import encode, to_table, update_content_hash
+from memscore.store.shards import hash_shards
 from memscore.store.store import Store
-from memscore.subsets.clustering import unfinished
-from memscore.subsets.designs import arm_from
-from memscore.training.device_data import resident
-from memscore.training.evaluation import forward, observe
-from memscore.training.numerics import exact_products, one_thread
+from memscore.subsets.clustering import count_models_in_partial_blocks
+from memscore.subsets.designs import parse_arm_record
+from memscore.training.device_data import to_device
+from memscore.training.evaluation import build_forward, evaluate_examples
+from memscore.training.numerics import float32_matmul, single_threaded
 
 BYTES = 64 * 2**20  # of two blocks of the bank as read
 EVIDENCE = ("lira", "lira_offline", "rmia")
@@ -109,9 +109,11 @@ def audit(
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
     name = arm_named(store, arm)
-    shards = store.finished(name, verify=False)
+    shards = store.find_valid_shards(name, verify=False)
     if not shards:
-        raise ValueError(f"arm {name} of {store.folder.shown} has no models; `python -m memscore.estimate` trains them")
+        raise ValueError(
+            f"arm {name} of {store.folder.display_name} has no models; `python -m memscore.estimate` trains them"
+        )
     said = observed(store, model, splits, device)
     n_train = store.manifest.split_sizes[0]
     evidence = against_bank(store, name, sorted(shards), said["logit_confidence"], config or RmiaConfig())
@@ -124,16 +126,16 @@ def audit(
     metadata = {
         "arm": name,
         "models": str(len(shards)),
-        "shards_digest": shards_digest(name, shards),
+        "shards_digest": hash_shards(name, shards),
         "verdict": f"lira > {threshold:g}",
-        "curves": json.dumps(plain({kind: asdict(curve) for kind, curve in curves.items()})),
-        "epsilon": json.dumps(None if epsilon is None else plain(asdict(epsilon))),
+        "curves": json.dumps(replace_nonfinite({kind: asdict(curve) for kind, curve in curves.items()})),
+        "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
     }
     columns = {"logit_confidence": said["logit_confidence"][:n_train], **evidence}
     return Audit(
         arm=name,
         models=len(shards),
-        unfinished=unfinished(shards, arm_from(store.arms()[name]).models_per_block),
+        unfinished=count_models_in_partial_blocks(shards, parse_arm_record(store.arms()[name]).models_per_block),
         threshold=threshold,
         table=with_verdicts(store, columns, threshold, member, metadata),
         curves=curves,
@@ -167,7 +169,7 @@ def with_verdicts(
     rows = {"row": np.arange(n_train, dtype=np.int32), "id": ids, "label": examples["label"].to_numpy()}
     table = to_table({**rows, **columns}, metadata)
     table = table.append_column("verdict", pa.array(lira > threshold, mask=np.isnan(lira)))
-    return hashed_again(table if member is None else table.append_column("member", pa.array(member)))
+    return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
 
 
 def arm_named(store: Store, wish: str | None) -> str:
@@ -185,16 +187,17 @@ def arm_named(store: Store, wish: str | None) -> str:
     """
     arms = store.arms()
     if not arms:
-        raise ValueError(f"{store.folder.shown} has no arm yet; `python -m memscore.estimate` begins one")
+        raise ValueError(f"{store.folder.display_name} has no arm yet; `python -m memscore.estimate` begins one")
     if wish is None:
         if len(arms) > 1:
             raise ValueError(
-                f"{store.folder.shown} has {len(arms)} arms and their models are never pooled; choose with --arm: "
+                f"{store.folder.display_name} has {len(arms)} arms and their models are never pooled; choose with "
+                "--arm: "
                 f"{', '.join(arms)}"
             )
         return next(iter(arms))
     by_suffix = {record["suffix"]: name for name, record in arms.items()}
-    return by_suffix[wish] if wish in by_suffix else pick("arm", wish, arms)
+    return by_suffix[wish] if wish in by_suffix else validate_choice("arm", wish, arms)
 
 
 def observed(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
@@ -207,16 +210,16 @@ def observed(store: Store, model: nn.Module, splits: Splits, device: str) -> dic
         device: "cpu" or "cuda".
 
     Returns:
-        The columns of memscore.training.evaluation.observe.
+        The columns of memscore.training.evaluation.evaluate_examples.
 
     Raises:
         ValueError: outputs that are not finite; names the first example.
     """
-    place, shared = torch.device(device), shared_of(splits, None)
-    with one_thread(), exact_products(place):
-        images = resident(shared.images, splits.mean, splits.std, place, flat=False)
+    place, shared = torch.device(device), build_shared_data(splits, None)
+    with single_threaded(), float32_matmul(place):
+        images = to_device(shared.images, splits.mean, splits.std, place, flat=False)
         labels = torch.from_numpy(shared.labels).to(place)
-        said = observe(forward(model.to(place), recipe_of(store)), images, labels)
+        said = evaluate_examples(build_forward(model.to(place), read_recipe(store)), images, labels)
     strange = np.flatnonzero(~np.isfinite(said["logit_confidence"]))
     if len(strange):
         first = store.examples()["id"][int(strange[0])].as_py()
@@ -244,18 +247,18 @@ def against_bank(
     """
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
-    pool = outside_pool((phi, held) for _, phi, held in bank_blocks(store, arm, indices, train))
+    pool = fit_external_prior((phi, held) for _, phi, held in bank_blocks(store, arm, indices, train))
     population: np.ndarray | None = None
     if n_validation:
         shadows = np.concatenate([phi for _, phi, _ in bank_blocks(store, arm, indices, held_out)], axis=1)
-        population = outside_population(confidence[held_out], shadows, config)
+        population = external_rmia_population(confidence[held_out], shadows, config)
     pieces: list[dict[str, np.ndarray]] = []
     for rows, phi, held in bank_blocks(store, arm, indices, train):
         own = confidence[rows]
-        online, offline = outside_lira(own, phi, held, pool)
+        online, offline = external_lira_scores(own, phi, held, pool)
         found = {"lira": online, "lira_offline": offline}
         if population is not None:
-            found["rmia"] = outside_rmia(own, phi, held, population, config)
+            found["rmia"] = external_rmia(own, phi, held, population, config)
         pieces.append({**found, "n_in": held.sum(0), "n_out": (~held).sum(0)})
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
 
@@ -264,7 +267,7 @@ def bank_blocks(
     store: Store, arm: str, indices: list[int], rows: slice
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Rows, then logit_confidence and member of every model, [M, n] each, a block of examples at a time."""
-    for block in store.blocks(arm, indices, ["logit_confidence", "member"], rows, BYTES):
+    for block in store.read_blocks(arm, indices, ["logit_confidence", "member"], rows, BYTES):
         yield block.rows, block.columns["logit_confidence"], block.columns["member"]
 
 
@@ -312,4 +315,4 @@ def write_audit(store: Store, found: Audit, model: str, out: str | None) -> str:
         return out
     relpath = f"reports/audit-{Path(model).stem}-{found.arm}.parquet"
     store.folder.replace(relpath, content)
-    return f"{store.folder.shown}/{relpath}"
+    return f"{store.folder.display_name}/{relpath}"

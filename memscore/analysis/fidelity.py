@@ -21,24 +21,31 @@ from threadpoolctl import threadpool_limits
 
 from memscore.analysis.fidelity_plots import lorenz_curves, loss_and_success, proxies_beside
 from memscore.analysis.risk_signals import Signals, risk_signals
-from memscore.choices import pick
-from memscore.estimators.weighted import weighted_scores, weights_of
-from memscore.pipeline.originals import bank_seconds, seconds_of_proxies, training_seconds
+from memscore.choices import validate_choice
+from memscore.estimators.weighted import compute_weighted_scores, count_set_weights
+from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
 from memscore.proxies.registry import PROXIES
-from memscore.proxies.storage import inversion_on_file
-from memscore.score_registry import SOURCES
+from memscore.proxies.storage import read_stored_inversion
+from memscore.score_registry import SCORES
 from memscore.seeds import generator
-from memscore.statistics.claims import Trend, verdict
-from memscore.statistics.correlation import interval_of_draws, members_of, pearson, resampled, spearman, top_overlap
+from memscore.statistics.claims import Trend, judge_interval
+from memscore.statistics.correlation import (
+    compute_interval_from_draws,
+    draw_bootstrap_samples,
+    group_models_by_block,
+    pearson,
+    spearman,
+    top_overlap,
+)
 from memscore.statistics.inequality import gini_interval
 from memscore.statistics.intervals import Interval
-from memscore.statistics.reliability import Reliability, disattenuated, halves_of_arm, reliability
-from memscore.store.json_records import sealed
-from memscore.store.parquet import metadata_of
-from memscore.store.score_files import oriented
-from memscore.store.shards import shards_digest
+from memscore.statistics.reliability import Reliability, compute_reliability, disattenuate, draw_arm_halves
+from memscore.store.json_records import encode_record
+from memscore.store.parquet import decode_metadata
+from memscore.store.score_files import orient_score
+from memscore.store.shards import hash_shards
 from memscore.store.store import Store
-from memscore.subsets.designs import arm_from
+from memscore.subsets.designs import parse_arm_record
 
 BYTES = 64 * 2**20  # of two blocks as read
 FEW_BLOCKS = 10  # with fewer, models are drawn one by one
@@ -131,11 +138,11 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
     """
     record = store.arms()[arm]
     reference = f"memorization_{record['suffix']}"
-    shards = store.finished(arm, verify=False)
-    indices, digest = sorted(shards), shards_digest(arm, shards)
+    shards = store.find_valid_shards(arm, verify=False)
+    indices, digest = sorted(shards), hash_shards(arm, shards)
     _, memorization = store.score(reference, digest)
     found, drawn, blocks, by_blocks = redrawn(store, arm, indices, draws)
-    bank_s, training_s = bank_seconds(store, arm, indices), training_seconds(store)
+    bank_s, training_s = sum_model_seconds(store, arm, indices), compute_training_seconds(store)
     ranked = [ranks_of(sample) for sample in drawn]
     picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
     rows, samples = [], {}
@@ -154,8 +161,8 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
             Standing(
                 score=one.score,
                 shares_models=one.shares_models,
-                spearman=interval_of_draws(r, np.array(own), blocks),
-                corrected=float("nan") if one.shares_models else disattenuated(r, found.spearman_full),
+                spearman=compute_interval_from_draws(r, np.array(own), blocks),
+                corrected=float("nan") if one.shares_models else disattenuate(r, found.spearman_full),
                 pearson=pearson(values, memorization),
                 top=top_overlap(values * one.direction, memorization),
                 seconds=seconds,
@@ -190,20 +197,20 @@ def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple
         blocks were. With fewer than FEW_BLOCKS blocks models are drawn one by one: that leaves out what the design
         gains, so intervals are rather too wide.
     """
-    block = arm_from(store.arms()[arm]).models_per_block
+    block = parse_arm_record(store.arms()[arm]).models_per_block
     numbers = np.asarray(indices) // block
     by_blocks = len(np.unique(numbers)) >= FEW_BLOCKS
-    members = members_of(numbers if by_blocks else np.arange(len(indices)))
-    samples = resampled(members, generator(store.manifest.seed, "bootstrap", arm), draws)
-    halves = halves_of_arm(store.manifest.seed, arm, numbers)
-    weights = weights_of([*samples, *itertools.chain.from_iterable(halves)], len(indices))
+    members = group_models_by_block(numbers if by_blocks else np.arange(len(indices)))
+    samples = draw_bootstrap_samples(members, generator(store.manifest.seed, "bootstrap", arm), draws)
+    halves = draw_arm_halves(store.manifest.seed, arm, numbers)
+    weights = count_set_weights([*samples, *itertools.chain.from_iterable(halves)], len(indices))
     parts = [
-        weighted_scores(weights, b.columns)["memorization"]
-        for b in store.blocks(arm, indices, ["member", "correct"], max_bytes=BYTES)
+        compute_weighted_scores(weights, b.columns)["memorization"]
+        for b in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BYTES)
     ]
     each = np.concatenate(parts, axis=1)
     pairs = list(zip(each[draws::2], each[draws + 1 :: 2], strict=True))
-    return reliability(pairs), each[:draws], len(members), by_blocks
+    return compute_reliability(pairs), each[:draws], len(members), by_blocks
 
 
 def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
@@ -213,7 +220,7 @@ def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[
         store: open.
         arm: name of the arm.
         reference: its memorization.
-        digest: shards_digest of the arm, which scores made from it must carry.
+        digest: hash_shards of the arm, which scores made from it must carry.
 
     Yields:
         By name; scores of other arms, and those over several, are left out.
@@ -225,18 +232,18 @@ def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[
         name = file.removesuffix(".parquet")
         if name != reference:
             table = store.read_score(name)
-            metadata = metadata_of(table.schema)
+            metadata = decode_metadata(table.schema)
             of = metadata.get("arm", metadata.get("models_of"))
             if of in {arm, "originals"}:
-                store.refuse_stale(name, table, digest if "arm" in metadata else None)
+                store.require_fresh(name, table, digest if "arm" in metadata else None)
                 values, direction = as_held(table, name)
                 yield Candidate(score=name, shares_models=of == arm, values=values, direction=direction)
 
 
 def as_held(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
     """A score as its column holds it, float64 [N], and its direction; ValueError if it has none."""
-    direction = int(metadata_of(table.schema.field(name))["direction"])
-    return oriented(table, name)[1] * direction, direction
+    direction = int(decode_metadata(table.schema.field(name))["direction"])
+    return orient_score(table, name)[1] * direction, direction
 
 
 def ranks_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -290,15 +297,17 @@ def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], bl
     trends = []
     for stem, sign in PAPER_SIGNS.items():
         if stem in by_stem:
-            r = interval_of_draws(by_stem[stem].spearman.value, samples[by_stem[stem].score], blocks)
+            r = compute_interval_from_draws(by_stem[stem].spearman.value, samples[by_stem[stem].score], blocks)
             claim = f"{stem} {'falls' if sign < 0 else 'rises'} with memorization"
-            trends.append(Trend(claim=claim, value=r, verdict=verdict(Interval(value=sign * r.value, **ends(r, sign)))))
+            trends.append(
+                Trend(claim=claim, value=r, verdict=judge_interval(Interval(value=sign * r.value, **ends(r, sign))))
+            )
     for first, second in itertools.combinations([stem for stem in PAPER_ORDER if stem in by_stem], 2):
         a, b = (by_stem[stem] for stem in (first, second))
         difference = abs(a.spearman.value) - abs(b.spearman.value)
         drawn = np.abs(samples[a.score]) - np.abs(samples[b.score])
-        gap = interval_of_draws(difference, drawn, blocks)
-        trends.append(Trend(claim=f"|{first}| > |{second}|", value=gap, verdict=verdict(gap)))
+        gap = compute_interval_from_draws(difference, drawn, blocks)
+        trends.append(Trend(claim=f"|{first}| > |{second}|", value=gap, verdict=judge_interval(gap)))
     return trends
 
 
@@ -311,7 +320,7 @@ def ends(interval: Interval, sign: int) -> dict[str, float]:
 def stem_of(score: str) -> str:
     """The entry of SOURCES that a proxy's score is of."""
     stem = score.removeprefix("events_")
-    return stem if stem in SOURCES else score
+    return stem if stem in SCORES else score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -369,12 +378,13 @@ def chosen_arm(store: Store, arm: str | None) -> str:
     scored = {name: suffix for name, suffix in scored.items() if f"memorization_{suffix}" in known}
     if not scored:
         raise ValueError(
-            f"{store.folder.shown} has no memorization scores to compare with; `python -m memscore.estimate --store "
-            f"{store.folder.shown}` makes them"
+            f"{store.folder.display_name} has no memorization scores to compare with; `python -m memscore.estimate "
+            "--store "
+            f"{store.folder.display_name}` makes them"
         )
     by_suffix = {suffix: name for name, suffix in scored.items()}
     if arm is not None:
-        wanted = pick("arm", arm, [*scored, *by_suffix])
+        wanted = validate_choice("arm", arm, [*scored, *by_suffix])
         return by_suffix.get(wanted, wanted)
     if len(scored) > 1:
         raise ValueError(f"the bank has several arms, so say which: --arm {' or --arm '.join(sorted(scored))}")
@@ -390,7 +400,7 @@ def original_keys(store: Store) -> list[str]:
 
 def seconds_of_scores(store: Store) -> dict[str, float]:
     """Score -> median seconds on one original, beyond its training."""
-    timed = seconds_of_proxies(store, inversion_on_file(store))
+    timed = compute_proxy_seconds(store, read_stored_inversion(store))
     return {score: seconds for name, seconds in timed.items() for score in PROXIES[name].scores}
 
 
@@ -411,7 +421,7 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
     files = {
         f"reports/lorenz_{suffix}.png": lorenz_curves(oriented, found.gini, title),
-        f"reports/fidelity_{suffix}.json": sealed(asdict(found)),
+        f"reports/fidelity_{suffix}.json": encode_record(asdict(found)),
     }
     if proxies:
         spearman = {row.score: row.spearman.value for row in found.standings.rows}

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memscore.analysis.risk_signals import Signals
-from memscore.plots.bank import ACCENT, INK, png
+from memscore.plots.bank import ACCENT, INK, encode_png
 from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval
 
@@ -44,7 +44,7 @@ def proxies_beside(
         axis.tick_params(labelsize=7)
     for row in axes:
         row[0].set_ylabel("memorization")
-    return png(figure)
+    return encode_png(figure)
 
 
 def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
@@ -67,7 +67,7 @@ def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval]
     axis.plot([0, 1], [0, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
     axis.set(xlabel="share of the examples, lowest first", ylabel="share of the total", title=title)
     axis.legend(frameon=False, fontsize=7)
-    return png(figure)
+    return encode_png(figure)
 
 
 def loss_and_success(signals: Signals, title: str) -> bytes:
@@ -94,4 +94,4 @@ def loss_and_success(signals: Signals, title: str) -> bytes:
     right.set(yscale="log", xlabel="class", ylabel="1 - probability of the label", title=f"by {signals.risk}")
     right.set_xticks(labels, [str(tail.label) for tail in signals.tails])
     right.legend(frameon=False, fontsize=7)
-    return png(figure)
+    return encode_png(figure)

@@ -19,16 +19,16 @@ import pyarrow as pa
 import tyro
 
 from memscore.cli.options import Maybe, Several
-from memscore.data.datasets import load
-from memscore.data.splits import Splits, examples_table
-from memscore.pipeline.attacks import refuse_attacks
-from memscore.pipeline.runner import Outcome, finish
-from memscore.pipeline.train_bank import Filled
+from memscore.data.datasets import load_dataset
+from memscore.data.splits import Splits, build_examples_table
+from memscore.pipeline.attacks import check_attacks
+from memscore.pipeline.runner import EstimateResult, score_bank
+from memscore.pipeline.train_bank import TrainingSummary
 from memscore.store.manifest import IMPORTED, Manifest
-from memscore.store.parquet import content_sha256
-from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.parquet import hash_columns
+from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, whole_blocks
+from memscore.subsets.designs import Arm, count_whole_blocks
 
 SIGNALS = ("logit_confidence", "gap", "top_gap")
 
@@ -192,7 +192,7 @@ def one_each(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray
     return values
 
 
-def import_bank(source: Source) -> Outcome:
+def import_bank(source: Source) -> EstimateResult:
     """Write a shard for each model and score the bank; models on file with the same content are left alone.
 
     Args:
@@ -208,8 +208,8 @@ def import_bank(source: Source) -> Outcome:
     """
     arrays = read_arrays(source)
     attacks = attacks_for(source)
-    refuse_attacks(attacks, arrays.columns, validation=0)
-    splits = None if source.data is None else load(source.data, folder=source.folder, validation=0.0)
+    check_attacks(attacks, arrays.columns, validation=0)
+    splits = None if source.data is None else load_dataset(source.data, folder=source.folder, validation=0.0)
     examples = examples_of(source, arrays, splits)
     models = range(len(arrays.member))
     for m in models:
@@ -223,21 +223,22 @@ def import_bank(source: Source) -> Outcome:
         store.add_arm(record)
         for m in models:
             write_model(store, name, m, shard_of(source, arrays, m))
-        filled = Filled(shards={name: store.finished(name)})
-        return finish(store, splits, filled, attacks=attacks)
+        filled = TrainingSummary(shards={name: store.find_valid_shards(name)})
+        return score_bank(store, splits, filled, attacks=attacks)
 
 
 def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) -> None:
     """Publish one model, or see that the one on file is the same."""
-    name = model_name(arm, m)
+    name = format_model_name(arm, m)
     n, inside, right = store.manifest.split_sizes[0], columns["member"], columns["correct"]
     groups = {"members": right[inside], "left_out": right[:n][~inside[:n]], "test": right[n:]}
     accuracy = {group: float(hits.mean()) if len(hits) else None for group, hits in groups.items()}
     receipt = {"model": name, "n_members": int(inside.sum()), "diverged": False, "accuracy": accuracy}
     store.write_receipt(name, receipt | {"seconds": None, "worker": None, "device": None})
-    if not store.write_shard(name, arm, columns) and store.shard_digest(arm, m) != content_sha256(columns):
+    if not store.write_shard(name, arm, columns) and store.read_shard_digest(arm, m) != hash_columns(columns):
         raise ValueError(
-            f"model {m} is in {store.folder.shown} with other content; models are added behind those that are there, "
+            f"model {m} is in {store.folder.display_name} with other content; models are added behind those that are "
+            "there, "
             "in the same order; give another store for another bank"
         )
 
@@ -249,7 +250,7 @@ def arm_of(source: Source, arrays: Arrays) -> Arm:
     if abs(keep - share) > 0.05:
         raise ValueError(f"{source.member} keeps {share:.3f} of the examples, not --keep {keep}; leave it out")
     arm = Arm(design=source.design, keep=keep, block=source.block)
-    whole_blocks(len(arrays.member), arm)
+    count_whole_blocks(len(arrays.member), arm)
     return arm
 
 
@@ -279,7 +280,7 @@ def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Tab
                 f"{source.data} has {len(splits.train)} train and {len(splits.test)} test examples, the arrays {n} and "
                 f"{t}; leave out --data if they are of other examples"
             )
-        return examples_table(splits).slice(0, n + t)
+        return build_examples_table(splits).slice(0, n + t)
     labels = None if source.labels is None else one_each(read_array(source.labels), source.labels, "iu", n + t)
     if labels is not None and (labels < 0).any():
         row = int(np.flatnonzero(labels < 0)[0])

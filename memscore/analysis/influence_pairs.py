@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.data.splits import Splits
-from memscore.estimators.influence import Tile, contrast, pack, tiles
-from memscore.estimators.memorization import from_counts, memorization
-from memscore.pipeline.config import splits_again
-from memscore.plots.bank import influencers, label_text
-from memscore.store.parquet import metadata_of, to_table
-from memscore.store.shards import shards_digest
+from memscore.estimators.influence import Tile, influence_from_counts, iterate_tiles, pack_targets
+from memscore.estimators.memorization import memorization, memorization_from_counts
+from memscore.pipeline.config import reload_splits
+from memscore.plots.bank import format_label, plot_influence
+from memscore.store.parquet import decode_metadata, to_table
+from memscore.store.shards import hash_shards
 from memscore.store.store import Store
-from memscore.subsets.clustering import unfinished
-from memscore.subsets.designs import arm_from
+from memscore.subsets.clustering import count_models_in_partial_blocks
+from memscore.subsets.designs import parse_arm_record
 
 TARGETS = ("test", "train", "train-held-out")
 MOST_ROWS = 2_000_000
@@ -66,40 +66,40 @@ def influence_rows(
     Returns:
         train_row, train_id, test_row, test_id (rows and ids of the store, also where the target is a train example),
         influence, se (smoothed, never 0), memorization of the train example; by test_row, then falling influence. A
-        pair of an example with itself is no row. The schema's metadata says arm, models, shards_digest, parameters, and
+        pair of an example with itself is no row. The schema's metadata says arm, models, hash_shards, parameters, and
         `opposite`: how many pairs would be strong with their sign turned, influence -least or less.
 
     Raises:
         ValueError: an unknown kind of targets, a negative top, a threshold that is no number, no test examples, or more
             than max_rows strong pairs.
     """
-    pick("kind of targets", targets, TARGETS)
+    validate_choice("kind of targets", targets, TARGETS)
     _refuse_senseless(top, {"least": least, "least_memorization": least_memorization})
     indices, train = sorted(shards), slice(0, store.manifest.split_sizes[0])
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
-        raise ValueError(f"{store.folder.shown} has no test examples; use targets 'train'")
+        raise ValueError(f"{store.folder.display_name} has no test examples; use targets 'train'")
     held_out = targets == "train-held-out"
-    packed = pack(
+    packed = pack_targets(
         (block.columns["correct"], ~block.columns["member"] if held_out else None)
-        for block in store.blocks(arm, indices, ["correct", "member"], rows, max_bytes=_READ)
+        for block in store.read_blocks(arm, indices, ["correct", "member"], rows, max_bytes=_READ)
     )
     scores: list[np.ndarray] = []
 
     def members() -> Iterator[np.ndarray]:
-        for block in store.blocks(arm, indices, ["member", "correct"], train, max_bytes=_READ):
+        for block in store.read_blocks(arm, indices, ["member", "correct"], train, max_bytes=_READ):
             scores.append(memorization(block.columns["correct"], block.columns["member"]))
             yield block.columns["member"]
 
     picked = _Picked(rows.stop - rows.start, top, max_rows)
-    for tile in tiles(members(), packed):
+    for tile in iterate_tiles(members(), packed):
         strong = np.concatenate(scores)[tile.train] >= least_memorization
         picked.add(tile, least, strong, without_self=targets != "test")
         if progress and tile.target.stop == rows.stop - rows.start:
             progress(tile.train.stop, train.stop, f"{picked.n_strong} strong pairs")
     columns = _columns(picked.pairs(), rows.start, np.concatenate(scores), store)
     asked = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
-    metadata = {"arm": arm, "models": len(indices), "shards_digest": shards_digest(arm, shards)}
+    metadata = {"arm": arm, "models": len(indices), "shards_digest": hash_shards(arm, shards)}
     metadata |= {**asked, "opposite": picked.opposite}
     return to_table(columns, {key: str(value) for key, value in metadata.items()})
 
@@ -136,9 +136,9 @@ class _Picked:
         value = value[rows]
         a, b = np.nonzero(value >= least - _SLACK)
         found = _pairs(tile, rows[a], b)
-        self.strong.append(found[:, contrast(found[2:]) >= least])
+        self.strong.append(found[:, influence_from_counts(found[2:]) >= least])
         a, b = np.nonzero((value <= _SLACK - least) & (value >= -2))  # -2: undefined is -inf
-        self.opposite += int((contrast(tile.counts(rows[a], b)) <= -least).sum())
+        self.opposite += int((influence_from_counts(tile.counts(rows[a], b)) <= -least).sum())
         self.n_strong += self.strong[-1].shape[1]
         if self.n_strong > self.max_rows:
             n = int(tile.n.max())
@@ -155,7 +155,7 @@ class _Picked:
         a, b = np.nonzero(value >= np.maximum(floor - _SLACK, -2))  # -2: undefined is -inf
         so_far = self.best.get(tile.target.start, np.empty((6, 0), np.int64))
         pairs = np.concatenate([so_far, _pairs(tile, a, b)], axis=1)
-        exact = contrast(pairs[2:])
+        exact = influence_from_counts(pairs[2:])
         order = np.lexsort((pairs[0], -exact, pairs[1]))
         target = pairs[1, order]
         rank = np.arange(len(order)) - np.searchsorted(target, target)
@@ -175,7 +175,7 @@ def _refuse_senseless(top: int, thresholds: Mapping[str, float]) -> None:
 
 def _columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:
     """Pairs as columns in their order; targets begin at row `first` of the store."""
-    found, ids = from_counts(*pairs[2:]), np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
+    found, ids = memorization_from_counts(*pairs[2:]), np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
     order = np.lexsort((pairs[0], -found["value"], pairs[1]))
     train, target = pairs[0, order], pairs[1, order] + first
     return {
@@ -278,8 +278,8 @@ def find(
     shards = store.check(name, verify=False)
     if not shards.valid:
         raise ValueError(
-            f"arm {name} of {store.folder.shown} has no models that can be read; `python -m memscore.estimate "
-            f"--store {store.folder.shown}` trains them"
+            f"arm {name} of {store.folder.display_name} has no models that can be read; `python -m memscore.estimate "
+            f"--store {store.folder.display_name}` trains them"
         )
     table = influence_rows(
         store,
@@ -296,13 +296,13 @@ def find(
         arm=name,
         suffix=store.arms()[name]["suffix"],
         models=len(shards.valid),
-        unfinished=unfinished(shards.valid, arm_from(store.arms()[name]).models_per_block),
+        unfinished=count_models_in_partial_blocks(shards.valid, parse_arm_record(store.arms()[name]).models_per_block),
         damaged=shards.damaged,
         targets=targets,
         n_targets=n_test if targets == "test" else n_train,
         least=least,
         least_memorization=least_memorization,
-        opposite=int(metadata_of(table.schema)["opposite"]),
+        opposite=int(decode_metadata(table.schema)["opposite"]),
         table=table,
     )
 
@@ -322,7 +322,7 @@ def images_again(store: Store, data: str | None, folder: str | None) -> Splits:
         ValueError: they cannot be found again; says how to do without.
     """
     try:
-        return splits_again(store, data, folder)
+        return reload_splits(store, data, folder)
     except (ValueError, OSError, RuntimeError) as error:
         raise ValueError(f"{error}; --pictures 0 does without images") from error
 
@@ -354,7 +354,7 @@ def draw(store: Store, found: Influence, splits: Splits, pictures: int) -> str |
         stop = min(stop, start + BESIDE)
         pairs = found.table.slice(start, stop - start).to_pylist()
         images.append([part.images[target - first], *(splits.train.images[pair["train_row"]] for pair in pairs)])
-        captions.append([[f"label {label_text(examples, target)}", f"row {target}"]])
+        captions.append([[f"label {format_label(examples, target)}", f"row {target}"]])
         captions[-1] += [caption(pair, examples) for pair in pairs]
         faint.append([False, *~strong[start:stop]])
     title = (
@@ -363,14 +363,14 @@ def draw(store: Store, found: Influence, splits: Splits, pictures: int) -> str |
         f"memorization; faint where influence < {found.least:g} or memorization < {found.least_memorization:g}"
     )
     relpath = f"reports/influence_{found.name}.png"
-    store.folder.replace(relpath, influencers(images, captions, faint, title))
+    store.folder.replace(relpath, plot_influence(images, captions, faint, title))
     return relpath
 
 
 def caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
     """What stands under a training example."""
     return [
-        f"label {label_text(examples, pair['train_row'])}",
+        f"label {format_label(examples, pair['train_row'])}",
         f"{pair['influence']:.2f} ± {pair['se']:.2f}",
         f"row {pair['train_row']}, mem {pair['memorization']:.2f}",
     ]

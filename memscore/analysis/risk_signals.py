@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax, stdtrit
 
 from memscore.seeds import generator
-from memscore.statistics.claims import Trend, verdict
+from memscore.statistics.claims import Trend, judge_interval
 from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
@@ -106,7 +106,7 @@ def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Sign
         if len(part)
     ]
     ranks = rank_interval(loss[defined], danger[defined], rng)
-    trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=verdict(ranks))]
+    trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=judge_interval(ranks))]
     wanted: dict[str, tuple[np.ndarray, int, str]] = {
         "loss": (loss, 1, "more loss"),
         "entropy": (signals["entropy"], 1, "more entropy"),
@@ -117,7 +117,7 @@ def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Sign
     for values, sign, what in wanted.values():
         gap = difference(sign * values[risky], sign * values[twin])
         claim = f"{size} riskiest by {risk}: {what}"
-        trends.append(Trend(claim=claim, value=gap, verdict=verdict(gap)))
+        trends.append(Trend(claim=claim, value=gap, verdict=judge_interval(gap)))
     probability = signals["probability"]
     tails = [tail_of(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
     return Signals(risk=risk, groups=groups, spearman=ranks, tails=tails, trends=trends)

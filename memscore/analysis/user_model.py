@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from memscore.models.architectures import build
+from memscore.models.architectures import build_network
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 
@@ -17,7 +17,7 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
 
     Args:
         path: a safetensors file of the network's state dict.
-        arch: a name that memscore.models.architectures.build knows, or module:function.
+        arch: a name that memscore.models.architectures.build_network knows, or module:function.
         manifest: the bank's.
 
     Returns:
@@ -39,7 +39,7 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
             f"{path} is no safetensors file ({error}); write one with safetensors.torch.save_file(model.state_dict(), "
             "path)"
         ) from None
-    model = build(arch, manifest.input_shape, manifest.n_classes, seed=0)
+    model = build_network(arch, manifest.input_shape, manifest.n_classes, seed=0)
     _require_fit(path, arch, manifest, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.eval()
@@ -61,7 +61,7 @@ def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
     known = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
     for stranger in (unknown := ids[~np.isin(ids, known)])[:1]:
         raise ValueError(
-            f"{len(unknown)} of {len(ids)} member ids are no examples of {store.folder.shown} "
+            f"{len(unknown)} of {len(ids)} member ids are no examples of {store.folder.display_name} "
             f"(first {str(stranger)!r}, ids there look like {str(known[0])!r}); examples.parquet lists all of them"
         )
     n_train = store.manifest.split_sizes[0]

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-RESUMABLE = "interrupted; finished models are kept, and the same command goes on"
-RESUMABLE_TRIALS = "interrupted; finished models and trials are kept, and the same command goes on"
+RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
+RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
 
 
-def before_imports() -> None:
+def quiet_interrupt_during_imports() -> None:
     """Let Ctrl-C end the process in one line while it still imports, which takes seconds; nothing is begun by then.
 
     A door calls this above its imports, where it is the program and not a module: an exception would come up through
@@ -25,7 +25,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which `ray job stop` sends; like Ctrl-C it comes up through whatever runs, and locks are given back."""
 
 
-def run(command: Callable[[], int], interrupted: str = "interrupted; the same command begins again") -> int:
+def run_command(command: Callable[[], int], interrupted: str = "interrupted; the same command begins again") -> int:
     """Run one command.
 
     Args:

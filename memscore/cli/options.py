@@ -14,7 +14,7 @@ Several = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=lambda nam
 """Any number of strings; where none is the default, the help says so."""
 
 
-def at_least_one(known: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
+def make_nonempty_spec(known: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
     """For Annotated[Several, ...]: the option without a value, which tyro takes for none of them, is refused.
 
     Args:

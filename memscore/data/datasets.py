@@ -20,19 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.data import image_folder
-from memscore.data.splits import Dataset, Splits, as_dataset, normalisation, stratified, subset
+from memscore.data.splits import Dataset, Splits, compute_mean_std, make_dataset, select_rows, split_stratified
 from memscore.seeds import generator
 
-TORCHVISION = {
+TORCHVISION_CLASSES = {
     "mnist": "MNIST",
     "fashion-mnist": "FashionMNIST",
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
     "svhn": "SVHN",
 }
-DEBIAN_FASHION = "/usr/share/datasets/fashion-mnist"
+DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class _Published:
     label_changes: Mapping[str, object] = field(default_factory=dict)
 
 
-def load(
+def load_dataset(
     name: str,
     *,
     validation: float | None = None,
@@ -84,7 +84,7 @@ def load(
     train, held_out = _take_validation(source, validation, seed)
     if train_limit is not None:
         train = _limit(train, train_limit, source.n_classes, seed)
-    mean, std = source.constants or normalisation(train.images)
+    mean, std = source.constants or compute_mean_std(train.images)
     changes = dict(source.label_changes)
     if label_noise:
         train, changes = _flip(train, label_noise, source.n_classes, seed), changes | {"label_noise": label_noise}
@@ -109,12 +109,12 @@ def _take_validation(source: _Published, share: float | None, seed: int) -> tupl
             raise ValueError(
                 f"{own}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
             )
-        return train, subset(source.validation, np.arange(0)) if share == 0 else source.validation
+        return train, select_rows(source.validation, np.arange(0)) if share == 0 else source.validation
     default = max(1, round(len(train) / 10)) if source.default is None else source.default
     size = default if share is None else round(share * len(train))
     if share and not size:
         raise ValueError(f"validation {share} of {len(train)} training images is none of them; use a larger share or 0")
-    held_out, rest = stratified(train, size, generator(seed, "validation"))
+    held_out, rest = split_stratified(train, size, generator(seed, "validation"))
     _require_every_class(rest, source.n_classes, f"a validation set of {size} images", "lower validation")
     return rest, held_out
 
@@ -124,7 +124,7 @@ def _limit(train: Dataset, limit: int, n_classes: int, seed: int) -> Dataset:
     if not 2 * n_classes <= limit <= len(train):
         rule = f"from {2 * n_classes} (two a class) to {len(train)} (all that validation leaves)"
         raise ValueError(f"train_limit must lie {rule}, got {limit}; leave it out to train on everything")
-    kept, _ = stratified(train, limit, generator(seed, "validation", "train-limit"))
+    kept, _ = split_stratified(train, limit, generator(seed, "validation", "train-limit"))
     _require_every_class(kept, n_classes, f"a train_limit of {limit}", "raise train_limit")
     return kept
 
@@ -151,18 +151,20 @@ def _published(name: str, folder: str | None) -> _Published:
         raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
     if name == "digits":
         return _digits()
-    if name in TORCHVISION:
+    if name in TORCHVISION_CLASSES:
         return _torchvision(name, folder)
     if is_function:
         return _from_function(name)
     path = Path(folder or name).expanduser()
     if folder is None and os.sep not in name and not path.exists():
         try:
-            pick("data set", name, ("digits", *TORCHVISION))
+            validate_choice("data set", name, ("digits", *TORCHVISION_CLASSES))
         except ValueError as error:
             raise ValueError(f"{error}; a folder or .npz file is written as a path, such as ./{name}") from None
     if path.is_dir():
-        parts = {split: as_dataset(split, *columns) for split, columns in image_folder.read(path).items()}
+        parts = {
+            split: make_dataset(split, *columns) for split, columns in image_folder.read_image_folder(path).items()
+        }
         return _complete(name if folder else path.resolve().name, parts)
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or .npz file {str(path)!r}; check the path or use a known name")
@@ -182,7 +184,7 @@ def _complete(name: str, parts: Mapping[str, Dataset]) -> _Published:
     if "all" not in parts:
         validation = parts.get("validation")
         return _Published(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
-    test, rest = stratified(train, max(1, round(len(train) / 5)), generator(0, "validation", "fixed-test"))
+    test, rest = split_stratified(train, max(1, round(len(train) / 5)), generator(0, "validation", "fixed-test"))
     _require_every_class(rest, n_classes, f"the fixed test set of {name}", "bring a test split")
     return _Published(name=name, train=rest, test=test, n_classes=n_classes)
 
@@ -192,21 +194,21 @@ def _digits() -> _Published:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    everything = as_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
-    test, rest = stratified(everything, 400, generator(0, "validation", "fixed-test"))
+    everything = make_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
+    test, rest = split_stratified(everything, 400, generator(0, "validation", "fixed-test"))
     return _Published(name="digits", train=rest, test=test, n_classes=10, default=197)
 
 
 def _torchvision(name: str, folder: str | None) -> _Published:
     """One of torchvision's data sets, downloaded and checked by torchvision unless it lies there already."""
-    idx = Path(folder or DEBIAN_FASHION).expanduser()
+    idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
     if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
         files = {"train": "train", "test": "t10k"}
         return _complete(name, {split: _from_idx(split, idx, prefix) for split, prefix in files.items()})
     import torchvision
 
     root = Path(folder or os.environ.get("MEMSCORE_DATA") or "~/.cache/memscore/data").expanduser()
-    factory = getattr(torchvision.datasets, TORCHVISION[name])
+    factory = getattr(torchvision.datasets, TORCHVISION_CLASSES[name])
     wanted = {split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")}
     try:
         parts = {split: factory(root, download=True, **which) for split, which in wanted.items()}
@@ -219,7 +221,7 @@ def _torchvision(name: str, folder: str | None) -> _Published:
 
 def _from_torchvision(split: str, part: Any) -> Dataset:
     """The arrays inside a torchvision data set."""
-    return as_dataset(split, part.data, part.labels if hasattr(part, "labels") else part.targets)
+    return make_dataset(split, part.data, part.labels if hasattr(part, "labels") else part.targets)
 
 
 def _from_idx(split: str, folder: Path, prefix: str) -> Dataset:
@@ -233,7 +235,7 @@ def _from_idx(split: str, folder: Path, prefix: str) -> Dataset:
         except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
             raise OSError(f"{path} is not a readable gzipped idx file ({error}); install it again") from error
     images, labels = arrays
-    return as_dataset(split, images, labels)
+    return make_dataset(split, images, labels)
 
 
 def _from_npz(path: Path, name: str) -> _Published:
@@ -258,7 +260,7 @@ def _from_npz(path: Path, name: str) -> _Published:
             f"{path} lacks {', '.join(missing) or 'train_images'} (it has {', '.join(arrays)}); store {keys}"
         )
     parts = {
-        key: as_dataset(key, arrays[f"{prefix}images"], arrays[f"{prefix}labels"]) for key, prefix in prefixes.items()
+        key: make_dataset(key, arrays[f"{prefix}images"], arrays[f"{prefix}labels"]) for key, prefix in prefixes.items()
     }
     return _complete(name, parts)
 
@@ -273,7 +275,7 @@ def _from_function(name: str) -> _Published:
     made = maker()
     label = name.replace(":", ".")
     if isinstance(made, tuple) and len(made) == 4:
-        return _complete(label, {"train": as_dataset("train", *made[:2]), "test": as_dataset("test", *made[2:])})
+        return _complete(label, {"train": make_dataset("train", *made[:2]), "test": make_dataset("test", *made[2:])})
     if not isinstance(made, Splits):
         rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
         raise ValueError(f"{name} must return {rule}, got {type(made).__name__}; mend that function")

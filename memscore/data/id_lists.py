@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def read_members(path: str, option: str = "--members") -> np.ndarray:
+def read_id_list(path: str, option: str = "--members") -> np.ndarray:
     """Ids of the examples that a model was trained on.
 
     Args:

@@ -17,7 +17,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}  # Pillow's modes of 8 bits and less
 
 
-def read(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
+def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
     """Every image below a folder, decoded; alpha is dropped, and gray images among coloured ones become RGB.
 
     Args:

@@ -96,7 +96,7 @@ class Splits:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def as_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = None) -> Dataset:
+def make_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = None) -> Dataset:
     """A Dataset from whatever arrays a publisher has.
 
     Args:
@@ -137,7 +137,7 @@ def _channels_first(images: np.ndarray, split: str) -> np.ndarray:
     return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
 
 
-def subset(dataset: Dataset, rows: np.ndarray) -> Dataset:
+def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """Some rows of a data set, copied.
 
     Args:
@@ -155,7 +155,7 @@ def subset(dataset: Dataset, rows: np.ndarray) -> Dataset:
     )
 
 
-def stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
     """Draw exactly size examples, of every class its share by largest remainder, and give back the rest too.
 
     Args:
@@ -172,10 +172,10 @@ def stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[D
     drawn = np.zeros(len(dataset), bool)
     for label, share in zip(classes, quota, strict=True):
         drawn[rng.permutation(np.flatnonzero(dataset.labels == label))[:share]] = True
-    return subset(dataset, drawn), subset(dataset, ~drawn)
+    return select_rows(dataset, drawn), select_rows(dataset, ~drawn)
 
 
-def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+def split_halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """Two disjoint stratified halves: one for algorithms that train on validation images, one to select by.
 
     Args:
@@ -190,10 +190,10 @@ def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """
     if len(dataset) < 2:
         raise ValueError(f"{len(dataset)} validation images cannot be halved; load with a validation share above 0")
-    return stratified(dataset, len(dataset) // 2, generator(seed, "validation", "halves"))
+    return split_stratified(dataset, len(dataset) // 2, generator(seed, "validation", "halves"))
 
 
-def normalisation(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
     Sums are exact integers over chunks of images, so the result does not depend on the chunks.
@@ -218,7 +218,7 @@ def normalisation(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, .
     return mean, std
 
 
-def examples_table(splits: Splits, clusters: np.ndarray | None = None) -> pa.Table:
+def build_examples_table(splits: Splits, clusters: np.ndarray | None = None) -> pa.Table:
     """One row an example: train, then validation, then test, as the rows of every shard.
 
     Args:

@@ -21,12 +21,12 @@ def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
         member: bool [M, N], example n was in model m's training set.
 
     Returns:
-        The columns of from_counts, each [N].
+        The columns of cscore_from_counts, each [N].
     """
-    return from_counts((correct & ~member).sum(0), (~member).sum(0))
+    return cscore_from_counts((correct & ~member).sum(0), (~member).sum(0))
 
 
-def from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
+def cscore_from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
     """P(correct | out) from counts.
 
     Args:
@@ -43,7 +43,7 @@ def from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
     return {"value": value, "se": np.sqrt(smoothed_variance(k_out, n_out)), "lo": lo, "hi": hi, "n_out": n_out}
 
 
-def mean_over_fractions(fractions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def average_fractions(fractions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The C-score over several fractions: the plain mean of theirs.
 
     Args:

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-TILE = 1024
+TILE_SIZE = 1024
 """Train examples and targets whose pairs are held at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Targets:
+class PackedTargets:
     """What models say of the targets, one bit a model: packed along the models, uint8 [ceil(M / 8), T].
 
     Attributes:
@@ -85,15 +85,15 @@ def influence(member: np.ndarray, correct: np.ndarray, counted: np.ndarray | Non
     Returns:
         float64 [N, T] in [-1, 1], higher helps the target more; NaN where an example was always in or always out.
     """
-    targets = pack([(correct, counted)])
+    targets = pack_targets([(correct, counted)])
     whole = np.empty((member.shape[1], correct.shape[1]))
-    for tile in tiles([member], targets):
+    for tile in iterate_tiles([member], targets):
         pairs = np.indices(tile.k_in.shape).reshape(2, -1)
-        whole[tile.train, tile.target] = contrast(tile.counts(*pairs)).reshape(tile.k_in.shape)
+        whole[tile.train, tile.target] = influence_from_counts(tile.counts(*pairs)).reshape(tile.k_in.shape)
     return whole
 
 
-def pack(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Targets:
+def pack_targets(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> PackedTargets:
     """Targets in an eighth of their memory.
 
     Args:
@@ -108,12 +108,12 @@ def pack(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Targets:
         models = len(correct)
         right.append(np.packbits(correct if counts is None else correct & counts, axis=0))
         counted += [] if counts is None else [np.packbits(counts, axis=0)]
-    return Targets(
+    return PackedTargets(
         models=models, right=np.concatenate(right, axis=1), counted=np.concatenate(counted, axis=1) if counted else None
     )
 
 
-def tiles(train: Iterable[np.ndarray], targets: Targets, tile: int = TILE) -> Iterator[Tile]:
+def iterate_tiles(train: Iterable[np.ndarray], targets: PackedTargets, tile: int = TILE_SIZE) -> Iterator[Tile]:
     """Every pair of a train example and a target once, a tile at a time.
 
     Memory: two or three float32 arrays of M x tile and, with what is made of a tile, some five of tile x tile; 50 MB at
@@ -143,7 +143,7 @@ def tiles(train: Iterable[np.ndarray], targets: Targets, tile: int = TILE) -> It
         start += block.shape[1]
 
 
-def contrast(counts: np.ndarray) -> np.ndarray:
+def influence_from_counts(counts: np.ndarray) -> np.ndarray:
     """Influence from counts.
 
     Args:
@@ -158,7 +158,7 @@ def contrast(counts: np.ndarray) -> np.ndarray:
     return difference
 
 
-def _tile(member: np.ndarray, n_in: np.ndarray, train: slice, targets: Targets, cut: slice) -> Tile:
+def _tile(member: np.ndarray, n_in: np.ndarray, train: slice, targets: PackedTargets, cut: slice) -> Tile:
     """One product, or two where not all models count for all targets."""
     right = _unpacked(targets.right[:, cut], targets.models)
     n = np.array([targets.models], np.float32)

@@ -47,11 +47,11 @@ VARIANCE_STRENGTH = 8.0
 MEAN_STRENGTH = 0.05
 """Shadows that the prior on the mean counts for."""
 
-CELLS = 2**18
+CHUNK_CELLS = 2**18
 """Models x examples that are worked on at a time."""
 
 
-def pieces(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Columns in float64, few enough at a time to stay in cache.
 
     Args:
@@ -62,12 +62,12 @@ def pieces(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndar
         The same columns of both, from left to right: float64 and bool [M, n], at most CELLS cells and at least one
         column.
     """
-    width = max(CELLS // max(len(member), 1), 1)
+    width = max(CHUNK_CELLS // max(len(member), 1), 1)
     for start in range(0, member.shape[1], width):
         yield confidence[:, start : start + width].astype(np.float64), member[:, start : start + width]
 
 
-def moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count, mean and sum of squared deviations of one side of each example.
 
     Args:
@@ -82,7 +82,7 @@ def moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
 
 
-def surplus(member: np.ndarray, keep: float) -> np.ndarray:
+def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
     """Where a target's in-shadows exceed their share, so that one of them is dropped; elsewhere an out-shadow is.
 
     sum over m != t of member[m, i]  >  keep * (M - 1)
@@ -98,7 +98,7 @@ def surplus(member: np.ndarray, keep: float) -> np.ndarray:
     return exceeding
 
 
-def following(values: np.ndarray, side: np.ndarray) -> np.ndarray:
+def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
     """The value of the next model of that side after each, cyclically: the shadow that is dropped.
 
     Args:
@@ -118,7 +118,7 @@ def following(values: np.ndarray, side: np.ndarray) -> np.ndarray:
     return after
 
 
-def log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
+def student_t_log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Log-density of Student's t with a scale, at a statistic t.
 
     log Gamma((df + 1) / 2) - log Gamma(df / 2) - log(df pi) / 2 - log scale - (df + 1) / 2 log(1 + t^2 / df)
@@ -139,7 +139,7 @@ def log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
     return density
 
 
-def normal_deviate(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     """The z with Phi(z) = CDF of Student's t, by Wallace's formula (1959).
 
     z = sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)),    within .03 of the exact z up to 5 if df >= 9
@@ -156,7 +156,7 @@ def normal_deviate(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pool:
+class ShadowPrior:
     """What all examples together say of the shadows of each target, itself left out."""
 
     keep: float
@@ -166,7 +166,7 @@ class Pool:
     variance_out: np.ndarray
 
 
-class Sums(NamedTuple):
+class PriorSums(NamedTuple):
     """What some examples add to a Pool."""
 
     total: np.ndarray  # [2, 4, M]: in and out; means summed and counted, variances summed and counted
@@ -174,7 +174,7 @@ class Sums(NamedTuple):
     cells: int
 
 
-def lira_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Pool:
+def fit_shadow_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ShadowPrior:
     """The first of two passes: means and variances to shrink to.
 
     Args:
@@ -185,11 +185,11 @@ def lira_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Pool:
         One mean and one variance a side for each target, in float64; however the examples are cut, the same to
         rounding. NaN where no example has two shadows on that side.
     """
-    return pool_of(lira_sums(confidence, member) for confidence, member in blocks)
+    return combine_prior_sums(compute_prior_sums(confidence, member) for confidence, member in blocks)
 
 
-def lira_sums(confidence: np.ndarray, member: np.ndarray) -> Sums:
-    """What some examples add to the pool, to be handed to pool_of.
+def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
+    """What some examples add to the pool, to be handed to combine_prior_sums.
 
     Args:
         confidence: float [M, n].
@@ -199,19 +199,19 @@ def lira_sums(confidence: np.ndarray, member: np.ndarray) -> Sums:
         Their sums.
     """
     total = np.zeros((2, 4, len(member)))
-    for phi, is_in in pieces(confidence, member):
+    for phi, is_in in iterate_column_chunks(confidence, member):
         total += np.array([_pooled_sums(phi, is_in), _pooled_sums(phi, ~is_in)])
-    return Sums(total, int(member.sum()), member.size)
+    return PriorSums(total, int(member.sum()), member.size)
 
 
-def pool_of(parts: Iterable[Sums]) -> Pool:
+def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
     """lira_pool from the sums of disjoint sets of examples; the order of the parts decides the last bits.
 
     Args:
-        parts: from lira_sums.
+        parts: from compute_prior_sums.
 
     Returns:
-        As lira_pool.
+        As fit_shadow_prior.
     """
     total, included, cells = np.zeros((2, 4, 1)), 0, 0
     for part in parts:
@@ -219,34 +219,34 @@ def pool_of(parts: Iterable[Sums]) -> Pool:
     with np.errstate(invalid="ignore", divide="ignore"):
         means, variances = total[:, 0] / total[:, 1], total[:, 2] / total[:, 3]
         keep = np.divide(included, cells)
-    return Pool(
+    return ShadowPrior(
         keep=float(keep), mean_in=means[0], variance_in=variances[0], mean_out=means[1], variance_out=variances[1]
     )
 
 
-def lira_online(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.ndarray:
+def lira_online(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> np.ndarray:
     """Log-likelihood ratio of in against out, every model in turn as target.
 
     Args:
         confidence: float [M, N], logit confidence of model m in example n's label.
         member: bool [M, N], example n was in model m's training set.
-        pool: from lira_pool, over all examples of the bank.
+        pool: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
         float64 [M, N], higher for members; NaN where no shadow is left on one side.
     """
     ratio = np.empty(confidence.shape)
     start = 0
-    for phi, is_in in pieces(confidence, member):
-        too_many = surplus(is_in, pool.keep)
+    for phi, is_in in iterate_column_chunks(confidence, member):
+        too_many = find_in_surplus(is_in, pool.keep)
         inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
         outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
-        ratio[:, start : start + phi.shape[1]] = log_density(*inside) - log_density(*outside)
+        ratio[:, start : start + phi.shape[1]] = student_t_log_density(*inside) - student_t_log_density(*outside)
         start += phi.shape[1]
     return ratio
 
 
-def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.ndarray:
+def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> np.ndarray:
     """How far above the models that had not seen the example a target's confidence lies, one-sided.
 
     z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the exact z up to
@@ -256,44 +256,44 @@ def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> np.n
     Args:
         confidence: float [M, N].
         member: bool [M, N].
-        pool: from lira_pool, over all examples of the bank.
+        pool: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
         float64 [M, N], higher for members; NaN where no shadow is left out.
     """
     deviate = np.empty(confidence.shape)
     start = 0
-    for phi, is_in in pieces(confidence, member):
-        t, _, df = _predictive(phi, ~is_in, ~surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
-        deviate[:, start : start + phi.shape[1]] = normal_deviate(t, df)
+    for phi, is_in in iterate_column_chunks(confidence, member):
+        t, _, df = _predictive(phi, ~is_in, ~find_in_surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
+        deviate[:, start : start + phi.shape[1]] = student_t_to_normal(t, df)
         start += phi.shape[1]
     return deviate
 
 
-def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
     """Both attacks at once, the same bits as one after the other: they share the out-predictive.
 
     Args:
         confidence: float [M, N].
         member: bool [M, N].
-        pool: from lira_pool, over all examples of the bank.
+        pool: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
         What lira_online and lira_offline return.
     """
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
-    for phi, is_in in pieces(confidence, member):
-        too_many, columns = surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
+    for phi, is_in in iterate_column_chunks(confidence, member):
+        too_many, columns = find_in_surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
         inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
         outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
-        ratio[:, columns] = log_density(*inside) - log_density(*outside)
-        deviate[:, columns] = normal_deviate(outside[0], outside[2])
+        ratio[:, columns] = student_t_log_density(*inside) - student_t_log_density(*outside)
+        deviate[:, columns] = student_t_to_normal(outside[0], outside[2])
         start = columns.stop
     return ratio, deviate
 
 
-def lira_means(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
+def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
     """What the attack says of each example, over targets that held it and over those that did not.
 
     Args:
@@ -313,7 +313,7 @@ def lira_means(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
 
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
     """[4, M]: without model m, the examples' means summed and counted, their variances summed and counted."""
-    count, mean, squares = moments(phi, side)
+    count, mean, squares = compute_moments(phi, side)
     left = count - side
     own = np.where(side, phi - mean, 0)
     means = np.where(left > 0, mean - own / np.maximum(left, 1), 0)
@@ -326,9 +326,9 @@ def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each target one side's Student-t: the statistic, scale and degrees of freedom, without target and dropped."""
-    count, centre, squares = moments(phi, side)
+    count, centre, squares = compute_moments(phi, side)
     own = np.where(side, phi - centre, 0)
-    extra = np.where(drop, following(phi - centre, side), 0)
+    extra = np.where(drop, find_next_on_side(phi - centre, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     mean = -(own + extra) / np.maximum(n, 1)  # around the centre, where the side's own sum is 0
     spread = np.maximum(squares - own**2 - extra**2 - n * mean**2, 0)
@@ -343,7 +343,7 @@ def _predictive(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutsidePool:
+class ExternalPrior:
     """Mean over examples of their shadows' mean and variance, every example weighing the same."""
 
     mean_in: float
@@ -352,7 +352,7 @@ class OutsidePool:
     variance_out: float
 
 
-def outside_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> OutsidePool:
+def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ExternalPrior:
     """The first of two passes: what the predictives shrink to.
 
     Args:
@@ -365,19 +365,19 @@ def outside_pool(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> OutsidePool
     for confidence, member in blocks:
         phi = confidence.astype(np.float64)
         for side, held in enumerate((member, ~member)):
-            n, mean, squares = moments(phi, held)
+            n, mean, squares = compute_moments(phi, held)
             own = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
             sums[side] += (mean.sum(), (n > 0).sum(), own.sum(), (n > 1).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         (mean_in, mean_out), (variance_in, variance_out) = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
-    return OutsidePool(
+    return ExternalPrior(
         mean_in=float(mean_in), variance_in=float(variance_in), mean_out=float(mean_out),
         variance_out=float(variance_out),
     )  # fmt: skip
 
 
-def outside_lira(
-    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, pool: OutsidePool
+def external_lira_scores(
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, pool: ExternalPrior
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both attacks on one outside target.
 
@@ -385,7 +385,7 @@ def outside_lira(
         target: float [N], the target's logit confidence in example n's label.
         confidence: float [M, N], the bank's.
         member: bool [M, N], of the bank.
-        pool: from outside_pool, over all examples.
+        pool: from fit_external_prior, over all examples.
 
     Returns:
         online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a side
@@ -394,14 +394,14 @@ def outside_lira(
     phi = confidence.astype(np.float64)
     inside = _predictive_of_target(target, phi, member, pool.mean_in, pool.variance_in)
     outside = _predictive_of_target(target, phi, ~member, pool.mean_out, pool.variance_out)
-    return log_density(*inside) - log_density(*outside), normal_deviate(outside[0], outside[2])
+    return student_t_log_density(*inside) - student_t_log_density(*outside), student_t_to_normal(outside[0], outside[2])
 
 
 def _predictive_of_target(
     target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
-    n, mean, squares = moments(phi, side)
+    n, mean, squares = compute_moments(phi, side)
     strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
     location = (MEAN_STRENGTH * prior_mean + n * mean) / strength
     total = VARIANCE_STRENGTH * prior_variance + squares + MEAN_STRENGTH * n / strength * (mean - prior_mean) ** 2

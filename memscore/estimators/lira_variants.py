@@ -28,18 +28,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memscore.choices import pick
-from memscore.estimators.lira import CELLS, following, surplus
+from memscore.choices import validate_choice
+from memscore.estimators.lira import CHUNK_CELLS, find_in_surplus, find_next_on_side
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")
-OFFLINE = ("one-sided", "two-sided")
+OFFLINE_SCORES = ("one-sided", "two-sided")
 
 _ROUNDING = 1e-12  # of a sum of squares: what is left below that is no spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiraForm:
+class LiraVariant:
     """One of the classic forms: what is taken as centre, as variance and as offline score."""
 
     centre: str = "mean"
@@ -47,23 +47,23 @@ class LiraForm:
     offline: str = "one-sided"
 
     def __post_init__(self) -> None:
-        pick("centre of LiRA", self.centre, CENTRES)
-        pick("variance of LiRA", self.variance, VARIANCES)
-        pick("offline form of LiRA", self.offline, OFFLINE)
+        validate_choice("centre of LiRA", self.centre, CENTRES)
+        validate_choice("variance of LiRA", self.variance, VARIANCES)
+        validate_choice("offline form of LiRA", self.offline, OFFLINE_SCORES)
 
 
-FORMS: dict[str, LiraForm] = {
-    "paper": LiraForm(),
-    "released": LiraForm(centre="median", offline="two-sided"),
-    "released-fixed": LiraForm(centre="median", variance="shared-a", offline="two-sided"),
-    "advanced-mia": LiraForm(centre="median", offline="two-sided"),
-    "advanced-mia-fixed": LiraForm(centre="median", variance="shared-b", offline="two-sided"),
+LIRA_VARIANTS: dict[str, LiraVariant] = {
+    "paper": LiraVariant(),
+    "released": LiraVariant(centre="median", offline="two-sided"),
+    "released-fixed": LiraVariant(centre="median", variance="shared-a", offline="two-sided"),
+    "advanced-mia": LiraVariant(centre="median", offline="two-sided"),
+    "advanced-mia-fixed": LiraVariant(centre="median", variance="shared-b", offline="two-sided"),
 }
 """Carlini et al. 2022; their plot.py without and with fix_variance; TensorFlow Privacy's advanced_mia.py, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SharedSpread:
+class SharedStd:
     """One standard deviation a side for each target [M], from its shadows on all examples; NaN where it is not used."""
 
     keep: float
@@ -82,12 +82,12 @@ class _Left(NamedTuple):
     centre: np.ndarray  # around the origin; NaN of nobody
 
 
-def form_named(name: str) -> LiraForm:
+def get_lira_variant(name: str) -> LiraVariant:
     """A form by its name; ValueError offers the nearest."""
-    return FORMS[pick("form of LiRA", name, FORMS)]
+    return LIRA_VARIANTS[validate_choice("form of LiRA", name, LIRA_VARIANTS)]
 
 
-def shared_spread(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, form: LiraForm) -> SharedSpread:
+def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, form: LiraVariant) -> SharedStd:
     """The first of two passes, which only the shared variances need.
 
     Args:
@@ -100,12 +100,12 @@ def shared_spread(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, 
         One standard deviation a side for each target; NaN for per-example variances.
     """
     if form.variance == "per-example":
-        return SharedSpread(keep=keep, inside=np.array(np.nan), outside=np.array(np.nan))
-    return spread_of((spread_sums(statistic, member, keep, form) for statistic, member in blocks), keep)
+        return SharedStd(keep=keep, inside=np.array(np.nan), outside=np.array(np.nan))
+    return combine_std_sums((compute_std_sums(statistic, member, keep, form) for statistic, member in blocks), keep)
 
 
-def spread_sums(statistic: np.ndarray, member: np.ndarray, keep: float, form: LiraForm) -> np.ndarray:
-    """What some examples add to a shared spread, to be handed to spread_of.
+def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, form: LiraVariant) -> np.ndarray:
+    """What some examples add to a shared spread, to be handed to combine_std_sums.
 
     Args:
         statistic: float [Q, M, n] or [M, n].
@@ -124,15 +124,15 @@ def spread_sums(statistic: np.ndarray, member: np.ndarray, keep: float, form: Li
     return sums
 
 
-def spread_of(parts: Iterable[np.ndarray], keep: float) -> SharedSpread:
+def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
     """shared_spread from the sums of disjoint sets of examples; the order of the parts decides the last bits.
 
     Args:
-        parts: from spread_sums.
+        parts: from compute_std_sums.
         keep: the arm's share of examples a model.
 
     Returns:
-        As shared_spread.
+        As fit_shared_std.
     """
     sums = np.zeros((2, 3, 1))
     for part in parts:
@@ -140,11 +140,11 @@ def spread_of(parts: Iterable[np.ndarray], keep: float) -> SharedSpread:
     with np.errstate(invalid="ignore", divide="ignore"):
         n, total, squares = sums.transpose(1, 0, 2)
         std = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-    return SharedSpread(keep=keep, inside=std[0], outside=std[1])
+    return SharedStd(keep=keep, inside=std[0], outside=std[1])
 
 
-def classic_scores(
-    statistic: np.ndarray, member: np.ndarray, form: LiraForm, shared: SharedSpread
+def lira_variant_scores(
+    statistic: np.ndarray, member: np.ndarray, form: LiraVariant, shared: SharedStd
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both attacks in one classic form, every model in turn as target.
 
@@ -152,7 +152,7 @@ def classic_scores(
         statistic: float [M, N], or [Q, M, N] for Q fixed augmentations; higher for members.
         member: bool [M, N], example n was in model m's training set.
         form: centre, variance and offline score.
-        shared: from shared_spread, over all examples of the bank, with the same form.
+        shared: from fit_shared_std, over all examples of the bank, with the same form.
 
     Returns:
         online and offline: float64 [M, N], higher for members; NaN where a side that is needed has no spread.
@@ -170,7 +170,7 @@ def classic_scores(
     return online, offline
 
 
-def _scores(phi: np.ndarray, member: np.ndarray, form: LiraForm, shared: SharedSpread) -> tuple[np.ndarray, np.ndarray]:
+def _scores(phi: np.ndarray, member: np.ndarray, form: LiraVariant, shared: SharedStd) -> tuple[np.ndarray, np.ndarray]:
     """Online and offline of one query."""
     inside, outside = _both_sides(phi, member, shared.keep, form.centre)
     if form.variance == "per-example":
@@ -185,7 +185,7 @@ def _scores(phi: np.ndarray, member: np.ndarray, form: LiraForm, shared: SharedS
 
 def _both_sides(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Left, _Left]:
     """In- and out-shadows of every target, as many of each whatever the target held."""
-    too_many = surplus(member, keep)
+    too_many = find_in_surplus(member, keep)
     return _left(phi, member, too_many, centre), _left(phi, ~member, ~too_many, centre)
 
 
@@ -194,7 +194,7 @@ def _left(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _
     count = side.sum(0)
     origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]  # a shadow's value, so that equal ones become 0
     own = np.where(side, phi - origin, 0)
-    extra = np.where(drop, following(own, side), 0)
+    extra = np.where(drop, find_next_on_side(own, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     total = own.sum(0) - own - extra
     all_squares = (own**2).sum(0)
@@ -215,7 +215,7 @@ def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarra
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(models)[:, None], 0)
     own = np.where(side, rank, models)
-    extra = np.where(drop, following(rank, side), models)
+    extra = np.where(drop, find_next_on_side(rank, side), models)
     first, second = np.minimum(own, extra), np.maximum(own, extra)
 
     def at(position: np.ndarray) -> np.ndarray:
@@ -260,7 +260,7 @@ def _pieces(statistic: np.ndarray, member: np.ndarray) -> Iterator[tuple[np.ndar
             f"statistics are [M, N] or [Q, M, N] and memberships [M, N], got {statistic.shape} and {member.shape}; "
             "take both from the same block of the bank"
         )
-    width = max(CELLS // max(len(member) * len(queries), 1), 1)
+    width = max(CHUNK_CELLS // max(len(member) * len(queries), 1), 1)
     for start in range(0, member.shape[1], width):
         columns = slice(start, start + width)
         yield queries[:, :, columns].astype(np.float64), member[:, columns]

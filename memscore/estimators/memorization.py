@@ -49,7 +49,7 @@ def memorization(correct: np.ndarray, member: np.ndarray) -> np.ndarray:
     Returns:
         [N] in [-1, 1], higher is more memorized; NaN where an example was always in or always out.
     """
-    return _difference(*counts(correct, member))
+    return _difference(*count_by_membership(correct, member))
 
 
 def memorization_table(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,13 +60,15 @@ def memorization_table(correct: np.ndarray, member: np.ndarray) -> dict[str, np.
         member: bool [M, N].
 
     Returns:
-        The columns of from_counts, each [N].
+        The columns of memorization_from_counts, each [N].
     """
-    return from_counts(*counts(correct, member))
+    return memorization_from_counts(*count_by_membership(correct, member))
 
 
-def counts(correct: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What from_counts needs; counts of disjoint sets of models add.
+def count_by_membership(
+    correct: np.ndarray, member: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What memorization_from_counts needs; counts of disjoint sets of models add.
 
     Args:
         correct: bool [M, N].
@@ -79,7 +81,9 @@ def counts(correct: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndar
     return k_in, n_in, correct.sum(0) - k_in, len(member) - n_in
 
 
-def from_counts(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
+def memorization_from_counts(
+    k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
+) -> dict[str, np.ndarray]:
     """Memorization from counts.
 
     se^2 = sum over both sides of p~ (1 - p~) / (n + 1), p~ = (k + 1/2) / (n + 1). The interval is the hybrid score
@@ -108,7 +112,7 @@ def from_counts(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np
     }
 
 
-def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
+def sum_variances(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
     """A piece of a bank's precision; pieces of disjoint sets of examples add.
 
     Args:
@@ -119,10 +123,12 @@ def precision(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
         The sum over examples of p (1 - p) / (n - 1), both sides added, which is unbiased for the variance of the
         binomial estimate; and the number of examples that have it, two models or more on each side.
     """
-    return precision_of(*counts(correct, member))
+    return sum_variances_from_counts(*count_by_membership(correct, member))
 
 
-def precision_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> tuple[float, int]:
+def sum_variances_from_counts(
+    k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
+) -> tuple[float, int]:
     """The same from counts.
 
     Args:
@@ -141,7 +147,7 @@ def precision_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: n
     return total, int(defined.sum())
 
 
-def bank_rmse(pieces: Iterable[tuple[float, int]]) -> float:
+def compute_bank_rmse(pieces: Iterable[tuple[float, int]]) -> float:
     """The root mean square error of memorization over a bank's examples, the number to stop by.
 
     Args:
@@ -161,7 +167,7 @@ def _difference(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np
     return difference
 
 
-RESOLUTION = 1e-3
+MIN_STD = 1e-3
 """No standard deviation over models counts as less: models that agree to the last bit are no proof of an error of 0."""
 
 
@@ -180,12 +186,15 @@ def memorization_probability(confidence: np.ndarray, member: np.ndarray) -> dict
         side; n_in, n_out: int64 [N].
     """
     p = expit(confidence.astype(np.float64))
-    (n_in, mean_in, squares_in), (n_out, mean_out, squares_out) = moments(p, member), moments(p, ~member)
-    variance = mean_variance(squares_in, n_in) + mean_variance(squares_out, n_out)
+    (n_in, mean_in, squares_in), (n_out, mean_out, squares_out) = (
+        compute_moments(p, member),
+        compute_moments(p, ~member),
+    )
+    variance = compute_mean_variance(squares_in, n_in) + compute_mean_variance(squares_out, n_out)
     return {"value": mean_in - mean_out, "se": np.sqrt(variance), "n_in": n_in, "n_out": n_out}
 
 
-def moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compute_moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What one side's models say of each example.
 
     Args:
@@ -201,17 +210,17 @@ def moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return count, mean + few, (np.where(side, values - mean, 0) ** 2).sum(0) + few
 
 
-def mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
+def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Variance of a mean of n from its sum of squared deviations; above 0, NaN where squares is."""
-    variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), RESOLUTION**2) / np.maximum(n, 1)
+    variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
     return variance
 
 
-CLIP = 5.0
+GAP_CLIP = 5.0
 """Gaps beyond count as this; chosen on one bank of digits at keep 0.7, together with FLOOR, then left alone."""
-FLOOR = 0.05
+PROBIT_VARIANCE_FLOOR = 0.05
 """Added to each variance."""
-BIAS = 0.02
+PROBIT_BIAS = 0.02
 """Root mean square difference to the definition that more models do not remove: .015 to .02 on the banks tried."""
 
 
@@ -233,19 +242,19 @@ def memorization_probit(gap: np.ndarray, member: np.ndarray) -> dict[str, np.nda
         value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a
         side; n_in, n_out: int64 [N].
     """
-    clipped = np.clip(gap.astype(np.float64), -CLIP, CLIP)
+    clipped = np.clip(gap.astype(np.float64), -GAP_CLIP, GAP_CLIP)
     (share_in, variance_in, n_in), (share_out, variance_out, n_out) = _side(clipped, member), _side(clipped, ~member)
     return {"value": share_in - share_out, "se": np.sqrt(variance_in + variance_out), "n_in": n_in, "n_out": n_out}
 
 
 def _side(gap: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Phi(z), its variance and the count of one side, [N] each."""
-    n, mean, squares = moments(gap, side)
+    n, mean, squares = compute_moments(gap, side)
     others = np.maximum(n - 1, 1)
-    width2 = squares / others + FLOOR
+    width2 = squares / others + PROBIT_VARIANCE_FLOOR
     z = mean / np.sqrt(width2)
     d = np.where(side, gap - mean, 0)
     around = np.where(side, (d**2 * n - squares) / others, 0)
     moved = d / np.sqrt(width2) - z * around / (2 * width2)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return ndtr(z), mean_variance((moved**2).sum(0) * density**2, n), n
+    return ndtr(z), compute_mean_variance((moved**2).sum(0) * density**2, n), n

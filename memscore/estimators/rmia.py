@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from memscore.choices import pick
-from memscore.estimators.lira import following, surplus
+from memscore.choices import validate_choice
+from memscore.estimators.lira import find_in_surplus, find_next_on_side
 
 KINDS = ("online", "offline")
 SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
@@ -44,8 +44,8 @@ class RmiaConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        pick("kind of RMIA", self.kind, KINDS)
-        if pick("signal of RMIA", self.signal, SIGNALS) != "softmax" or self.temperature != 1:
+        validate_choice("kind of RMIA", self.kind, KINDS)
+        if validate_choice("signal of RMIA", self.signal, SIGNALS) != "softmax" or self.temperature != 1:
             raise ValueError(
                 f"RMIA's signal {self.signal!r} at temperature {self.temperature:g} needs all logits of a model, and a "
                 "bank keeps the label's probability only; use signal 'softmax' at temperature 1"
@@ -95,14 +95,14 @@ def rmia(
     Returns:
         float64 [M, N] in [0, 1], higher for members; NaN where no model is left on a side that is needed.
     """
-    p, too_many = _probability(confidence), surplus(member, keep)
+    p, too_many = _probability(confidence), find_in_surplus(member, keep)
     p_out = _mean_left(p, ~member, ~too_many)
     p_in = _mean_left(p, member, too_many) if config.kind == "online" else p_out
     ratios = _ratio(p, _typical(p_in, p_out, config))
-    return np.stack([share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
+    return np.stack([compute_share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
 
 
-def outside_population(target: np.ndarray, confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
+def external_rmia_population(target: np.ndarray, confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
     """rmia_population for one target that is no model of the bank.
 
     Args:
@@ -117,7 +117,7 @@ def outside_population(target: np.ndarray, confidence: np.ndarray, config: RmiaC
     return np.sort(_ratio(_probability(target), _typical(p_out, p_out, config)))
 
 
-def outside_rmia(
+def external_rmia(
     target: np.ndarray, confidence: np.ndarray, member: np.ndarray, population: np.ndarray, config: RmiaConfig
 ) -> np.ndarray:
     """The score of each example against one target that is no model of the bank.
@@ -128,7 +128,7 @@ def outside_rmia(
         target: float [N], the target's logit confidence.
         confidence: float [M, N], the bank's.
         member: bool [M, N], of the bank.
-        population: from outside_population, same target and config.
+        population: from external_rmia_population, same target and config.
         config: the attack.
 
     Returns:
@@ -137,10 +137,10 @@ def outside_rmia(
     p = _probability(confidence)
     p_out = _mean(np.where(member, 0, p).sum(0), (~member).sum(0))
     p_in = _mean(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
-    return share_below(population, _ratio(_probability(target), _typical(p_in, p_out, config)) / config.gamma)
+    return compute_share_below(population, _ratio(_probability(target), _typical(p_in, p_out, config)) / config.gamma)
 
 
-def share_below(rising: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def compute_share_below(rising: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """The share of sorted values that lie below each bound; equal ones do not.
 
     Args:
@@ -150,7 +150,7 @@ def share_below(rising: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     Returns:
         float64 [N] in [0, 1]; NaN where a bound is NaN or no value counts.
 
-    >>> share_below(np.array([1.0, 2.0, 2.0, 3.0]), np.array([2.0, 2.5, np.nan]))
+    >>> compute_share_below(np.array([1.0, 2.0, 2.0, 3.0]), np.array([2.0, 2.5, np.nan]))
     array([0.25, 0.75,  nan])
     """
     known = rising[: len(rising) - int(np.isnan(rising).sum())]
@@ -175,7 +175,7 @@ def _typical(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndar
 def _mean_left(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
     """[M, N]: mean over one side without the target and, where `drop`, without the side's next model."""
     own = np.where(side, p, 0)
-    extra = np.where(drop, following(p, side), 0)
+    extra = np.where(drop, find_next_on_side(p, side), 0)
     return _mean(np.maximum(own.sum(0) - own - extra, 0), side.sum(0) - side - drop.astype(np.int64))
 
 

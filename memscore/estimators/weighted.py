@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import expit, ndtr
 
-from memscore.estimators.memorization import CLIP, FLOOR
+from memscore.estimators.memorization import GAP_CLIP, PROBIT_VARIANCE_FLOOR
 
 
-def weights_of(sets: Sequence[np.ndarray], models: int) -> np.ndarray:
+def count_set_weights(sets: Sequence[np.ndarray], models: int) -> np.ndarray:
     """How often each model stands in each set.
 
     Args:
@@ -25,7 +25,7 @@ def weights_of(sets: Sequence[np.ndarray], models: int) -> np.ndarray:
     return np.array([np.bincount(chosen, minlength=models) for chosen in sets], np.float32).reshape(len(sets), models)
 
 
-def weighted_scores(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def compute_weighted_scores(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What each weighted set of models says of each example.
 
     Args:
@@ -49,12 +49,12 @@ def weighted_scores(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> d
             p_in = weights @ np.where(member, p, 0)
             found["memorization_probability"] = p_in / n_in - (weights @ p - p_in) / n_out
         if "gap" in columns:
-            gap = np.clip(columns["gap"], -CLIP, CLIP).astype(np.float64)
+            gap = np.clip(columns["gap"], -GAP_CLIP, GAP_CLIP).astype(np.float64)
             found["memorization_probit"] = _side(weights, gap, inside, n_in) - _side(weights, gap, 1 - inside, n_out)
     return found
 
 
-def between_blocks(each: np.ndarray) -> np.ndarray:
+def compute_between_block_se(each: np.ndarray) -> np.ndarray:
     """Standard error of a score from how whole blocks of models differ: their standard deviation over sqrt(blocks).
 
     It is that of the mean of the blocks' own estimates, which for counts and probabilities in balanced blocks is the
@@ -77,5 +77,5 @@ def _side(weights: np.ndarray, gap: np.ndarray, side: np.ndarray, n: np.ndarray)
     """Phi(z) of one side, as memorization_probit has it; NaN with fewer than two models."""
     mean = weights @ (gap * side) / n
     squares = weights @ (gap**2 * side) - n * mean**2
-    z: np.ndarray = mean / np.sqrt(np.maximum(squares, 0) / (n - 1) + FLOOR)
+    z: np.ndarray = mean / np.sqrt(np.maximum(squares, 0) / (n - 1) + PROBIT_VARIANCE_FLOOR)
     return np.where(n > 1, ndtr(z), np.nan)

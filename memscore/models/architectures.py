@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 
 Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
@@ -51,7 +51,7 @@ def cnn(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
     return Classifier(nn.Sequential(*layers, nn.Flatten()), nn.Linear(features, n_classes))
 
 
-def residual(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = True) -> Classifier:
+def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = True) -> Classifier:
     """A ResNet or ResNeXt of torchvision; the CIFAR stem is one 3x3 convolution of stride 1 without pooling."""
     from torchvision import models  # two seconds of import that an MLP can do without
 
@@ -102,19 +102,19 @@ def vit(shape: Shape, n_classes: int, *, width: int, depth: int, heads: int, pat
 ARCHITECTURES: dict[str, Builder] = {
     "mlp": partial(mlp, widths=(128,)),
     "cnn": partial(cnn, widths=(16, 32)),
-    "resnet18": partial(residual, network="resnet18"),
-    "resnet18-imagenet-stem": partial(residual, network="resnet18", cifar_stem=False),
-    "resnet50": partial(residual, network="resnet50"),
-    "resnext50": partial(residual, network="resnext50_32x4d"),
+    "resnet18": partial(resnet, network="resnet18"),
+    "resnet18-imagenet-stem": partial(resnet, network="resnet18", cifar_stem=False),
+    "resnet50": partial(resnet, network="resnet50"),
+    "resnext50": partial(resnet, network="resnext50_32x4d"),
     "vgg16": vgg16,
     "vit-small": partial(vit, width=384, depth=12, heads=6),
     "vit-narrow": partial(vit, width=64, depth=4, heads=4, patch=4),
 }
-WIDTHS = {"mlp": mlp, "cnn": cnn}
+WIDTH_FAMILIES = {"mlp": mlp, "cnn": cnn}
 """Families that take their widths in the name: mlp-512-256, cnn-32-64."""
 
 
-def build(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module:
+def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module:
     """A freshly initialised network on the CPU in float32; torch's global generators stay as they were.
 
     Args:
@@ -145,7 +145,7 @@ def build(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module
         return builder(input_shape, n_classes)
 
 
-def logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Tensor:
+def compute_logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Tensor:
     """Logits with the last linear layer in float32, whatever the body computes in.
 
     Args:
@@ -208,12 +208,12 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
     return inputs[0]
 
 
-def parameters_count(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """Number of trained values."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
+def find_mlp_layers(model: nn.Module) -> list[nn.Linear] | None:
     """The linear layers of a plain MLP, in order; None for every other network.
 
     Args:
@@ -223,7 +223,7 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
         The layers, if the model is Flatten, Linear, then (ReLU, Linear) any number of times, each layer with a bias,
         none frozen and none used twice.
     """
-    layers = leaves(model)
+    layers = flatten_layers(model)
     if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear] + [nn.ReLU, nn.Linear] * (len(layers) // 2 - 1):
         return None
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -231,12 +231,12 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     return linear if trained and len(set(linear)) == len(linear) else None
 
 
-def leaves(model: nn.Module) -> list[nn.Module]:
+def flatten_layers(model: nn.Module) -> list[nn.Module]:
     """The chain of layers that a Classifier or (nested) Sequential applies one after the other."""
     if type(model) is Classifier:
-        return [*leaves(model.body), model.head]
+        return [*flatten_layers(model.body), model.head]
     if type(model) is nn.Sequential:
-        return [leaf for layer in model for leaf in leaves(layer)]
+        return [leaf for layer in model for leaf in flatten_layers(layer)]
     return [model]
 
 
@@ -246,9 +246,9 @@ def _builder(arch: str) -> Builder:
         return _imported(arch)
     named = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
     if named:
-        return partial(WIDTHS[named[1]], widths=tuple(int(width) for width in named[2][1:].split("-")))
+        return partial(WIDTH_FAMILIES[named[1]], widths=tuple(int(width) for width in named[2][1:].split("-")))
     examples = ("mlp-512-256", "cnn-32-64", "module:function")  # understood above, so none of them arrives here
-    return ARCHITECTURES[pick("architecture", arch, (*ARCHITECTURES, *examples))]
+    return ARCHITECTURES[validate_choice("architecture", arch, (*ARCHITECTURES, *examples))]
 
 
 def _imported(arch: str) -> Builder:

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memscore.store.filesystem import Folder
-from memscore.store.json_records import read_record, sealed
-from memscore.store.parquet import Damaged
+from memscore.store.json_records import encode_record, read_record
+from memscore.store.parquet import CorruptFile
 
-PATH = "progress.json"
+HEARTBEAT_PATH = "progress.json"
 LOCAL_S, REMOTE_S = 10.0, 30.0  # between two records; on an object store each is a put
 MISSED = 3  # records that may be late before their writer is taken for dead or frozen
 SLACK_S = 5.0  # of clocks that differ, and of a busy machine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beat:
+class Heartbeat:
     """A run at one moment.
 
     Attributes:
@@ -91,7 +91,7 @@ class Beat:
         return self.state == "running" and age_s <= MISSED * self.every_s + SLACK_S
 
 
-def own_space() -> str:
+def get_pid_namespace() -> str:
     """The space of process ids that this process lives in; empty where the system does not say."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -99,17 +99,17 @@ def own_space() -> str:
         return ""
 
 
-def period_s(folder: Folder) -> float:
+def choose_period_s(folder: Folder) -> float:
     """Seconds between two records in this folder."""
     return LOCAL_S if folder.local else REMOTE_S
 
 
-def write_beat(folder: Folder, beat: Beat) -> None:
+def write_heartbeat(folder: Folder, beat: Heartbeat) -> None:
     """Write the record over the one before; OSError at once if it cannot be, since the next one will say more."""
-    folder.replace(PATH, sealed(asdict(beat)), patience_s=0)
+    folder.replace(HEARTBEAT_PATH, encode_record(asdict(beat)), retry_s=0)
 
 
-def read_beat(folder: Folder) -> Beat | None:
+def read_heartbeat(folder: Folder) -> Heartbeat | None:
     """The last record.
 
     Args:
@@ -119,18 +119,20 @@ def read_beat(folder: Folder) -> Beat | None:
         It, or None where no run has left any: an imported bank, or one that an older version filled.
 
     Raises:
-        Damaged: it is not what was written.
+        CorruptFile: it is not what was written.
     """
     try:
-        record: dict[str, Any] = read_record(folder, PATH)
+        record: dict[str, Any] = read_record(folder, HEARTBEAT_PATH)
     except FileNotFoundError:
         return None
-    known = {one.name for one in fields(Beat)}
+    known = {one.name for one in fields(Heartbeat)}
     try:
-        return Beat(**{name: value for name, value in record.items() if name in known})  # a later version may say more
+        return Heartbeat(**{
+            name: value for name, value in record.items() if name in known
+        })  # a later version may say more
     except TypeError as error:
-        raise Damaged(
-            f"{folder.shown_path(PATH)} is no record of a run: {error}; the next command writes it again"
+        raise CorruptFile(
+            f"{folder.display_path(HEARTBEAT_PATH)} is no record of a run: {error}; the next command writes it again"
         ) from None
 
 
@@ -154,7 +156,7 @@ class Driver:
     host: str | None = None
 
 
-def driver_of(folder: Folder, beat: Beat | None) -> Driver:
+def find_driver(folder: Folder, beat: Heartbeat | None) -> Driver:
     """Who works on a store; the lock is read, never taken, so that no driver is kept out by a look.
 
     Args:
@@ -165,8 +167,10 @@ def driver_of(folder: Folder, beat: Beat | None) -> Driver:
         The driver.
     """
     pid, host = holder_of(folder)
-    seen = host == socket.gethostname() and not (beat and beat.pid == pid and beat.space not in {"", own_space()})
-    if pid is not None and seen and is_gone(pid):
+    seen = host == socket.gethostname() and not (
+        beat and beat.pid == pid and beat.space not in {"", get_pid_namespace()}
+    )
+    if pid is not None and seen and has_exited(pid):
         return Driver(state="died", pid=pid, host=host)
     if beat and beat.fresh() and pid in {None, beat.pid}:
         return Driver(state="running", pid=beat.pid, host=beat.host)
@@ -177,7 +181,7 @@ def driver_of(folder: Folder, beat: Beat | None) -> Driver:
     return Driver(state="none" if beat or folder.local else "unknown")
 
 
-def is_gone(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     """Whether no such process works any more; one that has ended and that nobody asked after is gone too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}

@@ -18,15 +18,15 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from cluster.pool import Failure, Pool
-from memscore.monitoring.heartbeat import Beat, own_space, period_s, read_beat, write_beat
-from memscore.monitoring.prometheus import Publisher, levels_of, totals_of
+from memscore.monitoring.heartbeat import Heartbeat, choose_period_s, get_pid_namespace, read_heartbeat, write_heartbeat
+from memscore.monitoring.prometheus import Publisher, compute_counters, compute_gauges
 from memscore.pipeline.jobs import BankJob, OriginalJob
-from memscore.pipeline.precision import Outlook
+from memscore.pipeline.precision import PrecisionForecast
 from memscore.pipeline.proxy_jobs import ProxyJob
 from memscore.pipeline.runner import Bank
-from memscore.pipeline.train_bank import last_line
-from memscore.store.parquet import Damaged
-from memscore.store.shards import model_index
+from memscore.pipeline.train_bank import format_result
+from memscore.store.parquet import CorruptFile
+from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
 
 OWN = "scores and reports"  # what the driver does itself
@@ -36,12 +36,12 @@ LEAVE_S = 2.0  # `ray job stop` gives three seconds
 
 PHASES: dict[type, str] = {BankJob: "models", OriginalJob: "originals", ProxyJob: "proxies"}
 
-Told = Callable[[Outlook, float | None], None]
+Told = Callable[[PrecisionForecast, float | None], None]
 
 _log = logging.getLogger(__name__)
 
 
-class Watch:
+class MonitoredPool:
     """A pool that counts what passes through it; a context manager.
 
     Args:
@@ -58,13 +58,13 @@ class Watch:
         store: Store,
         planned: Mapping[str, int | None],
         wish: float | None = None,
-        tell: Sequence[Callable[[Beat], object]] = (),
+        tell: Sequence[Callable[[Heartbeat], object]] = (),
     ) -> None:
         self.pool, self.store, self.tell = pool, store, tell
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_telling, name="memscore-watch", daemon=True)
-        self._outlooks: dict[str, Outlook] = {}
+        self._outlooks: dict[str, PrecisionForecast] = {}
         self._done: Counter[str] = Counter()  # by phase, as the next one
         self._total: Counter[str] = Counter()
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=4096)  # when, models done
@@ -73,17 +73,17 @@ class Watch:
         self._unsaid: set[str] = set()  # errors that were warned of
         self._written_at = -math.inf
         planned = {**planned_before(store), **planned}
-        self._beat = Beat(
+        self._beat = Heartbeat(
             run=secrets.token_hex(8),
             pid=os.getpid(),
             host=socket.gethostname(),
-            space=own_space(),
+            space=get_pid_namespace(),
             began=time.time(),
             at=time.time(),
-            every_s=period_s(store.folder),
+            every_s=choose_period_s(store.folder),
             planned=planned,
             wish=wish,
-            models={arm: sum(model_index(name, arm) is not None for name in self._names) for arm in planned},
+            models={arm: sum(parse_model_index(name, arm) is not None for name in self._names) for arm in planned},
         )
 
     @property
@@ -116,17 +116,17 @@ class Watch:
             yield job, result
         self._set(phase=OWN)
 
-    def noting(self, told: Told) -> Told:
+    def wrap_on_forecast(self, told: Told) -> Told:
         """The same function of what an arm's first models say; the watch takes note of it too."""
 
-        def note(found: Outlook, wish: float | None) -> None:
+        def note(found: PrecisionForecast, wish: float | None) -> None:
             with self._lock:
                 self._outlooks[found.arm.name] = found
             told(found, wish)
 
         return note
 
-    def beat(self) -> Beat:
+    def beat(self) -> Heartbeat:
         """How things stand now."""
         workers = self.pool.workers
         changes: dict[str, Any] = {"retried": dict(getattr(self.pool, "setbacks", {}))}  # SerialPool knows of none
@@ -134,7 +134,7 @@ class Watch:
         with self._lock:
             beat, rate = self._beat, self._rate(workers)
             new, self._unweighed = self._unweighed, []
-            found = {arm: one.spread.rmse(one.arm.keep, beat.models[arm]) for arm, one in self._outlooks.items()}
+            found = {arm: one.variance.rmse(one.arm.keep, beat.models[arm]) for arm, one in self._outlooks.items()}
             phase = beat.phase if beat.phase in self._total else "models"
             done, total = self._done[phase], self._total[phase]
         self._set(
@@ -188,7 +188,7 @@ class Watch:
                 failed=beat.failed + (many if isinstance(result, Failure) else 0),
                 diverged=beat.diverged + len(lost),
                 models={**beat.models, job.arm: beat.models.get(job.arm, 0) + len(new)} if new else beat.models,
-                line=last_line(result),
+                line=format_result(result),
             )
 
     def _rate(self, workers: int) -> float | None:
@@ -218,9 +218,9 @@ class Watch:
             except Exception as error:  # what is told must never end the run
                 self._warn(error)
 
-    def _write(self, beat: Beat) -> None:
+    def _write(self, beat: Heartbeat) -> None:
         self._written_at = time.monotonic()
-        write_beat(self.store.folder, beat)
+        write_heartbeat(self.store.folder, beat)
 
     def _warn(self, error: Exception) -> None:
         """Once for each kind of error."""
@@ -234,11 +234,11 @@ class Watch:
 class Teller(Protocol):
     """What shows a run to its user; report.progress.Meter does."""
 
-    def beat(self, beat: Beat) -> None:
+    def beat(self, beat: Heartbeat) -> None:
         """Show one moment, every second."""
 
 
-def watched(bank: Bank, pool: Pool, teller: Teller, publisher: Publisher | None) -> Watch:
+def monitor_pool(bank: Bank, pool: Pool, teller: Teller, publisher: Publisher | None) -> MonitoredPool:
     """The watch over one run of estimate.
 
     Args:
@@ -250,19 +250,19 @@ def watched(bank: Bank, pool: Pool, teller: Teller, publisher: Publisher | None)
     Returns:
         A pool, to be entered.
     """
-    wish = bank.plan.until_rmse
-    tell: list[Callable[[Beat], object]] = [teller.beat]
+    wish = bank.config.until_rmse
+    tell: list[Callable[[Heartbeat], object]] = [teller.beat]
     if publisher:
-        tell.append(lambda beat: publisher.publish(totals_of(beat), levels_of(beat)))
+        tell.append(lambda beat: publisher.publish(compute_counters(beat), compute_gauges(beat)))
     planned = {arm.name: bank.count if wish is None else None for arm in bank.arms}
-    return Watch(pool, bank.store, planned, wish, tell)
+    return MonitoredPool(pool, bank.store, planned, wish, tell)
 
 
 def planned_before(store: Store) -> dict[str, int | None]:
     """What earlier commands asked for, by arm; nothing where their record is damaged, as it is written again now."""
     try:
-        before = read_beat(store.folder)
-    except Damaged:
+        before = read_heartbeat(store.folder)
+    except CorruptFile:
         return {}
     return dict(before.planned) if before else {}
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from memscore.monitoring.heartbeat import Beat
+from memscore.monitoring.heartbeat import Heartbeat
 from memscore.store.manifest import Manifest
 
 PREFIX = "memscore"
 Table = Mapping[str, tuple[str, str | None]]
 
-TOTALS: Table = {
+COUNTERS: Table = {
     "models_trained_total": ("models of arms that this run put on file", None),
     "models_failed_total": ("models, originals and proxies of this run that have no result", None),
     "models_diverged_total": ("models of this run whose numbers were not finite", None),
@@ -20,7 +20,7 @@ TOTALS: Table = {
 }
 """Counters: name -> what is counted, and the tag that tells one series from another, if there is one."""
 
-LEVELS: Table = {
+GAUGES: Table = {
     "models": ("models of an arm on file", "arm"),
     "models_planned": ("models of an arm that were asked for", "arm"),
     "models_to_do": ("models that this run has not done yet", None),
@@ -42,7 +42,7 @@ class Publisher(Protocol):
         """Bring the metrics to these values."""
 
 
-def announced(manifest: Manifest) -> tuple[str, str, Table, Table]:
+def describe_metrics(manifest: Manifest) -> tuple[str, str, Table, Table]:
     """What the metrics of a bank's run are made with.
 
     Args:
@@ -52,10 +52,10 @@ def announced(manifest: Manifest) -> tuple[str, str, Table, Table]:
         The prefix of every name; the run: data, architecture and 8 digits of the bank's identity; counters; gauges.
     """
     parts = (Path(manifest.data).name or "data", manifest.architecture, manifest.digest[:8])
-    return PREFIX, "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts), TOTALS, LEVELS
+    return PREFIX, "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts), COUNTERS, GAUGES
 
 
-def totals_of(beat: Beat) -> Values:
+def compute_counters(beat: Heartbeat) -> Values:
     """The counters at one moment; those with a tag by its values."""
     return {
         "models_trained_total": beat.trained,
@@ -66,7 +66,7 @@ def totals_of(beat: Beat) -> Values:
     }
 
 
-def levels_of(beat: Beat) -> Values:
+def compute_gauges(beat: Heartbeat) -> Values:
     """The gauges at one moment; what is unknown is left out."""
     known: dict[str, float | None] = {
         "models_to_do": beat.total - beat.done if beat.phase == "models" else 0,

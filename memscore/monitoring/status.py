@@ -21,16 +21,16 @@ from typing import Any
 
 from pyarrow import fs
 
-from memscore.monitoring.heartbeat import PATH, Beat, Driver, driver_of, read_beat
-from memscore.store.filesystem import SCRATCH, Folder
+from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
-from memscore.store.parquet import Damaged, metadata_of, reader
-from memscore.store.remote import Unreached, persist
-from memscore.store.shards import model_index
+from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
+from memscore.store.remote import StoreUnavailable, retry
+from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
 
 
-def readable(read: Any, problems: list[str]) -> Any:
+def read_or_report(read: Any, problems: list[str]) -> Any:
     """What read gives; None, and a word among the problems, where the file is damaged, or gone since it was listed."""
     try:
         return read()
@@ -43,7 +43,7 @@ def readable(read: Any, problems: list[str]) -> Any:
 
 def listed(folder: Folder, kind: str) -> list[Any]:
     """Finished files of one sub-folder with size and time, in one listing."""
-    return [info for info in folder.entries(kind) if not SCRATCH.fullmatch(info.base_name)]
+    return [info for info in folder.entries(kind) if not TEMPORARY_NAME.fullmatch(info.base_name)]
 
 
 def names_of(folder: Folder, kind: str) -> list[str]:
@@ -51,12 +51,12 @@ def names_of(folder: Folder, kind: str) -> list[str]:
     return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
 
 
-def home_url() -> str:
+def get_home_url() -> str:
     """The folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
     return os.environ.get("MEMSCORE_HOME") or os.path.expanduser("~/memscore")
 
 
-def latest_store() -> str:
+def find_latest_store() -> str:
     """The store whose record or manifest is the youngest.
 
     Returns:
@@ -65,16 +65,18 @@ def latest_store() -> str:
     Raises:
         FileNotFoundError: there is none.
     """
-    home = Folder.at(home_url())
+    home = Folder.from_url(get_home_url())
     selector = fs.FileSelector(home.path(""), allow_not_found=True)
-    found = persist(lambda: home.filesystem.get_file_info(selector), home.shown, 0.0, read=True)
+    found = retry(lambda: home.filesystem.get_file_info(selector), home.display_name, 0.0, read=True)
     names = [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
-    marks = [f"{name}/{mark}" for name in names for mark in ("manifest.json", PATH)]
+    marks = [f"{name}/{mark}" for name in names for mark in ("manifest.json", HEARTBEAT_PATH)]
     paths = [home.path(mark) for mark in marks]
-    infos = persist(lambda: home.filesystem.get_file_info(paths), home.shown, 0.0, read=True) if paths else []
+    infos = retry(lambda: home.filesystem.get_file_info(paths), home.display_name, 0.0, read=True) if paths else []
     times = {mark: info.mtime_ns or 0 for mark, info in zip(marks, infos, strict=True) if info.is_file}
     if not times:
-        raise FileNotFoundError(f"no store in {home.shown}; name one, or begin one with `python -m memscore.estimate`")
+        raise FileNotFoundError(
+            f"no store in {home.display_name}; name one, or begin one with `python -m memscore.estimate`"
+        )
     name = max(times, key=lambda mark: times[mark]).partition("/")[0]
     base, _, options = home.url.partition("?")
     return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
@@ -85,7 +87,7 @@ THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialsCondition:
+class TrialsStatus:
     """What unlearning has left in a bank, or in a store within it, where a forget set changed the data.
 
     Attributes:
@@ -105,7 +107,7 @@ class TrialsCondition:
     diverged: int
 
 
-def trials_of(store: Store, problems: list[str]) -> list[TrialsCondition]:
+def trials_of(store: Store, problems: list[str]) -> list[TrialsStatus]:
     """Look at a bank and at the stores within it.
 
     Args:
@@ -118,7 +120,7 @@ def trials_of(store: Store, problems: list[str]) -> list[TrialsCondition]:
     return [one_of(store, place, problems) for place in ("", *store.scenarios())]
 
 
-def one_of(store: Store, place: str, problems: list[str]) -> TrialsCondition:
+def one_of(store: Store, place: str, problems: list[str]) -> TrialsStatus:
     """Of one store: an oracle's weights are those whose key begins as its receipt is called."""
     inside = f"{place}/" if place else ""
     weights = {name[:16] for name in store.folder.names(f"{inside}weights") if name.endswith(".safetensors")}
@@ -130,19 +132,18 @@ def one_of(store: Store, place: str, problems: list[str]) -> TrialsCondition:
         path = f"{inside}trials/{name}"
         try:
             with store.folder.open(path) as stream:
-                said: str = reader(stream).read(columns=["status"])["status"][0].as_py()
-        except (FileNotFoundError, Unreached):
+                said: str = open_parquet(stream).read(columns=["status"])["status"][0].as_py()
+        except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
-            way_out = (
-                f"`python -m memscore.bank verify {store.folder.shown} --set-aside`, and the next trial makes it again"
-            )
-            raise Damaged(f"{store.folder.shown_path(path)} is damaged: {error}; {way_out}") from error
+            command = f"`python -m memscore.bank verify {store.folder.display_name} --set-aside`"
+            way_out = f"{command}, and the next trial makes it again"
+            raise CorruptFile(f"{store.folder.display_path(path)} is damaged: {error}; {way_out}") from error
         return said
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda name: readable(lambda: status(name), problems), files[:TRIALS_READ]))
-    return TrialsCondition(
+        found = list(pool.map(lambda name: read_or_report(lambda: status(name), problems), files[:TRIALS_READ]))
+    return TrialsStatus(
         place=place,
         originals=len(weights - oracles),
         oracles=len(weights & oracles),
@@ -156,12 +157,12 @@ LAST = 64  # shards whose times give the rate where no driver tells one
 FAILURES_READ = 500  # failures that are read; more are counted
 NAMED = 3  # models that a group of failures names
 
-Spreads = MutableMapping[tuple[str, int], Any]
+VarianceCache = MutableMapping[tuple[str, int], Any]
 """Arm and how many of its first models were read -> their Spread and RMSE; they never change, so it may be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmCondition:
+class ArmStatus:
     """One arm.
 
     Attributes:
@@ -188,7 +189,7 @@ class ArmCondition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failures:
+class FailureGroup:
     """Models that failed alike.
 
     Attributes:
@@ -205,7 +206,7 @@ class Failures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreCondition:
+class ScoreStatus:
     """One score: fresh is made from as many models as there are, stale from fewer; None where it is of no arm."""
 
     name: str
@@ -214,7 +215,7 @@ class ScoreCondition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class BankStatus:
     """A bank at one moment.
 
     Attributes:
@@ -239,22 +240,22 @@ class Condition:
     store: str
     data: str
     architecture: str
-    arms: list[ArmCondition]
+    arms: list[ArmStatus]
     originals: int
     bytes: int
     rate_per_s: float | None
     eta_s: float | None
     last_s: float | None
     driver: Driver
-    beat: Beat | None
-    failures: list[Failures]
+    beat: Heartbeat | None
+    failures: list[FailureGroup]
     unread: int
-    scores: list[ScoreCondition]
-    unlearning: list[TrialsCondition]
+    scores: list[ScoreStatus]
+    unlearning: list[TrialsStatus]
     problems: list[str]
 
 
-def condition(store: Store, spreads: Spreads | None = None) -> Condition:
+def compute_bank_status(store: Store, spreads: VarianceCache | None = None) -> BankStatus:
     """Look at a bank.
 
     Args:
@@ -265,12 +266,12 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
         How it stands. What is damaged is named among the problems and left out of the rest.
     """
     problems: list[str] = []
-    beat = readable(lambda: read_beat(store.folder), problems)
+    beat = read_or_report(lambda: read_heartbeat(store.folder), problems)
     files = {info.base_name.removesuffix(".parquet"): info for info in listed(store.folder, "shards")}
     records = {
         name: record
         for name in names_of(store.folder, "arms")
-        if (record := readable(lambda name=name: read_record(store.folder, f"arms/{name}.json"), problems))
+        if (record := read_or_report(lambda name=name: read_record(store.folder, f"arms/{name}.json"), problems))
     }
     failed = names_of(store.folder, "failures")
     why = failures_of(store, failed[:FAILURES_READ], problems)
@@ -280,19 +281,21 @@ def condition(store: Store, spreads: Spreads | None = None) -> Condition:
     ]
     homeless = len(files) - sum(arm.models for arm in arms)
     if homeless:
-        problems.append(f"{homeless} shards of no arm on file; `python -m memscore.bank verify {store.folder.shown}`")
+        problems.append(
+            f"{homeless} shards of no arm on file; `python -m memscore.bank verify {store.folder.display_name}`"
+        )
     times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
-    driver, now = driver_of(store.folder, beat), time.time()
+    driver, now = find_driver(store.folder, beat), time.time()
     unlearning = trials_of(store, problems)
     at_work = beat is not None and driver.state == "running"
-    return Condition(
-        store=store.folder.shown,
+    return BankStatus(
+        store=store.folder.display_name,
         data=store.manifest.data,
         architecture=store.manifest.architecture,
         arms=arms,
         originals=unlearning[0].originals,
         bytes=sum(info.size or 0 for info in files.values()),
-        rate_per_s=beat.rate_per_s if beat and at_work else None if beat else rate_of(times[-LAST:]),
+        rate_per_s=beat.rate_per_s if beat and at_work else None if beat else compute_rate(times[-LAST:]),
         eta_s=beat.eta_s if beat and at_work else None,
         last_s=max(now - times[-1], 0) if times else None,
         driver=driver,
@@ -311,19 +314,19 @@ def arm_condition(
     shards: list[str],
     failed: list[str],
     gone: set[str],
-    beat: Beat | None,
-    spreads: Spreads | None,
+    beat: Heartbeat | None,
+    spreads: VarianceCache | None,
     problems: list[str],
-) -> ArmCondition:
+) -> ArmStatus:
     """One arm, from its record and the names of shards and failures."""
     name, block = record["name"], record["block"]
-    models = sorted(index for shard in shards if (index := model_index(shard, name)) is not None)
-    lost = [model for model in failed if model_index(model, name) is not None]
+    models = sorted(index for shard in shards if (index := parse_model_index(shard, name)) is not None)
+    lost = [model for model in failed if parse_model_index(model, name) is not None]
     in_block: dict[int, int] = {}
     for index in models:
         in_block[index // block] = in_block.get(index // block, 0) + 1
     rmse, rmse_from = precision(store, record, models, {} if spreads is None else spreads, problems)
-    return ArmCondition(
+    return ArmStatus(
         name=name,
         planned=beat.planned.get(name) if beat else None,
         models=len(models),
@@ -337,27 +340,27 @@ def arm_condition(
 
 
 def precision(
-    store: Store, record: dict[str, Any], models: list[int], spreads: Spreads, problems: list[str]
+    store: Store, record: dict[str, Any], models: list[int], spreads: VarianceCache, problems: list[str]
 ) -> tuple[float | None, int]:
     """The error of memorization with so many models, and how many first ones said so."""
     if not models:
         return None, 0
     from memscore.pipeline.precision import (  # SciPy comes with it: half of the time of the whole command
-        first_models,
-        rmse_of,
-        spread_of,
-        tally_of,
+        compute_outcome_variance,
+        compute_rmse_from_counts,
+        count_first_models,
+        read_membership_counts,
     )
-    from memscore.subsets.designs import arm_from
+    from memscore.subsets.designs import parse_arm_record
 
-    arm = arm_from(record)
-    first = [index for index in models if index < first_models(arm)]
+    arm = parse_arm_record(record)
+    first = [index for index in models if index < count_first_models(arm)]
     key = (arm.name, len(first))
     if first and key not in spreads:
-        tally = readable(lambda: tally_of(store, arm, first), problems)
+        tally = read_or_report(lambda: read_membership_counts(store, arm, first), problems)
         if tally is None:
             return None, 0
-        spreads[key] = spread_of(*tally), rmse_of(tally)
+        spreads[key] = compute_outcome_variance(*tally), compute_rmse_from_counts(tally)
     spread, measured = spreads.get(key, (None, float("nan")))
     if measured != measured:  # NaN: no example has two models on each side yet
         return None, 0
@@ -368,40 +371,40 @@ def failures_of(store: Store, names: list[str], problems: list[str]) -> dict[str
     """Each failure by its model, those left out that cannot be read."""
 
     def one(name: str) -> Any:
-        return readable(lambda: read_record(store.folder, f"failures/{name}.json"), problems)
+        return read_or_report(lambda: read_record(store.folder, f"failures/{name}.json"), problems)
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = dict(zip(names, pool.map(one, names), strict=True))
     return {name: record for name, record in found.items() if record}
 
 
-def grouped(failures: dict[str, dict[str, Any]]) -> list[Failures]:
+def grouped(failures: dict[str, dict[str, Any]]) -> list[FailureGroup]:
     """Failures whose kind and message are the same but for numbers, the largest group first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, record in failures.items():
         groups.setdefault((record["kind"], re.sub(r"\d+", "#", record["error"])), []).append(name)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     return [
-        Failures(kind=kind, error=failures[names[0]]["error"], count=len(names), models=names[:NAMED])
+        FailureGroup(kind=kind, error=failures[names[0]]["error"], count=len(names), models=names[:NAMED])
         for (kind, _), names in ordered
     ]
 
 
-def rate_of(times: list[float]) -> float | None:
+def compute_rate(times: list[float]) -> float | None:
     """Files a second between the first and the last of rising times; None of fewer than three."""
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 and times[-1] > times[0] else None
 
 
-def scores_of(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreCondition]:
+def scores_of(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreStatus]:
     """Each score, and whether it was made from as many models as its arm has now; its footer says from how many."""
 
     def footer(name: str) -> Any:
         with store.folder.open(f"scores/{name}") as stream:
-            return metadata_of(reader(stream).schema_arrow)
+            return decode_metadata(open_parquet(stream).schema_arrow)
 
     names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
     with ThreadPoolExecutor(THREADS) as pool:
-        said = list(pool.map(lambda name: readable(lambda: footer(name), problems), names))
+        said = list(pool.map(lambda name: read_or_report(lambda: footer(name), problems), names))
     known = {name.removesuffix(".parquet"): facts for name, facts in zip(names, said, strict=True) if facts is not None}
     many = {name: int(facts["models"]) for name, facts in known.items() if "models" in facts}
     fresh: dict[str, bool | None] = {
@@ -411,4 +414,4 @@ def scores_of(store: Store, models: dict[str, int], problems: list[str]) -> Iter
     if "cscore" in known:  # over the fractions of several arms
         fresh["cscore"] = all(parts)
     for name in known:
-        yield ScoreCondition(name=name, models=many.get(name), fresh=fresh.get(name))
+        yield ScoreStatus(name=name, models=many.get(name), fresh=fresh.get(name))

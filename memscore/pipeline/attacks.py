@@ -12,17 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from memscore.choices import pick
-from memscore.estimators.lira import Sums, lira_scores, lira_sums, pool_of
-from memscore.estimators.lira_variants import LiraForm, classic_scores, form_named, spread_of, spread_sums
+from memscore.choices import validate_choice
+from memscore.estimators.lira import PriorSums, combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.lira_variants import (
+    LiraVariant,
+    combine_std_sums,
+    compute_std_sums,
+    get_lira_variant,
+    lira_variant_scores,
+)
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
-from memscore.store.block_reader import Block, narrow
+from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
-from memscore.subsets.designs import arm_from
+from memscore.subsets.designs import parse_arm_record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class AttackContext:
     """What an attack is told of the arm.
 
     Attributes:
@@ -44,78 +50,78 @@ class Attack:
         success: name of the attack success that its first score gives at threshold 0; None if 0 is no threshold of it.
         add: (block, terms) -> what a block adds, little as all of it is held at once; None if each example is judged by
             itself.
-        settle: (what the blocks added, in order; terms) -> what it must know.
-        say: (block, what it knows, terms) -> float64 [M, n] for each of scores.
+        finalize: (what the blocks added, in order; terms) -> what it must know.
+        score: (block, what it knows, terms) -> float64 [M, n] for each of scores.
         population: whether it compares with validation examples: `add` is then given them, and not training examples.
     """
 
     signal: str
     scores: tuple[str, ...]
     success: str | None
-    add: Callable[[Block, Terms], Any] | None
-    settle: Callable[[Iterable[Any], Terms], Any]
-    say: Callable[[Block, Any, Terms], list[np.ndarray]]
+    add: Callable[[Block, AttackContext], Any] | None
+    finalize: Callable[[Iterable[Any], AttackContext], Any]
+    score: Callable[[Block, Any, AttackContext], list[np.ndarray]]
     population: bool = False
 
 
-def terms_of(store: Store, arm: str, attack: Attack) -> Terms:
+def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContext:
     """What an attack is told of an arm; of RMIA's several queries the plain one."""
     record = store.arms()[arm]
     queries = 1 if attack.population else record.get("queries", 1)
     signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
-    return Terms(signals=signals, keep=arm_from(record).keep)
+    return AttackContext(signals=signals, keep=parse_arm_record(record).keep)
 
 
-def student_sums(block: Block, terms: Terms) -> list[Sums]:
+def student_sums(block: Block, terms: AttackContext) -> list[PriorSums]:
     """LiRA with Student-t predictives: what a block adds to the pool of each query."""
-    return [lira_sums(block.columns[signal], block.columns["member"]) for signal in terms.signals]
+    return [compute_prior_sums(block.columns[signal], block.columns["member"]) for signal in terms.signals]
 
 
-def student_pools(parts: Iterable[list[Sums]], terms: Terms) -> list[Any]:
+def student_pools(parts: Iterable[list[PriorSums]], terms: AttackContext) -> list[Any]:
     """Its pool of each query."""
-    return [pool_of(own) for own in zip(*parts, strict=True)]
+    return [combine_prior_sums(own) for own in zip(*parts, strict=True)]
 
 
-def student(block: Block, pools: list[Any], terms: Terms) -> list[np.ndarray]:
+def student(block: Block, pools: list[Any], terms: AttackContext) -> list[np.ndarray]:
     """LiRA with Student-t predictives, online and offline; with several queries the mean over them."""
     said, member = [block.columns[signal] for signal in terms.signals], block.columns["member"]
     each = [lira_scores(phi, member, pool) for phi, pool in zip(said, pools, strict=True)]
     return list(each[0] if len(each) == 1 else np.mean(each, axis=0))
 
 
-def classic_sums(block: Block, terms: Terms, *, form: LiraForm) -> np.ndarray:
+def classic_sums(block: Block, terms: AttackContext, *, form: LiraVariant) -> np.ndarray:
     """LiRA in a form with a shared variance: what a block adds to it, a few examples at a time."""
-    parts = [spread_sums(stacked(p, terms), p.columns["member"], terms.keep, form) for p in narrow([block])]
+    parts = [compute_std_sums(stacked(p, terms), p.columns["member"], terms.keep, form) for p in split_blocks([block])]
     together: np.ndarray = np.sum(parts, axis=0)
     return together
 
 
-def classic_spread(parts: Iterable[np.ndarray], terms: Terms) -> Any:
+def classic_spread(parts: Iterable[np.ndarray], terms: AttackContext) -> Any:
     """Its shared variances; without parts NaN."""
-    return spread_of(parts, terms.keep)
+    return combine_std_sums(parts, terms.keep)
 
 
-def classic(block: Block, spread: Any, terms: Terms, *, form: LiraForm) -> list[np.ndarray]:
+def classic(block: Block, spread: Any, terms: AttackContext, *, form: LiraVariant) -> list[np.ndarray]:
     """LiRA in a form that papers and their code use; with several queries the mean over them."""
-    return list(classic_scores(stacked(block, terms), block.columns["member"], form, spread))
+    return list(lira_variant_scores(stacked(block, terms), block.columns["member"], form, spread))
 
 
-def stacked(block: Block, terms: Terms) -> np.ndarray:
+def stacked(block: Block, terms: AttackContext) -> np.ndarray:
     """The signal under every query, [Q, M, n]."""
     return np.stack([block.columns[signal] for signal in terms.signals])
 
 
-def confidences(block: Block, terms: Terms) -> np.ndarray:
+def confidences(block: Block, terms: AttackContext) -> np.ndarray:
     """RMIA: the population as it was read."""
     return block.columns[terms.signals[0]]
 
 
-def sorted_population(parts: Iterable[np.ndarray], terms: Terms, *, config: RmiaConfig) -> np.ndarray:
+def sorted_population(parts: Iterable[np.ndarray], terms: AttackContext, *, config: RmiaConfig) -> np.ndarray:
     """RMIA: the population, ready to be searched; all of it is kept."""
     return rmia_population(np.concatenate(list(parts), axis=1), config)
 
 
-def relative(block: Block, population: np.ndarray, terms: Terms, *, config: RmiaConfig) -> list[np.ndarray]:
+def relative(block: Block, population: np.ndarray, terms: AttackContext, *, config: RmiaConfig) -> list[np.ndarray]:
     """RMIA against the validation examples, which no model of the bank has held."""
     return [rmia(block.columns[terms.signals[0]], block.columns["member"], population, terms.keep, config)]
 
@@ -127,21 +133,21 @@ def lira_of(signal: str, ending: str) -> Attack:
         scores=(f"lira{ending}", f"lira{ending}_offline"),
         success=f"attack_success{ending}",
         add=student_sums,
-        settle=student_pools,
-        say=student,
+        finalize=student_pools,
+        score=student,
     )
 
 
 def classic_of(name: str, ending: str) -> Attack:
     """A classic LiRA on logit confidence."""
-    form = form_named(name)
+    form = get_lira_variant(name)
     return Attack(
         signal="logit_confidence",
         scores=(f"lira{ending}", f"lira{ending}_offline"),
         success=f"attack_success{ending}",
         add=None if form.variance == "per-example" else partial(classic_sums, form=form),
-        settle=classic_spread,
-        say=partial(classic, form=form),
+        finalize=classic_spread,
+        score=partial(classic, form=form),
     )
 
 
@@ -153,8 +159,8 @@ def rmia_of(kind: str, name: str) -> Attack:
         scores=(name,),
         success=None,
         add=confidences,
-        settle=partial(sorted_population, config=config),
-        say=partial(relative, config=config),
+        finalize=partial(sorted_population, config=config),
+        score=partial(relative, config=config),
         population=True,
     )
 
@@ -174,7 +180,7 @@ ATTACKS: dict[str, Attack] = {
 shared variance is lira-released."""
 
 
-def refuse_attacks(names: Iterable[str], columns: Collection[str], validation: int) -> None:
+def check_attacks(names: Iterable[str], columns: Collection[str], validation: int) -> None:
     """Stop before anything is trained or written if an attack cannot be made.
 
     Args:
@@ -187,7 +193,7 @@ def refuse_attacks(names: Iterable[str], columns: Collection[str], validation: i
             examples where there are none.
     """
     for name in names:
-        attack = ATTACKS[pick("attack", name, ATTACKS)]
+        attack = ATTACKS[validate_choice("attack", name, ATTACKS)]
         if attack.signal not in columns:
             able = [other for other, a in ATTACKS.items() if a.signal in columns and (validation or not a.population)]
             kept = f"it keeps what {', '.join(able)} read" if able else "it keeps no logits, so nothing can be attacked"

@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from memscore.choices import pick
-from memscore.cli.options import Maybe, Several, at_least_one
-from memscore.data.datasets import load
+from memscore.choices import validate_choice
+from memscore.cli.options import Maybe, Several, make_nonempty_spec
+from memscore.data.datasets import load_dataset
 from memscore.data.splits import Splits
-from memscore.models.architectures import build
-from memscore.proxies.registry import ALL, PROXIES, chosen
-from memscore.proxies.storage import SMALL_SIDE, Inversion, smoothing
+from memscore.models.architectures import build_network
+from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
+from memscore.proxies.storage import SMALL_IMAGE_SIDE, InversionOptions, choose_total_variation
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
-from memscore.subsets.clustering import ORTHOGONAL, Kind
-from memscore.subsets.designs import Arm, whole_blocks
-from memscore.training.augmentation import queries_of
-from memscore.training.recipes import AUGMENTATIONS, Recipe, default_recipe
-from memscore.training.recipes import recipe as recipe_named
+from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
+from memscore.subsets.designs import Arm, count_whole_blocks
+from memscore.training.augmentation import list_test_time_augmentations
+from memscore.training.recipes import AUGMENTATIONS, Recipe, get_default_recipe_name
+from memscore.training.recipes import get_recipe as recipe_named
 
 PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
     "fast": ((Arm(design="orthogonal", keep=0.5),), 256),
@@ -30,7 +30,7 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
 NO_AUGMENTATION = "none"
-MOST = 99_999
+MAX_MODELS = 99_999
 """Models of an arm at most: a model's name has five digits."""
 FINEST = 1e-4
 """The smallest error that can be asked for; MOST models reach about .001."""
@@ -40,7 +40,7 @@ ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BankConfig:
     """One bank and what to read from it."""
 
     data: str = "digits"
@@ -65,7 +65,7 @@ class Plan:
     lr: Maybe[float] = None
     """instead of the recipe's"""
     augment: Annotated[
-        tuple[str, ...], at_least_one((*AUGMENTATIONS, NO_AUGMENTATION)), tyro.conf.arg(help_behavior_hint="")
+        tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), tyro.conf.arg(help_behavior_hint="")
     ] = ()
     """crop, flip or both, or none, instead of the recipe's: drawn anew for each image in each epoch"""
     precision: Maybe[Literal["float32", "bfloat16"]] = None
@@ -79,7 +79,7 @@ class Plan:
     """share of the training set that a model sees, instead of the preset's"""
     block: Maybe[int] = None
     """models a block of the design, instead of the design's own"""
-    clusters: Maybe[Kind] = None
+    clusters: Maybe[ClusteringSource] = None
     """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
     (default: as on file, else pixels)"""
     models: Maybe[int] = None
@@ -99,7 +99,7 @@ class Plan:
     attacks: Several = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
-    proxies: Annotated[Several, at_least_one((*PROXIES, ALL))] = ()
+    proxies: Annotated[Several, make_nonempty_spec((*PROXIES, ALL_PROXIES))] = ()
     """stand-ins for memorization to compute on the originals beside learning events: holdout, curvature-sign,
     curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, or all of these; holdout-test spends the test
     set and is not in all"""
@@ -121,21 +121,23 @@ class Plan:
             raise ValueError(f"--originals must be 0 or more, got {self.originals}")
         if self.models is not None and self.models < 1:
             raise ValueError(f"--models must be at least one block, got {self.models}; `fast` trains 256")
-        if self.models is not None and self.models > MOST:
-            raise ValueError(f"--models must be at most {MOST}, got {self.models}: a model's name has five digits")
+        if self.models is not None and self.models > MAX_MODELS:
+            raise ValueError(
+                f"--models must be at most {MAX_MODELS}, got {self.models}: a model's name has five digits"
+            )
         if self.until_rmse is not None and not FINEST <= self.until_rmse < 1:
             raise ValueError(
                 f"--until-rmse must lie between {FINEST:g} and 1, got {self.until_rmse}; "
                 "0.02 took 64 to 400 models in the banks tried"
             )
-        if chosen(self.proxies) and not self.originals:
+        if select_proxies(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
-        inversion_of(self, (1, SMALL_SIDE, SMALL_SIDE))
+        build_inversion_options(self, (1, SMALL_IMAGE_SIDE, SMALL_IMAGE_SIDE))
 
 
-def arms_of(plan: Plan) -> tuple[list[Arm], int]:
+def build_designs(plan: BankConfig) -> tuple[list[Arm], int]:
     """The arms and the number of models of each that a plan asks for.
 
     Args:
@@ -148,7 +150,7 @@ def arms_of(plan: Plan) -> tuple[list[Arm], int]:
     Raises:
         ValueError: a design that cannot be, or a count that is not whole blocks.
     """
-    arms, count = PRESETS[pick("preset", plan.preset, PRESETS)]
+    arms, count = PRESETS[validate_choice("preset", plan.preset, PRESETS)]
     design = plan.design or arms[0].design
     if plan.clusters and design != ORTHOGONAL:
         raise ValueError(f"--clusters {plan.clusters} is for orthogonal subsets, and {design} ones need no clusters")
@@ -158,16 +160,16 @@ def arms_of(plan: Plan) -> tuple[list[Arm], int]:
     if plan.until_rmse is not None and len(wanted) > 1:
         raise ValueError(f"--until-rmse fills one arm, and --preset {plan.preset} has {len(wanted)}; give a --keep")
     if plan.models is None and plan.until_rmse is not None:
-        return wanted, MOST // wanted[0].models_per_block * wanted[0].models_per_block
+        return wanted, MAX_MODELS // wanted[0].models_per_block * wanted[0].models_per_block
     count = count if plan.models is None else plan.models
     for arm in wanted:
-        whole_blocks(count, arm)
+        count_whole_blocks(count, arm)
     return wanted, count
 
 
-def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
+def build_recipe(plan: BankConfig, arch: str) -> tuple[str, Recipe]:
     """The recipe's name and the recipe with the user's changes."""
-    name = plan.recipe or default_recipe(plan.data, arch)
+    name = plan.recipe or get_default_recipe_name(plan.data, arch)
     wishes = {"epochs": plan.epochs, "batch": plan.batch, "lr": plan.lr, "precision": plan.precision}
     changes: dict[str, Any] = {field: value for field, value in wishes.items() if value is not None}
     if plan.augment:
@@ -178,15 +180,17 @@ def recipe_of(plan: Plan, arch: str) -> tuple[str, Recipe]:
     return name, replace(known, **changes)
 
 
-def inversion_of(plan: Plan, input_shape: tuple[int, int, int]) -> Inversion:
+def build_inversion_options(plan: BankConfig, input_shape: tuple[int, int, int]) -> InversionOptions:
     """The settings of gradient inversion for images of this shape."""
-    weight = smoothing(input_shape) if plan.inversion_tv is None else plan.inversion_tv
-    return Inversion(candidates=plan.inversion_candidates, iterations=plan.inversion_iterations, total_variation=weight)
+    weight = choose_total_variation(input_shape) if plan.inversion_tv is None else plan.inversion_tv
+    return InversionOptions(
+        candidates=plan.inversion_candidates, iterations=plan.inversion_iterations, total_variation=weight
+    )
 
 
-def splits_of(plan: Plan) -> Splits:
+def load_splits(plan: BankConfig) -> Splits:
     """The plan's data set."""
-    return load(
+    return load_dataset(
         plan.data,
         folder=plan.folder,
         validation=plan.validation,
@@ -210,7 +214,7 @@ def refuse_large_batch(recipe: Recipe, arm: Arm, n_train: int) -> None:
 def refuse_huge(arch: str, splits: Splits, seed: int) -> None:
     """Build the network once, before a store is begun: one that cannot be, or not in this memory, is refused."""
     try:
-        build(arch, splits.input_shape, splits.n_classes, seed)
+        build_network(arch, splits.input_shape, splits.n_classes, seed)
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and not re.search(r"memory|overflow", str(error)):
             raise
@@ -221,7 +225,7 @@ def refuse_huge(arch: str, splits: Splits, seed: int) -> None:
         ) from error
 
 
-def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
+def build_manifest(plan: BankConfig, splits: Splits) -> tuple[Manifest, str]:
     """The identity of the bank, and the name of its recipe for the folder.
 
     Args:
@@ -233,9 +237,9 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
     """
     arch = plan.arch or ARCHITECTURE_FOR.get(plan.data, "resnet18")
     refuse_huge(arch, splits, plan.seed)
-    name, recipe = recipe_of(plan, arch)
-    queries_of(recipe, 1 if plan.queries is None else plan.queries)
-    for arm in arms_of(plan)[0]:
+    name, recipe = build_recipe(plan, arch)
+    list_test_time_augmentations(recipe, 1 if plan.queries is None else plan.queries)
+    for arm in build_designs(plan)[0]:
         refuse_large_batch(recipe, arm, len(splits.train))
     fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
     manifest = Manifest(
@@ -255,7 +259,7 @@ def manifest_of(plan: Plan, splits: Splits) -> tuple[Manifest, str]:
     return manifest, name
 
 
-def splits_again(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
+def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
     """The data set that a bank was made from, read once more.
 
     Validation share, limit, label noise and seed come from the manifest, which knows the data set's name but not where
@@ -276,13 +280,13 @@ def splits_again(store: Store, data: str | None = None, folder: str | None = Non
     name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
     noise = float(manifest.label_changes.get("label_noise", 0.0))
     try:
-        splits = load(name, folder=folder, label_noise=noise, seed=manifest.seed)
+        splits = load_dataset(name, folder=folder, label_noise=noise, seed=manifest.seed)
         total = len(splits.train) + len(splits.validation)
         if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
             own = len(splits.validation) == n_validation
             validation = None if own else n_validation / total
             limit = None if n_train + n_validation == total else n_train
-            splits = load(
+            splits = load_dataset(
                 name, folder=folder, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
             )
     except (ValueError, FileNotFoundError) as error:
@@ -292,7 +296,7 @@ def splits_again(store: Store, data: str | None = None, folder: str | None = Non
         ) from error
     if splits.fingerprint != manifest.fingerprint:
         raise ValueError(
-            f"the data {name!r} is not what {store.folder.shown} was made from: its fingerprint is "
+            f"the data {name!r} is not what {store.folder.display_name} was made from: its fingerprint is "
             f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
         )
     return replace(splits, mean=manifest.mean, std=manifest.std)

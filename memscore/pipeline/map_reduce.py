@@ -21,17 +21,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cluster.pool import Failure, Pool
-from memscore.store.block_reader import Block, edges, span
-from memscore.store.parquet import group_rows
+from memscore.store.block_reader import Block, compute_block_boundaries, resolve_slice
+from memscore.store.parquet import compute_row_group_size
 from memscore.store.shards import SHARD_COLUMNS
 from memscore.store.store import Store
-from memscore.store.visibility import visible_store
+from memscore.store.visibility import open_visible_store
 
-BYTES = 42 * 2**20
+BLOCK_BYTES = 42 * 2**20
 """Of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""
-MOST_BYTES = 336 * 2**20
+MAX_BLOCK_BYTES = 336 * 2**20
 """Of a block that is one row group, which is decoded once only if it is read whole: 2,000 models of ImageNet's size."""
-SPLIT_CELLS = 20_000_000
+MIN_PARALLEL_CELLS = 20_000_000
 """Models x examples from which on a bank goes to the workers: some seconds of one process, as starting workers is."""
 
 
@@ -44,7 +44,7 @@ class BlockJob:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pass:
+class MapSpec:
     """What all jobs of one pass share.
 
     Attributes:
@@ -62,7 +62,7 @@ class Pass:
     made: Callable[[Block], Any]
 
 
-class Gathered:
+class ColumnBuffer:
     """Tables of one value an example, filled block by block: arrays are made once, at their full length.
 
     Args:
@@ -84,7 +84,7 @@ class Gathered:
                 into.setdefault(key, np.empty(self.n, values.dtype))[rows] = values
 
 
-def reduced(
+def map_blocks(
     store: Store,
     arm: str,
     models: Sequence[int],
@@ -112,10 +112,10 @@ def reduced(
         OSError: a block could not be reduced by any worker; says why.
     """
     n_rows = store.manifest.n_rows
-    wanted = span(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
-    jobs = jobs_of(wanted, n_rows, len(models), columns)
-    shared = Pass(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), made=made)
-    small = len(models) * (wanted.stop - wanted.start) < SPLIT_CELLS
+    wanted = resolve_slice(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
+    jobs = split_into_jobs(wanted, n_rows, len(models), columns)
+    shared = MapSpec(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), made=made)
+    small = len(models) * (wanted.stop - wanted.start) < MIN_PARALLEL_CELLS
     if pool is None or small or pool.workers < 2:
         for job in jobs:
             yield slice(job.start, job.stop), _made(store, job, shared)
@@ -123,7 +123,7 @@ def reduced(
     waiting: dict[int, Any] = {}
     following = iter(jobs)
     due = next(following, None)
-    for job, outcome in pool.run(reduce_block, jobs, shared):
+    for job, outcome in pool.run(run_block_job, jobs, shared):
         if isinstance(outcome, Failure):
             raise OSError(
                 f"examples {job.start} to {job.stop} of {arm} could not be scored: {outcome.error}; models are kept, "
@@ -136,7 +136,7 @@ def reduced(
             due = next(following, None)
 
 
-def reduce_block(job: BlockJob, shared: Pass) -> Any:
+def run_block_job(job: BlockJob, shared: MapSpec) -> Any:
     """Do one job on a worker.
 
     Args:
@@ -149,11 +149,11 @@ def reduce_block(job: BlockJob, shared: Pass) -> Any:
     Raises:
         StoreNotVisible: the store cannot be seen from here; names this node.
     """
-    return _made(visible_store(shared.store), job, shared)
+    return _made(open_visible_store(shared.store), job, shared)
 
 
-def jobs_of(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:
-    """The blocks of a pass: whole row groups, as many as BYTES hold, or one, or equal parts of one above MOST_BYTES.
+def split_into_jobs(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:
+    """The blocks of a pass: whole row groups, as many as BLOCK_BYTES hold, one, or equal parts of a large one.
 
     Args:
         rows: start and stop.
@@ -164,25 +164,25 @@ def jobs_of(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> li
     Returns:
         Jobs in the order of the examples.
 
-    >>> jobs_of(slice(0, 20_000), 1_331_167, 2000, ["correct", "member", "logit_confidence", "gap"])
+    >>> split_into_jobs(slice(0, 20_000), 1_331_167, 2000, ["correct", "member", "logit_confidence", "gap"])
     [BlockJob(start=0, stop=16384), BlockJob(start=16384, stop=20000)]
     """
     row_bytes = models * sum(SHARD_COLUMNS[column.partition("_q")[0]].itemsize for column in columns)
-    group = group_rows(n_rows)
-    fit = max(BYTES // row_bytes, min(group, MOST_BYTES // row_bytes), 1)
-    cuts = edges(rows.start, rows.stop, fit, group)
+    group = compute_row_group_size(n_rows)
+    fit = max(BLOCK_BYTES // row_bytes, min(group, MAX_BLOCK_BYTES // row_bytes), 1)
+    cuts = compute_block_boundaries(rows.start, rows.stop, fit, group)
     return [BlockJob(start=start, stop=stop) for start, stop in itertools.pairwise(cuts)]
 
 
-def _made(store: Store, job: BlockJob, shared: Pass) -> Any:
+def _made(store: Store, job: BlockJob, shared: MapSpec) -> Any:
     """Read one block and reduce it, with one BLAS thread: on busy cores more wait for each other."""
     whole = 2**62  # the job is the block
-    [block] = store.blocks(shared.arm, shared.models, shared.columns, slice(job.start, job.stop), max_bytes=whole)
+    [block] = store.read_blocks(shared.arm, shared.models, shared.columns, slice(job.start, job.stop), max_bytes=whole)
     with threadpool_limits(limits=1, user_api="blas"):
         return shared.made(block)
 
 
-class Shelf:
+class DiskBuffer:
     """Arrays [S, n] by name in a temporary folder, written some columns at a time and read some rows at a time.
 
     Args:

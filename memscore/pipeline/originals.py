@@ -12,31 +12,33 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.data.splits import Splits
-from memscore.pipeline.config import Plan, inversion_of
-from memscore.pipeline.jobs import ORIGINAL, OriginalJob, Shared, key_of
-from memscore.pipeline.proxy_jobs import planned
-from memscore.pipeline.train_bank import Filled, fill_originals, fill_proxies
-from memscore.proxies.registry import chosen, in_training
-from memscore.proxies.storage import Inversion, proxy_seconds
-from memscore.store.shards import model_name
+from memscore.pipeline.config import BankConfig, build_inversion_options
+from memscore.pipeline.jobs import ORIGINAL, OriginalJob, SharedData, compute_job_key
+from memscore.pipeline.proxy_jobs import build_proxy_jobs
+from memscore.pipeline.train_bank import TrainingSummary, compute_missing_proxies, train_missing_originals
+from memscore.proxies.registry import select_proxies, select_training_proxies
+from memscore.proxies.storage import InversionOptions, sum_proxy_seconds
+from memscore.store.shards import format_model_name
 from memscore.store.store import Receipts, Store
 
 
-def bank_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
+def sum_model_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
     """Seconds of some models of an arm together; those without a time, as imported ones, are left out."""
     receipts = store.receipts()
-    models = [receipts[name]["seconds"] for m in indices if (name := model_name(arm, m)) in receipts]
+    models = [receipts[name]["seconds"] for m in indices if (name := format_model_name(arm, m)) in receipts]
     return float(sum(seconds for seconds in models if seconds is not None))
 
 
-def training_seconds(store: Store, receipts: Receipts | None = None) -> float:
+def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> float:
     """Median seconds of training one original, its proxies left out; NaN without any. Reads receipts if not given."""
     receipts = store.receipts() if receipts is None else receipts
     each = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
     return float(np.median(each)) if each else float("nan")
 
 
-def seconds_of_proxies(store: Store, inversion: Inversion | None, receipts: Receipts | None = None) -> dict[str, float]:
+def compute_proxy_seconds(
+    store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
+) -> dict[str, float]:
     """Median seconds that each proxy adds to one original.
 
     Args:
@@ -48,12 +50,12 @@ def seconds_of_proxies(store: Store, inversion: Inversion | None, receipts: Rece
         Name of each proxy that the store has -> seconds.
     """
     return {
-        name: float(np.median([*each.values()])) for name, each in proxy_seconds(store, inversion, receipts).items()
+        name: float(np.median([*each.values()])) for name, each in sum_proxy_seconds(store, inversion, receipts).items()
     }
 
 
-def fill_from_originals(
-    plan: Plan, store: Store, splits: Splits, filled: Filled, shared: Shared, pool: Pool, device: str
+def train_originals_and_proxies(
+    plan: BankConfig, store: Store, splits: Splits, filled: TrainingSummary, shared: SharedData, pool: Pool, device: str
 ) -> list[str]:
     """Train the originals and compute the proxies that are wanted; what went wrong is added to filled.
 
@@ -69,23 +71,27 @@ def fill_from_originals(
     Returns:
         Keys of the originals that are there.
     """
-    wanted = chosen(plan.proxies)
-    keys, originals = fill_originals(
+    wanted = select_proxies(plan.proxies)
+    keys, originals = train_missing_originals(
         *(store, plan.originals, shared, pool),
         evaluate=plan.evaluation_events,
-        proxies=in_training(wanted),
+        proxies=select_training_proxies(wanted),
         device=device,
     )
-    every = {i: key_of(store, OriginalJob(store=store.url, index=i)) for i in range(plan.originals)}
+    every = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(plan.originals)}
     there = {i: key for i, key in every.items() if key in keys}
-    jobs = planned(store, splits, wanted, there, inversion_of(plan, store.manifest.input_shape), device)
-    filled.failed |= originals.failed | fill_proxies(store, jobs, shared, pool)
+    jobs = build_proxy_jobs(
+        store, splits, wanted, there, build_inversion_options(plan, store.manifest.input_shape), device
+    )
+    filled.failed |= originals.failed | compute_missing_proxies(store, jobs, shared, pool)
     filled.diverged += originals.diverged
     filled.differing += originals.differing
     return keys
 
 
-def pilot(plan: Plan, store: Store, shared: Shared, pool: Pool, device: str) -> tuple[str, np.ndarray]:
+def get_or_train_pilot(
+    plan: BankConfig, store: Store, shared: SharedData, pool: Pool, device: str
+) -> tuple[str, np.ndarray]:
     """Original 0, on whose embeddings the training images are clustered; trained now if it is not there.
 
     Args:
@@ -101,11 +107,11 @@ def pilot(plan: Plan, store: Store, shared: Shared, pool: Pool, device: str) -> 
     Raises:
         ValueError: it could not be trained, or diverged.
     """
-    key = key_of(store, OriginalJob(store=store.url, index=0))
+    key = compute_job_key(store, OriginalJob(store=store.url, index=0))
     if not store.has_outputs(key):
-        wanted = in_training(chosen(plan.proxies)) if plan.originals else []
+        wanted = select_training_proxies(select_proxies(plan.proxies)) if plan.originals else []
         evaluate = bool(plan.originals) and plan.evaluation_events
-        _, found = fill_originals(store, 1, shared, pool, evaluate=evaluate, proxies=wanted, device=device)
+        _, found = train_missing_originals(store, 1, shared, pool, evaluate=evaluate, proxies=wanted, device=device)
         if not store.has_outputs(key):
             why = next(iter(found.failed.values()), "it diverged; try a smaller --lr")
             raise ValueError(f"the pilot could not be trained: {why} (--clusters pixels needs none)")

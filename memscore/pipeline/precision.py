@@ -6,9 +6,9 @@ How many models a wanted precision takes, from what a few models say.
 
 over examples: q and r are the chances of being right without and with the example in the training set, p the share of
 the examples that a model sees. It is the binomial error of memorization (Feldman & Zhang 2020, equation 1), so it is
-what bank_rmse measures; orthogonal designs do better than it says, which only the error between blocks sees. In iid
-arms the models without an example are (1 - p) M in the mean only: what is measured divides by each example's own number
-and leaves out those with fewer than two, so both differ: at keep 0.7 by some per cent with 32 models, a quarter with 5.
+what compute_bank_rmse measures; orthogonal designs do better than it says, which only the error between blocks sees.
+In iid arms the models without an example are (1 - p) M in the mean only: what is measured divides by each example's own
+number and leaves out those with fewer than two, so both differ: at keep 0.7 by some per cent with 32 models, a quarter with 5.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscore.estimators.memorization import bank_rmse, counts, precision_of
-from memscore.store.shards import model_index, model_name, shard_path
+from memscore.estimators.memorization import compute_bank_rmse, count_by_membership, sum_variances_from_counts
+from memscore.store.shards import build_shard_path, format_model_name, parse_model_index
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
 
@@ -28,7 +28,7 @@ CAREFUL = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class OutcomeVariance:
     """How undecided models are about an example, mean over examples.
 
     Attributes:
@@ -44,7 +44,9 @@ class Spread:
         return float(np.sqrt(self.out / ((1 - keep) * models) + self.inside / (keep * models)))
 
 
-def spread_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> Spread:
+def compute_outcome_variance(
+    k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
+) -> OutcomeVariance:
     """Both means from counts, each example's k (n - k) / (n (n - 1)) being unbiased for its share's p (1 - p).
 
     Args:
@@ -58,15 +60,15 @@ def spread_of(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.n
     """
     defined = (n_in >= 2) & (n_out >= 2)
     if not defined.any():
-        return Spread(out=float("nan"), inside=float("nan"))
+        return OutcomeVariance(out=float("nan"), inside=float("nan"))
     out, inside = (
         float(np.mean(k[defined] * (n - k)[defined] / (n[defined] * (n[defined] - 1.0))))
         for k, n in ((k_out, n_out), (k_in, n_in))
     )
-    return Spread(out=out, inside=inside)
+    return OutcomeVariance(out=out, inside=inside)
 
 
-def first_models(arm: Arm) -> int:
+def count_first_models(arm: Arm) -> int:
     """How many models a plan is made from: one block, or as many whole ones as make 32 models.
 
     Args:
@@ -75,13 +77,13 @@ def first_models(arm: Arm) -> int:
     Returns:
         Models, in whole blocks.
 
-    >>> [first_models(Arm(design=d, block=b)) for d, b in (("orthogonal", 64), ("iid", 1), ("exact", 20))]
+    >>> [count_first_models(Arm(design=d, block=b)) for d, b in (("orthogonal", 64), ("iid", 1), ("exact", 20))]
     [64, 32, 40]
     """
     return arm.models_per_block * -(-FEW // arm.models_per_block)
 
 
-def models_for(spread: Spread, arm: Arm, rmse: float) -> int:
+def compute_models_needed(spread: OutcomeVariance, arm: Arm, rmse: float) -> int:
     """The smallest whole number of blocks whose predicted error is at most this.
 
     Args:
@@ -95,7 +97,7 @@ def models_for(spread: Spread, arm: Arm, rmse: float) -> int:
     return _whole((spread.rmse(arm.keep, 1) / rmse) ** 2, arm.models_per_block)
 
 
-def models_after(models: int, measured: float, arm: Arm, rmse: float) -> int:
+def rescale_models_needed(models: int, measured: float, arm: Arm, rmse: float) -> int:
     """The same from an error that was measured with some models, since it falls with the root of their number.
 
     Args:
@@ -110,7 +112,7 @@ def models_after(models: int, measured: float, arm: Arm, rmse: float) -> int:
     return _whole(models * (measured / rmse) ** 2, arm.models_per_block)
 
 
-def next_look(arm: Arm, done: int, needed: int, most: int) -> int:
+def choose_next_model_count(arm: Arm, done: int, needed: int, most: int) -> int:
     """How far to train before the error is measured again: nine tenths of the way, then step by step.
 
     Args:
@@ -122,10 +124,10 @@ def next_look(arm: Arm, done: int, needed: int, most: int) -> int:
     Returns:
         A number of models above done, of whole blocks, or most.
 
-    >>> [next_look(Arm(), done, 640, 10_000) for done in (64, 576, 640)]
+    >>> [choose_next_model_count(Arm(), done, 640, 10_000) for done in (64, 576, 640)]
     [576, 640, 704]
     """
-    step = first_models(arm)
+    step = count_first_models(arm)
     return min(max(done + step, int(CAREFUL * needed) // step * step), most)
 
 
@@ -134,14 +136,14 @@ def _whole(models: float, block: int) -> int:
     return max(int(np.ceil((models - 1e-6) / block)), 1) * block
 
 
-WISHES = (0.05, 0.03, 0.02)
+DEFAULT_RMSES = (0.05, 0.03, 0.02)
 """Errors that are looked up where the user names none."""
 BYTES = 24 * 2**20  # of two blocks as read
 WEIGHED = 4  # shards whose size is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class ModelRequirement:
     """What one wanted error takes.
 
     Attributes:
@@ -158,15 +160,15 @@ class Need:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class PrecisionForecast:
     """What the first models of an arm say.
 
     Attributes:
         arm: the design.
         models: how many of the first models are valid.
-        spread: how undecided they are.
+        variance: how undecided they are.
         rmse: the error of memorization from them alone.
-        there: models of the arm on file when this was made.
+        stored: models of the arm on file when this was made.
         seconds: of one worker for one model; NaN where no receipt says.
         workers: how many train at once.
         bytes: of one shard.
@@ -174,22 +176,24 @@ class Outlook:
 
     arm: Arm
     models: int
-    spread: Spread
+    variance: OutcomeVariance
     rmse: float
-    there: int
+    stored: int
     seconds: float
     workers: int
     bytes: float
 
-    def need(self, rmse: float) -> Need:
+    def compute_requirement(self, rmse: float) -> ModelRequirement:
         """What this error takes."""
-        models = max(models_for(self.spread, self.arm, rmse), self.models)  # fewer would do, but these are there
-        hours = self.seconds * max(models - self.there, 0) / self.workers / 3600
-        return Need(rmse=rmse, models=models, hours=hours, bytes=models * self.bytes)
+        models = max(
+            compute_models_needed(self.variance, self.arm, rmse), self.models
+        )  # fewer would do, but these are there
+        hours = self.seconds * max(models - self.stored, 0) / self.workers / 3600
+        return ModelRequirement(rmse=rmse, models=models, hours=hours, bytes=models * self.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class ForecastCheck:
     """A plan beside what came of it.
 
     Attributes:
@@ -213,7 +217,7 @@ class Kept:
     more: int | None
 
 
-def kept_of(plan: Outlook, suffix: str, models: int, rmse: float, wish: float | None) -> Kept:
+def check_forecast(plan: PrecisionForecast, suffix: str, models: int, rmse: float, wish: float | None) -> ForecastCheck:
     """Compare an outlook with the arm that came of it.
 
     Args:
@@ -227,19 +231,19 @@ def kept_of(plan: Outlook, suffix: str, models: int, rmse: float, wish: float | 
         Both.
     """
     met = wish is None or rmse <= wish
-    return Kept(
+    return ForecastCheck(
         suffix=suffix,
         planned_from=plan.models,
         wish=wish,
-        models_predicted=None if wish is None else models_for(plan.spread, plan.arm, wish),
+        models_predicted=None if wish is None else compute_models_needed(plan.variance, plan.arm, wish),
         models=models,
-        rmse_predicted=plan.rmse if models == plan.models else plan.spread.rmse(plan.arm.keep, models),
+        rmse_predicted=plan.rmse if models == plan.models else plan.variance.rmse(plan.arm.keep, models),
         rmse=rmse,
-        more=None if met or wish is None else models_after(models, rmse, plan.arm, wish),
+        more=None if met or wish is None else rescale_models_needed(models, rmse, plan.arm, wish),
     )
 
 
-def outlook(store: Store, arm: Arm, workers: int) -> Outlook | None:
+def forecast_precision(store: Store, arm: Arm, workers: int) -> PrecisionForecast | None:
     """Read the first models of an arm.
 
     Args:
@@ -250,36 +254,36 @@ def outlook(store: Store, arm: Arm, workers: int) -> Outlook | None:
     Returns:
         What they say; None if too few are valid for any example to have two models on each side.
     """
-    every = on_file(store, arm)
-    first = [index for index in every if index < first_models(arm)]
+    every = find_stored_models(store, arm)
+    first = [index for index in every if index < count_first_models(arm)]
     if not first:
         return None
-    tally = tally_of(store, arm, first)
-    spread = spread_of(*tally)
+    tally = read_membership_counts(store, arm, first)
+    spread = compute_outcome_variance(*tally)
     if np.isnan(spread.out):
         return None
-    receipts, names = store.receipts(), [model_name(arm.name, index) for index in first]
+    receipts, names = store.receipts(), [format_model_name(arm.name, index) for index in first]
     seconds = [receipts[name]["seconds"] for name in names if name in receipts and "restored" not in receipts[name]]
-    sizes = [len(store.folder.read(shard_path(arm.name, index))) for index in first[:WEIGHED]]
-    return Outlook(
+    sizes = [len(store.folder.read(build_shard_path(arm.name, index))) for index in first[:WEIGHED]]
+    return PrecisionForecast(
         arm=arm,
         models=len(first),
-        spread=spread,
-        rmse=rmse_of(tally),
-        there=len(every),
+        variance=spread,
+        rmse=compute_rmse_from_counts(tally),
+        stored=len(every),
         seconds=float(np.mean(seconds)) if seconds else float("nan"),
         workers=max(workers, 1),
         bytes=float(np.mean(sizes)),
     )
 
 
-def on_file(store: Store, arm: Arm) -> list[int]:
+def find_stored_models(store: Store, arm: Arm) -> list[int]:
     """Models of an arm that have a shard, rising; damaged ones are taken for good, unless they were set aside."""
     names = (name.removesuffix(".parquet") for name in store.folder.names("shards"))
-    return sorted(index for name in names if (index := model_index(name, arm.name)) is not None)
+    return sorted(index for name in names if (index := parse_model_index(name, arm.name)) is not None)
 
 
-def tally_of(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
+def read_membership_counts(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
     """How often each training example was right and in, in, right and out, and out.
 
     Args:
@@ -290,10 +294,12 @@ def tally_of(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
     Returns:
         int64 [4, N]; those of disjoint sets of models add.
     """
-    blocks = store.blocks(arm.name, models, ["correct", "member"], max_bytes=BYTES)
-    return np.concatenate([counts(block.columns["correct"], block.columns["member"]) for block in blocks], axis=1)
+    blocks = store.read_blocks(arm.name, models, ["correct", "member"], max_bytes=BYTES)
+    return np.concatenate(
+        [count_by_membership(block.columns["correct"], block.columns["member"]) for block in blocks], axis=1
+    )
 
 
-def rmse_of(tally: np.ndarray) -> float:
+def compute_rmse_from_counts(tally: np.ndarray) -> float:
     """The bank's root mean square error from such a tally; NaN where no example has two models on each side."""
-    return bank_rmse([precision_of(*tally)])
+    return compute_bank_rmse([sum_variances_from_counts(*tally)])

@@ -1,7 +1,7 @@
 """Proxies that need only the finished weights or outputs of an original: what a worker runs for one file of them.
 
 Adding such a proxy to a bank trains no original again. Holdout retraining and each part of gradient inversion are jobs
-of their own; all are planned from what the store lacks, and `work_proxy` is the function that pools are handed.
+of their own; all are planned from what the store lacks, and `run_proxy_job` is the function that pools are handed.
 """
 
 import time
@@ -13,28 +13,36 @@ import torch
 from torch import nn
 
 from memscore.data.splits import Splits
-from memscore.models.architectures import parameters_count
-from memscore.pipeline.jobs import ORIGINAL, Receipt, Shared, new_model, on_device, recipe_of, worker_facts
+from memscore.models.architectures import count_parameters
+from memscore.pipeline.jobs import (
+    ORIGINAL,
+    Receipt,
+    SharedData,
+    build_model,
+    describe_worker,
+    load_on_device,
+    read_recipe,
+)
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.gradient_inversion import InversionConfig, gradient_inversion
 from memscore.proxies.holdout_retraining import (
     TEST,
     VALIDATION,
     HoldoutConfig,
-    fine_tuning,
-    held_out_rows,
+    build_fine_tuning_recipe,
     holdout_retraining,
+    select_held_out_rows,
 )
-from memscore.proxies.registry import FINISHED, PROXIES
-from memscore.proxies.storage import PART, Inversion, keep
+from memscore.proxies.registry import FINISHED_WEIGHTS, PROXIES
+from memscore.proxies.storage import CANDIDATES_PER_FILE, InversionOptions, write_proxy
 from memscore.seeds import generator
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.store.visibility import visible_store
-from memscore.training.numerics import exact_products, one_thread
+from memscore.store.visibility import open_visible_store
+from memscore.training.numerics import float32_matmul, single_threaded
 
 GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
-HOLDOUT = {
+HOLDOUT_CONFIGS = {
     "holdout": HoldoutConfig(variant=VALIDATION),
     "holdout-test": HoldoutConfig(variant=TEST),
 }
@@ -69,15 +77,15 @@ class ProxyJob:
     @property
     def name(self) -> str:
         """How a failure of it is called."""
-        return f"{model_name(ORIGINAL, self.index)}-{self.ending}"
+        return f"{format_model_name(ORIGINAL, self.index)}-{self.ending}"
 
 
-def planned(
+def build_proxy_jobs(
     store: Store,
     splits: Splits,
     names: Iterable[str],
     originals: Mapping[int, str],
-    inversion: Inversion,
+    inversion: InversionOptions,
     device: str = "cpu",
 ) -> list[ProxyJob]:
     """The jobs of these proxies for these originals; an inversion is one for each of its parts.
@@ -97,26 +105,26 @@ def planned(
     files: list[ProxyJob] = []
     for name in names:
         job = ProxyJob(store=store.url, index=0, key="", proxy=name, ending=name, device=device)
-        if name in HOLDOUT:
-            held_out = held_out_rows(splits, HOLDOUT[name], seed)
+        if name in HOLDOUT_CONFIGS:
+            held_out = select_held_out_rows(splits, HOLDOUT_CONFIGS[name], seed)
             files.append(replace(job, rows=tuple(held_out.tolist())))
         elif name == "inversion":
             rows = inversion.rows(seed, n_train)
             files += [
                 replace(job, ending=ending, rows=tuple(rows[part].tolist()), attack=inversion.config)
-                for ending, part in inversion.parts(n_train).items()
+                for ending, part in inversion.list_files(n_train).items()
             ]
-        elif PROXIES[name].taken == FINISHED:
+        elif PROXIES[name].stage == FINISHED_WEIGHTS:
             files.append(job)
     return [replace(job, index=index, key=key) for index, key in originals.items() for job in files]
 
 
-def is_kept(store: Store, job: ProxyJob) -> bool:
+def is_proxy_stored(store: Store, job: ProxyJob) -> bool:
     """Whether the job's file is in the store."""
     return store.has_events(f"{job.key}-{job.ending}")
 
 
-def work_proxy(job: ProxyJob, shared: Shared) -> list[Receipt]:
+def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
     """Do one job.
 
     Args:
@@ -126,34 +134,34 @@ def work_proxy(job: ProxyJob, shared: Shared) -> list[Receipt]:
     Returns:
         Its receipt; none if the file is there.
     """
-    store, device = visible_store(job.store), torch.device(job.device)
-    if is_kept(store, job):
+    store, device = open_visible_store(job.store), torch.device(job.device)
+    if is_proxy_stored(store, job):
         return []
-    with one_thread(), exact_products(device) as arithmetic:
+    with single_threaded(), float32_matmul(device) as arithmetic:
         take = PREPARED[job.proxy](job, shared, store, device)
         started = time.perf_counter()
         columns = take()
         seconds = time.perf_counter() - started
-        facts = worker_facts(device, arithmetic)
-    receipt = {"proxy": job.proxy, "original": model_name(ORIGINAL, job.index)} | facts
-    kept = keep(store, job.key, job.ending, columns, seconds, receipt)
+        facts = describe_worker(device, arithmetic)
+    receipt = {"proxy": job.proxy, "original": format_model_name(ORIGINAL, job.index)} | facts
+    kept = write_proxy(store, job.key, job.ending, columns, seconds, receipt)
     store.clear_failure(job.name)
     return [kept]
 
 
 def original(job: ProxyJob, store: Store, device: torch.device) -> nn.Module:
     """The network with the weights on file, on the device."""
-    model = new_model(store, ORIGINAL, job.index, device)
+    model = build_model(store, ORIGINAL, job.index, device)
     model.load_state_dict(store.read_weights(job.key))
     return model
 
 
-def holdout(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+def holdout(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
     """Fine-tuning on the job's rows, ready to start."""
-    config, n_train = HOLDOUT[job.proxy], store.manifest.split_sizes[0]
+    config, n_train = HOLDOUT_CONFIGS[job.proxy], store.manifest.split_sizes[0]
     theta_o, held_out = original(job, store, device), np.array(job.rows)
-    recipe = fine_tuning(config, len(held_out))
-    images, labels = on_device(store, shared.images, shared.labels, theta_o, recipe, device)
+    recipe = build_fine_tuning_recipe(config, len(held_out))
+    images, labels = load_on_device(store, shared.images, shared.labels, theta_o, recipe, device)
     rng = generator(store.manifest.seed, "proxies", job.proxy, job.index)
     row = np.arange(n_train, dtype=np.int32)
     [score] = PROXIES[job.proxy].scores
@@ -163,7 +171,7 @@ def holdout(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -
     }
 
 
-def centroids(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+def centroids(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
     """Distances between embeddings on file, ready to start; the device is of no use to them."""
     n_train = store.manifest.split_sizes[0]
     _, embeddings = store.read_outputs(job.key)
@@ -174,10 +182,10 @@ def centroids(job: ProxyJob, shared: Shared, store: Store, device: torch.device)
     }
 
 
-def attacked(job: ProxyJob, shared: Shared, store: Store, device: torch.device) -> Callable[[], Columns]:
+def attacked(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
     """The attack on the job's rows, ready to start; its starts are drawn from a stream of its original and part."""
     theta_o, manifest, config = original(job, store, device), store.manifest, job.attack
-    images, labels = on_device(store, shared.images, shared.labels, theta_o, recipe_of(store), device)
+    images, labels = load_on_device(store, shared.images, shared.labels, theta_o, read_recipe(store), device)
     rows = torch.tensor(job.rows, device=device)
     part = int(job.ending.rpartition("-")[2])
     rng = generator(manifest.seed, "proxies", f"inversion-{job.index:05d}", part)
@@ -185,7 +193,7 @@ def attacked(job: ProxyJob, shared: Shared, store: Store, device: torch.device) 
     def attack() -> Columns:
         found = gradient_inversion(
             *(theta_o, images.take(rows), labels[rows], (manifest.mean, manifest.std), config, rng),
-            chunk=chunk_for(theta_o),
+            chunk=compute_inversion_chunk(theta_o),
         )
         return {
             "row": np.array(job.rows, dtype=np.int32),
@@ -196,12 +204,12 @@ def attacked(job: ProxyJob, shared: Shared, store: Store, device: torch.device) 
     return attack
 
 
-def chunk_for(model: nn.Module) -> int:
+def compute_inversion_chunk(model: nn.Module) -> int:
     """Examples that an inversion attacks at once, so that their gradients fit."""
-    return int(np.clip(GRADIENT_BYTES // (4 * parameters_count(model)), 1, PART))
+    return int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, CANDIDATES_PER_FILE))
 
 
-PREPARED: dict[str, Callable[[ProxyJob, Shared, Store, torch.device], Callable[[], Columns]]] = {
+PREPARED: dict[str, Callable[[ProxyJob, SharedData, Store, torch.device], Callable[[], Columns]]] = {
     "holdout": holdout,
     "holdout-test": holdout,
     "centroid-distance": centroids,

@@ -15,35 +15,52 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.pool import Pool
-from memscore.data.splits import Splits, examples_table
-from memscore.pipeline.attacks import refuse_attacks
-from memscore.pipeline.config import Plan, arms_of, inversion_of, manifest_of, splits_of
-from memscore.pipeline.jobs import Shared
-from memscore.pipeline.originals import fill_from_originals, pilot, seconds_of_proxies, training_seconds
-from memscore.pipeline.precision import Kept, Outlook, kept_of, outlook
+from memscore.data.splits import Splits, build_examples_table
+from memscore.pipeline.attacks import check_attacks
+from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
+from memscore.pipeline.jobs import SharedData
+from memscore.pipeline.originals import (
+    compute_proxy_seconds,
+    compute_training_seconds,
+    get_or_train_pilot,
+    train_originals_and_proxies,
+)
+from memscore.pipeline.precision import ForecastCheck, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
-from memscore.pipeline.tables import noise_detection, write_models_table, write_wide_table
-from memscore.pipeline.train_bank import Filled, Progress, fill, fill_until, shared_of
-from memscore.plots.bank import most_memorized, roc_bands, spread
-from memscore.proxies.registry import PROXIES, chosen, refuse_without_validation
+from memscore.pipeline.tables import compute_noise_detection, write_models_table, write_scores_table
+from memscore.pipeline.train_bank import (
+    ProgressCallback,
+    TrainingSummary,
+    build_shared_data,
+    train_missing,
+    train_until_precise,
+)
+from memscore.plots.bank import plot_memorization, plot_most_memorized, plot_roc_bands
+from memscore.proxies.registry import PROXIES, require_validation_images, select_proxies
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.storage import Inversion, inversion_on_file
+from memscore.proxies.storage import InversionOptions, read_stored_inversion
 from memscore.statistics.intervals import Interval
-from memscore.store.json_records import sealed
-from memscore.store.manifest import default_url
-from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.json_records import encode_record
+from memscore.store.manifest import build_default_url
+from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
-from memscore.subsets.clustering import ORTHOGONAL, arm_record, clusters_for, kind_of, refuse_other_clusters
+from memscore.subsets.clustering import (
+    ORTHOGONAL,
+    build_arm_record,
+    find_clustering_source,
+    get_or_create_clusters,
+    require_compatible_clusters,
+)
 from memscore.subsets.designs import Arm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class EstimateResult:
     """What a run leaves.
 
     Attributes:
-        filled: models trained, failed, diverged, of the arm and the originals.
+        training: models trained, failed, diverged, of the arm and the originals.
         arms: what each arm of the bank says.
         table: scores.parquet.
         noise: AUROC of each score for changed labels; empty without any.
@@ -58,7 +75,7 @@ class Outcome:
         imported: somebody else trained the models.
     """
 
-    filled: Filled
+    training: TrainingSummary
     arms: list[ArmScores]
     table: pa.Table
     noise: dict[str, Interval]
@@ -68,7 +85,7 @@ class Outcome:
     originals: int
     training_s: float
     proxy_s: dict[str, float]
-    kept: list[Kept]
+    kept: list[ForecastCheck]
     wish: float | None = None
     imported: bool = False
 
@@ -81,30 +98,30 @@ def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
     return np.asarray(logits.argmax(1))
 
 
-def write_reports(store: Store, splits: Splits | None, outcome: Outcome, keys: Sequence[str]) -> None:
+def write_reports(store: Store, splits: Splits | None, outcome: EstimateResult, keys: Sequence[str]) -> None:
     """Figures and numbers of the bank as a whole, under reports/."""
     predicted = predictions_of(store, keys)
     for arm in outcome.arms:
         name = f"memorization_{arm.suffix}"
         values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
         title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
-        store.folder.replace(f"reports/{name}.png", spread(values, errors, title))
+        store.folder.replace(f"reports/{name}.png", plot_memorization(values, errors, title))
         if splits:
             train = splits.train
-            gallery = most_memorized(train.images, train.labels, train.labels_true, predicted, values)
+            gallery = plot_most_memorized(train.images, train.labels, train.labels_true, predicted, values)
             store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
-            store.folder.replace(f"reports/roc_{arm.suffix}.png", roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", sealed(summary(outcome)))
+            store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
+    store.folder.replace("reports/summary.json", encode_record(summary(outcome)))
 
 
-def summary(outcome: Outcome) -> dict[str, object]:
+def summary(outcome: EstimateResult) -> dict[str, object]:
     """The numbers of the bank as a whole; undefined is NaN."""
     return {
         "arms": [arm_summary(arm) for arm in outcome.arms],
         "accuracy": outcome.accuracy,
-        "diverged": outcome.filled.diverged,
+        "diverged": outcome.training.diverged,
         "planned": [asdict(kept) for kept in outcome.kept],
         "originals": outcome.originals,
         "seconds_an_original": outcome.training_s,
@@ -138,7 +155,7 @@ class Bank:
     """A store opened for one plan.
 
     Attributes:
-        plan: what the user asked for.
+        config: what the user asked for.
         splits: the data set.
         store: the bank's place.
         arms: the designs that are to be filled.
@@ -146,7 +163,7 @@ class Bank:
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
     """
 
-    plan: Plan
+    config: BankConfig
     splits: Splits
     store: Store
     arms: list[Arm]
@@ -154,20 +171,20 @@ class Bank:
     host: str = ""
 
 
-def open_bank(plan: Plan) -> Bank:
-    """As bank_of, and the store is begun unless the run is dry; for whoever has his workers already."""
-    bank = bank_of(plan)
+def open_bank(plan: BankConfig) -> Bank:
+    """As prepare_bank, and the store is begun unless the run is dry; for whoever has his workers already."""
+    bank = prepare_bank(plan)
     if not plan.dry_run:
-        bank.store.begin(examples_table(bank.splits))
+        bank.store.create_files(build_examples_table(bank.splits))
     return bank
 
 
-def bank_of(plan: Plan, *, passing_folder: bool = False) -> Bank:
+def prepare_bank(plan: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
     """Read the data, and open the store if it is there; nothing is written and nothing trained.
 
     Args:
         plan: what the user asks for.
-        passing_folder: the current folder will be deleted, so no store may lie in it.
+        in_temporary_folder: the current folder will be deleted, so no store may lie in it.
 
     Returns:
         The bank.
@@ -175,30 +192,30 @@ def bank_of(plan: Plan, *, passing_folder: bool = False) -> Bank:
     Raises:
         ValueError: something in the plan cannot be, the store is of another identity, or it would be deleted.
     """
-    arms, count = arms_of(plan)
-    splits = splits_of(plan)
-    refuse_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
-    refuse_without_validation(chosen(plan.proxies), len(splits.validation))
-    manifest, recipe = manifest_of(plan, splits)
-    url = default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
-    if passing_folder:
+    arms, count = build_designs(plan)
+    splits = load_splits(plan)
+    check_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
+    require_validation_images(select_proxies(plan.proxies), len(splits.validation))
+    manifest, recipe = build_manifest(plan, splits)
+    url = build_default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
+    if in_temporary_folder:
         refuse_relative(url)
-    store = Store.planned(url, manifest)
+    store = Store.open_or_plan(url, manifest)
     if arms[0].design == ORTHOGONAL:
-        refuse_other_clusters(store, arms, plan.clusters)
-    host = socket.gethostname() if passing_folder and store.folder.local else ""
-    return Bank(plan=plan, splits=splits, store=store, arms=arms, count=count, host=host)
+        require_compatible_clusters(store, arms, plan.clusters)
+    host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
+    return Bank(config=plan, splits=splits, store=store, arms=arms, count=count, host=host)
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
     """Create the store's files where there are none yet, and take its lock unless that is done.
 
     Args:
-        bank: from bank_of.
+        bank: from prepare_bank.
         stack: gets the lock.
         locked: whether the caller holds the lock; of a store that existed it was taken before workers were started.
     """
-    bank.store.begin(examples_table(bank.splits))
+    bank.store.create_files(build_examples_table(bank.splits))
     if not locked:
         stack.enter_context(bank.store.lock())
 
@@ -215,18 +232,18 @@ def refuse_relative(url: str) -> None:
 def estimate(
     bank: Bank,
     pool: Pool,
-    progress: Progress = lambda done, total, line: None,
-    told: Callable[[Outlook, float | None], None] = lambda outlook, wish: None,
+    progress: ProgressCallback = lambda done, total, line: None,
+    on_forecast: Callable[[PrecisionForecast, float | None], None] = lambda outlook, wish: None,
     *,
     device: str = "cpu",
-) -> Outcome:
+) -> EstimateResult:
     """Fill the bank and score it; the caller holds the store's lock.
 
     Args:
         bank: from open_bank.
         pool: where models are trained.
         progress: told how far the arm is.
-        told: what an arm's first models say of all that are to come, and the wanted error if there is one.
+        on_forecast: what an arm's first models say of all that are to come, and the wanted error if there is one.
         device: "cpu" or "cuda".
 
     Returns:
@@ -235,40 +252,46 @@ def estimate(
     Raises:
         ValueError: no model of the arm could be trained, so there is nothing to score.
     """
-    plan, store = bank.plan, bank.store
-    store.folder.remove_scratch()
-    shared = begin(bank, pool, device)
+    plan, store = bank.config, bank.store
+    store.folder.remove_temporary_files()
+    shared = prepare_arms(bank, pool, device)
     started = time.perf_counter()
-    outlooks: list[Outlook] = []
+    outlooks: list[PrecisionForecast] = []
 
     def first(arm: Arm) -> None:
-        if found := outlook(store, arm, pool.workers):
+        if found := forecast_precision(store, arm, pool.workers):
             outlooks.append(found)
-            told(found, plan.until_rmse)
+            on_forecast(found, plan.until_rmse)
 
     wish = plan.until_rmse
-    filling = partial(fill, store, bank.arms) if wish is None else partial(fill_until, store, bank.arms[0], wish)
+    filling = (
+        partial(train_missing, store, bank.arms)
+        if wish is None
+        else partial(train_until_precise, store, bank.arms[0], wish)
+    )
     filled = filling(bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress, first=first)
     wall_s = time.perf_counter() - started
-    keys = fill_from_originals(plan, store, bank.splits, filled, shared, pool, device)
+    keys = train_originals_and_proxies(plan, store, bank.splits, filled, shared, pool, device)
     for name, shards in filled.shards.items():
         if not shards:
             write_models_table(store)
             why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
             raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {why}")
-    return finish(
+    return score_bank(
         *(store, bank.splits, filled),
         pool=pool,
         attacks=plan.attacks,
         keys=keys,
-        inversion=inversion_of(plan, store.manifest.input_shape) if "inversion" in chosen(plan.proxies) else None,
+        inversion=build_inversion_options(plan, store.manifest.input_shape)
+        if "inversion" in select_proxies(plan.proxies)
+        else None,
         wall_s=wall_s,
         outlooks=outlooks,
         wish=plan.until_rmse,
     )
 
 
-def begin(bank: Bank, pool: Pool, device: str = "cpu") -> Shared:
+def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
     """Make the clusters that the arms need, and put the arms on record.
 
     Args:
@@ -279,12 +302,12 @@ def begin(bank: Bank, pool: Pool, device: str = "cpu") -> Shared:
     Returns:
         The data as the jobs read them.
     """
-    plan, store, shared = bank.plan, bank.store, shared_of(bank.splits, None)
+    plan, store, shared = bank.config, bank.store, build_shared_data(bank.splits, None)
     if bank.arms[0].design == ORTHOGONAL:
-        found = partial(pilot, plan, store, shared, pool, device)
-        shared = replace(shared, clusters=clusters_for(store, bank.arms, bank.splits, plan.clusters, found))
+        found = partial(get_or_train_pilot, plan, store, shared, pool, device)
+        shared = replace(shared, clusters=get_or_create_clusters(store, bank.arms, bank.splits, plan.clusters, found))
     for arm in bank.arms:
-        record = arm_record(arm, shared.clusters, kind_of(store, plan.clusters))
+        record = build_arm_record(arm, shared.clusters, find_clustering_source(store, plan.clusters))
         store.add_arm(record | queries_on(store, arm.name, plan.queries))
     return shared
 
@@ -295,19 +318,19 @@ def queries_on(store: Store, arm: str, wish: int | None) -> dict[str, int]:
     return {"queries": count} if count > 1 else {}
 
 
-def finish(
+def score_bank(
     store: Store,
     splits: Splits | None,
-    filled: Filled,
+    filled: TrainingSummary,
     *,
     attacks: Sequence[str],
     pool: Pool | None = None,
     keys: Sequence[str] = (),
-    inversion: Inversion | None = None,
+    inversion: InversionOptions | None = None,
     wall_s: float = 0.0,
-    outlooks: Sequence[Outlook] = (),
+    outlooks: Sequence[PrecisionForecast] = (),
     wish: float | None = None,
-) -> Outcome:
+) -> EstimateResult:
     """Every score that a filled bank can give, the wide table, figures and a summary.
 
     Args:
@@ -330,17 +353,17 @@ def finish(
     write_models_table(store, receipts)
     arms, names = [], []
     for name in sorted(store.arms()):
-        shards = filled.shards[name] if name in filled.shards else store.finished(name, verify=False)
+        shards = filled.shards[name] if name in filled.shards else store.find_valid_shards(name, verify=False)
         if shards:
             arms.append(score_arm(store, name, shards, attacks, pool))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
-    inversion = inversion or inversion_on_file(store)
+    inversion = inversion or read_stored_inversion(store)
     proxies = score_proxies(store, keys, inversion)
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
-    table = write_wide_table(store, names)
-    noise = noise_detection(store, names)
-    outcome = Outcome(
-        filled=filled,
+    table = write_scores_table(store, names)
+    noise = compute_noise_detection(store, names)
+    outcome = EstimateResult(
+        training=filled,
         arms=arms,
         table=table,
         noise=noise,
@@ -348,14 +371,14 @@ def finish(
         accuracy=accuracies(receipts, filled.shards),
         wall_s=wall_s,
         originals=len(keys),
-        training_s=training_seconds(store, receipts),
+        training_s=compute_training_seconds(store, receipts),
         proxy_s={
             name: seconds
-            for name, seconds in seconds_of_proxies(store, inversion, receipts).items()
+            for name, seconds in compute_proxy_seconds(store, inversion, receipts).items()
             if PROXIES[name].scores[0] in proxies
         },
         kept=[
-            kept_of(found, arm.suffix, arm.models, arm.rmse, wish)
+            check_forecast(found, arm.suffix, arm.models, arm.rmse, wish)
             for arm in arms
             for found in outlooks
             if found.arm == arm.arm
@@ -369,7 +392,7 @@ def finish(
 
 def accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
     """Median accuracy over the models of some arms; a group without examples is left out."""
-    names = [model_name(arm, m) for arm, models in shards.items() for m in models]
+    names = [format_model_name(arm, m) for arm, models in shards.items() for m in models]
     each = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
     return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}

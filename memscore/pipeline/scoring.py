@@ -16,25 +16,25 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.cscore import cscore, mean_over_fractions
-from memscore.estimators.lira import lira_means
+from memscore.estimators.cscore import average_fractions, cscore
+from memscore.estimators.lira import average_by_membership
 from memscore.estimators.memorization import (
-    bank_rmse,
+    compute_bank_rmse,
     memorization_probability,
     memorization_probit,
     memorization_table,
-    precision,
+    sum_variances,
 )
-from memscore.estimators.weighted import between_blocks, weighted_scores, weights_of
-from memscore.pipeline.attacks import ATTACKS, Attack, Terms, refuse_attacks, terms_of
-from memscore.pipeline.map_reduce import Gathered, Shelf, reduced
-from memscore.score_registry import SOURCES, fields_of
-from memscore.statistics.reliability import Reliability, halves_of_arm, reliability
-from memscore.statistics.roc import Band, TargetMean, band, over_targets
-from memscore.store.block_reader import Block, narrow
-from memscore.store.shards import SHARD_COLUMNS, shards_digest
+from memscore.estimators.weighted import compute_between_block_se, compute_weighted_scores, count_set_weights
+from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
+from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
+from memscore.score_registry import SCORES, build_field_metadata
+from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
+from memscore.statistics.roc import RocBand, TargetMean, compute_roc_band, compute_target_means
+from memscore.store.block_reader import Block, split_blocks
+from memscore.store.shards import SHARD_COLUMNS, hash_shards
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, arm_from
+from memscore.subsets.designs import Arm, parse_arm_record
 
 Columns = dict[str, np.ndarray]
 
@@ -57,7 +57,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
+class AttackCurve:
     """How well one score of an attack tells members from others, over targets.
 
     Attributes:
@@ -67,11 +67,11 @@ class Curve:
     """
 
     measures: dict[str, TargetMean]
-    band: Band
+    band: RocBand
     targets: int
 
 
-def attacks_on_file(store: Store, suffix: str) -> list[str]:
+def find_stored_attacks(store: Store, suffix: str) -> list[str]:
     """Attacks that a bank's arm was scored with before, which a new run renews."""
     known = {name.removesuffix(".parquet") for name in store.folder.names("scores")}
     return [name for name, attack in ATTACKS.items() if f"{attack.scores[0]}_{suffix}" in known]
@@ -79,7 +79,7 @@ def attacks_on_file(store: Store, suffix: str) -> list[str]:
 
 def run_attack(
     store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None
-) -> tuple[dict[str, Columns], dict[str, Curve]]:
+) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
     """One attack on every training example, every model of the arm in turn as target.
 
     Args:
@@ -97,52 +97,56 @@ def run_attack(
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
     kept = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
-    terms = terms_of(store, arm, attack)
-    made = partial(said_of, attack=attack, known=known_of(store, arm, indices, attack, pool), terms=terms, kept=targets)
-    tables = Gathered(n)
-    for rows, said in reduced(store, arm, indices, ["member", *terms.signals], made, pool=pool):
+    terms = build_attack_context(store, arm, attack)
+    made = partial(
+        score_block, attack=attack, known=fit_attack(store, arm, indices, attack, pool), terms=terms, kept=targets
+    )
+    tables = ColumnBuffer(n)
+    for rows, said in map_blocks(store, arm, indices, ["member", *terms.signals], made, pool=pool):
         member[:, rows] = said.member
         for name, scores in said.scores.items():
             kept[name][:, rows] = scores
         tables.add(rows, said.tables)
     curves = {
-        name: Curve(measures=over_targets(scores, member), band=band(scores, member), targets=targets)
+        name: AttackCurve(
+            measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=targets
+        )
         for name, scores in kept.items()
     }
     return tables.columns, curves
 
 
-def known_of(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
+def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
     """What an attack must know of the bank as a whole: a first pass, unless it judges each example by itself."""
-    terms, parts = terms_of(store, arm, attack), []
+    terms, parts = build_attack_context(store, arm, attack), []
     if attack.add is not None:
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
         added = partial(added_by, attack=attack, terms=terms)
         columns = [*member, *terms.signals]
-        parts = [part for _, part in reduced(store, arm, indices, columns, added, rows=rows, pool=pool)]
-    return attack.settle(parts, terms)
+        parts = [part for _, part in map_blocks(store, arm, indices, columns, added, rows=rows, pool=pool)]
+    return attack.finalize(parts, terms)
 
 
-def added_by(block: Block, attack: Attack, terms: Terms) -> Any:
+def added_by(block: Block, attack: Attack, terms: AttackContext) -> Any:
     """What a block adds to what an attack must know: one part, for those of all blocks are held at once."""
-    assert attack.add is not None  # for mypy: known_of has asked
+    assert attack.add is not None  # for mypy: fit_attack has asked
     return attack.add(block, terms)
 
 
-def said_of(block: Block, attack: Attack, known: Any, terms: Terms, kept: int) -> Said:
+def score_block(block: Block, attack: Attack, known: Any, terms: AttackContext, kept: int) -> Said:
     """What an attack says of a block: scores of the first targets, and over all of them one value an example."""
     models, n = block.columns["member"].shape
     scores = {name: np.empty((min(kept, models), n), np.float32) for name in attack.scores}
-    tables = Gathered(n)
-    for part in narrow([block]):
+    tables = ColumnBuffer(n)
+    for part in split_blocks([block]):
         inside = part.columns["member"]
         here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        said = dict(zip(attack.scores, attack.say(part, known, terms), strict=True))
+        said = dict(zip(attack.scores, attack.score(part, known, terms), strict=True))
         found: dict[str, Columns] = {}
         for name, values in said.items():
             scores[name][:, here] = values[:kept]
-            means = lira_means(values, inside)
+            means = average_by_membership(values, inside)
             found[name] = {"value": means["mean_in"], "out": means["mean_out"]}
         if attack.success:
             found[attack.success] = attack_success(said[attack.scores[0]], inside)
@@ -192,7 +196,7 @@ class ArmScores:
     unfinished: int
     undefined: int
     reliability: dict[str, Reliability]
-    attacks: dict[str, Curve]
+    attacks: dict[str, AttackCurve]
 
 
 def score_arm(
@@ -214,16 +218,16 @@ def score_arm(
         ValueError: an attack that needs what the bank has not.
     """
     record, indices = store.arms()[name], sorted(shards)
-    arm, suffix = arm_from(record), record["suffix"]
-    refuse_attacks(attacks, store.shard_columns(name, indices[0]), store.manifest.split_sizes[1])
-    digest, written = shards_digest(name, shards), []
+    arm, suffix = parse_arm_record(record), record["suffix"]
+    check_attacks(attacks, store.read_shard_columns(name, indices[0]), store.manifest.split_sizes[1])
+    digest, written = hash_shards(name, shards), []
     metadata = {"arm": name, "models": str(len(indices)), "recipe": json.dumps(store.manifest.recipe)}
 
     def write(tables: dict[str, Columns]) -> None:
         for stem, table in tables.items():
             score = f"{stem}_{suffix}"
             columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
-            store.write_score(score, columns, fields_of(stem, columns), metadata, digest)
+            store.write_score(score, columns, build_field_metadata(stem, columns), metadata, digest)
             written.append(score)
 
     tables, pieces, reliabilities = statistics_of(store, name, indices, arm, pool)
@@ -231,8 +235,8 @@ def score_arm(
     rmse_block, undefined = rmse_between(memorized), int(np.isnan(memorized["value"]).sum())
     write(tables)
     del tables, memorized  # of a million examples both are large, and so is what an attack says
-    curves: dict[str, Curve] = {}
-    for attack in dict.fromkeys([*attacks, *attacks_on_file(store, suffix)]):
+    curves: dict[str, AttackCurve] = {}
+    for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
         found, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
         write(found)
         curves |= curve
@@ -241,7 +245,7 @@ def score_arm(
         suffix=suffix,
         models=len(indices),
         names=written,
-        rmse=bank_rmse(pieces),
+        rmse=compute_bank_rmse(pieces),
         rmse_block=rmse_block,
         unfinished=len(indices) - arm.models_per_block * len(whole_blocks_of(indices, arm.models_per_block)),
         undefined=undefined,
@@ -266,20 +270,20 @@ def statistics_of(
         Columns [N] of each score; pieces of the precision; how far halves of the models agree on each score.
     """
     present = columns_of(store, name, indices)
-    halves = halves_of_arm(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
+    halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
     sets, blocked = [half for pair in halves for half in pair], arm.design == "orthogonal"
     blocks = whole_blocks_of(indices, arm.models_per_block) if blocked else []
-    weights = weights_of([*sets, *blocks], len(indices))
+    weights = count_set_weights([*sets, *blocks], len(indices))
     made = partial(statistics_in, weights=weights, halves=len(sets), blocked=blocked)
     n = store.manifest.split_sizes[0]
-    tables, pieces = Gathered(n), []
-    with Shelf(n) as shelf:
-        for rows, found in reduced(store, name, indices, present, made, pool=pool):
+    tables, pieces = ColumnBuffer(n), []
+    with DiskBuffer(n) as shelf:
+        for rows, found in map_blocks(store, name, indices, present, made, pool=pool):
             tables.add(rows, found.tables)
             pieces += found.pieces
             for stem, values in found.halves.items():
                 shelf.put(stem, rows, values)
-        agree = {stem: reliability(shelf.pairs(stem, SOURCES[stem][2])) for stem in shelf.names}
+        agree = {stem: compute_reliability(shelf.pairs(stem, SCORES[stem][2])) for stem in shelf.names}
     return tables.columns, pieces, agree
 
 
@@ -288,7 +292,7 @@ def statistics_in(block: Block, weights: np.ndarray, halves: int, blocked: bool)
 
     Args:
         block: member and correct, and logit_confidence and gap where the bank has them.
-        weights: from weights_of, of the halves and then of whole blocks of models.
+        weights: from count_set_weights, of the halves and then of whole blocks of models.
         halves: how many of them are halves.
         blocked: whether the others are blocks of an orthogonal design.
 
@@ -296,8 +300,8 @@ def statistics_in(block: Block, weights: np.ndarray, halves: int, blocked: bool)
         What they say.
     """
     n = block.rows.stop - block.rows.start
-    tables, estimates, pieces = Gathered(n), Gathered(n), []
-    for part in narrow([block]):
+    tables, estimates, pieces = ColumnBuffer(n), ColumnBuffer(n), []
+    for part in split_blocks([block]):
         said = part.columns
         here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
         right, inside = said["correct"], said["member"]
@@ -306,12 +310,12 @@ def statistics_in(block: Block, weights: np.ndarray, halves: int, blocked: bool)
             found["memorization_probability"] = memorization_probability(said["logit_confidence"], inside)
         if "gap" in said:
             found["memorization_probit"] = memorization_probit(said["gap"], inside)
-        for stem, values in weighted_scores(weights, said).items():
+        for stem, values in compute_weighted_scores(weights, said).items():
             estimates.add(here, {stem: {str(half): said_by for half, said_by in enumerate(values[:halves])}})
             if blocked:
-                found[stem]["se_block"] = between_blocks(values[halves:])
+                found[stem]["se_block"] = compute_between_block_se(values[halves:])
         tables.add(here, found)
-        pieces.append(precision(right, inside))
+        pieces.append(sum_variances(right, inside))
     return Statistics(
         tables=tables.columns,
         pieces=pieces,
@@ -328,7 +332,7 @@ def rmse_between(table: Columns) -> float:
 
 def columns_of(store: Store, name: str, indices: Sequence[int]) -> list[str]:
     """What the statistics read: an imported bank may lack what its models' owner did not keep."""
-    present = store.shard_columns(name, indices[0])
+    present = store.read_shard_columns(name, indices[0])
     return [column for column in SHARD_COLUMNS if column in present and column not in {"row", "top_gap"}]
 
 
@@ -358,8 +362,8 @@ def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
         parts.append({
             key: np.asarray(table[c].to_numpy(), float) for key, c in (("value", name), ("se", f"{name}_se"))
         })
-    columns = {f"cscore_{key}" if key != "value" else "cscore": v for key, v in mean_over_fractions(parts).items()}
+    columns = {f"cscore_{key}" if key != "value" else "cscore": v for key, v in average_fractions(parts).items()}
     metadata = {"fractions": " ".join(f"{keep:.3f}" for keep in sorted(first))}
-    digest = shards_digest("cscore", dict(enumerate(store.score_digest(f"cscore_{arm.suffix}") for arm in chosen)))
-    store.write_score("cscore", columns, fields_of("cscore", columns), metadata, digest)
+    digest = hash_shards("cscore", dict(enumerate(store.read_score_digest(f"cscore_{arm.suffix}") for arm in chosen)))
+    store.write_score("cscore", columns, build_field_metadata("cscore", columns), metadata, digest)
     return ["cscore"]

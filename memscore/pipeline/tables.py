@@ -12,7 +12,7 @@ from memscore.statistics.roc import auc_interval
 from memscore.store.store import Receipts, Store
 
 
-def write_wide_table(store: Store, names: Sequence[str]) -> pa.Table:
+def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
     """scores.parquet: one row for each training example, every score beside its errors and counts.
 
     Args:
@@ -53,7 +53,7 @@ def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
         store.write_table("models.parquet", pa.Table.from_pylist(rows))
 
 
-def noise_detection(store: Store, names: Sequence[str]) -> dict[str, Interval]:
+def compute_noise_detection(store: Store, names: Sequence[str]) -> dict[str, Interval]:
     """How well each score finds the examples whose label was changed, where the bank is a positive control.
 
     Args:

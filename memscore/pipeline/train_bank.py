@@ -17,27 +17,35 @@ from memscore.pipeline.jobs import (
     BankJob,
     OriginalJob,
     Receipt,
-    Shared,
-    key_of,
-    new_model,
-    original_is_there,
-    recipe_of,
-    work,
+    SharedData,
+    build_model,
+    compute_job_key,
+    is_original_stored,
+    read_recipe,
+    run_job,
 )
-from memscore.pipeline.precision import first_models, models_for, next_look, on_file, rmse_of, spread_of, tally_of
-from memscore.pipeline.proxy_jobs import ProxyJob, is_kept, work_proxy
-from memscore.store.shards import model_name
+from memscore.pipeline.precision import (
+    choose_next_model_count,
+    compute_models_needed,
+    compute_outcome_variance,
+    compute_rmse_from_counts,
+    count_first_models,
+    find_stored_models,
+    read_membership_counts,
+)
+from memscore.pipeline.proxy_jobs import ProxyJob, is_proxy_stored, run_proxy_job
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, smallest_subset
-from memscore.training.engines import STREAMS
-from memscore.training.loop import stacks
-from memscore.training.stacked_mlp import stack_size
+from memscore.subsets.designs import Arm, compute_min_subset_size
+from memscore.training.engines import STREAM_COUNTS
+from memscore.training.loop import is_stackable
+from memscore.training.stacked_mlp import compute_stack_size
 
-Progress = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 
 
 @dataclass(kw_only=True)
-class Filled:
+class TrainingSummary:
     """What came of filling arms.
 
     Attributes:
@@ -59,28 +67,28 @@ class Filled:
     restored: list[str] = field(default_factory=list)
 
 
-def shared_of(splits: Splits, clusters: np.ndarray | None) -> Shared:
+def build_shared_data(splits: Splits, clusters: np.ndarray | None) -> SharedData:
     """All images and labels as the jobs read them."""
     parts = (splits.train, splits.validation, splits.test)
-    return Shared(
+    return SharedData(
         images=np.concatenate([part.images for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         clusters=clusters,
     )
 
 
-def fill(
+def train_missing(
     store: Store,
     arms: Sequence[Arm],
     count: int,
-    shared: Shared,
+    shared: SharedData,
     pool: Pool,
     *,
     events: bool = False,
     device: str = "cpu",
-    progress: Progress = lambda done, total, line: None,
+    progress: ProgressCallback = lambda done, total, line: None,
     first: Callable[[Arm], None] = lambda arm: None,
-) -> Filled:
+) -> TrainingSummary:
     """Train the models of some arms that the store lacks, in one run of the pool, block after block.
 
     Args:
@@ -101,13 +109,13 @@ def fill(
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled, jobs, awaited = Filled(), [], {}
+    filled, jobs, awaited = TrainingSummary(), [], {}
     for arm in arms:
         missing = missing_of(store, arm, count, filled, events=events)
         refuse_large_batch(store, arm, missing, shared)
-        jobs += jobs_for(store, arm, missing, events=events, device=device)
-        if first_models(arm) <= count:
-            awaited[arm.name] = (arm, {m for m in missing if m < first_models(arm)})
+        jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
+        if count_first_models(arm) <= count:
+            awaited[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
     blocks = {arm.name: arm.models_per_block for arm in arms}
     jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])  # the same block of every arm, then the next
     for arm, left in [*awaited.values()]:
@@ -125,46 +133,53 @@ def fill(
 
 
 def trained(
-    store: Store, filled: Filled, jobs: Sequence[BankJob], shared: Shared, pool: Pool, progress: Progress
+    store: Store,
+    filled: TrainingSummary,
+    jobs: Sequence[BankJob],
+    shared: SharedData,
+    pool: Pool,
+    progress: ProgressCallback,
 ) -> Iterator[BankJob]:
     """Run jobs; note what came of each, tell it, and hand it on."""
     done, total = 0, sum(len(job.models) for job in jobs)
-    for job, result in pool.run(work, jobs, shared):
-        note(store, filled, [model_name(job.arm, m) for m in job.models], result)
+    for job, result in pool.run(run_job, jobs, shared):
+        record_result(store, filled, [format_model_name(job.arm, m) for m in job.models], result)
         done += len(job.models)
-        progress(done, total, last_line(result))
+        progress(done, total, format_result(result))
         yield job
 
 
-def counted(store: Store, arms: Sequence[Arm], filled: Filled) -> Filled:
+def counted(store: Store, arms: Sequence[Arm], filled: TrainingSummary) -> TrainingSummary:
     """With the models of some arms that are on file now, and those that diverged."""
     for arm in arms:
         filled.shards[arm.name] = store.check(arm.name, verify=False).valid
-        filled.diverged += tombstones(store, arm.name)
+        filled.diverged += list_diverged_models(store, arm.name)
     return filled
 
 
-def missing_of(store: Store, arm: Arm, count: int, filled: Filled, *, events: bool) -> list[int]:
+def missing_of(store: Store, arm: Arm, count: int, filled: TrainingSummary, *, events: bool) -> list[int]:
     """Models of one arm that are still to be trained; damaged shards are set aside and noted in filled."""
     found = store.check(arm.name)
     filled.damaged |= found.damaged
     for path in found.damaged:
-        store.set_aside(path)
-    gone = tombstones(store, arm.name)
-    wanted = [m for m in range(count) if model_name(arm.name, m) not in gone]
-    return [m for m in wanted if m not in found.valid or (events and not store.has_events(model_name(arm.name, m)))]
+        store.quarantine(path)
+    gone = list_diverged_models(store, arm.name)
+    wanted = [m for m in range(count) if format_model_name(arm.name, m) not in gone]
+    return [
+        m for m in wanted if m not in found.valid or (events and not store.has_events(format_model_name(arm.name, m)))
+    ]
 
 
-def fill_originals(
+def train_missing_originals(
     store: Store,
     count: int,
-    shared: Shared,
+    shared: SharedData,
     pool: Pool,
     *,
     evaluate: bool = False,
     proxies: Sequence[str] = (),
     device: str = "cpu",
-) -> tuple[list[str], Filled]:
+) -> tuple[list[str], TrainingSummary]:
     """Train the originals that the store lacks, and again those that lack what only their training can give.
 
     Args:
@@ -183,25 +198,25 @@ def fill_originals(
         OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
         for i in range(count)
     ]
-    keys = [key_of(store, job) for job in planned]
-    gone = tombstones(store, ORIGINAL)
+    keys = [compute_job_key(store, job) for job in planned]
+    gone = list_diverged_models(store, ORIGINAL)
     missing = [
         job
         for job, key in zip(planned, keys, strict=True)
-        if not original_is_there(store, key, evaluate=evaluate, proxies=proxies)
-        and model_name(ORIGINAL, job.index) not in gone
+        if not is_original_stored(store, key, evaluate=evaluate, proxies=proxies)
+        and format_model_name(ORIGINAL, job.index) not in gone
     ]
-    filled = Filled()
-    for job, result in pool.run(work, missing, shared):
-        name = model_name(ORIGINAL, job.index)
-        note(store, filled, [name], result)
+    filled = TrainingSummary()
+    for job, result in pool.run(run_job, missing, shared):
+        name = format_model_name(ORIGINAL, job.index)
+        record_result(store, filled, [name], result)
         if not isinstance(result, Failure):
             filled.differing += [name for receipt in result if receipt["differs"]]
-    filled.diverged = tombstones(store, ORIGINAL)
-    return [key for key in keys if original_is_there(store, key, evaluate=evaluate)], filled  # with or without proxies
+    filled.diverged = list_diverged_models(store, ORIGINAL)
+    return [key for key in keys if is_original_stored(store, key, evaluate=evaluate)], filled  # with or without proxies
 
 
-def fill_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shared, pool: Pool) -> dict[str, str]:
+def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: SharedData, pool: Pool) -> dict[str, str]:
     """Compute the proxies that the store lacks, from originals that it has.
 
     Args:
@@ -213,19 +228,19 @@ def fill_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shared, pool: P
     Returns:
         What failed -> why; the next run tries it again.
     """
-    filled = Filled()
-    for job, result in pool.run(work_proxy, [job for job in jobs if not is_kept(store, job)], shared):
-        note(store, filled, [job.name], result)
+    filled = TrainingSummary()
+    for job, result in pool.run(run_proxy_job, [job for job in jobs if not is_proxy_stored(store, job)], shared):
+        record_result(store, filled, [job.name], result)
     return filled.failed
 
 
-def tombstones(store: Store, family: str) -> list[str]:
+def list_diverged_models(store: Store, family: str) -> list[str]:
     """Models of one arm, or originals, that diverged; an arm's name may begin with another's."""
     failures = sorted(store.failures().items())
     return [name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] == family]
 
 
-def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] | Failure) -> None:
+def record_result(store: Store, filled: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> None:
     """Count what a job trained, or put its failure on file."""
     if not isinstance(result, Failure):
         filled.trained += len(result)
@@ -235,7 +250,7 @@ def note(store: Store, filled: Filled, models: list[str], result: list[Receipt] 
         filled.failed[model] = result.error
 
 
-def last_line(result: list[Receipt] | Failure) -> str:
+def format_result(result: list[Receipt] | Failure) -> str:
     """One line about a finished job."""
     if isinstance(result, Failure):
         return result.error
@@ -247,21 +262,21 @@ def last_line(result: list[Receipt] | Failure) -> str:
     return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
 
 
-def group_size(store: Store, device: str) -> int:
+def choose_models_per_job(store: Store, device: str) -> int:
     """Models a job: as many as fit side by side in the cache; else one, or on a GPU as many as may run at once."""
-    model = new_model(store, "size", 0, torch.device("cpu"))
-    if stacks(model, recipe_of(store)):
-        return stack_size(model)
-    return max(STREAMS) if device == "cuda" else 1
+    model = build_model(store, "size", 0, torch.device("cpu"))
+    if is_stackable(model, read_recipe(store)):
+        return compute_stack_size(model)
+    return max(STREAM_COUNTS) if device == "cuda" else 1
 
 
-def jobs_for(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:
+def build_bank_jobs(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:
     """Jobs that train these models of an arm, in rising order."""
-    groups = in_groups(models, group_size(store, device), arm.models_per_block)
+    groups = split_into_groups(models, choose_models_per_job(store, device), arm.models_per_block)
     return [BankJob(store=store.url, arm=arm.name, models=g, events=events, device=device) for g in groups]
 
 
-def in_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, ...]]:
+def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, ...]]:
     """Rising models, at most so many at a time, cut where a block ends or, of blocks that are smaller, whole ones.
 
     Models that are drawn one by one are only counted off.
@@ -269,7 +284,7 @@ def in_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, .
     Yields:
         The models of one job.
 
-    >>> [list(in_groups([0, 1, 5, 6, 7, 8, 9], 4, block)) for block in (8, 2)]
+    >>> [list(split_into_groups([0, 1, 5, 6, 7, 8, 9], 4, block)) for block in (8, 2)]
     [[(0, 1, 5, 6), (7,), (8, 9)], [(0, 1), (5, 6, 7), (8, 9)]]
     """
     span = len(models) if block == 1 else max(size // block, 1) * block
@@ -278,13 +293,13 @@ def in_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, .
         yield from (tuple(part[start : start + size]) for start in range(0, len(part), size))
 
 
-def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: Shared) -> None:
+def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
     """The same rule as training's, before anything is started."""
-    n_train, batch = store.manifest.split_sizes[0], recipe_of(store).batch
+    n_train, batch = store.manifest.split_sizes[0], read_recipe(store).batch
     if not models:
         return
     first = models[: arm.block or 1]
-    smallest = smallest_subset(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+    smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
     if batch > smallest:
         raise ValueError(
             f"a batch of {batch} is larger than the smallest subset, {smallest} of {n_train} examples; "
@@ -292,19 +307,19 @@ def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: Shared
         )
 
 
-def fill_until(
+def train_until_precise(
     store: Store,
     arm: Arm,
     rmse: float,
     most: int,
-    shared: Shared,
+    shared: SharedData,
     pool: Pool,
     *,
     events: bool = False,
     device: str = "cpu",
-    progress: Progress = lambda done, total, line: None,
+    progress: ProgressCallback = lambda done, total, line: None,
     first: Callable[[Arm], None] = lambda arm: None,
-) -> Filled:
+) -> TrainingSummary:
     """Train whole blocks of an arm until the error of memorization, measured on them, is small enough.
 
     How many are trained rests on the models alone, not on when a run was stopped: whatever is on file is measured
@@ -328,10 +343,10 @@ def fill_until(
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled = Filled()
+    filled = TrainingSummary()
     missing = missing_of(store, arm, most, filled, events=events)
     refuse_large_batch(store, arm, missing, shared)
-    done, stop = 0, min(first_models(arm), most)
+    done, stop = 0, min(count_first_models(arm), most)
     tally = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     before = 0  # models of earlier stretches of this run
 
@@ -339,23 +354,23 @@ def fill_until(
         progress(before + number, before + of, line)
 
     while True:
-        jobs = jobs_for(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
+        jobs = build_bank_jobs(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
         for _ in trained(store, filled, jobs, shared, pool, so_far):
             pass
         before += sum(len(job.models) for job in jobs)
-        new = [m for m in on_file(store, arm) if done <= m < stop]
+        new = [m for m in find_stored_models(store, arm) if done <= m < stop]
         if not new:
             break
-        tally += tally_of(store, arm, new)
+        tally += read_membership_counts(store, arm, new)
         if not done:
             first(arm)
-        if rmse_of(tally) <= rmse or stop == most:
+        if compute_rmse_from_counts(tally) <= rmse or stop == most:
             break
-        done, stop = stop, next_look(arm, stop, needed(tally, arm, rmse), most)
+        done, stop = stop, choose_next_model_count(arm, stop, needed(tally, arm, rmse), most)
     return counted(store, [arm], filled)
 
 
 def needed(tally: np.ndarray, arm: Arm, rmse: float) -> int:
     """Models that a tally says are needed; 0 where it says nothing."""
-    spread = spread_of(*tally)
-    return 0 if np.isnan(spread.out) else models_for(spread, arm, rmse)
+    spread = compute_outcome_variance(*tally)
+    return 0 if np.isnan(spread.out) else compute_models_needed(spread, arm, rmse)

@@ -12,14 +12,14 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memscore.statistics.roc import Band
+from memscore.statistics.roc import RocBand
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 INK, ACCENT = "#334155", "#0f766e"
 CELL, TITLE = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
 
 
-def spread(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
+def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
     """Histogram of memorization on a log count axis, beside its standard errors.
 
     Args:
@@ -37,7 +37,7 @@ def spread(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
     left.set(yscale="log" if defined.any() else "linear", xlabel="memorization", ylabel="examples", title=title)
     right.scatter(memorization[defined], se[defined], s=4, alpha=0.3, color=INK, linewidths=0)
     right.set(xlabel="memorization", ylabel="standard error", ylim=(0, None))
-    return png(figure)
+    return encode_png(figure)
 
 
 def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
@@ -66,7 +66,7 @@ def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str
         axis.text(column + 0.5, row + tall + 0.02, "\n".join(caption), fontsize=7, ha="center", va="top")
     axis.set(xlim=(0, columns), ylim=(rows, 0))
     axis.set_axis_off()
-    return png(figure)
+    return encode_png(figure)
 
 
 def cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
     axis.set_xlabel("\n".join(caption), fontsize=7)
 
 
-def influencers(
+def plot_influence(
     images: Sequence[Sequence[np.ndarray]],
     captions: Sequence[Sequence[Sequence[str]]],
     faint: Sequence[Sequence[bool]],
@@ -109,10 +109,10 @@ def influencers(
             axis.set_axis_off()
         for spine in row[0].spines.values():
             spine.set(visible=True, color=ACCENT, linewidth=2.5)
-    return png(figure)
+    return encode_png(figure)
 
 
-def most_memorized(
+def plot_most_memorized(
     images: np.ndarray,
     labels: np.ndarray,
     labels_true: np.ndarray,
@@ -151,14 +151,14 @@ def most_memorized(
     return gallery(images[top], captions, len(shown), title)
 
 
-def png(figure: Figure) -> bytes:
+def encode_png(figure: Figure) -> bytes:
     """The figure as PNG bytes, without a date in them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def roc_bands(curves: Mapping[str, Band], title: str) -> bytes:
+def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
     """Mean curve of each attack over its targets, the central 95 % of targets shaded, the diagonal dashed.
 
     A curve ends where its mean true positive rate is 0, which a log axis cannot show.
@@ -174,10 +174,10 @@ def roc_bands(curves: Mapping[str, Band], title: str) -> bytes:
     axis = figure.subplots()
     draw_bands(axis, curves)
     axis.set(title=title, ylabel="true positive rate, mean and 95 % of targets")
-    return png(figure)
+    return encode_png(figure)
 
 
-def draw_bands(axis: Axes, curves: Mapping[str, Band]) -> None:
+def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
     """Mean curves with shaded bands and the diagonal on log axes, from the lowest false positive rate of any on.
 
     Args:
@@ -199,7 +199,7 @@ def draw_bands(axis: Axes, curves: Mapping[str, Band]) -> None:
         axis.legend(frameon=False, loc="lower right")
 
 
-def label_text(table: pa.Table, row: int) -> str:
+def format_label(table: pa.Table, row: int) -> str:
     """The label as trained, and the true one where it differs."""
     label, true = (table[key][row].as_py() for key in ("label", "label_true"))
     if label is None:

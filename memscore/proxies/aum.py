@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.per_example_gradients import evaluating
-from memscore.training.device_data import Images
-from memscore.training.evaluation import observe
+from memscore.proxies.per_example_gradients import evaluation_mode
+from memscore.training.device_data import DeviceImages
+from memscore.training.evaluation import evaluate_examples
 
 
-def margins(model: nn.Module, images: Images, labels: Tensor) -> np.ndarray:
+def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> np.ndarray:
     """The margin of each of the first N images at the weights as they stand.
 
     Args:
@@ -25,11 +25,11 @@ def margins(model: nn.Module, images: Images, labels: Tensor) -> np.ndarray:
     Returns:
         float32 [N]; below 0 where another class wins. Lower is more memorized.
     """
-    with evaluating(model), torch.no_grad():
-        return observe(model, images, labels)["gap"]
+    with evaluation_mode(model), torch.no_grad():
+        return evaluate_examples(model, images, labels)["gap"]
 
 
-def area_under_margin(model: nn.Module, images: Images, labels: Tensor) -> EpochMean:
+def track_area_under_margin(model: nn.Module, images: DeviceImages, labels: Tensor) -> EpochMean:
     """The margin averaged over every epoch: hand it to train(..., at_epoch=...), then ask for its mean().
 
     Args:
@@ -40,4 +40,4 @@ def area_under_margin(model: nn.Module, images: Images, labels: Tensor) -> Epoch
     Returns:
         The running mean, [N]; lower is more memorized.
     """
-    return EpochMean(lambda: margins(model, images, labels))
+    return EpochMean(lambda: compute_margins(model, images, labels))

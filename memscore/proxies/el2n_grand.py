@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import parameters_count
-from memscore.proxies.per_example_gradients import evaluating, weight_gradients
-from memscore.training.device_data import Images
+from memscore.models.architectures import count_parameters
+from memscore.proxies.per_example_gradients import build_gradient_function, evaluation_mode
+from memscore.training.device_data import DeviceImages
 
 GRADIENT_BYTES = 64 * 2**20  # of gradients that stand in memory at once
 
@@ -37,7 +37,7 @@ def el2n(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt((p**2).sum(1) + p.sum(1) ** 2))
 
 
-def grand(model: nn.Module, images: Images, labels: Tensor, chunk: int | None = None) -> np.ndarray:
+def grand(model: nn.Module, images: DeviceImages, labels: Tensor, chunk: int | None = None) -> np.ndarray:
     """Norm of each example's own gradient over all weights, in evaluation mode.
 
     Args:
@@ -49,9 +49,9 @@ def grand(model: nn.Module, images: Images, labels: Tensor, chunk: int | None = 
     Returns:
         [N], 0 or more; higher is more memorized.
     """
-    size = chunk or int(np.clip(GRADIENT_BYTES // (4 * parameters_count(model)), 1, 256))
-    gradients, norms = weight_gradients(model), []
-    with evaluating(model), torch.no_grad():
+    size = chunk or int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, 256))
+    gradients, norms = build_gradient_function(model), []
+    with evaluation_mode(model), torch.no_grad():
         for start in range(0, len(labels), size):
             rows = torch.arange(start, min(start + size, len(labels)), device=labels.device)
             slopes = gradients(images.take(rows), labels[rows])

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from memscore.proxies.image_similarity import psnr, ssim
-from memscore.proxies.per_example_gradients import PerExample, evaluating, weight_gradients
+from memscore.proxies.per_example_gradients import PerExampleGradients, build_gradient_function, evaluation_mode
 
-DECAYS = (3 / 8, 5 / 8, 7 / 8)
-BETAS = (0.9, 0.999)
+LR_DECAYS = (3 / 8, 5 / 8, 7 / 8)
+ADAM_BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,14 @@ def gradient_inversion(
     """
     mean, std = (torch.tensor(values).to(images).view(1, -1, 1, 1) for values in normalisation)
     box = (-mean / std, (1 - mean) / std)
-    gradients, found = weight_gradients(model), []
-    with evaluating(model):
+    gradients, found = build_gradient_function(model), []
+    with evaluation_mode(model):
         for part in torch.split(torch.arange(len(labels), device=labels.device), chunk):
             shown, truth = images[part], labels[part]
             starts = torch.from_numpy(rng.standard_normal((len(part), config.restarts, *images.shape[1:]))).to(images)
-            found.append(invert(gradients, directions(gradients(shown, truth)), truth, starts, box, config))
+            found.append(
+                reconstruct_images(gradients, normalize_gradients(gradients(shown, truth)), truth, starts, box, config)
+            )
     pixels, objective = (torch.cat(column) for column in zip(*found, strict=True))
     original, rebuilt = (images * std + mean).clamp(0, 1).cpu().numpy(), (pixels * std + mean).clamp(0, 1).cpu().numpy()
     likeness = psnr(original, rebuilt)
@@ -103,8 +105,8 @@ def gradient_inversion(
     }
 
 
-def invert(
-    gradients: PerExample,
+def reconstruct_images(
+    gradients: PerExampleGradients,
     target: tuple[Tensor, ...],
     labels: Tensor,
     starts: Tensor,
@@ -114,7 +116,7 @@ def invert(
     """The best image that each example's gradient leads to.
 
     Args:
-        gradients: of memscore.proxies.per_example_gradients.weight_gradients.
+        gradients: of memscore.proxies.per_example_gradients.build_gradient_function.
         target: what the attacker has, one tensor [B, ...] a parameter, of length 1 over all of them.
         labels: int64 [B].
         starts: [B, R, C, H, W].
@@ -126,16 +128,16 @@ def invert(
     """
     best, lowest = starts[:, 0], torch.full_like(starts[:, 0, 0, 0, 0], torch.inf)
     for start in starts.unbind(1):
-        image = descend(gradients, target, labels, start, box, config)
-        reached = objective(gradients(image, labels), target, image, config.total_variation).detach()
+        image = optimize_image(gradients, target, labels, start, box, config)
+        reached = compute_objective(gradients(image, labels), target, image, config.total_variation).detach()
         lower = reached < lowest
         best = torch.where(lower[:, None, None, None], image, best)
         lowest = torch.where(lower, reached, lowest)
     return best, lowest
 
 
-def descend(
-    gradients: PerExample,
+def optimize_image(
+    gradients: PerExampleGradients,
     target: tuple[Tensor, ...],
     labels: Tensor,
     start: Tensor,
@@ -148,17 +150,17 @@ def descend(
     for step in range(config.iterations):
         with torch.enable_grad():
             shown = image.detach().requires_grad_()
-            total = objective(gradients(shown, labels), target, shown, config.total_variation).sum()
+            total = compute_objective(gradients(shown, labels), target, shown, config.total_variation).sum()
             sign = torch.autograd.grad(total, shown)[0].sign()
-        first = BETAS[0] * first + (1 - BETAS[0]) * sign
-        second = BETAS[1] * second + (1 - BETAS[1]) * sign**2
-        passed = sum(step >= share * config.iterations for share in DECAYS)
-        rate = config.lr * 0.1**passed / (1 - BETAS[0] ** (step + 1))
-        image = (image - rate * first / ((second / (1 - BETAS[1] ** (step + 1))).sqrt() + 1e-8)).clamp(*box)
+        first = ADAM_BETAS[0] * first + (1 - ADAM_BETAS[0]) * sign
+        second = ADAM_BETAS[1] * second + (1 - ADAM_BETAS[1]) * sign**2
+        passed = sum(step >= share * config.iterations for share in LR_DECAYS)
+        rate = config.lr * 0.1**passed / (1 - ADAM_BETAS[0] ** (step + 1))
+        image = (image - rate * first / ((second / (1 - ADAM_BETAS[1] ** (step + 1))).sqrt() + 1e-8)).clamp(*box)
     return image
 
 
-def objective(slopes: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float) -> Tensor:
+def compute_objective(slopes: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float) -> Tensor:
     """1 - cos(slopes, target) + weight * TV(image), one an example; 1 + weight * TV where there is no slope at all.
 
     Args:
@@ -178,7 +180,7 @@ def objective(slopes: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Ten
     return 1 - along / (square + tiny).sqrt() + weight * (down + across)
 
 
-def directions(slopes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def normalize_gradients(slopes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Gradients over all parameters brought to length 1; by their largest entry first, so tiny ones do not underflow.
 
     Args:

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.choices import pick
-from memscore.data.splits import Splits, halves
-from memscore.proxies.per_example_gradients import evaluating, example_losses
-from memscore.training.device_data import Images
-from memscore.training.loop import Assignment, stacks, train
+from memscore.choices import validate_choice
+from memscore.data.splits import Splits, split_halves
+from memscore.proxies.per_example_gradients import compute_example_losses, evaluation_mode
+from memscore.training.device_data import DeviceImages
+from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import is_finite
 from memscore.training.recipes import Recipe
-from memscore.training.recipes import steps as steps_of
+from memscore.training.recipes import count_steps as steps_of
 
 VALIDATION, TEST = "validation", "test-set (leaks)"
 VARIANTS = (VALIDATION, TEST)
@@ -58,23 +58,23 @@ class HoldoutConfig:
     source: str = "RUM's released code: SGD at 0.1, 30 epochs, patience 4, batch 256"
 
     def __post_init__(self) -> None:
-        pick("holdout variant", self.variant, VARIANTS)
+        validate_choice("holdout variant", self.variant, VARIANTS)
         if self.patience < 1:
             raise ValueError(f"patience must be 1 epoch or more, got {self.patience}; RUM takes 4")
-        fine_tuning(self, self.batch)
+        build_fine_tuning_recipe(self, self.batch)
 
     def metadata(self) -> dict[str, str]:
         """What the score's file says of it: the variant, and whether the test set took part."""
         return {"variant": self.variant, "leaks": "test" if self.variant == TEST else "nothing"}
 
 
-class Settled(Exception):
+class EarlyStop(Exception):
     """No lower loss for the whole of the patience."""
 
 
 def holdout_retraining(
     theta_o: nn.Module,
-    images: Images,
+    images: DeviceImages,
     labels: Tensor,
     scored: int,
     held_out: np.ndarray,
@@ -88,7 +88,7 @@ def holdout_retraining(
         images: all rows, in the layout of the fine-tuning (flat for fully connected networks).
         labels: int64, one a row, same device.
         scored: N, the size of the training set.
-        held_out: int64, the rows to fine-tune on; see held_out_rows.
+        held_out: int64, the rows to fine-tune on; see select_held_out_rows.
         config: how.
         rng: orders the held-out examples.
 
@@ -99,15 +99,15 @@ def holdout_retraining(
         ValueError: fine-tuning diverged.
     """
     theta = copy.deepcopy(theta_o)
-    before = log_probabilities(theta, images, scored)
+    before = compute_log_probabilities(theta, images, scored)
     fine_tune(theta, images, labels, held_out, config, rng)
-    after = log_probabilities(theta, images, scored)
+    after = compute_log_probabilities(theta, images, scored)
     if not (is_finite(theta) and bool(torch.isfinite(after).all())):
         raise ValueError(f"fine-tuning on held-out images diverged at lr {config.lr}; use a lower one in HoldoutConfig")
     return symmetric_kl(before, after).cpu().numpy()
 
 
-def held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np.ndarray:
+def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np.ndarray:
     """Which rows are fine-tuned on; rows = train, validation, test.
 
     Args:
@@ -129,11 +129,11 @@ def held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np.ndarra
             f"holdout retraining fine-tunes on one half of the validation images, and there are "
             f"{len(splits.validation)}; load with a validation share above 0, or name the variant {TEST!r}"
         )
-    first, _ = halves(splits.validation, seed)
+    first, _ = split_halves(splits.validation, seed)
     return start + np.flatnonzero(np.isin(splits.validation.ids, first.ids))
 
 
-def fine_tuning(config: HoldoutConfig, size: int) -> Recipe:
+def build_fine_tuning_recipe(config: HoldoutConfig, size: int) -> Recipe:
     """The recipe of fine-tuning on that many held-out examples; `stacks(model, it)` says in which layout it reads."""
     return Recipe(
         epochs=config.epochs,
@@ -147,7 +147,7 @@ def fine_tuning(config: HoldoutConfig, size: int) -> Recipe:
 
 def fine_tune(
     theta: nn.Module,
-    images: Images,
+    images: DeviceImages,
     labels: Tensor,
     held_out: np.ndarray,
     config: HoldoutConfig,
@@ -169,8 +169,8 @@ def fine_tune(
     Raises:
         ValueError: images in the other layout.
     """
-    recipe = fine_tuning(config, len(held_out))
-    if images.flat != stacks(theta, recipe):
+    recipe = build_fine_tuning_recipe(config, len(held_out))
+    if images.flat != is_stackable(theta, recipe):
         wanted, got = ("channels last", "flat") if images.flat else ("flat", "channels last")
         raise ValueError(f"fine-tuning {type(theta).__name__} reads {wanted} images, got {got} ones; use resident(...)")
     order, chance = rng.spawn(2)
@@ -178,29 +178,29 @@ def fine_tune(
     losses: list[float] = []
 
     def watch(_: int) -> None:
-        losses.append(mean_loss(theta, images, labels, watched))
+        losses.append(compute_mean_loss(theta, images, labels, watched))
         if len(losses) - 1 - int(np.argmin(losses)) >= config.patience:
-            raise Settled
+            raise EarlyStop
 
     try:
-        assignment = Assignment(model=theta, rows=held_out, order=order, chance=chance)
-        train([assignment], images, labels, recipe, steps_of(recipe, 1, len(held_out)), at_epoch=watch)
-    except Settled:
+        assignment = TrainingRun(model=theta, rows=held_out, order_rng=order, augmentation_rng=chance)
+        train([assignment], images, labels, recipe, steps_of(recipe, 1, len(held_out)), on_epoch_end=watch)
+    except EarlyStop:
         pass
     return losses
 
 
-def mean_loss(model: nn.Module, images: Images, labels: Tensor, rows: Tensor, batch: int = 1024) -> float:
+def compute_mean_loss(model: nn.Module, images: DeviceImages, labels: Tensor, rows: Tensor, batch: int = 1024) -> float:
     """Mean cross-entropy over those rows, in evaluation mode."""
-    with evaluating(model), torch.no_grad():
-        each = [example_losses(model(images.take(part)), labels[part]) for part in torch.split(rows, batch)]
+    with evaluation_mode(model), torch.no_grad():
+        each = [compute_example_losses(model(images.take(part)), labels[part]) for part in torch.split(rows, batch)]
     return float(torch.cat(each).double().mean())
 
 
-def log_probabilities(model: nn.Module, images: Images, n: int, batch: int = 1024) -> Tensor:
+def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int, batch: int = 1024) -> Tensor:
     """Log-softmax of the first n images in evaluation mode, float64 [n, K]."""
     rows = torch.arange(n, device=images.pixels.device)
-    with evaluating(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(images.take(part)).double().log_softmax(-1) for part in torch.split(rows, batch)])
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.per_example_gradients import evaluating, input_gradient
-from memscore.training.device_data import Images
+from memscore.proxies.per_example_gradients import compute_input_gradient, evaluation_mode
+from memscore.training.device_data import DeviceImages
 
 DIRECTIONS = ("sign", "rademacher")
 
@@ -42,7 +42,7 @@ class CurvatureConfig:
     source: str = "RUM's released code: h 0.01, one direction"
 
     def __post_init__(self) -> None:
-        pick("curvature direction", self.direction, DIRECTIONS)
+        validate_choice("curvature direction", self.direction, DIRECTIONS)
         if not 0 < self.h < np.inf:
             raise ValueError(f"h must be above 0 and finite, got {self.h}; RUM takes 0.01, Garg et al. 0.001")
         if self.probes < 1 or (self.direction == "sign" and self.probes > 1):
@@ -62,7 +62,7 @@ CURVATURES: dict[str, CurvatureConfig] = {
 
 def curvature(
     model: nn.Module,
-    images: Images,
+    images: DeviceImages,
     labels: Tensor,
     config: CurvatureConfig,
     rng: np.random.Generator,
@@ -82,20 +82,20 @@ def curvature(
         [N], 0 or more; higher is more memorized.
     """
     parts = []
-    with evaluating(model):
+    with evaluation_mode(model):
         for start in range(0, len(labels), batch):
             rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
             shown, truth = images.take(rows), labels[rows]
 
             def slope(at: Tensor, truth: Tensor = truth) -> Tensor:
-                return input_gradient(model, at, truth)
+                return compute_input_gradient(model, at, truth)
 
-            parts.append(turn(slope, shown, config, rng).cpu().numpy())
+            parts.append(compute_gradient_change(slope, shown, config, rng).cpu().numpy())
     return np.concatenate(parts)
 
 
-def curvature_over_epochs(
-    model: nn.Module, images: Images, labels: Tensor, config: CurvatureConfig, rng: np.random.Generator
+def track_curvature(
+    model: nn.Module, images: DeviceImages, labels: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> EpochMean:
     """Curvature averaged over every epoch of training: hand it to train(..., at_epoch=...), then ask for its mean().
 
@@ -112,7 +112,7 @@ def curvature_over_epochs(
     return EpochMean(lambda: curvature(model, images, labels, config, rng))
 
 
-def turn(
+def compute_gradient_change(
     slope: Callable[[Tensor], Tensor], images: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> Tensor:
     """How much the slope changes over one small step, by the definition that the config names.
@@ -131,12 +131,12 @@ def turn(
         signs = here.sign()
         length = signs.flatten(1).norm(dim=1).clamp_min(1)  # at least 1 unless all are 0, and then the step is 0
         return _distance(slope(images + config.h * signs / _column(length, images)), here)
-    probes = rademacher(images.shape, config.probes, rng).to(images)
+    probes = draw_rademacher_signs(images.shape, config.probes, rng).to(images)
     steps = [_distance(slope(images + config.h * probes[:, k]), here) for k in range(config.probes)]
     return torch.stack(steps).mean(0)
 
 
-def rademacher(shape: torch.Size, probes: int, rng: np.random.Generator) -> Tensor:
+def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generator) -> Tensor:
     """Fair signs for every pixel of every example.
 
     Args:

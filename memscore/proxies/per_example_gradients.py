@@ -10,11 +10,11 @@ from torch.nn.functional import softplus
 
 from memscore.training.evaluation import logit_confidence
 
-PerExample = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+PerExampleGradients = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Generator[None, None, None]:
+def evaluation_mode(model: nn.Module) -> Generator[None, None, None]:
     """The network in evaluation mode, and afterwards every layer in the mode it was in."""
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -25,7 +25,7 @@ def evaluating(model: nn.Module) -> Generator[None, None, None]:
             module.training = mode
 
 
-def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def compute_example_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each example, never averaged: a mean would scale every gradient by the size of the batch.
 
         l = softplus(-phi),   phi = log p_y / (1 - p_y)
@@ -43,7 +43,7 @@ def example_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return softplus(-logit_confidence(logits, labels))
 
 
-def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def compute_input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The gradient of each example's loss with respect to its own pixels.
 
     Args:
@@ -56,11 +56,11 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """
     with torch.enable_grad():
         shown = images.detach().requires_grad_()
-        total = example_losses(model(shown), labels).sum()
+        total = compute_example_losses(model(shown), labels).sum()
         return torch.autograd.grad(total, shown)[0]
 
 
-def weight_gradients(model: nn.Module) -> PerExample:
+def build_gradient_function(model: nn.Module) -> PerExampleGradients:
     """The gradient of each example's loss with respect to all weights.
 
     Args:
@@ -75,7 +75,7 @@ def weight_gradients(model: nn.Module) -> PerExample:
 
     def loss(theta: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         scores = functional_call(model, (theta, fixed), (image[None],))
-        return example_losses(scores, label[None])[0]
+        return compute_example_losses(scores, label[None])[0]
 
     each = vmap(grad(loss), in_dims=(None, 0, 0))
     return lambda images, labels: tuple(each(weights, images, labels).values())

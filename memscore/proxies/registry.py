@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 
-EVERY, EARLY, FINISHED = "after every epoch", "after an early epoch", "from the finished weights"
-ALL = "all"
+EVERY_EPOCH, EARLY_EPOCH, FINISHED_WEIGHTS = "after every epoch", "after an early epoch", "from the finished weights"
+ALL_PROXIES = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,30 +14,30 @@ class Proxy:
     """One proxy.
 
     Attributes:
-        taken: EVERY and EARLY need the training itself; FINISHED needs only what the store keeps of an original.
+        stage: EVERY and EARLY need the training itself; FINISHED needs only what the store keeps of an original.
         scores: the columns that come of it, entries of score_fields.SOURCES.
         trains_on: the split whose images it trains on, beside the training set; empty for most.
     """
 
-    taken: str
+    stage: str
     scores: tuple[str, ...]
     trains_on: str = ""
 
 
 PROXIES: dict[str, Proxy] = {
-    "holdout": Proxy(taken=FINISHED, scores=("holdout",), trains_on="validation"),
-    "holdout-test": Proxy(taken=FINISHED, scores=("holdout_test",), trains_on="test"),
-    "curvature-sign": Proxy(taken=EVERY, scores=("curvature_sign",)),
-    "curvature-rademacher": Proxy(taken=EVERY, scores=("curvature_rademacher",)),
-    "aum": Proxy(taken=EVERY, scores=("aum",)),
-    "el2n": Proxy(taken=EARLY, scores=("el2n",)),
-    "grand": Proxy(taken=EARLY, scores=("grand",)),
-    "centroid-distance": Proxy(taken=FINISHED, scores=("centroid_distance",)),
-    "inversion": Proxy(taken=FINISHED, scores=("inversion_psnr", "inversion_ssim", "inversion_success")),
+    "holdout": Proxy(stage=FINISHED_WEIGHTS, scores=("holdout",), trains_on="validation"),
+    "holdout-test": Proxy(stage=FINISHED_WEIGHTS, scores=("holdout_test",), trains_on="test"),
+    "curvature-sign": Proxy(stage=EVERY_EPOCH, scores=("curvature_sign",)),
+    "curvature-rademacher": Proxy(stage=EVERY_EPOCH, scores=("curvature_rademacher",)),
+    "aum": Proxy(stage=EVERY_EPOCH, scores=("aum",)),
+    "el2n": Proxy(stage=EARLY_EPOCH, scores=("el2n",)),
+    "grand": Proxy(stage=EARLY_EPOCH, scores=("grand",)),
+    "centroid-distance": Proxy(stage=FINISHED_WEIGHTS, scores=("centroid_distance",)),
+    "inversion": Proxy(stage=FINISHED_WEIGHTS, scores=("inversion_psnr", "inversion_ssim", "inversion_success")),
 }
 
 
-def chosen(names: Iterable[str]) -> tuple[str, ...]:
+def select_proxies(names: Iterable[str]) -> tuple[str, ...]:
     """The proxies that a user names, each once, in the order of the table.
 
     Args:
@@ -52,18 +52,18 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     >>> chosen(["el2n", "aum"])
     ('aum', 'el2n')
     """
-    wanted = {pick("proxy", name, (*PROXIES, ALL)) for name in names}
-    if ALL in wanted:
+    wanted = {validate_choice("proxy", name, (*PROXIES, ALL_PROXIES)) for name in names}
+    if ALL_PROXIES in wanted:
         wanted |= {name for name, proxy in PROXIES.items() if proxy.trains_on != "test"}
     return tuple(name for name in PROXIES if name in wanted)
 
 
-def in_training(names: Iterable[str]) -> tuple[str, ...]:
+def select_training_proxies(names: Iterable[str]) -> tuple[str, ...]:
     """Those that are taken while the model trains."""
-    return tuple(name for name in names if PROXIES[name].taken != FINISHED)
+    return tuple(name for name in names if PROXIES[name].stage != FINISHED_WEIGHTS)
 
 
-def refuse_without_validation(names: Iterable[str], validation: int) -> None:
+def require_validation_images(names: Iterable[str], validation: int) -> None:
     """A proxy that fine-tunes on one half of the validation images needs two of them.
 
     Args:

@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from memscore.proxies.registry import PROXIES
-from memscore.proxies.storage import Inversion, read, score_metadata
-from memscore.score_registry import EVENTS, fields_of
+from memscore.proxies.storage import InversionOptions, build_score_metadata, read_proxy
+from memscore.score_registry import EVENT_DIRECTIONS, build_field_metadata
 from memscore.statistics.intervals import smoothed_variance
-from memscore.store.shards import model_name, shards_digest
+from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
 
 Columns = dict[str, np.ndarray]
 
-SHARES = ("inversion_success",)  # 0 or 1 of each model, whose error is never 0
-SPREAD = (
+SHARE_SCORES = ("inversion_success",)  # 0 or 1 of each model, whose error is never 0
+SPREAD_SOURCE = (
     "standard error of the mean over models, s / sqrt(n); null of one model, of an infinite value, and where all "
     "models give the same number, which says nothing of their spread"
 )
-SMOOTHED = "sqrt(p~ (1 - p~) / (n + 1)), p~ = (k + .5) / (n + 1), of k successes of n models; null of one model"
+SMOOTHED_SOURCE = "sqrt(p~ (1 - p~) / (n + 1)), p~ = (k + .5) / (n + 1), of k successes of n models; null of one model"
 
 
 def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
@@ -38,13 +38,13 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
         present = [key + ending for key in keys if store.has_events(key + ending)]
         if len(present) == len(keys):
             tables = [store.read_events(key) for key in present]
-            written += write_events(store, prefix, tables, "originals", keys)
-    losses = [original_loss(store, key)[:n] for key in keys]
-    write_average(store, "final_loss", "final_loss", losses, "originals", keys)
+            written += write_event_scores(store, prefix, tables, "originals", keys)
+    losses = [compute_original_loss(store, key)[:n] for key in keys]
+    write_mean_score(store, "final_loss", "final_loss", losses, "originals", keys)
     return [*written, "final_loss"]
 
 
-def score_proxies(store: Store, keys: Sequence[str], inversion: Inversion | None) -> list[str]:
+def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions | None) -> list[str]:
     """Every proxy that is on file of any original, averaged over those that have it.
 
     Args:
@@ -57,10 +57,12 @@ def score_proxies(store: Store, keys: Sequence[str], inversion: Inversion | None
     """
     written = []
     for name, proxy in PROXIES.items():
-        tables = {key: table for key in keys if (table := read(store, key, name, inversion)) is not None}
+        tables = {key: table for key in keys if (table := read_proxy(store, key, name, inversion)) is not None}
         for score in proxy.scores if tables else ():
             values = [table[score] for table in tables.values()]
-            write_average(store, score, score, values, "originals", list(tables), score_metadata(name, inversion))
+            write_mean_score(
+                store, score, score, values, "originals", list(tables), build_score_metadata(name, inversion)
+            )
             written.append(score)
     return written
 
@@ -76,24 +78,24 @@ def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[s
     Returns:
         The names of the scores written; none if no model kept its events.
     """
-    models = [model_name(name, m) for m in indices if store.has_events(model_name(name, m))]
+    models = [format_model_name(name, m) for m in indices if store.has_events(format_model_name(name, m))]
     if not models:
         return []
     tables = [store.read_events(model) for model in models]
-    return write_events(store, f"events_bank_{store.arms()[name]['suffix']}", tables, name, models)
+    return write_event_scores(store, f"events_bank_{store.arms()[name]['suffix']}", tables, name, models)
 
 
-def write_events(store: Store, prefix: str, tables: list[Columns], of: str, keys: Sequence[str]) -> list[str]:
+def write_event_scores(store: Store, prefix: str, tables: list[Columns], of: str, keys: Sequence[str]) -> list[str]:
     """One score for each kind of learning event."""
     names = []
-    for column in EVENTS:
+    for column in EVENT_DIRECTIONS:
         name = f"{prefix}_{column}"
-        write_average(store, name, column, [table[column] for table in tables], of, keys)
+        write_mean_score(store, name, column, [table[column] for table in tables], of, keys)
         names.append(name)
     return names
 
 
-def write_average(
+def write_mean_score(
     store: Store,
     name: str,
     stem: str,
@@ -115,17 +117,17 @@ def write_average(
         spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
         agree = np.fmin.reduce(stacked) == np.fmax.reduce(stacked)  # to the bit: their mean may be rounded
         se = np.where((count > 1) & np.isfinite(mean) & ~agree, np.sqrt(spread / count), np.nan)
-        if stem in SHARES:
+        if stem in SHARE_SCORES:
             se = np.where(count > 1, np.sqrt(smoothed_variance(np.nansum(stacked, 0), count)), np.nan)
     columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
-    digest = shards_digest(of, dict(enumerate(keys)))
+    digest = hash_shards(of, dict(enumerate(keys)))
     said = {"models_of": of, "models": str(len(keys)), **(metadata or {})}
-    fields = fields_of(stem, columns)
-    fields[f"{name}_se"]["source"] = SMOOTHED if stem in SHARES else SPREAD
+    fields = build_field_metadata(stem, columns)
+    fields[f"{name}_se"]["source"] = SMOOTHED_SOURCE if stem in SHARE_SCORES else SPREAD_SOURCE
     store.write_score(name, columns, fields, said, digest)
 
 
-def original_loss(store: Store, key: str) -> np.ndarray:
+def compute_original_loss(store: Store, key: str) -> np.ndarray:
     """Cross-entropy of one original on every example, float64 [N]."""
     logits, _ = store.read_outputs(key)
     z = logits.astype(np.float64)

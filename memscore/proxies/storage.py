@@ -15,18 +15,18 @@ import numpy as np
 from memscore.proxies.gradient_inversion import InversionConfig
 from memscore.proxies.registry import PROXIES
 from memscore.seeds import generator
-from memscore.store.json_records import sha256_of
-from memscore.store.parquet import metadata_of
+from memscore.store.json_records import hash_record
+from memscore.store.parquet import decode_metadata
 from memscore.store.store import Receipts, Store
 
 Columns = dict[str, np.ndarray]
 
-PART = 64  # candidates a file of gradient inversion
-SMALL_SIDE = 16  # pixels; below it, neighbouring pixels differ so much that a weight of .1 blurs what is rebuilt
+CANDIDATES_PER_FILE = 64  # candidates a file of gradient inversion
+SMALL_IMAGE_SIDE = 16  # pixels; below it, neighbouring pixels differ so much that a weight of .1 blurs what is rebuilt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inversion:
+class InversionOptions:
     """Which examples are attacked by gradient inversion, and how hard; checks itself.
 
     Attributes:
@@ -62,31 +62,34 @@ class Inversion:
     @property
     def ending(self) -> str:
         """What the names of its files have after the key."""
-        return f"inversion-{sha256_of(asdict(self))[:8]}"
+        return f"inversion-{hash_record(asdict(self))[:8]}"
 
     def rows(self, seed: int, n_train: int) -> np.ndarray:
         """The candidates, int64 [candidates or n_train, the smaller]; fewer candidates are the first of more."""
         return generator(seed, "inversion-candidates").permutation(n_train)[: self.candidates]
 
-    def parts(self, n_train: int) -> dict[str, slice]:
+    def list_files(self, n_train: int) -> dict[str, slice]:
         """Ending of each file -> which of the candidates are in it."""
         count = min(self.candidates, n_train)
-        return {f"{self.ending}-{s:06d}": slice(s, min(s + PART, count)) for s in range(0, count, PART)}
+        return {
+            f"{self.ending}-{s:06d}": slice(s, min(s + CANDIDATES_PER_FILE, count))
+            for s in range(0, count, CANDIDATES_PER_FILE)
+        }
 
 
-def smoothing(input_shape: tuple[int, int, int]) -> float:
+def choose_total_variation(input_shape: tuple[int, int, int]) -> float:
     """Weight of the total variation for images of this shape: 0.1 (Geiping et al. 2020), 0.001 for very small ones."""
-    return 0.1 if min(input_shape[1:]) >= SMALL_SIDE else 0.001
+    return 0.1 if min(input_shape[1:]) >= SMALL_IMAGE_SIDE else 0.001
 
 
-def endings(store: Store, name: str, inversion: Inversion | None) -> list[str]:
+def list_file_endings(store: Store, name: str, inversion: InversionOptions | None) -> list[str]:
     """What the names of a proxy's files have after the key; none of an inversion whose settings are not known."""
     if name != "inversion":
         return [name]
-    return [] if inversion is None else list(inversion.parts(store.manifest.split_sizes[0]))
+    return [] if inversion is None else list(inversion.list_files(store.manifest.split_sizes[0]))
 
 
-def keep(
+def write_proxy(
     store: Store, key: str, ending: str, columns: Columns, seconds: float, receipt: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Publish one file of a proxy, after its receipt.
@@ -108,7 +111,7 @@ def keep(
     return kept
 
 
-def read(store: Store, key: str, name: str, inversion: Inversion | None) -> Columns | None:
+def read_proxy(store: Store, key: str, name: str, inversion: InversionOptions | None) -> Columns | None:
     """The scores of one proxy of one original.
 
     Args:
@@ -120,7 +123,7 @@ def read(store: Store, key: str, name: str, inversion: Inversion | None) -> Colu
     Returns:
         Score -> float64 [n_train], NaN for examples that were not attacked; None if it is not, or not all, on file.
     """
-    names = [f"{key}-{ending}" for ending in endings(store, name, inversion)]
+    names = [f"{key}-{ending}" for ending in list_file_endings(store, name, inversion)]
     if not names or not all(store.has_events(each) for each in names):
         return None
     tables = [store.read_events(each) for each in names]
@@ -132,16 +135,16 @@ def read(store: Store, key: str, name: str, inversion: Inversion | None) -> Colu
     return found
 
 
-def inversion_on_file(store: Store) -> Inversion | None:
+def read_stored_inversion(store: Store) -> InversionOptions | None:
     """The settings of the inversion score that the store has; None without one."""
     if not store.folder.exists("scores/inversion_psnr.parquet"):
         return None
-    return Inversion(**json.loads(metadata_of(store.read_score("inversion_psnr").schema)["settings"]))
+    return InversionOptions(**json.loads(decode_metadata(store.read_score("inversion_psnr").schema)["settings"]))
 
 
-def score_metadata(name: str, inversion: Inversion | None) -> dict[str, str]:
+def build_score_metadata(name: str, inversion: InversionOptions | None) -> dict[str, str]:
     """What a proxy's score says of how it was made."""
-    said = {"proxy": name, "taken": PROXIES[name].taken, "leaks": "nothing"}
+    said = {"proxy": name, "taken": PROXIES[name].stage, "leaks": "nothing"}
     if PROXIES[name].trains_on == "test":
         said["leaks"] = "test"
     if name == "inversion" and inversion is not None:
@@ -149,10 +152,10 @@ def score_metadata(name: str, inversion: Inversion | None) -> dict[str, str]:
     return said
 
 
-def proxy_seconds(
-    store: Store, inversion: Inversion | None, receipts: Receipts | None = None
+def sum_proxy_seconds(
+    store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
 ) -> dict[str, dict[str, float]]:
-    """What each proxy cost beyond the training of its originals; `inversion_on_file` gives the second argument.
+    """What each proxy cost beyond the training of its originals; `read_stored_inversion` gives the second argument.
 
     Args:
         store: open.
@@ -165,7 +168,7 @@ def proxy_seconds(
     receipts = store.receipts() if receipts is None else receipts
     found: dict[str, dict[str, float]] = {}
     for name in PROXIES:
-        wanted = set(endings(store, name, inversion))
+        wanted = set(list_file_endings(store, name, inversion))
         for receipt in receipts.values():
             if receipt.get("ending") in wanted:
                 by_key = found.setdefault(name, {})

@@ -17,7 +17,7 @@ class Trend:
     verdict: str
 
 
-def verdict(interval: Interval) -> str:
+def judge_interval(interval: Interval) -> str:
     """What an interval says of "above 0".
 
     Args:
@@ -33,7 +33,7 @@ def verdict(interval: Interval) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Claim:
     """What a paper says, what was measured, and what that says to it.
 
     Attributes:
@@ -49,16 +49,16 @@ class Finding:
     verdict: str
 
 
-def finding(claim: str, paper: str, value: Interval) -> Finding:
+def judge_claim(claim: str, paper: str, value: Interval) -> Claim:
     """A finding with its verdict; undecided where the interval is undefined."""
-    return Finding(claim=claim, paper=paper, value=value, verdict=verdict(value))
+    return Claim(claim=claim, paper=paper, value=value, verdict=judge_interval(value))
 
 
-MARGIN = 0.05
+EQUIVALENCE_MARGIN = 0.05
 """Of accuracies and of ToW: what the papers call similar differs by less (RUM Table 11a: .937 and .942)."""
 
 
-def alike(claim: str, paper: str, value: Interval, margin: float = MARGIN) -> Finding:
+def judge_equivalent(claim: str, paper: str, value: Interval, margin: float = EQUIVALENCE_MARGIN) -> Claim:
     """Whether a difference is nearly nothing.
 
     Args:
@@ -73,12 +73,12 @@ def alike(claim: str, paper: str, value: Interval, margin: float = MARGIN) -> Fi
     inside = -margin < value.lo and value.hi < margin
     outside = value.lo > margin or value.hi < -margin
     verdict = "holds" if inside else "fails" if outside else "undecided"
-    return Finding(
+    return Claim(
         claim=f"{claim} (all of the interval within {margin:g} of 0)", paper=paper, value=value, verdict=verdict
     )
 
 
-def not_lower(claim: str, paper: str, value: Interval, margin: float = MARGIN) -> Finding:
+def judge_not_lower(claim: str, paper: str, value: Interval, margin: float = EQUIVALENCE_MARGIN) -> Claim:
     """Whether a difference is not below 0 by more than a margin.
 
     Args:
@@ -91,4 +91,4 @@ def not_lower(claim: str, paper: str, value: Interval, margin: float = MARGIN) -
         It holds where the whole interval lies above -margin, and fails where all of it lies below.
     """
     verdict = "holds" if value.lo > -margin else "fails" if value.hi < -margin else "undecided"
-    return Finding(claim=f"{claim} (all of the interval above -{margin:g})", paper=paper, value=value, verdict=verdict)
+    return Claim(claim=f"{claim} (all of the interval above -{margin:g})", paper=paper, value=value, verdict=verdict)

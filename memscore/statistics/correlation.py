@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from memscore.statistics.intervals import Interval
 
-TOP = 3000 / 45_000
+TOP_FRACTION = 3000 / 45_000
 """Share of the examples that counts as the top: RUM forgets 3,000 of 45,000."""
 
 
@@ -58,7 +58,7 @@ def rmse(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(((x - y) ** 2).mean())) if len(x) else float("nan")
 
 
-def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP) -> float:
+def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP_FRACTION) -> float:
     """What share of the top k of one score is in the top k of another, k = round(share * N) but at least 1.
 
     Ties at the k-th place are broken at random, apart for the two scores, and this is the expectation over that. (To
@@ -78,7 +78,7 @@ def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP) -> float:
     """
     if not 0 < share <= 1:
         raise ValueError(
-            f"the share that counts as the top must be above 0 and at most 1, got {share}; RUM's is {TOP:.3f}"
+            f"the share that counts as the top must be above 0 and at most 1, got {share}; RUM's is {TOP_FRACTION:.3f}"
         )
     x, y = _both(x, y)
     if not len(x):
@@ -87,7 +87,7 @@ def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP) -> float:
     return float((_chance_of_top(x, k) * _chance_of_top(y, k)).sum() / k)
 
 
-def interval_over_models(
+def bootstrap_over_models(
     measure: Callable[[np.ndarray], float],
     blocks: np.ndarray,
     rng: np.random.Generator,
@@ -115,12 +115,12 @@ def interval_over_models(
         correlation of 1 or -1, or where more than one draw in ten is undefined.
     """
     value = measure(np.arange(len(blocks)))
-    members = members_of(blocks)
-    drawn = [measure(chosen) for chosen in resampled(members, rng, draws if len(members) > 2 else 0)]
-    return interval_of_draws(value, np.array(drawn), len(members), level)
+    members = group_models_by_block(blocks)
+    drawn = [measure(chosen) for chosen in draw_bootstrap_samples(members, rng, draws if len(members) > 2 else 0)]
+    return compute_interval_from_draws(value, np.array(drawn), len(members), level)
 
 
-def resampled(members: list[np.ndarray], rng: np.random.Generator, draws: int) -> list[np.ndarray]:
+def draw_bootstrap_samples(members: list[np.ndarray], rng: np.random.Generator, draws: int) -> list[np.ndarray]:
     """Bootstrap samples of models.
 
     Args:
@@ -135,8 +135,8 @@ def resampled(members: list[np.ndarray], rng: np.random.Generator, draws: int) -
     return [np.concatenate([members[b] for b in rng.integers(0, blocks, blocks)]) for _ in range(draws)]
 
 
-def interval_of_draws(value: float, drawn: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
-    """The interval of interval_over_models from draws that were made elsewhere.
+def compute_interval_from_draws(value: float, drawn: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
+    """The interval of bootstrap_over_models from draws that were made elsewhere.
 
     Args:
         value: the correlation of all models.
@@ -180,6 +180,6 @@ def _chance_of_top(values: np.ndarray, k: int) -> np.ndarray:
     return chance
 
 
-def members_of(blocks: np.ndarray) -> list[np.ndarray]:
+def group_models_by_block(blocks: np.ndarray) -> list[np.ndarray]:
     """The models of each block."""
     return [np.flatnonzero(blocks == block) for block in np.unique(blocks)]

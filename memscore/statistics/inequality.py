@@ -8,7 +8,8 @@ has it all. Falling values over unlearning steps say that the memorized tail is 
 
 Both need a score that is nowhere negative, and neither is what it was after a shift. A score with values below 0 (an
 estimate of memorization, a confidence turned round) has its least value subtracted, so that this becomes 0; the paper
-does not say what it does. To compare steps, or subsets of examples, give all of them one shift, least_shift of them.
+does not say what it does. To compare steps, or subsets of examples, give all of them one shift,
+compute_min_shift of them.
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from memscore.statistics.intervals import Interval
 
 
-def least_shift(*scores: np.ndarray) -> float:
+def compute_min_shift(*scores: np.ndarray) -> float:
     """What must be added to scores that are to be compared so that none has a value below 0.
 
     Args:
@@ -25,7 +26,7 @@ def least_shift(*scores: np.ndarray) -> float:
     Returns:
         0 if none is negative, else minus the least value of all.
 
-    >>> least_shift(np.array([1.0, -0.25]), np.array([np.nan, 3.0]))
+    >>> compute_min_shift(np.array([1.0, -0.25]), np.array([np.nan, 3.0]))
     0.25
     """
     return max([0.0, *(float(-np.min(score, initial=0, where=~np.isnan(score))) for score in scores)])
@@ -36,7 +37,7 @@ def lorenz(values: np.ndarray, shift: float | None = None) -> tuple[np.ndarray, 
 
     Args:
         values: [N], NaN where undefined (left out).
-        shift: added to each value; least_shift(values) if None.
+        shift: added to each value; compute_min_shift(values) if None.
 
     Returns:
         Share of the examples from lowest to highest and share of the total they hold, [n + 1] each, from (0, 0) to
@@ -58,7 +59,7 @@ def gini(values: np.ndarray, shift: float | None = None) -> float:
 
     Args:
         values: [N], NaN where undefined (left out).
-        shift: added to each value; least_shift(values) if None.
+        shift: added to each value; compute_min_shift(values) if None.
 
     Returns:
         In [0, 1 - 1/n], higher is more unequal; NaN where the total is 0 or there is no example.
@@ -88,7 +89,7 @@ def gini_interval(
     Args:
         values: [N], NaN where undefined (left out).
         rng: draws the examples.
-        shift: added to each value; least_shift(values) if None.
+        shift: added to each value; compute_min_shift(values) if None.
         draws: how many resamples.
         level: coverage aimed at.
 
@@ -107,7 +108,7 @@ def gini_interval(
 
 def _sorted(values: np.ndarray, shift: float | None) -> np.ndarray:
     """float64 [n], rising and nowhere negative."""
-    x = np.sort(values[~np.isnan(values)].astype(np.float64)) + (least_shift(values) if shift is None else shift)
+    x = np.sort(values[~np.isnan(values)].astype(np.float64)) + (compute_min_shift(values) if shift is None else shift)
     if len(x) and x[0] < 0:
         raise ValueError(
             f"a Gini coefficient needs values of 0 or more, got {x[0]} after the shift {shift}; leave the shift out"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscore.seeds import generator
-from memscore.statistics.correlation import TOP, members_of, pearson, rmse, spearman, top_overlap
+from memscore.statistics.correlation import TOP_FRACTION, group_models_by_block, pearson, rmse, spearman, top_overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def split_half(
     blocks: np.ndarray,
     rng: np.random.Generator,
     halves: int = 10,
-    share: float = TOP,
+    share: float = TOP_FRACTION,
 ) -> Reliability:
     """How reliable a score is: estimated twice, from random halves of the models, and compared.
 
@@ -56,11 +56,11 @@ def split_half(
     Returns:
         reliability of those pairs.
     """
-    drawn = random_halves(blocks, rng, halves)
-    return reliability([(estimate(x), estimate(y)) for x, y in drawn], share)
+    drawn = draw_random_halves(blocks, rng, halves)
+    return compute_reliability([(estimate(x), estimate(y)) for x, y in drawn], share)
 
 
-def random_halves(
+def draw_random_halves(
     blocks: np.ndarray, rng: np.random.Generator, halves: int = 10
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of disjoint sets of models, each half of all.
@@ -76,13 +76,13 @@ def random_halves(
     Returns:
         Pairs of rising positions in `blocks`; none with fewer than two blocks.
     """
-    members = members_of(blocks)
+    members = group_models_by_block(blocks)
     half = len(members) // 2
     orders = [rng.permutation(len(members)) for _ in range(halves if half else 0)]
     return [(_together(members, order[:half]), _together(members, order[half : 2 * half])) for order in orders]
 
 
-def halves_of_arm(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def draw_arm_halves(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """The halves that an arm's reliabilities are measured on, the same ones wherever they are asked for.
 
     Args:
@@ -91,12 +91,12 @@ def halves_of_arm(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.nda
         numbers: int [M], the block of each of its valid models.
 
     Returns:
-        random_halves of those models.
+        draw_random_halves of those models.
     """
-    return random_halves(numbers, generator(seed, "halves", arm))
+    return draw_random_halves(numbers, generator(seed, "halves", arm))
 
 
-def reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], share: float = TOP) -> Reliability:
+def compute_reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], share: float = TOP_FRACTION) -> Reliability:
     """How far estimates of a score from two halves of the models agree.
 
     Halves have half of the models, so the correlation r of two is stepped up to that of two scores from all models:
@@ -114,16 +114,16 @@ def reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], share: float = T
     ranks, values, difference, top = np.mean(found, axis=0).tolist() if found else [float("nan")] * 4
     return Reliability(
         spearman=ranks,
-        spearman_full=stepped_up(ranks),
+        spearman_full=spearman_brown(ranks),
         pearson=values,
-        pearson_full=stepped_up(values),
+        pearson_full=spearman_brown(values),
         rmse=difference / 2,
         top=top,
         halves=len(found),
     )
 
 
-def stepped_up(r: float) -> float:
+def spearman_brown(r: float) -> float:
     """The reliability of a score from twice the models whose halves correlate by r: 2 r / (1 + r).
 
     Args:
@@ -132,13 +132,13 @@ def stepped_up(r: float) -> float:
     Returns:
         In [0, 1]; NaN below 0, where the halves have nothing in common.
 
-    >>> stepped_up(0.5)
+    >>> spearman_brown(0.5)
     0.6666666666666666
     """
     return 2 * r / (1 + r) if r >= 0 else float("nan")
 
 
-def disattenuated(r: float, reliability: float, other: float = 1.0) -> float:
+def disattenuate(r: float, reliability: float, other: float = 1.0) -> float:
     """The correlation that two scores would have without their noise (Spearman 1904).
 
         r / sqrt(reliability * other)

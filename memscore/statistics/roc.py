@@ -10,12 +10,12 @@ from memscore.statistics.intervals import Interval, smoothed_variance, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
 """Where the left end is read (Carlini et al. 2022 argue for it)."""
-POINTS = 121
+CURVE_POINTS = 121
 """False positive rates of a curve that is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Band:
+class RocBand:
     """The ROC curve of an attack over target models, at fixed false positive rates.
 
     Attributes:
@@ -35,7 +35,7 @@ class Band:
 class TargetMean:
     """A measure of every target model [M], its mean over targets and the 95 % t interval of that mean."""
 
-    each: np.ndarray
+    per_target: np.ndarray
     value: float
     lo: float
     hi: float
@@ -136,7 +136,7 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
     return Interval(value=hits / len(pos), lo=float(lo), hi=float(hi))
 
 
-def over_targets(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:
+def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:
     """The area and the left end of the curve for each target model, and their means over targets.
 
     Targets share their shadow models, so the interval of the mean is approximate.
@@ -156,7 +156,7 @@ def over_targets(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean
     return means
 
 
-def true_positive_rates(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> np.ndarray:
+def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> np.ndarray:
     """tpr_at_fpr at many rates, without their intervals.
 
     Args:
@@ -176,7 +176,7 @@ def true_positive_rates(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarr
     return np.where(allowed < len(neg), above, len(pos)) / len(pos)
 
 
-def band(scores: np.ndarray, member: np.ndarray) -> Band:
+def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     """The ROC curve over targets, from one false positive on, evenly spread on a log axis.
 
     Args:
@@ -188,15 +188,15 @@ def band(scores: np.ndarray, member: np.ndarray) -> Band:
     """
     negatives = (~member).sum(1)
     one = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
-    fprs = np.append(np.geomspace(one, 1, POINTS)[:-1], 1.0)
+    fprs = np.append(np.geomspace(one, 1, CURVE_POINTS)[:-1], 1.0)
     known = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    each = np.array([true_positive_rates(*target, fprs) for target in known])
+    each = np.array([compute_tprs(*target, fprs) for target in known])
     each = each[~np.isnan(each).any(1)]
     if not len(each):
         nowhere = np.full(len(fprs), np.nan)
-        return Band(fpr=fprs, mean=nowhere, lo=nowhere, hi=nowhere)
+        return RocBand(fpr=fprs, mean=nowhere, lo=nowhere, hi=nowhere)
     lo, hi = np.quantile(each, [0.025, 0.975], axis=0)
-    return Band(fpr=fprs, mean=each.mean(0), lo=lo, hi=hi)
+    return RocBand(fpr=fprs, mean=each.mean(0), lo=lo, hi=hi)
 
 
 def _mean_interval(each: np.ndarray) -> TargetMean:
@@ -206,4 +206,4 @@ def _mean_interval(each: np.ndarray) -> TargetMean:
     reach = float("nan")
     if len(known) > 1:
         reach = float(stdtrit(len(known) - 1, 0.975) * known.std(ddof=1) / np.sqrt(len(known)))
-    return TargetMean(each=each, value=value, lo=value - reach, hi=value + reach)
+    return TargetMean(per_target=each, value=value, lo=value - reach, hi=value + reach)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscore.store.filesystem import Folder
-from memscore.store.parquet import ROW_GROUP, Damaged, group_rows, reader
-from memscore.store.remote import Unreached
+from memscore.store.parquet import ROW_GROUP_SIZE, CorruptFile, compute_row_group_size, open_parquet
+from memscore.store.remote import StoreUnavailable
 
 THREADS = 4
-CELLS = 2**18  # models x examples that are worked on at a time
+MAX_CELLS = 2**18  # models x examples that are worked on at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +28,7 @@ class Block:
     columns: dict[str, np.ndarray]
 
 
-def blocks(
+def read_blocks(
     folder: Folder, shards: Sequence[str], columns: Sequence[str], rows: slice, max_bytes: int
 ) -> Iterator[Block]:
     """Blocks that cover the rows in order.
@@ -46,11 +46,11 @@ def blocks(
         Blocks; every page read was checked.
 
     Raises:
-        Damaged: a page, or a shard that lacks a row or a column; names the file.
+        CorruptFile: a page, or a shard that lacks a row or a column; names the file.
     """
     types, group = _types(folder, shards[0], columns)
     row_bytes = len(shards) * sum(kind.itemsize for kind in types.values())
-    cuts = edges(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes), group)
+    cuts = compute_block_boundaries(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes), group)
     with ThreadPoolExecutor(THREADS) as pool:
         for start, stop in itertools.pairwise(cuts):
             into = {name: np.empty((len(shards), stop - start), kind) for name, kind in types.items()}
@@ -64,7 +64,7 @@ def blocks(
             del into, fill
 
 
-def narrow(blocks: Iterable[Block], cells: int = CELLS) -> Iterator[Block]:
+def split_blocks(blocks: Iterable[Block], cells: int = MAX_CELLS) -> Iterator[Block]:
     """The same blocks a few examples at a time, as views: what is computed from them stays in cache.
 
     Args:
@@ -82,7 +82,7 @@ def narrow(blocks: Iterable[Block], cells: int = CELLS) -> Iterator[Block]:
             yield Block(rows=slice(start, stop), columns={name: v[:, within] for name, v in block.columns.items()})
 
 
-def rising(indices: Sequence[int]) -> list[int]:
+def require_ascending(indices: Sequence[int]) -> list[int]:
     """The indices as they are, if they name the rows of a block without doubt.
 
     Args:
@@ -100,7 +100,7 @@ def rising(indices: Sequence[int]) -> list[int]:
     return indices
 
 
-def span(rows: slice, n_rows: int) -> slice:
+def resolve_slice(rows: slice, n_rows: int) -> slice:
     """Rows as a slice with a start and a stop.
 
     Args:
@@ -119,7 +119,7 @@ def span(rows: slice, n_rows: int) -> slice:
     return slice(start, stop)
 
 
-def edges(start: int, stop: int, fit: int, group: int = ROW_GROUP) -> list[int]:
+def compute_block_boundaries(start: int, stop: int, fit: int, group: int = ROW_GROUP_SIZE) -> list[int]:
     """Where blocks of at most fit rows begin and end: between row groups, or in equal parts of one.
 
     Args:
@@ -148,15 +148,15 @@ def _types(folder: Folder, shard: str, columns: Sequence[str]) -> tuple[dict[str
     """NumPy types of the columns and rows of a row group, from the footer of one shard."""
     try:
         with folder.open(shard) as stream:
-            file = reader(stream)
+            file = open_parquet(stream)
             schema = file.schema_arrow
-    except Damaged as error:
+    except CorruptFile as error:
         raise _damaged(folder, shard, error) from error
     missing = [name for name in columns if name not in schema.names]
     if missing:
-        raise ValueError(f"{folder.shown_path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+        raise ValueError(f"{folder.display_path(shard)} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
     types = {name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in columns}
-    return types, group_rows(file.metadata.num_rows)
+    return types, compute_row_group_size(file.metadata.num_rows)
 
 
 def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -> None:
@@ -164,22 +164,22 @@ def _fill(folder: Folder, shard: str, into: dict[str, np.ndarray], start: int) -
     n = len(next(iter(into.values())))
     try:
         with folder.open(shard) as stream:
-            file = reader(stream, pre_buffer=not folder.local)
+            file = open_parquet(stream, pre_buffer=not folder.local)
             rows = file.metadata.row_group(0).num_rows  # older versions wrote smaller groups of many rows
             groups = list(range(start // rows, -(-(start + n) // rows)))
             skip = start - groups[0] * rows
             table = file.read_row_groups(groups, columns=list(into), use_threads=False)
         for name, values in into.items():
             values[:] = table[name].to_numpy()[skip : skip + n]
-    except (FileNotFoundError, Unreached):
+    except (FileNotFoundError, StoreUnavailable):
         raise
     except Exception as error:  # a damaged file misleads the parser in more ways than it has errors for
         raise _damaged(folder, shard, error) from error
 
 
-def _damaged(folder: Folder, shard: str, error: Exception) -> Damaged:
+def _damaged(folder: Folder, shard: str, error: Exception) -> CorruptFile:
     """The error that names a shard, the reason and the way out."""
-    return Damaged(
-        f"{folder.shown_path(shard)} is damaged: {error}; "
-        f"`python -m memscore.bank verify {folder.shown} --set-aside`, and the next estimate trains it again"
+    return CorruptFile(
+        f"{folder.display_path(shard)} is damaged: {error}; "
+        f"`python -m memscore.bank verify {folder.display_name} --set-aside`, and the next estimate trains it again"
     )

@@ -21,29 +21,37 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
-from memscore.store.remote import OBJECT_STORES, PATIENCE_S, local_path, patient, persist, remote, shown
+from memscore.store.remote import (
+    OBJECT_STORES,
+    RETRY_S,
+    open_remote,
+    parse_local_path,
+    redact_credentials,
+    retry,
+    wrap_with_retries,
+)
 
-SCRATCH = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
-STALE_S = 3600
+TEMPORARY_NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
+ABANDONED_AFTER_S = 3600
 
 
-def scratch_name(name: str) -> str:
+def make_temporary_name(name: str) -> str:
     """A name that no other writer has, and that says who writes, for a file that is to have a name of its own."""
     return f".{name}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"
 
 
-def is_left_over(scratch: Path) -> bool:
+def is_abandoned(scratch: Path) -> bool:
     """Whether the writer of a scratch file is dead, or has been silent for an hour."""
-    writer = SCRATCH.fullmatch(scratch.name)
+    writer = TEMPORARY_NAME.fullmatch(scratch.name)
     if writer and writer["host"] == socket.gethostname() and not Path(f"/proc/{writer['pid']}").exists():
         return True
     try:
-        return time.time() - scratch.stat().st_mtime > STALE_S
+        return time.time() - scratch.stat().st_mtime > ABANDONED_AFTER_S
     except FileNotFoundError:
         return False
 
 
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 T = TypeVar("T")
 
 
@@ -63,12 +71,12 @@ class Folder:
     filesystem: Any  # pyarrow.fs.FileSystem
 
     @classmethod
-    def at(cls, url: str | os.PathLike[str], patience_s: float = 0.0) -> "Folder":
+    def from_url(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Folder":
         """The folder at a path or a URL; nothing is created.
 
         Args:
             url: a local path, or what pyarrow.fs.FileSystem.from_uri reads, query options included.
-            patience_s: how long a server that is asked for its region may be away, in seconds.
+            retry_s: how long a server that is asked for its region may be away, in seconds.
 
         Returns:
             The folder.
@@ -78,10 +86,10 @@ class Folder:
             NotADirectoryError: a file is at the path, or above it.
         """
         url = os.fspath(url)
-        root = local_path(url)
+        root = parse_local_path(url)
         if root is not None:
             return cls(url=root, root=root, filesystem=fs.LocalFileSystem())
-        filesystem, root = remote(url, patience_s)
+        filesystem, root = open_remote(url, retry_s)
         return cls(url=url, root=root, filesystem=filesystem)
 
     @property
@@ -90,24 +98,24 @@ class Folder:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The URL as it may be printed: without credentials."""
-        return shown(self.url)
+        return redact_credentials(self.url)
 
     def path(self, relpath: str) -> str:
         """Where a file of the folder lies, in the words of its file system."""
         return f"{self.root}/{relpath}" if relpath else self.root
 
-    def shown_path(self, relpath: str) -> str:
+    def display_path(self, relpath: str) -> str:
         """The same as it may be printed: a path, or a URL without credentials and options."""
         scheme = "" if self.local else f"{self.url.partition('://')[0]}://"
         return scheme + self.path(relpath)
 
-    def make(self) -> bool:
+    def create(self) -> bool:
         """Create the folder, private to its user (mode 0700), if it is not there; True if this call did, and knows."""
         if not self.local:
             if self._is_object_store():
-                self.refuse_no_bucket()
+                self.require_bucket()
             else:
                 self.filesystem.create_dir(self.root, recursive=True)
             return False
@@ -127,33 +135,33 @@ class Folder:
         with suppress(OSError):
             Path(self.root).rmdir()
 
-    def publish(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> bool:
+    def publish(self, relpath: str, content: bytes, retry_s: float = RETRY_S) -> bool:
         """Write a file unless it is there: whole or not at all, and the first writer wins.
 
         Args:
             relpath: path within the folder, its parts separated by "/".
             content: everything the file is to hold.
-            patience_s: how long errors that may pass (a full disk, a lost server) are tried again, in seconds.
+            retry_s: how long errors that may pass (a full disk, a lost server) are tried again, in seconds.
 
         Returns:
             True if this call created the file, False if it was there already.
 
         Raises:
-            Unpublished: it could not be written; at once where waiting cannot help (read-only, no permission).
+            WriteFailed: it could not be written; at once where waiting cannot help (read-only, no permission).
         """
         write = self._publish_local if self.local else self._publish_remote
-        return persist(lambda: write(relpath, content), self.shown_path(relpath), patience_s)
+        return retry(lambda: write(relpath, content), self.display_path(relpath), retry_s)
 
-    def replace(self, relpath: str, content: bytes, patience_s: float = PATIENCE_S) -> None:
+    def replace(self, relpath: str, content: bytes, retry_s: float = RETRY_S) -> None:
         """Write a derived file over whatever was there; a reader sees the old one or the new one, whole.
 
         Raises:
-            Unpublished: as for publish.
+            WriteFailed: as for publish.
         """
         write = self._replace_local if self.local else self._put
-        persist(lambda: write(relpath, content), self.shown_path(relpath), patience_s)
+        retry(lambda: write(relpath, content), self.display_path(relpath), retry_s)
 
-    def read(self, relpath: str, patience_s: float = PATIENCE_S) -> bytes:
+    def read(self, relpath: str, retry_s: float = RETRY_S) -> bytes:
         """Everything in one file; FileNotFoundError if it is not there, Unreached if its server stays away."""
 
         def whole() -> bytes:
@@ -161,21 +169,21 @@ class Folder:
                 content: bytes = stream.read()
             return content
 
-        return self._reached(whole, relpath, patience_s)
+        return self._reached(whole, relpath, retry_s)
 
     def open(self, relpath: str) -> Any:
         """One file as a pyarrow file that reads at any position."""
         stream = self._reached(lambda: self.filesystem.open_input_file(self.path(relpath)), relpath)
-        return stream if self.local else patient(stream, self.shown_path(relpath))
+        return stream if self.local else wrap_with_retries(stream, self.display_path(relpath))
 
-    def exists(self, relpath: str, patience_s: float = PATIENCE_S) -> bool:
+    def exists(self, relpath: str, retry_s: float = RETRY_S) -> bool:
         """Whether the file is there."""
-        return self._reached(lambda: self._has(relpath), relpath, patience_s)
+        return self._reached(lambda: self._has(relpath), relpath, retry_s)
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the finished files in one sub-folder, sorted; none if it is not there."""
         found = [entry.base_name for entry in self.entries(folder)]
-        return sorted(name for name in found if not SCRATCH.fullmatch(name))
+        return sorted(name for name in found if not TEMPORARY_NAME.fullmatch(name))
 
     def entries(self, folder: str = "") -> list[fs.FileInfo]:
         """Names, sizes and times of the files in one sub-folder, unfinished ones too; none if it is not there."""
@@ -206,7 +214,7 @@ class Folder:
             with suppress(FileNotFoundError):  # another driver, or an attempt whose answer was lost
                 self._reached(lambda: self.filesystem.delete_file(self.path(relpath)), relpath)
 
-    def remove_scratch(self) -> int:
+    def remove_temporary_files(self) -> int:
         """Delete what killed writers left: scratch files of dead processes of this host, and those older than an hour.
 
         A live writer whose scratch file goes all the same writes it again. Object stores have none.
@@ -217,23 +225,25 @@ class Folder:
         if not self.local:
             return 0
         found = [path for pattern in (".*.scratch", "*/.*.scratch") for path in Path(self.root).glob(pattern)]
-        left_over = [path for path in found if is_left_over(path)]
+        left_over = [path for path in found if is_abandoned(path)]
         for path in left_over:
             path.unlink(missing_ok=True)
         return len(left_over)
 
-    def refuse_no_bucket(self) -> None:
+    def require_bucket(self) -> None:
         """FileNotFoundError where an object store has no such bucket, which it calls an empty folder."""
         bucket = self.root.partition("/")[0]
         if not self._is_object_store():
             return
         found = self._reached(lambda: self.filesystem.get_file_info(bucket), "", 0.0)
         if found.type == fs.FileType.NotFound:
-            raise FileNotFoundError(f"{self.shown}: there is no bucket {bucket!r}; make it first, or give another URL")
+            raise FileNotFoundError(
+                f"{self.display_name}: there is no bucket {bucket!r}; make it first, or give another URL"
+            )
 
-    def _reached(self, attempt: Callable[[], T], relpath: str, patience_s: float = PATIENCE_S) -> T:
+    def _reached(self, attempt: Callable[[], T], relpath: str, retry_s: float = RETRY_S) -> T:
         """What attempt returns; on a server, once that answers."""
-        return attempt() if self.local else persist(attempt, self.shown_path(relpath), patience_s, read=True)
+        return attempt() if self.local else retry(attempt, self.display_path(relpath), retry_s, read=True)
 
     def _publish_local(self, relpath: str, content: bytes) -> bool:
         """Link a synced scratch file to its name."""
@@ -246,7 +256,7 @@ class Folder:
             except FileExistsError:
                 return False
             except OSError as error:
-                if error.errno not in NO_LINKS:
+                if error.errno not in NO_HARD_LINKS:
                     raise
                 os.rename(scratch, path)
         return True
@@ -261,7 +271,7 @@ class Folder:
         """A synced file with the content beside its destination; gone afterwards, and the folder synced."""
         self._make_parent(relpath)
         path = Path(self.path(relpath))
-        scratch = path.with_name(scratch_name(path.name))
+        scratch = path.with_name(make_temporary_name(path.name))
         try:
             with scratch.open("xb") as file:
                 file.write(content)
@@ -292,7 +302,7 @@ class Folder:
             return
         self._make_parent(relpath)
         parent, _, name = path.rpartition("/")
-        scratch = f"{parent}/{scratch_name(name)}"
+        scratch = f"{parent}/{make_temporary_name(name)}"
         self._write(scratch, content)
         self.filesystem.move(scratch, path)
 
@@ -331,7 +341,7 @@ class Folder:
 
 
 @contextmanager
-def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
+def acquire_lock(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
     """Keep every other driver out while the block runs.
 
     Object stores have no locks: there the block is entered at once.
@@ -353,27 +363,27 @@ def locked(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
     try:
         descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OSError(unwritable(error, folder.shown)) from error
+        raise OSError(format_write_error(error, folder.display_name)) from error
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = file.read().strip() or "another process"
             raise BlockingIOError(
-                f"{folder.shown} is in use by {holder}; wait until it ends, stop it, or take another store"
+                f"{folder.display_name} is in use by {holder}; wait until it ends, stop it, or take another store"
             ) from None
         os.ftruncate(descriptor, 0)
         try:
             os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
         except OSError as error:  # the disk is full
-            raise OSError(unwritable(error, folder.shown)) from error
+            raise OSError(format_write_error(error, folder.display_name)) from error
         try:
             yield
         finally:
             os.ftruncate(descriptor, 0)
 
 
-def unwritable(error: OSError, store: str) -> str:
+def format_write_error(error: OSError, store: str) -> str:
     """What an error of the system is to say instead: what failed, where, and the way out."""
     way_out = "free some space" if error.errno == errno.ENOSPC else "make it writable"
     return f"cannot write into the store {store}: {error.strerror}; {way_out}, or use another store"

@@ -7,42 +7,42 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from memscore.store.filesystem import Folder
-from memscore.store.parquet import Damaged
+from memscore.store.parquet import CorruptFile
 
 THREADS = 4
-SEAL = "record_sha256"
-SHOWN = 6  # fields of two records that differ
+CHECKSUM_KEY = "record_sha256"
+MAX_FIELDS_SHOWN = 6  # fields of two records that differ
 
 
-def sha256_of(record: Mapping[str, Any]) -> str:
+def hash_record(record: Mapping[str, Any]) -> str:
     """Hash of a record's JSON, whatever the order of its keys."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def as_json(record: Mapping[str, Any]) -> str:
+def format_json(record: Mapping[str, Any]) -> str:
     """A record as readable JSON, the same text for the same record."""
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
-def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+def replace_nonfinite(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record as JSON can hold it: numbers that are not finite become null, at any depth."""
     found: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
     return found
 
 
-def sealed(record: Mapping[str, Any]) -> bytes:
+def encode_record(record: Mapping[str, Any]) -> bytes:
     """A record as JSON with its own hash in it; numbers that are not finite become null."""
-    finite = plain(record)
-    return as_json({**finite, SEAL: sha256_of(finite)}).encode()
+    finite = replace_nonfinite(record)
+    return format_json({**finite, CHECKSUM_KEY: hash_record(finite)}).encode()
 
 
-def parse(content: bytes | str, *, must_be_sealed: bool = False) -> dict[str, Any]:
+def decode_record(content: bytes | str, *, require_checksum: bool = False) -> dict[str, Any]:
     """A record from its JSON.
 
     Args:
         content: the file.
-        must_be_sealed: a record without its own hash is none.
+        require_checksum: a record without its own hash is none.
 
     Returns:
         The record; its own hash is taken out after it was compared.
@@ -53,15 +53,15 @@ def parse(content: bytes | str, *, must_be_sealed: bool = False) -> dict[str, An
     record = json.loads(content)
     if not isinstance(record, dict):
         raise ValueError("it holds no JSON object")
-    stated = record.pop(SEAL, None)
-    if stated is None and must_be_sealed:
-        raise ValueError(f"it has no {SEAL}")
-    if stated is not None and stated != sha256_of(record):
-        raise ValueError(f"its fields do not give the {SEAL} that stands in it")
+    stated = record.pop(CHECKSUM_KEY, None)
+    if stated is None and require_checksum:
+        raise ValueError(f"it has no {CHECKSUM_KEY}")
+    if stated is not None and stated != hash_record(record):
+        raise ValueError(f"its fields do not give the {CHECKSUM_KEY} that stands in it")
     return record
 
 
-def refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, way_out: str) -> None:
+def require_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, way_out: str) -> None:
     """Stop if two records differ.
 
     Args:
@@ -76,8 +76,10 @@ def refuse_other(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, 
     there, asked = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(asked)))
     keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
     if keys:
-        parts = [f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys[:SHOWN]]
-        parts += [f"and {len(keys) - SHOWN} more fields differ"] if len(keys) > SHOWN else []
+        parts = [
+            f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys[:MAX_FIELDS_SHOWN]
+        ]
+        parts += [f"and {len(keys) - MAX_FIELDS_SHOWN} more fields differ"] if len(keys) > MAX_FIELDS_SHOWN else []
         raise ValueError(f"{what} is another one: {'; '.join(parts)}; {way_out}")
 
 
@@ -100,7 +102,7 @@ def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
         Name without .json -> record, sorted by name.
 
     Raises:
-        Damaged: one that is no JSON; names it.
+        CorruptFile: one that is no JSON; names it.
     """
     names = [name for name in folder.names(kind) if name.endswith(".json")]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -119,15 +121,15 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
         The record.
 
     Raises:
-        Damaged: the file holds no record, or not what was written; names it.
+        CorruptFile: the file holds no record, or not what was written; names it.
     """
     content = folder.read(relpath)
     try:
-        return parse(content, must_be_sealed=True)
+        return decode_record(content, require_checksum=True)
     except ValueError as error:
-        raise Damaged(
-            f"{folder.shown_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {folder.shown} --set-aside`"
+        raise CorruptFile(
+            f"{folder.display_path(relpath)} is damaged: {error}; "
+            f"`python -m memscore.bank verify {folder.display_name} --set-aside`"
         ) from None
 
 
@@ -149,10 +151,10 @@ def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:
     name = arm["name"]
     if name not in arms:
         record = {**arm, "suffix": _suffix(arm, {other["suffix"] for other in arms.values()})}
-        folder.publish(f"arms/{name}.json", sealed(record))
+        folder.publish(f"arms/{name}.json", encode_record(record))
     stored = read_record(folder, f"arms/{name}.json")
     content = {key: value for key, value in stored.items() if key != "suffix"}
-    refuse_other(content, arm, f"the arm {name!r} in {folder.shown}", "give another --store for this arm")
+    require_same(content, arm, f"the arm {name!r} in {folder.display_name}", "give another --store for this arm")
     return stored
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from memscore.store.json_records import parse, sealed, sha256_of
+from memscore.store.json_records import decode_record, encode_record, hash_record
 
 SCHEMA_VERSION = 1
 IMPORTED = "imported"
@@ -69,7 +69,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Hash of the identity, 64 hex digits."""
-        return sha256_of(self.identity())
+        return hash_record(self.identity())
 
     @property
     def imported(self) -> bool:
@@ -83,7 +83,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """All fields, readable, and a hash that finds a changed one."""
-        return sealed(self.record()).decode()
+        return encode_record(self.record()).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -98,7 +98,7 @@ class Manifest:
         Raises:
             ValueError: not what was written, fields missing or unknown, or another schema version.
         """
-        record = parse(text)
+        record = decode_record(text)
         version = record.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(
@@ -110,7 +110,7 @@ class Manifest:
         return cls(**record)
 
 
-def original_key(
+def compute_original_key(
     manifest: Manifest, *, removed: Iterable[str | int] = (), labels: Mapping[str, int] | None = None, index: int = 0
 ) -> str:
     """The name of one model trained on everything but some examples: an original, or the oracle of a forget set.
@@ -126,10 +126,10 @@ def original_key(
     """
     shared = {name: getattr(manifest, name) for name in ("fingerprint", "architecture", "recipe", "precision", "seed")}
     left_out = sorted(set(removed), key=lambda example: (str(type(example)), example))
-    return sha256_of({**shared, "removed": left_out, "labels": dict(labels or {}), "index": index})
+    return hash_record({**shared, "removed": left_out, "labels": dict(labels or {}), "index": index})
 
 
-def default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> str:
+def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> str:
     """Where a store lies unless told: in $MEMSCORE_HOME or ~/memscore, named after what it is.
 
     Args:

@@ -1,6 +1,6 @@
 """Sealed Parquet: arrays in, bytes out, and the same arrays back or an error that says where the damage is.
 
-Three guards stand in every file. Pages carry checksums, checked on every read. `content_sha256` in the schema's
+Three guards stand in every file. Pages carry checksums, checked on every read. `hash_columns` in the schema's
 metadata is over names, types and values, so equal contents have equal hashes whatever wrote them. `file_sha256`, the
 seal, is over every byte of the file (its own 64 counted as "0"): one flipped byte anywhere is found, footer included.
 """
@@ -13,22 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memscore.store.remote import Unreached
+from memscore.store.remote import StoreUnavailable
 
 Columns = Mapping[str, np.ndarray]
-ROW_GROUP = 2048
+ROW_GROUP_SIZE = 2048
 """Rows that are decoded together: of thousands of models, one group of every column fits into a block."""
-GROUPS = 128
+MAX_ROW_GROUPS = 128
 """Most groups a file: reading a block of thousands of files begins with their footers, which name every group."""
-SEAL = b"file_sha256"
-UNSEALED = b"0" * 64
+CHECKSUM_KEY = b"file_sha256"
+CHECKSUM_PLACEHOLDER = b"0" * 64
 
 
-class Damaged(OSError):
+class CorruptFile(OSError):
     """A file of the store is not what was written; the message names it and where."""
 
 
-def content_sha256(columns: Columns) -> str:
+def hash_columns(columns: Columns) -> str:
     """Hash of names, types, shapes and values in column order; every NaN counts as the same NaN.
 
     Args:
@@ -51,7 +51,7 @@ def to_table(
 
     Args:
         columns: [N] arrays, or [N, K] ones, which become fixed-size lists.
-        metadata: what the schema is to say besides `content_sha256`.
+        metadata: what the schema is to say besides `hash_columns`.
         fields: metadata of single columns.
 
     Returns:
@@ -69,14 +69,14 @@ def to_table(
             pa.field(name, array.type, nullable=array.null_count > 0, metadata=(fields or {}).get(name))
             for name, array in arrays.items()
         ],
-        metadata={**metadata, "content_sha256": content_sha256(columns)},
+        metadata={**metadata, "content_sha256": hash_columns(columns)},
     )
     return pa.table(list(arrays.values()), schema=schema)
 
 
-def hashed_again(table: pa.Table) -> pa.Table:
+def update_content_hash(table: pa.Table) -> pa.Table:
     """The same table, whose columns were changed since to_table, with the hash of what it holds now."""
-    digest = content_sha256(to_columns(table))
+    digest = hash_columns(to_columns(table))
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"content_sha256": digest.encode()})
 
 
@@ -85,8 +85,8 @@ def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
     return {name: _to_numpy(table[name]) for name in table.column_names}
 
 
-def group_rows(n_rows: int) -> int:
-    """Rows of each group of a file: ROW_GROUP, doubled until no more than GROUPS groups are needed.
+def compute_row_group_size(n_rows: int) -> int:
+    """Rows of each group of a file: ROW_GROUP_SIZE, doubled until no more than GROUPS groups are needed.
 
     Args:
         n_rows: of the file.
@@ -94,11 +94,11 @@ def group_rows(n_rows: int) -> int:
     Returns:
         The rows; the last group may have fewer.
 
-    >>> group_rows(60_000), group_rows(1_331_167)
+    >>> compute_row_group_size(60_000), compute_row_group_size(1_331_167)
     (2048, 16384)
     """
-    rows = ROW_GROUP
-    while n_rows > GROUPS * rows:
+    rows = ROW_GROUP_SIZE
+    while n_rows > MAX_ROW_GROUPS * rows:
         rows *= 2
     return rows
 
@@ -114,8 +114,8 @@ def encode(table: pa.Table) -> bytes:
         write_statistics=False,
         write_page_checksum=True,
     ) as writer:
-        writer.write_table(table, row_group_size=group_rows(len(table)))
-        writer.add_key_value_metadata({SEAL: UNSEALED})
+        writer.write_table(table, row_group_size=compute_row_group_size(len(table)))
+        writer.add_key_value_metadata({CHECKSUM_KEY: CHECKSUM_PLACEHOLDER})
     content: bytes = sink.getvalue().to_pybytes()
     before, _, after = _around_seal(content)
     return b"".join((before, _seal(before, after), after))
@@ -131,32 +131,32 @@ def decode(content: bytes) -> pa.Table:
         The table, metadata included.
 
     Raises:
-        Damaged: the bytes are not those that were written; says where.
+        CorruptFile: the bytes are not those that were written; says where.
     """
-    check_seal(content)
+    check_file_checksum(content)
     try:
-        table: pa.Table = reader(pa.BufferReader(content)).read(use_threads=False)
+        table: pa.Table = open_parquet(pa.BufferReader(content)).read(use_threads=False)
     except pa.ArrowException as error:
-        raise Damaged(f"sealed but unreadable: {error}") from error
+        raise CorruptFile(f"sealed but unreadable: {error}") from error
     return table
 
 
-def check_seal(content: bytes) -> None:
+def check_file_checksum(content: bytes) -> None:
     """Compare every byte of a file with its seal, which is much quicker than decoding it.
 
     Args:
         content: the file, as encode made it.
 
     Raises:
-        Damaged: the bytes are not those that were written; says where.
+        CorruptFile: the bytes are not those that were written; says where.
     """
     if not content:
-        raise Damaged("the file is empty")
+        raise CorruptFile("the file is empty")
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
-        raise Damaged(f"truncated or no Parquet file: its {len(content)} bytes do not begin and end with PAR1")
+        raise CorruptFile(f"truncated or no Parquet file: its {len(content)} bytes do not begin and end with PAR1")
     before, seal, after = _around_seal(content)
     if seal != _seal(before, after):
-        raise Damaged(f"bytes were changed {_where(content)}")
+        raise CorruptFile(f"bytes were changed {_where(content)}")
 
 
 def check_content(content: bytes) -> None:
@@ -166,15 +166,15 @@ def check_content(content: bytes) -> None:
         content: the file, as encode made it.
 
     Raises:
-        Damaged: one of them does not hold.
+        CorruptFile: one of them does not hold.
     """
     table = decode(content)
-    stated = metadata_of(table.schema).get("content_sha256")
-    if stated and stated != content_sha256(to_columns(table)):
-        raise Damaged("the values do not give the content_sha256 that stands in the schema")
+    stated = decode_metadata(table.schema).get("content_sha256")
+    if stated and stated != hash_columns(to_columns(table)):
+        raise CorruptFile("the values do not give the content_sha256 that stands in the schema")
 
 
-def reader(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
+def open_parquet(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
     """Open a file so that each page read is checked, which pyarrow does not do unless told.
 
     Args:
@@ -185,27 +185,29 @@ def reader(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
         The opened file.
 
     Raises:
-        Damaged: the footer cannot be read.
-        Unreached: the server that has the file stays away.
+        CorruptFile: the footer cannot be read.
+        StoreUnavailable: the server that has the file stays away.
     """
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=pre_buffer)
-        metadata_of(file.schema_arrow)
-    except Unreached:
+        decode_metadata(file.schema_arrow)
+    except StoreUnavailable:
         raise
     except Exception as error:  # a changed footer misleads the parser in more ways than it has errors for
-        raise Damaged(f"unreadable footer: {error}") from error
+        raise CorruptFile(f"unreadable footer: {error}") from error
     return file
 
 
-def metadata_of(schema: pa.Schema) -> dict[str, str]:
+def decode_metadata(schema: pa.Schema) -> dict[str, str]:
     """What the schema says, as text."""
     return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
 
 def _around_seal(content: bytes) -> tuple[memoryview, bytes, memoryview]:
     """The file before its seal, the seal, and the file after it."""
-    at = content.rfind(SEAL) + len(SEAL) + 2  # Thrift puts the field's type and the length 64 between key and value
+    at = (
+        content.rfind(CHECKSUM_KEY) + len(CHECKSUM_KEY) + 2
+    )  # Thrift puts the field's type and the length 64 between key and value
     view = memoryview(content)
     return view[:at], content[at : at + 64], view[at + 64 :]
 
@@ -213,7 +215,7 @@ def _around_seal(content: bytes) -> tuple[memoryview, bytes, memoryview]:
 def _seal(before: memoryview, after: memoryview) -> bytes:
     """Hash of a file whose own seal reads as zeros."""
     digest = hashlib.sha256(before)
-    digest.update(UNSEALED)
+    digest.update(CHECKSUM_PLACEHOLDER)
     digest.update(after)
     return digest.hexdigest().encode()
 
@@ -221,8 +223,8 @@ def _seal(before: memoryview, after: memoryview) -> bytes:
 def _where(content: bytes) -> str:
     """Which part of a file with a broken seal is damaged."""
     try:
-        file = reader(pa.BufferReader(content))
-    except Damaged:
+        file = open_parquet(pa.BufferReader(content))
+    except CorruptFile:
         return "in the footer"
     for group in range(file.num_row_groups):
         for column in file.schema_arrow.names:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.store.parquet import Columns, encode, metadata_of, to_table
+from memscore.store.parquet import Columns, decode_metadata, encode, to_table
 
 DIRECTIONS = (-1, 0, 1)
 
@@ -43,7 +43,7 @@ def encode_score(
     return encode(to_table({"row": rows, "id": own, **values}, metadata, said))
 
 
-def oriented(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Ids and the score turned so that higher is more memorized or riskier.
 
     Args:
@@ -56,7 +56,7 @@ def oriented(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the score has no direction.
     """
-    direction = int(metadata_of(table.schema.field(name))["direction"])
+    direction = int(decode_metadata(table.schema.field(name))["direction"])
     if direction == 0:
         raise ValueError(f"score {name!r} points neither way (direction 0), so it cannot be oriented; read its column")
     values = np.asarray(table[name].to_numpy(), dtype=np.float64)

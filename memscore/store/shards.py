@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.store.filesystem import Folder
-from memscore.store.parquet import Columns, Damaged, check_seal, metadata_of, reader
-from memscore.store.remote import Unreached
+from memscore.store.parquet import Columns, CorruptFile, check_file_checksum, decode_metadata, open_parquet
+from memscore.store.remote import StoreUnavailable
 
 SHARD_COLUMNS = {
     "row": np.dtype(np.int32),
@@ -23,14 +23,14 @@ SHARD_COLUMNS = {
 }
 """In this order; further fixed queries add the last three again as logit_confidence_q1 and so on."""
 
-NEEDED = ("row", "member", "correct")
+REQUIRED_COLUMNS = ("row", "member", "correct")
 """What a shard has even if somebody else trained its model and kept nothing of the logits."""
 
 THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class ShardCheck:
     """The shards of one arm.
 
     Attributes:
@@ -42,7 +42,7 @@ class Finished:
     damaged: dict[str, str]
 
 
-def model_name(arm_name: str, index: int) -> str:
+def format_model_name(arm_name: str, index: int) -> str:
     """Name of one model of an arm.
 
     Args:
@@ -52,13 +52,13 @@ def model_name(arm_name: str, index: int) -> str:
     Returns:
         A name that sorts by index.
 
-    >>> model_name("iid-k0.700", 42)
+    >>> format_model_name("iid-k0.700", 42)
     'iid-k0.700-00042'
     """
     return f"{arm_name}-{index:05d}"
 
 
-def model_index(model: str, arm_name: str) -> int | None:
+def parse_model_index(model: str, arm_name: str) -> int | None:
     """Index of a model within an arm, or None if it is a model of another.
 
     Args:
@@ -68,19 +68,19 @@ def model_index(model: str, arm_name: str) -> int | None:
     Returns:
         The index, or None.
 
-    >>> model_index("iid-k0.700-00042", "iid-k0.700"), model_index("iid-k0.700-b8-00042", "iid-k0.700")
+    >>> parse_model_index("iid-k0.700-00042", "iid-k0.700"), parse_model_index("iid-k0.700-b8-00042", "iid-k0.700")
     (42, None)
     """
     tail = re.fullmatch(rf"{re.escape(arm_name)}-(\d{{5,}})", model)
-    return int(tail[1]) if tail and model_name(arm_name, int(tail[1])) == model else None
+    return int(tail[1]) if tail and format_model_name(arm_name, int(tail[1])) == model else None
 
 
-def shard_path(arm_name: str, index: int) -> str:
+def build_shard_path(arm_name: str, index: int) -> str:
     """Where the shard of a model lies within a store."""
-    return f"shards/{model_name(arm_name, index)}.parquet"
+    return f"shards/{format_model_name(arm_name, index)}.parquet"
 
 
-def shards_digest(arm_name: str, valid: Mapping[int, str]) -> str:
+def hash_shards(arm_name: str, valid: Mapping[int, str]) -> str:
     """Hash of a set of shards, which a score made from them carries.
 
     Args:
@@ -109,7 +109,7 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
             not finite.
     """
     names = list(columns)
-    wanted = [name for name in SHARD_COLUMNS if not imported or name in NEEDED or name in columns]
+    wanted = [name for name in SHARD_COLUMNS if not imported or name in REQUIRED_COLUMNS or name in columns]
     if names[: len(wanted)] != wanted:
         raise ValueError(f"a shard begins with the columns {', '.join(SHARD_COLUMNS)}, got {', '.join(names)}")
     for name, values in columns.items():
@@ -128,7 +128,7 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
         raise ValueError(f"column 'row' must count from 0 to {n_rows - 1}: shards keep the order of the data set")
 
 
-def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> Finished:
+def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> ShardCheck:
     """Sort the shards of an arm into those that can be used and those that cannot; nothing is moved.
 
     Args:
@@ -141,17 +141,19 @@ def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], ver
         Both kinds.
     """
     models = [name.removesuffix(".parquet") for name in folder.names("shards") if name.endswith(".parquet")]
-    indices = sorted(index for model in models if (index := model_index(model, arm_name)) is not None)
+    indices = sorted(index for model in models if (index := parse_model_index(model, arm_name)) is not None)
     valid: dict[int, str] = {}
     damaged: dict[str, str] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        checks = [pool.submit(check_shard, folder, shard_path(arm_name, index), expected, verify) for index in indices]
+        checks = [
+            pool.submit(check_shard, folder, build_shard_path(arm_name, index), expected, verify) for index in indices
+        ]
         for index, check in zip(indices, checks, strict=True):
             try:
                 valid[index] = check.result()
-            except Damaged as error:
-                damaged[shard_path(arm_name, index)] = str(error)
-    return Finished(valid=valid, damaged=damaged)
+            except CorruptFile as error:
+                damaged[build_shard_path(arm_name, index)] = str(error)
+    return ShardCheck(valid=valid, damaged=damaged)
 
 
 def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: bool) -> str:
@@ -167,15 +169,15 @@ def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: 
         content_sha256.
 
     Raises:
-        Damaged: the shard is not what was written, or is of another run.
+        CorruptFile: the shard is not what was written, or is of another run.
     """
     metadata = _metadata(folder, path, verify)
     model = path.rpartition("/")[2].removesuffix(".parquet")
     for key, value in {**expected, "model": model}.items():
         if metadata.get(key) != value:
-            raise Damaged(f"a shard of something else: its {key} is {metadata.get(key)}, here it is {value}")
+            raise CorruptFile(f"a shard of something else: its {key} is {metadata.get(key)}, here it is {value}")
     if "content_sha256" not in metadata:
-        raise Damaged("its footer lacks content_sha256")
+        raise CorruptFile("its footer lacks content_sha256")
     return metadata["content_sha256"]
 
 
@@ -184,11 +186,11 @@ def _metadata(folder: Folder, path: str, verify: bool) -> dict[str, str]:
     try:
         if not verify:
             with folder.open(path) as stream:
-                return metadata_of(reader(stream).schema_arrow)
+                return decode_metadata(open_parquet(stream).schema_arrow)
         content = folder.read(path)
-    except Unreached:  # the server is away, and the shard may be well
+    except StoreUnavailable:  # the server is away, and the shard may be well
         raise
     except OSError as error:
-        raise Damaged(str(error)) from error
-    check_seal(content)
-    return metadata_of(reader(pa.BufferReader(content)).schema_arrow)
+        raise CorruptFile(str(error)) from error
+    check_file_checksum(content)
+    return decode_metadata(open_parquet(pa.BufferReader(content)).schema_arrow)

@@ -16,21 +16,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.choices import pick
-from memscore.store.block_reader import Block, blocks, rising, span
-from memscore.store.filesystem import Folder, locked
-from memscore.store.json_records import add_arm, read_record, read_records, refuse_other, sealed, sha256_of
+from memscore.choices import validate_choice
+from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
+from memscore.store.filesystem import Folder, acquire_lock
+from memscore.store.json_records import add_arm, encode_record, hash_record, read_record, read_records, require_same
 from memscore.store.manifest import Manifest
-from memscore.store.parquet import Columns, Damaged, decode, encode, metadata_of, reader, to_columns, to_table
-from memscore.store.score_files import encode_score, oriented
+from memscore.store.parquet import (
+    Columns,
+    CorruptFile,
+    decode,
+    decode_metadata,
+    encode,
+    open_parquet,
+    to_columns,
+    to_table,
+)
+from memscore.store.score_files import encode_score, orient_score
 from memscore.store.shards import (
-    Finished,
+    ShardCheck,
+    build_shard_path,
     check_columns,
     check_shard,
     check_shards,
-    model_index,
-    shard_path,
-    shards_digest,
+    hash_shards,
+    parse_model_index,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
 
@@ -43,17 +52,18 @@ Receipts = Mapping[str, Mapping[str, Any]]
 INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")  # a file of influence says all of them
 
 
-def refuse_orphans(folder: Folder) -> None:
+def require_no_orphan_shards(folder: Folder) -> None:
     """Stop where shards lie without the manifest that says what they are; a new one would call them damaged."""
     shards = folder.names("shards")
     if shards:
         raise ValueError(
-            f"{folder.shown} has {len(shards)} shards and no manifest.json, which says what they are; put it back "
+            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; put it "
+            "back "
             "from a copy, or give another --store"
         )
 
 
-def refuse_length(manifest: Manifest, examples: pa.Table) -> None:
+def require_matching_rows(manifest: Manifest, examples: pa.Table) -> None:
     """Stop where the table of examples is not of the manifest's data."""
     if len(examples) != manifest.n_rows:
         raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
@@ -83,13 +93,13 @@ class Store:
             ValueError: a store of another identity is there, or shards without a manifest, or examples of another
                 length.
         """
-        refuse_length(manifest, examples)
-        store = cls.planned(url, manifest)
-        store.begin(examples)
+        require_matching_rows(manifest, examples)
+        store = cls.open_or_plan(url, manifest)
+        store.create_files(examples)
         return store
 
     @classmethod
-    def planned(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
+    def open_or_plan(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
         """The store at a place, or one that is yet to be begun there; nothing is written.
 
         Args:
@@ -102,25 +112,25 @@ class Store:
         Raises:
             ValueError: a store of another identity is there, or shards without a manifest.
         """
-        folder = Folder.at(url)
-        if not folder.exists("manifest.json", patience_s=0):
-            refuse_orphans(folder)
-            folder.refuse_no_bucket()
+        folder = Folder.from_url(url)
+        if not folder.exists("manifest.json", retry_s=0):
+            require_no_orphan_shards(folder)
+            folder.require_bucket()
             return cls(folder, manifest)
         store = cls.open(url)
         way_out = "give another store for this run"
         if store.manifest.imported != manifest.imported:
             kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
-            raise ValueError(f"the bank in {folder.shown} was {kind} and stays so; {way_out}")
-        refuse_other(store.manifest.identity(), manifest.identity(), f"the store {folder.shown}", way_out)
+            raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {way_out}")
+        require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", way_out)
         return store
 
     @property
-    def begun(self) -> bool:
+    def is_created(self) -> bool:
         """Whether it is there."""
         return self.folder.exists("manifest.json")
 
-    def begin(self, examples: pa.Table) -> None:
+    def create_files(self, examples: pa.Table) -> None:
         """Write the files that every store has, those that are not there.
 
         Args:
@@ -129,21 +139,21 @@ class Store:
         Raises:
             ValueError: examples of another length, or somebody has begun another store here since it was planned.
         """
-        refuse_length(self.manifest, examples)
-        if not self.begun:
-            self.folder.make()
+        require_matching_rows(self.manifest, examples)
+        if not self.is_created:
+            self.folder.create()
             self.folder.replace("examples.parquet", encode(examples))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
-        self.manifest = Store.planned(self.url, self.manifest).manifest  # another driver may have begun it
+        self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another driver may have begun it
         self.folder.publish("examples.parquet", encode(examples))  # it may have been set aside
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str], patience_s: float = 0.0) -> "Store":
+    def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Store":
         """The store at a place.
 
         Args:
             url: path or URL.
-            patience_s: how long its server may be away, in seconds; none at the start of a command.
+            retry_s: how long its server may be away, in seconds; none at the start of a command.
 
         Returns:
             The store.
@@ -152,18 +162,20 @@ class Store:
             FileNotFoundError: there is none.
             ValueError: its manifest cannot be read.
         """
-        folder = Folder.at(url, patience_s)
+        folder = Folder.from_url(url, retry_s)
         try:
-            return cls(folder, Manifest.from_json(folder.read("manifest.json", patience_s)))
+            return cls(folder, Manifest.from_json(folder.read("manifest.json", retry_s)))
         except FileNotFoundError:
-            folder.refuse_no_bucket()
+            folder.require_bucket()
             raise FileNotFoundError(
-                f"no store at {folder.shown} (it has no manifest.json); begin one with `python -m memscore.estimate "
-                f"--store {folder.shown}`, or give a shared path or s3:// URL that this machine sees"
+                f"no store at {folder.display_name} (it has no manifest.json); begin one with `python -m "
+                "memscore.estimate "
+                f"--store {folder.display_name}`, or give a shared path or s3:// URL that this machine sees"
             ) from None
         except ValueError as error:
             raise ValueError(
-                f"cannot read {folder.shown_path('manifest.json')}: {error}; delete it and run the estimate that made "
+                f"cannot read {folder.display_path('manifest.json')}: {error}; delete it and run the estimate that "
+                "made "
                 "this store again: its models are kept if the data and flags are the same"
             ) from None
 
@@ -174,7 +186,7 @@ class Store:
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other drivers out; BlockingIOError names the one that is in. Object stores have no lock."""
-        return locked(self.folder)
+        return acquire_lock(self.folder)
 
     def examples(self) -> pa.Table:
         """One row for each row of a shard: row, id, split, label, label_true, cluster."""
@@ -190,11 +202,11 @@ class Store:
             return None
         return self._columns("clusters.parquet")["cluster"]
 
-    def clusters_made_from(self) -> str | None:
+    def read_clusters_source(self) -> str | None:
         """What the clusters on file were made from; None if none are on file."""
         if not self.folder.exists("clusters.parquet"):
             return None
-        return metadata_of(self.read_table("clusters.parquet").schema).get("made_from", "pixels")  # all were once
+        return decode_metadata(self.read_table("clusters.parquet").schema).get("made_from", "pixels")  # all were once
 
     def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """Put a way of drawing subsets on file, and return the record with its suffix; see records.add_arm."""
@@ -204,13 +216,13 @@ class Store:
         """Every arm on file by its name."""
         return read_records(self.folder, "arms")
 
-    def run_hash(self, arm_name: str) -> str:
+    def compute_run_hash(self, arm_name: str) -> str:
         """16 hex digits of the manifest and an arm, which each of its shards carries; ValueError if it is unknown."""
         if arm_name not in self._run_hashes:
             known = [name.removesuffix(".json") for name in self.folder.names("arms")]
-            record = read_record(self.folder, f"arms/{pick('arm', arm_name, known)}.json")
+            record = read_record(self.folder, f"arms/{validate_choice('arm', arm_name, known)}.json")
             arm = {key: value for key, value in record.items() if key != "suffix"}
-            self._run_hashes[arm_name] = sha256_of({"manifest": self.manifest.digest, "arm": arm})[:16]
+            self._run_hashes[arm_name] = hash_record({"manifest": self.manifest.digest, "arm": arm})[:16]
         return self._run_hashes[arm_name]
 
     def write_shard(self, model: str, arm_name: str, columns: Columns) -> bool:
@@ -227,44 +239,48 @@ class Store:
         Raises:
             ValueError: a model of another arm, or columns that are not a shard's (see shards.check_columns).
         """
-        if model_index(model, arm_name) is None:
+        if parse_model_index(model, arm_name) is None:
             raise ValueError(f"model {model!r} is none of arm {arm_name!r}, whose models are as {arm_name}-00042")
         check_columns(columns, self.manifest.n_rows, self.manifest.imported)
-        return self._publish(f"shards/{model}.parquet", columns, {**self.shard_metadata(arm_name), "model": model})
+        return self._publish(
+            f"shards/{model}.parquet", columns, {**self.build_shard_metadata(arm_name), "model": model}
+        )
 
-    def shard_columns(self, arm_name: str, index: int) -> list[str]:
+    def read_shard_columns(self, arm_name: str, index: int) -> list[str]:
         """The columns of one model's shard, which are those of all models of its arm."""
-        with self.folder.open(shard_path(arm_name, index)) as stream:
-            return list(reader(stream).schema_arrow.names)
+        with self.folder.open(build_shard_path(arm_name, index)) as stream:
+            return list(open_parquet(stream).schema_arrow.names)
 
-    def shard_digest(self, arm_name: str, index: int) -> str:
+    def read_shard_digest(self, arm_name: str, index: int) -> str:
         """content_sha256 of one model's shard, from its footer; Damaged if it is of something else."""
-        return check_shard(self.folder, shard_path(arm_name, index), self.shard_metadata(arm_name), verify=False)
+        return check_shard(
+            self.folder, build_shard_path(arm_name, index), self.build_shard_metadata(arm_name), verify=False
+        )
 
     def has_shard(self, model: str) -> bool:
         """Whether a shard of that name is on file, valid or not."""
         return self.folder.exists(f"shards/{model}.parquet")
 
-    def shard_metadata(self, arm_name: str) -> dict[str, str]:
+    def build_shard_metadata(self, arm_name: str) -> dict[str, str]:
         """What the footer of every shard of an arm says."""
-        return {"run_hash": self.run_hash(arm_name), "schema_version": str(self.manifest.schema_version)}
+        return {"run_hash": self.compute_run_hash(arm_name), "schema_version": str(self.manifest.schema_version)}
 
-    def check(self, arm_name: str, verify: bool = True) -> Finished:
+    def check(self, arm_name: str, verify: bool = True) -> ShardCheck:
         """Sort an arm's shards into valid and damaged; with verify each byte is hashed, else footers are read."""
-        return check_shards(self.folder, arm_name, self.shard_metadata(arm_name), verify)
+        return check_shards(self.folder, arm_name, self.build_shard_metadata(arm_name), verify)
 
-    def finished(self, arm_name: str, verify: bool = True) -> dict[int, str]:
+    def find_valid_shards(self, arm_name: str, verify: bool = True) -> dict[int, str]:
         """Index of each model of an arm with a valid shard -> its content_sha256, in rising order."""
         return self.check(arm_name, verify).valid
 
-    def set_aside(self, path: str) -> str:
+    def quarantine(self, path: str) -> str:
         """Move a damaged file to damaged/<name>-<n>, which is returned: it is made again, and nothing is lost."""
         name, taken = path.rpartition("/")[2], set(self.folder.names("damaged"))
         aside = next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
         self.folder.move(path, f"damaged/{aside}")
         return f"damaged/{aside}"
 
-    def blocks(
+    def read_blocks(
         self,
         arm_name: str,
         indices: Sequence[int],
@@ -287,9 +303,9 @@ class Store:
         Raises:
             ValueError: no models, models out of order, or rows that are not there.
         """
-        shards = [shard_path(arm_name, index) for index in rising(indices)]
+        shards = [build_shard_path(arm_name, index) for index in require_ascending(indices)]
         train = slice(0, self.manifest.split_sizes[0])
-        return blocks(self.folder, shards, columns, span(rows or train, self.manifest.n_rows), max_bytes)
+        return read_blocks(self.folder, shards, columns, resolve_slice(rows or train, self.manifest.n_rows), max_bytes)
 
     def write_events(self, name: str, columns: Columns) -> bool:
         """Keep the learning events of one model, [N] a column, NaN where undefined; False if they are on file."""
@@ -305,20 +321,20 @@ class Store:
 
     def write_receipt(self, model: str, receipt: Mapping[str, Any]) -> None:
         """Keep seconds, worker, device, versions and accuracies of one model; the latest stands."""
-        self.folder.replace(f"receipts/{model}.json", sealed(receipt))
+        self.folder.replace(f"receipts/{model}.json", encode_record(receipt))
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         """Every receipt by its model."""
         return read_records(self.folder, "receipts")
 
-    def receipt(self, model: str) -> dict[str, Any] | None:
+    def read_receipt(self, model: str) -> dict[str, Any] | None:
         """The receipt of one model; None if there is none."""
         path = f"receipts/{model}.json"
         return read_record(self.folder, path) if self.folder.exists(path) else None
 
     def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
         """Keep why a model could not be trained; kind "diverged" is a tombstone: never trained again."""
-        self.folder.replace(f"failures/{model}.json", sealed(failure))
+        self.folder.replace(f"failures/{model}.json", encode_record(failure))
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Every failure by its model."""
@@ -337,7 +353,7 @@ class Store:
         path = f"weights/{key}.safetensors"
         try:
             return decode_weights(self.folder.read(path))
-        except Damaged as error:
+        except CorruptFile as error:
             raise self._damaged(path, error) from error
 
     def has_weights(self, key: str) -> bool:
@@ -373,7 +389,7 @@ class Store:
             columns: name -> [n], NaN where undefined.
             fields: for each column its source, unit and direction.
             metadata: "arm" names the arm it was made from, so that store.score can tell when it is stale.
-            digest: shards_digest of the shards it was made from.
+            digest: hash_shards of the shards it was made from.
         """
         ids = np.array(self.examples()["id"].to_pylist(), dtype=np.str_)
         content = encode_score(name, columns, ids, fields, {**metadata, "shards_digest": digest})
@@ -384,7 +400,7 @@ class Store:
 
         Args:
             name: a score on file.
-            digest: shards_digest that it must have been made from; that of its arm's present shards if None.
+            digest: hash_shards that it must have been made from; that of its arm's present shards if None.
 
         Returns:
             ids [n], and float64 [n] with NaN where the score is undefined.
@@ -393,38 +409,42 @@ class Store:
             ValueError: no such score, a stale one, or one without a direction.
         """
         table = self.read_score(name)
-        self.refuse_stale(name, table, digest)
-        return oriented(table, name)
+        self.require_fresh(name, table, digest)
+        return orient_score(table, name)
 
-    def refuse_stale(self, name: str, table: pa.Table, digest: str | None = None) -> None:
+    def require_fresh(self, name: str, table: pa.Table, digest: str | None = None) -> None:
         """ValueError if a score's table was not made from the shards of this digest, or that are there now if None."""
-        metadata = metadata_of(table.schema)
+        metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
-            digest = shards_digest(metadata["arm"], self.finished(metadata["arm"], verify=False))
+            digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
         if digest not in {None, metadata["shards_digest"]}:
-            raise ValueError(f"score {name!r} is stale, the bank's shards have changed since; run {self.renewal}")
+            raise ValueError(
+                f"score {name!r} is stale, the bank's shards have changed since; run {self.rebuild_command}"
+            )
 
     def read_score(self, name: str) -> pa.Table:
         """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""
         known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
         if not known:
-            raise ValueError(f"{self.folder.shown} has no scores yet, so none named {name!r}; run {self.renewal}")
+            raise ValueError(
+                f"{self.folder.display_name} has no scores yet, so none named {name!r}; run {self.rebuild_command}"
+            )
         if name not in known:
             try:
-                pick("score", name, known)
+                validate_choice("score", name, known)
             except ValueError as error:
                 more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
-                raise ValueError(f"{error}; others are made by {self.renewal}{more}") from None
+                raise ValueError(f"{error}; others are made by {self.rebuild_command}{more}") from None
         return self.read_table(f"scores/{name}.parquet")
 
-    def score_digest(self, name: str) -> str:
-        """The shards_digest that a score on file was made from."""
-        return metadata_of(self.read_score(name).schema)["shards_digest"]
+    def read_score_digest(self, name: str) -> str:
+        """The hash_shards that a score on file was made from."""
+        return decode_metadata(self.read_score(name).schema)["shards_digest"]
 
     def write_influence(self, name: str, table: pa.Table) -> None:
         """Write influence/<name>.parquet, rows of influence_rows, over whatever was there; and a record that it was."""
         self.write_table(f"influence/{name}.parquet", table)
-        self.folder.replace(f"reports/influence_{name}.json", sealed(metadata_of(table.schema)))
+        self.folder.replace(f"reports/influence_{name}.json", encode_record(decode_metadata(table.schema)))
 
     def read_influence(self, name: str) -> pa.Table:
         """The pairs that matter of one kind of targets and one arm, made from the shards that are there now.
@@ -441,16 +461,16 @@ class Store:
         known = [file.removesuffix(".parquet") for file in self.folder.names("influence")]
         if not known:
             raise ValueError(
-                f"{self.folder.shown} has no influence yet, so none named {name!r}; "
-                f"run `python -m memscore.influence {self.folder.shown}`"
+                f"{self.folder.display_name} has no influence yet, so none named {name!r}; "
+                f"run `python -m memscore.influence {self.folder.display_name}`"
             )
-        table = self.read_table(f"influence/{pick('influence', name, known)}.parquet")
-        said = metadata_of(table.schema)
-        if said["shards_digest"] != shards_digest(said["arm"], self.finished(said["arm"], verify=False)):
+        table = self.read_table(f"influence/{validate_choice('influence', name, known)}.parquet")
+        said = decode_metadata(table.schema)
+        if said["shards_digest"] != hash_shards(said["arm"], self.find_valid_shards(said["arm"], verify=False)):
             asked = " ".join(f"--{key.replace('_', '-')} {said[key]}" for key in INFLUENCE_OPTIONS)
             raise ValueError(
                 f"influence {name!r} is stale, the bank's shards have changed since; "
-                f"run `python -m memscore.influence {self.folder.shown} {asked}`"
+                f"run `python -m memscore.influence {self.folder.display_name} {asked}`"
             )
         return table
 
@@ -473,11 +493,11 @@ class Store:
         """Paths within this store of those that forget sets which change the data have."""
         return [f"scenarios/{name}" for name in self.folder.folders("scenarios")]
 
-    def write_said(self, trial: str, columns: Columns) -> bool:
+    def write_predictions(self, trial: str, columns: Columns) -> bool:
         """Keep what an unlearned model says of every example: logit_confidence and gap, float32 [N]."""
         return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
 
-    def read_said(self, trial: str) -> dict[str, np.ndarray] | None:
+    def read_predictions(self, trial: str) -> dict[str, np.ndarray] | None:
         """What the model of a trial says of every example; None if that was not kept."""
         path = f"trials/{trial}-said.parquet"
         return self._columns(path) if self.folder.exists(path) else None
@@ -502,15 +522,15 @@ class Store:
         """A table of the store, every byte verified; Damaged names the file."""
         try:
             return decode(self.folder.read(relpath))
-        except Damaged as error:
+        except CorruptFile as error:
             raise self._damaged(relpath, error) from error
 
     @property
-    def renewal(self) -> str:
+    def rebuild_command(self) -> str:
         """The command that makes and renews scores."""
         if self.manifest.imported:
-            return f"`python -m memscore.bank import {self.folder.shown}` with the arrays that it was made from"
-        return f"`python -m memscore.estimate --store {self.folder.shown}` with the flags it was filled with"
+            return f"`python -m memscore.bank import {self.folder.display_name}` with the arrays that it was made from"
+        return f"`python -m memscore.estimate --store {self.folder.display_name}` with the flags it was filled with"
 
     def _publish(self, relpath: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
         """Write columns unless the file is there."""
@@ -520,11 +540,12 @@ class Store:
         """The columns of a file, verified."""
         return to_columns(self.read_table(relpath))
 
-    def _damaged(self, relpath: str, error: Damaged) -> Damaged:
+    def _damaged(self, relpath: str, error: CorruptFile) -> CorruptFile:
         """The error with the file's name and the way out."""
         doors = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
         door = doors.get(relpath.partition("/")[0], "estimate")
-        return Damaged(
-            f"{self.folder.shown_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {self.folder.shown} --set-aside`, and the next {door} makes it again"
+        return CorruptFile(
+            f"{self.folder.display_path(relpath)} is damaged: {error}; "
+            f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, and the next {door} makes it "
+            "again"
         )

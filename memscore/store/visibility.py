@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from memscore.store.filesystem import Folder, scratch_name
-from memscore.store.remote import PATIENCE_S, shown
+from memscore.store.filesystem import Folder, make_temporary_name
+from memscore.store.remote import RETRY_S, redact_credentials
 from memscore.store.store import Store
 
-APPEARS_S = 10.0  # network file systems may say for some seconds that a new file is not there
+MARKER_TIMEOUT_S = 10.0  # network file systems may say for some seconds that a new file is not there
 
-Ask = Callable[[Callable[[], str | None]], dict[str, str]]
+RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 """Runs a function on every node; gives those that return something, with what it was."""
 
 
-def refuse_blind(store: Store, ask: Ask | None) -> None:
+def require_visible_on_all_nodes(store: Store, ask: RunOnEachNode | None) -> None:
     """Stop where a node does not see the store.
 
     Args:
@@ -31,9 +31,9 @@ def refuse_blind(store: Store, ask: Ask | None) -> None:
     """
     if ask is None:
         return
-    made, seen = store.folder.make(), False
+    made, seen = store.folder.create(), False
     try:
-        blind = blind_nodes(store, ask)
+        blind = find_nodes_without_store(store, ask)
         seen = not blind
     finally:
         if made and not seen:
@@ -42,22 +42,23 @@ def refuse_blind(store: Store, ask: Ask | None) -> None:
         said = "; ".join(f"{node}: {why}" for node, why in sorted(blind.items())[:3])
         more = f" and {len(blind) - 3} more" if len(blind) > 3 else ""
         raise FileNotFoundError(
-            f"the store {store.folder.shown} cannot be used from {len(blind)} of the cluster's nodes ({said}{more}); "
+            f"the store {store.folder.display_name} cannot be used from {len(blind)} of the cluster's nodes "
+            f"({said}{more}); "
             "use a path that every node shares, or s3://, as --store or MEMSCORE_HOME"
         )
 
 
-def blind_nodes(store: Store, ask: Ask) -> dict[str, str]:
+def find_nodes_without_store(store: Store, ask: RunOnEachNode) -> dict[str, str]:
     """Leave a mark, and ask each node whether it is there; what those say where it is not."""
-    mark = scratch_name("visible")  # goes with other scratch
+    mark = make_temporary_name("visible")  # goes with other scratch
     store.folder.replace(mark, b"the driver was here")
     try:
-        return ask(partial(look, store.url, mark))
+        return ask(partial(check_visibility, store.url, mark))
     finally:
         store.folder.remove(mark)
 
 
-def look(url: str, mark: str) -> str | None:
+def check_visibility(url: str, mark: str) -> str | None:
     """On a node: read the driver's mark, and write one.
 
     Args:
@@ -67,15 +68,15 @@ def look(url: str, mark: str) -> str | None:
     Returns:
         What is wrong; None if nothing is.
     """
-    folder, end = Folder.at(url), time.monotonic() + APPEARS_S
+    folder, end = Folder.from_url(url), time.monotonic() + MARKER_TIMEOUT_S
     while not folder.exists(mark):
         if time.monotonic() > end:
             elsewhere = folder.exists("manifest.json")
             return "a store is at this path, but it is not the driver's" if elsewhere else "not visible there"
         time.sleep(0.5)
-    own = scratch_name("visible")
+    own = make_temporary_name("visible")
     try:
-        folder.replace(own, b"a node was here", patience_s=0)
+        folder.replace(own, b"a node was here", retry_s=0)
         folder.remove(own)
     except OSError as error:
         return f"not writable there ({error.strerror or error})"
@@ -88,12 +89,12 @@ class StoreNotVisible(FileNotFoundError):
     stops_the_run = True
 
 
-def visible_store(url: str) -> Store:
+def open_visible_store(url: str) -> Store:
     """The store, or a StoreNotVisible that names this node; most often one that joined after the others were asked."""
     try:
-        return Store.open(url, patience_s=PATIENCE_S)
+        return Store.open(url, retry_s=RETRY_S)
     except FileNotFoundError as error:
         raise StoreNotVisible(
-            f"the store {shown(url)} is not visible from node {socket.gethostname()}; "
+            f"the store {redact_credentials(url)} is not visible from node {socket.gethostname()}; "
             "use a path that every node shares, or s3://"
         ) from error

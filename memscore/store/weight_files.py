@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 from safetensors import SafetensorError
 
-from memscore.store.parquet import Damaged
+from memscore.store.parquet import CorruptFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def decode_weights(content: bytes) -> "dict[str, Tensor]":
         Name -> tensor on the CPU.
 
     Raises:
-        Damaged: the file is not what was written.
+        CorruptFile: the file is not what was written.
     """
     from safetensors.torch import load  # as above
 
@@ -50,15 +50,15 @@ def check_weights(content: bytes) -> None:
         content: the file.
 
     Raises:
-        Damaged: the file is not what was written.
+        CorruptFile: the file is not what was written.
     """
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         stated, actual = header["__metadata__"]["sha256"], _sha256(content)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise Damaged(f"no readable weights: {type(error).__name__} {error}") from error
+        raise CorruptFile(f"no readable weights: {type(error).__name__} {error}") from error
     if stated != actual:
-        raise Damaged("the weights do not give the sha256 that stands in the header")
+        raise CorruptFile("the weights do not give the sha256 that stands in the header")
 
 
 def _sha256(content: bytes) -> str:

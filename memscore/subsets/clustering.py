@@ -13,16 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from memscore.data.splits import Splits, examples_table
+from memscore.data.splits import Splits, build_examples_table
 from memscore.seeds import generator
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, largest_cluster
+from memscore.subsets.designs import Arm, get_max_cluster_size
 
 _AXES = 32  # principal axes of the pixels that distances are taken along
 _SAMPLE = 1024  # images that those axes are found on
 
 
-def cluster(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
+def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
     """Groups of similar images, none larger than cap: recursive 2-means on pixels or on embeddings.
 
     Distances are taken along the 32 leading principal axes, found on at most 1,024 images. A set is cut
@@ -88,11 +88,11 @@ def _halves(points: np.ndarray) -> np.ndarray:
 
 
 ORTHOGONAL = "orthogonal"
-Kind = Literal["pixels", "pilot"]
-Pilot = Callable[[], tuple[str, np.ndarray]]  # its key, and its embeddings [n_train, E]
+ClusteringSource = Literal["pixels", "pilot"]
+TrainPilot = Callable[[], tuple[str, np.ndarray]]  # its key, and its embeddings [n_train, E]
 
 
-def unfinished(indices: Iterable[int], block: int) -> int:
+def count_models_in_partial_blocks(indices: Iterable[int], block: int) -> int:
     """How many models are in blocks of which others are missing; such models help less.
 
     Args:
@@ -108,7 +108,7 @@ def unfinished(indices: Iterable[int], block: int) -> int:
     return sum(count for count in Counter(index // block for index in indices).values() if count < block)
 
 
-def kind_of(store: Store, wish: Kind | None) -> Kind:
+def find_clustering_source(store: Store, wish: ClusteringSource | None) -> ClusteringSource:
     """What the clusters of a store are made from: as on file, else as wished, else pixels.
 
     Args:
@@ -124,13 +124,14 @@ def kind_of(store: Store, wish: Kind | None) -> Kind:
     there = _kind_on_file(store)
     if there and wish and there != wish:
         raise ValueError(
-            f"the clusters of the store {store.folder.shown} were made from {_shown(there)}, asked for {_shown(wish)}; "
+            f"the clusters of the store {store.folder.display_name} were made from {_shown(there)}, asked for "
+            f"{_shown(wish)}; "
             f"its subsets rest on them: leave out --clusters, or give another --store for --clusters {wish}"
         )
     return there or wish or "pixels"
 
 
-def refuse_other_clusters(store: Store, arms: Sequence[Arm], wish: Kind | None) -> None:
+def require_compatible_clusters(store: Store, arms: Sequence[Arm], wish: ClusteringSource | None) -> None:
     """Stop before anything is begun if arms cannot have the clusters that a store has.
 
     Args:
@@ -141,19 +142,22 @@ def refuse_other_clusters(store: Store, arms: Sequence[Arm], wish: Kind | None) 
     Raises:
         ValueError: they are of the other kind, or an orthogonal array has fewer columns than a cluster has examples.
     """
-    kind_of(store, wish)
+    find_clustering_source(store, wish)
     if (kept := store.clusters()) is None:
         return
     largest = int(np.bincount(kept).max())
     for arm in arms:
-        if largest_cluster(arm) < largest:
+        if get_max_cluster_size(arm) < largest:
             raise ValueError(
-                f"{arm.name} can take clusters of {largest_cluster(arm)} examples at most, and the store "
-                f"{store.folder.shown} has one of {largest}, made for another arm; give another --store for this one"
+                f"{arm.name} can take clusters of {get_max_cluster_size(arm)} examples at most, and the store "
+                f"{store.folder.display_name} has one of {largest}, made for another arm; give another --store for "
+                "this one"
             )
 
 
-def clusters_for(store: Store, arms: Sequence[Arm], splits: Splits, wish: Kind | None, pilot: Pilot) -> np.ndarray:
+def get_or_create_clusters(
+    store: Store, arms: Sequence[Arm], splits: Splits, wish: ClusteringSource | None, pilot: TrainPilot
+) -> np.ndarray:
     """Clusters of similar training images, made once and kept.
 
     Args:
@@ -166,17 +170,17 @@ def clusters_for(store: Store, arms: Sequence[Arm], splits: Splits, wish: Kind |
     Returns:
         int32 [n_train].
     """
-    kind, kept = kind_of(store, wish), store.clusters()
+    kind, kept = find_clustering_source(store, wish), store.clusters()
     if kept is None:
         key, points = pilot() if kind == "pilot" else ("", splits.train.images)
-        kept = cluster(points, min(map(largest_cluster, arms)), store.manifest.seed)
+        kept = cluster_images(points, min(map(get_max_cluster_size, arms)), store.manifest.seed)
         store.write_clusters(kept, {"made_from": kind} | ({"pilot": key} if key else {}))
     if store.examples()["cluster"].null_count == store.manifest.n_rows:
-        store.write_table("examples.parquet", examples_table(splits, kept))
+        store.write_table("examples.parquet", build_examples_table(splits, kept))
     return kept
 
 
-def arm_record(arm: Arm, clusters: np.ndarray | None, kind: Kind) -> dict[str, object]:
+def build_arm_record(arm: Arm, clusters: np.ndarray | None, kind: ClusteringSource) -> dict[str, object]:
     """What decides an arm's subsets; that clusters are of pixels is not on record, as in stores that knew no other.
 
     Args:
@@ -192,15 +196,15 @@ def arm_record(arm: Arm, clusters: np.ndarray | None, kind: Kind) -> dict[str, o
     return record | ({"clusters_from": kind} if clusters is not None and kind != "pixels" else {})
 
 
-def _kind_on_file(store: Store) -> Kind | None:
+def _kind_on_file(store: Store) -> ClusteringSource | None:
     """From clusters.parquet, or from an arm where that file was set aside; None in a store without clusters."""
-    made_from = store.clusters_made_from()
+    made_from = store.read_clusters_source()
     if made_from is None:
         arms = [record for record in store.arms().values() if record["design"] == ORTHOGONAL]
         made_from = arms[0].get("clusters_from", "pixels") if arms else None
     return None if made_from is None else ("pilot" if made_from == "pilot" else "pixels")
 
 
-def _shown(kind: Kind) -> str:
+def _shown(kind: ClusteringSource) -> str:
     """A kind in a sentence."""
     return "a pilot's embeddings (pilot)" if kind == "pilot" else "pixels (pixels)"

@@ -19,10 +19,10 @@ from typing import Any, cast
 import numpy as np
 from scipy.linalg import hadamard
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.seeds import seed_for
 
-BLOCKS = {"iid": 1, "exact": 64, "orthogonal": 64}
+DEFAULT_BLOCK_SIZES = {"iid": 1, "exact": 64, "orthogonal": 64}
 """Every design, with the number of models that one block of it has by default."""
 
 _LEVELS = {0.5: 2, 0.75: 4}  # leaving out one level of so many keeps this share
@@ -38,13 +38,13 @@ class Arm:
     block: int | None = None  # None: the design's own, see BLOCKS
 
     def __post_init__(self) -> None:
-        pick("design", self.design, BLOCKS)
+        validate_choice("design", self.design, DEFAULT_BLOCK_SIZES)
         if not 0 < self.keep < 1:
             raise ValueError(
                 f"keep must lie between 0 and 1, got {self.keep}; 0.5 suits LiRA, 0.7 is Feldman & Zhang's"
             )
         if self.block is None:
-            object.__setattr__(self, "block", BLOCKS[self.design])
+            object.__setattr__(self, "block", DEFAULT_BLOCK_SIZES[self.design])
         {"iid": _check_iid, "exact": _check_exact, "orthogonal": _check_orthogonal}[self.design](self)
 
     @property
@@ -59,16 +59,16 @@ class Arm:
         >>> Arm(design="iid", keep=0.7).name, Arm(block=16).name
         ('iid-k0.700', 'orthogonal-k0.500-b16')
         """
-        own_block = "" if self.block == BLOCKS[self.design] else f"-b{self.block}"
+        own_block = "" if self.block == DEFAULT_BLOCK_SIZES[self.design] else f"-b{self.block}"
         return f"{self.design}-k{self.keep:.3f}{own_block}"
 
 
-def arm_from(record: Mapping[str, Any]) -> Arm:
+def parse_arm_record(record: Mapping[str, Any]) -> Arm:
     """The arm that a store has on record."""
     return Arm(design=record["design"], keep=record["keep"], block=record["block"])
 
 
-def whole_blocks(n_models: int, arm: Arm) -> int:
+def count_whole_blocks(n_models: int, arm: Arm) -> int:
     """The number of blocks in n_models.
 
     Args:
@@ -81,7 +81,7 @@ def whole_blocks(n_models: int, arm: Arm) -> int:
     Raises:
         ValueError: n_models is no whole number of blocks, or none; the message names the two nearest counts.
 
-    >>> whole_blocks(128, Arm())
+    >>> count_whole_blocks(128, Arm())
     2
     """
     blocks, left = divmod(n_models, arm.models_per_block)
@@ -92,7 +92,7 @@ def whole_blocks(n_models: int, arm: Arm) -> int:
     return blocks
 
 
-def largest_cluster(arm: Arm) -> int:
+def get_max_cluster_size(arm: Arm) -> int:
     """How many examples a cluster may have: the columns of the arm's orthogonal array.
 
     Args:
@@ -104,7 +104,7 @@ def largest_cluster(arm: Arm) -> int:
     Raises:
         ValueError: the arm's design has no clusters.
 
-    >>> largest_cluster(Arm()), largest_cluster(Arm(keep=0.75))
+    >>> get_max_cluster_size(Arm()), get_max_cluster_size(Arm(keep=0.75))
     (63, 21)
     """
     if arm.design != "orthogonal":
@@ -112,7 +112,7 @@ def largest_cluster(arm: Arm) -> int:
     return int(_array(_LEVELS[arm.keep], arm.models_per_block).shape[1])
 
 
-def membership(
+def draw_membership(
     arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, *, seed: int = 0
 ) -> np.ndarray:
     """Which examples each of these models is trained on.
@@ -148,7 +148,9 @@ def membership(
     return member
 
 
-def smallest_subset(arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, seed: int = 0) -> int:
+def compute_min_subset_size(
+    arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, seed: int = 0
+) -> int:
     """The size of the smallest training set among these models, which no batch may exceed.
 
     Args:
@@ -166,7 +168,7 @@ def smallest_subset(arm: Arm, models: Sequence[int], n: int, clusters: np.ndarra
     blocks: dict[int, list[int]] = {}
     for index in models:
         blocks.setdefault(index // arm.models_per_block, []).append(index)
-    return min(int(membership(arm, block, n, clusters, seed=seed).sum(1).min()) for block in blocks.values())
+    return min(int(draw_membership(arm, block, n, clusters, seed=seed).sum(1).min()) for block in blocks.values())
 
 
 def _check_iid(arm: Arm) -> None:
@@ -271,7 +273,9 @@ def _groups(arm: Arm, n: int, clusters: np.ndarray | None) -> list[tuple[int, np
         raise ValueError(f"clusters must be {n} numbers >= 0, one an example, got shape {clusters.shape}")
     order = np.argsort(clusters, kind="stable")
     numbers, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
-    if sizes.max(initial=0) > largest_cluster(arm):
+    if sizes.max(initial=0) > get_max_cluster_size(arm):
         worst = f"cluster {numbers[sizes.argmax()]} has {sizes.max()} examples"
-        raise ValueError(f"{worst}, but {arm.name} has {largest_cluster(arm)} columns; make clusters with that cap")
+        raise ValueError(
+            f"{worst}, but {arm.name} has {get_max_cluster_size(arm)} columns; make clusters with that cap"
+        )
     return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))

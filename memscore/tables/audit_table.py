@@ -5,20 +5,20 @@ from rich.console import Console
 
 from memscore.analysis.audit import Audit
 from memscore.statistics.epsilon_bound import EpsilonBound
-from memscore.tables.bank_tables import number, unfinished_words, with_interval
-from memscore.tables.console import new_table
+from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
+from memscore.tables.console import make_table
 
 NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 SHOWN = 5
 
 
-def audit_tables(console: Console, audit: Audit, where: str) -> None:
+def print_audit(console: Console, audit: Audit, where: str) -> None:
     """Everything that an audit has found, and where it lies."""
     verdict = audit.table["verdict"]
     named, undefined = verdict.to_pylist().count(True), verdict.null_count
-    accuracy = ", ".join(f"{split} {number(value)}" for split, value in audit.accuracy.items())
+    accuracy = ", ".join(f"{split} {format_number(value)}" for split, value in audit.accuracy.items())
     lines = [
-        f"shadows   {audit.models} models of {audit.arm}{unfinished_words(audit.unfinished)}; "
+        f"shadows   {audit.models} models of {audit.arm}{format_unfinished(audit.unfinished)}; "
         "all of them judge every example, the model is none of them",
         f"accuracy  {accuracy}",
         f"verdict   {named} of {len(verdict)} training examples of the bank were members: LiRA online > "
@@ -38,9 +38,11 @@ def curves(console: Console, audit: Audit) -> None:
     """How well each kind of evidence tells members from others, and what that says of epsilon."""
     held = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
     title = f"{held} members and {audit.table.num_rows - held} others: value and 95 % interval"
-    table = new_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
+    table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for kind, curve in audit.curves.items():
-        table.add_row(NAMES[kind], *(with_interval(each) for each in (curve.auc, curve.tpr_at_01, curve.tpr_at_001)))
+        table.add_row(
+            NAMES[kind], *(format_with_interval(each) for each in (curve.auc, curve.tpr_at_01, curve.tpr_at_001))
+        )
     console.print(table)
     others = audit.table.num_rows - held
     if others < 1000:
@@ -67,11 +69,11 @@ def strongest(console: Console, audit: Audit) -> None:
     evidence = np.asarray(audit.table["lira"].to_numpy(), float)
     kinds = [kind for kind in NAMES if kind in audit.table.column_names]
     truth = "member" in audit.table.column_names
-    table = new_table(
+    table = make_table(
         "strongest evidence", ("id", "label", *(NAMES[kind] for kind in kinds), *(["member"] if truth else []))
     )
     for row in np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:SHOWN].tolist():
         at = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
         known = ["yes" if at["member"] else "no"] if truth else []
-        table.add_row(at["id"], str(at["label"]), *(number(at[kind]) for kind in kinds), *known)
+        table.add_row(at["id"], str(at["label"]), *(format_number(at[kind]) for kind in kinds), *known)
     console.print(table)

@@ -7,24 +7,24 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.pipeline.config import MOST
-from memscore.pipeline.dry_run import Forecast
-from memscore.pipeline.precision import WISHES, Kept, Outlook
-from memscore.pipeline.runner import Bank, Outcome
+from memscore.pipeline.config import MAX_MODELS
+from memscore.pipeline.dry_run import CostEstimate
+from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
+from memscore.pipeline.runner import Bank, EstimateResult
 from memscore.pipeline.scoring import ArmScores
-from memscore.pipeline.train_bank import Filled
-from memscore.plots.bank import label_text
-from memscore.statistics.correlation import TOP
+from memscore.pipeline.train_bank import TrainingSummary
+from memscore.plots.bank import format_label
+from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import TargetMean
-from memscore.tables.console import new_table
+from memscore.tables.console import make_table
 
 SHOWN = 5  # most memorized examples in the terminal
-WHOSE_SECONDS = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
+SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
 FITTED = 0.95  # members' accuracy below which a bank is not worth its scores
 
 
-def heading(console: Console, bank: Bank) -> None:
+def print_heading(console: Console, bank: Bank) -> None:
     """What is about to be done, before anything is."""
     manifest, recipe = bank.store.manifest, bank.store.manifest.recipe
     train, validation, test = manifest.split_sizes
@@ -36,7 +36,7 @@ def heading(console: Console, bank: Bank) -> None:
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"arm    {arm.name}: {wanted(bank)}" for arm in bank.arms),
-        f"store  {bank.store.folder.shown}" + (f" on host {bank.host}" if bank.host else ""),
+        f"store  {bank.store.folder.display_name}" + (f" on host {bank.host}" if bank.host else ""),
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -44,39 +44,39 @@ def heading(console: Console, bank: Bank) -> None:
 
 def wanted(bank: Bank) -> str:
     """How many models, or how precise."""
-    if bank.plan.until_rmse is None:
+    if bank.config.until_rmse is None:
         return f"{bank.count} models"
-    most = "" if bank.plan.models is None else f", at most {bank.count} models"
-    return f"until RMSE {bank.plan.until_rmse:g}{most}"
+    most = "" if bank.config.models is None else f", at most {bank.count} models"
+    return f"until RMSE {bank.config.until_rmse:g}{most}"
 
 
-def cost(console: Console, found: Forecast) -> None:
+def print_cost(console: Console, found: CostEstimate) -> None:
     """What a run would take."""
-    missing = found.planned - found.there
+    missing = found.planned - found.stored
     console.print(
         f"to do  {missing} of {found.planned} models, about {found.seconds:.2f} s each on one core of this machine\n"
         f"time   about {found.wall_s / 60:.1f} minutes with {found.workers} workers, originals included\n"
         + "".join(f"proxy  {name}: about {s:.2f} s an original\n" for name, s in found.proxies.items())
         + f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
-        + ("more   what the wanted RMSE takes is known after these first models\n" if found.only_first else "")
+        + ("more   what the wanted RMSE takes is known after these first models\n" if found.only_first_models else "")
         + "nothing was written",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def outlook(console: Console, found: Outlook, wish: float | None) -> None:
+def print_forecast(console: Console, found: PrecisionForecast, wish: float | None) -> None:
     """Models, hours and disk for a wanted error, or for a few where none is."""
     many = "1 worker" if found.workers == 1 else f"{found.workers} workers"
     title = f"{found.arm.name}: RMSE {found.rmse:.4f} with {found.models} models; with {many}"
     console.print(title, highlight=False, soft_wrap=True)
-    table = new_table("", ("RMSE", "models in all", "hours to go", "MB in all"))
-    for need in map(found.need, WISHES if wish is None else (wish,)):
+    table = make_table("", ("RMSE", "models in all", "hours to go", "MB in all"))
+    for need in map(found.compute_requirement, DEFAULT_RMSES if wish is None else (wish,)):
         table.add_row(f"{need.rmse:g}", str(need.models), f"{need.hours:.3g}", f"{need.bytes / 1e6:.1f}")
     console.print(table)
 
 
-def planned(console: Console, found: Sequence[Kept]) -> None:
+def planned(console: Console, found: Sequence[ForecastCheck]) -> None:
     """One line for each arm that was planned; one more where a wish was not met."""
     for one in found:
         if one.wish is None and one.models == one.planned_from:
@@ -91,15 +91,19 @@ def planned(console: Console, found: Sequence[Kept]) -> None:
         if one.more is not None:
             console.print(
                 f"[yellow]not reached[/] RMSE {one.wish:g} with {one.models} models: about {one.more} would do"
-                + ("; give --models as many or leave it out" if one.more <= MOST else f", and a bank holds {MOST}"),
+                + (
+                    "; give --models as many or leave it out"
+                    if one.more <= MAX_MODELS
+                    else f", and a bank holds {MAX_MODELS}"
+                ),
                 highlight=False,
                 soft_wrap=True,
             )
 
 
-def outcome(console: Console, found: Outcome, store: str) -> None:
+def print_result(console: Console, found: EstimateResult, store: str) -> None:
     """Everything that a run has found, and where it lies."""
-    problems(console, found.filled)
+    print_problems(console, found.training)
     scores(console, found.table, found.arms)
     planned(console, found.kept)
     if found.wish is not None and not found.kept:
@@ -120,7 +124,7 @@ def outcome(console: Console, found: Outcome, store: str) -> None:
     )
 
 
-def fit(console: Console, found: Outcome) -> None:
+def fit(console: Console, found: EstimateResult) -> None:
     """How well the models fit their data, a warning where they do not, and how fast they were trained."""
     shown = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in found.accuracy.items())
     console.print(f"accuracy (median model): {shown}", highlight=False)
@@ -131,21 +135,21 @@ def fit(console: Console, found: Outcome) -> None:
             f"below {FITTED}" + ("" if found.imported else ": train longer (--epochs) or use a larger --arch"),
             soft_wrap=True,
         )
-    if found.filled.trained:
-        rate = 3600 * found.filled.trained / found.wall_s
-        console.print(f"{found.filled.trained} models in {found.wall_s:.1f} s, {rate:.0f} an hour", highlight=False)
+    if found.training.trained:
+        rate = 3600 * found.training.trained / found.wall_s
+        console.print(f"{found.training.trained} models in {found.wall_s:.1f} s, {rate:.0f} an hour", highlight=False)
 
 
-def proxies(console: Console, found: Outcome) -> None:
+def proxies(console: Console, found: EstimateResult) -> None:
     """What each proxy cost beside one training, and a word where one original leaves no error to state."""
     if found.proxy_s:
         many = "1 original" if found.originals == 1 else f"{found.originals} originals"
         title = f"proxies, median of {many}; training one takes {found.training_s:.2f} s of one worker"
-        table = new_table(title, ("proxy", "seconds", "of one training"))
+        table = make_table(title, ("proxy", "seconds", "of one training"))
         for name, seconds in found.proxy_s.items():
             table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / found.training_s:.1f} %")
         console.print(table)
-        console.print(f"seconds: {WHOSE_SECONDS}", soft_wrap=True, highlight=False)
+        console.print(f"seconds: {SECONDS_NOTE}", soft_wrap=True, highlight=False)
     if found.originals == 1:
         console.print(
             "one original: learning events, final loss and proxies have no standard error; --originals 3 gives one",
@@ -153,7 +157,7 @@ def proxies(console: Console, found: Outcome) -> None:
         )
 
 
-def problems(console: Console, filled: Filled) -> None:
+def print_problems(console: Console, filled: TrainingSummary) -> None:
     """One line for each kind of trouble, with what happens next."""
     for path, why in filled.damaged.items():
         console.print(f"[yellow]damaged[/] {path}: {escape(why)}; set aside and trained again", soft_wrap=True)
@@ -188,15 +192,15 @@ def problems(console: Console, filled: Filled) -> None:
 def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> None:
     """How each score is spread, how precise the bank is, and what an attacker gets."""
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
-    spread = new_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
+    spread = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in found:
         for stem in ("memorization", "cscore", "attack_success"):
             if f"{stem}_{arm.suffix}" in table.column_names:
                 spread.add_row(*spread_row(f"{stem}_{arm.suffix}", table))
     console.print(spread)
-    reliabilities(console, found)
+    print_reliabilities(console, found)
     title = "membership inference: mean and 95 % interval over targets"
-    attacks = new_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
+    attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for arm in found:
         for name, curve in arm.attacks.items():
             attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *curve_row(curve.measures))
@@ -206,25 +210,25 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
             + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
-            + unfinished_words(arm.unfinished)
+            + format_unfinished(arm.unfinished)
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")
         )
 
 
-def unfinished_words(count: int) -> str:
+def format_unfinished(count: int) -> str:
     """What is said of models in blocks that are not whole."""
     return f", {count} of them in unfinished blocks, which help less" if count else ""
 
 
-def reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
+def print_reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
     """How far halves of the models agree on each score, stepped up to all models."""
-    columns = ("score", "Spearman", "Pearson", f"top {100 * TOP:.1f} %, halves", "RMSE")
-    table = new_table("reliability: halves of the models, stepped up to all", columns)
+    columns = ("score", "Spearman", "Pearson", f"top {100 * TOP_FRACTION:.1f} %, halves", "RMSE")
+    table = make_table("reliability: halves of the models, stepped up to all", columns)
     for arm in found:
         for stem, of in arm.reliability.items():
             numbers = (of.spearman_full, of.pearson_full, of.top, of.rmse)
             if of.halves:
-                table.add_row(f"{stem}_{arm.suffix}", *map(number, numbers))
+                table.add_row(f"{stem}_{arm.suffix}", *map(format_number, numbers))
         if not any(of.halves for of in arm.reliability.values()):
             twice = 2 * arm.arm.models_per_block
             console.print(f"{arm.suffix}: one block of models has no halves to compare; --models {twice} has")
@@ -253,7 +257,7 @@ def spread_row(name: str, table: pa.Table) -> list[str]:
 def curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
     """AUC and two true-positive rates with their intervals."""
     measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
-    return [f"{number(measure.value)} ± {number(measure.hi - measure.value)}" for measure in measures]
+    return [f"{format_number(measure.value)} ± {format_number(measure.hi - measure.value)}" for measure in measures]
 
 
 def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
@@ -262,16 +266,16 @@ def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
     values = np.asarray(table[name].to_numpy(), float)
     top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:SHOWN]
     columns = ("id", "label", "memorization", "95 % interval", "C-score", "attack")
-    shown, attack = new_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
+    shown, attack = make_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
     for row in top.tolist():
         at = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         shown.add_row(
             escape(table["id"][row].as_py()),
-            label_text(table, row),
-            number(at[name]),
-            between(at[f"{name}_lo"], at[f"{name}_hi"]),
-            number(table[f"cscore_{suffix}"][row].as_py()),
-            number(table[attack][row].as_py() if attack in table.column_names else None),
+            format_label(table, row),
+            format_number(at[name]),
+            format_interval(at[f"{name}_lo"], at[f"{name}_hi"]),
+            format_number(table[f"cscore_{suffix}"][row].as_py()),
+            format_number(table[attack][row].as_py() if attack in table.column_names else None),
         )
     console.print(shown)
 
@@ -280,24 +284,24 @@ def noise(console: Console, found: Mapping[str, Interval]) -> None:
     """How well each score finds the changed labels."""
     if not found:
         return
-    table = new_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
+    table = make_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
     for name, area in sorted(found.items(), key=lambda item: -item[1].value):
-        table.add_row(name, with_interval(area))
+        table.add_row(name, format_with_interval(area))
     console.print(table)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three digits, or a dash where undefined: null on file, NaN in memory."""
     return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
-def between(lo: float | None, hi: float | None) -> str:
+def format_interval(lo: float | None, hi: float | None) -> str:
     """The ends of an interval, or a dash where there is none."""
-    ends = (number(lo), number(hi))
+    ends = (format_number(lo), format_number(hi))
     return "-" if ends == ("-", "-") else f"[{', '.join(ends)}]"
 
 
-def with_interval(found: Interval) -> str:
+def format_with_interval(found: Interval) -> str:
     """A number and its interval, or one dash where there is neither."""
-    value, ends = number(found.value), between(found.lo, found.hi)
+    value, ends = format_number(found.value), format_interval(found.lo, found.hi)
     return value if value == ends else f"{value} {ends}"

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 
-def new_table(title: str, columns: Sequence[str]) -> Table:
+def make_table(title: str, columns: Sequence[str]) -> Table:
     """A table whose first column says what, and whose others are numbers."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)

@@ -4,10 +4,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.analysis.influence_pairs import Influence
-from memscore.plots.bank import label_text
+from memscore.plots.bank import format_label
 from memscore.store.store import Store
-from memscore.tables.bank_tables import number, unfinished_words
-from memscore.tables.console import new_table
+from memscore.tables.bank_tables import format_number, format_unfinished
+from memscore.tables.console import make_table
 
 SHOWN = 8
 KINDS = {
@@ -17,7 +17,7 @@ KINDS = {
 }
 
 
-def influence_tables(console: Console, found: Influence, store: Store, picture: str | None) -> None:
+def print_influence(console: Console, found: Influence, store: Store, picture: str | None) -> None:
     """Everything that a run has found, and where it lies.
 
     Args:
@@ -32,7 +32,7 @@ def influence_tables(console: Console, found: Influence, store: Store, picture: 
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if found.table.num_rows:
         strongest(console, found, store)
-    place = store.folder.shown
+    place = store.folder.display_name
     lines = [f"every pair: {place}/influence/{found.name}.parquet" + (f"; {place}/{picture}" if picture else "")]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
@@ -47,7 +47,7 @@ def summary(found: Influence) -> list[str]:
     share = 100 * hit / found.n_targets
     lines = [
         f"influence  of training examples on {KINDS[found.targets]}: {found.models} models of {found.arm}"
-        f"{unfinished_words(found.unfinished)}",
+        f"{format_unfinished(found.unfinished)}",
         f"strong     {n_strong} pairs with influence >= {found.least:g} and memorization >= "
         f"{found.least_memorization:g} of the training example",
         f"targets    {hit} of {found.n_targets} ({share:.1f} %) have a strong pair, {once} exactly one",
@@ -63,14 +63,14 @@ def strongest(console: Console, found: Influence, store: Store) -> None:
     """The pairs with the largest influence."""
     title = "most influential strong pairs" if found.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization")
-    table, examples = new_table(title, columns), store.examples()
+    table, examples = make_table(title, columns), store.examples()
     for row in found.strongest()[:SHOWN].tolist():
         [pair] = found.table.slice(row, 1).to_pylist()
         table.add_row(
             escape(pair["test_id"]),
-            label_text(examples, pair["test_row"]),
+            format_label(examples, pair["test_row"]),
             escape(pair["train_id"]),
-            label_text(examples, pair["train_row"]),
-            *(number(pair[key]) for key in ("influence", "se", "memorization")),
+            format_label(examples, pair["train_row"]),
+            *(format_number(pair[key]) for key in ("influence", "se", "memorization")),
         )
     console.print(table)

@@ -9,13 +9,13 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from memscore.monitoring.heartbeat import Beat
+from memscore.monitoring.heartbeat import Heartbeat
 
 EVERY_S = 5.0
 STILL_S = 60.0  # a run whose models take long says so often that it lives
 
 
-class Meter:
+class ProgressBar:
     """Told how far something is; a context manager.
 
     Args:
@@ -39,7 +39,7 @@ class Meter:
             self.bar = Progress(*columns, text, console=Console(file=self.stream))
             self.task = self.bar.add_task(what, total=None, line="")
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ProgressBar":
         if self.bar:
             self.bar.start()
         return self
@@ -54,18 +54,18 @@ class Meter:
     def __call__(self, done: int, total: int, line: str) -> None:
         """Say that so many of so many are done; rate and time left are those since the beginning."""
         rate = done / max(time.monotonic() - self.began, 1e-9)
-        left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
+        left = f", {format_duration((total - done) / rate)} left" if rate and done < total else ""
         self._show(self.what, done, total, f"{rate:.3g}/s{left}", line, last=done == total)
 
-    def beat(self, beat: Beat) -> None:
+    def beat(self, beat: Heartbeat) -> None:
         """Say how a watched run stands: done, rate, time left, failures, workers; always at its end."""
         last = beat.state != "running"
         if last:
             part = beat.phase if beat.phase in {"originals", "proxies"} else self.what
-            after = f"{beat.state} after {duration(beat.at - beat.began)}"
-            self._show(part, beat.done, beat.total, counts_of(beat), after, last=True)
+            after = f"{beat.state} after {format_duration(beat.at - beat.began)}"
+            self._show(part, beat.done, beat.total, format_counts(beat), after, last=True)
         elif beat.total or beat.phase != "models":
-            self._show(beat.phase, beat.done, beat.total, counts_of(beat), beat.line, last=False)
+            self._show(beat.phase, beat.done, beat.total, format_counts(beat), beat.line, last=False)
 
     def _show(self, what: str, done: int, total: int, facts: str, line: str, *, last: bool) -> None:
         """Move the bar, or write a line if one is due."""
@@ -81,7 +81,7 @@ class Meter:
             self.last, self.said = now, f"{what} {done}"
 
 
-def counts_of(beat: Beat) -> str:
+def format_counts(beat: Heartbeat) -> str:
     """Rate, time left, what went wrong, and who works.
 
     Args:
@@ -93,7 +93,7 @@ def counts_of(beat: Beat) -> str:
     parts = [f"{3600 * beat.rate_per_s:.0f} an hour"] if beat.rate_per_s else []
     running = beat.state == "running"
     if running and beat.eta_s is not None and beat.phase == "models":
-        parts.append(f"{duration(beat.eta_s)} left")
+        parts.append(f"{format_duration(beat.eta_s)} left")
     parts.append(f"{beat.failed} failed")
     parts += [f"{beat.diverged} diverged"] if beat.diverged else []
     again = ", ".join(f"{many} {kind}" for kind, many in sorted(beat.retried.items()))
@@ -104,7 +104,7 @@ def counts_of(beat: Beat) -> str:
     return ", ".join(parts)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people say them.
 
     Args:

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.monitoring.status import ArmCondition, Condition, TrialsCondition
-from memscore.tables.console import new_table
-from memscore.tables.progress_bar import counts_of, duration
+from memscore.monitoring.status import ArmStatus, BankStatus, TrialsStatus
+from memscore.tables.console import make_table
+from memscore.tables.progress_bar import format_counts, format_duration
 
 LONGEST = 160  # of an error
 
 
-def show(console: Console, found: Condition) -> None:
+def print_status(console: Console, found: BankStatus) -> None:
     """All of it, on a screen."""
     for line in heading(found):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    table = new_table("", ("arm", "models", "planned", "whole blocks", "failed", "diverged", "RMSE"))
+    table = make_table("", ("arm", "models", "planned", "whole blocks", "failed", "diverged", "RMSE"))
     for arm in found.arms:
         planned = "-" if arm.planned is None else str(arm.planned)
         blocks = "-" if arm.block == 1 else f"{arm.whole_blocks} x {arm.block}"
@@ -27,21 +27,21 @@ def show(console: Console, found: Condition) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def heading(found: Condition) -> Iterator[str]:
+def heading(found: BankStatus) -> Iterator[str]:
     """What it is, who works on it, and how fast."""
     yield f"store   {found.store}"
-    last = "" if found.last_s is None else f", the last one {duration(found.last_s)} ago"
+    last = "" if found.last_s is None else f", the last one {format_duration(found.last_s)} ago"
     yield f"bank    {found.data}, {found.architecture}: {found.bytes / 1e6:.1f} MB of shards{last}"
     yield f"driver  {driver(found)}"
     if found.rate_per_s and found.driver.state != "running":
         yield f"rate    {3600 * found.rate_per_s:.0f} models an hour between the last shards"
 
 
-def driver(found: Condition) -> str:
+def driver(found: BankStatus) -> str:
     """Who works on it, and what it says of itself."""
     who, beat = f"pid {found.driver.pid} on host {found.driver.host}", found.beat
     if found.driver.state == "running" and beat:
-        return f"{who} is at {beat.phase} {beat.done}/{beat.total}: {counts_of(beat)}"
+        return f"{who} is at {beat.phase} {beat.done}/{beat.total}: {format_counts(beat)}"
     if found.driver.state == "silent":
         return f"{who} holds the store and says nothing: another command, or one that is frozen or was just begun"
     if found.driver.state == "died":
@@ -50,10 +50,10 @@ def driver(found: Condition) -> str:
         return "not known: an object store has no lock, and no run has left a record"
     if beat is None:
         return "none"
-    return f"none; the last run {beat.state} after {duration(beat.at - beat.began)}: {counts_of(beat)}"
+    return f"none; the last run {beat.state} after {format_duration(beat.at - beat.began)}: {format_counts(beat)}"
 
 
-def unlearned(some: TrialsCondition) -> str:
+def unlearned(some: TrialsStatus) -> str:
     """What trials left in one store."""
     read = f" of the {some.read} that were read" if some.read < some.trials else ""
     place = f" in {escape(some.place)}" if some.place else ""
@@ -61,12 +61,12 @@ def unlearned(some: TrialsCondition) -> str:
     return f"unlearning{place}: {some.trials} trials, {some.diverged} diverged{read}; {models}"
 
 
-def precision(arm: ArmCondition) -> str:
+def precision(arm: ArmStatus) -> str:
     """The error that so many models leave."""
     return "-" if arm.rmse is None else f"{arm.rmse:.4f}"
 
 
-def remarks(found: Condition) -> Iterator[str]:
+def remarks(found: BankStatus) -> Iterator[str]:
     """What the numbers mean, what failed and why, which scores are old, and what could not be read."""
     measured = [arm for arm in found.arms if arm.rmse is not None]
     if measured:

@@ -27,11 +27,13 @@ def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Gen
     Returns:
         [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
     """
-    corners, mirrored = (torch.from_numpy(drawn).to(images.device) for drawn in draw(recipe, len(images), chance))
-    return changed(images, black, recipe, corners, mirrored)
+    corners, mirrored = (
+        torch.from_numpy(drawn).to(images.device) for drawn in sample_augmentation(recipe, len(images), chance)
+    )
+    return apply_augmentation(images, black, recipe, corners, mirrored)
 
 
-def draw(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample_augmentation(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One batch's chances: corners of the crops int64 [2, B] (top, left), and who is mirrored bool [B]; or zeros."""
     corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
     if "crop" in recipe.augment:
@@ -41,7 +43,7 @@ def draw(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.nda
     return corners, mirrored
 
 
-def changed(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
+def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
     """The images cropped and mirrored as `draw` says, [B, C, H, W]; the same tensor if the recipe augments nothing."""
     size, channels, height, width = images.shape
     if "crop" in recipe.augment:
@@ -58,7 +60,7 @@ def changed(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirr
 
 
 @dataclass(frozen=True)
-class Query:
+class TestTimeAugmentation:
     """One fixed augmentation: mirror first, then move by so many pixels; what comes in is black."""
 
     mirror: bool
@@ -66,7 +68,7 @@ class Query:
     right: int
 
 
-def queries_of(recipe: Recipe, count: int) -> list[Query]:
+def list_test_time_augmentations(recipe: Recipe, count: int) -> list[TestTimeAugmentation]:
     """The first queries that a recipe allows, small shifts before large ones.
 
     Args:
@@ -83,7 +85,7 @@ def queries_of(recipe: Recipe, count: int) -> list[Query]:
     moves = itertools.product(range(-reach, reach + 1), repeat=2)
     near = sorted(moves, key=lambda move: (abs(move[0]) + abs(move[1]), move))
     mirrors = (False, True) if "flip" in recipe.augment else (False,)
-    known = [Query(mirror, down, right) for down, right in near for mirror in mirrors]
+    known = [TestTimeAugmentation(mirror, down, right) for down, right in near for mirror in mirrors]
     if not 1 <= count <= len(known):
         augment = " and ".join(recipe.augment) or "nothing"
         raise ValueError(
@@ -93,7 +95,9 @@ def queries_of(recipe: Recipe, count: int) -> list[Query]:
     return known[:count]
 
 
-def asked(logits_of: Callable[[Tensor], Tensor], query: Query, black: Tensor) -> Callable[[Tensor], Tensor]:
+def with_augmentation(
+    logits_of: Callable[[Tensor], Tensor], query: TestTimeAugmentation, black: Tensor
+) -> Callable[[Tensor], Tensor]:
     """The network as seen through one query.
 
     Args:
@@ -110,7 +114,9 @@ def asked(logits_of: Callable[[Tensor], Tensor], query: Query, black: Tensor) ->
         if query.down or query.right:
             moved = black.view(1, -1, 1, 1).expand_as(shown).clone(memory_format=torch.preserve_format)
             height, width = shown.shape[-2:]
-            to, source = ((span(sign * query.down, height), span(sign * query.right, width)) for sign in (1, -1))
+            to, source = (
+                (shift_slice(sign * query.down, height), shift_slice(sign * query.right, width)) for sign in (1, -1)
+            )
             moved[..., to[0], to[1]] = shown[..., source[0], source[1]]
             shown = moved
         return logits_of(shown)
@@ -118,7 +124,7 @@ def asked(logits_of: Callable[[Tensor], Tensor], query: Query, black: Tensor) ->
     return through
 
 
-def span(move: int, size: int) -> slice:
+def shift_slice(move: int, size: int) -> slice:
     """Where pixels land that are moved along an axis.
 
     Args:

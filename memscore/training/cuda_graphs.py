@@ -30,21 +30,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.models.architectures import logits
-from memscore.training.augmentation import changed, draw
-from memscore.training.device_data import Images
-from memscore.training.loop import LOGIT_BYTES, Assignment, one_layout, optimizer_of, sent
+from memscore.models.architectures import compute_logits
+from memscore.training.augmentation import apply_augmentation, sample_augmentation
+from memscore.training.device_data import DeviceImages
+from memscore.training.loop import LOGIT_BYTES, TrainingRun, build_optimizer, keep_gradient_layout, send_to_device
 from memscore.training.recipes import Recipe
 
-PLAIN = (bool, int, float, complex, str, type(None))
-SIZED = (list, tuple, dict, set)
+PLAIN_TYPES = (bool, int, float, complex, str, type(None))
+SIZED_TYPES = (list, tuple, dict, set)
 
 
-class CannotCapture(Exception):
+class GraphCaptureError(Exception):
     """Why a step cannot be recorded, in a few words that follow "because"."""
 
 
-class Recorded(NamedTuple):
+class RecordedStep(NamedTuple):
     """A step that can be done again.
 
     Attributes:
@@ -57,7 +57,7 @@ class Recorded(NamedTuple):
     draws: bool
 
 
-def record(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stream) -> Recorded:
+def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stream) -> RecordedStep:
     """Run a step three times, then record it.
 
     Args:
@@ -69,7 +69,7 @@ def record(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stre
         The recording. Torch's generators are as they were before.
 
     Raises:
-        CannotCapture: the step waits for the device, or depends on something that a graph does not repeat.
+        GraphCaptureError: the step waits for the device, or depends on something that a graph does not repeat.
         torch.OutOfMemoryError: the device is full.
     """
     graph = torch.cuda.CUDAGraph()
@@ -77,45 +77,45 @@ def record(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stre
     try:
         with torch.random.fork_rng(devices=[stream.device]):
             with torch.cuda.stream(stream):
-                draws = rehearse(step, network, stream.device)
+                draws = run_warmup_steps(step, network, stream.device)
             with torch.cuda.graph(graph, stream=stream):
                 step()
-    except (CannotCapture, torch.OutOfMemoryError):
+    except (GraphCaptureError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever it is, the eager engine meets it again if it is the network's own fault
-        if full := out_of_memory_behind(error):
+        if full := find_out_of_memory(error):
             raise full from error
-        raise CannotCapture(f"recording it failed: {first_line(error)}") from error
+        raise GraphCaptureError(f"recording it failed: {get_first_line(error)}") from error
     torch.cuda.current_stream(stream.device).wait_stream(stream)
-    return Recorded(graph.replay, draws)
+    return RecordedStep(graph.replay, draws)
 
 
-def rehearse(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
+def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
     """Three steps on the current stream, for the libraries to settle; the second must not wait for the device.
 
     Returns:
         Whether they drew from the device's generator.
 
     Raises:
-        CannotCapture: a step waits, or changes something on the host.
+        GraphCaptureError: a step waits, or changes something on the host.
         RuntimeError: the device is full.
     """
-    before, drawn = host_state(network), torch.cuda.get_rng_state(device)
+    before, drawn = snapshot_host_state(network), torch.cuda.get_rng_state(device)
     step()
     try:
-        with refusing_to_wait():
+        with forbid_device_sync():
             step()
     except RuntimeError as error:
-        if out_of_memory_behind(error):
+        if find_out_of_memory(error):
             raise
-        raise CannotCapture(f"a step waits for the device: {first_line(error)}") from error
+        raise GraphCaptureError(f"a step waits for the device: {get_first_line(error)}") from error
     step()
-    refuse_changes(before, host_state(network))
+    require_unchanged_host_state(before, snapshot_host_state(network))
     return not torch.equal(drawn, torch.cuda.get_rng_state(device))
 
 
 @contextmanager
-def refusing_to_wait() -> Generator[None, None, None]:
+def forbid_device_sync() -> Generator[None, None, None]:
     """Whatever makes the host wait for the device is an error, as far as torch can tell."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
@@ -127,15 +127,16 @@ def refusing_to_wait() -> Generator[None, None, None]:
             torch.cuda.set_sync_debug_mode(mode)
 
 
-def host_state(network: nn.Module) -> dict[str, Any]:
+def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
     """What a step could change on the host: generators, and plain values that the modules hold."""
     held = {
-        f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN) else len(value)
+        f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN_TYPES) else len(value)
         for name, module in network.named_modules()
         for key, value in vars(module).items()
-        if isinstance(value, (*PLAIN, *SIZED))
+        if isinstance(value, (*PLAIN_TYPES, *SIZED_TYPES))
     }
-    draws = np.random.get_state(legacy=False)  # ruff: ignore[numpy-legacy-random] - nothing is drawn; a user's network might
+    # ruff: ignore[numpy-legacy-random] - nothing is drawn; a user's network might
+    draws = np.random.get_state(legacy=False)
     return held | {
         "numpy's generator": repr(draws),
         "Python's generator": random.getstate(),
@@ -143,18 +144,18 @@ def host_state(network: nn.Module) -> dict[str, Any]:
     }
 
 
-def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+def require_unchanged_host_state(before: dict[str, Any], after: dict[str, Any]) -> None:
     """A graph repeats none of these changes.
 
     Raises:
-        CannotCapture: there are some.
+        GraphCaptureError: there are some.
     """
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if names:
-        raise CannotCapture(f"a step changes {', '.join(names)}")
+        raise GraphCaptureError(f"a step changes {', '.join(names)}")
 
 
-def out_of_memory_behind(error: BaseException | None) -> torch.OutOfMemoryError | None:
+def find_out_of_memory(error: BaseException | None) -> torch.OutOfMemoryError | None:
     """The device's want of memory that an exception came of: ending a recording that failed raises another one."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError):
@@ -163,16 +164,16 @@ def out_of_memory_behind(error: BaseException | None) -> torch.OutOfMemoryError 
     return None
 
 
-def first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     """An exception in one line."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-AHEAD = 256  # steps in the tables, at most
-EVALUATED = 1024  # images an evaluation; the same as observing.observe's
+MAX_TABLE_STEPS = 256  # steps in the tables, at most
+GRAPH_EVALUATION_BATCH = 1024  # images an evaluation; the same as observing.observe's
 
 
-class Captured:
+class CudaGraphEngine:
     """Static storage for one network in training, and its step.
 
     Args:
@@ -190,13 +191,13 @@ class Captured:
         draws: whether the network draws from the device's generator, so that two must not run at once.
 
     Raises:
-        CannotCapture: see graphs.record.
+        GraphCaptureError: see graphs.record.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        images: Images,
+        images: DeviceImages,
         labels: Tensor,
         recipe: Recipe,
         *,
@@ -204,18 +205,20 @@ class Captured:
         compiled: bool = False,
     ):
         self.images, self.labels, self.recipe = images, labels, recipe
-        self.autocast = autocast_of(recipe)
+        self.autocast = get_autocast_dtype(recipe)
         self.compiled = compiled
-        self.logits = torch.compile(logits, dynamic=False) if compiled else logits
-        self.model, self.chance = model, np.random.default_rng(0)  # until the first load
+        self.logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
+        self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
         self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
-        with self.beside(), kept_generators(device):
-            self.net = copied(model, images)
+        with self.beside(), preserve_torch_generators(device):
+            self.net = copy_network(model, images)
             with torch.no_grad():
-                classes = logits(self.net.eval(), images.take(torch.arange(2, device=device)), self.autocast).shape[1]
+                classes = compute_logits(
+                    self.net.eval(), images.take(torch.arange(2, device=device)), self.autocast
+                ).shape[1]
             self.net.train()
-            self.length = min(AHEAD, max(1, LOGIT_BYTES // (4 * batch * classes)))
+            self.length = min(MAX_TABLE_STEPS, max(1, LOGIT_BYTES // (4 * batch * classes)))
             self.at = torch.zeros(1, dtype=torch.int64, device=device)
             self.rows = torch.arange(self.length * batch, device=device).remainder_(len(labels)).view(-1, batch)
             self.rates = torch.zeros(self.length, device=device)
@@ -223,7 +226,7 @@ class Captured:
             self.mirrored = torch.zeros(self.length, batch, dtype=torch.bool, device=device)
             self.said = torch.zeros(self.length, batch, classes, device=device)
             self.rate = torch.zeros((), device=device)
-            self.optimizer = optimizer_of(self.net, recipe)
+            self.optimizer = build_optimizer(self.net, recipe)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
                 if "capturable" in group:
@@ -233,7 +236,7 @@ class Captured:
                 self.replay: Callable[[], None] = self.step
         self.draws = False
         if self.stream is not None:
-            self.replay, self.draws = record(self.rehearsed, self.net, self.stream)
+            self.replay, self.draws = record_graph(self.rehearsed, self.net, self.stream)
 
     def step(self) -> None:
         """One step, at the place in the tables where the counter stands."""
@@ -242,8 +245,8 @@ class Captured:
         shown = self.images.take(rows)
         if self.recipe.augment:
             corners, mirrored = self.here(self.corners), self.here(self.mirrored)
-            shown = changed(shown, self.images.black, self.recipe, corners, mirrored)
-        with nullcontext() if self.images.flat or self.compiled else one_layout(self.net):
+            shown = apply_augmentation(shown, self.images.black, self.recipe, corners, mirrored)
+        with nullcontext() if self.images.flat or self.compiled else keep_gradient_layout(self.net):
             out = self.logits(self.net, shown, self.autocast)
         self.optimizer.zero_grad(set_to_none=True)
         cross_entropy(out, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
@@ -255,13 +258,13 @@ class Captured:
         """The row of a table at the counter, without asking the device where that is."""
         return table.index_select(0, self.at)[0]
 
-    def load(self, assignment: Assignment) -> None:
+    def load(self, assignment: TrainingRun) -> None:
         """Begin another model: its weights and buffers, its stream of chance, an optimizer that has seen nothing."""
-        self.model, self.chance = assignment.model, assignment.chance
+        self.model, self.augmentation_rng = assignment.model, assignment.augmentation_rng
         with self.beside(), torch.no_grad():
             if not self.images.flat:
                 self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            copy_values(self.model, self.net)
+            copy_state(self.model, self.net)
             for state in self.optimizer.state.values():
                 for value in state.values():
                     if isinstance(value, Tensor):
@@ -277,16 +280,16 @@ class Captured:
         steps, device = len(rates), self.labels.device
         self.at.zero_()
         self.rows[:steps].copy_(rows)
-        self.rates[:steps].copy_(sent(np.array(rates, dtype=np.float32), device))
+        self.rates[:steps].copy_(send_to_device(np.array(rates, dtype=np.float32), device))
         if self.recipe.augment:
-            drawn = [draw(self.recipe, self.recipe.batch, self.chance) for _ in rates]
+            drawn = [sample_augmentation(self.recipe, self.recipe.batch, self.augmentation_rng) for _ in rates]
             for table, values in zip((self.corners, self.mirrored), zip(*drawn, strict=True), strict=True):
-                table[:steps].copy_(sent(np.stack(values), device))
+                table[:steps].copy_(send_to_device(np.stack(values), device))
 
     def write_back(self) -> None:
         """Copy weights and buffers into the model that was loaded."""
         with self.beside(), torch.no_grad():
-            copy_values(self.net, self.model)
+            copy_state(self.net, self.model)
 
     def first_step(self) -> None:
         """A step from the top of the tables."""
@@ -322,7 +325,7 @@ class Captured:
         self.step()
 
 
-class CapturedForward:
+class CudaGraphForward:
     """Static storage for one network in evaluation mode, and its forward pass over one batch.
 
     Args:
@@ -332,61 +335,61 @@ class CapturedForward:
         capture: False for a CPU, as above.
 
     Raises:
-        CannotCapture: see graphs.record.
+        GraphCaptureError: see graphs.record.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
-        self.autocast, self.net = autocast_of(recipe), copied(model, None).eval()
-        shape, device = (EVALUATED, *like.shape[1:]), like.device
+        self.autocast, self.net = get_autocast_dtype(recipe), copy_network(model, None).eval()
+        shape, device = (GRAPH_EVALUATION_BATCH, *like.shape[1:]), like.device
         layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
         self.shown = torch.zeros(shape, device=device).to(memory_format=layout)
         self.out = torch.zeros(0)
         self.replay: Callable[[], None] = self.step
         if capture:
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            self.replay = record(self.step, self.net, stream).replay
+            self.replay = record_graph(self.step, self.net, stream).replay
 
     @torch.no_grad()
     def step(self) -> None:
         """Logits of the images that are in place."""
-        self.out = logits(self.net, self.shown, self.autocast)
+        self.out = compute_logits(self.net, self.shown, self.autocast)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         """Logits float32 [B, K] of a model whose weights are copied in first; a part too small is filled up."""
-        copy_values(model, self.net)
+        copy_state(model, self.net)
         said = []
-        for part in torch.split(images, EVALUATED):
+        for part in torch.split(images, GRAPH_EVALUATION_BATCH):
             self.shown[: len(part)].copy_(part)
             self.replay()
             said.append(self.out[: len(part)].clone())
         return torch.cat(said)
 
 
-def autocast_of(recipe: Recipe) -> torch.dtype | None:
+def get_autocast_dtype(recipe: Recipe) -> torch.dtype | None:
     """What the body's products are computed in, if not in float32."""
     return torch.bfloat16 if recipe.precision == "bfloat16" else None
 
 
-def copied(model: nn.Module, images: Images | None) -> nn.Module:
+def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:
     """A network of its own, channels last if the images are.
 
     Returns:
         The copy.
 
     Raises:
-        CannotCapture: a network that cannot be copied.
+        GraphCaptureError: a network that cannot be copied.
     """
     try:
         net = copy.deepcopy(model)
     except Exception as error:
-        raise CannotCapture(f"it cannot be copied: {first_line(error)}") from error
+        raise GraphCaptureError(f"it cannot be copied: {get_first_line(error)}") from error
     if images is not None and not images.flat:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
 
 
-def copy_values(source: nn.Module, target: nn.Module) -> None:
+def copy_state(source: nn.Module, target: nn.Module) -> None:
     """All parameters and buffers of one network into another of the same architecture, in place."""
     pairs = zip(chain(target.parameters(), target.buffers()), chain(source.parameters(), source.buffers()), strict=True)
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
@@ -398,6 +401,6 @@ def copy_values(source: nn.Module, target: nn.Module) -> None:
         torch._foreach_copy_(to, come)
 
 
-def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+def preserve_torch_generators(device: torch.device) -> AbstractContextManager[None]:
     """Torch's generators are afterwards as they were before."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

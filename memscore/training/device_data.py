@@ -11,13 +11,13 @@ ALIGNMENT = 32
 lies; and torch's elementwise loops take 32 float32 numbers at a time and round what is left over differently."""
 
 
-def padded(size: int) -> int:
+def round_up_to_alignment(size: int) -> int:
     """The next multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Images:
+class DeviceImages:
     """N normalised float32 images on one device.
 
     Attributes:
@@ -45,9 +45,9 @@ class Images:
         return chosen.permute(0, 3, 1, 2)
 
 
-def resident(
+def to_device(
     images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, flat: bool
-) -> Images:
+) -> DeviceImages:
     """Normalise uint8 images, (x / 255 - mean) / std, and keep them on the device.
 
     Args:
@@ -64,7 +64,7 @@ def resident(
     scale = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
     offset = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
     size = channels * height * width
-    layout = (n, padded(size)) if flat else (n, height, width, channels)
+    layout = (n, round_up_to_alignment(size)) if flat else (n, height, width, channels)
     pixels = torch.zeros(layout, dtype=torch.float32, device=device)
     for start in range(0, n, 8192):  # no second float copy of the whole data set
         part = (torch.from_numpy(np.array(images[start : start + 8192])).float() / 255 - offset) / scale
@@ -73,4 +73,4 @@ def resident(
         else:
             pixels[start : start + 8192] = part.permute(0, 2, 3, 1).to(device)
     black, white = ((shade / scale).flatten().to(device) for shade in (-offset, 1 - offset))
-    return Images(pixels=pixels, shape=(channels, height, width), flat=flat, black=black, white=white)
+    return DeviceImages(pixels=pixels, shape=(channels, height, width), flat=flat, black=black, white=white)

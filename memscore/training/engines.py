@@ -13,36 +13,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memscore.training.cuda_graphs import CannotCapture, Captured
-from memscore.training.device_data import Images
-from memscore.training.loop import Assignment, Engine, stacks
+from memscore.training.cuda_graphs import CudaGraphEngine, GraphCaptureError
+from memscore.training.device_data import DeviceImages
+from memscore.training.loop import Engine, TrainingRun, is_stackable
 from memscore.training.recipes import Recipe
 
-STREAMS = (1, 2, 4)
-TRIED = 16  # steps of each trial
+STREAM_COUNTS = (1, 2, 4)
+AUTOTUNE_STEPS = 16  # steps of each trial
 
 _log = logging.getLogger(__name__)
-_kept: dict[tuple[object, ...], list[Captured]] = {}  # engines of one architecture, recipe and data set
-_refused: dict[tuple[str, Recipe], str] = {}  # why they cannot be captured
-_fastest: dict[tuple[str, Recipe], tuple[int, int]] = {}  # how many models were there to try, and the best number
+_engine_cache: dict[tuple[object, ...], list[CudaGraphEngine]] = {}  # engines of one architecture, recipe and data set
+_capture_errors: dict[tuple[str, Recipe], str] = {}  # why they cannot be captured
+_best_stream_counts: dict[
+    tuple[str, Recipe], tuple[int, int]
+] = {}  # how many models were there to try, and the best number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Way:
+class EngineChoice:
     """How the models of a job are trained.
 
     Attributes:
-        facts: for the receipt.
-        together: how many models a call of `train`.
+        receipt_fields: for the receipt.
+        models_per_call: how many models a call of `train`.
         engine: makes the engine of so many models; None where train's own is taken.
     """
 
-    facts: dict[str, object]
-    together: int
-    engine: Callable[[Sequence[Assignment]], Engine | None] = lambda assignments: None
+    receipt_fields: dict[str, object]
+    models_per_call: int
+    engine: Callable[[Sequence[TrainingRun]], Engine | None] = lambda assignments: None
 
 
-class Abreast:
+class MultiStreamEngine:
     """Several captured networks, each on its stream.
 
     Args:
@@ -50,14 +52,14 @@ class Abreast:
         assignments: what each is to train; loaded here.
     """
 
-    def __init__(self, engines: Sequence[Captured], assignments: Sequence[Assignment]):
+    def __init__(self, engines: Sequence[CudaGraphEngine], assignments: Sequence[TrainingRun]):
         self.engines = engines[: len(assignments)]
         for engine, assignment in zip(self.engines, assignments, strict=True):
             engine.load(assignment)
 
     def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
         """Take one step for each rate; returns float32 logits [S, steps, B, K] before each step if they are wanted."""
-        return run(self.engines, rows, rates, keep=keep)
+        return run_engines(self.engines, rows, rates, keep=keep)
 
     def write_back(self) -> None:
         """Copy the weights into the models they belong to."""
@@ -65,7 +67,9 @@ class Abreast:
             engine.write_back()
 
 
-def run(engines: Sequence[Captured], rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
+def run_engines(
+    engines: Sequence[CudaGraphEngine], rows: Tensor, rates: Sequence[float], *, keep: bool
+) -> Tensor | None:
     """Steps of several engines in turn; the host waits for none of them.
 
     Args:
@@ -99,9 +103,14 @@ def run(engines: Sequence[Captured], rows: Tensor, rates: Sequence[float], *, ke
     return said
 
 
-def way_to_train(
-    assignments: Sequence[Assignment], images: Images, labels: Tensor, recipe: Recipe, *, capture: bool | None = None
-) -> Way:
+def select_engine(
+    assignments: Sequence[TrainingRun],
+    images: DeviceImages,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    capture: bool | None = None,
+) -> EngineChoice:
     """Choose by architecture, recipe and device; on a GPU also by a short trial.
 
     Args:
@@ -117,45 +126,45 @@ def way_to_train(
     Raises:
         torch.OutOfMemoryError: not even one network fits on the device.
     """
-    if stacks(assignments[0].model, recipe):
-        return Way(facts={"engine": "stack"}, together=len(assignments))
+    if is_stackable(assignments[0].model, recipe):
+        return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(assignments))
     if capture is None and labels.device.type == "cpu":
-        return Way(facts={"engine": "single"}, together=1)
+        return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
     name = assignments[0].architecture
     if not name:
-        return eager("nobody says what architecture it is")
-    if (name, recipe) in _refused:
-        return eager(_refused[name, recipe])
+        return choose_eager_engine("nobody says what architecture it is")
+    if (name, recipe) in _capture_errors:
+        return choose_eager_engine(_capture_errors[name, recipe])
     tag = (name, recipe, id(images), id(labels), capture)  # engines hold images and labels, so these ids stay theirs
 
-    def engines(count: int) -> list[Captured]:
-        if tag not in _kept:
-            forget()
-        kept = _kept.setdefault(tag, [])
+    def engines(count: int) -> list[CudaGraphEngine]:
+        if tag not in _engine_cache:
+            clear_engine_cache()
+        kept = _engine_cache.setdefault(tag, [])
         while len(kept) < count:
-            kept.append(Captured(assignments[0].model, images, labels, recipe, capture=capture is not False))
+            kept.append(CudaGraphEngine(assignments[0].model, images, labels, recipe, capture=capture is not False))
         return kept
 
     try:
-        streams = streams_for(name, recipe, len(assignments), engines)
+        streams = autotune_streams(name, recipe, len(assignments), engines)
         engines(min(streams, len(assignments)))
-    except CannotCapture as refusal:
-        _refused[name, recipe] = str(refusal)
+    except GraphCaptureError as refusal:
+        _capture_errors[name, recipe] = str(refusal)
         _log.warning("%s is trained without a CUDA graph, which is slower, because %s", name, refusal)
-        return eager(str(refusal))
-    return Way(
-        facts={"engine": "captured" if capture is not False else "uncaptured", "streams": streams},
-        together=streams,
-        engine=lambda part: Abreast(engines(len(part)), part),
+        return choose_eager_engine(str(refusal))
+    return EngineChoice(
+        receipt_fields={"engine": "captured" if capture is not False else "uncaptured", "streams": streams},
+        models_per_call=streams,
+        engine=lambda part: MultiStreamEngine(engines(len(part)), part),
     )
 
 
-def eager(why: str) -> Way:
+def choose_eager_engine(why: str) -> EngineChoice:
     """The way of a network that cannot be captured."""
-    return Way(facts={"engine": f"eager, because {why}", "streams": 1}, together=1)
+    return EngineChoice(receipt_fields={"engine": f"eager, because {why}", "streams": 1}, models_per_call=1)
 
 
-def streams_for(name: str, recipe: Recipe, models: int, engines: Callable[[int], list[Captured]]) -> int:
+def autotune_streams(name: str, recipe: Recipe, models: int, engines: Callable[[int], list[CudaGraphEngine]]) -> int:
     """How many models at once take the least time each; tried once in a process.
 
     Args:
@@ -171,21 +180,21 @@ def streams_for(name: str, recipe: Recipe, models: int, engines: Callable[[int],
     Raises:
         torch.OutOfMemoryError: not even one fits.
     """
-    tried, best = _fastest.get((name, recipe), (0, 1))
+    tried, best = _best_stream_counts.get((name, recipe), (0, 1))
     if models <= tried:
         return best
     seconds: dict[int, float] = {}
-    for count in STREAMS:
-        if count <= models and fits(count, engines) and (count == 1 or not engines(1)[0].draws):
-            seconds[count] = 0.0 if models == 1 else seconds_a_step(engines(count)[:count])
+    for count in STREAM_COUNTS:
+        if count <= models and fits_in_memory(count, engines) and (count == 1 or not engines(1)[0].draws):
+            seconds[count] = 0.0 if models == 1 else measure_seconds_per_step(engines(count)[:count])
     best = min(seconds, key=seconds.__getitem__)
-    _fastest[name, recipe] = models, best
-    settle()
+    _best_stream_counts[name, recipe] = models, best
+    synchronize()
     del engines(best)[best:]
     return best
 
 
-def fits(count: int, engines: Callable[[int], list[Captured]]) -> bool:
+def fits_in_memory(count: int, engines: Callable[[int], list[CudaGraphEngine]]) -> bool:
     """Whether so many engines fit on the device together."""
     try:
         engines(count)
@@ -200,29 +209,29 @@ def fits(count: int, engines: Callable[[int], list[Captured]]) -> bool:
     return not full
 
 
-def seconds_a_step(engines: Sequence[Captured]) -> float:
+def measure_seconds_per_step(engines: Sequence[CudaGraphEngine]) -> float:
     """Seconds of one step of one model when so many run at once; they must be loaded afterwards."""
-    steps, batch = min(TRIED, engines[0].length), engines[0].recipe.batch
+    steps, batch = min(AUTOTUNE_STEPS, engines[0].length), engines[0].recipe.batch
     rows = engines[0].rows[:steps].expand(len(engines), steps, batch).clone()
     took = []
     for _ in range(3):  # the first is for the caches
-        settle()
+        synchronize()
         started = time.perf_counter()
-        run(engines, rows, [0.0] * steps, keep=False)
-        settle()
+        run_engines(engines, rows, [0.0] * steps, keep=False)
+        synchronize()
         took.append((time.perf_counter() - started) / (steps * len(engines)))
     return min(took[1:])
 
 
-def settle() -> None:
+def synchronize() -> None:
     """Wait for the GPU, if there is one at work."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
 
 
-def forget() -> None:
+def clear_engine_cache() -> None:
     """Give up all kept engines and their memory."""
-    if _kept:
-        settle()
-        _kept.clear()
+    if _engine_cache:
+        synchronize()
+        _engine_cache.clear()
         torch.cuda.empty_cache()

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import logits
-from memscore.training.cuda_graphs import CannotCapture, CapturedForward
-from memscore.training.device_data import Images
+from memscore.models.architectures import compute_logits
+from memscore.training.cuda_graphs import CudaGraphForward, GraphCaptureError
+from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
-PART = 1024
+EVALUATION_BATCH = 1024
 """Images that are evaluated at once; the last bits of what is said of one may hang on it."""
 
 
-def forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
+def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
     """The network as a function from images to float32 logits, in evaluation mode.
 
     Args:
@@ -33,42 +33,42 @@ def forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callabl
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
 
     def logits_of(images: Tensor) -> Tensor:
-        static = static_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
-        return static(model, images) if static else logits(model, images, autocast)
+        static = get_graph_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
+        return static(model, images) if static else compute_logits(model, images, autocast)
 
     return logits_of
 
 
-_static: dict[tuple[object, ...], CapturedForward | None] = {}  # one, kept between the jobs of a worker
+_graph_cache: dict[tuple[object, ...], CudaGraphForward | None] = {}  # one, kept between the jobs of a worker
 
 
-def static_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CapturedForward | None:
+def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CudaGraphForward | None:
     """The graph for such networks and images; None, after a warning, if there can be none."""
     tag = (architecture, recipe.precision, images.device)
-    if tag not in _static:
-        _static.clear()
+    if tag not in _graph_cache:
+        _graph_cache.clear()
         try:
-            _static[tag] = CapturedForward(model, images, recipe)
-        except CannotCapture as refusal:
+            _graph_cache[tag] = CudaGraphForward(model, images, recipe)
+        except GraphCaptureError as refusal:
             _log.warning("%s is evaluated without a CUDA graph, which is slower, because %s", architecture, refusal)
-            _static[tag] = None
-    return _static[tag]
+            _graph_cache[tag] = None
+    return _graph_cache[tag]
 
 
-def parts(images: Images, n: int, batch: int = PART) -> Iterator[Tensor]:
+def iterate_batches(images: DeviceImages, n: int, batch: int = EVALUATION_BATCH) -> Iterator[Tensor]:
     """The first n images in batches."""
     device = images.pixels.device
     return (images.take(torch.arange(s, min(s + batch, n), device=device)) for s in range(0, n, batch))
 
 
 @torch.no_grad()
-def everything(model: nn.Module, recipe: Recipe, images: Images, n: int, architecture: str = "") -> Tensor:
+def predict_logits(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "") -> Tensor:
     """Logits [n, K] of the first n images; for the architecture see forward."""
-    logits_of = forward(model, recipe, architecture)
-    return torch.cat([logits_of(part) for part in parts(images, n)])
+    logits_of = build_forward(model, recipe, architecture)
+    return torch.cat([logits_of(part) for part in iterate_batches(images, n)])
 
 
-COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
+PREDICTION_COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
 
 
 def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ def top_gap(logits: Tensor) -> Tensor:
     return first - second
 
 
-def observe(
-    logits_of: Callable[[Tensor], Tensor], images: Images, labels: Tensor, batch: int = 1024
+def evaluate_examples(
+    logits_of: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int = 1024
 ) -> dict[str, np.ndarray]:
     """What one model says of every example, in the order of the examples.
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AVERAGED = ("confidence", "max_confidence", "entropy", "accuracy")
-"""The rows of Events.sums; with forgetting they are memscore.score_registry.EVENTS."""
+AVERAGED_EVENTS = ("confidence", "max_confidence", "entropy", "accuracy")
+"""The rows of Events.sums; with forgetting they are memscore.score_registry.EVENT_DIRECTIONS."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Events:
+class LearningEvents:
     """Running sums over visits, for S models and N examples.
 
     Attributes:
@@ -36,7 +36,7 @@ class Events:
     was_right: Tensor
 
     @classmethod
-    def none_yet(cls, models: int, examples: int, device: torch.device) -> "Events":
+    def zeros(cls, models: int, examples: int, device: torch.device) -> "LearningEvents":
         """Sums before the first visit."""
         return cls(
             visits=torch.zeros(models, examples, dtype=torch.int32, device=device),
@@ -75,17 +75,17 @@ class Events:
             self.was_right.view(-1)[at] = now
             self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
 
-    def of(self, model: int, count: int = 1) -> "Events":
+    def select_models(self, model: int, count: int = 1) -> "LearningEvents":
         """The sums of one model, or of so many from it on, as views: what is counted there is counted here."""
         part = slice(model, model + count)
-        return Events(
+        return LearningEvents(
             visits=self.visits[part],
             sums=self.sums[part],
             forgetting=self.forgetting[part],
             was_right=self.was_right[part],
         )
 
-    def averages(self, model: int) -> dict[str, np.ndarray]:
+    def compute_averages(self, model: int) -> dict[str, np.ndarray]:
         """The table of one model.
 
         Args:
@@ -99,7 +99,7 @@ class Events:
         seen = np.where(visits > 0, visits, np.nan).astype(np.float32)
         sums = self.sums[model].cpu().numpy()
         table: dict[str, np.ndarray] = {"visits": visits}
-        for position, name in enumerate(AVERAGED):
+        for position, name in enumerate(AVERAGED_EVENTS):
             table[name] = sums[position] / seen
         table["forgetting"] = self.forgetting[model].cpu().numpy() * (seen / seen)
         return table

@@ -23,35 +23,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.models.architectures import linear_layers, logits
+from memscore.models.architectures import compute_logits, find_mlp_layers
 from memscore.training.augmentation import augment
-from memscore.training.device_data import Images
-from memscore.training.learning_events import Events
-from memscore.training.recipes import Recipe, lr_at
-from memscore.training.stacked_mlp import Stack
+from memscore.training.device_data import DeviceImages
+from memscore.training.learning_events import LearningEvents
+from memscore.training.recipes import Recipe, compute_lr
+from memscore.training.stacked_mlp import StackedMLPEngine
 
-AtEpoch = Callable[[int], None]
+EpochCallback = Callable[[int], None]
 
 LOGIT_BYTES = 64 * 2**20  # of logits kept until their learning events are counted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Assignment:
+class TrainingRun:
     """One model's training: its weights, its examples and its streams of chance.
 
     Attributes:
         model: freshly built; its weights are trained in place.
         rows: int64 [m], the examples it may see.
-        order: draws its permutations.
-        chance: draws its augmentations.
+        order_rng: draws its permutations.
+        augmentation_rng: draws its augmentations.
         architecture: what built it, input shape and classes included; two models that share it differ in numbers only.
             "" if nobody knows.
     """
 
     model: nn.Module
     rows: np.ndarray
-    order: np.random.Generator
-    chance: np.random.Generator
+    order_rng: np.random.Generator
+    augmentation_rng: np.random.Generator
     architecture: str = ""
 
 
@@ -77,14 +77,14 @@ class Engine(Protocol):
 
 
 def train(
-    assignments: Sequence[Assignment],
-    images: Images,
+    assignments: Sequence[TrainingRun],
+    images: DeviceImages,
     labels: Tensor,
     recipe: Recipe,
     steps: int,
     *,
-    events: Events | None = None,
-    at_epoch: AtEpoch | None = None,
+    events: LearningEvents | None = None,
+    on_epoch_end: EpochCallback | None = None,
     engine: Engine | None = None,
 ) -> None:
     """Train these models in place, all for the same number of steps.
@@ -96,7 +96,8 @@ def train(
         recipe: optimizer, schedule, batch, augmentation.
         steps: T of the step law.
         events: S x N learning events to be counted at every visit.
-        at_epoch: called with 1, 2, ... when the models have taken round(epoch * T / epochs) steps; weights are current.
+        on_epoch_end: called with 1, 2, ... when the models have taken round(epoch * T / epochs) steps, with current
+            weights.
         engine: made of these assignments, and not used since; None for a stack or a single network.
 
     Raises:
@@ -108,49 +109,51 @@ def train(
             f"a batch of {recipe.batch} is larger than the smallest subset, {smallest} examples; "
             f"use --batch {smallest} or less, or a larger keep fraction"
         )
-    orders = [Order(a.rows, a.order) for a in assignments]
+    orders = [EpochSampler(a.rows, a.order_rng) for a in assignments]
     if engine is None:
-        engine = own_engine(assignments, images, labels, recipe)
+        engine = build_default_engine(assignments, images, labels, recipe)
     longest = smallest // recipe.batch
     if events is not None:
         step_bytes = 4 * len(assignments) * recipe.batch * (int(labels.max()) + 1)
         longest = min(longest, max(1, LOGIT_BYTES // step_bytes))
     done = 0
-    for length, epoch in windows(steps, recipe.epochs, longest):
+    for length, epoch in split_into_windows(steps, recipe.epochs, longest):
         taken = [order.take(length * recipe.batch) for order in orders]
-        rows = sent(np.stack([t[0] for t in taken]), labels.device).view(len(orders), length, -1)
-        rates = [lr_at(recipe, (done + step) / steps) for step in range(length)]
+        rows = send_to_device(np.stack([t[0] for t in taken]), labels.device).view(len(orders), length, -1)
+        rates = [compute_lr(recipe, (done + step) / steps) for step in range(length)]
         said = engine.run(rows, rates, keep=events is not None)
         done += length
         if events is not None and said is not None:
             count_visits(events, rows.flatten(1), said.flatten(1, 2), labels, [t[1] for t in taken])
-        if epoch and at_epoch:
+        if epoch and on_epoch_end:
             engine.write_back()
-            at_epoch(epoch)
+            on_epoch_end(epoch)
     engine.write_back()
 
 
-def own_engine(assignments: Sequence[Assignment], images: Images, labels: Tensor, recipe: Recipe) -> Engine:
+def build_default_engine(
+    assignments: Sequence[TrainingRun], images: DeviceImages, labels: Tensor, recipe: Recipe
+) -> Engine:
     """A stack where the models stack; else there is one of them."""
-    if stacks(assignments[0].model, recipe):
-        return Stack([a.model for a in assignments], images, labels, recipe)
+    if is_stackable(assignments[0].model, recipe):
+        return StackedMLPEngine([a.model for a in assignments], images, labels, recipe)
     (alone,) = assignments
-    return Single(alone, images, labels, recipe)
+    return EagerEngine(alone, images, labels, recipe)
 
 
-def sent(values: np.ndarray, device: torch.device) -> Tensor:
+def send_to_device(values: np.ndarray, device: torch.device) -> Tensor:
     """Numbers on the device; a GPU is not waited for, so that the next window is drawn while it works on this one."""
     here = torch.from_numpy(values)
     return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
 
-def stacks(model: nn.Module, recipe: Recipe) -> bool:
+def is_stackable(model: nn.Module, recipe: Recipe) -> bool:
     """Whether such models are trained side by side: fully connected, plain SGD in float32, nothing augmented."""
     plain = recipe.optimizer == "sgd" and not recipe.nesterov and not recipe.augment
-    return plain and recipe.precision == "float32" and linear_layers(model) is not None
+    return plain and recipe.precision == "float32" and find_mlp_layers(model) is not None
 
 
-def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
+def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
     """Cut T steps into runs no longer than one pass over the smallest subset, ending at every epoch.
 
     Args:
@@ -165,7 +168,7 @@ def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
     [(4, 0), (1, 1), (4, 0), (1, 2)]
     """
     done = 0
-    for epoch in range(1, epochs + 1) if epochs <= steps else last_epochs(steps, epochs):
+    for epoch in range(1, epochs + 1) if epochs <= steps else find_last_epochs(steps, epochs):
         end = round(epoch * steps / epochs)
         while done < end:
             length = min(longest, end - done)
@@ -173,14 +176,14 @@ def windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
             yield length, epoch if done == end else 0
 
 
-def last_epochs(steps: int, epochs: int) -> Iterator[int]:
+def find_last_epochs(steps: int, epochs: int) -> Iterator[int]:
     """Of more epochs than steps the last that ends with each step; no longer to go through for a billion of them."""
     for step in range(1, steps + 1):
         epoch = min(epochs, (2 * step + 1) * epochs // (2 * steps))
         yield epoch - (round(epoch * steps / epochs) > step)  # a half is rounded to the even step
 
 
-class Order:
+class EpochSampler:
     """A model's endless reading order: a permutation of its examples, and a new one whenever it is exhausted."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator):
@@ -204,26 +207,26 @@ class Order:
         return taken, ending
 
 
-def count_visits(events: Events, rows: Tensor, said: Tensor, labels: Tensor, ending: Sequence[int]) -> None:
+def count_visits(events: LearningEvents, rows: Tensor, said: Tensor, labels: Tensor, ending: Sequence[int]) -> None:
     """Add one window of visits: first those that end a pass, then those of the next; in each, examples are distinct."""
     position = torch.arange(rows.shape[1], device=rows.device)
     first = position < torch.tensor(ending, device=rows.device)[:, None]
     events.add(rows, said, labels[rows], first, ~first)
 
 
-class Single:
+class EagerEngine:
     """One network of any kind, by autograd."""
 
-    def __init__(self, assignment: Assignment, images: Images, labels: Tensor, recipe: Recipe):
-        self.model, self.chance = assignment.model, assignment.chance
+    def __init__(self, assignment: TrainingRun, images: DeviceImages, labels: Tensor, recipe: Recipe):
+        self.model, self.augmentation_rng = assignment.model, assignment.augmentation_rng
         self.images, self.labels, self.recipe = images, labels, recipe
         if not images.flat:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = optimizer_of(self.model, recipe)
+        self.optimizer = build_optimizer(self.model, recipe)
 
     def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
         """Take one step for each rate; returns float32 logits [1, steps, B, K] before each step if they are wanted."""
-        with one_layout(self.model) if not self.images.flat else nullcontext():
+        with keep_gradient_layout(self.model) if not self.images.flat else nullcontext():
             return self._run(rows, rates, keep=keep)
 
     def _run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
@@ -233,8 +236,8 @@ class Single:
         for batch, rate in zip(rows[0], rates, strict=True):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            shown = augment(self.images.take(batch), self.images.black, self.recipe, self.chance)
-            out = logits(self.model, shown, autocast)
+            shown = augment(self.images.take(batch), self.images.black, self.recipe, self.augmentation_rng)
+            out = compute_logits(self.model, shown, autocast)
             self.optimizer.zero_grad(set_to_none=True)
             cross_entropy(out, self.labels[batch]).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -247,7 +250,7 @@ class Single:
 
 
 @contextmanager
-def one_layout(model: nn.Module) -> Generator[None, None, None]:
+def keep_gradient_layout(model: nn.Module) -> Generator[None, None, None]:
     """Let what flows back through a Flatten have the layout of what went in: mixed layouts take torch's slow path."""
 
     def watch(_: nn.Module, given: tuple[Tensor]) -> None:
@@ -264,7 +267,7 @@ def one_layout(model: nn.Module) -> Generator[None, None, None]:
             hook.remove()
 
 
-def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over all weights, fused."""
     weights = list(model.parameters())
     if recipe.optimizer == "sgd":

@@ -16,7 +16,7 @@ def is_finite(model: nn.Module) -> bool:
 
 
 @contextmanager
-def one_thread() -> Generator[None, None, None]:
+def single_threaded() -> Generator[None, None, None]:
     """One torch thread, whatever the process had before: two give other bits, and stall on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -26,7 +26,7 @@ def one_thread() -> Generator[None, None, None]:
         torch.set_num_threads(before)
 
 
-def cpu_maker() -> str:
+def cpu_vendor() -> str:
     """The maker's name as the CPU gives it, "GenuineIntel" or "AuthenticAMD"; "" where the system does not say."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else platform.processor()
@@ -34,7 +34,7 @@ def cpu_maker() -> str:
 
 
 @contextmanager
-def exact_products(device: torch.device) -> Generator[str, None, None]:
+def float32_matmul(device: torch.device) -> Generator[str, None, None]:
     """The fastest matrix product on this machine that is still float32, checked against float64.
 
     On AMD's CPUs the usual library takes a slow path, and the setting "medium" picks another that is twice as fast and
@@ -51,7 +51,7 @@ def exact_products(device: torch.device) -> Generator[str, None, None]:
     convolutions = (cudnn.allow_tf32, cudnn.benchmark) if device.type == "cuda" else None
     chosen = "highest"
     try:
-        if device.type == "cpu" and cpu_maker() == "AuthenticAMD":
+        if device.type == "cpu" and cpu_vendor() == "AuthenticAMD":
             torch.set_float32_matmul_precision("medium")
             rng = torch.Generator().manual_seed(0)
             a, b = torch.randn(2, 256, 256, generator=rng)
@@ -68,7 +68,7 @@ def exact_products(device: torch.device) -> Generator[str, None, None]:
             cudnn.allow_tf32, cudnn.benchmark = convolutions
 
 
-def device_named(wish: str) -> str:
+def resolve_device(wish: str) -> str:
     """The device for this process: "auto" is a GPU where there is one.
 
     Args:
@@ -86,7 +86,7 @@ def device_named(wish: str) -> str:
     return "cuda" if there and wish != "cpu" else "cpu"
 
 
-def keep_to_share(device: torch.device) -> None:
+def limit_gpu_memory(device: torch.device) -> None:
     """Where workers share a GPU, no more of its memory than this one's part: what is beyond it raises here alone."""
     share = os.environ.get("MEMSCORE_GPU_SHARE")  # the pool says it to each worker
     if share and device.type == "cuda":

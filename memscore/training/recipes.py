@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")
@@ -28,7 +28,7 @@ class Recipe:
         weight_decay: on all weights; decoupled for AdamW.
         nesterov: SGD only.
         optimizer: one of OPTIMIZERS.
-        schedule: one of SCHEDULES; see lr_at.
+        schedule: one of SCHEDULES; see compute_lr.
         milestones: epochs at which "steps" multiplies the rate by gamma.
         gamma: that factor.
         augment: some of AUGMENTATIONS, drawn for each image anew.
@@ -57,11 +57,11 @@ class Recipe:
         object.__setattr__(self, "milestones", tuple(float(epoch) for epoch in self.milestones))
         object.__setattr__(self, "augment", tuple(self.augment))
         self._check_numbers()
-        pick("optimizer", self.optimizer, OPTIMIZERS)
-        pick("schedule", self.schedule, SCHEDULES)
-        pick("precision", self.precision, PRECISIONS)
+        validate_choice("optimizer", self.optimizer, OPTIMIZERS)
+        validate_choice("schedule", self.schedule, SCHEDULES)
+        validate_choice("precision", self.precision, PRECISIONS)
         for name in self.augment:
-            pick("augmentation", name, AUGMENTATIONS)
+            validate_choice("augmentation", name, AUGMENTATIONS)
         if len(set(self.augment)) < len(self.augment):
             raise ValueError(f"augment names each augmentation once, got {self.augment}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
@@ -95,7 +95,7 @@ class Recipe:
             raise ValueError(f"milestones must rise, above 0 and up to {self.epochs} epochs, got {marks}")
 
 
-def lr_at(recipe: Recipe, progress: float) -> float:
+def compute_lr(recipe: Recipe, progress: float) -> float:
     """The learning rate of a step.
 
     "constant": lr. "cosine": lr (1 + cos(pi progress)) / 2. "steps": lr gamma^n, n = how many milestones / epochs are
@@ -108,7 +108,7 @@ def lr_at(recipe: Recipe, progress: float) -> float:
     Returns:
         The rate, above 0.
 
-    >>> lr_at(Recipe(epochs=30, batch=256, lr=0.1, schedule="cosine"), 0.5)
+    >>> compute_lr(Recipe(epochs=30, batch=256, lr=0.1, schedule="cosine"), 0.5)
     0.05
     """
     if recipe.schedule == "cosine":
@@ -119,7 +119,7 @@ def lr_at(recipe: Recipe, progress: float) -> float:
     return recipe.lr
 
 
-def steps(recipe: Recipe, keep: float, n_train: int) -> int:
+def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
     """T = round(epochs keep n_train / batch), the same for every model of an arm.
 
     Args:
@@ -271,12 +271,12 @@ _DEFAULTS = {
 }
 
 
-def recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The preset of that name; an unknown name is an error that offers the nearest one."""
-    return RECIPES[pick("recipe", name, RECIPES)]
+    return RECIPES[validate_choice("recipe", name, RECIPES)]
 
 
-def default_recipe(data: str, arch: str) -> str:
+def get_default_recipe_name(data: str, arch: str) -> str:
     """The preset that is taken when the user names none.
 
     Args:
@@ -289,7 +289,7 @@ def default_recipe(data: str, arch: str) -> str:
     Raises:
         ValueError: an architecture without a default, such as a user's own on data other than digits.
 
-    >>> default_recipe("digits", "mlp"), default_recipe("fashion-mnist", "mlp-512-256")
+    >>> get_default_recipe_name("digits", "mlp"), get_default_recipe_name("fashion-mnist", "mlp-512-256")
     ('digits', 'small-mlp')
     """
     family = re.sub(r"(-\d+)+$", "", arch)

@@ -8,21 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from memscore.models.architectures import linear_layers
-from memscore.training.device_data import Images, padded
+from memscore.models.architectures import find_mlp_layers
+from memscore.training.device_data import DeviceImages, round_up_to_alignment
 from memscore.training.recipes import Recipe
 
-PIECE_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache
-TINY = 16**3  # multiplications of a batched product up to which torch leaves it to the usual library in any setting
+UPDATE_CHUNK_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache
+TINY_PRODUCT = (
+    16**3
+)  # multiplications of a batched product up to which torch leaves it to the usual library in any setting
 
 
-def stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
+def compute_stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
     """How many models of this size fit in the cache with their momenta and activations: 12 bytes a weight, 1 to 64."""
     weights = sum(p.numel() for p in model.parameters())
     return int(np.clip(2 ** np.floor(np.log2(max(1.0, cache_bytes / (12 * weights)))), 1, 64))
 
 
-class Stack:
+class StackedMLPEngine:
     """S fully connected networks side by side, forward and backward by hand, all activations with the batch last.
 
     For layers l = 1 .. L, a_0 = x^T, z_l = W_l a_{l-1} + b_l, a_l = max(z_l, 0), delta_L = (softmax(z_L) - onehot) / B:
@@ -37,14 +39,14 @@ class Stack:
     the sizes of one model, not on S.
     """
 
-    def __init__(self, models: Sequence[nn.Module], images: Images, labels: Tensor, recipe: Recipe):
+    def __init__(self, models: Sequence[nn.Module], images: DeviceImages, labels: Tensor, recipe: Recipe):
         self.images, self.labels, self.recipe = images, labels, recipe
-        self.layers = [layers_of(model) for model in models]
+        self.layers = [require_linear_layers(model) for model in models]
         self.count, batch, device = len(models), recipe.batch, labels.device
         self.shapes = [shape for layer in self.layers[0] for shape in (tuple(layer.weight.shape), (len(layer.bias), 1))]
-        large = [4 * rows * columns > PIECE_BYTES for rows, columns in self.shapes]
+        large = [4 * rows * columns > UPDATE_CHUNK_BYTES for rows, columns in self.shapes]
         order = sorted(range(len(self.shapes)), key=lambda k: not large[k])  # so that all the rest is one run of memory
-        ends = list(accumulate(self.count * padded(int(np.prod(self.shapes[k]))) for k in order))
+        ends = list(accumulate(self.count * round_up_to_alignment(int(np.prod(self.shapes[k]))) for k in order))
         self.starts = dict(zip(order, [0, *ends], strict=False))
         theta, momentum, slope = (make(ends[-1], device=device) for make in (torch.zeros, torch.zeros, torch.empty))
         self.weights, self.speeds, self.slopes = (self._views(flat) for flat in (theta, momentum, slope))
@@ -55,17 +57,17 @@ class Stack:
         outputs = [rows for rows, _ in self.shapes[::2]]
         self.inputs = torch.empty(self.count * batch, images.pixels.shape[1], device=device)
         self.shown = self.inputs.view(self.count, batch, -1)[..., : self.shapes[0][1]]
-        self.acts = [aligned(self.count, n_out, batch, device) for n_out in outputs]
-        self.deltas = [aligned(self.count, n_out, batch, device) for n_out in outputs]
+        self.acts = [allocate_aligned(self.count, n_out, batch, device) for n_out in outputs]
+        self.deltas = [allocate_aligned(self.count, n_out, batch, device) for n_out in outputs]
         self.minus = torch.full((self.count, 1, batch), -1.0, device=device)
-        self.tiny = [rows * columns * batch <= TINY for rows, columns in self.shapes[::2]]
+        self.tiny = [rows * columns * batch <= TINY_PRODUCT for rows, columns in self.shapes[::2]]
         self.pieces = [self._pieces(layer) if large[2 * layer] else [] for layer in range(len(outputs))]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         """W [S, out, in] and b [S, out, 1] of each layer, as views into one buffer."""
         views = []
         for k, (rows, columns) in enumerate(self.shapes):
-            width, start = padded(rows * columns), self.starts[k]
+            width, start = round_up_to_alignment(rows * columns), self.starts[k]
             view = flat[start : start + self.count * width].view(self.count, width)
             views.append(view[:, : rows * columns].view(self.count, rows, columns))
         return views
@@ -79,7 +81,7 @@ class Stack:
     def _pieces(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Of each model, some rows of a large matrix, of its momentum and of its deltas, and what those multiply."""
         n_out, n_in = self.shapes[2 * layer]
-        height = max(16, PIECE_BYTES // (4 * n_in) // 16 * 16)
+        height = max(16, UPDATE_CHUNK_BYTES // (4 * n_in) // 16 * 16)
         below = self.acts[layer - 1].transpose(1, 2) if layer else self.shown
         weight, speed, delta = self.weights[2 * layer], self.speeds[2 * layer], self.deltas[layer]
         parts = [(k, slice(row, row + height)) for k in range(self.count) for row in range(0, n_out, height)]
@@ -167,15 +169,15 @@ class Stack:
             value.copy_(view.view_as(value))
 
 
-def layers_of(model: nn.Module) -> list[nn.Linear]:
+def require_linear_layers(model: nn.Module) -> list[nn.Linear]:
     """The linear layers of a model that stacks."""
-    layers = linear_layers(model)
+    layers = find_mlp_layers(model)
     if layers is None:
         raise ValueError(f"{type(model).__name__} is not a plain stack of linear layers and cannot be trained as one")
     return layers
 
 
-def aligned(models: int, rows: int, columns: int, device: torch.device) -> Tensor:
+def allocate_aligned(models: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """An empty [S, rows, columns] in which every model starts at a 128-byte boundary."""
-    flat = torch.empty(models, padded(rows * columns), device=device)
+    flat = torch.empty(models, round_up_to_alignment(rows * columns), device=device)
     return flat[:, : rows * columns].view(models, rows, columns)

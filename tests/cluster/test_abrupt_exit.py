@@ -11,7 +11,7 @@ import pytest
 
 from cluster import session
 from cluster.pool import ClusterLost
-from memscore.cli.app import run
+from memscore.cli.app import run_command
 from tests.conftest import ROOT, TOKEN
 
 ENDING = """
@@ -59,7 +59,7 @@ def test_ray_that_cannot_start_is_one_line_and_exit_code_1(monkeypatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(Exception("some of\nthe raylet")))
-    assert run(lambda: session.connect(address="local").__enter__()) == 1
+    assert run_command(lambda: session.connect(address="local").__enter__()) == 1
     err = capfd.readouterr().err
     assert err == (
         "error: Ray could not start on this machine (Exception: some of the raylet); run the same command again, or "
@@ -78,7 +78,7 @@ def test_an_error_of_ray_s_own_is_one_line_and_exit_code_1(monkeypatch, tmp_path
         with session.connect(address="local"):
             raise ray.exceptions.RaySystemError("the GCS\nis gone")
 
-    assert run(command) == 1
+    assert run_command(command) == 1
     err = capfd.readouterr().err
     assert err.startswith("error: Ray failed (RaySystemError: ")
     assert err.endswith("the GCS is gone); what is finished is kept: run the same command again\n")

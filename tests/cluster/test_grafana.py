@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from memscore.monitoring.heartbeat import read_beat
-from memscore.monitoring.prometheus import LEVELS, PREFIX, TOTALS
+from memscore.monitoring.heartbeat import read_heartbeat
+from memscore.monitoring.prometheus import COUNTERS, GAUGES, PREFIX
 from memscore.store.store import Store
 from tests.conftest import TOKEN
 
@@ -30,9 +30,9 @@ ARM, MODELS = "exact-k0.500-b8", 64
 
 def test_the_board_asks_only_for_what_is_published():
     asked = {name for expr in TARGETS.values() for name in re.findall(rf"ray_{PREFIX}_(\w+)", expr)}
-    assert asked <= set(TOTALS) | set(LEVELS)
-    assert {*TOTALS, *LEVELS} - asked == set()
-    tags = {name: tag for table in (TOTALS, LEVELS) for name, (_, tag) in table.items()}
+    assert asked <= set(COUNTERS) | set(GAUGES)
+    assert {*COUNTERS, *GAUGES} - asked == set()
+    tags = {name: tag for table in (COUNTERS, GAUGES) for name, (_, tag) in table.items()}
     for expr in TARGETS.values():
         for kinds, name in re.findall(rf"by \(([\w, ]+)\) \([a-z_(]*ray_{PREFIX}_(\w+)", expr):
             assert set(kinds.split(", ")) <= {"run", tags[name]}, expr
@@ -42,7 +42,7 @@ def test_a_gauge_is_looked_for_over_a_minute():
     """Ray forgets a gauge with every scrape until its driver sets it again, so one moment may find none."""
     for expr in TARGETS.values():
         for before, name in re.findall(rf"(\w*\(?)ray_{PREFIX}_(\w+)", expr):
-            assert (before == "last_over_time(") == (name in LEVELS), expr
+            assert (before == "last_over_time(") == (name in GAUGES), expr
         for before in re.findall(r"(\w*\(?)ray_node_\w+", expr):  # Ray's own gauges
             assert before == "last_over_time(", expr
 
@@ -118,7 +118,7 @@ def scraped(tmp_path_factory):
 
 def plausible(store):
     """What each query must say of this run, by panel: the range that holds every value of it."""
-    beat = read_beat(store.folder)
+    beat = read_heartbeat(store.folder)
     size = sum(path.stat().st_size for path in Path(store.folder.path("shards")).iterdir())
     rate = (1, 3600 * MODELS)
     assert 0 < beat.diverged < MODELS

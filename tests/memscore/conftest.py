@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     """A bank with every proxy, made as the command makes it, and its outcome; read only."""
     from cluster.pool import SerialPool
     from memscore.pipeline.runner import estimate
-    from tests.fixtures.proxied import begun
+    from tests.fixtures.proxied import open_small_bank
 
-    bank, _ = begun(tmp_path_factory.mktemp("proxies"))
+    bank, _ = open_small_bank(tmp_path_factory.mktemp("proxies"))
     return bank, estimate(bank, SerialPool(), lambda done, total, line: None)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from memscore.bank import main
-from memscore.store.json_records import sealed
+from memscore.store.json_records import encode_record
 from memscore.store.parquet import to_table
-from memscore.store.shards import model_name, shards_digest
-from memscore.store.verify import move_aside, verify
+from memscore.store.shards import format_model_name, hash_shards
+from memscore.store.verify import quarantine_damaged, verify
 from tests.fixtures.banks import ARM, FIELD, bank, flip, path_of, shard
 
 KINDS = {
@@ -42,14 +42,14 @@ def full(tmp_path):
     store.write_outputs("k", np.ones((52, 10)), np.ones((52, 3)))
     store.write_weights("k", {"w": torch.ones(30)})
     store.write_receipt("k", {"seconds": 1})
-    store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, shards_digest("a", {}))
+    store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, hash_shards("a", {}))
     store.write_influence("test_k0.700", to_table({"train_row": np.arange(9, dtype=np.int32)}, {}))
-    models = [model_name(ARM["name"], index) for index in range(3)]
+    models = [format_model_name(ARM["name"], index) for index in range(3)]
     for name in models:
         store.write_receipt(name, {"seconds": 1})
     store.write_table("models.parquet", pa.table({"model": models}))
     store.write_table("scores.parquet", store.read_score("mem"))
-    store.folder.replace("reports/summary.json", sealed({"originals": 1}))
+    store.folder.replace("reports/summary.json", encode_record({"originals": 1}))
     return store
 
 
@@ -82,7 +82,7 @@ def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys)
 
 
 def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
-    name = model_name(ARM["name"], 1)
+    name = format_model_name(ARM["name"], 1)
     path = path_of(full, f"shards/{name}.parquet")
     whole = path.read_bytes()
     damage(full, f"shards/{name}.parquet")
@@ -92,7 +92,7 @@ def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
     assert f"moved to damaged/{name}.parquet-1" in out
     assert "shards/stranger-00001.parquet: a shard of no arm on file; it stays" in out
     assert len(full.folder.names("damaged")) == 1
-    assert list(full.finished(ARM["name"])) == [0, 2]
+    assert list(full.find_valid_shards(ARM["name"])) == [0, 2]
     full.write_shard(name, ARM["name"], shard(1))
     assert path.read_bytes() == whole
     full.folder.remove("shards/stranger-00001.parquet")
@@ -100,14 +100,14 @@ def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
 
 
 def test_a_shard_of_no_arm_stays_only_while_it_is_whole(full):
-    whole = path_of(full, f"shards/{model_name(ARM['name'], 1)}.parquet").read_bytes()
+    whole = path_of(full, f"shards/{format_model_name(ARM['name'], 1)}.parquet").read_bytes()
     for name in ("stranger-00001", "stranger-00002"):
         path_of(full, f"shards/{name}.parquet").write_bytes(whole)
     damage(full, "shards/stranger-00002.parquet")
     verdict = verify(full)
-    assert verdict.stays == {"shards/stranger-00001.parquet"}
+    assert verdict.kept_in_place == {"shards/stranger-00001.parquet"}
     assert set(verdict.damaged) == {"shards/stranger-00001.parquet", "shards/stranger-00002.parquet"}
-    assert move_aside(full, verdict) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
+    assert quarantine_damaged(full, verdict) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
     assert full.folder.exists("shards/stranger-00001.parquet")
 
 

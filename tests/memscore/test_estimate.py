@@ -12,9 +12,9 @@ from rich.console import Console
 
 from memscore.estimate import main
 from memscore.pipeline import jobs
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.pipeline.train_bank import Filled, tombstones
+from memscore.pipeline.train_bank import TrainingSummary, list_diverged_models
 from memscore.tables import bank_tables
 from tests.fixtures.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
 
@@ -132,17 +132,19 @@ def test_a_relative_store_is_where_the_command_runs(tmp_path, monkeypatch, capsy
 
 
 def test_only_what_diverged_counts_as_diverged_and_only_in_its_own_arm(tmp_path):
-    store = open_bank(Plan(train_limit=200, store=str(tmp_path / "store"))).store
+    store = open_bank(BankConfig(train_limit=200, store=str(tmp_path / "store"))).store
     for model in ("exact-k0.500-00001", "exact-k0.500-b8-00002", "original-00000"):
         store.write_failure(model, jobs.DIVERGED)
     store.write_failure("original-00001", {"kind": "worker", "error": "its worker process died"})
-    assert tombstones(store, "exact-k0.500") == ["exact-k0.500-00001"]
-    assert tombstones(store, "original") == ["original-00000"]
+    assert list_diverged_models(store, "exact-k0.500") == ["exact-k0.500-00001"]
+    assert list_diverged_models(store, "original") == ["original-00000"]
 
 
 def test_what_went_wrong_is_shown_as_it_was_said(capsys):
     why = "OSError: [/tmp/a] and [b] and [2, 1]"
-    bank_tables.problems(Console(width=200), Filled(failed={"iid-k0.700-00003": why}, damaged={"shards/x": why}))
+    bank_tables.print_problems(
+        Console(width=200), TrainingSummary(failed={"iid-k0.700-00003": why}, damaged={"shards/x": why})
+    )
     assert capsys.readouterr().out.count(why) == 2
 
 
@@ -156,7 +158,7 @@ class Forgetful:
 
 
 def test_progress_reaches_its_end_whoever_trained_the_models(tmp_path):
-    plan = Plan(train_limit=200, epochs=2, design="exact", block=8, models=16, originals=0)
+    plan = BankConfig(train_limit=200, epochs=2, design="exact", block=8, models=16, originals=0)
     bank = open_bank(replace(plan, store=str(tmp_path / "store")))
     seen = []
     estimate(bank, Forgetful(), lambda done, total, line: seen.append((done, total)))

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 
 from memscore import estimate, fidelity
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.store.store import Store
 
 SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models": 24, "originals": 2}
@@ -17,7 +17,7 @@ SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fidelity") / "bank"
-    plan = Plan(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
+    plan = BankConfig(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
     assert estimate.estimate_bank(plan, pool="serial") == 0
     return folder
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_compared_is_one_line(bank, tmp_path, capsys):
 def test_a_bank_without_scores_names_the_command_that_makes_them(bank, tmp_path, capsys):
     from memscore.pipeline.runner import open_bank
 
-    open_bank(Plan(store=str(tmp_path / "empty"), **SMALL))
+    open_bank(BankConfig(store=str(tmp_path / "empty"), **SMALL))
     assert "`python -m memscore.estimate --store" in refused([str(tmp_path / "empty")], capsys)
 
 

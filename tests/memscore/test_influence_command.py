@@ -13,12 +13,12 @@ import pytest
 
 from memscore.analysis import influence_pairs
 from memscore.influence import main
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import open_bank
-from memscore.pipeline.train_bank import fill, shared_of
-from memscore.plots.bank import influencers
-from memscore.store.parquet import metadata_of
-from memscore.store.shards import model_name
+from memscore.pipeline.train_bank import build_shared_data, train_missing
+from memscore.plots.bank import plot_influence
+from memscore.store.parquet import decode_metadata
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import examples, flip, manifest, path_of, shard
 
@@ -50,10 +50,13 @@ def filled(folder, **changes):
         "data": str(folder / "twins.npz"), "arch": "mlp-64", "recipe": "small-mlp", "epochs": 30, "lr": 0.1,
         "batch": 10, "design": "exact", "block": 16, "models": MODELS, "originals": 0, "validation": 0.0,
     }  # fmt: skip
-    made = open_bank(Plan(store=str(folder / "store"), **(asked | changes)))
+    made = open_bank(BankConfig(store=str(folder / "store"), **(asked | changes)))
     arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    assert fill(made.store, made.arms, made.count, shared_of(made.splits, None), InOrder()).trained == made.count
+    assert (
+        train_missing(made.store, made.arms, made.count, build_shared_data(made.splits, None), InOrder()).trained
+        == made.count
+    )
     return made.store
 
 
@@ -130,7 +133,7 @@ def test_among_train_examples_those_without_the_target_show_its_twin(bank):
 def test_the_file_is_read_by_anything_and_says_what_it_is_of(bank):
     assert influence(bank, "--pictures", "0", "--least", "0.3") == 0
     table = pq.read_table(path_of(bank, f"influence/test_{SUFFIX}.parquet"))
-    said = metadata_of(table.schema)
+    said = decode_metadata(table.schema)
     assert (said["models"], said["targets"], said["least"], said["top"]) == (str(MODELS), "test", "0.3", "10")
     assert bank.read_influence(f"test_{SUFFIX}").equals(table)
     assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
@@ -142,9 +145,9 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
 
     def spy(images, captions, faint, title):
         drawn.append((images, captions, faint, title))
-        return influencers(images, captions, faint, title)
+        return plot_influence(images, captions, faint, title)
 
-    monkeypatch.setattr(influence_pairs, "influencers", spy)
+    monkeypatch.setattr(influence_pairs, "plot_influence", spy)
     assert influence(bank, "--pictures", "4") == 0
     [(images, captions, faint, title)] = drawn
     with np.load(data_of(bank), allow_pickle=False) as data:
@@ -168,7 +171,7 @@ def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsy
     twins(tmp_path / "twins.npz")
     store = filled(tmp_path, label_noise=0.5, models=16, epochs=20)
     captions = []
-    monkeypatch.setattr(influence_pairs, "influencers", lambda _, texts, *__: captions.extend(texts) or b"")
+    monkeypatch.setattr(influence_pairs, "plot_influence", lambda _, texts, *__: captions.extend(texts) or b"")
     assert influence(store, "--top", "6", "--pictures", "10") == 0
     table = store.examples().to_pandas()
     seen = 0
@@ -185,13 +188,13 @@ def test_a_stale_file_is_refused_with_the_command_that_renews_it(bank, capsys):
     assert influence(bank, "--top", "2", "--least", "0.4", "--pictures", "0") == 0
     arm = next(iter(bank.arms()))
     columns = shard(0, TRAIN + TEST)
-    bank.write_shard(model_name(arm, MODELS), arm, columns)
+    bank.write_shard(format_model_name(arm, MODELS), arm, columns)
     with pytest.raises(ValueError, match="is stale, the bank's shards have changed since; run `python -m") as caught:
         bank.read_influence(f"test_{SUFFIX}")
     command = shlex.split(str(caught.value).split("`")[1])
     assert command[:3] == ["python", "-m", "memscore.influence"]
     assert main([*command[3:], "--pictures", "0"]) == 0
-    said = metadata_of(bank.read_influence(f"test_{SUFFIX}").schema)
+    said = decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)
     assert (said["models"], said["top"], said["least"]) == (str(MODELS + 1), "2", "0.4")
     capsys.readouterr()
 
@@ -230,10 +233,10 @@ def test_a_store_in_use_is_left_alone(bank, capsys):
 
 def test_a_damaged_shard_is_left_out_and_named(bank, capsys):
     arm = next(iter(bank.arms()))
-    path_of(bank, f"shards/{model_name(arm, 3)}.parquet").write_bytes(b"PAR1")
+    path_of(bank, f"shards/{format_model_name(arm, 3)}.parquet").write_bytes(b"PAR1")
     assert influence(bank, "--pictures", "0") == 0
     printed = capsys.readouterr().out
-    assert f"damaged shards/{model_name(arm, 3)}.parquet" in printed
+    assert f"damaged shards/{format_model_name(arm, 3)}.parquet" in printed
     assert f"{MODELS - 1} models" in printed
 
 
@@ -263,7 +266,7 @@ def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
 def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_path, monkeypatch, capsys):
     store = Store.create(tmp_path / "s", manifest(split_sizes=(40, 12, 0)), examples())
     store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
-    store.write_shard(model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
+    store.write_shard(format_model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
     assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
     monkeypatch.setitem(influence_pairs.influence_rows.__kwdefaults__, "max_rows", 5)
     assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)

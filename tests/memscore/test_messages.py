@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.pipeline.precision import Outlook
-from memscore.proxies.registry import chosen, refuse_without_validation
+from memscore.pipeline.precision import PrecisionForecast
+from memscore.proxies.registry import require_validation_images, select_proxies
 from memscore.store.filesystem import Folder
-from memscore.store.remote import Unpublished, Unreached, persist
+from memscore.store.remote import StoreUnavailable, WriteFailed, retry
 from memscore.store.store import Store
-from memscore.subsets.clustering import unfinished
+from memscore.subsets.clustering import count_models_in_partial_blocks
 from tests.fixtures.command import SMALL, ended, here, refused, start
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 def test_all_proxies_without_validation_are_refused_with_those_that_can_be():
     with pytest.raises(ValueError, match=r"holdout fine-tunes .*by name \(--proxies .*aum el2n.*\), use a --val"):
-        refuse_without_validation(chosen(["all"]), 0)
+        require_validation_images(select_proxies(["all"]), 0)
 
 
 def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, capsys):
@@ -63,17 +63,17 @@ def read_only():
 )
 def test_a_command_that_trains_nothing_speaks_of_no_models(path, kept):
     with pytest.raises(
-        Unpublished, match=f"^cannot write {path}: Read-only file system; {kept}: make the store writable, and give the"
+        WriteFailed, match=f"^cannot write {path}: Read-only file system; {kept}: make the store writable, and give the"
     ):
-        persist(read_only, path, 300)
+        retry(read_only, path, 300)
 
 
 def test_whoever_only_reads_hears_of_no_run_that_stops(caplog):
     """The status of a store whose server is away: the driver's words would say that its run has ended."""
     url = "s3://key:hush@bank/run?endpoint_override=http%3A%2F%2F127.0.0.1%3A1&region=x"
-    folder = Folder.at(url)
-    with pytest.raises(Unreached) as lost:
-        folder.exists("manifest.json", patience_s=2)
+    folder = Folder.from_url(url)
+    with pytest.raises(StoreUnavailable) as lost:
+        folder.exists("manifest.json", retry_s=2)
     said = [*caplog.messages, str(lost.value)]
     for line in said:
         assert line.startswith("cannot read s3://bank/run/manifest.json: ")
@@ -84,7 +84,11 @@ def test_whoever_only_reads_hears_of_no_run_that_stops(caplog):
 
 
 def test_models_of_blocks_that_are_not_whole_are_counted():
-    assert (unfinished(range(16), 8), unfinished(range(11), 8), unfinished(range(5), 1)) == (0, 3, 0)
+    assert (
+        count_models_in_partial_blocks(range(16), 8),
+        count_models_in_partial_blocks(range(11), 8),
+        count_models_in_partial_blocks(range(5), 1),
+    ) == (0, 3, 0)
 
 
 def test_an_influence_says_that_a_block_is_unfinished(small, tmp_path, capsys):
@@ -116,18 +120,18 @@ def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, cap
 
 
 def test_a_plan_never_names_fewer_models_than_it_was_made_from():
-    from memscore.pipeline.precision import Spread
+    from memscore.pipeline.precision import OutcomeVariance
     from memscore.subsets.designs import Arm
 
-    spread = Spread(inside=0.001, out=0.001)
-    found = Outlook(
+    spread = OutcomeVariance(inside=0.001, out=0.001)
+    found = PrecisionForecast(
         arm=Arm(design="exact", keep=0.5, block=2),
         models=32,
-        spread=spread,
+        variance=spread,
         rmse=0.01,
-        there=32,
+        stored=32,
         seconds=1.0,
         workers=1,
         bytes=10.0,
     )
-    assert found.need(0.5).models == 32
+    assert found.compute_requirement(0.5).models == 32

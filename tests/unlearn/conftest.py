@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from memscore.pipeline.runner import estimate, open_bank
-from tests.fixtures.sweeps import BANK, Noted, plan_of, swept
+from tests.fixtures.sweeps import BANK, RecordingSearch, make_config, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 
 
@@ -25,5 +25,5 @@ def store(tiny_bank, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(store):
     """The request, what came of it, and the search that was asked."""
-    noted = Noted()
-    return *swept(plan_of(store), noted), noted
+    noted = RecordingSearch()
+    return *run_sweep(make_config(store), noted), noted

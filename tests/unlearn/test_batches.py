@@ -6,12 +6,12 @@ from itertools import islice
 import numpy as np
 import torch
 
-from tests.fixtures.problems import tiny
-from unlearn.problem import Batches, in_order
+from tests.fixtures.problems import make_tiny_problem
+from unlearn.problem import BatchSampler, iterate_in_order
 
 
 def batches(examples, size=16, seed=0):
-    return Batches(examples, size, np.random.default_rng(seed))
+    return BatchSampler(examples, size, np.random.default_rng(seed))
 
 
 def positions(passing):
@@ -19,37 +19,37 @@ def positions(passing):
 
 
 def test_a_pass_serves_every_example_once_in_an_order_of_its_own():
-    loader = batches(tiny().retain)
-    first, second = positions(loader.numbered()), positions(loader.numbered())
+    loader = batches(make_tiny_problem().retain)
+    first, second = positions(loader.with_positions()), positions(loader.with_positions())
     assert sorted(first) == sorted(second) == list(range(54))
     assert first != second
-    assert positions(batches(tiny().retain).numbered()) == first
-    assert positions(batches(tiny().retain, seed=1).numbered()) != first
+    assert positions(batches(make_tiny_problem().retain).with_positions()) == first
+    assert positions(batches(make_tiny_problem().retain, seed=1).with_positions()) != first
 
 
 def test_the_last_batch_is_smaller_and_none_is_dropped():
-    loader = batches(tiny().retain)
+    loader = batches(make_tiny_problem().retain)
     assert [len(labels) for _, labels in loader] == [16, 16, 16, 6]
     assert len(loader) == 4
-    assert [len(labels) for _, labels in batches(tiny().forget)] == [10]
+    assert [len(labels) for _, labels in batches(make_tiny_problem().forget)] == [10]
 
 
 def test_labels_and_images_belong_together():
-    examples = tiny().retain
-    for shown, labels, where in batches(examples).numbered():
+    examples = make_tiny_problem().retain
+    for shown, labels, where in batches(examples).with_positions():
         assert torch.equal(labels, examples.labels[where])
         assert torch.equal(shown, examples.take(where))
 
 
 def test_going_round_reshuffles():
-    labels = [given for _, given in islice(batches(tiny().forget, 4).endless(), 6)]
+    labels = [given for _, given in islice(batches(make_tiny_problem().forget, 4).cycle(), 6)]
     assert [len(given) for given in labels] == [4, 4, 2, 4, 4, 2]
     assert not torch.equal(torch.cat(labels[:3]), torch.cat(labels[3:]))
     assert torch.equal(torch.cat(labels[:3]).sort()[0], torch.cat(labels[3:]).sort()[0])
 
 
 def test_each_pass_augments_anew():
-    examples = tiny().forget
+    examples = make_tiny_problem().forget
     augmented = replace(examples, recipe=replace(examples.recipe, augment=("crop",), crop_padding=2))
     loader = batches(augmented)
     first, second = (torch.cat([shown for shown, _ in loader]) for _ in range(2))
@@ -58,14 +58,14 @@ def test_each_pass_augments_anew():
 
 
 def test_in_order_is_plain_and_in_order():
-    examples = tiny().retain
+    examples = make_tiny_problem().retain
     augmented = replace(examples, recipe=replace(examples.recipe, augment=("crop",)))
-    pairs = list(in_order(augmented, 16))
+    pairs = list(iterate_in_order(augmented, 16))
     assert torch.equal(torch.cat([shown for shown, _ in pairs]), examples.take(torch.arange(54)))
     assert torch.equal(torch.cat([labels for _, labels in pairs]), examples.labels)
 
 
 def test_two_loaders_of_one_generator_draw_differently():
-    rng, examples = np.random.default_rng(0), tiny().retain
-    orders = [positions(Batches(examples, 16, rng).numbered()) for _ in range(2)]
+    rng, examples = np.random.default_rng(0), make_tiny_problem().retain
+    orders = [positions(BatchSampler(examples, 16, rng).with_positions()) for _ in range(2)]
     assert orders[0] != orders[1]

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from memscore.data.datasets import load
-from unlearn.forget_sets import choose, plant
+from memscore.data.datasets import load_dataset
+from unlearn.forget_sets import inject_forget_set, select_forget_set
 from unlearn.measures.entanglement import entanglement_score
 
 
 @pytest.fixture(scope="module")
 def splits():
-    return load("digits", train_limit=300)
+    return load_dataset("digits", train_limit=300)
 
 
 def scores_of(splits, values):
@@ -19,7 +19,7 @@ def scores_of(splits, values):
 
 def rows_of(spec, size, splits, values=None, embeddings=None, seed=0):
     values = np.arange(300) / 299 if values is None else values
-    return list(choose(spec, size, splits, scores_of(splits, values), lambda: embeddings, seed).rows)
+    return list(select_forget_set(spec, size, splits, scores_of(splits, values), lambda: embeddings, seed).rows)
 
 
 def test_levels_of_a_score(splits):
@@ -56,7 +56,7 @@ def test_a_random_set_is_drawn_by_its_seed(splits):
 
 
 def test_a_class_and_a_part_of_one(splits):
-    whole = choose("class:3", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
+    whole = select_forget_set("class:3", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
     assert whole.by_class
     assert list(whole.rows) == np.flatnonzero(splits.train.labels == 3).tolist()
     part = rows_of("partial-class:3", 7, splits)
@@ -65,7 +65,7 @@ def test_a_class_and_a_part_of_one(splits):
 
 
 def test_several_classes_are_all_their_examples(splits):
-    whole = choose("class:0,3,1", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
+    whole = select_forget_set("class:0,3,1", 7, splits, scores_of(splits, np.zeros(300)), lambda: None, 0)
     assert whole.by_class
     assert whole.name == "class:0,3,1"
     assert list(whole.rows) == [row for row, label in enumerate(splits.train.labels) if label in {0, 1, 3}]
@@ -139,7 +139,7 @@ def test_what_names_no_forget_set_says_so(spec, size, said, splits):
 
 
 def test_canaries_are_scrambled_and_nothing_else_is(splits):
-    planted, forget = plant("canaries", 100, splits, seed=0)
+    planted, forget = inject_forget_set("canaries", 100, splits, seed=0)
     changed = np.flatnonzero((planted.train.images != splits.train.images).any(axis=(1, 2, 3)))
     assert len(forget.rows) == 100
     assert len(changed) == 5
@@ -149,20 +149,20 @@ def test_canaries_are_scrambled_and_nothing_else_is(splits):
     assert np.array_equal(planted.train.labels, splits.train.labels)
     assert planted.fingerprint != splits.fingerprint
     assert planted.label_changes == {"canaries": 5, "canaries_of": 100, "canaries_seed": 0}
-    assert np.array_equal(splits.train.images, load("digits", train_limit=300).train.images)
+    assert np.array_equal(splits.train.images, load_dataset("digits", train_limit=300).train.images)
 
 
 def test_canaries_are_shuffled_each_by_an_order_of_its_own():
-    splits = load("digits", train_limit=300)
+    splits = load_dataset("digits", train_limit=300)
     splits.train.images[:] = np.arange(64).reshape(1, 1, 8, 8)
-    planted, _ = plant("canaries", 100, splits, seed=0)
+    planted, _ = inject_forget_set("canaries", 100, splits, seed=0)
     changed = planted.train.images[(planted.train.images != splits.train.images).any(axis=(1, 2, 3))]
     assert len(np.unique(changed.reshape(len(changed), -1), axis=0)) == 5
 
 
 def test_confusion_swaps_one_percent_of_two_classes():
-    splits = load("digits")
-    planted, forget = plant("confusion:3,5", 0, splits, seed=0)
+    splits = load_dataset("digits")
+    planted, forget = inject_forget_set("confusion:3,5", 0, splits, seed=0)
     rows = list(forget.rows)
     sizes = [round(0.01 * np.sum(splits.train.labels == label)) for label in (3, 5)]
     assert len(rows) == sum(sizes)
@@ -185,7 +185,7 @@ def test_confusion_swaps_one_percent_of_two_classes():
 )
 def test_what_cannot_be_planted_says_so(spec, size, said, splits):
     with pytest.raises(ValueError, match=said):
-        plant(spec, size, splits, 0)
+        inject_forget_set(spec, size, splits, 0)
 
 
 def test_levels_of_entanglement_at_a_score_have_its_mean_in_common_and_differ_in_es(splits):
@@ -214,8 +214,8 @@ def test_levels_of_entanglement_at_a_score_leave_out_what_is_not_free(splits):
     embeddings = np.random.default_rng(0).normal(size=(300, 4))
     values = np.where(np.arange(300) < 200, np.arange(300) % 7, np.nan)
     common = "entanglement-at-entropy:low", 20, splits, scores_of(splits, values), lambda: embeddings, 0
-    first = choose(*common)
-    second = choose(*common, without=first.rows)
+    first = select_forget_set(*common)
+    second = select_forget_set(*common, excluded=first.rows)
     assert len(second.rows) == 20
     assert not {*first.rows} & {*second.rows}
     assert max(*first.rows, *second.rows) < 200

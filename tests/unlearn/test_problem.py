@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.fixtures.problems import SIZES, tiny
-from unlearn.problem import forgettable
+from tests.fixtures.problems import SIZES, make_tiny_problem
+from unlearn.problem import validate_forget_rows
 
 
 @pytest.mark.parametrize(
@@ -20,15 +20,15 @@ from unlearn.problem import forgettable
 )
 def test_what_is_no_forget_set_is_refused_by_name(wanted, said):
     with pytest.raises(ValueError, match=said):
-        tiny(forget=wanted)
+        make_tiny_problem(forget=wanted)
 
 
 def test_a_forget_set_rises():
-    assert forgettable([9, 2], 64).tolist() == [2, 9]
+    assert validate_forget_rows([9, 2], 64).tolist() == [2, 9]
 
 
 def test_the_four_sets_are_the_whole_data_set_and_disjoint():
-    problem = tiny(forget=[7, 3])
+    problem = make_tiny_problem(forget=[7, 3])
     assert problem.forget.rows.tolist() == [3, 7]
     sets = (problem.retain, problem.forget, problem.validation, problem.test)
     assert torch.cat([part.rows for part in sets]).unique().tolist() == list(range(sum(SIZES)))
@@ -36,24 +36,24 @@ def test_the_four_sets_are_the_whole_data_set_and_disjoint():
 
 
 def test_other_labels_are_nobody_elses():
-    problem = tiny()
-    other = problem.forget.labelled(1 - problem.forget.labels.clamp(max=1))
+    problem = make_tiny_problem()
+    other = problem.forget.with_labels(1 - problem.forget.labels.clamp(max=1))
     assert not torch.equal(other.labels, problem.forget.labels)
-    assert torch.equal(problem.forget.labels, tiny().forget.labels)
-    both = other.and_also(problem.retain)
+    assert torch.equal(problem.forget.labels, make_tiny_problem().forget.labels)
+    both = other.concatenate(problem.retain)
     assert torch.equal(both.labels[:10], other.labels)
     assert torch.equal(both.rows[10:], problem.retain.rows)
 
 
 def test_what_is_taken_is_counted_for_all_sets_of_a_problem():
-    problem = tiny()
-    shown = problem.forget.part(torch.tensor([2, 1])).take(torch.tensor([0]))
+    problem = make_tiny_problem()
+    shown = problem.forget.select(torch.tensor([2, 1])).take(torch.tensor([0]))
     assert torch.equal(shown, problem.forget.images.take(torch.tensor([2])))
     problem.retain.take(torch.arange(5))
-    assert problem.test.tally.examples == 6
+    assert problem.test.read_counter.examples == 6
 
 
 def test_pixels_are_not_copied():
-    problem = tiny()
+    problem = make_tiny_problem()
     assert problem.retain.images is problem.forget.images
     assert np.shares_memory(problem.retain.images.pixels.numpy(), problem.test.images.pixels.numpy())

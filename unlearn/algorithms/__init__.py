@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
 from unlearn.algorithms.boundary_expand import (
     BoundaryExpandConfig,
@@ -23,7 +23,7 @@ from unlearn.algorithms.boundary_shrink import (
     boundary_shrink,
     boundary_shrink_plus,
 )
-from unlearn.algorithms.cf_k import CFKConfig, cf_k, enough_layers
+from unlearn.algorithms.cf_k import CFKConfig, cf_k, require_enough_layers
 from unlearn.algorithms.eu_k import EUKConfig, eu_k
 from unlearn.algorithms.finetune import FineTuneConfig, finetune
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig, gradient_ascent
@@ -51,7 +51,7 @@ class Algorithm:
         granularity: "class" where it was made to forget a whole class and harms the rest otherwise.
         reads_validation: whether it is handed the validation set.
         random_labels: whether it draws labels, and so needs more seeds than others (RUM: 6 in place of 3).
-        fits: fits(network, (C, H, W), config) raises ValueError where it cannot change such a network, trained or not.
+        check_fit: (network, (C, H, W), config) raises ValueError where it cannot change such a network, trained or not.
     """
 
     fn: Callable[..., nn.Module]
@@ -60,7 +60,7 @@ class Algorithm:
     granularity: Literal["any", "class"] = "any"
     reads_validation: bool = False
     random_labels: bool = False
-    fits: Callable[[nn.Module, tuple[int, int, int], Any], object] | None = None
+    check_fit: Callable[[nn.Module, tuple[int, int, int], Any], object] | None = None
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -92,11 +92,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         fn=scrub_rewind, config=ScrubRewindConfig, paper="Kurmanji et al. 2023, SURE", reads_validation=True
     ),
     "bad-teacher": Algorithm(fn=bad_teacher, config=BadTeacherConfig, paper="Chundawat et al. 2023, RSU"),
-    "cf-k": Algorithm(fn=cf_k, config=CFKConfig, paper="Goel et al. 2022", fits=enough_layers),
-    "eu-k": Algorithm(fn=eu_k, config=EUKConfig, paper="Goel et al. 2022", fits=enough_layers),
+    "cf-k": Algorithm(fn=cf_k, config=CFKConfig, paper="Goel et al. 2022", check_fit=require_enough_layers),
+    "eu-k": Algorithm(fn=eu_k, config=EUKConfig, paper="Goel et al. 2022", check_fit=require_enough_layers),
 }
 
 
-def algorithm(name: str) -> Algorithm:
+def get_algorithm(name: str) -> Algorithm:
     """The algorithm of that name; an unknown name is an error that offers the nearest one."""
-    return ALGORITHMS[pick("algorithm", name, ALGORITHMS)]
+    return ALGORITHMS[validate_choice("algorithm", name, ALGORITHMS)]

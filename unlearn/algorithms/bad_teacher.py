@@ -4,7 +4,7 @@
 
 over F (l = 1) and 30 % of R (l = 0), drawn once, shuffled together (Chundawat et al. 2023). KL is summed over classes
 and averaged over examples; the released code averages over classes too, which makes its rate K times smaller. The bad
-teacher is as random as a new network of the same architecture, whatever the architecture (`fresh_like`).
+teacher is as random as a new network of the same architecture, whatever the architecture (`reinitialize`).
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.optimization.layers import fresh_like
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, frozen, require
-from unlearn.optimization.losses import divergence
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space, Uniform
+from unlearn.optimization.layers import reinitialize
+from unlearn.optimization.loop import (
+    StepCallback,
+    UnlearningLoop,
+    UnlearningLoopConfig,
+    copy_frozen,
+    copy_model,
+    require,
+)
+from unlearn.optimization.losses import kl_divergence
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class BadTeacherConfig(DescentConfig):
+class BadTeacherConfig(UnlearningLoopConfig):
     """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, rate 1e-4 to 1e-3.
 
     Attributes:
@@ -40,8 +47,8 @@ class BadTeacherConfig(DescentConfig):
     temperature: float = 1.0
     alpha: float = 0.5
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-5, high=0.1, source="the authors 1e-4, RSU 1e-4 to 1e-3, SURE .032 and .035"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-5, high=0.1, source="the authors 1e-4, RSU 1e-4 to 1e-3, SURE .032 and .035"),
         "alpha": Uniform(low=0.2, high=0.999, source="the authors .5, SURE .345 and .954"),
     }
 
@@ -58,24 +65,24 @@ class BadTeacherConfig(DescentConfig):
 
 def bad_teacher(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: BadTeacherConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend towards two teachers; labels are not read."""
-    theta, good, bad = copy_of(theta_o), frozen(theta_o), frozen(fresh_like(theta_o, rng))
+    theta, good, bad = copy_model(theta_o), copy_frozen(theta_o), copy_frozen(reinitialize(theta_o, rng))
     some = rng.permutation(len(retain))[: max(1, int(config.retain_share * len(retain)))]
-    both = forget.and_also(retain.part(torch.from_numpy(some).to(retain.rows.device)))
-    batches = Batches(both, config.batch, rng)
+    both = forget.concatenate(retain.select(torch.from_numpy(some).to(retain.rows.device)))
+    batches = BatchSampler(both, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            for images, _, positions in batches.numbered():
+            for images, _, positions in batches.with_positions():
                 dropped = positions < len(forget)
                 taught = torch.where(dropped[:, None], bad(images), good(images))
                 weight = 2 * torch.where(dropped, 1 - config.alpha, config.alpha)
-                yield (weight * divergence(taught, theta(images), config.temperature)).mean()
+                yield (weight * kl_divergence(taught, theta(images), config.temperature)).mean()
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, watch=watch).run(losses())

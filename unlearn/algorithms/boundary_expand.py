@@ -17,27 +17,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.layers import head_of, narrow, narrowed, widen
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of
-from unlearn.optimization.losses import RetainingConfig, retaining
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.layers import add_output, find_head, hide_last_output, remove_output
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model
+from unlearn.optimization.losses import RetainLossConfig, train_with_retain_loss
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryExpandConfig(DescentConfig):
+class BoundaryExpandConfig(UnlearningLoopConfig):
     """Chen et al. 2023: 10 epochs, rate 1e-5."""
 
     epochs: int = 10
     lr: float = 1e-5
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-6, high=0.1, source="Chen et al. 1e-5; users of its ports search 1e-8 to .1"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-6, high=0.1, source="Chen et al. 1e-5; users of its ports search 1e-8 to .1"),
     }
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryExpandPlusConfig(RetainingConfig):
+class BoundaryExpandPlusConfig(RetainLossConfig):
     """SURE table 3, BE+: random forget sets. Table 4, part of a class: rate .0058, alpha .4639, drop at 4."""
 
     lr: float = 0.0092
@@ -47,56 +47,56 @@ class BoundaryExpandPlusConfig(RetainingConfig):
 
 def boundary_expand(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: BoundaryExpandConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on the forget set as a class of its own; the retain set is not read."""
-    theta = copy_of(theta_o)
-    head = head_of(theta, forget.images.shape)
-    widen(head, rng)
-    dropped = Batches(forget, config.batch, rng)
+    theta = copy_model(theta_o)
+    head = find_head(theta, forget.images.shape)
+    add_output(head, rng)
+    dropped = BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, labels in dropped:
                 yield cross_entropy(theta(images), torch.full_like(labels, forget.n_classes))
 
-    Descent(theta, config, watch=_shown(watch, head)).run(losses())
-    narrow(head)
+    UnlearningLoop(theta, config, watch=_shown(watch, head)).run(losses())
+    remove_output(head)
     return theta
 
 
 def boundary_expand_plus(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: BoundaryExpandPlusConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """The same, with the retain set beside it."""
-    theta = copy_of(theta_o)
-    head = head_of(theta, forget.images.shape)
-    widen(head, rng)
+    theta = copy_model(theta_o)
+    head = find_head(theta, forget.images.shape)
+    add_output(head, rng)
 
     def towards_the_class(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(theta(images), torch.full_like(labels, forget.n_classes))
 
-    retaining(theta, retain, forget, config, rng, towards_the_class, _shown(watch, head))
-    narrow(head)
+    train_with_retain_loss(theta, retain, forget, config, rng, towards_the_class, _shown(watch, head))
+    remove_output(head)
     return theta
 
 
-def _shown(watch: Watch | None, head: nn.Linear) -> Watch | None:
+def _shown(watch: StepCallback | None, head: nn.Linear) -> StepCallback | None:
     """The watch, shown K outputs."""
     if watch is None:
         return None
 
     def see(step: int, theta: nn.Module) -> object:
-        with narrowed(head):
+        with hide_last_output(head):
             return watch(step, theta)
 
     return see

@@ -19,14 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, frozen, require
-from unlearn.optimization.losses import RetainingConfig, retaining
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.loop import (
+    StepCallback,
+    UnlearningLoop,
+    UnlearningLoopConfig,
+    copy_frozen,
+    copy_model,
+    require,
+)
+from unlearn.optimization.losses import RetainLossConfig, train_with_retain_loss
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryShrinkConfig(DescentConfig):
+class BoundaryShrinkConfig(UnlearningLoopConfig):
     """Chen et al. 2023: 10 epochs, rate 1e-5, epsilon .1.
 
     Attributes:
@@ -41,8 +48,8 @@ class BoundaryShrinkConfig(DescentConfig):
     rounded: bool = False
     other_class: bool = False
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-6, high=0.1, source="Chen et al. 1e-5; users of its ports search 1e-8 to .1"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-6, high=0.1, source="Chen et al. 1e-5; users of its ports search 1e-8 to .1"),
     }
 
     def __post_init__(self) -> None:
@@ -51,7 +58,7 @@ class BoundaryShrinkConfig(DescentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainingConfig):
+class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainLossConfig):
     """SURE table 3, BS+: random forget sets. Table 4, part of a class: rate .0047, alpha .9841, batch 8, drop at 12."""
 
     epochs: int = 20
@@ -59,10 +66,10 @@ class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainingConfig):
     alpha: float = 0.998
     drop_after: int = 10
 
-    SPACE: ClassVar[dict[str, Space]] = RetainingConfig.SPACE
+    SPACE: ClassVar[dict[str, Domain]] = RetainLossConfig.SPACE
 
 
-def attacked(
+def perturb_with_fgsm(
     theta: nn.Module, images: Tensor, labels: Tensor, black: Tensor, white: Tensor, *, epsilon: float, rounded: bool
 ) -> Tensor:
     """One signed step up the loss, in pixels (FGSM, Goodfellow et al. 2015).
@@ -88,12 +95,12 @@ def attacked(
     return moved
 
 
-def nearest_class(
-    theta: nn.Module, examples: Examples, images: Tensor, labels: Tensor, config: BoundaryShrinkConfig
+def predict_nearest_class(
+    theta: nn.Module, examples: ExampleSet, images: Tensor, labels: Tensor, config: BoundaryShrinkConfig
 ) -> Tensor:
     """y', int64 [B]: what a frozen theta takes these images of a set for once they are attacked."""
     shades = examples.images.black, examples.images.white
-    moved = attacked(theta, images, labels, *shades, epsilon=config.epsilon, rounded=config.rounded)
+    moved = perturb_with_fgsm(theta, images, labels, *shades, epsilon=config.epsilon, rounded=config.rounded)
     logits: Tensor = theta(moved).detach()
     if config.other_class:
         logits = logits.scatter(1, labels[:, None], -torch.inf)
@@ -102,36 +109,36 @@ def nearest_class(
 
 def boundary_shrink(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: BoundaryShrinkConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on the forget set under the classes of its neighbours; the retain set is not read."""
-    theta, original = copy_of(theta_o), frozen(theta_o)
-    dropped = Batches(forget, config.batch, rng)
+    theta, original = copy_model(theta_o), copy_frozen(theta_o)
+    dropped = BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, labels in dropped:
-                yield cross_entropy(theta(images), nearest_class(original, forget, images, labels, config))
+                yield cross_entropy(theta(images), predict_nearest_class(original, forget, images, labels, config))
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, watch=watch).run(losses())
 
 
 def boundary_shrink_plus(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: BoundaryShrinkPlusConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """The same, with the retain set beside it."""
-    theta, original = copy_of(theta_o), frozen(theta_o)
+    theta, original = copy_model(theta_o), copy_frozen(theta_o)
 
     def towards_neighbours(images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(theta(images), nearest_class(original, forget, images, labels, config))
+        return cross_entropy(theta(images), predict_nearest_class(original, forget, images, labels, config))
 
-    return retaining(theta, retain, forget, config, rng, towards_neighbours, watch)
+    return train_with_retain_loss(theta, retain, forget, config, rng, towards_neighbours, watch)

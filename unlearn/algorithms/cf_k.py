@@ -17,14 +17,14 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.layers import last_layers
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, require
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Choice, Log, Space
+from unlearn.optimization.layers import find_last_layers
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model, require
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Choice, Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class CFKConfig(DescentConfig):
+class CFKConfig(UnlearningLoopConfig):
     """Batch and weight decay are Goel's; epochs, k and a constant rate those of Fan et al. 2024, worst-case forgetting.
 
     Attributes:
@@ -40,8 +40,8 @@ class CFKConfig(DescentConfig):
     k: int = 1
     schedule: Literal["constant", "restarts"] = "constant"
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-4, high=0.3, source="Goel et al. .005 and .1, Fan et al. 1e-4 to .1"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-4, high=0.3, source="Goel et al. .005 and .1, Fan et al. 1e-4 to .1"),
         "k": Choice(values=(1, 2), source="Fan et al. 1; two is what the smallest network here has"),
     }
 
@@ -61,33 +61,33 @@ class CFKConfig(DescentConfig):
 
 def cf_k(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: CFKConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on the retain set in the last layers; the forget set is not read."""
-    layers = last_layers(theta_o, retain.images.shape, config.k)
-    return train_last(copy_of(theta_o), layers, retain, config, rng, watch)
+    layers = find_last_layers(theta_o, retain.images.shape, config.k)
+    return train_last_layers(copy_model(theta_o), layers, retain, config, rng, watch)
 
 
-def enough_layers(theta: nn.Module, shape: tuple[int, int, int], config: CFKConfig) -> None:
+def require_enough_layers(theta: nn.Module, shape: tuple[int, int, int], config: CFKConfig) -> None:
     """Refuse more layers than a network of this kind has; ValueError says how many there are."""
-    last_layers(theta, shape, config.k)
+    find_last_layers(theta, shape, config.k)
 
 
-def train_last(
+def train_last_layers(
     theta: nn.Module,
     layers: list[str],
-    retain: Examples,
+    retain: ExampleSet,
     config: CFKConfig,
     rng: np.random.Generator,
-    watch: Watch | None,
+    watch: StepCallback | None,
 ) -> nn.Module:
     """Train these layers of theta, in place, on the retain set."""
     trained = {f"{layer}.{name}" for layer in layers for name, _ in theta.get_submodule(layer).named_parameters()}
-    kept, descent = Batches(retain, config.batch, rng), Descent(theta, config, watch=watch, trained=trained)
+    kept, descent = BatchSampler(retain, config.batch, rng), UnlearningLoop(theta, config, watch=watch, trained=trained)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):

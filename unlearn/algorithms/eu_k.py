@@ -3,7 +3,7 @@
     min_(last k layers)  E_R[CE(theta(x), y)],  from theta_o with these layers as in a new network
 
 They are drawn once (one released code draws them again at the start of each epoch), with the norms between and after
-them and their running statistics (Goel's code leaves those theta_o's). How a layer draws, `fresh_like` says; Goel's
+them and their running statistics (Goel's code leaves those theta_o's). How a layer draws, `reinitialize` says; Goel's
 draw from He's normal distribution. What trains and what is frozen is as in CF-k.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from unlearn.algorithms.cf_k import CFKConfig, train_last
-from unlearn.optimization.layers import fresh_like, last_layers
-from unlearn.optimization.loop import Watch, copy_of
-from unlearn.problem import Examples
+from unlearn.algorithms.cf_k import CFKConfig, train_last_layers
+from unlearn.optimization.layers import find_last_layers, reinitialize
+from unlearn.optimization.loop import StepCallback, copy_model
+from unlearn.problem import ExampleSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,15 @@ class EUKConfig(CFKConfig):
 
 def eu_k(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: EUKConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Draw the last layers, and descend on the retain set in them; the forget set is not read."""
-    layers = last_layers(theta_o, retain.images.shape, config.k)
-    theta, new = copy_of(theta_o), fresh_like(theta_o, rng)
+    layers = find_last_layers(theta_o, retain.images.shape, config.k)
+    theta, new = copy_model(theta_o), reinitialize(theta_o, rng)
     for layer in layers:
         theta.get_submodule(layer).load_state_dict(new.get_submodule(layer).state_dict())
-    return train_last(theta, layers, retain, config, rng, watch)
+    return train_last_layers(theta, layers, retain, config, rng, watch)

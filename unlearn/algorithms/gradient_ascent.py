@@ -14,37 +14,39 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientAscentConfig(DescentConfig):
+class GradientAscentConfig(UnlearningLoopConfig):
     """RUM A.2: 10 epochs, rate 1e-4 to .1; RSU: 5 epochs, rate 1e-4 to .01."""
 
     epochs: int = 5
     lr: float = 1e-3
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-5, high=0.1, source="RUM A.2 1e-4 to .1; the grid of the authors of L1-sparse 1e-5 to .1"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(
+            low=1e-5, high=0.1, source="RUM A.2 1e-4 to .1; the grid of the authors of L1-sparse 1e-5 to .1"
+        ),
     }
 
 
 def gradient_ascent(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: GradientAscentConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Ascend on the forget set; the retain set is not read."""
-    theta, dropped = copy_of(theta_o), Batches(forget, config.batch, rng)
+    theta, dropped = copy_model(theta_o), BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, labels in dropped:
                 yield -cross_entropy(theta(images), labels)
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, watch=watch).run(losses())

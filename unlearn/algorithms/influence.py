@@ -26,10 +26,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn.optimization.curvature import Loss, conjugate, curved, parts_of, slope, summed_cross_entropy
-from unlearn.optimization.loop import Watch, copy_of, require, taken_at_once
-from unlearn.problem import Examples
-from unlearn.search_space import Choice, Log, Space
+from unlearn.optimization.curvature import (
+    Loss,
+    compute_gradient,
+    conjugate_gradient,
+    gauss_newton_product,
+    split_like_parameters,
+    summed_cross_entropy,
+)
+from unlearn.optimization.loop import StepCallback, copy_model, finish_one_shot, require
+from unlearn.problem import ExampleSet
+from unlearn.search_space import Choice, Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +63,9 @@ class InfluenceConfig:
     tolerance: float = 1e-3
     batch: int = 256
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "alpha": Log(low=0.01, high=100.0, source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"),
-        "damping": Log(low=1e-4, high=1.0, source="of ihvp-cg; no paper has it"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "alpha": LogUniform(low=0.01, high=100.0, source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"),
+        "damping": LogUniform(low=1e-4, high=1.0, source="of ihvp-cg; no paper has it"),
         "variant": Choice(
             values=("woodfisher", "ihvp-cg"), source="RUM A.2 the first; Koh & Liang 2017, section 3, the second"
         ),
@@ -81,28 +88,30 @@ class InfluenceConfig:
 
 def influence(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: InfluenceConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """One step, from gradients and curvature at theta_o."""
-    theta = copy_of(theta_o).eval()
-    v = pull(theta, retain, forget, config.batch)
+    theta = copy_model(theta_o).eval()
+    v = removal_gradient(theta, retain, forget, config.batch)
     if config.variant == "woodfisher":
         n = min(config.samples, len(retain))
         chosen = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
-        k = woodfisher(theta, retain.part(torch.from_numpy(chosen).to(retain.rows.device)), v)
+        k = woodfisher(theta, retain.select(torch.from_numpy(chosen).to(retain.rows.device)), v)
     else:
         k = _newton(theta, retain, v, config)
     with torch.no_grad():
-        for weight, part in zip(theta.parameters(), parts_of(k, theta), strict=True):
+        for weight, part in zip(theta.parameters(), split_like_parameters(k, theta), strict=True):
             weight.add_(part, alpha=config.alpha)
-    return taken_at_once(theta, watch, "try a smaller alpha or more damping")
+    return finish_one_shot(theta, watch, "try a smaller alpha or more damping")
 
 
-def pull(theta: nn.Module, retain: Examples, forget: Examples, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+def removal_gradient(
+    theta: nn.Module, retain: ExampleSet, forget: ExampleSet, batch: int, loss: Loss = summed_cross_entropy
+) -> Tensor:
     """v: what F's loss no longer holds the weights back from, as one vector.
 
     Args:
@@ -116,14 +125,14 @@ def pull(theta: nn.Module, retain: Examples, forget: Examples, batch: int, loss:
         [P], in the order of theta.parameters(); 0 where F and R have the same mean gradient.
     """
     n, share = len(retain) + len(forget), len(forget) / len(retain)
-    return (slope(theta, forget, batch, loss) - share * slope(theta, retain, batch, loss)) / n
+    return (compute_gradient(theta, forget, batch, loss) - share * compute_gradient(theta, retain, batch, loss)) / n
 
 
-def woodfisher(theta: nn.Module, examples: Examples, v: Tensor) -> Tensor:
+def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
     """The released code's k, [P], from all examples of a set, one at a time, in their order."""
     n, k, o = len(examples), v.clone(), torch.empty(0)
     for step in range(n):
-        g = slope(theta, examples.part(torch.tensor([step], device=examples.rows.device)), 1)
+        g = compute_gradient(theta, examples.select(torch.tensor([step], device=examples.rows.device)), 1)
         if step == 0:
             o = g
             continue
@@ -133,10 +142,10 @@ def woodfisher(theta: nn.Module, examples: Examples, v: Tensor) -> Tensor:
     return k
 
 
-def _newton(theta: nn.Module, retain: Examples, v: Tensor, config: InfluenceConfig) -> Tensor:
+def _newton(theta: nn.Module, retain: ExampleSet, v: Tensor, config: InfluenceConfig) -> Tensor:
     """The damped Gauss-Newton step."""
 
     def times(u: Tensor) -> Tensor:
-        return curved(theta, retain, u, config.batch) + config.damping * u
+        return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
 
-    return conjugate(times, v, config.iterations, config.tolerance)
+    return conjugate_gradient(times, v, config.iterations, config.tolerance)

@@ -16,13 +16,13 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, require
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model, require
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class L1SparseConfig(DescentConfig):
+class L1SparseConfig(UnlearningLoopConfig):
     """RUM A.2: 10 epochs, rate .005 to .1, gamma 1e-6 to 1e-4.
 
     Attributes:
@@ -37,9 +37,11 @@ class L1SparseConfig(DescentConfig):
     gamma_decay: Literal["linear", "none"] = "linear"
     plain_epochs: int = 0
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-3, high=0.3, source="RUM A.2 .005 to .1, SCALE .001 to .1, SURE .0038; widened"),
-        "gamma": Log(low=1e-6, high=1e-2, source="RUM A.2 1e-6 to 1e-4, SCALE to 5e-4; widened for small networks"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 .005 to .1, SCALE .001 to .1, SURE .0038; widened"),
+        "gamma": LogUniform(
+            low=1e-6, high=1e-2, source="RUM A.2 1e-6 to 1e-4, SCALE to 5e-4; widened for small networks"
+        ),
     }
 
     def __post_init__(self) -> None:
@@ -60,14 +62,14 @@ class L1SparseConfig(DescentConfig):
 
 def l1_sparse(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: L1SparseConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on the retain set and the norm; the forget set is not read."""
-    theta, kept = copy_of(theta_o), Batches(retain, config.batch, rng)
+    theta, kept = copy_model(theta_o), BatchSampler(retain, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
@@ -75,7 +77,7 @@ def l1_sparse(
             for images, labels in kept:
                 yield cross_entropy(theta(images), labels) + gamma * l1_norm(theta)
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, watch=watch).run(losses())
 
 
 def l1_norm(theta: nn.Module) -> Tensor:

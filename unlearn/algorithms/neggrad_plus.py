@@ -14,21 +14,21 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, require
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space, Uniform
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model, require
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class NegGradPlusConfig(DescentConfig):
+class NegGradPlusConfig(UnlearningLoopConfig):
     """RUM A.2: 5 epochs, rate .01 to .05, beta .85 to .99 (`alpha` in its code)."""
 
     epochs: int = 5
     lr: float = 0.02
     beta: float = 0.95
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-3, high=0.3, source="RUM A.2 .01 to .05, SCALE .001 to .05; widened"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 .01 to .05, SCALE .001 to .05; widened"),
         "beta": Uniform(low=0.8, high=0.999, source="RUM A.2 .85 to .99; SCRUB's authors .95 and .9999"),
     }
 
@@ -39,22 +39,22 @@ class NegGradPlusConfig(DescentConfig):
 
 def neggrad_plus(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: NegGradPlusConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """One step for each batch of the retain set, on it and on a batch of the forget set."""
-    theta = copy_of(theta_o)
-    kept, dropped = (Batches(part, config.batch, rng) for part in (retain, forget))
+    theta = copy_model(theta_o)
+    kept, dropped = (BatchSampler(part, config.batch, rng) for part in (retain, forget))
 
     def losses() -> Iterator[Tensor]:
-        going_round = dropped.endless()
+        going_round = dropped.cycle()
         for _ in range(config.epochs):
             for images, labels in kept:
                 also, truth = next(going_round)
                 descend = cross_entropy(theta(images), labels)
                 yield config.beta * descend - (1 - config.beta) * cross_entropy(theta(also), truth)
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, watch=watch).run(losses())

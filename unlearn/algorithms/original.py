@@ -6,25 +6,25 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from unlearn.optimization.loop import Watch, copy_of
-from unlearn.problem import Examples
-from unlearn.search_space import Space
+from unlearn.optimization.loop import StepCallback, copy_model
+from unlearn.problem import ExampleSet
+from unlearn.search_space import Domain
 
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalConfig:
     """Nothing to choose."""
 
-    SPACE: ClassVar[dict[str, Space]] = {}
+    SPACE: ClassVar[dict[str, Domain]] = {}
 
 
 def original(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: OriginalConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """A copy of theta_o; no example is read."""
-    return copy_of(theta_o).eval()
+    return copy_model(theta_o).eval()

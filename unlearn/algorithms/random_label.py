@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, require
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model, require
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomLabelConfig(DescentConfig):
+class RandomLabelConfig(UnlearningLoopConfig):
     """RUM A.2: 10 epochs, rate .01 to .1.
 
     Attributes:
@@ -35,8 +35,8 @@ class RandomLabelConfig(DescentConfig):
     order: Literal["mixed", "sequential"] = "mixed"
     true_label: bool = True
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=5e-4, high=0.3, source="RUM A.2 .01 to .1, SURE .0014 and .067; widened"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=5e-4, high=0.3, source="RUM A.2 .01 to .1, SURE .0014 and .067; widened"),
     }
 
     def __post_init__(self) -> None:
@@ -47,43 +47,43 @@ class RandomLabelConfig(DescentConfig):
 
 def random_label(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: RandomLabelConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on both sets, the forget set under labels of chance."""
-    return relabelled(theta_o, retain, forget, config, rng, watch)
+    return train_with_random_labels(theta_o, retain, forget, config, rng, watch)
 
 
-def relabelled(
+def train_with_random_labels(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: RandomLabelConfig,
     rng: np.random.Generator,
-    watch: Watch | None,
+    watch: StepCallback | None,
     mask: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """The same, moving only the coordinates of a mask as `Descent` takes it."""
-    theta, chance = copy_of(theta_o), rng.spawn(1)[0]
+    theta, chance = copy_model(theta_o), rng.spawn(1)[0]
     mixed = config.order == "mixed"
-    parts = [forget.and_also(retain)] if mixed else [forget, retain]
-    batches = [Batches(part, config.batch, rng) for part in parts]
+    parts = [forget.concatenate(retain)] if mixed else [forget, retain]
+    batches = [BatchSampler(part, config.batch, rng) for part in parts]
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             drawn = draw_labels(forget, chance, true_label=config.true_label)
             shown = [torch.cat([drawn, retain.labels])] if mixed else [drawn, retain.labels]
             for batch, labels in zip(batches, shown, strict=True):
-                for images, _, positions in batch.numbered():
+                for images, _, positions in batch.with_positions():
                     yield cross_entropy(theta(images), labels[positions])
 
-    return Descent(theta, config, watch=watch, mask=mask).run(losses())
+    return UnlearningLoop(theta, config, watch=watch, mask=mask).run(losses())
 
 
-def draw_labels(examples: Examples, rng: np.random.Generator, *, true_label: bool) -> Tensor:
+def draw_labels(examples: ExampleSet, rng: np.random.Generator, *, true_label: bool) -> Tensor:
     """One label an example, uniform over all classes, or over all but its own; int64 [n]."""
     if true_label:
         drawn = rng.integers(examples.n_classes, size=len(examples))

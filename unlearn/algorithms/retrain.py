@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.models.architectures import build
-from memscore.training.loop import Assignment, train
+from memscore.models.architectures import build_network
+from memscore.training.loop import TrainingRun, train
 from memscore.training.numerics import is_finite
-from memscore.training.recipes import steps
-from unlearn.optimization.loop import Diverged, Watch
-from unlearn.problem import Examples
-from unlearn.search_space import Space
+from memscore.training.recipes import count_steps
+from unlearn.optimization.loop import StepCallback, TrainingDiverged
+from unlearn.problem import ExampleSet
+from unlearn.search_space import Domain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +26,25 @@ class RetrainConfig:
     """theta_o's own recipe; only the architecture cannot be read off its weights.
 
     Attributes:
-        architecture: as memscore.models.architectures.build takes it.
+        architecture: as memscore.models.architectures.build_network takes it.
     """
 
     architecture: str
 
-    SPACE: ClassVar[dict[str, Space]] = {}
+    SPACE: ClassVar[dict[str, Domain]] = {}
 
 
-class SeenEnough(Exception):
+class StopTraining(Exception):
     """The watch ended the training."""
 
 
 def retrain(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: RetrainConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Train a new network on the retain set by the recipe of theta_o; nothing of theta_o is used.
 
@@ -60,25 +60,25 @@ def retrain(
         The network, in evaluation mode.
 
     Raises:
-        Diverged: its weights are not finite.
+        TrainingDiverged: its weights are not finite.
     """
     images, recipe = retain.images, retain.recipe
     order, chance = rng.spawn(2)
-    theta = build(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
+    theta = build_network(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
     theta = theta.to(images.pixels.device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=retain.labels.device)
     labels[retain.rows] = retain.labels
-    assignment = Assignment(model=theta, rows=retain.rows.cpu().numpy(), order=order, chance=chance)
-    taken = steps(recipe, 1, len(retain))
+    assignment = TrainingRun(model=theta, rows=retain.rows.cpu().numpy(), order_rng=order, augmentation_rng=chance)
+    taken = count_steps(recipe, 1, len(retain))
 
     def at_epoch(epoch: int) -> None:
         if watch is not None and watch(round(epoch * taken / recipe.epochs), theta):
-            raise SeenEnough
+            raise StopTraining
 
-    with suppress(SeenEnough):
-        train([assignment], images, labels, recipe, taken, at_epoch=at_epoch)
+    with suppress(StopTraining):
+        train([assignment], images, labels, recipe, taken, on_epoch_end=at_epoch)
     theta.zero_grad(set_to_none=True)
-    retain.tally.examples += taken * recipe.batch
+    retain.read_counter.examples += taken * recipe.batch
     if not is_finite(theta):
-        raise Diverged(taken, float("nan"))
+        raise TrainingDiverged(taken, float("nan"))
     return theta.eval()

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.algorithms.random_label import RandomLabelConfig, relabelled
-from unlearn.optimization.loop import Watch, copy_of, require
-from unlearn.problem import Examples, in_order
-from unlearn.search_space import Log, Space, Uniform
+from unlearn.algorithms.random_label import RandomLabelConfig, train_with_random_labels
+from unlearn.optimization.loop import StepCallback, copy_model, require
+from unlearn.problem import ExampleSet, iterate_in_order
+from unlearn.search_space import Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class SalUnConfig(RandomLabelConfig):
     lr: float = 0.02
     density: float = 0.5
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-3, high=0.3, source="RUM A.2 and SCALE .005 to .1, INST .01; widened"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 and SCALE .005 to .1, INST .01; widened"),
         "density": Uniform(low=0.1, high=0.9, source="RUM A.2 .3 to .7, the authors .1 to 1; widened"),
     }
 
@@ -48,18 +48,20 @@ class SalUnConfig(RandomLabelConfig):
 
 def salun(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: SalUnConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Random labels, moving salient weights only."""
-    mask = salient(theta_o, forget, config.density, config.batch)
-    return relabelled(theta_o, retain, forget, config, rng, watch, mask)
+    mask = compute_saliency_mask(theta_o, forget, config.density, config.batch)
+    return train_with_random_labels(theta_o, retain, forget, config, rng, watch, mask)
 
 
-def salient(theta_o: nn.Module, forget: Examples, density: float, batch: int = 256) -> dict[str, Tensor]:
+def compute_saliency_mask(
+    theta_o: nn.Module, forget: ExampleSet, density: float, batch: int = 256
+) -> dict[str, Tensor]:
     """Which weights the forget set's loss depends on most.
 
     Args:
@@ -74,10 +76,10 @@ def salient(theta_o: nn.Module, forget: Examples, density: float, batch: int = 2
     Raises:
         ValueError: that is none.
     """
-    theta = copy_of(theta_o).eval().requires_grad_(True)
+    theta = copy_model(theta_o).eval().requires_grad_(True)
     named = dict(theta.named_parameters())
     slopes = [torch.zeros_like(parameter) for parameter in named.values()]
-    for images, labels in in_order(forget, batch):
+    for images, labels in iterate_in_order(forget, batch):
         loss = cross_entropy(theta(images), labels, reduction="sum")
         more = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
         slopes = [slope + further for slope, further in zip(slopes, more, strict=True)]

@@ -18,14 +18,21 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, copy_of, frozen, require
-from unlearn.optimization.losses import divergence
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Choice, Log, Space
+from unlearn.optimization.loop import (
+    StepCallback,
+    UnlearningLoop,
+    UnlearningLoopConfig,
+    copy_frozen,
+    copy_model,
+    require,
+)
+from unlearn.optimization.losses import kl_divergence
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Choice, Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScrubConfig(DescentConfig):
+class ScrubConfig(UnlearningLoopConfig):
     """The authors' settings for membership inference. Theirs for small data: Adam, weight decay .1, T 2, 10 epochs.
 
     Attributes:
@@ -51,9 +58,9 @@ class ScrubConfig(DescentConfig):
     decay_after: tuple[int, ...] = (3, 5, 9)
     decay: float = 0.1
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-5, high=0.1, source="the authors 5e-4, RUM's code .005, SURE .0008 and .001; widened"),
-        "alpha": Log(low=1e-3, high=1.0, source="the authors .001 and .5, SURE .61 and .997"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-5, high=0.1, source="the authors 5e-4, RUM's code .005, SURE .0008 and .001; widened"),
+        "alpha": LogUniform(low=1e-3, high=1.0, source="the authors .001 and .5, SURE .61 and .997"),
         "forget_batch": Choice(values=(16, 32, 64, 128, 256), source="the authors 32 and 64, SURE 8 to 256"),
     }
 
@@ -78,7 +85,7 @@ class ScrubConfig(DescentConfig):
         """The rate of an epoch, counted from 1."""
         return self.lr * self.decay ** sum(epoch > after for after in self.decay_after)
 
-    def ends(self, n_retain: int, n_forget: int) -> list[int]:
+    def epoch_end_steps(self, n_retain: int, n_forget: int) -> list[int]:
         """The steps that end epochs 1 to E."""
         up, down = -(-n_forget // self.forget_batch), -(-n_retain // self.batch)
         return [epoch * down + min(epoch, self.msteps) * up for epoch in range(1, self.epochs + 1)]
@@ -86,26 +93,26 @@ class ScrubConfig(DescentConfig):
 
 def scrub(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: ScrubConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Climb and descend by turns."""
-    theta, teacher, heat = copy_of(theta_o), frozen(theta_o), config.temperature
-    kept, dropped = Batches(retain, config.batch, rng), Batches(forget, config.forget_batch, rng)
-    descent = Descent(theta, config, watch=watch)
+    theta, teacher, heat = copy_model(theta_o), copy_frozen(theta_o), config.temperature
+    kept, dropped = BatchSampler(retain, config.batch, rng), BatchSampler(forget, config.forget_batch, rng)
+    descent = UnlearningLoop(theta, config, watch=watch)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(1, config.epochs + 1):
             descent.lr = config.lr_at(epoch)
             if epoch <= config.msteps:
                 for images, _ in dropped:
-                    yield -(heat**2) * divergence(teacher(images), theta(images), heat).mean()
+                    yield -(heat**2) * kl_divergence(teacher(images), theta(images), heat).mean()
             for images, labels in kept:
                 said = theta(images)
-                apart = heat**2 * divergence(teacher(images), said, heat).mean()
+                apart = heat**2 * kl_divergence(teacher(images), said, heat).mean()
                 yield config.gamma * cross_entropy(said, labels) + config.alpha * apart
 
     return descent.run(losses())

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearn.algorithms.scrub import ScrubConfig, scrub
-from unlearn.optimization.loop import Watch, require
-from unlearn.problem import Examples, in_order
+from unlearn.optimization.loop import StepCallback, require
+from unlearn.problem import ExampleSet, iterate_in_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +39,17 @@ class ScrubRewindConfig(ScrubConfig):
 
 def scrub_rewind(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: ScrubRewindConfig,
     rng: np.random.Generator,
-    validation: Examples,
-    watch: Watch | None = None,
+    validation: ExampleSet,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """SCRUB with all its epochs kept until one is chosen; a run that the watch ends is rewound over what there is."""
-    alike = of_classes(validation, forget, config.least)
+    alike = select_classes(validation, forget, config.least)
     states = [copy.deepcopy(theta_o.state_dict())]
-    early = config.ends(len(retain), len(forget))[:-1]
+    early = config.epoch_end_steps(len(retain), len(forget))[:-1]
 
     def keep(step: int, theta: nn.Module) -> bool:
         if step in early:
@@ -58,27 +58,27 @@ def scrub_rewind(
 
     theta = scrub(theta_o, retain, forget, config, rng, keep)
     states.append(copy.deepcopy(theta.state_dict()))
-    reference = error_like(forget, alike, mistakes(theta, alike, config.batch))
+    reference = class_matched_error(forget, alike, find_mistakes(theta, alike, config.batch))
     errors = []
     for state in states:
         theta.load_state_dict(state)
-        errors.append(float(mistakes(theta, forget, config.batch).double().mean()))
-    theta.load_state_dict(states[nearest(errors, reference)])
+        errors.append(float(find_mistakes(theta, forget, config.batch).double().mean()))
+    theta.load_state_dict(states[find_nearest(errors, reference)])
     return theta
 
 
-def nearest(errors: Sequence[float], reference: float) -> int:
+def find_nearest(errors: Sequence[float], reference: float) -> int:
     """The index of the error that is nearest to the reference, the last one of several."""
     return min(range(len(errors)), key=lambda k: (abs(errors[k] - reference), -k))
 
 
-def mistakes(theta: nn.Module, examples: Examples, batch: int) -> Tensor:
+def find_mistakes(theta: nn.Module, examples: ExampleSet, batch: int) -> Tensor:
     """Which examples the network gets wrong, bool [n], not augmented."""
     with torch.no_grad():
-        return torch.cat([theta(images).argmax(-1) != labels for images, labels in in_order(examples, batch)])
+        return torch.cat([theta(images).argmax(-1) != labels for images, labels in iterate_in_order(examples, batch)])
 
 
-def of_classes(validation: Examples, forget: Examples, least: int) -> Examples:
+def select_classes(validation: ExampleSet, forget: ExampleSet, least: int) -> ExampleSet:
     """The validation examples of the classes that are to be forgotten of.
 
     Args:
@@ -99,10 +99,10 @@ def of_classes(validation: Examples, forget: Examples, least: int) -> Examples:
                 f"the validation set is too small for scrub-rewind: of class {label}, one of the forget set's, it "
                 f"holds {held[label]} examples, and least is {least}; use a larger --validation, or scrub"
             )
-    return validation.part(torch.isin(validation.labels, forget.labels).nonzero()[:, 0])
+    return validation.select(torch.isin(validation.labels, forget.labels).nonzero()[:, 0])
 
 
-def error_like(forget: Examples, alike: Examples, wrong: Tensor) -> float:
+def class_matched_error(forget: ExampleSet, alike: ExampleSet, wrong: Tensor) -> float:
     """The error on `alike`, bool [n] of mistakes, if its classes were as frequent as the forget set's."""
     wanted, there, missed = (
         torch.bincount(labels, minlength=forget.n_classes).double()

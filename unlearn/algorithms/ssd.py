@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import Watch, copy_of, require, taken_at_once
-from unlearn.problem import Examples, in_order
-from unlearn.search_space import Log, Space, Uniform
+from unlearn.optimization.loop import StepCallback, copy_model, finish_one_shot, require
+from unlearn.problem import ExampleSet, iterate_in_order
+from unlearn.search_space import Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class SSDConfig:
     lam: float = 1.0
     batch: int = 128
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "alpha": Log(low=1.0, high=100.0, source="Foster et al. 10, to be chosen by architecture; widened"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "alpha": LogUniform(low=1.0, high=100.0, source="Foster et al. 10, to be chosen by architecture; widened"),
         "lam": Uniform(low=0.1, high=1.0, source="Foster et al. 1; widened downwards"),
     }
 
@@ -49,25 +49,27 @@ class SSDConfig:
 
 def ssd(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: SSDConfig,
     rng: np.random.Generator,
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Compare importances to the forget set and to the whole training set, and dampen; all at once."""
-    theta = copy_of(theta_o)
-    everything = importances(theta, retain.and_also(forget), config.batch, rng)
-    dropped = importances(theta, forget, config.batch, rng)
+    theta = copy_model(theta_o)
+    everything = compute_importances(theta, retain.concatenate(forget), config.batch, rng)
+    dropped = compute_importances(theta, forget, config.batch, rng)
     with torch.no_grad():
         for name, of_all in everything.items():
             weight, of_forget = theta.get_parameter(name), dropped[name]
             dampened = weight * (config.lam * of_all / of_forget).clamp(max=1)
             weight.copy_(torch.where(of_forget > config.alpha * of_all, dampened, weight))
-    return taken_at_once(theta, watch, "theta_o gives gradients that are not finite")
+    return finish_one_shot(theta, watch, "theta_o gives gradients that are not finite")
 
 
-def importances(theta: nn.Module, examples: Examples, batch: int, rng: np.random.Generator) -> dict[str, Tensor]:
+def compute_importances(
+    theta: nn.Module, examples: ExampleSet, batch: int, rng: np.random.Generator
+) -> dict[str, Tensor]:
     """I_X: how much each weight matters to a set of examples.
 
     Args:
@@ -81,10 +83,10 @@ def importances(theta: nn.Module, examples: Examples, batch: int, rng: np.random
     """
     theta.eval()
     named = {name: weight for name, weight in theta.named_parameters() if weight.requires_grad}
-    drawn = examples.part(torch.from_numpy(rng.permutation(len(examples))).to(examples.rows.device))
+    drawn = examples.select(torch.from_numpy(rng.permutation(len(examples))).to(examples.rows.device))
     total = {name: torch.zeros_like(weight) for name, weight in named.items()}
     n_batches = -(-len(drawn) // batch)
-    for images, labels in in_order(drawn, batch):
+    for images, labels in iterate_in_order(drawn, batch):
         loss = cross_entropy(theta(images), labels)
         slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
         for squares, slope in zip(total.values(), slopes, strict=True):

@@ -23,16 +23,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.domain_adversarial import discriminator, domain_loss, reversed_slope, unseen_like
-from unlearn.optimization.layers import embedded, head_of
-from unlearn.optimization.loop import Descent, Watch, copy_of, require
-from unlearn.optimization.losses import RetainingConfig
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Log, Space
+from unlearn.optimization.domain_adversarial import (
+    build_discriminator,
+    domain_loss,
+    draw_class_matched,
+    gradient_reversal,
+)
+from unlearn.optimization.layers import find_head, forward_with_embedding
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, copy_model, require
+from unlearn.optimization.losses import RetainLossConfig
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
-class SureConfig(RetainingConfig):
+class SureConfig(RetainLossConfig):
     """SURE table 3: random forget sets. Table 4, part of a class: rate .0372, alpha .4241, batch 128, drop at 4.
 
     Attributes:
@@ -48,9 +53,9 @@ class SureConfig(RetainingConfig):
     hidden: int = 128
     heaviest: float = 10.0
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        **RetainingConfig.SPACE,
-        "discriminator_lr": Log(
+    SPACE: ClassVar[dict[str, Domain]] = {
+        **RetainLossConfig.SPACE,
+        "discriminator_lr": LogUniform(
             low=3e-3, high=1.0, source="no paper has it; from SURE's lambda lr, .011 and .051, upwards"
         ),
     }
@@ -64,12 +69,12 @@ class SureConfig(RetainingConfig):
 
 def sure(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
+    retain: ExampleSet,
+    forget: ExampleSet,
     config: SureConfig,
     rng: np.random.Generator,
-    validation: Examples,
-    watch: Watch | None = None,
+    validation: ExampleSet,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """Descend on the retain set and on the reversed loss of a discriminator that learns beside.
 
@@ -87,31 +92,31 @@ def sure(
 
     Raises:
         ValueError: validation has too few examples of a class that F has.
-        Diverged: a loss is not finite.
+        TrainingDiverged: a loss is not finite.
     """
-    theta = copy_of(theta_o)
-    head = head_of(theta, forget.images.shape)
-    unseen, weight = unseen_like(forget, validation, rng, config.heaviest)
-    d = discriminator(head.in_features, config.hidden, rng).to(head.weight)
-    kept = Batches(retain, config.batch, rng)
-    dropped, never = (Batches(part, config.forget_batch, rng) for part in (forget, unseen))
-    descent = Descent(theta, config, watch=watch, beside=(d, config.discriminator_lr))
+    theta = copy_model(theta_o)
+    head = find_head(theta, forget.images.shape)
+    unseen, weight = draw_class_matched(forget, validation, rng, config.heaviest)
+    d = build_discriminator(head.in_features, config.hidden, rng).to(head.weight)
+    kept = BatchSampler(retain, config.batch, rng)
+    dropped, never = (BatchSampler(part, config.forget_batch, rng) for part in (forget, unseen))
+    descent = UnlearningLoop(theta, config, watch=watch, beside=(d, config.discriminator_lr))
 
     def losses() -> Iterator[Tensor]:
-        going_round, beside = dropped.endless(), _endless(never)
+        going_round, beside = dropped.cycle(), _endless(never)
         for epoch in range(config.epochs):
-            descent.lr = config.rate(epoch)
+            descent.lr = config.lr_at(epoch)
             for images, labels in kept:
                 (seen, _), (other, _, positions) = next(going_round), next(beside)
-                read, logits = embedded(theta, head, torch.cat([images, seen, other]))
-                said = d(reversed_slope(read[len(images) :], 1 - config.alpha))
+                read, logits = forward_with_embedding(theta, head, torch.cat([images, seen, other]))
+                said = d(gradient_reversal(read[len(images) :], 1 - config.alpha))
                 descend = cross_entropy(logits[: len(images)], labels)
                 yield config.alpha * descend + domain_loss(said, len(seen), weight[positions])
 
     return descent.run(losses())
 
 
-def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _endless(batches: BatchSampler) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Pass after pass, each batch with its positions."""
     while True:
-        yield from batches.numbered()
+        yield from batches.with_positions()

@@ -3,7 +3,7 @@
 To add one, write its file here and one line below; tests/unlearn/experiments holds it to its word.
 """
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from unlearn.experiments import entanglement, five_requests, memorization, proxies, rsu, rum, rum_dynamics
 from unlearn.experiments.base import Experiment
 
@@ -18,6 +18,6 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def experiment(name: str) -> Experiment:
+def get_experiment(name: str) -> Experiment:
     """The experiment of that name; an unknown name is an error that offers the nearest one."""
-    return EXPERIMENTS[pick("experiment", name, EXPERIMENTS)]
+    return EXPERIMENTS[validate_choice("experiment", name, EXPERIMENTS)]

@@ -12,15 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from cluster.pool import Pool
-from memscore.pipeline.train_bank import Progress
-from memscore.statistics.claims import Finding
+from memscore.pipeline.train_bank import ProgressCallback
+from memscore.statistics.claims import Claim
 from unlearn.trials.config import Row
-from unlearn.trials.setup import Phase
-from unlearn.tuning.config import SweepPlan, sweep_request
-from unlearn.tuning.results import without_numbers
-from unlearn.tuning.search import Search
-from unlearn.tuning.state import Swept
-from unlearn.tuning.tables import of_plans
+from unlearn.trials.setup import ShowProgress
+from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.results import describe_diverged
+from unlearn.tuning.search import SearchBackend
+from unlearn.tuning.state import SweepResult
+from unlearn.tuning.tables import describe_automatic_plans
 
 Results = dict[str, list[Row]]
 """Judged rows of each part of an experiment, by its name."""
@@ -46,7 +46,7 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ExperimentContext:
     """What an experiment was asked for.
 
     Attributes:
@@ -54,13 +54,13 @@ class Asked:
         score: of it, by which sets are chosen and refined.
         proxies: scores that stand in for it.
         scale: how large.
-        sampler: see SweepPlan.
-        select: see SweepPlan.
+        sampler: see SweepConfig.
+        select: see SweepConfig.
         seed: of all that is drawn.
-        data: see SweepPlan.
-        folder: see SweepPlan.
+        data: see SweepConfig.
+        folder: see SweepConfig.
         other: a second bank, of the same data with augmentation, where an experiment compares two; "" for none.
-        tune_forget: see SweepPlan.
+        tune_forget: see SweepConfig.
     """
 
     store: str
@@ -80,7 +80,7 @@ class Asked:
         """The selection that verdicts rest on: the oracle's, unless blind alone was asked for."""
         return "blind" if self.select == "blind" else "oracle"
 
-    def plan(self, forget: str, **more: Any) -> SweepPlan:
+    def plan(self, forget: str, **more: Any) -> SweepConfig:
         """A sweep at this scale on a forget set."""
         usual: dict[str, Any] = {
             "store": self.store,
@@ -97,7 +97,7 @@ class Asked:
             "data": self.data,
             "folder": self.folder,
         }
-        return SweepPlan(**usual | more)
+        return SweepConfig(**usual | more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Experiment:
 
     Attributes:
         source: tables and figures of a paper.
-        says: what it asks, in a line.
+        question: what it asks, in a line.
         plans: the sweeps that it is made of, by name.
         findings: what its rows say to the paper's claims.
         figure: its picture, PNG.
@@ -118,19 +118,19 @@ class Experiment:
     """
 
     source: str
-    says: str
-    plans: Callable[[Asked], Mapping[str, SweepPlan]]
-    findings: Callable[[Results, Asked], list[Finding]]
-    figure: Callable[[Results, Asked], bytes]
+    question: str
+    plans: Callable[[ExperimentContext], Mapping[str, SweepConfig]]
+    findings: Callable[[Results, ExperimentContext], list[Claim]]
+    figure: Callable[[Results, ExperimentContext], bytes]
     small: Scale
     paper: Scale
-    run: "Callable[[Asked, Pool, Search, str, Phase], Carried] | None" = None
+    run: "Callable[[ExperimentContext, Pool, SearchBackend, str, ShowProgress], ExperimentResult] | None" = None
     columns: tuple[str, ...] = ()
     compares: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Carried:
+class ExperimentResult:
     """What came of an experiment.
 
     Attributes:
@@ -143,16 +143,21 @@ class Carried:
     """
 
     results: Results
-    findings: list[Finding]
+    findings: list[Claim]
     remarks: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     incomplete: bool = False
-    sweeps: dict[str, Swept] = field(default_factory=dict)
+    sweeps: dict[str, SweepResult] = field(default_factory=dict)
 
 
-def swept(
-    asked: Asked, plans: Mapping[str, SweepPlan], pool: Pool, search: Search, device: str, phase: Phase
-) -> Carried:
+def run_sweeps(
+    asked: ExperimentContext,
+    plans: Mapping[str, SweepConfig],
+    pool: Pool,
+    search: SearchBackend,
+    device: str,
+    phase: ShowProgress,
+) -> ExperimentResult:
     """Run the sweeps of an experiment.
 
     Args:
@@ -168,12 +173,12 @@ def swept(
     """
     results: Results = {}
     remarks: list[str] = []
-    sweeps: dict[str, Swept] = {}
+    sweeps: dict[str, SweepResult] = {}
     incomplete = False
     spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
     for name, plan in plans.items():
-        request = sweep_request(plan)
-        found = request.run(pool, search, device, partial(within, phase, name))
+        request = prepare_sweep(plan)
+        found = request.run(pool, search, device, partial(label_progress, phase, name))
         results[name], sweeps[name] = found.judged, found
         tried = {row["trial"]: row for row in found.tried}
         spent["runs"] += len(tried)
@@ -188,22 +193,29 @@ def swept(
         ]
         remarks += [
             f"{name}: {line}"
-            for line in (*found.failed, *found.notes, *of_plans(found), *without_numbers(found.judged))
+            for line in (
+                *found.failed,
+                *found.notes,
+                *describe_automatic_plans(found),
+                *describe_diverged(found.judged),
+            )
         ]
         ends = sorted({
             f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
         })
         remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
         incomplete |= bool(found.failed) or any(path.over for path in found.paths)
-    return Carried(results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete, sweeps=sweeps)
+    return ExperimentResult(
+        results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete, sweeps=sweeps
+    )
 
 
-def within(phase: Phase, name: str, what: str) -> AbstractContextManager[Progress]:
+def label_progress(phase: ShowProgress, name: str, what: str) -> AbstractContextManager[ProgressCallback]:
     """A phase of one of several sweeps."""
     return phase(f"{name}: {what}")
 
 
-def record_of(experiment: str, asked: Asked, carried: Carried) -> dict[str, Any]:
+def make_record(experiment: str, asked: ExperimentContext, carried: ExperimentResult) -> dict[str, Any]:
     """What is kept of an experiment as JSON, but the rows."""
     words = asdict(asked) | {"store": ""}
     if not asked.tune_forget:  # an experiment that says nothing of it keeps the name it had before this word
@@ -217,14 +229,14 @@ def record_of(experiment: str, asked: Asked, carried: Carried) -> dict[str, Any]
     }
 
 
-def chosen_by(rows: Sequence[Row], select: str = "oracle") -> list[Row]:
+def select_by_selection(rows: Sequence[Row], select: str = "oracle") -> list[Row]:
     """Rows of one selection; those of the oracle and the original belong to both."""
     return [row for row in rows if row["select"] in {select, ""}]
 
 
-def run_and_count(
-    plans: Callable[[Asked], Mapping[str, SweepPlan]],
-) -> Callable[[Asked, Pool, Search, str, Phase], Carried]:
+def make_counting_run(
+    plans: Callable[[ExperimentContext], Mapping[str, SweepConfig]],
+) -> Callable[[ExperimentContext, Pool, SearchBackend, str, ShowProgress], ExperimentResult]:
     """An experiment that is its sweeps, and a remark for each of them on the classes of what goes.
 
     Args:
@@ -234,11 +246,15 @@ def run_and_count(
         Its Experiment.run.
     """
 
-    def run(asked: Asked, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
+    def run(
+        asked: ExperimentContext, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress
+    ) -> ExperimentResult:
         made = plans(asked)
-        carried = swept(asked, made, pool, search, device, phase)
+        carried = run_sweeps(asked, made, pool, search, device, phase)
         counts = [
-            of_classes(name, sweep_request(plan).asked.splits.train.labels, carried.sweeps[name].judged_on.rows)
+            describe_class_counts(
+                name, prepare_sweep(plan).asked.splits.train.labels, carried.sweeps[name].judged_on.rows
+            )
             for name, plan in made.items()
         ]
         return replace(carried, remarks=[*counts, *carried.remarks])
@@ -246,7 +262,7 @@ def run_and_count(
     return run
 
 
-def of_classes(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
+def describe_class_counts(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
     """One line of the table.
 
     Args:

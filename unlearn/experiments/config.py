@@ -8,22 +8,22 @@ import tyro
 from cluster.pool import Pool
 from memscore.cli.options import Maybe, Several
 from memscore.store.store import Store
-from unlearn.algorithms import algorithm
-from unlearn.experiments import EXPERIMENTS, experiment
-from unlearn.experiments.base import Asked, Carried, Experiment, Scale, swept
-from unlearn.trials.setup import Phase
-from unlearn.tuning.config import sweep_request
-from unlearn.tuning.search import Search
+from unlearn.algorithms import get_algorithm
+from unlearn.experiments import EXPERIMENTS, get_experiment
+from unlearn.experiments.base import Experiment, ExperimentContext, ExperimentResult, Scale, run_sweeps
+from unlearn.trials.setup import ShowProgress
+from unlearn.tuning.config import prepare_sweep
+from unlearn.tuning.search import SearchBackend
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""
 MEMORIZATION = "memorization_k"
-USUAL = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
+DEFAULT_SCORES = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
 """RUM's own, of models that keep .7; and that of estimate's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentPlan:
+class ExperimentConfig:
     """One experiment.
 
     Attributes:
@@ -65,7 +65,7 @@ class ExperimentPlan:
     folder: Maybe[str] = None
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
 
-    def asked(self, entry: Experiment) -> Asked:
+    def asked(self, entry: Experiment) -> ExperimentContext:
         """At the scale of the preset, but for what was said; a score that was not said is estimate's default."""
         scale = entry.small if self.preset == "small" else entry.paper
         wanted = Scale(
@@ -76,10 +76,10 @@ class ExperimentPlan:
             seeds=scale.seeds if self.seeds is None else self.seeds,
         )
         for name in wanted.algorithms:
-            algorithm(name)
-        return Asked(
+            get_algorithm(name)
+        return ExperimentContext(
             store=self.store,
-            score=self.score or USUAL[-1],
+            score=self.score or DEFAULT_SCORES[-1],
             proxies=self.proxies,
             scale=wanted,
             sampler=self.sampler,
@@ -93,7 +93,7 @@ class ExperimentPlan:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
+class PreparedExperiment:
     """An experiment whose words hold, as far as can be told before anything is trained.
 
     Attributes:
@@ -103,19 +103,19 @@ class Prepared:
     """
 
     entry: Experiment
-    asked: Asked
+    asked: ExperimentContext
     store: Store
 
-    def run(self, pool: Pool, search: Search, device: str, phase: Phase) -> Carried:
+    def run(self, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress) -> ExperimentResult:
         """Carry it out, and judge what came of it."""
         if self.entry.run is not None:
             carried = self.entry.run(self.asked, pool, search, device, phase)
         else:
-            carried = swept(self.asked, self.entry.plans(self.asked), pool, search, device, phase)
+            carried = run_sweeps(self.asked, self.entry.plans(self.asked), pool, search, device, phase)
         return replace(carried, findings=self.entry.findings(carried.results, self.asked))
 
 
-def prepared(plan: ExperimentPlan) -> Prepared:
+def prepare_experiment(plan: ExperimentConfig) -> PreparedExperiment:
     """Check all words that need no model: the experiment's, and those of all its sweeps.
 
     Args:
@@ -127,7 +127,7 @@ def prepared(plan: ExperimentPlan) -> Prepared:
     Raises:
         ValueError: a word that nothing is named, one that the experiment never reads, or one that a sweep refuses.
     """
-    entry = experiment(plan.name)
+    entry = get_experiment(plan.name)
     if plan.other and not entry.compares:
         able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
         raise ValueError(f"--other {plan.other}: {plan.name} reads one bank; two are compared by {able}; leave it out")
@@ -135,26 +135,26 @@ def prepared(plan: ExperimentPlan) -> Prepared:
         able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
         raise ValueError(f"--proxies {' '.join(plan.proxies)}: {plan.name} compares none, {able} does; leave it out")
     asked, store = plan.asked(entry), Store.open(plan.store)
-    if reads_score(entry, asked):
-        asked = replace(asked, score=plan.score or usual_score(store))
+    if depends_on_score(entry, asked):
+        asked = replace(asked, score=plan.score or find_default_score(store))
     elif plan.score:
         raise ValueError(f"--score {plan.score}: {plan.name} reads no score that a user names; leave it out")
     try:
         for one in entry.plans(asked).values():
-            sweep_request(one)
+            prepare_sweep(one)
     except ValueError as error:
         if plan.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {plan.preset} asks for that many, and --size for others") from None
-    return Prepared(entry=entry, asked=asked, store=store)
+    return PreparedExperiment(entry=entry, asked=asked, store=store)
 
 
-def reads_score(entry: Experiment, asked: Asked) -> bool:
+def depends_on_score(entry: Experiment, asked: ExperimentContext) -> bool:
     """Whether the score that is asked for changes what the experiment does."""
     return entry.plans(asked) != entry.plans(replace(asked, score="another"))
 
 
-def usual_score(store: Store) -> str:
+def find_default_score(store: Store) -> str:
     """The score that is meant where none is named.
 
     Args:
@@ -166,4 +166,4 @@ def usual_score(store: Store) -> str:
     """
     known = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
     own = [name for name in known if name.startswith(MEMORIZATION)]
-    return next((name for name in USUAL if name in own), own[0] if len(own) == 1 else USUAL[-1])
+    return next((name for name in DEFAULT_SCORES if name in own), own[0] if len(own) == 1 else DEFAULT_SCORES[-1])

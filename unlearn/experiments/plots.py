@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from memscore.plots.bank import png
+from memscore.plots.bank import encode_png
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.tables import over_seeds
+from unlearn.trials.tables import mean_with_interval
 
 Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""
 
 
-def over_steps(axis: Axes, at: Sequence[float], groups: Groups, column: str, label: str, colour: str) -> None:
+def plot_over_steps(axis: Axes, at: Sequence[float], groups: Groups, column: str, label: str, colour: str) -> None:
     """One line.
 
     Args:
@@ -28,22 +28,22 @@ def over_steps(axis: Axes, at: Sequence[float], groups: Groups, column: str, lab
         label: of the line.
         colour: of the line.
     """
-    found = [over_seeds([row[column] for row in rows]) for rows in groups]
+    found = [mean_with_interval([row[column] for row in rows]) for rows in groups]
     middle = np.array([one.value for one in found])
     half = np.nan_to_num([one.hi - one.value for one in found])
     axis.errorbar(at, middle, yerr=half, label=label, color=colour, marker="o", markersize=3.5, capsize=2, linewidth=1)
 
 
-def level_line(axis: Axes, rows: Sequence[Row], column: str, colour: str) -> None:
+def plot_mean_line(axis: Axes, rows: Sequence[Row], column: str, colour: str) -> None:
     """A dashed line across all steps, at a mean: what the oracle says."""
-    mean = over_seeds([row[column] for row in rows]).value
+    mean = mean_with_interval([row[column] for row in rows]).value
     if not np.isnan(mean):
         axis.axhline(mean, color=colour, linestyle="--", linewidth=0.8)
 
 
 Group = Mapping[str, Sequence[Row]]
 COLOURS = 10
-DETAILS = {
+DETAIL_COLUMNS = {
     "forget_accuracy": "right on F",
     "retain_accuracy": "right on R",
     "accuracy_test": "right on test",
@@ -52,7 +52,7 @@ DETAILS = {
 """What ToW is made of, and the attack: best where the oracle's are."""
 
 
-def points(
+def render_points(
     panels: Mapping[str, Group],
     series: Sequence[str],
     at: Sequence[str],
@@ -76,18 +76,20 @@ def points(
         A PNG.
     """
     measured = {column: ylabel} | dict(more or {})
-    figure = Figure(figsize=extent(panels, at, measured), layout="constrained")
+    figure = Figure(figsize=compute_figure_size(panels, at, measured), layout="constrained")
     figure.suptitle(title)
-    grid(figure, panels, series, at, measured)
-    return png(figure)
+    draw_grid(figure, panels, series, at, measured)
+    return encode_png(figure)
 
 
-def extent(panels: Mapping[str, Group], at: Sequence[str], measured: Mapping[str, str]) -> tuple[float, float]:
+def compute_figure_size(
+    panels: Mapping[str, Group], at: Sequence[str], measured: Mapping[str, str]
+) -> tuple[float, float]:
     """Width and height that the panels need, in inches."""
     return max(4.6, 1.1 * len(at) + 1.5) * len(panels) + 2.2, 1.4 + 2.8 * len(measured)
 
 
-def grid(
+def draw_grid(
     figure: Figure | SubFigure,
     panels: Mapping[str, Group],
     series: Sequence[str],
@@ -98,18 +100,18 @@ def grid(
     axes = figure.subplots(len(measured), len(panels), squeeze=False, sharey="row")
     for line, (column, ylabel) in zip(axes, measured.items(), strict=True):
         for axis, groups in zip(line, panels.values(), strict=True):
-            draw(axis, groups, series, at, column)
+            draw_panel(axis, groups, series, at, column)
         line[0].set_ylabel(ylabel)
     for axis, name in zip(axes[0], panels, strict=True):
         axis.set_title(name, fontsize=10)
     figure.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
 
 
-def draw(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], column: str) -> None:
+def draw_panel(axis: Axes, groups: Group, series: Sequence[str], at: Sequence[str], column: str) -> None:
     """The lines of one panel, each a little aside of the others so that intervals can be told apart."""
     aside = np.linspace(-0.18, 0.18, max(len(series), 2))
     for number, name in enumerate(series):
-        found = [over_seeds([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in at]
+        found = [mean_with_interval([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in at]
         middle = np.array([one.value for one in found])
         known = ~np.isnan(middle)  # a line goes on over a place without rows
         if not known.any():

@@ -20,27 +20,27 @@ import numpy as np
 import torch
 
 from cluster.pool import Failure, Pool
-from memscore.pipeline.jobs import OriginalJob, key_of, on_device
-from memscore.pipeline.proxy_jobs import HOLDOUT
-from memscore.proxies.holdout_retraining import fine_tuning, holdout_retraining
+from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device
+from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS
+from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, holdout_retraining
 from memscore.seeds import generator
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
-from memscore.store.visibility import visible_store
-from memscore.training.numerics import exact_products, keep_to_share, one_thread
-from unlearn.forget_sets import ForgetSet, choose
-from unlearn.oracles import Bench, needed
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, about, theta_name, trial_name
-from unlearn.trials.runner import network
-from unlearn.trials.setup import Phase, Request, no_embeddings, run_trials, train_missing
-from unlearn.tuning.methods import NOTHING, Contender
+from memscore.store.visibility import open_visible_store
+from memscore.training.numerics import float32_matmul, limit_gpu_memory, single_threaded
+from unlearn.forget_sets import ForgetSet, select_forget_set
+from unlearn.oracles import TrialData, build_reference_jobs
+from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
+from unlearn.trials.runner import load_network
+from unlearn.trials.setup import ShowProgress, UnlearningContext, require_reference_models, run_trials, zero_embeddings
+from unlearn.tuning.methods import ORIGINAL, Method
 
-SHARES = tuple(round(0.05 * number, 2) for number in range(21))
+LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
 """Of the examples, at which a Lorenz curve is kept."""
 
 
 @dataclass(kw_only=True)
-class Walk:
+class RequestSequence:
     """An arm of one original on its way.
 
     Attributes:
@@ -53,7 +53,7 @@ class Walk:
         over: why it ended early; "" where it did not.
     """
 
-    contender: Contender
+    contender: Method
     params: tuple[Params, ...]
     index: int
     apart: tuple[int, ...] = ()
@@ -69,10 +69,10 @@ class Walk:
     def key(self, store: Store) -> str:
         """Of the weights of its present network."""
         if self.trials:
-            return theta_name(store, self.trials[-1])
-        return key_of(store, OriginalJob(store=store.url, index=self.index))
+            return model_key(store, self.trials[-1])
+        return compute_job_key(store, OriginalJob(store=store.url, index=self.index))
 
-    def next(self, asked: Request, values: np.ndarray, size: int, device: str) -> TrialConfig:
+    def next(self, asked: UnlearningContext, values: np.ndarray, size: int, device: str) -> TrialConfig:
         """Its next round.
 
         Args:
@@ -87,9 +87,9 @@ class Walk:
         Raises:
             ValueError: too few examples are left.
         """
-        chosen = next_set(asked, values, (*self.gone, *self.apart), size)
-        parts = self.contender.cut.parts(
-            chosen.rows, lambda _: values, lambda: no_embeddings(asked.splits), asked.wish.seed
+        chosen = select_next_forget_set(asked, values, (*self.gone, *self.apart), size)
+        parts = self.contender.cut.split(
+            chosen.rows, lambda _: values, lambda: zero_embeddings(asked.splits), asked.options.seed
         )
         new = [
             Step(algorithm=self.contender.plan[0], params=params, rows=part)
@@ -106,7 +106,7 @@ class Walk:
             part=last.rows if before else (),
             judged=chosen.rows if self.trials else (),
             index=self.index,
-            seed=asked.wish.seed,
+            seed=asked.options.seed,
             device=device,
             keep=True,
             keep_before=True,
@@ -114,17 +114,25 @@ class Walk:
         )
 
 
-def next_set(asked: Request, values: np.ndarray, without: Sequence[int], size: int) -> ForgetSet:
+def select_next_forget_set(
+    asked: UnlearningContext, values: np.ndarray, without: Sequence[int], size: int
+) -> ForgetSet:
     """The least, the middle and the most of the proxy among all rows but these; the middle is its median there."""
     left = values.copy()
     left[list(without)] = np.nan
     named = asked.splits.train.ids, left
-    nothing = no_embeddings(asked.splits)
-    return choose(f"{PROXY}:union", size, asked.splits, lambda _: named, lambda: nothing, asked.wish.seed)
+    nothing = zero_embeddings(asked.splits)
+    return select_forget_set(f"{PROXY}:union", size, asked.splits, lambda _: named, lambda: nothing, asked.options.seed)
 
 
-def walked(
-    asked: Request, walks: Sequence[Walk], rounds: int, size: int, pool: Pool, device: str, phase: Phase
+def run_rounds(
+    asked: UnlearningContext,
+    walks: Sequence[RequestSequence],
+    rounds: int,
+    size: int,
+    pool: Pool,
+    device: str,
+    phase: ShowProgress,
 ) -> list[str]:
     """Take all walks through all rounds.
 
@@ -142,12 +150,12 @@ def walked(
     """
     for number in range(1, rounds + 2):
         going = [walk for walk in walks if not walk.over]
-        values = proxies(asked, going, pool, device, phase)
+        values = compute_proxies(asked, going, pool, device, phase)
         going = [walk for walk in going if not walk.over]
         for walk in going:
-            walk.skew.append(skewness(values[walk.key(asked.store)], walk.gone))
+            walk.skew.append(compute_skew(values[walk.key(asked.store)], walk.gone))
         if number <= rounds:
-            one_round(asked, going, values, size, pool, device, phase)
+            run_round(asked, going, values, size, pool, device, phase)
     return [
         f"{walk.contender.name} {walk.contender.variant} on original {walk.index} ended early: {walk.over}"
         for walk in walks
@@ -155,63 +163,67 @@ def walked(
     ]
 
 
-def proxies(asked: Request, walks: Sequence[Walk], pool: Pool, device: str, phase: Phase) -> dict[str, np.ndarray]:
+def compute_proxies(
+    asked: UnlearningContext, walks: Sequence[RequestSequence], pool: Pool, device: str, phase: ShowProgress
+) -> dict[str, np.ndarray]:
     """The proxy of every walk's present network, by its key; a walk whose proxy cannot be had ends."""
     store, found = asked.store, dict[str, np.ndarray]()
     jobs = {
-        key: Rescoring(store=store.url, key=key, index=w.index, device=device) for w in walks if (key := w.key(store))
+        key: RecomputeProxyJob(store=store.url, key=key, index=w.index, device=device)
+        for w in walks
+        if (key := w.key(store))
     }
     with phase("proxies") as progress:
-        for done, (job, result) in enumerate(pool.run(rescore, list(jobs.values()), asked.bench), start=1):
+        for done, (job, result) in enumerate(pool.run(recompute_proxy, list(jobs.values()), asked.trial_data), start=1):
             if isinstance(result, Failure):
                 for walk in (one for one in walks if one.key(store) == job.key):
                     walk.over = f"no proxy after round {len(walk.trials)}: {result.error}"
             else:
-                found[job.key] = rescored(store, job)
+                found[job.key] = read_recomputed_proxy(store, job)
             progress(done, len(jobs), f"original {job.index}")
     return found
 
 
-def one_round(
-    asked: Request,
-    walks: Sequence[Walk],
+def run_round(
+    asked: UnlearningContext,
+    walks: Sequence[RequestSequence],
     values: Mapping[str, np.ndarray],
     size: int,
     pool: Pool,
     device: str,
-    phase: Phase,
+    phase: ShowProgress,
 ) -> None:
     """Choose what each walk forgets next, train its oracle, unlearn, and measure; a walk that diverges ends."""
-    store, planned = asked.store, list[tuple[Walk, TrialConfig]]()
+    store, planned = asked.store, list[tuple[RequestSequence, TrialConfig]]()
     for walk in walks:
         try:
             planned.append((walk, walk.next(asked, values[walk.key(store)], size, device)))
         except ValueError as error:  # too few are left; other walks may have others
             walk.over = f"round {len(walk.trials) + 1}: {error}"
-    jobs = [job for _, trial in planned for job in needed(store, [trial.forget], [trial.index], device)]
-    train_missing(asked, list(dict.fromkeys(jobs)), pool, phase, "oracles")
-    every = [one for _, trial in planned for one in (trial, *beside(trial))]
+    jobs = [job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], device)]
+    require_reference_models(asked, list(dict.fromkeys(jobs)), pool, phase, "oracles")
+    every = [one for _, trial in planned for one in (trial, *make_reference_trials(trial))]
     with phase("trials") as progress:
-        rows, failed = run_trials(list(dict.fromkeys(every)), asked.bench, pool, progress)
+        rows, failed = run_trials(list(dict.fromkeys(every)), asked.trial_data, pool, progress)
     status = {row["trial"]: row["status"] for row in rows}
     for walk, trial in planned:
-        if any(trial_name(store, one) not in status for one in (trial, *beside(trial))):
+        if any(trial_key(store, one) not in status for one in (trial, *make_reference_trials(trial))):
             own = [line for line in failed if f"on original {walk.index} " in line]
             walk.over = f"round {len(walk.trials) + 1}: {'; '.join(own)}"
             continue
         walk.trials.append(trial)
-        if status[trial_name(store, trial)] != "ok":
+        if status[trial_key(store, trial)] != "ok":
             walk.over = f"it diverged in round {len(walk.trials)}"
 
 
-def beside(trial: TrialConfig) -> list[TrialConfig]:
+def make_reference_trials(trial: TrialConfig) -> list[TrialConfig]:
     """What a round's row is read beside: its oracle, and in the first round doing nothing."""
     bare = replace(trial, params=(), before=(), part=(), keep=False, keep_before=False)
     first = not trial.judged
-    return [replace(bare, algorithm=name) for name in (ORACLE, *([NOTHING] if first else []))]
+    return [replace(bare, algorithm=name) for name in (ORACLE, *([ORIGINAL] if first else []))]
 
 
-def skewness(values: np.ndarray, gone: Sequence[int]) -> dict[str, float]:
+def compute_skew(values: np.ndarray, gone: Sequence[int]) -> dict[str, float]:
     """How unequally a proxy is spread over the examples that are left.
 
     Args:
@@ -223,10 +235,10 @@ def skewness(values: np.ndarray, gone: Sequence[int]) -> dict[str, float]:
     """
     left = np.delete(values, list(gone))
     share, held = lorenz(left)
-    return {"gini": gini(left)} | {f"lorenz_{p:.2f}": float(np.interp(p, share, held)) for p in SHARES}
+    return {"gini": gini(left)} | {f"lorenz_{p:.2f}": float(np.interp(p, share, held)) for p in LORENZ_SHARES}
 
 
-def rows_of(store: Store, walk: Walk) -> list[Row]:
+def read_rows(store: Store, walk: RequestSequence) -> list[Row]:
     """The rows of a walk, which are on file.
 
     Args:
@@ -238,15 +250,15 @@ def rows_of(store: Store, walk: Walk) -> list[Row]:
         columns they have `arm`, `round`, the skew of the proxy after that round (NaN of oracles, and after a run that
         diverged), and what the round took: round_wall_s, round_examples (a trial's own columns are of the whole walk).
     """
-    undefined = dict.fromkeys(skewness(np.ones(2), ()), float("nan"))
+    undefined = dict.fromkeys(compute_skew(np.ones(2), ()), float("nan"))
     arm = walk.contender.variant
     found: list[Row] = []
     spent = {"wall_s": 0.0, "examples": 0}
     for number, trial in enumerate(walk.trials, start=1):
-        for one in (*beside(trial)[::-1], trial):
-            row = dict(store.read_trial(trial_name(store, one)) or {}) | about(store, one)
+        for one in (*make_reference_trials(trial)[::-1], trial):
+            row = dict(store.read_trial(trial_key(store, one)) or {}) | describe_trial(store, one)
             own = one is trial
-            idle = one.algorithm == NOTHING and not own
+            idle = one.algorithm == ORIGINAL and not own
             after = walk.skew[number] if own and number < len(walk.skew) else undefined
             took = {f"round_{c}": row[c] - spent[c] if own else row[c] for c in spent}
             row |= {
@@ -268,12 +280,12 @@ PROXY = "holdout"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescoring:
+class RecomputeProxyJob:
     """Compute the proxy of one network.
 
     Attributes:
         store: path or URL.
-        key: of the network's weights: that of an original, or theta_name of a trial that was kept.
+        key: of the network's weights: that of an original, or model_key of a trial that was kept.
         index: of the original that it is, or that it was made from.
         device: "cpu" or "cuda".
     """
@@ -289,7 +301,7 @@ class Rescoring:
         return f"{self.key}-rescored"
 
 
-def rescore(job: Rescoring, bench: Bench) -> bool:
+def recompute_proxy(job: RecomputeProxyJob, bench: TrialData) -> bool:
     """Do one job.
 
     Args:
@@ -299,20 +311,23 @@ def rescore(job: Rescoring, bench: Bench) -> bool:
     Returns:
         Whether there was anything to do.
     """
-    store, device = visible_store(job.store), torch.device(job.device)
+    store, device = open_visible_store(job.store), torch.device(job.device)
     if store.has_events(job.name):
         return False
-    keep_to_share(device)
-    config, n_train = HOLDOUT[PROXY], store.manifest.split_sizes[0]
-    with one_thread(), exact_products(device):
-        theta, held_out = network(store, job.key, device), np.array(bench.validation)  # what a pool shares is read-only
-        recipe = fine_tuning(config, len(held_out))
-        images, labels = on_device(store, bench.images, bench.labels, theta, recipe, device)
+    limit_gpu_memory(device)
+    config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
+    with single_threaded(), float32_matmul(device):
+        theta, held_out = (
+            load_network(store, job.key, device),
+            np.array(bench.validation),
+        )  # what a pool shares is read-only
+        recipe = build_fine_tuning_recipe(config, len(held_out))
+        images, labels = load_on_device(store, bench.images, bench.labels, theta, recipe, device)
         rng = generator(store.manifest.seed, "proxies", PROXY, job.index)
         found = holdout_retraining(theta, images, labels, n_train, held_out, config, rng)
     return store.write_events(job.name, {"row": np.arange(n_train, dtype=np.int32), PROXY: found})
 
 
-def rescored(store: Store, job: Rescoring) -> np.ndarray:
+def read_recomputed_proxy(store: Store, job: RecomputeProxyJob) -> np.ndarray:
     """The proxy of a network whose job was done: float64 [n_train] in nats, higher is more memorized."""
     return store.read_events(job.name)[PROXY]

@@ -2,15 +2,15 @@
 
 from rich.console import Console
 
-from memscore.store.json_records import plain, sealed, sha256_of
+from memscore.store.json_records import encode_record, hash_record, replace_nonfinite
 from memscore.store.store import Store
-from memscore.tables.console import new_table
-from unlearn.experiments.base import Asked, Carried, Experiment, record_of
-from unlearn.trials.tables import DIRECTIONS, shown
-from unlearn.tuning.results import as_table, contest
-from unlearn.tuning.tables import interval
+from memscore.tables.console import make_table
+from unlearn.experiments.base import Experiment, ExperimentContext, ExperimentResult, make_record
+from unlearn.trials.tables import DIRECTIONS, format_mean
+from unlearn.tuning.results import group_by_method, rows_to_table
+from unlearn.tuning.tables import format_interval
 
-FOLDER = "experiments"
+EXPERIMENTS_FOLDER = "experiments"
 COLUMNS = (
     ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
     ("mia_test", "mia_test_gap", "rrt_examples"),
@@ -18,7 +18,9 @@ COLUMNS = (
 """Columns of one table each, the experiment's own in the last: more do not fit beside the names of plans."""
 
 
-def keep(store: Store, name: str, entry: Experiment, asked: Asked, carried: Carried) -> str:
+def write_experiment(
+    store: Store, name: str, entry: Experiment, asked: ExperimentContext, carried: ExperimentResult
+) -> str:
     """Write rows.parquet, findings.json and figure.png, over those of the same request.
 
     Args:
@@ -31,16 +33,16 @@ def keep(store: Store, name: str, entry: Experiment, asked: Asked, carried: Carr
     Returns:
         The folder in the store.
     """
-    record = record_of(name, asked, carried)
-    path = f"{FOLDER}/{name}-{sha256_of(plain(record['asked']))[:8]}"
+    record = make_record(name, asked, carried)
+    path = f"{EXPERIMENTS_FOLDER}/{name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
     rows = [row | {"part": part} for part, own in carried.results.items() for row in own]
-    store.write_table(f"{path}/rows.parquet", as_table(rows))
-    store.folder.replace(f"{path}/findings.json", sealed(record))
+    store.write_table(f"{path}/rows.parquet", rows_to_table(rows))
+    store.folder.replace(f"{path}/findings.json", encode_record(record))
     store.folder.replace(f"{path}/figure.png", entry.figure(carried.results, asked))
     return path
 
 
-def print_experiment(console: Console, entry: Experiment, carried: Carried, where: str) -> None:
+def print_experiment(console: Console, entry: Experiment, carried: ExperimentResult, where: str) -> None:
     """Tables of all parts, then the verdicts.
 
     Args:
@@ -51,23 +53,25 @@ def print_experiment(console: Console, entry: Experiment, carried: Carried, wher
     """
     first, last = COLUMNS
     for part, rows in carried.results.items():
-        groups = contest(rows)
+        groups = group_by_method(rows)
         title = f"{entry.source}: {part}, {rows[0]['forget_set'] if rows else ''}"
         for columns in (first, (*last, *entry.columns)):
-            table = new_table(title, ("", "variant", "chosen by", "n", *columns))
+            table = make_table(title, ("", "variant", "chosen by", "n", *columns))
             for (contender, variant, select), own in groups.items():
                 n = len({row["index"] for row in own})
-                table.add_row(contender, variant, select, str(n), *(shown([row[c] for row in own]) for c in columns))
+                table.add_row(
+                    contender, variant, select, str(n), *(format_mean([row[c] for row in own]) for c in columns)
+                )
             console.print(table)
             title = ""
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
-    table = new_table(
+    table = make_table(
         f"what {entry.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
     )
     for wordy in table.columns[:2]:
         wordy.no_wrap, wordy.justify = False, "left"  # else a long claim pushes its verdict out of the table
     for one in carried.findings:
-        table.add_row(one.claim, one.paper, interval(one.value), one.verdict)
+        table.add_row(one.claim, one.paper, format_interval(one.value), one.verdict)
     console.print(table)
     for line in carried.remarks:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -86,7 +86,7 @@ MEASURES: dict[str, Measure] = {
         paper="Goel et al. 2022, SURE",
         splits=UNSEEN,
     ),
-    "gini": Measure(fn=gini.gini_of_losses, columns=gini.COLUMNS, needs="outputs", paper="SCALE", core=True),
+    "gini": Measure(fn=gini.loss_gini, columns=gini.COLUMNS, needs="outputs", paper="SCALE", core=True),
     "class-matched": Measure(
         fn=class_matched.class_matched,
         columns=class_matched.COLUMNS,

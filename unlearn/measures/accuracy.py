@@ -11,29 +11,37 @@ classes that stay says what unlearning has spoilt; where each class keeps an exa
 
 import numpy as np
 
-from unlearn.measures.inputs import Case, Column
+from unlearn.measures.inputs import Column, EvaluationInputs
 
 COLUMNS = {
-    "retain_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="right on the retain set"),
-    "forget_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="right on the forget set"),
+    "retain_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", description="right on the retain set"),
+    "forget_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", description="right on the forget set"),
     "forget_accuracy_true": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="right on the forget set by its published labels"
+        best="oracle", unit="share", ideal="theta_r's", description="right on the forget set by its published labels"
     ),
 }
 COLUMNS_HELD_OUT = {
-    "accuracy": Column(best="oracle", unit="share", ideal="theta_r's", says="utility: right on held-out examples"),
+    "accuracy": Column(
+        best="oracle", unit="share", ideal="theta_r's", description="utility: right on held-out examples"
+    ),
     "class_accuracy": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="right on held-out examples of the forget set's classes"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        description="right on held-out examples of the forget set's classes",
     ),
 }
 COLUMNS_KEPT = {
     "kept_class_accuracy": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="right on held-out examples of the classes that stay"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        description="right on held-out examples of the classes that stay",
     ),
 }
 
 
-def accuracy(case: Case) -> dict[str, float]:
+def accuracy(case: EvaluationInputs) -> dict[str, float]:
     """Shares of right answers on the training examples that stay and that go."""
     return {
         "retain_accuracy": _right(case, case.retain, case.labels),
@@ -42,7 +50,7 @@ def accuracy(case: Case) -> dict[str, float]:
     }
 
 
-def held_out_accuracy(case: Case) -> dict[str, float]:
+def held_out_accuracy(case: EvaluationInputs) -> dict[str, float]:
     """Shares of right answers on held-out examples, all and those of the forget set's classes."""
     forgotten = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.forget]))
     return {
@@ -51,11 +59,11 @@ def held_out_accuracy(case: Case) -> dict[str, float]:
     }
 
 
-def kept_class_accuracy(case: Case) -> dict[str, float]:
+def kept_class_accuracy(case: EvaluationInputs) -> dict[str, float]:
     """Share of right answers on held-out examples of the classes of which training examples stay."""
     stays = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.retain]))
     return {"kept_class_accuracy": _right(case, case.held_out[stays], case.labels_true)}
 
 
-def _right(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
+def _right(case: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
     return float(case.judged.correct(rows, labels).mean()) if len(rows) else float("nan")

@@ -11,22 +11,22 @@ is the oracle's own gap, which nobody knows who has not retrained; the criterion
 
 import numpy as np
 
-from unlearn.measures.inputs import Case, Column
+from unlearn.measures.inputs import Column, EvaluationInputs
 
 COLUMNS = {
     "class_matched_error": Column(
         best="oracle",
         unit="share",
         ideal="theta_r's",
-        says="wrong on held-out examples, in the forget set's class mix; 1 of a class of which none stays",
+        description="wrong on held-out examples, in the forget set's class mix; 1 of a class of which none stays",
     ),
     "class_matched_gap": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="distance of the forget error to that"
+        best="oracle", unit="share", ideal="theta_r's", description="distance of the forget error to that"
     ),
 }
 
 
-def class_matched(case: Case) -> dict[str, float]:
+def class_matched(case: EvaluationInputs) -> dict[str, float]:
     """Both; NaN where a class of the forget set has no held-out example, and some of it stay."""
     mix = np.bincount(case.labels[case.forget])
     truth = case.labels_true[case.held_out]

@@ -10,7 +10,7 @@ where those of the training set differ from the published ones for other than on
 
 import numpy as np
 
-from unlearn.measures.inputs import Case, Column
+from unlearn.measures.inputs import Column, EvaluationInputs
 
 NAMES = ("ic_err", "fgt_err", "fgt_count")
 SAYS = (
@@ -22,7 +22,7 @@ SAYS = (
 
 def _columns(names: tuple[str, ...], where: str) -> dict[str, Column]:
     return {
-        name: Column(best="oracle", unit=unit, ideal="theta_r's", says=f"{says}, {where}")
+        name: Column(best="oracle", unit=unit, ideal="theta_r's", description=f"{says}, {where}")
         for name, (unit, says) in zip(names, SAYS, strict=True)
     }
 
@@ -32,17 +32,17 @@ COLUMNS = _columns(NAMES_RETAIN, "retain set")
 COLUMNS_HELD_OUT = _columns(NAMES, "unseen data")
 
 
-def confusion(case: Case) -> dict[str, float]:
+def confusion(case: EvaluationInputs) -> dict[str, float]:
     """On the retain set; NaN unless two classes were swapped."""
     return dict(zip(NAMES_RETAIN, _errors(case, case.retain), strict=True))
 
 
-def held_out_confusion(case: Case) -> dict[str, float]:
+def held_out_confusion(case: EvaluationInputs) -> dict[str, float]:
     """On held-out examples; NaN unless two classes were swapped."""
     return dict(zip(NAMES, _errors(case, case.held_out), strict=True))
 
 
-def swapped_classes(labels: np.ndarray, labels_true: np.ndarray) -> tuple[int, int] | None:
+def find_swapped_classes(labels: np.ndarray, labels_true: np.ndarray) -> tuple[int, int] | None:
     """The two classes between which labels were changed.
 
     Args:
@@ -57,8 +57,8 @@ def swapped_classes(labels: np.ndarray, labels_true: np.ndarray) -> tuple[int, i
     return (int(found[0]), int(found[1])) if len(found) == 2 else None
 
 
-def _errors(case: Case, rows: np.ndarray) -> tuple[float, float, float]:
-    pair = swapped_classes(case.labels, case.labels_true)
+def _errors(case: EvaluationInputs, rows: np.ndarray) -> tuple[float, float, float]:
+    pair = find_swapped_classes(case.labels, case.labels_true)
     if pair is None:
         return (float("nan"),) * 3
     rows = rows[np.isin(case.labels_true[rows], pair)]

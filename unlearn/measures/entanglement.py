@@ -12,19 +12,22 @@ times as much (1.751 for 3,000 of 45,000), and whose set means are means of batc
 
 import numpy as np
 
-from unlearn.measures.inputs import Case, Column
+from unlearn.measures.inputs import Column, EvaluationInputs
 
 COLUMNS = {
     "entanglement": Column(
-        best="oracle", unit="ratio", ideal="theta_r's", says="ES of forget and retain set, by the model's embeddings"
+        best="oracle",
+        unit="ratio",
+        ideal="theta_r's",
+        description="ES of forget and retain set, by the model's embeddings",
     ),
     "entanglement_original": Column(
-        best="none", unit="ratio", ideal="none: of the forget set", says="ES by the embeddings of theta_o"
+        best="none", unit="ratio", ideal="none: of the forget set", description="ES by the embeddings of theta_o"
     ),
 }
 
 
-def entanglement(case: Case) -> dict[str, float]:
+def entanglement(case: EvaluationInputs) -> dict[str, float]:
     """ES by the judged model and by theta_o."""
     return {
         name: entanglement_score(views.embeddings[case.retain], views.embeddings[case.forget])

@@ -31,7 +31,7 @@ import math
 
 import numpy as np
 
-from unlearn.measures.inputs import Column, Population
+from unlearn.measures.inputs import Column, PopulationInputs
 
 DELTA, CAP, WIDTH, BUFFER, PEAKED = 1e-5, 50.0, 0.5, 2.0, 0.01
 FEWEST = 3
@@ -39,42 +39,50 @@ FEWEST = 3
 
 COLUMNS = {
     "forgetting_score": Column(
-        best="max", unit="points", ideal="forgetting_score_null", says="the challenge's F, forget set"
+        best="max", unit="points", ideal="forgetting_score_null", description="the challenge's F, forget set"
     ),
     "forgetting_score_null": Column(
-        best="none", unit="points", ideal="0.2", says="F where unlearned models and oracles are dealt out at random"
+        best="none",
+        unit="points",
+        ideal="0.2",
+        description="F where unlearned models and oracles are dealt out at random",
     ),
     "epsilon_median": Column(
         best="min",
         unit="nats",
         ideal="0",
-        says="median epsilon over the forget set: up to the ceiling, or 50 where no finite one holds",
+        description="median epsilon over the forget set: up to the ceiling, or 50 where no finite one holds",
         unbounded=CAP,
     ),
     "epsilon_separated": Column(
         best="min",
         unit="share",
         ideal="0",
-        says="of the forget set: an attack tells all models apart, no finite epsilon",
+        description="of the forget set: an attack tells all models apart, no finite epsilon",
     ),
     "epsilon_ceiling": Column(
-        best="none", unit="nats", ideal="large", says="log(n - 1), the largest epsilon of n models short of separation"
+        best="none",
+        unit="nats",
+        ideal="large",
+        description="log(n - 1), the largest epsilon of n models short of separation",
     ),
-    "epsilon_n": Column(best="none", unit="models a side", ideal="512", says="models that epsilon rests on"),
+    "epsilon_n": Column(best="none", unit="models a side", ideal="512", description="models that epsilon rests on"),
 }
 
 
-def epsilon(models: Population) -> dict[str, float]:
+def epsilon(models: PopulationInputs) -> dict[str, float]:
     """The score and what it rests on; NaN with fewer than three models a side."""
-    unlearned, retrained = (said[:, models.forget] for said in models.pairs())
+    unlearned, retrained = (said[:, models.forget] for said in models.paired_confidences())
     n = len(unlearned)
     values = dict.fromkeys(COLUMNS, float("nan")) | {"epsilon_n": float(n)}
     if n < FEWEST:
         return values
-    found = epsilons(unlearned, retrained)
+    found = compute_epsilons(unlearned, retrained)
     return {
-        "forgetting_score": points(found, n),
-        "forgetting_score_null": points(epsilons(*dealt_out(unlearned, retrained, models.rng("epsilon"))), n),
+        "forgetting_score": score_epsilons(found, n),
+        "forgetting_score_null": score_epsilons(
+            compute_epsilons(*permute_models(unlearned, retrained, models.rng("epsilon"))), n
+        ),
         "epsilon_median": float(np.quantile(found, 0.5, method="higher")),
         "epsilon_separated": float((found == CAP).mean()),
         "epsilon_ceiling": math.log(n - 1),
@@ -82,7 +90,7 @@ def epsilon(models: Population) -> dict[str, float]:
     }
 
 
-def dealt_out(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def permute_models(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """For each example, all its values in two halves at random: what "no difference" looks like with n a side.
 
     Args:
@@ -97,7 +105,7 @@ def dealt_out(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> t
     return mixed[: len(one)], mixed[len(one) :]
 
 
-def points(found: np.ndarray, n: int) -> float:
+def score_epsilons(found: np.ndarray, n: int) -> float:
     """F: the mean of what each epsilon earns.
 
     Args:
@@ -115,7 +123,7 @@ def points(found: np.ndarray, n: int) -> float:
     return float(np.where(at < bins, 0.5 ** np.minimum(at, 60), 0.0).mean())
 
 
-def epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+def compute_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """Epsilon of each example.
 
     Args:
@@ -173,14 +181,16 @@ def _between_two(narrow: np.ndarray, wide: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 COLUMNS_CHALLENGE = {
-    "challenge_score": Column(best="max", unit="points", ideal="forgetting_score_null", says="F times kept accuracies"),
+    "challenge_score": Column(
+        best="max", unit="points", ideal="forgetting_score_null", description="F times kept accuracies"
+    ),
     "challenge_score_clipped": Column(
-        best="max", unit="points", ideal="forgetting_score_null", says="the same, no more than 1"
+        best="max", unit="points", ideal="forgetting_score_null", description="the same, no more than 1"
     ),
 }
 
 
-def challenge_score(models: Population) -> dict[str, float]:
+def challenge_score(models: PopulationInputs) -> dict[str, float]:
     """The score as published, and at most 1; NaN where F is, where a set is empty or an oracle is never right."""
     found = epsilon(models)["forgetting_score"]
     for rows in (models.retain, models.held_out):

@@ -9,15 +9,19 @@ lower coefficient after unlearning good; the ideal here is theta_r's.
 """
 
 from memscore.statistics.inequality import gini
-from unlearn.measures.inputs import Case, Column
+from unlearn.measures.inputs import Column, EvaluationInputs
 
 COLUMNS = {
-    "gini_forget": Column(best="oracle", unit="Gini", ideal="theta_r's", says="unevenness of the loss, forget set"),
-    "gini_retain": Column(best="oracle", unit="Gini", ideal="theta_r's", says="unevenness of the loss, retain set"),
+    "gini_forget": Column(
+        best="oracle", unit="Gini", ideal="theta_r's", description="unevenness of the loss, forget set"
+    ),
+    "gini_retain": Column(
+        best="oracle", unit="Gini", ideal="theta_r's", description="unevenness of the loss, retain set"
+    ),
 }
 
 
-def gini_of_losses(case: Case) -> dict[str, float]:
+def loss_gini(case: EvaluationInputs) -> dict[str, float]:
     """In [0, 1 - 1/n], higher is more uneven; NaN where a set is empty or has no loss at all."""
     return {
         name: gini(-case.judged.label_log_probabilities(rows, case.labels))

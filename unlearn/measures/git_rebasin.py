@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from memscore.models.architectures import Classifier, leaves
+from memscore.models.architectures import Classifier, flatten_layers
 
 SWEEPS = 100
 GAIN = 1e-9
@@ -34,7 +34,7 @@ State = Mapping[str, np.ndarray]
 Group = list[tuple[str, int]]
 
 
-class NoSymmetries(ValueError):
+class UnsupportedArchitecture(ValueError):
     """Nobody has said which units of this architecture may be reordered."""
 
 
@@ -61,7 +61,7 @@ class Symmetries:
         return group
 
 
-def symmetries(model: nn.Module) -> Symmetries:
+def find_symmetries(model: nn.Module) -> Symmetries:
     """What may be reordered in a network: a chain of linear and plain convolutional layers, or torchvision's ResNet.
 
     Args:
@@ -71,11 +71,11 @@ def symmetries(model: nn.Module) -> Symmetries:
         Its groups.
 
     Raises:
-        NoSymmetries: another architecture, by the layer that is not understood.
+        UnsupportedArchitecture: another architecture, by the layer that is not understood.
     """
     names = {module: name for name, module in model.named_modules()}
     found = Symmetries()
-    chain = leaves(model)
+    chain = flatten_layers(model)
     head = next((layer for layer in reversed(chain) if isinstance(layer, nn.Linear)), None)
     group: Group | None = None
     for layer in chain:
@@ -89,7 +89,7 @@ def symmetries(model: nn.Module) -> Symmetries:
         elif type(layer).__name__ == "ResNet" and isinstance(model, Classifier):
             group = _residual(found, layer, names)
         elif layer is not head and not isinstance(layer, UNORDERED):
-            raise NoSymmetries(
+            raise UnsupportedArchitecture(
                 f"weights of {type(layer).__name__} cannot be matched; Git Re-Basin is written for chains of linear "
                 "and ungrouped convolutional layers and for torchvision's ResNet"
             )
@@ -99,7 +99,9 @@ def symmetries(model: nn.Module) -> Symmetries:
 def _passed(found: Symmetries, layer: nn.Module, name: str, read: Group | None, into: Group | None = None) -> Group:
     """A layer reads one group and writes another."""
     if getattr(layer, "groups", 1) != 1:
-        raise NoSymmetries(f"{name} is a grouped convolution, which cannot be matched; use a network without one")
+        raise UnsupportedArchitecture(
+            f"{name} is a grouped convolution, which cannot be matched; use a network without one"
+        )
     if read is not None:
         read.append((f"{name}.weight", 1))
     return found.writes(layer, name, into)
@@ -133,7 +135,7 @@ def _residual(found: Symmetries, net: nn.Module, names: Mapping[nn.Module, str])
     return stream
 
 
-def reordered(state: State, groups: Sequence[Group], orders: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def permute_units(state: State, groups: Sequence[Group], orders: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """A network that computes the same with its units in another order.
 
     Args:
@@ -153,7 +155,7 @@ def reordered(state: State, groups: Sequence[Group], orders: Sequence[np.ndarray
     return moved
 
 
-def matched(target: State, other: State, groups: Sequence[Group], rng: np.random.Generator) -> list[np.ndarray]:
+def match_units(target: State, other: State, groups: Sequence[Group], rng: np.random.Generator) -> list[np.ndarray]:
     """The orders that bring one network's weights nearest another's.
 
     Args:
@@ -178,7 +180,7 @@ def matched(target: State, other: State, groups: Sequence[Group], rng: np.random
             )
             kept, best = linear_sum_assignment(common, maximize=True)
             if common[kept, best].sum() - common.trace() > GAIN * np.abs(common).sum() / units:
-                now = reordered(now, [group], [best])
+                now = permute_units(now, [group], [best])
                 orders[at], gained = orders[at][best], True
         if not gained:
             break

@@ -14,24 +14,24 @@ from torch import nn
 from unlearn.problem import Problem
 
 
-def stream(seed: int, measure: str) -> np.random.Generator:
+def measure_rng(seed: int, measure: str) -> np.random.Generator:
     """A measure's own chance."""
     return np.random.default_rng([seed, *measure.encode()])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Views:
+class Outputs:
     """What one model says of every example of the data set.
 
     Attributes:
         logits: float32 [N, K].
         embeddings: float32 [N, E], what the last linear layer reads.
-        kept: values that several measures share and that take long, by what they are of.
+        cache: values that several measures share and that take long, by what they are of.
     """
 
     logits: np.ndarray
     embeddings: np.ndarray
-    kept: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
+    cache: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
     def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """float64 [rows, K]."""
@@ -69,7 +69,7 @@ class Views:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class EvaluationInputs:
     """What measures of outputs see: three models, four sets of examples, the labels.
 
     Attributes:
@@ -84,9 +84,9 @@ class Case:
         seed: of the measures' own chance.
     """
 
-    judged: Views
-    theta_r: Views
-    theta_o: Views
+    judged: Outputs
+    theta_r: Outputs
+    theta_o: Outputs
     labels: np.ndarray
     labels_true: np.ndarray
     retain: np.ndarray
@@ -94,16 +94,16 @@ class Case:
     held_out: np.ndarray
     seed: int = 0
 
-    def of(self, views: Views) -> "Case":
+    def with_model(self, views: Outputs) -> "EvaluationInputs":
         """The same case with another model judged."""
         return replace(self, judged=views)
 
     def rng(self, measure: str) -> np.random.Generator:
         """The measure's own stream, equal for every model that is judged."""
-        return stream(self.seed, measure)
+        return measure_rng(self.seed, measure)
 
     @cached_property
-    def sets(self) -> str:
+    def sets_digest(self) -> str:
         """64 hex digits over the sets of examples, their labels and the seed: all but the models."""
         digest = hashlib.sha256(str(self.seed).encode())
         for rows in (self.retain, self.forget, self.held_out, self.labels):
@@ -113,7 +113,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Weights:
+class ModelInputs:
     """What measures of weights see.
 
     Attributes:
@@ -130,11 +130,11 @@ class Weights:
 
     def rng(self, measure: str) -> np.random.Generator:
         """The measure's own stream, equal for every model that is judged."""
-        return stream(self.seed, measure)
+        return measure_rng(self.seed, measure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Population:
+class PopulationInputs:
     """What measures of many models see: one forget set, unlearned from S originals, and left out by R oracles.
 
     Attributes:
@@ -160,9 +160,9 @@ class Population:
 
     def rng(self, measure: str) -> np.random.Generator:
         """The measure's own stream."""
-        return stream(self.seed, measure)
+        return measure_rng(self.seed, measure)
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def paired_confidences(self) -> tuple[np.ndarray, np.ndarray]:
         """Logit confidence of as many unlearned models as oracles, float64 [n, N] each: the first of the larger."""
         n = min(len(self.unlearned), len(self.retrained))
         return self.unlearned[:n].astype(np.float64), self.retrained[:n].astype(np.float64)
@@ -180,14 +180,14 @@ class Column:
             theta_o's as columns of their own. "none": what another column rests on (a count, a null value), not ranked.
         unit: of the values.
         ideal: what a perfect unlearning would show, in words or as a number.
-        says: what it is, in a line.
+        description: what it is, in a line.
         unbounded: what stands for "no finite value" where a paper writes a number for it; nothing lies above.
     """
 
     best: Best
     unit: str
     ideal: str
-    says: str
+    description: str
     unbounded: float = math.inf
 
 

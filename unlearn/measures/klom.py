@@ -13,10 +13,10 @@ Differs from EasyDUB's code, which loses the largest margin of the two sides (it
 
 import numpy as np
 
-from unlearn.measures.epsilon import dealt_out
-from unlearn.measures.inputs import Column, Population
+from unlearn.measures.epsilon import permute_models
+from unlearn.measures.inputs import Column, PopulationInputs
 
-BINS, LEAST, CLIP = 20, 1e-5, 100.0
+BINS, MIN_PROBABILITY, CLIP = 20, 1e-5, 100.0
 BLOCK = 4096
 """Points at a time."""
 
@@ -30,7 +30,7 @@ def _columns(name: str, where: str) -> dict[str, Column]:
             best="none" if "null" in statistic else "min",
             unit="nats",
             ideal="0" if "null" in statistic else f"{name}_null_{statistic}",
-            says=f"{says}, {where}",
+            description=f"{says}, {where}",
         )
         for statistic, says in zip(STATISTICS, SAYS, strict=True)
     }
@@ -39,12 +39,12 @@ def _columns(name: str, where: str) -> dict[str, Column]:
 COLUMNS = {
     **_columns("klom_forget", "forget set"),
     **_columns("klom_retain", "retain set"),
-    "klom_n": Column(best="none", unit="models a side", ideal="100", says="models that KLOM rests on"),
+    "klom_n": Column(best="none", unit="models a side", ideal="100", description="models that KLOM rests on"),
 }
 COLUMNS_HELD_OUT = _columns("klom", "unseen data")
 
 
-def klom(models: Population) -> dict[str, float]:
+def klom(models: PopulationInputs) -> dict[str, float]:
     """Over the forget and the retain set."""
     return {
         **_over("klom_forget", models, models.forget),
@@ -53,23 +53,23 @@ def klom(models: Population) -> dict[str, float]:
     }
 
 
-def held_out_klom(models: Population) -> dict[str, float]:
+def held_out_klom(models: PopulationInputs) -> dict[str, float]:
     """Over unseen data."""
     return _over("klom", models, models.held_out)
 
 
-def _over(name: str, models: Population, rows: np.ndarray) -> dict[str, float]:
+def _over(name: str, models: PopulationInputs, rows: np.ndarray) -> dict[str, float]:
     """Mean and 95th percentile, as measured and dealt out at random; NaN with fewer than two models or no row."""
-    unlearned, retrained = (said[:, rows] for said in models.pairs())
+    unlearned, retrained = (said[:, rows] for said in models.paired_confidences())
     if len(unlearned) < 2 or not len(rows):
         return {f"{name}_{statistic}": float("nan") for statistic in STATISTICS}
-    found = divergences(unlearned, retrained)
-    null = divergences(*dealt_out(unlearned, retrained, models.rng("klom")))
+    found = compute_divergences(unlearned, retrained)
+    null = compute_divergences(*permute_models(unlearned, retrained, models.rng("klom")))
     values = [float(value) for each in (found, null) for value in (each.mean(), np.quantile(each, 0.95))]
     return {f"{name}_{statistic}": value for statistic, value in zip(STATISTICS, values, strict=True)}
 
 
-def divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+def compute_divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """KLOM of each point.
 
     Args:
@@ -85,7 +85,7 @@ def divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
         low = np.minimum(sides[0].min(0), sides[1].min(0))
         span = np.maximum(sides[0].max(0), sides[1].max(0)) - low
         p, q = (_histograms((side - low) / np.where(span > 0, span, 1)) for side in sides)
-        q = np.where(p > 0, np.maximum(q, LEAST), q)
+        q = np.where(p > 0, np.maximum(q, MIN_PROBABILITY), q)
         q /= q.sum(1, keepdims=True)
         parts.append(np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0).sum(1))
     return np.concatenate(parts)

@@ -67,7 +67,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cro
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from unlearn.measures.inputs import Case, Column, Views
+from unlearn.measures.inputs import Column, EvaluationInputs, Outputs
 
 MOST = 2000
 """Examples a side: a kernel machine's cost grows with the square of them, what it says hardly changes (see mia.py)."""
@@ -75,7 +75,9 @@ FEWEST = 10
 """Examples a side: below it a cross-validated attack is undefined; up to some hundreds it is noise, so pool seeds."""
 
 
-def members_and_others(case: Case, rng: np.random.Generator, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+def sample_members_and_nonmembers(
+    case: EvaluationInputs, rng: np.random.Generator, most: int = MOST
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the retain set, and as many held-out ones.
 
     Args:
@@ -89,7 +91,9 @@ def members_and_others(case: Case, rng: np.random.Generator, most: int = MOST) -
     return _as_many(case.retain, case.held_out, rng, most)
 
 
-def forgotten_and_others(case: Case, rng: np.random.Generator, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+def sample_forgotten_and_unseen(
+    case: EvaluationInputs, rng: np.random.Generator, most: int = MOST
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the forget set, and as many held-out ones of its classes: else a class that is gone gives itself away.
 
     Args:
@@ -110,7 +114,7 @@ def _as_many(one: np.ndarray, other: np.ndarray, rng: np.random.Generator, most:
     return first, second
 
 
-def told_apart(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def build_attack_data(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two sets of features as one attack's input: rows of both, and True for the first.
 
     Args:
@@ -129,17 +133,20 @@ DECIMALS = 4
 
 COLUMNS = {
     "mia": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="of the forget set called NON-member, by an SVC on p_y"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        description="of the forget set called NON-member, by an SVC on p_y",
     )
 }
 
 
-def mia(case: Case) -> dict[str, float]:
+def mia(case: EvaluationInputs) -> dict[str, float]:
     """The share of the forget set that the attack takes for unseen data; NaN where a set is empty."""
-    return {"mia": called_unseen(case, case.judged)}
+    return {"mia": compute_nonmember_share(case, case.judged)}
 
 
-def called_unseen(case: Case, views: Views, most: int = MOST) -> float:
+def compute_nonmember_share(case: EvaluationInputs, views: Outputs, most: int = MOST) -> float:
     """Fit the attack to one model, once, and ask it about the forget set.
 
     Args:
@@ -150,25 +157,25 @@ def called_unseen(case: Case, views: Views, most: int = MOST) -> float:
     Returns:
         Share called non-member; NaN where a set is empty.
     """
-    tag = ("mia", most, case.sets)
-    if tag not in views.kept:
-        views.kept[tag] = _attacked(case, views, most)
-    return views.kept[tag]
+    tag = ("mia", most, case.sets_digest)
+    if tag not in views.cache:
+        views.cache[tag] = _attacked(case, views, most)
+    return views.cache[tag]
 
 
-def _attacked(case: Case, views: Views, most: int) -> float:
-    members, others = members_and_others(case, case.rng("mia"), most)
+def _attacked(case: EvaluationInputs, views: Outputs, most: int) -> float:
+    members, others = sample_members_and_nonmembers(case, case.rng("mia"), most)
     if not len(members) or not len(case.forget):
         return float("nan")
     sure = {name: _p(case, views, rows) for name, rows in (("in", members), ("out", others), ("asked", case.forget))}
-    features, inside = told_apart(sure["in"].round(DECIMALS), sure["out"].round(DECIMALS))
+    features, inside = build_attack_data(sure["in"].round(DECIMALS), sure["out"].round(DECIMALS))
     distinct, counts = np.unique(np.column_stack([features, inside]), axis=0, return_counts=True)
     # gamma "auto" is 1 / features: one feature in [0, 1], not scaled, as in the released code
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(distinct[:, :1], distinct[:, 1], sample_weight=counts)
     return float(1 - attack.predict(sure["asked"][:, None]).mean())
 
 
-def _p(case: Case, views: Views, rows: np.ndarray) -> np.ndarray:
+def _p(case: EvaluationInputs, views: Outputs, rows: np.ndarray) -> np.ndarray:
     sure: np.ndarray = np.exp(views.label_log_probabilities(rows, case.labels))
     return sure
 
@@ -178,20 +185,20 @@ COLUMNS_CONFIDENCE = {
         best="oracle",
         unit="share",
         ideal="theta_r's",
-        says="MIA-II: of the forget set called NON-member, by logistic regression",
+        description="MIA-II: of the forget set called NON-member, by logistic regression",
     )
 }
 
 
-def mia_confidence(case: Case) -> dict[str, float]:
+def mia_confidence(case: EvaluationInputs) -> dict[str, float]:
     """The share of the forget set that the attack takes for unseen data; NaN where a set is empty."""
-    members, others = members_and_others(case, case.rng("mia-confidence"))
+    members, others = sample_members_and_nonmembers(case, case.rng("mia-confidence"))
     if not len(members) or not len(case.forget):
         return {"mia_confidence": float("nan")}
     inside, outside, asked = (
         np.exp(case.judged.label_log_probabilities(rows, case.labels)) for rows in (members, others, case.forget)
     )
-    attack = LogisticRegression().fit(*told_apart(inside, outside))
+    attack = LogisticRegression().fit(*build_attack_data(inside, outside))
     return {"mia_confidence": float(1 - attack.predict(asked[:, None]).mean())}
 
 
@@ -199,23 +206,28 @@ SPLITS, HELD, CLIP = 5, 0.1, 100.0
 
 COLUMNS_LOSSES = {
     "mia_losses": Column(
-        best="oracle", unit="share", ideal="theta_r's, near 0.5", says="MIA-I: forget set told from unseen by losses"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's, near 0.5",
+        description="MIA-I: forget set told from unseen by losses",
     ),
-    "mia_losses_n": Column(best="none", unit="examples", ideal="hundreds", says="examples a side of MIA-I and MIARS-I"),
+    "mia_losses_n": Column(
+        best="none", unit="examples", ideal="hundreds", description="examples a side of MIA-I and MIARS-I"
+    ),
 }
 
 
-def mia_losses(case: Case) -> dict[str, float]:
+def mia_losses(case: EvaluationInputs) -> dict[str, float]:
     """Accuracy of the attack, and how many examples a side it rests on."""
     rng = case.rng("mia-losses")
-    forgotten, others = forgotten_and_others(case, rng)
+    forgotten, others = sample_forgotten_and_unseen(case, rng)
     if len(forgotten) < FEWEST:
         return {"mia_losses": float("nan"), "mia_losses_n": float(len(forgotten))}
     losses = [
         np.clip(-case.judged.label_log_probabilities(rows, case.labels), -CLIP, CLIP) for rows in (forgotten, others)
     ]
     splits = StratifiedShuffleSplit(SPLITS, test_size=HELD, random_state=int(rng.integers(2**31)))
-    right = cross_val_score(LogisticRegression(), *told_apart(*losses), cv=splits)
+    right = cross_val_score(LogisticRegression(), *build_attack_data(*losses), cv=splits)
     return {"mia_losses": float(right.mean()), "mia_losses_n": float(len(forgotten))}
 
 
@@ -223,32 +235,38 @@ NEIGHBOURS, FOLDS = 5, 5
 
 COLUMNS_REPRESENTATION = {
     "miars_1": Column(
-        best="oracle", unit="share", ideal="theta_r's, near 0.5", says="MIARS-I: forget set told from unseen by kNN"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's, near 0.5",
+        description="MIARS-I: forget set told from unseen by kNN",
     ),
     "miars_2": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="MIARS-II: of the forget set called NON-member, by kNN"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        description="MIARS-II: of the forget set called NON-member, by kNN",
     ),
 }
 
 
-def mia_representation(case: Case) -> dict[str, float]:
+def mia_representation(case: EvaluationInputs) -> dict[str, float]:
     """Both attacks."""
     rng = case.rng("mia-representation")
-    forgotten, others = forgotten_and_others(case, rng)
-    members, unseen = members_and_others(case, rng)
+    forgotten, others = sample_forgotten_and_unseen(case, rng)
+    members, unseen = sample_members_and_nonmembers(case, rng)
     values = dict.fromkeys(COLUMNS_REPRESENTATION, float("nan"))
     nearest = KNeighborsClassifier(NEIGHBOURS)
     if len(forgotten) >= FEWEST:
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
-        sides = told_apart(_directions(case, forgotten), _directions(case, others))
+        sides = build_attack_data(_directions(case, forgotten), _directions(case, others))
         values["miars_1"] = float(cross_val_score(nearest, *sides, cv=folds, scoring="balanced_accuracy").mean())
     if len(members) >= FEWEST and len(case.forget):
-        nearest.fit(*told_apart(_directions(case, members), _directions(case, unseen)))
+        nearest.fit(*build_attack_data(_directions(case, members), _directions(case, unseen)))
         values["miars_2"] = float(1 - nearest.predict(_directions(case, case.forget)).mean())
     return values
 
 
-def _directions(case: Case, rows: np.ndarray) -> np.ndarray:
+def _directions(case: EvaluationInputs, rows: np.ndarray) -> np.ndarray:
     """Embeddings of length 1; one that is all zeros stays so."""
     found = case.judged.embeddings[rows].astype(np.float64)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
@@ -261,17 +279,20 @@ COLUMNS_THRESHOLD = {
         best="oracle",
         unit="share",
         ideal="theta_r's",
-        says="of the forget set called NON-member, by a threshold on p_y",
+        description="of the forget set called NON-member, by a threshold on p_y",
     ),
     "mia_modified_entropy": Column(
-        best="oracle", unit="share", ideal="theta_r's", says="of the forget set called NON-member, by modified entropy"
+        best="oracle",
+        unit="share",
+        ideal="theta_r's",
+        description="of the forget set called NON-member, by modified entropy",
     ),
 }
 
 
-def mia_threshold(case: Case) -> dict[str, float]:
+def mia_threshold(case: EvaluationInputs) -> dict[str, float]:
     """Both shares; NaN where a set is empty."""
-    members, others = members_and_others(case, case.rng("mia"))
+    members, others = sample_members_and_nonmembers(case, case.rng("mia"))
     if not len(members) or not len(case.forget):
         return dict.fromkeys(COLUMNS_THRESHOLD, float("nan"))
     said = [case.judged.log_probabilities(rows) for rows in (members, others, case.forget)]
@@ -279,7 +300,7 @@ def mia_threshold(case: Case) -> dict[str, float]:
     sure = [np.exp(p[np.arange(len(y)), y]) for p, y in zip(said, truth, strict=True)]
     calm = [-modified_entropy(p, y) for p, y in zip(said, truth, strict=True)]
     return {
-        name: float((asked <= best_threshold(inside, outside)).mean())
+        name: float((asked <= find_best_threshold(inside, outside)).mean())
         for name, (inside, outside, asked) in (("mia_threshold", sure), ("mia_modified_entropy", calm))
     }
 
@@ -302,7 +323,7 @@ def modified_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> np.nd
     return summed
 
 
-def best_threshold(members: np.ndarray, others: np.ndarray) -> float:
+def find_best_threshold(members: np.ndarray, others: np.ndarray) -> float:
     """Where "member above it" is right most often; halfway between two values, the lowest of several that are as good.
 
     Args:

@@ -19,27 +19,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.measures.inputs import Column, Weights
-from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
-from unlearn.problem import Batches, Examples, Tally, in_order
+from unlearn.measures.inputs import Column, ModelInputs
+from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_frozen, copy_model
+from unlearn.problem import BatchSampler, ExampleSet, ReadCounter, iterate_in_order
 
 MOST, ABOVE, FLOOR = 500, 1.1, 0.1
 LOOKS = 8
 """The loss of all of F is taken after each step, but no more than 8 times a pass: it costs a third of a pass."""
-DESCENT = DescentConfig(lr=0.01, batch=64, momentum=0.9, weight_decay=0.0, batch_norm="frozen")
+LOOP_CONFIG = UnlearningLoopConfig(lr=0.01, batch=64, momentum=0.9, weight_decay=0.0, batch_norm="frozen")
 
 COLUMNS = {
-    "relearn_steps": Column(best="oracle", unit="steps", ideal="theta_r's", says="of SGD until F is known again"),
+    "relearn_steps": Column(
+        best="oracle", unit="steps", ideal="theta_r's", description="of SGD until F is known again"
+    ),
     "relearn_ratio": Column(
-        best="oracle", unit="ratio", ideal="1", says="relearn steps over theta_r's; NaN if that is 0 or censored"
+        best="oracle", unit="ratio", ideal="1", description="relearn steps over theta_r's; NaN if that is 0 or censored"
     ),
     "relearn_censored": Column(
-        best="none", unit="0 or 1", ideal="0", says="F was not known again in the steps allowed"
+        best="none", unit="0 or 1", ideal="0", description="F was not known again in the steps allowed"
     ),
 }
 
 
-def relearn(case: Weights, descent: DescentConfig = DESCENT, most: int = MOST) -> dict[str, float]:
+def relearn(case: ModelInputs, descent: UnlearningLoopConfig = LOOP_CONFIG, most: int = MOST) -> dict[str, float]:
     """Steps to relearn, beside the oracle's.
 
     Args:
@@ -50,11 +52,11 @@ def relearn(case: Weights, descent: DescentConfig = DESCENT, most: int = MOST) -
     Returns:
         A value for each column.
     """
-    forget = replace(case.problem.forget, tally=Tally())
-    target = max(ABOVE * loss_of(frozen(case.problem.theta_o), forget), FLOOR)
+    forget = replace(case.problem.forget, read_counter=ReadCounter())
+    target = max(ABOVE * mean_loss(copy_frozen(case.problem.theta_o), forget), FLOOR)
 
     def taken(theta: nn.Module) -> int | None:
-        return steps_until(target, theta, forget, descent, case.rng("relearn"), most)
+        return count_steps_until(target, theta, forget, descent, case.rng("relearn"), most)
 
     ours = taken(case.judged)
     theirs = ours if case.judged is case.theta_r else taken(case.theta_r)
@@ -66,39 +68,45 @@ def relearn(case: Weights, descent: DescentConfig = DESCENT, most: int = MOST) -
     }
 
 
-def steps_until(
-    target: float, theta: nn.Module, forget: Examples, descent: DescentConfig, rng: np.random.Generator, most: int
+def count_steps_until(
+    target: float,
+    theta: nn.Module,
+    forget: ExampleSet,
+    descent: UnlearningLoopConfig,
+    rng: np.random.Generator,
+    most: int,
 ) -> int | None:
     """Steps on batches of the forget set until its loss is at most the target; None if it never is."""
-    theta = copy_of(theta).eval()
-    if loss_of(theta, forget) <= target:
+    theta = copy_model(theta).eval()
+    if mean_loss(theta, forget) <= target:
         return 0
-    batches = Batches(forget, descent.batch, rng)
+    batches = BatchSampler(forget, descent.batch, rng)
     every = max(1, len(batches) // LOOKS)
     reached: list[int] = []
 
     def watch(step: int, network: nn.Module) -> bool:
         if step % every == 0 or step == most:
-            if loss_of(network.eval(), forget) <= target:
+            if mean_loss(network.eval(), forget) <= target:
                 reached.append(step)
             network.train()
         return bool(reached)
 
     def losses() -> Iterator[Tensor]:
-        for images, labels in islice(batches.endless(), most):
+        for images, labels in islice(batches.cycle(), most):
             yield cross_entropy(theta(images), labels)
 
     try:
-        Descent(theta, descent, watch=watch).run(losses())
-    except Diverged:
+        UnlearningLoop(theta, descent, watch=watch).run(losses())
+    except TrainingDiverged:
         return None
     return reached[0] if reached else None
 
 
 @torch.no_grad()
-def loss_of(theta: nn.Module, examples: Examples) -> float:
+def mean_loss(theta: nn.Module, examples: ExampleSet) -> float:
     """Mean cross-entropy of a network in evaluation mode on a set as it is, nothing augmented."""
     summed = sum(
-        float(cross_entropy(theta(images), labels, reduction="sum")) for images, labels in in_order(examples, 1024)
+        float(cross_entropy(theta(images), labels, reduction="sum"))
+        for images, labels in iterate_in_order(examples, 1024)
     )
     return summed / len(examples)

@@ -16,18 +16,24 @@ RUM, appendix. da and the pairing by seed as in tow.py.
 
 import numpy as np
 
-from unlearn.measures.inputs import Case, Column
-from unlearn.measures.mia import called_unseen
+from unlearn.measures.inputs import Column, EvaluationInputs
+from unlearn.measures.mia import compute_nonmember_share
 
 COLUMNS = {
-    "tow": Column(best="max", unit="share", ideal="1", says="tug of war with the oracle"),
-    "da_forget": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, forget set"),
-    "da_retain": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, retain set"),
-    "da_held_out": Column(best="min", unit="share", ideal="0", says="distance in accuracy to the oracle, unseen data"),
+    "tow": Column(best="max", unit="share", ideal="1", description="tug of war with the oracle"),
+    "da_forget": Column(
+        best="min", unit="share", ideal="0", description="distance in accuracy to the oracle, forget set"
+    ),
+    "da_retain": Column(
+        best="min", unit="share", ideal="0", description="distance in accuracy to the oracle, retain set"
+    ),
+    "da_held_out": Column(
+        best="min", unit="share", ideal="0", description="distance in accuracy to the oracle, unseen data"
+    ),
 }
 
 
-def tow(case: Case) -> dict[str, float]:
+def tow(case: EvaluationInputs) -> dict[str, float]:
     """ToW and the three distances that it is made of."""
     apart = {
         "da_forget": _apart(case, case.forget, case.labels),
@@ -37,7 +43,7 @@ def tow(case: Case) -> dict[str, float]:
     return {"tow": float(np.prod([1 - da for da in apart.values()])), **apart}
 
 
-def _apart(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
+def _apart(case: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
     """|a(judged) - a(theta_r)|, counted, so that equal models are 0 apart."""
     if not len(rows):
         return float("nan")
@@ -46,11 +52,17 @@ def _apart(case: Case, rows: np.ndarray, labels: np.ndarray) -> float:
 
 
 COLUMNS_MIA = {
-    "tow_mia": Column(best="max", unit="share", ideal="1", says="tug of war with the oracle, MIA for forget accuracy")
+    "tow_mia": Column(
+        best="max", unit="share", ideal="1", description="tug of war with the oracle, MIA for forget accuracy"
+    )
 }
 
 
-def tow_mia(case: Case) -> dict[str, float]:
+def tow_mia(case: EvaluationInputs) -> dict[str, float]:
     """ToW-MIA; NaN where a set is empty. Its distances on R and T are columns of ToW."""
-    apart, ours, theirs = tow(case), called_unseen(case, case.judged), called_unseen(case, case.theta_r)
+    apart, ours, theirs = (
+        tow(case),
+        compute_nonmember_share(case, case.judged),
+        compute_nonmember_share(case, case.theta_r),
+    )
     return {"tow_mia": (1 - abs(ours - theirs)) * (1 - apart["da_retain"]) * (1 - apart["da_held_out"])}

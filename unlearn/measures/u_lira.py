@@ -16,7 +16,7 @@ of the root mean square over the forget set. (deepunlearn fits Gaussians to righ
 import numpy as np
 
 from memscore.statistics.roc import auc, tpr_at_fpr
-from unlearn.measures.inputs import Column, Population
+from unlearn.measures.inputs import Column, PopulationInputs
 
 FLOOR, FPR = 0.1, 0.01
 FEWEST = 3
@@ -24,19 +24,24 @@ FEWEST = 3
 
 COLUMNS = {
     "u_lira_accuracy": Column(
-        best="min", unit="share", ideal="0.5", says="right calls of unlearned against never seen, forget set"
+        best="min", unit="share", ideal="0.5", description="right calls of unlearned against never seen, forget set"
     ),
-    "u_lira_auc": Column(best="min", unit="area", ideal="0.5", says="ROC area of the same, mean over targets"),
+    "u_lira_auc": Column(best="min", unit="area", ideal="0.5", description="ROC area of the same, mean over targets"),
     "u_lira_tpr_at_0.01": Column(
-        best="min", unit="share", ideal="0.01", says="true positives at 1 % false; NaN for a forget set under 100"
+        best="min",
+        unit="share",
+        ideal="0.01",
+        description="true positives at 1 % false; NaN for a forget set under 100",
     ),
-    "u_lira_n": Column(best="none", unit="models a side", ideal="64 or more", says="models that U-LiRA rests on"),
+    "u_lira_n": Column(
+        best="none", unit="models a side", ideal="64 or more", description="models that U-LiRA rests on"
+    ),
 }
 
 
-def u_lira(models: Population) -> dict[str, float]:
+def u_lira(models: PopulationInputs) -> dict[str, float]:
     """How well the attack tells unlearned models from oracles on the forget set; NaN with fewer than three pairs."""
-    unlearned, retrained = (said[:, models.forget] for said in models.pairs())
+    unlearned, retrained = (said[:, models.forget] for said in models.paired_confidences())
     values = dict.fromkeys(COLUMNS, float("nan")) | {"u_lira_n": float(len(unlearned))}
     if len(unlearned) < FEWEST:
         return values

@@ -11,25 +11,33 @@ that rebasin.py refuses, and the penultimate distance where there is no hidden l
 import numpy as np
 from torch import nn
 
-from unlearn.measures.git_rebasin import NoSymmetries, Symmetries, matched, reordered, symmetries
-from unlearn.measures.inputs import Column, Weights
+from unlearn.measures.git_rebasin import (
+    Symmetries,
+    UnsupportedArchitecture,
+    find_symmetries,
+    match_units,
+    permute_units,
+)
+from unlearn.measures.inputs import Column, ModelInputs
 
 COLUMNS = {
-    "weight_distance": Column(best="min", unit="L2 norm", ideal="0", says="of all weights, from theta_r re-based"),
+    "weight_distance": Column(
+        best="min", unit="L2 norm", ideal="0", description="of all weights, from theta_r re-based"
+    ),
     "weight_distance_penultimate": Column(
-        best="min", unit="L2 norm", ideal="0", says="of the last hidden layer's weights, from theta_r re-based"
+        best="min", unit="L2 norm", ideal="0", description="of the last hidden layer's weights, from theta_r re-based"
     ),
     "weight_distance_relative": Column(
-        best="min", unit="ratio", ideal="0", says="weight distance over that of theta_o, which has 1"
+        best="min", unit="ratio", ideal="0", description="weight distance over that of theta_o, which has 1"
     ),
 }
 
 
-def weight_distance(case: Weights) -> dict[str, float]:
+def weight_distance(case: ModelInputs) -> dict[str, float]:
     """The three distances."""
     try:
-        found = symmetries(case.judged)
-    except NoSymmetries:
+        found = find_symmetries(case.judged)
+    except UnsupportedArchitecture:
         return dict.fromkeys(COLUMNS, float("nan"))
     oracle = _arrays(case.theta_r)
     whole, last = _apart(case, _arrays(case.judged), oracle, found)
@@ -46,11 +54,11 @@ def _arrays(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _apart(
-    case: Weights, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], found: Symmetries
+    case: ModelInputs, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], found: Symmetries
 ) -> tuple[float, float]:
     """Of all weights, and of the penultimate layer's."""
-    orders = matched(ours, theirs, found.groups, case.rng("weight-distance"))
-    moved = reordered(theirs, found.groups, orders)
+    orders = match_units(ours, theirs, found.groups, case.rng("weight-distance"))
+    moved = permute_units(theirs, found.groups, orders)
     trained = [name for name, _ in case.judged.named_parameters()]
     squares = {name: float(((ours[name] - moved[name]) ** 2).sum()) for name in trained}
     last = [value for name, value in squares.items() if name.rpartition(".")[0] == found.penultimate]

@@ -7,15 +7,15 @@ from typing import Literal
 import numpy as np
 
 from memscore.seeds import generator
-from unlearn.meta.rum import from_centroid, refine, shuffled
+from unlearn.meta.rum import distance_to_centroid, refine, split_randomly
 
-Scores = Callable[[str], tuple[np.ndarray, np.ndarray]]
+ScoreReader = Callable[[str], tuple[np.ndarray, np.ndarray]]
 """A score's name -> ids and the oriented vector, as Store.score gives them."""
 Parts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Partition:
     """A way to cut.
 
     Attributes:
@@ -33,7 +33,7 @@ class Cut:
     rule: str = "equal"
     order: str = "ascending"
 
-    def parts(
+    def split(
         self,
         forget: tuple[int, ...],
         scored: Callable[[str], np.ndarray],
@@ -60,9 +60,9 @@ class Cut:
         if self.kind == "whole":
             return (forget,)
         if self.kind == "shuffle":
-            found = shuffled(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
+            found = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
-            values = scored(self.score)[rows] if self.kind == "score" else from_centroid(embeddings(), rows)
+            values = scored(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
             found = refine(values, self.k, self.rule, self.order)
             if len(found) < self.k:
                 raise ValueError(
@@ -72,12 +72,12 @@ class Cut:
         return tuple(tuple(rows[part].tolist()) for part in found)
 
 
-def union(parts: Parts) -> tuple[int, ...]:
+def merge_parts(parts: Parts) -> tuple[int, ...]:
     """All rows of some parts, rising."""
     return tuple(sorted({row for part in parts for row in part}))
 
 
-def by_row(name: str, scores: Scores, ids: np.ndarray) -> np.ndarray:
+def align_scores(name: str, scores: ScoreReader, ids: np.ndarray) -> np.ndarray:
     """A score of a store, one value a training example.
 
     Args:
@@ -93,11 +93,11 @@ def by_row(name: str, scores: Scores, ids: np.ndarray) -> np.ndarray:
     return np.array([found.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
 
 
-def mean_over(values: np.ndarray, rows: Sequence[int]) -> float:
+def mean_score(values: np.ndarray, rows: Sequence[int]) -> float:
     """Mean score of a forget set, over the examples whose score is defined; NaN where it is of none.
 
     Args:
-        values: of by_row.
+        values: of align_scores.
         rows: of the forget set.
 
     Returns:

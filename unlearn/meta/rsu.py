@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from unlearn.optimization.loop import require
-from unlearn.problem import Examples, in_order
+from unlearn.problem import ExampleSet, iterate_in_order
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds:
+class RsuSchedule:
     """How a forget set is worked through; checks itself.
 
     Attributes:
@@ -65,10 +65,10 @@ class Rounds:
 
 def rsu(
     theta_o: nn.Module,
-    retain: Examples,
-    forget: Examples,
-    unlearn: Callable[[nn.Module, Examples, Examples, int], nn.Module],
-    rounds: Rounds,
+    retain: ExampleSet,
+    forget: ExampleSet,
+    unlearn: Callable[[nn.Module, ExampleSet, ExampleSet, int], nn.Module],
+    rounds: RsuSchedule,
 ) -> nn.Module:
     """Unlearn in rounds.
 
@@ -90,20 +90,20 @@ def rsu(
     if rounds.risk and len(rounds.risk) != len(forget):
         raise ValueError(f"{len(rounds.risk)} risks for {len(forget)} examples to forget; give one for each")
     labels = forget.labels.cpu().numpy()
-    risk = np.array(rounds.risk) if rounds.risk else losses(theta_o, forget).cpu().numpy()
+    risk = np.array(rounds.risk) if rounds.risk else compute_losses(theta_o, forget).cpu().numpy()
     theta, before = theta_o, np.zeros(0, dtype=np.int64)
     for number in range(rounds.n):
         if rounds.again and number:
-            risk = losses(theta, forget).cpu().numpy()
-        admitted = up_to(risk, labels, number + 1, rounds, before)
+            risk = compute_losses(theta, forget).cpu().numpy()
+        admitted = select_admitted(risk, labels, number + 1, rounds, before)
         new = admitted if rounds.schedule == "nested" else np.setdiff1d(admitted, before)
         before = admitted
-        theta = unlearn(theta, retain, forget.part(torch.from_numpy(new).to(forget.rows.device)), number)
+        theta = unlearn(theta, retain, forget.select(torch.from_numpy(new).to(forget.rows.device)), number)
     return theta
 
 
-def up_to(
-    risk: np.ndarray, labels: np.ndarray, number: int, rounds: Rounds, before: np.ndarray | None = None
+def select_admitted(
+    risk: np.ndarray, labels: np.ndarray, number: int, rounds: RsuSchedule, before: np.ndarray | None = None
 ) -> np.ndarray:
     """What is admitted in a round, v_i = 1[l_i < lambda_t].
 
@@ -137,11 +137,12 @@ def up_to(
 
 
 @torch.no_grad()
-def losses(theta: nn.Module, examples: Examples, batch: int = 512) -> Tensor:
+def compute_losses(theta: nn.Module, examples: ExampleSet, batch: int = 512) -> Tensor:
     """The loss of each example, float32 [n], in evaluation mode; counted as read."""
     was = theta.training
     found = [
-        cross_entropy(theta.eval()(images), labels, reduction="none") for images, labels in in_order(examples, batch)
+        cross_entropy(theta.eval()(images), labels, reduction="none")
+        for images, labels in iterate_in_order(examples, batch)
     ]
     theta.train(was)
     return torch.cat(found)

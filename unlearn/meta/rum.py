@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.choices import pick
-from unlearn.problem import Examples
+from memscore.choices import validate_choice
+from unlearn.problem import ExampleSet
 
 RULES = ("equal", "spaced")
 ORDERS = ("ascending", "descending")
 
-Apply = Callable[[nn.Module, Examples, Examples, int], nn.Module]
+UnlearnPart = Callable[[nn.Module, ExampleSet, ExampleSet, int], nn.Module]
 """(theta_{i-1}, what is retained, F_i, i) -> theta_i; i counts from 0."""
 
 
 def rum(
-    theta_o: nn.Module, train: Examples, parts: Sequence[Sequence[int]], unlearn: Apply, done: int = 0
+    theta_o: nn.Module, train: ExampleSet, parts: Sequence[Sequence[int]], unlearn: UnlearnPart, done: int = 0
 ) -> nn.Module:
     """Unlearn the parts in their order.
 
@@ -45,7 +45,7 @@ def rum(
         rows = torch.tensor(part, dtype=torch.int64, device=device)
         gone[rows] = True
         if number >= done:
-            theta = unlearn(theta, train.part((~gone).nonzero().flatten()), train.part(rows), number)
+            theta = unlearn(theta, train.select((~gone).nonzero().flatten()), train.select(rows), number)
     return theta
 
 
@@ -66,8 +66,8 @@ def refine(values: np.ndarray, k: int, rule: str = "equal", order: str = "ascend
     Raises:
         ValueError: an unknown rule or order, fewer than one part or more than examples, or a value that is undefined.
     """
-    pick("rule of refinement", rule, RULES)
-    pick("order", order, ORDERS)
+    validate_choice("rule of refinement", rule, RULES)
+    validate_choice("order", order, ORDERS)
     _check(len(values), k)
     undefined = int(np.isnan(values).sum())
     if undefined:
@@ -86,7 +86,7 @@ def refine(values: np.ndarray, k: int, rule: str = "equal", order: str = "ascend
     return ordered if order == "ascending" else ordered[::-1]
 
 
-def shuffled(n: int, k: int, rng: np.random.Generator) -> list[np.ndarray]:
+def split_randomly(n: int, k: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Random parts of equal size: RUM's control for what sequence and smaller sets do without refinement.
 
     Args:
@@ -104,7 +104,7 @@ def shuffled(n: int, k: int, rng: np.random.Generator) -> list[np.ndarray]:
     return [np.sort(part) for part in np.array_split(rng.permutation(n), k)]
 
 
-def from_centroid(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def distance_to_centroid(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Distance of examples to the mean embedding of the training set (RUM A.3): the nearest are the most entangled.
 
     Args:

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from unlearn.problem import Examples, in_order
+from unlearn.problem import ExampleSet, iterate_in_order
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, K] and labels [B] -> the sum of the batch's losses."""
@@ -23,24 +23,26 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits, labels, reduction="sum")
 
 
-def parts_of(vector: Tensor, theta: nn.Module) -> list[Tensor]:
+def split_like_parameters(vector: Tensor, theta: nn.Module) -> list[Tensor]:
     """A vector [P] cut into the shapes of theta.parameters()."""
     weights = list(theta.parameters())
     parts = torch.split(vector, [weight.numel() for weight in weights])
     return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
 
 
-def slope(theta: nn.Module, examples: Examples, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+def compute_gradient(theta: nn.Module, examples: ExampleSet, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
     """The gradient of the loss's sum over a set, [P]."""
     weights = list(theta.parameters())
     total = torch.zeros(sum(weight.numel() for weight in weights)).to(weights[0])
-    for images, labels in in_order(examples, batch):
+    for images, labels in iterate_in_order(examples, batch):
         parts = torch.autograd.grad(loss(theta(images), labels), weights, allow_unused=True, materialize_grads=True)
         total += torch.cat([part.reshape(-1) for part in parts])
     return total.detach()
 
 
-def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
+def gauss_newton_product(
+    theta: nn.Module, examples: ExampleSet, u: Tensor, batch: int, loss: Loss = summed_cross_entropy
+) -> Tensor:
     """G u: the Gauss-Newton matrix of the mean loss on a set, times a vector; one pass.
 
     Args:
@@ -54,9 +56,9 @@ def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Lo
         [P]: mean of J^T (d2 loss / d logits2) J u.
     """
     weights = {name: weight.detach() for name, weight in theta.named_parameters()}
-    along = dict(zip(weights, parts_of(u, theta), strict=True))
+    along = dict(zip(weights, split_like_parameters(u, theta), strict=True))
     total = torch.zeros_like(u)
-    for images, labels in in_order(examples, batch):
+    for images, labels in iterate_in_order(examples, batch):
 
         def said(values: dict[str, Tensor], images: Tensor = images) -> Tensor:
             logits: Tensor = functional_call(theta, values, (images,))
@@ -73,7 +75,7 @@ def curved(theta: nn.Module, examples: Examples, u: Tensor, batch: int, loss: Lo
     return total / len(examples)
 
 
-def conjugate(times: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tolerance: float) -> Tensor:
+def conjugate_gradient(times: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tolerance: float) -> Tensor:
     """The k of A k = v, by conjugate gradients from 0 (Hestenes & Stiefel 1952).
 
     Args:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memscore.models.architectures import embed
-from unlearn.optimization.loop import Descent, DescentConfig
-from unlearn.problem import Examples, in_order
+from unlearn.optimization.loop import UnlearningLoop, UnlearningLoopConfig
+from unlearn.problem import ExampleSet, iterate_in_order
 
 
-class Reversal(torch.autograd.Function):
+class GradientReversal(torch.autograd.Function):
     """x on the way forward, minus `weight` times the slope on the way back."""
 
     @staticmethod
@@ -29,13 +29,13 @@ class Reversal(torch.autograd.Function):
         return -ctx.weight * slopes[0], None
 
 
-def reversed_slope(x: Tensor, weight: float) -> Tensor:
+def gradient_reversal(x: Tensor, weight: float) -> Tensor:
     """The gradient reversal layer: x, through which what learns from the output is unlearned by the input."""
-    passed: Tensor = Reversal.apply(x, weight)  # type: ignore[no-untyped-call]
+    passed: Tensor = GradientReversal.apply(x, weight)  # type: ignore[no-untyped-call]
     return passed
 
 
-def discriminator(n_inputs: int, hidden: int, rng: np.random.Generator) -> nn.Sequential:
+def build_discriminator(n_inputs: int, hidden: int, rng: np.random.Generator) -> nn.Sequential:
     """Two fully connected layers that say how likely an embedding is of the forget set, as a logit.
 
     Args:
@@ -51,9 +51,9 @@ def discriminator(n_inputs: int, hidden: int, rng: np.random.Generator) -> nn.Se
         return nn.Sequential(nn.Linear(n_inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
 
-def unseen_like(
-    forget: Examples, validation: Examples, rng: np.random.Generator, heaviest: float = 10.0
-) -> tuple[Examples, Tensor]:
+def draw_class_matched(
+    forget: ExampleSet, validation: ExampleSet, rng: np.random.Generator, heaviest: float = 10.0
+) -> tuple[ExampleSet, Tensor]:
     """A part of the validation set with the forget set's class mix, and of its size where there are enough.
 
     Args:
@@ -83,7 +83,7 @@ def unseen_like(
         positions.append(there[drawn])
         weights.append(torch.full((len(drawn),), count / max(1, len(drawn))))
     weight = torch.cat(weights)
-    return validation.part(torch.cat(positions)), (weight / weight.mean()).to(forget.labels.device)
+    return validation.select(torch.cat(positions)), (weight / weight.mean()).to(forget.labels.device)
 
 
 def domain_loss(said: Tensor, forgotten: int, weights: Tensor) -> Tensor:
@@ -102,10 +102,10 @@ def domain_loss(said: Tensor, forgotten: int, weights: Tensor) -> Tensor:
     return right + binary_cross_entropy_with_logits(outside, torch.zeros_like(outside), weight=weights)
 
 
-def embeddings(theta: nn.Module, examples: Examples, batch: int = 256) -> Tensor:
+def compute_embeddings(theta: nn.Module, examples: ExampleSet, batch: int = 256) -> Tensor:
     """What the last linear layer reads of a set, [n, E]; theta in evaluation mode, and then in the mode it was in."""
     with _evaluating(theta), torch.no_grad():
-        return torch.cat([embed(theta, images) for images, _ in in_order(examples, batch)])
+        return torch.cat([embed(theta, images) for images, _ in iterate_in_order(examples, batch)])
 
 
 def domain_accuracy(
@@ -140,7 +140,7 @@ def domain_accuracy(
         shown, asked = (torch.from_numpy(np.flatnonzero(one)).to(both.device) for one in (fold != held, fold == held))
         centre, spread = both[shown].mean(0), both[shown].std(0)
         scaled = (both - centre) / torch.where(spread > 0, spread, 1)  # a dead unit stays as it is
-        judge = _learned(scaled[shown], truth[shown], discriminator(both.shape[1], hidden, rng), steps)
+        judge = _learned(scaled[shown], truth[shown], build_discriminator(both.shape[1], hidden, rng), steps)
         right[asked] = ((judge(scaled[asked])[:, 0] > 0) == (truth[asked] > 0)).to(right)
     return float((right[truth > 0].mean() + right[truth == 0].mean()) / 2)
 
@@ -149,9 +149,9 @@ def _learned(seen: Tensor, truth: Tensor, judge: nn.Module, steps: int) -> nn.Mo
     """The judge, trained on all of them at once, both sets weighing the same."""
     judge = judge.to(seen)
     weights = torch.where(truth > 0, 0.5 / truth.mean(), 0.5 / (1 - truth.mean()))
-    config = DescentConfig(optimizer="adam", lr=0.01, weight_decay=1e-3)
+    config = UnlearningLoopConfig(optimizer="adam", lr=0.01, weight_decay=1e-3)
     losses = (binary_cross_entropy_with_logits(judge(seen)[:, 0], truth, weight=weights) for _ in range(steps))
-    return Descent(judge, config).run(losses)
+    return UnlearningLoop(judge, config).run(losses)
 
 
 @contextmanager

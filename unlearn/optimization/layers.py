@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from memscore.models.architectures import Classifier
-from unlearn.optimization.loop import copy_of
+from unlearn.optimization.loop import copy_model
 
 
-def fresh_like(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
+def reinitialize(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
     """A network of the same architecture, every parameter drawn anew and running statistics as at the start.
 
     Layers draw as their own `reset_parameters` does, torch's start for that kind of layer, which need not be the one
@@ -35,7 +35,7 @@ def fresh_like(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
         The network, on the device and in the mode of theta_o.
     """
     device = next(theta_o.parameters()).device
-    theta = copy_of(theta_o).cpu()
+    theta = copy_model(theta_o).cpu()
     before = [parameter.detach().clone() for parameter in theta.parameters()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
@@ -51,7 +51,7 @@ def fresh_like(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
     return theta.to(device)
 
 
-def head_of(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
+def find_head(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
     """The layer whose outputs are the logits.
 
     Args:
@@ -90,12 +90,12 @@ def head_of(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
     return ran[-1][0]
 
 
-def embedded(theta: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
+def forward_with_embedding(theta: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
     """One forward pass.
 
     Args:
         theta: in the mode that is wanted.
-        head: its last linear layer, from head_of.
+        head: its last linear layer, from find_head.
         images: [B, C, H, W].
 
     Returns:
@@ -110,7 +110,7 @@ def embedded(theta: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor,
     return read[-1], logits
 
 
-def widen(head: nn.Linear, rng: np.random.Generator) -> None:
+def add_output(head: nn.Linear, rng: np.random.Generator) -> None:
     """Add an output, its weights and bias uniform within 1 / sqrt(E) as torch draws them; the others stay."""
     reach = 1 / math.sqrt(head.in_features)
     for name, parameter in list(head.named_parameters()):
@@ -119,7 +119,7 @@ def widen(head: nn.Linear, rng: np.random.Generator) -> None:
     head.out_features += 1
 
 
-def narrow(head: nn.Linear) -> None:
+def remove_output(head: nn.Linear) -> None:
     """Drop the last output for good."""
     for name, parameter in list(head.named_parameters()):
         setattr(head, name, nn.Parameter(parameter.detach()[:-1].clone()))
@@ -127,10 +127,10 @@ def narrow(head: nn.Linear) -> None:
 
 
 @contextmanager
-def narrowed(head: nn.Linear) -> Generator[None, None, None]:
+def hide_last_output(head: nn.Linear) -> Generator[None, None, None]:
     """Without its last output for a while."""
     wide = dict(head.named_parameters())
-    narrow(head)
+    remove_output(head)
     try:
         yield
     finally:
@@ -139,7 +139,7 @@ def narrowed(head: nn.Linear) -> Generator[None, None, None]:
         head.out_features += 1
 
 
-def last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list[str]:
+def find_last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list[str]:
     """The last k convolutional or linear layers, and whatever else with parameters runs after the first of them.
 
     Args:
@@ -153,7 +153,7 @@ def last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list
     Raises:
         ValueError: the network has fewer than k.
     """
-    theta = copy_of(theta_o).eval()
+    theta = copy_model(theta_o).eval()
     ran: dict[str, nn.Module] = {}
 
     def note(name: str, layer: nn.Module, _: object) -> None:

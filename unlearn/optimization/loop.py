@@ -1,6 +1,6 @@
 """The one optimisation loop that algorithms share: an algorithm yields losses, the loop takes a step for each.
 
-    theta = copy_of(theta_o)
+    theta = copy_model(theta_o)
 
     def losses():
         for images, labels in batches:
@@ -24,15 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from memscore.training.loop import one_layout
+from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import is_finite
 
-Watch = Callable[[int, nn.Module], object]
+StepCallback = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; a true answer ends the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescentConfig:
+class UnlearningLoopConfig:
     """What every algorithm that takes steps has; checks itself.
 
     Attributes:
@@ -74,7 +74,7 @@ def require(config: str, name: str, value: object, rule: str, *, holds: bool) ->
         raise ValueError(f"{name} of {config} must be {rule}, got {value}")
 
 
-class Diverged(ArithmeticError):
+class TrainingDiverged(ArithmeticError):
     """A loss, or at the end a weight, was not a finite number.
 
     Attributes:
@@ -86,7 +86,7 @@ class Diverged(ArithmeticError):
         self.step = step
 
 
-class Descent:
+class UnlearningLoop:
     """One optimizer over a network's weights, and the loop.
 
     Args:
@@ -105,9 +105,9 @@ class Descent:
     def __init__(
         self,
         theta: nn.Module,
-        config: DescentConfig,
+        config: UnlearningLoopConfig,
         *,
-        watch: Watch | None = None,
+        watch: StepCallback | None = None,
         trained: Collection[str] | None = None,
         mask: Mapping[str, Tensor] | None = None,
         beside: tuple[nn.Module, float] | None = None,
@@ -140,8 +140,8 @@ class Descent:
             theta, in evaluation mode.
 
         Raises:
-            Diverged: a loss is not finite, and theta's weights are as they were before it; or the last step left a
-                weight or a running statistic that is not.
+            TrainingDiverged: a loss is not finite, and theta's weights are as they were before it; or the last step
+                left a weight or a running statistic that is not.
         """
         step = 0
         with self._training():
@@ -149,14 +149,14 @@ class Descent:
                 step += 1
                 value = float(loss.detach())
                 if not math.isfinite(value):
-                    raise Diverged(step, value)
+                    raise TrainingDiverged(step, value)
                 self._step(loss)
                 if self.watch is not None and self.watch(step, self.theta):
                     break
         if isinstance(losses, Generator):
             losses.close()
         if not is_finite(self.theta):
-            raise Diverged(step, math.nan)
+            raise TrainingDiverged(step, math.nan)
         return self.theta.eval()
 
     def _step(self, loss: Tensor) -> None:
@@ -193,7 +193,7 @@ class Descent:
             if isinstance(layer, _BatchNorm)
         ]
         try:
-            with one_layout(self.theta) if four else nullcontext():
+            with keep_gradient_layout(self.theta) if four else nullcontext():
                 yield
         finally:
             for hook in hooks:
@@ -214,7 +214,7 @@ class Descent:
         return settle
 
 
-def taken_at_once(theta: nn.Module, watch: Watch | None, way_out: str) -> nn.Module:
+def finish_one_shot(theta: nn.Module, watch: StepCallback | None, way_out: str) -> nn.Module:
     """The end of an algorithm whose one change has been made: the watch sees it as the first and last step.
 
     Args:
@@ -226,20 +226,20 @@ def taken_at_once(theta: nn.Module, watch: Watch | None, way_out: str) -> nn.Mod
         theta, in evaluation mode.
 
     Raises:
-        Diverged: a weight is not finite.
+        TrainingDiverged: a weight is not finite.
     """
     if not is_finite(theta):
-        raise Diverged(1, math.nan, way_out)
+        raise TrainingDiverged(1, math.nan, way_out)
     if watch is not None:
         watch(1, theta.train())
     return theta.eval()
 
 
-def copy_of(theta: nn.Module) -> nn.Module:
+def copy_model(theta: nn.Module) -> nn.Module:
     """A deep copy: no weight and no running statistic is shared."""
     return copy.deepcopy(theta)
 
 
-def frozen(theta: nn.Module) -> nn.Module:
+def copy_frozen(theta: nn.Module) -> nn.Module:
     """A deep copy that only answers: evaluation mode, no gradients."""
-    return copy_of(theta).eval().requires_grad_(False)
+    return copy_model(theta).eval().requires_grad_(False)

@@ -18,12 +18,12 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from unlearn.optimization.loop import Descent, DescentConfig, Watch, require
-from unlearn.problem import Batches, Examples
-from unlearn.search_space import Choice, Log, Space, Uniform, Whole
+from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, require
+from unlearn.problem import BatchSampler, ExampleSet
+from unlearn.search_space import Choice, Domain, Integer, LogUniform, Uniform
 
 
-def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
+def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(softmax(teacher / T) || softmax(student / T)) for each example.
 
     A sum over classes: a mean over examples and classes, the default of the library function that released codes call,
@@ -42,7 +42,7 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Te
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetainingConfig(DescentConfig):
+class RetainLossConfig(UnlearningLoopConfig):
     """Of the + forms and of SURE itself.
 
     Attributes:
@@ -56,11 +56,11 @@ class RetainingConfig(DescentConfig):
     forget_batch: int = 128
     drop_after: int = 10
 
-    SPACE: ClassVar[dict[str, Space]] = {
-        "lr": Log(low=1e-3, high=0.3, source="SURE tables 3 and 4: .0047 to .0694; widened"),
+    SPACE: ClassVar[dict[str, Domain]] = {
+        "lr": LogUniform(low=1e-3, high=0.3, source="SURE tables 3 and 4: .0047 to .0694; widened"),
         "alpha": Uniform(low=0.3, high=0.9999, source="SURE tables 3 and 4: .345 to .998; widened"),
         "forget_batch": Choice(values=(8, 16, 32, 64, 128, 256), source="SURE tables 3 and 4: 8 to 256"),
-        "drop_after": Whole(low=4, high=18, source="SURE tables 3 and 4: 4 to 18"),
+        "drop_after": Integer(low=4, high=18, source="SURE tables 3 and 4: 4 to 18"),
     }
 
     def __post_init__(self) -> None:
@@ -70,19 +70,19 @@ class RetainingConfig(DescentConfig):
         require(name, "forget_batch", self.forget_batch, "1 or more", holds=self.forget_batch >= 1)
         require(name, "drop_after", self.drop_after, "0 or more", holds=self.drop_after >= 0)
 
-    def rate(self, epoch: int) -> float:
+    def lr_at(self, epoch: int) -> float:
         """The rate of an epoch, counted from 0."""
         return self.lr if epoch < self.drop_after else self.lr / 10
 
 
-def retaining(
+def train_with_retain_loss(
     theta: nn.Module,
-    retain: Examples,
-    forget: Examples,
-    config: RetainingConfig,
+    retain: ExampleSet,
+    forget: ExampleSet,
+    config: RetainLossConfig,
     rng: np.random.Generator,
     of_forget: Callable[[Tensor, Tensor], Tensor],
-    watch: Watch | None = None,
+    watch: StepCallback | None = None,
 ) -> nn.Module:
     """One step for each batch of the retain set, on it and on a batch of the forget set, each in a forward of its own.
 
@@ -98,12 +98,12 @@ def retaining(
     Returns:
         theta, in evaluation mode.
     """
-    kept, dropped = Batches(retain, config.batch, rng), Batches(forget, config.forget_batch, rng).endless()
-    descent = Descent(theta, config, watch=watch)
+    kept, dropped = BatchSampler(retain, config.batch, rng), BatchSampler(forget, config.forget_batch, rng).cycle()
+    descent = UnlearningLoop(theta, config, watch=watch)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
-            descent.lr = config.rate(epoch)
+            descent.lr = config.lr_at(epoch)
             for images, labels in kept:
                 descend = cross_entropy(theta(images), labels)
                 yield config.alpha * descend + (1 - config.alpha) * of_forget(*next(dropped))

@@ -10,16 +10,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
-from memscore.choices import pick
-from memscore.pipeline.jobs import new_model
-from memscore.store.json_records import sha256_of
+from memscore.choices import validate_choice
+from memscore.pipeline.jobs import build_model
+from memscore.store.json_records import hash_record
 from memscore.store.store import Store
-from unlearn.algorithms import Algorithm, algorithm
-from unlearn.meta.rsu import Rounds
+from unlearn.algorithms import Algorithm, get_algorithm
+from unlearn.meta.rsu import RsuSchedule
 
 ORACLE = "oracle"
 """Stands where an algorithm's name does, for the row of theta_r itself."""
-VERSION = 1
+ROW_VERSION = 1
 """Of rows; another number makes all trials run again."""
 
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ class TrialConfig:
     device: str = "cpu"
     before: tuple[Step, ...] = ()
     part: tuple[int, ...] = ()
-    rounds: Rounds | None = None
+    rounds: RsuSchedule | None = None
     judged: tuple[int, ...] = ()
     keep: bool = False
     keep_before: bool = False
@@ -111,7 +111,7 @@ class TrialConfig:
         )
 
 
-def config_of(entry: Algorithm, params: Mapping[str, Any], architecture: str) -> Any:
+def build_algorithm_config(entry: Algorithm, params: Mapping[str, Any], architecture: str) -> Any:
     """An algorithm's config with these fields set.
 
     Args:
@@ -126,38 +126,38 @@ def config_of(entry: Algorithm, params: Mapping[str, Any], architecture: str) ->
         ValueError: an unknown name, which offers the nearest one, or a value that breaks a rule.
     """
     kinds = {field.name: field.type for field in fields(entry.config)}  # type: ignore[arg-type]
-    given = {pick(f"parameter of {entry.fn.__name__}", name, kinds): value for name, value in params.items()}
+    given = {validate_choice(f"parameter of {entry.fn.__name__}", name, kinds): value for name, value in params.items()}
     if "architecture" in kinds:
         given.setdefault("architecture", architecture)
     return entry.config(**given)
 
 
-def trial_name(store: Store, trial: TrialConfig) -> str:
+def trial_key(store: Store, trial: TrialConfig) -> str:
     """64 hex digits over all that decides a row: data, recipe, original, forget set, algorithm and its config."""
-    known = decides(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
+    known = model_identity(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
     if trial.judged:
         known["judged"] = trial.judged
-    return sha256_of(known)
+    return hash_record(known)
 
 
-def theta_name(store: Store, trial: TrialConfig) -> str:
+def model_key(store: Store, trial: TrialConfig) -> str:
     """64 hex digits over all that decides theta_u, whatever is measured of it."""
-    return sha256_of(decides(store, trial) | {"theta": True})
+    return hash_record(model_identity(store, trial) | {"theta": True})
 
 
-def decides(store: Store, trial: TrialConfig) -> dict[str, Any]:
+def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
     """What theta_u is a function of."""
     known: dict[str, Any] = {
-        "version": VERSION,
+        "version": ROW_VERSION,
         "manifest": store.manifest.digest,
         **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed")},
     }
     if trial.algorithm != ORACLE:
-        known["config"] = full_config(store, trial.algorithm, trial.params)
+        known["config"] = resolve_config(store, trial.algorithm, trial.params)
     if trial.before:
         known["part"] = trial.part
         known["before"] = [
-            {"algorithm": s.algorithm, "config": full_config(store, s.algorithm, s.params), "rows": s.rows}
+            {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "rows": s.rows}
             for s in trial.before
         ]
     if trial.rounds:
@@ -165,20 +165,22 @@ def decides(store: Store, trial: TrialConfig) -> dict[str, Any]:
     return known
 
 
-def full_config(store: Store, name: str, params: Params) -> dict[str, Any]:
+def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
     """Every field of an algorithm's config."""
-    config: dict[str, Any] = asdict(config_of(algorithm(name), dict(params), store.manifest.architecture))
+    config: dict[str, Any] = asdict(
+        build_algorithm_config(get_algorithm(name), dict(params), store.manifest.architecture)
+    )
     return config
 
 
-def about(store: Store, trial: TrialConfig) -> Row:
+def describe_trial(store: Store, trial: TrialConfig) -> Row:
     """What a row says of its trial."""
     last, stray = {}, False
     if trial.algorithm != ORACLE:
-        last = full_config(store, trial.algorithm, trial.params)
-        stray = any(algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps)
+        last = resolve_config(store, trial.algorithm, trial.params)
+        stray = any(get_algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps)
     before = [
-        {"algorithm": s.algorithm, "config": full_config(store, s.algorithm, s.params), "n_forget": len(s.rows)}
+        {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "n_forget": len(s.rows)}
         for s in trial.before
     ]
     return {
@@ -187,22 +189,22 @@ def about(store: Store, trial: TrialConfig) -> Row:
         "config": json.dumps(last, sort_keys=True),
         "before": json.dumps(before, sort_keys=True),
         "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
-        "plan": plan_of(trial),
+        "plan": format_plan(trial),
         "forget_set": trial.forget_set,
         "n_forget": len(trial.judged or trial.forget),
-        "forget_sha256": sha256_of({"rows": trial.forget}),
+        "forget_sha256": hash_record({"rows": trial.forget}),
         "index": trial.index,
         "seed": trial.seed,
         "beyond_its_purpose": stray,
     }
 
 
-def plan_of(trial: TrialConfig) -> str:
+def format_plan(trial: TrialConfig) -> str:
     """The algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
     return ">".join(step.algorithm for step in trial.steps)
 
 
-def params_of(name: str, words: Sequence[str], architecture: str, whose: str = "") -> dict[str, Any]:
+def parse_params(name: str, words: Sequence[str], architecture: str, whose: str = "") -> dict[str, Any]:
     """Parameters of an algorithm from words such as lr=0.05.
 
     Args:
@@ -222,7 +224,7 @@ def params_of(name: str, words: Sequence[str], architecture: str, whose: str = "
             f"{ORACLE!r} is no algorithm but the retrained model that each is measured against, and its row is always "
             "printed; for a second one beside it, under a seed of its own, use retrain"
         )
-    entry = algorithm(name)
+    entry = get_algorithm(name)
     found: dict[str, str] = {}
     for word in words:
         field, equals, text = word.partition("=")
@@ -235,13 +237,13 @@ def params_of(name: str, words: Sequence[str], architecture: str, whose: str = "
     if not words:
         return {}
     try:
-        config_of(entry, values, architecture)
+        build_algorithm_config(entry, values, architecture)
     except ValueError as error:
         raise ValueError(f"--set {' '.join(whose + word for word in words)}: {error}") from None
     return values
 
 
-def refuse_unfit(store: Store, name: str, params: Mapping[str, Any]) -> None:
+def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None:
     """Stop where an algorithm cannot change networks of a bank's kind, before any is trained.
 
     Args:
@@ -252,17 +254,17 @@ def refuse_unfit(store: Store, name: str, params: Mapping[str, Any]) -> None:
     Raises:
         ValueError: in the algorithm's words, as of CF-k with more layers than there are.
     """
-    entry, manifest = algorithm(name), store.manifest
-    if entry.fits:
-        network = new_model(store, "untrained", 0, torch.device("cpu"))
-        entry.fits(network, manifest.input_shape, config_of(entry, params, manifest.architecture))
+    entry, manifest = get_algorithm(name), store.manifest
+    if entry.check_fit:
+        network = build_model(store, "untrained", 0, torch.device("cpu"))
+        entry.check_fit(network, manifest.input_shape, build_algorithm_config(entry, params, manifest.architecture))
 
 
 def _value(entry: Algorithm, name: str, text: str, whose: str) -> Any:
     """Text as the type of a config's field."""
     hints = get_type_hints(entry.config)
     hints.pop("SPACE", None)
-    kind = hints[pick(f"parameter of {entry.fn.__name__}", name, hints)]
+    kind = hints[validate_choice(f"parameter of {entry.fn.__name__}", name, hints)]
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

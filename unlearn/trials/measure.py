@@ -10,32 +10,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.choices import pick
+from memscore.choices import validate_choice
 from memscore.models.architectures import Classifier, embed
 from memscore.store.store import Store
-from memscore.training.device_data import Images
-from memscore.training.evaluation import PART, everything, parts
+from memscore.training.device_data import DeviceImages
+from memscore.training.evaluation import EVALUATION_BATCH, iterate_batches, predict_logits
 from memscore.training.recipes import Recipe
 from unlearn.measures import MEASURES
-from unlearn.measures.inputs import Case, Measure, Population, Views, Weights
-from unlearn.oracles import Bench
-from unlearn.trials.config import TrialConfig, trial_name
+from unlearn.measures.inputs import EvaluationInputs, Measure, ModelInputs, Outputs, PopulationInputs
+from unlearn.oracles import TrialData
+from unlearn.trials.config import TrialConfig, trial_key
 
 
 @torch.no_grad()
-def views_of(model: nn.Module, recipe: Recipe, images: Images, n: int) -> Views:
+def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int) -> Outputs:
     """What a network says of the first n images, in the batches and the precision of originals and oracles."""
     if isinstance(model, Classifier) and recipe.precision == "float32":  # one pass, for the head reads the embedding
         model.eval()
-        embeddings = torch.cat([model.body(part) for part in parts(images, n)])
-        logits = torch.cat([model.head(part) for part in torch.split(embeddings, PART)])
+        embeddings = torch.cat([model.body(part) for part in iterate_batches(images, n)])
+        logits = torch.cat([model.head(part) for part in torch.split(embeddings, EVALUATION_BATCH)])
     else:
-        logits = everything(model, recipe, images, n)
-        embeddings = torch.cat([embed(model, part).float() for part in parts(images, n)])
-    return Views(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
+        logits = predict_logits(model, recipe, images, n)
+        embeddings = torch.cat([embed(model, part).float() for part in iterate_batches(images, n)])
+    return Outputs(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 
-def asked(more: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
+def select_measures(more: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
     """The core measures of one model, and those asked for beyond them.
 
     Args:
@@ -48,18 +48,18 @@ def asked(more: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
     Raises:
         ValueError: an unknown name, which offers the nearest one.
     """
-    wanted = {pick("measure", name, MEASURES) for name in more}
+    wanted = {validate_choice("measure", name, MEASURES) for name in more}
     single = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
     return {name: measure for name, measure in single.items() if (core and measure.core) or name in wanted}
 
 
-def of_many(more: Sequence[str]) -> dict[str, Measure]:
+def select_population_measures(more: Sequence[str]) -> dict[str, Measure]:
     """Those of the measures asked for that need many models."""
     return {name: MEASURES[name] for name in MEASURES if name in more and MEASURES[name].needs == "population"}
 
 
-def values_of(
-    case: Case, weights: Weights, bench: Bench, measures: Mapping[str, Measure], pair: str
+def compute_measures(
+    case: EvaluationInputs, weights: ModelInputs, bench: TrialData, measures: Mapping[str, Measure], pair: str
 ) -> dict[str, float]:
     """All values of one row.
 
@@ -76,11 +76,11 @@ def values_of(
     """
     row: dict[str, float] = {}
     for name, measure in measures.items():
-        for suffix, judged, oracle, original in sides(measure, case, weights, bench):
+        for suffix, judged, oracle, original in iterate_splits(measure, case, weights, bench):
             values = measure.fn(judged)
             compared = [column for column in values if measure.columns[column].best == "oracle"]
-            theirs = known(f"{pair} oracle {name}{suffix}", measure, oracle) if compared else {}
-            before = known(f"{pair} original {name}{suffix}", measure, original) if compared else {}
+            theirs = measure_once(f"{pair} oracle {name}{suffix}", measure, oracle) if compared else {}
+            before = measure_once(f"{pair} original {name}{suffix}", measure, original) if compared else {}
             for column, value in values.items():
                 row[column + suffix] = value
                 if column in compared:
@@ -89,38 +89,40 @@ def values_of(
     return row
 
 
-_known: dict[str, dict[str, float]] = {}
-MOST_KNOWN = 10_000
+_measure_cache: dict[str, dict[str, float]] = {}
+MEASURE_CACHE_SIZE = 10_000
 
 
-def known(tag: str, measure: Measure, side: Case | Weights) -> dict[str, float]:
+def measure_once(tag: str, measure: Measure, side: EvaluationInputs | ModelInputs) -> dict[str, float]:
     """A measure of an oracle or an original, taken once in a process."""
-    if tag not in _known:
-        if len(_known) >= MOST_KNOWN:
-            _known.clear()
-        _known[tag] = measure.fn(side)
-    return _known[tag]
+    if tag not in _measure_cache:
+        if len(_measure_cache) >= MEASURE_CACHE_SIZE:
+            _measure_cache.clear()
+        _measure_cache[tag] = measure.fn(side)
+    return _measure_cache[tag]
 
 
-def sides(
-    measure: Measure, case: Case, weights: Weights, bench: Bench
-) -> Iterator[tuple[str, Case | Weights, Case | Weights, Case | Weights]]:
+def iterate_splits(
+    measure: Measure, case: EvaluationInputs, weights: ModelInputs, bench: TrialData
+) -> Iterator[
+    tuple[str, EvaluationInputs | ModelInputs, EvaluationInputs | ModelInputs, EvaluationInputs | ModelInputs]
+]:
     """For each split of a measure: the ending of its columns; the judged model, the oracle and the original."""
     if measure.needs == "weights":
         yield "", weights, replace(weights, judged=weights.theta_r), replace(weights, judged=weights.problem.theta_o)
         return
     for split in measure.splits or ("",):
         seen = replace(case, held_out=bench.test) if split == "test" else case
-        yield f"_{split}" if split else "", seen, seen.of(case.theta_r), seen.of(case.theta_o)
+        yield f"_{split}" if split else "", seen, seen.with_model(case.theta_r), seen.with_model(case.theta_o)
 
 
-FEWEST = 8
+MIN_POPULATION = 8
 """Models on each side below which no measure of many models is taken."""
 
 
-def population_of(
-    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: Bench
-) -> Population:
+def load_population_inputs(
+    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: TrialData
+) -> PopulationInputs:
     """What all models of two groups of trials say of every example.
 
     Args:
@@ -136,12 +138,12 @@ def population_of(
     Raises:
         ValueError: fewer than FEWEST models on a side.
     """
-    sides = [{t.index: store.read_said(trial_name(store, t)) for t in trials} for trials in (unlearned, oracles)]
+    sides = [{t.index: store.read_predictions(trial_key(store, t)) for t in trials} for trials in (unlearned, oracles)]
     both = [i for i, said in sides[0].items() if said is not None and sides[1].get(i) is not None]
-    if len(both) < FEWEST:
+    if len(both) < MIN_POPULATION:
         raise ValueError(
             f"{len(both)} pairs of an unlearned model and its oracle say too little of each example; measures of many "
-            f"models need {FEWEST} or more: --seeds 64"
+            f"models need {MIN_POPULATION} or more: --seeds 64"
         )
     found = [[said for i in both if (said := side[i]) is not None] for side in sides]
     confidence, margin = (
@@ -149,7 +151,7 @@ def population_of(
     )
     forget = np.array(unlearned[0].forget, dtype=np.int64)
     n_train = store.manifest.split_sizes[0]
-    return Population(
+    return PopulationInputs(
         unlearned=confidence[0],
         retrained=confidence[1],
         margin_unlearned=margin[0],
@@ -160,25 +162,29 @@ def population_of(
     )
 
 
-def values_of_many(
-    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: Bench, more: Sequence[str]
+def compute_population_measures(
+    store: Store,
+    unlearned: Sequence[TrialConfig],
+    oracles: Sequence[TrialConfig],
+    bench: TrialData,
+    more: Sequence[str],
 ) -> dict[str, float]:
     """Every measure of many models that was asked for; nothing if none was.
 
     Args:
         store: open.
-        unlearned: as population_of.
-        oracles: as population_of.
-        bench: as population_of.
+        unlearned: as load_population_inputs.
+        oracles: as load_population_inputs.
+        bench: as load_population_inputs.
         more: names of measures.
 
     Returns:
         Column -> value; a column taken by a split ends in its name.
     """
-    wanted = of_many(more)
+    wanted = select_population_measures(more)
     if not wanted:
         return {}
-    population = population_of(store, unlearned, oracles, bench)
+    population = load_population_inputs(store, unlearned, oracles, bench)
     found: dict[str, float] = {}
     for measure in wanted.values():
         for split in measure.splits or ("",):

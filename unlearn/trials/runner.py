@@ -16,26 +16,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.pipeline.jobs import OriginalJob, key_of, name_of, new_model, on_device, recipe_of
+from memscore.pipeline.jobs import (
+    OriginalJob,
+    build_model,
+    compute_job_key,
+    format_original_name,
+    load_on_device,
+    read_recipe,
+)
 from memscore.seeds import generator, torch_seed
-from memscore.store.json_records import sha256_of
+from memscore.store.json_records import hash_record
 from memscore.store.store import Store
-from memscore.store.visibility import visible_store
+from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
-from memscore.training.numerics import exact_products, is_finite, keep_to_share, one_thread
-from memscore.training.recipes import steps as steps_of
-from unlearn.algorithms import algorithm
-from unlearn.measures.inputs import Case, Views, Weights
+from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
+from memscore.training.recipes import count_steps as steps_of
+from unlearn.algorithms import get_algorithm
+from unlearn.measures.inputs import EvaluationInputs, ModelInputs, Outputs
 from unlearn.meta.rsu import rsu
 from unlearn.meta.rum import rum
-from unlearn.optimization.loop import Descent, DescentConfig, Diverged
-from unlearn.oracles import Bench
-from unlearn.problem import Examples, Problem, pose
-from unlearn.trials.config import ORACLE, Row, TrialConfig, about, config_of, theta_name, trial_name
-from unlearn.trials.measure import asked, of_many, values_of, views_of
+from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig
+from unlearn.oracles import TrialData
+from unlearn.problem import ExampleSet, Problem, make_problem
+from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config, describe_trial, model_key, trial_key
+from unlearn.trials.measure import compute_measures, compute_outputs, select_measures, select_population_measures
 
 
-def run_trial(trial: TrialConfig, bench: Bench) -> Row:
+def run_trial(trial: TrialConfig, bench: TrialData) -> Row:
     """Unlearn, measure, and put the row on file.
 
     Args:
@@ -45,56 +52,58 @@ def run_trial(trial: TrialConfig, bench: Bench) -> Row:
     Returns:
         The row; of a diverged run the measures are NaN and `status` says so. A row that is on file is read.
     """
-    if kept := on_file(trial):
+    if kept := read_stored_row(trial):
         return kept
-    store, device = visible_store(trial.store), torch.device(trial.device)
-    name = trial_name(store, trial)
-    keep_to_share(device)
-    with one_thread(), exact_products(device):
-        values, case, theta_u = measured(store, trial, bench, device)
-    row = {"trial": name, **about(store, trial), **values}
-    if (trial.keep or of_many(trial.measures)) and row["status"] == "ok":
+    store, device = open_visible_store(trial.store), torch.device(trial.device)
+    name = trial_key(store, trial)
+    limit_gpu_memory(device)
+    with single_threaded(), float32_matmul(device):
+        values, case, theta_u = run_and_measure(store, trial, bench, device)
+    row = {"trial": name, **describe_trial(store, trial), **values}
+    if (trial.keep or select_population_measures(trial.measures)) and row["status"] == "ok":
         logits, truth = torch.from_numpy(np.array(case.judged.logits)), torch.from_numpy(np.array(bench.labels))
         said = {"logit_confidence": logit_confidence(logits, truth).numpy(), "gap": gap(logits, truth).numpy()}
-        store.write_said(name, said)  # first: a row on file says that the rest is
+        store.write_predictions(name, said)  # first: a row on file says that the rest is
     if trial.keep:
-        keep(store, theta_name(store, trial), theta_u, row)
+        write_model(store, model_key(store, trial), theta_u, row)
     store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
     return row
 
 
-def on_file(trial: TrialConfig) -> Row | None:
+def read_stored_row(trial: TrialConfig) -> Row | None:
     """The row of a trial that was run; None if it was not, or if its weights are asked for and not there."""
-    store = visible_store(trial.store)
-    row = store.read_trial(trial_name(store, trial))
-    if row is None or (trial.keep and store.read_cost(theta_name(store, trial)) is None):
+    store = open_visible_store(trial.store)
+    row = store.read_trial(trial_key(store, trial))
+    if row is None or (trial.keep and store.read_cost(model_key(store, trial)) is None):
         return None
-    return row | about(store, trial)  # equal rows of the training set may go by another name
+    return row | describe_trial(store, trial)  # equal rows of the training set may go by another name
 
 
-def keep(store: Store, name: str, theta: nn.Module, cost: Row) -> None:
+def write_model(store: Store, name: str, theta: nn.Module, cost: Row) -> None:
     """Put a network on file, and then what it cost, which says that it is there."""
     store.write_weights(name, theta.state_dict())
     store.write_cost(name, cost["status"], cost["wall_s"], cost["examples"])
 
 
-def together(cost: Row, spent: Row) -> Row:
+def add_costs(cost: Row, spent: Row) -> Row:
     """The cost of a sequence from that of its steps; seconds of this run are not in the beginning's."""
     return cost | {column: cost[column] + spent[column] for column in ("wall_s", "examples")}
 
 
-def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.device) -> tuple[Row, Case, nn.Module]:
+def run_and_measure(
+    store: Store, trial: TrialConfig, bench: TrialData, device: torch.device
+) -> tuple[Row, EvaluationInputs, nn.Module]:
     """Cost and measures of one trial, the case that they were taken of, and the network."""
-    manifest, recipe = store.manifest, recipe_of(store)
+    manifest, recipe = store.manifest, read_recipe(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
-    keys = [key_of(store, job) for job in jobs]
-    (theta_o, original), (theta_r, oracle) = (known_model(store, key, device) for key in keys)
-    data, labels = on_device(store, bench.images, bench.labels, theta_o, recipe, device)
-    problem = pose(
+    keys = [compute_job_key(store, job) for job in jobs]
+    (theta_o, original), (theta_r, oracle) = (load_cached_model(store, key, device) for key in keys)
+    data, labels = load_on_device(store, bench.images, bench.labels, theta_o, recipe, device)
+    problem = make_problem(
         *(theta_o, data, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
         validation_rows=bench.validation,
     )
-    receipt = store.receipt(name_of(jobs[1], keys[1])) or {}
+    receipt = store.read_receipt(format_original_name(jobs[1], keys[1])) or {}
     retrained_s = float(receipt.get("train_s") or receipt.get("seconds") or "nan")
     share = len(problem.retain) / manifest.split_sizes[0]
     read_by_oracle = steps_of(recipe, share, manifest.split_sizes[0]) * recipe.batch
@@ -102,19 +111,19 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         theta_u, judged = theta_r, oracle
         cost: Row = {"status": "ok", "wall_s": retrained_s, "run_wall_s": 0.0, "examples": read_by_oracle}
     else:
-        done, begun, spent = begun_already(store, trial, theta_o, device)
+        done, begun, spent = load_latest_checkpoint(store, trial, theta_o, device)
 
         def after(number: int, theta: nn.Module, now: Row) -> None:
             if trial.keep_before:
-                keep(store, theta_name(store, trial.until(number)), theta, together(now, spent))
+                write_model(store, model_key(store, trial.until(number)), theta, add_costs(now, spent))
 
-        theta_u, cost = unlearned(trial, problem, manifest.architecture, begun, done, after)
-        cost = together(cost | {"run_wall_s": cost["wall_s"]}, spent)
-        judged = views_of(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
+        theta_u, cost = apply_algorithms(trial, problem, manifest.architecture, begun, done, after)
+        cost = add_costs(cost | {"run_wall_s": cost["wall_s"]}, spent)
+        judged = compute_outputs(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
         if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # of weights that are
             theta_u, judged, cost = theta_o, original, cost | {"status": "diverged"}
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
-    case = Case(
+    case = EvaluationInputs(
         judged=judged,
         theta_r=oracle,
         theta_o=original,
@@ -125,19 +134,19 @@ def measured(store: Store, trial: TrialConfig, bench: Bench, device: torch.devic
         held_out=bench.selection,
         seed=trial.index,
     )
-    weights = Weights(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
-    pair = "-".join([*keys, sha256_of({"judged": trial.judged})[:16]])  # one oracle may be asked of several sets
-    values = values_of(case, weights, bench, asked(trial.measures, core=trial.core), pair)
+    weights = ModelInputs(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
+    pair = "-".join([*keys, hash_record({"judged": trial.judged})[:16]])  # one oracle may be asked of several sets
+    values = compute_measures(case, weights, bench, select_measures(trial.measures, core=trial.core), pair)
     return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case, theta_u
 
 
-Known = tuple[nn.Module, Views]
-KNOWN_BYTES = 2**29
+LoadedModel = tuple[nn.Module, Outputs]
+MODEL_CACHE_BYTES = 2**29
 """Of outputs kept between the trials of a worker; two models are, however large."""
-_known: OrderedDict[tuple[str, str], Known] = OrderedDict()
+_model_cache: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
 
 
-def known_model(store: Store, key: str, device: torch.device) -> Known:
+def load_cached_model(store: Store, key: str, device: torch.device) -> LoadedModel:
     """An original or an oracle with what it says of every example, read once for trials that need it again.
 
     Attempts go round the same few originals and oracles: with one pair kept, each trial of a search read both anew.
@@ -151,25 +160,25 @@ def known_model(store: Store, key: str, device: torch.device) -> Known:
         Both.
     """
     place = (key, str(device))
-    if place not in _known:
+    if place not in _model_cache:
         logits, embeddings = store.read_outputs(key)
-        _known[place] = network(store, key, device), Views(logits=logits, embeddings=embeddings)
-        held = [views.logits.nbytes + views.embeddings.nbytes for _, views in _known.values()]
-        while len(_known) > 2 and sum(held) > KNOWN_BYTES:
-            _known.popitem(last=False)
+        _model_cache[place] = load_network(store, key, device), Outputs(logits=logits, embeddings=embeddings)
+        held = [views.logits.nbytes + views.embeddings.nbytes for _, views in _model_cache.values()]
+        while len(_model_cache) > 2 and sum(held) > MODEL_CACHE_BYTES:
+            _model_cache.popitem(last=False)
             held.pop(0)
-    _known.move_to_end(place)
-    return _known[place]
+    _model_cache.move_to_end(place)
+    return _model_cache[place]
 
 
-def network(store: Store, key: str, device: torch.device) -> nn.Module:
+def load_network(store: Store, key: str, device: torch.device) -> nn.Module:
     """An original or oracle that is on file."""
-    model = new_model(store, "loaded", 0, device)
+    model = build_model(store, "loaded", 0, device)
     model.load_state_dict(store.read_weights(key))
     return model.eval()
 
 
-def begun_already(
+def load_latest_checkpoint(
     store: Store, trial: TrialConfig, theta_o: nn.Module, device: torch.device
 ) -> tuple[int, nn.Module, Row]:
     """The longest beginning of a sequence that was kept.
@@ -184,14 +193,14 @@ def begun_already(
         How many steps it has, the network after them, and what they cost; theta_o after none.
     """
     for number in range(len(trial.before), 0, -1):
-        name = theta_name(store, trial.until(number))
+        name = model_key(store, trial.until(number))
         spent = store.read_cost(name)
         if spent is not None and spent["status"] == "ok":
-            return number, network(store, name, device), spent
+            return number, load_network(store, name, device), spent
     return 0, theta_o, {"wall_s": 0.0, "examples": 0}
 
 
-def unlearned(
+def apply_algorithms(
     trial: TrialConfig,
     problem: Problem,
     architecture: str,
@@ -220,7 +229,7 @@ def unlearned(
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    def step(theta: nn.Module, retain: Examples, forget: Examples, number: int) -> nn.Module:
+    def step(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
         """One step of the sequence."""
         nonlocal paused
         if number + 1 < len(steps):
@@ -232,16 +241,16 @@ def unlearned(
         if trial.rounds is None:
             return once(theta, retain, forget, number)
 
-        def again(theta: nn.Module, retain: Examples, forget: Examples, turn: int) -> nn.Module:
+        def again(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, turn: int) -> nn.Module:
             return once(theta, retain, forget, number + turn)
 
         return rsu(theta, retain, forget, again, trial.rounds)
 
-    def once(theta: nn.Module, retain: Examples, forget: Examples, number: int) -> nn.Module:
+    def once(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
         """One run of one algorithm, with a chance of its own; the first of a sequence has that of the algorithm."""
         planned = steps[min(number, len(steps) - 1)]
-        entry = algorithm(planned.algorithm)
-        config = config_of(entry, dict(planned.params), architecture)
+        entry = get_algorithm(planned.algorithm)
+        config = build_algorithm_config(entry, dict(planned.params), architecture)
         if trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs") and number + 1 >= len(steps):
             config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
         more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
@@ -250,27 +259,31 @@ def unlearned(
         torch.random.manual_seed(torch_seed(0, "unlearn", *where))
         found: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *where), **more)
         if not is_finite(found):
-            raise Diverged(0, float("nan"))
+            raise TrainingDiverged(0, float("nan"))
         return found
 
     def cost(status: str) -> Row:
-        return {"status": status, "wall_s": finished() - began - paused, "examples": problem.forget.tally.examples}
+        return {
+            "status": status,
+            "wall_s": finished() - began - paused,
+            "examples": problem.forget.read_counter.examples,
+        }
 
-    warm_up()
+    warm_up_optimizers()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         began = finished()
         try:
             parts = [planned.rows for planned in steps]
             theta_u = rum(begun or problem.theta_o, problem.train, parts, step, done)
             return theta_u, cost("ok")
-        except Diverged:
+        except TrainingDiverged:
             return problem.theta_o, cost("diverged")
 
 
 @cache
-def warm_up() -> None:
+def warm_up_optimizers() -> None:
     """One step of each optimizer on one number: torch imports what they need at the first, which takes seconds."""
     for name in ("sgd", "adam"):
         number = nn.Linear(1, 1)
-        config = DescentConfig(optimizer=name)  # type: ignore[arg-type]
-        Descent(number, config).run(iter([number(torch.ones(1, 1)).sum()]))
+        config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]
+        UnlearningLoop(number, config).run(iter([number(torch.ones(1, 1)).sum()]))

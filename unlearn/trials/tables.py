@@ -7,24 +7,24 @@ from rich.console import Console
 from scipy.stats import t as student
 
 from memscore.statistics.intervals import Interval
-from memscore.tables.console import new_table
+from memscore.tables.console import make_table
 from unlearn.measures import MEASURES
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.measure import asked
-from unlearn.trials.setup import Fulfilled, Wish
+from unlearn.trials.measure import select_measures
+from unlearn.trials.setup import TrialOptions, TrialResults
 
-SHOWN = (
+TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
     ("tow_mia_test", "mia_test", "mia_test_gap"),
     ("wall_s", "rrt_wall", "rrt_examples"),
 )
 """Columns of one table each: four fit where nobody sees a terminal."""
-UNMOVED = 0.005
+MIN_ACCURACY_CHANGE = 0.005
 """Change of the forget accuracy below which nothing was forgotten."""
 DIRECTIONS = "tow is best at 1, a gap at 0, others where the oracle's is; rrt: over retraining, in seconds and examples"
 
 
-def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
+def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean and t interval of values of several seeds.
 
     Args:
@@ -45,16 +45,16 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(value=mean, lo=mean - half, hi=mean + half)
 
 
-def shown(values: Sequence[float]) -> str:
+def format_mean(values: Sequence[float]) -> str:
     """A cell: mean, half of the interval, and how many values it rests on where some are undefined."""
-    found, known = over_seeds(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
+    found, known = mean_with_interval(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
     if not known:
         return "-"
     half = "" if np.isnan(found.lo) else f" ±{(found.hi - found.lo) / 2:.3f}"
     return f"{found.value:.3f}{half}" + (f" (n={known})" if known < len(values) else "")
 
 
-def table(console: Console, found: Fulfilled, wish: Wish) -> int:
+def print_trials(console: Console, found: TrialResults, wish: TrialOptions) -> int:
     """Print what was measured.
 
     Args:
@@ -73,29 +73,29 @@ def table(console: Console, found: Fulfilled, wish: Wish) -> int:
     first, n = rows[0], len({row["index"] for row in rows})
     seeds = f"{n} seeds, mean ± 95 % t interval" if n > 1 else "1 seed"
     order = (ORACLE, *([] if name in {ORACLE, "original"} else [name]), "original")
-    for number, columns in enumerate(SHOWN):
+    for number, columns in enumerate(TABLE_COLUMNS):
         title = f"{first['forget_set']}: {first['n_forget']} examples, {seeds}" if not number else ""
-        printed = new_table(title, ("", *columns))
+        printed = make_table(title, ("", *columns))
         for who in order:
-            printed.add_row(who, *(shown(values_in(rows, who, column)) for column in columns))
+            printed.add_row(who, *(format_mean(select_values(rows, who, column)) for column in columns))
         console.print(printed)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     _print_more(console, rows, order, wish.measures)
     if found.many:
         _print_many(console, found.many, name, n)
     gone = sum(row["status"] == "diverged" for row in rows)
-    for line in remarks(rows, name, gone):
+    for line in list_remarks(rows, name, gone):
         console.print(line, highlight=False, soft_wrap=True)
     return 1 if found.failed or gone else 0
 
 
-def remarks(rows: Sequence[Row], name: str, gone: int) -> list[str]:
+def list_remarks(rows: Sequence[Row], name: str, gone: int) -> list[str]:
     """What a reader of the table must know besides."""
     said = []
     if gone:
         said.append(f"{gone} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
-    own = values_in(rows, name, "forget_accuracy_gap_original")
-    if name not in {ORACLE, "original"} and own and all(moved < UNMOVED for moved in own):
+    own = select_values(rows, name, "forget_accuracy_gap_original")
+    if name not in {ORACLE, "original"} and own and all(moved < MIN_ACCURACY_CHANGE for moved in own):
         said.append(
             f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the papers', "
             "for their networks and data; try others with --set, a larger lr first"
@@ -107,30 +107,32 @@ def remarks(rows: Sequence[Row], name: str, gone: int) -> list[str]:
 
 def _print_more(console: Console, rows: Sequence[Row], order: Sequence[str], more: Sequence[str]) -> None:
     """Measures that were asked for, a line each."""
-    core = asked(())
-    extra = [c for measure in asked(more) if measure not in core for c in asked(more)[measure].columns]
+    core = select_measures(())
+    extra = [
+        c for measure in select_measures(more) if measure not in core for c in select_measures(more)[measure].columns
+    ]
     names = [column for column in rows[0] if any(column == c or column.startswith(f"{c}_") for c in extra)]
     if not names:
         return
-    printed = new_table("asked for", ("", *order))
+    printed = make_table("asked for", ("", *order))
     for column in names:
-        printed.add_row(column, *(shown(values_in(rows, who, column)) for who in order))
+        printed.add_row(column, *(format_mean(select_values(rows, who, column)) for who in order))
     console.print(printed)
 
 
 def _print_many(console: Console, many: Mapping[str, float], name: str, n: int) -> None:
     """Measures of many models, with what is best, what would be ideal, and what they are."""
     columns = {c: column for measure in MEASURES.values() for c, column in measure.columns.items()}
-    printed = new_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
+    printed = make_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
     printed.add_column("")
     for column, value in many.items():
         known = columns[next(c for c in (column, column.rpartition("_")[0]) if c in columns)]
         cell = "-" if np.isnan(value) else f"{value:.0f}" if column.endswith("_n") else f"{value:.3f}"
         cell = f"none finite ({value:.0f})" if value >= known.unbounded else cell
-        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal, known.says)
+        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal, known.description)
     console.print(printed)
 
 
-def values_in(rows: Sequence[Row], algorithm: str, column: str) -> list[float]:
+def select_values(rows: Sequence[Row], algorithm: str, column: str) -> list[float]:
     """A column of one algorithm's rows."""
     return [row[column] for row in rows if row["algorithm"] == algorithm]

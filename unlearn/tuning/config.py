@@ -8,24 +8,24 @@ import tyro
 
 from cluster.pool import Pool
 from memscore.cli.options import Maybe, Several
-from memscore.store.json_records import sha256_of
-from unlearn.forget_sets import score_of
-from unlearn.meta.rsu import Rounds
-from unlearn.trials.config import params_of
-from unlearn.trials.measure import of_many
-from unlearn.trials.setup import Phase, Request, Wish, request, unheard
-from unlearn.tuning.methods import CENTROID, Contender, Tuning, contenders
-from unlearn.tuning.results import claim, folder_of, keep
+from memscore.store.json_records import hash_record
+from unlearn.forget_sets import find_score_name
+from unlearn.meta.rsu import RsuSchedule
+from unlearn.trials.config import parse_params
+from unlearn.trials.measure import select_population_measures
+from unlearn.trials.setup import ShowProgress, TrialOptions, UnlearningContext, no_progress, open_context
+from unlearn.tuning.methods import CENTROID, Method, TuningMode, build_methods
+from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep
-from unlearn.tuning.search import SELECTIONS, Search
-from unlearn.tuning.state import Swept, Terms
+from unlearn.tuning.search import SELECTIONS, SearchBackend
+from unlearn.tuning.state import SweepResult, SweepSettings
 
-ROUNDS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
-USUAL = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
+RSU_OPTIONS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
+DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepPlan:
+class SweepConfig:
     """One sweep.
 
     Attributes:
@@ -64,7 +64,7 @@ class SweepPlan:
     store: tyro.conf.Positional[str]
     forget: str = "random"
     size: int = 100
-    algorithms: Several = USUAL
+    algorithms: Several = DEFAULT_ALGORITHMS
     variants: Several = ("vanilla",)
     plans: Several = ()
     scores: Several = ()
@@ -77,7 +77,7 @@ class SweepPlan:
     unit: Literal["example", "class"] = "example"
     risk: Maybe[str] = None
     again: bool = False
-    tuning: Tuning = "steps"
+    tuning: TuningMode = "steps"
     set: Several = ()
     budget: int = 10
     sampler: Literal["random", "grid", "tpe"] = "random"
@@ -102,11 +102,11 @@ class SweepPlan:
     @property
     def title(self) -> str:
         """The name of its folder."""
-        return self.name or f"sweep-{sha256_of(self.words)[:8]}"
+        return self.name or f"sweep-{hash_record(self.words)[:8]}"
 
-    def terms(self) -> Terms:
+    def terms(self) -> SweepSettings:
         """How it is done."""
-        return Terms(
+        return SweepSettings(
             budget=self.budget,
             tune_forget=self.tune_forget,
             tune=self.tune_seeds,
@@ -120,7 +120,7 @@ class SweepPlan:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SweepRequest:
+class PreparedSweep:
     """A plan that holds, as far as can be told before anything is trained.
 
     Attributes:
@@ -130,20 +130,20 @@ class SweepRequest:
         path: its folder in the store.
     """
 
-    plan: SweepPlan
-    asked: Request
-    contenders: list[Contender]
+    plan: SweepConfig
+    asked: UnlearningContext
+    contenders: list[Method]
     path: str
 
-    def run(self, pool: Pool, search: Search, device: str, phase: Phase = unheard) -> Swept:
+    def run(self, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress = no_progress) -> SweepResult:
         """Carry it out, and put on file what came of it."""
-        claim(self.asked.store, self.plan.title, self.plan.words)
+        claim_sweep_folder(self.asked.store, self.plan.title, self.plan.words)
         swept = Sweep(self.asked, self.contenders, self.plan.terms(), device, phase).run(pool, search)
-        keep(self.asked.store, self.path, swept)
+        write_sweep(self.asked.store, self.path, swept)
         return swept
 
 
-def sweep_request(plan: SweepPlan) -> SweepRequest:
+def prepare_sweep(plan: SweepConfig) -> PreparedSweep:
     """Open the store and check all words that need no model.
 
     Args:
@@ -157,13 +157,15 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
             budget of none, the folder of another sweep.
     """
     terms = plan.terms()
-    refuse_idle(plan)
+    check_options_used(plan)
     wish = (plan.store, plan.forget, plan.size, "original", (), plan.seeds, plan.measures, plan.seed, plan.data)
-    for name in of_many(plan.measures):
+    for name in select_population_measures(plan.measures):
         raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
-    asked = request(Wish(*wish, plan.folder, plan.scores_of))
-    rounds = Rounds(n=plan.rounds, epochs=plan.rsu_epochs, schedule=plan.schedule, unit=plan.unit, again=plan.again)
-    made = contenders(
+    asked = open_context(TrialOptions(*wish, plan.folder, plan.scores_of))
+    rounds = RsuSchedule(
+        n=plan.rounds, epochs=plan.rsu_epochs, schedule=plan.schedule, unit=plan.unit, again=plan.again
+    )
+    made = build_methods(
         plan.algorithms,
         plan.variants,
         plan.plans,
@@ -172,14 +174,16 @@ def sweep_request(plan: SweepPlan) -> SweepRequest:
         plan.rule,
         rounds,
         plan.tuning,
-        given(plan.set, asked.store.manifest.architecture),
+        parse_fixed_params(plan.set, asked.store.manifest.architecture),
         plan.risk,
     )
     Sweep(asked, made, terms, "cpu").check()
-    return SweepRequest(plan=plan, asked=asked, contenders=made, path=folder_of(asked.store, plan.title, plan.words))
+    return PreparedSweep(
+        plan=plan, asked=asked, contenders=made, path=resolve_sweep_folder(asked.store, plan.title, plan.words)
+    )
 
 
-def refuse_idle(plan: SweepPlan) -> None:
+def check_options_used(plan: SweepConfig) -> None:
     """Stop where words would change the sweep's name and nothing of what is done.
 
     Args:
@@ -197,7 +201,7 @@ def refuse_idle(plan: SweepPlan) -> None:
     kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
     refines = bool(kinds & {"rum", "auto"} or plan.plans)
     cuts, sought = refines or "shuffle" in kinds, plan.tuning != "defaults"
-    named = score_of(plan.forget) or score_of(plan.tune_forget)
+    named = find_score_name(plan.forget) or find_score_name(plan.tune_forget)
     read = named or plan.risk is not None or (refines and set(plan.scores) != {CENTROID})
     scored, cut = (
         "refines the forget set by a score; add --variants rum or --plans",
@@ -207,7 +211,7 @@ def refuse_idle(plan: SweepPlan) -> None:
         (("scores", "rule"), refines, f"no contender {scored}"),
         (("parts", "dynamics"), cuts, f"no contender {cut}rum or shuffle, or --plans"),
         (("tuning",), cuts or not sought, f"no contender {cut}rum or shuffle, or --plans"),
-        (ROUNDS, "rsu" in kinds, "no contender has rounds; add --variants rsu"),
+        (RSU_OPTIONS, "rsu" in kinds, "no contender has rounds; add --variants rsu"),
         (("sampler",), sought, "no parameter is sought; use another --tuning"),
         (("budget",), sought or plan.budget == 1, "no parameter is sought; use another --tuning"),
         (("scores_of",), read, "no score is read; name one in --forget, --scores or --risk"),
@@ -222,7 +226,7 @@ def refuse_idle(plan: SweepPlan) -> None:
                 raise ValueError(f"{flag}{said} does nothing here: {what}, or leave {flag} out")
 
 
-def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
+def parse_fixed_params(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
     """Parameters that are given, as finetune.epochs=5.
 
     Args:
@@ -233,7 +237,7 @@ def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
         Algorithm -> name -> value.
 
     Raises:
-        ValueError: a word of another form, or one that params_of refuses.
+        ValueError: a word of another form, or one that parse_params refuses.
     """
     found: dict[str, list[str]] = {}
     for word in words:
@@ -241,4 +245,4 @@ def given(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
         if not dot or "=" not in rest or "=" in name:
             raise ValueError(f"--set {word!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
         found.setdefault(name, []).append(rest)
-    return {name: params_of(name, own, architecture, f"{name}.") for name, own in found.items()}
+    return {name: parse_params(name, own, architecture, f"{name}.") for name, own in found.items()}

@@ -8,24 +8,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memscore.choices import pick
-from unlearn.algorithms import ALGORITHMS, algorithm
-from unlearn.meta.partition import Cut
-from unlearn.meta.rsu import Rounds
+from memscore.choices import validate_choice
+from unlearn.algorithms import ALGORITHMS, get_algorithm
+from unlearn.meta.partition import Partition
+from unlearn.meta.rsu import RsuSchedule
 from unlearn.trials.config import Params
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
-NOTHING = "original"
+ORIGINAL = "original"
 AUTOMATIC = "automatic"
 CENTROID = "centroid"
 """Stands where a score's name does, for the distance to the mean of theta_o's embeddings."""
-FEWEST_CANDIDATES = 2
+MIN_CANDIDATES = 2
 
-Tuning = Literal["steps", "joint", "defaults"]
+TuningMode = Literal["steps", "joint", "defaults"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class Method:
     """One thing that is compared.
 
     Attributes:
@@ -42,11 +42,11 @@ class Contender:
 
     plan: tuple[str, ...]
     variant: str
-    cut: Cut = field(default_factory=Cut)
-    rounds: Rounds | None = None
+    cut: Partition = field(default_factory=Partition)
+    rounds: RsuSchedule | None = None
     risk: str | None = None
     automatic: bool = False
-    tuning: Tuning = "steps"
+    tuning: TuningMode = "steps"
     fixed: tuple[tuple[str, Params], ...] = ()
 
     @property
@@ -69,7 +69,7 @@ class Contender:
         """The given parameters of an algorithm."""
         return dict(self.fixed).get(name, ())
 
-    def rounds_over(self, rows: Sequence[int], scored: Callable[[str], np.ndarray]) -> Rounds | None:
+    def rounds_over(self, rows: Sequence[int], scored: Callable[[str], np.ndarray]) -> RsuSchedule | None:
         """The rounds over these examples, with the risk of each where a score says it.
 
         Args:
@@ -95,21 +95,21 @@ class Contender:
     @property
     def draws_labels(self) -> bool:
         """Whether an algorithm of the plan draws labels, and so needs more seeds."""
-        return any(algorithm(name).random_labels for name in self.plan)
+        return any(get_algorithm(name).random_labels for name in self.plan)
 
 
-def contenders(
+def build_methods(
     algorithms: Sequence[str],
     variants: Sequence[str] = ("vanilla",),
     plans: Sequence[str] = (),
     scores: Sequence[str] = (),
     k: int = 3,
     rule: str = "equal",
-    rounds: Rounds | None = None,
-    tuning: Tuning = "steps",
+    rounds: RsuSchedule | None = None,
+    tuning: TuningMode = "steps",
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
     risk: str | None = None,
-) -> list[Contender]:
+) -> list[Method]:
     """Every combination that was asked for.
 
     Args:
@@ -133,50 +133,50 @@ def contenders(
             parameters of an algorithm that is in none, automatic RUM that is not tuned in steps.
     """
     for variant in variants:
-        pick("variant", variant, VARIANTS)
+        validate_choice("variant", variant, VARIANTS)
     for name in algorithms:
-        algorithm(name)
+        get_algorithm(name)
     given = tuple((name, tuple(sorted(own.items()))) for name, own in sorted((fixed or {}).items()))
-    made: list[Contender] = []
+    made: list[Method] = []
     refined = [variant for variant in variants if variant.startswith(("rum", "auto"))]
     if (refined or plans) and not scores:
         raise ValueError(
             f"{', '.join((*refined, *plans))} refines the forget set by a score; name one with --scores, as "
             f"memorization_k0.500, or {CENTROID}"
         )
-    make = partial(Contender, tuning=tuning, fixed=given)
+    make = partial(Method, tuning=tuning, fixed=given)
     for variant in variants:
         down = variant.endswith("-reversed")
-        cuts = [by_score(score, k, rule, down=down) for score in scores]
+        cuts = [make_score_partition(score, k, rule, down=down) for score in scores]
         kind = variant.removesuffix("-reversed")
         if kind == "auto":
             if tuning != "steps":
                 raise ValueError(
                     f"--tuning {tuning}: {variant} takes the best algorithm part by part; use --tuning steps"
                 )
-            if len(algorithms) < FEWEST_CANDIDATES:
+            if len(algorithms) < MIN_CANDIDATES:
                 raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
-            candidates = tuple(dict.fromkeys((NOTHING, *algorithms)))
-            made += [make(plan=candidates, variant=named(variant, cut), cut=cut, automatic=True) for cut in cuts]
+            candidates = tuple(dict.fromkeys((ORIGINAL, *algorithms)))
+            made += [make(plan=candidates, variant=name_variant(variant, cut), cut=cut, automatic=True) for cut in cuts]
             continue
         for name in algorithms:
             if kind == "vanilla":
                 made.append(make(plan=(name,), variant=variant))
             elif kind == "shuffle":
-                made.append(make(plan=(name,), variant=variant, cut=Cut(kind="shuffle", k=k)))
+                made.append(make(plan=(name,), variant=variant, cut=Partition(kind="shuffle", k=k)))
             elif kind == "rum":
-                made += [make(plan=(name,), variant=named(variant, cut), cut=cut) for cut in cuts]
+                made += [make(plan=(name,), variant=name_variant(variant, cut), cut=cut) for cut in cuts]
             else:
-                turns = replace(rounds or Rounds(), order="descending" if down else "ascending")
+                turns = replace(rounds or RsuSchedule(), order="descending" if down else "ascending")
                 ranked = variant if risk is None else f"{variant} {risk}"
                 made.append(make(plan=(name,), variant=ranked, rounds=turns, risk=risk))
     for plan, score in itertools.product(plans, scores):
-        steps = parsed(plan, k)
-        cut = by_score(score, k, rule)
-        made.append(make(plan=steps, variant=named("rum", cut), cut=cut))
+        steps = parse_plan(plan, k)
+        cut = make_score_partition(score, k, rule)
+        made.append(make(plan=steps, variant=name_variant("rum", cut), cut=cut))
         if "rum-reversed" in variants:
-            cut = by_score(score, k, rule, down=True)
-            made.append(make(plan=steps[::-1], variant=named("rum-reversed", cut), cut=cut))
+            cut = make_score_partition(score, k, rule, down=True)
+            made.append(make(plan=steps[::-1], variant=name_variant("rum-reversed", cut), cut=cut))
     if not made:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
     compared = {name for contender in made for name in contender.plan}
@@ -187,30 +187,30 @@ def contenders(
     return list(dict.fromkeys(made))
 
 
-def by_score(score: str, k: int, rule: str, *, down: bool = False) -> Cut:
+def make_score_partition(score: str, k: int, rule: str, *, down: bool = False) -> Partition:
     """A cut by a score, or by the distance to the centroid; from the highest down, or up."""
     order = "descending" if down else "ascending"
     if score == CENTROID:
-        return Cut(kind="centroid", k=k, rule=rule, order=order)
-    return Cut(kind="score", score=score, k=k, rule=rule, order=order)
+        return Partition(kind="centroid", k=k, rule=rule, order=order)
+    return Partition(kind="score", score=score, k=k, rule=rule, order=order)
 
 
-def named(variant: str, cut: Cut) -> str:
+def name_variant(variant: str, cut: Partition) -> str:
     """A variant with the score that it refines by."""
     return f"{variant} {cut.score or cut.kind}"
 
 
-def named_by(variant: str, score: str) -> str:
+def name_variant_by_score(variant: str, score: str) -> str:
     """The variant's name where one that refines does it by this score."""
     refines = variant.startswith(("rum", "auto"))
-    return named(variant, by_score(score, 1, "equal")) if refines else variant
+    return name_variant(variant, make_score_partition(score, 1, "equal")) if refines else variant
 
 
-def parsed(plan: str, k: int) -> tuple[str, ...]:
+def parse_plan(plan: str, k: int) -> tuple[str, ...]:
     """A plan in words; "nothing" is "original"."""
-    names = tuple(NOTHING if part.strip() == "nothing" else part.strip() for part in plan.split(">"))
+    names = tuple(ORIGINAL if part.strip() == "nothing" else part.strip() for part in plan.split(">"))
     for name in names:
-        pick(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
+        validate_choice(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
     if len(names) != k:
         raise ValueError(f"the plan {plan!r} has {len(names)} steps for {k} parts; name an algorithm for each part")
     return names

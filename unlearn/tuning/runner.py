@@ -15,20 +15,36 @@ from typing import Any
 import numpy as np
 
 from cluster.pool import Pool
-from memscore.pipeline.jobs import OriginalJob, key_of
-from unlearn.algorithms import algorithm
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
-from unlearn.meta.partition import Parts, by_row, union
-from unlearn.oracles import needed
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, refuse_unfit, trial_name
-from unlearn.trials.setup import Phase, Request, embeddings_of, run_trials, train_missing, unheard
-from unlearn.tuning.methods import NOTHING, Contender
-from unlearn.tuning.search import OBJECTIVE, READ, Found, Hunt, Search, boundaries, chosen, hunted
-from unlearn.tuning.state import Path, Swept, Terms, none_left, whose
-from unlearn.tuning.tuning_set import another, how_unlike, of_other_data
+from unlearn.meta.partition import Parts, align_scores, merge_parts
+from unlearn.oracles import build_reference_jobs
+from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, check_applicable, trial_key
+from unlearn.trials.setup import (
+    ShowProgress,
+    UnlearningContext,
+    no_progress,
+    read_embeddings,
+    require_reference_models,
+    run_trials,
+)
+from unlearn.tuning.methods import ORIGINAL, Method
+from unlearn.tuning.search import (
+    OBJECTIVE,
+    SEARCH_MEASURES,
+    ConfigResult,
+    HyperparameterSearch,
+    SearchBackend,
+    find_boundary_params,
+    run_searches,
+    select_config,
+)
+from unlearn.tuning.state import MethodProgress, SweepResult, SweepSettings, explain_no_choice, identity_columns
+from unlearn.tuning.tuning_set import describe_outdated_scores, describe_score_difference, select_tuning_set
 
 
-def refuse_contenders(asked: Request, contenders: Sequence[Contender]) -> None:
+def check_methods(asked: UnlearningContext, contenders: Sequence[Method]) -> None:
     """Stop where an algorithm cannot do with this bank.
 
     Args:
@@ -41,17 +57,18 @@ def refuse_contenders(asked: Request, contenders: Sequence[Contender]) -> None:
     """
     known = {name: contender for contender in contenders for name in contender.plan}
     for name, contender in known.items():
-        refuse_unfit(asked.store, name, dict(contender.params(name)))
-        if algorithm(name).reads_validation and not len(asked.bench.validation):
+        check_applicable(asked.store, name, dict(contender.params(name)))
+        if get_algorithm(name).reads_validation and not len(asked.trial_data.validation):
             raise ValueError(f"{name} reads validation examples, and the bank holds out none; use --validation 0.1")
-    if not len(asked.bench.selection):
+    if not len(asked.trial_data.selection):
         raise ValueError(
-            f"parameters are chosen on validation examples, and {asked.store.folder.shown} holds out none; use a bank "
+            f"parameters are chosen on validation examples, and {asked.store.folder.display_name} holds out none; use "
+            "a bank "
             "made with --validation 0.1"
         )
 
 
-def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> None:
+def check_rounds(asked: UnlearningContext, contender: Method, forget: ForgetSet) -> None:
     """Stop where RSU would have an empty round, or could not rank.
 
     Args:
@@ -63,11 +80,13 @@ def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> No
         ValueError: more rounds than examples, or than classes where those are admitted whole; a risk that is no score,
             or undefined for an example to forget.
     """
-    rounds = contender.rounds_over(forget.rows, lambda name: by_row(name, asked.scores.score, asked.splits.train.ids))
+    rounds = contender.rounds_over(
+        forget.rows, lambda name: align_scores(name, asked.scores.score, asked.splits.train.ids)
+    )
     if rounds is None:
         return
     rows = np.array(forget.rows)
-    there = len(rows) if rounds.unit == "example" else len(np.unique(asked.bench.labels[rows]))
+    there = len(rows) if rounds.unit == "example" else len(np.unique(asked.trial_data.labels[rows]))
     if rounds.n > there:
         one, many = ("example", "examples") if rounds.unit == "example" else ("class", "classes")
         what = one if there == 1 else many
@@ -77,7 +96,7 @@ def refuse_rounds(asked: Request, contender: Contender, forget: ForgetSet) -> No
         )
 
 
-def refuse_unmatched(asked: Request, terms: Terms, tuned_on: ForgetSet) -> None:
+def check_matched_classes(asked: UnlearningContext, terms: SweepSettings, tuned_on: ForgetSet) -> None:
     """Stop where the blind selection has nothing to compare the forget set with.
 
     Args:
@@ -90,7 +109,7 @@ def refuse_unmatched(asked: Request, terms: Terms, tuned_on: ForgetSet) -> None:
     """
     if "blind" not in terms.select:
         return
-    bench = asked.bench
+    bench = asked.trial_data
     lacking = np.setdiff1d(bench.labels[np.array(tuned_on.rows)], bench.labels_true[bench.selection])
     if len(lacking):
         raise ValueError(
@@ -112,7 +131,12 @@ class Sweep:
     """
 
     def __init__(
-        self, asked: Request, contenders: Sequence[Contender], terms: Terms, device: str, phase: Phase = unheard
+        self,
+        asked: UnlearningContext,
+        contenders: Sequence[Method],
+        terms: SweepSettings,
+        device: str,
+        phase: ShowProgress = no_progress,
     ) -> None:
         self.asked, self.contenders, self.terms = asked, contenders, terms
         self.device, self.phase = device, phase
@@ -121,7 +145,7 @@ class Sweep:
         twice = 2 if any(contender.draws_labels for contender in contenders) else 1
         self.judge_on = range(terms.tune, terms.tune + terms.seeds * twice)
         self.failed: list[str] = []
-        self.scored = cache(lambda name: by_row(name, asked.scores.score, asked.splits.train.ids))
+        self.scored = cache(lambda name: align_scores(name, asked.scores.score, asked.splits.train.ids))
 
     def check(self) -> None:
         """Refuse, before anything is trained, words that cannot hold; embeddings are taken to be there.
@@ -130,19 +154,19 @@ class Sweep:
             ValueError: as of sweep_checks; no second forget set, a score that the store lacks or that is undefined for
                 an example to forget, more parts than examples.
         """
-        refuse_contenders(self.asked, self.contenders)
+        check_methods(self.asked, self.contenders)
         nothing_yet = np.random.default_rng(0).normal(size=(len(self.asked.splits.train), 2))
         judged_on = self.asked.forget_set(lambda: nothing_yet)
-        tuned_on = another(self.asked, self.terms.tune_forget, judged_on, lambda: nothing_yet)
+        tuned_on = select_tuning_set(self.asked, self.terms.tune_forget, judged_on, lambda: nothing_yet)
         for forget in (judged_on, tuned_on):
             for contender in self.contenders:
-                refuse_rounds(self.asked, contender, forget)
+                check_rounds(self.asked, contender, forget)
                 cut = contender.cut if contender.cut.kind != "centroid" else replace(contender.cut, rule="equal")
-                cut.parts(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
+                cut.split(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
         if not tuned_on.name.startswith("entanglement"):
-            refuse_unmatched(self.asked, self.terms, tuned_on)
+            check_matched_classes(self.asked, self.terms, tuned_on)
 
-    def run(self, pool: Pool, search: Search) -> Swept:
+    def run(self, pool: Pool, search: SearchBackend) -> SweepResult:
         """All of it.
 
         Args:
@@ -158,20 +182,25 @@ class Sweep:
                 none, classes of an entangled forget set that have no validation example.
         """
         every = [*self.tune_on, *self.judge_on]
-        train_missing(self.asked, needed(self.store, [], every, self.device), pool, self.phase, "originals")
+        require_reference_models(
+            self.asked, build_reference_jobs(self.store, [], every, self.device), pool, self.phase, "originals"
+        )
         judged_on = self.asked.forget_set(lambda: self._embeddings(0))
-        tuned_on = another(self.asked, self.terms.tune_forget, judged_on, lambda: self._embeddings(0))
-        refuse_unmatched(self.asked, self.terms, tuned_on)
+        tuned_on = select_tuning_set(self.asked, self.terms.tune_forget, judged_on, lambda: self._embeddings(0))
+        check_matched_classes(self.asked, self.terms, tuned_on)
         self._train_oracles(tuned_on, judged_on, pool)
         selections = self.terms.select
-        paths = [Path(contender=one, select=select) for one in self.contenders for select in selections]
+        paths = [MethodProgress(contender=one, select=select) for one in self.contenders for select in selections]
         for level in range(max(contender.levels for contender in self.contenders)):
             if going := [path for path in paths if path.contender.levels > level and not path.over]:
                 self._climb(going, tuned_on, search)
         judged, failed = self._judge(paths, judged_on, pool)
-        kinds = self.asked.wish.forget, tuned_on, judged_on
-        unlike = how_unlike(*kinds, self.scored), of_other_data(self.asked.planted, self.contenders)
-        return Swept(
+        kinds = self.asked.options.forget, tuned_on, judged_on
+        unlike = (
+            describe_score_difference(*kinds, self.scored),
+            describe_outdated_scores(self.asked.planted, self.contenders),
+        )
+        return SweepResult(
             paths=paths,
             tried=self._tried(paths),
             judged=judged,
@@ -183,13 +212,13 @@ class Sweep:
 
     def _embeddings(self, index: int) -> np.ndarray:
         """What the last layer of an original reads of each training example."""
-        key = key_of(self.store, OriginalJob(store=self.store.url, index=index))
-        return embeddings_of(self.store, key)
+        key = compute_job_key(self.store, OriginalJob(store=self.store.url, index=index))
+        return read_embeddings(self.store, key)
 
-    def _parts(self, contender: Contender, forget: ForgetSet, index: int) -> Parts:
+    def _parts(self, contender: Method, forget: ForgetSet, index: int) -> Parts:
         """The parts of a forget set, in their order."""
         cut = contender.cut
-        return cut.parts(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed, index)
+        return cut.split(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed, index)
 
     def _train_oracles(self, tuned_on: ForgetSet, judged_on: ForgetSet, pool: Pool) -> None:
         """Every oracle that hunts and judged trials are measured against, in one run of the pool."""
@@ -202,13 +231,11 @@ class Sweep:
                     parts = self._parts(contender, forget, index)
                     stepwise = contender.tuning == "steps" if tuning else self.terms.dynamics
                     if stepwise:
-                        sets += [union(parts[:number]) for number in range(1, len(parts))]
-                jobs |= dict.fromkeys(needed(self.store, sets, [index], self.device))
-        train_missing(self.asked, list(jobs), pool, self.phase, "oracles")
+                        sets += [merge_parts(parts[:number]) for number in range(1, len(parts))]
+                jobs |= dict.fromkeys(build_reference_jobs(self.store, sets, [index], self.device))
+        require_reference_models(self.asked, list(jobs), pool, self.phase, "oracles")
 
-    def _trial(
-        self, contender: Contender, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any
-    ) -> TrialConfig:
+    def _trial(self, contender: Method, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any) -> TrialConfig:
         """The trial that ends a sequence of steps over the first parts."""
         rows = parts[: len(steps)]
         before = tuple(
@@ -219,7 +246,7 @@ class Sweep:
             store=self.store.url,
             algorithm=steps[-1][0],
             params=steps[-1][1],
-            forget=union(rows),
+            forget=merge_parts(rows),
             part=rows[-1] if before else (),
             before=before,
             rounds=contender.rounds_over(rows[-1], self.scored),
@@ -229,7 +256,7 @@ class Sweep:
             **more,
         )
 
-    def _hunts(self, path: Path, forget: ForgetSet) -> Iterator[tuple[str, Hunt]]:
+    def _hunts(self, path: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
         """The searches at the next level of a path, by the algorithm that each is for."""
         contender = path.contender
         guide: Any = path.select if self.terms.sampler == "tpe" else ""
@@ -237,7 +264,7 @@ class Sweep:
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
-            "measures": READ,
+            "measures": SEARCH_MEASURES,
             "core": False,
         }
         level = len(path.steps)
@@ -250,7 +277,9 @@ class Sweep:
             ]
             yield (
                 contender.name,
-                Hunt(trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=contender.tuning != "defaults"),
+                HyperparameterSearch(
+                    trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=contender.tuning != "defaults"
+                ),
             )
             return
         for name in contender.candidates(level):
@@ -259,31 +288,35 @@ class Sweep:
                 self._trial(contender, steps, parts, index=i, keep_before=level > 0, **common)
                 for i, parts in zip(self.tune_on, cut, strict=True)
             ]
-            yield name, Hunt(trials=tuple(trials), guide=guide)
+            yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
 
-    def _climb(self, paths: Sequence[Path], forget: ForgetSet, search: Search) -> None:
+    def _climb(self, paths: Sequence[MethodProgress], forget: ForgetSet, search: SearchBackend) -> None:
         """Search at the next level of these paths, and choose."""
         wanted = [
             (path, name, hunt, hunt.name(self.store)) for path in paths for name, hunt in self._hunts(path, forget)
         ]
         terms, hunts = self.terms, {key: hunt for _, _, hunt, key in wanted}
         with self.phase(f"attempts at step {len(paths[0].steps) + 1}") as progress:
-            common = self.store, hunts, terms.budget, search, self.asked.bench
-            found, failed = hunted(*common, terms.sampler, terms.seed, progress)
+            common = self.store, hunts, terms.budget, search, self.asked.trial_data
+            found, failed = run_searches(*common, terms.sampler, terms.seed, progress)
         self.failed += failed
         for path in paths:
-            best: tuple[Found, Hunt, list[Found]] | None = None
+            best: tuple[ConfigResult, HyperparameterSearch, list[ConfigResult]] | None = None
             for name, hunt, key in ((name, hunt, key) for owner, name, hunt, key in wanted if owner is path):
                 path.hunts.append((len(path.steps), name, found[key]))
-                one, column = chosen(found[key], path.select), OBJECTIVE[path.select]
+                one, column = select_config(found[key], path.select), OBJECTIVE[path.select]
                 if one and (best is None or one[column] > best[0][column]):
                     best = one, hunt, found[key]
             if best is None:
-                path.over = none_left(len(path.steps) + 1, [found[key] for owner, _, _, key in wanted if owner is path])
+                path.over = explain_no_choice(
+                    len(path.steps) + 1, [found[key] for owner, _, _, key in wanted if owner is path]
+                )
             else:
                 self._take(path, *best)
 
-    def _take(self, path: Path, one: Found, hunt: Hunt, among: Sequence[Found]) -> None:
+    def _take(
+        self, path: MethodProgress, one: ConfigResult, hunt: HyperparameterSearch, among: Sequence[ConfigResult]
+    ) -> None:
         """Go a level further with this attempt; where all are alike, that it lies at an end says nothing."""
         alike = len(among) > 1 and len({other[OBJECTIVE[path.select]] for other in among}) == 1
         trial = hunt.filled(one["values"])[0]
@@ -291,13 +324,13 @@ class Sweep:
         begun = len(path.steps)
         path.steps += [(step.algorithm, step.params) for step in chosen_steps]
         path.found.append(one)
-        for value in () if alike else boundaries(hunt, one["values"]):
+        for value in () if alike else find_boundary_params(hunt, one["values"]):
             number, _, own = value.rpartition(".")
             at = int(number) if number else begun + 1
             where = f"{at}." * (path.contender.cut.k > 1)
             path.boundary.append(f"{where}{path.steps[at - 1][0]}.{own}")
 
-    def _tried(self, paths: Sequence[Path]) -> list[Row]:
+    def _tried(self, paths: Sequence[MethodProgress]) -> list[Row]:
         """A row for each original of each attempt that a contender chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
         read = cache(self._row)  # contenders share attempts
@@ -308,7 +341,9 @@ class Sweep:
                     for trial in one["trials"]:
                         place = (path.contender.name, path.contender.variant, level, name, trial)
                         if place not in rows:
-                            rows[place] = read(trial) | whose(path.contender, len(path.steps), "", level + 1, number)
+                            rows[place] = read(trial) | identity_columns(
+                                path.contender, len(path.steps), "", level + 1, number
+                            )
                         row = rows[place]
                         row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
         return list(rows.values())
@@ -320,7 +355,7 @@ class Sweep:
             raise FileNotFoundError(f"trial {trial} was removed while the sweep ran; the same command makes it again")
         return row
 
-    def _judge(self, paths: Sequence[Path], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
+    def _judge(self, paths: Sequence[MethodProgress], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
         """Run what was chosen on originals and a forget set that had no part in the choice."""
         common: dict[str, Any] = {
             "forget_set": forget.name,
@@ -329,10 +364,10 @@ class Sweep:
         }
         planned: list[tuple[TrialConfig, Row]] = []
         for index in self.judge_on:
-            for name in (ORACLE, NOTHING):
-                bare = Contender(plan=(name,), variant="")
+            for name in (ORACLE, ORIGINAL):
+                bare = Method(plan=(name,), variant="")
                 trial = self._trial(bare, [(name, ())], (forget.rows,), index=index, **common)
-                planned.append((trial, whose(bare, 0, "", 0, 0)))
+                planned.append((trial, identity_columns(bare, 0, "", 0, 0)))
         for path in (one for one in paths if not one.over):
             last = len(self.judge_on) if path.contender.draws_labels else self.terms.seeds
             for index in self.judge_on[:last]:
@@ -340,11 +375,11 @@ class Sweep:
                 whole = self._trial(path.contender, path.steps, parts, index=index, keep=self.terms.dynamics, **common)
                 first = 1 if self.terms.dynamics else len(path.steps)
                 for number in range(first, len(path.steps) + 1):
-                    mine = whose(path.contender, len(path.steps), path.select, number, 0)
+                    mine = identity_columns(path.contender, len(path.steps), path.select, number, 0)
                     planned.append((whole.until(number), mine))
         trials = list(dict.fromkeys(trial for trial, _ in planned))
         with self.phase("judged trials") as progress:
-            rows, failed = run_trials(trials, self.asked.bench, pool, progress)
+            rows, failed = run_trials(trials, self.asked.trial_data, pool, progress)
         by_name = {row["trial"]: row for row in rows}
-        named = [(by_name.get(trial_name(self.store, trial)), whose) for trial, whose in planned]
+        named = [(by_name.get(trial_key(self.store, trial)), whose) for trial, whose in planned]
         return [row | whose for row, whose in named if row], failed

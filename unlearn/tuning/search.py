@@ -26,33 +26,33 @@ import numpy as np
 
 from cluster.pool import Failure
 from cluster.search_space import Arm
-from memscore.pipeline.train_bank import Progress
-from memscore.store.json_records import read_records, sealed, sha256_of
+from memscore.pipeline.train_bank import ProgressCallback
+from memscore.store.json_records import encode_record, hash_record, read_records
 from memscore.store.store import Store
-from memscore.store.visibility import visible_store
-from unlearn.algorithms import algorithm
-from unlearn.oracles import Bench
-from unlearn.search_space import Choice, Log, Space, Whole, at_boundary
-from unlearn.trials.config import Row, Step, TrialConfig, trial_name
+from memscore.store.visibility import open_visible_store
+from unlearn.algorithms import get_algorithm
+from unlearn.oracles import TrialData
+from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
+from unlearn.trials.config import Row, Step, TrialConfig, trial_key
 from unlearn.trials.runner import run_trial
 
-Select = Literal["oracle", "blind"]
-SELECTIONS: tuple[Select, ...] = ("oracle", "blind")
-READ = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
+Selection = Literal["oracle", "blind"]
+SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
+SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
 """Measures of an attempt; all of them on validation are read, none on test."""
-OBJECTIVE: dict[Select | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
+OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "oracle_free_objective", "": "tow"}
 """What a selection, or a sampler that it guides, wants high; what guides none is told of ToW, and learns nothing."""
-ATTEMPTS = "attempts"
+ATTEMPTS_FOLDER = "attempts"
 """Folder of a store: attempts/<hunt>/<values>.json."""
-FLOOR = 0.02
+MAX_ACCURACY_DROP = 0.02
 """Share of right answers, on validation examples of classes that stay, that the blind selection lets go."""
 
 Values = dict[str, Any]
-Found = dict[str, Any]
+ConfigResult = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hunt:
+class HyperparameterSearch:
     """One search.
 
     Attributes:
@@ -64,18 +64,22 @@ class Hunt:
 
     trials: tuple[TrialConfig, ...]
     joint: bool = False
-    guide: Select | Literal[""] = ""
+    guide: Selection | Literal[""] = ""
     tuned: bool = True
 
     @property
-    def space(self) -> dict[str, Space]:
+    def space(self) -> dict[str, Domain]:
         """Where it looks."""
         steps = self.trials[0].steps
         if not self.tuned:
             return {}
         if not self.joint:
-            return free(steps[-1])
-        return {f"{n}.{field}": space for n, step in enumerate(steps, start=1) for field, space in free(step).items()}
+            return get_free_space(steps[-1])
+        return {
+            f"{n}.{field}": space
+            for n, step in enumerate(steps, start=1)
+            for field, space in get_free_space(step).items()
+        }
 
     @property
     def defaults(self) -> Values:
@@ -83,38 +87,38 @@ class Hunt:
         steps, found = self.trials[0].steps, {}
         for name in self.space:
             number, _, field = name.rpartition(".")
-            known = fields(algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
+            known = fields(get_algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
             found[name] = next(one.default for one in known if one.name == field)
         return found
 
     def filled(self, values: Values) -> tuple[TrialConfig, ...]:
         """The trials of one attempt."""
-        return tuple(filled(trial, values, joint=self.joint) for trial in self.trials)
+        return tuple(set_params(trial, values, joint=self.joint) for trial in self.trials)
 
     def name(self, store: Store) -> str:
         """64 hex digits over all that an attempt's result depends on but the values, and over what is sought."""
         steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
-        narrowed = not self.tuned or any(free(step).keys() != space_of(step).keys() for step in steps)
-        return sha256_of({
-            "trials": [trial_name(store, trial) for trial in self.trials],
+        narrowed = not self.tuned or any(get_free_space(step).keys() != get_search_space(step).keys() for step in steps)
+        return hash_record({
+            "trials": [trial_key(store, trial) for trial in self.trials],
             "joint": self.joint,
             "guide": self.guide,
             **({"sought": sorted(self.space)} if narrowed else {}),
         })
 
 
-def free(step: Step) -> dict[str, Space]:
+def get_free_space(step: Step) -> dict[str, Domain]:
     """The search space of a step, without the parameters that are given."""
-    return {name: one for name, one in space_of(step).items() if name not in dict(step.params)}
+    return {name: one for name, one in get_search_space(step).items() if name not in dict(step.params)}
 
 
-def space_of(step: Step) -> dict[str, Space]:
+def get_search_space(step: Step) -> dict[str, Domain]:
     """The whole search space of a step's algorithm."""
-    space: dict[str, Space] = algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
+    space: dict[str, Domain] = get_algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
     return space
 
 
-def filled(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
+def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
     """A trial with these parameters, beside those that it has."""
 
     def with_(params: tuple[tuple[str, Any], ...], number: int) -> tuple[tuple[str, Any], ...]:
@@ -129,7 +133,7 @@ def filled(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
     return replace(trial, params=with_(trial.params, len(trial.before) + 1), before=before)
 
 
-def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
+def evaluate_config(hunt: HyperparameterSearch, values: Values, bench: TrialData) -> ConfigResult:
     """Run the trials of one attempt, and keep what a search needs of them; what a worker runs.
 
     Args:
@@ -144,9 +148,9 @@ def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
         good by another.
     """
     rows = [run_trial(trial, bench) for trial in hunt.filled(values)]
-    bases = [run_trial(idle(trial), bench) for trial in hunt.trials]
-    blinds = [blind(row, base) for row, base in zip(rows, bases, strict=True)]
-    found: Found = {
+    bases = [run_trial(make_baseline_trial(trial), bench) for trial in hunt.trials]
+    blinds = [oracle_free_objective(row, base) for row, base in zip(rows, bases, strict=True)]
+    found: ConfigResult = {
         "tow": float(np.mean([0.0 if row["status"] == "diverged" else row["tow_validation"] for row in rows])),
         "blind": float(np.min(blinds) if min(blinds) < 0 else np.mean(blinds)),
         "wall_s": float(sum(row["run_wall_s"] for row in rows)),
@@ -154,13 +158,13 @@ def attempt(hunt: Hunt, values: Values, bench: Bench) -> Found:
         "diverged": sum(row["status"] == "diverged" for row in rows),
         "trials": [row["trial"] for row in rows],
     }
-    store = visible_store(hunt.trials[0].store)
-    record = sealed({"values": values, **found})
-    store.folder.publish(f"{ATTEMPTS}/{hunt.name(store)}/{sha256_of(values)}.json", record)
+    store = open_visible_store(hunt.trials[0].store)
+    record = encode_record({"values": values, **found})
+    store.folder.publish(f"{ATTEMPTS_FOLDER}/{hunt.name(store)}/{hash_record(values)}.json", record)
     return found | {"objective": found[OBJECTIVE[hunt.guide]]}
 
 
-def on_file(store: Store, hunt: Hunt, trials: Container[str]) -> list[Found]:
+def read_config_results(store: Store, hunt: HyperparameterSearch, trials: Container[str]) -> list[ConfigResult]:
     """The attempts of a hunt that were made before, by this command or another; null on file is NaN.
 
     Args:
@@ -171,17 +175,17 @@ def on_file(store: Store, hunt: Hunt, trials: Container[str]) -> list[Found]:
     Returns:
         The attempts.
     """
-    every = read_records(store.folder, f"{ATTEMPTS}/{hunt.name(store)}").values()
+    every = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{hunt.name(store)}").values()
     found = [one for one in every if all(trial in trials for trial in one["trials"])]
     return [one | {name: float("nan") for name in ("tow", "blind") if one[name] is None} for one in found]
 
 
-def idle(trial: TrialConfig) -> TrialConfig:
+def make_baseline_trial(trial: TrialConfig) -> TrialConfig:
     """The same with nothing done: what theta_o says."""
     return replace(trial, algorithm="original", params=(), before=(), part=(), rounds=None, keep_before=False)
 
 
-def blind(row: Row, base: Row) -> float:
+def oracle_free_objective(row: Row, base: Row) -> float:
     """What can be told of an attempt without an oracle.
 
     Args:
@@ -195,18 +199,18 @@ def blind(row: Row, base: Row) -> float:
     """
     if row["status"] == "diverged":
         return -1.0
-    short = base["kept_class_accuracy_validation"] - FLOOR - row["kept_class_accuracy_validation"]
+    short = base["kept_class_accuracy_validation"] - MAX_ACCURACY_DROP - row["kept_class_accuracy_validation"]
     return -float(short) if short > 0 else 1 - float(row["class_matched_gap_validation"])
 
 
-def chosen(found: Sequence[Found], select: Select) -> Found | None:
+def select_config(found: Sequence[ConfigResult], select: Selection) -> ConfigResult | None:
     """The attempt that a selection takes, the first of equals; None where there is none, or all runs diverged."""
     column = OBJECTIVE[select]
     able = [one for one in found if one["diverged"] < len(one["trials"]) and not np.isnan(one[column])]
     return max(able, key=lambda one: float(one[column])) if able else None
 
 
-def distinct(found: Sequence[Found], drawn: Sequence[Mapping[str, Any]] = ()) -> list[Found]:
+def deduplicate_results(found: Sequence[ConfigResult], drawn: Sequence[Mapping[str, Any]] = ()) -> list[ConfigResult]:
     """Attempts without repeats, in an order that does not depend on when each was made.
 
     Args:
@@ -216,25 +220,25 @@ def distinct(found: Sequence[Found], drawn: Sequence[Mapping[str, Any]] = ()) ->
     Returns:
         Those that were drawn in that order, then others by a hash.
     """
-    places = {sha256_of(values): number for number, values in enumerate(drawn)}
-    once = {sha256_of(one["values"]): one for one in found}
+    places = {hash_record(values): number for number, values in enumerate(drawn)}
+    once = {hash_record(one["values"]): one for one in found}
     return [once[key] for key in sorted(once, key=lambda key: (places.get(key, len(places)), key))]
 
 
-def boundaries(hunt: Hunt, values: Values) -> list[str]:
+def find_boundary_params(hunt: HyperparameterSearch, values: Values) -> list[str]:
     """Which of the chosen values lie at an end of their space."""
-    return [name for name, space in hunt.space.items() if name in values and at_boundary(space, values[name])]
+    return [name for name, space in hunt.space.items() if name in values and is_at_boundary(space, values[name])]
 
 
 Sampler = Literal["tpe", "random", "grid"]
 
 
-class Search(Protocol):
+class SearchBackend(Protocol):
     """What looks for parameters; see cluster/search.py."""
 
     def search(
         self,
-        fn: Callable[[Any, Values, Any], Found],
+        fn: Callable[[Any, Values, Any], ConfigResult],
         arms: Sequence[Arm],
         shared: Any,
         told: Callable[[Arm, Values, Any], None],
@@ -248,16 +252,16 @@ class Search(Protocol):
         """All values that will be tried, of a sampler that does not learn."""
 
 
-def hunted(
+def run_searches(
     store: Store,
-    hunts: Mapping[str, Hunt],
+    hunts: Mapping[str, HyperparameterSearch],
     budget: int,
-    search: Search,
-    bench: Bench,
+    search: SearchBackend,
+    bench: TrialData,
     sampler: Sampler,
     seed: int,
-    progress: Progress,
-) -> tuple[dict[str, list[Found]], list[str]]:
+    progress: ProgressCallback,
+) -> tuple[dict[str, list[ConfigResult]], list[str]]:
     """The attempts of each hunt, those on file and those that are made now.
 
     Args:
@@ -275,14 +279,14 @@ def hunted(
         a line for each attempt that failed.
     """
     trials = set(store.trials())
-    found = {name: distinct(on_file(store, hunt, trials)) for name, hunt in hunts.items()}
-    errands = [errand(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
+    found = {name: deduplicate_results(read_config_results(store, hunt, trials)) for name, hunt in hunts.items()}
+    errands = [build_search(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
     keys = {one.name: key for one, key in zip(errands, hunts, strict=True)}
     drawn: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
-        errands = [foreseen(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
-        known = {keys[one.name]: {sha256_of(values) for values, _ in one.known} for one in errands}
-        found = {name: [one for one in own if sha256_of(one["values"]) in known[name]] for name, own in found.items()}
+        errands = [fix_configs(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
+        known = {keys[one.name]: {hash_record(values) for values, _ in one.known} for one in errands}
+        found = {name: [one for one in own if hash_record(one["values"]) in known[name]] for name, own in found.items()}
         drawn = {keys[one.name]: one.first for one in errands}
         sampler = "random"  # a grid's points are all in `first`
     errands = [one for one in errands if len(one.known) < one.budget]
@@ -293,23 +297,23 @@ def hunted(
         done += 1
         if isinstance(result, Failure):
             said = f"failed: {result.error}"
-            failed.append(f"{one.name} {in_a_line(values)} failed: {result.error}")
+            failed.append(f"{one.name} {format_values(values)} failed: {result.error}")
         else:
             found[keys[one.name]].append({"values": values, **result})
             said = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
-        progress(done, total, f"{one.name} {in_a_line(values)}: {said}")
+        progress(done, total, f"{one.name} {format_values(values)}: {said}")
 
     if errands:
-        search.search(attempt, errands, bench, told, sampler=sampler, seed=seed)
-    return {name: distinct(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
+        search.search(evaluate_config, errands, bench, told, sampler=sampler, seed=seed)
+    return {name: deduplicate_results(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
 
 
-def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Arm:
+def build_search(hunt: HyperparameterSearch, key: str, budget: int, known: Sequence[ConfigResult]) -> Arm:
     """A hunt as a search is told of it."""
     first, space = hunt.trials[0], hunt.space
     return Arm(
         name=f"{'>'.join(step.algorithm for step in first.steps)} {key[:6]}",  # draws depend on it
-        space=domains(space),
+        space=to_domains(space),
         budget=budget if space else 1,
         job=hunt,
         first=[hunt.defaults],
@@ -317,7 +321,7 @@ def errand(hunt: Hunt, key: str, budget: int, known: Sequence[Found]) -> Arm:
     )
 
 
-def foreseen(one: Arm, values: Sequence[Values]) -> Arm:
+def fix_configs(one: Arm, values: Sequence[Values]) -> Arm:
     """The same with nothing left to draw.
 
     Args:
@@ -327,24 +331,24 @@ def foreseen(one: Arm, values: Sequence[Values]) -> Arm:
     Returns:
         It, with these first, as many as its budget, and only those of them known that are on file.
     """
-    wanted = {sha256_of(own) for own in values}
-    known = [(own, objective) for own, objective in one.known if sha256_of(own) in wanted]
+    wanted = {hash_record(own) for own in values}
+    known = [(own, objective) for own, objective in one.known if hash_record(own) in wanted]
     return replace(one, first=values, known=known, budget=len(values))
 
 
-def domains(space: dict[str, Space]) -> dict[str, tuple[Any, ...]]:
+def to_domains(space: dict[str, Domain]) -> dict[str, tuple[Any, ...]]:
     """A space in words that a search library's wrapper reads."""
     found: dict[str, tuple[Any, ...]] = {}
     for name, one in space.items():
         if isinstance(one, Choice):
             found[name] = ("choice", one.values)
         else:
-            kind = "log" if isinstance(one, Log) else "whole" if isinstance(one, Whole) else "uniform"
+            kind = "log" if isinstance(one, LogUniform) else "whole" if isinstance(one, Integer) else "uniform"
             found[name] = (kind, one.low, one.high)
     return found
 
 
-def in_a_line(values: Values) -> str:
+def format_values(values: Values) -> str:
     """Values in a line."""
     return " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()

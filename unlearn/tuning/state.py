@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from unlearn.forget_sets import ForgetSet
 from unlearn.trials.config import Params, Row
-from unlearn.trials.setup import MOST
-from unlearn.tuning.methods import Contender
-from unlearn.tuning.search import SELECTIONS, Found, Sampler, Select
+from unlearn.trials.setup import MAX_COUNT
+from unlearn.tuning.methods import Method
+from unlearn.tuning.search import SELECTIONS, ConfigResult, Sampler, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SweepSettings:
     """How a sweep is done.
 
     Attributes:
@@ -31,7 +31,7 @@ class Terms:
     tune: int = 2
     seeds: int = 3
     sampler: Sampler = "random"
-    select: tuple[Select, ...] = SELECTIONS
+    select: tuple[Selection, ...] = SELECTIONS
     measures: tuple[str, ...] = ()
     seed: int = 0
     dynamics: bool = False
@@ -41,14 +41,14 @@ class Terms:
         for flag, value in rules:
             if value < 1:
                 raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
-            if value > MOST:
+            if value > MAX_COUNT:
                 raise ValueError(
-                    f"{flag} {value}: a sweep takes {MOST} or fewer; a larger number is rather mistyped than meant"
+                    f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is rather mistyped than meant"
                 )
 
 
 @dataclass(kw_only=True)
-class Path:
+class MethodProgress:
     """How far a contender has come under one selection.
 
     Attributes:
@@ -61,11 +61,11 @@ class Path:
         over: why it ended early; "" where it did not.
     """
 
-    contender: Contender
-    select: Select
+    contender: Method
+    select: Selection
     steps: list[tuple[str, Params]] = field(default_factory=list)
-    found: list[Found] = field(default_factory=list)
-    hunts: list[tuple[int, str, list[Found]]] = field(default_factory=list)
+    found: list[ConfigResult] = field(default_factory=list)
+    hunts: list[tuple[int, str, list[ConfigResult]]] = field(default_factory=list)
     boundary: list[str] = field(default_factory=list)
     over: str = ""
 
@@ -81,7 +81,7 @@ class Path:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Swept:
+class SweepResult:
     """What came of a sweep.
 
     Attributes:
@@ -94,7 +94,7 @@ class Swept:
         notes: what a reader must know of the words that it was asked for in.
     """
 
-    paths: list[Path]
+    paths: list[MethodProgress]
     tried: list[Row]
     judged: list[Row]
     failed: list[str]
@@ -103,7 +103,7 @@ class Swept:
     notes: tuple[str, ...] = ()
 
 
-def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:
+def explain_no_choice(step: int, hunts: Sequence[Sequence[ConfigResult]]) -> str:
     """Why nothing could be chosen.
 
     Args:
@@ -120,7 +120,7 @@ def none_left(step: int, hunts: Sequence[Sequence[Found]]) -> str:
     return f"no attempt at step {step} can be chosen: {gone} of {len(every)} diverged on every original"
 
 
-def whose(contender: Contender, levels: int, select: str, level: int, attempt: int) -> Row:
+def identity_columns(contender: Method, levels: int, select: str, level: int, attempt: int) -> Row:
     """The columns that say what a row is of in a sweep.
 
     Args:

@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.data.splits import Splits
-from unlearn.forget_sets import ForgetSet, choose, classes_of, score_of
-from unlearn.meta.partition import mean_over
-from unlearn.trials.setup import Request
-from unlearn.tuning.methods import Contender
+from unlearn.forget_sets import ForgetSet, find_score_name, parse_classes, select_forget_set
+from unlearn.meta.partition import mean_score
+from unlearn.trials.setup import UnlearningContext
+from unlearn.tuning.methods import Method
 
 SAME = "same"
 """Words for the forget set that is reported, where parameters are to be chosen on it too."""
 
 
-def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
+def select_tuning_set(
+    asked: UnlearningContext, words: str, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]
+) -> ForgetSet:
     """The forget set that parameters are chosen on.
 
     Args:
@@ -31,15 +33,17 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
     Raises:
         ValueError: there is no other of that size.
     """
-    wish, splits, said = asked.wish, asked.splits, words
+    wish, splits, said = asked.options, asked.splits, words
     kind, _, part = wish.forget.partition(":")
     if words == SAME or (not words and (asked.planted or kind in {"id", "ids"})):
         return judged_on
     without = () if words else judged_on.rows
     try:
         if not words and kind == "class":
-            words = following(part, splits)
-        found = choose(words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without)
+            words = next_classes(part, splits)
+        found = select_forget_set(
+            words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without
+        )
         return found if words else replace(found, name=f"another {found.name}")
     except ValueError as error:
         if said:
@@ -50,7 +54,7 @@ def another(asked: Request, words: str, judged_on: ForgetSet, embeddings: Callab
         ) from None
 
 
-def following(part: str, splits: Splits) -> str:
+def next_classes(part: str, splits: Splits) -> str:
     """The classes after those of a forget set, as many, and none of them.
 
     Args:
@@ -63,7 +67,7 @@ def following(part: str, splits: Splits) -> str:
     Raises:
         ValueError: fewer are left.
     """
-    own, n = classes_of(part, splits), splits.n_classes
+    own, n = parse_classes(part, splits), splits.n_classes
     after = [(max(own) + step) % n for step in range(1, n)]
     left = [number for number in after if number not in own]
     if len(left) < len(own):
@@ -71,7 +75,9 @@ def following(part: str, splits: Splits) -> str:
     return f"class:{','.join(map(str, left[: len(own)]))}"
 
 
-def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]) -> str:
+def describe_score_difference(
+    spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]
+) -> str:
     """Where a score decides what is forgotten: its mean over both forget sets, which differ most in small data sets.
 
     Args:
@@ -83,15 +89,15 @@ def how_unlike(spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Cal
     Returns:
         A line; "" where no score decides, or both sets are one.
     """
-    score = score_of(spec)
+    score = find_score_name(spec)
     if not score or tuned_on.rows == judged_on.rows:
         return ""
     values = scored(score)
-    tuned, judged = (mean_over(values, one.rows) for one in (tuned_on, judged_on))
+    tuned, judged = (mean_score(values, one.rows) for one in (tuned_on, judged_on))
     return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
 
 
-def of_other_data(planted: ForgetSet | None, contenders: Sequence[Contender]) -> str:
+def describe_outdated_scores(planted: ForgetSet | None, contenders: Sequence[Method]) -> str:
     """A line where parts or rounds are made by scores of the data before a forget set changed them."""
     refined, ranked = (
         any(one.cut.kind == "score" for one in contenders),

@@ -17,19 +17,19 @@ from scipy import stats
 from memscore import attack
 from memscore.analysis.audit import arm_named, audit
 from memscore.analysis.user_model import load_model, membership_of, normalisation_of
-from memscore.data.id_lists import read_members
-from memscore.models.architectures import build
-from memscore.pipeline.config import Plan, splits_again
-from memscore.pipeline.jobs import BankJob, OriginalJob, work
+from memscore.data.id_lists import read_id_list
+from memscore.models.architectures import build_network
+from memscore.pipeline.config import BankConfig, reload_splits
+from memscore.pipeline.jobs import BankJob, OriginalJob, run_job
 from memscore.pipeline.runner import open_bank
-from memscore.pipeline.train_bank import fill, shared_of
+from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
-from memscore.tables.audit_table import audit_tables
+from memscore.tables.audit_table import print_audit
 from memscore.training.evaluation import logit_confidence
 
-PLAN = Plan(
+PLAN = BankConfig(
     data="digits", arch="mlp-32", train_limit=400, label_noise=0.25, epochs=40, lr=0.1, batch=20, design="exact",
     block=16, models=16, originals=0,
 )  # fmt: skip
@@ -47,7 +47,7 @@ def bank(tmp_path_factory):
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("audit") / "store")))
     arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    filled = fill(made.store, made.arms, 16, shared_of(made.splits, None), InOrder())
+    filled = train_missing(made.store, made.arms, 16, build_shared_data(made.splits, None), InOrder())
     assert len(filled.shards[made.arms[0].name]) == 16
     return made
 
@@ -55,7 +55,7 @@ def bank(tmp_path_factory):
 def trained(images, labels, mean, std, seed=0, arch="mlp-32", epochs=40):
     """Plain torch: the same network and schedule written by hand."""
     torch.set_num_threads(1)
-    model = build(arch, images.shape[1:], 10, seed)
+    model = build_network(arch, images.shape[1:], 10, seed)
     pixels = (torch.from_numpy(images).float() / 255 - mean) / std
     truth, order = torch.from_numpy(labels), torch.Generator().manual_seed(seed)
     descent = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -115,9 +115,9 @@ def test_the_null_control_has_an_area_of_one_half(bank, half):
 
 def test_an_original_of_the_store_says_from_outside_what_it_said_to_its_worker(bank):
     store = bank.store
-    [receipt] = work(OriginalJob(store=store.url, index=0), shared_of(bank.splits, None))
+    [receipt] = run_job(OriginalJob(store=store.url, index=0), build_shared_data(bank.splits, None))
     model = load_model(store.folder.path(f"weights/{receipt['key']}.safetensors"), PLAN.arch, store.manifest)
-    seen = audit(store, model, splits_again(store)).table["logit_confidence"].to_numpy()
+    seen = audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
     logits = torch.from_numpy(store.read_outputs(receipt["key"])[0][:400].copy())
     said = logit_confidence(logits, torch.from_numpy(bank.splits.train.labels)).numpy()
     np.testing.assert_allclose(seen, said, rtol=1e-4, atol=1e-4)  # float32, images laid out in another way
@@ -156,7 +156,7 @@ def test_without_the_truth_there_is_evidence_and_no_measure(bank, own_model, tmp
     assert found.epsilon is None
     assert "member" not in found.table.column_names
     console = Console(width=110, record=True)
-    audit_tables(console, found, "somewhere")
+    print_audit(console, found, "somewhere")
     assert "LiRA online > 1.5" in console.export_text()
 
 
@@ -164,25 +164,25 @@ def test_a_bank_without_validation_gives_no_rmia_and_says_so(tmp_path):
     made = open_bank(replace(PLAN, store=str(tmp_path / "s"), validation=0.0, epochs=1, models=16))
     arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    work(BankJob(store=made.store.url, arm=arm.name, models=(0, 1, 2)), shared_of(made.splits, None))
-    again = splits_again(made.store)
+    run_job(BankJob(store=made.store.url, arm=arm.name, models=(0, 1, 2)), build_shared_data(made.splits, None))
+    again = reload_splits(made.store)
     assert again.fingerprint == made.splits.fingerprint
-    found = audit(made.store, build("mlp-32", (1, 8, 8), 10, 0), again)
+    found = audit(made.store, build_network("mlp-32", (1, 8, 8), 10, 0), again)
     assert "rmia" not in found.table.column_names
     one_sided = np.array(found.table["n_in"]) * np.array(found.table["n_out"]) == 0
     assert one_sided.any()
     assert [v is None for v in found.table["verdict"].to_pylist()] == one_sided.tolist()
     console = Console(width=110, record=True)
-    audit_tables(console, found, "somewhere")
+    print_audit(console, found, "somewhere")
     printed = console.export_text()
     assert "no validation examples" in printed
     assert f"undefined for {one_sided.sum()}" in printed
 
 
 def test_the_banks_data_is_read_again_from_what_the_manifest_says(bank, tmp_path):
-    assert splits_again(bank.store).fingerprint == bank.splits.fingerprint
-    whole = open_bank(Plan(data="digits", validation=0.3, store=str(tmp_path / "s"), models=64, originals=0))
-    assert splits_again(whole.store).fingerprint == whole.splits.fingerprint
+    assert reload_splits(bank.store).fingerprint == bank.splits.fingerprint
+    whole = open_bank(BankConfig(data="digits", validation=0.3, store=str(tmp_path / "s"), models=64, originals=0))
+    assert reload_splits(whole.store).fingerprint == whole.splits.fingerprint
 
 
 def test_other_data_is_refused_by_its_fingerprint(bank, tmp_path):
@@ -190,9 +190,9 @@ def test_other_data_is_refused_by_its_fingerprint(bank, tmp_path):
     images, labels = rng.integers(0, 255, (600, 8, 8)).astype(np.uint8), np.arange(600) % 10
     np.savez(tmp_path / "other.npz", images=images, labels=labels)
     with pytest.raises(ValueError, match=r"is not what .* was made from: its fingerprint is"):
-        splits_again(bank.store, str(tmp_path / "other.npz"))
+        reload_splits(bank.store, str(tmp_path / "other.npz"))
     with pytest.raises(ValueError, match="cannot be read again as the bank read it: unknown data set 'digit'"):
-        splits_again(bank.store, "digit")
+        reload_splits(bank.store, "digit")
 
 
 def saved(tmp_path, tensors):
@@ -211,7 +211,7 @@ def saved(tmp_path, tensors):
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_in_one_line(bank, tmp_path, arch, shape, classes, message):
-    path = saved(tmp_path, build(arch, shape, classes, 0).state_dict())
+    path = saved(tmp_path, build_network(arch, shape, classes, 0).state_dict())
     with pytest.raises(ValueError, match=message) as caught:
         load_model(path, "mlp-32", bank.store.manifest)
     assert "\n" not in str(caught.value)
@@ -224,7 +224,7 @@ def test_weights_that_are_none_are_refused(bank, tmp_path):
     (tmp_path / "text").write_text("no weights")
     with pytest.raises(ValueError, match="is no safetensors file"):
         load_model(str(tmp_path / "text"), "mlp-32", manifest)
-    weights = build("mlp-32", (1, 8, 8), 10, 0).state_dict()
+    weights = build_network("mlp-32", (1, 8, 8), 10, 0).state_dict()
     weights["head.bias"] = weights["head.bias"] * math.nan
     with pytest.raises(ValueError, match=r"not finite, first in head.bias"):
         load_model(saved(tmp_path, weights), "mlp-32", manifest)
@@ -253,7 +253,7 @@ def test_member_ids_are_read_from_text_json_and_npz(bank, tmp_path):
     np.savez(tmp_path / "b.npz", ids)
     expected = (np.arange(400) >= 3) & (np.arange(400) < 9)
     for name in ("a.txt", "a.json", "a.npz", "b.npz"):
-        np.testing.assert_array_equal(membership_of(read_members(str(tmp_path / name)), bank.store), expected)
+        np.testing.assert_array_equal(membership_of(read_id_list(str(tmp_path / name)), bank.store), expected)
 
 
 def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
@@ -271,9 +271,9 @@ def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):
-            read_members(str(tmp_path / name))
+            read_id_list(str(tmp_path / name))
     with pytest.raises(FileNotFoundError, match="no file of ids"):
-        read_members(str(tmp_path / "none.txt"))
+        read_id_list(str(tmp_path / "none.txt"))
 
 
 def test_normalisation_is_one_number_a_channel(bank):
@@ -297,11 +297,11 @@ def test_an_arm_is_chosen_where_there_are_several(bank, tmp_path):
     with pytest.raises(ValueError, match=r"unknown arm 'iid-k0.600'"):
         arm_named(store, "iid-k0.600")
     with pytest.raises(ValueError, match="has no models"):
-        audit(store, build("mlp-32", (1, 8, 8), 10, 0), bank.splits, arm="k0.700")
+        audit(store, build_network("mlp-32", (1, 8, 8), 10, 0), bank.splits, arm="k0.700")
 
 
 def test_outputs_that_are_not_finite_are_refused(bank):
-    model = build("mlp-32", (1, 8, 8), 10, 0)
+    model = build_network("mlp-32", (1, 8, 8), 10, 0)
     with torch.no_grad():
         model.head.weight.fill_(3e38)
     with pytest.raises(ValueError, match=r"outputs are not finite on .* check its weights, --mean and --std"):

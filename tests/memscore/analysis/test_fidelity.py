@@ -5,12 +5,12 @@ import pytest
 
 from memscore.analysis.fidelity import candidates, standings
 from memscore.pipeline.scoring import score_arm
-from memscore.statistics.claims import verdict
+from memscore.statistics.claims import judge_interval
 from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
-from memscore.store.shards import model_name, shards_digest
+from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import examples, manifest
 
 N, M, TEST = 400, 64, 5
@@ -31,17 +31,17 @@ def bank(tmp_path_factory, truth):
     store.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
     rng = np.random.default_rng(1)
     member = np.zeros((M, N + TEST), bool)
-    member[:, :N] = membership(ARM, range(M), N)
+    member[:, :N] = draw_membership(ARM, range(M), N)
     for m in range(M):
         right = np.concatenate([member[m, :N] | (rng.random(N) < truth), np.ones(TEST, bool)])
         number = np.where(right, 1.0, -1.0).astype(np.float32) * (1 + rng.random(N + TEST).astype(np.float32))
         columns = {"row": np.arange(N + TEST, dtype=np.int32), "member": member[m], "correct": right}
         columns |= {"logit_confidence": number, "gap": number, "top_gap": np.abs(number)}
-        store.write_shard(model_name(ARM.name, m), ARM.name, columns)
-        store.write_receipt(model_name(ARM.name, m), {"seconds": 2.0})
+        store.write_shard(format_model_name(ARM.name, m), ARM.name, columns)
+        store.write_receipt(format_model_name(ARM.name, m), {"seconds": 2.0})
     for index, seconds in enumerate((9.0, 11.0, 10.0)):
         store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
-    score_arm(store, ARM.name, store.finished(ARM.name))
+    score_arm(store, ARM.name, store.find_valid_shards(ARM.name))
     noise = np.random.default_rng(2).normal(size=N)
     proxy(store, "events_confidence", truth, -1)
     proxy(store, "holdout", -truth + 0.3 * noise, 1)
@@ -51,7 +51,7 @@ def bank(tmp_path_factory, truth):
 
 def proxy(store, name, values, direction):
     field = {"source": "made up", "unit": "1", "direction": direction}
-    store.write_score(name, {name: values}, {name: field}, {"models_of": "originals"}, shards_digest("originals", {}))
+    store.write_score(name, {name: values}, {name: field}, {"models_of": "originals"}, hash_shards("originals", {}))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def found(bank):
 
 def test_the_reliability_is_the_one_that_estimate_has_stated(found, bank):
     """Both halve the models alike, and counts are exact."""
-    assert found.reliability == score_arm(bank, ARM.name, bank.finished(ARM.name)).reliability["memorization"]
+    assert found.reliability == score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name)).reliability["memorization"]
 
 
 def row(found, name):
@@ -114,12 +114,12 @@ def test_trends_hold_fail_or_stay_open_by_their_interval(found):
 
 def test_verdicts():
     nowhere = Interval(value=0.3, lo=float("nan"), hi=float("nan"))
-    assert verdict(nowhere) == "undecided"
-    assert verdict(Interval(value=-0.2, lo=-0.3, hi=-0.1)) == "fails"
+    assert judge_interval(nowhere) == "undecided"
+    assert judge_interval(Interval(value=-0.2, lo=-0.3, hi=-0.1)) == "fails"
 
 
 def test_scores_of_other_arms_are_not_compared(bank):
-    digest = shards_digest(ARM.name, bank.finished(ARM.name))
+    digest = hash_shards(ARM.name, bank.find_valid_shards(ARM.name))
     names = [one.score for one in candidates(bank, ARM.name, "memorization_k0.500", digest)]
     assert "memorization_k0.500" not in names
     assert {"cscore_k0.500", "lira_k0.500", "holdout"} <= set(names)

@@ -10,7 +10,7 @@ from memscore.bank import main
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import bank
 
 M, N, T = 32, 120, 15
@@ -81,7 +81,7 @@ def test_a_second_run_changes_nothing_and_more_models_are_added(arrays):
         np.save(folder / "gap.npy", gap[:models])
         assert run(folder, "--gap", folder / "gap.npy") == 0
         store = Store.open(folder / "bank")
-        assert len(store.finished("imported-iid-k0.700")) == models
+        assert len(store.find_valid_shards("imported-iid-k0.700")) == models
     np.testing.assert_allclose(score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_an_exact_design_is_checked(arrays, capsys):
     folder, _, _ = arrays
     assert run(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16", "--keep", ".7") == 2
     capsys.readouterr()
-    exact = membership(Arm(design="exact", keep=0.5, block=16), range(M), N)
+    exact = draw_membership(Arm(design="exact", keep=0.5, block=16), range(M), N)
     np.save(folder / "member.npy", exact)
     assert run(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16") == 0
     exact[3, 7] = not exact[3, 7]

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from scipy.stats import ttest_ind
 
 from memscore.analysis.risk_signals import difference, mean_interval, original_signals, risk_signals
-from memscore.store.shards import shards_digest
+from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from tests.fixtures.banks import manifest
 
@@ -33,7 +33,7 @@ def bank(tmp_path):
     success = np.clip(0.9 - 0.06 * sure + rng.normal(0, 0.02, N), 0, 1)
     field = {"source": "made up", "unit": "1", "direction": 1}
     for name, values in (("attack_success_k0.500", success), ("inversion_psnr", rng.normal(size=N))):
-        store.write_score(name, {name: values}, {name: field}, {}, shards_digest("x", {}))
+        store.write_score(name, {name: values}, {name: field}, {}, hash_shards("x", {}))
     return store, logits, labels, success
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memscore import attack, bank, estimate, fidelity, influence
-from memscore.cli.app import run
+from memscore.cli.app import run_command
 from tests.fixtures import banks
 
 ROOT = Path(__file__).parents[3]
@@ -46,25 +46,25 @@ def raising(error):
 
 
 def test_the_command_s_own_code_is_the_code():
-    assert [run(lambda: 0), run(lambda: 1)] == [0, 1]
+    assert [run_command(lambda: 0), run_command(lambda: 1)] == [0, 1]
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("two\n  lines"), FileNotFoundError("two\nlines"), RuntimeError("two lines")]
 )
 def test_an_error_of_the_user_s_is_one_line_and_2(error, capsys):
-    assert run(lambda: raising(error)) == 2
+    assert run_command(lambda: raising(error)) == 2
     assert capsys.readouterr() == ("", "error: two lines\n")
 
 
 def test_ctrl_c_is_one_line_and_130(capsys):
-    assert run(lambda: raising(KeyboardInterrupt()), "stopped; go on") == 130
+    assert run_command(lambda: raising(KeyboardInterrupt()), "stopped; go on") == 130
     assert capsys.readouterr() == ("", "stopped; go on\n")
 
 
 def test_a_bug_is_not_dressed_up_as_bad_input():
     with pytest.raises(KeyError):
-        run(lambda: raising(KeyError("oops")))
+        run_command(lambda: raising(KeyError("oops")))
 
 
 @pytest.mark.parametrize(("flags", "line"), ATTACKS.values(), ids=ATTACKS)
@@ -144,5 +144,5 @@ def test_sigterm_comes_up_like_ctrl_c_and_is_one_line_and_143():
 
 def test_sigterm_is_the_process_s_again_after_a_command():
     before = signal.getsignal(signal.SIGTERM)
-    assert run(lambda: 0) == 0
+    assert run_command(lambda: 0) == 0
     assert signal.getsignal(signal.SIGTERM) is before

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memscore.data.datasets import load
-from memscore.data.splits import Splits, as_dataset, subset
+from memscore.data.datasets import load_dataset
+from memscore.data.splits import Splits, make_dataset, select_rows
 
 
 def pixels(n, shape=(4, 5), seed=0):
@@ -32,8 +32,8 @@ def pair():
 
 
 def ready_made():
-    train, test = as_dataset("mine", *pair()[:2]), as_dataset("held", *pair()[2:])
-    validation = subset(train, np.arange(0))
+    train, test = make_dataset("mine", *pair()[:2]), make_dataset("held", *pair()[2:])
+    validation = select_rows(train, np.arange(0))
     parts = {"train": train, "validation": validation, "test": test}
     return Splits(name="mine", n_classes=2, mean=(0.5,), std=(0.25,), label_changes={"spurious": True}, **parts)
 
@@ -43,45 +43,45 @@ def nothing():
 
 
 def test_digits_are_1200_197_400_and_rounded_to_uint8():
-    digits = load("digits")
+    digits = load_dataset("digits")
     assert [len(part) for part in (digits.train, digits.validation, digits.test)] == [1200, 197, 400]
     assert digits.input_shape == (1, 8, 8)
     assert np.unique(digits.train.images).tolist() == [round(x * 255 / 16) for x in range(17)]
     ids = [*digits.train.ids, *digits.validation.ids, *digits.test.ids]
     assert sorted(ids) == [f"all/{position:05d}" for position in range(1797)]
     for part in (digits.train, digits.validation, digits.test):
-        share = np.bincount(part.labels) - len(part) * np.bincount(load("digits").train.labels) / 1200
+        share = np.bincount(part.labels) - len(part) * np.bincount(load_dataset("digits").train.labels) / 1200
         assert (abs(share) < 2).all()  # largest remainder is off by less than one, here on both sides
 
 
 def test_the_seed_moves_the_validation_set_but_never_the_test_set():
-    zero, again, one = load("digits"), load("digits", seed=0), load("digits", seed=1)
+    zero, again, one = load_dataset("digits"), load_dataset("digits", seed=0), load_dataset("digits", seed=1)
     assert zero.fingerprint == again.fingerprint
     assert columns(zero.test) == columns(one.test)
     assert set(zero.validation.ids) != set(one.validation.ids)
-    assert load("digits", validation=0).test.ids.tolist() == zero.test.ids.tolist()
+    assert load_dataset("digits", validation=0).test.ids.tolist() == zero.test.ids.tolist()
 
 
 @pytest.mark.parametrize(("share", "size"), [(0, 0), (0.1, 140), (0.5, 698)])
 def test_a_validation_share_is_of_all_that_is_not_test(share, size):
-    digits = load("digits", validation=share)
+    digits = load_dataset("digits", validation=share)
     assert (len(digits.validation), len(digits.train)) == (size, 1397 - size)
     assert digits.validation.images.shape[1:] == (1, 8, 8)
 
 
 def test_a_limit_keeps_data_set_order_and_leaves_validation_alone():
-    full, limited = load("digits", seed=3), load("digits", seed=3, train_limit=300)
+    full, limited = load_dataset("digits", seed=3), load_dataset("digits", seed=3, train_limit=300)
     assert columns(limited.validation) == columns(full.validation)
     rows = np.flatnonzero(np.isin(full.train.ids, limited.train.ids))
-    assert columns(limited.train) == columns(subset(full.train, rows))
+    assert columns(limited.train) == columns(select_rows(full.train, rows))
     share = np.bincount(full.train.labels) / 4
     assert (abs(np.bincount(limited.train.labels) - share) < 1).all()
-    assert load("digits", seed=3, train_limit=1200).fingerprint == full.fingerprint
+    assert load_dataset("digits", seed=3, train_limit=1200).fingerprint == full.fingerprint
     assert limited.mean != full.mean
 
 
 def test_label_noise_flips_exactly_its_share_to_other_classes_and_says_so():
-    clean, noisy = load("digits"), load("digits", label_noise=0.05)
+    clean, noisy = load_dataset("digits"), load_dataset("digits", label_noise=0.05)
     flipped = noisy.train.labels != noisy.train.labels_true
     assert flipped.sum() == 60
     assert columns(clean.train)[0] == columns(noisy.train)[0]
@@ -90,12 +90,12 @@ def test_label_noise_flips_exactly_its_share_to_other_classes_and_says_so():
     assert columns(noisy.validation) == columns(clean.validation)
     assert (clean.label_changes, noisy.label_changes) == ({}, {"label_noise": 0.05})
     assert noisy.fingerprint != clean.fingerprint
-    assert load("digits", label_noise=0.05, seed=1).train.labels.tolist() != noisy.train.labels.tolist()
+    assert load_dataset("digits", label_noise=0.05, seed=1).train.labels.tolist() != noisy.train.labels.tolist()
 
 
 def test_flipped_labels_are_uniform_over_the_other_classes(tmp_path):
     path = npz(tmp_path / "a.npz", **four(n=9000, n_classes=3))
-    train = load(path, validation=0, label_noise=0.9).train
+    train = load_dataset(path, validation=0, label_noise=0.9).train
     moved = train.labels != train.labels_true
     steps = (train.labels - train.labels_true)[moved] % 3
     assert moved.sum() == 8100
@@ -122,52 +122,52 @@ def test_flipped_labels_are_uniform_over_the_other_classes(tmp_path):
 )
 def test_a_request_that_cannot_be_met_is_refused_with_the_way_out(options, message):
     with pytest.raises(ValueError, match=message):
-        load("digits", **options)
+        load_dataset("digits", **options)
 
 
 def test_a_limit_that_loses_a_rare_class_is_refused(tmp_path):
     labels = np.repeat([0, 1, 2], [99, 99, 2])
     path = npz(tmp_path / "a.npz", **four(train_images=pixels(200), train_labels=labels, test_labels=np.arange(8) % 3))
-    assert np.bincount(load(path, validation=0, train_limit=100).train.labels).tolist() == [50, 49, 1]
+    assert np.bincount(load_dataset(path, validation=0, train_limit=100).train.labels).tolist() == [50, 49, 1]
     with pytest.raises(ValueError, match="a train_limit of 10 leaves no training image of class 2; raise train_limit"):
-        load(path, validation=0, train_limit=10)
+        load_dataset(path, validation=0, train_limit=10)
 
 
 def test_an_unknown_name_offers_the_nearest_and_says_how_to_write_a_path():
     with pytest.raises(
         ValueError, match=r"unknown data set 'cifar-10'; did you mean 'cifar10'\? .* such as ./cifar-10"
     ):
-        load("cifar-10")
+        load_dataset("cifar-10")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere/at/all.npz"])
 def test_a_path_that_does_not_exist_is_named(name):
     with pytest.raises(FileNotFoundError, match=f"there is no folder or .npz file '{Path(name)}'"):
-        load(name)
+        load_dataset(name)
 
 
 def test_an_existing_file_needs_no_separator(tmp_path, monkeypatch):
     npz(tmp_path / "mine.npz", **four())
     monkeypatch.chdir(tmp_path)
-    assert load("mine.npz").name == "mine"
+    assert load_dataset("mine.npz").name == "mine"
 
 
 def test_npz_with_a_test_set_keeps_it_and_holds_out_a_stratified_tenth(tmp_path):
     arrays = four(n=80)
-    mine = load(npz(tmp_path / "mine.npz", **arrays))
+    mine = load_dataset(npz(tmp_path / "mine.npz", **arrays))
     assert [len(part) for part in (mine.train, mine.validation, mine.test)] == [72, 8, 8]
     assert np.bincount(mine.validation.labels).tolist() == [2, 2, 2, 2]
     assert (mine.test.images[:, 0] == arrays["test_images"]).all()
     assert mine.test.ids[0] == "test/00000"
     position = int(mine.validation.ids[3].removeprefix("train/"))
     assert (mine.validation.images[3, 0] == arrays["train_images"][position]).all()
-    default = load(npz(tmp_path / "mine.npz", **arrays), folder=None, validation=0.1)
+    default = load_dataset(npz(tmp_path / "mine.npz", **arrays), folder=None, validation=0.1)
     assert default.fingerprint == mine.fingerprint
 
 
 def test_npz_may_bring_its_own_validation_split(tmp_path):
     own = {"validation_images": pixels(6, seed=2), "validation_labels": np.arange(6) % 4}
-    mine = load(npz(tmp_path / "mine.npz", **four(), **own))
+    mine = load_dataset(npz(tmp_path / "mine.npz", **four(), **own))
     assert (mine.validation.images[:, 0] == own["validation_images"]).all()
     assert mine.validation.ids[5] == "validation/00005"
     assert len(mine.train) == 40
@@ -175,7 +175,7 @@ def test_npz_may_bring_its_own_validation_split(tmp_path):
 
 def test_npz_without_a_test_set_gives_up_a_fixed_fifth(tmp_path):
     path = npz(tmp_path / "mine.npz", images=pixels(50), labels=np.arange(50) % 5)
-    zero, one = load(path), load(path, seed=1)
+    zero, one = load_dataset(path), load_dataset(path, seed=1)
     assert [len(part) for part in (zero.train, zero.validation, zero.test)] == [36, 4, 10]
     assert columns(zero.test) == columns(one.test)
     assert np.bincount(zero.test.labels).tolist() == [2] * 5
@@ -200,17 +200,17 @@ def test_npz_without_a_test_set_gives_up_a_fixed_fifth(tmp_path):
 )
 def test_npz_of_other_content_is_refused(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
-        load(npz(tmp_path / "mine.npz", **arrays))
+        load_dataset(npz(tmp_path / "mine.npz", **arrays))
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "mine.npz").write_bytes(b"no zip archive")
     with pytest.raises(ValueError, match=r"mine.npz is neither a folder nor an .npz archive"):
-        load(str(tmp_path / "mine.npz"))
+        load_dataset(str(tmp_path / "mine.npz"))
 
 
 def test_a_users_function_may_return_four_arrays():
-    mine = load(f"{__name__}:pair", validation=0)
+    mine = load_dataset(f"{__name__}:pair", validation=0)
     assert mine.name == f"{__name__}.pair"
     assert (mine.train.images[:, 0] == pair()[0]).all()
     assert mine.test.ids.tolist() == [f"test/{position:05d}" for position in range(4)]
@@ -218,8 +218,8 @@ def test_a_users_function_may_return_four_arrays():
 
 def test_a_users_splits_are_taken_as_they_are_and_can_still_be_changed():
     name = f"{__name__}:ready_made"
-    assert load(name).fingerprint == ready_made().fingerprint
-    changed = load(name, validation=0.2, label_noise=0.25)
+    assert load_dataset(name).fingerprint == ready_made().fingerprint
+    changed = load_dataset(name, validation=0.2, label_noise=0.25)
     assert (len(changed.train), len(changed.validation)) == (16, 4)
     assert changed.label_changes == {"spurious": True, "label_noise": 0.25}
     assert (changed.name, changed.mean, changed.std) == ("mine", (0.5,), (0.25,))
@@ -235,4 +235,4 @@ def test_a_users_splits_are_taken_as_they_are_and_can_still_be_changed():
 )
 def test_a_users_function_that_cannot_serve_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
-        load(name)
+        load_dataset(name)

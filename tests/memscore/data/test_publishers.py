@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from memscore.data import datasets
-from memscore.data.datasets import load
+from memscore.data.datasets import load_dataset
 
 
 def pixels(n, shape, seed=0):
@@ -41,12 +41,12 @@ def idx_folder(root, n=30):
 
 
 def test_idx_files_are_read_before_any_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION", str(idx_folder(tmp_path)))
-    fashion = load("fashion-mnist", validation=0)
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", str(idx_folder(tmp_path)))
+    fashion = load_dataset("fashion-mnist", validation=0)
     assert (fashion.train.images[:, 0] == pixels(30, (28, 28), 0)).all()
     assert (fashion.test.images[:, 0] == pixels(30, (28, 28), 1)).all()
     assert fashion.test.images.flags.writeable  # torch.from_numpy warns otherwise
-    assert load("fashion-mnist", validation=0, folder=str(tmp_path)).fingerprint == fashion.fingerprint
+    assert load_dataset("fashion-mnist", validation=0, folder=str(tmp_path)).fingerprint == fashion.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_idx_files_are_read_before_any_download(tmp_path, monkeypatch):
 def test_a_broken_idx_file_is_named(tmp_path, broken):
     (idx_folder(tmp_path) / "t10k-labels-idx1-ubyte.gz").write_bytes(broken)
     with pytest.raises(OSError, match=r"t10k-labels-idx1-ubyte.gz is not a readable gzipped idx file"):
-        load("fashion-mnist", folder=str(tmp_path))
+        load_dataset("fashion-mnist", folder=str(tmp_path))
 
 
 @pytest.mark.skipif(
-    not Path(datasets.DEBIAN_FASHION).is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+    not Path(datasets.DEBIAN_FASHION_MNIST).is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
 )
 def test_fashion_mnist_is_whole():
-    fashion = load("fashion-mnist", validation=0)
+    fashion = load_dataset("fashion-mnist", validation=0)
     assert fashion.train.images.shape == (60_000, 1, 28, 28)
     assert fashion.test.images.shape == (10_000, 1, 28, 28)
     assert np.bincount(fashion.train.labels).tolist() == [6000] * 10
@@ -104,7 +104,7 @@ def test_cifar_batches_are_read_in_order(tmp_path, monkeypatch, name, key, batch
     kind = getattr(torchvision.datasets, name.upper())
     fake_cifar(tmp_path, monkeypatch, kind, key)
     monkeypatch.setenv("MEMSCORE_DATA", str(tmp_path))
-    cifar = load(name, validation=0)
+    cifar = load_dataset(name, validation=0)
     assert cifar.input_shape == (3, 32, 32)
     assert len(cifar.train) == 20 * batches
     assert (cifar.test.images == pixels(20, (3072,), batches).reshape(20, 3, 32, 32)).all()
@@ -116,7 +116,7 @@ def test_a_cifar_batch_with_another_checksum_is_never_unpickled(tmp_path, monkey
     (folder / "data_batch_3").write_bytes(pickle.dumps({"data": pixels(20, (3072,), 9), "labels": [0] * 20}))
     message = r"cifar10 is not complete in .* and could not be downloaded \(.*\); put the publisher's files there"
     with pytest.raises(OSError, match=message) as caught:
-        load("cifar10", folder=str(tmp_path))
+        load_dataset("cifar10", folder=str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -141,17 +141,17 @@ def mnist_mirror(tmp_path, monkeypatch):
 
 
 def test_mnist_is_downloaded_once(tmp_path, monkeypatch, mnist_mirror):
-    mnist = load("mnist", validation=0, folder=str(tmp_path / "kept"))
+    mnist = load_dataset("mnist", validation=0, folder=str(tmp_path / "kept"))
     assert (mnist.train.images[:, 0] == pixels(30, (28, 28), 0)).all()
     assert mnist.test.labels.tolist() == [position % 3 for position in range(30)]
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
-    assert load("mnist", validation=0, folder=str(tmp_path / "kept")).fingerprint == mnist.fingerprint
+    assert load_dataset("mnist", validation=0, folder=str(tmp_path / "kept")).fingerprint == mnist.fingerprint
 
 
 def test_a_download_with_another_checksum_is_refused_in_one_line(tmp_path, mnist_mirror):
     (mnist_mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(30, np.uint8))))
     with pytest.raises(OSError, match=r"mnist is not complete in .*corrupted.*; put the publisher's files") as caught:
-        load("mnist", folder=str(tmp_path / "kept"))
+        load_dataset("mnist", folder=str(tmp_path / "kept"))
     assert "\n" not in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_svhn_reads_label_10_as_the_digit_0(tmp_path, monkeypatch):
         scipy.io.savemat(path, {"X": values, "y": (np.arange(30) % 10 + 1)[:, None].astype(np.uint8)})
         known[split] = [(tmp_path / "nowhere").as_uri(), path.name, md5(path)]
     monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", known)
-    svhn = load("svhn", validation=0, folder=str(tmp_path))
+    svhn = load_dataset("svhn", validation=0, folder=str(tmp_path))
     assert (svhn.train.images == pixels(30, (32, 32, 3), 0).transpose(0, 3, 1, 2)).all()
     assert svhn.train.labels[:11].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     assert svhn.test.ids[-1] == "test/00029"

@@ -4,13 +4,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from memscore.data.splits import Dataset, Splits, as_dataset, examples_table, halves, normalisation, stratified, subset
+from memscore.data.splits import (
+    Dataset,
+    Splits,
+    build_examples_table,
+    compute_mean_std,
+    make_dataset,
+    select_rows,
+    split_halves,
+    split_stratified,
+)
 
 
 def made(split="train", n=20, n_classes=4, side=5, channels=1, seed=0):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n, channels, side, side), dtype=np.uint8)
-    return as_dataset(split, pixels, np.arange(n) % n_classes)
+    return make_dataset(split, pixels, np.arange(n) % n_classes)
 
 
 def splits(**changes):
@@ -36,14 +45,14 @@ def test_ids_are_split_and_position_and_are_kept_as_an_array_of_str():
 @pytest.mark.parametrize("shape", [(7, 5, 6), (7, 5, 6, 1), (7, 1, 5, 6)])
 def test_every_gray_layout_gives_the_same_pixels(shape):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 6), dtype=np.uint8)
-    part = as_dataset("train", pixels.reshape(shape), np.zeros(7, np.uint8))
+    part = make_dataset("train", pixels.reshape(shape), np.zeros(7, np.uint8))
     assert part.images.shape == (7, 1, 5, 6)
     assert (part.images[:, 0] == pixels).all()
 
 
 def test_channels_last_is_turned_and_contiguous():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
-    part = as_dataset("train", pixels, np.zeros(7, int))
+    part = make_dataset("train", pixels, np.zeros(7, int))
     assert (part.images == np.moveaxis(pixels, -1, 1)).all()
     assert part.images.flags.c_contiguous
 
@@ -62,7 +71,7 @@ def test_channels_last_is_turned_and_contiguous():
 )
 def test_arrays_of_another_kind_are_refused_with_the_way_out(images, labels, message):
     with pytest.raises(ValueError, match=message):
-        as_dataset("test", images, labels)
+        make_dataset("test", images, labels)
 
 
 @pytest.mark.parametrize(
@@ -111,23 +120,23 @@ def test_the_fingerprint_sees_every_column_of_every_split_and_nothing_else():
     prints = {base.fingerprint} | {splits(**changes).fingerprint for changes in other.values()}
     assert len(prints) == len(other) + 1
     assert splits(name="other", mean=(0.0,), std=(1.0,), label_changes={"x": 1}).fingerprint == base.fingerprint
-    shuffled = subset(subset(base.train, np.arange(20)[::-1]), np.arange(20)[::-1])
+    shuffled = select_rows(select_rows(base.train, np.arange(20)[::-1]), np.arange(20)[::-1])
     assert splits(train=shuffled).fingerprint == base.fingerprint
 
 
 def test_input_shape_is_channels_height_width():
-    part = as_dataset("train", np.zeros((4, 6, 7, 3), np.uint8), np.arange(4))
-    test = as_dataset("test", np.zeros((4, 6, 7, 3), np.uint8), np.arange(4))
-    assert splits(train=part, validation=subset(part, np.arange(0)), test=test).input_shape == (3, 6, 7)
+    part = make_dataset("train", np.zeros((4, 6, 7, 3), np.uint8), np.arange(4))
+    test = make_dataset("test", np.zeros((4, 6, 7, 3), np.uint8), np.arange(4))
+    assert splits(train=part, validation=select_rows(part, np.arange(0)), test=test).input_shape == (3, 6, 7)
 
 
 def test_a_subset_takes_positions_in_their_order_or_a_mask_and_copies():
     part = made()
-    picked = subset(part, np.array([7, 2]))
+    picked = select_rows(part, np.array([7, 2]))
     assert picked.ids.tolist() == ["train/00007", "train/00002"]
     assert (picked.images == part.images[[7, 2]]).all()
     assert picked.labels.tolist() == [3, 2]
-    assert subset(part, part.labels == 3).labels.tolist() == [3] * 5
+    assert select_rows(part, part.labels == 3).labels.tolist() == [3] * 5
     picked.images[:] = 0
     assert part.images[7].any()
 
@@ -135,8 +144,8 @@ def test_a_subset_takes_positions_in_their_order_or_a_mask_and_copies():
 @pytest.mark.parametrize("size", [0, 1, 7, 13, 99, 100])
 def test_a_stratified_draw_is_exact_in_size_within_one_per_class_and_ordered(size):
     labels = np.repeat([0, 1, 2], [50, 33, 17])
-    part = as_dataset("train", np.zeros((100, 2, 2), np.uint8), np.random.default_rng(0).permutation(labels))
-    drawn, rest = stratified(part, size, np.random.default_rng(1))
+    part = make_dataset("train", np.zeros((100, 2, 2), np.uint8), np.random.default_rng(0).permutation(labels))
+    drawn, rest = split_stratified(part, size, np.random.default_rng(1))
     assert len(drawn) == size
     assert sorted([*drawn.ids, *rest.ids]) == part.ids.tolist()
     assert drawn.ids.tolist() == sorted(drawn.ids)
@@ -145,31 +154,31 @@ def test_a_stratified_draw_is_exact_in_size_within_one_per_class_and_ordered(siz
 
 
 def test_every_example_of_a_class_is_drawn_equally_often():
-    part = as_dataset("train", np.zeros((20, 2, 2), np.uint8), np.repeat([0, 1], 10))
+    part = make_dataset("train", np.zeros((20, 2, 2), np.uint8), np.repeat([0, 1], 10))
     rng = np.random.default_rng(0)
-    counts = sum(np.isin(part.ids, stratified(part, 6, rng)[0].ids).astype(int) for _ in range(2000))
+    counts = sum(np.isin(part.ids, split_stratified(part, 6, rng)[0].ids).astype(int) for _ in range(2000))
     assert (abs(counts / 2000 - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 2000)).all()  # 4 standard errors
 
 
 def test_halves_are_disjoint_stratified_and_follow_the_seed():
     part = made("validation", 41)
-    first, second = halves(part, 0)
+    first, second = split_halves(part, 0)
     assert (len(first), len(second)) == (20, 21)
     assert sorted([*first.ids, *second.ids]) == part.ids.tolist()
     assert np.ptp(np.bincount(first.labels)) <= 1
-    assert halves(part, 0)[0].ids.tolist() == first.ids.tolist()
-    assert halves(part, 1)[0].ids.tolist() != first.ids.tolist()
+    assert split_halves(part, 0)[0].ids.tolist() == first.ids.tolist()
+    assert split_halves(part, 1)[0].ids.tolist() != first.ids.tolist()
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_what_cannot_be_halved_is_refused(n):
     with pytest.raises(ValueError, match=f"{n} validation images cannot be halved; load with a validation share"):
-        halves(made("validation", n), 0)
+        split_halves(made("validation", n), 0)
 
 
 def test_normalisation_is_the_float64_mean_and_deviation_of_each_channel():
     images = np.random.default_rng(0).integers(0, 256, (40, 3, 300, 200), dtype=np.uint8)  # two chunks
-    mean, std = normalisation(images)
+    mean, std = compute_mean_std(images)
     np.testing.assert_allclose(mean, (images / 255).mean((0, 2, 3)), rtol=1e-10)
     np.testing.assert_allclose(std, (images / 255).std((0, 2, 3)), rtol=1e-10)
 
@@ -177,12 +186,12 @@ def test_normalisation_is_the_float64_mean_and_deviation_of_each_channel():
 def test_the_deviation_of_a_flat_channel_is_floored():
     images = np.zeros((4, 2, 3, 3), np.uint8)
     images[:, 1] = 255
-    assert normalisation(images) == ((0.0, 1.0), (1e-6, 1e-6))
+    assert compute_mean_std(images) == ((0.0, 1.0), (1e-6, 1e-6))
 
 
 def test_the_examples_table_has_rows_of_train_validation_test_and_clusters_of_train():
     toy = splits(train=with_labels(made(), (made().labels + 1) % 4))
-    table = examples_table(toy, np.arange(20, dtype=np.int32))
+    table = build_examples_table(toy, np.arange(20, dtype=np.int32))
     kinds = [pa.int32(), pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int32()]
     assert table.schema.types == kinds
     assert table.schema.names == ["row", "id", "split", "label", "label_true", "cluster"]
@@ -195,6 +204,6 @@ def test_the_examples_table_has_rows_of_train_validation_test_and_clusters_of_tr
 
 
 def test_without_clusters_the_column_is_null_and_a_wrong_number_is_refused():
-    assert examples_table(splits())["cluster"].null_count == 32
+    assert build_examples_table(splits())["cluster"].null_count == 32
     with pytest.raises(ValueError, match="expected 20 of them, got 32; cluster again"):
-        examples_table(splits(), np.zeros(32, np.int32))
+        build_examples_table(splits(), np.zeros(32, np.int32))

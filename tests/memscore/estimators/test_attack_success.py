@@ -3,13 +3,13 @@ import pytest
 from scipy.stats import norm
 
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.lira import lira_online, lira_pool
+from memscore.estimators.lira import fit_shadow_prior, lira_online
 from memscore.statistics.intervals import wilson
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 
 
 def test_a_perfect_and_a_reversed_attack_score_1_and_0():
-    member = membership(Arm(design="exact", block=8), range(8), 30)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 30)
     assert (attack_success(np.where(member, 1.0, -1.0), member)["value"] == 1).all()
     assert (attack_success(np.where(member, -1.0, 1.0), member)["value"] == 0).all()
 
@@ -33,9 +33,9 @@ def test_the_threshold_is_exclusive_and_can_be_moved():
 def test_noise_is_guessed_right_half_the_time():
     """Mean over examples within 4 s.e. of 1/2; examples are independent, targets of one are not."""
     rng = np.random.default_rng(0)
-    member = membership(Arm(block=16), range(16), 2000, np.arange(2000) // 10)
+    member = draw_membership(Arm(block=16), range(16), 2000, np.arange(2000) // 10)
     confidence = rng.normal(size=member.shape)
-    success = attack_success(lira_online(confidence, member, lira_pool([(confidence, member)])), member)["value"]
+    success = attack_success(lira_online(confidence, member, fit_shadow_prior([(confidence, member)])), member)["value"]
     assert abs(success.mean() - 0.5) < 4 * success.std() / np.sqrt(2000)
 
 
@@ -43,8 +43,8 @@ def test_noise_is_guessed_right_half_the_time():
 def test_gaussians_d_apart_are_told_apart_as_often_as_half_of_d_allows(distance):
     """The best test's success is Phi(d / 2); learned from 200 shadows it loses under .005."""
     rng = np.random.default_rng(1)
-    member = membership(Arm(design="exact", block=200), range(200), 1000)
+    member = draw_membership(Arm(design="exact", block=200), range(200), 1000)
     confidence = rng.normal(size=member.shape) + distance * member + 3 * rng.normal(size=1000)
-    success = attack_success(lira_online(confidence, member, lira_pool([(confidence, member)])), member)["value"]
+    success = attack_success(lira_online(confidence, member, fit_shadow_prior([(confidence, member)])), member)["value"]
     error = 4 * success.std() / np.sqrt(1000)
     assert norm.cdf(distance / 2) - error - 0.005 < success.mean() < norm.cdf(distance / 2) + error

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from memscore.estimators.cscore import cscore, from_counts, mean_over_fractions
+from memscore.estimators.cscore import average_fractions, cscore, cscore_from_counts
 from memscore.estimators.memorization import memorization
 from memscore.statistics.intervals import wilson
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 
 
 def test_only_models_without_the_example_are_asked():
-    member = membership(Arm(design="exact"), range(64), 100)
+    member = draw_membership(Arm(design="exact"), range(64), 100)
     assert (cscore(member, member)["value"] == 0).all()
     assert (cscore(~member, member)["value"] == 1).all()
     rng = np.random.default_rng(0)
@@ -18,7 +18,7 @@ def test_only_models_without_the_example_are_asked():
 
 
 def test_the_interval_is_wilsons_and_the_error_is_never_zero():
-    table = from_counts(np.array([0, 3, 8, 0]), np.array([8, 8, 8, 0]))
+    table = cscore_from_counts(np.array([0, 3, 8, 0]), np.array([8, 8, 8, 0]))
     np.testing.assert_array_equal([table["lo"], table["hi"]], wilson(np.array([0, 3, 8, 0]), np.array([8, 8, 8, 0])))
     assert (table["se"][:3] > 0).all()
     assert np.isnan([table[c][3] for c in ("value", "se", "lo", "hi")]).all()
@@ -26,25 +26,28 @@ def test_the_interval_is_wilsons_and_the_error_is_never_zero():
 
 
 def test_fractions_weigh_the_same_whatever_their_counts():
-    few, many = from_counts(np.array([1]), np.array([2])), from_counts(np.array([900]), np.array([1000]))
-    mean = mean_over_fractions([few, many])
+    few, many = cscore_from_counts(np.array([1]), np.array([2])), cscore_from_counts(np.array([900]), np.array([1000]))
+    mean = average_fractions([few, many])
     np.testing.assert_allclose(mean["value"], 0.7, rtol=1e-10)
     np.testing.assert_allclose(mean["se"], np.hypot(few["se"], many["se"]) / 2, rtol=1e-10)
 
 
 def test_one_fraction_is_its_own_mean_and_an_undefined_one_leaves_no_mean():
-    whole, hole = from_counts(np.array([1, 2]), np.array([4, 4])), from_counts(np.array([1, 0]), np.array([4, 0]))
-    np.testing.assert_allclose(mean_over_fractions([whole])["se"], whole["se"], rtol=1e-10)
-    mean = mean_over_fractions([whole, hole])
+    whole, hole = (
+        cscore_from_counts(np.array([1, 2]), np.array([4, 4])),
+        cscore_from_counts(np.array([1, 0]), np.array([4, 0])),
+    )
+    np.testing.assert_allclose(average_fractions([whole])["se"], whole["se"], rtol=1e-10)
+    mean = average_fractions([whole, hole])
     assert np.isnan(mean["value"]).tolist() == [False, True]
     assert np.isnan(mean["se"]).tolist() == [False, True]
     with pytest.raises(ValueError, match="got none"):
-        mean_over_fractions([])
+        average_fractions([])
 
 
 def test_z_scores_against_the_true_chance_have_mean_0_and_sd_1():
     rng = np.random.default_rng(5)
-    member = membership(Arm(design="exact"), range(512), 4000)
+    member = draw_membership(Arm(design="exact"), range(512), 4000)
     table = cscore(rng.random(member.shape) < 0.5, member)
     z = (table["value"] - 0.5) / table["se"]
     assert abs(z.mean()) < 4 / np.sqrt(4000)

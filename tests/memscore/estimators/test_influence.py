@@ -6,13 +6,13 @@ import pytest
 
 from memscore.analysis import influence_pairs as module
 from memscore.analysis.influence_pairs import influence_rows
-from memscore.estimators.influence import Tile, influence, pack, tiles
+from memscore.estimators.influence import Tile, influence, iterate_tiles, pack_targets
 from memscore.estimators.memorization import memorization, memorization_table
 from memscore.store.manifest import Manifest
-from memscore.store.parquet import metadata_of
-from memscore.store.shards import model_name, shards_digest
+from memscore.store.parquet import decode_metadata
+from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import manifest
 
 ARM = {"name": "exact-k0.500", "design": "exact", "keep": 0.5, "block": 64, "clusters": None}
@@ -54,7 +54,7 @@ def bank(tmp_path):
     for index in range(40):
         floats = {name: np.zeros(n, np.float32) for name in ("logit_confidence", "gap", "top_gap")}
         columns = {"row": np.arange(n, dtype=np.int32), "member": member[index], "correct": correct[index], **floats}
-        store.write_shard(model_name(ARM["name"], index), ARM["name"], columns)
+        store.write_shard(format_model_name(ARM["name"], index), ARM["name"], columns)
     return store, member, correct
 
 
@@ -64,7 +64,7 @@ def ids():
 
 
 def rows_of(store, **arguments):
-    return influence_rows(store, ARM["name"], store.finished(ARM["name"]), **arguments).to_pandas()
+    return influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), **arguments).to_pandas()
 
 
 def test_it_equals_loops_over_pairs_and_models():
@@ -115,9 +115,11 @@ def test_an_example_that_was_never_out_is_not_called_influential():
 def test_tiles_cover_every_pair_once_however_they_are_cut(held_out):
     member, correct = noise(19, 13, 13, seed=3)
     counted = ~member if held_out else None
-    targets = pack((correct[:, cut], counted[:, cut] if held_out else None) for cut in (slice(0, 6), slice(6, 13)))
+    targets = pack_targets(
+        (correct[:, cut], counted[:, cut] if held_out else None) for cut in (slice(0, 6), slice(6, 13))
+    )
     whole, seen = np.full((13, 13), np.nan, np.float32), np.zeros((13, 13), int)
-    for tile in tiles([member[:, :5], member[:, 5:]], targets, tile=4):
+    for tile in iterate_tiles([member[:, :5], member[:, 5:]], targets, tile=4):
         seen[tile.train, tile.target] += 1
         whole[tile.train, tile.target] = tile.influence()
     assert (seen == 1).all()
@@ -128,7 +130,7 @@ def test_tiles_cover_every_pair_once_however_they_are_cut(held_out):
 def test_counts_are_exact_where_a_float32_average_is_not():
     """4,097 models: 1 / n_in is no float32, counts are."""
     member, correct = noise(4097, 2, 2, seed=4)
-    tile = next(tiles([member], pack([(correct, None)])))
+    tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     assert tile.counts(np.array([1]), np.array([0])).ravel().tolist() == [
         (member[:, 1] & correct[:, 0]).sum(),
         member[:, 1].sum(),
@@ -141,12 +143,12 @@ def test_counts_are_exact_where_a_float32_average_is_not():
 def test_members_of_other_models_are_refused():
     member, correct = noise(9, 4, 4)
     with pytest.raises(ValueError, match="members are of 8 models, targets of 9"):
-        next(tiles([member[:8]], pack([(correct, None)])))
+        next(iterate_tiles([member[:8]], pack_targets([(correct, None)])))
 
 
 def test_influence_of_coin_flips_is_noise_of_known_size():
     """64 of 128 models each side: variance 1 / 128 exactly, and the 40,000 pairs are uncorrelated."""
-    member = membership(Arm(design="exact"), range(128), 200)
+    member = draw_membership(Arm(design="exact"), range(128), 200)
     correct = np.random.default_rng(5).random((128, 200)) < 0.5
     value = influence(member, correct)
     assert abs((value**2).mean() * 128 - 1) < 4 * np.sqrt(2 / 40_000)  # 4 s.e.
@@ -172,7 +174,7 @@ def expected(member, correct, columns, least, least_memorization, top, counted=N
 @pytest.mark.parametrize("tile", [4, 1024])
 def test_rows_are_the_pairs_of_the_dense_matrix(bank, targets, top, tile, monkeypatch):
     store, member, correct = bank
-    monkeypatch.setattr(module.tiles, "__defaults__", (tile,))
+    monkeypatch.setattr(module.iterate_tiles, "__defaults__", (tile,))
     columns = list(range(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST)) if targets == "test" else list(range(TRAIN))
     counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
     pairs, dense, memorized = expected(member, correct, columns, 0.15, 0.25, top, counted)
@@ -209,7 +211,7 @@ def test_a_pair_just_at_the_threshold_is_kept():
     member = np.arange(10)[:, None] < 5
     correct = np.arange(10)[:, None] < 3
     picked = module._Picked(1, 0, 10)
-    tile = next(tiles([member], pack([(correct, None)])))
+    tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     picked.add(tile, 0.6, np.array([True]), without_self=False)
     assert picked.pairs()[2:].ravel().tolist() == [3, 5, 0, 5]
     above = module._Picked(1, 0, 10)
@@ -220,7 +222,7 @@ def test_a_pair_just_at_the_threshold_is_kept():
 def test_the_error_of_a_self_pair_would_be_that_of_memorization():
     """Both come from the same counts."""
     member, correct = noise(40, 5, 5, seed=6)
-    tile: Tile = next(tiles([member], pack([(correct, None)])))
+    tile: Tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     on_itself = tile.counts(np.arange(5), np.arange(5))
     table = memorization_table(correct, member)
     assert (on_itself[1] == table["n_in"]).all()
@@ -254,13 +256,13 @@ def test_pairs_as_strong_the_other_way_are_counted_exactly(bank, targets, least)
     counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
     dense = naive(member[:, :TRAIN], correct[:, test], counted)
     memorized = naive(member[:, :TRAIN], correct[:, :TRAIN]).diagonal() >= 0.25
-    table = influence_rows(store, ARM["name"], store.finished(ARM["name"]), targets=targets, least=least)
-    assert int(metadata_of(table.schema)["opposite"]) == (dense[memorized] <= -least).sum()
+    table = influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), targets=targets, least=least)
+    assert int(decode_metadata(table.schema)["opposite"]) == (dense[memorized] <= -least).sum()
 
 
 def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monkeypatch):
     store = bank[0]
-    monkeypatch.setattr(module.tiles, "__defaults__", (8,))
+    monkeypatch.setattr(module.iterate_tiles, "__defaults__", (8,))
     told = []
     table = rows_of(store, top=0, progress=lambda *line: told.append(line))
     assert [done for done, _, _ in told] == [8, 16, 24, 30]
@@ -282,10 +284,10 @@ def test_parameters_without_a_sense_are_refused(bank, asked, message):
 
 def test_the_table_says_what_it_was_made_from(bank):
     store = bank[0]
-    shards = store.finished(ARM["name"])
+    shards = store.find_valid_shards(ARM["name"])
     table = influence_rows(store, ARM["name"], shards, least=0.2)
-    said = metadata_of(table.schema)
-    assert said["shards_digest"] == shards_digest(ARM["name"], shards)
+    said = decode_metadata(table.schema)
+    assert said["shards_digest"] == hash_shards(ARM["name"], shards)
     assert (said["arm"], said["models"], said["least"]) == (ARM["name"], "40", "0.2")
     store.write_table("influence.parquet", table)
     assert store.read_table("influence.parquet").equals(table)

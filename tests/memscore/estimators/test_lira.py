@@ -5,13 +5,13 @@ from scipy import stats
 from memscore.estimators.lira import (
     MEAN_STRENGTH,
     VARIANCE_STRENGTH,
-    lira_means,
+    average_by_membership,
+    fit_shadow_prior,
     lira_offline,
     lira_online,
-    lira_pool,
 )
-from memscore.statistics.roc import over_targets
-from memscore.subsets.designs import Arm, membership
+from memscore.statistics.roc import compute_target_means
+from memscore.subsets.designs import Arm, draw_membership
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 NULL_ARMS = [
@@ -26,7 +26,7 @@ NULL_ARMS = [
 
 
 def whole(confidence, member):
-    return lira_pool([(confidence, member)])
+    return fit_shadow_prior([(confidence, member)])
 
 
 def shadows(member, target, n, keep):
@@ -80,7 +80,7 @@ def naive(confidence, member):
 @pytest.mark.parametrize("arm", [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)], ids=lambda arm: arm.name)
 def test_both_attacks_are_what_loops_and_scipy_say(arm):
     rng = np.random.default_rng(0)
-    member = membership(arm, range(8), 40)
+    member = draw_membership(arm, range(8), 40)
     confidence = 4 * rng.normal(size=40) + rng.normal(size=(8, 40)) * rng.gamma(2, size=40) + 2 * member
     online, offline = naive(confidence, member)
     pool = whole(confidence, member)
@@ -93,13 +93,13 @@ def test_both_attacks_are_what_loops_and_scipy_say(arm):
 
 def test_scores_do_not_depend_on_how_examples_are_cut():
     rng = np.random.default_rng(1)
-    member = membership(Arm(block=16), range(32), 300, np.arange(300) // 10)
+    member = draw_membership(Arm(block=16), range(32), 300, np.arange(300) // 10)
     confidence = (rng.normal(size=member.shape) * 5 + 30 * member).astype(np.float32)
     for attack in (lira_online, lira_offline):
         at_once = attack(confidence, member, whole(confidence, member))
         for cuts in ([1], [7, 100, 250], range(1, 300)):
             blocks = list(zip(np.split(confidence, cuts, 1), np.split(member, cuts, 1), strict=True))
-            pool = lira_pool(blocks)
+            pool = fit_shadow_prior(blocks)
             np.testing.assert_allclose(np.concatenate([attack(*b, pool) for b in blocks], 1), at_once, rtol=1e-10)
 
 
@@ -116,11 +116,13 @@ def test_noise_has_an_area_of_one_half(arm, models):
     areas = []
     for seed in range(24):
         rng = np.random.default_rng(seed)
-        member = membership(arm, range(models), 800, np.arange(800) // 5, seed=seed)
+        member = draw_membership(arm, range(models), 800, np.arange(800) // 5, seed=seed)
         confidence = rng.normal(size=800) + rng.normal(size=member.shape) * rng.gamma(2, size=800)
         pool = whole(confidence, member)
         attacks = (lira_online, lira_offline)
-        areas.append([over_targets(attack(confidence, member, pool), member)["auc"].value for attack in attacks])
+        areas.append([
+            compute_target_means(attack(confidence, member, pool), member)["auc"].value for attack in attacks
+        ])
     error = np.std(areas, axis=0, ddof=1) / np.sqrt(24)
     assert (error < 0.0025).all()
     assert (abs(np.mean(areas, axis=0) - 0.5) < 4 * error).all()
@@ -130,7 +132,7 @@ def test_noise_has_an_area_of_one_half(arm, models):
 def test_where_a_score_is_missing_says_nothing_about_membership(arm):
     """In an exact design an example has a score for all targets or for none."""
     models = arm.models_per_block
-    member = membership(arm, range(models), 100, np.arange(100) // 5)
+    member = draw_membership(arm, range(models), 100, np.arange(100) // 5)
     confidence = np.random.default_rng(0).normal(size=member.shape)
     for attack in (lira_online, lira_offline):
         missing = np.isnan(attack(confidence, member, whole(confidence, member)))
@@ -142,21 +144,21 @@ def test_where_a_score_is_missing_says_nothing_about_membership(arm):
 def test_gaussians_d_apart_give_the_best_tests_curve(distance):
     """Equal variances, levels that differ between examples. Learned from 400 shadows: area and rates lose under .01."""
     rng = np.random.default_rng(2)
-    member = membership(Arm(design="exact", block=400), range(400), 1500)
+    member = draw_membership(Arm(design="exact", block=400), range(400), 1500)
     confidence = rng.normal(size=member.shape) + distance * member + 3 * rng.normal(size=1500)
-    online = over_targets(lira_online(confidence, member, whole(confidence, member)), member)
-    offline = over_targets(lira_offline(confidence, member, whole(confidence, member)), member)
+    online = compute_target_means(lira_online(confidence, member, whole(confidence, member)), member)
+    offline = compute_target_means(lira_offline(confidence, member, whole(confidence, member)), member)
     for curve in (online, offline):  # with equal variances both have the same order
         for key, best in (("auc", gaussian_auc(distance)), ("tpr_at_0.01", gaussian_tpr(distance, 0.01))):
             mean = curve[key]
-            error = 4 * np.std(mean.each, ddof=1) / np.sqrt(400)
+            error = 4 * np.std(mean.per_target, ddof=1) / np.sqrt(400)
             assert best - error - 0.01 < mean.value < best + error + 0.01 * (key != "auc")
 
 
 def test_offline_is_one_sided():
     """A target far below the models that never saw the example is the least likely member of all."""
     rng = np.random.default_rng(3)
-    member = membership(Arm(design="exact", block=16), range(16), 50)
+    member = draw_membership(Arm(design="exact", block=16), range(16), 50)
     confidence = rng.normal(size=member.shape)
     confidence[3] = np.linspace(-60, 60, 50)
     scores = lira_offline(confidence, member, whole(confidence, member))[3]
@@ -167,7 +169,7 @@ def test_offline_is_one_sided():
 
 def test_a_large_common_level_costs_no_precision():
     rng = np.random.default_rng(4)
-    member = membership(Arm(design="exact", block=16), range(16), 50)
+    member = draw_membership(Arm(design="exact", block=16), range(16), 50)
     confidence = rng.normal(size=member.shape)
     for attack in (lira_online, lira_offline):
         here = attack(confidence, member, whole(confidence, member))
@@ -189,7 +191,7 @@ def test_an_example_nobody_or_everybody_held_has_no_ratio():
 
 
 def test_equal_confidences_have_no_score():
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     flat = np.full(member.shape, 2.5)
     assert np.isnan(lira_online(flat, member, whole(flat, member))).all()
     assert np.isnan(lira_offline(flat, member, whole(flat, member))).all()
@@ -197,7 +199,7 @@ def test_equal_confidences_have_no_score():
 
 def test_inputs_are_left_as_they_were():
     rng = np.random.default_rng(6)
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     confidence = rng.normal(size=member.shape)
     before = confidence.copy(), member.copy()
     lira_online(confidence, member, whole(confidence, member))
@@ -208,6 +210,6 @@ def test_inputs_are_left_as_they_were():
 def test_means_are_over_targets_of_one_kind_that_have_a_score():
     scores = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan], [-2.0, -4.0, np.nan]])
     member = np.array([[True, True, True], [True, True, True], [False, False, False]])
-    means = lira_means(scores, member)
+    means = average_by_membership(scores, member)
     np.testing.assert_array_equal(means["mean_in"], [2, 5, np.nan])
     np.testing.assert_array_equal(means["mean_out"], [-2, -4, np.nan])

@@ -5,16 +5,22 @@ import pytest
 import torch
 from scipy import stats
 
-from memscore.estimators.lira import lira_offline, lira_online, lira_pool, lira_scores
-from memscore.estimators.lira_variants import FORMS, LiraForm, classic_scores, form_named, shared_spread
-from memscore.statistics.roc import auc, over_targets
-from memscore.subsets.designs import Arm, membership
+from memscore.estimators.lira import fit_shadow_prior, lira_offline, lira_online, lira_scores
+from memscore.estimators.lira_variants import (
+    LIRA_VARIANTS,
+    LiraVariant,
+    fit_shared_std,
+    get_lira_variant,
+    lira_variant_scores,
+)
+from memscore.statistics.roc import auc, compute_target_means
+from memscore.subsets.designs import Arm, draw_membership
 from memscore.training.evaluation import logit_confidence
 from tests.oracles import gaussian_auc
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
 ALL_FORMS = [
-    LiraForm(centre=centre, variance=variance, offline=offline)
+    LiraVariant(centre=centre, variance=variance, offline=offline)
     for centre in ("mean", "median")
     for variance in ("per-example", "shared-a", "shared-b")
     for offline in ("one-sided", "two-sided")
@@ -23,7 +29,7 @@ ALL_FORMS = [
 
 def both(statistic, member, form, keep=None):
     keep = member.mean() if keep is None else keep
-    return classic_scores(statistic, member, form, shared_spread([(statistic, member)], keep, form))
+    return lira_variant_scores(statistic, member, form, fit_shared_std([(statistic, member)], keep, form))
 
 
 def shadows(member, target, n, keep):
@@ -71,7 +77,7 @@ def defined(statistic, member, form, keep):
 def fixture(request):
     """Three queries; levels and spreads that differ between examples; members a little surer."""
     rng = np.random.default_rng(0)
-    member = membership(request.param, range(8), 20)
+    member = draw_membership(request.param, range(8), 20)
     level = 4 * rng.normal(size=20) + 2 * member
     return level + rng.normal(size=(3, 8, 20)) * rng.gamma(2, size=20), member, request.param.keep
 
@@ -93,36 +99,36 @@ def test_every_form_is_its_definition(fixture, form):
 
 def test_the_named_forms_are_those_of_paper_and_code(fixture):
     statistic, member, keep = fixture
-    assert form_named("paper") == LiraForm(centre="mean", variance="per-example", offline="one-sided")
-    assert form_named("released-fixed") == LiraForm(centre="median", variance="shared-a", offline="two-sided")
-    assert form_named("advanced-mia-fixed").variance == "shared-b"
-    assert set(FORMS.values()) <= set(ALL_FORMS)
+    assert get_lira_variant("paper") == LiraVariant(centre="mean", variance="per-example", offline="one-sided")
+    assert get_lira_variant("released-fixed") == LiraVariant(centre="median", variance="shared-a", offline="two-sided")
+    assert get_lira_variant("advanced-mia-fixed").variance == "shared-b"
+    assert set(LIRA_VARIANTS.values()) <= set(ALL_FORMS)
     with pytest.raises(ValueError, match="did you mean 'released'"):
-        form_named("relased")
+        get_lira_variant("relased")
     with pytest.raises(ValueError, match="unknown variance of LiRA 'shared-c'"):
-        LiraForm(variance="shared-c")
-    two = classic_scores(statistic[0], member, LiraForm(), shared_spread([], keep, LiraForm()))
+        LiraVariant(variance="shared-c")
+    two = lira_variant_scores(statistic[0], member, LiraVariant(), fit_shared_std([], keep, LiraVariant()))
     np.testing.assert_array_equal(
-        two, classic_scores(statistic[:1], member, LiraForm(), shared_spread([], keep, LiraForm()))
+        two, lira_variant_scores(statistic[:1], member, LiraVariant(), fit_shared_std([], keep, LiraVariant()))
     )
 
 
 def test_a_statistic_of_another_shape_is_refused():
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     with pytest.raises(ValueError, match=r"got \(8, 19\) and \(8, 20\)"):
-        both(np.zeros((8, 19)), member, LiraForm())
+        both(np.zeros((8, 19)), member, LiraVariant())
 
 
 @pytest.mark.parametrize("variance", ["shared-a", "shared-b"])
 def test_scores_do_not_depend_on_how_examples_are_cut(variance):
     rng = np.random.default_rng(1)
-    member = membership(Arm(design="exact", block=8), range(16), 200)
+    member = draw_membership(Arm(design="exact", block=8), range(16), 200)
     statistic = rng.normal(size=(2, 16, 200)) * 3 + member
-    form = LiraForm(centre="median", variance=variance)
+    form = LiraVariant(centre="median", variance=variance)
     at_once = both(statistic, member, form, 0.5)
     blocks = list(zip(np.split(statistic, [7, 100], 2), np.split(member, [7, 100], 1), strict=True))
-    shared = shared_spread(blocks, 0.5, form)
-    cut = np.concatenate([classic_scores(*block, form, shared) for block in blocks], -1)
+    shared = fit_shared_std(blocks, 0.5, form)
+    cut = np.concatenate([lira_variant_scores(*block, form, shared) for block in blocks], -1)
     np.testing.assert_allclose(cut, at_once, rtol=1e-10)  # sums in another order
 
 
@@ -135,9 +141,11 @@ def test_noise_has_an_area_of_one_half(arm, form):
     areas = []
     for seed in range(16):
         rng = np.random.default_rng(seed)
-        member = membership(arm, range(arm.models_per_block), 800, seed=seed)
+        member = draw_membership(arm, range(arm.models_per_block), 800, seed=seed)
         noise = rng.normal(size=800) + rng.normal(size=member.shape) * rng.gamma(2, size=800)
-        areas.append([over_targets(scores, member)["auc"].value for scores in both(noise, member, form, arm.keep)])
+        areas.append([
+            compute_target_means(scores, member)["auc"].value for scores in both(noise, member, form, arm.keep)
+        ])
     error = np.std(areas, axis=0, ddof=1) / 4
     assert (error < 0.004).all()
     assert (abs(np.mean(areas, axis=0) - 0.5) < 4 * error).all()
@@ -147,7 +155,7 @@ def test_trap_without_equal_counts_an_exact_design_gives_membership_away():
     """Bug: all other models judge. Then a target that held the example leaves one in-shadow fewer: noise is 'found'."""
     rng = np.random.default_rng(0)
     arm = Arm(design="exact", block=8)
-    member = membership(arm, range(8), 4000)
+    member = draw_membership(arm, range(8), 4000)
     noise = rng.normal(size=member.shape)
     bug = np.empty(member.shape)
     for target in range(8):
@@ -155,10 +163,10 @@ def test_trap_without_equal_counts_an_exact_design_gives_membership_away():
         sides = [np.where(member[rest] == side, noise[rest], np.nan) for side in (True, False)]
         densities = [stats.norm.logpdf(noise[target], np.nanmean(s, 0), np.nanstd(s, 0)) for s in sides]
         bug[target] = densities[0] - densities[1]
-    ours, _ = both(noise, member, LiraForm(), 0.5)
+    ours, _ = both(noise, member, LiraVariant(), 0.5)
     # 8 targets x 4,000 examples: one standard error of the mean area is about .003
-    assert abs(over_targets(bug, member)["auc"].value - 0.5) > 0.05
-    assert abs(over_targets(ours, member)["auc"].value - 0.5) < 0.015
+    assert abs(compute_target_means(bug, member)["auc"].value - 0.5) > 0.05
+    assert abs(compute_target_means(ours, member)["auc"].value - 0.5) < 0.015
 
 
 def test_trap_two_sided_offline_calls_an_example_far_below_its_models_a_member():
@@ -167,17 +175,17 @@ def test_trap_two_sided_offline_calls_an_example_far_below_its_models_a_member()
     area, since |x| > |y| where (x - y) and (x + y), independent normals of mean d, have one sign.
     """
     rng = np.random.default_rng(2)
-    member = membership(Arm(design="exact", block=64), range(64), 2000)
+    member = draw_membership(Arm(design="exact", block=64), range(64), 2000)
     statistic = rng.normal(size=member.shape) + 1.0 * member
-    one = both(statistic, member, LiraForm(variance="shared-b"), 0.5)[1]
-    two = both(statistic, member, LiraForm(variance="shared-b", offline="two-sided"), 0.5)[1]
+    one = both(statistic, member, LiraVariant(variance="shared-b"), 0.5)[1]
+    two = both(statistic, member, LiraVariant(variance="shared-b", offline="two-sided"), 0.5)[1]
     p = gaussian_auc(1.0)
     # the centre is learned from 31 shadows (loses about .004), 128,000 scores
-    assert over_targets(one, member)["auc"].value == pytest.approx(p, abs=0.01)
-    assert over_targets(two, member)["auc"].value == pytest.approx(p**2 + (1 - p) ** 2, abs=0.01)
+    assert compute_target_means(one, member)["auc"].value == pytest.approx(p, abs=0.01)
+    assert compute_target_means(two, member)["auc"].value == pytest.approx(p**2 + (1 - p) ** 2, abs=0.01)
     statistic[3, :50] = -40
     low_one, low_two = (
-        both(statistic, member, LiraForm(offline=offline), 0.5)[1] for offline in ("one-sided", "two-sided")
+        both(statistic, member, LiraVariant(offline=offline), 0.5)[1] for offline in ("one-sided", "two-sided")
     )
     assert (low_one[3, :50] < low_one[3, 50:].min()).all()
     assert (low_two[3, :50] > low_two[3, 50:].max()).all()
@@ -186,10 +194,11 @@ def test_trap_two_sided_offline_calls_an_example_far_below_its_models_a_member()
 def test_trap_shared_a_holds_the_spread_between_examples():
     """Levels 10 apart, noise 1: A is sqrt(100 + 1) = 10.05, B is 1 (less one degree of freedom of 31)."""
     rng = np.random.default_rng(3)
-    member = membership(Arm(design="exact", block=64), range(64), 3000)
+    member = draw_membership(Arm(design="exact", block=64), range(64), 3000)
     statistic = 10 * rng.normal(size=3000) + rng.normal(size=member.shape)
     a, b = (
-        shared_spread([(statistic, member)], 0.5, LiraForm(variance=variance)) for variance in ("shared-a", "shared-b")
+        fit_shared_std([(statistic, member)], 0.5, LiraVariant(variance=variance))
+        for variance in ("shared-a", "shared-b")
     )
     np.testing.assert_allclose(a.inside, np.sqrt(101), rtol=0.05)  # a standard deviation of 3,000 levels: 1.3 %
     np.testing.assert_allclose(b.inside, np.sqrt(30 / 31), rtol=0.01)  # of 93,000 residuals: .23 %
@@ -199,14 +208,14 @@ def test_trap_shared_a_holds_the_spread_between_examples():
 def test_trap_cutting_every_example_to_the_smallest_side_leaves_no_variance():
     """Bug (generate_ours): the example with one in-model sets the size for all; std 0 + 1e-30 makes any score."""
     rng = np.random.default_rng(4)
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     member[:, 0] = np.arange(8) == 0
     statistic = rng.normal(size=member.shape)
     dat_in = [statistic[1:][member[1:, j], j] for j in range(1, 20)]
     size = min(1, *map(len, dat_in))
     bug = np.array([stats.norm.logpdf(0.0, np.median(d[:size]), np.std(d[:size]) + 1e-30) for d in dat_in])
     assert (abs(bug) > 1e50).all()
-    online, offline = both(statistic, member, FORMS["released"], 0.5)
+    online, offline = both(statistic, member, LIRA_VARIANTS["released"], 0.5)
     assert np.isnan(online[:, 0]).all()
     assert np.isfinite(online[:, 1:]).all()
     assert abs(online[:, 1:]).max() < 1e4
@@ -214,10 +223,10 @@ def test_trap_cutting_every_example_to_the_smallest_side_leaves_no_variance():
 
 
 def test_equal_shadows_have_no_variance_and_no_score():
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     flat = np.full(member.shape, 0.1)
     flat[:, 10:] = 0.1 + member[:, 10:] * np.random.default_rng(0).normal(size=(8, 10))
-    online, offline = both(flat, member, LiraForm(), 0.5)
+    online, offline = both(flat, member, LiraVariant(), 0.5)
     assert np.isnan(online).all()
     assert np.isnan(offline).all()
 
@@ -236,10 +245,12 @@ def test_trap_confidence_by_way_of_probabilities_saturates():
 def test_any_statistic_is_read_top_gap_too():
     """A statistic that is the other one squared in order gives the same one-sided order only if it is really used."""
     rng = np.random.default_rng(5)
-    member = membership(Arm(design="exact", block=16), range(16), 400)
+    member = draw_membership(Arm(design="exact", block=16), range(16), 400)
     confidence = rng.normal(size=member.shape)
     top_gap = np.abs(rng.normal(size=member.shape) + 3 * member)
-    areas = [over_targets(both(s, member, LiraForm(), 0.5)[0], member)["auc"].value for s in (confidence, top_gap)]
+    areas = [
+        compute_target_means(both(s, member, LiraVariant(), 0.5)[0], member)["auc"].value for s in (confidence, top_gap)
+    ]
     assert abs(areas[0] - 0.5) < 0.03  # 6,400 scores: a standard error of .007
     assert areas[1] > 0.9
 
@@ -247,18 +258,21 @@ def test_any_statistic_is_read_top_gap_too():
 def test_queries_are_averaged_not_pooled():
     """Two copies of one query say what one says; independent queries say more."""
     rng = np.random.default_rng(6)
-    member = membership(Arm(design="exact", block=32), range(32), 500)
+    member = draw_membership(Arm(design="exact", block=32), range(32), 500)
     noisy = [rng.normal(size=member.shape) + member for _ in range(4)]
-    one = both(np.stack(noisy[:1]), member, LiraForm(), 0.5)
-    np.testing.assert_allclose(both(np.stack(noisy[:1] * 2), member, LiraForm(), 0.5), one, rtol=1e-12)
-    areas = [over_targets(both(np.stack(noisy[:q]), member, LiraForm(), 0.5)[0], member)["auc"].value for q in (1, 4)]
+    one = both(np.stack(noisy[:1]), member, LiraVariant(), 0.5)
+    np.testing.assert_allclose(both(np.stack(noisy[:1] * 2), member, LiraVariant(), 0.5), one, rtol=1e-12)
+    areas = [
+        compute_target_means(both(np.stack(noisy[:q]), member, LiraVariant(), 0.5)[0], member)["auc"].value
+        for q in (1, 4)
+    ]
     assert areas[1] > areas[0] + 0.1
 
 
 def test_every_target_is_judged_not_only_the_last():
     rng = np.random.default_rng(7)
-    member = membership(Arm(design="exact", block=16), range(16), 100)
-    online, offline = both(rng.normal(size=member.shape) + 3 * member, member, FORMS["released"], 0.5)
+    member = draw_membership(Arm(design="exact", block=16), range(16), 100)
+    online, offline = both(rng.normal(size=member.shape) + 3 * member, member, LIRA_VARIANTS["released"], 0.5)
     for scores in (online, offline):
         assert np.isfinite(scores).all()
     assert all(auc(scores, held) > 0.8 for scores, held in zip(online, member, strict=True))
@@ -267,9 +281,9 @@ def test_every_target_is_judged_not_only_the_last():
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
 def test_both_default_attacks_at_once_have_the_bits_of_each(arm):
     rng = np.random.default_rng(8)
-    member = membership(arm, range(16), 70_000 // 16)
+    member = draw_membership(arm, range(16), 70_000 // 16)
     confidence = (rng.normal(size=member.shape) * 5 + 3 * member).astype(np.float32)
-    pool = lira_pool([(confidence, member)])
+    pool = fit_shadow_prior([(confidence, member)])
     online, offline = lira_scores(confidence, member, pool)
     np.testing.assert_array_equal(online, lira_online(confidence, member, pool))
     np.testing.assert_array_equal(offline, lira_offline(confidence, member, pool))
@@ -277,9 +291,9 @@ def test_both_default_attacks_at_once_have_the_bits_of_each(arm):
 
 def test_inputs_are_left_as_they_were():
     rng = np.random.default_rng(9)
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     statistic = rng.normal(size=(2, 8, 20))
     before = statistic.copy(), member.copy()
-    both(statistic, member, FORMS["released-fixed"], 0.5)
+    both(statistic, member, LIRA_VARIANTS["released-fixed"], 0.5)
     assert (statistic == before[0]).all()
     assert (member == before[1]).all()

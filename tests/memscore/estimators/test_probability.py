@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from memscore.estimators.memorization import RESOLUTION, memorization, memorization_probability, moments
-from memscore.subsets.designs import Arm, membership
+from memscore.estimators.memorization import MIN_STD, compute_moments, memorization, memorization_probability
+from memscore.subsets.designs import Arm, draw_membership
 
 
 def test_known_probabilities_in_and_out_give_their_difference():
-    member = membership(Arm(design="iid", keep=0.7), range(50), 200)
+    member = draw_membership(Arm(design="iid", keep=0.7), range(50), 200)
     table = memorization_probability(logit(np.where(member, 0.9, 0.25)), member)
     np.testing.assert_allclose(table["value"], 0.65, rtol=1e-10)
     assert (table["n_in"] == member.sum(0)).all()
@@ -15,10 +15,10 @@ def test_known_probabilities_in_and_out_give_their_difference():
 
 
 def test_models_that_agree_have_a_small_error_but_not_none():
-    member = membership(Arm(design="exact", block=8), range(8), 20)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 20)
     table = memorization_probability(np.where(member, 400.0, -400.0), member)
     assert (table["value"] == 1).all()
-    np.testing.assert_allclose(table["se"], RESOLUTION * np.sqrt(1 / 4 + 1 / 4), rtol=1e-10)
+    np.testing.assert_allclose(table["se"], MIN_STD * np.sqrt(1 / 4 + 1 / 4), rtol=1e-10)
 
 
 def test_it_equals_loops_over_examples_and_models():
@@ -61,7 +61,7 @@ def test_an_example_that_was_never_out_is_not_called_memorized():
 def test_the_error_is_right_for_probabilities_of_any_spread():
     """z-scores of a learner that membership does not move: mean 0; sd that of a t with about 126 degrees of freedom."""
     rng = np.random.default_rng(1)
-    member = membership(Arm(design="exact"), range(128), 4000)
+    member = draw_membership(Arm(design="exact"), range(128), 4000)
     confidence = rng.normal(3, 1, member.shape)
     table = memorization_probability(confidence, member)
     z = table["value"] / table["se"]
@@ -72,7 +72,7 @@ def test_the_error_is_right_for_probabilities_of_any_spread():
 
 def test_it_is_another_score_than_the_definition():
     """Right in every model but surer when in: not memorized by the definition, memorized by probability."""
-    member = membership(Arm(design="exact", block=8), range(8), 10)
+    member = draw_membership(Arm(design="exact", block=8), range(8), 10)
     p = np.where(member, 0.99, 0.6)
     assert (memorization(p > 0.5, member) == 0).all()
     np.testing.assert_allclose(memorization_probability(logit(p), member)["value"], 0.39, rtol=1e-10)
@@ -81,6 +81,6 @@ def test_it_is_another_score_than_the_definition():
 def test_saturated_confidence_keeps_its_spread():
     """Deviations are summed, not squares: near p = 1 the mean of squares less the square of the mean is rounding."""
     values = 1 - np.array([[1e-9], [2e-9], [3e-9], [4e-9]])
-    squares = moments(values, np.ones((4, 1), bool))[2]
+    squares = compute_moments(values, np.ones((4, 1), bool))[2]
     np.testing.assert_allclose(squares, 5e-18, rtol=1e-6)  # 1 - 1e-9 is itself rounded by 1e-16
     assert abs((values**2).sum() - 4 * values.mean() ** 2 - 5e-18) > 1e-18

@@ -2,12 +2,18 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from memscore.estimators.memorization import BIAS, CLIP, FLOOR, memorization, memorization_probit
-from memscore.subsets.designs import Arm, membership
+from memscore.estimators.memorization import (
+    GAP_CLIP,
+    PROBIT_BIAS,
+    PROBIT_VARIANCE_FLOOR,
+    memorization,
+    memorization_probit,
+)
+from memscore.subsets.designs import Arm, draw_membership
 
 
 def half(models, n):
-    return membership(Arm(design="exact", block=models), range(models), n)
+    return draw_membership(Arm(design="exact", block=models), range(models), n)
 
 
 def naive(gap, member, i):
@@ -23,14 +29,14 @@ def test_it_equals_the_formula_in_loops():
     member = rng.random((30, 40)) < 0.6
     gap = rng.normal(1, 4, member.shape).astype(np.float32)
     value = memorization_probit(gap, member)["value"]
-    assert (abs(gap) > CLIP).any()
+    assert (abs(gap) > GAP_CLIP).any()
     np.testing.assert_allclose(value, [naive(gap, member, i) for i in range(40)], rtol=1e-10)
 
 
 def test_two_constant_gaps_give_normal_shares():
     member = half(8, 10)
     table = memorization_probit(np.where(member, 0.3, -0.1), member)
-    expected = norm.cdf(0.3 / np.sqrt(FLOOR)) - norm.cdf(-0.1 / np.sqrt(FLOOR))
+    expected = norm.cdf(0.3 / np.sqrt(PROBIT_VARIANCE_FLOOR)) - norm.cdf(-0.1 / np.sqrt(PROBIT_VARIANCE_FLOOR))
     np.testing.assert_allclose(table["value"], expected, rtol=1e-10)
     assert (table["se"] > 0).all()
 
@@ -43,7 +49,7 @@ def test_the_error_equals_the_derivative_by_each_models_weight():
     def share(side, weights):
         mean = weights @ side
         variance = weights @ (side - mean) ** 2 * len(side) / (len(side) - 1)
-        return norm.cdf(mean / np.sqrt(variance + FLOOR))
+        return norm.cdf(mean / np.sqrt(variance + PROBIT_VARIANCE_FLOOR))
 
     total = 0.0
     for side in (gap[member], gap[~member]):
@@ -75,7 +81,9 @@ def test_gaussian_gaps_give_the_definition_with_less_noise_than_counts():
     by_probit = memorization_probit(gap, member)["value"] - truth
     by_counts = memorization(gap > 0, member) - truth
     # what FLOOR alone moves: Phi(m / sqrt(1.05)) for Phi(m)
-    shift = norm.cdf(1 / np.sqrt(1 + FLOOR)) - norm.cdf(-0.3 / np.sqrt(1 + FLOOR)) - truth
+    shift = (
+        norm.cdf(1 / np.sqrt(1 + PROBIT_VARIANCE_FLOOR)) - norm.cdf(-0.3 / np.sqrt(1 + PROBIT_VARIANCE_FLOOR)) - truth
+    )
     # 4 s.e.; a curved function of noisy moments is biased by order 1/n, here below .01 / 32 * 10
     assert abs(by_probit.mean() - shift) < 4 * by_probit.std() / np.sqrt(4000) + 0.1 / 32
     assert by_probit.var() < 0.75 * by_counts.var()
@@ -90,7 +98,7 @@ def test_more_models_do_not_remove_the_bias():
         gap[np.flatnonzero(~member)[::10]] = -0.5
         value = memorization_probit(gap[:, None], member[:, None])["value"][0]
         errors.append(value - memorization((gap > 0)[:, None], member[:, None])[0])
-    assert abs(errors[0]) > BIAS / 2
+    assert abs(errors[0]) > PROBIT_BIAS / 2
     assert errors[1] == pytest.approx(errors[0], abs=0.002)  # v has n - 1 below: 1 % of v at 100 models a side
 
 
@@ -100,7 +108,7 @@ def test_without_the_clip_one_wild_model_decides():
     gap = np.ones((100, 1))
     gap[99] = -60
     out = gap[~member]
-    unclipped = norm.cdf(out.mean() / np.sqrt(out.var(ddof=1) + FLOOR))
+    unclipped = norm.cdf(out.mean() / np.sqrt(out.var(ddof=1) + PROBIT_VARIANCE_FLOOR))
     assert unclipped < 0.5
     assert memorization_probit(gap, member)["value"][0] < 0.2
 

@@ -5,17 +5,17 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, outside_lira, outside_pool
+from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import (
     RmiaConfig,
-    outside_population,
-    outside_rmia,
+    compute_share_below,
+    external_rmia,
+    external_rmia_population,
     rmia,
     rmia_population,
-    share_below,
 )
-from memscore.statistics.roc import auc, over_targets
-from memscore.subsets.designs import Arm, membership
+from memscore.statistics.roc import auc, compute_target_means
+from memscore.subsets.designs import Arm, draw_membership
 from tests.memscore.estimators.test_lira_variants import shadows
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
@@ -57,7 +57,7 @@ def dense(confidence, member, population, keep, config):
 
 def noisy(arm, n, z, models=8, seed=0, lift=2.0):
     rng = np.random.default_rng(seed)
-    member = membership(arm, range(models), n, seed=seed)
+    member = draw_membership(arm, range(models), n, seed=seed)
     confidence = rng.normal(size=n) * 2 + rng.normal(size=member.shape) + lift * member
     return (
         confidence.astype(np.float32),
@@ -82,8 +82,8 @@ def test_one_sort_counts_what_the_matrix_counts_ties_included():
     for gamma in (0.5, 1.0, 2.0):
         pairs = x[:, None] / z[None]
         assert (pairs == gamma).any()
-        np.testing.assert_array_equal(share_below(z, x / gamma), (pairs > gamma).mean(1))
-        assert (share_below(z, x / gamma) < (pairs >= gamma).mean(1)).any()  # the bug: ties counted
+        np.testing.assert_array_equal(compute_share_below(z, x / gamma), (pairs > gamma).mean(1))
+        assert (compute_share_below(z, x / gamma) < (pairs >= gamma).mean(1)).any()  # the bug: ties counted
 
 
 @pytest.mark.parametrize("config", CONFIGS[::2], ids=lambda c: f"{c.kind}-{c.offline_a:g}")
@@ -140,7 +140,9 @@ def test_noise_has_an_area_of_one_half(arm, kind):
     config, areas = RmiaConfig(kind=kind), []
     for seed in range(16):
         confidence, member, population = noisy(arm, 800, 300, seed=seed, lift=0.0)
-        areas.append(over_targets(attack(confidence, member, population, arm.keep, config), member)["auc"].value)
+        areas.append(
+            compute_target_means(attack(confidence, member, population, arm.keep, config), member)["auc"].value
+        )
     error = np.std(areas, ddof=1) / 4
     assert error < 0.005
     assert abs(np.mean(areas) - 0.5) < 4 * error
@@ -150,7 +152,7 @@ def test_trap_without_equal_counts_an_exact_design_gives_membership_away():
     """Bug: all other models judge. A member's p_in then rests on one model fewer, its p_out on one more."""
     arm = Arm(design="exact", block=4)
     rng = np.random.default_rng(0)
-    member = membership(arm, range(4), 8000)
+    member = draw_membership(arm, range(4), 8000)
     p = expit(rng.normal(size=member.shape) * 3)
     bug = np.empty(p.shape)
     for t in range(4):
@@ -161,15 +163,15 @@ def test_trap_without_equal_counts_an_exact_design_gives_membership_away():
     config = RmiaConfig(kind="offline", offline_a=1.0)  # p(x) = p_out, as in the bug
     ours = attack(np.log(p / (1 - p)), member, population, 0.5, config)
     # 4 targets x 8,000 examples: one standard error of the mean area is about .003
-    assert abs(over_targets(bug, member)["auc"].value - 0.5) > 0.015
-    assert abs(over_targets(ours, member)["auc"].value - 0.5) < 0.012
+    assert abs(compute_target_means(bug, member)["auc"].value - 0.5) > 0.015
+    assert abs(compute_target_means(ours, member)["auc"].value - 0.5) < 0.012
 
 
 def test_members_are_told_from_others():
     confidence, member, population = noisy(Arm(design="exact", block=64), 400, 300, models=64, lift=3.0)
     for kind in ("online", "offline"):
         scores = attack(confidence, member, population, 0.5, RmiaConfig(kind=kind))
-        assert over_targets(scores, member)["auc"].value > 0.8
+        assert compute_target_means(scores, member)["auc"].value > 0.8
 
 
 def test_modes_that_need_all_logits_are_refused_by_name():
@@ -210,7 +212,7 @@ def test_an_outside_target_is_judged_by_all_models_of_the_bank(config):
         if rest.any() and (held.any() or config.kind == "offline"):
             p_in = p[held, j].mean() if held.any() else None
             expected[j] = (expit(target[j]) / typical(p_in, p[rest, j].mean(), config) / z > config.gamma).mean()
-    ours = outside_rmia(target, confidence, member, outside_population(target_z, population, config), config)
+    ours = external_rmia(target, confidence, member, external_rmia_population(target_z, population, config), config)
     np.testing.assert_array_equal(ours, expected)
 
 
@@ -233,7 +235,7 @@ def test_lira_of_an_outside_target_is_what_loops_and_scipy_say():
         return stats.t(df, location, np.sqrt(b * (strength + 1) / (df * strength)))
 
     blocks = [(confidence[:, :20], member[:, :20]), (confidence[:, 20:], member[:, 20:])]
-    online, offline = outside_lira(target, confidence, member, outside_pool(blocks))
+    online, offline = external_lira_scores(target, confidence, member, fit_external_prior(blocks))
     assert np.isnan(online[:2]).all()
     assert np.isnan(offline[0])
     both = [j for j in range(60) if len(sides[0][j]) and len(sides[1][j])]
@@ -252,9 +254,9 @@ def test_noise_from_an_outside_target_has_an_area_of_one_half_without_dropping_a
         confidence, member, population = noisy(Arm(design="exact", block=8), 800, 200, seed=seed, lift=1.0)
         rng = np.random.default_rng(100 + seed)
         target, held = confidence.mean(0) + rng.normal(size=800), rng.random(800) < 0.5
-        ready = outside_population(rng.normal(size=200), population, RmiaConfig())
-        scores = [*outside_lira(target, confidence, member, outside_pool([(confidence, member)]))]
-        scores.append(outside_rmia(target, confidence, member, ready, RmiaConfig()))
+        ready = external_rmia_population(rng.normal(size=200), population, RmiaConfig())
+        scores = [*external_lira_scores(target, confidence, member, fit_external_prior([(confidence, member)]))]
+        scores.append(external_rmia(target, confidence, member, ready, RmiaConfig()))
         areas.append([auc(s, held) for s in scores])
     error = np.std(areas, axis=0, ddof=1) / 4
     assert (error < 0.01).all()

@@ -10,8 +10,8 @@ from memscore.estimators.memorization import (
     memorization_probit,
     memorization_table,
 )
-from memscore.estimators.weighted import between_blocks, weighted_scores, weights_of
-from memscore.subsets.designs import Arm, membership
+from memscore.estimators.weighted import compute_between_block_se, compute_weighted_scores, count_set_weights
+from memscore.subsets.designs import Arm, draw_membership
 
 M, N = 24, 30
 
@@ -37,7 +37,7 @@ def by_hand(columns, chosen):
 def test_each_set_of_models_says_what_the_estimators_say_of_it(columns):
     rng = np.random.default_rng(1)
     sets = [np.arange(M), np.arange(0, M, 2), np.sort(rng.integers(0, M, M))]
-    found = weighted_scores(weights_of(sets, M), columns)
+    found = compute_weighted_scores(count_set_weights(sets, M), columns)
     assert set(found) == {"memorization", "cscore", "memorization_probability", "memorization_probit"}
     for position, chosen in enumerate(sets):
         for name, expected in by_hand(columns, chosen).items():
@@ -46,41 +46,43 @@ def test_each_set_of_models_says_what_the_estimators_say_of_it(columns):
 
 def test_a_side_that_a_set_leaves_empty_is_undefined(columns):
     columns["member"][:4, 0] = True
-    found = weighted_scores(weights_of([np.arange(4)], M), columns)
+    found = compute_weighted_scores(count_set_weights([np.arange(4)], M), columns)
     assert np.isnan(found["memorization"][0, 0])
     assert np.isnan(found["memorization_probit"][0, 0])
     assert np.isnan(found["cscore"][0, 0])
 
 
 def test_what_the_bank_lacks_is_left_out(columns):
-    found = weighted_scores(weights_of([np.arange(M)], M), {name: columns[name] for name in ("member", "correct")})
+    found = compute_weighted_scores(
+        count_set_weights([np.arange(M)], M), {name: columns[name] for name in ("member", "correct")}
+    )
     assert set(found) == {"memorization", "cscore"}
 
 
 def test_repeats_count_as_often_as_they_stand():
-    assert weights_of([np.array([0, 2, 2])], 4).tolist() == [[1, 0, 2, 0]]
+    assert count_set_weights([np.array([0, 2, 2])], 4).tolist() == [[1, 0, 2, 0]]
 
 
 def test_the_error_between_blocks_is_that_of_a_mean_of_blocks():
     rng = np.random.default_rng(3)
-    member = membership(Arm(design="exact", block=8), range(40), 50)
+    member = draw_membership(Arm(design="exact", block=8), range(40), 50)
     correct = rng.random(member.shape) < 0.6
     each = np.array([memorization(correct[i : i + 8], member[i : i + 8]) for i in range(0, 40, 8)])
     np.testing.assert_allclose(each.mean(0), memorization(correct, member), atol=1e-12)
-    np.testing.assert_allclose(between_blocks(each) ** 2, each.var(0, ddof=1) / 5, rtol=1e-10)
+    np.testing.assert_allclose(compute_between_block_se(each) ** 2, each.var(0, ddof=1) / 5, rtol=1e-10)
 
 
 def test_the_error_between_blocks_needs_three_of_them_and_no_empty_side():
     each = np.array([[0.1, 0.2], [0.3, 0.2], [0.2, np.nan]])
-    assert np.isnan(between_blocks(each)).tolist() == [False, True]
-    assert np.isnan(between_blocks(each[:2])).all()
-    assert np.isnan(between_blocks(each[:0])).all()
+    assert np.isnan(compute_between_block_se(each)).tolist() == [False, True]
+    assert np.isnan(compute_between_block_se(each[:2])).all()
+    assert np.isnan(compute_between_block_se(each[:0])).all()
 
 
 def test_twins_in_an_orthogonal_cluster_have_no_error_between_blocks():
-    member = membership(Arm(block=8), range(32), 2, np.zeros(2, int))
+    member = draw_membership(Arm(block=8), range(32), 2, np.zeros(2, int))
     correct = np.repeat(member.any(1, keepdims=True), 2, axis=1)
-    weights = weights_of(np.split(np.arange(32), 4), 32)
-    found = weighted_scores(weights, {"member": member, "correct": correct})
-    assert (between_blocks(found["memorization"]) == 0).all()
+    weights = count_set_weights(np.split(np.arange(32), 4), 32)
+    found = compute_weighted_scores(weights, {"member": member, "correct": correct})
+    assert (compute_between_block_se(found["memorization"]) == 0).all()
     assert (memorization_table(correct, member)["se"] > 0.1).all()

@@ -10,11 +10,11 @@ from torch import nn
 from memscore.models.architectures import (
     ARCHITECTURES,
     Classifier,
-    build,
+    build_network,
+    compute_logits,
+    count_parameters,
     embed,
-    linear_layers,
-    logits,
-    parameters_count,
+    find_mlp_layers,
 )
 
 RGB, GREY, DIGIT, TINY = (3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 64)
@@ -49,13 +49,13 @@ def conv(n_in, n_out, side):
     ],
 )
 def test_networks_have_the_published_size(arch, shape, n_classes, count):
-    assert parameters_count(build(arch, shape, n_classes, seed=0)) == count
+    assert count_parameters(build_network(arch, shape, n_classes, seed=0)) == count
 
 
 def test_resnext_differs_from_its_imagenet_form_in_stem_and_head_only():
     """ResNeXt-50 32x4d has 25,028,904 weights in torchvision's table."""
     expected = 25_028_904 - conv(3, 64, 7) + conv(3, 64, 3) - 2049 * 1000 + 2049 * 10
-    assert parameters_count(build("resnext50", RGB, 10, seed=0)) == expected
+    assert count_parameters(build_network("resnext50", RGB, 10, seed=0)) == expected
 
 
 @pytest.mark.parametrize("shape", [DIGIT, GREY, RGB, TINY], ids=str)
@@ -63,37 +63,37 @@ def test_resnext_differs_from_its_imagenet_form_in_stem_and_head_only():
 def test_logits_and_embeddings_have_their_shapes_or_the_input_is_refused(arch, shape):
     if shape[1] < {"vgg16": 32, "resnet18-imagenet-stem": 16}.get(arch, 8):
         with pytest.raises(ValueError, match=rf"needs images of \d+x\d+ or more, got 1x{shape[1]}x{shape[2]}"):
-            build(arch, shape, 7, seed=0)
+            build_network(arch, shape, 7, seed=0)
         return
-    model = build(arch, shape, 7, seed=0).eval()
+    model = build_network(arch, shape, 7, seed=0).eval()
     images = torch.zeros(2, *shape)
     with torch.no_grad():
-        scores, embedding = logits(model, images, None), embed(model, images)
+        scores, embedding = compute_logits(model, images, None), embed(model, images)
     assert scores.shape == (2, 7)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(model.head(embedding), scores)
 
 
 def test_a_cnn_may_have_any_image_down_to_one_pixel_a_feature_map():
-    assert build("cnn", (2, 4, 5), 3, seed=0)(torch.zeros(1, 2, 4, 5)).shape == (1, 3)
+    assert build_network("cnn", (2, 4, 5), 3, seed=0)(torch.zeros(1, 2, 4, 5)).shape == (1, 3)
     with pytest.raises(ValueError, match="2 poolings needs images of 4x4 or more, got 2x3x5"):
-        build("cnn", (2, 3, 5), 3, seed=0)
+        build_network("cnn", (2, 3, 5), 3, seed=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 28), (3, 30, 30)], ids=str)
 def test_a_vit_takes_whole_square_patches(shape):
     with pytest.raises(ValueError, match=f"4x4 patches, got images {shape[0]}x{shape[1]}x{shape[2]}"):
-        build("vit-narrow", shape, 10, seed=0)
+        build_network("vit-narrow", shape, 10, seed=0)
 
 
 def test_a_vit_takes_larger_patches_from_larger_images():
-    assert build("vit-small", (1, 96, 96), 10, seed=0).body.conv_proj.kernel_size == (16, 16)
+    assert build_network("vit-small", (1, 96, 96), 10, seed=0).body.conv_proj.kernel_size == (16, 16)
 
 
 @pytest.mark.parametrize("arch", ["mlp", "cnn", "resnet18", "vgg16", "vit-narrow"])
 def test_the_seed_alone_decides_the_weights(arch):
     def weights(seed):
-        return torch.cat([p.detach().flatten() for p in build(arch, RGB, 10, seed=seed).parameters()])
+        return torch.cat([p.detach().flatten() for p in build_network(arch, RGB, 10, seed=seed).parameters()])
 
     torch.manual_seed(1)
     first = weights(0)
@@ -103,14 +103,14 @@ def test_the_seed_alone_decides_the_weights(arch):
 
 
 def test_seeds_are_63_bits_wide_and_weights_are_float32_on_the_cpu():
-    model = build("cnn", GREY, 10, seed=2**63 - 1)
+    model = build_network("cnn", GREY, 10, seed=2**63 - 1)
     assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float32, "cpu")}
 
 
 @pytest.mark.parametrize("arch", ["mlp", "vit-narrow", f"{__name__}:dropping"])
 def test_building_leaves_the_global_generator_alone(arch):
     before = torch.get_rng_state()
-    build(arch, DIGIT, 10, seed=3)
+    build_network(arch, DIGIT, 10, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -118,7 +118,7 @@ def test_building_leaves_the_global_generator_alone(arch):
 def test_a_replaced_stem_starts_as_torchvision_starts_its_own(channels):
     """Fan-out initialisation: variance 2 / (64 * 3 * 3), whatever the channels."""
     weights = torch.cat([
-        build("resnet18", (channels, 32, 32), 10, seed=s).body.conv1.weight.flatten() for s in range(4)
+        build_network("resnet18", (channels, 32, 32), 10, seed=s).body.conv1.weight.flatten() for s in range(4)
     ])
     n, variance = len(weights), 2 / (64 * 9)
     assert (
@@ -127,39 +127,45 @@ def test_a_replaced_stem_starts_as_torchvision_starts_its_own(channels):
 
 
 def test_pooling_before_relu_is_relu_before_pooling():
-    model, images = build("cnn", GREY, 10, seed=0), torch.randn(4, *GREY, generator=torch.Generator().manual_seed(0))
+    model, images = (
+        build_network("cnn", GREY, 10, seed=0),
+        torch.randn(4, *GREY, generator=torch.Generator().manual_seed(0)),
+    )
     first, pool, relu, second, *_, flatten = model.body
     usual = nn.Sequential(first, relu, pool, second, relu, pool, flatten, model.head)
     assert torch.equal(model(images), usual(images))
 
 
 def test_the_head_is_computed_in_float32_under_bfloat16():
-    model, images = build("cnn", GREY, 10, seed=0), torch.randn(8, *GREY, generator=torch.Generator().manual_seed(0))
+    model, images = (
+        build_network("cnn", GREY, 10, seed=0),
+        torch.randn(8, *GREY, generator=torch.Generator().manual_seed(0)),
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model.body(images)
-        inside = logits(model, images, torch.bfloat16)  # an outer autocast changes nothing
+        inside = compute_logits(model, images, torch.bfloat16)  # an outer autocast changes nothing
     assert rounded.dtype == torch.bfloat16
-    scores = logits(model, images, torch.bfloat16)
+    scores = compute_logits(model, images, torch.bfloat16)
     assert scores.dtype == torch.float32
     assert torch.equal(scores, model.head(rounded.float()))
     assert torch.equal(scores, inside)
-    assert not torch.equal(scores, logits(model, images, None))
-    assert torch.equal(logits(model, images, None), model(images))
+    assert not torch.equal(scores, compute_logits(model, images, None))
+    assert torch.equal(compute_logits(model, images, None), model(images))
 
 
 def test_gradients_reach_every_weight_through_the_autocast_body():
-    model = build("mlp", DIGIT, 10, seed=0)
-    logits(model, torch.ones(2, *DIGIT), torch.bfloat16).sum().backward()
+    model = build_network("mlp", DIGIT, 10, seed=0)
+    compute_logits(model, torch.ones(2, *DIGIT), torch.bfloat16).sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
 def test_plain_mlps_show_their_linear_layers_in_order():
-    layers = linear_layers(build("mlp-32-16", DIGIT, 10, seed=0))
+    layers = find_mlp_layers(build_network("mlp-32-16", DIGIT, 10, seed=0))
     assert [(layer.in_features, layer.out_features) for layer in layers] == [(64, 32), (32, 16), (16, 10)]
     mine = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 8), nn.ReLU()), nn.Linear(8, 10))
-    assert linear_layers(mine) == [mine[1][0], mine[2]]
+    assert find_mlp_layers(mine) == [mine[1][0], mine[2]]
     alone = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert linear_layers(alone) == [alone[1]]
+    assert find_mlp_layers(alone) == [alone[1]]
 
 
 SHARED = nn.Linear(64, 64)
@@ -181,12 +187,12 @@ FROZEN = nn.Linear(64, 10).requires_grad_(False)
     ],
 )
 def test_what_is_not_exactly_a_plain_mlp_has_no_linear_layers(layers):
-    assert linear_layers(nn.Sequential(*layers)) is None
+    assert find_mlp_layers(nn.Sequential(*layers)) is None
 
 
 def test_other_architectures_have_no_linear_layers():
-    assert linear_layers(build("cnn", GREY, 10, seed=0)) is None
-    assert linear_layers(Custom(64, 10)) is None
+    assert find_mlp_layers(build_network("cnn", GREY, 10, seed=0)) is None
+    assert find_mlp_layers(Custom(64, 10)) is None
 
 
 class Custom(nn.Module):
@@ -231,15 +237,15 @@ def lists(shape, n_classes):
 
 
 def test_a_users_function_is_seeded_and_comes_back_in_the_modes_it_was_made_in():
-    one, other = (build(f"{__name__}:custom", DIGIT, 10, seed=s) for s in (0, 0))
+    one, other = (build_network(f"{__name__}:custom", DIGIT, 10, seed=s) for s in (0, 0))
     assert torch.equal(one.first.weight, other.first.weight)
-    assert not torch.equal(one.first.weight, build(f"{__name__}:custom", DIGIT, 10, seed=1).first.weight)
-    model = build(f"{__name__}:dropping", DIGIT, 10, seed=0)
+    assert not torch.equal(one.first.weight, build_network(f"{__name__}:custom", DIGIT, 10, seed=1).first.weight)
+    model = build_network(f"{__name__}:dropping", DIGIT, 10, seed=0)
     assert [layer.training for layer in model] == [False, True, True, True]
 
 
 def test_embeddings_of_any_network_are_what_its_last_linear_layer_reads():
-    model, images = build(f"{__name__}:custom", DIGIT, 10, seed=0), torch.ones(3, *DIGIT)
+    model, images = build_network(f"{__name__}:custom", DIGIT, 10, seed=0), torch.ones(3, *DIGIT)
     torch.testing.assert_close(embed(model, images), model.first(images.flatten(1)).tanh())
     assert not model.last._forward_pre_hooks
 
@@ -256,19 +262,19 @@ def test_embeddings_of_any_network_are_what_its_last_linear_layer_reads():
 )
 def test_a_users_function_is_refused_by_what_came_back(function, message):
     with pytest.raises(ValueError, match=message):
-        build(f"{__name__}:{function}", RGB, 10, seed=0)
+        build_network(f"{__name__}:{function}", RGB, 10, seed=0)
 
 
 def test_a_module_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"No module named 'no_such_module'.*on every worker"):
-        build("no_such_module:net", RGB, 10, seed=0)
+        build_network("no_such_module:net", RGB, 10, seed=0)
 
 
 def test_a_users_network_without_a_known_head_is_refused_under_autocast():
     model, images = Custom(64, 10), torch.zeros(2, *DIGIT)
-    assert torch.equal(logits(model, images, None), model(images))
+    assert torch.equal(compute_logits(model, images, None), model(images))
     with pytest.raises(ValueError, match=r"Custom cannot run in torch\.bfloat16.*Classifier\(body, head\)"):
-        logits(model, images, torch.bfloat16)
+        compute_logits(model, images, torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -282,13 +288,13 @@ def test_a_network_without_embeddings_says_so(model, found):
 
 def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="unknown architecture 'resnet-18'; did you mean 'resnet18'"):
-        build("resnet-18", RGB, 10, seed=0)
+        build_network("resnet-18", RGB, 10, seed=0)
     with pytest.raises(ValueError, match="unknown architecture 'mlp-0'"):
-        build("mlp-0", RGB, 10, seed=0)
+        build_network("mlp-0", RGB, 10, seed=0)
     with pytest.raises(ValueError, match="2 classes or more, got 1"):
-        build("mlp", RGB, 1, seed=0)
+        build_network("mlp", RGB, 1, seed=0)
     with pytest.raises(ValueError, match=r"three positive sizes \(C, H, W\), got \(8, 8\)"):
-        build("mlp", (8, 8), 10, seed=0)
+        build_network("mlp", (8, 8), 10, seed=0)
 
 
 def test_a_classifier_is_its_head_on_its_body():

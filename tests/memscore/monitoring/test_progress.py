@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from cluster.pool import Failure, SerialPool
-from memscore.monitoring.heartbeat import read_beat
-from memscore.monitoring.progress import Watch, watched
-from memscore.monitoring.prometheus import LEVELS, TOTALS, levels_of, totals_of
-from memscore.pipeline.config import Plan
+from memscore.monitoring.heartbeat import read_heartbeat
+from memscore.monitoring.progress import MonitoredPool, monitor_pool
+from memscore.monitoring.prometheus import COUNTERS, GAUGES, compute_counters, compute_gauges
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.map_reduce import BlockJob
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.tables.progress_bar import Meter, counts_of
+from memscore.tables.progress_bar import ProgressBar, format_counts
 from tests.fixtures import banks
 from tests.fixtures.command import SERIAL, SMALL, contents, here
 from tests.memscore.monitoring.test_status import beat
@@ -65,7 +65,7 @@ def test_everything_that_passes_is_counted_once_and_handed_on_as_it_is(tmp_path)
         job_of(6, 7): Failure(error="OSError: no", kind="worker"),
         job_of(2): of(2),
     }
-    watch = Watch(Given(outcomes, {"worker": 3}), store, {ARM: 8})
+    watch = MonitoredPool(Given(outcomes, {"worker": 3}), store, {ARM: 8})
     assert watch.beat().models == {ARM: 3}
     for index in (3, 4):
         (tmp_path / str(index)).rename(banks.path_of(store, f"shards/{ARM}-0000{index}.parquet"))
@@ -83,7 +83,7 @@ def test_everything_that_passes_is_counted_once_and_handed_on_as_it_is(tmp_path)
 def test_originals_and_proxies_are_phases_of_their_own(tmp_path):
     store = banks.bank(tmp_path / "bank")
     jobs = {OriginalJob(store="s", index=i, evaluate=False, device="cpu"): [receipt("original-00000")] for i in (0, 1)}
-    watch = Watch(Given({**jobs, job_of(3): of(3)}), store, {ARM: 8})
+    watch = MonitoredPool(Given({**jobs, job_of(3): of(3)}), store, {ARM: 8})
     run = watch.run(None, jobs)
     next(run)
     next(run)  # the first is counted once it was asked for the next
@@ -96,14 +96,14 @@ def test_originals_and_proxies_are_phases_of_their_own(tmp_path):
 
 def test_blocks_that_are_scored_pass_and_are_no_models(tmp_path):
     made = {BlockJob(start=0, stop=5): 1, BlockJob(start=5, stop=9): Failure(error="no", kind="worker")}
-    with Watch(Given(made), banks.bank(tmp_path / "bank"), {ARM: 4}) as watch:
+    with MonitoredPool(Given(made), banks.bank(tmp_path / "bank"), {ARM: 4}) as watch:
         assert dict(watch.run(None, list(made))) == made
         said = watch.beat()
     assert (said.phase, said.done, said.total, said.failed, said.line) == ("models", 0, 0, 0, "")
 
 
 def test_the_rate_falls_while_nothing_ends(tmp_path):
-    watch = Watch(Given({job_of(i): of(i) for i in range(3, 9)}), banks.bank(tmp_path / "bank"), {ARM: 9})
+    watch = MonitoredPool(Given({job_of(i): of(i) for i in range(3, 9)}), banks.bank(tmp_path / "bank"), {ARM: 9})
     run = watch.run(None, [job_of(i) for i in range(3, 9)])
     for _ in range(3):
         next(run)
@@ -118,15 +118,15 @@ def test_the_rate_falls_while_nothing_ends(tmp_path):
 
 def test_the_record_is_there_from_the_beginning_and_says_how_it_ended(tmp_path):
     store = banks.bank(tmp_path / "bank")
-    with Watch(Given({}), store, {ARM: 8}):
-        assert read_beat(store.folder).state == "running"
-        assert read_beat(store.folder).fresh()
-    assert read_beat(store.folder).state == "ended"
-    assert not read_beat(store.folder).fresh()
-    with pytest.raises(ValueError, match="bad"), Watch(Given({}), store, {"iid-k0.500": 4}):
+    with MonitoredPool(Given({}), store, {ARM: 8}):
+        assert read_heartbeat(store.folder).state == "running"
+        assert read_heartbeat(store.folder).fresh()
+    assert read_heartbeat(store.folder).state == "ended"
+    assert not read_heartbeat(store.folder).fresh()
+    with pytest.raises(ValueError, match="bad"), MonitoredPool(Given({}), store, {"iid-k0.500": 4}):
         raise ValueError("bad")
-    assert read_beat(store.folder).state == "stopped"
-    assert read_beat(store.folder).planned == {ARM: 8, "iid-k0.500": 4}  # what an earlier command asked for stays
+    assert read_heartbeat(store.folder).state == "stopped"
+    assert read_heartbeat(store.folder).planned == {ARM: 8, "iid-k0.500": 4}  # what an earlier command asked for stays
 
 
 def test_who_cannot_be_told_is_warned_of_once_and_the_others_are_told(tmp_path, monkeypatch, caplog):
@@ -136,7 +136,9 @@ def test_who_cannot_be_told_is_warned_of_once_and_the_others_are_told(tmp_path, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("memscore.monitoring.progress.TICK_S", 0.01)
-    with Watch(Given({job_of(3): of(3)}), banks.bank(tmp_path / "bank"), {ARM: 8}, tell=[full, heard.append]) as watch:
+    with MonitoredPool(
+        Given({job_of(3): of(3)}), banks.bank(tmp_path / "bank"), {ARM: 8}, tell=[full, heard.append]
+    ) as watch:
         assert list(watch.run(None, [job_of(3)]))
         while len(heard) < 5:
             time.sleep(0.01)
@@ -154,11 +156,11 @@ def test_watching_changes_no_bit_of_a_bank(tmp_path):
     class Heard:
         beat = staticmethod(told.append)
 
-    bare = open_bank(Plan(store=str(tmp_path / "bare"), **plan))
+    bare = open_bank(BankConfig(store=str(tmp_path / "bare"), **plan))
     estimate(bare, SerialPool())
-    seen = open_bank(Plan(store=str(tmp_path / "seen"), **plan))
-    with watched(seen, SerialPool(), Heard(), None) as watch:
-        estimate(seen, watch, told=watch.noting(lambda *found: None))
+    seen = open_bank(BankConfig(store=str(tmp_path / "seen"), **plan))
+    with monitor_pool(seen, SerialPool(), Heard(), None) as watch:
+        estimate(seen, watch, on_forecast=watch.wrap_on_forecast(lambda *found: None))
     assert contents(tmp_path / "seen") == contents(tmp_path / "bare")
     assert told[-1].trained == told[-1].done == told[-1].total == 8
     assert told[-1].models == told[-1].planned == {"exact-k0.500-b8": 8}
@@ -175,7 +177,7 @@ def test_a_command_in_a_log_ends_with_a_line_and_has_no_carriage_return(tmp_path
 
 def lines_of(beats, every_s=5.0, still_s=60.0):
     stream = io.StringIO()
-    meter = Meter("models", stream, every_s, still_s)
+    meter = ProgressBar("models", stream, every_s, still_s)
     for said in beats:
         meter.beat(said)
     return stream.getvalue().splitlines()
@@ -198,15 +200,17 @@ def test_a_run_that_stands_still_repeats_itself_rarely():
 
 def test_the_line_says_rate_time_left_failures_and_workers():
     said = beat(rate_per_s=0.5, eta_s=3700.0, failed=1, retried={"node": 2, "worker": 1}, workers=8, busy=7)
-    assert counts_of(said) == "1800 an hour, 1 h 1 min left, 1 failed, tried again: 2 node, 1 worker, 7 of 8 workers"
-    assert counts_of(replace(said, busy=None, retried={}, rate_per_s=None, eta_s=None)) == "1 failed, 8 workers"
+    assert (
+        format_counts(said) == "1800 an hour, 1 h 1 min left, 1 failed, tried again: 2 node, 1 worker, 7 of 8 workers"
+    )
+    assert format_counts(replace(said, busy=None, retried={}, rate_per_s=None, eta_s=None)) == "1 failed, 8 workers"
 
 
 def test_every_number_that_is_told_is_announced_and_has_the_tag_that_was():
     said = beat(models={ARM: 3}, planned={ARM: None}, rmse={ARM: 0.1}, rate_per_s=1.0, eta_s=2.0, busy=1, total=3)
-    for told, table in ((totals_of(said), TOTALS), (levels_of(said), LEVELS)):
+    for told, table in ((compute_counters(said), COUNTERS), (compute_gauges(said), GAUGES)):
         assert set(told) == set(table)
         assert all(isinstance(value, dict) == (table[name][1] is not None) for name, value in told.items())
-    assert levels_of(said)["models_planned"] == {}  # a precision was asked for
-    unknown = levels_of(replace(said, rate_per_s=None, eta_s=None, busy=None))
+    assert compute_gauges(said)["models_planned"] == {}  # a precision was asked for
+    unknown = compute_gauges(replace(said, rate_per_s=None, eta_s=None, busy=None))
     assert not {"models_per_hour", "eta_seconds", "workers_busy"} & set(unknown)

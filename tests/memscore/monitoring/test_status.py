@@ -15,16 +15,24 @@ import pytest
 from rich.console import Console
 
 from cluster.pool import SerialPool
-from memscore.estimators.memorization import bank_rmse, counts, precision_of
-from memscore.monitoring.heartbeat import PATH, Beat, driver_of, is_gone, own_space, read_beat, write_beat
-from memscore.monitoring.status import condition, latest_store, rate_of
-from memscore.pipeline.config import Plan
+from memscore.estimators.memorization import compute_bank_rmse, count_by_membership, sum_variances_from_counts
+from memscore.monitoring.heartbeat import (
+    HEARTBEAT_PATH,
+    Heartbeat,
+    find_driver,
+    get_pid_namespace,
+    has_exited,
+    read_heartbeat,
+    write_heartbeat,
+)
+from memscore.monitoring.status import compute_bank_status, compute_rate, find_latest_store
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import DIVERGED
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.status import main
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.tables.status_table import show
+from memscore.tables.status_table import print_status
 from tests.fixtures import banks
 
 ROOT = Path(__file__).parents[3]
@@ -33,18 +41,18 @@ ARM = banks.ARM["name"]
 
 def beat(**changes):
     now = time.time()
-    plain = Beat(run="r", pid=os.getpid(), host=socket.gethostname(), began=now - 60, at=now, every_s=10)
+    plain = Heartbeat(run="r", pid=os.getpid(), host=socket.gethostname(), began=now - 60, at=now, every_s=10)
     return replace(plain, **changes)
 
 
 def shown(found):
     text = io.StringIO()
-    show(Console(width=160, file=text), found)
+    print_status(Console(width=160, file=text), found)
     return text.getvalue()
 
 
 def test_a_bank_that_no_run_has_told_of_says_what_its_files_say(tmp_path):
-    found = condition(banks.bank(tmp_path / "bank"))
+    found = compute_bank_status(banks.bank(tmp_path / "bank"))
     [arm] = found.arms
     assert (arm.models, arm.planned, arm.whole_blocks, arm.failed, arm.diverged) == (3, None, 3, 0, 0)
     assert found.driver.state == "none"
@@ -64,52 +72,54 @@ def test_precision_of_a_bank_that_is_no_larger_than_a_plan_s_is_its_unbiased_rms
     for index in range(16):
         columns = banks.shard(index) | {"member": member[index]}
         correct.append(columns["correct"])
-        store.write_shard(model_name("exact-k0.500-b16", index), "exact-k0.500-b16", columns)
-    [arm] = condition(store).arms
+        store.write_shard(format_model_name("exact-k0.500-b16", index), "exact-k0.500-b16", columns)
+    [arm] = compute_bank_status(store).arms
     right, train = np.array(correct)[:, : banks.SIZES[0]], member[:, : banks.SIZES[0]]
-    k_in, n_in, k_out, n_out = counts(right, train)
+    k_in, n_in, k_out, n_out = count_by_membership(right, train)
     variance = k_in * (n_in - k_in) / (n_in**2 * (n_in - 1)) + k_out * (n_out - k_out) / (n_out**2 * (n_out - 1))
     assert arm.rmse == pytest.approx(np.sqrt(variance.mean()), rel=1e-10)
     assert arm.rmse_from == 16
-    assert arm.rmse == bank_rmse([precision_of(k_in, n_in, k_out, n_out)])
+    assert arm.rmse == compute_bank_rmse([sum_variances_from_counts(k_in, n_in, k_out, n_out)])
     assert arm.whole_blocks == 1
 
 
 def test_status_and_estimate_say_the_same_error_of_the_same_models(tmp_path):
     """Few models of an iid arm, where the number of models without an example differs most from its mean."""
-    plan = Plan(train_limit=200, epochs=2, design="iid", keep=0.7, models=6, originals=0, store=str(tmp_path / "s"))
+    plan = BankConfig(
+        train_limit=200, epochs=2, design="iid", keep=0.7, models=6, originals=0, store=str(tmp_path / "s")
+    )
     bank = open_bank(plan)
     [scored] = estimate(bank, SerialPool()).arms
-    [arm] = condition(bank.store).arms
+    [arm] = compute_bank_status(bank.store).arms
     assert (arm.rmse, arm.rmse_from) == (pytest.approx(scored.rmse, rel=1e-12), 6)
-    assert "from the first 6 of an arm\n" in shown(condition(bank.store))
+    assert "from the first 6 of an arm\n" in shown(compute_bank_status(bank.store))
 
 
 def test_two_models_leave_the_precision_undefined(tmp_path):
     store = banks.bank(tmp_path / "bank")
-    banks.path_of(store, f"shards/{model_name(ARM, 2)}.parquet").unlink()
-    [arm] = condition(store).arms
+    banks.path_of(store, f"shards/{format_model_name(ARM, 2)}.parquet").unlink()
+    [arm] = compute_bank_status(store).arms
     assert arm.rmse is None
-    assert "RMSE:" not in shown(condition(store))
+    assert "RMSE:" not in shown(compute_bank_status(store))
 
 
 def test_a_second_look_reads_no_shard_again(tmp_path):
     store, spreads = banks.bank(tmp_path / "bank"), {}
-    before = condition(store, spreads)
+    before = compute_bank_status(store, spreads)
     for path in (tmp_path / "bank" / "shards").iterdir():
         path.write_bytes(b"")
     assert len(spreads) == 1
-    assert condition(store, spreads).arms == before.arms
+    assert compute_bank_status(store, spreads).arms == before.arms
 
 
 def test_failures_are_grouped_by_what_was_said_and_tombstones_stand_apart(tmp_path):
     store = banks.bank(tmp_path / "bank")
     for index in (5, 6, 7, 8):
-        store.write_failure(model_name(ARM, index), {"kind": "exception", "error": f"OSError: row {index}"})
-    store.write_failure(model_name(ARM, 9), DIVERGED)
-    found = condition(store)
+        store.write_failure(format_model_name(ARM, index), {"kind": "exception", "error": f"OSError: row {index}"})
+    store.write_failure(format_model_name(ARM, 9), DIVERGED)
+    found = compute_bank_status(store)
     assert [(group.kind, group.count) for group in found.failures] == [("exception", 4), ("diverged", 1)]
-    assert found.failures[0].models == [model_name(ARM, index) for index in (5, 6, 7)]
+    assert found.failures[0].models == [format_model_name(ARM, index) for index in (5, 6, 7)]
     assert (found.arms[0].failed, found.arms[0].diverged) == (4, 1)
     text = shown(found)
     assert "4 failed, tried again by the next command (exception): OSError: row 5" in text
@@ -117,30 +127,30 @@ def test_failures_are_grouped_by_what_was_said_and_tombstones_stand_apart(tmp_pa
 
 
 def test_a_score_is_stale_as_soon_as_its_arm_has_another_model(tmp_path, small):
-    found = condition(Store.open(small))
+    found = compute_bank_status(Store.open(small))
     fresh = {score.name: score.fresh for score in found.scores}
     assert fresh["memorization_k0.500"] is True
     assert fresh["events_forgetting"] is None  # of the originals
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", small, copy], check=True)
     next(iter((copy / "shards").iterdir())).unlink()
-    found = condition(Store.open(copy))
+    found = compute_bank_status(Store.open(copy))
     assert {score.name for score in found.scores if score.fresh is False} == {n for n, new in fresh.items() if new}
     assert "stale" in shown(found)
 
 
 def test_what_is_damaged_is_a_problem_and_the_rest_is_told(tmp_path):
     store = banks.bank(tmp_path / "bank")
-    store.write_failure(model_name(ARM, 5), {"kind": "exception", "error": "e"})
-    for relpath in (f"failures/{model_name(ARM, 5)}.json", f"shards/{model_name(ARM, 0)}.parquet"):
+    store.write_failure(format_model_name(ARM, 5), {"kind": "exception", "error": "e"})
+    for relpath in (f"failures/{format_model_name(ARM, 5)}.json", f"shards/{format_model_name(ARM, 0)}.parquet"):
         banks.path_of(store, relpath).write_bytes(b"x")
-    banks.path_of(store, PATH).write_text("{}")
-    found = condition(store)
+    banks.path_of(store, HEARTBEAT_PATH).write_text("{}")
+    found = compute_bank_status(store)
     assert len(found.problems) == 3
     assert found.arms[0].models == 3
     assert found.arms[0].rmse is None
     banks.path_of(store, f"arms/{ARM}.json").write_text("{")
-    found = condition(store)
+    found = compute_bank_status(store)
     assert found.arms == []
     assert any("3 shards of no arm" in problem for problem in found.problems)
 
@@ -148,8 +158,8 @@ def test_what_is_damaged_is_a_problem_and_the_rest_is_told(tmp_path):
 def test_a_record_is_read_as_it_was_written_and_one_of_a_later_version_too(tmp_path):
     folder = banks.bank(tmp_path / "bank").folder
     said = beat(planned={ARM: 8}, models={ARM: 3}, rmse={ARM: None}, eta_s=float("nan"))
-    write_beat(folder, said)
-    assert read_beat(folder) == replace(said, eta_s=None)
+    write_heartbeat(folder, said)
+    assert read_heartbeat(folder) == replace(said, eta_s=None)
 
 
 @pytest.mark.parametrize(
@@ -174,17 +184,17 @@ def test_who_works_on_a_store(tmp_path, holder, age_s, state, verdict):
     if holder:
         banks.path_of(store, "lock").write_text(f"pid {pids[holder]} on host {host}\n")
     said = None if age_s is None else beat(at=time.time() - age_s, state=state, planned={ARM: 8})
-    found = driver_of(store.folder, said)
+    found = find_driver(store.folder, said)
     assert found.state == verdict
     if said:
-        write_beat(store.folder, said)
-    assert "driver" in shown(condition(store))
+        write_heartbeat(store.folder, said)
+    assert "driver" in shown(compute_bank_status(store))
 
 
 def test_the_rate_of_files_is_between_the_first_and_the_last():
-    assert rate_of([0.0, 1.0, 4.0]) == 0.5
-    assert rate_of([0.0, 1.0]) is None
-    assert rate_of([1.0, 1.0, 1.0]) is None
+    assert compute_rate([0.0, 1.0, 4.0]) == 0.5
+    assert compute_rate([0.0, 1.0]) is None
+    assert compute_rate([1.0, 1.0, 1.0]) is None
 
 
 def test_the_command_needs_neither_torch_nor_ray_and_reads_a_store_that_it_may_not_write(tmp_path):
@@ -224,8 +234,8 @@ def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
         banks.bank(home / "memscore" / name)
     for name, age_s in (("older", 90), ("newer", 30), ("third", 60)):
         os.utime(home / "memscore" / name / "manifest.json", (time.time() - age_s,) * 2)
-    assert latest_store() == str(home / "memscore" / "newer")
-    write_beat(Store.open(home / "memscore" / "older").folder, beat())
+    assert find_latest_store() == str(home / "memscore" / "newer")
+    write_heartbeat(Store.open(home / "memscore" / "older").folder, beat())
     assert main([]) == 0
     assert f"store   {home}/memscore/older" in capsys.readouterr().out
 
@@ -235,19 +245,19 @@ def test_a_driver_in_another_space_of_process_ids_is_judged_by_its_record_alone(
     pid = 2**22 + 1  # above what the system hands out
     store.folder.replace("lock", f"pid {pid} on host {socket.gethostname()}\n".encode())
     elsewhere = beat(pid=pid, host=socket.gethostname(), at=time.time(), state="running", space="pid:[1]")
-    assert driver_of(store.folder, elsewhere).state == "running"
-    assert driver_of(store.folder, replace(elsewhere, space=own_space())).state == "died"
+    assert find_driver(store.folder, elsewhere).state == "running"
+    assert find_driver(store.folder, replace(elsewhere, space=get_pid_namespace())).state == "died"
 
 
 def test_a_process_that_has_ended_is_gone_though_nobody_asked_after_it():
     child = subprocess.Popen([sys.executable, "-c", ""])
     end = time.monotonic() + 30
-    while not is_gone(child.pid) and time.monotonic() < end:
+    while not has_exited(child.pid) and time.monotonic() < end:
         time.sleep(0.05)
-    assert is_gone(child.pid)
+    assert has_exited(child.pid)
     assert Path(f"/proc/{child.pid}").exists()  # a zombie until it is waited for
     child.wait()
-    assert not is_gone(os.getpid())
+    assert not has_exited(os.getpid())
 
 
 def test_a_store_that_goes_while_it_is_watched_ends_the_watch(tmp_path, monkeypatch, capsys):

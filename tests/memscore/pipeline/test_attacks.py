@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.estimators.lira import lira_offline, lira_online, lira_pool
-from memscore.estimators.lira_variants import FORMS, classic_scores, shared_spread
+from memscore.estimators.lira import fit_shadow_prior, lira_offline, lira_online
+from memscore.estimators.lira_variants import LIRA_VARIANTS, fit_shared_std, lira_variant_scores
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
-from memscore.pipeline.attacks import ATTACKS, refuse_attacks
-from memscore.pipeline.scoring import attacks_on_file, known_of, run_attack, score_arm
-from memscore.score_registry import SOURCES
+from memscore.pipeline.attacks import ATTACKS, check_attacks
+from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
+from memscore.score_registry import SCORES
 from memscore.statistics.roc import auc
-from memscore.store.block_reader import CELLS
-from memscore.store.shards import SHARD_COLUMNS, model_name
+from memscore.store.block_reader import MAX_CELLS
+from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import examples, manifest
 
 TRAIN, VALIDATION, TEST = 300, 20, 5
@@ -29,7 +29,7 @@ def said():
     """Member, and three statistics of it [M, N]; members stand out by 1.5 standard deviations."""
     rng = np.random.default_rng(0)
     member = np.zeros((M, N), bool)
-    member[:, :TRAIN] = membership(ARM, range(M), TRAIN)
+    member[:, :TRAIN] = draw_membership(ARM, range(M), TRAIN)
     numbers = {
         name: (rng.normal(size=(M, N)) + 1.5 * member).astype(np.float32)
         for name in ("logit_confidence", "gap", "top_gap")
@@ -44,7 +44,7 @@ def store(tmp_path, said):
     for m in range(M):
         columns = {"row": np.arange(N, dtype=np.int32), "member": said["member"][m], "correct": said["gap"][m] > 0}
         columns |= {name: said[name][m] for name in ("logit_confidence", "gap", "top_gap")}
-        bank.write_shard(model_name(ARM.name, m), ARM.name, columns)
+        bank.write_shard(format_model_name(ARM.name, m), ARM.name, columns)
     return bank
 
 
@@ -55,10 +55,10 @@ def scores_by_hand(name, said):
         config = RmiaConfig(kind="offline" if name.endswith("offline") else "online")
         population = rmia_population(said["logit_confidence"][:, TRAIN : TRAIN + VALIDATION], config)
         return [rmia(phi, member, population, 0.5, config)]
-    form = FORMS.get(name.removeprefix("lira-"))
+    form = LIRA_VARIANTS.get(name.removeprefix("lira-"))
     if form:
-        return classic_scores(phi, member, form, shared_spread([(phi, member)], 0.5, form))
-    pool = lira_pool([(phi, member)])
+        return lira_variant_scores(phi, member, form, fit_shared_std([(phi, member)], 0.5, form))
+    pool = fit_shadow_prior([(phi, member)])
     return [lira_online(phi, member, pool), lira_offline(phi, member, pool)]
 
 
@@ -82,7 +82,7 @@ def test_each_attack_is_its_estimator_over_the_whole_bank(store, said, name):
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.add and not attack.population])
 def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, name):
     """With a part for each piece, ImageNet's came to 1.2 GB."""
-    n, held = 3 * CELLS // M, []
+    n, held = 3 * MAX_CELLS // M, []
     bank = Store.create(tmp_path / "bank", manifest(split_sizes=(n, 0, 1)), examples(n + 1))
     bank.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
     rng = np.random.default_rng(0)
@@ -90,9 +90,13 @@ def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, na
         member, phi = rng.random(n + 1) < 0.5, rng.normal(size=n + 1).astype(np.float32)
         columns = {"row": np.arange(n + 1, dtype=np.int32), "member": member, "correct": member}
         bank.write_shard(
-            model_name(ARM.name, m), ARM.name, columns | dict.fromkeys(("logit_confidence", "gap", "top_gap"), phi)
+            format_model_name(ARM.name, m),
+            ARM.name,
+            columns | dict.fromkeys(("logit_confidence", "gap", "top_gap"), phi),
         )
-    known_of(bank, ARM.name, list(range(M)), replace(ATTACKS[name], settle=lambda parts, _: held.append(parts)), None)
+    fit_attack(
+        bank, ARM.name, list(range(M)), replace(ATTACKS[name], finalize=lambda parts, _: held.append(parts)), None
+    )
     [[part]] = held
     assert len(pickle.dumps(part)) < 2**13
 
@@ -100,13 +104,13 @@ def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, na
 def test_every_score_of_an_attack_names_its_source():
     for attack in ATTACKS.values():
         for score in (*attack.scores, attack.success):
-            assert score is None or SOURCES[score][2] == 1
+            assert score is None or SCORES[score][2] == 1
 
 
 def test_a_later_run_renews_the_attacks_of_an_earlier_one(store):
-    shards = store.finished(ARM.name)
+    shards = store.find_valid_shards(ARM.name)
     first = score_arm(store, ARM.name, shards, ("lira", "rmia"))
-    assert attacks_on_file(store, "k0.500") == ["lira", "rmia"]
+    assert find_stored_attacks(store, "k0.500") == ["lira", "rmia"]
     again = score_arm(store, ARM.name, shards)
     assert again.names == first.names
     assert set(again.attacks) == {"lira", "lira_offline", "rmia"}
@@ -114,15 +118,15 @@ def test_a_later_run_renews_the_attacks_of_an_earlier_one(store):
 
 def test_attacks_that_cannot_be_are_refused_before_anything_is_trained():
     with pytest.raises(ValueError, match=r"unknown attack 'rmai'; did you mean 'rmia'"):
-        refuse_attacks(["rmai"], SHARD_COLUMNS, 10)
+        check_attacks(["rmai"], SHARD_COLUMNS, 10)
     with pytest.raises(ValueError, match=r"--attacks rmia-offline.*--validation 0\.1"):
-        refuse_attacks(["lira", "rmia-offline"], SHARD_COLUMNS, 0)
+        check_attacks(["lira", "rmia-offline"], SHARD_COLUMNS, 0)
     with pytest.raises(ValueError, match=r"reads logit_confidence.*it keeps what lira-gap read$"):
-        refuse_attacks(["lira"], ["member", "correct", "gap"], 10)
+        check_attacks(["lira"], ["member", "correct", "gap"], 10)
     with pytest.raises(ValueError, match=r"it keeps what lira, lira-paper, [a-z, -]*-fixed read$"):
-        refuse_attacks(["lira-gap"], ["member", "correct", "logit_confidence"], 0)
-    refuse_attacks(["lira"], SHARD_COLUMNS, 0)
-    refuse_attacks(list(ATTACKS), SHARD_COLUMNS, 1)
+        check_attacks(["lira-gap"], ["member", "correct", "logit_confidence"], 0)
+    check_attacks(["lira"], SHARD_COLUMNS, 0)
+    check_attacks(list(ATTACKS), SHARD_COLUMNS, 1)
 
 
 def test_a_bank_without_validation_is_not_scored_with_rmia(tmp_path, said):
@@ -131,7 +135,7 @@ def test_a_bank_without_validation_is_not_scored_with_rmia(tmp_path, said):
     for m in range(2):
         whole = {name: values[m, : TRAIN + TEST] for name, values in said.items()}
         columns = {"row": np.arange(TRAIN + TEST, dtype=np.int32), "member": whole.pop("member")}
-        bank.write_shard(model_name(ARM.name, m), ARM.name, columns | {"correct": whole["gap"] > 0} | whole)
+        bank.write_shard(format_model_name(ARM.name, m), ARM.name, columns | {"correct": whole["gap"] > 0} | whole)
     with pytest.raises(ValueError, match="and this bank has none"):
-        score_arm(bank, ARM.name, bank.finished(ARM.name), ("rmia",))
+        score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name), ("rmia",))
     assert bank.folder.names("scores") == []

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from memscore.pipeline.map_reduce import Shelf
+from memscore.pipeline.map_reduce import DiskBuffer
 
 
 def test_columns_put_in_any_order_come_back_as_signed_pairs_of_rows(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     said = np.arange(4 * 10, dtype=np.float32).reshape(4, 10)
-    with Shelf(10) as shelf:
+    with DiskBuffer(10) as shelf:
         for part in (slice(7, 10), slice(0, 3), slice(3, 7)):
             shelf.put("single", part, said[:, part])
             shelf.put("double", part, said[:, part].astype(np.float64))
@@ -22,6 +22,6 @@ def test_columns_put_in_any_order_come_back_as_signed_pairs_of_rows(tmp_path, mo
 
 
 def test_no_halves_are_no_pairs():
-    with Shelf(5) as shelf:
+    with DiskBuffer(5) as shelf:
         shelf.put("none", slice(0, 5), np.empty((0, 5)))
         assert list(shelf.pairs("none", 1)) == []

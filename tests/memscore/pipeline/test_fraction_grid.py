@@ -4,31 +4,31 @@ import numpy as np
 import pytest
 
 from memscore import estimate
-from memscore.pipeline.config import Plan, arms_of
+from memscore.pipeline.config import BankConfig, build_designs
 from memscore.store.store import Store
 
 FRACTIONS = [tenth / 10 for tenth in range(1, 10)]
 
 
 def test_the_preset_is_the_references_grid():
-    arms, count = arms_of(Plan(preset="cscore"))
+    arms, count = build_designs(BankConfig(preset="cscore"))
     assert [arm.keep for arm in arms] == FRACTIONS
     assert count == 200
     assert {(arm.design, arm.block) for arm in arms} == {("exact", 20)}
 
 
 def test_what_the_user_says_changes_it():
-    arms, count = arms_of(Plan(preset="cscore", design="iid", models=7))
+    arms, count = build_designs(BankConfig(preset="cscore", design="iid", models=7))
     assert [(arm.design, arm.block) for arm in arms] == [("iid", 1)] * 9
     assert count == 7
-    assert [arm.keep for arm in arms_of(Plan(preset="cscore", keep=0.3))[0]] == [0.3]
+    assert [arm.keep for arm in build_designs(BankConfig(preset="cscore", keep=0.3))[0]] == [0.3]
     with pytest.raises(ValueError, match="use 20 or 40"):
-        arms_of(Plan(preset="cscore", models=30))
+        build_designs(BankConfig(preset="cscore", models=30))
 
 
 def test_a_grid_is_filled_resumed_and_averaged(tmp_path, capsys):
     few = {"design": "iid", "models": 4, "train_limit": 300, "batch": 16, "epochs": 2, "originals": 0}
-    plan = Plan(preset="cscore", store=str(tmp_path / "s"), **few)
+    plan = BankConfig(preset="cscore", store=str(tmp_path / "s"), **few)
     assert estimate.estimate_bank(plan, pool="serial") == 0
     out = capsys.readouterr().out
     assert "36 models in" in out

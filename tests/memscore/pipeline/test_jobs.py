@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from memscore.pipeline import train_bank
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, new_model, recipe_of, work
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, OriginalJob, build_model, compute_job_key, read_recipe, run_job
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.pipeline.train_bank import fill, fill_originals, shared_of
+from memscore.pipeline.train_bank import build_shared_data, train_missing, train_missing_originals
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
-from memscore.training.numerics import one_thread
+from memscore.training.numerics import single_threaded
 
-PLAN = Plan(data="digits", train_limit=200, epochs=3, design="exact", block=8, models=16, originals=1)
+PLAN = BankConfig(data="digits", train_limit=200, epochs=3, design="exact", block=8, models=16, originals=1)
 
 
 class InOrder:
@@ -34,7 +34,7 @@ def opened(tmp_path, plan=PLAN, name="store"):
     bank = open_bank(replace(plan, store=str(tmp_path / name)))
     arm = bank.arms[0]
     bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    return bank, shared_of(bank.splits, None)
+    return bank, build_shared_data(bank.splits, None)
 
 
 def files(store, kind="shards"):
@@ -47,7 +47,7 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
         order = list(range(16)) if size != 3 else list(range(15, -1, -1))
         for start in range(0, 16, size):
             group = tuple(order[start : start + size])
-            work(BankJob(store=bank.store.url, arm=bank.arms[0].name, models=group, events=True), shared)
+            run_job(BankJob(store=bank.store.url, arm=bank.arms[0].name, models=group, events=True), shared)
     first, *others = ((files(bank.store), files(bank.store, "events")) for bank, _ in banks.values())
     assert [len(kind) for kind in first] == [16, 16]
     assert all(other == first for other in others)
@@ -57,8 +57,8 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
 def test_one_network_at_a_time_gives_the_same_bytes_whatever_came_before(tmp_path, change):
     plan = replace(PLAN, epochs=1, recipe="digits", **change)
     (one, shared), (two, _) = opened(tmp_path, plan, "one"), opened(tmp_path, plan, "two")
-    work(BankJob(store=one.store.url, arm=one.arms[0].name, models=(0, 1, 2)), shared)
-    work(BankJob(store=two.store.url, arm=two.arms[0].name, models=(2,)), shared)
+    run_job(BankJob(store=one.store.url, arm=one.arms[0].name, models=(0, 1, 2)), shared)
+    run_job(BankJob(store=two.store.url, arm=two.arms[0].name, models=(2,)), shared)
     shard = f"{one.arms[0].name}-00002.parquet"
     assert files(one.store)[shard] == files(two.store)[shard]
 
@@ -66,10 +66,10 @@ def test_one_network_at_a_time_gives_the_same_bytes_whatever_came_before(tmp_pat
 def test_a_second_run_trains_nothing_and_a_larger_one_only_the_rest(tmp_path):
     bank, shared = opened(tmp_path)
     pool = InOrder()
-    assert fill(bank.store, bank.arms, 8, shared, pool).trained == 8
+    assert train_missing(bank.store, bank.arms, 8, shared, pool).trained == 8
     before = files(bank.store)
-    assert fill(bank.store, bank.arms, 8, shared, pool).trained == 0
-    assert fill(bank.store, bank.arms, 16, shared, pool).trained == 8
+    assert train_missing(bank.store, bank.arms, 8, shared, pool).trained == 0
+    assert train_missing(bank.store, bank.arms, 16, shared, pool).trained == 8
     after = files(bank.store)
     assert len(after) == 16
     assert all(after[name] == content for name, content in before.items())
@@ -77,13 +77,13 @@ def test_a_second_run_trains_nothing_and_a_larger_one_only_the_rest(tmp_path):
 
 def test_a_damaged_shard_is_named_set_aside_and_trained_again(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arms, 8, shared, InOrder())
+    train_missing(bank.store, bank.arms, 8, shared, InOrder())
     calm = files(bank.store)
     path = tmp_path / "store" / "shards" / f"{bank.arms[0].name}-00003.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-    filled = fill(bank.store, bank.arms, 8, shared, InOrder())
+    filled = train_missing(bank.store, bank.arms, 8, shared, InOrder())
     assert list(filled.damaged) == [f"shards/{bank.arms[0].name}-00003.parquet"]
     assert filled.trained == 1
     assert files(bank.store) == calm
@@ -93,11 +93,11 @@ def test_a_damaged_shard_is_named_set_aside_and_trained_again(tmp_path):
 def test_a_diverged_model_is_a_tombstone_and_is_never_trained_again(tmp_path):
     bank, shared = opened(tmp_path, replace(PLAN, lr=1e30))
     pool = InOrder()
-    filled = fill(bank.store, bank.arms, 8, shared, pool)
+    filled = train_missing(bank.store, bank.arms, 8, shared, pool)
     assert filled.shards == {bank.arms[0].name: {}}
     assert len(filled.diverged) == 8
     trained = len(pool.jobs)
-    assert fill(bank.store, bank.arms, 8, shared, pool).diverged == filled.diverged
+    assert train_missing(bank.store, bank.arms, 8, shared, pool).diverged == filled.diverged
     assert len(pool.jobs) == trained
     with pytest.raises(ValueError, match="every model diverged; try a smaller --lr"):
         estimate(bank, pool, lambda done, total, line: None)
@@ -108,7 +108,7 @@ def test_a_job_says_when_it_cannot_see_the_store(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"not visible from node .* use a path that every node shares, or s3://"
     ):
-        work(BankJob(store=str(tmp_path / "elsewhere"), arm="iid-k0.700", models=(0,)), shared)
+        run_job(BankJob(store=str(tmp_path / "elsewhere"), arm="iid-k0.700", models=(0,)), shared)
 
 
 def test_a_stack_splits_into_its_models():
@@ -118,22 +118,22 @@ def test_a_stack_splits_into_its_models():
 
 def test_the_oracle_of_an_empty_forget_set_is_the_original(tmp_path):
     bank, shared = opened(tmp_path)
-    keys, _ = fill_originals(bank.store, 1, shared, InOrder())
-    assert keys == [key_of(bank.store, OriginalJob(store=bank.store.url, index=0, removed=()))]
+    keys, _ = train_missing_originals(bank.store, 1, shared, InOrder())
+    assert keys == [compute_job_key(bank.store, OriginalJob(store=bank.store.url, index=0, removed=()))]
     removed = OriginalJob(store=bank.store.url, index=0, removed=(4, 9))
-    assert key_of(bank.store, removed) not in keys
-    work(removed, shared)
-    events = bank.store.read_events(key_of(bank.store, removed))
+    assert compute_job_key(bank.store, removed) not in keys
+    run_job(removed, shared)
+    events = bank.store.read_events(compute_job_key(bank.store, removed))
     assert (events["visits"] == 0).nonzero()[0].tolist() == [4, 9]
 
 
 def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
     bank, shared = opened(tmp_path)
-    [key], _ = fill_originals(bank.store, 1, shared, InOrder(), evaluate=True)
+    [key], _ = train_missing_originals(bank.store, 1, shared, InOrder(), evaluate=True)
     logits, embeddings = (np.array(table) for table in bank.store.read_outputs(key))
-    model = new_model(bank.store, "other", 7, torch.device("cpu"))
+    model = build_model(bank.store, "other", 7, torch.device("cpu"))
     model.load_state_dict(bank.store.read_weights(key))
-    with one_thread(), torch.no_grad():
+    with single_threaded(), torch.no_grad():
         manifest = bank.store.manifest
         pixels = (torch.from_numpy(shared.images).float() / 255 - manifest.mean[0]) / manifest.std[0]
         model.eval()
@@ -145,21 +145,21 @@ def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
 
 def test_events_asked_for_later_come_from_the_same_training(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arms, 8, shared, InOrder())
+    train_missing(bank.store, bank.arms, 8, shared, InOrder())
     before = files(bank.store)
-    filled = fill(bank.store, bank.arms, 8, shared, InOrder(), events=True)
+    filled = train_missing(bank.store, bank.arms, 8, shared, InOrder(), events=True)
     assert filled.trained == 8
     assert files(bank.store) == before
     table = bank.store.read_events(f"{bank.arms[0].name}-00000")
-    member = Store.open(bank.store.url).blocks(bank.arms[0].name, [0], ["member"])
+    member = Store.open(bank.store.url).read_blocks(bank.arms[0].name, [0], ["member"])
     assert ((table["visits"] > 0) == next(iter(member)).columns["member"][0]).all()
 
 
 def test_every_model_of_an_arm_takes_the_same_number_of_full_batches(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arms, 8, shared, InOrder(), events=True)
+    train_missing(bank.store, bank.arms, 8, shared, InOrder(), events=True)
     visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"].sum() for i in range(8)]
-    recipe = recipe_of(bank.store)
+    recipe = read_recipe(bank.store)
     assert set(visits) == {round(recipe.epochs * 0.5 * 200 / recipe.batch) * recipe.batch}
 
 
@@ -167,10 +167,10 @@ def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeyp
     bank, shared = opened(tmp_path)
     other = Arm(design="exact", keep=0.25, block=8)
     bank.store.add_arm({"name": other.name, "design": "exact", "keep": 0.25, "block": 8, "clusters": None})
-    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 5)
+    monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 5)
     pool, first = InOrder(), bank.arms[0]
-    work(BankJob(store=bank.store.url, arm=first.name, models=(2, 9)), shared)  # as a stop might leave it
-    fill(bank.store, [first, other], 16, shared, pool)
+    run_job(BankJob(store=bank.store.url, arm=first.name, models=(2, 9)), shared)  # as a stop might leave it
+    train_missing(bank.store, [first, other], 16, shared, pool)
     groups = [(0, 1, 3, 4, 5), (6, 7)], [(0, 1, 2, 3, 4), (5, 6, 7)], [(8, 10, 11, 12, 13), (14, 15)]
     groups += ([(8, 9, 10, 11, 12), (13, 14, 15)],)
     expected = [(name, g) for name, part in zip([first.name, other.name] * 2, groups, strict=True) for g in part]
@@ -179,17 +179,17 @@ def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeyp
 
 def test_an_arm_is_told_of_once_its_first_models_are_done_and_before_the_others_are(tmp_path, monkeypatch):
     bank, shared = opened(tmp_path)
-    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 8)
+    monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 8)
     seen = []
 
     def first(arm):
         seen.append((arm.name, len(bank.store.folder.names("shards"))))
 
-    fill(bank.store, bank.arms, 24, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 24, shared, InOrder(), first=first)
     assert seen == []  # fewer than 32 are planned
-    fill(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 48, shared, InOrder(), first=first)
     assert seen == [(bank.arms[0].name, 32)]
-    fill(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 48, shared, InOrder(), first=first)
     assert seen[1:] == [(bank.arms[0].name, 48)]
 
 
@@ -197,7 +197,7 @@ def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path
     bank, shared = opened(tmp_path, replace(PLAN, batch=100))  # what a subset has on average
     pool = InOrder()
     with pytest.raises(ValueError, match="a batch of 100 is larger than the smallest subset"):
-        fill(bank.store, bank.arms, 8, shared, pool)
+        train_missing(bank.store, bank.arms, 8, shared, pool)
     assert pool.jobs == []
     with pytest.raises(ValueError, match="a batch of 101 is larger than a subset, about 100 of 200 examples"):
         opened(tmp_path, replace(PLAN, batch=101), "never")
@@ -206,10 +206,10 @@ def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path
 
 def test_receipts_say_what_each_model_got_right(tmp_path):
     bank, shared = opened(tmp_path)
-    fill(bank.store, bank.arms, 8, shared, InOrder())
+    train_missing(bank.store, bank.arms, 8, shared, InOrder())
     receipts = bank.store.receipts()
     assert len(receipts) == 8
-    block = next(iter(bank.store.blocks(bank.arms[0].name, [0], ["member", "correct"])))
+    block = next(iter(bank.store.read_blocks(bank.arms[0].name, [0], ["member", "correct"])))
     member, correct = block.columns["member"][0], block.columns["correct"][0]
     receipt = receipts[f"{bank.arms[0].name}-00000"]
     assert receipt["n_members"] == member.sum()

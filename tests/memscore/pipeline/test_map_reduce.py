@@ -12,13 +12,21 @@ import pytest
 
 from cluster.pool import Failure
 from memscore.pipeline import map_reduce
-from memscore.pipeline.map_reduce import BYTES, MOST_BYTES, BlockJob, Pass, jobs_of, reduce_block, reduced
+from memscore.pipeline.map_reduce import (
+    BLOCK_BYTES,
+    MAX_BLOCK_BYTES,
+    BlockJob,
+    MapSpec,
+    map_blocks,
+    run_block_job,
+    split_into_jobs,
+)
 from memscore.pipeline.scoring import score_arm
 from memscore.store import parquet
-from memscore.store.parquet import Damaged, group_rows
-from memscore.store.shards import model_name
+from memscore.store.parquet import CorruptFile, compute_row_group_size
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import examples, flip, manifest, path_of
 
 TRAIN, VALIDATION, TEST, M = 700, 40, 5, 32
@@ -55,35 +63,35 @@ class Unused:
 @pytest.fixture
 def bank(tmp_path, monkeypatch):
     """One arm of four orthogonal blocks; row groups of 64 rows, several blocks of examples a pass."""
-    monkeypatch.setattr(parquet, "ROW_GROUP", 64)
-    monkeypatch.setattr(parquet, "GROUPS", 4)
-    monkeypatch.setattr(map_reduce, "BYTES", 1)
+    monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 64)
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUPS", 4)
+    monkeypatch.setattr(map_reduce, "BLOCK_BYTES", 1)
     n = TRAIN + VALIDATION + TEST
     store = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, VALIDATION, TEST)), examples(n))
     store.add_arm({"name": ARM.name, "design": ARM.design, "keep": ARM.keep, "block": ARM.block, "clusters": None})
     rng = np.random.default_rng(0)
     member = np.zeros((M, n), bool)
-    member[:, :TRAIN] = membership(ARM, range(M), TRAIN, np.arange(TRAIN) // 7)
+    member[:, :TRAIN] = draw_membership(ARM, range(M), TRAIN, np.arange(TRAIN) // 7)
     for m in range(M):
         phi = (rng.normal(1, 2, n) + member[m]).astype(np.float32)
         columns = {"row": np.arange(n, dtype=np.int32), "member": member[m], "correct": phi > 0}
         columns |= {"logit_confidence": phi, "gap": phi, "top_gap": np.abs(phi)}
-        store.write_shard(model_name(ARM.name, m), ARM.name, columns)
+        store.write_shard(format_model_name(ARM.name, m), ARM.name, columns)
     return store
 
 
 def scored(store, pool=None, attacks=ATTACKS):
     """Every score file of a bank, its bytes, and what holds for the arm as a whole."""
-    found = score_arm(store, ARM.name, store.finished(ARM.name), attacks, pool)
+    found = score_arm(store, ARM.name, store.find_valid_shards(ARM.name), attacks, pool)
     files = {name: store.folder.read(f"scores/{name}") for name in store.folder.names("scores")}
-    curves = {name: curve.measures["auc"].each.tolist() for name, curve in found.attacks.items()}
+    curves = {name: curve.measures["auc"].per_target.tolist() for name, curve in found.attacks.items()}
     return files, curves, (found.rmse, found.rmse_block, found.reliability, found.undefined, found.names)
 
 
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatch):
     here = scored(bank)
     assert len(here[0]) == 4 + 3 + 3 + 3 + 3 + 1
-    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     for seed in range(2):
         pool = Shuffling(seed)
         assert scored(bank, pool) == here
@@ -92,16 +100,16 @@ def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatc
 
 def test_a_block_says_the_same_whatever_the_row_groups_are(bank, monkeypatch):
     columns = ["member", "gap"]
-    before = [said for _, said in reduced(bank, ARM.name, range(M), columns, np_columns)]
+    before = [said for _, said in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
     assert len(before) > 2
     for m in range(0, M, 2):  # as an older version wrote them
-        path = path_of(bank, f"shards/{model_name(ARM.name, m)}.parquet")
+        path = path_of(bank, f"shards/{format_model_name(ARM.name, m)}.parquet")
         table = parquet.decode(path.read_bytes())
         with monkeypatch.context() as older:
-            older.setattr(parquet, "GROUPS", 1000)
+            older.setattr(parquet, "MAX_ROW_GROUPS", 1000)
             path.write_bytes(parquet.encode(table))
-    assert parquet.reader(str(path)).num_row_groups == 12
-    again = [said for _, said in reduced(bank, ARM.name, range(M), columns, np_columns)]
+    assert parquet.open_parquet(str(path)).num_row_groups == 12
+    again = [said for _, said in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
     assert [said.keys() for said in again] == [said.keys() for said in before]
     assert all((a[name] == b[name]).all() for a, b in zip(again, before, strict=True) for name in columns)
 
@@ -111,51 +119,51 @@ def np_columns(block):
 
 
 def test_a_small_bank_stays_in_the_driver(bank):
-    assert score_arm(bank, ARM.name, bank.finished(ARM.name), ("lira",), Unused()).models == M
+    assert score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name), ("lira",), Unused()).models == M
 
 
 def test_rows_may_be_others_than_those_of_training(bank):
     rows = slice(TRAIN, TRAIN + VALIDATION)
-    found = list(reduced(bank, ARM.name, range(M), ["gap"], np_columns, rows=rows))
+    found = list(map_blocks(bank, ARM.name, range(M), ["gap"], np_columns, rows=rows))
     assert found[0][0].start == TRAIN
     assert sum(said["gap"].shape[1] for _, said in found) == VALIDATION
 
 
 def test_a_workers_failure_is_one_line_with_the_examples_and_the_reason(bank, monkeypatch):
-    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     failing = SimpleNamespace(workers=2, run=lambda fn, jobs, shared: ((job, Failure(error="it died")) for job in jobs))
     with pytest.raises(OSError, match=r"examples 0 to 256 of orthogonal-k0.500-b8 could not be scored: it died"):
-        score_arm(bank, ARM.name, bank.finished(ARM.name), (), failing)
+        score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name), (), failing)
     assert bank.folder.names("scores") == []
 
 
 def test_a_damaged_page_is_named_here_and_on_a_worker(bank):
-    path = path_of(bank, f"shards/{model_name(ARM.name, 3)}.parquet")
-    at = parquet.reader(str(path)).metadata.row_group(0).column(4).data_page_offset
+    path = path_of(bank, f"shards/{format_model_name(ARM.name, 3)}.parquet")
+    at = parquet.open_parquet(str(path)).metadata.row_group(0).column(4).data_page_offset
     flip(path, at + 60)
-    shared = Pass(store=bank.url, arm=ARM.name, models=tuple(range(M)), columns=("gap",), made=np_columns)
-    with pytest.raises(Damaged, match=r"00003\.parquet is damaged"):
-        reduce_block(BlockJob(start=0, stop=64), shared)
-    with pytest.raises(Damaged, match=r"00003\.parquet is damaged"):
-        list(reduced(bank, ARM.name, range(M), ["gap"], np_columns))
+    shared = MapSpec(store=bank.url, arm=ARM.name, models=tuple(range(M)), columns=("gap",), made=np_columns)
+    with pytest.raises(CorruptFile, match=r"00003\.parquet is damaged"):
+        run_block_job(BlockJob(start=0, stop=64), shared)
+    with pytest.raises(CorruptFile, match=r"00003\.parquet is damaged"):
+        list(map_blocks(bank, ARM.name, range(M), ["gap"], np_columns))
 
 
 def test_a_worker_that_cannot_see_the_store_says_where_it_is(tmp_path):
-    shared = Pass(store=str(tmp_path / "gone"), arm="a", models=(0,), columns=("gap",), made=np_columns)
+    shared = MapSpec(store=str(tmp_path / "gone"), arm="a", models=(0,), columns=("gap",), made=np_columns)
     with pytest.raises(FileNotFoundError, match=r"gone is not visible from node .*; use a path that every node shares"):
-        reduce_block(BlockJob(start=0, stop=1), shared)
+        run_block_job(BlockJob(start=0, stop=1), shared)
 
 
 @pytest.mark.parametrize("models", [1, 64, 2000, 4000, 50_000])
 @pytest.mark.parametrize("n", [1, 1200, 60_000, 1_281_167])
 def test_blocks_cover_the_examples_end_with_row_groups_and_fit_into_memory(models, n):
-    columns, group = ["correct", "member", "logit_confidence", "gap"], group_rows(n)
-    jobs = jobs_of(slice(0, n), n, models, columns)
+    columns, group = ["correct", "member", "logit_confidence", "gap"], compute_row_group_size(n)
+    jobs = split_into_jobs(slice(0, n), n, models, columns)
     assert jobs[0].start == 0
     assert jobs[-1].stop == n
     assert all(a.stop == b.start for a, b in itertools.pairwise(jobs))
     for job in jobs:
-        assert 10 * models * (job.stop - job.start) <= max(BYTES, MOST_BYTES, 10 * models)
+        assert 10 * models * (job.stop - job.start) <= max(BLOCK_BYTES, MAX_BLOCK_BYTES, 10 * models)
         assert not job.start % group or job.start // group == (job.stop - 1) // group  # none touches two in part
     assert n < 1e6 or models > 2000 or len(jobs) < 200  # a footer of many groups takes longer to read than a block
 
@@ -173,6 +181,6 @@ def test_workers_of_a_cluster_give_the_same_bits(bank, monkeypatch):
     from cluster.ray_pool import RayPool
 
     here = scored(bank, attacks=("lira",))
-    monkeypatch.setattr(map_reduce, "SPLIT_CELLS", 0)
+    monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     with RayPool(workers=2) as pool:
         assert scored(bank, pool, ("lira",)) == here

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memscore.training.numerics import keep_to_share
+from memscore.training.numerics import limit_gpu_memory
 
 
 @pytest.mark.parametrize(
@@ -16,5 +16,5 @@ def test_a_worker_that_shares_a_gpu_keeps_to_its_part_of_the_memory(monkeypatch,
     monkeypatch.delenv("MEMSCORE_GPU_SHARE", raising=False)
     if share:
         monkeypatch.setenv("MEMSCORE_GPU_SHARE", share)
-    keep_to_share(torch.device(device))
+    limit_gpu_memory(torch.device(device))
     assert said == limits

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.pipeline.originals import bank_seconds, seconds_of_proxies, training_seconds
-from memscore.proxies.storage import Inversion
-from memscore.store.shards import model_name
+from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
+from memscore.proxies.storage import InversionOptions
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import ARM, bank
 from tests.fixtures.command import SERIAL, SMALL, here
@@ -23,16 +23,16 @@ def store(tmp_path):
 
 
 def test_one_slow_original_moves_neither_the_training_nor_its_proxies(store):
-    assert training_seconds(store) == 10
-    assert seconds_of_proxies(store, None) == {"aum": 1.0}
+    assert compute_training_seconds(store) == 10
+    assert compute_proxy_seconds(store, None) == {"aum": 1.0}
 
 
 def test_an_inversion_whose_settings_are_not_meant_is_left_out(store):
-    wish = Inversion(candidates=5, iterations=3, total_variation=0.1)
-    for part in wish.parts(40):
+    wish = InversionOptions(candidates=5, iterations=3, total_variation=0.1)
+    for part in wish.list_files(40):
         store.write_receipt(f"key0-{part}", {"key": "key0", "ending": part, "seconds": 7.0})
-    assert seconds_of_proxies(store, None) == {"aum": 1.0}
-    assert seconds_of_proxies(store, wish) == {"aum": 1.0, "inversion": 7.0}
+    assert compute_proxy_seconds(store, None) == {"aum": 1.0}
+    assert compute_proxy_seconds(store, wish) == {"aum": 1.0, "inversion": 7.0}
 
 
 def test_a_run_reads_each_receipt_once_at_its_end(small, tmp_path, monkeypatch, capsys):
@@ -46,10 +46,10 @@ def test_a_run_reads_each_receipt_once_at_its_end(small, tmp_path, monkeypatch, 
 
 def test_a_bank_costs_what_its_models_took_together(store):
     for index, seconds in enumerate((2.0, None, 3.0)):  # an imported model has no time
-        store.write_receipt(model_name(ARM["name"], index), {"seconds": seconds})
-    assert bank_seconds(store, ARM["name"], [0, 1, 2, 3]) == 5
-    assert bank_seconds(store, ARM["name"], [0]) == 2
+        store.write_receipt(format_model_name(ARM["name"], index), {"seconds": seconds})
+    assert sum_model_seconds(store, ARM["name"], [0, 1, 2, 3]) == 5
+    assert sum_model_seconds(store, ARM["name"], [0]) == 2
 
 
 def test_without_originals_nothing_is_known_of_their_training(tmp_path):
-    assert np.isnan(training_seconds(bank(tmp_path / "other")))
+    assert np.isnan(compute_training_seconds(bank(tmp_path / "other")))

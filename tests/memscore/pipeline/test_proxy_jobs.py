@@ -9,35 +9,45 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from memscore import estimate as door
-from memscore.data.splits import halves
-from memscore.pipeline.dry_run import forecast
-from memscore.pipeline.jobs import assign, new_model, on_device, recipe_of
-from memscore.pipeline.proxy_jobs import planned
+from memscore.data.splits import split_halves
+from memscore.pipeline.dry_run import estimate_cost
+from memscore.pipeline.jobs import build_model, load_on_device, make_training_run, read_recipe
+from memscore.pipeline.proxy_jobs import build_proxy_jobs
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.pipeline.train_bank import shared_of
-from memscore.proxies.collectors import Collecting
+from memscore.pipeline.train_bank import build_shared_data
+from memscore.proxies.collectors import ProxyCollector
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.registry import ALL, PROXIES, chosen, in_training
-from memscore.proxies.scores import write_average
-from memscore.proxies.storage import Inversion
-from memscore.score_registry import SOURCES
+from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies, select_training_proxies
+from memscore.proxies.scores import write_mean_score
+from memscore.proxies.storage import InversionOptions
+from memscore.score_registry import SCORES
 from memscore.tables import bank_tables
-from memscore.training.evaluation import everything
+from memscore.training.evaluation import predict_logits
 from memscore.training.loop import train
-from memscore.training.numerics import exact_products, one_thread
-from tests.fixtures.proxied import CPU, SETTINGS, SMALL, begun, copy, keys_of, proxied
+from memscore.training.numerics import float32_matmul, single_threaded
+from tests.fixtures.proxied import (
+    CPU,
+    SETTINGS,
+    SMALL,
+    compute_original_keys,
+    copy_bank,
+    open_small_bank,
+    train_and_score_proxies,
+)
 
 
 def trained_by_hand(bank, index, at_epoch):
     """The original's training without any job; gives its network, its images and labels."""
     store = bank.store
-    shared, recipe = shared_of(bank.splits, None), recipe_of(store)
-    model = new_model(store, "original", index, CPU)
-    data, labels = on_device(store, shared.images, shared.labels, model, recipe, CPU)
-    with one_thread(), exact_products(CPU):
-        assignment = assign(store, "original", index, model, np.ones(200, bool))
+    shared, recipe = build_shared_data(bank.splits, None), read_recipe(store)
+    model = build_model(store, "original", index, CPU)
+    data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, CPU)
+    with single_threaded(), float32_matmul(CPU):
+        assignment = make_training_run(store, "original", index, model, np.ones(200, bool))
         steps = round(recipe.epochs * 200 / recipe.batch)
-        train([assignment], data, labels, recipe, steps, at_epoch=lambda epoch: at_epoch(epoch, model, data, labels))
+        train(
+            [assignment], data, labels, recipe, steps, on_epoch_end=lambda epoch: at_epoch(epoch, model, data, labels)
+        )
 
 
 def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made):
@@ -51,9 +61,9 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
             assert (column["_n"] == np.where(known, 2, 0)).all()
             assert (column["_se"][known] > 0).mean() > 0.9  # it is undefined where both agree to the bit
             assert not (column["_se"] == 0).any()
-            assert int(schema.field(score).metadata[b"direction"]) == SOURCES[score][2] != 0
+            assert int(schema.field(score).metadata[b"direction"]) == SCORES[score][2] != 0
             assert {int(schema.field(score + end).metadata[b"direction"]) for end in ("_se", "_n")} == {0}
-    assert outcome.filled.failed == {}
+    assert outcome.training.failed == {}
     assert (np.array(outcome.table["inversion_success_se"].drop_null()) > 0).all()
     leaks = {score: bank.store.read_score(score).schema.metadata[b"leaks"] for score in ("holdout", "holdout_test")}
     assert leaks == {"holdout": b"nothing", "holdout_test": b"test"}
@@ -62,11 +72,11 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
 def test_what_is_taken_in_training_is_what_that_training_shows(made):
     """EL2N at the first of three epochs and the margin's mean over all, from logits read by hand."""
     bank, _ = made
-    for index, key in enumerate(keys_of(bank)):
+    for index, key in enumerate(compute_original_keys(bank)):
         logits = {}
 
         def look(epoch, model, data, labels, logits=logits):
-            logits[epoch] = everything(model, recipe_of(bank.store), data, 200).double().numpy()
+            logits[epoch] = predict_logits(model, read_recipe(bank.store), data, 200).double().numpy()
 
         trained_by_hand(bank, index, look)
         y = bank.splits.train.labels
@@ -87,7 +97,7 @@ def test_what_is_taken_in_training_is_what_that_training_shows(made):
 
 def test_the_scores_are_means_over_the_originals(made):
     bank, outcome = made
-    each = np.stack([bank.store.read_events(f"{key}-holdout")["holdout"] for key in keys_of(bank)])
+    each = np.stack([bank.store.read_events(f"{key}-holdout")["holdout"] for key in compute_original_keys(bank)])
     np.testing.assert_allclose(outcome.table["holdout"].to_numpy(), each.mean(0), rtol=1e-12)
     np.testing.assert_allclose(
         outcome.table["holdout_se"].to_numpy(), each.std(0, ddof=1) / np.sqrt(2), rtol=1e-9, atol=1e-15
@@ -97,7 +107,7 @@ def test_the_scores_are_means_over_the_originals(made):
 
 def test_distances_are_between_the_embeddings_of_the_training_set_on_file(made):
     bank, _ = made
-    [key, _] = keys_of(bank)
+    [key, _] = compute_original_keys(bank)
     e, y = bank.store.read_outputs(key)[1][:200].astype(float), bank.splits.train.labels
     by_hand = [np.linalg.norm(e[i] - e[y == y[i]].mean(0)) for i in range(200)]
     np.testing.assert_allclose(bank.store.read_events(f"{key}-centroid-distance")["centroid_distance"], by_hand)
@@ -105,18 +115,22 @@ def test_distances_are_between_the_embeddings_of_the_training_set_on_file(made):
 
 def test_holdout_retraining_uses_the_half_of_validation_that_training_may_use(made):
     bank, _ = made
-    [job, _] = planned(bank.store, bank.splits, ["holdout"], dict(enumerate(keys_of(bank))), Inversion(**SETTINGS))
-    first, second = halves(bank.splits.validation, bank.plan.seed)
+    [job, _] = build_proxy_jobs(
+        bank.store, bank.splits, ["holdout"], dict(enumerate(compute_original_keys(bank))), InversionOptions(**SETTINGS)
+    )
+    first, second = split_halves(bank.splits.validation, bank.config.seed)
     ids = np.array(bank.store.examples()["id"].to_pylist())[list(job.rows)]
     assert set(ids) == set(first.ids)
     assert not set(ids) & (set(second.ids) | set(bank.splits.test.ids) | set(bank.splits.train.ids))
-    [spent, _] = planned(bank.store, bank.splits, ["holdout-test"], {0: "a", 1: "b"}, Inversion(**SETTINGS))
+    [spent, _] = build_proxy_jobs(
+        bank.store, bank.splits, ["holdout-test"], {0: "a", 1: "b"}, InversionOptions(**SETTINGS)
+    )
     assert set(np.array(bank.store.examples()["id"].to_pylist())[list(spent.rows)]) == set(bank.splits.test.ids)
 
 
 def test_collecting_calls_each_at_every_epoch_and_counts_its_own_time():
     takers = {"a": EpochMean(lambda: np.ones(2)), "b": EpochMean(lambda: np.zeros(2), {2})}
-    collecting = Collecting(takers, CPU)
+    collecting = ProxyCollector(takers, CPU)
     for epoch in (1, 2, 3):
         collecting(epoch)
     assert [taker.count for taker in takers.values()] == [3, 1]
@@ -124,13 +138,13 @@ def test_collecting_calls_each_at_every_epoch_and_counts_its_own_time():
 
 
 def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
-    bank, _ = begun(tmp_path, originals=1, proxies=("aum", "inversion"))
+    bank, _ = open_small_bank(tmp_path, originals=1, proxies=("aum", "inversion"))
     outcome = estimate(bank, SerialPool(), lambda done, total, line: None)
     for score in ("aum", "inversion_psnr", "inversion_success", "final_loss"):
         assert outcome.table[f"{score}_se"].null_count == 200
         assert outcome.table[score].null_count == (130 if score.startswith("inversion") else 0)
     console = Console(width=200, record=True, file=io.StringIO())
-    bank_tables.outcome(console, outcome, "store")
+    bank_tables.print_result(console, outcome, "store")
     said = console.export_text()
     assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in said
     assert "proxies, median of 1 original;" in said
@@ -141,9 +155,9 @@ def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
 
 
 def test_a_perfect_copy_has_an_infinite_psnr_and_no_error(made, tmp_path):
-    bank = copy(made[0], tmp_path)
+    bank = copy_bank(made[0], tmp_path)
     values = [np.full(200, value) for value in (np.inf, 30.0)]
-    write_average(bank.store, "inversion_psnr", "inversion_psnr", values, "originals", ["a", "b"])
+    write_mean_score(bank.store, "inversion_psnr", "inversion_psnr", values, "originals", ["a", "b"])
     score = bank.store.read_score("inversion_psnr")
     assert np.isinf(score["inversion_psnr"].to_numpy()).all()
     assert score["inversion_psnr_se"].null_count == 200
@@ -151,10 +165,10 @@ def test_a_perfect_copy_has_an_infinite_psnr_and_no_error(made, tmp_path):
 
 def test_models_that_agree_exactly_leave_the_error_undefined_and_the_file_says_why(made, tmp_path):
     """The trap: the mean of three times 0.1 is not 0.1, so the spread of equal numbers is no clean 0 either."""
-    bank = copy(made[0], tmp_path)
+    bank = copy_bank(made[0], tmp_path)
     values = np.tile([[0.1], [0.1], [0.1]], 200)
     values[2, :2] = (0.4, np.nan)
-    write_average(bank.store, "aum", "aum", list(values), "originals", ["a", "b", "c"])
+    write_mean_score(bank.store, "aum", "aum", list(values), "originals", ["a", "b", "c"])
     score = bank.store.read_score("aum")
     assert score["aum_se"].null_count == 199
     assert score["aum_se"][0].as_py() == pytest.approx(0.1)  # sd sqrt(.03), over sqrt 3
@@ -169,8 +183,8 @@ def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsy
         assert "--proxies holdout fine-tunes on one half of the validation images, and this bank has 0" in said
         assert "--proxies holdout-test" in said
     assert not (tmp_path / "no").exists()
-    bank, _ = begun(tmp_path, validation=0.0, proxies=("holdout-test", "aum"))
-    assert set(proxied(bank)[1]) == {"holdout_test", "aum"}
+    bank, _ = open_small_bank(tmp_path, validation=0.0, proxies=("holdout-test", "aum"))
+    assert set(train_and_score_proxies(bank)[1]) == {"holdout_test", "aum"}
 
 
 @pytest.mark.parametrize(
@@ -193,14 +207,15 @@ def test_a_wish_that_cannot_be_is_one_line(tmp_path, capsys, flags, message):
 def test_the_forecast_names_every_proxy_and_adds_its_time(made):
     bank, _ = made
     with_all, without = (
-        forecast(open_bank(replace(bank.plan, proxies=names, dry_run=True)), 1) for names in (bank.plan.proxies, ())
+        estimate_cost(open_bank(replace(bank.config, proxies=names, dry_run=True)), 1)
+        for names in (bank.config.proxies, ())
     )
     assert list(with_all.proxies) == list(PROXIES)
     assert all(spent > 0 for name, spent in with_all.proxies.items() if name != "centroid-distance")
     assert with_all.wall_s == pytest.approx(2 * (with_all.seconds + sum(with_all.proxies.values())))  # the arm is there
     assert without.proxies == {}
     console = Console(width=200, record=True, file=io.StringIO())
-    bank_tables.cost(console, with_all)
+    bank_tables.print_cost(console, with_all)
     said = console.export_text()
     assert all(f"proxy  {name}: about " in said for name in PROXIES)
 
@@ -208,15 +223,15 @@ def test_the_forecast_names_every_proxy_and_adds_its_time(made):
 def test_networks_that_are_not_stacked_have_proxies_too(tmp_path):
     """Convolutions are trained one at a time, from images in another layout than a fully connected network's."""
     change = {"arch": "cnn-4-8", "recipe": "digits", "epochs": 1, "precision": "bfloat16"}
-    bank, _ = begun(tmp_path, inversion_candidates=3, **change)
-    found, scores = proxied(bank)
+    bank, _ = open_small_bank(tmp_path, inversion_candidates=3, **change)
+    found, scores = train_and_score_proxies(bank)
     assert found.failed == {}
     assert set(scores) == {score for proxy in PROXIES.values() for score in proxy.scores}
 
 
 def test_all_is_every_proxy_but_the_one_that_spends_the_test_set():
-    assert set(chosen([ALL])) == set(PROXIES) - {"holdout-test"}
-    assert chosen([ALL, "holdout-test", "aum"]) == tuple(PROXIES)
-    assert chosen([]) == ()
-    assert in_training(PROXIES) == ("curvature-sign", "curvature-rademacher", "aum", "el2n", "grand")
-    assert all(score in SOURCES for proxy in PROXIES.values() for score in proxy.scores)
+    assert set(select_proxies([ALL_PROXIES])) == set(PROXIES) - {"holdout-test"}
+    assert select_proxies([ALL_PROXIES, "holdout-test", "aum"]) == tuple(PROXIES)
+    assert select_proxies([]) == ()
+    assert select_training_proxies(PROXIES) == ("curvature-sign", "curvature-rademacher", "aum", "el2n", "grand")
+    assert all(score in SCORES for proxy in PROXIES.values() for score in proxy.scores)

@@ -12,77 +12,93 @@ import pytest
 from rich.console import Console
 
 from cluster.pool import SerialPool
-from memscore.pipeline.jobs import OriginalJob, key_of, new_model, work
-from memscore.pipeline.proxy_jobs import HOLDOUT, planned
-from memscore.pipeline.train_bank import fill_originals, fill_proxies, shared_of
+from memscore.pipeline.jobs import OriginalJob, build_model, compute_job_key, run_job
+from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS, build_proxy_jobs
+from memscore.pipeline.train_bank import build_shared_data, compute_missing_proxies, train_missing_originals
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import PROXIES
-from memscore.proxies.storage import Inversion, inversion_on_file, proxy_seconds, read
+from memscore.proxies.storage import InversionOptions, read_proxy, read_stored_inversion, sum_proxy_seconds
 from memscore.store.store import Store
 from memscore.tables import bank_tables
-from tests.fixtures.proxied import CPU, ROOT, SETTINGS, SMALL, begun, copy, files, keys_of, proxied, receipts, wish_of
+from tests.fixtures.proxied import (
+    CPU,
+    ROOT,
+    SETTINGS,
+    SMALL,
+    compute_original_keys,
+    copy_bank,
+    make_inversion_options,
+    open_small_bank,
+    read_files,
+    read_receipts,
+    train_and_score_proxies,
+)
 
 
 def test_fewer_candidates_are_the_first_of_more_and_other_settings_are_other_files():
-    few, more = (Inversion(**SETTINGS | {"candidates": n}) for n in (40, 90))
+    few, more = (InversionOptions(**SETTINGS | {"candidates": n}) for n in (40, 90))
     assert (few.rows(0, 200) == more.rows(0, 200)[:40]).all()
     assert len(set(more.rows(0, 200))) == 90
     assert len(set(more.rows(0, 50))) == 50
-    assert [part.stop - part.start for part in more.parts(200).values()] == [64, 26]
-    assert [part.stop - part.start for part in more.parts(50).values()] == [50]
+    assert [part.stop - part.start for part in more.list_files(200).values()] == [64, 26]
+    assert [part.stop - part.start for part in more.list_files(50).values()] == [50]
     others = [SETTINGS, *(SETTINGS | {key: 2 * value} for key, value in SETTINGS.items())]
-    assert len({Inversion(**each).ending for each in others}) == 4
+    assert len({InversionOptions(**each).ending for each in others}) == 4
 
 
 @pytest.mark.parametrize("gone", ["holdout", "centroid-distance", "inversion"])
 def test_a_proxy_that_is_gone_is_all_that_is_computed_again(made, tmp_path, gone):
     bank, _ = made
-    copied = copy(bank, tmp_path)
-    calm, paid = files(copied.store), receipts(copied.store)
+    copied = copy_bank(bank, tmp_path)
+    calm, paid = read_files(copied.store), read_receipts(copied.store)
     lost = next(name for name in copied.store.folder.names("events") if f"-{gone}" in name)
     copied.store.folder.remove(f"events/{lost}")
-    proxied(copied)
-    assert files(copied.store) == calm
-    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    train_and_score_proxies(copied)
+    assert read_files(copied.store) == calm
+    changed = {name for name, content in read_receipts(copied.store).items() if content != paid[name]}
     assert changed == {lost.replace(".parquet", ".json")}
 
 
 def test_one_taken_in_training_trains_its_original_again_to_the_same_bits_and_keeps_all_else(made, tmp_path):
     bank, _ = made
-    copied = copy(bank, tmp_path)
-    calm, paid = files(copied.store, ("events", "scores", "weights", "outputs")), receipts(copied.store)
-    [key, _] = keys_of(bank)
+    copied = copy_bank(bank, tmp_path)
+    calm, paid = read_files(copied.store, ("events", "scores", "weights", "outputs")), read_receipts(copied.store)
+    [key, _] = compute_original_keys(bank)
     copied.store.folder.remove(f"events/{key}-curvature-rademacher.parquet")
-    found, _ = proxied(copied)
-    assert files(copied.store, ("events", "scores", "weights", "outputs")) == calm
-    changed = {name for name, content in receipts(copied.store).items() if content != paid[name]}
+    found, _ = train_and_score_proxies(copied)
+    assert read_files(copied.store, ("events", "scores", "weights", "outputs")) == calm
+    changed = {name for name, content in read_receipts(copied.store).items() if content != paid[name]}
     assert changed == {f"{key}-curvature-rademacher.json", "original-00000.json"}
     assert found.differing == []
 
 
 def test_proxies_asked_for_later_join_those_that_are_there(tmp_path):
-    first, _ = begun(tmp_path, proxies=("aum", "inversion"))
-    proxied(first)
-    calm = files(first.store, ("events", "weights"))
-    bank, _ = begun(tmp_path, proxies=("el2n",), inversion_candidates=5)
-    _, scores = proxied(bank)
-    after = files(bank.store, ("events", "weights"))
-    assert {name for name in after if name not in calm} == {f"events/{key}-el2n.parquet" for key in keys_of(bank)}
+    first, _ = open_small_bank(tmp_path, proxies=("aum", "inversion"))
+    train_and_score_proxies(first)
+    calm = read_files(first.store, ("events", "weights"))
+    bank, _ = open_small_bank(tmp_path, proxies=("el2n",), inversion_candidates=5)
+    _, scores = train_and_score_proxies(bank)
+    after = read_files(bank.store, ("events", "weights"))
+    assert {name for name in after if name not in calm} == {
+        f"events/{key}-el2n.parquet" for key in compute_original_keys(bank)
+    }
     assert all(after[name] == content for name, content in calm.items())
     assert {"aum", "el2n", "inversion_psnr"} <= set(scores)
-    assert inversion_on_file(bank.store) == wish_of(first) != wish_of(bank)  # not of the run that did not ask
-    assert set(proxy_seconds(bank.store, wish_of(first))) == {"aum", "el2n", "inversion"}
+    assert (
+        read_stored_inversion(bank.store) == make_inversion_options(first) != make_inversion_options(bank)
+    )  # not of the run that did not ask
+    assert set(sum_proxy_seconds(bank.store, make_inversion_options(first))) == {"aum", "el2n", "inversion"}
 
 
 def test_an_original_of_other_bits_is_named(tmp_path):
     """A bank that was begun on other hardware: other weights lie under the same key."""
-    bank, shared = begun(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     job = OriginalJob(store=bank.store.url, index=0)
-    bank.store.write_weights(key_of(bank.store, job), new_model(bank.store, "other", 1, CPU).state_dict())
-    _, found = fill_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
+    bank.store.write_weights(compute_job_key(bank.store, job), build_model(bank.store, "other", 1, CPU).state_dict())
+    _, found = train_missing_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
     assert found.differing == ["original-00000"]
     console = Console(width=200, record=True, file=io.StringIO())
-    bank_tables.problems(console, found)
+    bank_tables.print_problems(console, found)
     assert "not the same bits original-00000" in console.export_text()
 
 
@@ -104,59 +120,69 @@ class Dies(SerialPool):
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_second_twice(made, tmp_path):
     bank, _ = made
     for after in (1, 3, 4):  # the second original, and twice within the proxies
-        fresh, _ = begun(tmp_path)
+        fresh, _ = open_small_bank(tmp_path)
         with pytest.raises(KeyboardInterrupt):
-            proxied(fresh, Dies(after))
-    fresh, _ = begun(tmp_path)
-    proxied(fresh)
-    assert files(fresh.store, ("events", "weights", "outputs")) == files(bank.store, ("events", "weights", "outputs"))
-    scores = files(fresh.store, ("scores",))
-    assert scores == {name: content for name, content in files(bank.store).items() if name in scores}
-    seconds = proxy_seconds(fresh.store, wish_of(bank))
-    assert {name: set(by_key) for name, by_key in seconds.items()} == {name: set(keys_of(bank)) for name in PROXIES}
-    assert len(receipts(fresh.store)) == 2 * (1 + 8 + 2)  # an original, eight files, and two parts of the inversion
+            train_and_score_proxies(fresh, Dies(after))
+    fresh, _ = open_small_bank(tmp_path)
+    train_and_score_proxies(fresh)
+    assert read_files(fresh.store, ("events", "weights", "outputs")) == read_files(
+        bank.store, ("events", "weights", "outputs")
+    )
+    scores = read_files(fresh.store, ("scores",))
+    assert scores == {name: content for name, content in read_files(bank.store).items() if name in scores}
+    seconds = sum_proxy_seconds(fresh.store, make_inversion_options(bank))
+    assert {name: set(by_key) for name, by_key in seconds.items()} == {
+        name: set(compute_original_keys(bank)) for name in PROXIES
+    }
+    assert len(read_receipts(fresh.store)) == 2 * (
+        1 + 8 + 2
+    )  # an original, eight files, and two parts of the inversion
 
 
 def test_fine_tuning_that_diverges_fails_by_name_and_is_tried_again(tmp_path, monkeypatch):
-    bank, _ = begun(tmp_path, proxies=("holdout", "aum"))
+    bank, _ = open_small_bank(tmp_path, proxies=("holdout", "aum"))
     with monkeypatch.context() as at_first:
-        at_first.setitem(HOLDOUT, "holdout", replace(HOLDOUT["holdout"], lr=1e30))
-        found, scores = proxied(bank)
+        at_first.setitem(HOLDOUT_CONFIGS, "holdout", replace(HOLDOUT_CONFIGS["holdout"], lr=1e30))
+        found, scores = train_and_score_proxies(bank)
         assert set(found.failed) == {"original-00000-holdout", "original-00001-holdout"} == set(bank.store.failures())
         assert "fine-tuning on held-out images diverged at lr 1e+30" in found.failed["original-00000-holdout"]
         assert set(scores) == {"aum"}
-    found, scores = proxied(bank)
+    found, scores = train_and_score_proxies(bank)
     assert found.failed == {} == bank.store.failures()
     assert set(scores) == {"holdout", "aum"}
 
 
 def test_a_proxy_of_a_missing_part_is_not_there(made, tmp_path):
-    bank = copy(made[0], tmp_path)
-    [key, _] = keys_of(bank)
-    wish = wish_of(bank)
-    assert read(bank.store, key, "inversion", wish) is not None
-    assert read(bank.store, key, "inversion", None) is None
+    bank = copy_bank(made[0], tmp_path)
+    [key, _] = compute_original_keys(bank)
+    wish = make_inversion_options(bank)
+    assert read_proxy(bank.store, key, "inversion", wish) is not None
+    assert read_proxy(bank.store, key, "inversion", None) is None
     bank.store.folder.remove(f"events/{key}-{wish.ending}-000064.parquet")
-    assert read(bank.store, key, "inversion", wish) is None
+    assert read_proxy(bank.store, key, "inversion", wish) is None
 
 
 def test_jobs_that_are_done_are_not_handed_out_again(made):
     bank, _ = made
-    jobs = planned(bank.store, bank.splits, PROXIES, dict(enumerate(keys_of(bank))), wish_of(bank))
+    jobs = build_proxy_jobs(
+        bank.store, bank.splits, PROXIES, dict(enumerate(compute_original_keys(bank))), make_inversion_options(bank)
+    )
     assert len(jobs) == 2 * (2 + 1 + 2)
-    assert fill_proxies(bank.store, jobs, shared_of(bank.splits, None), Dies(0)) == {}
+    assert compute_missing_proxies(bank.store, jobs, build_shared_data(bank.splits, None), Dies(0)) == {}
 
 
 def test_the_seconds_of_an_inversion_are_the_sum_of_its_parts(made):
     bank, outcome = made
     store = bank.store
-    wish = inversion_on_file(store)
-    [key, _] = keys_of(bank)
+    wish = read_stored_inversion(store)
+    [key, _] = compute_original_keys(bank)
     parts = [r["seconds"] for r in store.receipts().values() if r.get("proxy") == "inversion" and r["key"] == key]
     assert len(parts) == 2
-    assert proxy_seconds(store, wish)["inversion"][key] == pytest.approx(sum(parts))
-    assert "inversion" not in proxy_seconds(store, None)
-    assert outcome.proxy_s["inversion"] == pytest.approx(np.median([*proxy_seconds(store, wish)["inversion"].values()]))
+    assert sum_proxy_seconds(store, wish)["inversion"][key] == pytest.approx(sum(parts))
+    assert "inversion" not in sum_proxy_seconds(store, None)
+    assert outcome.proxy_s["inversion"] == pytest.approx(
+        np.median([*sum_proxy_seconds(store, wish)["inversion"].values()])
+    )
     assert all(s > 0 for s in outcome.proxy_s.values())
 
 
@@ -169,12 +195,12 @@ def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, mon
             super().__call__(epoch)
             clock[0] += 10
 
-    bank, shared = begun(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("memscore.proxies.collectors.area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
-    [receipt] = work(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
+    monkeypatch.setattr("memscore.proxies.collectors.track_area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
+    [receipt] = run_job(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
     assert receipt["seconds"] == 0
-    assert proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
+    assert sum_proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
 
 
 @pytest.mark.slow
@@ -192,6 +218,6 @@ def test_a_ray_pool_keeps_the_same_bytes_as_this_process(made, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert files(Store.open(f"{tmp_path}/ray")) == files(bank.store)
+    assert read_files(Store.open(f"{tmp_path}/ray")) == read_files(bank.store)
     there, here = (pq.read_table(f"{place}/scores.parquet") for place in (f"{tmp_path}/ray", bank.store.url))
     assert there.equals(here)

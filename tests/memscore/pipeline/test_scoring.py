@@ -4,15 +4,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.data.splits import Dataset, Splits, examples_table
+from memscore.data.splits import Dataset, Splits, build_examples_table
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.pipeline.scoring import score_arm, score_fractions
-from memscore.pipeline.tables import noise_detection, write_wide_table
+from memscore.pipeline.tables import compute_noise_detection, write_scores_table
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.store.manifest import Manifest
-from memscore.store.shards import model_name
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.subsets.designs import Arm, membership
+from memscore.subsets.designs import Arm, draw_membership
 
 N, TEST, K = 40, 10, 3
 
@@ -39,12 +39,12 @@ def store(tmp_path):
         mean=(0.0,), std=(1.0,), label_changes={"label_noise": 0.1}, architecture="mlp", recipe={"epochs": 1},
         precision="float32", seed=0,
     )  # fmt: skip
-    return Store.create(str(tmp_path / "s"), manifest, examples_table(splits))
+    return Store.create(str(tmp_path / "s"), manifest, build_examples_table(splits))
 
 
 def fill(store, arm, models, correct_of):
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    member = membership(arm, models, N)
+    member = draw_membership(arm, models, N)
     rng = np.random.default_rng(1)
     for m, inside in zip(models, member, strict=True):
         everyone = np.concatenate([inside, np.zeros(TEST, bool)])
@@ -52,8 +52,8 @@ def fill(store, arm, models, correct_of):
         numbers = (np.where(correct, 2.0, -2.0) + rng.normal(size=N + TEST) * 0.1).astype(np.float32)
         columns = {"row": np.arange(N + TEST, dtype=np.int32), "member": everyone, "correct": correct}
         columns |= dict.fromkeys(("logit_confidence", "gap"), numbers) | {"top_gap": np.abs(numbers)}
-        store.write_shard(model_name(arm.name, m), arm.name, columns)
-    return member, store.finished(arm.name)
+        store.write_shard(format_model_name(arm.name, m), arm.name, columns)
+    return member, store.find_valid_shards(arm.name)
 
 
 def test_a_learner_that_knows_its_members_only_memorizes_everything(store):
@@ -107,7 +107,7 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
     store.write_clusters(np.arange(N, dtype=np.int32) // 3)
     record = {"name": arm.name, "design": "orthogonal", "keep": 0.5, "block": 4, "clusters": "x"}
     store.add_arm(record)
-    member = membership(arm, range(16), N, store.clusters())
+    member = draw_membership(arm, range(16), N, store.clusters())
     rng = np.random.default_rng(2)
     right = rng.random((16, N + TEST)) < 0.5
     for m in range(16):
@@ -116,11 +116,11 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
         columns |= {"member": np.concatenate([member[m], np.zeros(TEST, bool)]), "correct": right[m]}
         columns |= {"logit_confidence": numbers, "gap": numbers, "top_gap": np.abs(numbers)}
         if m != 13:
-            store.write_shard(model_name(arm.name, m), arm.name, columns)
-    found = score_arm(store, arm.name, store.finished(arm.name))
+            store.write_shard(format_model_name(arm.name, m), arm.name, columns)
+    found = score_arm(store, arm.name, store.find_valid_shards(arm.name))
     said = {}
     for block in (0, 4, 8):
-        shards = store.blocks(arm.name, range(block, block + 4), ["member", "correct", "logit_confidence", "gap"])
+        shards = store.read_blocks(arm.name, range(block, block + 4), ["member", "correct", "logit_confidence", "gap"])
         columns = next(shards).columns
         inside, gap = columns["member"], columns["gap"]
         for stem, values in {
@@ -162,7 +162,7 @@ def test_the_wide_table_has_a_row_for_each_training_example(store):
     arm = Arm(design="exact", keep=0.5, block=8)
     _, shards = fill(store, arm, range(8), lambda inside: inside)
     found = score_arm(store, arm.name, shards)
-    table = write_wide_table(store, found.names)
+    table = write_scores_table(store, found.names)
     assert table.num_rows == N
     assert table["id"][0].as_py() == "train/00000"
     on_disk = pq.read_table(store.folder.path("scores.parquet"))
@@ -175,7 +175,7 @@ def test_changed_labels_are_found_by_a_score_that_knows_them(store):
     arm = Arm(design="exact", keep=0.5, block=16)
     _, shards = fill(store, arm, range(16), lambda inside: inside | (np.arange(N) >= 4))
     found = score_arm(store, arm.name, shards)
-    area = noise_detection(store, found.names)
+    area = compute_noise_detection(store, found.names)
     assert area["memorization_k0.500"].value == 1
     assert area["memorization_k0.500"].lo < 1
 
@@ -188,7 +188,7 @@ def test_bank_events_are_averaged_over_the_models_that_saw_an_example(store):
         columns = {"row": np.arange(N, dtype=np.int32), "visits": seen.astype(np.int32)}
         for name in ("confidence", "max_confidence", "entropy", "accuracy", "forgetting"):
             columns[name] = np.where(seen, m, np.nan).astype(np.float32)
-        store.write_events(model_name(arm.name, m), columns)
+        store.write_events(format_model_name(arm.name, m), columns)
     names = score_bank_events(store, arm.name, sorted(shards))
     assert len(names) == 5
     score = store.read_score("events_bank_k0.500_confidence")

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.estimators.memorization import bank_rmse, precision
+from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.pipeline import train_bank
 from memscore.store.store import Store
 from tests.fixtures.command import RAY, SERIAL, contents, here, receipts, refused, shards
@@ -20,8 +20,8 @@ FLAGS = f"--train-limit 200 --epochs 2 --design exact --block 8 --originals 0 {S
 
 def measured(folder, models):
     """The bank's error from its first models."""
-    columns = next(Store.open(folder).blocks(ARM, range(models), ["correct", "member"])).columns
-    return bank_rmse([precision(columns["correct"], columns["member"])])
+    columns = next(Store.open(folder).read_blocks(ARM, range(models), ["correct", "member"])).columns
+    return compute_bank_rmse([sum_variances(columns["correct"], columns["member"])])
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,9 @@ def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return work(job, shared)
 
-    monkeypatch.setattr(train_bank, "group_size", lambda store, device: 20)  # two blocks of 8 a job
+    monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 20)  # two blocks of 8 a job
     with monkeypatch.context() as patch:
-        patch.setattr(train_bank, "work", stopped)
+        patch.setattr(train_bank, "run_job", stopped)
         assert here(flags, capsys)[0] == 130
     assert [job.models for job in done] == [tuple(range(16)), tuple(range(16, 32)), tuple(range(32, 48))]
     assert len(shards(tmp_path / "s")) == 32

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from memscore.plots.bank import influencers
+from memscore.plots.bank import plot_influence
 
 
 def cells(png, greys):
@@ -23,7 +23,7 @@ def test_a_picture_shows_each_image_in_its_cell_and_none_beside_a_short_row():
     values = [[40, 80, 120], [60, 100]]
     images = [[np.full((1, 8, 8), value, np.uint8) for value in row] for row in values]
     captions = [[[f"label {value}"] for value in row] for row in values]
-    png = influencers(images, captions, [[False] * len(row) for row in values], "title")
+    png = plot_influence(images, captions, [[False] * len(row) for row in values], "title")
     at = cells(png, [40, 80, 120, 60, 100, 140])
     assert at[140] is None
     assert at[40][1] < at[80][1] < at[120][1]
@@ -36,6 +36,6 @@ def test_a_picture_shows_each_image_in_its_cell_and_none_beside_a_short_row():
 def test_an_image_in_colour_is_drawn_in_its_colours():
     image = np.zeros((3, 8, 8), np.uint8)
     image[0] = 200
-    png = influencers([[image]], [[["label 1"]]], [[False]], "t")
+    png = plot_influence([[image]], [[["label 1"]]], [[False]], "t")
     pixels = np.rint(255 * mpl.image.imread(io.BytesIO(png))[..., :3])
     assert ((pixels == [200, 0, 0]).all(2)).sum() > 2000

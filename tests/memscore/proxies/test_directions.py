@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.data.datasets import load
-from memscore.models.architectures import build, embed
-from memscore.proxies.aum import area_under_margin
+from memscore.data.datasets import load_dataset
+from memscore.models.architectures import build_network, embed
+from memscore.proxies.aum import track_area_under_margin
 from memscore.proxies.centroid_distance import centroid_distance
 from memscore.proxies.el2n_grand import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
-from memscore.proxies.holdout_retraining import HoldoutConfig, held_out_rows, holdout_retraining
-from memscore.proxies.loss_curvature import CURVATURES, curvature_over_epochs
-from memscore.training.device_data import resident
-from memscore.training.loop import Assignment, train
-from memscore.training.recipes import recipe, steps
+from memscore.proxies.holdout_retraining import HoldoutConfig, holdout_retraining, select_held_out_rows
+from memscore.proxies.loss_curvature import CURVATURES, track_curvature
+from memscore.training.device_data import to_device
+from memscore.training.loop import TrainingRun, train
+from memscore.training.recipes import count_steps, get_recipe
 
 DIRECTIONS = {
     "aum": -1,
@@ -29,20 +29,20 @@ DIRECTIONS = {
 
 @pytest.fixture(scope="module")
 def found():
-    splits = load("digits", label_noise=0.1)
+    splits = load_dataset("digits", label_noise=0.1)
     parts = (splits.train, splits.validation, splits.test)
     raw, truth = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
-    images = resident(raw, splits.mean, splits.std, torch.device("cpu"), flat=True)
+    images = to_device(raw, splits.mean, splits.std, torch.device("cpu"), flat=True)
     labels, n = torch.from_numpy(truth), len(splits.train)
-    model, train_labels = build("mlp-128", splits.input_shape, 10, 0), labels[:n]
+    model, train_labels = build_network("mlp-128", splits.input_shape, 10, 0), labels[:n]
     seen = images.take(torch.arange(n))
     watches = {
-        "aum": area_under_margin(model, images, train_labels),
+        "aum": track_area_under_margin(model, images, train_labels),
         "grand": EpochMean(lambda: grand(model, images, train_labels), epochs=(3,)),
         "el2n": EpochMean(lambda: el2n(model(seen).detach().numpy(), train_labels.numpy()), epochs=(3,)),
     }
     watches |= {
-        f"curvature-{name}": curvature_over_epochs(model, images, train_labels, config, np.random.default_rng(4))
+        f"curvature-{name}": track_curvature(model, images, train_labels, config, np.random.default_rng(4))
         for name, config in CURVATURES.items()
     }
 
@@ -51,11 +51,11 @@ def found():
             each(epoch)
 
     order, chance = np.random.default_rng(0).spawn(2)
-    one = Assignment(model=model, rows=np.arange(n), order=order, chance=chance)
-    train([one], images, labels, recipe("digits"), steps(recipe("digits"), 1, n), at_epoch=watch)
+    one = TrainingRun(model=model, rows=np.arange(n), order_rng=order, augmentation_rng=chance)
+    train([one], images, labels, get_recipe("digits"), count_steps(get_recipe("digits"), 1, n), on_epoch_end=watch)
     scores = {name: each.mean() for name, each in watches.items()}
     config = HoldoutConfig()
-    rows = held_out_rows(splits, config, 0)
+    rows = select_held_out_rows(splits, config, 0)
     scores["holdout"] = holdout_retraining(model, images, labels, n, rows, config, np.random.default_rng(1))
     scores["centroid"] = centroid_distance(embed(model, seen).detach().numpy(), train_labels.numpy())
     return scores, splits.train.labels != splits.train.labels_true

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from memscore.models.architectures import Classifier, build
+from memscore.models.architectures import Classifier, build_network
 from memscore.proxies.el2n_grand import el2n, grand
-from memscore.training.device_data import Images
+from memscore.training.device_data import DeviceImages
 
 SHAPE, N, K = (1, 4, 4), 9, 3
 
@@ -16,7 +16,7 @@ SHAPE, N, K = (1, 4, 4), 9, 3
 def points():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(N, *SHAPE)))
     shades = {"black": torch.zeros(1), "white": torch.ones(1)}
-    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
+    images = DeviceImages(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
     return images, torch.arange(N) % K
 
 
@@ -52,7 +52,7 @@ def test_grand_of_a_linear_classifier_is_el2n_times_the_length_of_its_input_and_
 
 @pytest.mark.parametrize("chunk", [1, 4, None])
 def test_grand_is_the_norm_of_one_example_s_gradient_in_evaluation_mode(chunk):
-    model, (images, labels) = build("cnn-2-3", SHAPE, K, 0).double(), points()
+    model, (images, labels) = build_network("cnn-2-3", SHAPE, K, 0).double(), points()
     model.body.append(nn.Dropout(0.5))
     expected = []
     model.eval()

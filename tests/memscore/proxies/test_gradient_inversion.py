@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from memscore.models.architectures import build
+from memscore.models.architectures import build_network
 from memscore.proxies.gradient_inversion import (
     InversionConfig,
-    descend,
-    directions,
+    compute_objective,
     gradient_inversion,
-    invert,
-    objective,
+    normalize_gradients,
+    optimize_image,
+    reconstruct_images,
 )
-from memscore.proxies.per_example_gradients import evaluating, weight_gradients
+from memscore.proxies.per_example_gradients import build_gradient_function, evaluation_mode
 
 SHAPE, K, NORMALISATION = (1, 6, 6), 4, ((0.4,), (0.3,))
 BOX = (torch.tensor(-4 / 3).double().view(1, 1, 1, 1), torch.tensor(2.0).double().view(1, 1, 1, 1))
@@ -30,7 +30,7 @@ def examples(n=5):
 
 
 def network(arch="mlp-24"):
-    return build(arch, SHAPE, K, 0).double()
+    return build_network(arch, SHAPE, K, 0).double()
 
 
 def starts(n=5, restarts=1):
@@ -53,9 +53,9 @@ def naive_target(model, image, label):
 @pytest.mark.parametrize("arch", ["mlp-24", "cnn-3-4"])
 def test_every_image_of_a_batch_goes_the_way_of_a_plain_loop_with_torch_s_adam(arch):
     model, (images, labels), config = network(arch), examples(3), InversionConfig(iterations=16)
-    gradients = weight_gradients(model)
-    target = directions(gradients(images, labels))
-    found = descend(gradients, target, labels, starts(3)[:, 0], BOX, config)
+    gradients = build_gradient_function(model)
+    target = normalize_gradients(gradients(images, labels))
+    found = optimize_image(gradients, target, labels, starts(3)[:, 0], BOX, config)
     for k in range(3):
         goal = naive_target(model, images[k], labels[k])
         image = starts(3)[k, 0].clamp(BOX[0].item(), BOX[1].item()).requires_grad_()
@@ -70,7 +70,7 @@ def test_every_image_of_a_batch_goes_the_way_of_a_plain_loop_with_torch_s_adam(a
             image.data.clamp_(BOX[0].item(), BOX[1].item())
         torch.testing.assert_close(found[k], image.detach(), rtol=1e-10, atol=1e-12)
         expected = naive_objective(model, image, labels[k], goal, 0.1).detach()
-        got = objective(
+        got = compute_objective(
             gradients(found[k : k + 1], labels[k : k + 1]), tuple(t[k : k + 1] for t in target), found[k : k + 1], 0.1
         )
         torch.testing.assert_close(got[0], expected, rtol=1e-10, atol=1e-12)
@@ -106,7 +106,7 @@ def test_a_fully_connected_network_gives_its_inputs_away():
 
 def test_an_example_whose_probability_rounds_to_1_is_still_attacked_in_float32():
     """The gradient of a member is tiny, not absent; through 1 - p_y in float32 it would lose the label's own entry."""
-    model, (images, _) = build("mlp-24", SHAPE, K, 0), examples()
+    model, (images, _) = build_network("mlp-24", SHAPE, K, 0), examples()
     with torch.no_grad():
         model.head.weight.mul_(300)
         labels = model(images.float()).argmax(1)
@@ -120,11 +120,11 @@ def test_an_example_whose_probability_rounds_to_1_is_still_attacked_in_float32()
 def test_of_several_starts_the_lowest_objective_is_kept_not_the_nearest_image():
     model, (images, labels) = network("cnn-3-4"), examples()
     config = InversionConfig(iterations=10, restarts=4)
-    gradients, many = weight_gradients(model), starts(5, 4)
-    with evaluating(model):
-        target = directions(gradients(images, labels))
-        best, lowest = invert(gradients, target, labels, many, BOX, config)
-        alone = [invert(gradients, target, labels, many[:, r : r + 1], BOX, config) for r in range(4)]
+    gradients, many = build_gradient_function(model), starts(5, 4)
+    with evaluation_mode(model):
+        target = normalize_gradients(gradients(images, labels))
+        best, lowest = reconstruct_images(gradients, target, labels, many, BOX, config)
+        alone = [reconstruct_images(gradients, target, labels, many[:, r : r + 1], BOX, config) for r in range(4)]
     reached = torch.stack([value for _, value in alone])
     assert torch.equal(lowest, reached.amin(0))
     ended = torch.stack([image for image, _ in alone])
@@ -169,7 +169,7 @@ def test_total_variation_smooths():
 def test_directions_have_length_1_even_of_gradients_whose_squares_underflow():
     slopes = (torch.tensor([[3e-30], [0.0], [3.0]]), torch.tensor([[[4e-30]], [[0.0]], [[4.0]]]))
     expected = (torch.tensor([[0.6], [0.0], [0.6]]), torch.tensor([[[0.8]], [[0.0]], [[0.8]]]))
-    for got, wanted in zip(directions(slopes), expected, strict=True):
+    for got, wanted in zip(normalize_gradients(slopes), expected, strict=True):
         torch.testing.assert_close(got, wanted)
     assert float((slopes[0][0] ** 2 + slopes[1][0, 0] ** 2).sqrt()) == 0  # the plain norm is 0
 
@@ -177,7 +177,7 @@ def test_directions_have_length_1_even_of_gradients_whose_squares_underflow():
 def test_where_there_is_no_slope_the_objective_is_1_and_has_a_slope_of_0():
     image = torch.zeros(1, *SHAPE).double().requires_grad_()
     nothing = ((image * 0).flatten(1),)
-    value = objective(nothing, (torch.ones(1, 36).double() / 6,), image, 0.0)
+    value = compute_objective(nothing, (torch.ones(1, 36).double() / 6,), image, 0.0)
     assert float(value.detach()) == 1
     assert (torch.autograd.grad(value.sum(), image)[0] == 0).all()
 

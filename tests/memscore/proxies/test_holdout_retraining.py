@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from memscore.data.datasets import load
-from memscore.data.splits import halves
-from memscore.models.architectures import build
+from memscore.data.datasets import load_dataset
+from memscore.data.splits import split_halves
+from memscore.models.architectures import build_network
 from memscore.proxies.holdout_retraining import (
     TEST,
     VALIDATION,
     HoldoutConfig,
+    build_fine_tuning_recipe,
     fine_tune,
-    fine_tuning,
-    held_out_rows,
     holdout_retraining,
+    select_held_out_rows,
     symmetric_kl,
 )
-from memscore.training.device_data import resident
-from memscore.training.loop import Order
+from memscore.training.device_data import to_device
+from memscore.training.loop import EpochSampler
 
 SHAPE, K = (1, 4, 4), 3
 TRAIN, HELD_OUT = np.arange(20), np.arange(20, 50)
@@ -32,7 +32,7 @@ CONFIG = HoldoutConfig(batch=10, epochs=12, patience=2)
 def points(flat=True):
     rng = np.random.default_rng(0)
     raw = rng.integers(0, 256, (80, *SHAPE), dtype=np.uint8)
-    images = resident(raw, (0.5,), (0.3,), torch.device("cpu"), flat=flat)
+    images = to_device(raw, (0.5,), (0.3,), torch.device("cpu"), flat=flat)
     return images, torch.from_numpy(rng.integers(0, K, 80))
 
 
@@ -74,13 +74,13 @@ def test_an_example_that_moves_further_scores_more_and_a_clamp_would_tie_them():
 @pytest.mark.parametrize("arch", ["mlp-9", "cnn-3"])
 def test_fine_tuning_is_a_plain_loop_that_stops_where_the_loss_has_not_fallen_for_the_patience(arch):
     images, labels = points(flat=arch == "mlp-9")
-    theta = build(arch, SHAPE, K, 0)
+    theta = build_network(arch, SHAPE, K, 0)
     twin = copy.deepcopy(theta)
     config = replace(CONFIG, epochs=30, weight_decay=0.1, patience=1)
     losses = fine_tune(theta, images, labels, HELD_OUT, config, rng())
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + config.patience < config.epochs  # it did stop early
-    order = Order(HELD_OUT, rng().spawn(2)[0])
+    order = EpochSampler(HELD_OUT, rng().spawn(2)[0])
     sgd = torch.optim.SGD(twin.parameters(), 0.1, 0.9, weight_decay=0.1)
     for loss in losses:
         for _ in range(3):
@@ -96,7 +96,7 @@ def test_fine_tuning_is_a_plain_loop_that_stops_where_the_loss_has_not_fallen_fo
 
 def test_without_a_reason_to_stop_all_epochs_are_taken():
     images, labels = points()
-    theta = build("mlp-9", SHAPE, K, 0)
+    theta = build_network("mlp-9", SHAPE, K, 0)
     slow = replace(CONFIG, lr=1e-3)
     losses = fine_tune(theta, images, labels, HELD_OUT, slow, rng())
     assert len(losses) == slow.epochs
@@ -105,7 +105,7 @@ def test_without_a_reason_to_stop_all_epochs_are_taken():
 
 def test_theta_o_stays_as_it_was_and_the_score_is_the_divergence_of_before_and_after():
     images, labels = points(flat=False)
-    theta_o = build("cnn-3", SHAPE, K, 0)
+    theta_o = build_network("cnn-3", SHAPE, K, 0)
     theta_o.body.append(torch.nn.BatchNorm1d(theta_o.head.in_features))
     kept = copy.deepcopy(theta_o.state_dict())
     found = scores(theta_o, images, labels)
@@ -125,32 +125,32 @@ def test_labels_of_the_training_set_play_no_part():
     images, labels = points()
     other = labels.clone()
     other[TRAIN] = (other[TRAIN] + 1) % K
-    theta_o = build("mlp-9", SHAPE, K, 0)
+    theta_o = build_network("mlp-9", SHAPE, K, 0)
     assert np.array_equal(scores(theta_o, images, labels), scores(theta_o, images, other))
 
 
 def test_validation_is_halved_and_the_paper_s_form_says_that_it_leaks():
-    splits = load("digits")
+    splits = load_dataset("digits")
     n, v = len(splits.train), len(splits.validation)
-    first, second = halves(splits.validation, 0)
-    rows = held_out_rows(splits, HoldoutConfig(), seed=0)
+    first, second = split_halves(splits.validation, 0)
+    rows = select_held_out_rows(splits, HoldoutConfig(), seed=0)
     assert splits.validation.ids[rows - n].tolist() == first.ids.tolist()
     assert not set(splits.validation.ids[rows - n]) & set(second.ids)  # left for selection
     assert HoldoutConfig().metadata() == {"variant": VALIDATION, "leaks": "nothing"}
     paper = HoldoutConfig(variant=TEST)
-    assert np.array_equal(held_out_rows(splits, paper, seed=0), np.arange(n + v, n + v + len(splits.test)))
+    assert np.array_equal(select_held_out_rows(splits, paper, seed=0), np.arange(n + v, n + v + len(splits.test)))
     assert paper.metadata() == {"variant": "test-set (leaks)", "leaks": "test"}
 
 
 def test_without_validation_it_is_refused_by_name():
-    splits = load("digits", validation=0)
+    splits = load_dataset("digits", validation=0)
     with pytest.raises(ValueError, match=r"holdout retraining .* there are 0; load with a validation share above 0"):
-        held_out_rows(splits, HoldoutConfig(), seed=0)
+        select_held_out_rows(splits, HoldoutConfig(), seed=0)
 
 
 def test_what_cannot_be_fine_tuned_is_refused():
     images, labels = points(flat=False)
-    theta_o = build("mlp-9", SHAPE, K, 0)
+    theta_o = build_network("mlp-9", SHAPE, K, 0)
     with pytest.raises(ValueError, match="reads flat images, got channels last ones"):
         scores(theta_o, images, labels)
     with pytest.raises(ValueError, match=r"diverged at lr 1000000000.0; use a lower one"):
@@ -164,5 +164,5 @@ def test_what_cannot_be_fine_tuned_is_refused():
 
 
 def test_a_batch_is_never_larger_than_what_is_held_out():
-    assert fine_tuning(HoldoutConfig(), 98).batch == 98
-    assert fine_tuning(HoldoutConfig(), 5000).batch == 256
+    assert build_fine_tuning_recipe(HoldoutConfig(), 98).batch == 98
+    assert build_fine_tuning_recipe(HoldoutConfig(), 5000).batch == 256

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from memscore.models.architectures import Classifier, build
+from memscore.models.architectures import Classifier, build_network
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.loss_curvature import (
     CURVATURES,
     CurvatureConfig,
+    compute_gradient_change,
     curvature,
-    curvature_over_epochs,
-    rademacher,
-    turn,
+    draw_rademacher_signs,
+    track_curvature,
 )
-from memscore.training.device_data import Images, resident
-from memscore.training.loop import Assignment, train
+from memscore.training.device_data import DeviceImages, to_device
+from memscore.training.loop import TrainingRun, train
 from memscore.training.recipes import Recipe
 
 SHAPE, N = (1, 4, 4), 12
@@ -34,7 +34,7 @@ def rng():
 def points(n=N):
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(n, *SHAPE)))
     shades = {"black": torch.zeros(1), "white": torch.ones(1)}
-    images = Images(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
+    images = DeviceImages(pixels=x.permute(0, 2, 3, 1).contiguous(), shape=SHAPE, flat=False, **shades)
     return images, torch.arange(n) % 2
 
 
@@ -63,12 +63,15 @@ def test_in_a_quadratic_bowl_the_slope_turns_by_a_times_the_step():
         return (at.flatten(1) @ a).view_as(at)
 
     config = replace(RADEMACHER, h=0.5)
-    probes = rademacher(x.shape, 10, rng()).double().flatten(2)
+    probes = draw_rademacher_signs(x.shape, 10, rng()).double().flatten(2)
     expected = 0.5 * (probes @ a).norm(dim=-1).mean(1)
-    torch.testing.assert_close(turn(slope, x, config, rng()), expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(compute_gradient_change(slope, x, config, rng()), expected, rtol=1e-10, atol=0)
     signs = slope(x).flatten(1).sign()
     torch.testing.assert_close(
-        turn(slope, x, replace(SIGN, h=0.5), rng()), 0.5 * (signs @ a).norm(dim=1) / 4, rtol=1e-10, atol=0
+        compute_gradient_change(slope, x, replace(SIGN, h=0.5), rng()),
+        0.5 * (signs @ a).norm(dim=1) / 4,
+        rtol=1e-10,
+        atol=0,
     )
 
 
@@ -98,7 +101,7 @@ def test_the_mean_over_probes_is_that_of_the_definition():
     model, (images, labels) = linear(3), points()
     shown = images.take(torch.arange(N))
     expected = []
-    for k, probes in enumerate(rademacher(shown.shape, 10, rng()).double()):
+    for k, probes in enumerate(draw_rademacher_signs(shown.shape, 10, rng()).double()):
 
         def slope(at, k=k):
             at = at.clone().requires_grad_()
@@ -112,7 +115,7 @@ def test_the_mean_over_probes_is_that_of_the_definition():
 
 @pytest.mark.parametrize("config", CURVATURES.values(), ids=CURVATURES)
 def test_the_batch_size_changes_nothing_and_a_mean_loss_would(config):
-    model, (images, labels) = build("cnn-3", SHAPE, 2, 0).double(), points()
+    model, (images, labels) = build_network("cnn-3", SHAPE, 2, 0).double(), points()
 
     def does_not_depend_on_the_batch(score):
         np.testing.assert_allclose(score(5), score(N), rtol=1e-9)  # differences of 1e-3 in slopes known to 1e-16
@@ -128,7 +131,7 @@ def test_the_batch_size_changes_nothing_and_a_mean_loss_would(config):
                 at = at.detach().requires_grad_()
                 return torch.autograd.grad(cross_entropy(model(at), labels[rows]), at)[0]
 
-            parts.append(turn(slope, images.take(rows), config, rng()))
+            parts.append(compute_gradient_change(slope, images.take(rows), config, rng()))
         return torch.cat(parts).numpy()
 
     with pytest.raises(AssertionError):
@@ -136,7 +139,7 @@ def test_the_batch_size_changes_nothing_and_a_mean_loss_would(config):
 
 
 def test_a_network_is_looked_at_in_evaluation_mode_and_left_as_it_was():
-    (images, labels), plain = points(), build("mlp-5", SHAPE, 2, 0).double()
+    (images, labels), plain = points(), build_network("mlp-5", SHAPE, 2, 0).double()
     dropping = copy.deepcopy(plain)
     dropping.body.append(nn.Dropout(0.5))
     for config in CURVATURES.values():
@@ -156,9 +159,9 @@ def test_a_flat_loss_has_no_curvature():
 
 def test_probes_are_fair_signs_that_do_not_depend_on_the_batch():
     shape = torch.Size([40, 1, 5, 5])
-    whole = rademacher(shape, 3, rng())
+    whole = draw_rademacher_signs(shape, 3, rng())
     stream = rng()
-    parts = [rademacher(torch.Size([n, 1, 5, 5]), 3, stream) for n in (7, 33)]
+    parts = [draw_rademacher_signs(torch.Size([n, 1, 5, 5]), 3, stream) for n in (7, 33)]
     assert torch.equal(whole, torch.cat(parts))
     assert set(whole.unique().tolist()) == {-1, 1}
     assert abs(int(whole.sum())) < 4 * np.sqrt(whole.numel())  # 4 s.e.
@@ -167,21 +170,21 @@ def test_probes_are_fair_signs_that_do_not_depend_on_the_batch():
 @pytest.mark.parametrize("flat", [True, False])
 def test_over_epochs_it_is_the_mean_of_each_epoch_and_training_goes_on_as_if_nothing_had_looked(flat):
     raw = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
-    images = resident(raw, (0.5,), (0.3,), torch.device("cpu"), flat=flat)
+    images = to_device(raw, (0.5,), (0.3,), torch.device("cpu"), flat=flat)
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 2, 40))
     recipe = Recipe(epochs=3, batch=10, lr=0.1)
 
     def trained(watch):
-        model = build("mlp-7" if flat else "cnn-3", SHAPE, 2, 0)
+        model = build_network("mlp-7" if flat else "cnn-3", SHAPE, 2, 0)
         order, chance = np.random.default_rng(5).spawn(2)
-        each = Assignment(model=model, rows=np.arange(40), order=order, chance=chance)
-        train([each], images, labels, recipe, 12, at_epoch=watch(model))
+        each = TrainingRun(model=model, rows=np.arange(40), order_rng=order, augmentation_rng=chance)
+        train([each], images, labels, recipe, 12, on_epoch_end=watch(model))
         return model
 
     each_epoch, averages = [], []
 
     def watched(model):
-        averages.append(curvature_over_epochs(model, images, labels, RADEMACHER, rng()))
+        averages.append(track_curvature(model, images, labels, RADEMACHER, rng()))
         return averages[0]
 
     def by_hand(model):

@@ -7,8 +7,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from memscore.models.architectures import build
-from memscore.proxies.per_example_gradients import evaluating, example_losses, input_gradient, weight_gradients
+from memscore.models.architectures import build_network
+from memscore.proxies.per_example_gradients import (
+    build_gradient_function,
+    compute_example_losses,
+    compute_input_gradient,
+    evaluation_mode,
+)
 
 SHAPE, K = (2, 8, 8), 4
 
@@ -19,7 +24,7 @@ def examples(n=5, seed=0):
 
 
 def network(arch):
-    return build(arch, SHAPE, K, seed=0).double().eval()
+    return build_network(arch, SHAPE, K, seed=0).double().eval()
 
 
 def test_the_loss_is_cross_entropy():
@@ -28,7 +33,7 @@ def test_the_loss_is_cross_entropy():
         logits = torch.randn(50, classes, generator=rng).double() * 5
         labels = torch.randint(0, classes, (50,), generator=rng)
         expected = cross_entropy(logits, labels, reduction="none")
-        torch.testing.assert_close(example_losses(logits, labels), expected, rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(compute_example_losses(logits, labels), expected, rtol=1e-10, atol=1e-14)
 
 
 def test_the_gradient_of_an_example_that_is_surely_right_sums_to_0():
@@ -42,7 +47,7 @@ def test_the_gradient_of_an_example_that_is_surely_right_sums_to_0():
         others = slope[0, 1:].sum()
         torch.testing.assert_close(-slope[0, 0], others, rtol=1.3e-6, atol=0)  # float32
 
-    sums_to_zero(example_losses)
+    sums_to_zero(compute_example_losses)
     with pytest.raises(AssertionError):
         sums_to_zero(lambda z, y: cross_entropy(z, y, reduction="none"))
 
@@ -50,7 +55,7 @@ def test_the_gradient_of_an_example_that_is_surely_right_sums_to_0():
 @pytest.mark.parametrize("arch", ["mlp-9", "cnn-3-4"])
 def test_gradients_over_the_weights_are_those_of_one_example_after_the_other(arch):
     model, (images, labels) = network(arch), examples()
-    together = weight_gradients(model)(images, labels)
+    together = build_gradient_function(model)(images, labels)
     for k in range(len(labels)):
         loss = cross_entropy(model(images[k : k + 1]), labels[k : k + 1])
         alone = torch.autograd.grad(loss, list(model.parameters()))
@@ -60,7 +65,7 @@ def test_gradients_over_the_weights_are_those_of_one_example_after_the_other(arc
 
 def test_the_gradient_over_pixels_is_that_of_one_example_and_touches_no_weight():
     model, (images, labels) = network("cnn-3-4"), examples()
-    together = input_gradient(model, images, labels)
+    together = compute_input_gradient(model, images, labels)
     shown = images[2:3].clone().requires_grad_()
     alone = torch.autograd.grad(cross_entropy(model(shown), labels[2:3]), shown)[0]
     torch.testing.assert_close(together[2:3], alone, rtol=1e-10, atol=1e-14)
@@ -73,7 +78,7 @@ def test_a_network_comes_back_in_the_mode_it_was_in_even_after_an_error():
     modes = []
 
     def fail():
-        with evaluating(model):
+        with evaluation_mode(model):
             modes.extend(layer.training for layer in model.modules())
             raise KeyError
 
@@ -87,8 +92,11 @@ def test_batch_norm_reads_its_running_statistics():
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, K), nn.BatchNorm1d(K)).double()
     images, labels = examples()
     before = copy.deepcopy(model.state_dict())
-    with evaluating(model):
-        many, one = weight_gradients(model)(images, labels), weight_gradients(model)(images[:1], labels[:1])
+    with evaluation_mode(model):
+        many, one = (
+            build_gradient_function(model)(images, labels),
+            build_gradient_function(model)(images[:1], labels[:1]),
+        )
     for a, b in zip(many, one, strict=True):
         torch.testing.assert_close(a[:1], b, rtol=1e-10, atol=1e-14)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

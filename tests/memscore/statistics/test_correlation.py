@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from memscore.estimators.memorization import memorization
-from memscore.statistics.correlation import interval_over_models, pearson, rmse, spearman, top_overlap
-from memscore.statistics.reliability import disattenuated, split_half, stepped_up
-from memscore.subsets.designs import Arm, membership
+from memscore.statistics.correlation import bootstrap_over_models, pearson, rmse, spearman, top_overlap
+from memscore.statistics.reliability import disattenuate, spearman_brown, split_half
+from memscore.subsets.designs import Arm, draw_membership
 
 
 def with_ties(n, seed=0):
@@ -121,7 +121,7 @@ def test_the_interval_covers_what_other_models_would_give():
         def measure(chosen, models=models):
             return pearson(models[chosen].mean(0), proxy)
 
-        interval = interval_over_models(measure, np.arange(40), rng, draws=100)
+        interval = bootstrap_over_models(measure, np.arange(40), rng, draws=100)
         values.append(interval.value)
         ends.append((interval.lo, interval.hi))
         drawn = [measure(rng.integers(0, 40, 40)) for _ in range(100)]
@@ -140,7 +140,7 @@ def test_whole_blocks_are_drawn_together():
     copies = np.repeat(models, 8, axis=0)
 
     def width(blocks):
-        interval = interval_over_models(
+        interval = bootstrap_over_models(
             lambda chosen: pearson(copies[chosen].mean(0), truth), blocks, np.random.default_rng(6)
         )
         return interval.hi - interval.lo
@@ -155,7 +155,7 @@ def test_the_models_drawn_are_whole_blocks_with_repeats():
         seen.append(chosen)
         return 0.5
 
-    interval_over_models(measure, blocks, np.random.default_rng(0), draws=20)
+    bootstrap_over_models(measure, blocks, np.random.default_rng(0), draws=20)
     assert seen[0].tolist() == [0, 1, 2, 3, 4, 5]
     for chosen in seen[1:]:
         times = np.bincount(chosen, minlength=6)
@@ -171,12 +171,12 @@ def test_no_interval_from_two_blocks_nor_for_a_perfect_correlation():
     def measure(chosen):
         return pearson(models[chosen].mean(0), truth)
 
-    two = interval_over_models(measure, np.array([0, 0, 1, 1]), np.random.default_rng(0))
+    two = bootstrap_over_models(measure, np.array([0, 0, 1, 1]), np.random.default_rng(0))
     assert two.value == measure(np.arange(4))
     assert np.isnan(two.lo)
     assert np.isnan(two.hi)
-    assert np.isnan(interval_over_models(lambda _: 1.0, np.arange(9), np.random.default_rng(0)).lo)
-    assert np.isnan(interval_over_models(lambda _: np.nan, np.arange(9), np.random.default_rng(0)).lo)
+    assert np.isnan(bootstrap_over_models(lambda _: 1.0, np.arange(9), np.random.default_rng(0)).lo)
+    assert np.isnan(bootstrap_over_models(lambda _: np.nan, np.arange(9), np.random.default_rng(0)).lo)
 
 
 def test_split_half_finds_the_reliability_of_a_mean():
@@ -190,7 +190,7 @@ def test_split_half_finds_the_reliability_of_a_mean():
     assert abs(found.rmse - rmse(models.mean(0), truth)) < 4 * np.sqrt(9 / 32) / np.sqrt(4000)
     # of normal scores Spearman's is 6 / pi arcsin(r / 2)
     assert abs(found.spearman - 6 / np.pi * np.arcsin(1 / (1 + 9 / 16) / 2)) < se
-    assert found.spearman_full == stepped_up(found.spearman)
+    assert found.spearman_full == spearman_brown(found.spearman)
     assert found.halves == 10
 
 
@@ -218,7 +218,7 @@ def test_halves_that_cut_a_block_share_their_noise():
     An example is right when its neighbour is in, so memorization is 0 and its estimate the chance correlation of two
     memberships. Of two complements that is the same: cut pairs agree wholly on noise. Whole pairs do not.
     """
-    member = membership(Arm(design="exact", block=2), range(64), 4000)
+    member = draw_membership(Arm(design="exact", block=2), range(64), 4000)
     correct = np.roll(member, 1, axis=1)
     one, other = (memorization(correct[part], member[part]) for part in (slice(0, 64, 2), slice(1, 64, 2)))
     assert pearson(one, other) == pytest.approx(1, rel=1e-10)
@@ -241,10 +241,10 @@ def test_one_block_has_no_halves():
 
 
 def test_stepping_up_is_undefined_below_0():
-    assert stepped_up(0.0) == 0
-    assert stepped_up(1.0) == 1
-    assert np.isnan(stepped_up(-0.1))
-    assert np.isnan(stepped_up(float("nan")))
+    assert spearman_brown(0.0) == 0
+    assert spearman_brown(1.0) == 1
+    assert np.isnan(spearman_brown(-0.1))
+    assert np.isnan(spearman_brown(float("nan")))
 
 
 def test_correcting_for_unreliability_gives_back_the_correlation_with_the_truth():
@@ -255,7 +255,7 @@ def test_correcting_for_unreliability_gives_back_the_correlation_with_the_truth(
     raw, true = pearson(models.mean(0), proxy), 1 / np.sqrt(1 + 0.75**2)
     assert true - raw > 0.1
     # 4 s.e. of a correlation of 20,000, and as much again for the reliability
-    assert abs(disattenuated(raw, found.pearson_full) - true) < 8 / np.sqrt(20_000)
+    assert abs(disattenuate(raw, found.pearson_full) - true) < 8 / np.sqrt(20_000)
 
 
 def test_the_reliability_of_a_half_corrects_too_much():
@@ -269,9 +269,9 @@ def test_the_reliability_of_a_half_corrects_too_much():
 
 
 def test_the_correction_is_cut_at_1_and_undefined_without_reliability():
-    assert disattenuated(0.9, 0.5) == 1
-    assert disattenuated(-0.9, 0.5) == -1
-    assert disattenuated(0.3, 0.5, 0.5) == pytest.approx(0.6, rel=1e-10)
+    assert disattenuate(0.9, 0.5) == 1
+    assert disattenuate(-0.9, 0.5) == -1
+    assert disattenuate(0.3, 0.5, 0.5) == pytest.approx(0.6, rel=1e-10)
     for r, reliability, other in (
         (0.3, 0.0, 1.0),
         (0.3, -0.2, 1.0),
@@ -279,4 +279,4 @@ def test_the_correction_is_cut_at_1_and_undefined_without_reliability():
         (0.3, 0.5, 0.0),
         (np.nan, 0.5, 1.0),
     ):
-        assert np.isnan(disattenuated(r, reliability, other))
+        assert np.isnan(disattenuate(r, reliability, other))

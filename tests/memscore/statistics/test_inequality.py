@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.statistics.inequality import gini, gini_interval, least_shift, lorenz
+from memscore.statistics.inequality import compute_min_shift, gini, gini_interval, lorenz
 
 
 def naive(x):
@@ -73,13 +73,13 @@ def test_a_score_below_0_has_its_least_value_taken_off():
     x = np.array([-0.5, 0.0, 1.5])
     assert gini(x) == gini(np.array([0.0, 0.5, 2.0]))
     assert gini(x) == gini(x, shift=0.5)
-    assert least_shift(np.array([0.2, 0.7])) == 0
+    assert compute_min_shift(np.array([0.2, 0.7])) == 0
 
 
 def test_steps_of_unlearning_compare_by_one_shift():
     """The trap: each step shifted by its own least value, the same numbers get another coefficient beside a new one."""
     before, after = np.array([-0.4, 0.1, 0.2, 0.9]), np.array([0.1, 0.2, 0.9])
-    shift = least_shift(before, after)
+    shift = compute_min_shift(before, after)
     assert shift == 0.4
     assert gini(after, shift) == gini(after + 0.4)
     assert gini(after, shift) < gini(after)

@@ -5,7 +5,15 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memscore.statistics.roc import auc, auc_interval, auc_se, band, over_targets, tpr_at_fpr, true_positive_rates
+from memscore.statistics.roc import (
+    auc,
+    auc_interval,
+    auc_se,
+    compute_roc_band,
+    compute_target_means,
+    compute_tprs,
+    tpr_at_fpr,
+)
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 
@@ -109,16 +117,16 @@ def test_each_target_has_its_curve_and_the_mean_an_interval():
     scores = rng.normal(size=member.shape) + member
     scores[0, :100] = np.nan
     scores[5] = np.nan
-    found = over_targets(scores, member)
+    found = compute_target_means(scores, member)
     assert set(found) == {"auc", "tpr_at_0.001", "tpr_at_0.01"}
-    assert found["auc"].each[0] == auc(scores[0, 100:], member[0, 100:])
-    assert found["tpr_at_0.01"].each[1] == tpr_at_fpr(scores[1], member[1], 0.01).value
-    assert np.isnan(found["auc"].each[5])
-    each = found["auc"].each[:5]
+    assert found["auc"].per_target[0] == auc(scores[0, 100:], member[0, 100:])
+    assert found["tpr_at_0.01"].per_target[1] == tpr_at_fpr(scores[1], member[1], 0.01).value
+    assert np.isnan(found["auc"].per_target[5])
+    each = found["auc"].per_target[:5]
     assert found["auc"].value == pytest.approx(each.mean())
     # 2.776: 97.5 % quantile of Student's t with 4 degrees of freedom
     assert found["auc"].hi - each.mean() == pytest.approx(2.7764 * each.std(ddof=1) / np.sqrt(5), rel=1e-4)
-    assert np.isnan(over_targets(scores[:1], member[:1])["auc"].lo)
+    assert np.isnan(compute_target_means(scores[:1], member[:1])["auc"].lo)
 
 
 def test_many_rates_at_once_are_each_rate_alone():
@@ -126,13 +134,13 @@ def test_many_rates_at_once_are_each_rate_alone():
     scores, member = rng.integers(0, 30, 400) / 7, rng.random(400) < 0.4
     fprs = np.array([0, 1e-4, 0.01, 0.29, 0.5, 0.999, 1.0])
     expected = [tpr_at_fpr(scores, member, fpr).value for fpr in fprs]
-    assert true_positive_rates(scores, member, fprs).tolist() == expected
+    assert compute_tprs(scores, member, fprs).tolist() == expected
 
 
 def test_a_band_starts_at_one_false_positive_and_spans_the_targets():
     rng = np.random.default_rng(22)
     member = rng.random((40, 500)) < 0.5
-    found = band(rng.normal(size=(40, 500)) + member, member)
+    found = compute_roc_band(rng.normal(size=(40, 500)) + member, member)
     assert found.fpr[0] == pytest.approx(1 / (~member).sum(1).min())
     assert found.fpr[-1] == found.mean[-1] == 1
     assert (np.diff(found.mean) >= 0).all()
@@ -142,5 +150,5 @@ def test_a_band_starts_at_one_false_positive_and_spans_the_targets():
 
 
 def test_a_band_of_targets_that_held_everything_is_undefined():
-    found = band(np.zeros((3, 9)), np.ones((3, 9), bool))
+    found = compute_roc_band(np.zeros((3, 9)), np.ones((3, 9), bool))
     assert np.isnan(found.mean).all()

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.store import block_reader
-from memscore.store.parquet import ROW_GROUP, Damaged
-from memscore.store.shards import model_name
+from memscore.store.parquet import ROW_GROUP_SIZE, CorruptFile
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
@@ -27,15 +27,17 @@ def tall(tmp_path):
     made = Store.create(tmp_path / "tall", manifest(split_sizes=(n - 300, 100, 200)), examples(n))
     made.add_arm(ARM)
     for index in (0, 2, 5):
-        made.write_shard(model_name(ARM["name"], index), ARM["name"], shard(index, n))
+        made.write_shard(format_model_name(ARM["name"], index), ARM["name"], shard(index, n))
     return made, n
 
 
-@pytest.mark.parametrize("max_bytes", [1, 50_000, 2 * 3 * 5 * ROW_GROUP, 2 * 3 * 5 * 20000, 256 * 2**20])
+@pytest.mark.parametrize("max_bytes", [1, 50_000, 2 * 3 * 5 * ROW_GROUP_SIZE, 2 * 3 * 5 * 20000, 256 * 2**20])
 def test_blocks_put_together_are_the_shards(tall, max_bytes):
     store, n = tall
-    rows = slice(10, n - 10) if max_bytes > 1 else slice(ROW_GROUP - 5, ROW_GROUP + 5)  # one row at a time is slow
-    found = list(store.blocks(ARM["name"], [0, 2, 5], ["gap", "member"], rows, max_bytes))
+    rows = (
+        slice(10, n - 10) if max_bytes > 1 else slice(ROW_GROUP_SIZE - 5, ROW_GROUP_SIZE + 5)
+    )  # one row at a time is slow
+    found = list(store.read_blocks(ARM["name"], [0, 2, 5], ["gap", "member"], rows, max_bytes))
     assert [b.rows.start for b in found] == [rows.start, *(b.rows.stop for b in found[:-1])]
     assert found[-1].rows.stop == rows.stop
     assert all(sum(c.nbytes for c in b.columns.values()) <= max(max_bytes // 2, 15) for b in found)
@@ -46,33 +48,33 @@ def test_blocks_put_together_are_the_shards(tall, max_bytes):
 
 
 def test_blocks_cover_train_unless_told(store):
-    (block,) = store.blocks(ARM["name"], [0, 1], ["correct"])
+    (block,) = store.read_blocks(ARM["name"], [0, 1], ["correct"])
     assert (block.rows, block.columns["correct"].shape) == (slice(0, 40), (2, 40))
 
 
 def test_a_corrupt_page_ends_blocks_and_names_the_file(tall):
     store, n = tall
-    path = path_of(store, f"shards/{model_name(ARM['name'], 2)}.parquet")
+    path = path_of(store, f"shards/{format_model_name(ARM['name'], 2)}.parquet")
     file = pq.ParquetFile(path).metadata.row_group(1).column(4)
     flip(path, file.data_page_offset + file.total_compressed_size // 2)
-    blocks = store.blocks(ARM["name"], [0, 2, 5], ["gap"], slice(0, n), 2 * 3 * 4 * ROW_GROUP)
-    assert next(blocks).rows == slice(0, ROW_GROUP)
-    with pytest.raises(Damaged, match=r"iid-k0\.700-00002\.parquet is damaged: .*CRC.*--set-aside"):
+    blocks = store.read_blocks(ARM["name"], [0, 2, 5], ["gap"], slice(0, n), 2 * 3 * 4 * ROW_GROUP_SIZE)
+    assert next(blocks).rows == slice(0, ROW_GROUP_SIZE)
+    with pytest.raises(CorruptFile, match=r"iid-k0\.700-00002\.parquet is damaged: .*CRC.*--set-aside"):
         next(blocks)
 
 
 def test_blocks_refuse_what_they_cannot_read(store):
     name = ARM["name"]
     with pytest.raises(ValueError, match=r"rising order and at least one, got \[2, 1\]"):
-        store.blocks(name, [2, 1], ["gap"])
+        store.read_blocks(name, [2, 1], ["gap"])
     with pytest.raises(ValueError, match="at least one, got"):
-        store.blocks(name, [], ["gap"])
+        store.read_blocks(name, [], ["gap"])
     with pytest.raises(ValueError, match="slice within 0 to 52"):
-        store.blocks(name, [0], ["gap"], slice(0, 53))
+        store.read_blocks(name, [0], ["gap"], slice(0, 53))
     with pytest.raises(ValueError, match=r"has no column 'gapp'; it has row, member"):
-        next(store.blocks(name, [0], ["gapp"]))
+        next(store.read_blocks(name, [0], ["gapp"]))
     with pytest.raises(FileNotFoundError, match="00007"):
-        next(store.blocks(name, [0, 7], ["gap"]))
+        next(store.read_blocks(name, [0, 7], ["gap"]))
 
 
 def test_a_reduction_of_2000_models_and_50000_examples_stays_under_500_mb(tmp_path):

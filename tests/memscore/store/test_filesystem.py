@@ -20,17 +20,17 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from memscore.store import filesystem
-from memscore.store.filesystem import Folder, locked
-from memscore.store.remote import Unpublished
-from memscore.store.shards import model_name
+from memscore.store.filesystem import Folder, acquire_lock
+from memscore.store.remote import WriteFailed
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import ARM, bank, examples, manifest, shard
 
 
 @pytest.fixture
 def folder(tmp_path):
-    made = Folder.at(tmp_path / "bank")
-    made.make()
+    made = Folder.from_url(tmp_path / "bank")
+    made.create()
     return made
 
 
@@ -50,15 +50,15 @@ def other_folders(tmp_path, bucket):
     """The same promise on a file:// URL, on a file system that is neither local nor an object store, and on S3."""
     local = fs.LocalFileSystem()
     return [
-        Folder.at(f"file://{tmp_path}/by-url"),
+        Folder.from_url(f"file://{tmp_path}/by-url"),
         Folder(url="sub://", root="in/sub", filesystem=fs.SubTreeFileSystem(str(tmp_path), local)),
-        Folder.at(bucket),
+        Folder.from_url(bucket),
     ]
 
 
 def test_every_file_system_keeps_the_promise(tmp_path, bucket):
-    for there in [Folder.at(tmp_path / "plain"), *other_folders(tmp_path, bucket)]:
-        there.make()
+    for there in [Folder.from_url(tmp_path / "plain"), *other_folders(tmp_path, bucket)]:
+        there.create()
         assert there.names("a") == []
         assert there.publish("a/x", b"one")
         assert not there.publish("a/x", b"two")
@@ -81,15 +81,15 @@ def test_a_whole_store_lives_on_s3(bucket):
     store = bank(url)
     store = Store.open(url)
     with store.lock():
-        assert list(store.finished(ARM["name"])) == [0, 1, 2]
-    (block,) = store.blocks(ARM["name"], [0, 1, 2], ["gap"])
+        assert list(store.find_valid_shards(ARM["name"])) == [0, 1, 2]
+    (block,) = store.read_blocks(ARM["name"], [0, 1, 2], ["gap"])
     np.testing.assert_array_equal(block.columns["gap"], [shard(i)["gap"][:40] for i in range(3)])
-    name = f"shards/{model_name(ARM['name'], 1)}.parquet"
+    name = f"shards/{format_model_name(ARM['name'], 1)}.parquet"
     store.folder.replace(name, store.folder.read(name)[:-9])
     assert list(store.check(ARM["name"]).damaged) == [name]
-    store.set_aside(name)
-    assert store.write_shard(model_name(ARM["name"], 1), ARM["name"], shard(1))
-    assert list(store.finished(ARM["name"], verify=False)) == [0, 1, 2]
+    store.quarantine(name)
+    assert store.write_shard(format_model_name(ARM["name"], 1), ARM["name"], shard(1))
+    assert list(store.find_valid_shards(ARM["name"], verify=False)) == [0, 1, 2]
     with pytest.raises(ValueError, match="is another one") as refused:
         Store.create(url, manifest(seed=1), examples())
     assert "hush" not in str(refused.value)
@@ -97,14 +97,14 @@ def test_a_whole_store_lives_on_s3(bucket):
 
 def test_a_bucket_that_is_not_there_is_refused_at_once(bucket):
     began = time.monotonic()
-    with pytest.raises(Unpublished, match=r"cannot write s3://nowhere/run/x: NO_SUCH_BUCKET.*make the bucket first"):
-        Folder.at(bucket.replace("@bank/run", "@nowhere/run")).publish("x", b"1")
+    with pytest.raises(WriteFailed, match=r"cannot write s3://nowhere/run/x: NO_SUCH_BUCKET.*make the bucket first"):
+        Folder.from_url(bucket.replace("@bank/run", "@nowhere/run")).publish("x", b"1")
     assert time.monotonic() - began < 30
 
 
 def test_an_unknown_kind_of_url_is_refused_without_its_password():
     with pytest.raises(ValueError, match=r"cannot open foo://\*\*\*@host/x: .*give a path, or a URL such as s3://"):
-        Folder.at("foo://me:hush@host/x")
+        Folder.from_url("foo://me:hush@host/x")
 
 
 def test_a_publisher_killed_at_any_time_leaves_no_partial_file(folder):
@@ -133,7 +133,7 @@ def test_a_publisher_killed_at_any_time_leaves_no_partial_file(folder):
         content = folder.read(f"a/{name}")
         assert len(content) == 300_000, name
         assert len(set(content)) == 1, name
-    folder.remove_scratch()
+    folder.remove_temporary_files()
     assert sorted(os.listdir(folder.path("a"))) == names
 
 
@@ -174,9 +174,9 @@ def failing(monkeypatch, number, times=10**9):
 def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch, caplog):
     calls = failing(monkeypatch, errno.ENOSPC)
     with pytest.raises(
-        Unpublished, match=r"cannot write .*/bank/x: No space left.*tried for .* s.*give the same command again"
+        WriteFailed, match=r"cannot write .*/bank/x: No space left.*tried for .* s.*give the same command again"
     ):
-        folder.publish("x", b"1", patience_s=0.5)
+        folder.publish("x", b"1", retry_s=0.5)
     assert len(calls) == 3  # at 0, .1 and .3 s
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot write {folder.root}/x: No space left on device; it is tried again for 0.5 s, then the run stops. Free "
@@ -202,7 +202,7 @@ def test_a_disk_too_full_for_the_lock_is_one_line_with_the_way_out(folder, monke
         OSError,
         match=r"^cannot write into the store /.*: No space left on device; free some space, or use another store$",
     ):
-        locked(folder).__enter__()
+        acquire_lock(folder).__enter__()
 
 
 def raise_full(*arguments):
@@ -212,11 +212,11 @@ def raise_full(*arguments):
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_disk_that_cannot_be_written_is_refused_at_once(folder, monkeypatch, number):
     calls = failing(monkeypatch, number)
-    with pytest.raises(Unpublished, match=os.strerror(number)) as refused:
+    with pytest.raises(WriteFailed, match=os.strerror(number)) as refused:
         folder.publish("x", b"1")
     assert len(calls) == 1
     again = pickle.loads(pickle.dumps(refused.value))
-    assert (type(again), again.stops_the_run, str(again)) == (Unpublished, True, str(refused.value))
+    assert (type(again), again.stops_the_run, str(again)) == (WriteFailed, True, str(refused.value))
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def small_disk(tmp_path, monkeypatch):
     mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     if not mounted:
         monkeypatch.setattr(filesystem.os, "fsync", full_beyond_1_mb(path))
-    yield Folder.at(path)
+    yield Folder.from_url(path)
     if mounted:
         subprocess.run(["umount", path], check=True)
 
@@ -245,8 +245,8 @@ def full_beyond_1_mb(path):
 
 def test_a_disk_that_fills_up_keeps_what_is_there(small_disk):
     assert small_disk.publish("a/x", b"1" * 500_000)
-    with pytest.raises(Unpublished, match="No space left on device"):
-        small_disk.publish("a/y", b"2" * 900_000, patience_s=0.2)
+    with pytest.raises(WriteFailed, match="No space left on device"):
+        small_disk.publish("a/y", b"2" * 900_000, retry_s=0.2)
     assert os.listdir(small_disk.path("a")) == ["x"]
     assert small_disk.publish("a/z", b"3" * 1000)
 
@@ -260,8 +260,8 @@ def test_a_disk_without_links_gets_the_file_by_renaming(folder, monkeypatch):
 
 def test_a_folder_that_vanished_is_not_made_anew(folder):
     Path(folder.root).rmdir()
-    with pytest.raises(Unpublished, match="No such file"):
-        folder.publish("a/x", b"1", patience_s=0.1)
+    with pytest.raises(WriteFailed, match="No such file"):
+        folder.publish("a/x", b"1", retry_s=0.1)
     assert not Path(folder.root).exists()
 
 
@@ -277,7 +277,7 @@ def test_scratch_of_the_dead_and_the_old_goes_and_that_of_the_living_stays(folde
         path.touch()
     os.utime(old, (hour_ago, hour_ago))
     assert folder.names() == []
-    assert folder.remove_scratch() == 2
+    assert folder.remove_temporary_files() == 2
     assert sorted(os.listdir(folder.root)) == sorted([of_me.name, elsewhere.name])
 
 
@@ -290,11 +290,11 @@ def test_a_second_driver_is_refused_by_pid_and_host_until_the_first_dies(folder)
         first.stdout.readline()
         with (
             pytest.raises(BlockingIOError, match=rf"in use by pid {first.pid} on host {socket.gethostname()}"),
-            locked(folder),
+            acquire_lock(folder),
         ):
             pass
         first.kill()
-    with locked(folder), pytest.raises(BlockingIOError, match=f"pid {os.getpid()}"), locked(folder):
+    with acquire_lock(folder), pytest.raises(BlockingIOError, match=f"pid {os.getpid()}"), acquire_lock(folder):
         pass
-    with locked(folder):
+    with acquire_lock(folder):
         pass

@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from memscore.store.json_records import parse, plain, sealed
+from memscore.store.json_records import decode_record, encode_record, replace_nonfinite
 
 RECORD = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 0, None, True, "NaN")}}
 FINITE = {"a": None, "b": [1.5, None], "c": {"d": [None, 0, None, True, "NaN"]}}
 
 
 def test_numbers_that_are_not_finite_become_null_at_any_depth():
-    assert plain(RECORD) == FINITE
-    json.dumps(plain(RECORD), allow_nan=False)
+    assert replace_nonfinite(RECORD) == FINITE
+    json.dumps(replace_nonfinite(RECORD), allow_nan=False)
 
 
 def test_a_sealed_record_is_read_back_without_them():
-    assert parse(sealed(RECORD), must_be_sealed=True) == FINITE
+    assert decode_record(encode_record(RECORD), require_checksum=True) == FINITE
     with pytest.raises(ValueError, match="do not give the record_sha256"):
-        parse(sealed(RECORD).replace(b"1.5", b"2.5"))
+        decode_record(encode_record(RECORD).replace(b"1.5", b"2.5"))

@@ -16,9 +16,9 @@ import pytest
 from benchmarks.s3_server import Cable, free_port, server, url_of
 from memscore.store import remote
 from memscore.store.filesystem import Folder
-from memscore.store.manifest import default_url
-from memscore.store.remote import Unpublished, Unreached, shown
-from memscore.store.shards import model_name
+from memscore.store.manifest import build_default_url
+from memscore.store.remote import StoreUnavailable, WriteFailed, redact_credentials
+from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import ARM, bank, examples, manifest, shard
 
@@ -77,10 +77,10 @@ def test_a_url_that_cannot_be_a_store_is_refused_without_its_password(url, words
 
 
 def test_a_file_url_is_its_path(tmp_path):
-    assert Folder.at(f"file://{tmp_path}/run").root == str(tmp_path / "run")
+    assert Folder.from_url(f"file://{tmp_path}/run").root == str(tmp_path / "run")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="a store is a folder"):
-        Folder.at(f"file://{tmp_path}/file/run")
+        Folder.from_url(f"file://{tmp_path}/file/run")
     with pytest.raises(
         OSError, match=r"^cannot make the store /proc/x: .*; make its place writable, or use another store$"
     ):
@@ -135,14 +135,14 @@ def test_keys_that_are_missing_or_wrong_are_named_and_right_ones_of_the_environm
 def test_options_of_memscore_home_stay_behind_the_name(monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", "s3://bank/memscore/?region=x")
     assert re.fullmatch(
-        r"s3://bank/memscore/digits-mlp-paper-\w{8}\?region=x", default_url("digits", "mlp", "paper", manifest())
+        r"s3://bank/memscore/digits-mlp-paper-\w{8}\?region=x", build_default_url("digits", "mlp", "paper", manifest())
     )
 
 
 def test_what_is_shown_of_a_url_has_no_secret():
     for keys in ("k:hush@", "k:h/u@s?hush@", "hush@"):
-        assert shown(f"s3://{keys}bank/run?region=x") == "s3://***@bank/run?region=x"
-    assert shown("s3://bank/run@2") == "s3://bank/run@2"
+        assert redact_credentials(f"s3://{keys}bank/run?region=x") == "s3://***@bank/run?region=x"
+    assert redact_credentials("s3://bank/run@2") == "s3://bank/run@2"
 
 
 def away(cable, seconds):
@@ -155,25 +155,25 @@ def away(cable, seconds):
 
 def test_every_read_and_write_outlasts_an_outage(s3, cable, caplog):
     store = bank(url_of(cable.port, "outage"))
-    name, path = model_name(ARM["name"], 1), f"shards/{model_name(ARM['name'], 1)}.parquet"
+    name, path = format_model_name(ARM["name"], 1), f"shards/{format_model_name(ARM['name'], 1)}.parquet"
     store.write_failure(name, {"kind": "error"})
     opened = store.folder.open(path)
     acts = {
-        "open again": lambda: Store.open(store.url, patience_s=60).manifest == store.manifest,
+        "open again": lambda: Store.open(store.url, retry_s=60).manifest == store.manifest,
         "has": lambda: store.has_shard(name),
         "check": lambda: list(store.check(ARM["name"]).valid) == [0, 1, 2],
-        "footers": lambda: list(store.finished(ARM["name"], verify=False)) == [0, 1, 2],
+        "footers": lambda: list(store.find_valid_shards(ARM["name"], verify=False)) == [0, 1, 2],
         "records": lambda: list(store.failures()) == [name] and list(store.arms()) == [ARM["name"]],
-        "write": lambda: store.write_shard(model_name(ARM["name"], 3), ARM["name"], shard(3)),
+        "write": lambda: store.write_shard(format_model_name(ARM["name"], 3), ARM["name"], shard(3)),
         "an open file": lambda: opened.read(4) == b"PAR1",
         "blocks": lambda: (
             [
                 bool((block.columns["gap"][0] == shard(1)["gap"][:40]).all())
-                for block in store.blocks(ARM["name"], [1], ["gap"])
+                for block in store.read_blocks(ARM["name"], [1], ["gap"])
             ]
             == [True]
         ),
-        "set aside": lambda: store.set_aside(path) == f"damaged/{name}.parquet-1",
+        "set aside": lambda: store.quarantine(path) == f"damaged/{name}.parquet-1",
         "remove": lambda: store.clear_failure(name) is None and not store.failures(),
     }
     for act, attempt in acts.items():
@@ -186,22 +186,22 @@ def test_every_read_and_write_outlasts_an_outage(s3, cable, caplog):
 
 def test_an_outage_is_never_taken_for_damage(s3, cable, monkeypatch):
     store = bank(url_of(cable.port, "lost"))
-    opened = store.folder.open(f"shards/{model_name(ARM['name'], 1)}.parquet")
+    opened = store.folder.open(f"shards/{format_model_name(ARM['name'], 1)}.parquet")
     for part in (Folder.read, Folder.exists, Folder._reached):
         monkeypatch.setattr(part, "__defaults__", (0.2,))
-    monkeypatch.setattr("memscore.store.remote.PATIENCE_S", 0.2)
+    monkeypatch.setattr("memscore.store.remote.RETRY_S", 0.2)
     cable.cut()
-    from memscore.store.parquet import reader
+    from memscore.store.parquet import open_parquet
 
     reads = [
         lambda: store.check(ARM["name"]),
         lambda: store.check(ARM["name"], verify=False),
-        lambda: reader(opened),
-        lambda: list(store.blocks(ARM["name"], [1], ["gap"])),
+        lambda: open_parquet(opened),
+        lambda: list(store.read_blocks(ARM["name"], [1], ["gap"])),
         store.receipts,
     ]
     for attempt in reads:
-        with pytest.raises(Unreached, match="bring its server back, and give the same command again") as lost:
+        with pytest.raises(StoreUnavailable, match="bring its server back, and give the same command again") as lost:
             attempt()
         assert lost.value.stops_the_run
 
@@ -210,11 +210,11 @@ def test_a_put_that_is_cut_off_leaves_no_object(s3, cable):
     """The server gets half of the bytes: of one put, and of one in parts."""
     for size, cuts in ((300_000, (0, 150_000, 299_000)), (12_000_000, (6_000_000,))):
         for sent in cuts:
-            folder, name = Folder.at(url_of(cable.port, "half")), f"{size}-{sent}"
+            folder, name = Folder.from_url(url_of(cable.port, "half")), f"{size}-{sent}"
             folder.exists("x")
             cable.cut_after(sent + 600)
-            with pytest.raises(Unpublished, match="bring its server back"):
-                folder.publish(name, b"1" * size, patience_s=0.1)
+            with pytest.raises(WriteFailed, match="bring its server back"):
+                folder.publish(name, b"1" * size, retry_s=0.1)
             cable.cut()
             cable.join()
             there = s3.objects("half/")
@@ -256,4 +256,4 @@ def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
 
 
 def test_patience_is_what_the_readme_says():
-    assert remote.PATIENCE_S == 300
+    assert remote.RETRY_S == 300

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.store.shards import model_name, shards_digest
+from memscore.store.shards import format_model_name, hash_shards
 from tests.fixtures.banks import ARM, FIELD, bank, path_of, shard
 
 
@@ -18,7 +18,7 @@ def score(store, name="mem", direction=1, digest=None, **metadata):
     values[3] = np.nan
     columns = {name: values, f"{name}_n_in": np.arange(40, dtype=np.int32)}
     fields = {name: {**FIELD, "direction": direction}, f"{name}_n_in": {**FIELD, "unit": "count", "direction": 0}}
-    digest = digest or shards_digest(ARM["name"], store.finished(ARM["name"]))
+    digest = digest or hash_shards(ARM["name"], store.find_valid_shards(ARM["name"]))
     store.write_score(name, columns, fields, metadata or {"arm": ARM["name"]}, digest)
     return values
 
@@ -35,7 +35,7 @@ def test_a_score_stands_on_file_as_the_paper_has_it_with_null_for_undefined(stor
     field = table.schema.field("mem").metadata
     assert field == {b"source": b"a paper", b"unit": b"probability", b"direction": b"-1"}
     assert store.read_score("mem").equals(table)
-    assert store.score_digest("mem") == shards_digest(ARM["name"], store.finished(ARM["name"]))
+    assert store.read_score_digest("mem") == hash_shards(ARM["name"], store.find_valid_shards(ARM["name"]))
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -56,7 +56,7 @@ def test_a_score_of_some_rows_has_their_ids(store):
 def test_a_stale_score_is_refused_with_the_command_that_renews_it(store):
     score(store)
     store.score("mem")
-    store.write_shard(model_name(ARM["name"], 3), ARM["name"], shard(3))
+    store.write_shard(format_model_name(ARM["name"], 3), ARM["name"], shard(3))
     with pytest.raises(ValueError, match=r"'mem' is stale.*python -m memscore\.estimate --store"):
         store.score("mem")
     score(store)

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.store.manifest import Manifest, default_url, original_key
-from memscore.store.parquet import Damaged, content_sha256
-from memscore.store.shards import model_name, shards_digest
+from memscore.store.manifest import Manifest, build_default_url, compute_original_key
+from memscore.store.parquet import CorruptFile, hash_columns
+from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
 from tests.fixtures.banks import ARM, bank, examples, flip, manifest, path_of, shard
 
@@ -19,12 +19,12 @@ def store(tmp_path):
 
 def test_further_queries_are_kept_and_missing_columns_refused(store):
     more = shard(9) | {"logit_confidence_q1": np.ones(52, np.float32)}
-    store.write_shard(model_name(ARM["name"], 9), ARM["name"], more)
-    (block,) = store.blocks(ARM["name"], [9], ["logit_confidence_q1"])
+    store.write_shard(format_model_name(ARM["name"], 9), ARM["name"], more)
+    (block,) = store.read_blocks(ARM["name"], [9], ["logit_confidence_q1"])
     assert block.columns["logit_confidence_q1"].sum() == 40
     less = {name: values for name, values in shard(8).items() if name != "gap"}
     with pytest.raises(ValueError, match="begins with the columns row, member"):
-        store.write_shard(model_name(ARM["name"], 8), ARM["name"], less)
+        store.write_shard(format_model_name(ARM["name"], 8), ARM["name"], less)
     with pytest.raises(ValueError, match=r"model 'exact-00001' is none of arm 'iid-k0\.700'"):
         store.write_shard("exact-00001", ARM["name"], shard(8))
 
@@ -63,33 +63,33 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
 
 
 def test_a_planned_store_is_not_there_until_it_is_begun(tmp_path):
-    planned = Store.planned(tmp_path / "bank", manifest())
-    assert (planned.begun, list(tmp_path.iterdir())) == (False, [])
-    planned.begin(examples())
-    assert planned.begun
+    planned = Store.open_or_plan(tmp_path / "bank", manifest())
+    assert (planned.is_created, list(tmp_path.iterdir())) == (False, [])
+    planned.create_files(examples())
+    assert planned.is_created
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
 
 def test_who_begins_a_store_second_is_told_of_the_first(tmp_path, monkeypatch):
-    late = Store.planned(tmp_path / "bank", manifest(seed=5))
+    late = Store.open_or_plan(tmp_path / "bank", manifest(seed=5))
     Store.create(tmp_path / "bank", manifest(), examples())
     looked = iter([False])  # when it looked, nobody had begun one
-    monkeypatch.setattr(Store, "begun", property(lambda _: next(looked)))
+    monkeypatch.setattr(Store, "is_created", property(lambda _: next(looked)))
     with pytest.raises(ValueError, match="seed is 0, asked for 5"):
-        late.begin(examples())
+        late.create_files(examples())
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
 
 def test_a_store_that_another_driver_began_meanwhile_is_the_one_on_file(tmp_path):
     """Equal as records, and in the same order of fields, which stand in each score's metadata."""
     recipe = {"lr": 0.1, "batch": 32, "epochs": 2}
-    late, first = (Store.planned(tmp_path / "bank", manifest(recipe=recipe)) for _ in range(2))
-    other = Store.planned(tmp_path / "bank", manifest(seed=5))
-    first.begin(examples())
-    late.begin(examples())
+    late, first = (Store.open_or_plan(tmp_path / "bank", manifest(recipe=recipe)) for _ in range(2))
+    other = Store.open_or_plan(tmp_path / "bank", manifest(seed=5))
+    first.create_files(examples())
+    late.create_files(examples())
     assert list(late.manifest.recipe) == list(first.manifest.recipe) == ["batch", "epochs", "lr"]
     with pytest.raises(ValueError, match="seed"):
-        other.begin(examples())
+        other.create_files(examples())
 
 
 def test_shards_without_their_manifest_are_refused_and_left_alone(store):
@@ -114,11 +114,11 @@ def test_a_new_store_is_private(store):
 def test_default_url_is_named_after_what_it_is(monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", "/banks/")
     digest = manifest().digest[:8]
-    assert default_url("digits", "mlp", "fast", manifest()) == f"/banks/digits-mlp-fast-{digest}"
-    assert default_url("/a b/my set.npz", "mlp", "fast", manifest()) == f"/banks/my-set.npz-mlp-fast-{digest}"
+    assert build_default_url("digits", "mlp", "fast", manifest()) == f"/banks/digits-mlp-fast-{digest}"
+    assert build_default_url("/a b/my set.npz", "mlp", "fast", manifest()) == f"/banks/my-set.npz-mlp-fast-{digest}"
     monkeypatch.delenv("MEMSCORE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert default_url("digits", "mlp", "fast", manifest()).startswith("/home/someone/memscore/digits-")
+    assert build_default_url("digits", "mlp", "fast", manifest()).startswith("/home/someone/memscore/digits-")
 
 
 def test_suffixes_name_the_design_from_the_second_arm_of_a_fraction_on(store):
@@ -143,10 +143,17 @@ def test_run_hash_depends_on_manifest_and_arm_but_not_on_the_suffix(store, tmp_p
     first.add_arm(ARM)  # here its suffix is k0.700_iid
     other = Store.create(tmp_path / "other", manifest(seed=1), examples())
     other.add_arm(ARM)
-    assert first.run_hash(ARM["name"]) == store.run_hash(ARM["name"])
-    assert len({store.run_hash(ARM["name"]), other.run_hash(ARM["name"]), first.run_hash("exact-k0.700")}) == 3
+    assert first.compute_run_hash(ARM["name"]) == store.compute_run_hash(ARM["name"])
+    assert (
+        len({
+            store.compute_run_hash(ARM["name"]),
+            other.compute_run_hash(ARM["name"]),
+            first.compute_run_hash("exact-k0.700"),
+        })
+        == 3
+    )
     with pytest.raises(ValueError, match=r"unknown arm 'iid-k0\.7'; did you mean 'iid-k0\.700'"):
-        store.run_hash("iid-k0.7")
+        store.compute_run_hash("iid-k0.7")
 
 
 def test_clusters_are_written_once_and_a_flipped_byte_is_refused(store):
@@ -156,14 +163,14 @@ def test_clusters_are_written_once_and_a_flipped_byte_is_refused(store):
     assert store.clusters().dtype == np.int32
     np.testing.assert_array_equal(store.clusters(), np.arange(40) // 4)
     flip(path_of(store, "clusters.parquet"), 30)
-    with pytest.raises(Damaged, match=r"clusters\.parquet is damaged"):
+    with pytest.raises(CorruptFile, match=r"clusters\.parquet is damaged"):
         store.clusters()
 
 
 def test_equal_columns_give_equal_bytes_and_readers_see_them_as_they_are(store, tmp_path):
     twin = Store.create(tmp_path / "twin", manifest(), examples())
     twin.add_arm(ARM)
-    name = model_name(ARM["name"], 1)
+    name = format_model_name(ARM["name"], 1)
     twin.write_shard(name, ARM["name"], shard(1))
     here, there = (path_of(s, f"shards/{name}.parquet") for s in (store, twin))
     assert here.read_bytes() == there.read_bytes()
@@ -172,8 +179,8 @@ def test_equal_columns_give_equal_bytes_and_readers_see_them_as_they_are(store, 
     for column, values in shard(1).items():
         np.testing.assert_array_equal(table[column].to_numpy(), values)
     said = table.schema.metadata
-    assert said[b"run_hash"].decode() == store.run_hash(ARM["name"])
-    assert said[b"content_sha256"].decode() == content_sha256(shard(1))
+    assert said[b"run_hash"].decode() == store.compute_run_hash(ARM["name"])
+    assert said[b"content_sha256"].decode() == hash_columns(shard(1))
     assert (said[b"model"].decode(), said[b"schema_version"]) == (name, b"1")
     assert str(tmp_path).encode() not in here.read_bytes()
 
@@ -189,8 +196,8 @@ def test_content_hash_sees_names_types_order_and_every_value():
         {"a": a + np.array([0, 0, 1e-15]), "b": b},
         {"a": a[:, None], "b": b},
     ]
-    assert len({content_sha256(columns) for columns in same}) == 1
-    assert len({content_sha256(columns) for columns in [same[0], *other]}) == 1 + len(other)
+    assert len({hash_columns(columns) for columns in same}) == 1
+    assert len({hash_columns(columns) for columns in [same[0], *other]}) == 1 + len(other)
 
 
 @pytest.mark.parametrize(
@@ -207,21 +214,21 @@ def test_content_hash_sees_names_types_order_and_every_value():
 )
 def test_a_bad_shard_is_refused_by_column(store, change, message):
     with pytest.raises(ValueError, match=message):
-        store.write_shard(model_name(ARM["name"], 9), ARM["name"], shard(9) | change)
-    assert 9 not in store.finished(ARM["name"])
+        store.write_shard(format_model_name(ARM["name"], 9), ARM["name"], shard(9) | change)
+    assert 9 not in store.find_valid_shards(ARM["name"])
 
 
 def test_finished_gives_content_hashes_and_a_second_write_changes_nothing(store):
-    expected = {index: content_sha256(shard(index)) for index in range(3)}
-    assert store.finished(ARM["name"]) == store.finished(ARM["name"], verify=False) == expected
-    assert not store.write_shard(model_name(ARM["name"], 0), ARM["name"], shard(77))
-    assert store.finished(ARM["name"]) == expected
-    assert store.has_shard(model_name(ARM["name"], 0))
-    assert not store.has_shard(model_name(ARM["name"], 3))
+    expected = {index: hash_columns(shard(index)) for index in range(3)}
+    assert store.find_valid_shards(ARM["name"]) == store.find_valid_shards(ARM["name"], verify=False) == expected
+    assert not store.write_shard(format_model_name(ARM["name"], 0), ARM["name"], shard(77))
+    assert store.find_valid_shards(ARM["name"]) == expected
+    assert store.has_shard(format_model_name(ARM["name"], 0))
+    assert not store.has_shard(format_model_name(ARM["name"], 3))
 
 
 def test_every_flipped_byte_of_a_shard_is_found(store):
-    name = f"shards/{model_name(ARM['name'], 1)}.parquet"
+    name = f"shards/{format_model_name(ARM['name'], 1)}.parquet"
     path = path_of(store, name)
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
@@ -230,7 +237,7 @@ def test_every_flipped_byte_of_a_shard_is_found(store):
         assert list(found.valid) == [0, 2], at
         assert list(found.damaged) == [name], at
         path.write_bytes(whole)
-    assert list(store.finished(ARM["name"])) == [0, 1, 2]
+    assert list(store.find_valid_shards(ARM["name"])) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -244,25 +251,25 @@ def test_every_flipped_byte_of_a_shard_is_found(store):
     ids=["empty", "truncated", "page", "footer"],
 )
 def test_damage_is_named_with_its_place_and_set_aside_loses_nothing(store, damage, reason):
-    name = f"{model_name(ARM['name'], 1)}.parquet"
+    name = f"{format_model_name(ARM['name'], 1)}.parquet"
     path = path_of(store, f"shards/{name}")
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     assert reason in store.check(ARM["name"]).damaged[f"shards/{name}"]
-    assert store.set_aside(f"shards/{name}") == f"damaged/{name}-1"
+    assert store.quarantine(f"shards/{name}") == f"damaged/{name}-1"
     assert path_of(store, f"damaged/{name}-1").read_bytes() == damaged
-    assert store.write_shard(model_name(ARM["name"], 1), ARM["name"], shard(1))
+    assert store.write_shard(format_model_name(ARM["name"], 1), ARM["name"], shard(1))
     assert store.check(ARM["name"]).damaged == {}
-    assert store.set_aside(f"shards/{name}") == f"damaged/{name}-2"
+    assert store.quarantine(f"shards/{name}") == f"damaged/{name}-2"
 
 
 def test_shards_of_another_run_or_model_are_not_valid(store, tmp_path):
     other = Store.create(tmp_path / "other", manifest(seed=1), examples())
     other.add_arm(ARM)
-    zero, one = (f"shards/{model_name(ARM['name'], i)}.parquet" for i in range(2))
-    other.write_shard(model_name(ARM["name"], 0), ARM["name"], shard(0))
+    zero, one = (f"shards/{format_model_name(ARM['name'], i)}.parquet" for i in range(2))
+    other.write_shard(format_model_name(ARM["name"], 0), ARM["name"], shard(0))
     path_of(store, zero).write_bytes(path_of(other, zero).read_bytes())
-    path_of(store, one).write_bytes(path_of(store, f"shards/{model_name(ARM['name'], 2)}.parquet").read_bytes())
+    path_of(store, one).write_bytes(path_of(store, f"shards/{format_model_name(ARM['name'], 2)}.parquet").read_bytes())
     for verify in (True, False):
         found = store.check(ARM["name"], verify)
         assert list(found.valid) == [2]
@@ -274,15 +281,15 @@ def test_arms_whose_names_begin_alike_are_kept_apart(store):
     small = {**ARM, "name": "iid-k0.700-b8", "block": 8}
     store.add_arm(small)
     store.write_shard("iid-k0.700-b8-00005", "iid-k0.700-b8", shard(5))
-    assert list(store.finished("iid-k0.700")) == [0, 1, 2]
-    assert list(store.finished("iid-k0.700-b8")) == [5]
+    assert list(store.find_valid_shards("iid-k0.700")) == [0, 1, 2]
+    assert list(store.find_valid_shards("iid-k0.700-b8")) == [5]
 
 
 def test_shards_digest_depends_on_each_shard_and_not_on_order():
     valid = {0: "a", 1: "b"}
-    assert shards_digest("x", valid) == shards_digest("x", {1: "b", 0: "a"})
-    others = [shards_digest("y", valid), shards_digest("x", {0: "a"}), shards_digest("x", {0: "b", 1: "a"})]
-    assert len({shards_digest("x", valid), *others}) == 4
+    assert hash_shards("x", valid) == hash_shards("x", {1: "b", 0: "a"})
+    others = [hash_shards("y", valid), hash_shards("x", {0: "a"}), hash_shards("x", {0: "b", 1: "a"})]
+    assert len({hash_shards("x", valid), *others}) == 4
 
 
 def test_events_keep_nan_as_null(store):
@@ -317,7 +324,7 @@ def test_a_number_that_is_not_finite_becomes_null_in_a_record(store):
 def test_a_receipt_that_is_no_json_is_named(store):
     store.write_receipt("m", {"seconds": 1.5})
     path_of(store, "receipts/m.json").write_text('{"seconds": ')
-    with pytest.raises(Damaged, match=r"receipts/m\.json is damaged"):
+    with pytest.raises(CorruptFile, match=r"receipts/m\.json is damaged"):
         store.receipts()
 
 
@@ -335,14 +342,14 @@ def test_outputs_come_back_as_matrices(store):
 
 
 def test_original_keys_are_of_sets_of_examples_and_seeds():
-    key = original_key(manifest(), removed=["b", "a"])
-    assert key == original_key(manifest(data="elsewhere"), removed=["a", "b"], labels={}, index=0)
+    key = compute_original_key(manifest(), removed=["b", "a"])
+    assert key == compute_original_key(manifest(data="elsewhere"), removed=["a", "b"], labels={}, index=0)
     others = [
-        original_key(manifest(), removed=["a"]),
-        original_key(manifest(), removed=["b", "a"], index=1),
-        original_key(manifest(), removed=["b", "a"], labels={"c": 1}),
-        original_key(manifest(seed=1), removed=["b", "a"]),
-        original_key(manifest(precision="bfloat16"), removed=["b", "a"]),
+        compute_original_key(manifest(), removed=["a"]),
+        compute_original_key(manifest(), removed=["b", "a"], index=1),
+        compute_original_key(manifest(), removed=["b", "a"], labels={"c": 1}),
+        compute_original_key(manifest(seed=1), removed=["b", "a"]),
+        compute_original_key(manifest(precision="bfloat16"), removed=["b", "a"]),
     ]
     assert len({key, *others}) == 6
 

@@ -83,7 +83,7 @@ def test_a_missing_file_is_named_with_what_makes_it_and_that_does(copy, gone, wa
     assert code == 1
     word, why = said[gone]
     assert word == "missing"
-    assert why.startswith(way_out.format(store=copy.folder.shown))
+    assert why.startswith(way_out.format(store=copy.folder.display_name))
     before = copy.folder.read(f"shards/{LAST}.parquet") if copy.has_shard(LAST) else None
     assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
     assert verified(copy, capsys) == (0, {})

@@ -8,13 +8,13 @@ import pytest
 from memscore.store import visibility
 from memscore.store.filesystem import Folder
 from memscore.store.store import Store
-from memscore.store.visibility import look, refuse_blind, visible_store
+from memscore.store.visibility import check_visibility, open_visible_store, require_visible_on_all_nodes
 from tests.fixtures.banks import examples, manifest
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(visibility, "APPEARS_S", 0.0)
+    monkeypatch.setattr(visibility, "MARKER_TIMEOUT_S", 0.0)
 
 
 @pytest.fixture
@@ -28,16 +28,16 @@ def files(store):
 
 def test_nodes_that_see_the_store_leave_nothing_in_it(store):
     before = files(store)
-    refuse_blind(store, lambda question: {"a": said} if (said := question()) else {})
+    require_visible_on_all_nodes(store, lambda question: {"a": said} if (said := question()) else {})
     assert files(store) == before
 
 
 def test_a_store_of_the_same_identity_elsewhere_is_not_the_driver_s(store, tmp_path):
     shutil.copytree(store.url, tmp_path / "there")
     store.folder.replace("mark", b"1")
-    assert look(store.url, "mark") is None
-    assert look(str(tmp_path / "there"), "mark") == "a store is at this path, but it is not the driver's"
-    assert look(str(tmp_path / "nowhere"), "mark") == "not visible there"
+    assert check_visibility(store.url, "mark") is None
+    assert check_visibility(str(tmp_path / "there"), "mark") == "a store is at this path, but it is not the driver's"
+    assert check_visibility(str(tmp_path / "nowhere"), "mark") == "not visible there"
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -48,7 +48,7 @@ def test_a_store_that_a_node_may_only_read_is_said(store, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Folder, "replace", read_only)
-    assert look(store.url, "mark") == "not writable there (Read-only file system)"
+    assert check_visibility(store.url, "mark") == "not writable there (Read-only file system)"
 
 
 def test_blind_nodes_are_named_with_the_way_out_and_the_mark_is_gone(store):
@@ -57,21 +57,21 @@ def test_blind_nodes_are_named_with_the_way_out_and_the_mark_is_gone(store):
     with pytest.raises(
         FileNotFoundError, match=r"cannot be used from 5 of the cluster's nodes .*node0: not .* and 2 more"
     ):
-        refuse_blind(store, lambda question: said)
+        require_visible_on_all_nodes(store, lambda question: said)
     assert files(store) == before
 
 
 def test_a_store_that_nodes_do_not_see_is_not_begun(tmp_path):
-    planned = Store.planned(str(tmp_path / "bank"), manifest())
+    planned = Store.open_or_plan(str(tmp_path / "bank"), manifest())
     with pytest.raises(FileNotFoundError, match="cannot be used from 1 of the cluster's nodes"):
-        refuse_blind(planned, lambda question: {"node": "not visible there"})
+        require_visible_on_all_nodes(planned, lambda question: {"node": "not visible there"})
     assert os.listdir(tmp_path) == []
-    refuse_blind(planned, lambda question: {"a": said} if (said := question()) else {})
-    planned.begin(examples())
+    require_visible_on_all_nodes(planned, lambda question: {"a": said} if (said := question()) else {})
+    planned.create_files(examples())
     assert files(planned) == files(Store.create(str(tmp_path / "other"), manifest(), examples()))
 
 
 def test_a_worker_that_does_not_see_the_store_ends_the_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not visible from node ") as caught:
-        visible_store(str(tmp_path / "gone"))
+        open_visible_store(str(tmp_path / "gone"))
     assert caught.value.stops_the_run

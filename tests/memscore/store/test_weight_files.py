@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memscore.store.parquet import Damaged
+from memscore.store.parquet import CorruptFile
 from tests.fixtures.banks import bank, flip, path_of
 
 
@@ -29,6 +29,6 @@ def test_weights_come_back_bit_for_bit_and_every_flipped_byte_matters(store):
     start = 8 + int.from_bytes(whole[:8], "little")
     for at in [0, 20, *range(start, len(whole))]:
         flip(path, at)
-        with pytest.raises(Damaged, match=r"k\.safetensors is damaged"):
+        with pytest.raises(CorruptFile, match=r"k\.safetensors is damaged"):
             store.read_weights("k")
         path.write_bytes(whole)

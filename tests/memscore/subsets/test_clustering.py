@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.store.store import Store
-from memscore.subsets.clustering import cluster
+from memscore.subsets.clustering import cluster_images
 from memscore.subsets.designs import Arm
 from tests.fixtures.command import SERIAL, contents, here, receipts, refused
 
@@ -19,8 +19,8 @@ FOUR = f"{TINY} --block 16 --models 16"
 
 def members(store, arm):
     """Bool [M, n] of an arm, from its shards."""
-    indices = sorted(store.finished(arm))
-    return np.concatenate([block.columns["member"] for block in store.blocks(arm, indices, ["member"])], axis=1)
+    indices = sorted(store.find_valid_shards(arm))
+    return np.concatenate([block.columns["member"] for block in store.read_blocks(arm, indices, ["member"])], axis=1)
 
 
 @pytest.mark.parametrize(("flags", "keep", "cap"), [("--clusters pilot", 0.5, 63), ("", 0.75, 21)])
@@ -46,7 +46,7 @@ def test_a_pilot_is_the_original_that_the_proxies_are_taken_from(tmp_path, capsy
     store = Store.open(tmp_path / "s")
     [key] = [name.removesuffix(".parquet") for name in store.folder.names("outputs")]
     embeddings = store.read_outputs(key)[1][:120]
-    np.testing.assert_array_equal(store.clusters(), cluster(embeddings, 15, 0))
+    np.testing.assert_array_equal(store.clusters(), cluster_images(embeddings, 15, 0))
     said = pq.read_schema(tmp_path / "s" / "clusters.parquet").metadata
     assert (said[b"made_from"], said[b"pilot"]) == (b"pilot", key.encode())
     [record] = store.arms().values()

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscore.estimators.memorization import memorization
-from memscore.subsets.clustering import cluster
-from memscore.subsets.designs import Arm, largest_cluster, membership, smallest_subset, whole_blocks
+from memscore.subsets.clustering import cluster_images
+from memscore.subsets.designs import (
+    Arm,
+    compute_min_subset_size,
+    count_whole_blocks,
+    draw_membership,
+    get_max_cluster_size,
+)
 from tests.oracles import nearest_neighbour_correct, nearest_neighbour_memorization_bernoulli
 
 ARMS = [
@@ -50,9 +56,9 @@ def test_an_arm_is_named_by_design_keep_and_unusual_block():
 @given(models=st.lists(st.integers(0, 200), min_size=1, max_size=6), cut=st.integers(0, 6), seed=st.integers(0, 3))
 def test_a_model_has_the_same_members_whichever_models_are_asked_for_with_it(arm, models, cut, seed):
     clusters = groups_of(50, 5)
-    whole = membership(arm, models, 50, clusters, seed=seed)
-    parts = [membership(arm, part, 50, clusters, seed=seed) for part in (models[:cut], models[cut:])]
-    alone = [membership(arm, [m], 50, clusters, seed=seed)[0] for m in models]
+    whole = draw_membership(arm, models, 50, clusters, seed=seed)
+    parts = [draw_membership(arm, part, 50, clusters, seed=seed) for part in (models[:cut], models[cut:])]
+    alone = [draw_membership(arm, [m], 50, clusters, seed=seed)[0] for m in models]
     assert (whole == np.concatenate(parts)).all()
     assert (whole == np.array(alone)).all()
 
@@ -60,11 +66,11 @@ def test_a_model_has_the_same_members_whichever_models_are_asked_for_with_it(arm
 @pytest.mark.parametrize("arm", ARMS, ids=name)
 def test_seeds_blocks_and_arms_have_streams_of_their_own(arm):
     clusters, n = groups_of(2000, 5), 2000
-    first = membership(arm, [0], n, clusters, seed=0)[0]
+    first = draw_membership(arm, [0], n, clusters, seed=0)[0]
     others = [
-        membership(arm, [0], n, clusters, seed=1)[0],
-        membership(arm, [arm.models_per_block], n, clusters)[0],
-        membership(Arm(design="exact", keep=arm.keep, block=40), [0], n)[0],
+        draw_membership(arm, [0], n, clusters, seed=1)[0],
+        draw_membership(arm, [arm.models_per_block], n, clusters)[0],
+        draw_membership(Arm(design="exact", keep=arm.keep, block=40), [0], n)[0],
     ]
     for other in others:  # agreement of independent sets, within 4 s.e.
         agree = arm.keep**2 + (1 - arm.keep) ** 2
@@ -73,20 +79,20 @@ def test_seeds_blocks_and_arms_have_streams_of_their_own(arm):
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.7])
 def test_every_iid_model_has_exactly_its_share(keep):
-    assert (membership(Arm(design="iid", keep=keep), range(20), 333).sum(1) == round(keep * 333)).all()
+    assert (draw_membership(Arm(design="iid", keep=keep), range(20), 333).sum(1) == round(keep * 333)).all()
 
 
 @pytest.mark.parametrize("arm", BALANCED, ids=name)
 def test_every_example_is_in_exactly_its_share_of_each_block(arm):
     block = arm.models_per_block
-    member = membership(arm, range(3 * block), 997, groups_of(997, 5))
+    member = draw_membership(arm, range(3 * block), 997, groups_of(997, 5))
     assert (member.reshape(3, block, -1).sum(1) == arm.keep * block).all()
 
 
 @pytest.mark.parametrize("arm", ORTHOGONAL, ids=name)
 def test_two_examples_of_a_full_cluster_are_included_independently_exactly(arm):
-    block, size = arm.models_per_block, largest_cluster(arm)
-    member = membership(arm, range(block), 4 * size, groups_of(4 * size, size)).astype(int)
+    block, size = arm.models_per_block, get_max_cluster_size(arm)
+    member = draw_membership(arm, range(block), 4 * size, groups_of(4 * size, size)).astype(int)
     for start in range(0, 4 * size, size):
         x = member[:, start : start + size]
         both = x.T @ x
@@ -97,7 +103,7 @@ def test_two_examples_of_a_full_cluster_are_included_independently_exactly(arm):
 @pytest.mark.parametrize("arm", ORTHOGONAL, ids=name)
 def test_examples_of_different_clusters_are_included_independently_on_average(arm):
     """Over many blocks the share of models that hold both is keep^2 within 4 s.e., for each of 190 pairs at once."""
-    member = membership(arm, range(60 * arm.models_per_block), 20, np.arange(20)).astype(float)
+    member = draw_membership(arm, range(60 * arm.models_per_block), 20, np.arange(20)).astype(float)
     both = (member.T @ member / len(member))[np.triu_indices(20, 1)]
     error = np.sqrt(arm.keep**2 * (1 - arm.keep**2) / len(member))  # larger than the true one: margins are fixed
     assert abs(both - arm.keep**2).max() < 4 * error
@@ -107,7 +113,7 @@ def test_examples_of_different_clusters_are_included_independently_on_average(ar
 def test_one_orthogonal_model_alone_is_a_bernoulli_sample(arm):
     """Sizes of the first model over seeds: mean n keep and variance n keep (1 - keep), within 4 s.e."""
     n, seeds = 105, 600
-    sizes = np.array([membership(arm, [0], n, groups_of(n, 5), seed=s).sum() for s in range(seeds)])
+    sizes = np.array([draw_membership(arm, [0], n, groups_of(n, 5), seed=s).sum() for s in range(seeds)])
     variance = n * arm.keep * (1 - arm.keep)
     assert abs(sizes.mean() - n * arm.keep) < 4 * np.sqrt(variance / seeds)
     assert abs(sizes.var(ddof=1) / variance - 1) < 4 * np.sqrt(2 / seeds)
@@ -120,7 +126,7 @@ def test_orthogonal_subsets_do_not_bias_memorization(keep, block):
     points = np.repeat(rng.normal(size=(8, 2)), 5, axis=0) + rng.normal(size=(40, 2)) / 20
     labels = rng.integers(0, 2, 40)
     arm = Arm(keep=keep, block=block)
-    member = membership(arm, range(500 * block), 40, groups_of(40, 5))
+    member = draw_membership(arm, range(500 * block), 40, groups_of(40, 5))
     correct = nearest_neighbour_correct(points, labels, member)
     each = np.array([memorization(correct[i : i + block], member[i : i + block]) for i in range(0, len(member), block)])
     error = each.mean(0) - nearest_neighbour_memorization_bernoulli(points, labels, keep)
@@ -130,16 +136,16 @@ def test_orthogonal_subsets_do_not_bias_memorization(keep, block):
 
 def test_exact_chunks_do_not_depend_on_what_follows():
     arm = Arm(design="exact")
-    assert (membership(arm, range(4), 4096) == membership(arm, range(4), 9000)[:, :4096]).all()
+    assert (draw_membership(arm, range(4), 4096) == draw_membership(arm, range(4), 9000)[:, :4096]).all()
 
 
 @pytest.mark.parametrize("arm", [Arm(design="exact", block=1024), Arm(block=1024)], ids=name)
 def test_one_model_of_a_block_does_not_cost_the_whole_block_in_memory(arm):
     n = 50_000
     clusters = groups_of(n, 50)
-    membership(arm, [0], 100, clusters[:100])  # the cached array is not counted
+    draw_membership(arm, [0], 100, clusters[:100])  # the cached array is not counted
     tracemalloc.start()
-    membership(arm, [5], n, clusters)
+    draw_membership(arm, [5], n, clusters)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1024 * n / 10  # the whole block is 1024 n bytes
@@ -148,19 +154,19 @@ def test_one_model_of_a_block_does_not_cost_the_whole_block_in_memory(arm):
 @pytest.mark.parametrize("arm", ARMS, ids=name)
 def test_the_smallest_subset_is_the_smallest_row_sum(arm):
     clusters, models = groups_of(60, 5), [0, 3, 77, 130]
-    rows = membership(arm, models, 60, clusters, seed=4)
-    assert smallest_subset(arm, models, 60, clusters, 4) == rows.sum(1).min()
+    rows = draw_membership(arm, models, 60, clusters, seed=4)
+    assert compute_min_subset_size(arm, models, 60, clusters, 4) == rows.sum(1).min()
 
 
 def test_no_models_have_no_rows():
-    assert membership(Arm(design="iid"), [], 10).shape == (0, 10)
+    assert draw_membership(Arm(design="iid"), [], 10).shape == (0, 10)
 
 
 @pytest.mark.parametrize(
     ("arm", "n_models", "blocks"), [(Arm(), 192, 3), (Arm(design="iid"), 7, 7), (Arm(design="exact", block=2), 8, 4)]
 )
 def test_whole_blocks_are_counted(arm, n_models, blocks):
-    assert whole_blocks(n_models, arm) == blocks
+    assert count_whole_blocks(n_models, arm) == blocks
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_whole_blocks_are_counted(arm, n_models, blocks):
 )
 def test_a_broken_block_is_refused_naming_the_two_nearest_counts(arm, n_models, near):
     with pytest.raises(ValueError, match=f"got {n_models}; use {near}"):
-        whole_blocks(n_models, arm)
+        count_whole_blocks(n_models, arm)
 
 
 @pytest.mark.parametrize(
@@ -205,25 +211,25 @@ def test_an_impossible_arm_is_refused(fields, message):
 )
 def test_impossible_members_are_refused(arm, models, clusters, message):
     with pytest.raises(ValueError, match=message):
-        membership(arm, models, 100, clusters)
+        draw_membership(arm, models, 100, clusters)
 
 
 def test_only_orthogonal_arms_have_a_largest_cluster():
-    assert [largest_cluster(arm) for arm in ORTHOGONAL] == [7, 63, 5, 21]
+    assert [get_max_cluster_size(arm) for arm in ORTHOGONAL] == [7, 63, 5, 21]
     with pytest.raises(ValueError, match="has no clusters"):
-        largest_cluster(Arm(design="exact"))
+        get_max_cluster_size(Arm(design="exact"))
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)
 @given(n=st.integers(1, 120), cap=st.integers(1, 40), values=st.integers(1, 256), seed=st.integers(0, 5))
 def test_clusters_are_within_the_cap_numbered_by_first_member_and_repeatable(n, cap, values, seed):
     images = np.random.default_rng(seed).integers(0, values, (n, 1, 3, 3)).astype(np.uint8)
-    found = cluster(images, cap, seed)
+    found = cluster_images(images, cap, seed)
     assert found.dtype == np.int32
     assert np.bincount(found).max() <= cap
     assert (np.unique(found, return_index=True)[1] == np.sort(np.unique(found, return_index=True)[1])).all()
     assert (np.unique(found) == np.arange(found.max() + 1)).all()
-    assert (found == cluster(images, cap, seed)).all()
+    assert (found == cluster_images(images, cap, seed)).all()
 
 
 def test_well_separated_groups_are_found_however_they_are_mixed():
@@ -231,14 +237,14 @@ def test_well_separated_groups_are_found_however_they_are_mixed():
     group = rng.permutation(np.repeat(np.arange(8), 15))
     centres = rng.integers(0, 2, (8, 100)) * 200 + 20
     images = (centres[group] + rng.integers(0, 20, (120, 100))).astype(np.uint8).reshape(120, 1, 10, 10)
-    found = cluster(images, 15, 0)
+    found = cluster_images(images, 15, 0)
     pairs = {(int(g), int(f)) for g, f in zip(group, found, strict=True)}
     assert len(pairs) == 8
     assert found.max() == 7
 
 
 def test_equal_images_are_cut_into_equal_parts():
-    sizes = np.bincount(cluster(np.full((1000, 1, 4, 4), 9, np.uint8), 63, 0))
+    sizes = np.bincount(cluster_images(np.full((1000, 1, 4, 4), 9, np.uint8), 63, 0))
     assert sizes.sum() == 1000
     assert sizes.min() >= 62 // 2
     assert sizes.max() <= 63
@@ -248,9 +254,9 @@ def test_outliers_do_not_make_the_cutting_slow():
     """One distance dwarfs the next: peeling points off one by one would take n / 2 cuts of n points each."""
     images = np.zeros((20_000, 1, 1, 4), np.uint8)
     images[:40, 0, 0, 0] = np.arange(40) * 6
-    assert np.bincount(cluster(images, 63, 0)).mean() > 20
+    assert np.bincount(cluster_images(images, 63, 0)).mean() > 20
 
 
 def test_clusters_of_no_examples_are_refused():
     with pytest.raises(ValueError, match="1 example or more, got 0"):
-        cluster(np.zeros((3, 1, 2, 2), np.uint8), 0, 0)
+        cluster_images(np.zeros((3, 1, 2, 2), np.uint8), 0, 0)

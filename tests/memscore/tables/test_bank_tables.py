@@ -8,34 +8,34 @@ from rich.console import Console
 
 from memscore.pipeline.scoring import ArmScores
 from memscore.statistics.intervals import Interval
-from memscore.statistics.reliability import reliability
+from memscore.statistics.reliability import compute_reliability
 from memscore.subsets.designs import Arm
-from memscore.tables.bank_tables import between, number, reliabilities, with_interval
+from memscore.tables.bank_tables import format_interval, format_number, format_with_interval, print_reliabilities
 
 NAN = float("nan")
 
 
 @pytest.mark.parametrize("undefined", [None, NAN, np.float32("nan")])
 def test_an_undefined_number_is_a_dash_and_so_is_its_interval(undefined):
-    assert number(undefined) == "-"
-    assert between(undefined, undefined) == "-"
+    assert format_number(undefined) == "-"
+    assert format_interval(undefined, undefined) == "-"
 
 
 def test_zero_is_a_number():
-    assert number(0.0) == "0.000"
-    assert between(-0.25, 0.0) == "[-0.250, 0.000]"
+    assert format_number(0.0) == "0.000"
+    assert format_interval(-0.25, 0.0) == "[-0.250, 0.000]"
 
 
 def test_a_number_stands_before_its_interval_and_says_if_it_has_none():
-    assert with_interval(Interval(value=0.5, lo=0.25, hi=0.75)) == "0.500 [0.250, 0.750]"
-    assert with_interval(Interval(value=0.5, lo=NAN, hi=NAN)) == "0.500 -"
-    assert with_interval(Interval(value=NAN, lo=NAN, hi=NAN)) == "-"
+    assert format_with_interval(Interval(value=0.5, lo=0.25, hi=0.75)) == "0.500 [0.250, 0.750]"
+    assert format_with_interval(Interval(value=0.5, lo=NAN, hi=NAN)) == "0.500 -"
+    assert format_with_interval(Interval(value=NAN, lo=NAN, hi=NAN)) == "-"
 
 
 @pytest.mark.parametrize(("other", "explained"), [([1.0, 2.0, 3.0], False), ([3.0, 2.0, 1.0], True), ([2.0] * 3, True)])
 def test_a_dash_among_the_reliabilities_is_explained(other, explained):
     """Halves that agree, that contradict each other, and one that says the same of all."""
-    found = reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
+    found = compute_reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
     arm = ArmScores(
         arm=Arm(),
         suffix="k0.500",
@@ -49,5 +49,5 @@ def test_a_dash_among_the_reliabilities_is_explained(other, explained):
         attacks={},
     )
     console = Console(width=120, record=True, file=io.StringIO())
-    reliabilities(console, [arm])
+    print_reliabilities(console, [arm])
     assert ("-: the halves agree in nothing" in console.export_text()) == explained

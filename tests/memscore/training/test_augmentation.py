@@ -7,47 +7,50 @@ import pytest
 import torch
 
 from memscore import estimate
-from memscore.estimators.lira import lira_pool, lira_scores
+from memscore.estimators.lira import fit_shadow_prior, lira_scores
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
-from memscore.training.augmentation import Query, asked, queries_of
-from memscore.training.recipes import recipe
+from memscore.training.augmentation import TestTimeAugmentation, list_test_time_augmentations, with_augmentation
+from memscore.training.recipes import get_recipe
 
-BOTH = replace(recipe("digits"), augment=("crop", "flip"), crop_padding=1)
+BOTH = replace(get_recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 
 
 def seen(image, query):
-    return asked(lambda shown: shown, query, torch.tensor([9.0]))(torch.tensor(image)[None, None].float())[
+    return with_augmentation(lambda shown: shown, query, torch.tensor([9.0]))(torch.tensor(image)[None, None].float())[
         0, 0
     ].tolist()
 
 
 def test_an_image_is_mirrored_then_moved_and_black_comes_in():
     image = [[1, 2, 3], [4, 5, 6], [7, 8, 10]]
-    assert seen(image, Query(False, 0, 0)) == image
-    assert seen(image, Query(True, 0, 0)) == [[3, 2, 1], [6, 5, 4], [10, 8, 7]]
-    assert seen(image, Query(False, 1, 0)) == [[9, 9, 9], [1, 2, 3], [4, 5, 6]]
-    assert seen(image, Query(False, 0, -1)) == [[2, 3, 9], [5, 6, 9], [8, 10, 9]]
-    assert seen(image, Query(True, -1, 1)) == [[9, 6, 5], [9, 10, 8], [9, 9, 9]]
+    assert seen(image, TestTimeAugmentation(False, 0, 0)) == image
+    assert seen(image, TestTimeAugmentation(True, 0, 0)) == [[3, 2, 1], [6, 5, 4], [10, 8, 7]]
+    assert seen(image, TestTimeAugmentation(False, 1, 0)) == [[9, 9, 9], [1, 2, 3], [4, 5, 6]]
+    assert seen(image, TestTimeAugmentation(False, 0, -1)) == [[2, 3, 9], [5, 6, 9], [8, 10, 9]]
+    assert seen(image, TestTimeAugmentation(True, -1, 1)) == [[9, 6, 5], [9, 10, 8], [9, 9, 9]]
 
 
 def test_queries_are_what_training_did_the_plain_one_first():
-    assert queries_of(BOTH, 2) == [Query(False, 0, 0), Query(True, 0, 0)]
-    assert len(set(queries_of(BOTH, 18))) == 18
-    assert queries_of(replace(BOTH, augment=("flip",)), 2)[1] == Query(True, 0, 0)
-    assert not any(query.mirror for query in queries_of(replace(BOTH, augment=("crop",)), 9))
+    assert list_test_time_augmentations(BOTH, 2) == [
+        TestTimeAugmentation(False, 0, 0),
+        TestTimeAugmentation(True, 0, 0),
+    ]
+    assert len(set(list_test_time_augmentations(BOTH, 18))) == 18
+    assert list_test_time_augmentations(replace(BOTH, augment=("flip",)), 2)[1] == TestTimeAugmentation(True, 0, 0)
+    assert not any(query.mirror for query in list_test_time_augmentations(replace(BOTH, augment=("crop",)), 9))
     with pytest.raises(ValueError, match=r"--queries must lie in 1 to 1 for a recipe that augments by nothing, got 2"):
-        queries_of(recipe("digits"), 2)
+        list_test_time_augmentations(get_recipe("digits"), 2)
     with pytest.raises(ValueError, match=r"1 to 18 .* crop and flip, got 0"):
-        queries_of(BOTH, 0)
+        list_test_time_augmentations(BOTH, 0)
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("queries") / "bank")
-    plan = Plan(
+    plan = BankConfig(
         store=folder, queries=3, recipe="rum-cifar100", arch="cnn-4", train_limit=200, epochs=2, batch=32, lr=0.05,
         design="exact", block=8, models=8, originals=0, attacks=("lira", "lira-paper"),
     )  # fmt: skip
@@ -60,11 +63,11 @@ def test_a_bank_keeps_what_each_query_says_and_lira_is_their_mean(bank):
     arm = next(iter(store.arms()))
     assert store.arms()[arm]["queries"] == 3
     columns = ["member", *("logit_confidence" + ending for ending in ("", "_q1", "_q2"))]
-    said = next(store.blocks(arm, list(range(8)), columns)).columns
+    said = next(store.read_blocks(arm, list(range(8)), columns)).columns
     assert not np.array_equal(said["logit_confidence"], said["logit_confidence_q1"])
     assert np.corrcoef(said["logit_confidence"].ravel(), said["logit_confidence_q1"].ravel())[0, 1] > 0.2
     member = said.pop("member")
-    each = [lira_scores(phi, member, lira_pool([(phi, member)]))[0] for phi in said.values()]
+    each = [lira_scores(phi, member, fit_shadow_prior([(phi, member)]))[0] for phi in said.values()]
     expected = np.where(member, np.mean(each, axis=0), 0).sum(0) / member.sum(0)
     tables, _ = run_attack(store, arm, list(range(8)), ATTACKS["lira"])
     np.testing.assert_allclose(tables["lira"]["value"], expected, rtol=1e-9)

@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models.architectures import Classifier, build, logits
+from memscore.models.architectures import Classifier, build_network, compute_logits
 from memscore.pipeline import jobs
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, work
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import open_bank
-from memscore.pipeline.train_bank import group_size, shared_of
+from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
 from memscore.training import cuda_graphs, engines
-from memscore.training.cuda_graphs import CannotCapture, Captured, CapturedForward
-from memscore.training.device_data import resident
-from memscore.training.engines import Abreast, way_to_train
-from memscore.training.evaluation import observe
-from memscore.training.learning_events import Events
-from memscore.training.loop import Assignment, Single, train
-from memscore.training.numerics import one_thread
+from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward, GraphCaptureError
+from memscore.training.device_data import to_device
+from memscore.training.engines import MultiStreamEngine, select_engine
+from memscore.training.evaluation import evaluate_examples
+from memscore.training.learning_events import LearningEvents
+from memscore.training.loop import EagerEngine, TrainingRun, train
+from memscore.training.numerics import single_threaded
 from memscore.training.recipes import Recipe
 
 CPU = torch.device("cpu")
@@ -32,26 +32,26 @@ CNN, RESNET = ("cnn-4-8", (2, 8, 8)), ("resnet18-imagenet-stem", (3, 16, 16))
 @pytest.fixture(autouse=True)
 def fresh():
     """One thread, and no engine that another test has left."""
-    with one_thread():
+    with single_threaded():
         yield
-    engines.forget()
-    for kept in (engines._refused, engines._fastest, jobs._static):
+    engines.clear_engine_cache()
+    for kept in (engines._capture_errors, engines._best_stream_counts, jobs._static):
         kept.clear()
 
 
 def data(shape, n=N):
     rng = np.random.default_rng(0)
     raw = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-    images = resident(raw, (0.4,) * shape[0], (0.3,) * shape[0], CPU, flat=False)
+    images = to_device(raw, (0.4,) * shape[0], (0.3,) * shape[0], CPU, flat=False)
     return images, torch.from_numpy(rng.integers(0, K, n))
 
 
 def assignment(i, arch, shape, rows=40):
-    return Assignment(
-        model=build(arch, shape, K, seed=i),
+    return TrainingRun(
+        model=build_network(arch, shape, K, seed=i),
         rows=np.sort(np.random.default_rng(i).choice(N, rows + i % 3, replace=False)),
-        order=np.random.default_rng(100 + i),
-        chance=np.random.default_rng(200 + i),
+        order_rng=np.random.default_rng(100 + i),
+        augmentation_rng=np.random.default_rng(200 + i),
         architecture=arch,
     )
 
@@ -68,7 +68,7 @@ def assert_equal(one, other):
 def by_single(i, kind, recipe=RECIPE, steps=7, **kwargs):
     images, labels = data(kind[1])
     own = assignment(i, *kind)
-    train([own], images, labels, recipe, steps, engine=Single(own, images, labels, recipe), **kwargs)
+    train([own], images, labels, recipe, steps, engine=EagerEngine(own, images, labels, recipe), **kwargs)
     return values(own.model)
 
 
@@ -91,8 +91,8 @@ def test_its_steps_are_the_single_engine_s(change):
     recipe = replace(RECIPE, **change)
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(3)]
-    engines = [Captured(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
-    train(chosen, images, labels, recipe, 7, engine=Abreast(engines, chosen))
+    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
+    train(chosen, images, labels, recipe, 7, engine=MultiStreamEngine(engines, chosen))
     for i, own in enumerate(chosen):
         wanted = by_single(i, CNN, recipe)
         if recipe.optimizer == "sgd":
@@ -105,80 +105,80 @@ def test_its_steps_are_the_single_engine_s(change):
 def test_other_networks_and_their_running_statistics_too(kind):
     images, labels = data(kind[1])
     own = assignment(1, *kind)
-    engine = Captured(own.model, images, labels, RECIPE, capture=False)
-    train([own], images, labels, RECIPE, 5, engine=Abreast([engine], [own]))
+    engine = CudaGraphEngine(own.model, images, labels, RECIPE, capture=False)
+    train([own], images, labels, RECIPE, 5, engine=MultiStreamEngine([engine], [own]))
     assert_equal(values(own.model), by_single(1, kind, steps=5))
 
 
 def test_nothing_of_the_model_before_is_left():
     images, labels = data(RESNET[1])
     first, second = assignment(0, *RESNET), assignment(1, *RESNET)
-    engine = Captured(first.model, images, labels, RECIPE, capture=False)
+    engine = CudaGraphEngine(first.model, images, labels, RECIPE, capture=False)
     storage = [value.data_ptr() for value in engine.net.state_dict().values()]
-    train([first], images, labels, RECIPE, 4, engine=Abreast([engine], [first]))
+    train([first], images, labels, RECIPE, 4, engine=MultiStreamEngine([engine], [first]))
     kept = values(first.model)
-    train([second], images, labels, RECIPE, 4, engine=Abreast([engine], [second]))
+    train([second], images, labels, RECIPE, 4, engine=MultiStreamEngine([engine], [second]))
     assert_equal(values(second.model), by_single(1, RESNET, steps=4))
     assert_equal(values(first.model), kept)
     assert storage == [value.data_ptr() for value in engine.net.state_dict().values()]
 
 
 def test_rehearsals_and_trials_leave_no_trace(monkeypatch):
-    monkeypatch.setattr(engines, "TRIED", 2)
+    monkeypatch.setattr(engines, "AUTOTUNE_STEPS", 2)
     images, labels = data(RESNET[1])
     own = assignment(2, *RESNET)
     before, drawn = values(own.model), torch.get_rng_state()
-    candidates = [Captured(own.model, images, labels, RECIPE, capture=False) for _ in range(2)]
+    candidates = [CudaGraphEngine(own.model, images, labels, RECIPE, capture=False) for _ in range(2)]
     assert not torch.equal(candidates[0].net.body.bn1.running_mean, own.model.body.bn1.running_mean)  # it has rehearsed
-    engines.seconds_a_step(candidates)
+    engines.measure_seconds_per_step(candidates)
     assert_equal(values(own.model), before)
     assert torch.equal(torch.get_rng_state(), drawn)
-    train([own], images, labels, RECIPE, 4, engine=Abreast(candidates, [own]))
+    train([own], images, labels, RECIPE, 4, engine=MultiStreamEngine(candidates, [own]))
     assert_equal(values(own.model), by_single(2, RESNET, steps=4))
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 256])
 def test_windows_epochs_and_learning_events_do_not_depend_on_the_tables(monkeypatch, ahead):
-    monkeypatch.setattr(cuda_graphs, "AHEAD", ahead)
+    monkeypatch.setattr(cuda_graphs, "MAX_TABLE_STEPS", ahead)
     images, labels = data(CNN[1])
     recipe = replace(RECIPE, batch=8, augment=("crop", "flip"), crop_padding=1)
-    chosen, events, seen = [assignment(i, *CNN) for i in range(2)], Events.none_yet(2, N, CPU), []
-    engines = [Captured(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
+    chosen, events, seen = [assignment(i, *CNN) for i in range(2)], LearningEvents.zeros(2, N, CPU), []
+    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
     train(
         *(chosen, images, labels, recipe, 14),
         events=events,
-        at_epoch=lambda epoch: seen.append((epoch, values(chosen[1].model))),
-        engine=Abreast(engines, chosen),
+        on_epoch_end=lambda epoch: seen.append((epoch, values(chosen[1].model))),
+        engine=MultiStreamEngine(engines, chosen),
     )
-    alone, wanted = Events.none_yet(1, N, CPU), []
+    alone, wanted = LearningEvents.zeros(1, N, CPU), []
     own = assignment(1, *CNN)
-    single = Single(own, images, labels, recipe)
+    single = EagerEngine(own, images, labels, recipe)
     train(
         *([own], images, labels, recipe, 14),
         events=alone,
-        at_epoch=lambda epoch: wanted.append((epoch, values(own.model))),
+        on_epoch_end=lambda epoch: wanted.append((epoch, values(own.model))),
         engine=single,
     )
     assert [epoch for epoch, _ in seen] == [epoch for epoch, _ in wanted] == [1, 2, 3]
     for (_, got), (_, expected) in zip(seen, wanted, strict=True):
         assert_equal(got, expected)
-    for column, got in events.averages(1).items():
-        np.testing.assert_array_equal(got, alone.averages(0)[column])
+    for column, got in events.compute_averages(1).items():
+        np.testing.assert_array_equal(got, alone.compute_averages(0)[column])
 
 
 def test_engines_are_kept_for_one_architecture_recipe_and_data_set():
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(2)]
-    way = way_to_train(chosen, images, labels, RECIPE, capture=False)
-    assert way.facts["engine"] == "uncaptured"
-    [kept] = engines._kept.values()
+    way = select_engine(chosen, images, labels, RECIPE, capture=False)
+    assert way.receipt_fields["engine"] == "uncaptured"
+    [kept] = engines._engine_cache.values()
     before = list(kept)
-    way_to_train(chosen, images, labels, RECIPE, capture=False)
+    select_engine(chosen, images, labels, RECIPE, capture=False)
     assert [engine is old for engine, old in zip(kept, before, strict=True)] == [True] * len(before)
     for others in (data(CNN[1]), (images, labels)):
         recipe = replace(RECIPE, momentum=0.5) if others[0] is images else RECIPE
-        way_to_train(chosen, *others, recipe, capture=False)
-        [now] = engines._kept.values()
+        select_engine(chosen, *others, recipe, capture=False)
+        [now] = engines._engine_cache.values()
         assert all(engine is not old for engine in now for old in before)
 
 
@@ -190,66 +190,69 @@ def test_the_fastest_number_of_streams_is_taken_tried_once_and_the_others_given_
         tried.append(len(engines))
         return 1 / len(engines)
 
-    monkeypatch.setattr(engines, "seconds_a_step", seconds)
+    monkeypatch.setattr(engines, "measure_seconds_per_step", seconds)
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(models)]
     for _ in range(2):
-        way = way_to_train(chosen, images, labels, RECIPE, capture=False)
-        assert way.together == way.facts["streams"] == best
+        way = select_engine(chosen, images, labels, RECIPE, capture=False)
+        assert way.models_per_call == way.receipt_fields["streams"] == best
     assert tried == [count for count in (1, 2, 4) if count <= models > 1]
-    [kept] = engines._kept.values()
+    [kept] = engines._engine_cache.values()
     assert len(kept) == best
 
 
 def test_where_more_networks_do_not_fit_fewer_are_trained_at_once(monkeypatch):
     made = []
 
-    class Large(Captured):
+    class Large(CudaGraphEngine):
         def __init__(self, *args, **kwargs):
             if len(made) == 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(engines, "Captured", Large)
-    monkeypatch.setattr(engines, "seconds_a_step", lambda engines: 1 / len(engines))
+    monkeypatch.setattr(engines, "CudaGraphEngine", Large)
+    monkeypatch.setattr(engines, "measure_seconds_per_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
     chosen = [assignment(i, *CNN) for i in range(4)]
-    assert way_to_train(chosen, images, labels, RECIPE, capture=False).together == 2
+    assert select_engine(chosen, images, labels, RECIPE, capture=False).models_per_call == 2
 
 
 def test_a_network_that_does_not_fit_at_all_is_the_pool_s_business(monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engines, "Captured", full)
+    monkeypatch.setattr(engines, "CudaGraphEngine", full)
     with pytest.raises(torch.OutOfMemoryError):
-        way_to_train([assignment(0, *CNN)], *data(CNN[1]), RECIPE, capture=False)
+        select_engine([assignment(0, *CNN)], *data(CNN[1]), RECIPE, capture=False)
 
 
 def test_networks_that_draw_on_the_device_run_one_at_a_time(monkeypatch):
-    class Drawing(Captured):
+    class Drawing(CudaGraphEngine):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.draws = True
 
-    monkeypatch.setattr(engines, "Captured", Drawing)
-    monkeypatch.setattr(engines, "seconds_a_step", lambda engines: 1 / len(engines))
+    monkeypatch.setattr(engines, "CudaGraphEngine", Drawing)
+    monkeypatch.setattr(engines, "measure_seconds_per_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
-    assert way_to_train([assignment(i, *CNN) for i in range(4)], images, labels, RECIPE, capture=False).together == 1
+    assert (
+        select_engine([assignment(i, *CNN) for i in range(4)], images, labels, RECIPE, capture=False).models_per_call
+        == 1
+    )
 
 
 def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(monkeypatch, caplog):
     def refuse(*args, **kwargs):
-        raise CannotCapture("a step waits for the device: it asks")
+        raise GraphCaptureError("a step waits for the device: it asks")
 
-    monkeypatch.setattr(engines, "Captured", refuse)
+    monkeypatch.setattr(engines, "CudaGraphEngine", refuse)
     images, labels = data(CNN[1])
     for _ in range(2):
         chosen = [assignment(i, *CNN) for i in range(2)]
-        way = way_to_train(chosen, images, labels, RECIPE, capture=False)
-        assert way.facts == {"engine": "eager, because a step waits for the device: it asks", "streams": 1}
-        assert way.together == 1
+        way = select_engine(chosen, images, labels, RECIPE, capture=False)
+        assert way.receipt_fields == {"engine": "eager, because a step waits for the device: it asks", "streams": 1}
+        assert way.models_per_call == 1
         train(chosen[:1], images, labels, RECIPE, 7, engine=way.engine(chosen[:1]))
         assert_equal(values(chosen[0].model), by_single(0, CNN))
     assert [record.getMessage() for record in caplog.records] == [
@@ -259,9 +262,9 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(monkeypatch
 
 def test_a_network_without_a_name_is_never_put_into_another_s_graph():
     own = replace(assignment(0, *CNN), architecture="")
-    way = way_to_train([own], *data(CNN[1]), RECIPE, capture=False)
-    assert way.facts["engine"] == "eager, because nobody says what architecture it is"
-    assert engines._kept == {}
+    way = select_engine([own], *data(CNN[1]), RECIPE, capture=False)
+    assert way.receipt_fields["engine"] == "eager, because nobody says what architecture it is"
+    assert engines._engine_cache == {}
 
 
 def test_a_network_that_cannot_be_copied_is_refused():
@@ -270,21 +273,23 @@ def test_a_network_that_cannot_be_copied_is_refused():
             raise TypeError("it holds a lock")
 
     network = Classifier(Attached(), nn.Linear(4, K))
-    with pytest.raises(CannotCapture, match="it cannot be copied: it holds a lock"):
-        Captured(network, *data(CNN[1]), RECIPE, capture=False)
+    with pytest.raises(GraphCaptureError, match="it cannot be copied: it holds a lock"):
+        CudaGraphEngine(network, *data(CNN[1]), RECIPE, capture=False)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_evaluation_is_filled_up_reused_and_the_last_rows_are_right(monkeypatch, precision):
-    monkeypatch.setattr(cuda_graphs, "EVALUATED", 32)
+    monkeypatch.setattr(cuda_graphs, "GRAPH_EVALUATION_BATCH", 32)
     recipe = replace(RECIPE, precision=precision)
     images, labels = data(RESNET[1])
-    models = [build(*RESNET, K, seed=i).eval() for i in range(2)]
-    static = CapturedForward(models[0], images.take(torch.arange(5)), recipe, capture=False)
+    models = [build_network(*RESNET, K, seed=i).eval() for i in range(2)]
+    static = CudaGraphForward(models[0], images.take(torch.arange(5)), recipe, capture=False)
     autocast = torch.bfloat16 if precision == "bfloat16" else None
     for model in (*models, models[0]):
-        said = observe(lambda shown, model=model: static(model, shown), images, labels, batch=50)
-        wanted = observe(lambda shown, model=model: logits(model, shown, autocast), images, labels, batch=50)
+        said = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, batch=50)
+        wanted = evaluate_examples(
+            lambda shown, model=model: compute_logits(model, shown, autocast), images, labels, batch=50
+        )
         # another batch, other blocks in the products: float32 differs in the last bits, bfloat16 in its own
         tolerance = {"float32": 1e-4, "bfloat16": 0.05}[precision]
         for column in ("logit_confidence", "gap", "top_gap"):
@@ -296,12 +301,12 @@ def as_on_a_gpu(monkeypatch):
     """Jobs take the captured engine's path, without its graph."""
 
     def way(*args):
-        return way_to_train(*args, capture=False)
+        return select_engine(*args, capture=False)
 
-    monkeypatch.setattr("memscore.pipeline.jobs.way_to_train", way)
+    monkeypatch.setattr("memscore.pipeline.jobs.select_engine", way)
 
 
-PLAN = Plan(
+PLAN = BankConfig(
     data="digits", train_limit=120, epochs=1, design="exact", block=8, models=8, originals=1, arch="cnn-4-8",
     recipe="digits",
 )  # fmt: skip
@@ -311,12 +316,12 @@ def trained_bank(folder):
     bank = open_bank(replace(PLAN, store=str(folder)))
     arm = bank.arms[0]
     bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    shared = shared_of(bank.splits, None)
+    shared = build_shared_data(bank.splits, None)
     for models in ((0, 1, 2, 3), (4, 5, 6)):
-        work(BankJob(store=bank.store.url, arm=arm.name, models=models, events=True), shared)
+        run_job(BankJob(store=bank.store.url, arm=arm.name, models=models, events=True), shared)
     original = OriginalJob(store=bank.store.url, index=0, evaluate=True)
-    work(original, shared)
-    return bank.store, key_of(bank.store, original)
+    run_job(original, shared)
+    return bank.store, compute_job_key(bank.store, original)
 
 
 def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_path, request):
@@ -340,5 +345,5 @@ def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_
 def test_a_job_on_a_gpu_carries_four_models_or_a_stack(tmp_path):
     cnn = open_bank(replace(PLAN, store=str(tmp_path / "cnn"))).store
     mlp = open_bank(replace(PLAN, store=str(tmp_path / "mlp"), arch="mlp-64")).store
-    assert (group_size(cnn, "cpu"), group_size(cnn, "cuda")) == (1, 4)
-    assert group_size(mlp, "cpu") == group_size(mlp, "cuda") > 4
+    assert (choose_models_per_job(cnn, "cpu"), choose_models_per_job(cnn, "cuda")) == (1, 4)
+    assert choose_models_per_job(mlp, "cpu") == choose_models_per_job(mlp, "cuda") > 4

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.training.cuda_graphs import CannotCapture, host_state, out_of_memory_behind, refuse_changes
+from memscore.training.cuda_graphs import (
+    GraphCaptureError,
+    find_out_of_memory,
+    require_unchanged_host_state,
+    snapshot_host_state,
+)
 
 
 class Moody(nn.Module):
@@ -43,14 +48,14 @@ class Moody(nn.Module):
 )
 def test_what_a_graph_would_not_repeat_is_named(mood, named):
     network = Moody(mood)
-    before = host_state(network)
+    before = snapshot_host_state(network)
     network(torch.zeros(2))
-    with pytest.raises(CannotCapture, match=f"^a step changes {named}$"):
-        refuse_changes(before, host_state(network))
+    with pytest.raises(GraphCaptureError, match=f"^a step changes {named}$"):
+        require_unchanged_host_state(before, snapshot_host_state(network))
     calm = Moody("calm")
-    before = host_state(calm)
+    before = snapshot_host_state(calm)
     calm(torch.zeros(2))
-    refuse_changes(before, host_state(calm))
+    require_unchanged_host_state(before, snapshot_host_state(calm))
 
 
 def test_want_of_memory_is_found_behind_the_error_that_hides_it():
@@ -64,5 +69,5 @@ def test_want_of_memory_is_found_behind_the_error_that_hides_it():
 
     with pytest.raises(RuntimeError, match="invalidated") as hiding:
         end_of_a_recording()
-    assert out_of_memory_behind(hiding.value) is full
-    assert out_of_memory_behind(RuntimeError("another")) is None
+    assert find_out_of_memory(hiding.value) is full
+    assert find_out_of_memory(RuntimeError("another")) is None

@@ -7,26 +7,26 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models.architectures import Classifier, build, logits
+from memscore.models.architectures import Classifier, build_network, compute_logits
 from memscore.pipeline import jobs
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import BankJob, OriginalJob, key_of, work
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import open_bank
-from memscore.pipeline.train_bank import shared_of
+from memscore.pipeline.train_bank import build_shared_data
 from memscore.training import engines
-from memscore.training.cuda_graphs import Captured, CapturedForward
-from memscore.training.device_data import resident
-from memscore.training.engines import Abreast, run, way_to_train
-from memscore.training.evaluation import observe
-from memscore.training.loop import Assignment, train
-from memscore.training.numerics import exact_products
+from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
+from memscore.training.device_data import to_device
+from memscore.training.engines import MultiStreamEngine, run_engines, select_engine
+from memscore.training.evaluation import evaluate_examples
+from memscore.training.loop import TrainingRun, train
+from memscore.training.numerics import float32_matmul
 from memscore.training.recipes import Recipe
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here"),
 ]
-PLAN = Plan(data="digits", design="exact", block=8, models=8, originals=1)
+PLAN = BankConfig(data="digits", design="exact", block=8, models=8, originals=1)
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def banks(tmp_path):
             arm = bank.arms[0]
             record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None}
             bank.store.add_arm(record)
-            shared = shared_of(bank.splits, None)
+            shared = build_shared_data(bank.splits, None)
             job = BankJob(store=bank.store.url, arm=arm.name, models=tuple(range(8)), events=True, device=device)
-            receipts = work(job, shared)
+            receipts = run_job(job, shared)
             made[device] = (bank, shared, receipts)
         return made
 
@@ -67,7 +67,7 @@ def test_membership_and_visits_are_the_same_on_a_gpu(banks):
     made = banks(replace(PLAN, epochs=2))
     seen = {}
     for device, (bank, _, _) in made.items():
-        block = next(iter(bank.store.blocks(bank.arms[0].name, list(range(8)), ["member"])))
+        block = next(iter(bank.store.read_blocks(bank.arms[0].name, list(range(8)), ["member"])))
         visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"] for i in range(8)]
         seen[device] = (block.columns["member"], np.stack(visits))
     assert all(np.array_equal(a, b) for a, b in zip(seen["cpu"], seen["cuda"], strict=True))
@@ -76,8 +76,8 @@ def test_membership_and_visits_are_the_same_on_a_gpu(banks):
 def test_an_original_is_trained_on_a_gpu(banks):
     bank, shared, _ = banks(replace(PLAN, epochs=2))["cuda"]
     job = OriginalJob(store=bank.store.url, index=0, evaluate=True, device="cuda")
-    [receipt] = work(job, shared)
-    logits, _ = bank.store.read_outputs(key_of(bank.store, job))
+    [receipt] = run_job(job, shared)
+    logits, _ = bank.store.read_outputs(compute_job_key(bank.store, job))
     assert receipt["device"] == torch.cuda.get_device_name()
     right = (logits.argmax(1) == shared.labels)[: len(bank.splits.train)].mean()
     assert right == pytest.approx(receipt["accuracy"]["members"], abs=0.002)
@@ -98,10 +98,10 @@ KINDS = {
 def gpu():
     """Float32 that is float32, and no engine of another test."""
     device = torch.device("cuda", torch.cuda.current_device())
-    with exact_products(device):
+    with float32_matmul(device):
         yield device
-    engines.forget()
-    for kept in (engines._refused, engines._fastest, jobs._static):
+    engines.clear_engine_cache()
+    for kept in (engines._capture_errors, engines._best_stream_counts, jobs._static):
         kept.clear()
 
 
@@ -109,15 +109,15 @@ def data(device):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, K, N)
     raw = (rng.integers(0, 128, (N, *SHAPE)) + 12 * labels[:, None, None, None]).astype(np.uint8)
-    return resident(raw, (0.4,) * 3, (0.2,) * 3, device, flat=False), torch.from_numpy(labels).to(device)
+    return to_device(raw, (0.4,) * 3, (0.2,) * 3, device, flat=False), torch.from_numpy(labels).to(device)
 
 
 def assignment(i, arch, device, make=None):
-    return Assignment(
-        model=(make() if make else build(arch, SHAPE, K, seed=i)).to(device),
+    return TrainingRun(
+        model=(make() if make else build_network(arch, SHAPE, K, seed=i)).to(device),
         rows=np.sort(np.random.default_rng(i).choice(N, 300, replace=False)),
-        order=np.random.default_rng(100 + i),
-        chance=np.random.default_rng(200 + i),
+        order_rng=np.random.default_rng(100 + i),
+        augmentation_rng=np.random.default_rng(200 + i),
         architecture=arch,
     )
 
@@ -126,7 +126,7 @@ def trained(device, arch, recipe, indices, engines, steps=12):
     """Weights and running statistics after some steps, one vector a model."""
     images, labels = data(device) if engines is None else (engines[0].images, engines[0].labels)
     chosen = [assignment(i, arch, device) for i in indices]
-    train(chosen, images, labels, recipe, steps, engine=Abreast(engines, chosen) if engines else None)
+    train(chosen, images, labels, recipe, steps, engine=MultiStreamEngine(engines, chosen) if engines else None)
     return [flat(own.model) for own in chosen]
 
 
@@ -143,8 +143,8 @@ def distance(one, other, start):
 def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, arch, change):
     recipe = replace(RECIPE, **change)
     images, labels = data(gpu)
-    start, model = flat(build(arch, SHAPE, K, seed=3).to(gpu)), build(arch, SHAPE, K, seed=9).to(gpu)
-    made = {capture: Captured(model, images, labels, recipe, capture=capture) for capture in (True, False)}
+    start, model = flat(build_network(arch, SHAPE, K, seed=3).to(gpu)), build_network(arch, SHAPE, K, seed=9).to(gpu)
+    made = {capture: CudaGraphEngine(model, images, labels, recipe, capture=capture) for capture in (True, False)}
     # Rounding differs between kernels and runs, and training amplifies it. On a CPU another order gave a distance of
     # 0.27 after 12 steps, a rate higher by a tenth 0.08; in bfloat16 another order gave 0.20 after 2 steps.
     steps, tolerance = (2, 0.08) if recipe.precision == "bfloat16" else (12, 0.02)
@@ -158,12 +158,12 @@ def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, arch, change):
 @pytest.mark.parametrize("arch", ["cnn-8-16", "resnet18-imagenet-stem"])
 def test_the_second_model_of_an_engine_is_what_a_fresh_one_makes_of_it(gpu, arch):
     images, labels = data(gpu)
-    model, start = build(arch, SHAPE, K, seed=9).to(gpu), flat(build(arch, SHAPE, K, seed=1).to(gpu))
-    used = Captured(model, images, labels, RECIPE)
+    model, start = build_network(arch, SHAPE, K, seed=9).to(gpu), flat(build_network(arch, SHAPE, K, seed=1).to(gpu))
+    used = CudaGraphEngine(model, images, labels, RECIPE)
     storage = [value.data_ptr() for value in used.net.state_dict().values()]
     trained(gpu, arch, RECIPE, [0], [used])
     [second] = trained(gpu, arch, RECIPE, [1], [used])
-    [alone] = trained(gpu, arch, RECIPE, [1], [Captured(model, images, labels, RECIPE)])
+    [alone] = trained(gpu, arch, RECIPE, [1], [CudaGraphEngine(model, images, labels, RECIPE)])
     assert distance(second, alone, start) < 0.02
     assert storage == [value.data_ptr() for value in used.net.state_dict().values()]
 
@@ -172,11 +172,11 @@ def test_the_second_model_of_an_engine_is_what_a_fresh_one_makes_of_it(gpu, arch
 def test_models_on_several_streams_are_those_of_one(gpu, streams):
     arch = "resnet18-imagenet-stem"
     images, labels = data(gpu)
-    model = build(arch, SHAPE, K, seed=9).to(gpu)
-    engines = [Captured(model, images, labels, RECIPE) for _ in range(streams)]
+    model = build_network(arch, SHAPE, K, seed=9).to(gpu)
+    engines = [CudaGraphEngine(model, images, labels, RECIPE) for _ in range(streams)]
     together = trained(gpu, arch, RECIPE, range(streams), engines)
     for i, one in enumerate(together):
-        start = flat(build(arch, SHAPE, K, seed=i).to(gpu))
+        start = flat(build_network(arch, SHAPE, K, seed=i).to(gpu))
         [alone] = trained(gpu, arch, RECIPE, [i], engines[:1])
         assert distance(one, alone, start) < 0.02
 
@@ -186,11 +186,11 @@ def test_the_host_waits_for_nothing_inside_a_window_and_no_generator_moves(gpu):
     before = torch.cuda.get_rng_state(), torch.get_rng_state()
     chosen = [assignment(i, "cnn-8-16", gpu) for i in range(2)]
     recipe = replace(RECIPE, augment=("crop", "flip"))
-    engines = [Captured(chosen[0].model, images, labels, recipe) for _ in chosen]
+    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe) for _ in chosen]
     rows = torch.randint(N, (2, 9, 32), device=gpu, generator=torch.Generator(gpu).manual_seed(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        said = run(engines, rows, [0.01] * 9, keep=True)
+        said = run_engines(engines, rows, [0.01] * 9, keep=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert said is not None
@@ -246,23 +246,23 @@ def test_networks_with_dropout_draw_anew_at_every_step_and_run_one_at_a_time(gpu
         return Classifier(nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), nn.Linear(3072, K))
 
     chosen = [assignment(i, "dropping", gpu, dropping) for i in range(4)]
-    assert way_to_train(chosen, images, labels, replace(RECIPE, nesterov=True)).together == 1
-    engine = Captured(chosen[0].model, images, labels, RECIPE)
+    assert select_engine(chosen, images, labels, replace(RECIPE, nesterov=True)).models_per_call == 1
+    engine = CudaGraphEngine(chosen[0].model, images, labels, RECIPE)
     assert engine.draws
     same = torch.arange(32, device=gpu).expand(1, 6, 32).contiguous()
-    said = run([engine], same, [0.0] * 6, keep=True)
+    said = run_engines([engine], same, [0.0] * 6, keep=True)
     assert said is not None
     assert not torch.equal(said[0, 0], said[0, 1])  # the rate is 0, so only the dropout differs
 
 
 def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_part(gpu, monkeypatch):
-    monkeypatch.setattr("memscore.training.cuda_graphs.EVALUATED", 256)
+    monkeypatch.setattr("memscore.training.cuda_graphs.GRAPH_EVALUATION_BATCH", 256)
     images, labels = data(gpu)
-    models = [build("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
-    static = CapturedForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)
+    models = [build_network("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
+    static = CudaGraphForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)
     for model in (*models, models[0]):
-        said = observe(lambda shown, model=model: static(model, shown), images, labels)
-        wanted = observe(lambda shown, model=model: logits(model, shown, None), images, labels)
+        said = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels)
+        wanted = evaluate_examples(lambda shown, model=model: compute_logits(model, shown, None), images, labels)
         for column in ("logit_confidence", "gap", "top_gap"):
             np.testing.assert_allclose(said[column], wanted[column], rtol=1e-3, atol=1e-3)
 
@@ -276,8 +276,8 @@ def test_a_full_gpu_is_said_to_be_full_and_not_taken_for_a_network_that_cannot_b
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(gpu) + 200 * 2**20) / total)
     try:
         with pytest.raises(torch.OutOfMemoryError):
-            way_to_train(chosen, images, labels, replace(RECIPE, batch=256))
+            select_engine(chosen, images, labels, replace(RECIPE, batch=256))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
-    assert way_to_train(chosen, images, labels, replace(RECIPE, batch=256)).facts["engine"] == "captured"
+    assert select_engine(chosen, images, labels, replace(RECIPE, batch=256)).receipt_fields["engine"] == "captured"

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, softplus
 
-from memscore.models.architectures import build, linear_layers
-from memscore.training import loop
+from memscore.models.architectures import build_network, find_mlp_layers
+from memscore.training import numerics
 from memscore.training.augmentation import augment
-from memscore.training.device_data import padded, resident
-from memscore.training.evaluation import observe
-from memscore.training.learning_events import Events
-from memscore.training.loop import Assignment, Order, stacks, train, windows
-from memscore.training.numerics import exact_products
-from memscore.training.recipes import Recipe, lr_at
-from memscore.training.stacked_mlp import Stack, stack_size
+from memscore.training.device_data import round_up_to_alignment, to_device
+from memscore.training.evaluation import evaluate_examples
+from memscore.training.learning_events import LearningEvents
+from memscore.training.loop import EpochSampler, TrainingRun, is_stackable, split_into_windows, train
+from memscore.training.numerics import float32_matmul
+from memscore.training.recipes import Recipe, compute_lr
+from memscore.training.stacked_mlp import StackedMLPEngine, compute_stack_size
 
 CPU = torch.device("cpu")
 N, SHAPE, K = 90, (1, 7, 5), 3  # 35 inputs: not a multiple of 16
@@ -31,16 +31,16 @@ def toy_data(flat=True, shape=SHAPE):
     raw = rng.integers(0, 256, (N, *shape), dtype=np.uint8)
     labels = torch.from_numpy(rng.integers(0, K, N))
     channels = shape[0]
-    return resident(raw, (0.4,) * channels, (0.3,) * channels, CPU, flat=flat), labels
+    return to_device(raw, (0.4,) * channels, (0.3,) * channels, CPU, flat=flat), labels
 
 
 def assignments(indices, arch="mlp-33", shape=SHAPE):
     return [
-        Assignment(
-            model=build(arch, shape, K, seed=i),
+        TrainingRun(
+            model=build_network(arch, shape, K, seed=i),
             rows=np.sort(np.random.default_rng(i).choice(N, 45 + i % 3, replace=False)),
-            order=np.random.default_rng(100 + i),
-            chance=np.random.default_rng(200 + i),
+            order_rng=np.random.default_rng(100 + i),
+            augmentation_rng=np.random.default_rng(200 + i),
         )
         for i in indices
     ]
@@ -53,7 +53,7 @@ def weights(model):
 def trained(indices, *, steps=17, recipe=RECIPE, **kwargs):
     chosen = assignments(indices, **kwargs)
     images, labels = toy_data()
-    with exact_products(CPU):
+    with float32_matmul(CPU):
         train(chosen, images, labels, recipe, steps)
     return {i: weights(a.model) for i, a in zip(indices, chosen, strict=True)}
 
@@ -65,10 +65,10 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
     recipe = replace(RECIPE, **changes)
     stacked = trained([0, 1, 2], arch=arch, recipe=recipe)
     for i, twin in enumerate(assignments([0, 1, 2], arch=arch)):
-        order = Order(twin.rows, twin.order)
+        order = EpochSampler(twin.rows, twin.order_rng)
         sgd = torch.optim.SGD(twin.model.parameters(), 1.0, recipe.momentum, weight_decay=recipe.weight_decay)
         for step in range(17):
-            sgd.param_groups[0]["lr"] = lr_at(RECIPE, step / 17)
+            sgd.param_groups[0]["lr"] = compute_lr(RECIPE, step / 17)
             rows = torch.from_numpy(order.take(20)[0])
             sgd.zero_grad()
             cross_entropy(twin.model(images.take(rows)), labels[rows]).backward()
@@ -80,7 +80,7 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
 @pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])  # either library of products
 @pytest.mark.parametrize("arch", ["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"])
 def test_a_models_bits_do_not_depend_on_its_place_or_company(arch, maker, monkeypatch):
-    monkeypatch.setattr(loop, "cpu_maker", lambda: maker)
+    monkeypatch.setattr(numerics, "cpu_vendor", lambda: maker)
     together = trained(list(range(7)), arch=arch)
 
     @settings(derandomize=True, deadline=None, max_examples=5)
@@ -95,21 +95,21 @@ def test_a_models_bits_do_not_depend_on_its_place_or_company(arch, maker, monkey
 
 
 def test_the_engine_follows_from_architecture_and_recipe_alone():
-    mlp, cnn = build("mlp-8", SHAPE, K, 0), build("cnn-4", SHAPE, K, 0)
-    assert stacks(mlp, RECIPE)
-    assert not stacks(cnn, RECIPE)
+    mlp, cnn = build_network("mlp-8", SHAPE, K, 0), build_network("cnn-4", SHAPE, K, 0)
+    assert is_stackable(mlp, RECIPE)
+    assert not is_stackable(cnn, RECIPE)
     for change in ({"augment": ("flip",)}, {"optimizer": "adam"}, {"nesterov": True}, {"precision": "bfloat16"}):
-        assert not stacks(mlp, replace(RECIPE, **change))
+        assert not is_stackable(mlp, replace(RECIPE, **change))
 
 
 def test_a_stack_fits_the_cache():
-    small, large = build("mlp-32", (1, 8, 8), 10, 0), build("mlp-512-256", (1, 28, 28), 10, 0)
-    assert stack_size(small) == 64
-    assert stack_size(large) == 1
+    small, large = build_network("mlp-32", (1, 8, 8), 10, 0), build_network("mlp-512-256", (1, 28, 28), 10, 0)
+    assert compute_stack_size(small) == 64
+    assert compute_stack_size(large) == 1
 
 
 def test_an_order_reads_every_example_once_a_pass():
-    order = Order(np.arange(10) * 3, np.random.default_rng(0))
+    order = EpochSampler(np.arange(10) * 3, np.random.default_rng(0))
     first, ending = order.take(7)
     assert ending == 0
     second, ending = order.take(7)
@@ -123,7 +123,7 @@ def test_an_order_reads_every_example_once_a_pass():
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 12), st.integers(1, 40))
 def test_windows_cover_all_steps_and_end_at_every_epoch(steps, epochs, longest):
-    cut = list(windows(steps, epochs, longest))
+    cut = list(split_into_windows(steps, epochs, longest))
     assert sum(length for length, _ in cut) == steps
     assert max(length for length, _ in cut) <= longest
     ends, done = [], 0
@@ -140,11 +140,13 @@ def test_windows_cover_all_steps_and_end_at_every_epoch(steps, epochs, longest):
 @settings(derandomize=True, deadline=None)
 def test_of_more_epochs_than_steps_each_step_ends_the_last_that_rounds_to_it(steps, epochs):
     ends = {round(epoch * steps / epochs): epoch for epoch in range(1, epochs + 1)}
-    assert [epoch for _, epoch in windows(steps, epochs, steps) if epoch] == [e for end, e in ends.items() if end]
+    assert [epoch for _, epoch in split_into_windows(steps, epochs, steps) if epoch] == [
+        e for end, e in ends.items() if end
+    ]
 
 
 def test_a_billion_epochs_in_twenty_steps_are_twenty_windows():
-    assert [length for length, _ in windows(20, 10**9, 20)] == [1] * 20
+    assert [length for length, _ in split_into_windows(20, 10**9, 20)] == [1] * 20
 
 
 def test_a_batch_larger_than_the_smallest_subset_is_refused():
@@ -160,7 +162,10 @@ def test_a_network_is_trained_by_autograd_like_a_plain_loop():
     recipe = replace(RECIPE, nesterov=True, schedule="constant")
     one, twin = (assignments([4], arch="cnn-4-8", shape=(3, 8, 8))[0] for _ in range(2))
     train([one], images, labels, recipe, 9)
-    order, sgd = Order(twin.rows, twin.order), torch.optim.SGD(twin.model.parameters(), 0.1, 0.9, 0, 5e-4, True)
+    order, sgd = (
+        EpochSampler(twin.rows, twin.order_rng),
+        torch.optim.SGD(twin.model.parameters(), 0.1, 0.9, 0, 5e-4, True),
+    )
     for _ in range(9):
         rows = torch.from_numpy(order.take(20)[0])
         sgd.zero_grad()
@@ -189,28 +194,28 @@ def test_each_image_is_cropped_and_mirrored_by_its_own_draw():
 
 
 def test_black_is_what_a_black_pixel_becomes():
-    images = resident(np.zeros((1, 3, 2, 2), np.uint8), (0.1, 0.2, 0.3), (0.5, 0.5, 0.25), CPU, flat=False)
+    images = to_device(np.zeros((1, 3, 2, 2), np.uint8), (0.1, 0.2, 0.3), (0.5, 0.5, 0.25), CPU, flat=False)
     assert torch.equal(images.take(torch.tensor([0]))[0, :, 0, 0], images.black)
 
 
 def test_flat_images_unpad_to_their_shape():
     raw = np.arange(2 * 35, dtype=np.uint8).reshape(2, *SHAPE)
-    images = resident(raw, (0.0,), (1 / 255,), CPU, flat=True)
-    assert images.pixels.shape == (2, padded(35)) == (2, 64)
+    images = to_device(raw, (0.0,), (1 / 255,), CPU, flat=True)
+    assert images.pixels.shape == (2, round_up_to_alignment(35)) == (2, 64)
     torch.testing.assert_close(images.take(torch.tensor([1]))[0], torch.from_numpy(raw[1]).float())
 
 
 def test_learning_events_equal_a_loop_over_visits():
     images, labels = toy_data()
     chosen = assignments([0, 1, 2])
-    events = Events.none_yet(3, N, CPU)
+    events = LearningEvents.zeros(3, N, CPU)
     train(chosen, images, labels, RECIPE, 17, events=events)
     for k, twin in enumerate(assignments([0, 1, 2])):
         seen = {i: [] for i in range(N)}
-        order = Order(twin.rows, twin.order)
+        order = EpochSampler(twin.rows, twin.order_rng)
         sgd = torch.optim.SGD(twin.model.parameters(), 1.0, 0.9, weight_decay=5e-4)
         for step in range(17):
-            sgd.param_groups[0]["lr"] = lr_at(RECIPE, step / 17)
+            sgd.param_groups[0]["lr"] = compute_lr(RECIPE, step / 17)
             rows = torch.from_numpy(order.take(20)[0])
             z = twin.model(images.take(rows))
             for i, p, y in zip(rows.tolist(), z.detach().double().softmax(-1), labels[rows].tolist(), strict=True):
@@ -218,7 +223,7 @@ def test_learning_events_equal_a_loop_over_visits():
             sgd.zero_grad()
             cross_entropy(z, labels[rows]).backward()
             sgd.step()
-        table = events.averages(k)
+        table = events.compute_averages(k)
         for i in range(N):
             assert table["visits"][i] == len(seen[i])
             if not seen[i]:
@@ -234,21 +239,21 @@ def test_learning_events_equal_a_loop_over_visits():
 
 def test_counting_events_changes_no_weight_and_no_company_changes_events():
     images, labels = toy_data()
-    together, events = assignments([0, 1, 2]), Events.none_yet(3, N, CPU)
-    alone = Events.none_yet(1, N, CPU)
-    with exact_products(CPU):
+    together, events = assignments([0, 1, 2]), LearningEvents.zeros(3, N, CPU)
+    alone = LearningEvents.zeros(1, N, CPU)
+    with float32_matmul(CPU):
         train(together, images, labels, RECIPE, 17, events=events)
         train(assignments([1]), images, labels, RECIPE, 17, events=alone)
     plain = trained([0, 1, 2])
     assert all(torch.equal(a, b) for a, b in zip(weights(together[1].model), plain[1], strict=True))
-    for column, values in alone.averages(0).items():
-        np.testing.assert_array_equal(values, events.averages(1)[column])
+    for column, values in alone.compute_averages(0).items():
+        np.testing.assert_array_equal(values, events.compute_averages(1)[column])
 
 
 def test_at_epoch_sees_the_weights_of_that_moment():
     images, labels = toy_data()
     chosen, seen = assignments([0]), []
-    train(chosen, images, labels, RECIPE, 12, at_epoch=lambda epoch: seen.append((epoch, weights(chosen[0].model))))
+    train(chosen, images, labels, RECIPE, 12, on_epoch_end=lambda epoch: seen.append((epoch, weights(chosen[0].model))))
     assert [epoch for epoch, _ in seen] == [1, 2, 3]
     assert not torch.equal(seen[0][1][0], seen[1][1][0])
     assert torch.equal(seen[2][1][0], weights(chosen[0].model)[0])
@@ -259,7 +264,7 @@ def test_a_diverging_model_leaves_its_neighbours_alone():
     chosen = assignments([0, 1, 2])
     with torch.no_grad():
         next(chosen[1].model.parameters()).fill_(torch.inf)
-    with exact_products(CPU):
+    with float32_matmul(CPU):
         train(chosen, images, labels, RECIPE, 17)
     plain = trained([0, 1, 2])
     for i in (0, 2):
@@ -268,8 +273,8 @@ def test_a_diverging_model_leaves_its_neighbours_alone():
 
 def test_what_is_observed_follows_from_the_logits():
     images, labels = toy_data()
-    model = build("mlp-8", SHAPE, K, 0).eval()
-    said = observe(model, images, labels, batch=32)
+    model = build_network("mlp-8", SHAPE, K, 0).eval()
+    said = evaluate_examples(model, images, labels, batch=32)
     with torch.no_grad():
         z = model(images.take(torch.arange(N))).double()
     loss = cross_entropy(z, labels, reduction="none")
@@ -286,9 +291,9 @@ def test_what_is_observed_follows_from_the_logits():
 
 @pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD", ""])
 def test_only_a_product_with_float32_error_is_kept(maker, monkeypatch):
-    monkeypatch.setattr(loop, "cpu_maker", lambda: maker)
+    monkeypatch.setattr(numerics, "cpu_vendor", lambda: maker)
     before = torch.get_float32_matmul_precision()
-    with exact_products(CPU) as chosen:
+    with float32_matmul(CPU) as chosen:
         a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))
         truth = a.double() @ b.double()
         assert float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6
@@ -299,5 +304,5 @@ def test_only_a_product_with_float32_error_is_kept(maker, monkeypatch):
 def test_a_stack_refuses_other_networks():
     images, labels = toy_data(flat=False)
     with pytest.raises(ValueError, match="not a plain stack of linear layers"):
-        Stack([a.model for a in assignments([0], arch="cnn-4")], images, labels, RECIPE)
-    assert linear_layers(build("cnn-4", SHAPE, K, 0)) is None
+        StackedMLPEngine([a.model for a in assignments([0], arch="cnn-4")], images, labels, RECIPE)
+    assert find_mlp_layers(build_network("cnn-4", SHAPE, K, 0)) is None

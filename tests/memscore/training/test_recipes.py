@@ -7,38 +7,38 @@ from dataclasses import asdict, replace
 import pytest
 
 from memscore.models.architectures import ARCHITECTURES
-from memscore.pipeline.config import Plan, recipe_of
-from memscore.training.recipes import RECIPES, Recipe, default_recipe, lr_at, recipe, steps
+from memscore.pipeline.config import BankConfig, build_recipe
+from memscore.training.recipes import RECIPES, Recipe, compute_lr, count_steps, get_default_recipe_name, get_recipe
 
 PLAIN = Recipe(epochs=30, batch=256, lr=0.1)
 BOTH = ("crop", "flip")
 
 
 def test_a_constant_rate_stays():
-    assert {lr_at(PLAIN, progress) for progress in (0.0, 0.3, 0.999)} == {0.1}
+    assert {compute_lr(PLAIN, progress) for progress in (0.0, 0.3, 0.999)} == {0.1}
 
 
 def test_a_cosine_starts_at_lr_halves_at_the_middle_and_ends_near_0():
     cosine = replace(PLAIN, schedule="cosine")
-    assert lr_at(cosine, 0.0) == pytest.approx(0.1, rel=1e-12)
-    assert lr_at(cosine, 0.5) == pytest.approx(0.05, rel=1e-12)
-    assert lr_at(cosine, 1 / 3) == pytest.approx(0.075, rel=1e-12)  # cos 60 degrees is 1/2
-    assert 0 < lr_at(cosine, 0.999) < 1e-5 * 0.1
-    rates = [lr_at(cosine, step / 100) for step in range(100)]
+    assert compute_lr(cosine, 0.0) == pytest.approx(0.1, rel=1e-12)
+    assert compute_lr(cosine, 0.5) == pytest.approx(0.05, rel=1e-12)
+    assert compute_lr(cosine, 1 / 3) == pytest.approx(0.075, rel=1e-12)  # cos 60 degrees is 1/2
+    assert 0 < compute_lr(cosine, 0.999) < 1e-5 * 0.1
+    rates = [compute_lr(cosine, step / 100) for step in range(100)]
     assert sum(rates) / 100 == pytest.approx(0.05 + 0.1 / 200, rel=1e-12)  # symmetric about the middle but for step 0
 
 
 def test_steps_drop_exactly_at_the_milestones():
     dropping = replace(PLAIN, schedule="steps", milestones=(10, 20), gamma=0.2)
     total = 300  # ten steps an epoch
-    rates = [lr_at(dropping, step / total) for step in range(total)]
+    rates = [compute_lr(dropping, step / total) for step in range(total)]
     assert rates == [0.1] * 100 + [0.1 * 0.2] * 100 + [0.1 * 0.2**2] * 100
 
 
 @pytest.mark.parametrize("total", [7, 300, 3281, 3691])
 def test_a_milestone_acts_on_the_first_step_at_or_after_its_share_of_all_steps(total):
     dropping = replace(PLAIN, schedule="steps", milestones=(10, 15, 29), gamma=0.5)
-    drops = [s for s in range(1, total) if lr_at(dropping, s / total) < lr_at(dropping, (s - 1) / total)]
+    drops = [s for s in range(1, total) if compute_lr(dropping, s / total) < compute_lr(dropping, (s - 1) / total)]
     assert drops == sorted({-(-mark * total // 30) for mark in (10, 15, 29)} - {total})
 
 
@@ -47,18 +47,18 @@ def test_a_milestone_acts_on_the_first_step_at_or_after_its_share_of_all_steps(t
     [(0.5, 45_000, 2637), (0.7, 45_000, 3691), (1.0, 45_000, 5273), (0.5, 9, 1)],  # 2636.7, 3691.4, 5273.4, 0.53
 )
 def test_steps_are_epochs_of_the_expected_subset_in_full_batches(keep, n_train, expected):
-    assert steps(PLAIN, keep, n_train) == expected
+    assert count_steps(PLAIN, keep, n_train) == expected
 
 
 def test_fewer_than_one_step_is_refused():
     with pytest.raises(ValueError, match=r"30 epochs of 0\.5 x 8 examples are 0 batches of 256; use a smaller batch"):
-        steps(PLAIN, 0.5, 8)
+        count_steps(PLAIN, 0.5, 8)
 
 
 @pytest.mark.parametrize("keep", [0.0, -0.5, 1.01, math.nan])
 def test_a_share_outside_0_to_1_is_refused(keep):
     with pytest.raises(ValueError, match=r"keep must lie in \(0, 1\], got"):
-        steps(PLAIN, keep, 1000)
+        count_steps(PLAIN, keep, 1000)
 
 
 # epochs, batch, lr, schedule, milestones, gamma where it acts, augmentation: read off the papers, not off the module
@@ -85,7 +85,7 @@ OURS = {"digits", "small-mlp", "small-cnn", "small-vit"}
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_has_the_papers_numbers(name):
-    preset = recipe(name)
+    preset = get_recipe(name)
     found = (
         preset.epochs, preset.batch, preset.lr, preset.schedule, preset.milestones, preset.gamma, preset.augment
     )  # fmt: skip
@@ -123,7 +123,7 @@ def test_one_recipe_shared_by_two_papers_is_one_object():
 
 def test_augmentation_may_be_other_than_the_recipes():
     def asked(recipe, *names):
-        return recipe_of(Plan(recipe=recipe, augment=names), "resnet18")[1]
+        return build_recipe(BankConfig(recipe=recipe, augment=names), "resnet18")[1]
 
     plain, augmented = "rum-cifar10", "rum-cifar100"
     assert asked(plain).augment == asked(augmented, "none").augment == ()
@@ -135,13 +135,13 @@ def test_augmentation_may_be_other_than_the_recipes():
 
 def test_an_unknown_recipe_offers_the_nearest():
     with pytest.raises(ValueError, match="unknown recipe 'rum-cifar-10'; did you mean 'rum-cifar10'"):
-        recipe("rum-cifar-10")
+        get_recipe("rum-cifar-10")
 
 
 @pytest.mark.parametrize("data", ["digits", "cifar10", "/some/folder"])
 @pytest.mark.parametrize("arch", [*ARCHITECTURES, "mlp-512-256", "cnn-32-64"])
 def test_every_architecture_has_a_default(data, arch):
-    assert default_recipe(data, arch) in RECIPES
+    assert get_default_recipe_name(data, arch) in RECIPES
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_every_architecture_has_a_default(data, arch):
     ],
 )
 def test_defaults(data, arch, expected):
-    assert default_recipe(data, arch) == expected
+    assert get_default_recipe_name(data, arch) == expected
 
 
 def test_a_users_network_on_other_data_needs_a_recipe_by_name():
     with pytest.raises(
         ValueError, match=r"no default recipe for architecture 'my.nets:small'; name one of: .*small-cnn"
     ):
-        default_recipe("cifar10", "my.nets:small")
+        get_default_recipe_name("cifar10", "my.nets:small")
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,13 @@ def test_a_users_network_on_other_data_needs_a_recipe_by_name():
         ({"momentum": 0.0, "nesterov": True}, "got sgd with momentum 0.0; use nesterov=False"),
         ({"schedule": "steps"}, r"which needs some; got \(\) with 'steps'"),
         ({"milestones": (10,)}, r"go with schedule 'steps'.*\(10.0,\) with 'constant'"),
-        ({"schedule": "steps", "milestones": (20, 10)}, r"must rise, above 0 and up to 30 epochs, got \(20.0, 10.0\)"),
-        ({"schedule": "steps", "milestones": (10, 10)}, "must rise"),
-        ({"schedule": "steps", "milestones": (0, 10)}, "must rise"),
-        ({"schedule": "steps", "milestones": (10, 31)}, "up to 30 epochs"),
+        (
+            {"schedule": "count_steps", "milestones": (20, 10)},
+            r"must rise, above 0 and up to 30 epochs, got \(20.0, 10.0\)",
+        ),
+        ({"schedule": "count_steps", "milestones": (10, 10)}, "must rise"),
+        ({"schedule": "count_steps", "milestones": (0, 10)}, "must rise"),
+        ({"schedule": "count_steps", "milestones": (10, 31)}, "up to 30 epochs"),
     ],
 )
 def test_a_recipe_refuses_bad_values_by_name(change, message):
@@ -209,8 +212,8 @@ def test_a_recipe_survives_json(name):
 
 
 def test_other_epochs_keep_the_shape_of_the_schedule():
-    whole = recipe("rum-cifar100")
-    _, short = recipe_of(Plan(recipe="rum-cifar100", epochs=10), "resnet18")
+    whole = get_recipe("rum-cifar100")
+    _, short = build_recipe(BankConfig(recipe="rum-cifar100", epochs=10), "resnet18")
     assert short.epochs == 10
     assert short.milestones == tuple(mark * 10 / whole.epochs for mark in whole.milestones)
-    assert lr_at(short, 0.35) == lr_at(whole, 0.35)
+    assert compute_lr(short, 0.35) == compute_lr(whole, 0.35)

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tests.fixtures.problems import CLASSES, SIZES, tiny, trained, unlearned
-from unlearn.algorithms.boundary_shrink import BoundaryShrinkConfig, attacked, nearest_class
-from unlearn.optimization.layers import head_of, narrow, narrowed, widen
-from unlearn.optimization.loop import frozen
-from unlearn.optimization.losses import RetainingConfig
-from unlearn.problem import pose
+from tests.fixtures.problems import N_CLASSES, SIZES, make_tiny_problem, run_algorithm, train_tiny_network
+from unlearn.algorithms.boundary_shrink import BoundaryShrinkConfig, perturb_with_fgsm, predict_nearest_class
+from unlearn.optimization.layers import add_output, find_head, hide_last_output, remove_output
+from unlearn.optimization.loop import copy_frozen
+from unlearn.optimization.losses import RetainLossConfig
+from unlearn.problem import make_problem
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
-CLASS_0 = range(0, SIZES[0], CLASSES)
+CLASS_0 = range(0, SIZES[0], N_CLASSES)
 BOTH = pytest.mark.parametrize("name", ["boundary-shrink-plus", "boundary-expand-plus"])
 
 
@@ -34,14 +34,16 @@ def attack(problem, epsilon, *, rounded=False):
     """The forget set's images and what becomes of them, both in pixels from 0 to 1."""
     images, labels = whole(problem.forget)
     black, white = problem.forget.images.black, problem.forget.images.white
-    moved = attacked(frozen(problem.theta_o), images, labels, black, white, epsilon=epsilon, rounded=rounded)
+    moved = perturb_with_fgsm(
+        copy_frozen(problem.theta_o), images, labels, black, white, epsilon=epsilon, rounded=rounded
+    )
     low, high = black.view(1, -1, 1, 1), white.view(1, -1, 1, 1)
     return (images - low) / (high - low), (moved - low) / (high - low)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_attack_moves_every_pixel_by_epsilon_of_its_range_or_to_its_end(channels):
-    before, after = attack(tiny(channels=channels), 0.1)
+    before, after = attack(make_tiny_problem(channels=channels), 0.1)
     assert after.min() >= 0
     assert after.max() <= 1
     inside = (after > 0) & (after < 1) & (after != before)
@@ -51,12 +53,12 @@ def test_the_attack_moves_every_pixel_by_epsilon_of_its_range_or_to_its_end(chan
 
 
 def test_the_attack_goes_up_the_loss_of_theta_o():
-    problem = tiny()
+    problem = make_tiny_problem()
     images, labels = whole(problem.forget)
     shades = problem.forget.images.black, problem.forget.images.white
-    theta = frozen(problem.theta_o)
+    theta = copy_frozen(problem.theta_o)
     losses = [
-        float(cross_entropy(theta(attacked(theta, images, labels, *shades, epsilon=e, rounded=False)), labels))
+        float(cross_entropy(theta(perturb_with_fgsm(theta, images, labels, *shades, epsilon=e, rounded=False)), labels))
         for e in (0.0, 0.01, 0.05)
     ]
     assert losses == sorted(losses)
@@ -64,7 +66,7 @@ def test_the_attack_goes_up_the_loss_of_theta_o():
 
 
 def test_rounding_gives_whole_shades():
-    shades = 255 * attack(tiny(), 0.1, rounded=True)[1]
+    shades = 255 * attack(make_tiny_problem(), 0.1, rounded=True)[1]
     torch.testing.assert_close(shades, shades.round(), rtol=0, atol=1e-3)  # float32 of numbers up to 255
 
 
@@ -78,65 +80,65 @@ def with_another_normalisation(images, mean, std):
 
 
 def test_bug_15_nothing_moves_at_epsilon_0():
-    problem = tiny(channels=3)
+    problem = make_tiny_problem(channels=3)
     images, labels = whole(problem.forget)
     shades = problem.forget.images.black, problem.forget.images.white
-    theta = frozen(problem.theta_o)
-    assert torch.equal(attacked(theta, images, labels, *shades, epsilon=0.0, rounded=False), images)
+    theta = copy_frozen(problem.theta_o)
+    assert torch.equal(perturb_with_fgsm(theta, images, labels, *shades, epsilon=0.0, rounded=False), images)
     assert not torch.allclose(with_another_normalisation(images, 0.4, 0.25), images, atol=0.1)
 
 
 def test_bug_15_one_channel_is_enough():
-    images = whole(tiny(channels=1).forget)[0]
+    images = whole(make_tiny_problem(channels=1).forget)[0]
     with pytest.raises(IndexError):
         with_another_normalisation(images, 0.4, 0.25)
-    assert attack(tiny(channels=1), 0.1)[1].shape == images.shape
+    assert attack(make_tiny_problem(channels=1), 0.1)[1].shape == images.shape
 
 
 def with_the_class_left_in(theta_o, problem):
     """Section 6, bug 15: ports of boundary expand hand back K + 1 outputs."""
     theta = copy.deepcopy(theta_o)
-    widen(head_of(theta, problem.forget.images.shape), np.random.default_rng(0))
+    add_output(find_head(theta, problem.forget.images.shape), np.random.default_rng(0))
     return theta
 
 
 @pytest.mark.parametrize("name", ["boundary-expand", "boundary-expand-plus"])
 def test_bug_15_the_extra_class_is_gone_at_the_end_and_for_the_watch(name):
-    problem, seen = tiny(), []
+    problem, seen = make_tiny_problem(), []
     images = whole(problem.test)[0]
 
     def watch(step, theta):
         seen.append((theta(images).shape[1], theta.head.out_features, theta.state_dict()["head.weight"].shape[0]))
 
-    theta_u = unlearned(name, problem, watch=watch)
-    assert set(seen) == {(CLASSES,) * 3}
-    assert theta_u(images).shape[1] == theta_u.head.out_features == CLASSES
-    assert with_the_class_left_in(problem.theta_o, problem)(images).shape[1] == CLASSES + 1
+    theta_u = run_algorithm(name, problem, watch=watch)
+    assert set(seen) == {(N_CLASSES,) * 3}
+    assert theta_u(images).shape[1] == theta_u.head.out_features == N_CLASSES
+    assert with_the_class_left_in(problem.theta_o, problem)(images).shape[1] == N_CLASSES + 1
 
 
 def test_the_watch_of_an_expansion_sees_what_would_be_returned():
     seen = []
-    theta_u = unlearned(
-        "boundary-expand", tiny(), lr=0.1, watch=lambda _, theta: seen.append(copy.deepcopy(theta.head))
+    theta_u = run_algorithm(
+        "boundary-expand", make_tiny_problem(), lr=0.1, watch=lambda _, theta: seen.append(copy.deepcopy(theta.head))
     )
     assert torch.equal(seen[-1].weight, theta_u.head.weight)
     assert not torch.equal(seen[0].weight, theta_u.head.weight)
 
 
 def test_widening_keeps_the_other_outputs_and_narrowing_undoes_it():
-    problem = tiny()
+    problem = make_tiny_problem()
     images = whole(problem.test)[0]
     said = problem.theta_o(images)
-    head = head_of(problem.theta_o, problem.forget.images.shape)
+    head = find_head(problem.theta_o, problem.forget.images.shape)
     before = head.weight.detach().clone()
-    widen(head, np.random.default_rng(0))
-    assert problem.theta_o(images).shape[1] == CLASSES + 1
-    torch.testing.assert_close(problem.theta_o(images)[:, :CLASSES], said)
-    assert head.weight[CLASSES].abs().max() <= head.in_features**-0.5
-    with narrowed(head):
-        assert problem.theta_o(images).shape[1] == CLASSES
-    assert problem.theta_o(images).shape[1] == CLASSES + 1
-    narrow(head)
+    add_output(head, np.random.default_rng(0))
+    assert problem.theta_o(images).shape[1] == N_CLASSES + 1
+    torch.testing.assert_close(problem.theta_o(images)[:, :N_CLASSES], said)
+    assert head.weight[N_CLASSES].abs().max() <= head.in_features**-0.5
+    with hide_last_output(head):
+        assert problem.theta_o(images).shape[1] == N_CLASSES
+    assert problem.theta_o(images).shape[1] == N_CLASSES + 1
+    remove_output(head)
     assert torch.equal(head.weight, before)
 
 
@@ -145,7 +147,7 @@ class Upside(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.out = nn.Linear(6, CLASSES, bias=False)
+        self.out = nn.Linear(6, N_CLASSES, bias=False)
         self.first = nn.Linear(64, 6)
 
     def forward(self, images):
@@ -153,61 +155,63 @@ class Upside(nn.Module):
 
 
 def of_another_kind(theta):
-    _, images, labels = trained("cnn", 1)
-    return pose(theta, images, labels, SIZES, range(10), tiny().retain.recipe, CLASSES)
+    _, images, labels = train_tiny_network("cnn", 1)
+    return make_problem(theta, images, labels, SIZES, range(10), make_tiny_problem().retain.recipe, N_CLASSES)
 
 
 def test_any_network_that_ends_in_a_linear_layer_can_be_expanded():
     torch.manual_seed(0)
     problem = of_another_kind(Upside())
-    assert head_of(problem.theta_o, problem.forget.images.shape) is problem.theta_o.out
-    theta_u = unlearned("boundary-expand", problem, lr=0.1)
+    assert find_head(problem.theta_o, problem.forget.images.shape) is problem.theta_o.out
+    theta_u = run_algorithm("boundary-expand", problem, lr=0.1)
     assert [weight.shape for weight in theta_u.parameters()] == [w.shape for w in problem.theta_o.parameters()]
 
 
 @pytest.mark.parametrize(
     ("theta", "found"),
     [
-        (nn.Sequential(nn.Conv2d(1, CLASSES, 8), nn.Flatten()), "Sequential has none"),
+        (nn.Sequential(nn.Conv2d(1, N_CLASSES, 8), nn.Flatten()), "Sequential has none"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Unflatten(1, (4, 2)), nn.AvgPool1d(2)), "one of 8 outputs"),
     ],
 )
 def test_a_network_without_a_linear_head_is_refused_by_name(theta, found):
-    with pytest.raises(ValueError, match=f"{CLASSES} outputs, one a class; .*{found}"):
-        unlearned("boundary-expand", of_another_kind(theta))
+    with pytest.raises(ValueError, match=f"{N_CLASSES} outputs, one a class; .*{found}"):
+        run_algorithm("boundary-expand", of_another_kind(theta))
 
 
 def test_one_step_of_shrinking_by_hand():
-    problem = tiny("mlp")
+    problem = make_tiny_problem("mlp")
     images, labels = whole(problem.forget)
     theta = copy.deepcopy(problem.theta_o)
     config = BoundaryShrinkConfig(epsilon=0.3)
-    towards = nearest_class(frozen(theta), problem.forget, images, labels, config)
+    towards = predict_nearest_class(copy_frozen(theta), problem.forget, images, labels, config)
     assert (towards != labels).any()
     slopes = torch.autograd.grad(cross_entropy(theta(images), towards), list(theta.parameters()))
-    theta_u = unlearned("boundary-shrink", problem, epochs=1, batch=10, lr=0.1, epsilon=0.3, **PLAIN)
+    theta_u = run_algorithm("boundary-shrink", problem, epochs=1, batch=10, lr=0.1, epsilon=0.3, **PLAIN)
     for ours, weight, slope in zip(theta_u.parameters(), theta.parameters(), slopes, strict=True):
         torch.testing.assert_close(ours, weight - 0.1 * slope)
 
 
 def test_the_nearest_class_may_be_ones_own_unless_another_is_asked_for():
-    problem = tiny()
+    problem = make_tiny_problem()
     images, labels = whole(problem.forget)
-    theta = frozen(problem.theta_o)
+    theta = copy_frozen(problem.theta_o)
     near = BoundaryShrinkConfig(epsilon=0.0)
-    assert torch.equal(nearest_class(theta, problem.forget, images, labels, near), labels)
-    other = nearest_class(theta, problem.forget, images, labels, BoundaryShrinkConfig(epsilon=0.0, other_class=True))
+    assert torch.equal(predict_nearest_class(theta, problem.forget, images, labels, near), labels)
+    other = predict_nearest_class(
+        theta, problem.forget, images, labels, BoundaryShrinkConfig(epsilon=0.0, other_class=True)
+    )
     second = theta(images).topk(2).indices[:, 1]
     assert torch.equal(other, second)
 
 
 def test_with_all_weight_on_the_retain_set_shrinking_is_fine_tuning():
-    problem = tiny()
+    problem = make_tiny_problem()
     step = {"epochs": 1, "batch": 64, "lr": 0.1, **PLAIN}
-    finetuned = unlearned("finetune", problem, **step)
+    finetuned = run_algorithm("finetune", problem, **step)
 
     def away(alpha):
-        theta_u = unlearned("boundary-shrink-plus", problem, alpha=alpha, epsilon=0.4, **step)
+        theta_u = run_algorithm("boundary-shrink-plus", problem, alpha=alpha, epsilon=0.4, **step)
         return max(
             float((a - b).detach().abs().max())
             for a, b in zip(theta_u.parameters(), finetuned.parameters(), strict=True)
@@ -219,17 +223,17 @@ def test_with_all_weight_on_the_retain_set_shrinking_is_fine_tuning():
 
 @BOTH
 def test_a_class_is_forgotten_and_the_others_are_kept(name):
-    problem = tiny(forget=CLASS_0)
+    problem = make_tiny_problem(forget=CLASS_0)
     assert accuracy(problem.theta_o, problem.forget) > 0.9
     attack = {"epsilon": 0.4} if "shrink" in name else {}  # these classes lie further apart than .1
-    theta_u = unlearned(name, problem, alpha=0.5, lr=0.05, epochs=10, **attack)
+    theta_u = run_algorithm(name, problem, alpha=0.5, lr=0.05, epochs=10, **attack)
     assert accuracy(theta_u, problem.forget) < 0.3
     assert accuracy(theta_u, problem.retain) > 0.9
 
 
 def test_the_rate_drops_to_a_tenth_after_the_epochs_named():
-    config = RetainingConfig(lr=0.5, drop_after=2)
-    assert [config.rate(epoch) for epoch in range(4)] == [0.5, 0.5, 0.05, 0.05]
+    config = RetainLossConfig(lr=0.5, drop_after=2)
+    assert [config.lr_at(epoch) for epoch in range(4)] == [0.5, 0.5, 0.05, 0.05]
 
 
 def test_an_epsilon_beyond_the_range_of_a_pixel_is_refused():

@@ -5,10 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fixtures.problems import KINDS, RECIPE, SIZES, SMALL, same, state, tiny, unlearned
+from tests.fixtures.problems import (
+    KINDS,
+    RECIPE,
+    SIZES,
+    SMALL,
+    copy_state,
+    have_same_weights,
+    make_tiny_problem,
+    run_algorithm,
+)
 from unlearn import algorithms
-from unlearn.algorithms import ALGORITHMS, algorithm
-from unlearn.search_space import Log
+from unlearn.algorithms import ALGORITHMS, get_algorithm
+from unlearn.search_space import LogUniform
 
 RETAIN, FORGET = SIZES[0] - 10, 10
 EPOCHS, BATCH = SMALL["epochs"], SMALL["batch"]
@@ -60,13 +69,13 @@ def test_every_algorithm_file_is_in_the_table_and_every_line_is_tested():
 @every_algorithm
 @pytest.mark.parametrize("kind", KINDS)
 def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind):
-    problem = tiny(kind)
-    before, modes = state(problem.theta_o), [m.training for m in problem.theta_o.modules()]
+    problem = make_tiny_problem(kind)
+    before, modes = copy_state(problem.theta_o), [m.training for m in problem.theta_o.modules()]
     wanted = [p.requires_grad for p in problem.theta_o.parameters()]
     labels = problem.retain.labels.clone(), problem.forget.labels.clone()
     pixels = problem.retain.images.pixels.clone()
-    theta_u = unlearned(name, problem, kind=kind)
-    after = state(problem.theta_o)
+    theta_u = run_algorithm(name, problem, kind=kind)
+    after = copy_state(problem.theta_o)
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert [m.training for m in problem.theta_o.modules()] == modes
     assert [p.requires_grad for p in problem.theta_o.parameters()] == wanted
@@ -82,8 +91,8 @@ def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kind, channels):
-    problem = tiny(kind, channels=channels)
-    theta_u = unlearned(name, problem, kind=kind)
+    problem = make_tiny_problem(kind, channels=channels)
+    theta_u = run_algorithm(name, problem, kind=kind)
     ours, theirs = theta_u.state_dict(), problem.theta_o.state_dict()
     assert [(k, v.shape, v.dtype) for k, v in ours.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
     assert not any(module.training for module in theta_u.modules())
@@ -96,46 +105,48 @@ def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kin
 
 @every_algorithm
 def test_one_seed_one_theta_u(name):
-    assert same(unlearned(name, tiny(), seed=3), unlearned(name, tiny(), seed=3))
+    assert have_same_weights(
+        run_algorithm(name, make_tiny_problem(), seed=3), run_algorithm(name, make_tiny_problem(), seed=3)
+    )
 
 
 @every_algorithm
 def test_theta_u_moves_unless_nothing_is_to_be_done(name):
-    problem = tiny()
-    assert same(unlearned(name, problem), problem.theta_o) == (name == "original")
+    problem = make_tiny_problem()
+    assert have_same_weights(run_algorithm(name, problem), problem.theta_o) == (name == "original")
 
 
 @every_algorithm
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_example_can_be_forgotten(name, kind):
-    problem = tiny(kind, forget=[5])
-    theta_u = unlearned(name, problem, kind=kind)
-    assert name in MAY_STAY or not same(theta_u, problem.theta_o)
+    problem = make_tiny_problem(kind, forget=[5])
+    theta_u = run_algorithm(name, problem, kind=kind)
+    assert name in MAY_STAY or not have_same_weights(theta_u, problem.theta_o)
     assert all(value.isfinite().all() for value in theta_u.state_dict().values())
 
 
 @every_algorithm
 def test_it_reads_as_many_examples_as_its_config_says(name):
-    problem = tiny()
-    unlearned(name, problem)
-    assert problem.retain.tally.examples == SERVED[name]
+    problem = make_tiny_problem()
+    run_algorithm(name, problem)
+    assert problem.retain.read_counter.examples == SERVED[name]
 
 
 @every_algorithm
 def test_the_watch_sees_every_step_and_ends_the_run(name):
-    seen, problem = [], tiny()
-    unlearned(name, problem, watch=lambda step, model: seen.append((step, model.training)))
+    seen, problem = [], make_tiny_problem()
+    run_algorithm(name, problem, watch=lambda step, model: seen.append((step, model.training)))
     assert [step for step, _ in seen] == sorted({step for step, _ in seen})
     assert all(training for _, training in seen)
     if len(seen) > 1:
         again = []
-        unlearned(name, tiny(), watch=lambda step, model: again.append(step) or len(again) == 1)
+        run_algorithm(name, make_tiny_problem(), watch=lambda step, model: again.append(step) or len(again) == 1)
         assert again == [seen[0][0]]
 
 
 @every_algorithm
 def test_a_search_can_look_where_the_config_says(name):
-    config = algorithm(name).config
+    config = get_algorithm(name).config
     fields = config.__dataclass_fields__
     assert set(config.SPACE) <= set(fields)
     for field, space in config.SPACE.items():
@@ -146,10 +157,10 @@ def test_a_search_can_look_where_the_config_says(name):
             assert space.low <= default <= space.high
         else:
             assert default in space.values
-        assert not isinstance(space, Log) or space.low > 0
+        assert not isinstance(space, LogUniform) or space.low > 0
 
 
 @every_algorithm
 def test_an_unknown_name_offers_the_nearest(name):
     with pytest.raises(ValueError, match=f"did you mean '{name}'"):
-        algorithm(name[:-1] + "x" if len(name) > 3 else name + "x")
+        get_algorithm(name[:-1] + "x" if len(name) > 3 else name + "x")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.fixtures.problems import KINDS, same, state, unlearned, unsure
-from tests.fixtures.spies import alike, by_hand, read_by, turns
+from tests.fixtures.problems import KINDS, copy_state, have_same_weights, make_unsure_problem, run_algorithm
+from tests.fixtures.spies import classify_batches, have_close_weights, record_batches_read, take_plain_step
 from unlearn.algorithms.l1_sparse import L1SparseConfig, l1_norm
-from unlearn.optimization.loop import Descent, DescentConfig, copy_of
-from unlearn.problem import Batches
+from unlearn.optimization.loop import UnlearningLoop, UnlearningLoopConfig, copy_model
+from unlearn.problem import BatchSampler
 
 ONCE = {"epochs": 1, "batch": 64, "lr": 0.05, "weight_decay": 0.01}
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -24,87 +24,87 @@ def whole(theta, examples):
 
 def one_step(problem, loss):
     """theta_o after one step down a loss, in training mode."""
-    theta = copy_of(problem.theta_o).train()
-    by_hand(theta, loss(theta), lr=0.05, weight_decay=0.01)
+    theta = copy_model(problem.theta_o).train()
+    take_plain_step(theta, loss(theta), lr=0.05, weight_decay=0.01)
     return theta
 
 
 @every_kind
 def test_one_step_of_finetune(kind):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
     expected = one_step(problem, lambda theta: whole(theta, problem.retain))
-    assert alike(unlearned("finetune", problem, **ONCE), expected)
+    assert have_close_weights(run_algorithm("finetune", problem, **ONCE), expected)
 
 
 @every_kind
 def test_one_step_of_gradient_ascent(kind):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
     expected = one_step(problem, lambda theta: -whole(theta, problem.forget))
-    assert alike(unlearned("gradient-ascent", problem, **ONCE), expected)
+    assert have_close_weights(run_algorithm("gradient-ascent", problem, **ONCE), expected)
 
 
 @every_kind
 @pytest.mark.parametrize("beta", [0.0, 0.7, 1.0])
 def test_one_step_of_neggrad_plus(kind, beta):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
 
     def loss(theta):
         return beta * whole(theta, problem.retain) - (1 - beta) * whole(theta, problem.forget)
 
-    assert alike(unlearned("neggrad-plus", problem, **ONCE, beta=beta), one_step(problem, loss))
+    assert have_close_weights(run_algorithm("neggrad-plus", problem, **ONCE, beta=beta), one_step(problem, loss))
 
 
 @every_kind
 def test_one_step_of_l1_sparse(kind):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
 
     def loss(theta):
         return whole(theta, problem.retain) + 0.02 * sum(p.abs().sum() for p in theta.parameters())
 
-    assert alike(unlearned("l1-sparse", problem, **ONCE, gamma=0.02), one_step(problem, loss))
+    assert have_close_weights(run_algorithm("l1-sparse", problem, **ONCE, gamma=0.02), one_step(problem, loss))
 
 
 def test_ascent_climbs_on_the_forget_set_and_finetune_descends_on_the_rest():
-    problem = unsure()
+    problem = make_unsure_problem()
     before = whole(problem.theta_o, problem.forget)
-    assert whole(unlearned("gradient-ascent", problem, lr=1e-4), problem.forget) > before
-    assert whole(unlearned("neggrad-plus", problem, lr=1e-4, beta=0.5), problem.forget) > before
-    assert whole(unlearned("finetune", problem, lr=1e-4), problem.retain) < whole(problem.theta_o, problem.retain)
+    assert whole(run_algorithm("gradient-ascent", problem, lr=1e-4), problem.forget) > before
+    assert whole(run_algorithm("neggrad-plus", problem, lr=1e-4, beta=0.5), problem.forget) > before
+    assert whole(run_algorithm("finetune", problem, lr=1e-4), problem.retain) < whole(problem.theta_o, problem.retain)
 
 
 def neggrad_skipping(problem):
     """A small copy of bug 6: batches of unequal size are left out."""
-    theta, rng = copy_of(problem.theta_o), np.random.default_rng(0)
-    kept, dropped = Batches(problem.retain, 16, rng), Batches(problem.forget, 16, rng)
+    theta, rng = copy_model(problem.theta_o), np.random.default_rng(0)
+    kept, dropped = BatchSampler(problem.retain, 16, rng), BatchSampler(problem.forget, 16, rng)
 
     def losses():
-        for (images, labels), (also, truth) in zip(kept, dropped.endless(), strict=False):
+        for (images, labels), (also, truth) in zip(kept, dropped.cycle(), strict=False):
             if len(labels) != len(truth):
                 continue
             yield cross_entropy(theta(images), labels) - cross_entropy(theta(also), truth)
 
-    return Descent(theta, DescentConfig(lr=0.01)).run(losses())
+    return UnlearningLoop(theta, UnlearningLoopConfig(lr=0.01)).run(losses())
 
 
 def test_bug_6_neggrad_skips_unequal_batches():
-    problem = unsure(forget=[5])
-    assert same(neggrad_skipping(problem), problem.theta_o)
-    assert not same(unlearned("neggrad-plus", problem, lr=0.01), problem.theta_o)
-    assert whole(unlearned("neggrad-plus", problem, lr=0.01, beta=0.5), problem.forget) > whole(
+    problem = make_unsure_problem(forget=[5])
+    assert have_same_weights(neggrad_skipping(problem), problem.theta_o)
+    assert not have_same_weights(run_algorithm("neggrad-plus", problem, lr=0.01), problem.theta_o)
+    assert whole(run_algorithm("neggrad-plus", problem, lr=0.01, beta=0.5), problem.forget) > whole(
         problem.theta_o, problem.forget
     )
 
 
 def test_bug_7_the_first_pass_over_the_forget_set_is_cached(monkeypatch):
-    problem = unsure()
+    problem = make_unsure_problem()
 
     def going_round_a_cache():
-        caching = cycle(Batches(problem.forget, 10, np.random.default_rng(0)))
+        caching = cycle(BatchSampler(problem.forget, 10, np.random.default_rng(0)))
         return [next(caching)[1].tolist() for _ in range(6)]
 
     def ours():
-        taken = read_by(monkeypatch, lambda: unlearned("neggrad-plus", problem, epochs=2))
-        return [rows for rows in taken if turns([rows], problem.forget) == "F"]
+        taken = record_batches_read(monkeypatch, lambda: run_algorithm("neggrad-plus", problem, epochs=2))
+        return [rows for rows in taken if classify_batches([rows], problem.forget) == "F"]
 
     assert len({tuple(order) for order in going_round_a_cache()}) == 1
     orders = ours()
@@ -114,7 +114,10 @@ def test_bug_7_the_first_pass_over_the_forget_set_is_cached(monkeypatch):
 
 def test_neggrad_plus_of_beta_one_is_finetune():
     params = {"epochs": 2, "lr": 0.01}
-    assert same(unlearned("neggrad-plus", unsure(), beta=1.0, **params), unlearned("finetune", unsure(), **params))
+    assert have_same_weights(
+        run_algorithm("neggrad-plus", make_unsure_problem(), beta=1.0, **params),
+        run_algorithm("finetune", make_unsure_problem(), **params),
+    )
 
 
 def test_the_penalty_falls_to_zero_in_a_line():
@@ -125,17 +128,19 @@ def test_the_penalty_falls_to_zero_in_a_line():
 
 
 def test_the_norm_is_a_sum_over_all_parameters_those_of_batch_norms_too():
-    theta = unsure("batch-norm").theta_o.requires_grad_(False)
-    expected = sum(value.abs().sum() for name, value in state(theta).items() if name in dict(theta.named_parameters()))
+    theta = make_unsure_problem("batch-norm").theta_o.requires_grad_(False)
+    expected = sum(
+        value.abs().sum() for name, value in copy_state(theta).items() if name in dict(theta.named_parameters())
+    )
     assert float(l1_norm(theta)) == pytest.approx(float(expected))
     assert "body.1.weight" in dict(theta.named_parameters())
 
 
 def test_l1_sparse_without_a_penalty_is_finetune_and_with_one_is_sparser():
     params = {"lr": 0.01, "epochs": 3}
-    plain = unlearned("finetune", unsure("mlp"), **params)
-    assert alike(unlearned("l1-sparse", unsure("mlp"), gamma=0.0, **params), plain)
-    assert l1_norm(unlearned("l1-sparse", unsure("mlp"), gamma=0.05, **params)) < 0.9 * l1_norm(plain)
+    plain = run_algorithm("finetune", make_unsure_problem("mlp"), **params)
+    assert have_close_weights(run_algorithm("l1-sparse", make_unsure_problem("mlp"), gamma=0.0, **params), plain)
+    assert l1_norm(run_algorithm("l1-sparse", make_unsure_problem("mlp"), gamma=0.05, **params)) < 0.9 * l1_norm(plain)
 
 
 @pytest.mark.parametrize(

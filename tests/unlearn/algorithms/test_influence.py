@@ -6,13 +6,19 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian
 
-from memscore.training.device_data import Images
+from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
-from tests.fixtures.problems import SIZES, state, tiny, unlearned
-from unlearn.algorithms.influence import InfluenceConfig, influence, pull, woodfisher
-from unlearn.optimization.curvature import conjugate, curved, parts_of, slope, summed_cross_entropy
-from unlearn.optimization.loop import Diverged
-from unlearn.problem import pose
+from tests.fixtures.problems import SIZES, copy_state, make_tiny_problem, run_algorithm
+from unlearn.algorithms.influence import InfluenceConfig, influence, removal_gradient, woodfisher
+from unlearn.optimization.curvature import (
+    compute_gradient,
+    conjugate_gradient,
+    gauss_newton_product,
+    split_like_parameters,
+    summed_cross_entropy,
+)
+from unlearn.optimization.loop import TrainingDiverged
+from unlearn.problem import make_problem
 
 TRAIN, FORGET, INPUTS, CLASSES = 60, 6, 5, 3
 RECIPE = Recipe(epochs=1, batch=8, lr=0.1)
@@ -26,9 +32,9 @@ def linear(seed=0):
     points = rng.normal(size=(TRAIN + 2, INPUTS)) + 0.8 * np.eye(CLASSES, INPUTS)[labels]
     pixels = torch.from_numpy(points).view(-1, 1, INPUTS, 1)
     shade = torch.zeros(1, dtype=torch.float64)
-    images = Images(pixels=pixels, shape=(1, 1, INPUTS), flat=False, black=shade, white=shade + 1)
+    images = DeviceImages(pixels=pixels, shape=(1, 1, INPUTS), flat=False, black=shade, white=shade + 1)
     theta = nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, CLASSES)).double()
-    return pose(theta, images, torch.from_numpy(labels), (TRAIN, 1, 1), range(FORGET), RECIPE, CLASSES)
+    return make_problem(theta, images, torch.from_numpy(labels), (TRAIN, 1, 1), range(FORGET), RECIPE, CLASSES)
 
 
 def squared(logits, labels):
@@ -42,7 +48,7 @@ def weights_of(theta):
 
 def put(vector, theta):
     with torch.no_grad():
-        for weight, part in zip(theta.parameters(), parts_of(vector, theta), strict=True):
+        for weight, part in zip(theta.parameters(), split_like_parameters(vector, theta), strict=True):
             weight.copy_(part)
 
 
@@ -51,7 +57,7 @@ def dense(theta, examples, loss):
     images, labels = examples.take(torch.arange(len(examples))), examples.labels
 
     def objective(w):
-        named = dict(zip(dict(theta.named_parameters()), parts_of(w, theta), strict=True))
+        named = dict(zip(dict(theta.named_parameters()), split_like_parameters(w, theta), strict=True))
         return loss(functional_call(theta, named, (images,)), labels) / len(labels) + L2 / 2 * (w @ w)
 
     w = weights_of(theta)
@@ -67,15 +73,17 @@ def trained_to_the_minimum(theta, examples, loss):
 
 
 def newton(problem, loss):
-    v = pull(problem.theta_o, problem.retain, problem.forget, 16, loss)
-    return conjugate(lambda u: curved(problem.theta_o, problem.retain, u, 16, loss) + L2 * u, v, 60, 1e-14)
+    v = removal_gradient(problem.theta_o, problem.retain, problem.forget, 16, loss)
+    return conjugate_gradient(
+        lambda u: gauss_newton_product(problem.theta_o, problem.retain, u, 16, loss) + L2 * u, v, 60, 1e-14
+    )
 
 
 def test_newtons_step_on_ridge_is_retraining():
     problem = linear()
     theta = problem.theta_o
     theta_r = trained_to_the_minimum(theta, problem.retain, squared)
-    theta_o = trained_to_the_minimum(theta, problem.retain.and_also(problem.forget), squared)
+    theta_o = trained_to_the_minimum(theta, problem.retain.concatenate(problem.forget), squared)
     assert (theta_o - theta_r).norm() > 1e-3
     # float64 algebra on 18 unknowns: conjugate gradients end at rounding
     torch.testing.assert_close(theta_o + newton(problem, squared), theta_r, rtol=1e-10, atol=1e-12)
@@ -85,7 +93,7 @@ def test_on_a_linear_softmax_it_is_newtons_step_and_lands_near_retraining():
     problem = linear()
     theta = problem.theta_o
     theta_r = trained_to_the_minimum(theta, problem.retain, summed_cross_entropy)
-    theta_o = trained_to_the_minimum(theta, problem.retain.and_also(problem.forget), summed_cross_entropy)
+    theta_o = trained_to_the_minimum(theta, problem.retain.concatenate(problem.forget), summed_cross_entropy)
     gradient, matrix = dense(theta, problem.retain, summed_cross_entropy)
     config = InfluenceConfig(variant="ihvp-cg", damping=L2, iterations=60, tolerance=1e-14, batch=16)
     theta_u = influence(theta, problem.retain, problem.forget, config, np.random.default_rng(0))
@@ -99,15 +107,15 @@ def test_on_a_linear_softmax_it_is_newtons_step_and_lands_near_retraining():
 def test_the_released_recursion_written_out():
     problem = linear(seed=3)
     theta, retain = problem.theta_o, problem.retain
-    few = retain.part(torch.tensor([4, 0, 9]))
-    first, second, third = (slope(theta, few.part(torch.tensor([i])), 1).numpy() for i in range(3))
+    few = retain.select(torch.tensor([4, 0, 9]))
+    first, second, third = (compute_gradient(theta, few.select(torch.tensor([i])), 1).numpy() for i in range(3))
     v = torch.linspace(-1, 1, len(first), dtype=torch.float64)
     o, k = first, v.numpy()
     for g in (second, third):
         t = o @ g
         k, o = k - (k @ g) / (3 + t) * o, o - t / (3 + t) * o
     torch.testing.assert_close(woodfisher(theta, few, v).numpy(), k, rtol=1e-12, atol=0)
-    torch.testing.assert_close(woodfisher(theta, few.part(torch.tensor([0])), v), v)
+    torch.testing.assert_close(woodfisher(theta, few.select(torch.tensor([0])), v), v)
 
 
 def test_woodfisher_draws_its_samples_unless_told_to_take_the_first():
@@ -123,48 +131,48 @@ def test_woodfisher_draws_its_samples_unless_told_to_take_the_first():
 
 
 def test_conjugate_gradients_read_the_retain_set_once_an_iteration():
-    problem = tiny()
-    unlearned("influence", problem, variant="ihvp-cg", iterations=3, tolerance=1e-12)
-    assert problem.retain.tally.examples == SIZES[0] + 3 * len(problem.retain)
+    problem = make_tiny_problem()
+    run_algorithm("influence", problem, variant="ihvp-cg", iterations=3, tolerance=1e-12)
+    assert problem.retain.read_counter.examples == SIZES[0] + 3 * len(problem.retain)
 
 
 def test_the_gauss_newton_product_is_symmetric_and_never_negative():
-    problem = tiny("batch-norm")
+    problem = make_tiny_problem("batch-norm")
     n = sum(weight.numel() for weight in problem.theta_o.parameters())
     one, other = torch.randn(2, n, generator=torch.Generator().manual_seed(0))
-    bent = [curved(problem.theta_o, problem.retain, u, 20) for u in (one, other)]
+    bent = [gauss_newton_product(problem.theta_o, problem.retain, u, 20) for u in (one, other)]
     torch.testing.assert_close(one @ bent[1], other @ bent[0], rtol=1e-4, atol=1e-5)  # float32 sums over 54 examples
     assert one @ bent[0] > 0
 
 
 def test_weights_in_channels_last_give_the_same_step():
-    problem = tiny("cnn")
-    usual = state(unlearned("influence", problem, variant="ihvp-cg", iterations=2))
+    problem = make_tiny_problem("cnn")
+    usual = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
     problem.theta_o.to(memory_format=torch.channels_last)
-    again = state(unlearned("influence", problem, variant="ihvp-cg", iterations=2))
+    again = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
     for name, weight in usual.items():
         torch.testing.assert_close(again[name], weight)
 
 
 def test_what_is_no_number_ends_it_by_name():
-    problem = tiny()
+    problem = make_tiny_problem()
     with torch.no_grad():
         problem.theta_o.head.bias[0] = float("nan")
-    with pytest.raises(Diverged, match="try a smaller alpha"):
-        unlearned("influence", problem)
+    with pytest.raises(TrainingDiverged, match="try a smaller alpha"):
+        run_algorithm("influence", problem)
 
 
 def retain_gradient_over_the_forget_set(theta, retain, forget):
     """Section 6, bug 13: the ImageNet branch of the released code sums R's gradient over F's loader."""
     n, share = len(retain) + len(forget), len(forget) / len(retain)
-    return (slope(theta, forget, 16) - share * slope(theta, forget, 16)) / n
+    return (compute_gradient(theta, forget, 16) - share * compute_gradient(theta, forget, 16)) / n
 
 
 def test_bug_13_nothing_pulls_when_the_forget_set_is_the_retain_set_twice_over():
     theta, retain = linear().theta_o, linear().retain
-    forget = retain.and_also(retain)
-    scale = slope(theta, retain, 16).norm() / len(retain)
-    assert pull(theta, retain, forget, 16).norm() < 1e-12 * scale
+    forget = retain.concatenate(retain)
+    scale = compute_gradient(theta, retain, 16).norm() / len(retain)
+    assert removal_gradient(theta, retain, forget, 16).norm() < 1e-12 * scale
     assert retain_gradient_over_the_forget_set(theta, retain, forget).norm() > 0.1 * scale
 
 

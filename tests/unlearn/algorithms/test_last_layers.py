@@ -5,12 +5,19 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.fixtures.problems import KINDS, same, state, tiny, unlearned, unsure
-from tests.fixtures.spies import alike
+from tests.fixtures.problems import (
+    KINDS,
+    copy_state,
+    have_same_weights,
+    make_tiny_problem,
+    make_unsure_problem,
+    run_algorithm,
+)
+from tests.fixtures.spies import have_close_weights
 from unlearn.algorithms.cf_k import CFKConfig
-from unlearn.optimization.layers import fresh_like
-from unlearn.optimization.loop import Descent, copy_of
-from unlearn.problem import Batches
+from unlearn.optimization.layers import reinitialize
+from unlearn.optimization.loop import UnlearningLoop, copy_model
+from unlearn.problem import BatchSampler
 
 NORM = {f"body.6.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
 HEAD = {"head.weight", "head.bias"}
@@ -27,20 +34,20 @@ both = pytest.mark.parametrize("name", ["cf-k", "eu-k"])
 
 def moved(run, kind):
     """The names of the tensors that a run changes."""
-    problem = unsure(kind)
-    before, after = state(problem.theta_o), state(run(problem))
+    problem = make_unsure_problem(kind)
+    before, after = copy_state(problem.theta_o), copy_state(run(problem))
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def train(theta, retain, *, epochs=1, trained=None, seed=0):
     """A plain loop over the retain set."""
-    kept = Batches(retain, 16, np.random.default_rng(seed))
+    kept = BatchSampler(retain, 16, np.random.default_rng(seed))
 
     def losses():
         for images, labels in [batch for _ in range(epochs) for batch in kept]:
             yield cross_entropy(theta(images), labels)
 
-    return Descent(theta, CFKConfig(lr=0.01), trained=trained).run(losses())
+    return UnlearningLoop(theta, CFKConfig(lr=0.01), trained=trained).run(losses())
 
 
 @both
@@ -48,19 +55,19 @@ def train(theta, retain, *, epochs=1, trained=None, seed=0):
 def test_bug_9_the_classifier_stays_frozen(name, kind, k):
     def all_but_the_classifier(problem):
         body = {name for name, _ in problem.theta_o.named_parameters()} - HEAD
-        return train(copy_of(problem.theta_o), problem.retain, trained=body)
+        return train(copy_model(problem.theta_o), problem.retain, trained=body)
 
     assert not HEAD & moved(all_but_the_classifier, kind)
-    assert moved(lambda problem: unlearned(name, problem, k=k, lr=0.01), kind) == LAST[kind, k]
+    assert moved(lambda problem: run_algorithm(name, problem, k=k, lr=0.01), kind) == LAST[kind, k]
 
 
 @both
 def test_bug_10_running_statistics_of_frozen_layers_drift(name):
     def without_gradients(problem):
-        theta = copy_of(problem.theta_o).train()
+        theta = copy_model(problem.theta_o).train()
         theta.body.requires_grad_(False)
         steps = torch.optim.SGD(theta.head.parameters(), lr=0.01)
-        for images, labels in Batches(problem.retain, 16, np.random.default_rng(0)):
+        for images, labels in BatchSampler(problem.retain, 16, np.random.default_rng(0)):
             steps.zero_grad()
             cross_entropy(theta(images), labels).backward()
             steps.step()
@@ -68,7 +75,7 @@ def test_bug_10_running_statistics_of_frozen_layers_drift(name):
 
     drifting = {f"body.{n}.{value}" for n in (1, 6) for value in ("running_mean", "running_var", "num_batches_tracked")}
     assert moved(without_gradients, "batch-norm") == drifting | HEAD
-    assert moved(lambda problem: unlearned(name, problem, k=1), "batch-norm") == HEAD
+    assert moved(lambda problem: run_algorithm(name, problem, k=1), "batch-norm") == HEAD
 
 
 def correlation(one, other):
@@ -76,12 +83,12 @@ def correlation(one, other):
 
 
 def test_bug_8_the_last_layers_are_drawn_again_each_epoch():
-    problem = unsure("cnn")
+    problem = make_unsure_problem("cnn")
 
     def drawn_each_epoch():
-        theta, rng, heads = copy_of(problem.theta_o), np.random.default_rng(0), []
+        theta, rng, heads = copy_model(problem.theta_o), np.random.default_rng(0), []
         for epoch in range(2):
-            theta.head.load_state_dict(fresh_like(theta, rng).head.state_dict())
+            theta.head.load_state_dict(reinitialize(theta, rng).head.state_dict())
             train(theta, problem.retain, trained=HEAD, seed=epoch)
             heads.append(theta.head.weight.detach().clone())
         return heads
@@ -93,7 +100,7 @@ def test_bug_8_the_last_layers_are_drawn_again_each_epoch():
             if step % steps == 0:
                 heads.append(theta.head.weight.detach().clone())
 
-        unlearned("eu-k", problem, watch=keep, lr=1e-4)
+        run_algorithm("eu-k", problem, watch=keep, lr=1e-4)
         assert len(heads) == 2
         return heads
 
@@ -103,11 +110,11 @@ def test_bug_8_the_last_layers_are_drawn_again_each_epoch():
 
 @every_last
 def test_eu_k_draws_the_last_layers_and_norms_anew_and_keeps_the_rest(kind, k):
-    problem = tiny(kind)
+    problem = make_tiny_problem(kind)
     seen = []
     params = {"k": k, "lr": 1e-12, "weight_decay": 0.0, "batch_norm": "frozen"}
-    theta_u = unlearned("eu-k", problem, watch=lambda step, _: seen.append(step), **params)
-    new, old = state(fresh_like(problem.theta_o, np.random.default_rng(0))), state(problem.theta_o)
+    theta_u = run_algorithm("eu-k", problem, watch=lambda step, _: seen.append(step), **params)
+    new, old = copy_state(reinitialize(problem.theta_o, np.random.default_rng(0))), copy_state(problem.theta_o)
     for name, value in theta_u.state_dict().items():
         assert torch.allclose(value, new[name] if name in LAST[kind, k] else old[name], atol=1e-6)
     assert not torch.allclose(theta_u.head.weight, old["head.weight"], atol=1e-3)
@@ -117,13 +124,16 @@ def test_eu_k_draws_the_last_layers_and_norms_anew_and_keeps_the_rest(kind, k):
 def test_cf_k_of_all_layers_is_finetune(kind):
     layers = {"mlp": 2, "cnn": 3, "batch-norm": 3}[kind]
     params = {"lr": 1e-3, "epochs": 2, "weight_decay": 5e-5}
-    assert same(unlearned("cf-k", unsure(kind), k=layers, **params), unlearned("finetune", unsure(kind), **params))
+    assert have_same_weights(
+        run_algorithm("cf-k", make_unsure_problem(kind), k=layers, **params),
+        run_algorithm("finetune", make_unsure_problem(kind), **params),
+    )
 
 
 @both
 def test_more_layers_than_there_are_are_refused(name):
     with pytest.raises(ValueError, match="the network has 3 convolutional or linear layers, not 5; use k 3 or less"):
-        unlearned(name, tiny("cnn"), k=5)
+        run_algorithm(name, make_tiny_problem("cnn"), k=5)
 
 
 def test_restarts_are_those_of_torch():
@@ -140,8 +150,14 @@ def test_restarts_are_those_of_torch():
 
 def test_restarts_reach_the_steps():
     params = {"k": 1, "epochs": 2, "batch": 64, "momentum": 0.0, "weight_decay": 0.0, "lr": 1e-3}
-    whole = [unlearned("cf-k", unsure(), schedule=schedule, **params) for schedule in ("constant", "restarts")]
-    assert alike(*whole)  # a step an epoch, at the start of a cycle
+    whole = [
+        run_algorithm("cf-k", make_unsure_problem(), schedule=schedule, **params)
+        for schedule in ("constant", "restarts")
+    ]
+    assert have_close_weights(*whole)  # a step an epoch, at the start of a cycle
     params["batch"] = 16
-    whole = [unlearned("cf-k", unsure(), schedule=schedule, **params) for schedule in ("constant", "restarts")]
-    assert not alike(*whole)
+    whole = [
+        run_algorithm("cf-k", make_unsure_problem(), schedule=schedule, **params)
+        for schedule in ("constant", "restarts")
+    ]
+    assert not have_close_weights(*whole)

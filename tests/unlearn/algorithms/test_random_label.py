@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chisquare
 from torch.nn.functional import cross_entropy
 
-from tests.fixtures.problems import tiny, unlearned
-from tests.fixtures.spies import read_by, turns
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
+from tests.fixtures.spies import classify_batches, record_batches_read
 from unlearn.algorithms.random_label import RandomLabelConfig, draw_labels
 
 
@@ -22,7 +22,7 @@ def shown(monkeypatch, problem, **params):
         return cross_entropy(scores, wanted)
 
     monkeypatch.setattr(importlib.import_module("unlearn.algorithms.random_label"), "cross_entropy", noted)
-    taken = read_by(monkeypatch, lambda: unlearned("random-label", problem, **params))
+    taken = record_batches_read(monkeypatch, lambda: run_algorithm("random-label", problem, **params))
     rows = [row for batch in taken for row in batch]
     assert len(rows) == len(labels)
     return list(zip(rows, labels, strict=True))
@@ -49,7 +49,7 @@ def relabelled_on_two_data_sets_only(examples, data):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_bug_2_the_forget_set_keeps_its_labels_on_other_data_sets(order, channels, monkeypatch):
-    problem = tiny("mlp", channels=channels, forget=range(0, 40, 4))  # one class
+    problem = make_tiny_problem("mlp", channels=channels, forget=range(0, 40, 4))  # one class
     for data, right in (("cifar10", True), ("cifar100", False)):
         drawn = [relabelled_on_two_data_sets_only(problem.forget, data).numpy() for _ in range(20)]
         assert is_uniform(np.concatenate(drawn)[:30], 4) == right
@@ -59,7 +59,7 @@ def test_bug_2_the_forget_set_keeps_its_labels_on_other_data_sets(order, channel
 
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_random_labels_never_leak_into_the_retain_set(order, monkeypatch):
-    problem = tiny("mlp")
+    problem = make_tiny_problem("mlp")
     truth = dict(zip(problem.retain.rows.tolist(), problem.retain.labels.tolist(), strict=True))
     kept = of_set(shown(monkeypatch, problem, order=order, epochs=3), problem.retain)
     assert len(kept) == 3 * 54
@@ -67,14 +67,14 @@ def test_random_labels_never_leak_into_the_retain_set(order, monkeypatch):
 
 
 def test_labels_are_drawn_anew_each_epoch(monkeypatch):
-    problem = tiny("mlp")
+    problem = make_tiny_problem("mlp")
     dropped = of_set(shown(monkeypatch, problem, epochs=5), problem.forget)
     epochs = {tuple(sorted(dropped[start : start + 10])) for start in range(0, 50, 10)}
     assert len(epochs) == 5
 
 
 def test_the_true_label_is_drawn_only_if_it_may_be(monkeypatch):
-    problem = tiny("mlp")
+    problem = make_tiny_problem("mlp")
     truth = dict(zip(problem.forget.rows.tolist(), problem.forget.labels.tolist(), strict=True))
     for allowed in (True, False):
         dropped = of_set(shown(monkeypatch, problem, true_label=allowed, epochs=20, lr=1e-3), problem.forget)
@@ -83,7 +83,7 @@ def test_the_true_label_is_drawn_only_if_it_may_be(monkeypatch):
 
 
 def test_another_label_is_uniform_over_the_others():
-    forget = tiny("mlp", forget=range(0, 60, 4)).forget
+    forget = make_tiny_problem("mlp", forget=range(0, 60, 4)).forget
     rng = np.random.default_rng(0)
     ahead = torch.cat([(draw_labels(forget, rng, true_label=False) - forget.labels) % 4 for _ in range(30)])
     assert (ahead > 0).all()
@@ -91,11 +91,13 @@ def test_another_label_is_uniform_over_the_others():
 
 
 def test_the_order_is_the_one_that_is_asked_for(monkeypatch):
-    problem = tiny("mlp")
-    taken = read_by(monkeypatch, lambda: unlearned("random-label", problem, order="sequential", batch=10))
-    assert turns(taken, problem.forget) == "FRRRRRR" * 2
-    taken = read_by(monkeypatch, lambda: unlearned("random-label", problem, order="mixed", batch=32))
-    assert turns(taken, problem.forget) == "MM" * 2
+    problem = make_tiny_problem("mlp")
+    taken = record_batches_read(
+        monkeypatch, lambda: run_algorithm("random-label", problem, order="sequential", batch=10)
+    )
+    assert classify_batches(taken, problem.forget) == "FRRRRRR" * 2
+    taken = record_batches_read(monkeypatch, lambda: run_algorithm("random-label", problem, order="mixed", batch=32))
+    assert classify_batches(taken, problem.forget) == "MM" * 2
 
 
 def test_an_unknown_order_is_refused():

@@ -8,13 +8,20 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from tests.fixtures.problems import KINDS, same, state, tiny, unlearned, unsure
-from tests.fixtures.spies import alike, by_hand, read_by, turns
+from tests.fixtures.problems import (
+    KINDS,
+    copy_state,
+    have_same_weights,
+    make_tiny_problem,
+    make_unsure_problem,
+    run_algorithm,
+)
+from tests.fixtures.spies import classify_batches, have_close_weights, record_batches_read, take_plain_step
 from unlearn.algorithms.scrub import ScrubConfig
-from unlearn.algorithms.scrub_rewind import error_like, nearest, of_classes
-from unlearn.optimization.loop import Descent, copy_of, frozen
-from unlearn.optimization.losses import divergence
-from unlearn.problem import Batches
+from unlearn.algorithms.scrub_rewind import class_matched_error, find_nearest, select_classes
+from unlearn.optimization.loop import UnlearningLoop, copy_frozen, copy_model
+from unlearn.optimization.losses import kl_divergence
+from unlearn.problem import BatchSampler
 
 ORDER = {"epochs": 4, "msteps": 2, "batch": 27, "forget_batch": 5, "lr": 1e-3}
 
@@ -25,16 +32,16 @@ def whole(examples):
 
 def by_plan(problem, plan):
     """A network that takes a pass for each letter of the plan."""
-    theta, teacher, rng = copy_of(problem.theta_o), frozen(problem.theta_o), np.random.default_rng(0)
-    kept, dropped = Batches(problem.retain, 27, rng), Batches(problem.forget, 5, rng)
+    theta, teacher, rng = copy_model(problem.theta_o), copy_frozen(problem.theta_o), np.random.default_rng(0)
+    kept, dropped = BatchSampler(problem.retain, 27, rng), BatchSampler(problem.forget, 5, rng)
 
     def losses():
         for letter in plan:
             for images, _ in {"F": dropped, "R": kept}[letter]:
-                apart = divergence(teacher(images), theta(images)).mean()
+                apart = kl_divergence(teacher(images), theta(images)).mean()
                 yield -apart if letter == "F" else apart
 
-    return Descent(theta, ScrubConfig(lr=1e-3)).run(losses())
+    return UnlearningLoop(theta, ScrubConfig(lr=1e-3)).run(losses())
 
 
 def one_too_many(problem):
@@ -48,65 +55,67 @@ def all_climbing_first(problem):
 
 
 def test_bug_4_epochs_that_climb_are_one_too_many_or_all_at_first(monkeypatch):
-    problem = tiny()
+    problem = make_tiny_problem()
 
     def order(run):
-        return turns(read_by(monkeypatch, lambda: run(problem)), problem.forget)
+        return classify_batches(record_batches_read(monkeypatch, lambda: run(problem)), problem.forget)
 
     right = "FFRR" * 2 + "RR" * 2
     assert order(one_too_many) == "FFRR" * 3 + "RR"
     assert order(all_climbing_first) == "FFFF" + "RR" * 4
-    assert order(lambda posed: unlearned("scrub", posed, **ORDER)) == right
-    assert order(lambda posed: unlearned("scrub-rewind", posed, **ORDER)).startswith(right)
+    assert order(lambda posed: run_algorithm("scrub", posed, **ORDER)) == right
+    assert order(lambda posed: run_algorithm("scrub-rewind", posed, **ORDER)).startswith(right)
 
 
 def shared_with_its_teacher(problem, apart):
     """A small copy of bug 5."""
-    theta, rng = copy_of(problem.theta_o), np.random.default_rng(0)
+    theta, rng = copy_model(problem.theta_o), np.random.default_rng(0)
     teacher = copy.copy(theta)
 
     def losses():
-        for images, labels in Batches(problem.retain, 27, rng):
+        for images, labels in BatchSampler(problem.retain, 27, rng):
             said = theta(images)
-            apart.append(divergence(teacher(images), said).mean().item())
-            yield cross_entropy(said, labels) + divergence(teacher(images), said).mean()
+            apart.append(kl_divergence(teacher(images), said).mean().item())
+            yield cross_entropy(said, labels) + kl_divergence(teacher(images), said).mean()
 
-    before = state(teacher)
-    Descent(theta, ScrubConfig(lr=0.01)).run(losses())
-    return same(teacher, theta) and not all(torch.equal(before[name], v) for name, v in teacher.state_dict().items())
+    before = copy_state(teacher)
+    UnlearningLoop(theta, ScrubConfig(lr=0.01)).run(losses())
+    return have_same_weights(teacher, theta) and not all(
+        torch.equal(before[name], v) for name, v in teacher.state_dict().items()
+    )
 
 
 def test_bug_5_the_teacher_shares_its_weights_with_the_student(monkeypatch):
     apart, seen = [], []
-    assert shared_with_its_teacher(unsure("mlp"), apart)
+    assert shared_with_its_teacher(make_unsure_problem("mlp"), apart)
     assert max(apart) == 0
     scrub, teachers = importlib.import_module("unlearn.algorithms.scrub"), []
 
     def noted(*given):
-        found = divergence(*given)
+        found = kl_divergence(*given)
         seen.append(found.mean().item())
         return found
 
     def kept(theta_o):
-        teachers.append(frozen(theta_o))
+        teachers.append(copy_frozen(theta_o))
         return teachers[0]
 
-    monkeypatch.setattr(scrub, "divergence", noted)
-    monkeypatch.setattr(scrub, "frozen", kept)
-    problem = unsure("mlp")
-    theta_u = unlearned("scrub", problem, **ORDER | {"lr": 0.01})
+    monkeypatch.setattr(scrub, "kl_divergence", noted)
+    monkeypatch.setattr(scrub, "copy_frozen", kept)
+    problem = make_unsure_problem("mlp")
+    theta_u = run_algorithm("scrub", problem, **ORDER | {"lr": 0.01})
     assert max(seen) > 1e-4
-    assert same(teachers[0], problem.theta_o)
-    assert not same(teachers[0], theta_u)
+    assert have_same_weights(teachers[0], problem.theta_o)
+    assert not have_same_weights(teachers[0], theta_u)
     pointers = [{value.data_ptr() for value in network.state_dict().values()} for network in (teachers[0], theta_u)]
     assert not pointers[0] & pointers[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_steps_by_hand(kind):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
     config = {"gamma": 0.9, "alpha": 0.3, "temperature": 2.0, "weight_decay": 0.1, "momentum": 0.0}
-    theta = copy_of(problem.theta_o).train()
+    theta = copy_model(problem.theta_o).train()
 
     def apart(examples):
         teacher, student = problem.theta_o(whole(examples)).detach(), theta(whole(examples))
@@ -114,39 +123,49 @@ def test_three_steps_by_hand(kind):
 
     def down(lr):
         said, distance = apart(problem.retain)
-        by_hand(theta, 0.9 * cross_entropy(said, problem.retain.labels) + 0.3 * distance, lr=lr, weight_decay=0.1)
+        take_plain_step(
+            theta, 0.9 * cross_entropy(said, problem.retain.labels) + 0.3 * distance, lr=lr, weight_decay=0.1
+        )
 
-    by_hand(theta, -apart(problem.forget)[1], lr=1e-3, weight_decay=0.1)
+    take_plain_step(theta, -apart(problem.forget)[1], lr=1e-3, weight_decay=0.1)
     down(1e-3)
     down(1e-4)
-    theta_u = unlearned("scrub", problem, epochs=2, batch=64, lr=1e-3, msteps=1, decay_after=(1,), **config)
-    assert alike(theta_u, theta)
+    theta_u = run_algorithm("scrub", problem, epochs=2, batch=64, lr=1e-3, msteps=1, decay_after=(1,), **config)
+    assert have_close_weights(theta_u, theta)
 
 
 def test_without_steps_up_it_is_distillation_and_no_more(monkeypatch):
-    problem = unsure()
+    problem = make_unsure_problem()
     params = {"epochs": 2, "batch": 16, "msteps": 0, "lr": 1e-3}
-    theta, teacher = copy_of(problem.theta_o), frozen(problem.theta_o)
-    kept = Batches(problem.retain, 16, np.random.default_rng(0))
+    theta, teacher = copy_model(problem.theta_o), copy_frozen(problem.theta_o)
+    kept = BatchSampler(problem.retain, 16, np.random.default_rng(0))
 
     def losses():
         for images, labels in [batch for _ in range(2) for batch in kept]:
             said = theta(images)
-            yield cross_entropy(said, labels) + 0.5 * (4.0**2 * divergence(teacher(images), said, 4.0).mean())
+            yield cross_entropy(said, labels) + 0.5 * (4.0**2 * kl_divergence(teacher(images), said, 4.0).mean())
 
-    expected = Descent(theta, ScrubConfig(**params)).run(losses())
-    assert same(unlearned("scrub", problem, **params), expected)
-    assert set(turns(read_by(monkeypatch, lambda: unlearned("scrub", problem, **params)), problem.forget)) == {"R"}
-    alone = unlearned("scrub", problem, **params, gamma=0.0, weight_decay=0.0)
-    assert alike(alone, problem.theta_o, atol=1e-4)  # what agrees with its teacher has nothing to learn from it
+    expected = UnlearningLoop(theta, ScrubConfig(**params)).run(losses())
+    assert have_same_weights(run_algorithm("scrub", problem, **params), expected)
+    assert set(
+        classify_batches(
+            record_batches_read(monkeypatch, lambda: run_algorithm("scrub", problem, **params)), problem.forget
+        )
+    ) == {"R"}
+    alone = run_algorithm("scrub", problem, **params, gamma=0.0, weight_decay=0.0)
+    assert have_close_weights(
+        alone, problem.theta_o, atol=1e-4
+    )  # what agrees with its teacher has nothing to learn from it
 
 
 def test_steps_up_disobey_the_teacher():
-    problem = unsure("batch-norm")
+    problem = make_unsure_problem("batch-norm")
     said = problem.theta_o(whole(problem.forget))
     params = {"epochs": 3, "lr": 1e-3, "batch": 54, "forget_batch": 5}
     apart = [
-        divergence(said, unlearned("scrub", problem, msteps=msteps, **params)(whole(problem.forget))).mean().item()
+        kl_divergence(said, run_algorithm("scrub", problem, msteps=msteps, **params)(whole(problem.forget)))
+        .mean()
+        .item()
         for msteps in (0, 2)
     ]
     assert apart[1] > apart[0]
@@ -158,7 +177,7 @@ def test_the_rate_falls_after_the_epochs_that_are_named():
 
 
 def test_epochs_end_where_they_are_said_to():
-    assert ScrubConfig(**ORDER).ends(54, 10) == [4, 8, 10, 12]
+    assert ScrubConfig(**ORDER).epoch_end_steps(54, 10) == [4, 8, 10, 12]
 
 
 @pytest.mark.parametrize(
@@ -176,25 +195,25 @@ def test_a_config_that_is_none_is_refused(params, said):
 
 def epochs_of(problem, **params):
     """theta_o and the networks after each epoch of SCRUB."""
-    ends = ScrubConfig(**params).ends(len(problem.retain), len(problem.forget))
-    networks = [copy_of(problem.theta_o)]
+    ends = ScrubConfig(**params).epoch_end_steps(len(problem.retain), len(problem.forget))
+    networks = [copy_model(problem.theta_o)]
 
     def keep(step, theta):
         if step in ends:
-            networks.append(frozen(problem.theta_o))
+            networks.append(copy_frozen(problem.theta_o))
             networks[-1].load_state_dict(theta.state_dict())
 
-    unlearned("scrub", problem, watch=keep, **params)
+    run_algorithm("scrub", problem, watch=keep, **params)
     return networks
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bug_16_there_is_no_file_for_epoch_0(kind, monkeypatch):
-    problem = unsure(kind)
+    problem = make_unsure_problem(kind)
     params = {"epochs": 3, "msteps": 2, "batch": 27, "forget_batch": 5, "lr": 1e-3}
     networks = epochs_of(problem, **params)
     assert len(networks) == 4
-    assert nearest([0.02, 0.4, 0.5, 0.6], 0.1) == 0
+    assert find_nearest([0.02, 0.4, 0.5, 0.6], 0.1) == 0
     with pytest.raises(KeyError):
         dict(enumerate(networks[1:], start=1))[0]  # a small copy of the bug: files are named from 1
     asked = []
@@ -204,14 +223,14 @@ def test_bug_16_there_is_no_file_for_epoch_0(kind, monkeypatch):
             asked.append((errors, reference))
             return k
 
-        monkeypatch.setattr(importlib.import_module("unlearn.algorithms.scrub_rewind"), "nearest", chosen)
-        assert same(unlearned("scrub-rewind", problem, **params), networks[wanted])
+        monkeypatch.setattr(importlib.import_module("unlearn.algorithms.scrub_rewind"), "find_nearest", chosen)
+        assert have_same_weights(run_algorithm("scrub-rewind", problem, **params), networks[wanted])
 
     def error(network, examples):
         return float((network(whole(examples)).argmax(1) != examples.labels).double().mean())
 
     by_class = [
-        error(networks[3], problem.validation.part((problem.validation.labels == label).nonzero()[:, 0]))
+        error(networks[3], problem.validation.select((problem.validation.labels == label).nonzero()[:, 0]))
         for label in range(4)
     ]
     reference = sum(by_class[label] for label in problem.forget.labels.tolist()) / 10
@@ -220,28 +239,28 @@ def test_bug_16_there_is_no_file_for_epoch_0(kind, monkeypatch):
 
 
 def test_of_equal_distances_the_latest_is_taken():
-    assert nearest([0.25, 0.75, 0.25], 0.5) == 2
-    assert nearest([0.0, 0.0, 0.5], 0.0) == 1
+    assert find_nearest([0.25, 0.75, 0.25], 0.5) == 2
+    assert find_nearest([0.0, 0.0, 0.5], 0.0) == 1
 
 
 def test_each_class_counts_as_much_as_the_forget_set_has_of_it():
-    problem = tiny(forget=[0, 4, 8, 1])  # three of class 0, one of class 1
-    alike_ones = of_classes(problem.validation, problem.forget, 5)
+    problem = make_tiny_problem(forget=[0, 4, 8, 1])  # three of class 0, one of class 1
+    alike_ones = select_classes(problem.validation, problem.forget, 5)
     assert sorted(alike_ones.labels.tolist()) == [0] * 6 + [1] * 6
     wrong = (alike_ones.labels == 0) & (torch.arange(12) < 4)
     share = wrong.sum().item() / 6
-    assert error_like(problem.forget, alike_ones, wrong) == pytest.approx(0.75 * share)
+    assert class_matched_error(problem.forget, alike_ones, wrong) == pytest.approx(0.75 * share)
 
 
 def test_a_validation_set_that_is_too_small_is_refused_by_name():
-    problem = tiny()
+    problem = make_tiny_problem()
     said = "too small for scrub-rewind: of class 0, one of the forget set's, it holds 6 examples, and least is 7"
     with pytest.raises(ValueError, match=said):
-        unlearned("scrub-rewind", problem, least=7)
+        run_algorithm("scrub-rewind", problem, least=7)
 
 
 def test_what_the_watch_ends_is_rewound_over_what_there_is():
-    problem = tiny()
-    theta_u = unlearned("scrub-rewind", problem, watch=lambda step, _: step == 1)
+    problem = make_tiny_problem()
+    theta_u = run_algorithm("scrub-rewind", problem, watch=lambda step, _: step == 1)
     assert not theta_u.training
-    assert problem.forget.tally.examples == 10 + 2 * 10 + 24
+    assert problem.forget.read_counter.examples == 10 + 2 * 10 + 24

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.training.device_data import Images
+from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
-from tests.fixtures.problems import tiny, unlearned
-from unlearn.algorithms.ssd import SSDConfig, importances, ssd
-from unlearn.optimization.loop import Diverged
-from unlearn.problem import pose
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
+from unlearn.algorithms.ssd import SSDConfig, compute_importances, ssd
+from unlearn.optimization.loop import TrainingDiverged
+from unlearn.problem import make_problem
 
 
 class TwoWeights(nn.Module):
@@ -27,9 +27,9 @@ class TwoWeights(nn.Module):
 def two_weights():
     """Three examples to retain show pixel 0, of class 0; the one to forget shows pixel 1, of class 1."""
     pixels = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 0], [0, 0]]).view(-1, 1, 2, 1)
-    images = Images(pixels=pixels, shape=(1, 1, 2), flat=False, black=torch.zeros(1), white=torch.ones(1))
+    images = DeviceImages(pixels=pixels, shape=(1, 1, 2), flat=False, black=torch.zeros(1), white=torch.ones(1))
     recipe = Recipe(epochs=1, batch=1, lr=0.1)
-    return pose(TwoWeights(), images, torch.tensor([0, 0, 0, 1, 0, 1]), (4, 1, 1), [3], recipe, 2)
+    return make_problem(TwoWeights(), images, torch.tensor([0, 0, 0, 1, 0, 1]), (4, 1, 1), [3], recipe, 2)
 
 
 def dampened(**params):
@@ -41,9 +41,9 @@ def dampened(**params):
 def test_importances_by_hand():
     problem = two_weights()
     p0, p1 = torch.sigmoid(torch.tensor([0.5, 2.0])).tolist()
-    whole = problem.retain.and_also(problem.forget)
+    whole = problem.retain.concatenate(problem.forget)
     rng = np.random.default_rng(0)
-    of = {name: importances(problem.theta_o, *rest, rng)["w"].tolist() for name, rest in {
+    of = {name: compute_importances(problem.theta_o, *rest, rng)["w"].tolist() for name, rest in {
         "forget": (problem.forget, 1), "all, one by one": (whole, 1), "all at once": (whole, 4),
     }.items()}  # fmt: skip
     assert of["forget"] == pytest.approx([0, (1 - p1) ** 2])
@@ -73,11 +73,11 @@ def test_a_forget_set_that_looks_like_the_rest_is_not_forgotten():
 
 
 def test_gradients_that_are_no_numbers_end_it_by_name():
-    problem = tiny()
+    problem = make_tiny_problem()
     with torch.no_grad():
         problem.theta_o.head.weight[0, 0] = float("nan")
-    with pytest.raises(Diverged, match="not finite"):
-        unlearned("ssd", problem)
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        run_algorithm("ssd", problem)
 
 
 @pytest.mark.parametrize("name", ["alpha", "lam", "batch"])

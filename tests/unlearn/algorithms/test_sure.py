@@ -8,12 +8,17 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from memscore.models.architectures import build
-from memscore.training.device_data import resident
-from tests.fixtures.problems import CLASSES, RECIPE, SMALL, tiny, unlearned
+from memscore.models.architectures import build_network
+from memscore.training.device_data import to_device
+from tests.fixtures.problems import N_CLASSES, RECIPE, SMALL, make_tiny_problem, run_algorithm
 from unlearn.algorithms.sure import SureConfig
-from unlearn.optimization.domain_adversarial import discriminator, domain_accuracy, embeddings, unseen_like
-from unlearn.problem import pose
+from unlearn.optimization.domain_adversarial import (
+    build_discriminator,
+    compute_embeddings,
+    domain_accuracy,
+    draw_class_matched,
+)
+from unlearn.problem import make_problem
 
 ONE_STEP = {"epochs": 1, "batch": 64, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
 
@@ -25,9 +30,9 @@ def whole(examples):
 def step_by_hand(problem, alpha, sign):
     """theta_o - lr (alpha grad L_R + sign (1 - alpha) grad L_d), with V and d as seed 0 draws them."""
     rng = np.random.default_rng(0)
-    unseen, _ = unseen_like(problem.forget, problem.validation, rng)
+    unseen, _ = draw_class_matched(problem.forget, problem.validation, rng)
     theta = copy.deepcopy(problem.theta_o)
-    d = discriminator(theta.head.in_features, SureConfig().hidden, rng)
+    d = build_discriminator(theta.head.in_features, SureConfig().hidden, rng)
     images, labels = whole(problem.retain)
     inside, outside = (d(theta.body(whole(part)[0])) for part in (problem.forget, unseen))
     domain = binary_cross_entropy_with_logits(inside, torch.ones_like(inside))
@@ -44,29 +49,29 @@ def close(theta, weights):
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_one_step_by_hand_climbs_the_domain_loss(kind):
-    problem = tiny(kind)
-    theta_u = unlearned("sure", problem, alpha=0.4, **ONE_STEP)
+    problem = make_tiny_problem(kind)
+    theta_u = run_algorithm("sure", problem, alpha=0.4, **ONE_STEP)
     assert close(theta_u, step_by_hand(problem, 0.4, sign=-1))
     assert not close(theta_u, step_by_hand(problem, 0.4, sign=1))  # a reversal forgotten
 
 
 def test_with_all_weight_on_the_retain_set_the_step_is_fine_tunings():
-    problem = tiny()
-    theta_u = unlearned("sure", problem, alpha=1.0, **ONE_STEP)
-    assert close(theta_u, unlearned("finetune", problem, **ONE_STEP).parameters())
-    assert not close(unlearned("sure", problem, alpha=0.9, **ONE_STEP), theta_u.parameters())
+    problem = make_tiny_problem()
+    theta_u = run_algorithm("sure", problem, alpha=1.0, **ONE_STEP)
+    assert close(theta_u, run_algorithm("finetune", problem, **ONE_STEP).parameters())
+    assert not close(run_algorithm("sure", problem, alpha=0.9, **ONE_STEP), theta_u.parameters())
 
 
 def test_the_head_does_not_learn_from_the_domains():
-    problem = tiny()
-    theta_u = unlearned("sure", problem, alpha=0.0, **ONE_STEP)
+    problem = make_tiny_problem()
+    theta_u = run_algorithm("sure", problem, alpha=0.0, **ONE_STEP)
     assert torch.equal(theta_u.head.weight, problem.theta_o.head.weight)
     assert not torch.equal(theta_u.body[0].weight, problem.theta_o.body[0].weight)
 
 
 def test_a_batch_norm_sees_forgotten_and_unseen_examples_in_one_batch():
     seen = []
-    problem = tiny("batch-norm")
+    problem = make_tiny_problem("batch-norm")
     hook = type(problem.theta_o.body[1]).forward
 
     def forward(layer, images):
@@ -75,15 +80,15 @@ def test_a_batch_norm_sees_forgotten_and_unseen_examples_in_one_batch():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(problem.theta_o.body[1]), "forward", forward)
-        unlearned("sure", problem)
+        run_algorithm("sure", problem)
     assert seen == [16 + 20, 16 + 20, 16 + 20, 6 + 20] * SMALL["epochs"]
 
 
 def test_a_class_without_unseen_examples_is_refused():
-    problem = tiny(forget=range(0, 64, 4))
-    object.__setattr__(problem, "validation", problem.validation.part(torch.tensor([1, 2, 3])))
+    problem = make_tiny_problem(forget=range(0, 64, 4))
+    object.__setattr__(problem, "validation", problem.validation.select(torch.tensor([1, 2, 3])))
     with pytest.raises(ValueError, match="16 examples of class 0, and the validation set 0"):
-        unlearned("sure", problem)
+        run_algorithm("sure", problem)
 
 
 @cache
@@ -91,27 +96,27 @@ def memorized():
     """Noisy pixels; a hundred examples have random labels, which a narrow embedding has learned by heart."""
     forgotten, kept, unseen = 100, 100, 200
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, CLASSES, forgotten + kept + 2 * unseen)
+    labels = rng.integers(0, N_CLASSES, forgotten + kept + 2 * unseen)
     images = rng.integers(0, 255, (len(labels), 1, 8, 8))
     for row, label in enumerate(labels):
         images[row, :, 4 * (label // 2) :][:, :4, 4 * (label % 2) :][:, :, :4] += 60
-    labels[:forgotten] = rng.integers(0, CLASSES, forgotten)
-    data = resident(images.clip(0, 255).astype(np.uint8), (0.4,), (0.25,), torch.device("cpu"), flat=True)
+    labels[:forgotten] = rng.integers(0, N_CLASSES, forgotten)
+    data = to_device(images.clip(0, 255).astype(np.uint8), (0.4,), (0.25,), torch.device("cpu"), flat=True)
     truth = torch.from_numpy(labels)
-    theta = build("mlp-128-8", (1, 8, 8), CLASSES, seed=0)
+    theta = build_network("mlp-128-8", (1, 8, 8), N_CLASSES, seed=0)
     sgd = torch.optim.SGD(theta.parameters(), lr=0.05, momentum=0.9)
     shown = data.take(torch.arange(forgotten + kept))
     for _ in range(200):
         sgd.zero_grad()
         cross_entropy(theta(shown), truth[: len(shown)]).backward()
         sgd.step()
-    return pose(theta, data, truth, (forgotten + kept, unseen, unseen), range(forgotten), RECIPE, CLASSES)
+    return make_problem(theta, data, truth, (forgotten + kept, unseen, unseen), range(forgotten), RECIPE, N_CLASSES)
 
 
 def told_apart(theta, problem):
     """By a discriminator that learns alone, on embeddings that it has not seen."""
-    unseen, _ = unseen_like(problem.forget, problem.validation, np.random.default_rng(5))
-    of = (embeddings(theta, part) for part in (problem.forget, unseen))
+    unseen, _ = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(5))
+    of = (compute_embeddings(theta, part) for part in (problem.forget, unseen))
     return domain_accuracy(*of, np.random.default_rng(3), steps=50)
 
 
@@ -125,12 +130,12 @@ def test_what_was_memorized_is_no_longer_told_from_what_was_never_seen():
             path.append(told_apart(theta, problem))
 
     assert told_apart(problem.theta_o, problem) > 0.5 + chance
-    theta_u = unlearned("sure", problem, alpha=0.5, lr=0.045, epochs=20, batch=64, watch=watch)
+    theta_u = run_algorithm("sure", problem, alpha=0.5, lr=0.045, epochs=20, batch=64, watch=watch)
     assert len(path) == 2
     assert path[0] > path[1]
     assert abs(path[-1] - 0.5) < chance
     assert path[-1] == told_apart(theta_u, problem)
-    finetuned = unlearned("sure", problem, alpha=1.0, lr=0.045, epochs=20, batch=64)
+    finetuned = run_algorithm("sure", problem, alpha=1.0, lr=0.045, epochs=20, batch=64)
     assert told_apart(finetuned, problem) > 0.5 + chance
     images, labels = whole(problem.retain)
     assert float((theta_u(images).argmax(1) == labels).float().mean()) > 0.95

@@ -6,11 +6,17 @@ import pytest
 
 from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
-from tests.fixtures.tiny import PLAN, SCORE, asked, bank
+from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_context
 from unlearn import experiment
 from unlearn.experiments import EXPERIMENTS
-from unlearn.experiments.base import Carried, record_of
-from unlearn.experiments.config import ExperimentPlan, Prepared, prepared, reads_score, usual_score
+from unlearn.experiments.base import ExperimentResult, make_record
+from unlearn.experiments.config import (
+    ExperimentConfig,
+    PreparedExperiment,
+    depends_on_score,
+    find_default_score,
+    prepare_experiment,
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,35 +27,37 @@ def begun(tmp_path_factory):
 
 def test_a_second_bank_is_refused_where_nothing_compares_two():
     with pytest.raises(ValueError, match=r"--other elsewhere: rum reads one bank; two are compared by proxies"):
-        prepared(ExperimentPlan(name="rum", store="nowhere", other="elsewhere"))
+        prepare_experiment(ExperimentConfig(name="rum", store="nowhere", other="elsewhere"))
 
 
 def test_an_unknown_experiment_offers_the_nearest():
     with pytest.raises(ValueError, match=r"unknown experiment 'memorisation'; did you mean 'memorization'"):
-        prepared(ExperimentPlan(name="memorisation", store="nowhere"))
+        prepare_experiment(ExperimentConfig(name="memorisation", store="nowhere"))
 
 
 def test_a_size_that_a_preset_brings_is_said_to_be_its(begun):
     with pytest.raises(
         ValueError, match=r"^--size 5000: .*; --preset paper asks for that many, and --size for others$"
     ):
-        prepared(ExperimentPlan(name="rsu", store=begun, preset="paper"))
+        prepare_experiment(ExperimentConfig(name="rsu", store=begun, preset="paper"))
     with pytest.raises(ValueError, match=r"^--size 5000: (?!.*--preset)"):
-        prepared(ExperimentPlan(name="rsu", store=begun, size=5000))
+        prepare_experiment(ExperimentConfig(name="rsu", store=begun, size=5000))
 
 
 def test_the_forget_set_to_tune_on_reaches_every_sweep(begun):
     with pytest.raises(ValueError, match=r"^--tune-forget rendom: unknown forget set 'rendom'"):
-        prepared(ExperimentPlan(name="rsu", store=begun, size=12, tune_forget="rendom"))
-    ready = prepared(ExperimentPlan(name="rsu", store=begun, tune_forget="same"))
+        prepare_experiment(ExperimentConfig(name="rsu", store=begun, size=12, tune_forget="rendom"))
+    ready = prepare_experiment(ExperimentConfig(name="rsu", store=begun, tune_forget="same"))
     assert {plan.tune_forget for plan in ready.entry.plans(ready.asked).values()} == {"same"}
 
 
 def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
-    nothing = Carried(results={}, findings=[])
-    plain = record_of("rum", asked("finetune"), nothing)["asked"]
+    nothing = ExperimentResult(results={}, findings=[])
+    plain = make_record("rum", make_context("finetune"), nothing)["asked"]
     assert "tune_forget" not in plain
-    assert record_of("rum", asked("finetune", tune_forget="same"), nothing)["asked"] == plain | {"tune_forget": "same"}
+    assert make_record("rum", make_context("finetune", tune_forget="same"), nothing)["asked"] == plain | {
+        "tune_forget": "same"
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,35 +75,37 @@ def test_the_score_that_is_meant_is_rum_s_where_the_bank_has_it(tmp_path, there,
     for keep in there:
         for kind in ("memorization", "memorization_probit", "cscore"):
             store.folder.replace(f"scores/{kind}_k{keep}.parquet", b"")
-    assert usual_score(store) == f"memorization_k{meant}"
+    assert find_default_score(store) == f"memorization_k{meant}"
 
 
 @pytest.mark.parametrize(("keep", "name"), [(0.7, "memorization_k0.700"), (0.5, SCORE)])
 def test_an_experiment_goes_by_the_score_of_its_bank_and_its_record_says_which(tmp_path, keep, name):
-    store = bank(tmp_path, keep=keep, design="iid", block=None)
+    store = make_bank(tmp_path, keep=keep, design="iid", block=None)
 
     def recorded(**more):
-        ready = prepared(ExperimentPlan(name="rum", store=store, size=9, **more))
+        ready = prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, **more))
         assert {plan.scores for plan in ready.entry.plans(ready.asked).values()} == {(name,)}
-        return record_of("rum", ready.asked, Carried(results={}, findings=[]))["asked"]
+        return make_record("rum", ready.asked, ExperimentResult(results={}, findings=[]))["asked"]
 
     assert recorded() == recorded(score=name)
     assert recorded()["score"] == name
     with pytest.raises(ValueError, match=r"unknown score 'memorization_k0.600'; did you mean"):
-        prepared(ExperimentPlan(name="rum", store=store, size=9, score="memorization_k0.600"))
+        prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, score="memorization_k0.600"))
 
 
 def test_a_score_is_refused_where_nothing_reads_it(begun):
     idle = {
-        name for name, entry in EXPERIMENTS.items() if not reads_score(entry, replace(asked("finetune"), store=begun))
+        name
+        for name, entry in EXPERIMENTS.items()
+        if not depends_on_score(entry, replace(make_context("finetune"), store=begun))
     }
     assert idle == {"five-steps", "rsu"}
     for name in sorted(idle):
         with pytest.raises(
             ValueError, match=rf"^--score {SCORE}: {name} reads no score that a user names; leave it out"
         ):
-            prepared(ExperimentPlan(name=name, store=begun, score=SCORE))
-    ready = prepared(ExperimentPlan(name="rsu", store=begun))
+            prepare_experiment(ExperimentConfig(name=name, store=begun, score=SCORE))
+    ready = prepare_experiment(ExperimentConfig(name="rsu", store=begun))
     assert ready.asked.score == SCORE  # as it was before a score could be refused, so that folders keep their names
 
 
@@ -108,7 +118,7 @@ def test_what_is_kept_is_written_under_the_lock(begun, monkeypatch):
         written.append(more[0])
         return "experiments/here"
 
-    monkeypatch.setattr(Prepared, "run", lambda *more: Carried(results={}, findings=[]))
-    monkeypatch.setattr(experiment, "keep", keep)
-    assert experiment.carry_out(ExperimentPlan(name="rsu", store=begun), pool="serial", device="cpu") == 0
+    monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, findings=[]))
+    monkeypatch.setattr(experiment, "write_experiment", keep)
+    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=begun), pool="serial", device="cpu") == 0
     assert written == ["rsu"]

@@ -7,23 +7,31 @@ import pytest
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.inequality import gini
 from memscore.store.verify import verify
-from unlearn.experiments.base import Asked, Scale
-from unlearn.experiments.five_requests import ARMS, EXPERIMENT, REFINED, VANILLA, findings, run
-from unlearn.experiments.sequential_requests import Rescoring, Walk, next_set, rescore, rescored, rows_of, walked
-from unlearn.oracles import bench_of
-from unlearn.trials.config import theta_name
-from unlearn.trials.setup import unheard
-from unlearn.tuning.config import sweep_request
-from unlearn.tuning.methods import Contender
-from unlearn.tuning.results import where
+from unlearn.experiments.base import ExperimentContext, Scale
+from unlearn.experiments.five_requests import ARM_LABELS, EXPERIMENT, REFINED, VANILLA, check_claims, run
+from unlearn.experiments.sequential_requests import (
+    RecomputeProxyJob,
+    RequestSequence,
+    read_recomputed_proxy,
+    read_rows,
+    recompute_proxy,
+    run_rounds,
+    select_next_forget_set,
+)
+from unlearn.oracles import build_trial_data
+from unlearn.trials.config import model_key
+from unlearn.trials.setup import no_progress
+from unlearn.tuning.config import prepare_sweep
+from unlearn.tuning.methods import Method
+from unlearn.tuning.results import select_rows
 
 SIZE = 15
-PLAN = Plan(
+PLAN = BankConfig(
     data="digits",
     train_limit=240,
     validation=0.2,
@@ -52,7 +60,7 @@ class Counting(SerialPool):
 
 def asked_of(store):
     scale = Scale(size=SIZE, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
-    return Asked(store=store.url, score="memorization_k0.500", proxies=("holdout",), scale=scale)
+    return ExperimentContext(store=store.url, score="memorization_k0.500", proxies=("holdout",), scale=scale)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +68,13 @@ def lab(tmp_path_factory):
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
     estimate(made, SerialPool())
     pool = Counting()
-    carried = run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=2)
+    carried = run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
     assert not carried.incomplete, carried.remarks
     return made, carried, pool
 
 
 def request_of(made):
-    return sweep_request(EXPERIMENT.plans(asked_of(made.store))["tuning"]).asked
+    return prepare_sweep(EXPERIMENT.plans(asked_of(made.store))["tuning"]).asked
 
 
 def trial_of(pool, arm, index, number):
@@ -78,17 +86,17 @@ def trial_of(pool, arm, index, number):
 def test_every_arm_of_every_original_has_a_row_a_round_beside_its_oracle(lab):
     _, carried, _ = lab
     rows = carried.results["rounds"]
-    for arm in ARMS:
+    for arm in ARM_LABELS:
         for number in (1, 2):
-            own = where(rows, contender="neggrad-plus", arm=arm, round=number)
+            own = select_rows(rows, contender="neggrad-plus", arm=arm, round=number)
             assert [row["index"] for row in own] == [1, 2]
             assert all(row["n_forget"] == SIZE and 0 < row["tow_test"] <= 1 for row in own)
             assert all(0 < row["gini"] < 1 and row["round_examples"] > 0 for row in own)
-            oracles = where(rows, contender="oracle", arm=arm, round=number)
+            oracles = select_rows(rows, contender="oracle", arm=arm, round=number)
             assert [row["tow_test"] for row in oracles] == [1, 1]
             for row, oracle in zip(own, oracles, strict=True):
                 assert row["forget_accuracy_gap"] == abs(row["forget_accuracy"] - oracle["forget_accuracy"])
-    idle = where(rows, round=0)
+    idle = select_rows(rows, round=0)
     assert [(row["contender"], row["index"], row["round_examples"]) for row in idle] == [
         ("original", 1, 0),
         ("original", 2, 0),
@@ -106,10 +114,10 @@ def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
             assert len(second.steps) == 2 * parts
             assert second.steps[:parts] == first.steps
             assert {row for step in second.steps[parts:] for row in step.rows} == set(second.judged)
-            assert theta_name(made.store, second.until(parts)) == theta_name(made.store, first)
-            assert made.store.read_cost(theta_name(made.store, first))["status"] == "ok"
+            assert model_key(made.store, second.until(parts)) == model_key(made.store, first)
+            assert made.store.read_cost(model_key(made.store, first))["status"] == "ok"
     assert trial_of(pool, VANILLA, 1, 1).forget == trial_of(pool, REFINED, 1, 1).forget  # one theta_o chose for both
-    rows = where(carried.results["rounds"], arm=VANILLA, contender="neggrad-plus", index=1)
+    rows = select_rows(carried.results["rounds"], arm=VANILLA, contender="neggrad-plus", index=1)
     assert rows[1]["round_examples"] == rows[1]["examples"] - rows[0]["examples"]
 
 
@@ -117,37 +125,39 @@ def test_no_round_takes_what_parameters_were_chosen_on(lab):
     _, carried, pool = lab
     chosen_on = set(carried.sweeps["tuning"].tuned_on.rows)
     assert len(chosen_on) == SIZE
-    assert all(chosen_on.isdisjoint(trial_of(pool, arm, index, 2).forget) for arm in ARMS for index in (1, 2))
+    assert all(chosen_on.isdisjoint(trial_of(pool, arm, index, 2).forget) for arm in ARM_LABELS for index in (1, 2))
 
 
 def test_the_coefficient_is_that_of_the_proxy_over_what_is_left(lab):
     made, carried, pool = lab
-    store, rows, bench = made.store, carried.results["rounds"], bench_of(made.splits, made.store.manifest.seed)
-    original = Rescoring(store=store.url, key=key_of(store, OriginalJob(store=store.url, index=1)), index=1)
-    assert where(rows, round=0, index=1)[0]["gini"] == gini(rescored(store, original))
-    for arm in ARMS:
+    store, rows, bench = made.store, carried.results["rounds"], build_trial_data(made.splits, made.store.manifest.seed)
+    original = RecomputeProxyJob(
+        store=store.url, key=compute_job_key(store, OriginalJob(store=store.url, index=1)), index=1
+    )
+    assert select_rows(rows, round=0, index=1)[0]["gini"] == gini(read_recomputed_proxy(store, original))
+    for arm in ARM_LABELS:
         for number in (1, 2):
             trial = trial_of(pool, arm, 1, number)
-            job = Rescoring(store=store.url, key=theta_name(store, trial), index=1)
-            assert not rescore(job, bench)  # it is there
-            left = [value for row, value in enumerate(rescored(store, job)) if row not in trial.forget]
+            job = RecomputeProxyJob(store=store.url, key=model_key(store, trial), index=1)
+            assert not recompute_proxy(job, bench)  # it is there
+            left = [value for row, value in enumerate(read_recomputed_proxy(store, job)) if row not in trial.forget]
             assert len(left) == 240 - number * SIZE
-            row = where(rows, arm=arm, contender="neggrad-plus", index=1, round=number)[0]
+            row = select_rows(rows, arm=arm, contender="neggrad-plus", index=1, round=number)[0]
             assert row["gini"] == pytest.approx(gini(np.array(left)), rel=1e-12)
             assert (row["lorenz_0.00"], row["lorenz_1.00"]) == (0, pytest.approx(1))
 
 
 def test_the_proxy_of_an_original_is_that_of_the_bank_to_the_bit(lab):
     made, _, _ = lab
-    store, key = made.store, key_of(made.store, OriginalJob(store=made.store.url, index=1))
-    found = rescored(store, Rescoring(store=store.url, key=key, index=1))
+    store, key = made.store, compute_job_key(made.store, OriginalJob(store=made.store.url, index=1))
+    found = read_recomputed_proxy(store, RecomputeProxyJob(store=store.url, key=key, index=1))
     np.testing.assert_array_equal(found, store.read_events(f"{key}-holdout")["holdout"])
 
 
 def test_a_round_takes_the_ends_and_the_middle_of_what_is_left(lab):
     made, _, _ = lab
     gone = [*range(5), 237, 238, 239]
-    rows = next_set(request_of(made), np.arange(240, dtype=np.float64), gone, 9).rows
+    rows = select_next_forget_set(request_of(made), np.arange(240, dtype=np.float64), gone, 9).rows
     assert rows == (5, 6, 7, 119, 120, 121, 234, 235, 236)  # of 5 to 236 the median is 120.5; the lower comes first
 
 
@@ -155,7 +165,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same_rows(lab):
     made, carried, _ = lab
     before = {name: made.store.folder.names(name) for name in KEPT}
     pool = Counting()
-    again = run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=2)
+    again = run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
     assert {name: made.store.folder.names(name) for name in before} == before
     assert not [job for fn, job, result in pool.done if fn == "work" or (fn == "rescore" and result)]
     np.testing.assert_equal(again.results, carried.results)
@@ -167,11 +177,11 @@ def test_a_second_run_trains_nothing_and_gives_the_same_rows(lab):
 def test_a_walk_that_diverges_ends_and_another_goes_on(lab):
     made, _, _ = lab
     steep, flat = (("epochs", 1), ("lr", 1e30)), (("epochs", 1), ("lr", 1e-4))
-    contender = Contender(plan=("gradient-ascent",), variant="vanilla")
-    walks = [Walk(contender=contender, params=(params,), index=1) for params in (steep, flat)]
-    ended = walked(request_of(made), walks, 2, SIZE, SerialPool(), "cpu", unheard)
+    contender = Method(plan=("gradient-ascent",), variant="vanilla")
+    walks = [RequestSequence(contender=contender, params=(params,), index=1) for params in (steep, flat)]
+    ended = run_rounds(request_of(made), walks, 2, SIZE, SerialPool(), "cpu", no_progress)
     assert ended == ["gradient-ascent vanilla on original 1 ended early: it diverged in round 1"]
-    rows = [where(rows_of(made.store, walk), contender="gradient-ascent") for walk in walks]
+    rows = [select_rows(read_rows(made.store, walk), contender="gradient-ascent") for walk in walks]
     assert [row["status"] for row in rows[0]] == ["diverged"]
     assert np.isnan([rows[0][0]["tow_test"], rows[0][0]["gini"]]).all()
     assert [row["status"] for row in rows[1]] == ["ok", "ok"]
@@ -179,9 +189,15 @@ def test_a_walk_that_diverges_ends_and_another_goes_on(lab):
 
 def test_a_walk_without_enough_examples_left_ends(lab):
     made, _, _ = lab
-    contender = Contender(plan=("original",), variant="vanilla")
-    ended = walked(
-        request_of(made), [Walk(contender=contender, params=((),), index=1)], 1, 237, SerialPool(), "cpu", unheard
+    contender = Method(plan=("original",), variant="vanilla")
+    ended = run_rounds(
+        request_of(made),
+        [RequestSequence(contender=contender, params=((),), index=1)],
+        1,
+        237,
+        SerialPool(),
+        "cpu",
+        no_progress,
     )
     assert len(ended) == 1
     assert "round 1: --size 237: low, medium and high holdout share examples at 79 each" in ended[0]
@@ -191,7 +207,7 @@ def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trai
     made, _, _ = lab
     pool = Counting()
     with pytest.raises(ValueError, match=r"--size 15: 16 rounds and a set .* take 255 of the 240 .* use 14 or less"):
-        run(asked_of(made.store), pool, SerialSearch(), "cpu", unheard, rounds=16)
+        run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=16)
     assert not pool.done
 
 
@@ -214,11 +230,11 @@ def rows_made(refined, vanilla, skew, originals=8):
 
 
 def test_verdicts_follow_the_rows():
-    asked = Asked(store="", score="", proxies=(), scale=EXPERIMENT.small)
-    as_printed = findings(rows_made((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), asked)
+    asked = ExperimentContext(store="", score="", proxies=(), scale=EXPERIMENT.small)
+    as_printed = check_claims(rows_made((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), asked)
     assert [one.verdict for one in as_printed] == ["holds"] * 8
     assert [round(one.value.value, 2) for one in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
-    turned = findings(rows_made((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), asked)
+    turned = check_claims(rows_made((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), asked)
     assert [one.verdict for one in turned] == ["fails"] * 8
-    single = findings(rows_made((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), asked)
+    single = check_claims(rows_made((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), asked)
     assert {one.verdict for one in single} == {"undecided"}  # one original has no interval

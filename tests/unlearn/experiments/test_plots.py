@@ -5,23 +5,25 @@ from matplotlib.figure import Figure
 
 from tests.fixtures import tiny
 from unlearn.experiments import memorization, proxies
-from unlearn.experiments.plots import DETAILS, extent, grid
+from unlearn.experiments.plots import DETAIL_COLUMNS, compute_figure_size, draw_grid
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 
-MEASURED = {"tow_test": "ToW (test)"} | DETAILS
+MEASURED = {"tow_test": "ToW (test)"} | DETAIL_COLUMNS
 
 
 def test_each_column_is_a_row_of_panels_whose_points_are_its_means():
     panels = {
         title: {
-            f"finetune|{place}": tiny.rows("finetune", **{column: base + n / 10 for n, column in enumerate(MEASURED)})
+            f"finetune|{place}": tiny.make_rows(
+                "finetune", **{column: base + n / 10 for n, column in enumerate(MEASURED)}
+            )
             for place, base in (("low", 0.1), ("high", 0.2))
         }
         for title in ("left", "right")
     }
-    figure = Figure(figsize=extent(panels, LEVELS, MEASURED))
-    grid(figure, panels, ("finetune", "absent"), ("low", "high"), MEASURED)
+    figure = Figure(figsize=compute_figure_size(panels, LEVELS, MEASURED))
+    draw_grid(figure, panels, ("finetune", "absent"), ("low", "high"), MEASURED)
     assert len(figure.axes) == 2 * len(MEASURED)
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == list(MEASURED.values())
     assert [axis.get_title() for axis in figure.axes] == ["left", "right"] + [""] * 8
@@ -41,13 +43,13 @@ def drawn(monkeypatch):
         return b""
 
     for module in (memorization, proxies):
-        monkeypatch.setattr(module, "points", points)
+        monkeypatch.setattr(module, "render_points", points)
     return found
 
 
 def test_memorization_shows_what_tow_is_made_of_and_the_oracle(drawn):
-    rows = {level: tiny.rows(ORACLE, "", "", tow_test=1.0) for level in LEVELS}
-    memorization.figure(rows, tiny.asked("finetune"))
+    rows = {level: tiny.make_rows(ORACLE, "", "", tow_test=1.0) for level in LEVELS}
+    memorization.draw_figure(rows, tiny.make_context("finetune"))
     ((series, columns, panels),) = drawn
     assert series == ("finetune", "original", ORACLE)
     assert columns == ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test")
@@ -55,6 +57,6 @@ def test_memorization_shows_what_tow_is_made_of_and_the_oracle(drawn):
 
 
 def test_proxies_show_the_attack_too(drawn):
-    asked = tiny.asked("finetune")
-    proxies.figure({name: [] for name in proxies.scores(asked)}, asked)
+    asked = tiny.make_context("finetune")
+    proxies.draw_figure({name: [] for name in proxies.list_scores(asked)}, asked)
     assert drawn[0][1] == ("tow_test", "tow_mia_test")

@@ -7,48 +7,57 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fixtures import tiny
-from tests.fixtures.problems import tiny as problem_of
-from tests.fixtures.problems import unlearned
-from tests.fixtures.spies import read_by, turns
+from tests.fixtures.problems import make_tiny_problem as problem_of
+from tests.fixtures.problems import run_algorithm
+from tests.fixtures.spies import classify_batches, record_batches_read
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments import rsu
-from unlearn.experiments.rsu import APART, OF_WHAT_GOES, VARIANTS, costs, epochs_apart, plans
-from unlearn.tuning.results import where
+from unlearn.experiments.rsu import (
+    DISJOINT,
+    FORGET_ONLY,
+    VARIANTS,
+    compute_disjoint_epochs,
+    describe_costs,
+    make_sweeps,
+)
+from unlearn.tuning.results import select_rows
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return tiny.bank(tmp_path_factory.mktemp("rsu"), models=8)
+    return tiny.make_bank(tmp_path_factory.mktemp("rsu"), models=8)
 
 
 def test_a_class_and_a_tenth_at_random_are_judged_in_all_orders(store):
-    ready, found, path = tiny.carried("rsu", store, algorithms=("gradient-ascent", "bad-teacher"), seeds=1, seed=3)
-    assert set(found.results) == {"class", "random", APART}
+    ready, found, path = tiny.run_experiment(
+        "rsu", store, algorithms=("gradient-ascent", "bad-teacher"), seeds=1, seed=3
+    )
+    assert set(found.results) == {"class", "random", DISJOINT}
     assert {row["forget_set"] for row in found.results["class"]} == {"class:3"}
     tenth = ready.store.manifest.split_sizes[0] // 10
     assert {row["n_forget"] for row in found.results["random"]} == {tenth}
-    for part, variants in (("class", VARIANTS), ("random", VARIANTS), (APART, ("rsu",))):
+    for part, variants in (("class", VARIANTS), ("random", VARIANTS), (DISJOINT, ("rsu",))):
         assert {row["variant"] for row in found.results[part] if row["select"]} == set(variants)
-    [schedule] = {row["rounds"] for row in found.results[APART] if row["variant"] == "rsu"}
+    [schedule] = {row["rounds"] for row in found.results[DISJOINT] if row["variant"] == "rsu"}
     assert json.loads(schedule)["schedule"] == "partition"
     read = {
-        (part, name): where(found.results[part], variant="rsu", contender=name, select="oracle")[0]["examples"]
-        for part in ("class", APART)
+        (part, name): select_rows(found.results[part], variant="rsu", contender=name, select="oracle")[0]["examples"]
+        for part in ("class", DISJOINT)
         for name in ("gradient-ascent", "bad-teacher")
     }
     n, n_train = found.results["class"][0]["n_forget"], ready.store.manifest.split_sizes[0]
     assert read["class", "gradient-ascent"] == n + sum(n * turn // 5 for turn in range(1, 6))  # ranking, five rounds
-    assert read[APART, "gradient-ascent"] == n + 3 * n
-    assert read[APART, "bad-teacher"] == n + n + 5 * int(0.3 * (n_train - n))
+    assert read[DISJOINT, "gradient-ascent"] == n + 3 * n
+    assert read[DISJOINT, "bad-teacher"] == n + n + 5 * int(0.3 * (n_train - n))
     costed = [line for line in found.remarks if "examples read" in line]
     assert [line.split(":")[0] for line in costed] == ["gradient-ascent", "bad-teacher"]
-    assert f"{4 / 5:.2f} rsu ({APART})" in costed[0]
+    assert f"{4 / 5:.2f} rsu ({DISJOINT})" in costed[0]
     assert not found.incomplete
     assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
 
 
 def test_a_size_that_is_given_is_that_of_the_random_set(store):
-    sweeps = plans(replace(tiny.asked("gradient-ascent"), store=store))
+    sweeps = make_sweeps(replace(tiny.make_context("gradient-ascent"), store=store))
     assert sweeps["random"].size == 12
     assert all(plan.rounds == 5 for plan in sweeps.values())
 
@@ -57,8 +66,8 @@ def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
     def words(n_classes, seed):
         manifest = SimpleNamespace(n_classes=n_classes, split_sizes=(1000, 0, 0), architecture="mlp-8")
         monkeypatch.setattr(rsu, "Store", SimpleNamespace(open=lambda url: SimpleNamespace(manifest=manifest)))
-        found = plans(tiny.asked("gradient-ascent", seed=seed))
-        assert found["class"].forget == found[APART].forget
+        found = make_sweeps(tiny.make_context("gradient-ascent", seed=seed))
+        assert found["class"].forget == found[DISJOINT].forget
         return found["class"].forget
 
     assert [words(10, seed) for seed in (0, 3, 12)] == ["class:0", "class:3", "class:2"]
@@ -70,28 +79,28 @@ def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
 def test_algorithms_that_read_only_what_goes_are_known(monkeypatch):
     problem, only = problem_of(), set()
     for name in ALGORITHMS:
-        taken = read_by(monkeypatch, lambda name=name: unlearned(name, problem))
-        if taken and set(turns(taken, problem.forget)) == {"F"}:
+        taken = record_batches_read(monkeypatch, lambda name=name: run_algorithm(name, problem))
+        if taken and set(classify_batches(taken, problem.forget)) == {"F"}:
             only.add(name)
-    assert only == set(OF_WHAT_GOES)
+    assert only == set(FORGET_ONLY)
 
 
 def test_a_disjoint_round_has_the_epochs_of_a_nested_one_or_of_what_nested_ones_read():
     names = ("gradient-ascent", "random-label", "bad-teacher", "original")  # epochs 5, 10, 1 and none by default
-    assert [epochs_apart(name, "mlp-8") for name in names] == [3, 2, 1, 0]
+    assert [compute_disjoint_epochs(name, "mlp-8") for name in names] == [3, 2, 1, 0]
 
 
 def test_costs_are_multiples_of_one_go_on_the_originals_that_both_have():
     def arm(variant, rrt, status="ok"):
-        return [row | {"status": status} for row in tiny.rows("gradient-ascent", variant, rrt_examples=rrt)]
+        return [row | {"status": status} for row in tiny.make_rows("gradient-ascent", variant, rrt_examples=rrt)]
 
     dear = [row | {"rrt_examples": 9.0, "index": 7} for row in arm("rsu", 9.0)]
     results = {
         "class": [*arm("vanilla", 0.5), *arm("rsu", 0.4), *dear, *arm("rsu-reversed", 0.1, "diverged")],
         "random": [*arm("vanilla", 0.1), *arm("rsu", 0.2), *arm("rsu-reversed", 0.3)],
-        APART: arm("rsu", 0.45),
+        DISJOINT: arm("rsu", 0.45),
     }
-    assert costs(results, tiny.asked("gradient-ascent")) == [
+    assert describe_costs(results, tiny.make_context("gradient-ascent")) == [
         "gradient-ascent: examples read, as a multiple of one go's: 0.80 rsu (class), nan rsu-reversed (class), "
         "0.90 rsu (class, disjoint), 2.00 rsu (random), 3.00 rsu-reversed (random)"
     ]
@@ -104,29 +113,29 @@ def made(of_class, at_random, apart):
         part: [
             row
             for variant, value in zip(VARIANTS, tow, strict=True)
-            for row in tiny.rows(one, variant, tow_test=value, mia_test_gap=1 - value)
+            for row in tiny.make_rows(one, variant, tow_test=value, mia_test_gap=1 - value)
         ]
         for part, tow in (("class", of_class), ("random", at_random))
     }
-    return results | {APART: tiny.rows(one, "rsu", tow_test=apart)}
+    return results | {DISJOINT: tiny.make_rows(one, "rsu", tow_test=apart)}
 
 
 def test_verdicts():
-    said = rsu.findings(made((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.asked("gradient-ascent"))
-    assert tiny.verdicts(said, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
-    assert tiny.verdicts(said, "RSU gains more on a class") == ["holds", "holds"]
-    assert tiny.verdicts(said, "nearer to the oracle's") == ["holds"]
-    assert tiny.verdicts(said, "ascending risk is above descending") == ["holds"]
-    assert tiny.verdicts(said, "one go is above descending") == ["fails"]
-    assert tiny.verdicts(said, "disjoint") == ["undecided"]
+    said = rsu.check_claims(made((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.make_context("gradient-ascent"))
+    assert tiny.list_verdicts(said, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
+    assert tiny.list_verdicts(said, "RSU gains more on a class") == ["holds", "holds"]
+    assert tiny.list_verdicts(said, "nearer to the oracle's") == ["holds"]
+    assert tiny.list_verdicts(said, "ascending risk is above descending") == ["holds"]
+    assert tiny.list_verdicts(said, "one go is above descending") == ["fails"]
+    assert tiny.list_verdicts(said, "disjoint") == ["undecided"]
 
 
 def test_verdicts_the_other_way():
-    said = rsu.findings(made((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.asked("gradient-ascent"))
-    assert tiny.verdicts(said, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
-    assert tiny.verdicts(said, "RSU gains more on a class") == ["fails", "fails"]
-    assert tiny.verdicts(said, "ascending risk is above descending") == ["fails"]
-    assert tiny.verdicts(said, "disjoint") == ["holds"]
+    said = rsu.check_claims(made((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_context("gradient-ascent"))
+    assert tiny.list_verdicts(said, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
+    assert tiny.list_verdicts(said, "RSU gains more on a class") == ["fails", "fails"]
+    assert tiny.list_verdicts(said, "ascending risk is above descending") == ["fails"]
+    assert tiny.list_verdicts(said, "disjoint") == ["holds"]
 
 
 def test_the_mean_of_all_weighs_algorithms_alike():
@@ -134,7 +143,7 @@ def test_the_mean_of_all_weighs_algorithms_alike():
     for part, rows in ours.items():
         twin = [row | {"contender": "bad-teacher", "tow_test": 0.5} for row in rows]
         ours[part] = [*rows, *twin]
-    said = rsu.findings(ours, tiny.asked("gradient-ascent", "bad-teacher"))
+    said = rsu.check_claims(ours, tiny.make_context("gradient-ascent", "bad-teacher"))
     mean = [one.value.value for one in said if one.claim.startswith("mean of all: RSU")]
     alone = [one.value.value for one in said if one.claim.startswith("gradient-ascent: RSU is above")]
     assert mean == pytest.approx([alone[0] / 2, alone[1] / 2, (alone[0] - alone[1]) / 2])

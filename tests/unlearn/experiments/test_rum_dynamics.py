@@ -9,19 +9,19 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate, open_bank
-from memscore.statistics.claims import alike, not_lower
+from memscore.statistics.claims import judge_equivalent, judge_not_lower
 from memscore.statistics.intervals import Interval
-from unlearn.experiments.base import Asked, Scale
-from unlearn.experiments.rum_dynamics import EXPERIMENT, PARTS, SETS, findings, lowest, run
+from unlearn.experiments.base import ExperimentContext, Scale
+from unlearn.experiments.rum_dynamics import EXPERIMENT, PARTS, SETS, check_claims, find_lowest_accuracy, run
 from unlearn.experiments.tables import print_experiment
-from unlearn.meta.partition import by_row
-from unlearn.trials.setup import unheard
-from unlearn.tuning.results import where
+from unlearn.meta.partition import align_scores
+from unlearn.trials.setup import no_progress
+from unlearn.tuning.results import select_rows
 
 SCORE = "memorization_k0.500"
-PLAN = Plan(data="digits", train_limit=240, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=8)
+PLAN = BankConfig(data="digits", train_limit=240, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=8)
 ORDERS = (f"rum {SCORE}", f"rum-reversed {SCORE}")
 
 
@@ -30,8 +30,8 @@ def lab(tmp_path_factory):
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
     estimate(made, SerialPool())
     scale = Scale(size=15, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
-    asked = Asked(store=made.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
-    return made, asked, run(asked, SerialPool(), SerialSearch(), "cpu", unheard)
+    asked = ExperimentContext(store=made.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
+    return made, asked, run(asked, SerialPool(), SerialSearch(), "cpu", no_progress)
 
 
 def test_accuracies_are_those_of_the_rows_measured_another_way(lab):
@@ -54,21 +54,21 @@ def test_after_each_step_every_part_has_its_accuracy_whatever_the_order(lab):
     rows = carried.results["union"]
     for variant, first in zip(ORDERS, ("low", "high"), strict=True):
         for level in (1, 2, 3):
-            own = where(rows, variant=variant, level=level)
+            own = select_rows(rows, variant=variant, level=level)
             assert [row["index"] for row in own] == [1, 2]
             assert all(0 <= row[f"right_{name}"] <= 1 for row in own for name in SETS)
-        for row in where(rows, variant=variant, level=1):
+        for row in select_rows(rows, variant=variant, level=1):
             assert row["n_forget"] == 5
             assert row[f"right_{first}"] == pytest.approx(row["forget_accuracy"], abs=1e-12)
 
 
 def test_parts_are_thirds_by_the_score(lab):
     made, _, carried = lab
-    values = by_row(SCORE, made.store.score, made.splits.train.ids)
+    values = align_scores(SCORE, made.store.score, made.splits.train.ids)
     rows = np.array(carried.sweeps["union"].judged_on.rows)
     rising = rows[np.argsort(values[rows], kind="stable")]
-    for row in where(carried.results["union"], variant=ORDERS[0], level=1):
-        margins = made.store.read_said(row["trial"])["gap"]
+    for row in select_rows(carried.results["union"], variant=ORDERS[0], level=1):
+        margins = made.store.read_predictions(row["trial"])["gap"]
         for name, part in zip(PARTS, np.split(rising, 3), strict=True):
             assert row[f"right_{name}"] == (margins[part] > 0).mean()
 
@@ -76,12 +76,12 @@ def test_parts_are_thirds_by_the_score(lab):
 def test_the_figure_is_drawn_from_the_rows(lab):
     _, asked, carried = lab
     assert EXPERIMENT.figure(carried.results, asked).startswith(b"\x89PNG")
-    assert len(findings(carried.results, asked)) == 3
+    assert len(check_claims(carried.results, asked)) == 3
 
 
 def test_long_claims_leave_room_for_their_verdicts(lab):
     _, asked, carried = lab
-    said = findings(carried.results, asked)
+    said = check_claims(carried.results, asked)
     console = Console(width=160, file=io.StringIO())
     print_experiment(console, EXPERIMENT, replace(carried, findings=said), "here")
     printed = console.file.getvalue().split("what was measured")[1]
@@ -105,8 +105,8 @@ def rows_made(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender=
 
 def verdicts(algorithm, *made, **more):
     scale = replace(EXPERIMENT.small, algorithms=(algorithm,))
-    asked = Asked(store="", score=SCORE, proxies=(), scale=scale)
-    return [one.verdict for one in findings(rows_made(*made, contender=algorithm, **more), asked)]
+    asked = ExperimentContext(store="", score=SCORE, proxies=(), scale=scale)
+    return [one.verdict for one in check_claims(rows_made(*made, contender=algorithm, **more), asked)]
 
 
 def test_verdicts_follow_the_rows():
@@ -123,16 +123,16 @@ def test_the_worst_step_is_that_of_each_original():
     rows = [{"index": i, "level": n, "right_low": v} for i, n, v in ((0, 1, 0.5), (0, 2, 0.2), (0, 3, 0.9))]
     rows += [{"index": 1, "level": n, "right_low": v} for n, v in ((1, 0.1), (2, 0.2), (3, 0.3))]
     rows += [{"index": 2, "level": 1, "right_low": 0.0}]  # it ended early
-    assert lowest(rows) == [{"index": 0, "right_low": 0.2}, {"index": 1, "right_low": 0.1}]
+    assert find_lowest_accuracy(rows) == [{"index": 0, "right_low": 0.2}, {"index": 1, "right_low": 0.1}]
 
 
 def test_margins_decide_only_where_the_whole_interval_does():
     cases = ((-0.01, 0.02), "holds"), ((0.06, 0.1), "fails"), ((-0.1, -0.06), "fails"), ((0.0, 0.06), "undecided")
     for (lo, hi), verdict in cases:
-        found = alike("", "", Interval(value=0, lo=lo, hi=hi))
+        found = judge_equivalent("", "", Interval(value=0, lo=lo, hi=hi))
         assert (found.verdict, "0.05" in found.claim) == (verdict, True)
     sided = ((-0.04, 0.9), "holds"), ((-0.2, -0.06), "fails"), ((-0.06, 0.1), "undecided")
     for (lo, hi), verdict in sided:
-        assert not_lower("", "", Interval(value=0, lo=lo, hi=hi)).verdict == verdict
+        assert judge_not_lower("", "", Interval(value=0, lo=lo, hi=hi)).verdict == verdict
     unknown = Interval(value=0, lo=float("nan"), hi=float("nan"))
-    assert {alike("", "", unknown).verdict, not_lower("", "", unknown).verdict} == {"undecided"}
+    assert {judge_equivalent("", "", unknown).verdict, judge_not_lower("", "", unknown).verdict} == {"undecided"}

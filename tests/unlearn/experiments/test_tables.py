@@ -9,7 +9,7 @@ from rich.console import Console
 from benchmarks.experiments import page
 from tests.fixtures import tiny
 from unlearn.experiments import EXPERIMENTS
-from unlearn.experiments.base import Carried, record_of
+from unlearn.experiments.base import ExperimentResult, make_record
 from unlearn.experiments.tables import COLUMNS, print_experiment
 
 MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")
@@ -20,7 +20,7 @@ def judged(name):
     """Rows of the longest plan, with a value of its own in every column that an experiment shows."""
     columns = dict.fromkeys((*MEASURED, *EXPERIMENTS[name].columns))
     values = {column: 0.1 + 0.05 * number for number, column in enumerate(columns)}
-    rows = [row | {"forget_set": "union of 12"} for row in tiny.rows(*LONG, **values)]
+    rows = [row | {"forget_set": "union of 12"} for row in tiny.make_rows(*LONG, **values)]
     return values, rows
 
 
@@ -32,7 +32,7 @@ def cells(values):
 def test_what_is_printed_has_every_column_and_cuts_none(name):
     values, rows = judged(name)
     console = Console(width=160, file=io.StringIO())
-    print_experiment(console, EXPERIMENTS[name], Carried(results={"union": rows}, findings=[]), "here")
+    print_experiment(console, EXPERIMENTS[name], ExperimentResult(results={"union": rows}, findings=[]), "here")
     printed = console.file.getvalue()
     shown = {column: value for column, value in values.items() if column != "wall_s" or name == "proxies"}
     assert all(column in printed for column in shown)
@@ -43,9 +43,9 @@ def test_what_is_printed_has_every_column_and_cuts_none(name):
 def written(name, **scale):
     """The page of an experiment with these rows."""
     values, rows = judged(name)
-    asked = tiny.asked("finetune")
-    carried = Carried(results={}, findings=[], spent={"attempts": 1, "runs": 1, "tuning_s": 1.0})
-    record = record_of(name, replace(asked, scale=replace(asked.scale, **scale)), carried)
+    asked = tiny.make_context("finetune")
+    carried = ExperimentResult(results={}, findings=[], spent={"attempts": 1, "runs": 1, "tuning_s": 1.0})
+    record = make_record(name, replace(asked, scale=replace(asked.scale, **scale)), carried)
     more = {"page": "p", "bank": "digits", "originals": 4, "theta_o_train_accuracy": 1.0}
     return values, "\n".join(page(record | more | {"rows": [row | {"part": "union"} for row in rows]}))
 

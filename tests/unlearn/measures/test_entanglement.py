@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.fixtures.cases import FORGET, RETAIN, case, views
+from tests.fixtures.cases import FORGET, RETAIN, make_inputs, make_outputs
 from unlearn.measures.entanglement import entanglement, entanglement_score
 
 
@@ -62,6 +62,6 @@ def test_it_is_taken_on_the_judged_models_embeddings_and_on_theta_os():
     embeddings = np.zeros((120, 3))
     embeddings[RETAIN], embeddings[FORGET] = two_gaussians(60, 20, 4.0, 1.0, dims=3)
     right = np.ones(120, dtype=bool)
-    found = entanglement(case(views(right, embeddings=embeddings)))
+    found = entanglement(make_inputs(make_outputs(right, embeddings=embeddings)))
     assert found["entanglement"] == pytest.approx(closed_form(60, 20, 4.0, 1.0, dims=3), rel=1e-5)
-    assert found["entanglement_original"] == entanglement(case())["entanglement"] != found["entanglement"]
+    assert found["entanglement_original"] == entanglement(make_inputs())["entanglement"] != found["entanglement"]

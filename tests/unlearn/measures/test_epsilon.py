@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.fixtures.populations import population
-from unlearn.measures.epsilon import DELTA, challenge_score, epsilon, epsilons, points
-from unlearn.measures.inputs import Population
+from tests.fixtures.populations import make_population
+from unlearn.measures.epsilon import DELTA, challenge_score, compute_epsilons, epsilon, score_epsilons
+from unlearn.measures.inputs import PopulationInputs
 
 
 def of(unlearned, retrained):
     """Epsilon of one example."""
-    return float(epsilons(np.array(unlearned, float)[:, None], np.array(retrained, float)[:, None])[0])
+    return float(compute_epsilons(np.array(unlearned, float)[:, None], np.array(retrained, float)[:, None])[0])
 
 
 def from_rates(fpr, fnr):
@@ -29,19 +29,19 @@ def test_four_models_a_side_by_hand():
 
 def test_no_finite_epsilon_lies_above_the_logarithm_of_the_models_less_one():
     rng = np.random.default_rng(0)
-    found = epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
+    found = compute_epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
     finite = found[found < 50]
     assert 0 < len(finite) < len(found)
     assert finite.max() <= math.log(7)
     assert finite.max() == pytest.approx(math.log(7), abs=1e-3)
-    assert epsilon(population(models=(8, 8)))["epsilon_ceiling"] == math.log(7)
+    assert epsilon(make_population(models=(8, 8)))["epsilon_ceiling"] == math.log(7)
 
 
 def test_the_median_is_an_epsilon_and_never_between_a_number_and_none():
     """Of two examples, one separated and one not: 50, with half of them separated; never the mean of 50 and log 3."""
     near, apart = ([1, 3, 5, 7], [0, 2, 4, 6]), ([5, 6, 7, 8], [0, 1, 2, 3])
     sides = [np.array([one, other], float).T for one, other in zip(near, apart, strict=True)]
-    models = Population(
+    models = PopulationInputs(
         unlearned=sides[0],
         retrained=sides[1],
         margin_unlearned=sides[0],
@@ -104,10 +104,10 @@ def test_a_tie_leaves_a_threshold():
 
 
 def test_points_halve_every_half_and_end_at_the_ceiling():
-    assert points(np.array([0.0]), 64) == 1
-    assert points(np.array([4.9]), 64) == 0.5**9  # log 63 = 4.14: ten bins
-    assert points(np.array([5.0]), 64) == 0
-    assert points(np.array([1.9, 2.1]), 8) == 0.5 * 0.5**3  # log 7 = 1.95: four bins
+    assert score_epsilons(np.array([0.0]), 64) == 1
+    assert score_epsilons(np.array([4.9]), 64) == 0.5**9  # log 63 = 4.14: ten bins
+    assert score_epsilons(np.array([5.0]), 64) == 0
+    assert score_epsilons(np.array([1.9, 2.1]), 8) == 0.5 * 0.5**3  # log 7 = 1.95: four bins
 
 
 def asserts_an_array(found):
@@ -119,7 +119,7 @@ def asserts_an_array(found):
 def test_bug_21_several_thresholds_are_no_error_and_the_ends_are_right():
     with pytest.raises(ValueError, match="truth value"):
         asserts_an_array([0.1, 0.2])
-    equal, apart = epsilon(population(models=(64, 64))), epsilon(population(8.0, models=(64, 64)))
+    equal, apart = epsilon(make_population(models=(64, 64))), epsilon(make_population(8.0, models=(64, 64)))
     assert apart["forgetting_score"] == 0.0
     assert apart["epsilon_median"] == 50.0
     assert equal["forgetting_score"] > 0.1
@@ -128,19 +128,19 @@ def test_bug_21_several_thresholds_are_no_error_and_the_ends_are_right():
 
 
 def test_the_score_falls_as_models_give_more_away():
-    found = [epsilon(population(apart, models=(32, 32)))["forgetting_score"] for apart in (0.0, 1.0, 2.0, 4.0)]
+    found = [epsilon(make_population(apart, models=(32, 32)))["forgetting_score"] for apart in (0.0, 1.0, 2.0, 4.0)]
     assert found == sorted(found, reverse=True)
     assert found[0] > 3 * found[3]
 
 
 def test_two_models_a_side_have_no_score():
-    found = epsilon(population(models=(2, 5)))
+    found = epsilon(make_population(models=(2, 5)))
     assert np.isnan(found["forgetting_score"])
     assert found["epsilon_n"] == 2.0
 
 
 def test_the_final_score_pays_for_lost_accuracy():
-    models = population(models=(16, 16))
+    models = make_population(models=(16, 16))
     plain = epsilon(models)["forgetting_score"]
     same = replace(models, margin_unlearned=models.margin_retrained)
     assert challenge_score(same)["challenge_score"] == pytest.approx(plain)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models.architectures import build
-from tests.fixtures.problems import tiny, unlearned
-from unlearn.measures.git_rebasin import NoSymmetries, matched, reordered, symmetries
-from unlearn.measures.inputs import Weights
+from memscore.models.architectures import build_network
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
+from unlearn.measures.git_rebasin import UnsupportedArchitecture, find_symmetries, match_units, permute_units
+from unlearn.measures.inputs import ModelInputs
 from unlearn.measures.weight_distance import weight_distance
 
 BATCH_NORM = "tests.fixtures.problems:with_batch_norm"
@@ -20,7 +20,7 @@ ALL = CHAINS | {"resnet18": (3, 8, 8)}
 
 def settled(architecture, shape, seed=0):
     """A network whose statistics and batch-norm weights are no longer those it began with."""
-    model = build(architecture, shape, 4, seed)
+    model = build_network(architecture, shape, 4, seed)
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         if "running_" in name:
@@ -46,14 +46,14 @@ def answers(model, state, shape):
 def shuffled(state, found, seed=0):
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(state[group[0][0]].shape[group[0][1]]) for group in found.groups]
-    return orders, reordered(state, found.groups, orders)
+    return orders, permute_units(state, found.groups, orders)
 
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_bug_20_a_reordered_network_answers_the_same_statistics_included(architecture):
     shape = ALL[architecture]
     model = settled(architecture, shape)
-    state, found = arrays(model), symmetries(model)
+    state, found = arrays(model), find_symmetries(model)
     state = {name: value.copy() for name, value in state.items()}
     plain = answers(model, state, shape)
     orders, moved = shuffled(state, found)
@@ -67,9 +67,9 @@ def test_bug_20_a_reordered_network_answers_the_same_statistics_included(archite
 @pytest.mark.parametrize("architecture", CHAINS)
 def test_a_random_order_of_a_chain_is_found_again(architecture):
     model = settled(architecture, CHAINS[architecture])
-    state, found = arrays(model), symmetries(model)
+    state, found = arrays(model), find_symmetries(model)
     orders, moved = shuffled(state, found, seed=3)
-    recovered = reordered(moved, found.groups, matched(state, moved, found.groups, np.random.default_rng(0)))
+    recovered = permute_units(moved, found.groups, match_units(state, moved, found.groups, np.random.default_rng(0)))
     for name in state:
         np.testing.assert_array_equal(recovered[name], state[name])
     assert any((order != np.arange(len(order))).any() for order in orders)
@@ -77,28 +77,28 @@ def test_a_random_order_of_a_chain_is_found_again(architecture):
 
 def test_a_residual_network_is_brought_nearer_and_never_farther():
     model = settled("resnet18", (3, 8, 8))
-    state, found = arrays(model), symmetries(model)
+    state, found = arrays(model), find_symmetries(model)
     _, moved = shuffled(state, found, seed=3)
-    nearer = reordered(moved, found.groups, matched(state, moved, found.groups, np.random.default_rng(0)))
+    nearer = permute_units(moved, found.groups, match_units(state, moved, found.groups, np.random.default_rng(0)))
     trained = [name for name, _ in model.named_parameters()]
     before, after = (math.sqrt(sum(((one[n] - state[n]) ** 2).sum() for n in trained)) for one in (moved, nearer))
     assert after < 0.9 * before
 
 
 def test_flattened_channels_move_as_blocks():
-    found = symmetries(build("cnn-4-6", (1, 8, 8), 4, 0))
+    found = find_symmetries(build_network("cnn-4-6", (1, 8, 8), 4, 0))
     assert found.groups == [
         [("body.0.weight", 0), ("body.0.bias", 0), ("body.3.weight", 1)],
         [("body.3.weight", 0), ("body.3.bias", 0), ("head.weight", 1)],
     ]
     assert found.penultimate == "body.3"
-    assert symmetries(build("resnet18", (3, 8, 8), 4, 0)).penultimate == "body.layer4.1.conv2"
+    assert find_symmetries(build_network("resnet18", (3, 8, 8), 4, 0)).penultimate == "body.layer4.1.conv2"
 
 
 @pytest.mark.parametrize(("architecture", "named"), [("vit-narrow", "VisionTransformer"), ("resnext50", "grouped")])
 def test_other_architectures_are_refused_by_name(architecture, named):
-    with pytest.raises(NoSymmetries, match=named):
-        symmetries(build(architecture, (3, 16, 16), 4, 0))
+    with pytest.raises(UnsupportedArchitecture, match=named):
+        find_symmetries(build_network(architecture, (3, 16, 16), 4, 0))
 
 
 class Opaque(nn.Module):
@@ -113,35 +113,35 @@ class Opaque(nn.Module):
 
 
 def test_distances_are_zero_for_the_oracle_one_for_the_original_and_nan_for_the_unknown():
-    problem = tiny("batch-norm")
-    theta_r = unlearned("retrain", problem, kind="batch-norm")
-    found = weight_distance(Weights(problem=problem, judged=theta_r, theta_r=theta_r))
+    problem = make_tiny_problem("batch-norm")
+    theta_r = run_algorithm("retrain", problem, kind="batch-norm")
+    found = weight_distance(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r))
     assert found == dict.fromkeys(found, 0.0)
-    original = weight_distance(Weights(problem=problem, judged=problem.theta_o, theta_r=theta_r))
+    original = weight_distance(ModelInputs(problem=problem, judged=problem.theta_o, theta_r=theta_r))
     assert original["weight_distance_relative"] == 1.0
     assert 0 < original["weight_distance_penultimate"] < original["weight_distance"]
-    unknown = weight_distance(Weights(problem=problem, judged=Opaque(problem.theta_o), theta_r=theta_r))
+    unknown = weight_distance(ModelInputs(problem=problem, judged=Opaque(problem.theta_o), theta_r=theta_r))
     assert all(np.isnan(value) for value in unknown.values())
 
 
 def test_an_oracle_in_another_order_is_no_distance_away():
-    problem = tiny("cnn")
-    theta_r, other = (unlearned("retrain", problem) for _ in range(2))
+    problem = make_tiny_problem("cnn")
+    theta_r, other = (run_algorithm("retrain", problem) for _ in range(2))
     state = {name: value.numpy().copy() for name, value in theta_r.state_dict().items()}
-    _, moved = shuffled(state, symmetries(theta_r), seed=5)
+    _, moved = shuffled(state, find_symmetries(theta_r), seed=5)
     other.load_state_dict({name: torch.from_numpy(value) for name, value in moved.items()})
     raw = math.sqrt(sum(((moved[name] - state[name]) ** 2).sum() for name in state))
-    found = weight_distance(Weights(problem=problem, judged=theta_r, theta_r=other))
+    found = weight_distance(ModelInputs(problem=problem, judged=theta_r, theta_r=other))
     assert found["weight_distance"] == pytest.approx(0, abs=1e-6)
     assert raw > 1
 
 
 def test_distance_to_a_network_one_step_away_is_that_step():
-    problem = tiny("mlp")
-    other = unlearned("original", problem)
+    problem = make_tiny_problem("mlp")
+    other = run_algorithm("original", problem)
     with torch.no_grad():
         other.head.bias += torch.tensor([3.0, 0, 0, 4.0])
         other.body[1].weight[0, 0] += 12.0
-    found = weight_distance(Weights(problem=problem, judged=problem.theta_o, theta_r=other))
+    found = weight_distance(ModelInputs(problem=problem, judged=problem.theta_o, theta_r=other))
     assert found["weight_distance"] == pytest.approx(13.0, rel=1e-6)
     assert found["weight_distance_penultimate"] == pytest.approx(12.0, rel=1e-6)

@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from tests.fixtures.populations import population
-from unlearn.measures.klom import LEAST, divergences, held_out_klom, klom
+from tests.fixtures.populations import make_population
+from unlearn.measures.klom import MIN_PROBABILITY, compute_divergences, held_out_klom, klom
 
 
 def test_two_histograms_by_hand():
     ours, theirs = np.array([[0.0], [0.0], [0.0], [20.0]]), np.array([[0.0], [20.0], [20.0], [20.0]])
-    assert divergences(ours, theirs) == pytest.approx([0.75 * math.log(3) + 0.25 * math.log(1 / 3)])
+    assert compute_divergences(ours, theirs) == pytest.approx([0.75 * math.log(3) + 0.25 * math.log(1 / 3)])
 
 
 def test_where_oracles_never_are_the_floor_speaks():
     ours, theirs = np.full((5, 1), 10.0), np.zeros((5, 1))
-    assert divergences(ours, theirs) == pytest.approx([math.log((1 + LEAST) / LEAST)])
+    assert compute_divergences(ours, theirs) == pytest.approx([math.log((1 + MIN_PROBABILITY) / MIN_PROBABILITY)])
 
 
 def past_the_last_bin(ours, theirs):
@@ -24,7 +24,7 @@ def past_the_last_bin(ours, theirs):
     edges = np.linspace(min(ours.min(), theirs.min()), max(ours.max(), theirs.max()), 21)
     counts = [np.bincount(np.digitize(side, edges), minlength=22)[1:21] for side in (ours, theirs)]
     p, q = (count / count.sum() for count in counts)
-    q = np.where(p > 0, np.maximum(q, LEAST), q)
+    q = np.where(p > 0, np.maximum(q, MIN_PROBABILITY), q)
     return float((p[p > 0] * np.log(p[p > 0] / (q / q.sum())[p > 0])).sum())
 
 
@@ -32,12 +32,12 @@ def test_the_largest_margin_counts():
     ours, theirs = np.array([0.0, 0.0, 20.0, 20.0]), np.array([0.0, 0.0, 0.0, 20.0])
     truth = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
     assert past_the_last_bin(ours, theirs) == pytest.approx(0)
-    assert divergences(ours[:, None], theirs[:, None]) == pytest.approx([truth])
+    assert compute_divergences(ours[:, None], theirs[:, None]) == pytest.approx([truth])
 
 
 def test_equal_models_are_zero_apart_and_equal_distributions_what_chance_gives():
-    models = population(models=(64, 64))
-    assert (divergences(models.unlearned, models.unlearned) == 0).all()
+    models = make_population(models=(64, 64))
+    assert (compute_divergences(models.unlearned, models.unlearned) == 0).all()
     found = klom(models) | held_out_klom(models)
     for name in ("klom_forget", "klom_retain", "klom"):
         assert found[f"{name}_mean"] == pytest.approx(found[f"{name}_null_mean"], rel=0.15)
@@ -46,16 +46,16 @@ def test_equal_models_are_zero_apart_and_equal_distributions_what_chance_gives()
 
 
 def test_it_grows_where_models_differ_and_only_there():
-    near, far = (klom(population(apart, models=(64, 64))) for apart in (1.0, 3.0))
+    near, far = (klom(make_population(apart, models=(64, 64))) for apart in (1.0, 3.0))
     assert near["klom_forget_null_mean"] < near["klom_forget_mean"] < far["klom_forget_mean"]
     assert far["klom_retain_mean"] == pytest.approx(far["klom_retain_null_mean"], rel=0.15)
     assert far["klom_n"] == 64.0
 
 
 def test_blocks_of_points_change_nothing_and_no_point_is_no_number(monkeypatch):
-    models = population()
-    whole = divergences(models.unlearned, models.retrained)
+    models = make_population()
+    whole = compute_divergences(models.unlearned, models.retrained)
     monkeypatch.setattr("unlearn.measures.klom.BLOCK", 7)
-    np.testing.assert_array_equal(divergences(models.unlearned, models.retrained), whole)
-    assert np.isnan(klom(population(models=(1, 9)))["klom_forget_mean"])
-    assert np.isnan(held_out_klom(population(held_out=np.arange(0)))["klom_mean"])
+    np.testing.assert_array_equal(compute_divergences(models.unlearned, models.retrained), whole)
+    assert np.isnan(klom(make_population(models=(1, 9)))["klom_forget_mean"])
+    assert np.isnan(held_out_klom(make_population(held_out=np.arange(0)))["klom_mean"])

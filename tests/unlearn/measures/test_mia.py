@@ -5,19 +5,19 @@ import pytest
 from scipy.special import log_softmax, logit
 from sklearn.svm import SVC
 
-from tests.fixtures.cases import case, views
-from unlearn.measures.inputs import Case, Views
+from tests.fixtures.cases import make_inputs, make_outputs
+from unlearn.measures.inputs import EvaluationInputs, Outputs
 from unlearn.measures.mia import (
-    best_threshold,
-    called_unseen,
-    forgotten_and_others,
-    members_and_others,
+    compute_nonmember_share,
+    find_best_threshold,
     mia,
     mia_confidence,
     mia_losses,
     mia_representation,
     mia_threshold,
     modified_entropy,
+    sample_forgotten_and_unseen,
+    sample_members_and_nonmembers,
 )
 from unlearn.measures.tow import tow, tow_mia
 
@@ -38,13 +38,13 @@ def model(forget_like, seed=0, *, separate=True):
     logits = np.zeros((N, 2))
     logits[np.arange(N), CLASSES] = logit(p)
     embeddings = rng.normal(0, 0.3, (N, 4)) + np.where(known[:, None], [3.0, 0, 0, 0], [0, 3.0, 0, 0])
-    return Views(logits=logits.astype(np.float32), embeddings=embeddings.astype(np.float32))
+    return Outputs(logits=logits.astype(np.float32), embeddings=embeddings.astype(np.float32))
 
 
 def posed(judged, theta_r=None, **more):
     oracle = theta_r or model("unseen", seed=1)
     usual = {"labels": CLASSES, "labels_true": CLASSES, "retain": RETAIN, "forget": FORGET, "held_out": HELD}
-    return Case(judged=judged, theta_r=oracle, theta_o=model("retain"), **usual | more)
+    return EvaluationInputs(judged=judged, theta_r=oracle, theta_o=model("retain"), **usual | more)
 
 
 SHARES = [(mia, "mia"), (mia_threshold, "mia_threshold"), (mia_threshold, "mia_modified_entropy")]
@@ -68,7 +68,7 @@ def test_an_accuracy_is_high_where_the_forget_set_stands_out_and_half_where_it_d
 @pytest.mark.parametrize(("attack", "column"), SHARES + TOLD)
 def test_every_model_is_attacked_with_one_draw_so_the_oracle_has_no_gap_to_itself(attack, column):
     oracle = model("unseen", seed=1)
-    assert attack(posed(oracle))[column] == attack(posed(model("retain")).of(oracle))[column]
+    assert attack(posed(oracle))[column] == attack(posed(model("retain")).with_model(oracle))[column]
 
 
 @pytest.mark.parametrize(("attack", "column"), [*SHARES, *TOLD])
@@ -91,7 +91,7 @@ def test_nine_examples_are_too_few_to_cross_validate(attack, column):
 
 
 def test_members_and_others_are_as_many_and_from_where_they_should_be():
-    members, others = members_and_others(posed(model("retain")), np.random.default_rng(0), most=250)
+    members, others = sample_members_and_nonmembers(posed(model("retain")), np.random.default_rng(0), most=250)
     assert len(set(members)) == len(set(others)) == 250
     assert set(members) <= set(RETAIN)
     assert set(others) <= set(HELD)
@@ -99,7 +99,7 @@ def test_members_and_others_are_as_many_and_from_where_they_should_be():
 
 def test_others_of_the_forget_set_are_of_its_classes():
     ones = FORGET[CLASSES[FORGET] == 1]
-    forgotten, others = forgotten_and_others(posed(model("retain"), forget=ones), np.random.default_rng(0))
+    forgotten, others = sample_forgotten_and_unseen(posed(model("retain"), forget=ones), np.random.default_rng(0))
     assert len(forgotten) == len(others) == len(ones)
     assert set(CLASSES[others]) == {1}
 
@@ -121,13 +121,15 @@ def test_bug_12_members_are_no_first_slice_and_sides_are_balanced():
     rng = np.random.default_rng(2)
     uneven = model("unseen")
     uneven.logits[RETAIN[:300], CLASSES[:300]] = rng.normal(0.5, 0.3, 300)  # the first of R are hardly known
-    assert called_unseen(posed(uneven, retain=RETAIN[::-1]), uneven) == called_unseen(posed(uneven), uneven)
+    assert compute_nonmember_share(posed(uneven, retain=RETAIN[::-1]), uneven) == compute_nonmember_share(
+        posed(uneven), uneven
+    )
     assert abs(first_of_retain(posed(uneven)) - first_of_retain(posed(uneven, retain=RETAIN[::-1]))) > 0.1
     # a retain set that is a tenth of the held-out set: who asks an unbalanced attack is told "non-member"
     nothing = model("unseen", separate=False)
     few = posed(nothing, retain=RETAIN[:30])
     assert first_of_retain(few) == 1.0
-    assert 0.1 < called_unseen(few, nothing) < 0.9
+    assert 0.1 < compute_nonmember_share(few, nothing) < 0.9
 
 
 @pytest.mark.parametrize("kind", ["retain", "unseen"])
@@ -136,10 +138,10 @@ def test_equal_examples_counted_once_are_the_same_attack(kind):
     views = model(kind)
     found = posed(views)
     p = probabilities(found)
-    members, others = members_and_others(found, found.rng("mia"))
+    members, others = sample_members_and_nonmembers(found, found.rng("mia"))
     whole = SVC(C=3, gamma="auto").fit(p[np.concatenate([members, others])][:, None], np.repeat([1, 0], len(members)))
     said = 1 - whole.predict(p[found.forget][:, None])
-    assert called_unseen(found, views) == pytest.approx(said.mean(), abs=1.5 / len(said))
+    assert compute_nonmember_share(found, views) == pytest.approx(said.mean(), abs=1.5 / len(said))
 
 
 def with_slips(log_p, labels):
@@ -170,9 +172,9 @@ def test_modified_entropy_is_finite_where_a_probability_is_0_or_1():
 
 
 def test_the_best_threshold_is_the_one_that_is_right_most_often():
-    assert best_threshold(np.array([0.9, 0.8, 0.3]), np.array([0.1, 0.2, 0.4])) == pytest.approx(0.25)
-    assert best_threshold(np.array([0.9, 0.9, 0.5]), np.array([0.5, 0.5, 0.9])) == pytest.approx(0.7)
-    assert best_threshold(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == -np.inf
+    assert find_best_threshold(np.array([0.9, 0.8, 0.3]), np.array([0.1, 0.2, 0.4])) == pytest.approx(0.25)
+    assert find_best_threshold(np.array([0.9, 0.9, 0.5]), np.array([0.5, 0.5, 0.9])) == pytest.approx(0.7)
+    assert find_best_threshold(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == -np.inf
 
 
 @pytest.mark.parametrize("forget_like", ["retain", "unseen"])
@@ -188,18 +190,22 @@ def test_two_thousand_a_side_say_what_six_thousand_say():
     p = rng.beta(12, 0.3, n)
     p[6000:12_000] = np.where(rng.random(6000) < 0.88, p[6000:12_000], rng.beta(0.6, 0.8, 6000))
     p[12_000:] = np.where(rng.random(1000) < 0.7, p[12_000:], rng.beta(0.6, 0.8, 1000))
-    found = Views(
+    found = Outputs(
         logits=np.stack([logit(np.clip(p, 1e-9, 1 - 1e-7)), np.zeros(n)], 1).astype(np.float32),
         embeddings=np.zeros((n, 1), np.float32),
     )
     sets = {"retain": np.arange(6000), "held_out": np.arange(6000, 12_000), "forget": np.arange(12_000, n)}
-    whole = called_unseen(
-        Case(judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, **sets), found, 6000
+    whole = compute_nonmember_share(
+        EvaluationInputs(judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, **sets),
+        found,
+        6000,
     )
     drawn = [
-        mia(Case(judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, seed=seed, **sets))[
-            "mia"
-        ]
+        mia(
+            EvaluationInputs(
+                judged=found, theta_r=found, theta_o=found, labels=labels, labels_true=labels, seed=seed, **sets
+            )
+        )["mia"]
         for seed in range(3)
     ]
     assert np.abs(np.array(drawn) - whole).max() < 0.02
@@ -210,16 +216,16 @@ def test_tow_mia_is_one_for_the_oracle_and_its_product_for_others():
     assert tow_mia(posed(oracle, oracle)) == {"tow_mia": 1.0}
     found = posed(original, oracle)
     apart = tow(found)
-    expected = 1 - abs(called_unseen(found, original) - called_unseen(found, oracle))
+    expected = 1 - abs(compute_nonmember_share(found, original) - compute_nonmember_share(found, oracle))
     expected *= (1 - apart["da_retain"]) * (1 - apart["da_held_out"])
     assert tow_mia(found)["tow_mia"] == pytest.approx(expected)
     assert tow_mia(found)["tow_mia"] < 0.3
 
 
 def test_a_coin_flipper_is_called_neither():
-    flat = views(np.ones(120, dtype=bool), sure=0.0)
-    assert 0.1 < mia_threshold(case(flat))["mia_threshold"] < 0.95
-    assert mia_losses(case(flat))["mia_losses"] == pytest.approx(0.5, abs=0.25)
+    flat = make_outputs(np.ones(120, dtype=bool), sure=0.0)
+    assert 0.1 < mia_threshold(make_inputs(flat))["mia_threshold"] < 0.95
+    assert mia_losses(make_inputs(flat))["mia_losses"] == pytest.approx(0.5, abs=0.25)
 
 
 def test_dead_embeddings_are_no_error():

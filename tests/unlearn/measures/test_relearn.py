@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.fixtures.problems import KINDS, same, state, tiny, unlearned
-from unlearn.measures.inputs import Weights
-from unlearn.measures.relearn import DESCENT, FLOOR, loss_of, relearn, steps_until
+from tests.fixtures.problems import KINDS, copy_state, have_same_weights, make_tiny_problem, run_algorithm
+from unlearn.measures.inputs import ModelInputs
+from unlearn.measures.relearn import FLOOR, LOOP_CONFIG, count_steps_until, mean_loss, relearn
 
 
 def relabelled(kind="cnn"):
     """F under labels that only a model trained on F has: the next class's."""
-    problem = tiny(kind)
-    return replace(problem, forget=problem.forget.labelled((problem.forget.labels + 1) % 4))
+    problem = make_tiny_problem(kind)
+    return replace(problem, forget=problem.forget.with_labels((problem.forget.labels + 1) % 4))
 
 
 def taught(problem, steps=400):
     """theta_o taught the forget set."""
-    theta = unlearned("original", problem)
+    theta = run_algorithm("original", problem)
     sgd = torch.optim.SGD(theta.parameters(), lr=0.02, momentum=0.9)
     images = problem.forget.images.take(problem.forget.rows)
     for _ in range(steps):
@@ -35,52 +35,56 @@ def test_who_knows_needs_no_step_and_who_does_not_needs_the_oracles():
     problem = relabelled()
     theta_o, theta_r = taught(problem), problem.theta_o
     problem = replace(problem, theta_o=theta_o)
-    assert loss_of(theta_o, problem.forget) < FLOOR < loss_of(theta_r, problem.forget)
-    original = relearn(Weights(problem=problem, judged=theta_o, theta_r=theta_r))
-    oracle = relearn(Weights(problem=problem, judged=theta_r, theta_r=theta_r))
+    assert mean_loss(theta_o, problem.forget) < FLOOR < mean_loss(theta_r, problem.forget)
+    original = relearn(ModelInputs(problem=problem, judged=theta_o, theta_r=theta_r))
+    oracle = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r))
     assert original == {"relearn_steps": 0.0, "relearn_ratio": 0.0, "relearn_censored": 0.0}
     assert oracle["relearn_steps"] > 1
     assert oracle["relearn_ratio"] == 1.0
     again = relearn(
-        Weights(problem=problem, judged=unlearned("original", replace(problem, theta_o=theta_r)), theta_r=theta_r)
+        ModelInputs(
+            problem=problem, judged=run_algorithm("original", replace(problem, theta_o=theta_r)), theta_r=theta_r
+        )
     )
     assert again == oracle  # one stream for all
 
 
 def test_the_step_that_is_named_is_the_first_at_the_target():
     problem = relabelled("mlp")
-    steps = steps_until(0.5, problem.theta_o, problem.forget, DESCENT, np.random.default_rng(1), 500)
+    steps = count_steps_until(0.5, problem.theta_o, problem.forget, LOOP_CONFIG, np.random.default_rng(1), 500)
     assert steps > 1
-    short = steps_until(0.5, problem.theta_o, problem.forget, DESCENT, np.random.default_rng(1), steps - 1)
+    short = count_steps_until(0.5, problem.theta_o, problem.forget, LOOP_CONFIG, np.random.default_rng(1), steps - 1)
     assert short is None
-    assert steps_until(0.5, problem.theta_o, problem.forget, DESCENT, np.random.default_rng(1), steps) == steps
+    assert (
+        count_steps_until(0.5, problem.theta_o, problem.forget, LOOP_CONFIG, np.random.default_rng(1), steps) == steps
+    )
 
 
 def test_who_does_not_get_there_is_censored():
     problem = relabelled()
     problem, theta_r = replace(problem, theta_o=taught(problem)), problem.theta_o
-    found = relearn(Weights(problem=problem, judged=theta_r, theta_r=theta_r), most=2)
+    found = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r), most=2)
     assert found["relearn_steps"] == 2.0
     assert found["relearn_censored"] == 1.0
     assert np.isnan(found["relearn_ratio"])
-    wild = relearn(Weights(problem=problem, judged=theta_r, theta_r=theta_r), replace(DESCENT, lr=1e30))
+    wild = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r), replace(LOOP_CONFIG, lr=1e30))
     assert wild["relearn_censored"] == 1.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_network_is_changed_and_nothing_is_counted_as_the_algorithms(kind):
     problem = relabelled(kind)
-    theta_r = unlearned("retrain", problem, kind=kind)
-    before = state(problem.theta_o), state(theta_r), problem.forget.tally.examples
-    relearn(Weights(problem=problem, judged=problem.theta_o, theta_r=theta_r))
+    theta_r = run_algorithm("retrain", problem, kind=kind)
+    before = copy_state(problem.theta_o), copy_state(theta_r), problem.forget.read_counter.examples
+    relearn(ModelInputs(problem=problem, judged=problem.theta_o, theta_r=theta_r))
     assert all(torch.equal(value, before[0][name]) for name, value in problem.theta_o.state_dict().items())
     assert all(torch.equal(value, before[1][name]) for name, value in theta_r.state_dict().items())
-    assert problem.forget.tally.examples == before[2]
-    assert same(problem.theta_o, problem.theta_o)
+    assert problem.forget.read_counter.examples == before[2]
+    assert have_same_weights(problem.theta_o, problem.theta_o)
 
 
 def test_the_loss_of_a_set_is_its_mean():
-    problem = tiny()
+    problem = make_tiny_problem()
     images = problem.retain.images.take(problem.retain.rows)
     expected = float(cross_entropy(problem.theta_o(images), problem.retain.labels).detach())
-    assert loss_of(problem.theta_o, problem.retain) == pytest.approx(expected, rel=1e-5)
+    assert mean_loss(problem.theta_o, problem.retain) == pytest.approx(expected, rel=1e-5)

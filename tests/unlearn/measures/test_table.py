@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fixtures.cases import FORGET, LABELS, case, views
-from tests.fixtures.populations import population
-from tests.fixtures.problems import tiny, unlearned
+from tests.fixtures.cases import FORGET, LABELS, make_inputs, make_outputs
+from tests.fixtures.populations import make_population
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
 from unlearn import measures
 from unlearn.measures import MEASURES
-from unlearn.measures.inputs import Weights
+from unlearn.measures.inputs import ModelInputs
 
 FRAME = {"case", "membership", "rebasin"}
 """Files that measures stand on."""
@@ -24,14 +24,14 @@ POSED = {"confusion": {"labels": SWAPPED}, "held-out-confusion": {"labels": SWAP
 def seen_by(name):
     """What three models, or populations, look like to a measure."""
     if MEASURES[name].needs == "outputs":
-        three = (None, views(np.zeros(len(LABELS), dtype=bool)), case().theta_r)
-        return [case(judged, **POSED.get(name, {})) for judged in three]
+        three = (None, make_outputs(np.zeros(len(LABELS), dtype=bool)), make_inputs().theta_r)
+        return [make_inputs(judged, **POSED.get(name, {})) for judged in three]
     if MEASURES[name].needs == "weights":
-        problem = tiny("cnn")
-        theta_r = unlearned("retrain", problem)
-        three = (problem.theta_o, unlearned("gradient-ascent", problem), theta_r)
-        return [Weights(problem=problem, judged=judged, theta_r=theta_r) for judged in three]
-    return [population(0.0), population(2.0), population(0.0, models=(8, 12), seed=1)]
+        problem = make_tiny_problem("cnn")
+        theta_r = run_algorithm("retrain", problem)
+        three = (problem.theta_o, run_algorithm("gradient-ascent", problem), theta_r)
+        return [ModelInputs(problem=problem, judged=judged, theta_r=theta_r) for judged in three]
+    return [make_population(0.0), make_population(2.0), make_population(0.0, models=(8, 12), seed=1)]
 
 
 def test_every_file_with_columns_is_in_the_table():
@@ -62,7 +62,7 @@ def test_a_column_says_its_unit_and_its_ideal(name):
         assert column.best in {"max", "min", "oracle", "none"}
         assert column.unit
         assert column.ideal
-        assert len(column.says) > 5
+        assert len(column.description) > 5
 
 
 def test_populations_have_no_oracle_row_to_be_near():

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.fixtures.populations import FORGET, population
+from tests.fixtures.populations import FORGET, make_population
 from unlearn.measures.u_lira import u_lira, u_lira_scores
 
 
 @pytest.mark.parametrize("models", [(3, 3), (5, 5), (16, 16), (8, 20)])
 def test_equal_distributions_are_told_apart_half_of_the_time(models):
-    found = [u_lira(population(models=models, seed=seed)) for seed in range(40)]
+    found = [u_lira(make_population(models=models, seed=seed)) for seed in range(40)]
     # one false positive of 120 is allowed: above the second highest of 120 others lie 2 of 121
     for column, chance in (("u_lira_accuracy", 0.5), ("u_lira_auc", 0.5), ("u_lira_tpr_at_0.01", 2 / 121)):
         each = np.array([values[column] for values in found])
@@ -23,7 +23,7 @@ def test_equal_distributions_are_told_apart_half_of_the_time(models):
 
 
 def test_a_model_that_knows_the_forget_set_is_recognised_and_less_so_if_nearer():
-    near, far = (u_lira(population(apart)) for apart in (1.0, 6.0))
+    near, far = (u_lira(make_population(apart)) for apart in (1.0, 6.0))
     assert 0.6 < near["u_lira_accuracy"] < far["u_lira_accuracy"]
     assert far["u_lira_accuracy"] > 0.98
     assert far["u_lira_auc"] > 0.99
@@ -32,7 +32,7 @@ def test_a_model_that_knows_the_forget_set_is_recognised_and_less_so_if_nearer()
 
 
 def test_forgetting_too_much_is_recognised_too():
-    assert u_lira(population(-6.0))["u_lira_accuracy"] > 0.98
+    assert u_lira(make_population(-6.0))["u_lira_accuracy"] > 0.98
 
 
 def test_a_score_is_the_ratio_of_two_normal_densities_without_the_pair():
@@ -67,7 +67,7 @@ def test_bug_19_answers_that_never_vary_are_no_division_by_zero():
 
 
 def test_two_pairs_have_no_number_and_few_examples_no_rate():
-    assert np.isnan(u_lira(population(models=(2, 9)))["u_lira_accuracy"])
-    few = u_lira(replace(population(), forget=FORGET[:99]))
+    assert np.isnan(u_lira(make_population(models=(2, 9)))["u_lira_accuracy"])
+    few = u_lira(replace(make_population(), forget=FORGET[:99]))
     assert np.isnan(few["u_lira_tpr_at_0.01"])
     assert few["u_lira_auc"] == pytest.approx(0.5, abs=0.1)

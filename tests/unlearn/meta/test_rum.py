@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures.problems import tiny
-from unlearn.algorithms import algorithm
-from unlearn.meta.rum import from_centroid, refine, rum, shuffled
+from tests.fixtures.problems import make_tiny_problem
+from unlearn.algorithms import get_algorithm
+from unlearn.meta.rum import distance_to_centroid, refine, rum, split_randomly
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from(["equal", "spaced"]))
@@ -49,14 +49,14 @@ def test_an_undefined_score_is_refused_with_a_way_out():
 
 
 def test_shuffled_parts_are_equal_and_random():
-    one, two = (shuffled(10, 3, np.random.default_rng(seed)) for seed in (0, 1))
+    one, two = (split_randomly(10, 3, np.random.default_rng(seed)) for seed in (0, 1))
     assert sorted(map(len, one)) == [3, 3, 4]
     assert sorted(np.concatenate(one).tolist()) == list(range(10))
     assert any(a.tolist() != b.tolist() for a, b in zip(one, two, strict=True))
 
 
 def test_each_step_starts_where_the_last_ended_and_retains_what_is_not_yet_forgotten():
-    problem, seen = tiny(forget=range(9)), []
+    problem, seen = make_tiny_problem(forget=range(9)), []
 
     def unlearn(theta, retain, forget, number):
         seen.append((number, theta, set(retain.rows.tolist()), forget.rows.tolist()))
@@ -74,7 +74,7 @@ def test_each_step_starts_where_the_last_ended_and_retains_what_is_not_yet_forgo
 
 
 def test_a_sequence_that_goes_on_where_it_was_is_the_whole_sequence():
-    problem, entry = tiny(forget=range(9)), algorithm("neggrad-plus")
+    problem, entry = make_tiny_problem(forget=range(9)), get_algorithm("neggrad-plus")
     config = entry.config(epochs=1, batch=16)
 
     def unlearn(theta, retain, forget, number):
@@ -89,7 +89,7 @@ def test_a_sequence_that_goes_on_where_it_was_is_the_whole_sequence():
 
 @pytest.mark.parametrize("name", ["finetune", "neggrad-plus", "random-label", "scrub"])
 def test_one_part_is_the_algorithm_bit_for_bit(name):
-    problem, entry = tiny(forget=range(10)), algorithm(name)
+    problem, entry = make_tiny_problem(forget=range(10)), get_algorithm(name)
     config = entry.config(epochs=2, batch=16, **({"msteps": 1} if name == "scrub" else {}))
 
     def unlearn(theta, retain, forget, number):
@@ -106,4 +106,4 @@ def test_one_part_is_the_algorithm_bit_for_bit(name):
 
 def test_distance_to_the_centroid_is_of_the_whole_training_set():
     embeddings = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
-    assert from_centroid(embeddings, np.array([3, 0])) == pytest.approx([8**0.5, 8**0.5])
+    assert distance_to_centroid(embeddings, np.array([3, 0])) == pytest.approx([8**0.5, 8**0.5])

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.fixtures.problems import CLASSES, tiny
+from tests.fixtures.problems import N_CLASSES, make_tiny_problem
 from unlearn.optimization.domain_adversarial import (
-    discriminator,
+    build_discriminator,
+    compute_embeddings,
     domain_accuracy,
     domain_loss,
-    embeddings,
-    reversed_slope,
-    unseen_like,
+    draw_class_matched,
+    gradient_reversal,
 )
 
 
@@ -23,9 +23,9 @@ def slope_through(passed, weight):
 
 def test_a_reversal_passes_its_input_and_turns_the_slope():
     x = torch.tensor([1.0, -2.0])
-    assert torch.equal(reversed_slope(x, 0.5), x)
-    assert slope_through(reversed_slope, 0.5) == [-1.5, -1.5]
-    assert slope_through(reversed_slope, 0.0) == [0, 0]
+    assert torch.equal(gradient_reversal(x, 0.5), x)
+    assert slope_through(gradient_reversal, 0.5) == [-1.5, -1.5]
+    assert slope_through(gradient_reversal, 0.0) == [0, 0]
     assert slope_through(lambda x, weight: weight * x + (1 - weight) * x.detach(), 0.5) == [1.5, 1.5]  # without a turn
 
 
@@ -38,44 +38,46 @@ def test_the_loss_of_a_discriminator_by_hand():
 
 
 def mix(examples, weights):
-    return torch.bincount(examples.labels, weights=weights, minlength=CLASSES).tolist()
+    return torch.bincount(examples.labels, weights=weights, minlength=N_CLASSES).tolist()
 
 
 def test_the_unseen_set_has_the_size_and_the_class_mix_of_the_forget_set():
-    problem = tiny(forget=[0, 4, 8, 1, 2, 6])
-    unseen, weights = unseen_like(problem.forget, problem.validation, np.random.default_rng(0))
+    problem = make_tiny_problem(forget=[0, 4, 8, 1, 2, 6])
+    unseen, weights = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(0))
     assert torch.bincount(unseen.labels, minlength=4).tolist() == [3, 1, 2, 0]
     assert weights.tolist() == [1] * 6
     assert set(unseen.rows.tolist()) <= set(problem.validation.rows.tolist())
     assert len(unseen.rows.unique()) == 6
-    other, _ = unseen_like(problem.forget, problem.validation, np.random.default_rng(1))
+    other, _ = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(1))
     assert unseen.rows.tolist() != other.rows.tolist()
 
 
 def test_a_small_unseen_set_weighs_as_the_forget_sets_mix():
-    problem = tiny(forget=[*range(0, 64, 4), 1, 5, 9, 13])  # 16 of class 0, of which validation has 6; 4 of class 1
-    unseen, weights = unseen_like(problem.forget, problem.validation, np.random.default_rng(0))
+    problem = make_tiny_problem(
+        forget=[*range(0, 64, 4), 1, 5, 9, 13]
+    )  # 16 of class 0, of which validation has 6; 4 of class 1
+    unseen, weights = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(0))
     assert torch.bincount(unseen.labels, minlength=4).tolist() == [6, 4, 0, 0]
     assert float(weights.mean()) == pytest.approx(1)
     assert mix(unseen, weights) == pytest.approx([10 * 16 / 20, 10 * 4 / 20, 0, 0])
 
 
 def test_a_class_that_validation_lacks_is_refused_with_numbers():
-    problem = tiny(forget=range(0, 64, 4))
-    without = problem.validation.part(torch.nonzero(problem.validation.labels != 0)[:, 0])
+    problem = make_tiny_problem(forget=range(0, 64, 4))
+    without = problem.validation.select(torch.nonzero(problem.validation.labels != 0)[:, 0])
     with pytest.raises(ValueError, match=r"has 16 examples of class 0, and the validation set 0, .* needs 2 or more"):
-        unseen_like(problem.forget, without, np.random.default_rng(0))
+        draw_class_matched(problem.forget, without, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"has 16 examples of class 0, and the validation set 6, .* needs 8 or more"):
-        unseen_like(problem.forget, problem.validation, np.random.default_rng(0), heaviest=2)
+        draw_class_matched(problem.forget, problem.validation, np.random.default_rng(0), heaviest=2)
 
 
 def test_embeddings_are_the_bodys_and_leave_modes_alone():
-    problem = tiny("batch-norm")
+    problem = make_tiny_problem("batch-norm")
     expected = problem.theta_o.body(problem.test.take(torch.arange(24))).detach()
     problem.theta_o.train()
     problem.theta_o.body[1].eval()
     before = [module.training for module in problem.theta_o.modules()]
-    torch.testing.assert_close(embeddings(problem.theta_o, problem.test, batch=7), expected)
+    torch.testing.assert_close(compute_embeddings(problem.theta_o, problem.test, batch=7), expected)
     assert [module.training for module in problem.theta_o.modules()] == before
 
 
@@ -104,7 +106,7 @@ def test_one_alone_cannot_be_told_apart():
 
 def test_a_discriminator_is_the_rngs_and_touches_no_global_stream():
     before = torch.get_rng_state()
-    one, again, other = (discriminator(3, 4, np.random.default_rng(seed))[0].weight for seed in (0, 0, 1))
+    one, again, other = (build_discriminator(3, 4, np.random.default_rng(seed))[0].weight for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)

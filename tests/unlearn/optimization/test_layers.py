@@ -5,19 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from memscore.models.architectures import build
-from tests.fixtures.problems import KINDS, same, state, tiny
-from unlearn.optimization.layers import fresh_like, last_layers
+from memscore.models.architectures import build_network
+from tests.fixtures.problems import KINDS, copy_state, have_same_weights, make_tiny_problem
+from unlearn.optimization.layers import find_last_layers, reinitialize
 
 
 def fresh(theta, seed=0):
-    return fresh_like(theta, np.random.default_rng(seed))
+    return reinitialize(theta, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_learned_is_left_and_theta_o_stays(kind):
-    theta = tiny(kind).theta_o
-    before, chance = state(theta), torch.get_rng_state()
+    theta = make_tiny_problem(kind).theta_o
+    before, chance = copy_state(theta), torch.get_rng_state()
     new = fresh(theta)
     assert all(torch.equal(before[name], value) for name, value in theta.state_dict().items())
     assert torch.equal(torch.get_rng_state(), chance)
@@ -25,12 +25,12 @@ def test_nothing_learned_is_left_and_theta_o_stays(kind):
     for name, value in new.state_dict().items():
         scale_or_shift = kind == "batch-norm" and name.split(".")[1] in {"1", "6"}
         assert not (value == before[name]).any() or scale_or_shift
-    assert same(new, fresh(theta))
+    assert have_same_weights(new, fresh(theta))
     assert not torch.equal(new.head.weight, fresh(theta, 1).head.weight)
 
 
 def test_running_statistics_and_scales_are_as_at_the_start():
-    new = state(fresh(tiny("batch-norm").theta_o))
+    new = copy_state(fresh(make_tiny_problem("batch-norm").theta_o))
     for norm in ("body.1", "body.6"):
         assert not new[f"{norm}.running_mean"].any()
         assert not new[f"{norm}.bias"].any()
@@ -40,7 +40,7 @@ def test_running_statistics_and_scales_are_as_at_the_start():
 
 
 def test_layers_draw_as_torch_has_them_start():
-    new, start = fresh(build("mlp-64", (1, 8, 8), 4, seed=0)), build("mlp-64", (1, 8, 8), 4, seed=1)
+    new, start = fresh(build_network("mlp-64", (1, 8, 8), 4, seed=0)), build_network("mlp-64", (1, 8, 8), 4, seed=1)
     for layer in ("body.1", "head"):
         ours, theirs = (network.get_submodule(layer).weight.detach() for network in (new, start))
         assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
@@ -48,7 +48,7 @@ def test_layers_draw_as_torch_has_them_start():
 
 
 def test_what_no_layer_draws_is_drawn_like_what_it_replaces():
-    theta = build("vit-narrow", (1, 8, 8), 4, seed=0)
+    theta = build_network("vit-narrow", (1, 8, 8), 4, seed=0)
     named = dict(theta.named_parameters())
     place = next(name for name in named if name.endswith("pos_embedding"))
     inner = next(name for name in named if name.endswith("in_proj_weight"))
@@ -75,19 +75,19 @@ class Backwards(nn.Module):
 
 
 def test_the_last_layers_are_those_that_run_last():
-    assert last_layers(Backwards(), (1, 8, 8), 1) == ["last"]
-    assert last_layers(Backwards(), (1, 8, 8), 2) == ["first.1", "first.2", "last"]
-    theta = tiny("batch-norm").theta_o
-    assert last_layers(theta, (1, 8, 8), 2) == ["body.5", "body.6", "head"]
-    assert last_layers(theta, (1, 8, 8), 3) == ["body.0", "body.1", "body.5", "body.6", "head"]
+    assert find_last_layers(Backwards(), (1, 8, 8), 1) == ["last"]
+    assert find_last_layers(Backwards(), (1, 8, 8), 2) == ["first.1", "first.2", "last"]
+    theta = make_tiny_problem("batch-norm").theta_o
+    assert find_last_layers(theta, (1, 8, 8), 2) == ["body.5", "body.6", "head"]
+    assert find_last_layers(theta, (1, 8, 8), 3) == ["body.0", "body.1", "body.5", "body.6", "head"]
     with pytest.raises(ValueError, match="has 3 convolutional or linear layers, not 4; use k 3 or less"):
-        last_layers(theta, (1, 8, 8), 4)
+        find_last_layers(theta, (1, 8, 8), 4)
 
 
 def test_the_last_layers_of_a_residual_network_and_of_a_transformer():
-    last = last_layers(build("resnet18", (1, 8, 8), 4, seed=0), (1, 8, 8), 2)
+    last = find_last_layers(build_network("resnet18", (1, 8, 8), 4, seed=0), (1, 8, 8), 2)
     assert last[-1] == "head"
     assert [name.split(".")[-1] for name in last] == ["conv2", "bn2", "head"]
-    last = last_layers(build("vit-narrow", (1, 8, 8), 4, seed=0), (1, 8, 8), 3)
+    last = find_last_layers(build_network("vit-narrow", (1, 8, 8), 4, seed=0), (1, 8, 8), 3)
     assert last[-1] == "head"
     assert len(last) == 4  # two layers of the last block, the norm at the end, the head

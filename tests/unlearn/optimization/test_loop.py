@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.fixtures.problems import same, state, tiny
-from tests.fixtures.spies import by_hand
-from unlearn.optimization.loop import Descent, DescentConfig, Diverged, copy_of, frozen
+from tests.fixtures.problems import copy_state, have_same_weights, make_tiny_problem
+from tests.fixtures.spies import take_plain_step
+from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_frozen, copy_model
 
 BOTH = pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 
@@ -23,7 +23,7 @@ def linear(*, seed=0):
 
 
 def config(**params):
-    return DescentConfig(**{"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1} | params)
+    return UnlearningLoopConfig(**{"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1} | params)
 
 
 def squares(theta, steps):
@@ -39,7 +39,7 @@ def half(theta):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_steps_are_those_of_the_textbook(momentum):
     theta, twin = linear(), linear()
-    Descent(theta, config(momentum=momentum)).run(squares(theta, 3))
+    UnlearningLoop(theta, config(momentum=momentum)).run(squares(theta, 3))
     velocity = [torch.zeros_like(p) for p in twin.parameters()]
     for _ in range(3):
         for parameter, speed in zip(twin.parameters(), velocity, strict=True):
@@ -52,29 +52,31 @@ def test_steps_are_those_of_the_textbook(momentum):
 @BOTH
 def test_bug_3_momentum_and_weight_decay_move_what_only_its_gradient_masks(optimizer):
     def masked_by_gradient(theta, mask):
-        loop = Descent(theta, config(optimizer=optimizer))
+        loop = UnlearningLoop(theta, config(optimizer=optimizer))
         for name, parameter in theta.named_parameters():
             parameter.register_hook(lambda slope, kept=mask[name]: slope * kept)
         return loop.run(squares(theta, 4))
 
     def stays(run):
         theta = linear()
-        before, mask = state(theta), half(theta)
-        after = state(run(theta, mask))
+        before, mask = copy_state(theta), half(theta)
+        after = copy_state(run(theta, mask))
         assert all((after[name] != before[name])[mask[name]].all() for name in mask)
         return all(torch.equal(after[name][~mask[name]], before[name][~mask[name]]) for name in mask)
 
     assert not stays(masked_by_gradient)
-    assert stays(lambda theta, mask: Descent(theta, config(optimizer=optimizer), mask=mask).run(squares(theta, 4)))
+    assert stays(
+        lambda theta, mask: UnlearningLoop(theta, config(optimizer=optimizer), mask=mask).run(squares(theta, 4))
+    )
 
 
 @BOTH
 def test_what_is_masked_gathers_no_momentum_and_the_rest_moves_as_it_would(optimizer):
     theta, free = linear(), linear()
     mask = half(theta)
-    loop = Descent(theta, config(optimizer=optimizer), mask=mask)
+    loop = UnlearningLoop(theta, config(optimizer=optimizer), mask=mask)
     loop.run(squares(theta, 4))
-    Descent(free, config(optimizer=optimizer)).run(squares(free, 4))
+    UnlearningLoop(free, config(optimizer=optimizer)).run(squares(free, 4))
     for name, parameter in theta.named_parameters():
         assert torch.equal(parameter[mask[name]], dict(free.named_parameters())[name][mask[name]])
         for moment in loop.optimizer.state[parameter].values():
@@ -84,15 +86,15 @@ def test_what_is_masked_gathers_no_momentum_and_the_rest_moves_as_it_would(optim
 def test_a_mask_of_ones_is_no_mask():
     theta, free = linear(), linear()
     ones = {name: torch.ones_like(p, dtype=torch.bool) for name, p in theta.named_parameters()}
-    Descent(theta, config(), mask=ones).run(squares(theta, 3))
-    Descent(free, config()).run(squares(free, 3))
-    assert same(theta, free)
+    UnlearningLoop(theta, config(), mask=ones).run(squares(theta, 3))
+    UnlearningLoop(free, config()).run(squares(free, 3))
+    assert have_same_weights(theta, free)
 
 
 def test_only_what_is_trained_moves():
     theta = linear()
-    before = state(theta)
-    Descent(theta, config(), trained={"bias"}).run(squares(theta, 2))
+    before = copy_state(theta)
+    UnlearningLoop(theta, config(), trained={"bias"}).run(squares(theta, 2))
     assert torch.equal(theta.weight, before["weight"])
     assert (theta.bias != before["bias"]).all()
     assert all(p.requires_grad and p.grad is None for p in theta.parameters())
@@ -104,17 +106,17 @@ def statistics(theta):
 
 def run_with_norms(images, **params):
     """Two steps on these images; the statistics before and after."""
-    theta = tiny("batch-norm").theta_o
+    theta = make_tiny_problem("batch-norm").theta_o
     before = statistics(theta)
     trained = params.pop("trained", None)
-    loop = Descent(theta, config(**params), trained=trained)
+    loop = UnlearningLoop(theta, config(**params), trained=trained)
     loop.run(theta(images).square().mean() for _ in range(2))
     after = statistics(theta)
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def images(n):
-    return tiny("batch-norm").retain.take(torch.arange(n))
+    return make_tiny_problem("batch-norm").retain.take(torch.arange(n))
 
 
 def test_running_statistics_follow_the_policy():
@@ -125,20 +127,20 @@ def test_running_statistics_follow_the_policy():
 
 
 def test_frozen_norms_normalise_by_theta_o_s_statistics():
-    theta, said = tiny("batch-norm").theta_o, []
+    theta, said = make_tiny_problem("batch-norm").theta_o, []
     expected = theta(images(8)).detach()
 
     def losses():
         said.append(theta(images(8)))
         yield said[0].sum()
 
-    Descent(theta, config(batch_norm="frozen")).run(losses())
+    UnlearningLoop(theta, config(batch_norm="frozen")).run(losses())
     assert torch.allclose(said[0], expected, atol=1e-5)
 
 
 def test_one_value_a_channel_is_normalised_by_running_statistics():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        tiny("batch-norm").theta_o.train()(images(1))
+        make_tiny_problem("batch-norm").theta_o.train()(images(1))
     changed = run_with_norms(images(1))
     assert {name.split(".")[1] for name in changed} == {"1"}  # 64 pixels a channel there, one value in the other
 
@@ -153,11 +155,13 @@ def test_a_loss_that_is_no_number_ends_the_run_by_name_before_its_step():
 
     for last in (math.inf, math.nan):
         theta = linear()
-        with pytest.raises(Diverged, match=f"the loss of step 3 is {'-?inf' if last == math.inf else 'nan'}") as caught:
-            Descent(theta, config()).run(losses(2, last))
+        with pytest.raises(
+            TrainingDiverged, match=f"the loss of step 3 is {'-?inf' if last == math.inf else 'nan'}"
+        ) as caught:
+            UnlearningLoop(theta, config()).run(losses(2, last))
         assert caught.value.step == 3
         twin = linear()
-        assert same(theta, Descent(twin, config()).run(squares(twin, 2)))
+        assert have_same_weights(theta, UnlearningLoop(twin, config()).run(squares(twin, 2)))
 
 
 def test_a_last_step_that_leaves_no_numbers_ends_the_run_by_name():
@@ -167,8 +171,8 @@ def test_a_last_step_that_leaves_no_numbers_ends_the_run_by_name():
         yield from squares(theta, 1)
         yield (theta.weight - theta.weight.detach()).abs().sqrt().sum()  # the loss is 0, its slope is not a number
 
-    with pytest.raises(Diverged) as caught:
-        Descent(theta, config()).run(losses())
+    with pytest.raises(TrainingDiverged) as caught:
+        UnlearningLoop(theta, config()).run(losses())
     assert caught.value.step == 2
 
 
@@ -181,9 +185,9 @@ def test_the_watch_ends_the_run_and_the_losses():
         finally:
             closed.append(theta.training)
 
-    Descent(theta, config(), watch=lambda step, _: step == 4).run(losses())
+    UnlearningLoop(theta, config(), watch=lambda step, _: step == 4).run(losses())
     twin = linear()
-    assert same(theta, Descent(twin, config()).run(squares(twin, 4)))
+    assert have_same_weights(theta, UnlearningLoop(twin, config()).run(squares(twin, 4)))
     assert closed == [True]
     assert not theta.training
 
@@ -191,22 +195,24 @@ def test_the_watch_ends_the_run_and_the_losses():
 @BOTH
 def test_a_network_beside_learns_at_a_rate_of_its_own(optimizer):
     theta, other = linear(), linear(seed=1)
-    before, earlier = state(theta), state(other)
+    before, earlier = copy_state(theta), copy_state(other)
 
     def losses():
         yield sum(parameter.sum() for network in (theta, other) for parameter in network.parameters())
 
     params = {"optimizer": optimizer, "momentum": 0.0, "weight_decay": 0.0}
-    Descent(theta, config(**params), beside=(other, 0.02)).run(losses())
+    UnlearningLoop(theta, config(**params), beside=(other, 0.02)).run(losses())
     assert all(
-        torch.allclose(before[name] - value, torch.tensor(0.1), atol=1e-5) for name, value in state(theta).items()
+        torch.allclose(before[name] - value, torch.tensor(0.1), atol=1e-5) for name, value in copy_state(theta).items()
     )
-    assert all(torch.allclose(earlier[name] - v, torch.tensor(0.02), atol=1e-5) for name, v in state(other).items())
+    assert all(
+        torch.allclose(earlier[name] - v, torch.tensor(0.02), atol=1e-5) for name, v in copy_state(other).items()
+    )
 
 
 def test_the_rate_can_change_between_two_losses():
     theta, twin = linear(), linear()
-    loop = Descent(theta, config(momentum=0.0, weight_decay=0.0))
+    loop = UnlearningLoop(theta, config(momentum=0.0, weight_decay=0.0))
 
     def losses():
         for lr in (0.1, 0.01):
@@ -215,7 +221,7 @@ def test_the_rate_can_change_between_two_losses():
 
     loop.run(losses())
     for lr in (0.1, 0.01):
-        by_hand(twin, next(squares(twin, 1)), lr=lr)
+        take_plain_step(twin, next(squares(twin, 1)), lr=lr)
     assert all(torch.allclose(a, b) for a, b in zip(theta.parameters(), twin.parameters(), strict=True))
 
 
@@ -234,13 +240,13 @@ def test_the_rate_can_change_between_two_losses():
 )
 def test_a_config_refuses_what_breaks_its_rule(field, value, rule):
     with pytest.raises(ValueError, match=f"{field} of DescentConfig must be {rule}, got {value}"):
-        DescentConfig(**{field: value})
+        UnlearningLoopConfig(**{field: value})
 
 
 def test_copies_share_nothing():
-    theta = tiny("batch-norm").theta_o
-    for other in (copy_of(theta), frozen(theta)):
-        assert same(other, theta)
+    theta = make_tiny_problem("batch-norm").theta_o
+    for other in (copy_model(theta), copy_frozen(theta)):
+        assert have_same_weights(other, theta)
         pointers = [{value.data_ptr() for value in network.state_dict().values()} for network in (theta, other)]
         assert not pointers[0] & pointers[1]
-    assert not any(p.requires_grad for p in frozen(theta).parameters())
+    assert not any(p.requires_grad for p in copy_frozen(theta).parameters())

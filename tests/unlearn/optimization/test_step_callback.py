@@ -4,11 +4,11 @@ import copy
 
 import torch
 
-from tests.fixtures.problems import tiny, unlearned
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
 
 
 def test_a_copy_that_a_watch_makes_keeps_its_statistics_when_it_is_asked():
-    problem, copies = tiny("batch-norm"), []
+    problem, copies = make_tiny_problem("batch-norm"), []
     images = problem.test.take(torch.arange(24))
 
     def watch(_, theta):
@@ -19,5 +19,5 @@ def test_a_copy_that_a_watch_makes_keeps_its_statistics_when_it_is_asked():
         assert torch.equal(asked.body[1].running_mean, before)
         copies.append(asked)
 
-    unlearned("finetune", problem, watch=watch)
+    run_algorithm("finetune", problem, watch=watch)
     assert len(copies) == 8

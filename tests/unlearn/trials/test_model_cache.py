@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.pipeline.config import splits_again
-from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.config import reload_splits
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.store.store import Store
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
 from unlearn.trials import runner
 from unlearn.trials.config import TrialConfig
-from unlearn.trials.runner import known_model, run_trial
+from unlearn.trials.runner import load_cached_model, run_trial
 
 SETS = ((1, 2, 3, 4, 5), (11, 12, 13))
 CPU = torch.device("cpu")
@@ -20,15 +20,15 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def lab(store):
     opened = Store.open(store)
-    bench = bench_of(splits_again(opened), opened.manifest.seed)
-    fill_oracles(opened, needed(opened, list(SETS), [0, 1], "cpu"), bench, InOrder())
+    bench = build_trial_data(reload_splits(opened), opened.manifest.seed)
+    train_reference_models(opened, build_reference_jobs(opened, list(SETS), [0, 1], "cpu"), bench, InOrder())
     return opened, bench
 
 
 @pytest.fixture
 def read(monkeypatch):
     """Keys of the outputs that were read since, by a worker that has kept none yet."""
-    runner._known.clear()
+    runner._model_cache.clear()
     seen, usual = [], Store.read_outputs
 
     def noted(self, key):
@@ -67,17 +67,19 @@ def test_attempts_that_go_round_the_same_models_read_each_once(lab, read):
 def test_no_more_is_kept_than_fits_but_always_a_pair(lab, read, monkeypatch):
     store, _ = lab
     keys = [
-        key_of(store, OriginalJob(store=store.url, index=index, removed=r)) for index in (0, 1) for r in ((), *SETS)
+        compute_job_key(store, OriginalJob(store=store.url, index=index, removed=r))
+        for index in (0, 1)
+        for r in ((), *SETS)
     ]
     one = sum(array.nbytes for array in store.read_outputs(keys[0]))
-    monkeypatch.setattr(runner, "KNOWN_BYTES", 3 * one)
+    monkeypatch.setattr(runner, "MODEL_CACHE_BYTES", 3 * one)
     for key in keys:
-        known_model(store, key, CPU)
-    assert [key for key, _ in runner._known] == keys[-3:]
-    monkeypatch.setattr(runner, "KNOWN_BYTES", 0)
-    known_model(store, keys[-3], CPU)
-    known_model(store, keys[0], CPU)
-    assert [key for key, _ in runner._known] == [keys[-3], keys[0]]
+        load_cached_model(store, key, CPU)
+    assert [key for key, _ in runner._model_cache] == keys[-3:]
+    monkeypatch.setattr(runner, "MODEL_CACHE_BYTES", 0)
+    load_cached_model(store, keys[-3], CPU)
+    load_cached_model(store, keys[0], CPU)
+    assert [key for key, _ in runner._model_cache] == [keys[-3], keys[0]]
 
 
 def test_trials_leave_what_is_kept_as_it_was(lab, read):
@@ -85,6 +87,6 @@ def test_trials_leave_what_is_kept_as_it_was(lab, read):
     fresh = [run_trial(trial, bench) for trial in attempts(store, 4e-3)]
     for trial, row in zip(attempts(store, 4e-3), fresh, strict=True):
         store.folder.remove(f"trials/{row['trial']}.parquet")
-        runner._known.clear()
+        runner._model_cache.clear()
         alone = run_trial(trial, bench)
         np.testing.assert_equal(*({k: v for k, v in r.items() if "wall" not in k} for r in (alone, row)))

@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.pipeline.config import Plan
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.verify import verify
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn.meta.rsu import Rounds
-from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.trials.config import Step, TrialConfig, theta_name, trial_name
-from unlearn.trials.runner import keep, run_trial
+from unlearn.meta.rsu import RsuSchedule
+from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
+from unlearn.trials.config import Step, TrialConfig, model_key, trial_key
+from unlearn.trials.runner import run_trial, write_model
 
-PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
+PLAN = BankConfig(
+    data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16
+)
 PARTS = tuple(range(0, 20, 2)), tuple(range(1, 21, 2)), tuple(range(30, 40))
 ALL = tuple(sorted({row for part in PARTS for row in part}))
 QUICK = (("batch", 20), ("epochs", 1))
@@ -26,8 +28,8 @@ QUICK = (("batch", 20), ("epochs", 1))
 def lab(tmp_path_factory):
     made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
     estimate(made, InOrder())
-    bench = bench_of(made.splits, made.store.manifest.seed)
-    fill_oracles(made.store, needed(made.store, [ALL, PARTS[0]], [0], "cpu"), bench, InOrder())
+    bench = build_trial_data(made.splits, made.store.manifest.seed)
+    train_reference_models(made.store, build_reference_jobs(made.store, [ALL, PARTS[0]], [0], "cpu"), bench, InOrder())
     return made.store, bench
 
 
@@ -49,14 +51,14 @@ def test_names_of_trials_that_are_no_sequences_have_not_changed(lab):
     """Rows that are on file stay valid: what is new is in a name only where it is used."""
     store, _ = lab
     plain = TrialConfig(store=store.url, algorithm="finetune", forget_set="mine", forget=(1, 2, 3))
-    named = trial_name(store, plain)
-    assert trial_name(store, replace(plain, keep=True, keep_before=True, variant="rum", forget_set="other")) == named
+    named = trial_key(store, plain)
+    assert trial_key(store, replace(plain, keep=True, keep_before=True, variant="rum", forget_set="other")) == named
     others = [
         replace(plain, before=(Step(algorithm="original", rows=(1,)),), part=(2, 3)),
-        replace(plain, rounds=Rounds(n=2)),
+        replace(plain, rounds=RsuSchedule(n=2)),
         replace(plain, judged=(1,)),
     ]
-    assert len({named, *(trial_name(store, other) for other in others)}) == 4
+    assert len({named, *(trial_key(store, other) for other in others)}) == 4
 
 
 def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
@@ -65,9 +67,9 @@ def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
     whole = run_trial(trial, bench)
     store.folder.remove(f"trials/{whole['trial']}.parquet")
     run_trial(replace(trial, keep_before=True), bench)
-    assert store.read_cost(theta_name(store, trial.until(1)))["examples"] == 190
-    assert store.read_cost(theta_name(store, trial.until(2)))["status"] == "ok"
-    assert store.read_cost(theta_name(store, trial)) is None
+    assert store.read_cost(model_key(store, trial.until(1)))["examples"] == 190
+    assert store.read_cost(model_key(store, trial.until(2)))["status"] == "ok"
+    assert store.read_cost(model_key(store, trial)) is None
     store.folder.remove(f"trials/{whole['trial']}.parquet")
     gone_on = run_trial(trial, bench)
     same(whole, gone_on)
@@ -87,7 +89,7 @@ def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(lab):
     assert trial.before == trial.part == ()
     row = run_trial(replace(trial, keep=True), bench)
     assert row["n_forget"] == 10
-    assert store.read_said(row["trial"])["gap"].shape == (bench.labels.shape[0],)
+    assert store.read_predictions(row["trial"])["gap"].shape == (bench.labels.shape[0],)
 
 
 def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monkeypatch):
@@ -97,9 +99,9 @@ def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monk
 
     def slow(*args):
         hours.append(3600)
-        keep(*args)
+        write_model(*args)
 
-    monkeypatch.setattr("unlearn.trials.runner.keep", slow)
+    monkeypatch.setattr("unlearn.trials.runner.write_model", slow)
     monkeypatch.setattr("unlearn.trials.runner.time.perf_counter", lambda: clock() + sum(hours))
     steps = sequence(store, "finetune", "gradient-ascent", "finetune")
     row = run_trial(replace(steps, seed=7, keep_before=True), bench)
@@ -118,15 +120,15 @@ def test_rounds_repeat_the_algorithm_over_growing_parts(lab):
     plain = TrialConfig(
         store=store.url, algorithm="gradient-ascent", params=QUICK, forget_set="parts", forget=ALL, judged=PARTS[0]
     )
-    row = run_trial(replace(plain, rounds=Rounds(n=3), variant="rsu"), bench)
+    row = run_trial(replace(plain, rounds=RsuSchedule(n=3), variant="rsu"), bench)
     assert row["examples"] == 30 + 10 + 20 + 30  # the losses, then each round
     assert row["n_forget"] == len(PARTS[0])
     thrice = (("batch", 20), ("epochs", 3))
-    shared = run_trial(replace(plain, params=thrice, rounds=Rounds(n=3)), bench)
-    whole = run_trial(replace(plain, params=thrice, rounds=Rounds(n=3, epochs="whole")), bench)
+    shared = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3)), bench)
+    whole = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3, epochs="whole")), bench)
     assert (shared["examples"], whole["examples"]) == (90, 30 + 3 * 60)
     assert json.loads(row["rounds"])["schedule"] == "nested"
-    once = run_trial(replace(plain, rounds=Rounds(n=1)), bench)
+    once = run_trial(replace(plain, rounds=RsuSchedule(n=1)), bench)
     same(
         {k: v for k, v in once.items() if k not in ("trial", "rounds")},
         {k: v for k, v in run_trial(plain, bench).items() if k not in ("trial", "rounds")},

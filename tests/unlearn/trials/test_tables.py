@@ -4,29 +4,29 @@ import io
 
 from rich.console import Console
 
-from tests.fixtures.populations import population
+from tests.fixtures.populations import make_population
 from unlearn.measures.epsilon import epsilon
-from unlearn.trials.setup import Fulfilled, Wish
-from unlearn.trials.tables import over_seeds, shown, table
+from unlearn.trials.setup import TrialOptions, TrialResults
+from unlearn.trials.tables import format_mean, mean_with_interval, print_trials
 
 
 def test_intervals_over_seeds():
-    assert shown([0.5]) == "0.500"
-    assert shown([float("nan")]) == "-"
-    assert shown([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
-    found = over_seeds([0.0, 1.0, float("nan")])
+    assert format_mean([0.5]) == "0.500"
+    assert format_mean([float("nan")]) == "-"
+    assert format_mean([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
+    found = mean_with_interval([0.0, 1.0, float("nan")])
     assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
 
 def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling():
-    wish = Wish("s", "random", 120, "finetune", measures=("epsilon",))
+    wish = TrialOptions("s", "random", 120, "finetune", measures=("epsilon",))
     row = {"algorithm": "oracle", "index": 0, "forget_set": "random", "n_forget": 120, "status": "ok"}
     text = {}
     for name, apart in (("apart", 9.0), ("near", 1.0)):
         said = io.StringIO()
-        many = epsilon(population(apart, models=(32, 32)))
-        found = Fulfilled(rows=[Row(row)], failed=[], many=many)
-        assert table(Console(file=said, width=120), found, wish) == 0
+        many = epsilon(make_population(apart, models=(32, 32)))
+        found = TrialResults(rows=[Row(row)], failed=[], many=many)
+        assert print_trials(Console(file=said, width=120), found, wish) == 0
         text[name] = {line.split()[0]: line for line in said.getvalue().splitlines() if " epsilon_" in line[:9]}
     assert "none finite (50)" in text["apart"]["epsilon_median"]
     assert "1.000" in text["apart"]["epsilon_separated"]

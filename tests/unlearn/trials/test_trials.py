@@ -10,21 +10,23 @@ import torch
 
 from cluster.pool import Failure
 from memscore import status
-from memscore.monitoring.status import TrialsCondition, condition
-from memscore.pipeline.config import Plan
-from memscore.pipeline.jobs import OriginalJob, key_of, work
+from memscore.monitoring.status import TrialsStatus, compute_bank_status
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.jobs import OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.store.store import Store
 from memscore.store.verify import verify
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import trial
-from unlearn.oracles import bench_of, fill_oracles, needed
-from unlearn.trials.config import ORACLE, TrialConfig, trial_name
-from unlearn.trials.measure import population_of
+from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
+from unlearn.trials.config import ORACLE, TrialConfig, trial_key
+from unlearn.trials.measure import load_population_inputs
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import Wish, fulfil, request, run_trials, to_be_trained
+from unlearn.trials.setup import TrialOptions, describe_missing_models, open_context, run_all_seeds, run_trials
 
-PLAN = Plan(data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16)
+PLAN = BankConfig(
+    data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16
+)
 FORGET = tuple(range(0, 60, 3))
 
 
@@ -37,12 +39,12 @@ def bank(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bench(bank):
-    return bench_of(bank.splits, bank.store.manifest.seed)
+    return build_trial_data(bank.splits, bank.store.manifest.seed)
 
 
 @pytest.fixture(scope="module")
 def filled(bank, bench):
-    fill_oracles(bank.store, needed(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
+    train_reference_models(bank.store, build_reference_jobs(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
     return bank.store
 
 
@@ -60,16 +62,16 @@ def test_validation_is_halved_and_the_test_set_is_apart(bank, bench):
 
 def test_the_oracle_of_an_empty_forget_set_is_the_original_bit_for_bit(bank, bench, tmp_path):
     other = open_bank(replace(PLAN, store=str(tmp_path / "other")))
-    work(OriginalJob(store=other.store.url, index=0, removed=()), bench)
+    run_job(OriginalJob(store=other.store.url, index=0, removed=()), bench)
     job = OriginalJob(store=bank.store.url, index=0)
-    fill_oracles(bank.store, [job], bench, InOrder())
-    ours, theirs = (store.read_weights(key_of(store, job)) for store in (bank.store, other.store))
+    train_reference_models(bank.store, [job], bench, InOrder())
+    ours, theirs = (store.read_weights(compute_job_key(store, job)) for store in (bank.store, other.store))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_oracles_are_trained_once_and_their_receipts_are_their_own(bank, bench, filled):
     again = InOrder()
-    fill_oracles(filled, needed(filled, [FORGET, FORGET], [0, 1], "cpu"), bench, again)
+    train_reference_models(filled, build_reference_jobs(filled, [FORGET, FORGET], [0, 1], "cpu"), bench, again)
     assert again.jobs == []
     receipts = filled.receipts()
     oracles = {name: receipt for name, receipt in receipts.items() if name.startswith("oracle-")}
@@ -97,7 +99,7 @@ def test_the_original_is_at_no_distance_from_itself(filled, bench):
 def test_a_row_is_on_file_and_is_not_made_twice(filled, bench, monkeypatch):
     first = run_trial(config(filled), bench)
     assert first["trial"] in filled.trials()
-    monkeypatch.setattr("unlearn.trials.runner.unlearned", None)
+    monkeypatch.setattr("unlearn.trials.runner.apply_algorithms", None)
     np.testing.assert_equal(run_trial(config(filled), bench), first)
     assert first["examples"] == 10 * (200 - len(FORGET))
     assert first["status"] == "ok"
@@ -118,11 +120,11 @@ def test_one_trial_one_row_whatever_ran_before(filled, bench, tmp_path):
 
 def test_another_config_is_another_trial(filled):
     names = {
-        trial_name(filled, config(filled, **more))
+        trial_key(filled, config(filled, **more))
         for more in ({}, {"params": (("lr", 0.1),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
     }
     assert len(names) == 5
-    assert trial_name(filled, config(filled, params=(("lr", 0.03),))) == trial_name(filled, config(filled))
+    assert trial_key(filled, config(filled, params=(("lr", 0.03),))) == trial_key(filled, config(filled))
 
 
 def test_a_diverged_run_is_a_row_without_measures(filled, bench):
@@ -140,8 +142,8 @@ def test_a_trial_does_not_touch_the_streams_of_its_process(filled, bench):
 
 
 def test_a_request_is_fulfilled_once(bank, filled):
-    wish = Wish(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
-    found = fulfil(request(wish), InOrder(), "cpu")
+    wish = TrialOptions(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
+    found = run_all_seeds(open_context(wish), InOrder(), "cpu")
     rows = found.rows
     assert (found.failed, found.many) == ([], {})
     assert [(row["algorithm"], row["index"]) for row in rows] == [
@@ -149,33 +151,33 @@ def test_a_request_is_fulfilled_once(bank, filled):
     ]
     assert json.loads(rows[1]["config"])["lr"] == 0.05
     again = InOrder()
-    assert fulfil(request(wish), again, "cpu").rows == rows
+    assert run_all_seeds(open_context(wish), again, "cpu").rows == rows
     assert again.jobs == []
 
 
 @pytest.mark.parametrize("words", ["canaries", "confusion:1,7"])
 def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
     made = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
-    wish = Wish(made.store.url, words, 40, "original", seeds=1)
-    asked = request(wish)
-    assert len(fulfil(asked, InOrder(), "cpu").rows) == 2
+    wish = TrialOptions(made.store.url, words, 40, "original", seeds=1)
+    asked = open_context(wish)
+    assert len(run_all_seeds(asked, InOrder(), "cpu").rows) == 2
     inner = Store.open(asked.store.url)
     assert inner.manifest.fingerprint != made.store.manifest.fingerprint
     assert made.store.folder.names("weights") == []
     assert len(inner.folder.names("weights")) == 2
-    assert request(wish).store.url == asked.store.url
+    assert open_context(wish).store.url == asked.store.url
 
 
 @pytest.mark.parametrize("forget", ["random", "entanglement:high"])
 def test_what_is_to_be_trained_is_said_until_it_is_there(tmp_path, forget):
     """Entanglement chooses by an original's embeddings: before there is one, its oracles are counted all the same."""
     made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
-    asked = request(Wish(made.store.url, forget, 10, "original", seeds=3))
-    assert to_be_trained(asked) == "to train first: originals 3, oracles 3 (on file: 0)\n"
-    fulfil(request(replace(asked.wish, seeds=1)), InOrder(), "cpu")
-    assert to_be_trained(asked) == "to train first: originals 2, oracles 2 (on file: 2)\n"
-    fulfil(asked, InOrder(), "cpu")
-    assert to_be_trained(asked) == ""
+    asked = open_context(TrialOptions(made.store.url, forget, 10, "original", seeds=3))
+    assert describe_missing_models(asked) == "to train first: originals 3, oracles 3 (on file: 0)\n"
+    run_all_seeds(open_context(replace(asked.options, seeds=1)), InOrder(), "cpu")
+    assert describe_missing_models(asked) == "to train first: originals 2, oracles 2 (on file: 2)\n"
+    run_all_seeds(asked, InOrder(), "cpu")
+    assert describe_missing_models(asked) == ""
 
 
 def test_a_failed_trial_does_not_end_the_others(filled, bench):
@@ -222,38 +224,40 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
 def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, said):
     usual = {"forget": "random", "size": 10, "algorithm": "finetune"}
     with pytest.raises(ValueError, match=said):
-        request(Wish(store=bank.store.url, **usual | more))
+        open_context(TrialOptions(store=bank.store.url, **usual | more))
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
     made = open_bank(replace(PLAN, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=r"has no scores yet, so none named .*; run `python -m memscore"):
-        request(Wish(made.store.url, "memorization_k0.500:high", 10, "finetune"))
+        open_context(TrialOptions(made.store.url, "memorization_k0.500:high", 10, "finetune"))
 
 
 @pytest.mark.parametrize("name", ["sure", "scrub-rewind"])
 def test_what_reads_validation_needs_some(tmp_path, name):
     made = open_bank(replace(PLAN, validation=0.0, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=f"{name} reads validation examples, .* holds out 0; use a bank made with"):
-        request(Wish(made.store.url, "random", 10, name))
+        open_context(TrialOptions(made.store.url, "random", 10, name))
 
 
 def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
     made = open_bank(replace(PLAN, validation=0.0, epochs=1, store=str(tmp_path / "store")))
-    row = fulfil(request(Wish(made.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu").rows[-1]
+    row = run_all_seeds(
+        open_context(TrialOptions(made.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu"
+    ).rows[-1]
     assert math.isnan(row["tow_validation"])
     assert row["tow_test"] > 0
 
 
 def test_measures_of_many_models(bank):
-    wish = Wish(
+    wish = TrialOptions(
         bank.store.url, "random", 20, "finetune", ("epochs=1",), seeds=8, measures=("klom", "u-lira", "epsilon")
     )
-    many = fulfil(request(wish), InOrder(), "cpu").many
+    many = run_all_seeds(open_context(wish), InOrder(), "cpu").many
     assert many["u_lira_n"] == 8
     assert many["klom_forget_mean"] >= 0
     with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
-        request(replace(wish, seeds=7))
+        open_context(replace(wish, seeds=7))
 
 
 def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench, monkeypatch):
@@ -262,11 +266,12 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench,
         (name, i): np.full(3, 10 * i + k, np.float32) for k, name in enumerate(("finetune", ORACLE)) for i in range(9)
     }
     said["finetune", 4] = None
-    monkeypatch.setattr("unlearn.trials.measure.trial_name", lambda store, trial: (trial.algorithm, trial.index))
-    read = lambda self, name: None if said[name] is None else dict.fromkeys(("logit_confidence", "gap"), said[name])  # ruff: ignore[lambda-assignment]
-    monkeypatch.setattr(Store, "read_said", read)
+    monkeypatch.setattr("unlearn.trials.measure.trial_key", lambda store, trial: (trial.algorithm, trial.index))
+    # ruff: ignore[lambda-assignment]
+    read = lambda self, name: None if said[name] is None else dict.fromkeys(("logit_confidence", "gap"), said[name])
+    monkeypatch.setattr(Store, "read_predictions", read)
     sides = ([config(filled, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))
-    found = population_of(filled, *sides, bench)
+    found = load_population_inputs(filled, *sides, bench)
     assert found.unlearned[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
     assert (found.retrained - found.unlearned == 1).all()
 
@@ -274,7 +279,7 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench,
 def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench, capsys):
     """And before, to stderr, what is to be trained; then how far each kind of work is."""
     asked = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
-    fill_oracles(bank.store, needed(bank.store, [], [0, 1], "cpu"), bench, InOrder())
+    train_reference_models(bank.store, build_reference_jobs(bank.store, [], [0, 1], "cpu"), bench, InOrder())
     assert trial.main([bank.store.url, *asked]) == 0
     said = capsys.readouterr()
     first, *rest = said.err.splitlines()
@@ -291,13 +296,13 @@ def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench,
 def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench):
     """Oracles are no models of the bank; originals are listed; a store within is verified with the outer one."""
     run_trial(config(filled, "original"), bench)
-    fulfil(request(Wish(bank.store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    run_all_seeds(open_context(TrialOptions(bank.store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
     estimate(bank, InOrder())
     models = bank.store.read_table("models.parquet")["model"].to_pylist()
     assert not [name for name in models if name.startswith("oracle")]
     assert "original-00000" in models
     verdict = verify(bank.store)
-    assert (verdict.damaged, verdict.missing, verdict.old) == ({}, {}, {})
+    assert (verdict.damaged, verdict.missing, verdict.stale) == ({}, {}, {})
     [inner] = bank.store.scenarios()
     weights = next(iter(Store.open(f"{bank.store.url}/{inner}").folder.names("weights")))
     bank.store.folder.replace(f"{inner}/weights/{weights}", b"spoilt")
@@ -307,14 +312,16 @@ def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench)
 def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
     made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
     store, more = made.store, {"measures": (), "seeds": 2}
-    fulfil(request(Wish(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu")
-    fulfil(request(Wish(store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
-    found = condition(store)
+    run_all_seeds(
+        open_context(TrialOptions(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu"
+    )
+    run_all_seeds(open_context(TrialOptions(store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    found = compute_bank_status(store)
     assert found.problems == []
     assert found.originals == 2
     [own, inner] = found.unlearning
-    assert own == TrialsCondition(place="", originals=2, oracles=2, trials=6, read=6, diverged=2)
-    assert inner == TrialsCondition(
+    assert own == TrialsStatus(place="", originals=2, oracles=2, trials=6, read=6, diverged=2)
+    assert inner == TrialsStatus(
         place="scenarios/canaries-of-40-s0", originals=1, oracles=1, trials=2, read=2, diverged=0
     )
     store.folder.replace(f"trials/{store.trials()[0]}.parquet", b"spoilt")
@@ -328,8 +335,8 @@ def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):
     made = open_bank(replace(PLAN, epochs=1, models=8, store=str(tmp_path / "store")))
     estimate(made, InOrder())
-    fulfil(request(Wish(made.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
-    assert verify(made.store).old == {}
+    run_all_seeds(open_context(TrialOptions(made.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
+    assert verify(made.store).stale == {}
 
 
 def test_equal_rows_of_the_training_set_may_go_by_two_names(filled, bench):

@@ -3,25 +3,25 @@
 import numpy as np
 import pytest
 
-from unlearn.meta.rsu import Rounds
-from unlearn.tuning.methods import CENTROID, NOTHING, contenders
+from unlearn.meta.rsu import RsuSchedule
+from unlearn.tuning.methods import CENTROID, ORIGINAL, build_methods
 
 SCORES = ("memorization_k0.500", CENTROID)
 
 
 def parts_of(contender, values):
     """Which algorithm forgets which rows, in order."""
-    parts = contender.cut.parts(tuple(range(len(values))), lambda name: values, lambda: values[:, None], seed=0)
+    parts = contender.cut.split(tuple(range(len(values))), lambda name: values, lambda: values[:, None], seed=0)
     return [(contender.candidates(number), part) for number, part in enumerate(parts)]
 
 
 def test_each_variant_is_a_cut_and_an_order():
-    made = contenders(
+    made = build_methods(
         ("finetune", "salun"),
         ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed"),
         scores=SCORES,
         k=4,
-        rounds=Rounds(n=3),
+        rounds=RsuSchedule(n=3),
     )
     of = {(one.name, one.variant): one for one in made}
     assert len(of) == len(made) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
@@ -33,65 +33,65 @@ def test_each_variant_is_a_cut_and_an_order():
         assert (rum.kind, rum.score, rum.k, rum.order) == ("score", SCORES[0], 4, "ascending")
         assert down.order == "descending"
         assert cuts[f"rum {CENTROID}"].kind == "centroid"
-        assert of[name, "rsu"].rounds == Rounds(n=3)
-        assert of[name, "rsu-reversed"].rounds == Rounds(n=3, order="descending")
+        assert of[name, "rsu"].rounds == RsuSchedule(n=3)
+        assert of[name, "rsu-reversed"].rounds == RsuSchedule(n=3, order="descending")
         assert of[name, "rsu"].cut.k == 1
     assert all(of[name, "vanilla"].rounds is None for name in ("finetune", "salun"))
 
 
 def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
     plain, up, down = (
-        *contenders(("finetune",), ("rsu",), rounds=Rounds(n=2)),
-        *contenders(("finetune",), ("rsu", "rsu-reversed"), rounds=Rounds(n=2), risk="attack_success"),
+        *build_methods(("finetune",), ("rsu",), rounds=RsuSchedule(n=2)),
+        *build_methods(("finetune",), ("rsu", "rsu-reversed"), rounds=RsuSchedule(n=2), risk="attack_success"),
     )
     assert [one.variant for one in (plain, up, down)] == ["rsu", "rsu attack_success", "rsu-reversed attack_success"]
     scored = {"attack_success": np.array([0.5, 0.9, np.nan, 0.1])}.__getitem__
-    assert plain.rounds_over((0, 1, 3), scored) == Rounds(n=2)
-    assert up.rounds_over((0, 1, 3), scored) == Rounds(n=2, risk=(0.5, 0.9, 0.1))
-    assert down.rounds_over((3, 1), scored) == Rounds(n=2, order="descending", risk=(0.1, 0.9))
+    assert plain.rounds_over((0, 1, 3), scored) == RsuSchedule(n=2)
+    assert up.rounds_over((0, 1, 3), scored) == RsuSchedule(n=2, risk=(0.5, 0.9, 0.1))
+    assert down.rounds_over((3, 1), scored) == RsuSchedule(n=2, order="descending", risk=(0.1, 0.9))
     with pytest.raises(ValueError, match="--risk attack_success is undefined for 1 of the 2 examples to forget"):
         up.rounds_over((2, 3), scored)
 
 
 def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
-    [auto] = contenders(("finetune", "scrub"), ("auto",), scores=SCORES[:1], k=3)
+    [auto] = build_methods(("finetune", "scrub"), ("auto",), scores=SCORES[:1], k=3)
     assert auto.automatic
     assert auto.name == "automatic"
     assert auto.levels == 3
-    assert all(auto.candidates(number) == (NOTHING, "finetune", "scrub") for number in range(3))
+    assert all(auto.candidates(number) == (ORIGINAL, "finetune", "scrub") for number in range(3))
 
 
 def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
     values = np.array([0.9, 0.1, 0.5, 0.2, 0.8, 0.4])
-    up, down = contenders((), ("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], k=3)
+    up, down = build_methods((), ("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], k=3)
     assert (up.name, down.name) == ("original>finetune>salun", "salun>finetune>original")
-    assert parts_of(up, values) == [((NOTHING,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
+    assert parts_of(up, values) == [((ORIGINAL,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
     assert parts_of(down, values) == parts_of(up, values)[::-1]
 
 
 def test_one_algorithm_takes_every_part():
-    [rum] = contenders(("finetune",), ("rum",), scores=SCORES[:1], k=3)
+    [rum] = build_methods(("finetune",), ("rum",), scores=SCORES[:1], k=3)
     assert [rum.candidates(number) for number in range(3)] == [("finetune",)] * 3
     assert rum.levels == 3
 
 
 def test_joint_tuning_is_one_search():
-    found = contenders(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
+    found = build_methods(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
     assert [one.levels for one in found] == [1, 1]
 
 
 def test_what_is_asked_for_twice_is_compared_once():
-    assert len(contenders(("finetune", "finetune"), ("vanilla", "vanilla"))) == 1
+    assert len(build_methods(("finetune", "finetune"), ("vanilla", "vanilla"))) == 1
 
 
 def test_given_parameters_belong_to_their_algorithm():
-    [one, _] = contenders(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
+    [one, _] = build_methods(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
     assert one.params("finetune") == (("epochs", 2), ("lr", 0.1))
     assert one.params("scrub") == ()
 
 
 def test_algorithms_that_draw_labels_are_known():
-    found = contenders(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
+    found = build_methods(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
     assert {one.name: one.draws_labels for one in found} == {
         "finetune": False,
         "salun": True,
@@ -118,4 +118,4 @@ def test_algorithms_that_draw_labels_are_known():
 )
 def test_words_that_cannot_hold_are_refused(more, said):
     with pytest.raises(ValueError, match=said):
-        contenders(**{"algorithms": ("finetune", "salun"), **more})
+        build_methods(**{"algorithms": ("finetune", "salun"), **more})

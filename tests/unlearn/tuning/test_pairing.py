@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from unlearn.tuning.results import by_index, contest, last_step, mean_of, paired, where
+from unlearn.tuning.results import (
+    average_by_original,
+    group_by_method,
+    paired_difference,
+    paired_mean_difference,
+    select_last_step,
+    select_rows,
+)
 
 
 def rows(values, **more):
@@ -15,7 +22,7 @@ def rows(values, **more):
 
 
 def test_a_difference_is_taken_within_each_original():
-    found = paired(rows({2: 0.9, 3: 0.5, 4: 0.7}), rows({4: 0.6, 3: 0.1, 2: 0.7, 5: 0.0}), "tow")
+    found = paired_difference(rows({2: 0.9, 3: 0.5, 4: 0.7}), rows({4: 0.6, 3: 0.1, 2: 0.7, 5: 0.0}), "tow")
     differences = np.array([0.2, 0.4, 0.1])
     half = student.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
     assert found.value == pytest.approx(differences.mean())
@@ -24,41 +31,41 @@ def test_a_difference_is_taken_within_each_original():
 
 def test_pairing_takes_away_what_both_have_in_common():
     easy, noise = {0: 0.1, 1: 0.5, 2: 0.9}, {0: 0.01, 1: 0.02, 2: 0.03}
-    found = paired(rows({i: easy[i] + 0.1 + noise[i] for i in easy}), rows(easy), "tow")
+    found = paired_difference(rows({i: easy[i] + 0.1 + noise[i] for i in easy}), rows(easy), "tow")
     assert found.lo > 0
 
 
 def test_nothing_in_common_is_undefined():
-    found = paired(rows({0: 1.0}), rows({1: 1.0}), "tow")
+    found = paired_difference(rows({0: 1.0}), rows({1: 1.0}), "tow")
     assert all(math.isnan(value) for value in (found.value, found.lo, found.hi))
 
 
 def test_one_original_has_a_value_and_no_interval():
-    found = paired(rows({0: 1.0}), rows({0: 0.25}), "tow")
+    found = paired_difference(rows({0: 1.0}), rows({0: 0.25}), "tow")
     assert found.value == 0.75
     assert math.isnan(found.lo)
 
 
 def test_a_diverged_run_counts_for_neither_side():
-    found = paired(rows({0: 0.5, 1: float("nan"), 2: 0.7}), rows({0: 0.4, 1: 0.1, 2: 0.5}), "tow")
+    found = paired_difference(rows({0: 0.5, 1: float("nan"), 2: 0.7}), rows({0: 0.4, 1: 0.1, 2: 0.5}), "tow")
     assert found.value == pytest.approx(0.15)
 
 
 def test_rows_of_one_original_are_averaged_and_an_undefined_one_makes_it_undefined():
-    assert by_index([*rows({0: 0.2, 1: 0.5}), *rows({0: 0.4})], "tow") == pytest.approx({0: 0.3, 1: 0.5})
-    assert math.isnan(by_index([*rows({0: 0.2}), *rows({0: float("nan")})], "tow")[0])
+    assert average_by_original([*rows({0: 0.2, 1: 0.5}), *rows({0: 0.4})], "tow") == pytest.approx({0: 0.3, 1: 0.5})
+    assert math.isnan(average_by_original([*rows({0: 0.2}), *rows({0: float("nan")})], "tow")[0])
 
 
 def test_sides_are_means_over_contenders_of_the_originals_that_all_have():
     ours = [rows({0: 0.8, 1: 0.6, 2: 0.0}), rows({0: 0.4, 1: 0.6})]
     theirs = [rows({0: 0.1, 1: 0.2, 2: 0.9})]
-    assert mean_of(ours, theirs, "tow").value == pytest.approx(((0.6 - 0.1) + (0.6 - 0.2)) / 2)
+    assert paired_mean_difference(ours, theirs, "tow").value == pytest.approx(((0.6 - 0.1) + (0.6 - 0.2)) / 2)
 
 
 def test_where_takes_rows_that_have_all_values():
     both = [*rows({0: 0.0}, contender="a", select=""), *rows({0: 0.0}, contender="a", select="blind")]
-    assert where(both, contender="a", select="blind") == both[1:]
-    assert where(both, status="diverged") == []
+    assert select_rows(both, contender="a", select="blind") == both[1:]
+    assert select_rows(both, status="diverged") == []
 
 
 def test_beginnings_of_sequences_are_no_contest():
@@ -67,5 +74,5 @@ def test_beginnings_of_sequences_are_no_contest():
         for level in (1, 2, 3)
     ]
     bare = {"contender": "oracle", "variant": "", "select": "", "level": 0, "levels": 0, "index": 0}
-    assert last_step([*made, bare]) == [made[2], bare]
-    assert contest([bare, *made]) == {("oracle", "", ""): [bare], ("a", "rum", "oracle"): [made[2]]}
+    assert select_last_step([*made, bare]) == [made[2], bare]
+    assert group_by_method([bare, *made]) == {("oracle", "", ""): [bare], ("a", "rum", "oracle"): [made[2]]}

@@ -12,13 +12,20 @@ from scipy.stats import t as student
 
 from memscore.store.store import Store
 from unlearn.forget_sets import ForgetSet
-from unlearn.meta.partition import Cut
-from unlearn.tuning.methods import Contender, contenders
-from unlearn.tuning.results import claim, folder_of, keep, mean_or_last, of_automatic, regrets
-from unlearn.tuning.state import Path, Swept, none_left
-from unlearn.tuning.tables import remarks, table
+from unlearn.meta.partition import Partition
+from unlearn.tuning.methods import Method, build_methods
+from unlearn.tuning.results import (
+    claim_sweep_folder,
+    compare_automatic,
+    compute_regrets,
+    mean_or_minus_infinity,
+    resolve_sweep_folder,
+    write_sweep,
+)
+from unlearn.tuning.state import MethodProgress, SweepResult, explain_no_choice
+from unlearn.tuning.tables import list_remarks, print_sweep
 
-CUT = Cut(kind="score", score="mine", k=2)
+CUT = Partition(kind="score", score="mine", k=2)
 RUM = "rum mine"
 
 
@@ -61,7 +68,7 @@ def attempts(*tows):
 
 def path(contender, select="oracle", *, steps=(("finetune", (("lr", 0.5),)),), boundary=(), over=""):
     found = attempts(0.5, 0.25)
-    return Path(
+    return MethodProgress(
         contender=contender,
         select=select,
         steps=list(steps),
@@ -73,7 +80,7 @@ def path(contender, select="oracle", *, steps=(("finetune", (("lr", 0.5),)),), b
 
 
 def made(*paths, rows=ROWS, tried=(), failed=(), tuned=(1, 2, 3), reported=(4, 5, 6), notes=()):
-    return Swept(
+    return SweepResult(
         paths=list(paths),
         tried=list(tried),
         judged=list(rows),
@@ -84,18 +91,18 @@ def made(*paths, rows=ROWS, tried=(), failed=(), tuned=(1, 2, 3), reported=(4, 5
     )
 
 
-VANILLA = Contender(plan=("finetune",), variant="vanilla")
-AUTO = Contender(plan=("original", "finetune"), variant="auto mine", cut=CUT, automatic=True)
+VANILLA = Method(plan=("finetune",), variant="vanilla")
+AUTO = Method(plan=("original", "finetune"), variant="auto mine", cut=CUT, automatic=True)
 
 
 def printed(swept):
     text = io.StringIO()
-    code = table(Console(file=text, width=140), swept, "here")
+    code = print_sweep(Console(file=text, width=140), swept, "here")
     return code, text.getvalue()
 
 
 def test_regret_is_the_paired_difference_of_the_two_choices():
-    found = regrets(ROWS)
+    found = compute_regrets(ROWS)
     assert list(found) == [("finetune", "vanilla")]
     differences = np.array([0.3, 0.2, 0.1])
     half = student.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
@@ -104,17 +111,17 @@ def test_regret_is_the_paired_difference_of_the_two_choices():
 
 
 def test_automatic_rum_is_held_against_the_best_fixed_plan_of_the_same_selection():
-    [(variant, select, best, above)] = of_automatic(ROWS)
+    [(variant, select, best, above)] = compare_automatic(ROWS)
     assert (variant, select, best) == ("auto mine", "oracle", ("finetune", "vanilla"))  # both have the mean .8
     assert above.value == pytest.approx(0.1)
     better = [*ROWS, *judged("scrub", "vanilla", "blind", [1.0, 1.0, 1.0])]
-    assert of_automatic(better)[0][2] == ("finetune", "vanilla")  # chosen by the other selection: no match
+    assert compare_automatic(better)[0][2] == ("finetune", "vanilla")  # chosen by the other selection: no match
 
 
 def test_a_plan_that_always_diverged_is_not_the_best_one():
     gone = judged("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
-    assert of_automatic([*gone, *ROWS])[0][2] == ("finetune", "vanilla")
-    assert mean_or_last(gone, "tow_test") == -math.inf
+    assert compare_automatic([*gone, *ROWS])[0][2] == ("finetune", "vanilla")
+    assert mean_or_minus_infinity(gone, "tow_test") == -math.inf
 
 
 def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first():
@@ -130,12 +137,12 @@ def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first
 
 
 def test_an_optimum_at_an_end_of_its_space_is_said():
-    said = remarks(made(path(VANILLA, boundary=["1.finetune.lr"])))
+    said = list_remarks(made(path(VANILLA, boundary=["1.finetune.lr"])))
     assert any(
         line.startswith("finetune, vanilla, chosen by oracle: the best 1.finetune.lr lies at an end of its space")
         for line in said
     )
-    assert not any("an end of its space" in line for line in remarks(made(path(VANILLA))))
+    assert not any("an end of its space" in line for line in list_remarks(made(path(VANILLA))))
 
 
 @pytest.mark.parametrize(
@@ -147,13 +154,13 @@ def test_an_optimum_at_an_end_of_its_space_is_said():
     ],
 )
 def test_how_unseen_the_reported_set_is_is_said(reported, said):
-    assert said in remarks(made(path(VANILLA), reported=reported))
+    assert said in list_remarks(made(path(VANILLA), reported=reported))
 
 
 def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     plain = ROWS[:-3]
     assert printed(made(path(VANILLA), rows=plain))[0] == 0
-    code, said = printed(made(path(VANILLA), path(AUTO, over=none_left(1, [[]])), rows=plain))
+    code, said = printed(made(path(VANILLA), path(AUTO, over=explain_no_choice(1, [[]])), rows=plain))
     assert code == 1
     assert "automatic, auto mine, chosen by oracle: ended early, every attempt at step 1 failed" in said
     assert "no contender is left" not in said
@@ -173,8 +180,8 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
 
 def test_why_nothing_could_be_chosen():
     gone = [one | {"diverged": 1} for one in attempts(0.0, 0.0)]
-    assert none_left(2, [gone, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
-    assert none_left(1, [[], []]) == "every attempt at step 1 failed"
+    assert explain_no_choice(2, [gone, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
+    assert explain_no_choice(1, [[], []]) == "every attempt at step 1 failed"
 
 
 @pytest.fixture
@@ -183,9 +190,9 @@ def open_store(store):
 
 
 def test_everything_is_on_file(open_store):
-    where = claim(open_store, "kept", {"budget": 2})
+    where = claim_sweep_folder(open_store, "kept", {"budget": 2})
     tried = [{"trial": "a", "contender": "finetune", "select": "oracle", "level": 0, "tow_validation": 0.5}]
-    keep(open_store, where, made(path(VANILLA, boundary=["1.finetune.lr"]), tried=tried, notes=("mind this",)))
+    write_sweep(open_store, where, made(path(VANILLA, boundary=["1.finetune.lr"]), tried=tried, notes=("mind this",)))
     rows = pq.read_table(f"{open_store.url}/{where}/trials.parquet").to_pylist()
     assert [row["role"] for row in rows] == ["tuning"] + ["judged"] * len(ROWS)
     assert rows[0]["tow_test"] is None
@@ -205,37 +212,37 @@ def test_everything_is_on_file(open_store):
 
 def test_a_folder_is_one_sweeps(open_store):
     words = {"budget": 2, "scores": ("a",)}
-    assert claim(open_store, "own", words) == claim(open_store, "own", words) == "sweeps/own"
+    assert claim_sweep_folder(open_store, "own", words) == claim_sweep_folder(open_store, "own", words) == "sweeps/own"
     with pytest.raises(ValueError, match=r"scores is ..a.., asked for ..b..; give this one another --name"):
-        claim(open_store, "own", words | {"scores": ("b",)})
+        claim_sweep_folder(open_store, "own", words | {"scores": ("b",)})
 
 
 def test_a_larger_budget_goes_on_in_its_folder_and_a_smaller_one_does_not(open_store):
     words = {"budget": 2, "scores": ("a",)}
-    claim(open_store, "grown", words)
-    claim(open_store, "grown", words | {"budget": 3})
+    claim_sweep_folder(open_store, "grown", words)
+    claim_sweep_folder(open_store, "grown", words | {"budget": 3})
     assert json.loads(bytes(open_store.folder.read("sweeps/grown/sweep.json")))["budget"] == 3
     with pytest.raises(ValueError, match=r"budget is 3, asked for 2"):
-        claim(open_store, "grown", words)
+        claim_sweep_folder(open_store, "grown", words)
 
 
 def test_to_ask_for_a_folder_takes_no_name(open_store):
-    assert folder_of(open_store, "free", {"budget": 2}) == "sweeps/free"
+    assert resolve_sweep_folder(open_store, "free", {"budget": 2}) == "sweeps/free"
     assert not open_store.folder.exists("sweeps/free/sweep.json")
-    claim(open_store, "free", {"budget": 1})
+    claim_sweep_folder(open_store, "free", {"budget": 1})
 
 
 @pytest.mark.parametrize("name", ["", ".", "a/b", "..", "a\nb", 'a"b'])
 def test_a_folder_has_a_name_of_its_own(open_store, name):
     with pytest.raises(ValueError, match="is no name of a folder"):
-        claim(open_store, name, {})
+        claim_sweep_folder(open_store, name, {})
 
 
 def test_contenders_of_a_sweep_have_names_of_their_own():
     """Rows are told apart by these alone."""
     variants = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
     plans = ("finetune>salun", "salun>finetune", "finetune>finetune")
-    found = contenders(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
+    found = build_methods(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
     assert len({(one.name, one.variant) for one in found}) == len(found)
 
 
@@ -244,7 +251,7 @@ def test_where_one_has_more_originals_the_order_and_the_best_plan_are_those_of_t
     many = judged("salun", "vanilla", "oracle", [0.4, 0.4, 0.4, 0.9, 0.9, 0.9])
     auto = judged("automatic", "auto mine", "oracle", [0.3, 0.3, 0.3])
     rows = [*few, *many, *auto]
-    [(*_, best, above)] = of_automatic(rows)
+    [(*_, best, above)] = compare_automatic(rows)
     assert best == ("finetune", "vanilla")
     assert above.value == pytest.approx(0.2)
     _, said = printed(made(path(VANILLA), rows=rows))

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.pipeline.jobs import OriginalJob, key_of
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.store.store import Store
-from tests.fixtures.sweeps import SCORE, Noted, plan_of, swept
+from tests.fixtures.sweeps import SCORE, RecordingSearch, make_config, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
-from unlearn.tuning.config import sweep_request
-from unlearn.tuning.methods import NOTHING
-from unlearn.tuning.results import where
+from unlearn.tuning.config import prepare_sweep
+from unlearn.tuning.methods import ORIGINAL
+from unlearn.tuning.results import select_rows
 
 UNION = f"{SCORE}:union"
 DEFAULT = GradientAscentConfig().lr
@@ -23,14 +23,14 @@ DEFAULT = GradientAscentConfig().lr
 @pytest.fixture(scope="module")
 def refined(store):
     """RUM in two parts, beside vanilla."""
-    noted = Noted()
-    plan = plan_of(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=2)
-    return *swept(plan, noted), noted
+    noted = RecordingSearch()
+    plan = make_config(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=2)
+    return *run_sweep(plan, noted), noted
 
 
 def test_each_original_has_a_shuffle_of_its_own(store):
-    plan = plan_of(store, forget=UNION, variants=("shuffle",), parts=2, algorithms=("neggrad-plus",), dynamics=True)
-    _, found = swept(plan)
+    plan = make_config(store, forget=UNION, variants=("shuffle",), parts=2, algorithms=("neggrad-plus",), dynamics=True)
+    _, found = run_sweep(plan)
     first = [row for row in found.judged if row["level"] == 1]
     assert len({row["index"] for row in first}) == len({row["forget_sha256"] for row in first}) == 2
 
@@ -38,10 +38,10 @@ def test_each_original_has_a_shuffle_of_its_own(store):
 def test_a_set_that_is_both_tuned_and_reported_has_the_oracles_of_both(store):
     """Measured after each step, where parameters were not sought step by step: early steps have their oracles too."""
     more = {"variants": ("rum",), "scores": (SCORE,), "parts": 2, "tune_forget": "same", "tuning": "defaults"}
-    plan = plan_of(store, forget=UNION, algorithms=("neggrad-plus",), budget=1, dynamics=True, **more)
-    _, found = swept(plan)
+    plan = make_config(store, forget=UNION, algorithms=("neggrad-plus",), budget=1, dynamics=True, **more)
+    _, found = run_sweep(plan)
     assert found.failed == []
-    assert Counter(row["level"] for row in where(found.judged, contender="neggrad-plus")) == {1: 4, 2: 4}
+    assert Counter(row["level"] for row in select_rows(found.judged, contender="neggrad-plus")) == {1: 4, 2: 4}
 
 
 def test_what_is_reported_had_no_part_in_the_choice(plain):
@@ -56,14 +56,14 @@ def test_what_is_reported_had_no_part_in_the_choice(plain):
 
 
 def test_the_reported_set_may_be_asked_for(store):
-    asked = sweep_request(plan_of(store, tune_forget="same"))
-    found = asked.run(InOrder(), Noted(), "cpu")
+    asked = prepare_sweep(make_config(store, tune_forget="same"))
+    found = asked.run(InOrder(), RecordingSearch(), "cpu")
     assert found.tuned_on.rows == found.judged_on.rows
     assert {row["index"] for row in found.tried}.isdisjoint({row["index"] for row in found.judged})
 
 
 def test_a_class_is_chosen_on_the_next_one(store):
-    asked, found = swept(plan_of(store, forget="class:9", algorithms=("neggrad-plus",), seeds=1))
+    asked, found = run_sweep(make_config(store, forget="class:9", algorithms=("neggrad-plus",), seeds=1))
     labels = asked.asked.splits.train.labels
     assert set(labels[list(found.judged_on.rows)]) == {9}
     assert set(labels[list(found.tuned_on.rows)]) == {0}
@@ -83,8 +83,8 @@ def test_how_unlike_the_two_forget_sets_are_is_said(refined, plain):
 
 
 def test_rum_with_one_part_is_vanilla_with_another_name(store):
-    plan = plan_of(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=1)
-    _, found = swept(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",))
+    plan = make_config(store, forget=UNION, variants=("vanilla", "rum"), scores=(SCORE,), parts=1)
+    _, found = run_sweep(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",))
     vanilla, rum = (
         [row for row in found.judged if row["contender"] == "neggrad-plus" and row["variant"] == variant]
         for variant in ("vanilla", f"rum {SCORE}")
@@ -112,7 +112,7 @@ def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
         assert trial.part == second
         assert [step.rows for step in trial.before] == [first]
     for rows in (first, found.tuned_on.rows):
-        oracle = key_of(asked.asked.store, OriginalJob(store=asked.asked.store.url, index=0, removed=rows))
+        oracle = compute_job_key(asked.asked.store, OriginalJob(store=asked.asked.store.url, index=0, removed=rows))
         assert asked.asked.store.has_outputs(oracle)
     for path in (path for path in found.paths if path.contender.levels == 2):
         for trial in (row for row in found.tried if row["level"] == 2 and row["contender"] == path.contender.name):
@@ -121,7 +121,7 @@ def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
 
 def test_parts_of_the_judged_set_are_its_own(refined):
     _, found, _ = refined
-    rum = where(found.judged, variant=f"rum {SCORE}")
+    rum = select_rows(found.judged, variant=f"rum {SCORE}")
     assert rum
     assert {row["n_forget"] for row in rum} == {12}
     assert {json.loads(row["before"])[0]["n_forget"] for row in rum} == {6}
@@ -130,7 +130,9 @@ def test_parts_of_the_judged_set_are_its_own(refined):
 def test_judged_parameters_are_those_that_were_chosen(refined):
     _, found, _ = refined
     for path in found.paths:
-        rows = where(found.judged, contender=path.contender.name, variant=path.contender.variant, select=path.select)
+        rows = select_rows(
+            found.judged, contender=path.contender.name, variant=path.contender.variant, select=path.select
+        )
         assert len(rows) == 2
         for row in rows:
             configs = [*(step["config"] for step in json.loads(row["before"])), json.loads(row["config"])]
@@ -139,38 +141,38 @@ def test_judged_parameters_are_those_that_were_chosen(refined):
 
 
 def test_dynamics_measure_every_beginning_against_its_own_oracle(store):
-    plan = plan_of(store, forget=UNION, variants=("rum",), scores=(SCORE,), parts=2, dynamics=True, seeds=1)
-    _, found = swept(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",), select="oracle")
-    rows = where(found.judged, contender="neggrad-plus")
+    plan = make_config(store, forget=UNION, variants=("rum",), scores=(SCORE,), parts=2, dynamics=True, seeds=1)
+    _, found = run_sweep(plan, algorithms=("neggrad-plus",), set=("neggrad-plus.epochs=1",), select="oracle")
+    rows = select_rows(found.judged, contender="neggrad-plus")
     assert [(row["level"], row["levels"], row["n_forget"]) for row in rows] == [(1, 2, 6), (2, 2, 12)]
 
 
 def test_automatic_rum_takes_the_best_candidate_at_each_step(store):
-    plan = plan_of(store, forget=UNION, variants=("auto",), scores=(SCORE,), parts=2, seeds=1)
-    _, found = swept(plan)
+    plan = make_config(store, forget=UNION, variants=("auto",), scores=(SCORE,), parts=2, seeds=1)
+    _, found = run_sweep(plan)
     assert len(found.paths) == 2
     for path in found.paths:
         column = "tow" if path.select == "oracle" else "blind"
         for level, (name, params) in enumerate(path.steps):
             candidates = {own: attempts for at, own, attempts in path.hunts if at == level}
-            assert set(candidates) == {NOTHING, "finetune", "neggrad-plus"}
+            assert set(candidates) == {ORIGINAL, "finetune", "neggrad-plus"}
             assert {own: len(attempts) for own, attempts in candidates.items()} == {
-                NOTHING: 1,
+                ORIGINAL: 1,
                 "finetune": 2,
                 "neggrad-plus": 2,
             }
             best = max(one[column] for attempts in candidates.values() for one in attempts)
             mine = [one for one in candidates[name] if one["values"].items() <= dict(params).items()]
             assert [one[column] for one in mine] == [best]
-        [row] = where(found.judged, contender="automatic", select=path.select)
+        [row] = select_rows(found.judged, contender="automatic", select=path.select)
         assert row["plan"] == ">".join(name for name, _ in path.steps)
         assert path.spent["attempts"] == 10
 
 
 def test_joint_tuning_seeks_all_steps_at_once(store):
-    plan = plan_of(store, forget=UNION, plans=("finetune>neggrad-plus",), scores=(SCORE,), parts=2, seeds=1)
-    noted = Noted()
-    _, found = swept(plan, noted, algorithms=(), tuning="joint")
+    plan = make_config(store, forget=UNION, plans=("finetune>neggrad-plus",), scores=(SCORE,), parts=2, seeds=1)
+    noted = RecordingSearch()
+    _, found = run_sweep(plan, noted, algorithms=(), tuning="joint")
     [[errand]] = noted.errands
     assert set(errand.space) == {"1.lr", "2.lr", "2.beta"}
     assert [name for name, _ in found.paths[0].steps] == ["finetune", "neggrad-plus"]
@@ -180,11 +182,11 @@ def test_joint_tuning_seeks_all_steps_at_once(store):
 
 
 def test_rsu_and_its_reverse_are_tuned_apart(store):
-    noted = Noted()
-    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu", "rsu-reversed"), rounds=3, seeds=1)
-    _, found = swept(plan, noted)
+    noted = RecordingSearch()
+    plan = make_config(store, algorithms=("neggrad-plus",), variants=("rsu", "rsu-reversed"), rounds=3, seeds=1)
+    _, found = run_sweep(plan, noted)
     assert [one.job.trials[0].rounds.order for one in noted.errands[0]] == ["ascending", "descending"]
-    rows = where(found.judged, contender="neggrad-plus", select="oracle")
+    rows = select_rows(found.judged, contender="neggrad-plus", select="oracle")
     assert [json.loads(row["rounds"])["order"] for row in rows] == ["ascending", "descending"]
 
 
@@ -198,44 +200,44 @@ def scored(store, name, values):
 
 def test_rsu_by_a_score_ranks_both_forget_sets_by_their_own_values_and_is_apart_from_the_loss(store):
     scored(store, "made", np.arange(200.0))
-    noted = Noted()
-    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, seeds=1, select="oracle")
-    _, by_loss = swept(plan)
-    asked, found = swept(plan, noted, risk="made")
+    noted = RecordingSearch()
+    plan = make_config(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, seeds=1, select="oracle")
+    _, by_loss = run_sweep(plan)
+    asked, found = run_sweep(plan, noted, risk="made")
     [tuned] = noted.errands[0][0].job.trials
     assert tuned.rounds.risk == tuple(-float(row) for row in found.tuned_on.rows)
-    [row] = where(found.judged, contender="neggrad-plus")
+    [row] = select_rows(found.judged, contender="neggrad-plus")
     assert row["variant"] == "rsu made"
     assert json.loads(row["rounds"])["risk"] == [-float(row) for row in found.judged_on.rows]
     assert row["trial"] not in {one["trial"] for one in by_loss.judged}
     assert asked.plan.title != plan.title
     assert "risk" not in plan.words
-    assert sweep_request(replace(plan, risk="made", forget="class:3", rounds=1, unit="class"))
+    assert prepare_sweep(replace(plan, risk="made", forget="class:3", rounds=1, unit="class"))
 
 
 def test_a_risk_that_is_undefined_for_an_example_of_either_forget_set_is_refused(store):
-    plan = plan_of(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, risk="holed")
+    plan = make_config(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, risk="holed")
     scored(store, "holed", np.zeros(200))
-    assert sweep_request(plan)
-    _, found = swept(replace(plan, risk=None, budget=1, seeds=1))
+    assert prepare_sweep(plan)
+    _, found = run_sweep(replace(plan, risk=None, budget=1, seeds=1))
     for forget in (found.tuned_on, found.judged_on):
         values = np.zeros(200)
         values[forget.rows[5]] = np.nan
         scored(store, "holed", values)
         with pytest.raises(ValueError, match="--risk holed is undefined for 1 of the 12 examples to forget"):
-            sweep_request(plan)
+            prepare_sweep(plan)
 
 
 def test_several_classes_are_chosen_on_as_many_others_and_rsu_admits_them_whole(store):
-    labels = sweep_request(plan_of(store)).asked.splits.train.labels
+    labels = prepare_sweep(make_config(store)).asked.splits.train.labels
     scored(store, "label", labels)  # of which low is risky: class 8 goes first
-    plan = plan_of(store, forget="class:1,8,7", algorithms=("gradient-ascent",), set=("gradient-ascent.epochs=1",))
+    plan = make_config(store, forget="class:1,8,7", algorithms=("gradient-ascent",), set=("gradient-ascent.epochs=1",))
     plan = replace(plan, variants=("rsu",), unit="class", rounds=3, risk="label", budget=1, seeds=1, select="oracle")
-    _, found = swept(plan)
+    _, found = run_sweep(plan)
     assert set(labels[list(found.judged_on.rows)]) == {1, 7, 8}
     assert set(labels[list(found.tuned_on.rows)]) == {9, 0, 2}
     assert found.tuned_on.by_class
-    [row] = where(found.judged, contender="gradient-ascent")
+    [row] = select_rows(found.judged, contender="gradient-ascent")
     first, second = (int(np.sum(np.isin(labels, admitted))) for admitted in ([8], [8, 7]))
     whole = len(found.judged_on.rows)
     assert len({first, second - first, whole - second}) > 1
@@ -243,8 +245,10 @@ def test_several_classes_are_chosen_on_as_many_others_and_rsu_admits_them_whole(
 
 
 def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
-    plan = plan_of(store, algorithms=("finetune", "random-label"), set=("finetune.epochs=1", "random-label.epochs=1"))
-    _, found = swept(plan, seeds=1, budget=1)
+    plan = make_config(
+        store, algorithms=("finetune", "random-label"), set=("finetune.epochs=1", "random-label.epochs=1")
+    )
+    _, found = run_sweep(plan, seeds=1, budget=1)
     counts = Counter((row["contender"], row["select"]) for row in found.judged)
     assert {key: n for key, n in counts.items() if key[1] != "blind"} == {
         ("oracle", ""): 2,
@@ -255,11 +259,11 @@ def test_algorithms_that_draw_labels_are_judged_on_twice_as_many(store):
 
 
 def test_that_scores_are_of_the_data_before_a_forget_set_changed_them_is_said(store):
-    plan = plan_of(store, forget="canaries", size=20, algorithms=("finetune",), budget=1, seeds=1)
-    _, plain = swept(plan)
-    _, refined = swept(plan, variants=("rum",), scores=(SCORE,))
+    plan = make_config(store, forget="canaries", size=20, algorithms=("finetune",), budget=1, seeds=1)
+    _, plain = run_sweep(plan)
+    _, refined = run_sweep(plan, variants=("rum",), scores=(SCORE,))
     said = "canaries of 20 changes the data, and the scores that refine it are those of the data as they were"
     assert said not in plain.notes
     assert said in refined.notes
-    _, ranked = swept(plan, variants=("rsu",), rounds=2, risk=SCORE)
+    _, ranked = run_sweep(plan, variants=("rsu",), rounds=2, risk=SCORE)
     assert said.replace("refine", "rank") in ranked.notes

@@ -7,33 +7,35 @@ from dataclasses import replace
 import pytest
 
 from memscore.pipeline.runner import open_bank
-from memscore.store.json_records import sha256_of
+from memscore.store.json_records import hash_record
 from memscore.store.store import Store
 from tests.fixtures.sweeps import BANK
 from tests.memscore.pipeline.test_jobs import InOrder
-from unlearn.oracles import bench_of, fill_oracles, needed
+from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
 from unlearn.search_space import Choice
 from unlearn.trials.config import Step, TrialConfig
 from unlearn.tuning.search import (
-    FLOOR,
-    READ,
-    Hunt,
-    attempt,
-    blind,
-    boundaries,
-    chosen,
-    distinct,
-    errand,
-    filled,
-    idle,
-    on_file,
+    MAX_ACCURACY_DROP,
+    SEARCH_MEASURES,
+    HyperparameterSearch,
+    build_search,
+    deduplicate_results,
+    evaluate_config,
+    find_boundary_params,
+    make_baseline_trial,
+    oracle_free_objective,
+    read_config_results,
+    select_config,
+    set_params,
 )
 
 FORGET = tuple(range(0, 24, 2))
 
 
 def trial(name="finetune", url="nowhere", **more):
-    return TrialConfig(store=url, algorithm=name, forget_set="mine", forget=FORGET, measures=READ, core=False, **more)
+    return TrialConfig(
+        store=url, algorithm=name, forget_set="mine", forget=FORGET, measures=SEARCH_MEASURES, core=False, **more
+    )
 
 
 SEQUENCE = trial(
@@ -56,46 +58,49 @@ THETA_O = row(0.9, 0.3)
 
 
 def test_above_the_floor_what_counts_is_how_unseen_the_forget_set_looks():
-    assert blind(row(0.9 - FLOOR, 0.1), THETA_O) == pytest.approx(0.9)
-    assert blind(row(0.95, 0.25), THETA_O) == pytest.approx(0.75)
+    assert oracle_free_objective(row(0.9 - MAX_ACCURACY_DROP, 0.1), THETA_O) == pytest.approx(0.9)
+    assert oracle_free_objective(row(0.95, 0.25), THETA_O) == pytest.approx(0.75)
 
 
 def test_below_the_floor_what_counts_is_how_far():
-    assert blind(row(0.9 - FLOOR - 0.05, 0.0), THETA_O) == pytest.approx(-0.05)
+    assert oracle_free_objective(row(0.9 - MAX_ACCURACY_DROP - 0.05, 0.0), THETA_O) == pytest.approx(-0.05)
 
 
 def test_whatever_is_above_the_floor_is_better_than_what_is_below_and_that_than_a_diverged_run():
-    worst_above, best_below = blind(row(0.88, 1.0), THETA_O), blind(row(0.8799, 0.0), THETA_O)
-    assert worst_above >= 0 > best_below > blind(row(math.nan, math.nan, "diverged"), THETA_O)
+    worst_above, best_below = (
+        oracle_free_objective(row(0.88, 1.0), THETA_O),
+        oracle_free_objective(row(0.8799, 0.0), THETA_O),
+    )
+    assert worst_above >= 0 > best_below > oracle_free_objective(row(math.nan, math.nan, "diverged"), THETA_O)
 
 
 def test_without_an_unseen_example_of_a_class_it_is_undefined():
-    assert math.isnan(blind(row(0.9, math.nan), THETA_O))
+    assert math.isnan(oracle_free_objective(row(0.9, math.nan), THETA_O))
 
 
 def test_each_selection_takes_the_best_of_its_own_column_and_the_first_of_equals():
     found = [made(0.3, 0.8, lr=1), made(0.9, 0.2, lr=2), made(0.9, 0.8, lr=3)]
-    assert chosen(found, "oracle") is found[1]
-    assert chosen(found, "blind") is found[0]
+    assert select_config(found, "oracle") is found[1]
+    assert select_config(found, "blind") is found[0]
 
 
 def test_what_diverged_everywhere_or_is_undefined_is_not_taken():
     gone, half, unknown = made(0.9, 0.9, diverged=2), made(0.4, 0.1, diverged=1), made(0.5, math.nan)
-    assert chosen([gone, half, unknown], "oracle") is unknown
-    assert chosen([gone, half, unknown], "blind") is half
-    assert chosen([gone], "oracle") is None
-    assert chosen([], "blind") is None
+    assert select_config([gone, half, unknown], "oracle") is unknown
+    assert select_config([gone, half, unknown], "blind") is half
+    assert select_config([gone], "oracle") is None
+    assert select_config([], "blind") is None
 
 
 def test_a_hunt_seeks_the_last_step_and_leaves_out_what_is_given():
-    whole = set(Hunt(trials=(replace(SEQUENCE, params=()),)).space)
+    whole = set(HyperparameterSearch(trials=(replace(SEQUENCE, params=()),)).space)
     assert whole == {"lr", "density"}
-    assert set(Hunt(trials=(SEQUENCE,)).space) == {"density"}
-    assert Hunt(trials=(SEQUENCE,), tuned=False).space == {}
+    assert set(HyperparameterSearch(trials=(SEQUENCE,)).space) == {"density"}
+    assert HyperparameterSearch(trials=(SEQUENCE,), tuned=False).space == {}
 
 
 def test_a_joint_hunt_names_parameters_by_their_step():
-    hunt = Hunt(trials=(SEQUENCE,), joint=True)
+    hunt = HyperparameterSearch(trials=(SEQUENCE,), joint=True)
     assert set(hunt.space) == {"2.lr", "3.density"}  # nothing to seek of doing nothing, and the third has its rate
     assert hunt.defaults == {"2.lr": 0.03, "3.density": 0.5}
     [one] = hunt.filled({"2.lr": 0.5, "3.density": 0.1})
@@ -103,50 +108,52 @@ def test_a_joint_hunt_names_parameters_by_their_step():
 
 
 def test_values_of_a_hunt_by_steps_go_to_the_last_one():
-    one = filled(SEQUENCE, {"density": 0.1}, joint=False)
+    one = set_params(SEQUENCE, {"density": 0.1}, joint=False)
     assert one.params == (("density", 0.1), ("lr", 0.25))
     assert one.before == SEQUENCE.before
 
 
 def test_every_algorithms_defaults_are_the_first_attempt_of_its_hunt():
-    hunt = Hunt(trials=(trial("scrub"),))
-    told = errand(hunt, "key", 5, [])
+    hunt = HyperparameterSearch(trials=(trial("scrub"),))
+    told = build_search(hunt, "key", 5, [])
     assert told.first == [hunt.defaults]
     assert set(hunt.defaults) == set(told.space)
-    assert errand(Hunt(trials=(trial("original"),)), "key", 5, []).budget == 1
+    assert build_search(HyperparameterSearch(trials=(trial("original"),)), "key", 5, []).budget == 1
 
 
 def test_idle_is_theta_o_on_the_whole_forget_set():
-    bare = idle(SEQUENCE)
+    bare = make_baseline_trial(SEQUENCE)
     assert bare.steps == (Step(algorithm="original", rows=FORGET),)
 
 
 def test_ends_of_a_space_are_named_and_choices_have_none():
-    hunt = Hunt(trials=(trial("scrub"),))
+    hunt = HyperparameterSearch(trials=(trial("scrub"),))
     ends = {name: getattr(space, "low", None) for name, space in hunt.space.items()}
     numbers = {name: low for name, low in ends.items() if low is not None}
     assert any(isinstance(space, Choice) for space in hunt.space.values())
     first = {name: space.values[0] for name, space in hunt.space.items() if isinstance(space, Choice)}
-    assert set(boundaries(hunt, numbers | first)) == set(numbers)
+    assert set(find_boundary_params(hunt, numbers | first)) == set(numbers)
 
 
 def test_attempts_have_one_order_whenever_they_were_made():
     one, two = made(0.1, lr=1.0), made(0.2, lr=2.0)
-    assert distinct([one, two]) == distinct([two, one])
-    assert len(distinct([one, one, two])) == 2
+    assert deduplicate_results([one, two]) == deduplicate_results([two, one])
+    assert len(deduplicate_results([one, one, two])) == 2
 
 
 def test_attempts_that_were_drawn_have_the_order_of_their_draws():
     found = [made(0.1, lr=rate) for rate in (1.0, 2.0, 3.0)]
     for rates in ((3.0, 1.0, 2.0), (2.0, 3.0, 1.0)):
-        assert [one["values"]["lr"] for one in distinct(found, [{"lr": rate} for rate in rates])] == list(rates)
+        assert [one["values"]["lr"] for one in deduplicate_results(found, [{"lr": rate} for rate in rates])] == list(
+            rates
+        )
 
 
 @pytest.fixture(scope="module")
 def filled_store(store):
     bank = open_bank(replace(BANK, store=store))
-    bench = bench_of(bank.splits, bank.store.manifest.seed)
-    fill_oracles(bank.store, needed(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
+    bench = build_trial_data(bank.splits, bank.store.manifest.seed)
+    train_reference_models(bank.store, build_reference_jobs(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
     return bank.store, bench
 
 
@@ -154,36 +161,38 @@ def test_hunts_that_seek_other_things_have_other_names(filled_store):
     """Their attempts are kept apart: with values of another space a search could not go on."""
     store, _ = filled_store
     short = trial("neggrad-plus", store.url)
-    whole = Hunt(trials=(short,))
+    whole = HyperparameterSearch(trials=(short,))
     hunts = [
         whole,
-        Hunt(trials=(short,), tuned=False),
-        Hunt(trials=(short,), guide="blind"),
-        Hunt(trials=(replace(short, params=(("lr", whole.defaults["lr"]),)),)),  # the same trial, but less is sought
-        Hunt(trials=(replace(short, index=1),)),
-        Hunt(trials=(short, replace(short, index=1))),
+        HyperparameterSearch(trials=(short,), tuned=False),
+        HyperparameterSearch(trials=(short,), guide="blind"),
+        HyperparameterSearch(
+            trials=(replace(short, params=(("lr", whole.defaults["lr"]),)),)
+        ),  # the same trial, but less is sought
+        HyperparameterSearch(trials=(replace(short, index=1),)),
+        HyperparameterSearch(trials=(short, replace(short, index=1))),
     ]
     assert len({hunt.name(store) for hunt in hunts}) == len(hunts)
-    assert Hunt(trials=(replace(short, variant="rum x"),)).name(store) == hunts[0].name(store)
+    assert HyperparameterSearch(trials=(replace(short, variant="rum x"),)).name(store) == hunts[0].name(store)
 
 
 def test_an_attempt_is_means_over_originals_and_is_kept(filled_store):
     store, bench = filled_store
     both = tuple(trial("neggrad-plus", store.url, index=index, params=(("epochs", 1),)) for index in (0, 1))
-    hunt, values = Hunt(trials=both, guide="blind"), {"lr": 0.02, "beta": 0.9}
-    found = attempt(hunt, values, bench)
+    hunt, values = HyperparameterSearch(trials=both, guide="blind"), {"lr": 0.02, "beta": 0.9}
+    found = evaluate_config(hunt, values, bench)
     rows = [store.read_trial(name) for name in found["trials"]]
     bases = [row for row in map(store.read_trial, store.trials()) if row["algorithm"] == "original"]
     assert [json.loads(row["config"])["lr"] for row in rows] == [0.02, 0.02]
     assert sorted(row["index"] for row in bases) == [0, 1]
     by_index = {row["index"]: row for row in bases}
     assert found["tow"] == pytest.approx(sum(row["tow_validation"] for row in rows) / 2)
-    assert found["blind"] == pytest.approx(sum(blind(row, by_index[row["index"]]) for row in rows) / 2)
+    assert found["blind"] == pytest.approx(sum(oracle_free_objective(row, by_index[row["index"]]) for row in rows) / 2)
     assert found["objective"] == found["blind"]
     assert found["examples"] == sum(row["examples"] for row in rows)
-    [kept] = on_file(store, hunt, store.trials())
+    [kept] = read_config_results(store, hunt, store.trials())
     assert kept == {"values": values, **{name: found[name] for name in found if name != "objective"}}
-    assert store.folder.exists(f"attempts/{hunt.name(store)}/{sha256_of(values)}.json")
+    assert store.folder.exists(f"attempts/{hunt.name(store)}/{hash_record(values)}.json")
 
 
 def test_one_spoilt_original_is_not_made_good_by_another(filled_store):
@@ -192,7 +201,9 @@ def test_one_spoilt_original_is_not_made_good_by_another(filled_store):
     spoilt, kept = {"lr": 0.2}, {"lr": 1e-6}
 
     def of(values, *which):
-        return attempt(Hunt(trials=tuple(both[index] for index in which)), values, bench)["blind"]
+        return evaluate_config(HyperparameterSearch(trials=tuple(both[index] for index in which)), values, bench)[
+            "blind"
+        ]
 
     assert of(spoilt, 0) < 0
     assert of(kept, 0, 1) == pytest.approx((of(kept, 0) + of(kept, 1)) / 2)
@@ -201,18 +212,18 @@ def test_one_spoilt_original_is_not_made_good_by_another(filled_store):
 
 def test_a_diverged_attempt_counts_nothing_and_is_kept(filled_store):
     store, bench = filled_store
-    hunt = Hunt(trials=(trial("gradient-ascent", store.url),))
-    found = attempt(hunt, {"lr": 1e30}, bench)
+    hunt = HyperparameterSearch(trials=(trial("gradient-ascent", store.url),))
+    found = evaluate_config(hunt, {"lr": 1e30}, bench)
     assert (found["tow"], found["blind"], found["diverged"]) == (0.0, -1.0, 1)
-    assert chosen(on_file(store, hunt, store.trials()), "oracle") is None
+    assert select_config(read_config_results(store, hunt, store.trials()), "oracle") is None
 
 
 def test_what_is_undefined_comes_back_from_file_as_such(filled_store, monkeypatch):
     store, bench = filled_store
-    monkeypatch.setattr("unlearn.tuning.search.blind", lambda row, base: math.nan)
-    hunt = Hunt(trials=(trial("finetune", store.url, params=(("epochs", 1),)),))
-    attempt(hunt, {"lr": 0.01}, bench)
-    [kept] = on_file(Store.open(store.url), hunt, store.trials())
+    monkeypatch.setattr("unlearn.tuning.search.oracle_free_objective", lambda row, base: math.nan)
+    hunt = HyperparameterSearch(trials=(trial("finetune", store.url, params=(("epochs", 1),)),))
+    evaluate_config(hunt, {"lr": 0.01}, bench)
+    [kept] = read_config_results(Store.open(store.url), hunt, store.trials())
     assert math.isnan(kept["blind"])
-    assert chosen([kept], "blind") is None
-    assert chosen([kept], "oracle") is kept
+    assert select_config([kept], "blind") is None
+    assert select_config([kept], "oracle") is kept
