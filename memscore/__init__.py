@@ -1,1 +1,1 @@
-"""From a data set to scores: one row an example, read from one bank of subset models."""
+"""memscore: train banks of subset models and compute one row of scores per example."""

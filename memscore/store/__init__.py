@@ -1,1 +1,1 @@
-"""What is stored, where, and whether it is complete."""
+"""The store of a bank: which files it has, where they lie, and whether they are intact."""
