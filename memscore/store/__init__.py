@@ -1,1 +1,6 @@
-"""The store of a bank: which files it has, where they lie, and whether they are intact."""
+"""Store of a bank: its files, their location, and whether they are intact."""
+
+from memscore.store.manifest import Manifest
+from memscore.store.store import Store
+
+__all__ = ["Manifest", "Store"]

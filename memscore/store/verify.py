@@ -67,7 +67,7 @@ def verify(store: Store) -> VerificationResult:
     with ThreadPoolExecutor(THREADS) as pool:
         reasons = dict(zip(checks, pool.map(_run_check, checks.values()), strict=True))
     damaged = {path: reason for path, reason in reasons.items() if reason}
-    other_runs, unknown_arm = _find_foreign_shards(store, set(damaged))
+    other_runs, unknown_arm = _find_unknown_shards(store, set(damaged))
     unknown_arm -= set(damaged)
     damaged |= {path: reason for path, reason in other_runs.items() if path not in damaged}
     damaged |= dict.fromkeys(sorted(unknown_arm), UNKNOWN_ARM_REASON)
@@ -147,7 +147,7 @@ def _run_check(check: Callable[[], None]) -> str:
     return ""
 
 
-def _find_foreign_shards(store: Store, damaged: set[str]) -> tuple[dict[str, str], set[str]]:
+def _find_unknown_shards(store: Store, damaged: set[str]) -> tuple[dict[str, str], set[str]]:
     """Find shards of another run, with the reason, and those of no stored arm."""
     arms = [name.removesuffix(".json") for name in store.folder.names("arms")]
     other_runs: dict[str, str] = {}
