@@ -510,7 +510,7 @@ class Store:
         return self._read_columns(path) if self.folder.exists(path) else None
 
     def write_cost(self, theta: str, status: str, wall_s: float, examples: int) -> bool:
-        """Store the cost of a stored unlearned model; written last, to mark the others as complete."""
+        """Store the cost of a stored unlearned model; written last, it marks the files as complete."""
         columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
         return self._publish(f"trials/{theta}-cost.parquet", columns, {"theta": theta})
 
