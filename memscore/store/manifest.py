@@ -134,6 +134,11 @@ def compute_original_key(
     return hash_record({**shared, "removed": left_out, "labels": dict(labels or {}), "index": index})
 
 
+def get_home_url() -> str:
+    """Return the folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
+    return os.environ.get("MEMSCORE_HOME") or str(Path("~/memscore").expanduser())
+
+
 def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> str:
     """Return the default location of a store, named after its identity.
 
@@ -148,7 +153,7 @@ def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> 
     Returns:
         A path, or a URL if $MEMSCORE_HOME is one.
     """
-    home = os.environ.get("MEMSCORE_HOME") or str(Path("~/memscore").expanduser())
+    home = get_home_url()
     parts = (Path(data).name or "data", arch, recipe, manifest.digest[:8])
     name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts)
     base, mark, options = home.partition("?") if "://" in home else (home, "", "")
