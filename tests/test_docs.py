@@ -1,6 +1,7 @@
-"""What the README says is so: its blocks run, its commands parse, its links, names, columns and tables are there."""
+"""README and docs are true: blocks run, commands parse, and links, files, names, columns and tables exist."""
 
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
+from benchmarks import experiments, unlearning_tables
 from cluster.submission import DASHBOARD
-from memscore import bank, estimate, influence, status, submit
+from memscore import attack, bank, estimate, fidelity, influence, status, submit
 from memscore.data import TORCHVISION
+from memscore.manifest import default_url
 from memscore.models import ARCHITECTURES
 from memscore.plan import PRESETS, Plan, arms_of, manifest_of, splits_of
 from memscore.recipes import RECIPES
@@ -31,8 +34,18 @@ from unlearn.hunting import SELECTIONS
 from unlearn.metrics import MEASURES
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md")),
+]
+DOCUMENTS = {name: (ROOT / name).read_text() for name in PAGES}
+GUIDES = {name: text for name, text in DOCUMENTS.items() if name not in {"CONTRIBUTING.md", "CHANGELOG.md"}}
+"""The pages for users: every Python block in them is run."""
+DOCS = "\n".join(GUIDES.values())
+LIMITS = {"README.md": 10_240, "CONTRIBUTING.md": 6_144}
+"""Bytes that a page may have."""
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOP_FOLDERS = ("memscore/", "unlearn/", "cluster/", "tests/", "benchmarks/", "docs/", ".ci/")
 NOT_THERE_WITHOUT_A_NETWORK = {"fashion-mnist", "./my-images"}
@@ -43,9 +56,22 @@ def blocks(text, language):
     return [(bool(mark), code) for mark, found, code in FENCE.findall(text) if found == language]
 
 
+def all_blocks(language, *, marked=None):
+    """Every block of the users' pages in a language, once; marked: only those that are marked to be run, or are not."""
+    found = [(mark, code) for text in GUIDES.values() for mark, code in blocks(text, language)]
+    return list(dict.fromkeys(code for mark, code in found if marked in (None, mark)))
+
+
 def python_block(containing):
-    [code] = [code for _, code in blocks(README, "python") if containing in code]
+    [code] = [code for code in all_blocks("python") if containing in code]
     return code
+
+
+def write_modules():
+    """Write the blocks that begin with a file's name as modules, as a user would."""
+    for code in all_blocks("python"):
+        if name := re.match(r"# (\w+\.py)\n", code):
+            Path(name[1]).write_text(code)
 
 
 def sh_lines():
@@ -53,8 +79,9 @@ def sh_lines():
 
 
 def table(first_header):
-    """Cells of the README's table whose first column has this header, without the two head lines."""
-    lines = README.split(f"\n| {first_header} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    """Cells of the table whose first column has this header, on whatever page, without the two head lines."""
+    _, after = DOCS.split(f"\n| {first_header} |")
+    lines = after.split("\n\n", 1)[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -64,14 +91,14 @@ def quoted(text):
 
 
 def run(code):
-    names = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), names)
+    names = {"__name__": "docs"}
+    exec(compile(code, "docs", "exec"), names)
     return names
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A user's home with the bank that the README reads: 16 models of 200 digits."""
+    """A user's home with the bank that the pages read: 16 models of 200 digits."""
     folder = tmp_path_factory.mktemp("home")
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
     small |= {"proxies": ("all", "holdout-test"), "inversion_candidates": 8, "inversion_iterations": 2}
@@ -86,18 +113,21 @@ def at_home(home, monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", str(home / "memscore"))
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
+    for name in ("mine", "target"):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # another test's
 
 
 def test_the_fences_are_all_understood():
     for name, text in DOCUMENTS.items():
         assert text.count("```") == 2 * len(FENCE.findall(text)), name
         assert text.count("<!-- run -->") == sum(bool(mark) for mark, _, _ in FENCE.findall(text)), name
-    assert all(marked for marked, _ in blocks(README, "python"))
+    for name, text in GUIDES.items():
+        assert all(marked for marked, _ in blocks(text, "python")), name
 
 
-@pytest.mark.parametrize("code", [c for marked, c in blocks(README, "python") if marked], ids=lambda c: c[:30].strip())
+@pytest.mark.parametrize("code", all_blocks("python", marked=True), ids=lambda code: code[:30].strip())
 def test_a_python_block_runs_as_it_stands(code, capsys):
+    write_modules()
     run(code)
     assert capsys.readouterr().out or "def " in code or "np.save" in code
 
@@ -106,6 +136,7 @@ SIGNS = {
     "memscore.status": ("whole blocks",),
     "memscore.bank": (" 0 damaged", "memorization RMSE"),
     "memscore.influence": ("strong ",),
+    "memscore.attack": ("LiRA online",),
     "memscore.fidelity": ("stand-ins for ",),
     "unlearn.trial": ("oracle ",),
     "unlearn.sweep": ("every trial and what was chosen",),
@@ -113,10 +144,13 @@ SIGNS = {
 """What the marked commands say."""
 
 
-@pytest.mark.parametrize("code", [c for marked, c in blocks(README, "sh") if marked], ids=str.strip)
+@pytest.mark.parametrize("code", all_blocks("sh", marked=True), ids=str.strip)
 def test_a_marked_shell_block_runs_as_it_stands(code, capsys):
     """In this process: to import torch once more for each takes longer than the commands."""
-    run(python_block("masks.npy"))
+    write_modules()
+    for made in ("masks.npy", "target.safetensors"):
+        if made in code:
+            run(python_block(made))
     for line in code.replace("\\\n", " ").splitlines():
         python, m, name, *words = shlex.split(line)
         assert (python, m) == ("python", "-m")
@@ -127,9 +161,13 @@ def test_a_marked_shell_block_runs_as_it_stands(code, capsys):
         assert any(sign in said for sign in SIGNS[name]), said
 
 
-def test_a_command_of_the_readme_runs_in_a_shell():
+def test_a_command_of_the_pages_runs_in_a_shell():
     """The one that imports least; the others are called in this process."""
-    [code] = [code for marked, code in blocks(README, "sh") if marked and "memscore.status" in code]
+    [code] = [
+        code
+        for code in all_blocks("sh", marked=True)
+        if code.startswith("python -m memscore.status") and code.count("\n") == 1
+    ]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
@@ -141,8 +179,8 @@ def test_a_command_of_the_readme_runs_in_a_shell():
 def test_duckdb_pandas_and_polars_name_the_same_five():
     columns = ["id", "label", "memorization_k0.500"]
     from_duckdb = run(python_block("select id"))["top"].fetchall()
-    from_pandas = run(python_block("pd.read_parquet"))["top"]
-    from_polars = run(python_block("pl.read_parquet"))["top"]
+    from_pandas = run(python_block("scores.nlargest"))["top"]
+    from_polars = run(python_block("scores.sort"))["top"]
     assert isinstance(from_pandas, pd.DataFrame)
     assert isinstance(from_polars, pl.DataFrame)
     assert len(from_duckdb) == 5
@@ -151,7 +189,7 @@ def test_duckdb_pandas_and_polars_name_the_same_five():
 
 
 def test_duckdb_and_the_store_name_the_same_influences(home):
-    rows = run(python_block("/influence/"))["owed"].fetchall()
+    rows = run(python_block("/influence/"))["strongest"].fetchall()
     table = Store.open(str(home / "memscore" / "digits")).read_influence("test_k0.500").to_pandas()
     order = table.sort_values(["influence", "test_row", "train_row"], ascending=[False, True, True])
     best = order[order["memorization"] >= 0.25].head(5)
@@ -171,7 +209,7 @@ def test_memorization_made_again_from_the_shards_is_the_score(home):
 
 
 def test_the_store_turns_the_c_score(home):
-    names = run(python_block("Store.open"))
+    names = run(python_block("ids, values"))
     column = Store.open(str(home / "memscore" / "digits")).read_score("cscore_k0.500")["cscore_k0.500"].to_numpy()
     np.testing.assert_array_equal(names["values"], -column)
 
@@ -201,7 +239,7 @@ SUBMIT = "python -m memscore.submit -- "
 @pytest.mark.parametrize("line", [line.removeprefix(SUBMIT) for line in sh_lines() if "memscore.estimate" in line])
 def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     """Flags and values are known, the count is whole blocks, and where the data are at hand, so is all the rest."""
-    Path("mine.py").write_text(python_block("# mine.py"))
+    write_modules()
     run(python_block("savez"))
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "memscore.estimate"]
@@ -218,56 +256,91 @@ def test_any_other_command_is_one_that_is_there(line):
         makefile = (ROOT / "Makefile").read_text()
         assert all(f"\n{target}:" in makefile for target in words[1:])
     elif words[0] == "export":
-        assert f'"{words[1].split("=")[0]}"' in (ROOT / "memscore" / "manifest.py").read_text()
+        assert f'"{words[1].split("=")[0]}"' in Path(inspect.getsourcefile(default_url)).read_text()
+    elif words[0] == "source":
+        assert f"VENV := {words[1].split('/')[0]}\n" in (ROOT / "Makefile").read_text()
+        assert words[1] == ".venv/bin/activate"
     elif words[0] == "bash":
         assert f"{words[2]})" in (ROOT / words[1]).read_text()
     elif words[0] == "ssh":
         assert words[3] == f"8265:{DASHBOARD.removeprefix('http://')}"
     elif words[:2] == ["python", "-m"]:
-        assert any(marked and line in code for marked, code in blocks(README, "sh")), f"{line!r} is not run"
+        if words[2] == "pytest":
+            assert all((ROOT / path).exists() for path in words[3:])
+        else:
+            assert any(line in code for code in all_blocks("sh", marked=True)), f"{line!r} is not run"
     else:
         assert words == ["pip", "install", "."]
 
 
 def test_every_flag_in_the_text_is_one_of_help(capsys):
-    known = ""
+    """Of all options that a page names; ray's own command has one."""
+    known = "--working-dir"
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
     doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"]), lambda: sweep.main(["--help"])]
-    doors += [lambda: experiment.main(["--help"])]
+    doors += [lambda: experiment.main(["--help"]), lambda: attack.main(["--help"]), lambda: fidelity.main(["--help"])]
     for show in doors:
         with pytest.raises(SystemExit):
             show()
         known += capsys.readouterr().out
-    flags = {flag for text in quoted(README) for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)}
+    flags = {flag for text in quoted(DOCS) for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)}
     assert len(flags) > 3
     assert flags <= set(re.findall(r"--[a-z][a-z-]+", known))
 
 
+def anchors(text):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_no_relative_link_is_dead(name):
-    links = re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[name])
-    dead = [link for link in links if "://" not in link and not (ROOT / link.split("#")[0]).exists()]
-    assert not dead, f"{name} links to {dead}, which is not there"
+    """Of links to files and of their anchors; none leads out of the repository."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", DOCUMENTS[name])):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert target.is_relative_to(ROOT), f"{name} links to {link}, which is no part of the repository"
+        assert target.exists(), f"{name} links to {link}, which does not exist"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{name} links to {link}, which has no such heading"
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_page_is_short(name):
+    assert (ROOT / name).stat().st_size <= LIMITS[name]
+
+
+def test_every_page_is_linked_from_another():
+    linked = set()
+    for name, text in DOCUMENTS.items():
+        for link in re.findall(r"\]\(([^)#\s]+)", FENCE.sub("", text)):
+            if "://" not in link:
+                linked.add(((ROOT / name).parent / link).resolve())
+    lost = [name for name in DOCUMENTS if name != "README.md" and (ROOT / name).resolve() not in linked]
+    assert not lost
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_file_in_the_text_is_there(name):
-    everywhere = {path.name for room in TOP_FOLDERS[:4] for path in (ROOT / room).rglob("*.py")}
+    everywhere = {path.name for folder in TOP_FOLDERS[:4] for path in (ROOT / folder).rglob("*.py")}
     for text in quoted(DOCUMENTS[name]):
         if text.startswith(TOP_FOLDERS):
-            assert (ROOT / text).exists(), f"{name} names {text}, which is not there"
+            assert (ROOT / text).exists(), f"{name} names {text}, which does not exist"
         elif re.fullmatch(r"\w+\.py", text):
-            assert text in everywhere, f"{name} names {text}, which is not there"
+            assert text in everywhere, f"{name} names {text}, which does not exist"
 
 
 def test_every_public_name_is_there():
-    names = [text for text in quoted(README) if re.fullmatch(r"(memscore|unlearn|cluster)(\.[A-Za-z_]\w*)+", text)]
+    names = [text for text in quoted(DOCS) if re.fullmatch(r"(memscore|unlearn|cluster)(\.[A-Za-z_]\w*)+", text)]
     assert len(names) >= 10
     for name in names:
         module, _, last = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), last, None)), f"the README names {name}"
+        assert callable(getattr(importlib.import_module(module), last, None)), f"a page names {name}"
 
 
 def test_every_column_is_explained_and_points_where_the_readme_says(home):
@@ -282,7 +355,7 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
             assert signs[up] == int(schema.field(name).metadata[b"direction"]), name
         else:
             assert name in schema.names
-    endings = [text for text in quoted(README.split("Endings:")[1].split("\n\n")[0]) if text.startswith("_")]
+    endings = [text for text in quoted(DOCS.split("Endings:")[1].split("\n\n")[0]) if text.startswith("_")]
     explained = {name + ending for name in said for ending in endings} | set(said)
     assert set(schema.names) <= explained
 
@@ -293,10 +366,10 @@ def test_the_tables_of_presets_architectures_recipes_and_data_are_those_of_the_c
     for name, (arms, count) in PRESETS.items():
         keeps = f"{arms[0].keep} ... {arms[-1].keep}" if len(arms) > 1 else str(arms[0].keep)
         assert rows[name][1:] == [f"`{arms[0].design}`", keeps, str(count) + (" each" if len(arms) > 1 else "")]
-    architectures, recipes = README.split("\nArchitectures: ")[1].split("\n\n")[0].split("Recipes: ")
+    architectures, recipes = DOCS.split("\nArchitectures: ")[1].split("\n\n")[0].split("Recipes: ")
     assert set(ARCHITECTURES) <= set(quoted(architectures))
     assert set(quoted(recipes)) - {"..."} <= set(RECIPES)
-    assert {"digits", *TORCHVISION} <= set(quoted(README.split("- **Names**: ")[1].split("downloaded")[0]))
+    assert {"digits", *TORCHVISION} <= set(quoted(DOCS.split("- **Names**: ")[1].split("downloaded")[0]))
 
 
 def test_the_tables_of_algorithms_and_measures_are_those_of_the_code():
@@ -318,11 +391,59 @@ def test_the_table_of_experiments_is_that_of_the_code():
     assert said == {name: [entry.source, entry.says] for name, entry in EXPERIMENTS.items()}
 
 
-def test_a_result_has_its_script_and_once_measured_its_numbers():
-    said = dict(re.findall(r"<!-- results:(\w+) -->([^|]*)\|", README))
-    assert len(said) >= 3
-    for name, numbers in said.items():
+def results():
+    """Page, name of the results and cell of every number that is marked as one of a benchmark."""
+    for page, text in DOCUMENTS.items():
+        for name, cell in re.findall(r"<!-- results:(\w+) -->([^|]*)\|", text):
+            yield page, name, cell.strip()
+
+
+def test_a_result_has_its_script_and_its_file():
+    marked = list(results())
+    assert len({name for _, name, _ in marked}) >= 20
+    for page, name, _ in marked:
         scripts = [ROOT / "benchmarks" / f"{stem}.py" for stem in (name, name.rpartition("_")[0])]  # one for many data
-        assert any(script.exists() for script in scripts), f"the README has results of {name}, which is no script"
-        measured = (ROOT / "benchmarks" / "results" / f"{name}.json").exists()
-        assert measured != ("not measured" in numbers), f"{name}: the README's numbers are those of its json, or none"
+        assert any(script.exists() for script in scripts), f"{page} has results of {name}, which is no script"
+        assert (ROOT / "benchmarks" / "results" / f"{name}.json").exists(), f"{page}: {name} was not measured"
+
+
+def test_a_marked_cell_holds_one_number():
+    for page, name, cell in results():
+        assert re.fullmatch(r"[-+]?(\d{1,3}(,\d{3})+|\d*\.?\d+)( %)?", cell), f"{page}, {name}: {cell!r}"
+
+
+def test_every_file_of_results_is_on_a_page():
+    written = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    assert written - {"unlearning_cnn_many"} <= {name for _, name, _ in results()}
+
+
+def test_the_pages_of_results_are_what_the_scripts_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(unlearning_tables, "PAGE", tmp_path / "unlearning.md")
+    unlearning_tables.main()
+    assert (tmp_path / "unlearning.md").read_text() == DOCUMENTS["docs/results/unlearning.md"]
+    records = experiments.earlier().values()
+    every = sorted(records, key=lambda record: (list(EXPERIMENTS).index(record["experiment"]), record["bank"]))
+    parts = (experiments.trends(every), experiments.of_tables(), experiments.of_proxies(), experiments.contents(every))
+    text = "\n".join([experiments.TOP, *(line for part in parts for line in part)]) + "\n"
+    assert text == DOCUMENTS["docs/results/experiments.md"]
+
+
+@pytest.mark.parametrize(
+    ("memscore_home", "arguments", "store"),
+    [
+        ("/data/banks", "", "/data/banks/digits"),
+        ("/data/banks/", "--models 64", "/data/banks/digits"),
+        ("s3://bucket/banks?region=x", "", "s3://bucket/banks/digits?region=x"),
+        ("", "", "/home/ann/memscore/digits"),
+        ("", "--store /data/mine", "/data/mine"),
+        ("", "--data fashion-mnist", ""),
+    ],
+)
+def test_make_run_writes_the_store_that_the_pages_name(memscore_home, arguments, store):
+    environment = {**os.environ, "HOME": "/home/ann", "MEMSCORE_HOME": memscore_home}
+    command = ["make", "--dry-run", "--assume-old=.venv/.done", "run", f"ARGS={arguments}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    [words] = [shlex.split(line) for line in done.stdout.splitlines() if "memscore.estimate" in line]
+    assert words[1:3] == ["-m", "memscore.estimate"]
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--store"]
+    assert given == ([store] if store else [])
