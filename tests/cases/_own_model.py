@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from memscore.data import Splits
+from memscore.data.datasets import Splits
 from tests.cases._support import CaseError, CommandResult, run_command
 
 

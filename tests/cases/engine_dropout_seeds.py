@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from memscore.recipes import recipe
 from memscore.seeds import generator
-from memscore.training import draw
+from memscore.training.augmentation import sample_augmentation
+from memscore.training.recipes import get_recipe
 from tests.cases._support import CaseError, require_success, run_case, run_command
 
 NETWORKS = """
@@ -45,11 +45,11 @@ def check(folder: Path) -> list[str]:
 
 def check_augmentation() -> list[str]:
     problems, batches = [], []
-    augmented = replace(recipe("digits"), augment=("crop", "flip"))
+    augmented = replace(get_recipe("digits"), augment=("crop", "flip"))
     for model in range(3):
         rng = generator(0, "augment", "exact-k0.500", model)
         for _ in range(3):
-            corners, mirrored = draw(augmented, 64, rng)
+            corners, mirrored = sample_augmentation(augmented, 64, rng)
             batches.append((*corners.ravel().tolist(), *mirrored.tolist()))
             if len(set(map(tuple, corners.T.tolist()))) < 20:
                 problems.append("the images of one batch are cropped alike")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from memscore.data import load
+from memscore.data.datasets import load_dataset
 from tests.cases._support import run_case, run_command
 
 
@@ -38,7 +38,7 @@ def check(folder: Path) -> list[str]:
         problems.append(f"hidden folders and system files: {result.output.strip()[-150:]!r}")
     if not re.search(r"\b4 classes\b", result.output):
         problems.append("the number of classes is not printed")
-    splits = load(str(pictures))
+    splits = load_dataset(str(pictures))
     ids = [str(example) for part in (splits.train, splits.validation, splits.test) for example in part.ids]
     hidden_ids = [example for example in ids if "ipynb" in example or "/." in example]
     if splits.n_classes != 4 or len(ids) != 160 or hidden_ids:

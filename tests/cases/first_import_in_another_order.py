@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.data import load
+from memscore.data.datasets import load_dataset
 from tests.cases._support import CommandResult, run_case, run_command
 
 
 def check(folder: Path) -> list[str]:
-    splits, rng, problems = load("digits", validation=0.0), np.random.default_rng(0), []
+    splits, rng, problems = load_dataset("digits", validation=0.0), np.random.default_rng(0), []
     n_train = len(splits.train)
     member = rng.random((16, n_train)) < 0.5
     gap = rng.normal(1.0 + member)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from memscore.data import load
+from memscore.data.datasets import load_dataset
 from tests.cases._support import run_case
 
 ORIENTATION, TURNED_BY_90 = 274, 6
@@ -19,7 +19,7 @@ def check(folder: Path) -> list[str]:
             place = folder / name / f"c{row % 4}"
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)).save(place / f"{row:03d}.png")
-        load(str(folder / name))  # the control: what is wrong later is the picture that is added
+        load_dataset(str(folder / name))  # the control: what is wrong later is the picture that is added
         return folder / name
 
     modes = draw_pictures("modes")
@@ -33,7 +33,7 @@ def check(folder: Path) -> list[str]:
     deep = draw_pictures("deep")
     Image.fromarray(rng.integers(0, 65535, (8, 8)).astype(np.uint16)).save(deep / "c0/deep.png")
     try:
-        load(str(deep))
+        load_dataset(str(deep))
         problems.append("16 bits of gray are taken")
     except ValueError as error:
         if "deep.png" not in str(error):
@@ -54,7 +54,7 @@ def check(folder: Path) -> list[str]:
 
 def read_pixels(pictures: Path, name: str) -> np.ndarray:
     """[C, H, W] of the picture of that name."""
-    splits = load(str(pictures))
+    splits = load_dataset(str(pictures))
     parts = (splits.train, splits.validation, splits.test)
     (pixels,) = (part.images[row] for part in parts for row, id_ in enumerate(part.ids) if id_.endswith(name))
     return pixels

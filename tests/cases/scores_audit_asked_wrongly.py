@@ -5,8 +5,8 @@ The control, a model trained by the bank's own recipe and asked rightly, gets no
 
 from pathlib import Path
 
-from memscore.data import load
-from memscore.models import build
+from memscore.data.datasets import load_dataset
+from memscore.models.architectures import build_network
 from tests.cases._own_model import audit, describe_end, draw_members, read_report, train_by_recipe, write_ids
 from tests.cases._support import CaseError, require_success, run_case, run_command
 
@@ -14,14 +14,16 @@ WARNING = r"\bwarn|not trust|untrust|not be trusted"
 
 
 def check(folder: Path) -> list[str]:
-    problems, bank, splits = [], folder / "bank", load("digits")
+    problems, bank, splits = [], folder / "bank", load_dataset("digits")
     words = (
         "memscore.estimate", "--design", "exact", "--block", "16", "--models", "32", "--originals", "0",
         "--pool", "serial", "--store", str(bank),
     )  # fmt: skip
     require_success(run_command(folder, *words))
     member = draw_members(len(splits.train), seed=0)
-    model = train_by_recipe(bank, build("mlp", splits.input_shape, splits.n_classes, seed=3), splits, member, seed=1)
+    model = train_by_recipe(
+        bank, build_network("mlp", splits.input_shape, splits.n_classes, seed=3), splits, member, seed=1
+    )
     weights, ids = model.state_dict(), splits.train.ids
     write_ids(folder / "right.txt", ids[member])
     write_ids(folder / "others.txt", ids[~member])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from memscore.data import load
+from memscore.data.datasets import load_dataset
 from tests.cases._own_model import audit, describe_end, draw_members, read_report, train_by_recipe, write_ids
 from tests.cases._support import CaseError, require_success, run_case, run_command
 
@@ -25,7 +25,7 @@ WARNING = r"\bwarn|not trust|untrust|not be trusted"
 
 def check(folder: Path) -> list[str]:
     (folder / "theirs.py").write_text(NETWORKS)
-    problems, bank, splits = [], folder / "bank", load("digits")
+    problems, bank, splits = [], folder / "bank", load_dataset("digits")
     words = (
         "memscore.estimate", "--arch", "theirs:network", "--recipe", "digits", "--design", "exact", "--block", "16",
         "--models", "32", "--originals", "0", "--pool", "serial", "--store", str(bank),

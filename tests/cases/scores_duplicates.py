@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from memscore.data import load
+from memscore.data.datasets import load_dataset
 from tests.cases._support import CaseError, require_success, run_case, run_command
 
 COPIES = r"(duplicate|\bcop(y|ies)\b|\btwins?\b|identical)"
 
 
 def check(folder: Path) -> list[str]:
-    splits, rng, problems = load("digits"), np.random.default_rng(0), []
+    splits, rng, problems = load_dataset("digits"), np.random.default_rng(0), []
     images, labels = splits.train.images[:, 0], splits.train.labels.copy()
     test_images, test_labels = splits.test.images[:, 0], splits.test.labels
     wrong = rng.choice(len(labels), 60, replace=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.epsilon import epsilon_lower_bound
+from memscore.statistics.epsilon_bound import epsilon_lower_bound
 from tests.cases._support import run_case
 
 NULLS = 1000

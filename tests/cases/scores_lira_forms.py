@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from memscore.attacks import ATTACKS, Terms
-from memscore.matrix import Block
+from memscore.pipeline.attacks import ATTACKS, AttackContext
+from memscore.store.block_reader import Block
 from tests.cases._support import run_case
 
 MODELS, EXAMPLES, TARGETS = 33, 60, 8
@@ -34,9 +34,9 @@ def check(folder: Path) -> list[str]:
 
 
 def score_by_product(name: str, block: Block) -> list[np.ndarray]:
-    attack, terms = ATTACKS[name], Terms(signals=("logit_confidence",), keep=0.5)
-    known = attack.settle([attack.add(block, terms)] if attack.add else [], terms)
-    return list(attack.say(block, known, terms))
+    attack, terms = ATTACKS[name], AttackContext(signals=("logit_confidence",), keep=0.5)
+    known = attack.finalize([attack.add(block, terms)] if attack.add else [], terms)
+    return list(attack.score(block, known, terms))
 
 
 def score_by_hand(form: str, confidence: np.ndarray, member: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:

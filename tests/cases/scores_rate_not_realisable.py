@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.data import load
-from memscore.models import build
+from memscore.data.datasets import load_dataset
+from memscore.models.architectures import build_network
 from tests.cases._own_model import audit, train_by_recipe, write_ids
 from tests.cases._support import CaseError, read_attacks, require_success, run_case, run_command
 
@@ -29,10 +29,10 @@ def check(folder: Path) -> list[str]:
     if ".1 %" in estimate.stdout and not estimate.explains(REASON):
         problems.append("about 150 non-members per target: the page prints a TPR at FPR .1 % and no reason")
 
-    splits = load("digits", train_limit=300)
+    splits = load_dataset("digits", train_limit=300)
     member = np.arange(len(splits.train)) < 250
     write_ids(folder / "members.txt", splits.train.ids[member])
-    model = build("mlp", splits.input_shape, splits.n_classes, seed=3)
+    model = build_network("mlp", splits.input_shape, splits.n_classes, seed=3)
     weights = train_by_recipe(bank, model, splits, member, seed=1).state_dict()
     words = ("--arch", "mlp", "--members", str(folder / "members.txt"))
     result = require_success(audit(folder, "own", weights, *words))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.roc import auc, band, tpr_at_fpr, true_positive_rates
+from memscore.statistics.roc import auc, compute_roc_band, compute_tprs, tpr_at_fpr
 from tests.cases._support import read_attacks, run_case, run_command
 
 
@@ -19,13 +19,13 @@ def check(folder: Path) -> list[str]:
         for _ in range(20):
             order = rng.permutation(4)
             shuffled, truth = scores[order], member[order]
-            curve = true_positive_rates(shuffled, truth, fprs)
+            curve = compute_tprs(shuffled, truth, fprs)
             answers.add((auc(shuffled, truth), tpr_at_fpr(shuffled, truth, 0.5).value, tuple(curve)))
             if curve[-1] != 1:
                 problems.append(f"{name}: the curve ends at {curve[-1]}")
         if len(answers) > 1:
             problems.append(f"{name}: {len(answers)} different answers under permutation")
-    drawn = band(np.zeros((2, 100)), np.tile(np.arange(100) % 2 == 0, (2, 1)))
+    drawn = compute_roc_band(np.zeros((2, 100)), np.tile(np.arange(100) % 2 == 0, (2, 1)))
     if drawn.mean[-1] != 1 or drawn.mean[:-1].any():
         problems.append(f"the band of equal scores is {drawn.mean[:2]} ... {drawn.mean[-2:]}")
 
