@@ -1,26 +1,27 @@
-"""memscore: train banks of subset models and compute one row of scores per example.
+"""Compute memorization and privacy scores of every training example with one bank of subset models.
 
-Names are imported when they are first used, since the commands need few of them and PyArrow takes a second to import.
+from memscore import Store, load_dataset
+
+ids, values = Store.open("~/memscore/digits").score("memorization_k0.500")
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memscore.data.datasets import load_dataset
-    from memscore.store.store import Store
-
-    __version__: str
+    from memscore.store import Store
 
 __all__ = ["Store", "__version__", "load_dataset"]
 
-_MODULES = {"Store": "memscore.store.store", "load_dataset": "memscore.data.datasets"}
+__version__ = version("memscore")
+
+_MODULES = {"Store": "memscore.store", "load_dataset": "memscore.data.datasets"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name == "__version__":
-        return metadata.version("memscore")
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'memscore' has no attribute {name!r}")
+    """Import an exported name on first use: a command's --help must not import pyarrow or torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -8,7 +8,8 @@ over examples: q and r are the chances of being right without and with the examp
 the examples that a model sees. It is the binomial error of memorization (Feldman & Zhang 2020, equation 1), so it is
 what compute_bank_rmse measures; orthogonal designs do better than it says, which only the error between blocks sees.
 In iid arms the models without an example are (1 - p) M in the mean only: what is measured divides by each example's own
-number and leaves out those with fewer than two, so both differ: at keep 0.7 by some per cent with 32 models, a quarter with 5.
+number and leaves out those with fewer than two, so both differ: at keep 0.7 by some per cent with 32 models, by a
+quarter with 5.
 """
 
 from collections.abc import Sequence
