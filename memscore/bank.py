@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.import_bank import Source, import_bank
+from memscore.analysis.import_bank import ExternalArrays, import_bank
 from memscore.store.store import Store
 from memscore.store.verify import quarantine_damaged, verify
 from memscore.tables import bank_tables
@@ -45,7 +45,7 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     return 1 if result.damaged or result.missing or result.stale else 0
 
 
-def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:
+def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
     result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
