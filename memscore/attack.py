@@ -12,8 +12,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import audit, write_audit
-from memscore.analysis.user_model import load_model, membership_of, normalisation_of
+from memscore.analysis.audit import run_audit, write_audit
+from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.cli.options import Maybe
 from memscore.data.id_lists import read_id_list
 from memscore.estimators.rmia import RmiaConfig
@@ -63,12 +63,12 @@ def audit_model(
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
     where = resolve_device(device)
-    constants = normalisation_of(bank.manifest, mean, std)
-    network = load_model(model, arch, bank.manifest)
-    member = None if members is None else membership_of(read_id_list(members), bank)
+    constants = resolve_normalization(bank.manifest, mean, std)
+    network = load_user_model(model, arch, bank.manifest)
+    member = None if members is None else build_member_mask(read_id_list(members), bank)
     splits = replace(reload_splits(bank, data, folder), mean=constants[0], std=constants[1])
     config = RmiaConfig(kind=rmia, gamma=gamma)
-    found = audit(bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=where)
+    found = run_audit(bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=where)
     print_audit(console, found, write_audit(bank, found, model, out))
     return 0
 

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.import_bank import Source, import_bank
+from memscore.analysis.import_bank import ExternalArrays, import_bank
 from memscore.store.store import Store
 from memscore.store.verify import quarantine_damaged, verify
 from memscore.tables import bank_tables
@@ -45,7 +45,7 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     return 1 if verdict.damaged or verdict.missing or verdict.stale else 0
 
 
-def import_source(source: Annotated[Source, tyro.conf.arg(name="")]) -> int:
+def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Begin a store from arrays of who was in which model and what the models said, and score it.
 
     Args:

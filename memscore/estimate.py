@@ -12,8 +12,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import expected_workers, open_pool, ray_metrics, refuse_staff
-from cluster.session import in_submitted_job
+from cluster.launch import create_metrics, estimate_worker_count, open_pool, validate_pool_options
+from cluster.session import is_submitted_job
 from memscore.cli.options import Maybe
 from memscore.monitoring.progress import monitor_pool
 from memscore.monitoring.prometheus import describe_metrics
@@ -49,13 +49,15 @@ def estimate_bank(
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    if (near := refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)) and device == "cuda":
+    if (
+        near := validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    ) and device == "cuda":
         resolve_device(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = prepare_bank(plan, in_temporary_folder=in_submitted_job())
+    bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
     bank_tables.print_heading(console, bank)
     if plan.dry_run:
-        bank_tables.print_cost(console, estimate_cost(bank, expected_workers(pool, workers, near=near)))
+        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(pool, workers, local=near)))
         return 0
     with ExitStack() as stack:
         if locked := bank.store.is_created:
@@ -66,7 +68,7 @@ def estimate_bank(
         )
         require_visible_on_all_nodes(bank.store, session.run_on_each_node)
         prepare_store(bank, stack, locked=locked)
-        metrics = ray_metrics(*describe_metrics(bank.store.manifest)) if pool == "ray" else None
+        metrics = create_metrics(*describe_metrics(bank.store.manifest)) if pool == "ray" else None
         watch = stack.enter_context(
             monitor_pool(bank, session.pool, stack.enter_context(ProgressBar("models")), metrics)
         )

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.fidelity import compare, write_comparison
+from memscore.analysis.fidelity import compare_scores, write_comparison
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
 from memscore.tables.fidelity_tables import print_fidelity
@@ -34,7 +34,7 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
     console = Console(width=None if sys.stdout.isatty() else 120)
     bank = Store.open(store)
-    found = compare(bank, arm, draws=draws)
+    found = compare_scores(bank, arm, draws=draws)
     print_fidelity(console, found)
     for path in write_comparison(bank, found):
         console.print(bank.folder.display_path(path), soft_wrap=True, markup=False)

@@ -11,8 +11,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import arm_named
-from memscore.analysis.influence_pairs import MOST_PICTURES, draw, find, images_again
+from memscore.analysis.audit import select_arm
+from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
 from memscore.tables.influence_table import print_influence
@@ -47,20 +47,20 @@ def find_bank_influence(
         Exit code 0.
 
     Raises:
-        ValueError: a number of pictures below 0 or above MOST_PICTURES.
+        ValueError: a number of pictures below 0 or above MAX_PICTURES.
     """
-    if not 0 <= pictures <= MOST_PICTURES:
-        raise ValueError(f"--pictures must lie in 0 to {MOST_PICTURES}, got {pictures}; the file has every pair")
+    if not 0 <= pictures <= MAX_PICTURES:
+        raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
     with bank.lock():  # an estimate at work would add shards, and what is written here would be stale at once
-        name = arm_named(bank, arm)
-        splits = images_again(bank, data, folder) if pictures else None
+        name = select_arm(bank, arm)
+        splits = reload_images(bank, data, folder) if pictures else None
         with ProgressBar("train examples") as meter:
             thresholds = {"least": least, "least_memorization": least_memorization}
-            found = find(bank, name, targets=targets, top=top, progress=meter, **thresholds)
+            found = compute_influence(bank, name, targets=targets, top=top, progress=meter, **thresholds)
         bank.write_influence(found.name, found.table)
-        picture = draw(bank, found, splits, pictures) if splits else None
+        picture = write_picture(bank, found, splits, pictures) if splits else None
     print_influence(console, found, bank, picture)
     return 0
 

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 import tyro
 
-from cluster.submission import Submitted, follow, submit
+from cluster.submission import SubmittedJob, follow, submit
 from memscore.cli.options import Maybe
 
 PROG = "python -m memscore.submit"
@@ -33,16 +33,16 @@ def submit_command(
         Exit code: 0; with --wait 1 if the job failed or was stopped, and 130 after Ctrl-C.
     """
     job = submit(command, Path(working_dir), address, id)
-    print(f"submitted {job.id} to {job.address}\n{job.ways()}", flush=True)
+    print(f"submitted {job.id} to {job.address}\n{job.format_commands()}", flush=True)
     return follow_job(job) if wait else 0
 
 
-def follow_job(job: Submitted) -> int:
+def follow_job(job: SubmittedJob) -> int:
     """Follow a job; Ctrl-C ends the following and not the job."""
     try:
         status = follow(job, lambda piece: print(piece, end="", flush=True))
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nno longer followed; {job.id} goes on\n{job.ways()}\n")
+        sys.stderr.write(f"\nno longer followed; {job.id} goes on\n{job.format_commands()}\n")
         return 130
     print(f"{job.id}: {status}")
     return 0 if status == "SUCCEEDED" else 1

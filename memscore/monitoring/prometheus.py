@@ -38,7 +38,7 @@ Values = Mapping[str, float | Mapping[str, float]]
 class Publisher(Protocol):
     """What takes the numbers; cluster/metrics.py does."""
 
-    def publish(self, totals: Values, levels: Values) -> None:
+    def publish(self, counters: Values, gauges: Values) -> None:
         """Bring the metrics to these values."""
 
 

@@ -453,7 +453,7 @@ class Store:
             name: targets and the arm's suffix, such as test_k0.500.
 
         Returns:
-            The table of memscore.analysis.influence_pairs.influence_rows.
+            The table of memscore.analysis.influence_pairs.find_influence_pairs.
 
         Raises:
             ValueError: none of that name, or a stale one; names the command that makes it.

@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.analysis.audit import Audit
+from memscore.analysis.audit import AuditResult
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
 from memscore.tables.console import make_table
@@ -12,7 +12,7 @@ NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 SHOWN = 5
 
 
-def print_audit(console: Console, audit: Audit, where: str) -> None:
+def print_audit(console: Console, audit: AuditResult, where: str) -> None:
     """Everything that an audit has found, and where it lies."""
     verdict = audit.table["verdict"]
     named, undefined = verdict.to_pylist().count(True), verdict.null_count
@@ -34,7 +34,7 @@ def print_audit(console: Console, audit: Audit, where: str) -> None:
     console.print(f"every example: {where}", soft_wrap=True)
 
 
-def curves(console: Console, audit: Audit) -> None:
+def curves(console: Console, audit: AuditResult) -> None:
     """How well each kind of evidence tells members from others, and what that says of epsilon."""
     held = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
     title = f"{held} members and {audit.table.num_rows - held} others: value and 95 % interval"
@@ -64,7 +64,7 @@ def epsilon_line(bound: EpsilonBound) -> str:
     )
 
 
-def strongest(console: Console, audit: Audit) -> None:
+def strongest(console: Console, audit: AuditResult) -> None:
     """The examples with the most evidence of membership."""
     evidence = np.asarray(audit.table["lira"].to_numpy(), float)
     kinds = [kind for kind in NAMES if kind in audit.table.column_names]

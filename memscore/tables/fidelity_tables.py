@@ -3,8 +3,8 @@
 import numpy as np
 from rich.console import Console
 
-from memscore.analysis.fidelity import Comparison, Standings
-from memscore.analysis.risk_signals import Signals
+from memscore.analysis.fidelity import Comparison, ProxyComparison
+from memscore.analysis.risk_signals import RiskSignals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
@@ -24,7 +24,7 @@ def print_fidelity(console: Console, found: Comparison) -> None:
     papers(console, trends)
 
 
-def stand_ins(console: Console, found: Standings) -> None:
+def stand_ins(console: Console, found: ProxyComparison) -> None:
     """SCALE's Table 1, and what the correlations would be without the noise of the estimate."""
     reliability = found.reliability
     drawn = "blocks of models" if found.by_blocks else "models"
@@ -73,7 +73,7 @@ def skew(console: Console, gini: dict[str, Interval]) -> None:
     console.print(table)
 
 
-def loss_groups(console: Console, signals: Signals) -> None:
+def loss_groups(console: Console, signals: RiskSignals) -> None:
     """RSU's Fig. 5 and Table 3 as numbers."""
     if signals.risk.startswith("attack_success"):
         table = make_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.analysis.influence_pairs import Influence
+from memscore.analysis.influence_pairs import InfluenceResult
 from memscore.plots.bank import format_label
 from memscore.store.store import Store
 from memscore.tables.bank_tables import format_number, format_unfinished
@@ -17,7 +17,7 @@ KINDS = {
 }
 
 
-def print_influence(console: Console, found: Influence, store: Store, picture: str | None) -> None:
+def print_influence(console: Console, found: InfluenceResult, store: Store, picture: str | None) -> None:
     """Everything that a run has found, and where it lies.
 
     Args:
@@ -38,7 +38,7 @@ def print_influence(console: Console, found: Influence, store: Store, picture: s
         console.print(line, soft_wrap=True, markup=False)
 
 
-def summary(found: Influence) -> list[str]:
+def summary(found: InfluenceResult) -> list[str]:
     """The numbers of the run as a whole."""
     strong = found.strong
     n_strong = int(strong.sum())
@@ -59,7 +59,7 @@ def summary(found: Influence) -> list[str]:
     return lines
 
 
-def strongest(console: Console, found: Influence, store: Store) -> None:
+def strongest(console: Console, found: InfluenceResult, store: Store) -> None:
     """The pairs with the largest influence."""
     title = "most influential strong pairs" if found.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization")

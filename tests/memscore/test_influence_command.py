@@ -156,7 +156,7 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
     targets = strong.sort_values("influence", ascending=False, kind="stable")["test_row"].unique()[:4]
     for target, row, texts, pale in zip(targets, images, captions, faint, strict=True):
-        pairs = table[table["test_row"] == target].head(influence_pairs.BESIDE)
+        pairs = table[table["test_row"] == target].head(influence_pairs.EXAMPLES_PER_TARGET)
         np.testing.assert_array_equal(row[0][0], test[target - TRAIN])
         np.testing.assert_array_equal([image[0] for image in row[1:]], train[pairs["train_row"]])
         assert texts[0][1] == f"row {target}"
@@ -268,7 +268,7 @@ def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_p
     store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
     store.write_shard(format_model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
     assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
-    monkeypatch.setitem(influence_pairs.influence_rows.__kwdefaults__, "max_rows", 5)
+    monkeypatch.setitem(influence_pairs.find_influence_pairs.__kwdefaults__, "max_rows", 5)
     assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)
 
 

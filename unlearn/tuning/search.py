@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from cluster.pool import Failure
-from cluster.search_space import Arm
+from cluster.search_space import Search
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.store.json_records import encode_record, hash_record, read_records
 from memscore.store.store import Store
@@ -239,16 +239,16 @@ class SearchBackend(Protocol):
     def search(
         self,
         fn: Callable[[Any, Values, Any], ConfigResult],
-        arms: Sequence[Arm],
+        searches: Sequence[Search],
         shared: Any,
-        told: Callable[[Arm, Values, Any], None],
+        on_result: Callable[[Search, Values, Any], None],
         *,
         sampler: Sampler,
         seed: int,
     ) -> None:
         """Call fn(arm.job, values, shared) for values of each arm's space, and tell of each result."""
 
-    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
+    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
         """All values that will be tried, of a sampler that does not learn."""
 
 
@@ -284,15 +284,15 @@ def run_searches(
     keys = {one.name: key for one, key in zip(errands, hunts, strict=True)}
     drawn: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
-        errands = [fix_configs(one, search.draws(one, sampler=sampler, seed=seed)) for one in errands]
-        known = {keys[one.name]: {hash_record(values) for values, _ in one.known} for one in errands}
+        errands = [fix_configs(one, search.enumerate_configs(one, sampler=sampler, seed=seed)) for one in errands]
+        known = {keys[one.name]: {hash_record(values) for values, _ in one.evaluated} for one in errands}
         found = {name: [one for one in own if hash_record(one["values"]) in known[name]] for name, own in found.items()}
-        drawn = {keys[one.name]: one.first for one in errands}
+        drawn = {keys[one.name]: one.initial for one in errands}
         sampler = "random"  # a grid's points are all in `first`
-    errands = [one for one in errands if len(one.known) < one.budget]
-    total, done, failed = sum(one.budget - len(one.known) for one in errands), 0, []
+    errands = [one for one in errands if len(one.evaluated) < one.budget]
+    total, done, failed = sum(one.budget - len(one.evaluated) for one in errands), 0, []
 
-    def told(one: Arm, values: Values, result: dict[str, Any] | Failure) -> None:
+    def told(one: Search, values: Values, result: dict[str, Any] | Failure) -> None:
         nonlocal done
         done += 1
         if isinstance(result, Failure):
@@ -308,20 +308,20 @@ def run_searches(
     return {name: deduplicate_results(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
 
 
-def build_search(hunt: HyperparameterSearch, key: str, budget: int, known: Sequence[ConfigResult]) -> Arm:
+def build_search(hunt: HyperparameterSearch, key: str, budget: int, known: Sequence[ConfigResult]) -> Search:
     """A hunt as a search is told of it."""
     first, space = hunt.trials[0], hunt.space
-    return Arm(
+    return Search(
         name=f"{'>'.join(step.algorithm for step in first.steps)} {key[:6]}",  # draws depend on it
         space=to_domains(space),
         budget=budget if space else 1,
         job=hunt,
-        first=[hunt.defaults],
-        known=[(one["values"], one[OBJECTIVE[hunt.guide]]) for one in known],
+        initial=[hunt.defaults],
+        evaluated=[(one["values"], one[OBJECTIVE[hunt.guide]]) for one in known],
     )
 
 
-def fix_configs(one: Arm, values: Sequence[Values]) -> Arm:
+def fix_configs(one: Search, values: Sequence[Values]) -> Search:
     """The same with nothing left to draw.
 
     Args:
@@ -332,8 +332,8 @@ def fix_configs(one: Arm, values: Sequence[Values]) -> Arm:
         It, with these first, as many as its budget, and only those of them known that are on file.
     """
     wanted = {hash_record(own) for own in values}
-    known = [(own, objective) for own, objective in one.known if hash_record(own) in wanted]
-    return replace(one, first=values, known=known, budget=len(values))
+    known = [(own, objective) for own, objective in one.evaluated if hash_record(own) in wanted]
+    return replace(one, initial=values, evaluated=known, budget=len(values))
 
 
 def to_domains(space: dict[str, Domain]) -> dict[str, tuple[Any, ...]]:

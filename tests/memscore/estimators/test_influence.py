@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from memscore.analysis import influence_pairs as module
-from memscore.analysis.influence_pairs import influence_rows
+from memscore.analysis.influence_pairs import find_influence_pairs
 from memscore.estimators.influence import Tile, influence, iterate_tiles, pack_targets
 from memscore.estimators.memorization import memorization, memorization_table
 from memscore.store.manifest import Manifest
@@ -64,7 +64,7 @@ def ids():
 
 
 def rows_of(store, **arguments):
-    return influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), **arguments).to_pandas()
+    return find_influence_pairs(store, ARM["name"], store.find_valid_shards(ARM["name"]), **arguments).to_pandas()
 
 
 def test_it_equals_loops_over_pairs_and_models():
@@ -210,11 +210,11 @@ def test_a_pair_just_at_the_threshold_is_kept():
     """.6 = 3/5 - 0/5 in float64 and .60000002 in float32: decided in float64."""
     member = np.arange(10)[:, None] < 5
     correct = np.arange(10)[:, None] < 3
-    picked = module._Picked(1, 0, 10)
+    picked = module._PairSelection(1, 0, 10)
     tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     picked.add(tile, 0.6, np.array([True]), without_self=False)
     assert picked.pairs()[2:].ravel().tolist() == [3, 5, 0, 5]
-    above = module._Picked(1, 0, 10)
+    above = module._PairSelection(1, 0, 10)
     above.add(tile, np.nextafter(0.6, 1), np.array([True]), without_self=False)
     assert above.pairs().shape == (6, 0)
 
@@ -245,7 +245,7 @@ def test_a_bank_without_test_examples_says_so(tmp_path):
     n = pa.table({"row": pa.array(range(52), pa.int32()), "id": [str(i) for i in range(52)]})
     store = Store.create(tmp_path / "bank", made, n)
     with pytest.raises(ValueError, match="has no test examples; use targets 'train'"):
-        influence_rows(store, ARM["name"], {0: "a"})
+        find_influence_pairs(store, ARM["name"], {0: "a"})
 
 
 @pytest.mark.parametrize("targets", ["test", "train-held-out"])
@@ -256,7 +256,7 @@ def test_pairs_as_strong_the_other_way_are_counted_exactly(bank, targets, least)
     counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
     dense = naive(member[:, :TRAIN], correct[:, test], counted)
     memorized = naive(member[:, :TRAIN], correct[:, :TRAIN]).diagonal() >= 0.25
-    table = influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), targets=targets, least=least)
+    table = find_influence_pairs(store, ARM["name"], store.find_valid_shards(ARM["name"]), targets=targets, least=least)
     assert int(decode_metadata(table.schema)["opposite"]) == (dense[memorized] <= -least).sum()
 
 
@@ -285,7 +285,7 @@ def test_parameters_without_a_sense_are_refused(bank, asked, message):
 def test_the_table_says_what_it_was_made_from(bank):
     store = bank[0]
     shards = store.find_valid_shards(ARM["name"])
-    table = influence_rows(store, ARM["name"], shards, least=0.2)
+    table = find_influence_pairs(store, ARM["name"], shards, least=0.2)
     said = decode_metadata(table.schema)
     assert said["shards_digest"] == hash_shards(ARM["name"], shards)
     assert (said["arm"], said["models"], said["least"]) == (ARM["name"], "40", "0.2")
