@@ -1,4 +1,4 @@
-"""Attack success: the probability that a membership attack is right about an example, over models with and without it.
+"""Attack success: the probability that a membership attack is right about an example.
 
     ASR(i) = P over models m of [ (L(m, i) > tau) = (i in the training set of m) ]
 

@@ -1,4 +1,4 @@
-"""C-score: how consistently an example is predicted correctly by models that were trained without it.
+"""C-score: how consistently models trained without an example predict it correctly.
 
     C(i) = mean over fractions of P[correct(i) | i not in the training set, a fraction of the data]
 
@@ -14,7 +14,7 @@ from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate P(correct | out) of each example at the one fraction at which these models were trained.
+    """Estimate P(correct | out) of each example at one keep fraction.
 
     Args:
         correct: bool [M, N], model m labels example n right.

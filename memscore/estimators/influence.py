@@ -1,4 +1,4 @@
-"""Influence: how much likelier a target is predicted correctly by models that were trained on a given example.
+"""Influence: how much a training example raises the probability that a target is correct.
 
     infl(i, j) = P[correct(j) | i in the training set] - P[correct(j) | i not in it]
 
@@ -62,7 +62,7 @@ class Tile:
     n: np.ndarray
 
     def influence(self) -> np.ndarray:
-        """Compute the influence of each pair, float32 [a, b], to a few 1e-7; NaN where a side is empty."""
+        """Compute each pair's influence, float32 [a, b], to a few 1e-7; NaN for empty sides."""
         with np.errstate(divide="ignore", invalid="ignore"):
             per_in, per_out = 1 / self.n_in, 1 / (self.n - self.n_in)
             value: np.ndarray = self.k_in * (per_in + per_out)
@@ -70,7 +70,7 @@ class Tile:
         return value
 
     def counts(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return k_in, n_in, k_out, n_out of these pairs, int64 [4, pairs], for memorization_from_counts."""
+        """Return k_in, n_in, k_out, n_out of these pairs, int64 [4, pairs]."""
         k_in = self.k_in[a, b]
         n_in, n = (np.broadcast_to(count, self.k_in.shape)[a, b] for count in (self.n_in, self.n))
         return np.stack([k_in, n_in, self.k[b] - k_in, n - n_in]).astype(np.int64)
@@ -179,6 +179,7 @@ def _unpack(bits: np.ndarray, models: int) -> np.ndarray:
 
 
 def _count_both(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Count the models in which both are 1, float32 [a, b]; torch's product took half of NumPy's time with AVX-512."""
+    """Count the models in which both are 1, float32 [a, b]."""
+    # torch's product took half of NumPy's time with AVX-512
     product: np.ndarray = (torch.from_numpy(left).T @ torch.from_numpy(right)).numpy()
     return product

@@ -1,4 +1,4 @@
-"""LiRA: the likelihood ratio of a model's confidence in an example, trained on it against not trained on it.
+"""LiRA: likelihood ratio of a model's confidence, trained on an example or not.
 
     online    L(t, i) = log p(phi | in) - log p(phi | out),    phi = log p_y / (1 - p_y) of target t on example i
     offline   z(t, i),  Phi(z) = P[confidence of a model trained without i <= phi],    one-sided
@@ -81,7 +81,7 @@ def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
-    """Find where a target's in-shadows exceed their share, so that one is dropped; elsewhere an out-shadow is.
+    """Find where in-shadows exceed their share, so that one of them is dropped.
 
     sum over m != t of member[m, i]  >  keep * (M - 1)
 
@@ -97,7 +97,7 @@ def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
 
 
 def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Find the value of the next model on that side after each model, cyclically: the shadow that is dropped.
+    """Find the next model's value on that side, cyclically: the dropped shadow.
 
     Args:
         values: [M, n].
@@ -155,7 +155,7 @@ def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShadowPrior:
-    """Mean and variance of each target's shadows, pooled over all examples, the target itself left out."""
+    """Mean and variance of each target's shadows over all examples, without the target."""
 
     keep: float
     mean_in: np.ndarray  # [M], mean over examples of their shadows' mean
@@ -173,7 +173,7 @@ class PriorSums(NamedTuple):
 
 
 def fit_shadow_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ShadowPrior:
-    """Fit the prior, the first of two passes: the means and variances that the predictives shrink to.
+    """Fit the prior, the first of two passes: what the predictives shrink to.
 
     Args:
         blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples; all models in the same
@@ -203,7 +203,7 @@ def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
 
 
 def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
-    """Combine the sums of disjoint sets of examples to the prior; the last bits depend on the order of the parts.
+    """Combine sums of disjoint examples to the prior; the order decides the last bits.
 
     Args:
         parts: from compute_prior_sums.
@@ -245,7 +245,7 @@ def lira_online(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) 
 
 
 def lira_offline(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> np.ndarray:
-    """Compute how far a target's confidence is above that of models trained without the example, one-sided.
+    """Compute how far a target's confidence exceeds the out-shadows', one-sided.
 
     z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the exact z up to 5).
     Probits, unlike the CDF, do not saturate; unlike t statistics they compare between different numbers of shadows.
@@ -268,7 +268,7 @@ def lira_offline(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior)
 
 
 def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
-    """Compute both attacks at once, with the same bits as separately: they share the out-predictive.
+    """Compute both attacks at once, with the same bits as separately.
 
     Args:
         confidence: float [M, N].
@@ -291,7 +291,7 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) 
 
 
 def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Average the attack's scores of each example over targets trained on it and over targets trained without it.
+    """Average an attack's scores over targets trained on an example, and over others.
 
     Args:
         scores: [M, N], from lira_online or lira_offline.
@@ -309,7 +309,7 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
 
 
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Return [4, M], without model m: the examples' means summed and counted, their variances summed and counted."""
+    """Return [4, M] without model m: sums and counts of the means and of the variances."""
     count, mean, squares = compute_moments(phi, side)
     remaining = count - side
     deviation = np.where(side, phi - mean, 0)
@@ -322,7 +322,7 @@ def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
 def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute one side's Student-t for each target, without target and dropped model: statistic, scale and df."""
+    """Compute one side's Student-t for each target: statistic, scale and df."""
     count, centre, squares = compute_moments(phi, side)
     deviation = np.where(side, phi - centre, 0)
     dropped = np.where(drop, find_next_on_side(phi - centre, side), 0)
@@ -341,7 +341,7 @@ def _predictive(
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalPrior:
-    """Mean over examples of their shadows' mean and variance, every example with the same weight."""
+    """Mean over examples of their shadows' mean and variance, equally weighted."""
 
     mean_in: float
     variance_in: float
@@ -350,7 +350,7 @@ class ExternalPrior:
 
 
 def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ExternalPrior:
-    """Fit the prior for an external target, the first of two passes: the values that the predictives shrink to.
+    """Fit the prior for an external target, the first of two passes.
 
     Args:
         blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples.

@@ -1,4 +1,4 @@
-"""LiRA variants of papers and their code, by name; lira.py has the default, which needs fewer models.
+"""LiRA variants of papers and their code; lira.py has the default, for fewer models.
 
     online       L(t, i) = log N(phi; mu_in, s_in) - log N(phi; mu_out, s_out)             Algorithm 1, higher is member
     one-sided    z(t, i) = (phi - mu_out) / s_out,  Phi(z) = Pr[Z <= phi], Z ~ N(mu_out, s_out)             equation 4
@@ -64,7 +64,7 @@ LIRA_VARIANTS: dict[str, LiraVariant] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStd:
-    """One standard deviation per side for each target [M], from its shadows on all examples; NaN if unused."""
+    """Standard deviations per side and target [M], over all examples; NaN if unused."""
 
     keep: float
     inside: np.ndarray
@@ -72,7 +72,7 @@ class SharedStd:
 
 
 class _Shadows(NamedTuple):
-    """Statistics of each target's remaining shadows on one side, relative to one value; [n] and [M, n] each."""
+    """Statistics of each target's remaining shadows on one side; [n] and [M, n] each."""
 
     origin: np.ndarray
     n: np.ndarray
@@ -88,7 +88,7 @@ def get_lira_variant(name: str) -> LiraVariant:
 
 
 def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, variant: LiraVariant) -> SharedStd:
-    """Fit the shared standard deviations, the first of two passes; only the shared variances need it.
+    """Fit the shared standard deviations, the first of two passes.
 
     Args:
         blocks: (statistic, member), float [Q, M, n] or [M, n] and bool [M, n], for disjoint sets of examples; models
@@ -105,7 +105,7 @@ def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float,
 
 
 def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, variant: LiraVariant) -> np.ndarray:
-    """Compute the sums of some examples for the shared standard deviations; combine_std_sums takes them.
+    """Compute the sums of some examples for the shared standard deviations.
 
     Args:
         statistic: float [Q, M, n] or [M, n].
@@ -125,7 +125,7 @@ def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, var
 
 
 def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
-    """Combine the sums of disjoint sets of examples; the last bits depend on the order of the parts.
+    """Combine sums of disjoint examples; the order of the parts decides the last bits.
 
     Args:
         parts: from compute_std_sums.
@@ -188,7 +188,7 @@ def _score_augmentation(
 
 
 def _select_shadows(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Shadows, _Shadows]:
-    """Return in- and out-shadows of every target; their numbers do not depend on the target's training set."""
+    """Return every target's in- and out-shadows; their numbers do not reveal membership."""
     drop_in = find_in_surplus(member, keep)
     return _drop_shadows(phi, member, drop_in, centre), _drop_shadows(phi, ~member, ~drop_in, centre)
 
@@ -212,7 +212,7 @@ def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: s
 
 
 def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Compute the median [M, n] of one side without two of its models: sort once, then skip their ranks."""
+    """Compute the median [M, n] of one side without two of its models, from one sort."""
     order = np.argsort(np.where(side, values, np.inf), axis=0, kind="stable")
     ordered = np.take_along_axis(values, order, 0)
     models = len(values)
@@ -232,12 +232,12 @@ def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarra
 
 
 def _compute_std(side: _Shadows) -> np.ndarray:
-    """Compute the standard deviation [M, n] of an example's shadows; NaN for fewer than two, or equal ones."""
+    """Compute the standard deviation [M, n] of an example's shadows; NaN if undefined."""
     return _replace_zeros(np.where(side.n > 1, np.sqrt(side.spread / np.maximum(side.n, 1)), 0))
 
 
 def _sum_deviations(side: _Shadows, variance: str) -> np.ndarray:
-    """Sum one side's shadows, [3, M]: number, sum, sum of squares; raw (a) or around the example's centre (b)."""
+    """Sum one side's shadows, raw (a) or centred (b): number, sum, sum of squares [3, M]."""
     zero = -side.origin if variance == "shared-a" else side.centre
     total = side.total - side.n * zero
     squares = side.squares - 2 * zero * side.total + side.n * zero**2

@@ -1,4 +1,4 @@
-"""Memorization: how much likelier an example is predicted correctly by models that were trained on it.
+"""Memorization: how much likelier models trained on an example predict it correctly.
 
     mem(i) = P[correct(i) | i in the training set] - P[correct(i) | i not in it]
 
@@ -147,7 +147,7 @@ def sum_variances_from_counts(
 
 
 def compute_bank_rmse(parts: Iterable[tuple[float, int]]) -> float:
-    """Compute the root mean square error of memorization over a bank's examples, the stopping criterion.
+    """Compute memorization's root mean square error over a bank, to decide when to stop.
 
     Args:
         parts: results of sum_variances for disjoint sets of examples.
@@ -210,7 +210,7 @@ def compute_moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, n
 
 
 def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Compute the variance of a mean of n from the sum of squared deviations; above 0, NaN where squares is."""
+    """Compute a mean's variance from squared deviations; above 0, NaN where they are."""
     variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
     return variance
 

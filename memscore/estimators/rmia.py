@@ -1,4 +1,4 @@
-"""RMIA: how much training raises this example's probability, compared with examples of the population.
+"""RMIA: how much training raises an example's probability, against a population.
 
     LR(x, z) = [p(x|t) / p(x)] / [p(z|t) / p(z)],    score(x) = Pr_z[ LR(x, z) > gamma ]
 
@@ -84,7 +84,7 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
 def rmia(
     confidence: np.ndarray, member: np.ndarray, population: np.ndarray, keep: float, config: RmiaConfig
 ) -> np.ndarray:
-    """Compute the fraction of population examples that an example exceeds, every model in turn as target.
+    """Compute the fraction of the population that an example exceeds, for every target.
 
     Args:
         confidence: float [M, N], logit confidence of model m in example n's label.
@@ -176,7 +176,7 @@ def _reference_probability(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConf
 
 
 def _mean_without_target(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
-    """Compute the mean [M, N] over one side without the target and, where `drop`, without the side's next model."""
+    """Compute one side's mean [M, N] without the target and, where `drop`, its next model."""
     values = np.where(side, p, 0)
     dropped = np.where(drop, find_next_on_side(p, side), 0)
     return _divide_by_count(np.maximum(values.sum(0) - values - dropped, 0), side.sum(0) - side - drop.astype(np.int64))
@@ -189,7 +189,7 @@ def _divide_by_count(total: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def _compute_ratio(p: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Divide the target's probability by the reference: infinite where only the latter is 0, NaN where both are."""
+    """Divide by the reference: infinite where only the reference is 0, NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio: np.ndarray = p / reference
     return ratio

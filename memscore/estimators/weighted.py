@@ -1,4 +1,4 @@
-"""Memorization and C-score from many weighted sets of a bank's models, computed in one pass over the bank.
+"""Memorization and C-score from many weighted sets of models, in one pass.
 
 Counts, sums and sums of squares over models are linear in the models' weights, so the sums for a half of the models, or
 for a bootstrap sample of them, are a product weights [W, M] x columns [M, n]: the bank is read once, whatever W is.
@@ -59,7 +59,7 @@ def compute_weighted_scores(weights: np.ndarray, columns: Mapping[str, np.ndarra
 
 
 def compute_between_block_se(per_block: np.ndarray) -> np.ndarray:
-    """Compute a score's standard error between whole blocks: their standard deviation over sqrt(blocks).
+    """Compute a score's standard error from how whole blocks of models differ.
 
     It is the error of the mean of the blocks' estimates, which for counts and probabilities in balanced blocks is the
     score itself, and for the probit approximately. It includes the variance reduction of a design, which the error

@@ -1,4 +1,4 @@
-"""Area under the margin (Pleiss et al. 2020): z_y minus the largest other logit, averaged over training.
+"""Area under the margin (Pleiss et al. 2020): z_y minus the largest other logit.
 
 Differs from the paper: the margin is computed in one evaluation pass after each epoch, so that all examples are
 evaluated with the same weights, where the paper uses the training pass of each batch.
@@ -30,7 +30,7 @@ def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> n
 
 
 def track_area_under_margin(model: nn.Module, images: DeviceImages, labels: Tensor) -> EpochMean:
-    """Track the margin over every epoch: pass it as train(..., on_epoch_end=...), then call its mean().
+    """Track the mean margin: pass it as train(..., on_epoch_end=...), then call mean().
 
     Args:
         model: the model in training.

@@ -1,4 +1,4 @@
-"""Distance of an example to its class in theta_o's embedding: small for typical, large for memorized examples."""
+"""Distance of an example to its class in theta_o's embedding; large if memorized."""
 
 import numpy as np
 

@@ -21,7 +21,7 @@ EARLY_SHARE = 0.1
 
 
 class ProxyCollector:
-    """Callback for `train(..., on_epoch_end=...)` that collects the mean of each proxy, and its seconds.
+    """Callback for `train(..., on_epoch_end=...)`: means of proxies, and their seconds.
 
     Attributes:
         epoch_means: name -> running mean of the proxy.
@@ -52,7 +52,7 @@ def build_epoch_means(
     steps: int,
     make_rng: Callable[[str], np.random.Generator],
 ) -> dict[str, EpochMean]:
-    """Build the running means of these proxies of the first N images, over the epochs that count for each.
+    """Build the running means of these proxies of the first N images.
 
     Curvature and area under the margin are averaged over every epoch (SCALE 2.2; Pleiss et al. 2020). EL2N and GraNd
     are computed once, after a tenth of the epochs: Paul et al. 2021 compute EL2N after 10 or 20 of 200. Differs from
@@ -92,7 +92,7 @@ def build_epoch_means(
 
 
 def find_early_epoch(epochs: int, steps: int) -> int:
-    """Find the first epoch end at or after a tenth of the training; with few steps some epochs have no end.
+    """Find the first epoch end at or after a tenth of the training.
 
     Args:
         epochs: of the recipe.

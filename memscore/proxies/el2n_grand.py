@@ -1,4 +1,4 @@
-"""EL2N and GraNd: error and gradient norm of an example early in training (Paul, Ganguli & Dziugaite 2021).
+"""EL2N and GraNd: error and gradient norm early in training (Paul et al. 2021).
 
     EL2N = || p - onehot(y) ||_2          GraNd = || grad_theta l(x, y) ||_2
 

@@ -1,4 +1,4 @@
-"""The mean of a score over the epochs of one training, as a callback that training calls after each epoch."""
+"""The mean of a score over the epochs of a training, as an epoch callback."""
 
 from collections.abc import Callable, Collection
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class EpochMean:
-    """Callback for `train(..., on_epoch_end=...)`; afterwards `mean()` is the score averaged over the epochs.
+    """Callback for `train(..., on_epoch_end=...)`; `mean()` is the score's mean.
 
     Attributes:
         score: () -> [N], at the current weights.

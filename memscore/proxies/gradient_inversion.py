@@ -1,4 +1,4 @@
-"""Gradient inversion: how well an example can be reconstructed from its gradient alone (PRMI of RSU).
+"""Gradient inversion: reconstruct an example from its gradient alone (PRMI of RSU).
 
 The attacker knows the weights, the label and g = grad_theta l(x, y), and searches for the image whose gradient has the
 same direction (Geiping et al. 2020):
@@ -151,7 +151,7 @@ def optimize_image(
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> Tensor:
-    """Run signed Adam from one start of each example, inside the box; arguments as for reconstruct_images."""
+    """Run signed Adam from one start per example; arguments as reconstruct_images."""
     image = start.clamp(*box)
     first, second = torch.zeros_like(image), torch.zeros_like(image)
     for step in range(config.iterations):
@@ -170,7 +170,7 @@ def optimize_image(
 def compute_objective(
     gradients: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float
 ) -> Tensor:
-    """Compute 1 - cos(gradients, target) + weight * TV(image) per example; 1 + weight * TV for zero gradients.
+    """Compute 1 - cos(gradients, target) + weight * TV(image) per example.
 
     Args:
         gradients: one tensor [B, ...] per parameter.
@@ -190,7 +190,7 @@ def compute_objective(
 
 
 def normalize_gradients(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Normalize gradients over all parameters to length 1; by their largest entry first, to avoid underflow.
+    """Normalize gradients to length 1; by their largest entry first, against underflow.
 
     Args:
         gradients: one tensor [B, ...] per parameter.

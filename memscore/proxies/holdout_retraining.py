@@ -1,4 +1,4 @@
-"""Holdout retraining: how much a network's prediction of a training example changes by fine-tuning on unseen data.
+"""Holdout retraining: change of a prediction by fine-tuning on unseen data.
 
     score = (KL(p || q) + KL(q || p)) / 2 = sum_k (p_k - q_k) (log p_k - log q_k) / 2
 
@@ -80,7 +80,7 @@ def holdout_retraining(
     config: HoldoutConfig,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Compute the symmetric KL divergence of theta_o's and its fine-tuned copy's predictions of training images.
+    """Compute the symmetric KL divergence by fine-tuning, for the first `scored` images.
 
     Args:
         theta_o: on the images' device; its weights and mode are not changed.
@@ -133,7 +133,7 @@ def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np
 
 
 def build_fine_tuning_recipe(config: HoldoutConfig, size: int) -> Recipe:
-    """Build the recipe for fine-tuning on `size` held-out examples; is_stackable decides the images' layout."""
+    """Build the recipe for fine-tuning on `size` held-out examples."""
     return Recipe(
         epochs=config.epochs,
         batch=min(config.batch, size),
@@ -206,7 +206,7 @@ def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int, ba
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute (KL(p || q) + KL(q || p)) / 2 per row; terms are 0 or more, finite where p or q underflows.
+    """Compute (KL(p || q) + KL(q || p)) / 2 per row; terms are finite and 0 or more.
 
     Args:
         log_p: [N, K], log-probabilities.

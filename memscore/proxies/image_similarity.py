@@ -1,4 +1,4 @@
-"""Similarity of a reconstructed image to the original: peak signal-to-noise ratio and structural similarity."""
+"""Similarity of a reconstructed image to the original: PSNR and SSIM."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def psnr(original: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 
 
 def ssim(original: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
-    """Compute structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004, eq. 13), for pixels in [0, 1].
+    """Compute SSIM (Wang, Bovik, Sheikh & Simoncelli 2004, eq. 13), pixels in [0, 1].
 
         (2 m_x m_y + c1) (2 s_xy + c2) / ((m_x^2 + m_y^2 + c1) (s_x^2 + s_y^2 + c2))
 
@@ -52,7 +52,7 @@ def ssim(original: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 
 
 def _window_means(values: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Compute weighted means over every window inside the image, first vertically and then horizontally."""
+    """Compute weighted means over every window inside the image."""
     for axis in (-2, -1):
         values = np.lib.stride_tricks.sliding_window_view(values, len(window), axis) @ window
     return values

@@ -1,4 +1,4 @@
-"""Loss curvature: how much the loss's input gradient changes around an example, averaged over training.
+"""Loss curvature: how much the loss's input gradient changes around an example.
 
     sign         || grad_x l(x + z) - grad_x l(x) ||_2,   z = h s / ||s||_2,  s = sign(grad_x l(x))
     rademacher   mean over v of || grad_x l(x + h v) - grad_x l(x) ||_2,   v = +1 or -1 for each pixel
@@ -68,7 +68,7 @@ def curvature(
     rng: np.random.Generator,
     batch: int = 256,
 ) -> np.ndarray:
-    """Compute the curvature of the loss around each of the first N images, at the current weights.
+    """Compute the loss curvature around each of the first N images.
 
     Args:
         model: on the images' device; its weights and mode are unchanged afterwards.
@@ -97,7 +97,7 @@ def curvature(
 def track_curvature(
     model: nn.Module, images: DeviceImages, labels: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> EpochMean:
-    """Track curvature over every epoch: pass it as train(..., on_epoch_end=...), then call its mean().
+    """Track mean curvature: pass it as train(..., on_epoch_end=...), then call mean().
 
     Args:
         model: the model in training.

@@ -1,4 +1,4 @@
-"""Losses and gradients of single examples, of a network in evaluation mode; shared by several proxies."""
+"""Losses and gradients of single examples, in evaluation mode."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ PerExampleGradients = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Generator[None, None, None]:
-    """Set the network to evaluation mode inside the context, and restore every layer's mode afterwards."""
+    """Set the network to evaluation mode, and restore every layer's mode afterwards."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -26,7 +26,7 @@ def evaluation_mode(model: nn.Module) -> Generator[None, None, None]:
 
 
 def compute_example_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of each example, not averaged: a mean would scale gradients by the batch size.
+    """Compute each example's cross-entropy; a mean would scale gradients by the batch.
 
         l = softplus(-phi),   phi = log p_y / (1 - p_y)
 

@@ -1,4 +1,4 @@
-"""The proxies that `estimate` computes on the originals: their stage, their scores and their requirements."""
+"""The proxies that `estimate` computes: their stage, scores and requirements."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

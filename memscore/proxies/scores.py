@@ -1,4 +1,4 @@
-"""Scores of the proxies: learning events, final loss and requested proxies, averaged over their models."""
+"""Write scores of proxies and learning events, averaged over their models."""
 
 from collections.abc import Mapping, Sequence
 
@@ -45,7 +45,7 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
 
 
 def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions | None) -> list[str]:
-    """Write every proxy that is stored for any original, averaged over the originals that have it.
+    """Write every stored proxy, averaged over the originals that have it.
 
     Args:
         store: open.
@@ -68,7 +68,7 @@ def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions
 
 
 def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
-    """Write learning events of the members of the bank's models, averaged over the models' visits.
+    """Write the members' learning events, averaged over the bank models' visits.
 
     Args:
         store: open.
@@ -106,7 +106,7 @@ def write_mean_score(
     keys: Sequence[str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a proxy's mean over the models that define it, its standard error, and their number.
+    """Write a proxy's mean over models, its standard error, and the number of models.
 
     The error is undefined for one model, for an infinite value (the PSNR of a perfect copy), and where all models have
     the same value: a few models that agree by chance, as on an example that is right at every visit, give no

@@ -1,4 +1,4 @@
-"""Store the proxies of an original: one file per proxy beside its learning events, and a receipt with its seconds.
+"""Store an original's proxies: one file and one receipt per proxy.
 
 A file is events/<key>-<ending>.parquet, where the ending is the proxy's name. Gradient inversion is stored in several
 files, so that many workers share it; its ending also identifies its settings, so that other settings give other files.
@@ -27,7 +27,7 @@ SMALL_IMAGE_SIDE = 16  # pixels; below it, neighbouring pixels differ so much th
 
 @dataclass(frozen=True, kw_only=True)
 class InversionOptions:
-    """Which examples are attacked by gradient inversion, and the attack's settings; checks itself.
+    """Which examples are attacked by gradient inversion, and how; checks itself.
 
     Attributes:
         candidates: number of training examples, drawn at random; the others have no score.
@@ -65,7 +65,7 @@ class InversionOptions:
         return f"inversion-{hash_record(asdict(self))[:8]}"
 
     def rows(self, seed: int, n_train: int) -> np.ndarray:
-        """Draw the candidates, int64 [min(candidates, n_train)]; fewer candidates are the first ones of more."""
+        """Draw the candidates, int64 [min(candidates, n_train)]; fewer are the first of more."""
         return generator(seed, "inversion-candidates").permutation(n_train)[: self.candidates]
 
     def list_files(self, n_train: int) -> dict[str, slice]:
@@ -78,12 +78,12 @@ class InversionOptions:
 
 
 def choose_total_variation(input_shape: tuple[int, int, int]) -> float:
-    """Choose the total variation weight for this image shape: 0.1 (Geiping et al. 2020), 0.001 if very small."""
+    """Choose the total variation weight: 0.1 (Geiping et al. 2020), 0.001 if very small."""
     return 0.1 if min(input_shape[1:]) >= SMALL_IMAGE_SIDE else 0.001
 
 
 def list_file_endings(store: Store, name: str, inversion: InversionOptions | None) -> list[str]:
-    """List the parts of a proxy's file names after the key; none for an inversion of unknown settings."""
+    """List a proxy's file name endings; none for an inversion of unknown settings."""
     if name != "inversion":
         return [name]
     return [] if inversion is None else list(inversion.list_files(store.manifest.split_sizes[0]))

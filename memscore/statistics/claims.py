@@ -1,4 +1,4 @@
-"""Verdicts on a paper's claims from intervals: a difference above 0, an equivalence, or a non-inferiority.
+"""Verdicts on a paper's claims: above 0, equivalent within a margin, or not lower.
 
 Equivalence ("these are alike") and non-inferiority ("this is not lower") are tested with a margin, which is part of
 the claim's wording.
@@ -11,7 +11,7 @@ from memscore.statistics.intervals import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """A paper's claim, its value in this bank with an interval, and the verdict: holds, fails or undecided."""
+    """A paper's claim, its value with an interval, and the verdict on it."""
 
     claim: str
     value: Interval

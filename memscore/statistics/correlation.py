@@ -31,7 +31,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Compute Spearman's rank correlation of two scores: Pearson's of their ranks, ties at their mean rank.
+    """Compute Spearman's rank correlation of two scores, ties at their mean rank.
 
     Args:
         x: [N], NaN where undefined.
@@ -59,7 +59,7 @@ def rmse(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP_FRACTION) -> float:
-    """Compute the fraction of one score's top k in another's top k, k = max(round(share * N), 1).
+    """Compute the overlap of two scores' top k, k = max(round(share * N), 1), over k.
 
     Ties at the k-th place are broken at random, independently for the two scores, and this is the expectation over
     the random ties. (Breaking them by position would put the same examples into both tops: two constant scores would
@@ -94,7 +94,7 @@ def bootstrap_over_models(
     draws: int = 200,
     level: float = 0.95,
 ) -> Interval:
-    """Compute a correlation with its bootstrap interval over models: the range for another sample of models.
+    """Compute a correlation with its bootstrap interval over models.
 
     Models, or whole blocks of them where the design balances blocks, are drawn with replacement and the correlation is
     measured again. A score from resampled models is noisier than the score (repeated models add no information), so
@@ -138,7 +138,7 @@ def draw_bootstrap_samples(members: list[np.ndarray], rng: np.random.Generator, 
 
 
 def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
-    """Compute the interval of bootstrap_over_models from bootstrap correlations computed elsewhere.
+    """Compute the interval of bootstrap_over_models from given bootstrap correlations.
 
     Args:
         value: the correlation of all models.
@@ -175,7 +175,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _top_probability(values: np.ndarray, k: int) -> np.ndarray:
-    """Return each example's probability [N] of being among the k highest when ties are broken at random."""
+    """Return the probability [N] to be among the k highest, ties broken at random."""
     last = np.partition(values, -k)[-k]
     above, tied = values > last, values == last
     probability: np.ndarray = above + tied * ((k - above.sum()) / tied.sum())

@@ -1,4 +1,4 @@
-"""A lower bound on epsilon, the privacy loss of a model, from a membership inference attack on it.
+"""A lower bound on a model's epsilon (privacy loss) from a membership attack on it.
 
 An (epsilon, 0)-differentially private training bounds the success of any attack:
 
@@ -47,7 +47,7 @@ class EpsilonBound:
 
 
 def clopper_pearson(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Compute two one-sided exact bounds of a proportion, each wrong with probability at most `tail`.
+    """Compute two one-sided exact bounds of a proportion, each with error `tail`.
 
     Args:
         k: successes, of any shape.
@@ -115,12 +115,12 @@ def _count_above(scores: np.ndarray, member: np.ndarray, thresholds: np.ndarray)
 def _select_calls(
     says: str, tp: np.ndarray, n_in: np.ndarray, fp: np.ndarray, n_out: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Return hits, their total, false calls, their total: "member" above the threshold, or "non-member" up to it."""
+    """Return hits, their total, false calls and their total for one kind of call."""
     return (tp, n_in, fp, n_out) if says == "member" else (n_out - fp, n_out, n_in - tp, n_in)
 
 
 def _compute_bound(calls: tuple[np.ndarray, ...], tail: float) -> np.ndarray:
-    """Compute the log of the hit rate's lower end over the false rate's upper end; minus infinity without a hit."""
+    """Compute the log of the hit rate's lower end over the false rate's upper end."""
     hits, of_hits, false, of_false = calls
     lo, _ = clopper_pearson(hits, of_hits, tail)
     _, hi = clopper_pearson(false, of_false, tail)

@@ -39,7 +39,9 @@ def wilson(k: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
 
 
 def smoothed_variance(k: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Compute a proportion's variance p~ (1 - p~) / (n + 1), p~ = (k + 1/2) / (n + 1); above 0 even for k = 0 or n.
+    """Compute p~ (1 - p~) / (n + 1), p~ = (k + 1/2) / (n + 1): a proportion's variance.
+
+    It is above 0 also where k is 0 or n.
 
     Args:
         k: successes, of any shape.

@@ -1,4 +1,4 @@
-"""Reliability of a score that is estimated from models: agreement of estimates from two halves of the models.
+"""Reliability of a score that is estimated from models, by two halves of the models.
 
 A score is a true value plus noise, and noise lowers every correlation with it. Two estimates from halves of the models
 share the true value but not the noise, so their agreement shows how reliable the score is, and what a correlation with
@@ -44,7 +44,7 @@ def split_half(
     halves: int = 10,
     share: float = TOP_FRACTION,
 ) -> Reliability:
-    """Estimate a score's reliability by comparing its estimates from random halves of the models.
+    """Estimate a score's reliability from random halves of the models.
 
     Args:
         estimate: from models (int [n]) to the score [N] estimated from them.
@@ -83,7 +83,7 @@ def draw_random_halves(
 
 
 def draw_arm_halves(seed: int, arm: str, numbers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw the halves on which an arm's reliabilities are measured; the same ones at every call.
+    """Draw the halves for an arm's reliabilities; the same ones at every call.
 
     Args:
         seed: the bank's root seed.

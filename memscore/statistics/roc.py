@@ -1,4 +1,4 @@
-"""ROC curves of membership scores: the area under the curve and its left end, with their errors."""
+"""ROC curves of membership scores: area and left end of the curve, with errors."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class RocBand:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetMean:
-    """A measure of every target model [M], its mean over targets and the 95 % t interval of that mean."""
+    """A measure per target model [M], its mean and the mean's 95 % t interval."""
 
     per_target: np.ndarray
     value: float
@@ -109,7 +109,7 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
 
 
 def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> Interval:
-    """Compute the largest true positive rate of a threshold whose false positive rate is at most fpr.
+    """Compute the largest true positive rate at a false positive rate of at most fpr.
 
     No interpolation: below 1 / negatives only thresholds without a false positive remain. The interval is Wilson's
     for the positives at that threshold; it does not include that few negatives decide the threshold.
@@ -138,7 +138,7 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
 
 
 def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:
-    """Compute the area and the left end of the curve for each target model, and their means over targets.
+    """Compute area and left end of each target's curve, and their means over targets.
 
     Targets share their shadow models, so the interval of the mean is approximate.
 
@@ -178,7 +178,7 @@ def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> 
 
 
 def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
-    """Compute the ROC band over targets, from one false positive on, evenly spaced on a log axis.
+    """Compute the ROC band over targets, from one false positive on, on a log axis.
 
     Args:
         scores: [M, N], an attack's score of example n against target m, higher for members; NaN is left out.

@@ -1,4 +1,4 @@
-"""Clusters of similar training images for orthogonal subsets: created once per bank, stored, never changed.
+"""Clusters of similar training images for orthogonal subsets, created once per bank.
 
 They are computed from pixels, or from the embeddings of a pilot model. The pilot is original 0 of the bank's own
 recipe, trained on everything, so it is not trained for this alone. Which of the two sources was used is stored in
@@ -24,7 +24,7 @@ _SAMPLE = 1024  # images on which those axes are computed
 
 
 def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
-    """Cluster similar images, at most cap examples per cluster: recursive 2-means on pixels or on embeddings.
+    """Cluster similar images, at most cap per cluster: recursive 2-means.
 
     Distances are computed along the 32 leading principal axes of at most 1,024 images. A set is split by 2-means
     started from the sides of its own principal axis; where that would leave one side with under 2 % (equal images, a
@@ -160,7 +160,7 @@ def require_compatible_clusters(store: Store, arms: Sequence[Arm], requested: Cl
 def get_or_create_clusters(
     store: Store, arms: Sequence[Arm], splits: Splits, requested: ClusteringSource | None, train_pilot: TrainPilot
 ) -> np.ndarray:
-    """Return the store's clusters of similar training images; create and store them if it has none.
+    """Return the store's clusters of similar images; create and store them if missing.
 
     Args:
         store: open.
@@ -183,7 +183,7 @@ def get_or_create_clusters(
 
 
 def build_arm_record(arm: Arm, clusters: np.ndarray | None, source: ClusteringSource) -> dict[str, object]:
-    """Build the record that decides an arm's subsets; the source is left out for pixels, as in older stores.
+    """Build the record that decides an arm's subsets; no source is written for pixels.
 
     Args:
         arm: the arm.
@@ -199,7 +199,7 @@ def build_arm_record(arm: Arm, clusters: np.ndarray | None, source: ClusteringSo
 
 
 def _read_stored_source(store: Store) -> ClusteringSource | None:
-    """Read it from clusters.parquet, or from an arm if that file was quarantined; None without clusters."""
+    """Read the source from clusters.parquet, else from an arm; None without clusters."""
     made_from = store.read_clusters_source()
     if made_from is None:
         arms = [record for record in store.arms().values() if record["design"] == ORTHOGONAL]

@@ -151,7 +151,7 @@ def draw_membership(
 def compute_min_subset_size(
     arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, seed: int = 0
 ) -> int:
-    """Compute the size of the smallest training set among these models, which no batch may exceed.
+    """Compute the size of these models' smallest training set, the largest valid batch.
 
     Args:
         arm: the arm that the models belong to.
@@ -211,7 +211,7 @@ def _iid_size(arm: Arm, n: int) -> int:
 def _draw(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int, groups: list[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield disjoint sets of examples, together all n, and their membership in these rows of the block."""
+    """Yield sets of examples, together all n, and their membership in the block's rows."""
     if arm.design == "iid":
         member = np.zeros((1, n), dtype=bool)
         member[0, np.random.default_rng(root).permutation(n)[: _iid_size(arm, n)]] = True
@@ -254,7 +254,7 @@ def _draw_orthogonal(
 
 @functools.cache
 def _orthogonal_array(levels: int, runs: int) -> np.ndarray:
-    """Build an orthogonal array [runs, columns]: in any two columns, all pairs of levels are equally frequent."""
+    """Build an orthogonal array [runs, columns] of strength 2."""
     if levels == 2:
         two: np.ndarray = (hadamard(runs)[:, 1:] > 0).astype(np.int8)  # without the constant column
         return two

@@ -1,4 +1,4 @@
-"""Data augmentation: random crops and flips in training, and fixed ones at test time, the same for every model.
+"""Data augmentation: random crops and flips in training, fixed ones at test time.
 
 Carlini et al. 2022 (section V-E) attack with several augmentations of an example that training used too. Test-time
 augmentation 0 is the image itself; the others are the mirror image, where the recipe flips, and shifts by one pixel
@@ -35,7 +35,7 @@ def augment(images: Tensor, black: Tensor, recipe: Recipe, rng: np.random.Genera
 
 
 def sample_augmentation(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one batch's crop corners int64 [2, B] (top, left) and flips bool [B]; zeros where the recipe has none."""
+    """Draw crop corners int64 [2, B] (top, left) and flips bool [B]; zeros if unused."""
     corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
     if "crop" in recipe.augment:
         corners = rng.integers(0, 2 * recipe.crop_padding + 1, (2, size))
@@ -45,7 +45,7 @@ def sample_augmentation(recipe: Recipe, size: int, rng: np.random.Generator) -> 
 
 
 def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Crop and mirror images as `sample_augmentation` drew, [B, C, H, W]; the same tensor if nothing is augmented."""
+    """Crop and mirror images [B, C, H, W] as `sample_augmentation` drew."""
     size, channels, height, width = images.shape
     if "crop" in recipe.augment:
         pad = recipe.crop_padding
@@ -62,7 +62,7 @@ def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: T
 
 @dataclass(frozen=True)
 class TestTimeAugmentation:
-    """One fixed augmentation: mirror first, then shift by whole pixels; pixels shifted in are black."""
+    """One fixed augmentation: mirror, then shift by whole pixels; black is shifted in."""
 
     mirror: bool
     down: int
@@ -70,7 +70,7 @@ class TestTimeAugmentation:
 
 
 def list_test_time_augmentations(recipe: Recipe, count: int) -> list[TestTimeAugmentation]:
-    """List the first test-time augmentations that a recipe allows, small shifts before large ones.
+    """List the first test-time augmentations of a recipe, small shifts before large ones.
 
     Args:
         recipe: only augmentations that training used are listed.

@@ -1,4 +1,4 @@
-"""Train and evaluate one network on a GPU from CUDA graphs: one graph launch per training step or evaluation batch.
+"""Train and evaluate one network on a GPU by CUDA graphs: one launch per step or batch.
 
 The step is that of loop.EagerEngine: gather the batch, augment, forward, cross entropy, backward, fused optimizer. All
 that it reads lies in tables on the device, for up to 256 steps ahead; a counter that the step itself increments is the
@@ -91,7 +91,7 @@ def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cud
 
 
 def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
-    """Run three warm-up steps on the current stream; the second must not synchronize with the device.
+    """Run three warm-up steps; the second must not synchronize with the device.
 
     Returns:
         Whether they drew from the device's generator.
@@ -116,7 +116,7 @@ def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch
 
 @contextmanager
 def forbid_device_sync() -> Generator[None, None, None]:
-    """Turn synchronization with the device into an error inside the context, as far as torch detects it."""
+    """Turn synchronization with the device into an error, as far as torch detects it."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that it cannot detect all of them; the capture finds the rest
@@ -128,7 +128,7 @@ def forbid_device_sync() -> Generator[None, None, None]:
 
 
 def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
-    """Return what a step could change on the host: generator states, and plain values in the modules."""
+    """Return the host state that a step could change: generators, plain values of modules."""
     attributes = {
         f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN_TYPES) else len(value)
         for name, module in network.named_modules()
@@ -156,7 +156,7 @@ def require_unchanged_host_state(before: dict[str, Any], after: dict[str, Any]) 
 
 
 def find_oom_error(error: BaseException | None) -> torch.OutOfMemoryError | None:
-    """Find the out-of-memory error that caused an exception: ending a failed capture raises another one."""
+    """Find the out-of-memory error behind an exception that a failed capture raised."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError):
             return error
@@ -255,7 +255,7 @@ class CudaGraphEngine:
         return table.index_select(0, self.position)[0]
 
     def load(self, run: TrainingRun) -> None:
-        """Start another model: copy its weights and buffers, take its random stream, zero the optimizer's state."""
+        """Start another model: its weights and random stream, and a zeroed optimizer state."""
         self.model, self.augmentation_rng = run.model, run.augmentation_rng
         with self.ordered_on_stream(), torch.no_grad():
             if not self.images.flat:
@@ -310,7 +310,7 @@ class CudaGraphEngine:
 
     @contextmanager
     def ordered_on_stream(self) -> Generator[None, None, None]:
-        """Run kernels on the engine's stream, after earlier and before later work of the current stream."""
+        """Run kernels on the engine's stream, ordered with the current stream's other work."""
         self.wait_for_current_stream()
         with self.on_stream():
             yield
@@ -354,7 +354,7 @@ class CudaGraphForward:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Return a model's logits float32 [B, K]: copy its weights in, then replay; a last partial batch is padded."""
+        """Return a model's logits float32 [B, K] by replaying the graph on batches."""
         copy_state(model, self.network)
         batches = []
         for part in torch.split(images, GRAPH_EVALUATION_BATCH):
@@ -388,7 +388,7 @@ def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:
 
 
 def copy_state(source: nn.Module, target: nn.Module) -> None:
-    """Copy all parameters and buffers of one network into another of the same architecture, in place."""
+    """Copy all parameters and buffers into a network of the same architecture, in place."""
     pairs = zip(chain(target.parameters(), target.buffers()), chain(source.parameters(), source.buffers()), strict=True)
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for to_value, from_value in pairs:

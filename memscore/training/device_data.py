@@ -1,4 +1,4 @@
-"""Images on one device, normalised once, in the memory layout that the architecture reads fastest."""
+"""Images on one device, normalised once, in the architecture's fastest layout."""
 
 from dataclasses import dataclass
 

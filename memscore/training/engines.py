@@ -1,4 +1,4 @@
-"""Select the training engine for a job: stacked MLPs, one eager model, or CUDA graphs on several streams.
+"""Select a job's training engine: stacked MLPs, one eager model, or CUDA graph streams.
 
 On a GPU each model has its own storage, graph and stream (memscore/training/cuda_graphs.py), and the graphs are
 launched in turn, step by step. Whether 1, 2 or 4 models at once are fastest depends on network and GPU, so the first
@@ -57,7 +57,7 @@ class MultiStreamEngine:
             engine.load(run)
 
     def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
-        """Take one step for each learning rate; on request return float32 logits [S, steps, B, K] before each step."""
+        """Take a step per learning rate; optionally return logits [S, steps, B, K] before each."""
         return run_engines(self.engines, rows, learning_rates, return_logits=return_logits)
 
     def write_back(self) -> None:
@@ -216,7 +216,7 @@ def fits_in_memory(count: int, get_engines: Callable[[int], list[CudaGraphEngine
 
 
 def measure_seconds_per_step(engines: Sequence[CudaGraphEngine]) -> float:
-    """Measure seconds per step and model with these engines at once; engines must be loaded again afterwards."""
+    """Measure seconds per step and model; the engines must be loaded again afterwards."""
     steps, batch = min(AUTOTUNE_STEPS, engines[0].length), engines[0].recipe.batch
     rows = engines[0].rows[:steps].expand(len(engines), steps, batch).clone()
     seconds = []

@@ -43,7 +43,7 @@ _graph_cache: dict[tuple[object, ...], CudaGraphForward | None] = {}  # at most 
 
 
 def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CudaGraphForward | None:
-    """Return the graph for such networks and images; None, after a warning, if they cannot be captured."""
+    """Return the graph for such networks and images; warn and return None without one."""
     tag = (architecture, recipe.precision, images.device)
     if tag not in _graph_cache:
         _graph_cache.clear()
@@ -103,7 +103,7 @@ def gap(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def top_gap(logits: Tensor) -> Tensor:
-    """Compute the largest logit minus the second largest, whatever the label is (RSU, preliminaries).
+    """Compute the largest logit minus the second largest (RSU, preliminaries).
 
     Args:
         logits: float32 [B, K], K >= 2.

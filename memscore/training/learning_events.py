@@ -1,4 +1,4 @@
-"""Learning events: statistics of a network's predictions of each example, at every visit of the training.
+"""Learning events: statistics of predictions at every visit of the training.
 
 For every visit, before the step that it takes part in (Zhao & Triantafillou 2024, section 2.2):
 
@@ -46,7 +46,7 @@ class LearningEvents:
         )
 
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor, *counted: Tensor) -> None:
-        """Count one visit of each of these examples, pass by pass if several passes are given; changes the sums.
+        """Count a visit of each of these examples, pass by pass; changes the sums.
 
         Args:
             rows: int64 [S, L].
@@ -76,7 +76,7 @@ class LearningEvents:
             self.visits.view(-1).index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
 
     def select_models(self, model: int, count: int = 1) -> "LearningEvents":
-        """Return the sums of `count` models from `model` on, as views: visits counted there are counted here too."""
+        """Return the sums of `count` models from `model` on, as views of these sums."""
         part = slice(model, model + count)
         return LearningEvents(
             visits=self.visits[part],

@@ -1,4 +1,4 @@
-"""The training loop: one network at a time, or many small fully connected ones in one stack.
+"""The training loop: one network at a time, or many small ones in one stack.
 
 Every engine and design follows the same step rule, so that all of them train the same way:
 
@@ -132,7 +132,7 @@ def train(
 
 
 def build_default_engine(runs: Sequence[TrainingRun], images: DeviceImages, labels: Tensor, recipe: Recipe) -> Engine:
-    """Build the default engine: a stack for stackable models, else the eager engine of one model."""
+    """Build the default engine: a stack for stackable models, else the eager engine."""
     if is_stackable(runs[0].model, recipe):
         return StackedMLPEngine([run.model for run in runs], images, labels, recipe)
     (run,) = runs
@@ -140,19 +140,19 @@ def build_default_engine(runs: Sequence[TrainingRun], images: DeviceImages, labe
 
 
 def send_to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """Copy values to the device without waiting for a GPU, so that it works while the next window is drawn."""
+    """Copy values to the device without waiting for a GPU, which computes meanwhile."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def is_stackable(model: nn.Module, recipe: Recipe) -> bool:
-    """Return whether models can be trained as a stack: fully connected, plain SGD in float32, no augmentation."""
+    """Return whether models stack: fully connected, plain float32 SGD, no augmentation."""
     plain = recipe.optimizer == "sgd" and not recipe.nesterov and not recipe.augment
     return plain and recipe.precision == "float32" and find_mlp_layers(model) is not None
 
 
 def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:
-    """Split T steps into windows no longer than one pass over the smallest subset, ending at every epoch.
+    """Split T steps into windows of at most `longest` steps, ending at every epoch.
 
     Args:
         steps: T.
@@ -175,14 +175,14 @@ def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[
 
 
 def find_last_epochs(steps: int, epochs: int) -> Iterator[int]:
-    """Yield the last epoch that ends with each step, for more epochs than steps; the time does not grow with epochs."""
+    """Yield the last epoch that ends with each step, for more epochs than steps."""
     for step in range(1, steps + 1):
         epoch = min(epochs, (2 * step + 1) * epochs // (2 * steps))
         yield epoch - (round(epoch * steps / epochs) > step)  # round() rounds a half to the even step
 
 
 class EpochSampler:
-    """Endless sampler of one model's examples: a permutation, and a new one whenever it is exhausted."""
+    """Endless sampler of one model's examples: permutation after permutation."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator):
         self.rows, self.rng = rows, rng
@@ -206,7 +206,7 @@ class EpochSampler:
 
 
 def count_visits(events: LearningEvents, rows: Tensor, logits: Tensor, labels: Tensor, ending: Sequence[int]) -> None:
-    """Count one window of visits: first those that complete a pass, then those of the next; examples in each differ."""
+    """Count one window of visits: those that complete a pass, then those of the next."""
     position = torch.arange(rows.shape[1], device=rows.device)
     first = position < torch.tensor(ending, device=rows.device)[:, None]
     events.add(rows, logits, labels[rows], first, ~first)
@@ -223,7 +223,7 @@ class EagerEngine:
         self.optimizer = build_optimizer(self.model, recipe)
 
     def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
-        """Take one step for each learning rate; on request return float32 logits [1, steps, B, K] before each step."""
+        """Take a step per learning rate; optionally return logits [1, steps, B, K] before each."""
         with keep_gradient_layout(self.model) if not self.images.flat else nullcontext():
             return self._run(rows, learning_rates, return_logits=return_logits)
 
@@ -249,7 +249,7 @@ class EagerEngine:
 
 @contextmanager
 def keep_gradient_layout(model: nn.Module) -> Generator[None, None, None]:
-    """Give gradients at a Flatten layer the memory layout of its input: mixed layouts take torch's slow path."""
+    """Give gradients at Flatten layers their input's layout: mixed layouts are slow."""
 
     def register_hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].ndim == 4 and inputs[0].requires_grad:

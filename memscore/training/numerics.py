@@ -1,4 +1,4 @@
-"""Numeric settings of a training process: threads, float32 matrix products, the device and its memory limit."""
+"""Numeric settings of training: threads, matrix products, device, GPU memory."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ def is_finite(model: nn.Module) -> bool:
 
 @contextmanager
 def single_threaded() -> Generator[None, None, None]:
-    """Use one torch thread inside the context: two threads give other bits, and stall on busy cores."""
+    """Use one torch thread inside the context: two give other bits, and stall busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -27,7 +27,7 @@ def single_threaded() -> Generator[None, None, None]:
 
 
 def cpu_vendor() -> str:
-    """Return the CPU's vendor string, "GenuineIntel" or "AuthenticAMD"; "" where the system does not give it."""
+    """Return "GenuineIntel", "AuthenticAMD", or "" where the system gives no CPU vendor."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else platform.processor()
     return next((name for name in ("GenuineIntel", "AuthenticAMD") if name in text), "")
@@ -35,7 +35,7 @@ def cpu_vendor() -> str:
 
 @contextmanager
 def float32_matmul(device: torch.device) -> Generator[str, None, None]:
-    """Use the fastest matrix product on this machine that is still float32, checked against float64.
+    """Use this machine's fastest matrix product that is float32, checked by float64.
 
     On AMD's CPUs the default library takes a slow path, and the setting "medium" selects another library that is twice
     as fast and keeps full precision; on Intel's that other library is the slower one (a step of a stack took 1.3 times
@@ -87,7 +87,7 @@ def resolve_device(requested: str) -> str:
 
 
 def limit_gpu_memory(device: torch.device) -> None:
-    """Limit this worker to its part of a shared GPU's memory: only the worker that exceeds its part gets an error."""
+    """Limit this worker to its share of a GPU's memory; exceeding it is an error here only."""
     share = os.environ.get("MEMSCORE_GPU_SHARE")  # set by the pool for each worker
     if share and device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(float(share), device)

@@ -1,4 +1,4 @@
-"""Training recipes: optimizer, schedule, epochs, batch, augmentation; the papers' presets with their source.
+"""Training recipes: optimizer, schedule, epochs, batch, augmentation; papers' presets.
 
 Tables 3 and 4 of SURE and appendix B of the instance-difficulty paper give learning rates of unlearning, not of
 training from scratch, so they are not here.
@@ -120,7 +120,9 @@ def compute_lr(recipe: Recipe, progress: float) -> float:
 
 
 def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
-    """Count the training steps, T = round(epochs keep n_train / batch), the same for every model of an arm.
+    """Count the training steps, T = round(epochs keep n_train / batch).
+
+    T is the same for every model of an arm.
 
     Args:
         recipe: its epochs and batch.
@@ -272,7 +274,7 @@ _DEFAULTS = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the preset of that name; an unknown name is an error that suggests the nearest one."""
+    """Return the preset of that name; ValueError suggests the nearest name."""
     return RECIPES[validate_choice("recipe", name, RECIPES)]
 
 

@@ -1,4 +1,4 @@
-"""Train many small fully connected networks as one stack: one batched product for all of them, written by hand."""
+"""Train many small fully connected networks as one stack, by hand-written products."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -17,13 +17,15 @@ TINY_PRODUCT = 16**3  # multiplications of a batched product up to which torch u
 
 
 def compute_stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
-    """Return how many models fit in the cache with momenta and activations: 12 bytes a weight, 1 to 64."""
+    """Return how many models fit in the cache: 12 bytes per weight, 1 to 64 models."""
     weights = sum(p.numel() for p in model.parameters())
     return int(np.clip(2 ** np.floor(np.log2(max(1.0, cache_bytes / (12 * weights)))), 1, 64))
 
 
 class StackedMLPEngine:
-    """S fully connected networks in one stack, forward and backward by hand, all activations with the batch last.
+    """S fully connected networks in one stack, forward and backward written by hand.
+
+    All activations have the batch as last dimension.
 
     For layers l = 1 .. L, a_0 = x^T, z_l = W_l a_{l-1} + b_l, a_l = max(z_l, 0), delta_L = (softmax(z_L) - onehot) / B:
 
@@ -77,7 +79,7 @@ class StackedMLPEngine:
             yield from zip((view[k] for view in self.weights), values, strict=True)
 
     def _chunks(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Split a large matrix into chunks of rows: per model weight, momentum, deltas, and the layer's input."""
+        """Split a layer into row chunks: weight, momentum, deltas and input per model."""
         n_out, n_in = self.shapes[2 * layer]
         height = max(16, UPDATE_CHUNK_BYTES // (4 * n_in) // 16 * 16)
         layer_input = self.activations[layer - 1].transpose(1, 2) if layer else self.batch_inputs
@@ -87,7 +89,7 @@ class StackedMLPEngine:
 
     @torch.no_grad()
     def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
-        """Take one step for each learning rate; on request return float32 logits [S, steps, B, K] before each step."""
+        """Take a step per learning rate; optionally return logits [S, steps, B, K] before each."""
         models, length, batch = rows.shape
         logits = torch.empty(models, self.shapes[-1][0], length, batch, device=rows.device) if return_logits else None
         labels = self.labels[rows]
@@ -109,7 +111,7 @@ class StackedMLPEngine:
             layer_input = activation
 
     def backward(self, labels: Tensor, learning_rate: float) -> None:
-        """Backpropagate from the activations and step; hidden activations become 1 where they were above 0."""
+        """Backpropagate and step; hidden activations become 1 where they were above 0."""
         delta = torch.softmax(self.activations[-1], 1, out=self.deltas[-1])
         delta.scatter_add_(1, labels, self.minus_one).div_(self.recipe.batch)
         for layer in range(len(self.activations) - 1, -1, -1):
@@ -126,7 +128,7 @@ class StackedMLPEngine:
         self.step(learning_rate)
 
     def _product(self, layer: int, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-        """Compute a layer's product for all models, with the library that a single model's product would use."""
+        """Compute a layer's product for all models with the library of a single model."""
         if not self.tiny[layer]:
             return torch.bmm(left, right, out=out)
         # with "medium", the large product of all models would use another library, whose bits differ on some CPUs
@@ -145,7 +147,7 @@ class StackedMLPEngine:
             weight.add_(momentum, alpha=-learning_rate)
 
     def step(self, learning_rate: float) -> None:
-        """Take an SGD step on the other tensors; momenta start from 0, so the first one is the gradient."""
+        """Take an SGD step on the other tensors; momenta start from 0."""
         weights, gradients, momenta = self.small
         sgd(
             [weights],
