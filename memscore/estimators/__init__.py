@@ -1,1 +1,1 @@
-"""Estimators: from [models, examples] arrays to one value per example, a paper a file."""
+"""Estimators: from [models, examples] arrays to one value per example, one paper per file."""

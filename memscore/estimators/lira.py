@@ -385,8 +385,8 @@ def external_lira_scores(
         prior: from fit_external_prior, over all examples.
 
     Returns:
-        online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a side
-        that is needed has no shadow.
+        online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a
+        required side has no shadow.
     """
     phi = confidence.astype(np.float64)
     inside = _external_predictive(target, phi, member, prior.mean_in, prior.variance_in)

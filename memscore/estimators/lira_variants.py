@@ -155,7 +155,7 @@ def lira_variant_scores(
         shared: from fit_shared_std, over all examples of the bank, with the same variant.
 
     Returns:
-        online and offline: float64 [M, N], higher for members; NaN where a side that is needed has no spread.
+        online and offline: float64 [M, N], higher for members; NaN where a required side has no spread.
 
     Raises:
         ValueError: statistics and memberships have different shapes.

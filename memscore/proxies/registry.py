@@ -17,7 +17,7 @@ class Proxy:
         stage: EVERY_EPOCH and EARLY_EPOCH are computed during training; FINISHED_WEIGHTS needs only the stored files
             of an original.
         scores: its columns, entries of score_registry.SCORES.
-        trains_on: the split whose images it trains on, beside the training set; empty for most.
+        trains_on: the split whose images it trains on, besides the training set; empty for most.
     """
 
     stage: str

@@ -13,6 +13,7 @@ from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
+PREDICTION_COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
 EVALUATION_BATCH = 1024
 """Images evaluated at once; the last bits of an example's logits may depend on it."""
 
@@ -66,9 +67,6 @@ def predict_logits(model: nn.Module, recipe: Recipe, images: DeviceImages, n: in
     """Predict the logits [n, K] of the first n images; for the architecture see build_forward."""
     predict = build_forward(model, recipe, architecture)
     return torch.cat([predict(part) for part in iterate_batches(images, n)])
-
-
-PREDICTION_COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
 
 
 def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:

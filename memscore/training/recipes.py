@@ -22,7 +22,7 @@ class Recipe:
 
     Attributes:
         epochs: visits to each example of the model's subset, on average.
-        batch: examples a step; every batch is full.
+        batch: examples per step; every batch is full.
         lr: the learning rate that the schedule starts from.
         momentum: of SGD; Adam and AdamW keep torch's betas.
         weight_decay: on all weights; decoupled for AdamW.
