@@ -1,3 +1,5 @@
+"""Influence against loops over pairs and models, and the selected pairs of a bank."""
+
 import math
 
 import numpy as np
@@ -118,11 +120,11 @@ def test_tiles_cover_every_pair_once_however_they_are_cut(held_out):
     targets = pack_targets(
         (correct[:, cut], counted[:, cut] if held_out else None) for cut in (slice(0, 6), slice(6, 13))
     )
-    whole, seen = np.full((13, 13), np.nan, np.float32), np.zeros((13, 13), int)
+    whole, times_seen = np.full((13, 13), np.nan, np.float32), np.zeros((13, 13), int)
     for tile in iterate_tiles([member[:, :5], member[:, 5:]], targets, tile=4):
-        seen[tile.train, tile.target] += 1
+        times_seen[tile.train, tile.target] += 1
         whole[tile.train, tile.target] = tile.influence()
-    assert (seen == 1).all()
+    assert (times_seen == 1).all()
     # float32 of values below 3 before they are subtracted
     np.testing.assert_allclose(whole, influence(member, correct, counted), atol=1e-6)
 
@@ -241,9 +243,9 @@ def test_an_unknown_kind_of_targets_is_refused(bank):
 
 
 def test_a_bank_without_test_examples_says_so(tmp_path):
-    made: Manifest = manifest(split_sizes=(50, 2, 0))
+    bank_manifest: Manifest = manifest(split_sizes=(50, 2, 0))
     n = pa.table({"row": pa.array(range(52), pa.int32()), "id": [str(i) for i in range(52)]})
-    store = Store.create(tmp_path / "bank", made, n)
+    store = Store.create(tmp_path / "bank", bank_manifest, n)
     with pytest.raises(ValueError, match="has no test examples; use targets 'train'"):
         find_influence_pairs(store, ARM["name"], {0: "a"})
 
@@ -263,23 +265,23 @@ def test_pairs_as_strong_the_other_way_are_counted_exactly(bank, targets, least)
 def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monkeypatch):
     store = bank[0]
     monkeypatch.setattr(module.iterate_tiles, "__defaults__", (8,))
-    told = []
-    table = rows_of(store, top=0, progress=lambda *line: told.append(line))
-    assert [done for done, _, _ in told] == [8, 16, 24, 30]
-    assert told[-1] == (30, 30, f"{len(table)} strong pairs")
+    reports = []
+    table = rows_of(store, top=0, progress=lambda *line: reports.append(line))
+    assert [done for done, _, _ in reports] == [8, 16, 24, 30]
+    assert reports[-1] == (30, 30, f"{len(table)} strong pairs")
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"top": -1}, "top must be 0 or more, got -1"),
         ({"least": math.nan}, "least must be a number"),
         ({"least_memorization": math.nan}, "least_memorization must be a number"),
     ],
 )
-def test_parameters_without_a_sense_are_refused(bank, asked, message):
+def test_parameters_without_a_sense_are_refused(bank, options, message):
     with pytest.raises(ValueError, match=message):
-        rows_of(bank[0], **asked)
+        rows_of(bank[0], **options)
 
 
 def test_the_table_says_what_it_was_made_from(bank):
