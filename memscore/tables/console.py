@@ -1,4 +1,4 @@
-"""The form that tables in a terminal share; imports nothing heavy."""
+"""The style that all tables in a terminal share; imports nothing heavy."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def make_table(title: str, columns: Sequence[str]) -> Table:
-    """A table whose first column says what, and whose others are numbers."""
+    """Make a table whose first column is a name and whose others are numbers."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
     )
