@@ -1,4 +1,4 @@
-"""Heartbeat of a run: a record in its store that is overwritten every few seconds, and who works on the store.
+"""Heartbeat of a run, a record in its store that is overwritten every few seconds.
 
     progress.json    a killed run leaves its last one, and its age shows that nothing writes it any more
 
@@ -154,7 +154,7 @@ class Driver:
 
 
 def find_driver(folder: Folder, heartbeat: Heartbeat | None) -> Driver:
-    """Find the process that works on a store; the lock is read and never taken, so no driver is blocked.
+    """Find the process that works on a store; the lock is only read, so it blocks no driver.
 
     Args:
         folder: of the store.
@@ -179,7 +179,7 @@ def find_driver(folder: Folder, heartbeat: Heartbeat | None) -> Driver:
 
 
 def has_exited(pid: int) -> bool:
-    """Return whether a process has ended; a zombie, which its parent has not waited for, has ended too."""
+    """Return whether a process has ended; a zombie has ended too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
     except OSError:

@@ -1,4 +1,4 @@
-"""Monitor a run from its pool: count what passes through the pool, and report it every few seconds.
+"""Monitor a run: count what passes through its pool, and report it every few seconds.
 
 Jobs and results pass unchanged. A thread reports, so that a run whose models take hours still shows that it is alive; a
 report that fails is a warning and never ends the run.
@@ -162,7 +162,7 @@ class MonitoredPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Report how the run ended, unless a record is still being written to a store that does not answer."""
+        """Report how the run ended, unless the thread still waits for a store."""
         self._ended.set()
         self._thread.join(EXIT_TIMEOUT_S)
         if not self._thread.is_alive():
@@ -198,7 +198,7 @@ class MonitoredPool:
             )
 
     def _compute_rate(self, workers: int) -> float | None:
-        """Compute models of arms per second over the last rounds; the rate falls while nothing finishes."""
+        """Compute models per second over the last rounds; it falls while nothing finishes."""
         steps = list(self._steps)[-(max(RATE_ROUNDS * workers, MIN_RATE_JOBS) + 1) :]
         if steps[0][1] == 0 and len(steps) > workers + 1:
             steps = steps[1:]  # workers have started by then, which is no part of the rate

@@ -1,4 +1,4 @@
-"""Metrics of a run for a Ray cluster's Prometheus endpoint: names, descriptions, and the values of a moment."""
+"""Metrics of a run for Prometheus: names, descriptions, and values from a heartbeat."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Compute the status of a bank from its files: models, failures, precision, active driver, unlearning trials.
+"""Compute the status of a bank from its files: models, failures, precision, driver, trials.
 
 Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it works on any store at any time: one
 that is being written, is read-only or damaged, or is on an object store. It costs a listing of the shards, the records
@@ -26,7 +26,7 @@ from memscore.store.store import Store
 
 
 def read_or_report(read: Any, problems: list[str]) -> Any:
-    """Call a reader; return None if the file was deleted meanwhile, or is damaged, which is added to the problems."""
+    """Call a reader; return None for a deleted file, and for a damaged one, a problem."""
     try:
         return read()
     except FileNotFoundError:
@@ -116,8 +116,9 @@ def list_trials_statuses(store: Store, problems: list[str]) -> list[TrialsStatus
 
 
 def compute_trials_status(store: Store, place: str, problems: list[str]) -> TrialsStatus:
-    """Compute the status of one store's trials; an oracle's weights are named as its receipt begins."""
+    """Compute the status of one store's trials."""
     prefix = f"{place}/" if place else ""
+    # the receipt of an oracle is named by the first 16 digits of the key of its weights
     weights = {name[:16] for name in store.folder.names(f"{prefix}weights") if name.endswith(".safetensors")}
     receipts = store.folder.names(f"{prefix}receipts")
     oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
@@ -204,7 +205,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreStatus:
-    """One score: fresh if made from as many models as there are, stale from fewer; None without an arm."""
+    """One score: fresh if made from as many models as there are now; None without an arm."""
 
     name: str
     models: int | None
@@ -341,7 +342,7 @@ def compute_arm_status(
 def compute_precision(
     store: Store, record: dict[str, Any], models: list[int], variances: VarianceCache, problems: list[str]
 ) -> tuple[float | None, int]:
-    """Compute the error of memorization with so many models, and from how many first models it is."""
+    """Compute the error of memorization, and the number of first models it is from."""
     if not models:
         return None, 0
     from memscore.pipeline.precision import (  # imports SciPy: half of the time of the whole command
@@ -378,7 +379,7 @@ def read_failures(store: Store, names: list[str], problems: list[str]) -> dict[s
 
 
 def group_failures(failures: dict[str, dict[str, Any]]) -> list[FailureGroup]:
-    """Group failures whose kind and message are equal except for numbers, the largest group first."""
+    """Group failures by kind and message without numbers, the largest group first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, record in failures.items():
         groups.setdefault((record["kind"], re.sub(r"\d+", "#", record["error"])), []).append(name)
@@ -390,12 +391,12 @@ def group_failures(failures: dict[str, dict[str, Any]]) -> list[FailureGroup]:
 
 
 def compute_rate(times: list[float]) -> float | None:
-    """Compute files per second between the first and the last of ascending times; None for fewer than three."""
+    """Compute files per second from ascending times; None for fewer than three."""
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 and times[-1] > times[0] else None
 
 
 def compute_score_statuses(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreStatus]:
-    """Compute whether each score was made from as many models as its arm has now, from its footer."""
+    """Compare the models in each score's footer with the models that its arm has now."""
 
     def read_footer(name: str) -> Any:
         with store.folder.open(f"scores/{name}") as stream:

@@ -1,4 +1,4 @@
-"""Membership attacks of a bank's models on each other, by name: every model is the target in turn.
+"""Membership attacks of a bank's models on each other: every model is the target in turn.
 
 An attack is three functions: `accumulate` summarizes one block of examples, `finalize` combines the summaries into what
 the attack must know of the whole bank, and `score` scores one block. So an attack reads the bank once or twice, in this
@@ -83,7 +83,7 @@ def combine_student_sums(parts: Iterable[list[PriorSums]], context: AttackContex
 
 
 def score_student_lira(block: Block, priors: list[Any], context: AttackContext) -> list[np.ndarray]:
-    """Score a block by LiRA with Student-t predictives, online and offline, averaged over queries."""
+    """Score a block by LiRA with Student-t predictives, online and offline, mean over queries."""
     signals, member = [block.columns[signal] for signal in context.signals], block.columns["member"]
     scores = [lira_scores(phi, member, prior) for phi, prior in zip(signals, priors, strict=True)]
     return list(scores[0] if len(scores) == 1 else np.mean(scores, axis=0))
@@ -105,7 +105,7 @@ def combine_variant_sums(parts: Iterable[np.ndarray], context: AttackContext) ->
 
 
 def score_variant(block: Block, std: Any, context: AttackContext, *, variant: LiraVariant) -> list[np.ndarray]:
-    """Score a block by a LiRA variant of a paper or its code, averaged over queries."""
+    """Score a block by a LiRA variant of a paper or its code, mean over queries."""
     return list(lira_variant_scores(stack_signals(block, context), block.columns["member"], variant, std))
 
 
@@ -207,6 +207,6 @@ def check_attacks(names: Iterable[str], columns: Collection[str], validation: in
             raise ValueError(f"the attack {name} reads {attack.signal}, which this bank does not store; {hint}")
         if attack.population and not validation:
             raise ValueError(
-                f"--attacks {name} compares with validation examples, and this bank has none; leave it out, or begin a "
+                f"--attacks {name} compares with validation examples, and this bank has none; leave it out, or create a "
                 "bank with `python -m memscore.estimate --validation 0.1`"
             )

@@ -1,4 +1,4 @@
-"""Options of one bank, and what follows from them: subset designs, recipe, manifest and data set."""
+"""Options of one bank, and the designs, recipe, manifest and data set that they define."""
 
 import re
 from dataclasses import asdict, dataclass, replace
@@ -202,7 +202,7 @@ def load_splits(config: BankConfig) -> Splits:
 
 
 def check_batch_size(recipe: Recipe, arm: Arm, n_train: int) -> None:
-    """Raise before a store is created if a batch cannot be filled; training checks each subset itself."""
+    """Raise before a store is created if a batch is larger than an average subset."""
     expected = round(arm.keep * n_train)
     if recipe.batch > expected:
         # subsets of a block differ in size, so a size just below the expected one may not fit either
@@ -214,7 +214,7 @@ def check_batch_size(recipe: Recipe, arm: Arm, n_train: int) -> None:
 
 
 def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
-    """Build the network once, before a store is created; raise if it is too large for the memory."""
+    """Build the network before a store is created; raise if it does not fit into memory."""
     try:
         build_network(arch, splits.input_shape, splits.n_classes, seed)
     except (RuntimeError, MemoryError) as error:

@@ -55,13 +55,13 @@ class CostEstimate:
 
     @property
     def wall_s(self) -> float:
-        """Seconds until the missing models are trained; an original costs at most 1 / keep of a model."""
+        """Seconds until missing models are trained; an original takes at most 1 / keep of a model."""
         models = self.seconds * (self.planned - self.stored + self.originals)
         return (models + self.originals * sum(self.proxies.values())) / self.workers
 
 
 def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
-    """Estimate the cost of a run from a few timed steps, in one thread on the CPU; write nothing.
+    """Estimate the cost of a run from a few steps, timed on one CPU thread; write nothing.
 
     Args:
         bank: from prepare_bank; its store need not exist.
@@ -126,15 +126,16 @@ def time_model(bank: Bank) -> float:
 
 
 def time_proxies(bank: Bank) -> dict[str, float]:
-    """Return the seconds of one core for each selected proxy of one original, scaled from one batch of it."""
+    """Return the seconds of one core for each selected proxy of one original."""
     shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
     with single_threaded(), float32_matmul(device):
         return {name: time_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
 
 
 def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
-    """Return the seconds of one core for one proxy, on a fresh network, which costs what a trained one does."""
+    """Return the seconds of one core for one proxy of one original, scaled from one batch."""
     store, recipe, n_train = bank.store, read_recipe(bank.store), len(bank.splits.train)
+    # a fresh network takes as long as a trained one
     model, rng = build_model(store, "size", 0, device), np.random.default_rng(0)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
     if name in HOLDOUT_CONFIGS:

@@ -49,7 +49,7 @@ def read_recipe(store: Store) -> Recipe:
 
 
 def build_model(store: Store, family: str, index: int, device: torch.device) -> nn.Module:
-    """Build a freshly initialized network on the CPU, the same on every machine, and move it to the device."""
+    """Build an initialized network on the CPU, so it is always the same, and move it."""
     manifest = store.manifest
     seed = torch_seed(manifest.seed, "init", family, index)
     return build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed).to(device)
@@ -68,7 +68,7 @@ def make_training_run(store: Store, family: str, index: int, model: nn.Module, m
 
 
 def describe_architecture(store: Store) -> str:
-    """Return a name for the network that `build_model` builds; networks of two names share no storage."""
+    """Return a name for what `build_model` builds; networks of two names share no storage."""
     manifest = store.manifest
     return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
 
@@ -80,7 +80,7 @@ _device_cache: dict[tuple[str, str, bool], tuple[DeviceImages, Tensor]] = {}
 def load_on_device(
     store: Store, images: np.ndarray, labels: np.ndarray, model: nn.Module, recipe: Recipe, device: torch.device
 ) -> tuple[DeviceImages, Tensor]:
-    """Load all images and labels, normalized, on the device; cache them for the next job of this process."""
+    """Load all images and labels, normalized, on the device; cache them for the next job."""
     manifest, flatten = store.manifest, is_stackable(model, recipe)
     cache_key = (manifest.digest, str(device), flatten)
     if cache_key not in _device_cache:
@@ -96,7 +96,7 @@ DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite n
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedData:
-    """Data that every job reads and none changes; rows are those of train, validation and test, in this order.
+    """Data that every job reads and none changes: train, validation and test, in this order.
 
     Attributes:
         images: uint8 [N, C, H, W].
@@ -111,7 +111,7 @@ class SharedData:
 
 @dataclass(frozen=True, kw_only=True)
 class BankJob:
-    """Train some models of one arm: as one stack where the architecture allows, or several at once on a GPU.
+    """Train some models of one arm: as one stack if possible, or several at once on a GPU.
 
     Attributes:
         store: path or URL.
@@ -240,7 +240,7 @@ def write_results(
 def train_original(
     job: OriginalJob, shared: SharedData, store: Store, device: torch.device, facts: Receipt
 ) -> list[Receipt]:
-    """Train one original or oracle; store its weights, outputs, embeddings, learning events and proxies."""
+    """Train one original or oracle; store weights, outputs, learning events and proxies."""
     recipe, n_train = read_recipe(store), store.manifest.split_sizes[0]
     key, architecture = compute_job_key(store, job), describe_architecture(store)
     if is_original_stored(store, key, evaluate=job.evaluate, proxies=job.proxies):
@@ -324,13 +324,13 @@ def format_original_name(job: OriginalJob, key: str) -> str:
 
 
 def is_original_stored(store: Store, key: str, *, evaluate: bool, proxies: Sequence[str] = ()) -> bool:
-    """Return whether weights, outputs, and the requested learning events and proxies are all stored."""
+    """Return whether weights, outputs, and requested learning events and proxies are stored."""
     endings = ["", *(["-evaluation"] if evaluate else []), *(f"-{name}" for name in proxies)]
     return store.has_weights(key) and store.has_outputs(key) and all(store.has_events(key + end) for end in endings)
 
 
 def has_other_weights(store: Store, key: str, model: nn.Module) -> bool:
-    """Return whether a model has other weights than the stored one: another kind of CPU, or a GPU, gives other bits."""
+    """Return whether the weights differ from the stored ones, as on another kind of CPU."""
     if not store.has_weights(key):
         return False
     stored, trained = store.read_weights(key), model.state_dict()
@@ -346,7 +346,7 @@ def is_model_stored(store: Store, job: BankJob, index: int) -> bool:
 def build_receipt(
     store: Store, name: str, model: nn.Module, predictions: dict[str, np.ndarray], is_member: np.ndarray
 ) -> Receipt:
-    """Build the receipt of one model: accuracies, null over no examples, and whether it diverged."""
+    """Build the receipt of one model: accuracies (null over no examples), and divergence."""
     train, validation, _ = store.manifest.split_sizes
     correct = predictions["correct"]
     groups = {

@@ -1,4 +1,4 @@
-"""One pass over a bank, block of examples by block, in this process or on the workers of a pool.
+"""One pass over a bank, block by block of examples, in this process or on a pool.
 
 The result for a block is a function of the block alone; blocks are cut by the size of the bank, never by the number of
 workers; results come back in the order of the examples. So a pass gives the same bits wherever it runs. Each worker
@@ -51,7 +51,7 @@ class MapSpec:
     Attributes:
         store: path or URL.
         arm: name of the arm.
-        models: its models, rising.
+        models: its models, ascending.
         columns: of their shards.
         map_fn: function of a Block with these columns; it must be picklable, such as a partial of a function.
     """
@@ -64,7 +64,7 @@ class MapSpec:
 
 
 class ColumnBuffer:
-    """Tables with one value per example, filled block by block; arrays are allocated once, at full length.
+    """Tables with one value per example, filled block by block; arrays are allocated once.
 
     Args:
         n: examples.
@@ -100,7 +100,7 @@ def map_blocks(
     Args:
         store: open.
         arm: name of the arm.
-        models: its models, rising.
+        models: its models, ascending.
         columns: of their shards.
         map_fn: see MapSpec.
         rows: start and stop within train, validation, test; all of train if None.
@@ -179,7 +179,7 @@ def split_into_jobs(rows: slice, n_rows: int, models: int, columns: Sequence[str
 
 
 def _map_block(store: Store, job: BlockJob, shared: MapSpec) -> Any:
-    """Read one block and reduce it, with one BLAS thread: on busy cores more threads wait for each other."""
+    """Read one block and reduce it with one BLAS thread; on busy cores more would wait."""
     whole = 2**62  # the job is the block
     [block] = store.read_blocks(shared.arm, shared.models, shared.columns, slice(job.start, job.stop), max_bytes=whole)
     with threadpool_limits(limits=1, user_api="blas"):
@@ -222,7 +222,7 @@ class DiskBuffer:
                 file.write(row.tobytes())
 
     def read_pairs(self, name: str, sign: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield rows 0 and 1, 2 and 3 and so on of an array times a sign; every column must have been written."""
+        """Yield rows 0 and 1, 2 and 3 and so on of an array times a sign, once all are written."""
         dtype, count = self._dtypes[name]
         for number in range(0, count, 2):
             with open(Path(self._folder.name) / name, "rb") as file:

@@ -1,4 +1,4 @@
-"""Models trained on the whole training set, the proxies that are computed on them, and what both cost.
+"""Models trained on the whole training set, their proxies, and what both cost.
 
 Costs are worker-seconds from the receipts: the wall clock of one worker on its machine, with whatever else ran there,
 so a bank that was trained in several runs mixes machines. Over several originals the median is taken, since one slow
@@ -22,14 +22,14 @@ from memscore.store.store import Receipts, Store
 
 
 def sum_model_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
-    """Sum the seconds of some models of an arm; models without a time, such as imported ones, are left out."""
+    """Sum the seconds of some models of an arm; models without a time are left out."""
     receipts = store.receipts()
     models = [receipts[name]["seconds"] for m in indices if (name := format_model_name(arm, m)) in receipts]
     return float(sum(seconds for seconds in models if seconds is not None))
 
 
 def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> float:
-    """Compute the median seconds of training one original without its proxies; NaN without originals."""
+    """Compute the median seconds of training one original without proxies; NaN without any."""
     receipts = store.receipts() if receipts is None else receipts
     seconds = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
     return float(np.median(seconds)) if seconds else float("nan")
@@ -97,7 +97,7 @@ def train_originals_and_proxies(
 def get_or_train_pilot(
     config: BankConfig, store: Store, shared: SharedData, pool: Pool, device: str
 ) -> tuple[str, np.ndarray]:
-    """Return original 0, on whose embeddings training images are clustered; train it if it is missing.
+    """Return original 0, whose embeddings define the clusters; train it if it is missing.
 
     Args:
         config: what else to store of its training, so that it is not trained twice.

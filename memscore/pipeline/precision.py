@@ -1,4 +1,4 @@
-"""Forecast the precision of memorization: models, hours and disk for an error, from the first models of an arm.
+"""Forecast the precision of memorization from the first models of an arm.
 
     RMSE(M)^2 = mean q (1 - q) / ((1 - p) M) + mean r (1 - r) / (p M)
 
@@ -70,7 +70,7 @@ def compute_outcome_variance(
 
 
 def count_first_models(arm: Arm) -> int:
-    """Return how many models a forecast is made from: one block, or whole blocks of 32 models or more.
+    """Return how many models a forecast needs: whole blocks with at least 32 models.
 
     Args:
         arm: the arm.
@@ -114,7 +114,7 @@ def rescale_models_needed(models: int, measured: float, arm: Arm, rmse: float) -
 
 
 def choose_next_model_count(arm: Arm, done: int, needed: int, maximum: int) -> int:
-    """Choose how far to train before the error is measured again: nine tenths of the way, then in steps.
+    """Choose the models to train before the error is measured again: nine tenths, then steps.
 
     Args:
         arm: the arm.
@@ -292,7 +292,7 @@ def find_stored_models(store: Store, arm: Arm) -> list[int]:
 
 
 def read_membership_counts(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
-    """Count for each training example its correct models in, models in, correct models out, and models out.
+    """Count for each example the correct models in, models in, correct models out, models out.
 
     Args:
         store: open.
@@ -309,5 +309,5 @@ def read_membership_counts(store: Store, arm: Arm, models: Sequence[int]) -> np.
 
 
 def compute_rmse_from_counts(counts: np.ndarray) -> float:
-    """Compute the bank's root mean square error; NaN where no example has two models on each side."""
+    """Compute the bank's RMSE; NaN where no example has two models on each side."""
     return compute_bank_rmse([sum_variances_from_counts(*counts)])

@@ -1,4 +1,4 @@
-"""Jobs for proxies that need only the finished weights or outputs of an original, one job per file.
+"""Jobs for proxies of finished weights or outputs of an original, one job per file.
 
 Adding such a proxy to a bank trains no original again. Holdout retraining and each part of gradient inversion are jobs
 of their own; `run_proxy_job` is the function that pools run.
@@ -206,7 +206,7 @@ def prepare_inversion(job: ProxyJob, shared: SharedData, store: Store, device: t
 
 
 def compute_inversion_chunk(model: nn.Module) -> int:
-    """Compute how many examples an inversion attacks at once, so that their gradients fit in memory."""
+    """Compute how many examples an inversion attacks at once with gradients in memory."""
     return int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, CANDIDATES_PER_FILE))
 
 

@@ -1,4 +1,4 @@
-"""One run of `estimate`: open the bank, train its missing models, score it, write figures and summary.json."""
+"""One run of `estimate`: open the bank, train missing models, score it, write reports."""
 
 import socket
 import time
@@ -88,7 +88,7 @@ class EstimateResult:
 
 
 def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """Predict the class of each example by the summed logits of the originals, [N]; None without originals."""
+    """Predict each class by the summed logits of the originals, [N]; None without any."""
     if not keys:
         return None
     logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
@@ -169,7 +169,7 @@ class Bank:
 
 
 def open_bank(config: BankConfig) -> Bank:
-    """Prepare a bank, and create its store unless the run is dry; for callers that have their workers already."""
+    """Prepare a bank, and create its store unless the run is dry."""
     bank = prepare_bank(config)
     if not config.dry_run:
         bank.store.create_files(build_examples_table(bank.splits))
@@ -222,7 +222,7 @@ def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
 
 
 def check_absolute_path(url: str) -> None:
-    """Raise for a relative path in a process whose folder is deleted after it, such as a submitted job."""
+    """Raise for a relative path in a process whose folder is deleted, as of a submitted job."""
     if "://" not in url and not Path(url).expanduser().is_absolute():
         raise ValueError(
             f"the store {url} is a relative path, and a submitted job runs in a temporary folder; "
@@ -301,7 +301,7 @@ def estimate(
 
 
 def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
-    """Create the clusters that the arms need, store the records of the arms, and return the data of the jobs.
+    """Create clusters where needed, store the records of the arms, and return the jobs' data.
 
     Args:
         bank: from prepare_bank.
@@ -324,7 +324,7 @@ def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
 
 
 def build_query_fields(store: Store, arm: str, requested: int | None) -> dict[str, int]:
-    """Build the fields of an arm's record about queries, as requested, else as stored; empty for one query."""
+    """Build the query fields of an arm's record, requested or stored; empty for one query."""
     count = store.arms().get(arm, {}).get("queries", 1) if requested is None else requested
     return {"queries": count} if count > 1 else {}
 
@@ -342,7 +342,7 @@ def score_bank(
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
 ) -> EstimateResult:
-    """Compute every score of a trained bank; write the table of all scores, figures and a summary.
+    """Compute every score of a trained bank; write the table of all scores and the reports.
 
     Args:
         store: the bank; the caller holds its lock.
@@ -402,7 +402,7 @@ def score_bank(
 
 
 def compute_median_accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
-    """Compute the median accuracies of the models of some arms; a group without examples is left out."""
+    """Compute the median accuracies of models of some arms; empty groups are left out."""
     names = [format_model_name(arm, m) for arm, models in shards.items() for m in models]
     accuracies = [receipts[name]["accuracy"] for name in names if name in receipts]
     groups = [group for group in ("members", "left_out", "test") if accuracies and accuracies[0][group] is not None]

@@ -119,7 +119,7 @@ def run_attack(
 
 
 def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
-    """Compute what an attack needs of the whole bank, in a first pass unless it scores each example by itself."""
+    """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
     context, summaries = build_attack_context(store, arm, attack), []
     if attack.accumulate is not None:
         train, validation, _ = store.manifest.split_sizes
@@ -133,13 +133,13 @@ def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool:
 
 
 def accumulate_block(block: Block, attack: Attack, context: AttackContext) -> Any:
-    """Summarize a block for an attack: one summary, because those of all blocks are held at once."""
+    """Summarize a block for an attack; summaries of all blocks are held at once."""
     assert attack.accumulate is not None  # for mypy: fit_attack has checked
     return attack.accumulate(block, context)
 
 
 def score_block(block: Block, attack: Attack, state: Any, context: AttackContext, n_targets: int) -> BlockScores:
-    """Score a block by an attack: scores of the first targets, and one value per example over all targets."""
+    """Score a block by an attack: scores of the first targets, and means over all targets."""
     models, n = block.columns["member"].shape
     scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.scores}
     tables = ColumnBuffer(n)
@@ -345,13 +345,14 @@ def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]
 
 
 def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
-    """Find the positions of the models of each whole block; failures and stopped runs leave blocks incomplete."""
+    """Find the positions of the models of each block that has all of its models."""
+    # failures, divergence and stopped runs leave blocks incomplete
     numbers = np.asarray(indices) // block
     return [np.flatnonzero(numbers == number) for number in np.flatnonzero(np.bincount(numbers) == block)]
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
-    """Write the C-score over keep fractions: the plain mean of their means, if there are two or more.
+    """Write the C-score over keep fractions: the mean of their means, for two or more.
 
     Args:
         store: open.

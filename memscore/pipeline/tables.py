@@ -1,4 +1,4 @@
-"""Tables of a whole bank: one row per example, one row per model, and how well scores find changed labels."""
+"""Tables of a whole bank: scores per example, models, and detection of changed labels."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from memscore.store.store import Receipts, Store
 
 
 def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
-    """Write scores.parquet: one row per training example, every score with its errors and counts.
+    """Write scores.parquet: per training example every score with its errors and counts.
 
     Args:
         store: open.

@@ -1,4 +1,4 @@
-"""Train the models of a bank that are missing: configured models minus stored ones, on the pool that is passed in.
+"""Train the missing models of a bank: the configured ones minus the stored ones.
 
 An arm is trained to a number of models, or until its memorization is precise enough: train, measure, continue.
 """
@@ -238,7 +238,8 @@ def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shar
 
 
 def list_diverged_models(store: Store, family: str) -> list[str]:
-    """List the models of one arm, or the originals, that diverged; an arm's name may begin with another's."""
+    """List the models of one arm, or the originals, that diverged."""
+    # a whole name is compared, because an arm's name may begin with another's
     failures = sorted(store.failures().items())
     return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == family]
 
@@ -266,7 +267,7 @@ def format_result(result: list[Receipt] | Failure) -> str:
 
 
 def choose_models_per_job(store: Store, device: str) -> int:
-    """Choose the models per job: as many as fit in the cache as one stack, or as run at once on a GPU, or one."""
+    """Choose the models per job: a stack that fits in the cache, a GPU's streams, or one."""
     model = build_model(store, "size", 0, torch.device("cpu"))
     if is_stackable(model, read_recipe(store)):
         return compute_stack_size(model)
@@ -280,7 +281,7 @@ def build_bank_jobs(store: Store, arm: Arm, models: list[int], *, events: bool, 
 
 
 def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, ...]]:
-    """Split ascending models into groups of limited size that never contain a part of a smaller block.
+    """Split ascending models into groups of limited size along the borders of blocks.
 
     A group ends where a block ends; of blocks smaller than the limit it has whole ones. Models that are drawn one by
     one (block 1) are only counted.
@@ -300,7 +301,7 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
 
 
 def check_batch_size(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
-    """Raise before training starts if a batch is larger than a subset; training has the same rule."""
+    """Raise before training starts if a batch is larger than the smallest subset."""
     n_train, batch = store.manifest.split_sizes[0], read_recipe(store).batch
     if not models:
         return

@@ -1,4 +1,4 @@
-"""Figures of a bank: histogram of memorization, most memorized images, influential images, and ROC curves.
+"""Figures of a bank: memorization, most memorized and influential images, ROC curves.
 
 ROC curves of membership attacks have log axes, on which the left end is visible.
 """
@@ -70,7 +70,7 @@ def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title
 
 
 def draw_cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
-    """Draw one image, uint8 [C, H, W], on the full scale from black to white, with lines under it."""
+    """Draw an image, uint8 [C, H, W], on the full scale from black to white, with a caption."""
     shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     axis.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255)
     axis.set_xticks([])
@@ -89,7 +89,7 @@ def plot_influence(
     Args:
         images: for each target its own and those of its examples, uint8 [C, H, W].
         captions: for each image a few lines under it.
-        faint: for each image whether it is to stand back.
+        faint: for each image whether it is drawn faintly.
         title: over it.
 
     Returns:
@@ -121,7 +121,7 @@ def plot_most_memorized(
     columns: int = 8,
     classes: int = 10,
 ) -> bytes:
-    """Plot the most memorized images, one row per class: label as trained, prediction, memorization.
+    """Plot the most memorized images of each class: label, prediction, memorization.
 
     Args:
         images: uint8 [n, C, H, W].
@@ -129,7 +129,7 @@ def plot_most_memorized(
         labels_true: int64 [n].
         predicted: what models trained on everything take them for, [n] or longer; None if there are none.
         memorization: [n], NaN where undefined.
-        columns: images a class; fewer where the smallest class shown has fewer.
+        columns: images per class; fewer where the smallest class shown has fewer.
         classes: rows at most, those with the highest mean memorization.
 
     Returns:
@@ -180,7 +180,7 @@ def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
 
 
 def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
-    """Draw mean curves with shaded bands and the diagonal, on log axes from the lowest false positive rate.
+    """Draw mean curves with shaded bands and the diagonal on log axes.
 
     Args:
         axis: that is drawn on.

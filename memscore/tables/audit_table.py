@@ -1,4 +1,4 @@
-"""Tables of an audit in a terminal: how well members are detected, and which examples have the strongest evidence."""
+"""Tables of an audit in a terminal: detection of members, and the strongest evidence."""
 
 import numpy as np
 from rich.console import Console
@@ -35,7 +35,7 @@ def print_audit(console: Console, audit: Audit, path: str) -> None:
 
 
 def print_curves(console: Console, audit: Audit) -> None:
-    """Print how well each kind of evidence separates members from non-members, and the bound on epsilon."""
+    """Print how well each evidence separates members from others, and the epsilon bound."""
     n_members = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
     title = f"{n_members} members and {audit.table.num_rows - n_members} others: value and 95 % interval"
     table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))

@@ -1,4 +1,4 @@
-"""Tables of a bank in a terminal: options, costs, forecasts, scores with intervals, and problems."""
+"""Tables of a bank in a terminal: options, costs, forecasts, scores, and problems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -135,7 +135,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
-    """Print how well the models fit their data, a warning where they do not, and the speed of training."""
+    """Print the models' accuracy, a warning where it is low, and the speed of training."""
     accuracies = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in result.accuracy.items())
     console.print(f"accuracy (median model): {accuracies}", highlight=False)
     member_accuracy = result.accuracy.get("members", 1.0)
@@ -154,7 +154,7 @@ def print_accuracy(console: Console, result: EstimateResult) -> None:
 
 
 def print_proxies(console: Console, result: EstimateResult) -> None:
-    """Print the cost of each proxy beside one training, and a note where one original gives no errors."""
+    """Print the cost of each proxy, and a note that one original gives no standard errors."""
     if result.proxy_s:
         originals = "1 original" if result.originals == 1 else f"{result.originals} originals"
         title = f"proxies, median of {originals}; training one takes {result.training_s:.2f} s of one worker"
@@ -205,7 +205,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
 
 
 def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -> None:
-    """Print the distribution of each score, the precision of the bank, and the success of the attacks."""
+    """Print each score's distribution, the bank's precision, and the attacks' success."""
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
     distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in arms:

@@ -25,7 +25,7 @@ def print_fidelity(console: Console, comparison: Comparison) -> None:
 
 
 def print_proxies(console: Console, fidelity: Standings) -> None:
-    """Print SCALE's Table 1, and what the correlations would be without the noise of the estimate."""
+    """Print SCALE's Table 1, with correlations corrected for the noise of the estimate."""
     reliability = fidelity.reliability
     resampled = "blocks of models" if fidelity.by_blocks else "models"
     columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_COLUMN, "seconds", "% bank", "% training")

@@ -1,4 +1,4 @@
-"""Tables of influence in a terminal: how many pairs are strong, how many of them are noise, and the strongest."""
+"""Tables of influence in a terminal: strong pairs, how many are noise, the strongest."""
 
 from rich.console import Console
 from rich.markup import escape

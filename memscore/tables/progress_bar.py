@@ -52,13 +52,13 @@ class ProgressBar:
             self.bar.stop()
 
     def __call__(self, done: int, total: int, line: str) -> None:
-        """Show that so many of so many are done; rate and time left are averages since the beginning."""
+        """Show the number done of the total; rate and time left are averages since the start."""
         rate = done / max(time.monotonic() - self.began, 1e-9)
         left = f", {format_duration((total - done) / rate)} left" if rate and done < total else ""
         self._show(self.label, done, total, f"{rate:.3g}/s{left}", line, is_last=done == total)
 
     def show_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Show the state of a monitored run: done, rate, time left, failures, workers; always at its end."""
+        """Show a monitored run: done, rate, time left, failures, workers; always at its end."""
         is_last = heartbeat.state != "running"
         if is_last:
             phase = heartbeat.phase if heartbeat.phase in {"originals", "proxies"} else self.label

@@ -70,7 +70,7 @@ def format_precision(arm: ArmStatus) -> str:
 
 
 def format_remarks(status: BankStatus) -> Iterator[str]:
-    """Yield lines about precision, failures, stale scores, trials and files that could not be read."""
+    """Yield lines about precision, failures, stale scores, trials and unreadable files."""
     measured = [arm for arm in status.arms if arm.rmse is not None]
     if measured:
         firsts = ", ".join(sorted({str(arm.rmse_from) for arm in measured}))

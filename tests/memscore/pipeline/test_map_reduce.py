@@ -1,4 +1,4 @@
-"""A pass over a bank gives the same bits on any pool; which pool runs it, on which rows, and how failures are raised."""
+"""A pass over a bank gives the same bits on any pool; which pool runs it, on which rows, and how it fails."""
 
 import itertools
 import pickle

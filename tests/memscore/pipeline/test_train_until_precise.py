@@ -63,13 +63,13 @@ def test_the_same_again_trains_nothing_and_a_smaller_error_continues(reached, tm
 
 def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
     flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
-    work, done = train_bank.work, []
+    run_job, done = train_bank.run_job, []
 
     def stop_at_third(job, shared):
         done.append(job)
         if len(done) == 3:
             raise KeyboardInterrupt
-        return work(job, shared)
+        return run_job(job, shared)
 
     monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 20)  # two blocks of 8 a job
     with monkeypatch.context() as patch:
