@@ -6,7 +6,6 @@ of arms and failures, the footers of the scores, at most 500 trials, and, for th
 first models. Files that are damaged, or deleted meanwhile, become problems in the status and never errors.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator, MutableMapping
@@ -19,6 +18,7 @@ from pyarrow import fs
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
+from memscore.store.manifest import get_home_url
 from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable, retry
 from memscore.store.shards import parse_model_index
@@ -44,11 +44,6 @@ def list_files(folder: Folder, kind: str) -> list[Any]:
 def list_record_names(folder: Folder, kind: str) -> list[str]:
     """List the names of the records of one kind, sorted, without their ending."""
     return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
-
-
-def get_home_url() -> str:
-    """Return the folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
-    return os.environ.get("MEMSCORE_HOME") or os.path.expanduser("~/memscore")
 
 
 def find_latest_store() -> str:

@@ -207,6 +207,6 @@ def check_attacks(names: Iterable[str], columns: Collection[str], validation: in
             raise ValueError(f"the attack {name} reads {attack.signal}, which this bank does not store; {hint}")
         if attack.population and not validation:
             raise ValueError(
-                f"--attacks {name} compares with validation examples, and this bank has none; leave it out, or create a "
-                "bank with `python -m memscore.estimate --validation 0.1`"
+                f"--attacks {name} compares with validation examples, and this bank has none; leave it out, or create "
+                "a bank with `python -m memscore.estimate --validation 0.1`"
             )

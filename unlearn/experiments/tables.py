@@ -69,7 +69,7 @@ def print_experiment(console: Console, entry: Experiment, carried: ExperimentRes
         f"what {entry.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
     )
     for wordy in table.columns[:2]:
-        wordy.no_wrap, wordy.justify = False, "left"  # else a long claim pushes its verdict out of the table
+        wordy.justify = "left"
     for one in carried.findings:
         table.add_row(one.claim, one.paper, format_interval(one.value), one.verdict)
     console.print(table)

@@ -191,12 +191,12 @@ def test_a_users_network_on_other_data_needs_a_recipe_by_name():
         ({"schedule": "steps"}, r"which needs some; got \(\) with 'steps'"),
         ({"milestones": (10,)}, r"go with schedule 'steps'.*\(10.0,\) with 'constant'"),
         (
-            {"schedule": "count_steps", "milestones": (20, 10)},
+            {"schedule": "steps", "milestones": (20, 10)},
             r"must rise, above 0 and up to 30 epochs, got \(20.0, 10.0\)",
         ),
-        ({"schedule": "count_steps", "milestones": (10, 10)}, "must rise"),
-        ({"schedule": "count_steps", "milestones": (0, 10)}, "must rise"),
-        ({"schedule": "count_steps", "milestones": (10, 31)}, "up to 30 epochs"),
+        ({"schedule": "steps", "milestones": (10, 10)}, "must rise"),
+        ({"schedule": "steps", "milestones": (0, 10)}, "must rise"),
+        ({"schedule": "steps", "milestones": (10, 31)}, "up to 30 epochs"),
     ],
 )
 def test_a_recipe_refuses_bad_values_by_name(change, message):
