@@ -120,7 +120,7 @@ def format_duration(seconds: float) -> str:
     Returns:
         Two units at most.
 
-    >>> [duration(s) for s in (0.4, 59, 61, 3660, 200_000)]
+    >>> [format_duration(s) for s in (0.4, 59, 61, 3660, 200_000)]
     ['0 s', '59 s', '1 min 1 s', '1 h 1 min', '2 d 7 h']
     """
     if not math.isfinite(seconds):
