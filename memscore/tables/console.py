@@ -1,4 +1,4 @@
-"""The form that tables in a terminal share; imports nothing heavy."""
+"""The style that all tables in a terminal share; imports nothing heavy."""
 
 import re
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 UNLIMITED = 10_000
-"""Columns of a terminal that any table fits into."""
-NARROWEST = 8
-"""Columns of text never get narrower, whatever the terminal."""
+"""Terminal width that fits any table."""
+MIN_TEXT_WIDTH = 8
+"""Minimum width of a column of text, whatever the terminal."""
 WORD = re.compile(r"[A-Za-z]{3}")
 """Only a cell of text has three letters in a row."""
 
@@ -28,9 +28,9 @@ class Size(NamedTuple):
 
 
 class NumberTable(Table):
-    """A table that never cuts a number: text wraps, and columns that do not fit stand in a further part below.
+    """A table that never cuts a number: text wraps, and columns that do not fit go into another part below.
 
-    Each part begins with the columns of text that lead the table, because they tell the rows apart.
+    Each part begins with the leading columns of text, because they identify the rows.
     """
 
     def __init__(self, title: str) -> None:
@@ -40,13 +40,13 @@ class NumberTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table where it fits, else part by part."""
-        sizes = [_measure(console, options.update_width(UNLIMITED), column) for column in self.columns]
-        if _table_width([size.natural for size in sizes]) <= options.max_width:
+        sizes = [_measure_column(console, options.update_width(UNLIMITED), column) for column in self.columns]
+        if _compute_table_width([size.natural for size in sizes]) <= options.max_width:
             yield from super().__rich_console__(console, options)
             return
-        for number, part in enumerate(_split(sizes, options.max_width)):
+        for number, part in enumerate(_split_columns(sizes, options.max_width)):
             table = NumberTable("" if number else str(self.title or ""))
-            widths = _narrow([sizes[index] for index in part], options.max_width)
+            widths = _shrink_widths([sizes[index] for index in part], options.max_width)
             for index, width in zip(part, widths, strict=True):
                 column = self.columns[index]
                 table.add_column(column.header, justify=column.justify, width=width, overflow="fold")
@@ -56,15 +56,15 @@ class NumberTable(Table):
 
 
 def make_table(title: str, columns: Sequence[str]) -> NumberTable:
-    """A table whose first column says what, and whose others are numbers."""
+    """Make a table whose first column is a name and whose others are numbers."""
     table = NumberTable(title)
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     return table
 
 
-def _measure(console: Console, options: ConsoleOptions, column: Column) -> Size:
-    """How wide a column must be, and would like to be."""
+def _measure_column(console: Console, options: ConsoleOptions, column: Column) -> Size:
+    """Measure the minimum and the natural width of a column."""
     header, *cells = (Measurement.get(console, options, cell) for cell in (column.header, *column.cells))
     is_text = any(WORD.search(str(cell)) for cell in column.cells)
     # a number of several words, such as "0.5 [0.4, 0.6]", stays on one line
@@ -72,31 +72,31 @@ def _measure(console: Console, options: ConsoleOptions, column: Column) -> Size:
     return Size(least, max((header.maximum, *(cell.maximum for cell in cells))), is_text)
 
 
-def _table_width(widths: Sequence[int]) -> int:
-    """Width of a table of such columns, with the padding that rich reckons with."""
+def _compute_table_width(widths: Sequence[int]) -> int:
+    """Compute the width of a table of such columns, with the padding that rich adds."""
     return sum(widths) + 3 * len(widths) + 1
 
 
-def _split(sizes: Sequence[Size], width: int) -> list[list[int]]:
-    """The columns of each part: those that lead, and as many of the others as fit."""
+def _split_columns(sizes: Sequence[Size], width: int) -> list[list[int]]:
+    """Split columns into parts: the leading ones, and as many of the others as fit."""
     keys = [index for index in range(len(sizes)) if index == 0 or all(size.is_text for size in sizes[: index + 1])]
     parts: list[list[int]] = []
     for index in range(len(keys), len(sizes)):
-        if not parts or _table_width([sizes[i].least for i in (*parts[-1], index)]) > width:
+        if not parts or _compute_table_width([sizes[i].least for i in (*parts[-1], index)]) > width:
             parts.append([*keys])
         parts[-1].append(index)
     return parts or [keys]
 
 
-def _narrow(sizes: Sequence[Size], width: int) -> list[int]:
-    """Widths of a part's columns that fit, taken from the widest first, and from within words only of text."""
+def _shrink_widths(sizes: Sequence[Size], width: int) -> list[int]:
+    """Shrink the columns of a part until they fit: the widest first, and only text within words."""
     widths = [size.natural for size in sizes]
     floors = [size.least for size in sizes]
-    while _table_width(widths) > width:
+    while _compute_table_width(widths) > width:
         wide = [index for index, floor in enumerate(floors) if widths[index] > floor]
         if wide:
             widths[max(wide, key=widths.__getitem__)] -= 1
-        elif floors == (folded := [min(s.least, NARROWEST) if s.is_text else s.least for s in sizes]):
+        elif floors == (folded := [min(s.least, MIN_TEXT_WIDTH) if s.is_text else s.least for s in sizes]):
             break  # the terminal is narrower than one number and its name
         else:
             floors = folded
