@@ -4,23 +4,15 @@ import sys
 from dataclasses import replace
 from typing import Literal
 
-from memscore.cli.app import quiet_interrupt_during_imports, run_command
+from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import run_audit, write_audit
-from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.cli.options import Maybe
-from memscore.data.id_lists import read_id_list
-from memscore.estimators.rmia import RmiaConfig
-from memscore.pipeline.config import reload_splits
-from memscore.store.store import Store
-from memscore.tables.audit_table import print_audit
-from memscore.training.numerics import resolve_device
 
 
 def audit_model(
@@ -60,6 +52,16 @@ def audit_model(
     Returns:
         Exit code 0.
     """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.audit import run_audit, write_audit
+        from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
+        from memscore.data.id_lists import read_id_list
+        from memscore.estimators.rmia import RmiaConfig
+        from memscore.pipeline.config import reload_splits
+        from memscore.store.store import Store
+        from memscore.tables.audit_table import print_audit
+        from memscore.training.numerics import resolve_device
+
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
     torch_device = resolve_device(device)

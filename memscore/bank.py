@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated
 
-from memscore.cli.app import quiet_interrupt_during_imports, run_command
+from memscore.cli.app import quiet_interrupt, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console

@@ -4,10 +4,10 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
@@ -15,15 +15,7 @@ from rich.console import Console
 from cluster.launch import create_metrics, estimate_worker_count, open_pool, validate_pool_options
 from cluster.session import is_submitted_job
 from memscore.cli.options import Maybe
-from memscore.monitoring.progress import monitor_pool
-from memscore.monitoring.prometheus import describe_metrics
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.dry_run import estimate_cost
-from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
-from memscore.store.visibility import require_visible_on_all_nodes
-from memscore.tables import bank_tables
-from memscore.tables.progress_bar import ProgressBar
-from memscore.training.numerics import resolve_device
 
 
 def estimate_bank(
@@ -49,15 +41,24 @@ def estimate_bank(
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    if (
-        near := validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
-    ) and device == "cuda":
+    local = validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    with quiet_interrupt_during_imports():
+        from memscore.monitoring.progress import monitor_pool
+        from memscore.monitoring.prometheus import describe_metrics
+        from memscore.pipeline.dry_run import estimate_cost
+        from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
+        from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables import bank_tables
+        from memscore.tables.progress_bar import ProgressBar
+        from memscore.training.numerics import resolve_device
+
+    if local and device == "cuda":
         resolve_device(device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
     bank_tables.print_heading(console, bank)
     if plan.dry_run:
-        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(pool, workers, local=near)))
+        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(pool, workers, local=local)))
         return 0
     with ExitStack() as stack:
         if locked := bank.store.is_created:

@@ -2,18 +2,15 @@
 
 import sys
 
-from memscore.cli.app import quiet_interrupt_during_imports, run_command
+from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
-from memscore.analysis.fidelity import compare_scores, write_comparison
 from memscore.cli.options import Maybe
-from memscore.store.store import Store
-from memscore.tables.fidelity_tables import print_fidelity
 
 
 def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
@@ -30,6 +27,11 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
     Raises:
         ValueError: fewer than ten draws.
     """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.fidelity import compare_scores, write_comparison
+        from memscore.store.store import Store
+        from memscore.tables.fidelity_tables import print_fidelity
+
     if draws < 10:
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
     console = Console(width=None if sys.stdout.isatty() else 120)

@@ -3,20 +3,15 @@
 import sys
 from typing import Literal
 
-from memscore.cli.app import quiet_interrupt_during_imports, run_command
+from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import select_arm
-from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
 from memscore.cli.options import Maybe
-from memscore.store.store import Store
-from memscore.tables.influence_table import print_influence
-from memscore.tables.progress_bar import ProgressBar
 
 
 def find_bank_influence(
@@ -49,6 +44,13 @@ def find_bank_influence(
     Raises:
         ValueError: a number of pictures below 0 or above MAX_PICTURES.
     """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.audit import select_arm
+        from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
+        from memscore.store.store import Store
+        from memscore.tables.influence_table import print_influence
+        from memscore.tables.progress_bar import ProgressBar
+
     if not 0 <= pictures <= MAX_PICTURES:
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)

@@ -4,10 +4,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from memscore.cli.app import quiet_interrupt_during_imports, run_command
+from memscore.cli.app import quiet_interrupt, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 

@@ -229,7 +229,7 @@ def parsed(monkeypatch):
             tyro.cli(estimate.estimate_bank, args=arguments)
         return caught.value.args[0]
 
-    monkeypatch.setattr(estimate, "prepare_bank", stop)
+    monkeypatch.setattr("memscore.pipeline.runner.prepare_bank", stop)
     return parse
 
 

@@ -7,21 +7,43 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 
 RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
 RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
 
 
-def quiet_interrupt_during_imports() -> None:
-    """End the process with one line on Ctrl-C while it imports, which takes seconds.
+def quiet_interrupt() -> None:
+    """End the process with one line on Ctrl-C, until `run_command` or `quiet_interrupt_during_imports` restores it.
 
     A command calls this above its imports if it is the main program: an exception would come up through the module that
-    is being imported, as a traceback or not at all. `run_command` restores Python's own handler.
+    is being imported, as a traceback or not at all.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the parent process ignores SIGINT
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the parent ignores it
         signal.signal(signal.SIGINT, _exit_immediately)
+
+
+def restore_interrupt() -> None:
+    """Give Ctrl-C back to Python after `quiet_interrupt`."""
+    if signal.getsignal(signal.SIGINT) is _exit_immediately:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def quiet_interrupt_during_imports() -> Generator[None, None, None]:
+    """End the process with one line on Ctrl-C inside this block.
+
+    Commands import what takes seconds inside their function and this block, so that --help and a typing error answer at
+    once.
+    """
+    quiet_interrupt()
+    try:
+        yield
+    finally:
+        restore_interrupt()
 
 
 class Terminated(KeyboardInterrupt):
@@ -47,8 +69,7 @@ def run_command(
     if handles_sigterm:
         signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        if signal.getsignal(signal.SIGINT) is _exit_immediately:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        restore_interrupt()
         return command()
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{interrupt_message}\n")

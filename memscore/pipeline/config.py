@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -10,15 +10,15 @@ from memscore.choices import validate_choice
 from memscore.cli.options import Maybe, Several, make_nonempty_spec
 from memscore.data.datasets import load_dataset
 from memscore.data.splits import Splits
-from memscore.models.architectures import build_network
 from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
-from memscore.proxies.storage import SMALL_IMAGE_SIDE, InversionOptions, choose_total_variation
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, count_whole_blocks
-from memscore.training.augmentation import list_test_time_augmentations
 from memscore.training.recipes import AUGMENTATIONS, Recipe, get_default_recipe_name, get_recipe
+
+if TYPE_CHECKING:
+    from memscore.proxies.storage import InversionOptions
 
 PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
     "fast": ((Arm(design="orthogonal", keep=0.5),), 256),
@@ -133,6 +133,8 @@ class BankConfig:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
+        from memscore.proxies.storage import SMALL_IMAGE_SIDE  # brings torch, which --help must not wait for
+
         build_inversion_options(self, (1, SMALL_IMAGE_SIDE, SMALL_IMAGE_SIDE))
 
 
@@ -181,8 +183,10 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
     return name, replace(recipe, **changes)
 
 
-def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int]) -> InversionOptions:
+def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int]) -> "InversionOptions":
     """Build the options of gradient inversion for images of this shape."""
+    from memscore.proxies.storage import InversionOptions, choose_total_variation  # brings torch
+
     weight = choose_total_variation(input_shape) if config.inversion_tv is None else config.inversion_tv
     return InversionOptions(
         candidates=config.inversion_candidates, iterations=config.inversion_iterations, total_variation=weight
@@ -215,6 +219,8 @@ def check_batch_size(recipe: Recipe, arm: Arm, n_train: int) -> None:
 
 def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
     """Build the network before a store is created; raise if it does not fit into memory."""
+    from memscore.models.architectures import build_network  # brings torch
+
     try:
         build_network(arch, splits.input_shape, splits.n_classes, seed)
     except (RuntimeError, MemoryError) as error:
@@ -240,6 +246,8 @@ def build_manifest(config: BankConfig, splits: Splits) -> tuple[Manifest, str]:
     arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
     check_network_fits(arch, splits, config.seed)
     name, recipe = build_recipe(config, arch)
+    from memscore.training.augmentation import list_test_time_augmentations  # brings torch
+
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
     for arm in build_designs(config)[0]:
         check_batch_size(recipe, arm, len(splits.train))
