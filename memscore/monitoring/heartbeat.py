@@ -23,6 +23,7 @@ HEARTBEAT_PATH = "progress.json"
 LOCAL_S, REMOTE_S = 10.0, 30.0  # seconds between two records; on an object store each is a put
 MAX_MISSED_RECORDS = 3  # late records after which their writer counts as dead or frozen
 SLACK_S = 5.0  # allowance for clocks that differ, and for a busy machine
+LOCK_HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,6 @@ def read_heartbeat(folder: Folder) -> Heartbeat | None:
         raise CorruptFile(
             f"{folder.display_path(HEARTBEAT_PATH)} is no record of a run: {error}; the next command writes it again"
         ) from None
-
-
-LOCK_HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
 
 
 @dataclass(frozen=True, kw_only=True)

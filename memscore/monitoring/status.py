@@ -24,6 +24,15 @@ from memscore.store.remote import StoreUnavailable, retry
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
 
+MAX_TRIALS_READ = 500  # trials whose status is read; others are only counted
+THREADS = 8
+RATE_SHARDS = 64  # shards whose times give the rate where no driver reports one
+MAX_FAILURES_READ = 500  # failures that are read; others are only counted
+MODELS_NAMED = 3  # models that a group of failures names
+
+VarianceCache = MutableMapping[tuple[str, int], Any]
+"""Arm and number of its first models -> their OutcomeVariance and RMSE, which never change."""
+
 
 def read_or_report(read: Any, problems: list[str]) -> Any:
     """Call a reader; return None for a deleted file, and for a damaged one, a problem."""
@@ -70,10 +79,6 @@ def find_latest_store() -> str:
     name = max(times, key=lambda mark: times[mark]).partition("/")[0]
     base, _, options = home.url.partition("?")
     return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
-
-
-MAX_TRIALS_READ = 500  # trials whose status is read; others are only counted
-THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +149,6 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
         read=len(statuses) - statuses.count(None),
         diverged=statuses.count("diverged"),
     )
-
-
-RATE_SHARDS = 64  # shards whose times give the rate where no driver reports one
-MAX_FAILURES_READ = 500  # failures that are read; others are only counted
-MODELS_NAMED = 3  # models that a group of failures names
-
-VarianceCache = MutableMapping[tuple[str, int], Any]
-"""Arm and number of its first models -> their OutcomeVariance and RMSE, which never change."""
 
 
 @dataclass(frozen=True, kw_only=True)

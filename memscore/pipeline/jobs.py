@@ -6,7 +6,6 @@ A job is a small frozen dataclass; `run_job(job, shared)` is the function that p
 The functions before the jobs build what a job trains from a store: recipe, network, training run, data on the device.
 """
 
-import logging
 import os
 import platform
 import socket
@@ -39,7 +38,10 @@ from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memo
 from memscore.training.recipes import Recipe
 from memscore.training.recipes import count_steps as steps_of
 
-_log = logging.getLogger(__name__)
+ORIGINAL, ORACLE = "original", "oracle"
+DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
+
+Receipt = dict[str, Any]
 
 
 def read_recipe(store: Store) -> Recipe:
@@ -88,10 +90,6 @@ def load_on_device(
         label_tensor = torch.from_numpy(np.array(labels)).to(device)
         _device_cache[cache_key] = (to_device(images, manifest.mean, manifest.std, device, flat=flatten), label_tensor)
     return _device_cache[cache_key]
-
-
-ORIGINAL, ORACLE = "original", "oracle"
-DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,9 +149,6 @@ class OriginalJob:
     evaluate: bool = False
     proxies: tuple[str, ...] = ()
     device: str = "cpu"
-
-
-Receipt = dict[str, Any]
 
 
 def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:

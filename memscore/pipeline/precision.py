@@ -24,6 +24,10 @@ MIN_FIRST_MODELS = 32
 """Models below which the first estimate is too imprecise for a forecast."""
 SHARE_PER_STEP = 0.9
 """Share of the models that are estimated to be needed after which the error is measured again."""
+DEFAULT_RMSES = (0.05, 0.03, 0.02)
+"""Errors that are forecast where the user requests none."""
+READ_BYTES = 24 * 2**20  # memory for two blocks as read
+SHARDS_SAMPLED = 4  # shards whose size is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +139,6 @@ def choose_next_model_count(arm: Arm, done: int, needed: int, maximum: int) -> i
 def _round_up_to_blocks(models: float, block: int) -> int:
     """Round up to blocks, at least one; less than a millionth of a model is a rounding error."""
     return max(int(np.ceil((models - 1e-6) / block)), 1) * block
-
-
-DEFAULT_RMSES = (0.05, 0.03, 0.02)
-"""Errors that are forecast where the user requests none."""
-READ_BYTES = 24 * 2**20  # memory for two blocks as read
-SHARDS_SAMPLED = 4  # shards whose size is measured
 
 
 @dataclass(frozen=True, kw_only=True)
