@@ -43,11 +43,11 @@ def numbers(table, width):
     return Counter(word for word in text.getvalue().split() if NUMBER.fullmatch(word))
 
 
-def calls_of_new_table():
+def calls_of_make_table():
     """File and lines of every place in the product that makes a table."""
     for path in (path for name in ("memscore", "unlearn") for path in sorted((ROOT / name).rglob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "new_table":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "make_table":
                 yield str(path.relative_to(ROOT)), node.lineno, node.end_lineno
 
 
@@ -108,7 +108,7 @@ def tables(tmp_path_factory):
     make, render = NumberTable.__init__, NumberTable.__rich_console__
 
     def note_place(self, title):
-        frame = sys._getframe(2)  # of whoever called new_table
+        frame = sys._getframe(2)  # of whoever called make_table
         places.add((str(Path(frame.f_code.co_filename).relative_to(ROOT)), frame.f_lineno))
         make(self, title)
 
@@ -129,7 +129,7 @@ def test_every_place_that_makes_a_table_was_reached(tables):
     _, places = tables
     missed = [
         call
-        for call in calls_of_new_table()
+        for call in calls_of_make_table()
         if not any(file == call[0] and call[1] <= line <= call[2] for file, line in places)
     ]
     assert not missed
