@@ -132,6 +132,8 @@ def test_every_place_that_makes_a_table_was_reached(tables):
         for call in calls_of_make_table()
         if not any(file == call[0] and call[1] <= line <= call[2] for file, line in places)
     ]
+    assert places
+    assert list(calls_of_make_table())
     assert not missed
 
 
