@@ -29,10 +29,10 @@ def test_every_node_is_checked_and_only_those_with_a_problem_are_named(preflight
 
 
 def test_a_node_without_the_package_is_told_from_one_without_the_store(preflight, tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text("def check(): return None")
+    (tmp_path / "only_on_driver.py").write_text("def check(): return None")
     monkeypatch.syspath_prepend(tmp_path)
-    [problem] = preflight.run_on_each_node(importlib.import_module("only_here").check).values()
-    assert problem == "No module named 'only_here'; install memscore there, or submit its folder as --working-dir"
+    [problem] = preflight.run_on_each_node(importlib.import_module("only_on_driver").check).values()
+    assert problem == "No module named 'only_on_driver'; install memscore there, or submit its folder as --working-dir"
 
 
 def test_a_node_that_does_not_answer_is_warned_of_and_left_out(preflight, monkeypatch, caplog):
