@@ -1,6 +1,7 @@
-"""The token that guards a cluster: whether one is wanted, where it is, that nobody else reads it, and who is told.
+"""The token that protects a Ray cluster: whether one is required, where it is stored, and its file permissions.
 
-Whoever has the token runs code on every node and reads all its files. Without one, whoever reaches a port does.
+Whoever has the token runs code on every node and reads all its files. Without a token, everybody who reaches a port
+does.
 """
 
 import ipaddress
@@ -10,17 +11,17 @@ from pathlib import Path
 
 
 def get_auth_mode() -> str:
-    """The user's choice of authentication; a token where nothing was chosen."""
+    """Return the user's choice of authentication; "token" where nothing was chosen."""
     return os.environ.get("RAY_AUTH_MODE", "token").lower()
 
 
 def get_token_path() -> Path:
-    """Where Ray keeps the token of this user."""
+    """Return the path at which Ray stores this user's token."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def read_token() -> str:
-    """The token as Ray would find it; empty where there is none, or authentication is off."""
+    """Return the token as Ray would find it; empty where there is none, or authentication is off."""
     if get_auth_mode() != "token":
         return ""
     path = get_token_path()
@@ -28,12 +29,16 @@ def read_token() -> str:
 
 
 def has_token() -> bool:
-    """Whether there is a token, wanted or not."""
+    """Return whether a token exists, required or not."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or get_token_path().is_file()
 
 
 def protect_token(*, make: bool) -> None:
-    """Nobody else reads the token: Ray would write its file for all to read, so make it first, and mend an open one."""
+    """Let nobody else read the token file: create it before Ray does (readable by all), or restrict an existing one.
+
+    Args:
+        make: create a token where there is none.
+    """
     path = get_token_path()
     if make and not has_token():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +49,18 @@ def protect_token(*, make: bool) -> None:
 
 
 def format_export_line(dashboard: str) -> str:
-    """What Ray's own commands need in a shell: they use no token unless told, and fail with 401."""
+    """Return the shell line that Ray's own commands need; without it they send no token and fail with 401."""
     return f"export RAY_AUTH_MODE={get_auth_mode()} RAY_ADDRESS={dashboard}"
 
 
 def require_protected_dashboard(host: str) -> None:
-    """Stop before a dashboard that takes anybody's commands is opened to other machines.
+    """Stop before a dashboard without authentication is opened to other machines.
 
     Args:
         host: the address that it is to listen on.
 
     Raises:
-        ValueError: it is not this machine's own, and authentication is off.
+        ValueError: other machines reach the address, and authentication is off.
     """
     if get_auth_mode() == "token" or is_loopback(host):
         return
@@ -66,7 +71,7 @@ def require_protected_dashboard(host: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""A Ray pool, and a search beside it, with the cluster under them, in one step, for the doors."""
+"""Open a worker pool, and optionally a search backend, together with the Ray cluster they need; for the commands."""
 
 import os
 import sys
@@ -23,21 +23,21 @@ RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 def validate_pool_options(
     pool: str, workers: int | None, address: str | None, gpus_per_worker: float = 1, *, dashboard: bool = False
 ) -> bool:
-    """Stop before anything is begun if such workers cannot be.
+    """Check a command's pool options before anything is started.
 
     Args:
         pool: "ray" or "serial".
-        workers: how many at once.
+        workers: jobs at once.
         address: of a running cluster.
         gpus_per_worker: 1, or a share of a GPU.
-        dashboard: whether Ray's dashboard is wanted.
+        dashboard: whether Ray's dashboard is requested.
 
     Returns:
         Whether all workers will be on this machine, so that its GPUs are theirs.
 
     Raises:
-        ValueError: fewer than one worker, or workers or a dashboard of a pool that has none, or no share of a GPU.
-        ConnectionError: nothing listens where the cluster should be.
+        ValueError: fewer than one worker, options of a Ray pool given to a serial one, or a GPU share outside (0, 1].
+        ConnectionError: nothing listens at the cluster's address.
     """
     if pool == "serial" and (workers is not None or address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
@@ -61,15 +61,15 @@ def validate_pool_options(
 
 
 def estimate_worker_count(pool: str, workers: int | None, *, local: bool) -> int:
-    """How many will work, as far as can be said before there is a cluster.
+    """Estimate how many workers will run, before there is a cluster.
 
     Args:
         pool: "ray" or "serial".
-        workers: that are wanted; None for all that fit.
-        local: of validate_pool_options; on this machine no more fit than it has CPUs.
+        workers: the requested number; None for all that fit.
+        local: the result of validate_pool_options; on this machine no more fit than it has CPUs.
 
     Returns:
-        The number.
+        The number of workers.
     """
     if pool == "serial":
         return 1
@@ -84,8 +84,8 @@ class PoolSession:
     Attributes:
         pool: where jobs run.
         device: "cpu" or "cuda", which all workers have.
-        run_on_each_node: runs a function on every node of a cluster that was joined and gives those that return
-            something, with what it was; None where all workers are on this machine.
+        run_on_each_node: runs a function on every node of a cluster that was joined and returns the results that are
+            not None, by node; None where all workers are on this machine.
     """
 
     pool: Pool
@@ -108,7 +108,7 @@ def open_pool(
     Args:
         kind: "ray", for which see open_ray_pool, or "serial".
         address: of a running cluster.
-        workers: how many at once.
+        workers: jobs at once.
         device: "cpu", "cuda" or, for Ray, "auto"; a serial pool has this process's device, which the caller decides.
         gpus_per_worker: as in open_ray_pool.
         dashboard: as in open_ray_pool.
@@ -136,21 +136,22 @@ def open_ray_pool(
 
     Args:
         address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
-        workers: how many at once; None for all that fit.
+        workers: jobs at once; None for all that fit.
         device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
         gpus_per_worker: 1, or the share of a GPU, and of its memory, that each worker has.
-        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and say where it is.
+        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and print its address.
 
     Yields:
         The pool, before any worker is started, with the device that its workers will have.
 
     Raises:
-        ValueError: GPUs are asked for and no node has one, or no share of one for each worker.
+        ValueError: GPUs are requested and no node has one, or not the share that each worker needs.
     """
     joined = resolve_address(address) != "local"
     with connect(address=address, workers=workers, dashboard=dashboard) as url:
-        from cluster.preflight import run_on_each_node, warn_if_full  # these import Ray, whose mode of authentication
-        from cluster.ray_pool import RayPool  # connect() chooses
+        # both import Ray, whose authentication mode connect() sets first
+        from cluster.preflight import run_on_each_node, warn_if_full
+        from cluster.ray_pool import RayPool
 
         if dashboard:
             sys.stderr.write(f"{format_dashboard_hint(url)}\n")
@@ -173,7 +174,7 @@ def open_pool_and_search(
     *,
     dashboard: bool = False,
 ) -> Generator[tuple[PoolSession, "SearchBackend"], None, None]:
-    """Open a pool and a search of either kind, which take turns on the same workers' places.
+    """Open a pool and a search backend of either kind, which use the same CPUs and GPUs in turn.
 
     Args:
         kind: as in open_pool.
@@ -184,11 +185,11 @@ def open_pool_and_search(
         dashboard: as in open_pool.
 
     Yields:
-        The pool with its device, and the search.
+        The pool with its device, and the search backend.
     """
     with open_pool(kind, address, workers, device, gpus_per_worker, dashboard=dashboard) as session:
         if kind == "serial":
-            from cluster.search import SerialSearch  # Optuna, which nobody else needs
+            from cluster.search import SerialSearch  # imports Optuna, which other commands do not need
 
             yield session, SerialSearch()
             return
@@ -203,15 +204,15 @@ def open_pool_and_search(
         )
 
 
-def create_metrics(prefix: str, run: str, totals: "MetricTable", levels: "MetricTable") -> "Telemetry":
-    """The metrics of this driver, inside open_ray_pool; see Telemetry."""
-    from cluster.metrics import Telemetry  # imports Ray, whose mode of authentication connect() chooses
+def create_metrics(prefix: str, run: str, counters: "MetricTable", gauges: "MetricTable") -> "Telemetry":
+    """Create the metrics of this driver, within open_ray_pool; see Telemetry."""
+    from cluster.metrics import Telemetry  # imports Ray, whose authentication mode connect() sets first
 
-    return Telemetry(prefix, run, totals, levels)
+    return Telemetry(prefix, run, counters, gauges)
 
 
 def format_dashboard_hint(url: str | None) -> str:
-    """Where the dashboard is, and what Ray's own commands need to reach it."""
+    """Return a line with the dashboard's address and what Ray's own commands need to reach it."""
     if url is None:
-        return "the cluster says nothing of a dashboard; it may have been started without one"
+        return "the cluster reports no dashboard; it may have been started without one"
     return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {format_export_line(url)}"

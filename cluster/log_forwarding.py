@@ -1,8 +1,8 @@
-"""What workers warn of reaches the driver while they work.
+"""Forward the workers' warnings to the driver while they work.
 
 A warning that a worker logs under the package of its job's function goes to a small actor on the driver's node, and the
-driver says it within a second or two. Ray's own way (`log_to_driver`) reads files that workers write, which is no use
-for the warning that the disk is full, and brings everything else that is printed in a worker.
+driver logs it within a second or two. Ray's own way (`log_to_driver`) reads files that workers write, which does not
+help with the warning that the disk is full, and forwards everything else that a worker prints.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ _log = logging.getLogger(__name__)
 
 
 class LogBuffer:
-    """An actor: keeps one warning of each kind until the driver takes them."""
+    """An actor: stores one warning of each kind until the driver takes them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.letters: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return self.name
 
     def put(self, kind: str, text: str) -> None:
-        """Keep a warning, unless one of its kind waits already."""
-        self.letters.setdefault(kind, text)
+        """Store a warning, unless one of its kind is stored already."""
+        self.warnings.setdefault(kind, text)
 
     def take(self) -> dict[str, str]:
-        """Everything that waits, by its kind."""
-        taken, self.letters = self.letters, {}
+        """Return all stored warnings by kind, and delete them."""
+        taken, self.warnings = self.warnings, {}
         return taken
 
 
@@ -45,28 +45,28 @@ LogBufferActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 
 
 class ForwardingHandler(logging.Handler):
-    """In a worker: sends warnings to where the driver looks.
+    """In a worker: sends warnings to the driver's buffer.
 
     Args:
-        box: the run's letterbox.
-        worker: the name that the driver is to say.
+        buffer: the LogBufferActor.
+        worker: the worker's name, for the driver's log line.
     """
 
-    def __init__(self, box: Any, worker: str) -> None:
+    def __init__(self, buffer: Any, worker: str) -> None:
         super().__init__(logging.WARNING)
-        self.box, self.worker = box, worker
+        self.buffer, self.worker = buffer, worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one warning; that it cannot be sent is no reason to end the job."""
+        """Send one warning; a failure to send does not end the job."""
         try:
             kind = hashlib.sha256(str(record.msg).encode()).hexdigest()
-            self.box.put.remote(kind, f"{self.worker} on host {socket.gethostname()}: {record.getMessage()}")
+            self.buffer.put.remote(kind, f"{self.worker} on host {socket.gethostname()}: {record.getMessage()}")
         except Exception:
             self.handleError(record)
 
 
 class LogCollector:
-    """In the driver: listens to the workers of a pool.
+    """In the driver: logs the warnings of a pool's workers.
 
     Args:
         name: of the pool.
@@ -74,46 +74,46 @@ class LogCollector:
 
     def __init__(self, name: str) -> None:
         self._name = f"{name}-warnings"
-        self._box: Any = None
-        self._coming: Any = None  # the answer of a box that was asked
-        self._asked_at = -REPEAT_S
-        self._said_at: dict[str, float] = {}
+        self._buffer: Any = None
+        self._pending: Any = None  # reference to the result of a take() that was requested
+        self._requested_at = -REPEAT_S
+        self._logged_at: dict[str, float] = {}
 
     @property
-    def box(self) -> Any:
-        """What the workers must be given; made when it is first asked for."""
-        if self._box is None:
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            self._box = LogBufferActor.options(scheduling_strategy=here).remote(self._name)
-        return self._box
+    def buffer(self) -> Any:
+        """The actor that workers send to; created when it is first needed."""
+        if self._buffer is None:
+            this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._buffer = LogBufferActor.options(scheduling_strategy=this_node).remote(self._name)
+        return self._buffer
 
     def poll(self) -> None:
-        """Say what is new, each kind of warning once a minute; asks once a second and never waits."""
+        """Log what is new, each kind of warning once a minute; requests once a second and never waits."""
         now = time.monotonic()
-        if self._box is None or now - self._asked_at < POLL_S:
+        if self._buffer is None or now - self._requested_at < POLL_S:
             return
-        if self._coming is not None and ray.wait([self._coming], timeout=0)[0]:
-            answer, self._coming = self._coming, None
-            self._say(answer, now)
-        if self._coming is None and now >= self._asked_at:
-            self._coming, self._asked_at = self._box.take.remote(), now
+        if self._pending is not None and ray.wait([self._pending], timeout=0)[0]:
+            reference, self._pending = self._pending, None
+            self._log_warnings(reference, now)
+        if self._pending is None and now >= self._requested_at:
+            self._pending, self._requested_at = self._buffer.take.remote(), now
 
-    def _say(self, answer: Any, now: float) -> None:
-        """Log what a box has answered."""
+    def _log_warnings(self, reference: Any, now: float) -> None:
+        """Log what the buffer returned."""
         try:
-            letters = ray.get(answer)
+            warnings = ray.get(reference)
         except RayError:
-            _log.warning("warnings of the workers cannot be heard any more, their letterbox was lost; jobs go on")
-            self._asked_at = float("inf")
+            _log.warning("warnings of the workers are no longer forwarded, their log buffer was lost; jobs go on")
+            self._requested_at = float("inf")
             return
-        for kind, text in letters.items():
-            if now - self._said_at.get(kind, now - REPEAT_S) >= REPEAT_S:
-                self._said_at[kind] = now
+        for kind, text in warnings.items():
+            if now - self._logged_at.get(kind, now - REPEAT_S) >= REPEAT_S:
+                self._logged_at[kind] = now
                 _log.warning("%s", text)
 
     def close(self) -> None:
-        """Leave nothing in a cluster that was joined."""
-        if self._box is not None and ray.is_initialized():
-            ray.kill(self._box, no_restart=True)
-        self._box = self._coming = None
-        self._asked_at = -REPEAT_S
+        """Kill the buffer, so that nothing is left in a cluster that was joined."""
+        if self._buffer is not None and ray.is_initialized():
+            ray.kill(self._buffer, no_restart=True)
+        self._buffer = self._pending = None
+        self._requested_at = -REPEAT_S

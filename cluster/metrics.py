@@ -1,10 +1,11 @@
-"""Counters and gauges of one run for the Ray dashboard, Prometheus and Grafana, published by its driver.
+"""Publish counters and gauges of one run for the Ray dashboard, Prometheus and Grafana, from its driver.
 
-    telemetry = Telemetry("memscore", "digits-mlp", totals={"failed_total": ("jobs without a result", None)}, ...)
+    telemetry = Telemetry("memscore", "digits-mlp", counters={"failed_total": ("jobs without a result", None)}, ...)
     telemetry.publish({"failed_total": 2}, {"workers": 8})
 
-Each series begins with `ray_`, the prefix given and `_`, and has the tag `run`; a series with a tag of its own has one
-value for each of the tag's. Tags must be few: never an id of a job. A series ends with the driver's process.
+Each series begins with `ray_`, the given prefix and `_`, and has the tag `run`; a metric with a further tag has one
+series for each value of that tag. Tags must have few values: never the id of a job. A series ends with the driver's
+process.
 """
 
 import math
@@ -22,42 +23,44 @@ class Telemetry:
     Args:
         prefix: of every name.
         run: the value of the tag `run`.
-        totals: counters, name -> what is counted, and the name of a further tag or None.
-        levels: gauges, in the same form.
+        counters: name -> what is counted, and the name of a further tag or None.
+        gauges: in the same form.
     """
 
-    def __init__(self, prefix: str, run: str, totals: MetricTable, levels: MetricTable) -> None:
-        self._totals = {name: (_make_metric(Counter, prefix, name, run, *row), row[1]) for name, row in totals.items()}
-        self._levels = {name: (_make_metric(Gauge, prefix, name, run, *row), row[1]) for name, row in levels.items()}
-        self._told: dict[tuple[str, str], float] = {}  # counters, as they were told last
+    def __init__(self, prefix: str, run: str, counters: MetricTable, gauges: MetricTable) -> None:
+        self._counters = {
+            name: (_make_metric(Counter, prefix, name, run, *row), row[1]) for name, row in counters.items()
+        }
+        self._gauges = {name: (_make_metric(Gauge, prefix, name, run, *row), row[1]) for name, row in gauges.items()}
+        self._published: dict[tuple[str, str], float] = {}  # the counters' last values
 
     def publish(self, counters: MetricValues, gauges: MetricValues) -> None:
-        """Bring the metrics to these values.
+        """Set the metrics to these values.
 
         Args:
-            counters: counters since the run began; what did not grow is left alone.
-            gauges: gauges; what is not finite is left as it was.
+            counters: totals since the run began; one that did not grow is not changed.
+            gauges: current values; one that is not finite is not changed.
 
         Raises:
-            ValueError: a name that is not in the table it was made with, or one value where a tag wants several.
+            ValueError: a name that the constructor was not given, or one value where a tag needs several.
         """
         for name, value in counters.items():
-            metric, tag = _find_metric(name, self._totals)
-            for label, now in _split_by_label(name, value, tag).items():
-                grown = now - self._told.get((name, label), 0)
-                if grown > 0:
-                    metric.inc(grown, {tag: label} if tag else None)
-                    self._told[name, label] = now
+            metric, tag = _find_metric(name, self._counters)
+            for label, total in _split_by_label(name, value, tag).items():
+                increase = total - self._published.get((name, label), 0)
+                if increase > 0:
+                    metric.inc(increase, {tag: label} if tag else None)
+                    self._published[name, label] = total
         for name, value in gauges.items():
-            metric, tag = _find_metric(name, self._levels)
-            for label, now in _split_by_label(name, value, tag).items():
-                if math.isfinite(now):
-                    metric.set(now, {tag: label} if tag else None)
+            metric, tag = _find_metric(name, self._gauges)
+            for label, level in _split_by_label(name, value, tag).items():
+                if math.isfinite(level):
+                    metric.set(level, {tag: label} if tag else None)
 
 
-def _make_metric(kind: type, prefix: str, name: str, run: str, what: str, tag: str | None) -> Counter | Gauge:
+def _make_metric(kind: type, prefix: str, name: str, run: str, description: str, tag: str | None) -> Counter | Gauge:
     keys = ("run",) if tag is None else ("run", tag)
-    metric = kind(f"{prefix}_{name}", description=what, tag_keys=keys)
+    metric = kind(f"{prefix}_{name}", description=description, tag_keys=keys)
     metric.set_default_tags({"run": run})
     return metric
 
@@ -66,13 +69,13 @@ def _find_metric(
     name: str, table: Mapping[str, tuple[Counter | Gauge, str | None]]
 ) -> tuple[Counter | Gauge, str | None]:
     if name not in table:
-        raise ValueError(f"no metric {name!r} was announced (known: {', '.join(table)}); add it to the table")
+        raise ValueError(f"no metric {name!r} was declared (known: {', '.join(table)}); add it to the table")
     return table[name]
 
 
 def _split_by_label(name: str, value: float | Mapping[str, float], tag: str | None) -> Mapping[str, float]:
-    """Values by those of the tag; one without a name where there is no tag."""
+    """Return the values by label; a single value has the label ""."""
     if isinstance(value, Mapping) != (tag is not None):
-        wants = "one number" if tag is None else f"one number for each {tag}"
-        raise ValueError(f"the metric {name!r} wants {wants}, got {value!r}")
+        needed = "one number" if tag is None else f"one number for each {tag}"
+        raise ValueError(f"the metric {name!r} needs {needed}, got {value!r}")
     return value if isinstance(value, Mapping) else {"": value}

@@ -1,6 +1,6 @@
-"""The folder that goes along with a submitted job, packed here: so its size is known before anything is sent.
+"""Zip the working directory of a submitted job, so that its size is known before anything is sent.
 
-What Ray would leave out is left out: what .gitignore and .rayignore say, and environments and caches.
+What Ray would leave out is left out: files named by .gitignore and .rayignore, and environments and caches.
 """
 
 import logging
@@ -13,7 +13,7 @@ from pathlib import Path
 LIMIT_BYTES = 100 * 2**20  # of one request to Ray's dashboard
 MAX_FILES = 20_000
 MAX_COMPRESSION = 20
-"""Bytes that may zip to one, for a folder that is worth the try; text zips to a quarter, zeros to a thousandth."""
+"""Folders with more than this times the limit are not zipped at all; text zips to a quarter, zeros to a thousandth."""
 EXECUTABLE = 0o111
 CHUNK_BYTES = 2**20
 
@@ -24,24 +24,24 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
     """Write a folder into a zip file, the same bytes for the same content.
 
     Args:
-        folder: what the job is to find in its working directory.
+        folder: the content of the job's working directory.
         archive: the zip file to write.
-        limit_bytes: what the cluster takes.
+        limit_bytes: the largest upload that the cluster accepts.
 
     Returns:
         Bytes of the zip file.
 
     Raises:
-        NotADirectoryError: the folder is none.
+        NotADirectoryError: the path is not a folder.
         OSError: something in it cannot be read, or the zip file cannot be written.
-        ValueError: it is too large; what takes most of it is named.
+        ValueError: it is too large; the message names its largest parts.
     """
     folder = folder.absolute()
     leave_out = f"name it in {folder}/.rayignore (as in .gitignore)"
     try:
         if not folder.is_dir():
-            what = "a file, and no folder" if folder.exists() else "no folder"
-            raise NotADirectoryError(f"--working-dir {folder} is {what}; give the one that the command is to run in")
+            kind = "a file, and no folder" if folder.exists() else "no folder"
+            raise NotADirectoryError(f"--working-dir {folder} is {kind}; give the one that the command is to run in")
         if folder.samefile("/"):
             raise ValueError(f"--working-dir {folder} is the whole file system; give the command's own folder")
         return _write_zip(folder, list_files(folder, limit_bytes), archive, limit_bytes)
@@ -49,18 +49,18 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
         if error.filename is None or not Path(error.filename).is_relative_to(folder):
             raise
         if isinstance(error, FileNotFoundError):
-            said = f"went while it was packed; submit again when nobody writes there, or {leave_out}"
+            problem = f"was removed while it was packed; submit again when nobody writes there, or {leave_out}"
         else:
-            said = f"cannot be read ({error.strerror}); make it readable, {leave_out}, or give another --working-dir"
-        raise OSError(f"{error.filename} {said}") from error
+            problem = f"cannot be read ({error.strerror}); make it readable, {leave_out}, or give another --working-dir"
+        raise OSError(f"{error.filename} {problem}") from error
 
 
 def list_files(folder: Path, limit_bytes: int) -> dict[Path, int]:
-    """Every file that goes along and its size; a hopeless folder is not read to its end.
+    """List every file that is sent, with its size; stop reading a folder that is far too large.
 
     Args:
         folder: absolute.
-        limit_bytes: what the cluster takes.
+        limit_bytes: the largest upload that the cluster accepts.
 
     Returns:
         Path -> bytes, in the order of paths.
@@ -79,7 +79,7 @@ def list_files(folder: Path, limit_bytes: int) -> dict[Path, int]:
 
 
 def _write_zip(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: int) -> int:
-    """Write the files; bytes of the zip file, which is given up as soon as it is too large."""
+    """Write the zip file and return its bytes; stop as soon as it is too large."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sizes:
             member = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # the date stays 1980
@@ -97,25 +97,25 @@ def _write_zip(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes:
 
 
 def format_too_large(folder: Path, files: dict[Path, int], limit_bytes: int, *, whole: bool = True) -> str:
-    """Words for a folder that does not go through, with what to leave out; whole is False if not all of it was read."""
+    """Return the error message for a folder that is too large; whole is False if not all of it was read."""
     sizes: Counter[str] = Counter()
     for path, size in files.items():
         parts = path.relative_to(folder).parts
         sizes[f"{parts[0]}/" if len(parts) > 1 else parts[0]] += size
     largest = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.most_common(3))
     total = f"{sum(sizes.values()) / 1e6:,.0f} MB"
-    have = f"its files have {total}" if whole else f"the first {len(files):,} of its files have {total} already"
+    size_clause = f"its files have {total}" if whole else f"the first {len(files):,} of its files have {total} already"
     return (
-        f"{folder} is too large to go along with a job: Ray takes {limit_bytes / 2**20:.0f} MiB zipped, and {have}; "
-        f"the largest are {largest}. Name what the job does not need in {folder}/.rayignore (as in .gitignore), give "
-        "another --working-dir, or put data where every node finds them"
+        f"{folder} is too large to go along with a job: Ray takes {limit_bytes / 2**20:.0f} MiB zipped, and "
+        f"{size_clause}; the largest are {largest}. Name what the job does not need in {folder}/.rayignore (as in "
+        ".gitignore), give another --working-dir, or put data where every node finds them"
     )
 
 
 def _iterate_files(
     folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...] = ()
 ) -> Generator[Path, None, None]:
-    """Every file that Ray would send, links followed but not in circles."""
+    """Yield every file that Ray would send; links are followed, but not in circles."""
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 

@@ -1,14 +1,15 @@
-"""The promise of a pool, without Ray: a function, jobs, what they share; each job back once, with a result or Failure.
+"""The interface of a worker pool, without Ray: call a function for every job; each job returns a result or a Failure.
 
     with SerialPool() as pool:
         for job, outcome in pool.run(train, jobs, shared=images):
             ...
 
-A job may have `split()`, which gives smaller jobs that together do the same work. A pool that has seen a job take its
-worker down again and again yields those parts in its stead, so one bad model does not cost a whole stack.
+A job may have `split()`, which returns smaller jobs that together do the same work. A pool in which a job has ended its
+worker several times yields those parts instead of the job, so that one bad model does not cost a whole stack.
 
-An exception whose attribute `is_fatal` is true ends the run and reaches the caller of `run`; it may be defined
-anywhere, so that what publishes results need not know this package. Any other exception is that job's own Failure.
+An exception whose attribute `stops_the_run` is true ends the run and reaches the caller of `run`; it may be defined
+anywhere, so that code that publishes results does not import this package. Any other exception becomes the Failure of
+that job.
 """
 
 import pickle
@@ -26,18 +27,23 @@ Result = TypeVar("Result")
 class Failure:
     """Why a job has no result.
 
-    kind says what ended it: an "exception" of the job itself; its "worker" died; more than a few "node"s were lost
-    under it; "memory" ran out (the host's or the GPU's); its "deadline" passed; "publish": it could not be kept.
+    Attributes:
+        error: one line: type and message.
+        kind: what ended the job: an "exception" of its own; its "worker" died; more than a few "node"s were lost while
+            it ran there; "memory" ran out (the host's or the GPU's); its "deadline" passed; "publish": its result could
+            not be stored.
+        attempts: how often it was tried.
+        traceback: of the exception, or the cluster's description of the loss.
     """
 
-    error: str  # one line: type and message
+    error: str
     kind: Literal["exception", "worker", "node", "memory", "deadline", "publish"] = "exception"
     attempts: int = 1
-    traceback: str = ""  # of the exception, or the cluster's account of what it saw
+    traceback: str = ""
 
 
 class RunStopped(OSError):
-    """Nothing can be kept any more: the run stops, and goes on where it was with the next command."""
+    """Nothing can be stored any more: the run stops, and the same command continues it."""
 
     stops_the_run = True
 
@@ -46,17 +52,17 @@ RERUN_HINT = "what is finished is kept: run the same command again"
 
 
 class ClusterLost(RuntimeError):
-    """What runs the jobs failed itself: the run ends, and goes on where it was with the next command."""
+    """The cluster itself failed: the run ends, and the same command continues it."""
 
     exit_code = 1
 
 
 class Pool(Protocol):
-    """What runs jobs, here or elsewhere; nobody who is handed one sees which."""
+    """Runs jobs, in this process or on a cluster; code that uses a pool does not depend on which."""
 
     @property
     def workers(self) -> int:
-        """How many jobs run at once, as things stand now."""
+        """How many jobs run at once; the number may change during a run."""
 
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
@@ -71,7 +77,7 @@ class Pool(Protocol):
 
 
 class SerialPool:
-    """The promise in this process and in order: for tests, breakpoints and laptops."""
+    """A pool in this process, one job after the other: for tests, breakpoints and laptops."""
 
     workers = 1
 
@@ -81,15 +87,15 @@ class SerialPool:
         """Call fn(job, shared) for each job in order.
 
         Args:
-            fn: a function of a job and of what all jobs share.
+            fn: a function of a job and of the shared object.
             jobs: the work; read as it is needed.
-            shared: what every job may read; must be picklable.
+            shared: the object that every job may read; must be picklable.
 
         Yields:
             The job, and its result or Failure.
 
         Raises:
-            Exception: the one with a true `is_fatal` that a job raised.
+            Exception: the one with a true `stops_the_run` that a job raised.
         """
         shared = make_read_only_copy(shared)
         for job in jobs:
@@ -108,21 +114,21 @@ class SerialPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to hand back."""
+        """Do nothing: there are no workers to end."""
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether an exception says of itself that no further job can succeed."""
+    """Return whether an exception is marked as one after which no further job can succeed."""
     return bool(getattr(error, "stops_the_run", False))
 
 
 def format_error(error: BaseException) -> str:
-    """Type and message of an exception on a single line."""
+    """Return type and message of an exception on a single line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def make_read_only_copy(shared: Any) -> Any:
-    """A twin of shared whose contiguous arrays are the same memory, read-only."""
+    """Return a copy of shared whose contiguous arrays use the same memory, read-only, as a worker receives it."""
     buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)
-    return pickle.loads(head, buffers=[buffer.raw().toreadonly() for buffer in buffers])
+    content = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(content, buffers=[buffer.raw().toreadonly() for buffer in buffers])

@@ -1,15 +1,16 @@
-"""The pool's promise on Ray actors.
+"""A worker pool on Ray actors.
 
-Ray only places processes; which job runs again, and when to stop, is decided here, because actors that Ray restarts
-hang after a lost node. Each actor has at most one job in flight, and no job is bound to an actor that does not run yet.
+Ray only places processes; which job is tried again, and when to stop, is decided here, because actors that Ray restarts
+hang after a lost node. Each actor has at most one job in flight, and no job is assigned to an actor that does not run
+yet.
 
     a worker died                                   again; the third time in parts (`job.split()`), else a Failure
-    the host's memory ran out                       as above, with one worker less from then on
+    the host's memory ran out                       as above, with one worker fewer from then on
     a job passed its deadline                       its worker is killed, then as above
     it did so before three have finished            a warning, again after twice the time: large jobs look the same
     a node was lost                                 again, not counted; a Failure after ten
     the GPU's memory ran out                        worker killed, again; it counts for a job that had its GPU alone,
-                                                    and where others could be in its way concurrency is halved
+                                                    and where other jobs used the GPU, concurrency is halved
     `stops_the_run`                                 the run ends with that exception
     any other exception                             a Failure, with its traceback
 """
@@ -32,16 +33,16 @@ _numbers = itertools.count()  # actor names must differ within a process, also b
 
 
 class RayPool:
-    """The promise on a Ray cluster: grows with it, and outlives dead workers and lost nodes.
+    """A pool on a Ray cluster: grows with it, and survives dead workers and lost nodes.
 
     Args:
-        workers: jobs at once; None for as many as the cluster has room for, which is looked up again all the time.
+        workers: jobs at once; None for as many as fit on the cluster, which is checked every second.
         gpus_per_worker: share of a GPU a worker is given; 0 hides all GPUs from it. Ray only counts shares, so a worker
             with a part of a GPU finds the part in the variable MEMSCORE_GPU_SHARE, and the job must keep to it.
         memory_per_worker: bytes a node must have free for a worker to be placed there; no limit if None.
-        name: what the actors are called on the dashboard, before their number.
-        deadline_s: no job is killed before; later when it takes 20 times the median of the finished ones. Until three
-            have finished none is killed, and the user is told.
+        name: prefix of the actors' names on the dashboard, before their number.
+        deadline_s: no job is killed before; after it, a job that takes 20 times the median of the finished ones. Until
+            three have finished none is killed, and a warning is logged.
         wait_s: how long no worker at all may be placed before the run gives up.
 
     Attributes:
@@ -71,39 +72,39 @@ class RayPool:
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[JobScheduler] = []
-        self._ear = LogCollector(name)  # one for all runs: workers outlive a run
-        self._keeps = False  # only within `with pool`, which ends their lives too
-        self._kept: list[tuple[Any, tuple[bytes, Any]]] = []  # idle workers, each with the work it knows
-        self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
+        self._log_collector = LogCollector(name)  # one for all runs: workers outlive a run
+        self._keep_idle = False  # only within `with pool`, whose end kills them
+        self._idle_workers: list[tuple[Any, tuple[bytes, Any]]] = []  # each with the function and object it has loaded
+        self._put: tuple[Any, Any] | None = None  # the object shared last, and the reference to it
 
     @property
     def workers(self) -> int:
-        """How many jobs run at once, as things stand now."""
-        fit = self._fit()
-        return fit if self._workers is None else min(self._workers, max(1, fit))
+        """How many jobs run at once; the number follows the cluster's size."""
+        fitting = self._count_fitting()
+        return fitting if self._workers is None else min(self._workers, max(1, fitting))
 
-    def _fit(self) -> int:
+    def _count_fitting(self) -> int:
         return count_fitting_workers(ray.nodes(), self._gpus, self._memory)
 
     @property
     def busy(self) -> int:
         """How many jobs run now; any thread may ask."""
-        return sum(state.busy() for state in list(self._runs))
+        return sum(scheduler.count_busy() for scheduler in list(self._runs))
 
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
         """Call fn(job, shared) for every job, in processes of the cluster.
 
-        Within `with pool:` the workers outlive the run, and the next one has them: a run costs no start of processes,
-        and what is shared again (the same object) is not sent again. Otherwise they end with the run.
+        Within `with pool:` the workers outlive the run, and the next run uses them: it starts no processes, and the
+        same shared object is not sent again. Otherwise they end with the run.
 
         Args:
             fn: a function that workers can import: of an installed module, or of one in the driver's working folder or
                 beside its script.
             jobs: the work, read at once. A job with `split()` is yielded as its parts if it had to be split; text
                 is never split.
-            shared: what every job may read; sent to the object store once, its arrays arrive read-only.
+            shared: the object that every job may read; sent to the object store once, its arrays arrive read-only.
 
         Yields:
             The job and its result or Failure, as they finish.
@@ -114,56 +115,56 @@ class RayPool:
             TimeoutError: no worker could be placed for `wait_s`.
         """
         code, reference = ray.cloudpickle.dumps(fn), self._reference(shared)
-        state = JobScheduler(
+        scheduler = JobScheduler(
             SchedulerConfig(
-                hire=lambda: self._hire(code, reference),
-                wanted=self._workers,
-                fit=self._fit,
+                start_worker=lambda: self._start_worker(code, reference),
+                workers=self._workers,
+                count_fitting=self._count_fitting,
                 deadline_s=self.deadline_s,
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,
-                keeps=self._keeps,
-                home=ray.get_runtime_context().get_node_id(),
-                own_gpu=self._gpus >= 1,
+                keep_idle=self._keep_idle,
+                driver_node=ray.get_runtime_context().get_node_id(),
+                whole_gpus=self._gpus >= 1,
             ),
             jobs,
         )
-        self._runs.append(state)
+        self._runs.append(scheduler)
         try:
-            state.adopt_workers(self._reuse_workers(code, reference))
-            while state.open() and state.stop is None:
-                state.scale_workers()
-                state.assign_jobs()
-                outcomes = state.poll()
-                self._ear.poll()
-                state.assign_jobs()  # a slow reader of what follows must not keep workers idle
+            scheduler.adopt_workers(self._reuse_workers(code, reference))
+            while scheduler.is_open() and scheduler.stop is None:
+                scheduler.scale_workers()
+                scheduler.assign_jobs()
+                outcomes = scheduler.poll()
+                self._log_collector.poll()
+                scheduler.assign_jobs()  # a slow reader of the outcomes must not keep workers idle
                 yield from outcomes
-            if state.stop is not None:
-                raise state.stop
-            if self._keeps:
-                self._kept += [(actor, (code, reference)) for actor in state.release_idle()]
+            if scheduler.stop is not None:
+                raise scheduler.stop
+            if self._keep_idle:
+                self._idle_workers += [(actor, (code, reference)) for actor in scheduler.release_idle()]
         finally:
-            self._runs.remove(state)
-            state.close()
-            if not self._keeps and not self._runs:
-                self._ear.close()
+            self._runs.remove(scheduler)
+            scheduler.close()
+            if not self._keep_idle and not self._runs:
+                self._log_collector.close()
 
     def _reference(self, shared: Any) -> Any:
-        """Where the cluster has what is shared: put there once for runs that follow each other with the same object."""
+        """Return a reference to the shared object; consecutive runs with the same object put it into the store once."""
         if self._put is None or self._put[0] is not shared:
-            self._put = (shared, ray.put(shared)) if self._keeps else None
+            self._put = (shared, ray.put(shared)) if self._keep_idle else None
         return self._put[1] if self._put else ray.put(shared)
 
     def _reuse_workers(self, code: bytes, reference: Any) -> dict[Any, Any]:
-        """Workers of an earlier run, by the reference to their word that they know this one's work."""
-        kept, self._kept = self._kept, []
+        """Prepare an earlier run's idle workers for this one; return them by the reference that resolves when ready."""
+        idle, self._idle_workers = self._idle_workers, []
         return {
-            (actor.start.remote() if knows == (code, reference) else actor.turn_to.remote(code, reference)): actor
-            for actor, knows in kept
+            (actor.start.remote() if loaded == (code, reference) else actor.switch_run.remote(code, reference)): actor
+            for actor, loaded in idle
         }
 
-    def _hire(self, code: bytes, shared: Any) -> Any:
-        """A new actor, perhaps not placed yet, for a pickled function and a reference to what is shared."""
+    def _start_worker(self, code: bytes, shared: Any) -> Any:
+        """Create an actor, perhaps not placed yet, for a pickled function and a reference to the shared object."""
         name = f"{self.name}-worker-{next(_numbers)}"
         gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
         gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
@@ -173,45 +174,45 @@ class RayPool:
             num_gpus=self._gpus,
             memory=self._memory,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | gpu},
-        ).remote(name, code, shared, self._ear.box)
+        ).remote(name, code, shared, self._log_collector.buffer)
 
     def release_idle_workers(self) -> None:
-        """Let workers go that wait for the next run, so that others can have their CPUs; the next run hires anew."""
-        kill_actors(actor for actor, _ in self._kept)
-        self._kept = []
+        """Kill the workers that wait for the next run, to free their CPUs; the next run starts new ones."""
+        kill_actors(actor for actor, _ in self._idle_workers)
+        self._idle_workers = []
 
     def __enter__(self) -> Self:
-        self._keeps = True
+        self._keep_idle = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill the workers, also those of runs that were not read to their end."""
-        for state in self._runs:
-            state.close()
+        for scheduler in self._runs:
+            scheduler.close()
         if ray.is_initialized():
             self.release_idle_workers()
-        self._ear.close()
-        self._keeps, self._kept, self._put = False, [], None
+        self._log_collector.close()
+        self._keep_idle, self._idle_workers, self._put = False, [], None
 
 
 def count_fitting_workers(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
-    """How many workers of one CPU fit on the nodes that live, none of them straddling two."""
+    """Count the workers of one CPU that fit on the nodes that are alive, each worker on one node."""
 
-    def on(resources: Mapping[str, float]) -> int:
-        room = [resources.get("CPU", 0)]
-        room += [resources.get("GPU", 0) / gpus] if gpus else []
-        room += [resources.get("memory", 0) / memory] if memory else []
-        return math.floor(min(room) + 1e-9)
+    def count_on_node(resources: Mapping[str, float]) -> int:
+        limits = [resources.get("CPU", 0)]
+        limits += [resources.get("GPU", 0) / gpus] if gpus else []
+        limits += [resources.get("memory", 0) / memory] if memory else []
+        return math.floor(min(limits) + 1e-9)
 
-    return sum(on(node["Resources"]) for node in nodes if node["Alive"])
+    return sum(count_on_node(node["Resources"]) for node in nodes if node["Alive"])
 
 
 def require_gpu_share(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Ray waits for ever for a GPU that is not there."""
+    """Stop if no node has the GPUs that a worker needs: Ray would wait for them for ever."""
     if share < 0:
         raise ValueError(f"gpus_per_worker must be 0 or more, got {share}")
-    most = max((node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]), default=0)
-    if share > most:
-        raise ValueError(f"{share:g} GPU a worker, but no node has more than {most:g}; use 0 to train on CPUs")
+    largest = max((node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]), default=0)
+    if share > largest:
+        raise ValueError(f"{share:g} GPU a worker, but no node has more than {largest:g}; use 0 to train on CPUs")

@@ -1,7 +1,4 @@
-"""One run of jobs on Ray actors: who does what, and what a failure leads to (the table is in ray_pool.py).
-
-What a run is given by its pool, the seats and tasks it keeps, and what it asks of Ray about the cluster.
-"""
+"""Schedule the jobs of one run on Ray actors: assign, retry, kill overdue ones (ray_pool.py has the table of rules)."""
 
 import logging
 import math
@@ -13,32 +10,44 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
-from ray import exceptions as rays
+from ray import exceptions as ray_exceptions
 
 from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
 from cluster.ray_worker import RemoteError
+
+MAX_ATTEMPTS = 3
+MAX_NODE_LOSSES = 10  # a job that ran on ten nodes that were lost is itself suspect
+NO_WORKER_WARNING_S = 60.0
+MAX_FAILED_STARTS = 10  # in a row, a second apart, at which workers could not start
+NODE_LOSS_TIMEOUT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
+DEADLINE_FACTOR = 20
+MIN_FINISHED = 3  # fewer finished jobs do not show how long one takes, so none is killed before
+POLL_S = 1.0
+
+InterruptionKind = Literal["worker", "memory", "deadline"]
+JobOutcome = tuple[Any, Any]  # a job, and its result or Failure
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """What a run is given by its pool."""
+    """What a pool passes to the scheduler of one run."""
 
-    hire: Callable[[], Any]  # a new actor, perhaps not placed yet
-    wanted: int | None  # how many are asked for; more than fit bring nodes, where nodes come on demand; None: what fits
-    fit: Callable[[], int]  # how many there is room for, as things stand now
+    start_worker: Callable[[], Any]  # creates an actor, perhaps not placed yet
+    workers: int | None  # requested; more than fit add nodes, where nodes come on demand; None: as many as fit
+    count_fitting: Callable[[], int]  # how many workers fit on the cluster now
     deadline_s: float
     wait_s: float
     setbacks: Counter[str]
-    home: str = ""  # id of this process's node
-    own_gpu: bool = False  # each worker has whole GPUs, so no other is in its way
-    keeps: bool = False  # workers without a job stay for the next run, where there is room for them
+    driver_node: str = ""  # id of this process's node
+    whole_gpus: bool = False  # each worker has whole GPUs, so no other worker uses their memory
+    keep_idle: bool = False  # workers without a job stay for the next run, as long as they fit
 
 
 @dataclass(eq=False)
 class Task:
-    """A job and how often it was ended before it was done."""
+    """A job, and how often it was interrupted."""
 
     job: Any
     attempts: int = 0
@@ -52,19 +61,19 @@ class WorkerSlot:
     actor: Any
     node: str = ""
     task: Task | None = None
-    since: float = 0
-    beside: int = 0  # seats that were busy when its task began, itself included
-    proven: bool = False  # it worked in an earlier run
+    started_at: float = 0
+    concurrent: int = 0  # slots that were busy when its task began, this one included
+    reused: bool = False  # it worked in an earlier run
 
 
 def kill_actors(actors: Iterable[Any]) -> None:
-    """Kill the processes; a call in flight raises at once, and nothing of it starts again."""
+    """Kill actors; a call in flight raises at once, and nothing of it starts again."""
     for actor in actors:
         ray.kill(actor, no_restart=True)
 
 
 def warn_no_worker(waited_s: float, wait_s: float) -> None:
-    """Warn that no worker could be placed for so long, and of how long that will go on."""
+    """Warn that no worker could be placed so far, and how much longer the run waits."""
     _log.warning(
         "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
         "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
@@ -74,19 +83,19 @@ def warn_no_worker(waited_s: float, wait_s: float) -> None:
     )
 
 
-def check_waiting_time(waited_s: float, wait_s: float, home: str) -> None:
-    """Stop where nothing can come any more.
+def check_waiting_time(waited_s: float, wait_s: float, driver_node: str) -> None:
+    """Stop if no worker can be placed any more, or the run has waited long enough for one.
 
     Args:
-        waited_s: how long nobody has worked.
+        waited_s: how long no worker has been ready.
         wait_s: how long to wait for a worker.
-        home: id of this process's node.
+        driver_node: id of this process's node.
 
     Raises:
         ClusterLost: this process's own node is dead.
-        TimeoutError: the wait is over.
+        TimeoutError: the waiting time is over.
     """
-    if home in find_dead_nodes():
+    if driver_node in find_dead_nodes():
         raise ClusterLost(f"the Ray node that this command runs on was lost; {RERUN_HINT}")
     if waited_s > wait_s:
         raise TimeoutError(
@@ -96,196 +105,185 @@ def check_waiting_time(waited_s: float, wait_s: float, home: str) -> None:
 
 
 def describe_resources() -> str:
-    """What the cluster has and what of it is free, in one line."""
-    kinds, there, free = ("CPU", "GPU", "memory"), ray.cluster_resources(), ray.available_resources()
+    """Return what the cluster has and what of it is free, in one line."""
+    kinds, total, free = ("CPU", "GPU", "memory"), ray.cluster_resources(), ray.available_resources()
 
-    def line(of: Mapping[str, float]) -> str:
-        gib = {kind: of.get(kind, 0) / (2**30 if kind == "memory" else 1) for kind in kinds}
-        return f"{gib['CPU']:g} CPUs, {gib['GPU']:g} GPUs, {gib['memory']:.0f} GiB of memory"
+    def format_line(amounts: Mapping[str, float]) -> str:
+        numbers = {kind: amounts.get(kind, 0) / (2**30 if kind == "memory" else 1) for kind in kinds}
+        return f"{numbers['CPU']:g} CPUs, {numbers['GPU']:g} GPUs, {numbers['memory']:.0f} GiB of memory"
 
-    return f"the cluster has {line(there)} in all; free are {line(free)}"
+    return f"the cluster has {format_line(total)} in all; free are {format_line(free)}"
 
 
 def find_dead_nodes() -> set[str]:
-    """Ids of the nodes that Ray has given up."""
+    """Return the ids of the nodes that Ray has marked dead."""
     return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
 
 
 def split_job(job: Any) -> list[Any]:
-    """What the job splits into; text has a split() that means something else."""
+    """Return the parts of a job; text has a split() that means something else."""
     return [] if isinstance(job, (str, bytes)) or not hasattr(job, "split") else list(job.split())
 
 
-MAX_ATTEMPTS = 3
-MAX_NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
-NO_WORKER_WARNING_S = 60.0
-MAX_FAILED_STARTS = 10  # moments in a row, a second apart, at which workers could not start
-NODE_LOSS_TIMEOUT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
-DEADLINE_FACTOR = 20
-MIN_FINISHED = 3  # fewer finished jobs do not say how long one takes, so none is killed before
-POLL_S = 1.0
-
-InterruptionKind = Literal["worker", "memory", "deadline"]
-JobOutcome = tuple[Any, Any]  # a job, and its result or Failure
-
-
 class JobScheduler:
-    """The state of one run; its pool calls staff, hand_out and collect in turn while it is open, and close at the end.
+    """The state of one run.
+
+    The pool calls scale_workers, assign_jobs and poll in turn while the run is open, and close at the end.
 
     Attributes:
         stop: the exception of a job that ended the run.
     """
 
-    def __init__(self, terms: SchedulerConfig, jobs: Iterable[Any]) -> None:
-        self.terms = terms
+    def __init__(self, config: SchedulerConfig, jobs: Iterable[Any]) -> None:
+        self.config = config
         self.stop: Exception | None = None
-        self._todo = deque(Task(job) for job in jobs)
-        self._waited: dict[Any, WorkerSlot] = {}  # starting and busy seats, by the reference that is to come
+        self._queue = deque(Task(job) for job in jobs)
+        self._waiting: dict[Any, WorkerSlot] = {}  # starting and busy slots, by the reference that they will resolve
         self._idle: list[WorkerSlot] = []
-        self._unresponsive: list[
-            tuple[float, str, Task]
-        ] = []  # since when, on which node: a dead worker or a lost node?
+        self._unresponsive: list[tuple[float, str, Task]] = []  # since when, node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
-        self._patience_s = terms.deadline_s
-        self._share = 1.0  # of the workers wanted and of those that fit: with more, memory ran out
-        self._hired = self._most = math.inf  # workers to have and to keep busy, as of the last look
-        self._false_starts, self._false_start_at = 0, -math.inf
-        self._staffed_at = -math.inf
-        self._alive_at = time.monotonic()
-        self._told_full = False
+        self._warn_after_s = config.deadline_s
+        self._share = 1.0  # of the requested and of the fitting workers: with more, memory ran out
+        self._target = self._max_busy = math.inf  # workers to have and to keep busy, as of the last look
+        self._failed_starts, self._failed_start_at = 0, -math.inf
+        self._scaled_at = -math.inf
+        self._ready_at = time.monotonic()
+        self._warned_no_worker = False
 
-    def open(self) -> bool:
-        """Whether any job has no outcome yet."""
-        return bool(self._todo or self._unresponsive or self.busy())
+    def is_open(self) -> bool:
+        """Return whether any job has no outcome yet."""
+        return bool(self._queue or self._unresponsive or self.count_busy())
 
     def adopt_workers(self, actors: Mapping[Any, Any]) -> None:
         """Begin with workers of an earlier run, each by the reference that says it is ready."""
-        self._waited |= {ref: WorkerSlot(actor, proven=True) for ref, actor in actors.items()}
+        self._waiting |= {ref: WorkerSlot(actor, reused=True) for ref, actor in actors.items()}
 
     def release_idle(self) -> list[Any]:
-        """The workers without a job, for the next run."""
+        """Return the workers without a job, for the next run."""
         idle, self._idle = self._idle, []
-        return [seat.actor for seat in idle]
+        return [slot.actor for slot in idle]
 
-    def busy(self) -> int:
-        """How many jobs run now; any thread may ask."""
-        return sum(seat.task is not None for seat in list(self._waited.values()))
+    def count_busy(self) -> int:
+        """Return how many jobs run now; any thread may call it."""
+        return sum(slot.task is not None for slot in list(self._waiting.values()))
 
     def scale_workers(self) -> None:
-        """Hire up to what the cluster and the jobs ask for, and dismiss idle workers beyond it.
+        """Start workers up to what cluster and jobs allow, and kill idle ones beyond it.
 
         Raises:
-            ClusterLost: nobody works, and this process's own node is dead.
-            TimeoutError: no worker could be placed for the time that the terms allow.
+            ClusterLost: no worker is ready, and this process's own node is dead.
+            TimeoutError: no worker could be placed for the configured time.
         """
         now = time.monotonic()
-        if now - self._staffed_at < POLL_S:
+        if now - self._scaled_at < POLL_S:
             return
-        self._staffed_at = now
-        self._look()
-        want = min(self._hired, len(self._todo) + len(self._unresponsive) + self.busy())
-        most = self._hired if self.terms.keeps else want
-        while len(self._waited) + len(self._idle) < want:
-            actor = self.terms.hire()
-            self._waited[actor.start.remote()] = WorkerSlot(actor)
-        while self._idle and len(self._waited) + len(self._idle) > most:
+        self._scaled_at = now
+        self._update_targets()
+        needed = min(self._target, len(self._queue) + len(self._unresponsive) + self.count_busy())
+        allowed = self._target if self.config.keep_idle else needed
+        while len(self._waiting) + len(self._idle) < needed:
+            actor = self.config.start_worker()
+            self._waiting[actor.start.remote()] = WorkerSlot(actor)
+        while self._idle and len(self._waiting) + len(self._idle) > allowed:
             kill_actors([self._idle.pop().actor])
-        if self._idle or self.busy() or not self._todo:
-            self._alive_at = now
+        if self._idle or self.count_busy() or not self._queue:
+            self._ready_at = now
         else:
-            waited_s = now - self._alive_at
-            check_waiting_time(waited_s, self.terms.wait_s, self.terms.home)
-            if waited_s > NO_WORKER_WARNING_S and not self._told_full:
-                self._told_full = True
-                warn_no_worker(waited_s, self.terms.wait_s)
+            waited_s = now - self._ready_at
+            check_waiting_time(waited_s, self.config.wait_s, self.config.driver_node)
+            if waited_s > NO_WORKER_WARNING_S and not self._warned_no_worker:
+                self._warned_no_worker = True
+                warn_no_worker(waited_s, self.config.wait_s)
 
-    def _look(self) -> int:
-        """How many workers to have and to keep busy, as the cluster stands now; gives how many it has room for."""
-        fit = max(1, self.terms.fit())
-        wanted = fit if self.terms.wanted is None else self.terms.wanted
-        fit = min(fit, wanted)
-        self._hired, self._most = (max(1, math.floor(most * self._share + 1e-9)) for most in (wanted, fit))
-        return fit
+    def _update_targets(self) -> int:
+        """Set how many workers to have and to keep busy for the cluster's present size; return how many fit."""
+        fitting = max(1, self.config.count_fitting())
+        requested = fitting if self.config.workers is None else self.config.workers
+        fitting = min(fitting, requested)
+        self._target, self._max_busy = (
+            max(1, math.floor(count * self._share + 1e-9)) for count in (requested, fitting)
+        )
+        return fitting
 
-    def _shrink(self, workers: int) -> None:
-        """From now on only so many, and the same share of what the cluster grows to."""
-        self._share = min(self._share, workers / max(self._look(), workers))
-        self._look()
+    def _reduce_share(self, workers: int) -> None:
+        """Limit the run to so many workers, and to the same share of what the cluster grows to."""
+        self._share = min(self._share, workers / max(self._update_targets(), workers))
+        self._update_targets()
 
     def assign_jobs(self) -> None:
-        """One job to each idle worker, within what memory allows."""
-        while self._todo and self._idle and self.stop is None and (busy := self.busy()) < self._most:
-            seat, task = self._idle.pop(), self._todo.popleft()
-            seat.task, seat.since, seat.beside = task, time.monotonic(), busy + 1
-            self._waited[seat.actor.run_job.remote(task.job)] = seat
+        """Assign one job to each idle worker, within what memory allows."""
+        while self._queue and self._idle and self.stop is None and (busy := self.count_busy()) < self._max_busy:
+            slot, task = self._idle.pop(), self._queue.popleft()
+            slot.task, slot.started_at, slot.concurrent = task, time.monotonic(), busy + 1
+            self._waiting[slot.actor.run_job.remote(task.job)] = slot
 
     def poll(self) -> list[JobOutcome]:
-        """Wait for news, a tick at most, and see to all there is."""
-        refs = list(self._waited)
+        """Wait at most POLL_S for a reference, then handle all that have resolved."""
+        refs = list(self._waiting)
         if not refs:
             time.sleep(POLL_S)
         elif ray.wait(refs, timeout=POLL_S)[0]:
             refs = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
         else:
             refs = []
-        arrived = [outcome for ref in refs for outcome in self._arrive(ref, self._waited.pop(ref))]
-        return [*arrived, *self._overdue(), *self._verdicts()]
+        finished = [outcome for ref in refs for outcome in self._handle(ref, self._waiting.pop(ref))]
+        return [*finished, *self._kill_overdue(), *self._resolve_unresponsive()]
 
     def close(self) -> None:
         """Kill all workers of this run."""
-        seats = [*self._idle, *self._waited.values()]
-        self._idle, self._waited = [], {}
+        slots = [*self._idle, *self._waiting.values()]
+        self._idle, self._waiting = [], {}
         if ray.is_initialized():
-            kill_actors(seat.actor for seat in seats)
+            kill_actors(slot.actor for slot in slots)
 
-    def _arrive(self, ref: Any, seat: WorkerSlot) -> list[JobOutcome]:
-        """Take what a reference has brought: a started worker, or the end of a job."""
-        task, seat.task = seat.task, None
+    def _handle(self, ref: Any, slot: WorkerSlot) -> list[JobOutcome]:
+        """Handle a resolved reference: a worker has started, or its job has ended."""
+        task, slot.task = slot.task, None
         if task is None:
-            self._start(ref, seat)
+            self._handle_start(ref, slot)
             return []
-        alone = self.terms.own_gpu or max(seat.beside, 1 + self.busy()) == 1
+        alone = self.config.whole_gpus or max(slot.concurrent, 1 + self.count_busy()) == 1
         try:
             outcome = ray.get(ref)
-        except rays.OutOfMemoryError as error:
-            self._lose(seat)
-            self._shrink(max(1, seat.beside - 1))
-            return self._again(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
-        except (rays.RayActorError, rays.NodeDiedError, rays.ObjectLostError) as error:
-            self._lose(seat)
-            if not isinstance(error, rays.RayActorError) or seat.node in find_dead_nodes():
-                return self._node_lost(task)
-            if isinstance(error, rays.ActorUnavailableError):
-                self._unresponsive.append((time.monotonic(), seat.node, task))
+        except ray_exceptions.OutOfMemoryError as error:
+            self._discard(slot)
+            self._reduce_share(max(1, slot.concurrent - 1))
+            return self._retry(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
+        except (ray_exceptions.RayActorError, ray_exceptions.NodeDiedError, ray_exceptions.ObjectLostError) as error:
+            self._discard(slot)
+            if not isinstance(error, ray_exceptions.RayActorError) or slot.node in find_dead_nodes():
+                return self._retry_after_node_loss(task)
+            if isinstance(error, ray_exceptions.ActorUnavailableError):
+                self._unresponsive.append((time.monotonic(), slot.node, task))
                 return []
-            return self._again(task, "worker", "its worker process died", str(error))
-        except rays.RayError as error:  # the result could not be sent or read
+            return self._retry(task, "worker", "its worker process died", str(error))
+        except ray_exceptions.RayError as error:  # the result could not be sent or read
             outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)
         if isinstance(outcome, RemoteError) and outcome.gpu_memory and outcome.stop is None:
-            self._lose(seat)
-            return self._gpu_memory(task, outcome, seat.beside, alone=alone)
-        self._idle.append(seat)
-        return self._done(task, outcome, time.monotonic() - seat.since)
+            self._discard(slot)
+            return self._retry_after_gpu_memory(task, outcome, slot.concurrent, alone=alone)
+        self._idle.append(slot)
+        return self._finish(task, outcome, time.monotonic() - slot.started_at)
 
-    def _start(self, ref: Any, seat: WorkerSlot) -> None:
-        """A worker is there, or could not start; that is no job's fault."""
+    def _handle_start(self, ref: Any, slot: WorkerSlot) -> None:
+        """Make a started worker idle; one that could not start is no job's failure."""
         try:
             node = ray.get(ref)
-        except rays.RayError as error:
-            self._lose(seat)
-            if not seat.proven and time.monotonic() - self._false_start_at >= POLL_S:  # many may fail at one moment
-                self._false_starts, self._false_start_at = self._false_starts + 1, time.monotonic()
-            self._staffed_at = time.monotonic()  # no haste: what could not start may not start again at once
-            if getattr(error, "actor_init_failed", False) or self._false_starts >= MAX_FAILED_STARTS:
+        except ray_exceptions.RayError as error:
+            self._discard(slot)
+            if not slot.reused and time.monotonic() - self._failed_start_at >= POLL_S:  # many may fail at one moment
+                self._failed_starts, self._failed_start_at = self._failed_starts + 1, time.monotonic()
+            self._scaled_at = time.monotonic()  # wait a tick: an immediate restart may fail in the same way
+            if getattr(error, "actor_init_failed", False) or self._failed_starts >= MAX_FAILED_STARTS:
                 raise ClusterLost(f"workers cannot start: {format_error(error)[:500]}; {RERUN_HINT}") from error
             return
         if isinstance(node, RemoteError):
             raise RuntimeError(f"workers cannot load the job's function: {node.error}; install its module on all nodes")
-        seat.node, self._false_starts = node, 0
-        self._idle.append(seat)
+        slot.node, self._failed_starts = node, 0
+        self._idle.append(slot)
 
-    def _done(self, task: Task, outcome: Any, wall_s: float) -> list[JobOutcome]:
-        """A job ran through, to a result or an exception."""
+    def _finish(self, task: Task, outcome: Any, wall_s: float) -> list[JobOutcome]:
+        """Return the outcome of a job that ended by itself, with a result or an exception."""
         if isinstance(outcome, RemoteError):
             self.stop = self.stop or outcome.stop
             failure = Failure(error=outcome.error, attempts=task.attempts + 1, traceback=outcome.traceback)
@@ -293,56 +291,58 @@ class JobScheduler:
         self._wall_s.append(wall_s)
         return [(task.job, outcome)]
 
-    def _again(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
-        """Try again at the end of the queue; the third time in parts, or no more."""
-        self.terms.setbacks[kind] += 1
+    def _retry(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
+        """Queue a job again; the third time its parts, or return its Failure if it has none."""
+        self.config.setbacks[kind] += 1
         task.attempts += 1
         if task.attempts < MAX_ATTEMPTS:
-            self._todo.append(task)
+            self._queue.append(task)
         elif len(parts := split_job(task.job)) > 1:
-            self._todo.extend(Task(part) for part in parts)
+            self._queue.extend(Task(part) for part in parts)
         else:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
         return []
 
-    def _gpu_memory(self, task: Task, raised: RemoteError, beside: int, *, alone: bool) -> list[JobOutcome]:
-        """The job is to blame if it had its GPU for itself; else half as many workers."""
+    def _retry_after_gpu_memory(
+        self, task: Task, error: RemoteError, concurrent: int, *, alone: bool
+    ) -> list[JobOutcome]:
+        """Count the attempt of a job that had its GPU alone; otherwise run half as many workers."""
         if alone:
-            return self._again(task, "memory", raised.error, raised.traceback)
-        self._shrink(max(1, beside // 2))  # of what ran when it began: jobs that began together fail together
-        self.terms.setbacks["memory"] += 1
-        self._todo.append(task)
+            return self._retry(task, "memory", error.error, error.traceback)
+        self._reduce_share(max(1, concurrent // 2))  # of those at its start: jobs that began together fail together
+        self.config.setbacks["memory"] += 1
+        self._queue.append(task)
         return []
 
-    def _node_lost(self, task: Task) -> list[JobOutcome]:
-        """Not the job's fault, unless it happens again and again."""
-        self.terms.setbacks["node"] += 1
+    def _retry_after_node_loss(self, task: Task) -> list[JobOutcome]:
+        """Queue a job again without counting the attempt, until it has lost MAX_NODE_LOSSES nodes."""
+        self.config.setbacks["node"] += 1
         task.node_losses += 1
         if task.node_losses < MAX_NODE_LOSSES:
-            self._todo.append(task)
+            self._queue.append(task)
             return []
         error = f"{task.node_losses} nodes were lost while this job ran on them"
         return [(task.job, Failure(error=error, kind="node", attempts=task.attempts + task.node_losses))]
 
-    def _overdue(self) -> list[JobOutcome]:
-        """Kill the workers of jobs that take far longer than others; while there are no others, say so instead."""
+    def _kill_overdue(self) -> list[JobOutcome]:
+        """Kill the workers of jobs that take far longer than others; before there are others, warn instead."""
         now, outcomes = time.monotonic(), []
         if len(self._wall_s) < MIN_FINISHED:
-            self._wonder([now - seat.since for seat in self._waited.values() if seat.task is not None])
+            self._warn_long_jobs([now - slot.started_at for slot in self._waiting.values() if slot.task is not None])
             return []
-        limit_s = max(self.terms.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
-        for ref, seat in list(self._waited.items()):
-            if seat.task is not None and now - seat.since > limit_s:
-                self._lose(self._waited.pop(ref))
-                outcomes += self._again(seat.task, "deadline", f"not done after {now - seat.since:.0f} s, killed")
+        limit_s = max(self.config.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
+        for ref, slot in list(self._waiting.items()):
+            if slot.task is not None and now - slot.started_at > limit_s:
+                self._discard(self._waiting.pop(ref))
+                outcomes += self._retry(slot.task, "deadline", f"not done after {now - slot.started_at:.0f} s, killed")
         return outcomes
 
-    def _wonder(self, ages_s: list[float]) -> None:
-        """Nobody knows yet whether a job hangs or is large: tell the user after the deadline, then after twice that."""
+    def _warn_long_jobs(self, ages_s: list[float]) -> None:
+        """Warn after the deadline, then after twice that: a job may hang or be large, which nothing shows yet."""
         longest_s = max(ages_s, default=0)
-        if longest_s <= self._patience_s:
+        if longest_s <= self._warn_after_s:
             return
-        self._patience_s = 2 * longest_s
+        self._warn_after_s = 2 * longest_s
         _log.warning(
             "jobs running: %d, one for %s; finished: %d. Large jobs may take that long, so none is killed before %d "
             "have finished, and then only after %d times their median. If this is too long, press Ctrl-C: what is "
@@ -354,17 +354,18 @@ class JobScheduler:
             DEADLINE_FACTOR,
         )
 
-    def _verdicts(self) -> list[JobOutcome]:
-        """Settle which workers went silent with their node, and which died on a node that lives on."""
-        dead, now, limbo = find_dead_nodes() if self._unresponsive else set(), time.monotonic(), self._unresponsive
-        self._unresponsive = [x for x in limbo if x[1] not in dead and now - x[0] <= NODE_LOSS_TIMEOUT_S]
+    def _resolve_unresponsive(self) -> list[JobOutcome]:
+        """Retry the jobs of workers that stopped answering, once it is known whether their node was lost."""
+        dead, now = find_dead_nodes() if self._unresponsive else set(), time.monotonic()
+        before = self._unresponsive
+        self._unresponsive = [x for x in before if x[1] not in dead and now - x[0] <= NODE_LOSS_TIMEOUT_S]
         outcomes = []
-        for _, node, task in [x for x in limbo if x not in self._unresponsive]:
-            silent = "the worker stopped answering, its node did not"
-            outcomes += self._node_lost(task) if node in dead else self._again(task, "worker", silent)
+        for _, node, task in [x for x in before if x not in self._unresponsive]:
+            error = "the worker stopped answering, its node did not"
+            outcomes += self._retry_after_node_loss(task) if node in dead else self._retry(task, "worker", error)
         return outcomes
 
-    def _lose(self, seat: WorkerSlot) -> None:
-        """A worker is of no more use; its successor is hired at once."""
-        kill_actors([seat.actor])
-        self._staffed_at = -math.inf
+    def _discard(self, slot: WorkerSlot) -> None:
+        """Kill a worker and let its successor start at once."""
+        kill_actors([slot.actor])
+        self._scaled_at = -math.inf

@@ -1,4 +1,4 @@
-"""The process that runs jobs on a Ray cluster, and what it says when one raises."""
+"""The worker process that runs jobs on a Ray cluster, and how it reports an exception to the driver."""
 
 import logging
 import pickle
@@ -14,7 +14,14 @@ from cluster.pool import RunStopped, format_error, is_fatal
 
 @dataclass(frozen=True)
 class RemoteError:
-    """What the driver must know of an exception in a job; made so that it arrives whatever the exception was."""
+    """What the driver needs to know of an exception in a job, in a form that can always be pickled.
+
+    Attributes:
+        error: one line: type and message.
+        traceback: as text.
+        gpu_memory: whether the GPU's memory ran out.
+        stop: the exception, if it stops the run.
+    """
 
     error: str
     traceback: str
@@ -23,36 +30,36 @@ class RemoteError:
 
 
 class Worker:
-    """An actor: runs one job at a time with what all jobs share."""
+    """An actor: runs one job at a time with the object that all jobs share."""
 
-    name = "worker"  # Ray asks for repr before __init__ where an argument cannot be read
+    name = "worker"  # Ray calls repr before __init__ where an argument cannot be read
 
-    def __init__(self, name: str, code: bytes, shared: Any, box: Any) -> None:
-        self.name, self.code, self.shared, self.box = name, code, shared, box
+    def __init__(self, name: str, code: bytes, shared: Any, log_buffer: Any) -> None:
+        self.name, self.code, self.shared, self.log_buffer = name, code, shared, log_buffer
 
     def __repr__(self) -> str:
         return self.name
 
     def start(self) -> str | RemoteError:
-        """The id of the node it is on, or Raised if the function cannot be had there."""
+        """Load the function; return the id of this node, or a RemoteError if it cannot be loaded."""
         try:
             self.fn = ray.cloudpickle.loads(self.code)
         except Exception as error:  # most often a module that is not installed there
             return make_remote_error(error)
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(ForwardingHandler(self.box, self.name))
+        logging.getLogger(package).addHandler(ForwardingHandler(self.log_buffer, self.name))
         return str(ray.get_runtime_context().get_node_id())
 
-    def turn_to(self, code: bytes, shared: Any) -> str | RemoteError:
-        """Take up another run's function and what its jobs share; then as start."""
+    def switch_run(self, code: bytes, shared: Any) -> str | RemoteError:
+        """Replace the function and the shared object by those of another run; then as start."""
         self.code, self.shared = code, shared
         return self.start()
 
     def run_job(self, job: Any) -> Any:
-        """The result of the job, or Raised."""
+        """Return the result of the job, or a RemoteError."""
         try:
             return self.fn(job, self.shared)
-        except Exception as error:  # told as data: it may not survive the way, or be mistaken for one of Ray's
+        except Exception as error:  # returned as data: it may not be picklable, or be taken for one of Ray's
             return make_remote_error(error)
 
 
@@ -60,14 +67,14 @@ WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
 
 
 def make_remote_error(error: Exception) -> RemoteError:
-    """What is told of an exception that is being handled."""
+    """Describe an exception that is being handled."""
     gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     stop = _make_picklable(error) if is_fatal(error) else None
     return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop)
 
 
 def _make_picklable(error: Exception) -> Exception:
-    """The exception as the driver will see it, or its one line if it cannot travel."""
+    """Return the exception as the driver will receive it, or a RunStopped with its message if it cannot be pickled."""
     try:
         return cast("Exception", pickle.loads(pickle.dumps(error)))
     except Exception:

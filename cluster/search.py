@@ -1,11 +1,13 @@
-"""The promise of a search, without Ray: a function, arms, what they share; each attempt told as it ends.
+"""Search the parameters of several problems at once, without Ray: evaluate configurations, report each result.
 
-    SerialSearch().search(judge, [Arm(name="sgd", space={"lr": ("log", 1e-3, 1.0)}, budget=20, job=spec)], images, told)
+    backend = SerialSearch()
+    search = Search(name="sgd", space={"lr": ("log", 1e-3, 1.0)}, budget=20, job=spec)
+    backend.search(evaluate, [search], images, on_result)
 
-`judge(job, values, shared)` gives a dict of numbers and strings with a float "objective", which is to become large.
-Arms take turns, an attempt each, so that the sampler of one learns while the others run. What was tried before is
-told by whoever keeps it (`Arm.known`); nothing is kept here. What a sampler that learns nothing will try can be had
-before anything is tried (`draws`). Exceptions are as in cluster/pool.py.
+`evaluate(job, values, shared)` returns a dict of numbers and strings with a float "objective", which is maximized.
+Searches take turns, one configuration each, so that the sampler of one learns while the others run. The caller stores
+results and passes earlier ones in (`Search.evaluated`); nothing is stored here. The configurations of a sampler that
+does not learn are known before any is evaluated (`enumerate_configs`). Exceptions are handled as in cluster/pool.py.
 """
 
 import hashlib
@@ -40,12 +42,12 @@ SamplerName = Literal["tpe", "random", "grid"]
 EvaluateFn = Callable[[Any, Values, Any], dict[str, Any]]
 OnResult = Callable[[Search, Values, dict[str, Any] | Failure], None]
 
-MAX_ENUMERATED = 10_000  # of a larger space the values not yet tried are not listed
-MAX_REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
+MAX_ENUMERATED = 10_000  # of a larger space the values not yet evaluated are not listed
+MAX_REDRAWS = 20  # of a space that cannot be listed, before the same values are evaluated twice
 
 
 class SearchBackend(Protocol):
-    """What makes the attempts, here or elsewhere; nobody who is handed one sees which."""
+    """Evaluates configurations, in this process or on a cluster; code that uses one does not depend on which."""
 
     def search(
         self,
@@ -57,14 +59,14 @@ class SearchBackend(Protocol):
         sampler: SamplerName = "tpe",
         seed: int = 0,
     ) -> None:
-        """Call fn(arm.job, values, shared) until every arm has had its attempts; told(arm, values, outcome) of each."""
+        """Call fn(search.job, values, shared) up to each search's budget, and on_result after each call."""
 
-    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-        """All that an arm will try."""
+    def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+        """Return all values that a search will evaluate."""
 
 
 class SerialSearch:
-    """The promise in this process, one attempt after the other: for tests, breakpoints and laptops."""
+    """A search backend in this process, one evaluation after the other: for tests, breakpoints and laptops."""
 
     def search(
         self,
@@ -76,150 +78,153 @@ class SerialSearch:
         sampler: SamplerName = "tpe",
         seed: int = 0,
     ) -> None:
-        """Make the attempts in order.
+        """Evaluate the configurations of all searches in order.
 
         Args:
-            fn: of a job, values and what all attempts share; gives a dict with a float "objective".
-            searches: the searches.
-            shared: what every attempt may read; must be picklable, its arrays arrive read-only.
-            on_result: called with the arm, the values and the dict, or a Failure if fn raised, as each attempt ends.
-            sampler: as in Turns.
-            seed: as in Turns.
+            fn: of a job, values and the shared object; returns a dict with a float "objective".
+            searches: they take turns.
+            shared: the object that every evaluation may read; must be picklable, its arrays arrive read-only.
+            on_result: called with the search, the values and the dict, or a Failure if fn raised, as each evaluation
+                ends. An exception that it raises ends the search.
+            sampler: as in ConfigSampler.
+            seed: as in ConfigSampler.
 
         Raises:
-            Exception: the one with a true `is_fatal` that an attempt raised.
-            ValueError: as of Turns.
+            Exception: the one with a true `stops_the_run` that an evaluation raised.
+            ValueError: as of ConfigSampler.
         """
-        turns, shared = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared)
-        while (attempt := turns.next()) is not None:
+        config_sampler, shared = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared)
+        while (sample := config_sampler.next()) is not None:
             outcome: dict[str, Any] | Failure
             try:
-                outcome = evaluate_config(fn, attempt.arm.job, attempt.values, shared)
-            except Exception as error:  # one bad attempt must not end the others
+                outcome = evaluate_config(fn, sample.search.job, sample.values, shared)
+            except Exception as error:  # one failed evaluation must not end the others
                 if is_fatal(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
-            turns.report(attempt, outcome)
-            on_result(attempt.arm, attempt.values, outcome)
+            config_sampler.report(sample, outcome)
+            on_result(sample.search, sample.values, outcome)
 
-    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+    def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
         """See the function of that name."""
-        return enumerate_configs(arm, sampler, seed)
+        return enumerate_configs(search, sampler, seed)
 
 
 def evaluate_config(fn: EvaluateFn, job: Any, values: Values, shared: Any) -> dict[str, Any]:
-    """What fn says of the values.
+    """Call fn with a copy of the values and check its result.
 
     Args:
         fn: the function.
-        job: of the arm.
-        values: to be tried; fn gets a dict of its own.
-        shared: what all attempts share.
+        job: of the search.
+        values: the configuration.
+        shared: the object that all evaluations share.
 
     Returns:
-        Its dict.
+        The dict that fn returned.
 
     Raises:
         TypeError: it has no float "objective".
     """
-    said = fn(job, dict(values), shared)
-    if not isinstance(said, dict) or not isinstance(said.get("objective"), float):
-        raise TypeError(f"{fn.__name__} gave no float 'objective' but {str(said)[:200]}; a search needs one to sample")
-    return said
+    result = fn(job, dict(values), shared)
+    if not isinstance(result, dict) or not isinstance(result.get("objective"), float):
+        raise TypeError(
+            f"{fn.__name__} gave no float 'objective' but {str(result)[:200]}; a search needs one to sample"
+        )
+    return result
 
 
 @dataclass(frozen=True, eq=False)
 class SampledConfig:
-    """Values to be tried for an arm.
+    """A configuration to be evaluated.
 
     Attributes:
-        arm: whose.
-        place: of the arm in the call.
-        values: what to try.
-        trial: Optuna's, which is to be told; None where nothing learns from it.
+        search: that it belongs to.
+        index: of the search in the call.
+        values: to evaluate.
+        trial: Optuna's, which receives the objective; None where no sampler learns from it.
     """
 
-    arm: Search
-    place: int
+    search: Search
+    index: int
     values: Values
     trial: optuna.Trial | None = field(default=None, repr=False)
 
 
 class ConfigSampler:
-    """Which values are tried next: arms in turns, each with a sampler of its own.
+    """Draws the next configuration: searches take turns, each with a sampler of its own.
 
-    "tpe" is Optuna's TPESampler with its defaults (the first ten attempts are drawn at random) and constant_liar, so
-    attempts that still run keep their neighbourhood from being tried again; "random" is its RandomSampler; "grid" goes
-    through the points of cluster.search_space.choose_grid_counts, as many as the budget leaves beside `initial`. A
-    sampler's seed depends on `seed` and the arm's name only. What was tried or is known is not tried again: it is
-    drawn anew, so a random search that goes on ends with the values of one that was not interrupted. Of a finite
-    space any that is left is taken instead, and where none is, the arm ends before its budget.
+    "tpe" is Optuna's TPESampler with its defaults (the first ten configurations are drawn at random) and constant_liar,
+    so evaluations that still run keep their neighbourhood from being drawn again; "random" is its RandomSampler; "grid"
+    goes through the points of cluster.search_space.choose_grid_counts, as many as the budget leaves beside `initial`. A
+    sampler's seed depends on `seed` and the search's name only. Values that were evaluated are not evaluated again but
+    redrawn, so a random search that continues ends with the values of one that was not interrupted. Of a finite
+    space anything that is left is evaluated; where nothing is left, the search ends before its budget.
 
     Args:
-        arms: the searches.
+        searches: the searches.
         sampler: "tpe", "random" or "grid".
         seed: of all samplers.
 
     Raises:
-        ValueError: an unknown sampler, two arms of one name, or a grid that does not fit its budget.
+        ValueError: an unknown sampler, two searches of one name, or a grid that does not fit its budget.
     """
 
-    def __init__(self, arms: Sequence[Search], sampler: SamplerName = "tpe", seed: int = 0) -> None:
+    def __init__(self, searches: Sequence[Search], sampler: SamplerName = "tpe", seed: int = 0) -> None:
         if sampler not in {"tpe", "random", "grid"}:
             raise ValueError(f"unknown sampler {sampler!r}; use tpe, random or grid")
-        names = [arm.name for arm in arms]
+        names = [search.name for search in searches]
         if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"several arms of one search are called {twice[0]!r}; give each its own name")
-        self._courses = [_SingleSampler(arm, sampler, seed) for arm in arms]
-        self._order = deque(enumerate(self._courses))
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"several searches are called {repeated[0]!r}; give each its own name")
+        self._samplers = [_SingleSampler(search, sampler, seed) for search in searches]
+        self._order = deque(enumerate(self._samplers))
 
     def next(self) -> SampledConfig | None:
-        """The next attempt, of the arm whose turn it is; None once every arm has had its own."""
+        """Return the next configuration of the search whose turn it is; None once every search has ended."""
         while self._order:
-            place, course = self._order.popleft()
-            if (found := course.next()) is not None:
-                self._order.append((place, course))
-                return SampledConfig(course.arm, place, *found)
+            index, sampler = self._order.popleft()
+            if (drawn := sampler.next()) is not None:
+                self._order.append((index, sampler))
+                return SampledConfig(sampler.search, index, *drawn)
         return None
 
-    def report(self, attempt: SampledConfig, outcome: Mapping[str, Any] | Failure) -> None:
-        """Tell the sampler how an attempt ended; an objective that is not finite counts as 0."""
-        if attempt.trial is None:
+    def report(self, sample: SampledConfig, outcome: Mapping[str, Any] | Failure) -> None:
+        """Report an outcome to the sampler; an objective that is not finite counts as 0."""
+        if sample.trial is None:
             return
-        study = self._courses[attempt.place].study
+        study = self._samplers[sample.index].study
         if isinstance(outcome, Failure):
-            study.tell(attempt.trial, state=TrialState.FAIL)
+            study.tell(sample.trial, state=TrialState.FAIL)
         else:
-            study.tell(attempt.trial, _replace_nonfinite(outcome["objective"]))
+            study.tell(sample.trial, _replace_nonfinite(outcome["objective"]))
 
 
-def enumerate_configs(arm: Search, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-    """All that an arm will try, for nothing that is found on the way changes it.
+def enumerate_configs(search: Search, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+    """Return all values that a search will evaluate with a sampler that does not learn.
 
     Args:
-        arm: the search; what it knows is left out of account.
-        sampler: one that does not learn.
-        seed: as in Turns.
+        search: the search; its earlier results are ignored.
+        sampler: "random" or "grid".
+        seed: as in ConfigSampler.
 
     Returns:
-        Values, in the order in which they are tried; of a smaller budget the first of them, but for a grid.
+        Values, in the order in which they are evaluated; a smaller budget evaluates the first of them, except by grid.
 
     Raises:
-        ValueError: as of Turns.
+        ValueError: as of ConfigSampler.
     """
-    turns = ConfigSampler([replace(arm, evaluated=())], sampler, seed)
-    return [attempt.values for attempt in iter(turns.next, None)]
+    config_sampler = ConfigSampler([replace(search, evaluated=())], sampler, seed)
+    return [sample.values for sample in iter(config_sampler.next, None)]
 
 
 class _SingleSampler:
-    """One arm on its way."""
+    """Draws the configurations of one search."""
 
-    def __init__(self, arm: Search, sampler: SamplerName, seed: int) -> None:
-        self.arm, self._size = arm, count_values(arm.space)
-        self._distributions = build_distributions(arm.space)
-        number = int.from_bytes(hashlib.sha256(f"{seed}/{arm.name}".encode()).digest()[:4], "little")
-        self._dice = random.Random(number)
+    def __init__(self, search: Search, sampler: SamplerName, seed: int) -> None:
+        self.search, self._n_values = search, count_values(search.space)
+        self._distributions = build_distributions(search.space)
+        number = int.from_bytes(hashlib.sha256(f"{seed}/{search.name}".encode()).digest()[:4], "little")
+        self._rng = random.Random(number)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line for each study
         self.study = optuna.create_study(
             direction="maximize",
@@ -227,68 +232,69 @@ class _SingleSampler:
             if sampler == "random"
             else optuna.samplers.TPESampler(seed=number, constant_liar=True),
         )
-        known = [(restore_types(arm.space, values), objective) for values, objective in arm.evaluated]
-        self._seen = {make_values_key(values) for values, _ in known}
-        self._left = (arm.budget if arm.space else 1) - len(known)
-        for values, objective in known:
-            self._remember(values, objective)
+        evaluated = [(restore_types(search.space, values), objective) for values, objective in search.evaluated]
+        self._seen = {make_values_key(values) for values, _ in evaluated}
+        self._n_left = (search.budget if search.space else 1) - len(evaluated)
+        for values, objective in evaluated:
+            self._add_result(values, objective)
         self._draws = sampler != "grid"
-        first = [restore_types(arm.space, values) for values in arm.initial]
+        initial = [restore_types(search.space, values) for values in search.initial]
         if sampler == "grid":
-            counts = choose_grid_counts(arm.name, arm.space, max(1, arm.budget - len(first)))
-            first += build_grid(arm.space, counts)
-        self._planned = deque(first)
+            counts = choose_grid_counts(search.name, search.space, max(1, search.budget - len(initial)))
+            initial += build_grid(search.space, counts)
+        self._planned = deque(initial)
 
     def next(self) -> tuple[Values, optuna.Trial | None] | None:
-        """Values and Optuna's trial for them; None at the end."""
-        if self._left <= 0:
+        """Return values and Optuna's trial for them; None at the end."""
+        if self._n_left <= 0:
             return None
         while self._planned:
             values = self._planned.popleft()
             if make_values_key(values) not in self._seen:
-                return self._take(values, self._asked(values))
-        return self._drawn() if self._draws else None
+                return self._take(values, self._create_trial(values))
+        return self._draw() if self._draws else None
 
-    def _drawn(self) -> tuple[Values, optuna.Trial | None] | None:
-        """What the sampler draws, or of a finite space anything that is left."""
-        if self._size <= MAX_ENUMERATED:
-            left = [values for values in enumerate_values(self.arm.space) if make_values_key(values) not in self._seen]
+    def _draw(self) -> tuple[Values, optuna.Trial | None] | None:
+        """Draw values with the sampler; of a finite space it may be anything that is left."""
+        if self._n_values <= MAX_ENUMERATED:
+            left = [
+                values for values in enumerate_values(self.search.space) if make_values_key(values) not in self._seen
+            ]
             if not left:
                 return None
         redraws = len(self._seen) + MAX_REDRAWS
         while True:
             trial = self.study.ask(self._distributions)
-            values = from_optuna(self.arm.space, trial.params)
+            values = from_optuna(self.search.space, trial.params)
             if make_values_key(values) not in self._seen or not redraws:
                 return self._take(values, trial)
             self.study.tell(trial, state=TrialState.FAIL)
-            if self._size <= MAX_ENUMERATED:
-                values = self._dice.choice(left)
-                return self._take(values, self._asked(values))
+            if self._n_values <= MAX_ENUMERATED:
+                values = self._rng.choice(left)
+                return self._take(values, self._create_trial(values))
             redraws -= 1
 
     def _take(self, values: Values, trial: optuna.Trial | None) -> tuple[Values, optuna.Trial | None]:
-        self._left -= 1
+        self._n_left -= 1
         self._seen.add(make_values_key(values))
         return values, trial
 
-    def _asked(self, values: Values) -> optuna.Trial | None:
-        """Optuna's trial for values that it did not draw."""
-        params = to_optuna(self.arm.space, values)
+    def _create_trial(self, values: Values) -> optuna.Trial | None:
+        """Create Optuna's trial for values that it did not draw."""
+        params = to_optuna(self.search.space, values)
         if params is None:
             return None
         self.study.enqueue_trial(params)
         return self.study.ask(self._distributions)
 
-    def _remember(self, values: Values, objective: float) -> None:
-        """An attempt that is on file, if it lies in the space."""
-        params = to_optuna(self.arm.space, values)
+    def _add_result(self, values: Values, objective: float) -> None:
+        """Pass an earlier result to Optuna, if it lies in the space."""
+        params = to_optuna(self.search.space, values)
         if params is not None:
-            self.study.add_trial(
-                optuna.trial.create_trial(
-                    params=params, distributions=self._distributions, value=_replace_nonfinite(objective)
-                )
+            trial = optuna.trial.create_trial(
+                params=params, distributions=self._distributions, value=_replace_nonfinite(objective)
             )
+            self.study.add_trial(trial)
 
 
 def _replace_nonfinite(objective: float) -> float:
@@ -296,7 +302,7 @@ def _replace_nonfinite(objective: float) -> float:
 
 
 def build_distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words; a choice is the number of its value, because Optuna takes only plain ones."""
+    """Build Optuna's distributions; a choice is the index of its value, because Optuna takes only plain values."""
     return {name: _build_distribution(domain) for name, domain in space.items()}
 
 

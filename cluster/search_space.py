@@ -1,4 +1,4 @@
-"""What a search may try: arms, the domains of their values, and how values and domains look to Optuna."""
+"""A search and the domains of its values, grids over them, and the conversion of values to and from Optuna's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ class Search:
     """One search among several that run side by side.
 
     Attributes:
-        name: unique among the arms of a call.
-        space: the domain of each value; without any, there is one attempt.
-        budget: attempts in all, those known included.
-        job: what the function is told besides the values; must be picklable.
-        initial: values that are tried before any are drawn, unless they are known. Some may lie outside of the space;
-            then the sampler learns nothing from them.
-        evaluated: values and objective of attempts that are on file. They count, are not made again, and the sampler
-            learns from them.
+        name: unique among the searches of a call.
+        space: the domain of each value; without any, there is one evaluation.
+        budget: evaluations in all, earlier ones included.
+        job: the function's first argument, besides the values; must be picklable.
+        initial: values that are evaluated before any are drawn, unless they were evaluated earlier. Some may lie
+            outside of the space; then the sampler learns nothing from them.
+        evaluated: values and objective of earlier, stored evaluations. They count towards the budget, are not repeated,
+            and the sampler learns from them.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Search:
 
     def __post_init__(self) -> None:
         if self.budget < 1:
-            raise ValueError(f"the search {self.name!r} has a budget of {self.budget} attempts; give it 1 or more")
+            raise ValueError(f"the search {self.name!r} has a budget of {self.budget} evaluations; give it 1 or more")
         for name, domain in self.space.items():
             _validate_domain(self.name, name, domain)
         for values in [*self.initial, *(values for values, _ in self.evaluated)]:
             if set(values) != set(self.space):
                 raise ValueError(
-                    f"the search {self.name!r} is told of {sorted(values)}, but its space has {sorted(self.space)}; "
-                    "name exactly those"
+                    f"the search {self.name!r} is given values of {sorted(values)}, but its space has "
+                    f"{sorted(self.space)}; name exactly those"
                 )
 
 
 def restore_types(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
-    """What a file has kept, as it was drawn.
+    """Restore the types and the order of values that were read from a file.
 
     Args:
         space: the domains.
@@ -66,12 +66,12 @@ def restore_types(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Val
 
 
 def make_values_key(values: Values) -> str:
-    """The same for the same settled values."""
+    """Return a string that is the same for the same values, once their types are restored."""
     return repr(sorted(values.items()))
 
 
 def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | None:
-    """Settled values as Optuna knows them, or None if they lie outside of the space."""
+    """Convert values with restored types to Optuna's, or return None if they lie outside of the space."""
     if not all(_is_inside(domain, values[name]) for name, domain in space.items()):
         return None
     return {
@@ -81,37 +81,37 @@ def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | N
 
 
 def from_optuna(space: Mapping[str, Domain], params: Mapping[str, Any]) -> Values:
-    """The values that Optuna means."""
+    """Convert Optuna's parameters to values."""
     return {name: domain[1][params[name]] if domain[0] == "choice" else params[name] for name, domain in space.items()}
 
 
 def count_values(space: Mapping[str, Domain]) -> float:
-    """How many different values there are; infinite with a domain of real numbers."""
+    """Count the different values of a space; infinite with a domain of real numbers."""
     return math.prod(_count_domain(domain) for domain in space.values())
 
 
 def enumerate_values(space: Mapping[str, Domain]) -> list[Values]:
-    """All values of a finite space."""
+    """Return all values of a finite space."""
     return build_grid(space, {name: int(_count_domain(domain)) for name, domain in space.items()})
 
 
 def build_grid(space: Mapping[str, Domain], counts: Mapping[str, int]) -> list[Values]:
-    """The product of so many points of each domain."""
+    """Return the product of so many points of each domain."""
     points = [_build_points(domain, counts[name]) for name, domain in space.items()]
     return [dict(zip(space, row, strict=True)) for row in product(*points)]
 
 
-def choose_grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, int]:
-    """How many points of each domain make a grid of at most so many.
+def choose_grid_counts(search: str, space: Mapping[str, Domain], limit: int) -> dict[str, int]:
+    """Choose the number of points of each domain, for a grid of at most so many points.
 
     A choice has all of its values. Numbers begin with one point each, the middle; then, as long as the grid fits, the
     domain with the fewest points gets one more, the first of them in the order of the space. Two and more points
     include both ends and are evenly spaced, on a log scale where the domain is one.
 
     Args:
-        arm: the search's name, for the words of an error.
+        search: its name, for the error message.
         space: its domains.
-        most: attempts.
+        limit: points of the grid.
 
     Returns:
         Name -> number of points.
@@ -123,40 +123,40 @@ def choose_grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict
     {'lr': 3, 'on': 2, 'k': 2}
     """
     counts = {name: len(domain[1]) if domain[0] == "choice" else 1 for name, domain in space.items()}
-    if math.prod(counts.values()) > most:
+    if math.prod(counts.values()) > limit:
         raise ValueError(
-            f"a grid of the search {arm!r} has at least {math.prod(counts.values())} points, all of its choices, but "
-            f"{most} attempts are left for it; raise the budget, or draw with tpe or random"
+            f"a grid of the search {search!r} has at least {math.prod(counts.values())} points, all of its choices, "
+            f"but {limit} evaluations are left for it; raise the budget, or draw with tpe or random"
         )
-    while open_to_more := [
+    while extensible := [
         name
         for name, domain in space.items()
         if domain[0] != "choice"
         and counts[name] < _count_domain(domain)
-        and math.prod(counts.values()) // counts[name] * (counts[name] + 1) <= most
+        and math.prod(counts.values()) // counts[name] * (counts[name] + 1) <= limit
     ]:
-        counts[min(open_to_more, key=counts.__getitem__)] += 1
+        counts[min(extensible, key=counts.__getitem__)] += 1
     return counts
 
 
-def _validate_domain(arm: str, name: str, domain: Domain) -> None:
-    """Stop where a domain says nothing that can be drawn."""
+def _validate_domain(search: str, name: str, domain: Domain) -> None:
+    """Stop if nothing can be drawn from a domain."""
     kind, *rest = domain
     if kind == "choice" and len(rest) == 1 and len(rest[0]):
         return
     numbers = kind in {"log", "uniform", "whole"} and len(rest) == 2 and all(math.isfinite(x) for x in rest)
-    fine = numbers and rest[0] <= rest[1] and (kind != "log" or rest[0] > 0)
-    if not fine or (kind == "whole" and any(x != int(x) for x in rest)):
+    valid = numbers and rest[0] <= rest[1] and (kind != "log" or rest[0] > 0)
+    if not valid or (kind == "whole" and any(x != int(x) for x in rest)):
         raise ValueError(
-            f"the domain of {name!r} in the search {arm!r} is {domain!r}; it must be ('log', low, high) with low above "
-            "0, ('uniform', low, high), ('whole', low, high) or ('choice', (value, ...)), low not above high"
+            f"the domain of {name!r} in the search {search!r} is {domain!r}; it must be ('log', low, high) with "
+            "low above 0, ('uniform', low, high), ('whole', low, high) or ('choice', (value, ...)), low not above high"
         )
 
 
 def _restore_type(domain: Domain, value: Any) -> Any:
     if domain[0] == "choice":
-        at = _find_index(domain[1], value)
-        return value if at is None else domain[1][at]
+        index = _find_index(domain[1], value)
+        return value if index is None else domain[1][index]
     if not isinstance(value, Real):
         return value
     number = float(value)
@@ -164,12 +164,12 @@ def _restore_type(domain: Domain, value: Any) -> Any:
 
 
 def _find_index(choices: Sequence[Any], value: Any) -> int | None:
-    """Where a value stands among the choices; True is not 1, and a list is the tuple that a file could not keep."""
+    """Return the index of a value among the choices; True is not 1, and a list counts as a tuple, as JSON stores it."""
     value = tuple(value) if isinstance(value, list) else value
-    for at, choice in enumerate(choices):
+    for index, choice in enumerate(choices):
         choice = tuple(choice) if isinstance(choice, list) else choice
         if choice == value and isinstance(choice, bool) == isinstance(value, bool):
-            return at
+            return index
     return None
 
 
@@ -190,7 +190,7 @@ def _count_domain(domain: Domain) -> float:
 
 
 def _build_points(domain: Domain, count: int) -> list[Any]:
-    """So many points of a domain, ends included; one is the middle."""
+    """Return so many points of a domain, ends included; a single one is the middle."""
     if domain[0] == "choice":
         return list(domain[1])
     low, high = (math.log(x) if domain[0] == "log" else x for x in domain[1:])

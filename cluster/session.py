@@ -1,14 +1,12 @@
-"""connect(): the one place that starts or joins a Ray cluster.
+"""Start or join a Ray cluster (connect), and handle signals and abrupt ends of the driver meanwhile.
 
 Ray reads RAY_AUTH_MODE when it is imported and never again: in 2.60 the variable, set later, changes nothing, and a
-guarded cluster cannot be joined (it fails after 20 s). So this file imports Ray inside its functions, once it has set
-the variable. Whoever imports Ray before connect(), or cluster.ray_pool, has chosen the mode himself.
-
-A line for the user if this process is ended without a chance to say one.
+protected cluster cannot be joined (it fails after 20 s). So this file imports Ray inside its functions, once it has set
+the variable. Code that imports Ray, or cluster.ray_pool, before connect() has fixed the mode itself.
 
 When Ray's raylet or GCS is gone, Ray's own code ends the driver from within (`_Exit(1)`): no exception, no exit
-handler. So a small process waits at the end of a pipe, and speaks if the pipe closes before it was told that all is
-well.
+handler. So a small process reads from a pipe, and writes a message if the pipe closes before the driver has marked its
+end as a regular one.
 """
 
 import logging
@@ -27,41 +25,6 @@ from cluster.auth import get_auth_mode, has_token, protect_token, require_protec
 from cluster.pool import RERUN_HINT, ClusterLost, format_error
 from cluster.preflight import explain_join_failure, require_authorized, require_reachable, require_same_protection
 
-WATCHER_CODE = """
-import sys
-words = sys.stdin.read()
-if not words.endswith("\\0"):
-    sys.stderr.write(words)
-"""
-
-
-@contextmanager
-def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
-    """Have a line written to stderr should this process end within the block in any way but by leaving it.
-
-    Args:
-        line: what to say.
-
-    Yields:
-        Nothing.
-    """
-    speaker = subprocess.Popen(
-        [sys.executable, "-ISc", WATCHER_CODE],
-        stdin=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for this process
-    )
-    assert speaker.stdin is not None  # for mypy: it was asked for
-    speaker.stdin.write(f"{line}\n")
-    speaker.stdin.flush()
-    try:
-        yield
-    finally:
-        speaker.stdin.write("\0")
-        speaker.stdin.close()
-        speaker.wait()
-
-
 GIB = 2**30
 LOCALHOST = "127.0.0.1"
 ABRUPT_EXIT_MESSAGE = (
@@ -69,23 +32,29 @@ ABRUPT_EXIT_MESSAGE = (
     "theirs), or the command was killed; Ray's logs, most often in /tmp/ray/session_latest/logs, say which; "
     + RERUN_HINT
 )
+WATCHER_CODE = """
+import sys
+message = sys.stdin.read()
+if not message.endswith("\\0"):
+    sys.stderr.write(message)
+"""
 
 
 @contextmanager
 def connect(
     address: str | None = None, workers: int | None = None, dashboard: bool = False, dashboard_host: str = LOCALHOST
 ) -> Generator[str | None, None, None]:
-    """A Ray cluster for the length of a with block.
+    """Provide a Ray cluster for the length of a with block.
 
     Joins the cluster at `address`, or else at RAY_ADDRESS (which Ray sets inside a submitted job); without either,
-    or with address="local", starts one on this machine, guarded by a token that only this user can read, and stops it
+    or with address="local", starts one on this machine, protected by a token that only this user can read, and stops it
     at the end. A process that already is in a cluster stays in it, and nothing is stopped.
 
     Args:
         address: host:port of a running cluster, "auto" for the one on this machine, or "local" for a new one.
         workers: CPUs of a cluster started here; as many as the machine has if None. A joined cluster has its own.
         dashboard: start Ray's dashboard with a cluster started here.
-        dashboard_host: the address it listens on; any other than this machine's own wants authentication.
+        dashboard_host: the address it listens on; an address that other machines reach needs authentication.
 
     Yields:
         The dashboard's URL; None without a dashboard, and in a process that was connected before.
@@ -93,7 +62,7 @@ def connect(
     Raises:
         ConnectionError: the cluster cannot be reached, refuses the token, has none, or runs another version.
         ClusterLost: a cluster could not be started here, or Ray fails within the block.
-        ValueError: fewer than one worker, an address that is no address, or another one than this process is connected
+        ValueError: fewer than one worker, an address of another form, or another one than this process is connected
             to, or a dashboard that is open to all.
     """
     validate_workers(workers)
@@ -103,12 +72,12 @@ def connect(
         yield None
         return
     address = resolve_address(address)
-    on_end = signal.getsignal(signal.SIGTERM)
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
     with message_on_abrupt_exit(ABRUPT_EXIT_MESSAGE):
         url = _start_cluster(workers, dashboard, dashboard_host) if address == "local" else _join_cluster(address)
         import ray
 
-        restore_sigterm(on_end)
+        restore_sigterm(sigterm_handler)
         try:
             yield f"http://{url}" if url else None
         except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
@@ -117,52 +86,114 @@ def connect(
             ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
 
 
-def restore_sigterm(on_end: Any) -> None:
-    """Give SIGTERM back to who had it: Ray's own handlers print the stack of its C++ code and abort."""
+@contextmanager
+def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
+    """Write a line to stderr if this process ends within the block in any way but by leaving it.
+
+    Args:
+        line: the message.
+
+    Yields:
+        Nothing.
+    """
+    watcher = subprocess.Popen(
+        [sys.executable, "-ISc", WATCHER_CODE],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process
+    )
+    assert watcher.stdin is not None  # for mypy: stdin is a pipe
+    watcher.stdin.write(f"{line}\n")
+    watcher.stdin.flush()
+    try:
+        yield
+    finally:
+        watcher.stdin.write("\0")
+        watcher.stdin.close()
+        watcher.wait()
+
+
+@contextmanager
+def defer_signals() -> Generator[list[int], None, None]:
+    """Defer Ctrl-C and SIGTERM to the end of the block, where they have their former effect; a second one acts at once.
+
+    Yields:
+        The first signal that arrived, as a list that is empty until then.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def record(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if before[number] not in {None, signal.SIG_IGN}:
+            signal.signal(number, record)
+    try:
+        yield received
+    finally:
+        restore()  # of SIGUSR1 too, which Tune takes
+        if received:
+            signal.raise_signal(received[0])
+
+
+def restore_sigterm(handler: Any) -> None:
+    """Restore the former SIGTERM handler: Ray's own prints the stack of its C++ code and aborts."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_end or signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
 
 
-def require_same_cluster(wish: str | None) -> None:
-    """Stop if a process that is connected already is asked for another cluster."""
+def require_same_cluster(address: str | None) -> None:
+    """Stop if a process that is connected already is given the address of another cluster."""
     import ray
 
-    there = ray.get_runtime_context().gcs_address
-    if wish not in {None, "auto", "local", there}:
+    connected = ray.get_runtime_context().gcs_address
+    if address not in {None, "auto", "local", connected}:
         raise ValueError(
-            f"--address {wish}, but this process is connected to Ray at {there}; call ray.shutdown() first"
+            f"--address {address}, but this process is connected to Ray at {connected}; call ray.shutdown() first"
         )
 
 
 def validate_workers(workers: int | None) -> None:
-    """Stop if so many cannot be."""
+    """Stop if the number of workers is below 1."""
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}; leave it out for one a CPU")
 
 
-def resolve_address(wish: str | None) -> str:
-    """The cluster that is meant: the wish, else RAY_ADDRESS, else "local" for a new one."""
-    return wish or os.environ.get("RAY_ADDRESS") or "local"
+def resolve_address(address: str | None) -> str:
+    """Return the given address, else RAY_ADDRESS, else "local" for a new cluster."""
+    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def is_submitted_job() -> bool:
-    """Whether this process is the driver of a submitted Ray job: its folder is a copy that goes with the session."""
+    """Return whether this is the driver of a submitted Ray job, whose working directory is a temporary copy."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def count_gpus() -> float:
-    """How many GPUs the cluster has that this process is in."""
+    """Count the GPUs of the cluster that this process is connected to."""
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0))
 
 
 def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) -> str | None:
-    """A cluster of this machine; its dashboard's host:port."""
+    """Start a cluster on this machine; return its dashboard's host:port."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if get_auth_mode() == "token":
         protect_token(make=True)
-    import ray  # a new cluster is guarded by a token wherever RAY_AUTH_MODE says nothing else (Ray 2.59 and later)
+    import ray  # a new cluster has a token unless RAY_AUTH_MODE says otherwise (Ray 2.59 and later)
 
     try:
         context = ray.init(
@@ -184,9 +215,9 @@ def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) ->
 
 
 def _join_cluster(address: str) -> str | None:
-    """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
+    """Join a running cluster; return its dashboard's host:port."""
     require_reachable(address)
-    late = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
+    imported_early = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
     if get_auth_mode() == "token" and (has_token() or "RAY_AUTH_MODE" in os.environ):
         protect_token(make=False)
         os.environ["RAY_AUTH_MODE"] = "token"  # Ray turns it on by itself for "auto" only, not for a host:port
@@ -197,7 +228,7 @@ def _join_cluster(address: str) -> str | None:
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if late else ""
+        hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if imported_early else ""
         raise ConnectionError(explain_join_failure(address, str(error)) + hint) from error
     try:
         require_same_protection(ray.get_runtime_context().gcs_address)
@@ -208,6 +239,6 @@ def _join_cluster(address: str) -> str | None:
 
 
 def _choose_object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:
-    """Room for one data set: 2 GiB, or half of the shared memory where that is small; Ray spills the rest to disk."""
-    room = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else GIB
-    return max(100 * 2**20, min(2 * GIB, room // 2))
+    """Return room for one data set: 2 GiB, or half of a small shared memory; Ray spills the rest to disk."""
+    free = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else GIB
+    return max(100 * 2**20, min(2 * GIB, free // 2))

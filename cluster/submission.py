@@ -1,7 +1,7 @@
-"""A command as a job on a cluster: sent, followed, and said in one line what goes wrong.
+"""Submit a command as a job to a Ray cluster, follow its log, and report errors in one line.
 
-`ray job submit` does the same and keeps working. This adds the token, a name that says what runs and how often it was
-tried, and a look at the folder's size before it is sent.
+`ray job submit` does the same and keeps working. This module adds the token, a submission id made of the command and
+the number of the attempt, and a check of the folder's size before it is sent.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ ANSWER_TIMEOUT_S = 10.0
 POLL_S = 1.0
 STARTUP_TIMEOUT_S = 60.0
 UNFINISHED = {"PENDING", "RUNNING"}
-CREDENTIALS = re.compile(r"://[^/]*@|secret_key=")  # credentials: the dashboard shows what goes along
+CREDENTIALS = re.compile(r"://[^/]*@|secret_key=")  # the dashboard shows what is sent
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedJob:
-    """A job that a cluster has taken.
+    """A job that a cluster has accepted.
 
     Attributes:
         id: its submission id.
         address: of the dashboard.
-        client: ray.job_submission's, connected.
+        client: a connected ray.job_submission client.
     """
 
     id: str
@@ -46,7 +46,7 @@ class SubmittedJob:
     client: Any
 
     def format_commands(self) -> str:
-        """How to follow the job and how to stop it, a line each."""
+        """Return the commands that follow the job and stop it, a line each."""
         return (
             f"  {format_export_line(self.address)}\n"
             f"  ray job logs -f {self.id}    # follow; dashboard: {self.address}/#/jobs\n"
@@ -55,11 +55,11 @@ class SubmittedJob:
 
 
 def submit(command: Sequence[str], folder: Path, address: str | None = None, job_id: str | None = None) -> SubmittedJob:
-    """Send a command to a cluster, with a folder.
+    """Submit a command to a cluster, with its working directory.
 
     Args:
-        command: what to run there, word by word.
-        folder: its working directory; what .gitignore and .rayignore name stays here.
+        command: the command's words.
+        folder: its working directory; what .gitignore and .rayignore name is not sent.
         address: of the cluster's dashboard; None for RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or this machine.
         job_id: a submission id; None for one made of the command and the number of the attempt.
 
@@ -69,7 +69,7 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
     Raises:
         ConnectionError: no dashboard answers, or it refuses the token.
         ValueError: no command, an id that was used, a command that runs already, or a folder that is too large.
-        RuntimeError: the cluster does not take it, in Ray's words.
+        RuntimeError: the cluster does not accept it, with Ray's message.
     """
     if not command:
         raise ValueError("there is no command; write it after --, as in -- python -m memscore.estimate")
@@ -80,8 +80,8 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
     client = _make_client(address)
     used = {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
     name = make_next_id(command, used, address) if job_id is None else require_unused_id(job_id, used, address)
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / "folder.zip"
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        archive = Path(temporary_folder) / "folder.zip"
         pack(folder, archive)
         try:
             _submit_with_retry(client, command, name, {"working_dir": str(archive), "env_vars": environment})
@@ -93,7 +93,7 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
 
 
 def _submit_with_retry(client: Any, command: Sequence[str], name: str, environment: dict[str, Any]) -> None:
-    """Submit; again for a minute while a cluster that has just begun has nobody who takes jobs."""
+    """Submit; retry for a minute while a cluster that has just started has no agent that accepts jobs."""
     end = time.monotonic() + STARTUP_TIMEOUT_S
     while True:
         try:
@@ -106,15 +106,15 @@ def _submit_with_retry(client: Any, command: Sequence[str], name: str, environme
             return
 
 
-def follow(job: SubmittedJob, say: Callable[[str], Any]) -> str:
-    """Hand on what a job prints until it has ended.
+def follow(job: SubmittedJob, on_output: Callable[[str], Any]) -> str:
+    """Pass on what a job prints until it has ended.
 
     Args:
         job: from submit.
-        say: is given pieces of its log.
+        on_output: called with pieces of its log.
 
     Returns:
-        How it ended: SUCCEEDED, FAILED or STOPPED.
+        Its final status: SUCCEEDED, FAILED or STOPPED.
 
     Raises:
         ConnectionError: the dashboard was lost; the job goes on without it.
@@ -122,7 +122,7 @@ def follow(job: SubmittedJob, say: Callable[[str], Any]) -> str:
 
     async def tail() -> str:
         async for piece in job.client.tail_job_logs(job.id):
-            say(piece)
+            on_output(piece)
         while (status := str(job.client.get_job_status(job.id).value)) in UNFINISHED:
             await asyncio.sleep(POLL_S)
         return status
@@ -136,20 +136,20 @@ def follow(job: SubmittedJob, say: Callable[[str], Any]) -> str:
         ) from error
 
 
-def resolve_dashboard(wish: str | None) -> str:
-    """The dashboard that is meant: the wish, else the environment's, else this machine's.
+def resolve_dashboard(option: str | None) -> str:
+    """Return the dashboard's address: the user's option, else the environment's, else this machine's.
 
     Args:
-        wish: the user's --address.
+        option: the user's --address.
 
     Returns:
         http://host:port or https://...
 
     Raises:
-        ValueError: an address of something else.
+        ValueError: an address of another form.
     """
     names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-    source, address = "--address", wish
+    source, address = "--address", option
     for name in names:
         if address is None and os.environ.get(name):
             source, address = name, os.environ[name]
@@ -162,13 +162,13 @@ def resolve_dashboard(wish: str | None) -> str:
 
 
 def select_environment() -> dict[str, str]:
-    """What of this environment the job is to have: where stores are put.
+    """Return the environment variables that are sent with the job.
 
     Returns:
-        MEMSCORE_HOME, if it is set.
+        MEMSCORE_HOME, the folder of the stores, if it is set.
 
     Raises:
-        ValueError: it has credentials, which whoever sees the dashboard could read, or is no place that stays.
+        ValueError: it has credentials, which everybody who sees the dashboard could read, or is a relative path.
     """
     home = os.environ.get("MEMSCORE_HOME")
     if not home:
@@ -187,49 +187,49 @@ def select_environment() -> dict[str, str]:
 
 
 def require_dashboard(address: str) -> None:
-    """Stop where no dashboard is, or one that does not let this user in.
+    """Stop if no dashboard answers, or it refuses this user.
 
     Args:
         address: http://host:port.
 
     Raises:
-        ConnectionError: says which, and the way out.
+        ConnectionError: with the reason and a remedy.
     """
     token = read_token()
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {}
     )
-    way_out = f"start a cluster (bash cluster/deploy/local.sh up), or open a tunnel: ssh -L 8265:{DASHBOARD[7:]} HEAD"
+    hint = f"start a cluster (bash cluster/deploy/local.sh up), or open a tunnel: ssh -L 8265:{DASHBOARD[7:]} HEAD"
     try:
-        with urllib.request.urlopen(asked, timeout=ANSWER_TIMEOUT_S) as answer:
-            said = json.loads(answer.read(10_000))
+        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:
+            version = json.loads(response.read(10_000))
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:
-            why = "refuses the token" if token else "wants a token"
+            reason = "refuses the token" if token else "wants a token"
             if get_auth_mode() != "token":
-                why += f", and RAY_AUTH_MODE={get_auth_mode()} sends none: unset it, or set it to token"
+                reason += f", and RAY_AUTH_MODE={get_auth_mode()} sends none: unset it, or set it to token"
             raise ConnectionError(
-                f"the cluster at {address} {why}; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head "
+                f"the cluster at {address} {reason}; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head "
                 "node, where `ray get-auth-token` shows it"
             ) from None
-        raise ConnectionError(f"{address} answers {error.code}, as no Ray dashboard does; {way_out}") from None
+        raise ConnectionError(f"{address} answers {error.code}, as no Ray dashboard does; {hint}") from None
     except (OSError, ValueError) as error:
-        why = str(getattr(error, "reason", None) or error)
-        raise ConnectionError(f"no Ray dashboard answers at {address} ({why}); {way_out}") from None
-    if "ray_version" not in said:
-        raise ConnectionError(f"{address} answers, but not as a Ray dashboard does; {way_out}")
+        reason = str(getattr(error, "reason", None) or error)
+        raise ConnectionError(f"no Ray dashboard answers at {address} ({reason}); {hint}") from None
+    if "ray_version" not in version:
+        raise ConnectionError(f"{address} answers, but not as a Ray dashboard does; {hint}")
 
 
 def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
-    """A name for the next attempt at a command: what runs, a hash of all of it, a number.
+    """Make the submission id of the next attempt at a command: module or program, hash of the command, number.
 
     Args:
-        command: word by word.
-        used: submission id -> status, of all jobs that the cluster knows.
-        address: of the dashboard, for the words.
+        command: the command's words.
+        used: submission id -> status, of all jobs that the cluster lists.
+        address: of the dashboard, for the error message.
 
     Returns:
-        The name.
+        The id.
 
     Raises:
         ValueError: the same command runs already.
@@ -238,9 +238,9 @@ def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> 
     'memscore-estimate-924e0f29-2'
     """
     words = [*command]
-    what = words[words.index("-m") + 1] if "-m" in words[:-1] else Path(words[0]).name
-    whole = hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]
-    stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', what).strip('-')}-{whole}"
+    program = words[words.index("-m") + 1] if "-m" in words[:-1] else Path(words[0]).name
+    digest = hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]
+    stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', program).strip('-')}-{digest}"
     attempts = {
         int(name.removeprefix(f"{stem}-")): name
         for name in used
@@ -256,32 +256,34 @@ def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> 
     return f"{stem}-{max(attempts, default=0) + 1}"
 
 
-def require_unused_id(wish: str, used: dict[str, str], address: str) -> str:
-    """The wish, unless it is no name, or the cluster has a job of it; then a ValueError with the ways on."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", wish):
+def require_unused_id(job_id: str, used: dict[str, str], address: str) -> str:
+    """Return the user's submission id; raise ValueError if it is not a valid id, or the cluster has a job of it."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", job_id):
         raise ValueError(
-            f"--id {wish!r} is no submission id: at most 100 letters, digits, dots, - and _; {format_id_hint('')}"
+            f"--id {job_id!r} is no submission id: at most 100 letters, digits, dots, - and _; {format_id_hint('')}"
         )
-    if wish in used:
+    if job_id in used:
         raise ValueError(
-            f"the submission id {wish} was used before, and its job has {used[wish]}; see it with "
-            f"`{format_export_line(address)}; ray job logs {wish}`, or {format_id_hint(wish)}"
+            f"the submission id {job_id} was used before, and its job has {used[job_id]}; see it with "
+            f"`{format_export_line(address)}; ray job logs {job_id}`, or {format_id_hint(job_id)}"
         )
-    return wish
+    return job_id
 
 
-def format_id_hint(wish: str | None) -> str:
-    """The way out of a name that is taken."""
-    return "run the same command again" if wish is None else "choose another --id, or leave it out for the next number"
+def format_id_hint(job_id: str | None) -> str:
+    """Return what to do about an id that is taken."""
+    return (
+        "run the same command again" if job_id is None else "choose another --id, or leave it out for the next number"
+    )
 
 
 def _make_client(address: str) -> Any:
-    """Ray's own client; it would rather use the environment's address than the one it is given."""
+    """Make Ray's own client; it prefers the environment's address to its argument."""
     if get_auth_mode() == "token" and read_token():
         os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
-    for part in ("dashboard_sdk", "job.sdk"):  # they say each step, and ask for it to be heard
+    for part in ("dashboard_sdk", "job.sdk"):  # they log each step, and lower their own level for it
         logging.getLogger(f"ray.dashboard.modules.{part}").setLevel(logging.WARNING)
     return JobSubmissionClient(address)

@@ -1,12 +1,12 @@
-"""What a model that was trained elsewhere gives away of its training set, with all models of a bank as shadows.
+"""Audit a model that was trained elsewhere: evidence of membership, with all models of a bank as shadow models.
 
 For each training example of the bank: LiRA online (a log-likelihood ratio, Student-t), LiRA offline (a normal deviate,
 one-sided) and RMIA (a share of validation examples), each against every model of one arm. The audited model is not in
-the bank, so no shadow is left out and none is dropped: see memscore/estimators/lira.py.
+the bank, so every shadow model is used: see memscore/estimators/lira.py.
 
-Evidence compares the model with the bank's own: one trained by another recipe, for longer or on more examples, is surer
-of everything or of nothing. That moves all examples alike, which the threshold 0 of the verdict feels; areas under the
-curve and rates, which only order examples, feel it less.
+The evidence compares the model with the bank's own: a model trained by another recipe, for longer or on more examples,
+has higher or lower confidence on all examples. That shifts all evidence alike, which changes the verdict at threshold
+0; areas under the curve and rates, which depend on the order of examples only, change less.
 """
 
 import json
@@ -39,13 +39,13 @@ from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, evaluate_examples
 from memscore.training.numerics import float32_matmul, single_threaded
 
-BLOCK_BYTES = 64 * 2**20  # of two blocks of the bank as read
+BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
 EVIDENCE = ("lira", "lira_offline", "rmia")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RocSummary:
-    """How well one kind of evidence tells members from others: 95 % intervals (DeLong; Wilson)."""
+    """How well one kind of evidence separates members from others: 95 % intervals (DeLong; Wilson)."""
 
     auc: Interval
     tpr_at_001: Interval  # at a false positive rate of .1 %
@@ -54,15 +54,15 @@ class RocSummary:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditResult:
-    """What an audit has found.
+    """The result of an audit.
 
     Attributes:
-        arm: whose models are the shadows.
-        models: how many.
+        arm: whose models are the shadow models.
+        models: their number.
         unfinished: those in blocks that are not whole.
         threshold: of LiRA online; the verdict is "member" above it.
-        table: one row a training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
-        curves: evidence -> how well it tells; empty where the truth is not known.
+        table: one row per training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
+        curves: evidence -> how well it separates; empty where the truth is not known.
         epsilon: lower bound from LiRA online; None where the truth is not known.
         accuracy: of the model on the bank's training, validation and test examples; NaN over none.
     """
@@ -88,12 +88,12 @@ def run_audit(
     config: RmiaConfig | None = None,
     device: str = "cpu",
 ) -> AuditResult:
-    """Evidence of membership for each training example, and what it is worth where the truth is known.
+    """Compute evidence of membership for each training example, and how well it separates where the truth is known.
 
     Args:
         store: the bank.
-        model: fit for its images and classes.
-        splits: the bank's data, with the mean and std that the model wants.
+        model: a network for its images and classes.
+        splits: the bank's data, with the mean and std that the model needs.
         arm: name or suffix of the arm; may be left out where the bank has one.
         member: bool [n_train], the truth.
         threshold: of the verdict, in nats of LiRA online; 0 says "member" where member is the likelier.
@@ -114,15 +114,15 @@ def run_audit(
         raise ValueError(
             f"arm {name} of {store.folder.display_name} has no models; `python -m memscore.estimate` trains them"
         )
-    said = compute_predictions(store, model, splits, device)
+    predictions = compute_predictions(store, model, splits, device)
     n_train = store.manifest.split_sizes[0]
-    evidence = compute_evidence(store, name, sorted(shards), said["logit_confidence"], config or RmiaConfig())
+    evidence = compute_evidence(store, name, sorted(shards), predictions["logit_confidence"], config or RmiaConfig())
     curves, epsilon = {}, None
     if member is not None:
         curves = {kind: compute_roc_summary(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
-        known = ~np.isnan(evidence["lira"])
+        defined = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
-        epsilon = epsilon_lower_bound(evidence["lira"][known], member[known], rng)
+        epsilon = epsilon_lower_bound(evidence["lira"][defined], member[defined], rng)
     metadata = {
         "arm": name,
         "models": str(len(shards)),
@@ -131,7 +131,7 @@ def run_audit(
         "curves": json.dumps(replace_nonfinite({kind: asdict(curve) for kind, curve in curves.items()})),
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
     }
-    columns = {"logit_confidence": said["logit_confidence"][:n_train], **evidence}
+    columns = {"logit_confidence": predictions["logit_confidence"][:n_train], **evidence}
     return AuditResult(
         arm=name,
         models=len(shards),
@@ -140,7 +140,7 @@ def run_audit(
         table=build_table(store, columns, threshold, member, metadata),
         curves=curves,
         epsilon=epsilon,
-        accuracy=compute_accuracy(said["correct"], store.manifest.split_sizes),
+        accuracy=compute_accuracy(predictions["correct"], store.manifest.split_sizes),
     )
 
 
@@ -151,10 +151,10 @@ def build_table(
     member: np.ndarray | None,
     metadata: dict[str, str],
 ) -> pa.Table:
-    """One row a training example: row, id, label, the columns, the verdict (null without evidence), perhaps the truth.
+    """Build one row per training example: row, id, label, columns, verdict (null without evidence), truth if known.
 
     Args:
-        store: the bank, which knows ids and labels.
+        store: the bank, which has ids and labels.
         columns: [n_train] each, lira among them.
         threshold: of the verdict.
         member: bool [n_train], or None.
@@ -172,23 +172,23 @@ def build_table(
     return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
 
 
-def select_arm(store: Store, wish: str | None) -> str:
-    """The arm whose models are to be the shadows.
+def select_arm(store: Store, requested: str | None) -> str:
+    """Return the name of the arm to use.
 
     Args:
         store: open.
-        wish: its name or suffix, or None.
+        requested: its name or suffix, or None.
 
     Returns:
         Its name.
 
     Raises:
-        ValueError: none of that name, none at all, or several and no wish.
+        ValueError: none of that name, none at all, or several and none requested.
     """
     arms = store.arms()
     if not arms:
         raise ValueError(f"{store.folder.display_name} has no arm yet; `python -m memscore.estimate` begins one")
-    if wish is None:
+    if requested is None:
         if len(arms) > 1:
             raise ValueError(
                 f"{store.folder.display_name} has {len(arms)} arms and their models are never pooled; choose with "
@@ -197,16 +197,16 @@ def select_arm(store: Store, wish: str | None) -> str:
             )
         return next(iter(arms))
     by_suffix = {record["suffix"]: name for name, record in arms.items()}
-    return by_suffix[wish] if wish in by_suffix else validate_choice("arm", wish, arms)
+    return by_suffix[requested] if requested in by_suffix else validate_choice("arm", requested, arms)
 
 
 def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
-    """What a model says of every row of the bank, seen as the bank's own models were.
+    """Compute a model's predictions for every row of the bank, with the numerics of the bank's own models.
 
     Args:
         store: the bank.
         model: on the CPU or the device.
-        splits: its data, with the mean and std that the model wants.
+        splits: its data, with the mean and std that the model needs.
         device: "cpu" or "cuda".
 
     Returns:
@@ -215,66 +215,66 @@ def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: 
     Raises:
         ValueError: outputs that are not finite; names the first example.
     """
-    place, shared = torch.device(device), build_shared_data(splits, None)
-    with single_threaded(), float32_matmul(place):
-        images = to_device(shared.images, splits.mean, splits.std, place, flat=False)
-        labels = torch.from_numpy(shared.labels).to(place)
-        said = evaluate_examples(build_forward(model.to(place), read_recipe(store)), images, labels)
-    strange = np.flatnonzero(~np.isfinite(said["logit_confidence"]))
-    if len(strange):
-        first = store.examples()["id"][int(strange[0])].as_py()
+    torch_device, shared = torch.device(device), build_shared_data(splits, None)
+    with single_threaded(), float32_matmul(torch_device):
+        images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
+        labels = torch.from_numpy(shared.labels).to(torch_device)
+        predictions = evaluate_examples(build_forward(model.to(torch_device), read_recipe(store)), images, labels)
+    nonfinite = np.flatnonzero(~np.isfinite(predictions["logit_confidence"]))
+    if len(nonfinite):
+        first = store.examples()["id"][int(nonfinite[0])].as_py()
         raise ValueError(
-            f"the model's outputs are not finite on {len(strange)} examples (first {first}); check its weights, --mean "
-            "and --std"
+            f"the model's outputs are not finite on {len(nonfinite)} examples (first {first}); check its weights, "
+            "--mean and --std"
         )
-    return said
+    return predictions
 
 
 def compute_evidence(
     store: Store, arm: str, indices: list[int], confidence: np.ndarray, config: RmiaConfig
 ) -> dict[str, np.ndarray]:
-    """Evidence of each training example, and how many shadows it rests on.
+    """Compute the evidence of each training example, and the number of shadow models that it uses.
 
     Args:
         store: the bank.
         arm: its name.
         indices: of the models.
         confidence: float [N], the target's logit confidence in all rows.
-        config: of RMIA, which a bank without validation examples does not give.
+        config: of RMIA, which needs the bank's validation examples.
 
     Returns:
         lira, lira_offline, rmia: float64 [n_train], higher for members; n_in, n_out: int64 [n_train].
     """
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
-    pool = fit_external_prior((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
+    prior = fit_external_prior((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
     population: np.ndarray | None = None
     if n_validation:
         shadows = np.concatenate([phi for _, phi, _ in read_bank_blocks(store, arm, indices, held_out)], axis=1)
         population = external_rmia_population(confidence[held_out], shadows, config)
     pieces: list[dict[str, np.ndarray]] = []
     for rows, phi, held in read_bank_blocks(store, arm, indices, train):
-        own = confidence[rows]
-        online, offline = external_lira_scores(own, phi, held, pool)
-        found = {"lira": online, "lira_offline": offline}
+        target = confidence[rows]
+        online, offline = external_lira_scores(target, phi, held, prior)
+        evidence = {"lira": online, "lira_offline": offline}
         if population is not None:
-            found["rmia"] = external_rmia(own, phi, held, population, config)
-        pieces.append({**found, "n_in": held.sum(0), "n_out": (~held).sum(0)})
+            evidence["rmia"] = external_rmia(target, phi, held, population, config)
+        pieces.append({**evidence, "n_in": held.sum(0), "n_out": (~held).sum(0)})
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
 def read_bank_blocks(
     store: Store, arm: str, indices: list[int], rows: slice
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows, then logit_confidence and member of every model, [M, n] each, a block of examples at a time."""
+    """Yield rows, then logit_confidence and member of every model, [M, n] each, one block of examples at a time."""
     for block in store.read_blocks(arm, indices, ["logit_confidence", "member"], rows, BLOCK_BYTES):
         yield block.rows, block.columns["logit_confidence"], block.columns["member"]
 
 
 def compute_roc_summary(scores: np.ndarray, member: np.ndarray) -> RocSummary:
-    """Area and rates over the examples that have a score."""
-    known = ~np.isnan(scores)
-    scores, member = scores[known], member[known]
+    """Compute area and rates over the examples that have a score."""
+    defined = ~np.isnan(scores)
+    scores, member = scores[defined], member[defined]
     return RocSummary(
         auc=auc_interval(scores, member),
         tpr_at_001=tpr_at_fpr(scores, member, 0.001),
@@ -283,7 +283,7 @@ def compute_roc_summary(scores: np.ndarray, member: np.ndarray) -> RocSummary:
 
 
 def compute_accuracy(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[str, float]:
-    """Share answered right in each split."""
+    """Compute the share of correct predictions in each split."""
     parts = np.split(correct, np.cumsum(sizes)[:-1])
     return {
         split: float(part.mean()) if len(part) else float("nan")
@@ -291,28 +291,28 @@ def compute_accuracy(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[s
     }
 
 
-def write_audit(store: Store, found: AuditResult, model: str, out: str | None) -> str:
+def write_audit(store: Store, result: AuditResult, model: str, out: str | None) -> str:
     """Write the table as Parquet.
 
     Args:
-        store: the bank, whose reports/ it goes to unless told.
-        found: the audit.
-        model: file of the weights, whose name the report carries.
+        store: the bank, into whose reports/ it is written unless `out` is given.
+        result: the audit.
+        model: file of the weights, whose name is part of the report's name.
         out: a local path instead.
 
     Returns:
-        Where it lies.
+        The path that was written.
 
     Raises:
         OSError: it cannot be written there.
     """
-    content = encode(found.table)
+    content = encode(result.table)
     if out is not None:
         try:
             Path(out).write_bytes(content)
         except OSError as error:
             raise OSError(f"cannot write {out}: {error.strerror}; give an --out that can be written") from error
         return out
-    relpath = f"reports/audit-{Path(model).stem}-{found.arm}.parquet"
+    relpath = f"reports/audit-{Path(model).stem}-{result.arm}.parquet"
     store.folder.replace(relpath, content)
     return f"{store.folder.display_name}/{relpath}"

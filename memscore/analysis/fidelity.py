@@ -1,13 +1,11 @@
-"""How well every score of a bank stands in for memorization, and what each costs: SCALE's Table 1 for this bank.
+"""Compare the scores of a bank: fidelity and cost of memorization proxies (SCALE's Table 1), inequality, risk signals.
 
-A correlation with an estimate of memorization says less than one with memorization itself, since the estimate is noisy.
-So three numbers stand side by side: the correlation as it is, with a bootstrap interval over the models that the
+The correlation with an estimate of memorization is lower than the one with memorization itself, since the estimate is
+noisy. So three numbers are reported: the correlation as it is, with a bootstrap interval over the models that the
 estimate was made from; the same corrected for the estimate's own unreliability; and the overlap of the tops.
 
-Scores made from the same models as the estimate (C-score, attacks) share its noise: their correlation flatters them,
-and no correction for independent noise applies. They are marked, and get neither.
-
-Everything that `python -m memscore.fidelity` says of a bank: stand-ins for memorization, skew, signals of risk.
+Scores made from the same models as the estimate (C-score, attacks) share its noise: their correlation is too high, and
+no correction for independent noise applies. They are marked, and get neither interval nor correction.
 """
 
 import itertools
@@ -47,23 +45,23 @@ from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
 
-BLOCK_BYTES = 64 * 2**20  # of two blocks as read
+BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks
 MIN_BLOCKS = 10  # with fewer, models are drawn one by one
 PAPER_ORDER = ("confidence", "max_confidence", "entropy", "accuracy", "curvature_sign", "holdout")
 """SCALE's Table 1 a (CIFAR-10, ResNet-18) by the size of the correlation: .80, .76, .75, .71, .69, .67."""
 PAPER_SIGNS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "curvature_sign": 1, "holdout": 1}
-"""As in Table 1, but that its entropy is the mean of sum p log p, the negative of ours."""
+"""As in Table 1, except that its entropy is the mean of sum p log p, the negative of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyFidelity:
-    """One score beside memorization.
+    """The agreement of one score with memorization, and its cost.
 
     Attributes:
         score: its name.
-        shares_models: it is made from the models of the estimate, so its correlation is flattered.
-        spearman: with its interval over models, of the score as its column holds it.
-        corrected: the same without the noise of the memorization estimate; NaN where that cannot be said.
+        shares_models: it is made from the models of the estimate, so its correlation is too high.
+        spearman: with its interval over models, of the score as stored in its column.
+        corrected: the same without the noise of the memorization estimate; NaN where it is undefined.
         pearson: of the two.
         top: overlap of the oriented tops.
         seconds: of computing it beyond training; NaN where it was not timed apart.
@@ -89,7 +87,7 @@ class Candidate:
     Attributes:
         score: its name.
         shares_models: it is made from the models of the estimate.
-        values: as its column holds them, [N].
+        values: as stored in its column, [N].
         direction: +1 where higher is more memorized, -1 where lower is.
     """
 
@@ -101,14 +99,14 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProxyComparison:
-    """Every score beside memorization.
+    """The agreement of every score with memorization.
 
     Attributes:
         reference: name of the memorization score.
-        models: that it was made from.
+        models: number of models that it was made from.
         by_blocks: whether whole blocks were drawn for the intervals, else single models.
         reliability: of the reference.
-        rows: scores, the best stand-in first.
+        rows: scores, the best proxy first.
         trends: SCALE's signs and order.
         bank_s: seconds of training the bank, over all its models.
         training_s: median seconds of one training on everything; NaN without originals.
@@ -125,46 +123,46 @@ class ProxyComparison:
 
 
 def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws: int = 200) -> ProxyComparison:
-    """Compare every fresh score of a bank with the memorization that one arm gives.
+    """Compare every fresh score of a bank with the memorization score of one arm.
 
     Args:
         store: open, scored.
         arm: name of the arm.
-        costs: score -> seconds that it took beyond training, where they are known.
+        costs: score -> seconds that it took beyond training, where they were measured.
         draws: bootstrap samples of the arm's models.
 
     Returns:
-        The comparison; memorization itself is read from file and must be fresh.
+        The comparison; memorization itself is read from its file and must be fresh.
     """
     record = store.arms()[arm]
     reference = f"memorization_{record['suffix']}"
     shards = store.find_valid_shards(arm, verify=False)
     indices, digest = sorted(shards), hash_shards(arm, shards)
     _, memorization = store.score(reference, digest)
-    found, drawn, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
+    reliability, samples, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
     bank_s, training_s = sum_model_seconds(store, arm, indices), compute_training_seconds(store)
-    ranked = [rank_defined(sample) for sample in drawn]
-    picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
-    rows, samples = [], {}
-    for one in read_candidates(store, arm, reference, digest):
-        values = one.values
-        known = ~np.isnan(values) & ~np.isnan(memorization)
-        ranks = rankdata(values[known])
-        redraw = known.any() and not one.shares_models
-        own = [correlate_ranks(sample, values, known, ranks) for sample in ranked] if redraw else []
-        if not one.shares_models and get_registry_name(one.score) in PAPER_SIGNS:
-            both = pair_samples(drawn, values, picked)
-            samples[one.score] = np.array([spearman(*sample[:, rows]) for sample, rows in both])
-        r = spearman(values[known], memorization[known])
-        seconds = costs.get(one.score, float("nan"))
+    ranked = [rank_defined(sample) for sample in samples]
+    drawn_rows = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), samples.shape)
+    rows, correlations = [], {}
+    for candidate in read_candidates(store, arm, reference, digest):
+        values = candidate.values
+        defined = ~np.isnan(values) & ~np.isnan(memorization)
+        ranks = rankdata(values[defined])
+        independent = defined.any() and not candidate.shares_models
+        draws_of_r = [correlate_ranks(sample, values, defined, ranks) for sample in ranked] if independent else []
+        if not candidate.shares_models and get_registry_name(candidate.score) in PAPER_SIGNS:
+            pairs = pair_samples(samples, values, drawn_rows)
+            correlations[candidate.score] = np.array([spearman(*pair[:, drawn]) for pair, drawn in pairs])
+        r = spearman(values[defined], memorization[defined])
+        seconds = costs.get(candidate.score, float("nan"))
         rows.append(
             ProxyFidelity(
-                score=one.score,
-                shares_models=one.shares_models,
-                spearman=compute_interval_from_draws(r, np.array(own), blocks),
-                corrected=float("nan") if one.shares_models else disattenuate(r, found.spearman_full),
+                score=candidate.score,
+                shares_models=candidate.shares_models,
+                spearman=compute_interval_from_draws(r, np.array(draws_of_r), blocks),
+                corrected=float("nan") if candidate.shares_models else disattenuate(r, reliability.spearman_full),
                 pearson=pearson(values, memorization),
-                top=top_overlap(values * one.direction, memorization),
+                top=top_overlap(values * candidate.direction, memorization),
                 seconds=seconds,
                 of_bank=seconds / bank_s if bank_s else float("nan"),
                 of_training=seconds / training_s,
@@ -175,9 +173,9 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
         reference=reference,
         models=len(indices),
         by_blocks=by_blocks,
-        reliability=found,
+        reliability=reliability,
         rows=rows,
-        trends=compute_scale_trends(rows, samples, blocks),
+        trends=compute_scale_trends(rows, correlations, blocks),
         bank_s=bank_s,
         training_s=training_s,
     )
@@ -186,7 +184,7 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
 def bootstrap_memorization(
     store: Store, arm: str, indices: Sequence[int], draws: int
 ) -> tuple[Reliability, np.ndarray, int, bool]:
-    """Memorization from bootstrap samples and from halves of the models, in one pass over the bank.
+    """Compute memorization from bootstrap samples and from halves of the models, in one pass over the bank.
 
     Args:
         store: open.
@@ -196,8 +194,8 @@ def bootstrap_memorization(
 
     Returns:
         The reliability; memorization of each sample [draws, N]; how many blocks (or models) were drawn from; whether
-        blocks were. With fewer than MIN_BLOCKS blocks models are drawn one by one: that leaves out what the design
-        gains, so intervals are rather too wide.
+        blocks were. With fewer than MIN_BLOCKS blocks models are drawn one by one: that ignores the design's smaller
+        variance, so intervals are too wide rather than too narrow.
     """
     block = parse_arm_record(store.arms()[arm]).models_per_block
     numbers = np.asarray(indices) // block
@@ -207,89 +205,93 @@ def bootstrap_memorization(
     halves = draw_arm_halves(store.manifest.seed, arm, numbers)
     weights = count_set_weights([*samples, *itertools.chain.from_iterable(halves)], len(indices))
     parts = [
-        compute_weighted_scores(weights, b.columns)["memorization"]
-        for b in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BLOCK_BYTES)
+        compute_weighted_scores(weights, read.columns)["memorization"]
+        for read in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BLOCK_BYTES)
     ]
-    each = np.concatenate(parts, axis=1)
-    pairs = list(zip(each[draws::2], each[draws + 1 :: 2], strict=True))
-    return compute_reliability(pairs), each[:draws], len(members), by_blocks
+    scores = np.concatenate(parts, axis=1)
+    pairs = list(zip(scores[draws::2], scores[draws + 1 :: 2], strict=True))
+    return compute_reliability(pairs), scores[:draws], len(members), by_blocks
 
 
 def read_candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
-    """Scores that can be compared with an arm's memorization, each file read once.
+    """Read the scores that can be compared with an arm's memorization, each file once.
 
     Args:
         store: open.
         arm: name of the arm.
         reference: its memorization.
-        digest: hash_shards of the arm, which scores made from it must carry.
+        digest: hash_shards of the arm, which scores made from it must have.
 
     Yields:
-        By name; scores of other arms, and those over several, are left out.
+        Scores by name; those of other arms, and those over several, are left out.
 
     Raises:
-        ValueError: a score of the arm that is stale; names the command that renews it.
+        ValueError: a score of the arm that is stale; names the command that recomputes it.
     """
     for file in store.folder.names("scores"):
         name = file.removesuffix(".parquet")
         if name != reference:
             table = store.read_score(name)
             metadata = decode_metadata(table.schema)
-            of = metadata.get("arm", metadata.get("models_of"))
-            if of in {arm, "originals"}:
+            models_of = metadata.get("arm", metadata.get("models_of"))
+            if models_of in {arm, "originals"}:
                 store.require_fresh(name, table, digest if "arm" in metadata else None)
                 values, direction = read_column_values(table, name)
-                yield Candidate(score=name, shares_models=of == arm, values=values, direction=direction)
+                yield Candidate(score=name, shares_models=models_of == arm, values=values, direction=direction)
 
 
 def read_column_values(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
-    """A score as its column holds it, float64 [N], and its direction; ValueError if it has none."""
+    """Return a score as stored in its column, float64 [N], and its direction; ValueError if it has none."""
     direction = int(decode_metadata(table.schema.field(name))["direction"])
     return orient_score(table, name)[1] * direction, direction
 
 
 def rank_defined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Defined examples and, among them, their ranks."""
+    """Return the mask of defined examples, and the ranks among them."""
     defined = ~np.isnan(values)
     return defined, rankdata(values[defined])
 
 
 def correlate_ranks(
-    sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, known: np.ndarray, ranks: np.ndarray
+    sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, values_defined: np.ndarray, ranks: np.ndarray
 ) -> float:
-    """Spearman of a ranked sample with values.
+    """Compute Spearman's correlation of a ranked sample with values.
 
     Args:
-        sample: of rank_defined.
+        sample: from rank_defined.
         values: [N].
-        known: bool [N], where they are defined.
-        ranks: of values[known], which serve all samples that are defined there and nowhere else.
+        values_defined: bool [N], where they are defined.
+        ranks: of values[values_defined], for all samples that are defined on exactly these examples.
 
     Returns:
         The correlation.
     """
     defined, sample_ranks = sample
-    if np.array_equal(defined, known):
+    if np.array_equal(defined, values_defined):
         return pearson(sample_ranks, ranks)
-    both = defined & known
+    both = defined & values_defined
     whole = np.full(len(values), np.nan)
     whole[defined] = sample_ranks
     return spearman(whole[both], values[both])
 
 
-def pair_samples(drawn: np.ndarray, values: np.ndarray, picked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each sample of memorization beside the values, [2, N], with the examples drawn for it."""
-    for sample, rows in zip(drawn, picked, strict=True):
+def pair_samples(
+    samples: np.ndarray, values: np.ndarray, drawn_rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each sample of memorization with the values, [2, N], and the examples drawn for it."""
+    for sample, rows in zip(samples, drawn_rows, strict=True):
         yield np.stack([sample, values]), rows
 
 
-def compute_scale_trends(rows: Sequence[ProxyFidelity], samples: Mapping[str, np.ndarray], blocks: int) -> list[Trend]:
-    """SCALE's Table 1: the sign of each proxy's correlation, and their order by size.
+def compute_scale_trends(
+    rows: Sequence[ProxyFidelity], correlations: Mapping[str, np.ndarray], blocks: int
+) -> list[Trend]:
+    """Check SCALE's Table 1: the sign of each proxy's correlation, and their order by size.
 
     Args:
         rows: the scores.
-        samples: of each proxy its correlation in bootstrap samples of models and of examples: a claim about proxies
-            must not rest on these examples.
+        correlations: of each proxy, in bootstrap samples of models and of examples: a claim about proxies must not
+            depend on these examples.
         blocks: how many blocks of models were drawn from.
 
     Returns:
@@ -299,7 +301,7 @@ def compute_scale_trends(rows: Sequence[ProxyFidelity], samples: Mapping[str, np
     trends = []
     for stem, sign in PAPER_SIGNS.items():
         if stem in by_stem:
-            r = compute_interval_from_draws(by_stem[stem].spearman.value, samples[by_stem[stem].score], blocks)
+            r = compute_interval_from_draws(by_stem[stem].spearman.value, correlations[by_stem[stem].score], blocks)
             claim = f"{stem} {'falls' if sign < 0 else 'rises'} with memorization"
             trends.append(
                 Trend(
@@ -311,31 +313,31 @@ def compute_scale_trends(rows: Sequence[ProxyFidelity], samples: Mapping[str, np
     for first, second in itertools.combinations([stem for stem in PAPER_ORDER if stem in by_stem], 2):
         a, b = (by_stem[stem] for stem in (first, second))
         difference = abs(a.spearman.value) - abs(b.spearman.value)
-        drawn = np.abs(samples[a.score]) - np.abs(samples[b.score])
-        gap = compute_interval_from_draws(difference, drawn, blocks)
+        differences = np.abs(correlations[a.score]) - np.abs(correlations[b.score])
+        gap = compute_interval_from_draws(difference, differences, blocks)
         trends.append(Trend(claim=f"|{first}| > |{second}|", value=gap, verdict=judge_interval(gap)))
     return trends
 
 
 def flip_interval(interval: Interval, sign: int) -> dict[str, float]:
-    """The ends of an interval after a change of sign."""
+    """Return the ends of an interval after a change of sign."""
     lo, hi = sorted((sign * interval.lo, sign * interval.hi)) if not np.isnan(interval.lo) else (np.nan, np.nan)
     return {"lo": float(lo), "hi": float(hi)}
 
 
 def get_registry_name(score: str) -> str:
-    """The entry of SOURCES that a proxy's score is of."""
+    """Return the name under which a proxy's score stands in SCORES."""
     stem = score.removeprefix("events_")
     return stem if stem in SCORES else score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """What a bank says of its own scores.
+    """The comparison of a bank's scores.
 
     Attributes:
         suffix: of the arm.
-        standings: every score beside memorization.
+        standings: the agreement of every score with memorization; the name is a key of the JSON report.
         gini: how unequally memorization and each proxy are spread over the examples (SCALE, Table 3), oriented.
         signals: one for each risk score that the bank has.
     """
@@ -363,76 +365,76 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
     """
     name = select_scored_arm(store, arm)
     suffix = store.arms()[name]["suffix"]
-    found = compare_proxies(store, name, compute_score_seconds(store), draws=draws)
-    proxies = [row.score for row in found.rows if not row.shares_models]
+    fidelity = compare_proxies(store, name, compute_score_seconds(store), draws=draws)
+    proxies = [row.score for row in fidelity.rows if not row.shares_models]
     gini = {}
-    for score in (found.reference, *proxies):
+    for score in (fidelity.reference, *proxies):
         values = store.score(score)[1]
         gini[score] = gini_interval(values, generator(store.manifest.seed, "bootstrap", score))
     keys = find_original_keys(store)
-    known = {row.score for row in found.rows}
+    scores = {row.score for row in fidelity.rows}
     success = f"attack_success_{suffix}"
-    risks = [risk for risk in (success, "inversion_psnr") if risk in known] if success in known and keys else []
+    risks = [risk for risk in (success, "inversion_psnr") if risk in scores] if success in scores and keys else []
     signals = [compute_risk_signals(store, risk, keys, success) for risk in risks]
-    return Comparison(suffix=suffix, standings=found, gini=gini, signals=signals)
+    return Comparison(suffix=suffix, standings=fidelity, gini=gini, signals=signals)
 
 
 def select_scored_arm(store: Store, arm: str | None) -> str:
-    """The name of an arm that has memorization scores."""
-    known = {file.removesuffix(".parquet") for file in store.folder.names("scores")}
+    """Return the name of an arm that has memorization scores."""
+    scores = {file.removesuffix(".parquet") for file in store.folder.names("scores")}
     scored = {name: record["suffix"] for name, record in store.arms().items()}
-    scored = {name: suffix for name, suffix in scored.items() if f"memorization_{suffix}" in known}
+    scored = {name: suffix for name, suffix in scored.items() if f"memorization_{suffix}" in scores}
     if not scored:
         raise ValueError(
             f"{store.folder.display_name} has no memorization scores to compare with; `python -m memscore.estimate "
-            "--store "
-            f"{store.folder.display_name}` makes them"
+            f"--store {store.folder.display_name}` makes them"
         )
     by_suffix = {suffix: name for name, suffix in scored.items()}
     if arm is not None:
-        wanted = validate_choice("arm", arm, [*scored, *by_suffix])
-        return by_suffix.get(wanted, wanted)
+        choice = validate_choice("arm", arm, [*scored, *by_suffix])
+        return by_suffix.get(choice, choice)
     if len(scored) > 1:
         raise ValueError(f"the bank has several arms, so say which: --arm {' or --arm '.join(sorted(scored))}")
     return next(iter(scored))
 
 
 def find_original_keys(store: Store) -> list[str]:
-    """Of the models trained on everything whose outputs are on file."""
+    """Return the keys of the models trained on all examples whose outputs are stored."""
     receipts = sorted((name, receipt) for name, receipt in store.receipts().items() if name.startswith("original-"))
     keys = [receipt["key"] for _, receipt in receipts if not receipt.get("removed") and not receipt["diverged"]]
     return [key for key in keys if store.has_outputs(key)]
 
 
 def compute_score_seconds(store: Store) -> dict[str, float]:
-    """Score -> median seconds on one original, beyond its training."""
-    timed = compute_proxy_seconds(store, read_stored_inversion(store))
-    return {score: seconds for name, seconds in timed.items() for score in PROXIES[name].scores}
+    """Return score -> median seconds on one original, beyond its training."""
+    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
+    return {score: seconds for name, seconds in proxy_seconds.items() for score in PROXIES[name].scores}
 
 
-def write_comparison(store: Store, found: Comparison) -> list[str]:
-    """Figures and numbers under reports/.
+def write_comparison(store: Store, comparison: Comparison) -> list[str]:
+    """Write figures and numbers under reports/.
 
     Args:
         store: open.
-        found: what compare returned.
+        comparison: from compare_scores.
 
     Returns:
         The files written.
     """
-    reference, suffix = found.standings.reference, found.suffix
-    oriented = {name: store.score(name)[1] for name in found.gini}
-    names = [row.score for row in found.standings.rows if not row.shares_models]
+    fidelity, suffix = comparison.standings, comparison.suffix
+    oriented = {name: store.score(name)[1] for name in comparison.gini}
+    names = [row.score for row in fidelity.rows if not row.shares_models]
     proxies = {name: read_column_values(store.read_score(name), name)[0] for name in names}
-    title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
+    title = f"{store.manifest.data}, {fidelity.models} models, {suffix}"
     files = {
-        f"reports/lorenz_{suffix}.png": plot_lorenz_curves(oriented, found.gini, title),
-        f"reports/fidelity_{suffix}.json": encode_record(asdict(found)),
+        f"reports/lorenz_{suffix}.png": plot_lorenz_curves(oriented, comparison.gini, title),
+        f"reports/fidelity_{suffix}.json": encode_record(asdict(comparison)),
     }
     if proxies:
-        spearman = {row.score: row.spearman.value for row in found.standings.rows}
-        files[f"reports/proxies_{suffix}.png"] = plot_proxies(oriented[reference], proxies, spearman, title)
-    for signals in found.signals:
+        correlations = {row.score: row.spearman.value for row in fidelity.rows}
+        memorization = oriented[fidelity.reference]
+        files[f"reports/proxies_{suffix}.png"] = plot_proxies(memorization, proxies, correlations, title)
+    for signals in comparison.signals:
         files[f"reports/loss_and_{signals.risk}.png"] = plot_loss_and_success(signals, title)
     for path, content in files.items():
         store.folder.replace(path, content)

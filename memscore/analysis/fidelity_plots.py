@@ -1,4 +1,4 @@
-"""Figures of the comparison of scores: proxies beside memorization, Lorenz curves, attack success against loss."""
+"""Plot the comparison of scores: memorization over proxies, Lorenz curves, attack success over loss."""
 
 from collections.abc import Mapping
 
@@ -12,19 +12,19 @@ from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval
 
 N_COLUMNS = 4  # panels a row
-MAX_CURVES = 10  # that ten colours can tell
+MAX_CURVES = 10  # one for each of ten colours
 
 
 def plot_proxies(
     memorization: np.ndarray, proxies: Mapping[str, np.ndarray], spearman: Mapping[str, float], title: str
 ) -> bytes:
-    """One panel a proxy: density of examples over proxy and memorization, on a log colour scale (SCALE, Fig. 5).
+    """Plot one panel per proxy: density of examples over proxy and memorization, on a log colour scale (SCALE, Fig. 5).
 
     Args:
         memorization: [n], NaN where undefined.
-        proxies: by name, as their columns hold them, [n] each.
+        proxies: by name, as stored in their columns, [n] each.
         spearman: of each.
-        title: what bank this is.
+        title: names the bank.
 
     Returns:
         A PNG.
@@ -36,9 +36,9 @@ def plot_proxies(
     for axis in axes.flat[len(proxies) :]:
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, proxies.items(), strict=False):
-        known = ~np.isnan(values) & ~np.isnan(memorization)
-        if known.any():
-            axis.hexbin(values[known], memorization[known], gridsize=28, bins="log", cmap="viridis", mincnt=1)
+        defined = ~np.isnan(values) & ~np.isnan(memorization)
+        if defined.any():
+            axis.hexbin(values[defined], memorization[defined], gridsize=28, bins="log", cmap="viridis", mincnt=1)
         r = spearman[name]
         axis.set_title(f"{name}\n" + ("constant" if np.isnan(r) else f"Spearman {r:.2f}"), fontsize=8)
         axis.tick_params(labelsize=7)
@@ -48,12 +48,12 @@ def plot_proxies(
 
 
 def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
-    """Lorenz curves, the first one drawn thick (SCALE, Fig. 12).
+    """Plot Lorenz curves, the first one drawn thick (SCALE, Fig. 12).
 
     Args:
         scores: by name, oriented so that higher is more memorized.
         gini: coefficient of each, for the legend.
-        title: what bank this is.
+        title: names the bank.
 
     Returns:
         A PNG; of more than ten scores the first ten.
@@ -71,11 +71,11 @@ def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Inte
 
 
 def plot_loss_and_success(signals: RiskSignals, title: str) -> bytes:
-    """Attack success by tenths of the loss (RSU, Fig. 5), and probabilities of risky and random examples (Table 3).
+    """Plot attack success by tenths of the loss (RSU, Fig. 5) and probabilities of risky and random examples (Table 3).
 
     Args:
         signals: of one risk.
-        title: what bank this is.
+        title: names the bank.
 
     Returns:
         A PNG.

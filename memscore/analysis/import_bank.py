@@ -1,10 +1,9 @@
-"""Arrays that somebody else wrote about a bank: read without pickles, and checked row by row.
-
-A bank that somebody else trained, from arrays of who was in which model and what the models said.
+"""Import a bank that was trained elsewhere, from arrays of its membership masks and its models' predictions.
 
 Masks and margins as researchers publish them (datamodels' masks and margins, Feldman & Zhang's correctness) become
-shards like our own, so every score that the given numbers allow is made from them. What they lack stays out: without
-logits there is no attack, without a test set no accuracy on it. Nothing is guessed.
+shards like our own, so every score that the given numbers allow is computed from them. What is missing is left out:
+without logits there is no attack, without a test set no accuracy on it. Nothing is guessed. Arrays are read without
+pickles, and checked row by row.
 """
 
 import hashlib
@@ -35,15 +34,15 @@ SIGNALS = ("logit_confidence", "gap", "top_gap")
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalArrays:
-    """Where somebody else's bank is. Arrays are .npy files, .npz files with one array, or file.npz:NAME."""
+    """A bank that was trained elsewhere. Arrays are .npy files, .npz files with one array, or file.npz:NAME."""
 
     store: Annotated[str, tyro.conf.Positional]
-    """folder or URL of the store that is begun or added to"""
+    """folder or URL of the store that is created or extended"""
     member: str
-    """[models, train examples] of 0 and 1: who was trained on what"""
+    """[models, train examples] of 0 and 1: the example was in the model's training set"""
     correct: Several = ()
-    """[models, train examples] of 0 and 1: who was right; as for the three below, test examples may follow as further
-    columns or in a second file. May be left out with --gap, whose sign says it"""
+    """[models, train examples] of 0 and 1: the prediction was correct; as for the three below, test examples may follow
+    as further columns or in a second file. May be left out with --gap, whose sign shows it"""
     gap: Several = ()
     """logit of the label minus the largest other (margins)"""
     logit_confidence: Several = ()
@@ -51,31 +50,31 @@ class ExternalArrays:
     top_gap: Several = ()
     """largest logit minus the second largest"""
     labels: Maybe[str] = None
-    """whole numbers, one an example: train, then test"""
+    """whole numbers, one per example: train, then test"""
     ids: Maybe[str] = None
-    """names, one an example (default: train/00000, ...)"""
+    """names, one per example (default: train/00000, ...)"""
     data: Maybe[str] = None
-    """the data set by name or path, as estimate takes it, in its own order and without a validation set: gives labels,
-    ids and the pictures of the report"""
+    """the data set by name or path, as in estimate, in its own order and without a validation set: gives labels, ids
+    and the pictures of the report"""
     folder: Maybe[str] = None
-    """where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    """folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     design: Literal["iid", "exact"] = "iid"
     """exact: in each --block of models every example is in equally many, which is checked"""
     block: Maybe[int] = None
-    """of an exact design (default: 64)"""
+    """models per block of an exact design (default: 64)"""
     keep: Maybe[float] = None
-    """share of the examples that a model saw (default: of the masks, to two digits)"""
+    """share of the examples in a model's training set (default: of the masks, to two digits)"""
     attacks: Maybe[tuple[str, ...]] = None
-    """as estimate's (default: lira, or lira-gap where only gaps are given)"""
+    """as in estimate (default: lira, or lira-gap where only gaps are given)"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedArrays:
-    """A source, read.
+    """The arrays that were read.
 
     Attributes:
         member: bool or numbers [M, n].
-        columns: by the name of a shard column one or two arrays [M, n] and [M, t].
+        columns: for each shard column one array, or two: [M, n] and [M, t].
         n_train: n.
         n_test: t, or 0.
     """
@@ -87,7 +86,7 @@ class LoadedArrays:
 
 
 def read_arrays(source: ExternalArrays) -> LoadedArrays:
-    """The arrays of a source, memory-mapped where the file allows, with their shapes checked."""
+    """Read the arrays, memory-mapped where the file allows, and check their shapes."""
     member = read_array(source.member)
     if member.ndim != 2 or 0 in member.shape:
         raise ValueError(f"{source.member} must be [models, train examples], got {list(member.shape)}")
@@ -110,36 +109,36 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
         width = sum(part.shape[1] for part in parts)
         if width < n or (len(parts) == 2 and parts[0].shape[1] != n):
             raise ValueError(
-                f"{files[0]} says something of {parts[0].shape[1]} examples, but {source.member} has {n} train examples"
+                f"{files[0]} has values of {parts[0].shape[1]} examples, but {source.member} has {n} train examples"
             )
         columns[name], widths[name] = parts, width
     if "correct" not in columns and "gap" not in columns:
         raise ValueError(
-            "neither --correct nor --gap is given, and no other number says whether a model was right; of two classes "
-            "the logit confidence is the gap: give it as --gap too"
+            "neither --correct nor --gap is given, and no other number shows whether a prediction was correct; of two "
+            "classes the logit confidence is the gap: give it as --gap too"
         )
     if "correct" in columns and "gap" in columns:
-        raise ValueError("--correct and --gap are both given, but a model is right where its gap is above 0: leave one")
+        raise ValueError(
+            "--correct and --gap are both given, but a prediction is correct where its gap is above 0: leave one out"
+        )
     if len(set(widths.values())) > 1:
         raise ValueError(f"all arrays must be of the same examples, got {widths} of them")
     return LoadedArrays(member=member, columns=columns, n_train=n, n_test=next(iter(widths.values())) - n)
 
 
 def read_array(file: str) -> np.ndarray:
-    """One array; never a pickle."""
-    path, _, name = file.partition(".npz:") if ".npz:" in file else (file, "", "")
-    place = Path(f"{path}.npz" if name else path).expanduser()
-    if not place.is_file():
+    """Read one array; never a pickle."""
+    stem, _, name = file.partition(".npz:") if ".npz:" in file else (file, "", "")
+    path = Path(f"{stem}.npz" if name else stem).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(f"there is no array at {file!r}; give a .npy file, a .npz file, or file.npz:NAME")
     try:
-        found = np.load(place, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found as archive:
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content as archive:
             if name not in archive.files and (name or len(archive.files) != 1):
-                raise ValueError(
-                    f"it holds {', '.join(archive.files)}: say which, as in {place.name}:{archive.files[0]}"
-                )
+                raise ValueError(f"it holds {', '.join(archive.files)}: name one, as in {path.name}:{archive.files[0]}")
             array: np.ndarray = archive[name or archive.files[0]]
             return array
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -147,43 +146,44 @@ def read_array(file: str) -> np.ndarray:
 
 
 def build_shard(source: ExternalArrays, arrays: LoadedArrays, m: int) -> dict[str, np.ndarray]:
-    """The columns of one model's shard; ValueError names the file and the place of what cannot be."""
+    """Build the columns of one model's shard; ValueError names the file and the place of an invalid value."""
     rows = arrays.n_train + arrays.n_test
     member = np.zeros(rows, bool)
     member[: arrays.n_train] = to_booleans(arrays.member[m], source.member, m)
     if not member.any():
         raise ValueError(f"{source.member}: model {m} was trained on nothing; leave it out of all arrays")
     numbers = {name: np.concatenate([part[m] for part in parts]) for name, parts in arrays.columns.items()}
-    found = {name: to_finite_float32(numbers[name], getattr(source, name), m) for name in SIGNALS if name in numbers}
-    given = "correct" in numbers
-    right = to_booleans(numbers["correct"], source.correct[0], m) if given else found["gap"] > 0
-    return {"row": np.arange(rows, dtype=np.int32), "member": member, "correct": right, **found}
+    signals = {name: to_finite_float32(numbers[name], getattr(source, name), m) for name in SIGNALS if name in numbers}
+    has_correct = "correct" in numbers
+    correct = to_booleans(numbers["correct"], source.correct[0], m) if has_correct else signals["gap"] > 0
+    return {"row": np.arange(rows, dtype=np.int32), "member": member, "correct": correct, **signals}
 
 
 def to_booleans(values: np.ndarray, file: str, m: int) -> np.ndarray:
-    """Bool [n] of one model's row."""
+    """Convert one model's row to bool [n]."""
     if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():
         raise ValueError(f"{file}: model {m} has values other than 0 and 1; masks and correctness are booleans")
     return values.astype(bool)
 
 
 def to_finite_float32(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
-    """float32 [n] of one model's row."""
+    """Convert one model's row to float32 [n]."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{files[0]} holds {values.dtype}, not numbers")
     with np.errstate(over="ignore"):
         numbers: np.ndarray = values.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if len(bad):
+    nonfinite = np.flatnonzero(~np.isfinite(numbers))
+    if len(nonfinite):
+        row = nonfinite[0]
         raise ValueError(
-            f"{files[0]}: model {m} says {values[bad[0]]} of example {bad[0]}; a bank holds finite float32 numbers "
-            "only: leave that model out of all arrays"
+            f"{files[0]}: model {m} has {values[row]} for example {row}; a bank holds finite float32 numbers only: "
+            "leave that model out of all arrays"
         )
     return numbers
 
 
 def require_one_per_example(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray:
-    """[rows] of some kind."""
+    """Return the values if they are [rows] of one of the dtype kinds; else raise ValueError."""
     if values.shape != (rows,) or values.dtype.kind not in kinds:
         raise ValueError(
             f"{file} must hold one value for each of {rows} examples, train then test, got {values.dtype} "
@@ -193,18 +193,18 @@ def require_one_per_example(values: np.ndarray, file: str, kinds: str, rows: int
 
 
 def import_bank(source: ExternalArrays) -> EstimateResult:
-    """Write a shard for each model and score the bank; models on file with the same content are left alone.
+    """Write a shard for each model and score the bank; stored models with the same content are not written again.
 
     Args:
         source: the arrays.
 
     Returns:
-        What the bank says; everything in it is in the store too.
+        The result, all of which is in the store too.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
         ValueError: arrays that do not fit each other, numbers that are not finite, an attack that needs other numbers
-            or validation examples, or a store of something else.
+            or validation examples, or a store of another bank.
     """
     arrays = read_arrays(source)
     attacks = select_attacks(source)
@@ -213,7 +213,7 @@ def import_bank(source: ExternalArrays) -> EstimateResult:
     examples = build_examples(source, arrays, splits)
     models = range(len(arrays.member))
     for m in models:
-        build_shard(source, arrays, m)  # all of them are looked at before anything is written
+        build_shard(source, arrays, m)  # all of them are checked before anything is written
     arm = infer_arm(source, arrays)
     require_balanced(arrays.member, arm, source.member)
     store = Store.create(source.store, build_manifest(arrays, examples, splits), examples)
@@ -223,28 +223,27 @@ def import_bank(source: ExternalArrays) -> EstimateResult:
         store.add_arm(record)
         for m in models:
             write_model(store, name, m, build_shard(source, arrays, m))
-        filled = TrainingSummary(shards={name: store.find_valid_shards(name)})
-        return score_bank(store, splits, filled, attacks=attacks)
+        training = TrainingSummary(shards={name: store.find_valid_shards(name)})
+        return score_bank(store, splits, training, attacks=attacks)
 
 
 def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) -> None:
-    """Publish one model, or see that the one on file is the same."""
+    """Store one model, or check that the stored one is the same."""
     name = format_model_name(arm, m)
-    n, inside, right = store.manifest.split_sizes[0], columns["member"], columns["correct"]
-    groups = {"members": right[inside], "left_out": right[:n][~inside[:n]], "test": right[n:]}
+    n, member, correct = store.manifest.split_sizes[0], columns["member"], columns["correct"]
+    groups = {"members": correct[member], "left_out": correct[:n][~member[:n]], "test": correct[n:]}
     accuracy = {group: float(hits.mean()) if len(hits) else None for group, hits in groups.items()}
-    receipt = {"model": name, "n_members": int(inside.sum()), "diverged": False, "accuracy": accuracy}
+    receipt = {"model": name, "n_members": int(member.sum()), "diverged": False, "accuracy": accuracy}
     store.write_receipt(name, receipt | {"seconds": None, "worker": None, "device": None})
     if not store.write_shard(name, arm, columns) and store.read_shard_digest(arm, m) != hash_columns(columns):
         raise ValueError(
-            f"model {m} is in {store.folder.display_name} with other content; models are added behind those that are "
-            "there, "
+            f"model {m} is in {store.folder.display_name} with other content; models are added after the stored ones, "
             "in the same order; give another store for another bank"
         )
 
 
 def infer_arm(source: ExternalArrays, arrays: LoadedArrays) -> Arm:
-    """How the subsets were drawn, as far as the user says and the masks show."""
+    """Return how the subsets were drawn, from the user's options and the masks."""
     share = float(np.mean([np.mean(row) for row in arrays.member]))
     keep = round(share, 2) if source.keep is None else source.keep
     if abs(keep - share) > 0.05:
@@ -255,7 +254,7 @@ def infer_arm(source: ExternalArrays, arrays: LoadedArrays) -> Arm:
 
 
 def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
-    """An exact design must be what it says, or leave-one-out attacks would leak membership."""
+    """Stop if the masks are not exact, although the design says so: leave-one-out attacks would leak membership."""
     if arm.design != "exact":
         return
     block = arm.models_per_block
@@ -270,7 +269,7 @@ def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
 
 
 def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits | None) -> pa.Table:
-    """One row an example, from the data if it is named, else from labels and ids where they are given."""
+    """Build one row per example, from the data if it is named, else from labels and ids where they are given."""
     n, t = arrays.n_train, arrays.n_test
     if splits is not None:
         if source.labels or source.ids:
@@ -306,13 +305,13 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
 
 
 def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | None) -> Manifest:
-    """The identity of an imported bank: its data as far as it is known, and which numbers were given."""
+    """Build the manifest of an imported bank: its data as far as given, and the names of the given columns."""
     given = [name for name in SHARD_COLUMNS if name in arrays.columns or name in {"member", "correct"}]
     labels = [label for label in examples["label"].to_pylist() if label is not None]
-    known = [examples["id"].to_pylist(), examples["label"].to_pylist()]
-    own = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    ids_and_labels = [examples["id"].to_pylist(), examples["label"].to_pylist()]
+    digest = hashlib.sha256(json.dumps(ids_and_labels).encode()).hexdigest()
     return Manifest(
-        fingerprint=splits.fingerprint if splits else own,
+        fingerprint=splits.fingerprint if splits else digest,
         data=splits.name if splits else IMPORTED,
         split_sizes=(arrays.n_train, 0, arrays.n_test),
         n_classes=splits.n_classes if splits else max(labels, default=-1) + 1,
@@ -328,7 +327,7 @@ def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | No
 
 
 def select_attacks(source: ExternalArrays) -> tuple[str, ...]:
-    """The attacks asked for, or the one that the given numbers allow."""
+    """Return the requested attacks, or the one that the given numbers allow."""
     if source.attacks is not None:
         return source.attacks
     return ("lira",) if source.logit_confidence else ("lira-gap",) if source.gap else ()

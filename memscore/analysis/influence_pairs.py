@@ -1,10 +1,8 @@
-"""Which train examples a bank's models owe which targets to: the pairs that matter, as rows.
+"""Find pairs of train and target examples with high influence in a bank, and plot the strongest.
 
-Feldman & Zhang 2020 publish the pairs of influence .15 or more whose train example has memorization .25 or more;
-beside them stand the most influential examples of every target, whatever their influence. One pass over the train
-examples, no N x T array: tiles of pairs are made, looked through and dropped.
-
-One run of `influence`, step by step: the models of one arm, the pairs that matter, their file, and a picture.
+Feldman & Zhang 2020 publish the pairs of influence .15 or more whose train example has memorization .25 or more; here
+the most influential examples of every target are added, whatever their influence. One pass over the train examples, no
+N x T array: tiles of pairs are computed, searched and discarded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +26,14 @@ from memscore.subsets.designs import parse_arm_record
 
 TARGETS = ("test", "train", "train-held-out")
 MAX_ROWS = 2_000_000
-"""Pairs above the thresholds that may be found; they take some 300 bytes each, ids included, before they are a file."""
+"""Most pairs above the thresholds; they take some 300 bytes each in memory, ids included, before they are written."""
+EXAMPLES_PER_TARGET = 5
+"""Train examples shown with each target in the picture."""
+MAX_PICTURES = 100
+"""Targets in one picture; some 300 would exceed the pixels of a PNG in matplotlib."""
 
-_TOLERANCE = np.float32(1e-4)  # float32 tiles are a few 1e-7 off; what is picked is decided again in float64
-_BLOCK_BYTES = 64 * 2**20  # bytes of two neighbouring blocks of train examples
+_TOLERANCE = np.float32(1e-4)  # float32 tiles are a few 1e-7 off; selected pairs are checked again in float64
+_BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of train examples
 
 
 def find_influence_pairs(
@@ -46,28 +48,28 @@ def find_influence_pairs(
     max_rows: int = MAX_ROWS,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> pa.Table:
-    """The pairs of one arm that matter, streamed: the most influential examples of each target, and all strong pairs.
+    """Find the most influential examples of each target, and all strong pairs, of one arm in one pass.
 
-    Peak memory beyond the imports: M x T / 8 bytes of targets (twice that if held out), 64 MB of blocks as read, tiles
+    Peak memory beyond the imports: M x T / 8 bytes of targets (twice that if held out), 64 MB of blocks, tiles
     (see tiles: 50 MB at 2,000 models), and some 300 bytes for each of at most top x T + max_rows pairs.
 
     Args:
         store: open.
-        arm: name of an arm on file.
+        arm: name of a stored arm.
         shards: index of every valid model -> hash of its contents.
         targets: "test"; "train", the same contrast between train examples; "train-held-out", over models without the
             target.
         top: how many examples are kept for each target whatever their influence; ties go to the lower row.
-        least: a pair is strong from this influence on,
-        least_memorization: if the train example's memorization is at least this.
-        max_rows: strong pairs that may be found.
-        progress: told train examples done, all of them, and a line.
+        least: a pair is strong if its influence is at least this,
+        least_memorization: and its train example's memorization at least this.
+        max_rows: most strong pairs.
+        progress: called with train examples done, their total, and a line.
 
     Returns:
         train_row, train_id, test_row, test_id (rows and ids of the store, also where the target is a train example),
         influence, se (smoothed, never 0), memorization of the train example; by test_row, then falling influence. A
-        pair of an example with itself is no row. The schema's metadata says arm, models, hash_shards, parameters, and
-        `opposite`: how many pairs would be strong with their sign turned, influence -least or less.
+        pair of an example with itself is left out. The schema's metadata has arm, models, hash_shards, parameters, and
+        `opposite`: how many pairs would be strong with the opposite sign, influence -least or less.
 
     Raises:
         ValueError: an unknown kind of targets, a negative top, a threshold that is no number, no test examples, or more
@@ -91,16 +93,16 @@ def find_influence_pairs(
             scores.append(memorization(block.columns["correct"], block.columns["member"]))
             yield block.columns["member"]
 
-    picked = _PairSelection(rows.stop - rows.start, top, max_rows)
+    selection = _PairSelection(rows.stop - rows.start, top, max_rows)
     for tile in iterate_tiles(members(), packed):
         strong = np.concatenate(scores)[tile.train] >= least_memorization
-        picked.add(tile, least, strong, without_self=targets != "test")
+        selection.add(tile, least, strong, without_self=targets != "test")
         if progress and tile.target.stop == rows.stop - rows.start:
-            progress(tile.train.stop, train.stop, f"{picked.n_strong} strong pairs")
-    columns = _build_columns(picked.pairs(), rows.start, np.concatenate(scores), store)
-    asked = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
+            progress(tile.train.stop, train.stop, f"{selection.n_strong} strong pairs")
+    columns = _build_columns(selection.pairs(), rows.start, np.concatenate(scores), store)
+    parameters = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
     metadata = {"arm": arm, "models": len(indices), "shards_digest": hash_shards(arm, shards)}
-    metadata |= {**asked, "opposite": picked.opposite}
+    metadata |= {**parameters, "opposite": selection.opposite}
     return to_table(columns, {key: str(value) for key, value in metadata.items()})
 
 
@@ -115,7 +117,7 @@ class _PairSelection:
         self.n_strong = self.opposite = 0
 
     def add(self, tile: Tile, least: float, strong: np.ndarray, without_self: bool) -> None:
-        """Look through a tile; strong [a] says which of its train examples are memorized enough."""
+        """Select pairs of a tile; strong [a] is true for its train examples with enough memorization."""
         value = tile.influence()
         np.copyto(value, -np.inf, where=np.isnan(value))
         if without_self:
@@ -126,17 +128,17 @@ class _PairSelection:
             self._keep_best(tile, value)
 
     def pairs(self) -> np.ndarray:
-        """Every pair kept, once."""
-        whole = np.concatenate([np.empty((6, 0), np.int64), *self.best.values(), *self.strong], axis=1)
-        return whole[:, np.unique(whole[:2], axis=1, return_index=True)[1]]
+        """Return every selected pair once."""
+        pairs = np.concatenate([np.empty((6, 0), np.int64), *self.best.values(), *self.strong], axis=1)
+        return pairs[:, np.unique(pairs[:2], axis=1, return_index=True)[1]]
 
     def _keep_strong(self, tile: Tile, value: np.ndarray, least: float, strong: np.ndarray) -> None:
-        """Pairs at or above the thresholds, and how many are as far below 0, decided in float64."""
+        """Select pairs at or above the thresholds, and count those as far below 0, both in float64."""
         rows = np.flatnonzero(strong)
         value = value[rows]
         a, b = np.nonzero(value >= least - _TOLERANCE)
-        found = _build_pairs(tile, rows[a], b)
-        self.strong.append(found[:, influence_from_counts(found[2:]) >= least])
+        pairs = _build_pairs(tile, rows[a], b)
+        self.strong.append(pairs[:, influence_from_counts(pairs[2:]) >= least])
         a, b = np.nonzero((value <= _TOLERANCE - least) & (value >= -2))  # -2: undefined is -inf
         self.opposite += int((influence_from_counts(tile.counts(rows[a], b)) <= -least).sum())
         self.n_strong += self.strong[-1].shape[1]
@@ -165,7 +167,7 @@ class _PairSelection:
 
 
 def _validate_thresholds(top: int, thresholds: Mapping[str, float]) -> None:
-    """Stop at parameters that would find nothing without saying so."""
+    """Stop if the parameters would select nothing without an error."""
     if top < 0:
         raise ValueError(f"top must be 0 or more, got {top}; 0 keeps the strong pairs only")
     for name, value in thresholds.items():
@@ -174,48 +176,44 @@ def _validate_thresholds(top: int, thresholds: Mapping[str, float]) -> None:
 
 
 def _build_columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:
-    """Pairs as columns in their order; targets begin at row `first` of the store."""
-    found, ids = memorization_from_counts(*pairs[2:]), np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
-    order = np.lexsort((pairs[0], -found["value"], pairs[1]))
+    """Build the sorted columns of the pairs; targets begin at row `first` of the store."""
+    # influence is the contrast of memorization, applied to the target's predictions
+    influence = memorization_from_counts(*pairs[2:])
+    ids = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
+    order = np.lexsort((pairs[0], -influence["value"], pairs[1]))
     train, target = pairs[0, order], pairs[1, order] + first
     return {
         "train_row": train.astype(np.int32),
         "train_id": ids[train],
         "test_row": target.astype(np.int32),
         "test_id": ids[target],
-        "influence": found["value"][order],
-        "se": found["se"][order],
+        "influence": influence["value"][order],
+        "se": influence["se"][order],
         "memorization": memorized[train],
     }
 
 
 def _build_pairs(tile: Tile, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """int64 [6, pairs]: train, target and the four counts."""
+    """Build int64 [6, pairs]: train, target and the four counts."""
     return np.concatenate([[a + tile.train.start, b + tile.target.start], tile.counts(a, b)])
-
-
-EXAMPLES_PER_TARGET = 5
-"""Train examples beside each target in the picture."""
-MAX_PICTURES = 100
-"""Targets in one picture; some 300 would be more pixels than a PNG of matplotlib's may have."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InfluenceResult:
-    """What a run has found.
+    """The pairs of one arm.
 
     Attributes:
         arm: whose models were read.
-        suffix: ends the names of its scores and files.
-        models: how many.
+        suffix: of the names of its scores and files.
+        models: their number.
         unfinished: those in blocks that are not whole.
-        damaged: shards that could not be read -> why.
+        damaged: shards that could not be read -> reason.
         targets: kind of targets, see find_influence_pairs.
-        n_targets: how many there are.
-        least: a pair is strong from this influence on,
-        least_memorization: if the train example's memorization is at least this.
-        opposite: pairs that would be strong with their sign turned.
-        table: of find_influence_pairs.
+        n_targets: their number.
+        least: a pair is strong if its influence is at least this,
+        least_memorization: and its train example's memorization at least this.
+        opposite: pairs that would be strong with the opposite sign.
+        table: from find_influence_pairs.
     """
 
     arm: str
@@ -232,7 +230,7 @@ class InfluenceResult:
 
     @property
     def name(self) -> str:
-        """Of its file in the store, and for Store.read_influence."""
+        """The name of its file in the store, and for Store.read_influence."""
         return f"{self.targets}_{self.suffix}"
 
     @property
@@ -242,7 +240,7 @@ class InfluenceResult:
         return np.asarray((influence >= self.least) & (memorization >= self.least_memorization))
 
     def strongest(self) -> np.ndarray:
-        """Rows of the strong pairs, of all pairs where none is strong; the most influential first."""
+        """Return the rows of the strong pairs, or of all pairs where none is strong; the most influential first."""
         influence, strong = self.table["influence"].to_numpy(), self.strong
         rows = np.flatnonzero(strong) if strong.any() else np.arange(len(strong))
         return rows[np.argsort(-influence[rows], kind="stable")]
@@ -258,19 +256,19 @@ def compute_influence(
     least_memorization: float,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> InfluenceResult:
-    """The pairs of one arm that matter; nothing is written.
+    """Compute the influence pairs of one arm; nothing is written.
 
     Args:
-        store: open; the caller holds its lock, so that no shard comes or goes.
+        store: open; the caller holds its lock, so that no shard is added or removed.
         name: of the arm.
-        targets: as for find_influence_pairs, and so are
-        top: examples kept for each target,
-        least: the threshold for influence,
-        least_memorization: and for memorization,
-        progress: and who is told.
+        targets: as in find_influence_pairs.
+        top: as in find_influence_pairs.
+        least: as in find_influence_pairs.
+        least_memorization: as in find_influence_pairs.
+        progress: as in find_influence_pairs.
 
     Returns:
-        The pairs, and what they are of.
+        The pairs with their description.
 
     Raises:
         ValueError: an unknown arm, one without models, or what find_influence_pairs refuses.
@@ -308,7 +306,7 @@ def compute_influence(
 
 
 def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
-    """The bank's data for the picture.
+    """Load the bank's data again, for the picture.
 
     Args:
         store: open.
@@ -319,7 +317,7 @@ def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
         The splits.
 
     Raises:
-        ValueError: they cannot be found again; says how to do without.
+        ValueError: they cannot be loaded; the message says how to do without.
     """
     try:
         return reload_splits(store, data, folder)
@@ -327,48 +325,48 @@ def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
         raise ValueError(f"{error}; --pictures 0 does without images") from error
 
 
-def write_picture(store: Store, found: InfluenceResult, splits: Splits, pictures: int) -> str | None:
-    """Write a picture of the targets with the strongest influences, each beside the train examples that help it most.
+def write_picture(store: Store, result: InfluenceResult, splits: Splits, pictures: int) -> str | None:
+    """Plot the targets with the strongest influences, each with the train examples that help it most.
 
     Args:
         store: open.
-        found: of find.
+        result: from compute_influence.
         splits: the bank's data.
-        pictures: targets at most.
+        pictures: most targets.
 
     Returns:
         Its path within the store; None if there is no pair to show.
     """
-    rows = found.table["test_row"].to_numpy()
-    shown = list(dict.fromkeys(rows[found.strongest()].tolist()))[:pictures]
-    if not shown:
+    rows = result.table["test_row"].to_numpy()
+    targets = list(dict.fromkeys(rows[result.strongest()].tolist()))[:pictures]
+    if not targets:
         return None
-    part = splits.test if found.targets == "test" else splits.train
-    first = sum(store.manifest.split_sizes[:2]) if found.targets == "test" else 0
-    examples, strong = store.examples(), found.strong
+    part = splits.test if result.targets == "test" else splits.train
+    first = sum(store.manifest.split_sizes[:2]) if result.targets == "test" else 0
+    examples, strong = store.examples(), result.strong
     images: list[list[np.ndarray]] = []
     captions: list[list[list[str]]] = []
     faint: list[list[bool]] = []
-    for target in shown:
+    for target in targets:
         start, stop = np.searchsorted(rows, [target, target + 1])
         stop = min(stop, start + EXAMPLES_PER_TARGET)
-        pairs = found.table.slice(start, stop - start).to_pylist()
+        pairs = result.table.slice(start, stop - start).to_pylist()
         images.append([part.images[target - first], *(splits.train.images[pair["train_row"]] for pair in pairs)])
         captions.append([[f"label {format_label(examples, target)}", f"row {target}"]])
         captions[-1] += [format_caption(pair, examples) for pair in pairs]
         faint.append([False, *~strong[start:stop]])
     title = (
-        f"{splits.name}, {found.models} models, {found.suffix}, {found.targets}: each target (framed) and the\n"
+        f"{splits.name}, {result.models} models, {result.suffix}, {result.targets}: each target (framed) and the\n"
         "training examples that help it most; label as trained, influence ± standard error,\n"
-        f"memorization; faint where influence < {found.least:g} or memorization < {found.least_memorization:g}"
+        f"memorization; faint where influence < {result.least:g} or memorization < {result.least_memorization:g}"
     )
-    relpath = f"reports/influence_{found.name}.png"
+    relpath = f"reports/influence_{result.name}.png"
     store.folder.replace(relpath, plot_influence(images, captions, faint, title))
     return relpath
 
 
 def format_caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
-    """What stands under a training example."""
+    """Return the lines under a training example."""
     return [
         f"label {format_label(examples, pair['train_row'])}",
         f"{pair['influence']:.2f} ± {pair['se']:.2f}",

@@ -1,11 +1,12 @@
-"""How cheap signals of a finished model track privacy risk: RSU's Figures 2 and 5 and Table 3, for this bank.
+"""Compare cheap signals of a trained model with privacy risk: RSU's Figures 2 and 5 and Table 3, for this bank.
 
     Fig. 5     attack success against the loss, in ten equal groups by loss
     Table 3    probability of the label, class by class, of the 100 riskiest examples and of 100 random ones
     Fig. 2     how much more attack success and entropy the 100 riskiest have than 100 random ones
 
-The signals are those of the originals (models trained on everything), the risk is attack success over the bank's models
-or, where it was computed, how well gradients give the image away. The random twin is drawn from the others.
+The signals are those of the originals (models trained on all examples), the risk is attack success over the bank's
+models or, where it was computed, how well gradient inversion reconstructs the image. The random examples are drawn from
+the others.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class ClassTail:
 
     Attributes:
         label: the class.
-        tail: probability of the label below which the lowest fifth of the class lies.
+        tail: probability of the label that bounds the lowest fifth of the class.
         least: the lowest.
         risky: mean probability of the riskiest examples of the class; NaN without any.
         twin: mean probability of the random ones.
@@ -58,14 +59,14 @@ class ClassTail:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RiskSignals:
-    """What one risk says beside the cheap signals.
+    """The comparison of one risk score with the cheap signals.
 
     Attributes:
         risk: name of the risk score.
         groups: by loss, lowest first.
         spearman: of loss and risk, with a bootstrap interval over examples.
-        tails: one a class.
-        trends: what RSU says, and whether it is so here.
+        tails: one per class.
+        trends: RSU's claims, and whether they hold here.
     """
 
     risk: str
@@ -76,7 +77,7 @@ class RiskSignals:
 
 
 def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str) -> RiskSignals:
-    """RSU's comparisons for one risk score.
+    """Compute RSU's comparisons for one risk score.
 
     Args:
         store: open, scored.
@@ -107,16 +108,16 @@ def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str)
     ]
     ranks = bootstrap_spearman(loss[defined], danger[defined], rng)
     trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=judge_interval(ranks))]
-    wanted: dict[str, tuple[np.ndarray, int, str]] = {
+    compared: dict[str, tuple[np.ndarray, int, str]] = {
         "loss": (loss, 1, "more loss"),
         "entropy": (signals["entropy"], 1, "more entropy"),
         "probability": (signals["probability"], -1, "less probability of the label"),
     }
     if risk != success:
-        wanted["success"] = (asr, 1, "more attack success")
-    for values, sign, what in wanted.values():
+        compared["success"] = (asr, 1, "more attack success")
+    for values, sign, description in compared.values():
         gap = compute_difference(sign * values[risky], sign * values[twin])
-        claim = f"{size} riskiest by {risk}: {what}"
+        claim = f"{size} riskiest by {risk}: {description}"
         trends.append(Trend(claim=claim, value=gap, verdict=judge_interval(gap)))
     probability = signals["probability"]
     tails = [compute_class_tail(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
@@ -124,29 +125,29 @@ def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str)
 
 
 def compute_original_signals(store: Store, keys: list[str], labels: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Loss and entropy in nats, and probability of the label, float64 [n], means over the originals."""
-    found: dict[str, list[np.ndarray]] = {"loss": [], "entropy": [], "probability": []}
+    """Compute loss and entropy in nats, and probability of the label, float64 [n], means over the originals."""
+    signals: dict[str, list[np.ndarray]] = {"loss": [], "entropy": [], "probability": []}
     for key in keys:
         logits, _ = store.read_outputs(key)
         log_p = log_softmax(logits[: len(labels)].astype(np.float64), axis=1)
-        own = log_p[np.arange(len(labels)), labels]
-        found["loss"].append(-own)
-        found["entropy"].append(-(np.exp(log_p) * log_p).sum(1))
-        found["probability"].append(np.exp(own))
-    return {name: np.mean(values, axis=0) for name, values in found.items()}
+        log_p_label = log_p[np.arange(len(labels)), labels]
+        signals["loss"].append(-log_p_label)
+        signals["entropy"].append(-(np.exp(log_p) * log_p).sum(1))
+        signals["probability"].append(np.exp(log_p_label))
+    return {name: np.mean(values, axis=0) for name, values in signals.items()}
 
 
 def compute_class_tail(
     label: int, labels: np.ndarray, probability: np.ndarray, risky: np.ndarray, twin: np.ndarray
 ) -> ClassTail:
-    """One row of Table 3."""
-    own = probability[labels == label]
-    tail = float(np.quantile(own, TAIL_SHARE))
+    """Compute one row of Table 3."""
+    class_probability = probability[labels == label]
+    tail = float(np.quantile(class_probability, TAIL_SHARE))
     high, low = (probability[rows[labels[rows] == label]] for rows in (risky, twin))
     return ClassTail(
         label=label,
         tail=tail,
-        least=float(own.min()),
+        least=float(class_probability.min()),
         risky=float(high.mean()) if len(high) else float("nan"),
         twin=float(low.mean()) if len(low) else float("nan"),
         risky_in_tail=float((high <= tail).mean()) if len(high) else float("nan"),
@@ -154,25 +155,25 @@ def compute_class_tail(
 
 
 def compute_mean_interval(values: np.ndarray) -> Interval:
-    """A mean and its 95 % t interval; the ends are NaN of fewer than two values."""
+    """Compute a mean and its 95 % t interval; the ends are NaN for fewer than two values."""
     mean, n = float(values.mean()), len(values)
-    reach = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return Interval(value=mean, lo=mean - reach, hi=mean + reach)
+    half_width = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Interval(value=mean, lo=mean - half_width, hi=mean + half_width)
 
 
 def compute_difference(x: np.ndarray, y: np.ndarray) -> Interval:
-    """Mean of x minus mean of y, with Welch's 95 % interval; NaN ends where neither varies."""
+    """Compute mean of x minus mean of y, with Welch's 95 % interval; NaN ends where neither varies."""
     gap = float(x.mean() - y.mean())
     a, b = (float(values.var(ddof=1)) / len(values) if len(values) > 1 else float("nan") for values in (x, y))
     if not a + b > 0:
         return Interval(value=gap, lo=float("nan"), hi=float("nan"))
     freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
-    reach = float(stdtrit(freedom, 0.975) * np.sqrt(a + b))
-    return Interval(value=gap, lo=gap - reach, hi=gap + reach)
+    half_width = float(stdtrit(freedom, 0.975) * np.sqrt(a + b))
+    return Interval(value=gap, lo=gap - half_width, hi=gap + half_width)
 
 
 def bootstrap_spearman(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
-    """Spearman's correlation with its percentile bootstrap interval over examples."""
+    """Compute Spearman's correlation with its percentile bootstrap interval over examples."""
     draws = [rng.integers(0, len(x), len(x)) for _ in range(N_BOOTSTRAP if len(x) > 2 else 0)]
     drawn = np.array([spearman(x[rows], y[rows]) for rows in draws])
     drawn = drawn[~np.isnan(drawn)]

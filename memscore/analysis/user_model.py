@@ -1,4 +1,4 @@
-"""A model that somebody else trained: its weights, the examples it was trained on, and the bank's own data again."""
+"""Read what a user supplies of a model trained elsewhere: weights, training set and normalization constants."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from memscore.store.store import Store
 
 
 def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
-    """A network with the weights in a file, fit for the bank's images and classes.
+    """Load a network for the bank's images and classes from a file of weights.
 
     Args:
         path: a safetensors file of the network's state dict.
-        arch: a name that memscore.models.architectures.build_network knows, or module:function.
+        arch: a name that memscore.models.architectures.build_network accepts, or module:function.
         manifest: the bank's.
 
     Returns:
@@ -25,10 +25,10 @@ def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no safetensors file, or tensors that are not those of that architecture for these images and
+        ValueError: not a safetensors file, or tensors that are not those of that architecture for these images and
             classes.
     """
-    from safetensors.torch import load_file  # torch is here anyway; safetensors alone does not import it
+    from safetensors.torch import load_file
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"there are no weights at {path!r}; give --model a safetensors file")
@@ -46,7 +46,7 @@ def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
 
 
 def build_member_mask(ids: np.ndarray, store: Store) -> np.ndarray:
-    """Which training examples of a bank are named.
+    """Build the mask of a bank's training examples that are named.
 
     Args:
         ids: str [n].
@@ -56,30 +56,30 @@ def build_member_mask(ids: np.ndarray, store: Store) -> np.ndarray:
         bool [n_train].
 
     Raises:
-        ValueError: ids that the bank does not know, or of examples that no model of a bank is trained on.
+        ValueError: ids that are not in the bank, or of examples that no model of a bank is trained on.
     """
-    known = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
-    for stranger in (unknown := ids[~np.isin(ids, known)])[:1]:
+    bank_ids = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
+    for first in (unknown := ids[~np.isin(ids, bank_ids)])[:1]:
         raise ValueError(
             f"{len(unknown)} of {len(ids)} member ids are no examples of {store.folder.display_name} "
-            f"(first {str(stranger)!r}, ids there look like {str(known[0])!r}); examples.parquet lists all of them"
+            f"(first {str(first)!r}, ids there look like {str(bank_ids[0])!r}); examples.parquet lists all of them"
         )
     n_train = store.manifest.split_sizes[0]
-    for outside in (held_out := ids[~np.isin(ids, known[:n_train])])[:1]:
+    for first in (held_out := ids[~np.isin(ids, bank_ids[:n_train])])[:1]:
         raise ValueError(
-            f"{len(held_out)} members are validation or test examples of the bank (first {str(outside)!r}), which none "
+            f"{len(held_out)} members are validation or test examples of the bank (first {str(first)!r}), which none "
             "of its models was trained on; audit with a bank whose training set holds all members"
         )
-    return np.isin(known[:n_train], ids)
+    return np.isin(bank_ids[:n_train], ids)
 
 
 def resolve_normalization(
     manifest: Manifest, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What images are normalised with before a user's model sees them, per channel of pixels in [0, 1].
+    """Return the constants that normalize images for a user's model, per channel of pixels in [0, 1].
 
     Args:
-        manifest: the bank's, whose constants stand where none are given.
+        manifest: the bank's, whose constants are used where none are given.
         mean: the user's.
         std: the user's.
 
@@ -87,14 +87,15 @@ def resolve_normalization(
         (mean, std).
 
     Raises:
-        ValueError: not one for each channel, a std that is not above 0, or a bank whose images nobody knows.
+        ValueError: not one for each channel, a std that is not above 0, or a bank that was imported without images.
     """
     if not manifest.mean:
         raise ValueError(
-            "this bank was imported without its images, so no model can be asked about them; import it into another "
+            "this bank was imported without its images, so no model can be evaluated on them; import it into another "
             "store with --data"
         )
-    mean, std = (own if wish is None else wish for wish, own in ((mean, manifest.mean), (std, manifest.std)))
+    mean = manifest.mean if mean is None else mean
+    std = manifest.std if std is None else std
     channels = manifest.input_shape[0]
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
@@ -107,7 +108,7 @@ def resolve_normalization(
 def _require_matching_tensors(
     path: str, arch: str, manifest: Manifest, wanted: dict[str, Tensor], given: dict[str, Tensor]
 ) -> None:
-    """Refuse tensors of another network, by what is wrong with them."""
+    """Stop if the tensors are not those of the network, and name the difference."""
     shape = "x".join(str(size) for size in manifest.input_shape)
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     parts = [f"{word} {_format_first(names)}" for word, names in (("lacks", missing), ("has also", surplus)) if names]
@@ -120,17 +121,17 @@ def _require_matching_tensors(
     if wrong:
         name = wrong[0]
         has, needs = list(given[name].shape), list(wanted[name].shape)
-        what = f"{arch} for images of {shape} and {manifest.n_classes} classes"
+        network = f"{arch} for images of {shape} and {manifest.n_classes} classes"
         reason = "it is another network"
         if has[:1] != needs[:1] and has[1:] == needs[1:] and needs[0] == manifest.n_classes:
             reason = f"it has {has[0]} classes, the bank {needs[0]}"
         elif has[:1] == needs[:1]:
             reason = f"it reads images of another shape than the bank's {shape}, or has layers of other widths"
-        raise ValueError(f"{path} does not fit {what}: {reason} ({name} is {has}, must be {needs})")
+        raise ValueError(f"{path} does not fit {network}: {reason} ({name} is {has}, must be {needs})")
     for name in (name for name, tensor in given.items() if not bool(torch.isfinite(tensor).all())):
         raise ValueError(f"{path} holds numbers that are not finite, first in {name}; audit a model that converged")
 
 
 def _format_first(names: list[str]) -> str:
-    """The first of some names and how many more there are."""
+    """Return the first of some names and how many more there are."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

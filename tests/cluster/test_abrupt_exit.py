@@ -1,4 +1,4 @@
-"""A command that Ray ends still says one line; one that ends by itself says nothing."""
+"""A command that Ray ends still prints one line; one that ends by itself prints nothing."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ from tests.conftest import ROOT, TOKEN
 
 ENDING = """
 import os, sys
-from cluster.session import last_words
+from cluster.session import message_on_abrupt_exit
 try:
-    with last_words("the end came early"):
+    with message_on_abrupt_exit("the end came early"):
         exec(sys.argv[1])
 except ValueError:
     pass
@@ -34,16 +34,16 @@ with open_ray_pool(None, 1, "cpu") as session:
 
 
 @pytest.mark.parametrize(
-    ("statement", "code", "said"),
+    ("statement", "code", "message"),
     [
         ("pass", 0, ""),
-        ("raise ValueError('said elsewhere')", 0, ""),
+        ("raise ValueError('reported elsewhere')", 0, ""),
         ("sys.exit(3)", 3, ""),
         ("os._exit(1)", 1, "the end came early\n"),
         ("os.kill(os.getpid(), 9)", -9, "the end came early\n"),
     ],
 )
-def test_last_words_are_for_a_process_that_is_ended(statement, code, said):
+def test_the_message_is_for_a_process_that_is_ended(statement, code, message):
     done = subprocess.run(
         [sys.executable, "-c", ENDING, statement],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -51,7 +51,7 @@ def test_last_words_are_for_a_process_that_is_ended(statement, code, said):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (code, said)
+    assert (done.returncode, done.stderr) == (code, message)
 
 
 def test_ray_that_cannot_start_is_one_line_and_exit_code_1(monkeypatch, tmp_path, capfd):
@@ -102,7 +102,7 @@ def test_a_killed_process_of_ray_s_ends_the_command_with_one_line_and_1(agent, t
         while not (tmp_path / "slow.mark").exists():
             assert command.poll() is None
             time.sleep(0.05)
-        os.kill(descendant(command.pid, agent), signal.SIGKILL)
+        os.kill(find_descendant(command.pid, agent), signal.SIGKILL)
         _, err = command.communicate(timeout=90)
     finally:
         command.kill()
@@ -112,12 +112,12 @@ def test_a_killed_process_of_ray_s_ends_the_command_with_one_line_and_1(agent, t
     assert lines == [session.ABRUPT_EXIT_MESSAGE]
 
 
-def descendant(pid, name):
-    """Pid of the process below one that shows this name."""
-    said = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(maxsplit=2) for line in said.stdout.splitlines()]
-    below, grown = {str(pid)}, True
-    while grown:
+def find_descendant(pid, name):
+    """Return the id of the process below `pid` that has this name."""
+    done = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    below, grew = {str(pid)}, True
+    while grew:
         more = {row[0] for row in rows if row[1] in below} - below
-        below, grown = below | more, bool(more)
+        below, grew = below | more, bool(more)
     return next(int(row[0]) for row in rows if row[0] in below and row[2].split()[0].endswith(name))

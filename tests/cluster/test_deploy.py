@@ -1,4 +1,4 @@
-"""What is deployed: files that the tools they are for would take, guarded, and without a secret."""
+"""Deployment files: valid for their tools, protected by a token, and without a secret."""
 
 import json
 import os
@@ -22,17 +22,17 @@ SECRET = re.compile(
 KUBERAY = ["kuberay-job.yaml", "kuberay-cluster.yaml"]
 
 
-def aws():
+def load_aws():
     return yaml.safe_load(FILES["aws.yaml"])
 
 
-def spec_of(name):
+def load_spec(name):
     content = yaml.safe_load(FILES[name])
     return content["spec"]["rayClusterSpec"] if content["kind"] == "RayJob" else content["spec"]
 
 
-def groups(name):
-    spec = spec_of(name)
+def list_groups(name):
+    spec = load_spec(name)
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
 
 
@@ -49,15 +49,15 @@ def test_no_file_has_a_secret(name):
 
 def test_the_launcher_s_file_is_of_the_schema_that_ray_ships():
     schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
-    jsonschema.validate(aws(), schema)
+    jsonschema.validate(load_aws(), schema)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(aws() | {"max_worker": 3}, schema)
+        jsonschema.validate(load_aws() | {"max_worker": 3}, schema)
 
 
 def test_ray_s_launcher_takes_the_file_once_its_defaults_are_in():
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = prepare_config(aws())
+    config = prepare_config(load_aws())
     validate_config(config)
     assert config["available_node_types"]["spot-worker"]["node_config"]["InstanceMarketOptions"] == {
         "MarketType": "spot"
@@ -67,7 +67,7 @@ def test_ray_s_launcher_takes_the_file_once_its_defaults_are_in():
 
 
 def test_the_launcher_s_cluster_is_guarded_on_every_node():
-    config = aws()
+    config = load_aws()
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     started = [line for line in starts if "ray start" in line]
     assert len(started) == 2
@@ -81,7 +81,7 @@ def test_the_launcher_s_nodes_get_all_that_memscore_needs_and_this_ray():
         re.split(r"[\[><=]", line)[0]
         for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     }
-    words = " ".join(aws()["setup_commands"])
+    words = " ".join(load_aws()["setup_commands"])
     assert {name for name in needed if not re.search(rf"[ \"]{name}\b", words)} == set()
     assert f"=={ray.__version__}" in words
 
@@ -92,7 +92,7 @@ def test_a_manifest_is_one_that_kuberay_knows(name):
     assert content["apiVersion"] == "ray.io/v1"
     assert content["kind"] == {"kuberay-job.yaml": "RayJob", "kuberay-cluster.yaml": "RayCluster"}[name]
     assert content["metadata"]["name"] == "memscore"
-    spec = spec_of(name)
+    spec = load_spec(name)
     assert spec["rayVersion"] == ray.__version__
     assert spec["authOptions"] == {"mode": "token", "secretName": "memscore-token"}
     assert "create secret generic memscore-token --from-literal=auth_token=" in FILES[name]
@@ -107,7 +107,7 @@ def test_a_manifest_is_one_that_kuberay_knows(name):
 
 @pytest.mark.parametrize("name", KUBERAY)
 def test_every_pod_has_the_store_its_resources_and_an_end(name):
-    for group in groups(name):
+    for group in list_groups(name):
         pod = group["template"]["spec"]
         [container] = pod["containers"]
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -119,18 +119,18 @@ def test_every_pod_has_the_store_its_resources_and_an_end(name):
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_the_image_is_the_one_that_the_manifests_name_and_holds_the_three_rooms():
+def test_the_image_is_the_one_that_the_manifests_name_and_holds_the_three_packages():
     lines = FILES["Dockerfile"].splitlines()
     image = lines[0].split(" -t ")[1].split()[0]
     for name in KUBERAY:
-        assert {group["template"]["spec"]["containers"][0]["image"] for group in groups(name)} == {image}
+        assert {group["template"]["spec"]["containers"][0]["image"] for group in list_groups(name)} == {image}
     [base] = [line for line in lines if line.startswith("FROM")]
     assert f"ray:{ray.__version__}-py311" in base
     copied = {line.split()[-2] for line in lines if line.startswith("COPY --chown=ray ") and "pyproject" not in line}
     assert copied == {"memscore", "unlearn", "cluster"}
 
 
-def local(*arguments, **environment):
+def run_local_script(*arguments, **environment):
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
@@ -144,24 +144,24 @@ def local(*arguments, **environment):
 
 
 @pytest.mark.parametrize("arguments", [[], ["sideways"]])
-def test_the_local_script_says_how_it_is_used(arguments):
-    done = local(*arguments)
+def test_the_local_script_prints_its_usage(arguments):
+    done = run_local_script(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: bash cluster/deploy/local.sh up [NODES] [CPUS]")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["up", "0"], "NODES must be 1 or more, got 0"), (["up", "1", "x"], "CPUS")]
+    ("arguments", "message"), [(["up", "0"], "NODES must be 1 or more, got 0"), (["up", "1", "x"], "CPUS")]
 )
-def test_the_local_script_refuses_what_cannot_be(arguments, said):
-    done = local(*arguments)
+def test_the_local_script_refuses_what_cannot_be(arguments, message):
+    done = run_local_script(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "head"])
 def test_the_local_script_opens_no_dashboard_without_a_token(host, tmp_path):
-    done = local("up", DASHBOARD_HOST=host, RAY_AUTH_MODE="disabled", HOME=str(tmp_path))
+    done = run_local_script("up", DASHBOARD_HOST=host, RAY_AUTH_MODE="disabled", HOME=str(tmp_path))
     assert done.returncode == 2
     assert f"a dashboard on {host} with RAY_AUTH_MODE=disabled lets whoever reaches it run code here" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The board for Grafana: every query of it, asked of a real Prometheus that scrapes a real cluster at work."""
+"""The board for Grafana: every query of it, sent to a real Prometheus that scrapes a real cluster at work."""
 
 import json
 import math
@@ -29,9 +29,9 @@ ARM, MODELS = "exact-k0.500-b8", 64
 
 
 def test_the_board_asks_only_for_what_is_published():
-    asked = {name for expr in TARGETS.values() for name in re.findall(rf"ray_{PREFIX}_(\w+)", expr)}
-    assert asked <= set(COUNTERS) | set(GAUGES)
-    assert {*COUNTERS, *GAUGES} - asked == set()
+    queried = {name for expr in TARGETS.values() for name in re.findall(rf"ray_{PREFIX}_(\w+)", expr)}
+    assert queried <= set(COUNTERS) | set(GAUGES)
+    assert {*COUNTERS, *GAUGES} - queried == set()
     tags = {name: tag for table in (COUNTERS, GAUGES) for name, (_, tag) in table.items()}
     for expr in TARGETS.values():
         for kinds, name in re.findall(rf"by \(([\w, ]+)\) \([a-z_(]*ray_{PREFIX}_(\w+)", expr):
@@ -73,9 +73,9 @@ def ask(url, expr):
     """Values of a query, by the tags that it keeps."""
     plain = expr.replace("$run", ".*").replace("$__rate_interval", "5m")
     with urllib.request.urlopen(f"{url}/api/v1/query?query={urllib.parse.quote(plain)}", timeout=10) as answer:
-        said = json.load(answer)
-    assert said["status"] == "success", (plain, said)
-    return {" ".join(row["metric"].values()): float(row["value"][1]) for row in said["data"]["result"]}
+        output = json.load(answer)
+    assert output["status"] == "success", (plain, output)
+    return {" ".join(row["metric"].values()): float(row["value"][1]) for row in output["data"]["result"]}
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +147,12 @@ def test_every_query_of_the_board_is_answered_with_what_the_run_was(scraped):
     wanted = plausible(store)
     assert set(wanted) == set(TARGETS)
     for name, expr in TARGETS.items():
-        found = ask(url, expr)
-        sys.stdout.write(f"{name}: {expr} -> {found}\n")  # for pytest -s
-        assert found, f"{name}: no data for {expr}"
+        values = ask(url, expr)
+        sys.stdout.write(f"{name}: {expr} -> {values}\n")  # for pytest -s
+        assert values, f"{name}: no data for {expr}"
         low, high = wanted[name]
-        assert all(low <= value <= high or math.isclose(value, low, rel_tol=1e-6) for value in found.values()), (
-            f"{name}: {found}, expected {low} to {high}"
+        assert all(low <= value <= high or math.isclose(value, low, rel_tol=1e-6) for value in values.values()), (
+            f"{name}: {values}, expected {low} to {high}"
         )
     assert set(ask(url, f"max by (arm) (last_over_time(ray_{PREFIX}_models[1m]))")) == {ARM}
     assert set(ask(url, f"sum by (kind) (ray_{PREFIX}_retries_total)")) == {"worker"}

@@ -22,7 +22,7 @@ def write(folder, files):
         path.write_bytes(content)
 
 
-def names(archive):
+def list_names(archive):
     with zipfile.ZipFile(archive) as packed:
         return sorted(packed.namelist())
 
@@ -35,7 +35,7 @@ def test_what_the_ignore_files_name_and_environments_stay_behind(tmp_path):
     (folder / ".rayignore").write_text("cache/\n")
     (folder / "sub" / ".rayignore").write_text("big\n")
     pack(folder, tmp_path / "a.zip")
-    assert names(tmp_path / "a.zip") == [".gitignore", ".rayignore", "mine", "sub/.rayignore", "sub/code"]
+    assert list_names(tmp_path / "a.zip") == [".gitignore", ".rayignore", "mine", "sub/.rayignore", "sub/code"]
 
 
 def test_ray_would_send_the_same_files_of_this_repository(tmp_path):
@@ -45,8 +45,8 @@ def test_ray_would_send_the_same_files_of_this_repository(tmp_path):
     ours, theirs = tmp_path / "ours.zip", tmp_path / "theirs.zip"
     assert pack(ROOT, ours) < 2**20
     create_package(str(ROOT), theirs, include_gitignore=True, excludes=get_runtime_env_default_excludes())
-    assert names(ours) == sorted(name for name in names(theirs) if not name.endswith("/"))
-    assert {"memscore/estimate.py", "cluster/deploy/local.sh"} <= set(names(ours))
+    assert list_names(ours) == sorted(name for name in list_names(theirs) if not name.endswith("/"))
+    assert {"memscore/estimate.py", "cluster/deploy/local.sh"} <= set(list_names(ours))
 
 
 def test_equal_folders_give_equal_bytes_and_scripts_stay_executable(tmp_path):
@@ -67,10 +67,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "work" / "again").symlink_to(tmp_path / "work")
     (tmp_path / "work" / "nowhere").symlink_to(tmp_path / "gone")
     pack(tmp_path / "work", tmp_path / "a.zip")
-    assert names(tmp_path / "a.zip") == ["beside/y", "x"]
+    assert list_names(tmp_path / "a.zip") == ["beside/y", "x"]
 
 
-def test_a_folder_over_the_limit_is_refused_naming_the_largest_and_the_way_out(tmp_path):
+def test_a_folder_over_the_limit_is_refused_naming_the_largest_and_the_remedy(tmp_path):
     noise = random.Random(0)
     folder = tmp_path / "work"
     write(folder, {f"data/{k}.npy": noise.randbytes(500_000) for k in range(4)})
@@ -88,8 +88,8 @@ def test_what_zips_well_may_be_larger_than_the_limit(tmp_path):
     assert pack(tmp_path / "work", tmp_path / "a.zip", limit_bytes=2**20) < 10_000
 
 
-def refusal(folder, archive):
-    """One line, said without reading the folder to its end."""
+def get_refusal(folder, archive):
+    """Return the error, which must be one line and come without reading the folder to its end."""
     began = time.monotonic()
     with pytest.raises((ValueError, OSError)) as caught:
         pack(folder, archive)
@@ -99,25 +99,27 @@ def refusal(folder, archive):
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
-    assert re.match(r"--working-dir .*/gone is no folder; give the one", refusal(tmp_path / "gone", tmp_path / "a.zip"))
+    assert re.match(
+        r"--working-dir .*/gone is no folder; give the one", get_refusal(tmp_path / "gone", tmp_path / "a.zip")
+    )
     (tmp_path / "file").touch()
-    assert "/file is a file, and no folder; give" in refusal(tmp_path / "file", tmp_path / "a.zip")
+    assert "/file is a file, and no folder; give" in get_refusal(tmp_path / "file", tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("root", ["/", "//", "/tmp/.."])
 def test_the_whole_file_system_is_refused_unread(root, tmp_path):
-    assert "is the whole file system; give the command's own folder" in refusal(Path(root), tmp_path / "a.zip")
+    assert "is the whole file system; give the command's own folder" in get_refusal(Path(root), tmp_path / "a.zip")
 
 
 def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_path, monkeypatch):
     write(tmp_path / "work", {"code": b"1", "data/x": b""})
     os.truncate(tmp_path / "work" / "data" / "x", 3 * 2**30)  # no bytes on the disk; zipping them takes half a minute
-    said = refusal(tmp_path / "work", tmp_path / "a.zip")
-    assert "the first 2 of its files have 3,221 MB already; the largest are data/ 3,221 MB, code 0 MB" in said
+    message = get_refusal(tmp_path / "work", tmp_path / "a.zip")
+    assert "the first 2 of its files have 3,221 MB already; the largest are data/ 3,221 MB, code 0 MB" in message
     assert not (tmp_path / "a.zip").exists()
     monkeypatch.setattr(packaging, "MAX_FILES", 3)
     write(tmp_path / "many", dict.fromkeys("abcdef", b"1"))
-    assert "the first 4 of its files have 0 MB already" in refusal(tmp_path / "many", tmp_path / "a.zip")
+    assert "the first 4 of its files have 0 MB already" in get_refusal(tmp_path / "many", tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize(
@@ -129,11 +131,11 @@ def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_pa
         ),
         (
             FileNotFoundError(2, "No such file or directory"),
-            "went while it was packed; submit again when nobody writes",
+            "was removed while it was packed; submit again when nobody writes",
         ),
     ],
 )
-def test_what_cannot_be_read_is_named_with_the_ways_out(error, words, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_named_with_remedies(error, words, tmp_path, monkeypatch):
     write(tmp_path / "code", {"code": b"1", "secret": b"2"})
     opened = Path.open
 
@@ -145,5 +147,6 @@ def test_what_cannot_be_read_is_named_with_the_ways_out(error, words, tmp_path, 
 
     monkeypatch.setattr(Path, "open", refused)
     assert re.match(
-        rf"{tmp_path}/code/secret {words}.*{tmp_path}/code/\.rayignore", refusal(tmp_path / "code", tmp_path / "a.zip")
+        rf"{tmp_path}/code/secret {words}.*{tmp_path}/code/\.rayignore",
+        get_refusal(tmp_path / "code", tmp_path / "a.zip"),
     )

@@ -1,4 +1,4 @@
-"""One promise, two pools."""
+"""The interface of a pool, tested on both pools."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.fixtures import jobs
 
 @pytest.fixture(scope="module", params=["serial", pytest.param("ray", marks=pytest.mark.ray)])
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    """One of each kind: a pool that was entered keeps its promise run after run, also after one that was stopped."""
+    """A pool of each kind, used for run after run, also after one that was stopped."""
     if request.param == "serial":
         with SerialPool() as pool:
             yield pool
@@ -77,7 +77,7 @@ def test_serial_pool_shares_the_memory_of_arrays():
     assert next(SerialPool().run(address, [0], shared=images))[1] == images.__array_interface__["data"][0]
 
 
-def test_one_line_folds_a_message():
+def test_format_error_folds_a_message():
     assert format_error(ValueError("keep must lie\n  between 0 and 1")) == "ValueError: keep must lie between 0 and 1"
     assert format_error(KeyError()) == "KeyError"
-    assert format_error(RunStopped(28, "no space")) == "Unpublishable: [Errno 28] no space"
+    assert format_error(RunStopped(28, "no space")) == "RunStopped: [Errno 28] no space"

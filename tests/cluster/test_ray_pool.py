@@ -1,4 +1,4 @@
-"""What only processes can do: die, hang, vanish with their node, run out of memory."""
+"""What only processes can do: die, hang, be lost with their node, run out of memory."""
 
 import importlib
 import json
@@ -34,7 +34,7 @@ def wait_for(condition, limit_s=20.0):
         time.sleep(0.05)
 
 
-def gone(pid):
+def has_ended(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
     except FileNotFoundError:
@@ -58,9 +58,9 @@ def test_a_killed_worker_s_job_runs_again(ray_pool, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_on_a_lost_node_runs_again_and_that_is_not_held_against_it(run_alone, tmp_path):
-    said = run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", limit_s=150)
-    assert json.loads(said) == {
+def test_a_job_on_a_lost_node_runs_again_and_that_is_not_counted(run_alone, tmp_path):
+    output = run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", limit_s=150)
+    assert json.loads(output) == {
         "outcomes": {"slow": "again"} | {f"quick{k}": "first" for k in range(20)},
         "setbacks": {"node": 1},
         "before": 2,
@@ -70,25 +70,25 @@ def test_a_job_on_a_lost_node_runs_again_and_that_is_not_held_against_it(run_alo
 
 @pytest.mark.slow
 def test_a_dead_worker_on_a_node_that_lives_is_told_from_a_lost_node(run_alone, tmp_path):
-    said = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "worker", limit_s=150))
-    assert said["outcomes"]["slow"] == "again"
-    assert (said["setbacks"], said["after"]) == ({"worker": 1}, 2)
+    report = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "worker", limit_s=150))
+    assert report["outcomes"]["slow"] == "again"
+    assert (report["setbacks"], report["after"]) == ({"worker": 1}, 2)
 
 
-def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(ray_pool, monkeypatch):
+def test_a_stack_that_kills_its_workers_is_split_and_only_the_faulty_part_fails(ray_pool, monkeypatch):
     """After three deaths, as is promised; here after two, since each costs seconds."""
     from cluster import ray_scheduler
 
     assert ray_scheduler.MAX_ATTEMPTS == 3
     monkeypatch.setattr("cluster.ray_scheduler.MAX_ATTEMPTS", 2)
     pool = ray_pool(workers=2)
-    outcomes = dict(pool.run(jobs.die_if_guilty, [jobs.Stack((0, 1), guilty=1), jobs.Stack((3, 4))]))
-    failure = outcomes.pop(jobs.Stack((1,), guilty=1))
-    assert outcomes == {jobs.Stack((0,), guilty=1): (0,), jobs.Stack((3, 4)): (3, 4)}
+    outcomes = dict(pool.run(jobs.die_if_faulty, [jobs.Stack((0, 1), faulty=1), jobs.Stack((3, 4))]))
+    failure = outcomes.pop(jobs.Stack((1,), faulty=1))
+    assert outcomes == {jobs.Stack((0,), faulty=1): (0,), jobs.Stack((3, 4)): (3, 4)}
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts) == ("worker", 2)
     assert failure.error == "its worker process died"
-    assert "SYSTEM_ERROR" in failure.traceback  # Ray's own account
+    assert "SYSTEM_ERROR" in failure.traceback  # Ray's own description
     assert pool.setbacks == {"worker": 4}  # two as a stack, two as a part
 
 
@@ -106,23 +106,23 @@ def test_a_job_past_its_deadline_is_killed_and_counted(ray_pool, monkeypatch):
 def test_gpu_out_of_memory_halves_the_workers_until_the_jobs_fit(ray_pool, tmp_path):
     pool = ray_pool(workers=2)
     assert sorted(pool.run(jobs.greedy, range(6), shared=str(tmp_path))) == [(job, job) for job in range(6)]
-    assert 1 <= pool.setbacks["memory"] <= 2  # once halved there is one worker, and nobody to be in its way
+    assert 1 <= pool.setbacks["memory"] <= 2  # once halved there is one worker, and no other uses the GPU
 
 
 def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
     monkeypatch.setattr("cluster.ray_scheduler.MAX_ATTEMPTS", 1)
     pool = ray_pool(workers=1)
-    outcomes = dict(pool.run(jobs.never_fits, [jobs.Stack((0, 1), guilty=1)]))
-    failure = outcomes.pop(jobs.Stack((1,), guilty=1))
-    assert outcomes == {jobs.Stack((0,), guilty=1): 1}
+    outcomes = dict(pool.run(jobs.never_fits, [jobs.Stack((0, 1), faulty=1)]))
+    failure = outcomes.pop(jobs.Stack((1,), faulty=1))
+    assert outcomes == {jobs.Stack((0,), faulty=1): 1}
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.error) == ("memory", "OutOfMemoryError: CUDA out of memory")
 
 
 @pytest.mark.slow
 def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_not_fit_is_split(run_alone):
-    found = json.loads(run_alone("-m", "tests.fixtures.one_gpu"))
-    assert found == {
+    report = json.loads(run_alone("-m", "tests.fixtures.one_gpu"))
+    assert report == {
         "workers": 1,
         "seen": ["0"],
         "processes": 1,
@@ -138,7 +138,7 @@ def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_no
 def test_workers_see_no_gpu_and_use_one_thread_and_end_with_the_run(ray_pool):
     outcomes = [outcome for _, outcome in ray_pool(workers=2).run(jobs.environment, range(4))]
     assert {(cuda, threads) for cuda, threads, _ in outcomes} == {("", "1")}
-    wait_for(lambda: all(gone(pid) for _, _, pid in outcomes))
+    wait_for(lambda: all(has_ended(pid) for _, _, pid in outcomes))
 
 
 def test_a_pool_that_was_entered_keeps_its_workers_between_runs_and_no_longer(ray_pool):
@@ -153,51 +153,51 @@ def test_a_pool_that_was_entered_keeps_its_workers_between_runs_and_no_longer(ra
         assert list(pool.run(jobs.add_shared, [1], {"images": np.array([0, 7])})) == [(1, (7, False))]
         assert pids() == first
         os.kill(min(first), signal.SIGKILL)
-        wait_for(lambda: gone(min(first)))
+        wait_for(lambda: has_ended(min(first)))
         later = pids()
-        assert pool.setbacks == {}  # it died between two runs, with no job in hand
+        assert pool.setbacks == {}  # it died between two runs, without a job
     assert not later & first
-    wait_for(lambda: all(gone(pid) for pid in later))
+    wait_for(lambda: all(has_ended(pid) for pid in later))
 
 
-def test_a_warning_is_said_by_the_driver_while_the_job_still_works(ray_pool, tmp_path):
-    """Both workers warn ten times a second of the same thing: the driver says it once."""
-    said = []
+def test_a_warning_is_logged_by_the_driver_while_the_job_still_works(ray_pool, tmp_path):
+    """Both workers warn ten times a second of the same thing: the driver logs it once."""
+    messages = []
 
-    class Listener(logging.Handler):
+    class RecordingHandler(logging.Handler):
         def emit(self, record):
-            said.append(record.getMessage())
-            (tmp_path / "heard").touch()
+            messages.append(record.getMessage())
+            (tmp_path / "received").touch()
 
-    logger, listener = logging.getLogger("cluster"), Listener()
-    logger.addHandler(listener)
+    logger, handler = logging.getLogger("cluster"), RecordingHandler()
+    logger.addHandler(handler)
     try:
-        outcomes = dict(ray_pool(workers=2).run(jobs.warn_until_heard, ["a", "b"], shared=str(tmp_path)))
+        outcomes = dict(ray_pool(workers=2).run(jobs.warn_until_received, ["a", "b"], shared=str(tmp_path)))
     finally:
-        logger.removeHandler(listener)
-    assert outcomes == {"a": "heard", "b": "heard"}
-    assert len(said) == 1
-    assert re.fullmatch(rf"memscore-worker-\d+ on host {socket.gethostname()}: cannot write [ab]", said[0])
+        logger.removeHandler(handler)
+    assert outcomes == {"a": "received", "b": "received"}
+    assert len(messages) == 1
+    assert re.fullmatch(rf"memscore-worker-\d+ on host {socket.gethostname()}: cannot write [ab]", messages[0])
 
 
-def test_no_letterbox_is_left_in_the_cluster(ray_pool, tmp_path):
-    (tmp_path / "heard").touch()
-    with ray_pool(workers=1, name="quiet") as pool:
-        assert list(pool.run(jobs.warn_until_heard, ["a"], shared=str(tmp_path))) == [("a", "heard")]
-        first = pool._ear.box
-        assert list(pool.run(jobs.warn_until_heard, ["a"], shared=str(tmp_path))) == [("a", "heard")]
-        assert pool._ear.box is first
-    assert pool._ear._box is None
+def test_no_log_buffer_is_left_in_the_cluster(ray_pool, tmp_path):
+    (tmp_path / "received").touch()
+    with ray_pool(workers=1, name="buffered") as pool:
+        assert list(pool.run(jobs.warn_until_received, ["a"], shared=str(tmp_path))) == [("a", "received")]
+        first = pool._log_collector.buffer
+        assert list(pool.run(jobs.warn_until_received, ["a"], shared=str(tmp_path))) == [("a", "received")]
+        assert pool._log_collector.buffer is first
+    assert pool._log_collector._buffer is None
 
 
-def test_a_letterbox_that_is_lost_is_said_once_and_jobs_go_on(ray_pool, tmp_path, caplog):
+def test_a_log_buffer_that_is_lost_is_warned_of_once_and_jobs_go_on(ray_pool, tmp_path, caplog):
     import ray
 
     with ray_pool(workers=1) as pool:
-        ray.kill(pool._ear.box, no_restart=True)
+        ray.kill(pool._log_collector.buffer, no_restart=True)
         assert dict(pool.run(jobs.slow_double, range(4))) == {0: 0, 1: 2, 2: 4, 3: 6}
-    said = [record.getMessage() for record in caplog.records if record.name == "cluster.log_forwarding"]
-    assert said == ["warnings of the workers cannot be heard any more, their letterbox was lost; jobs go on"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "cluster.log_forwarding"]
+    assert messages == ["warnings of the workers are no longer forwarded, their log buffer was lost; jobs go on"]
 
 
 def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):
@@ -206,7 +206,7 @@ def test_leaving_a_run_early_kills_the_jobs_in_flight(ray_pool, tmp_path):
     mark = tmp_path / "slow.mark"
     wait_for(mark.exists)
     run.close()
-    wait_for(lambda: gone(int(mark.read_text().split()[1])), limit_s=5)
+    wait_for(lambda: has_ended(int(mark.read_text().split()[1])), limit_s=5)
 
 
 def test_a_result_that_cannot_be_sent_is_that_job_s_failure(ray_pool):
@@ -218,7 +218,7 @@ def test_a_result_that_cannot_be_sent_is_that_job_s_failure(ray_pool):
     assert "pickle" in failure.error
 
 
-def test_an_exception_that_cannot_travel_still_stops_the_run(ray_pool):
+def test_an_exception_that_cannot_be_pickled_still_stops_the_run(ray_pool):
     from cluster.pool import RunStopped
 
     with pytest.raises(RunStopped, match="StubbornError: /store: 7"):
@@ -230,7 +230,7 @@ def test_a_share_of_a_gpu_that_no_node_has_is_refused_at_once(ray_pool):
         ray_pool(gpus_per_worker=0.5)
 
 
-def test_a_function_that_workers_cannot_import_is_said_at_once(ray_pool, tmp_path, monkeypatch):
+def test_a_function_that_workers_cannot_import_is_reported_at_once(ray_pool, tmp_path, monkeypatch):
     (tmp_path / "only_here.py").write_text("def job(job, shared): return job")
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")
@@ -252,7 +252,7 @@ def test_a_worker_that_no_node_has_room_for_is_given_up_on(ray_pool):
 
 
 def test_of_more_workers_than_fit_plans_count_those_that_fit(ray_pool):
-    """That 100 are still asked for, so that nodes come, is tested in test_ray_run.py."""
+    """That 100 are still requested, so that nodes come, is tested in test_ray_scheduler.py."""
     assert ray_pool(workers=100).workers == 2
 
 

@@ -1,4 +1,4 @@
-"""When a job is killed for its time and when the user is told, by a clock of the test's own."""
+"""When a job is killed for its time and when a warning is logged, by a clock of the test's own."""
 
 import math
 from collections import Counter
@@ -9,13 +9,13 @@ import pytest
 MINUTE = 60.0
 
 
-class Cluster:
-    """Stands for Ray and for time: a job is a number of minutes, and each wait is a minute."""
+class FakeCluster:
+    """Replaces Ray and the clock: a job is a number of minutes, and each wait is a minute."""
 
     def __init__(self):
         self.now, self.due, self.killed = 0.0, {}, []
-        self.home_lives = True
-        self.ends_with = {}  # number of a call -> what it raises or returns; the rest are done
+        self.driver_node_alive = True
+        self.call_results = {}  # number of a call -> what it raises or returns; other calls return "done"
 
     def monotonic(self):
         return self.now
@@ -28,8 +28,8 @@ class Cluster:
         kind, number = ref
         if kind == "start":
             return "node"
-        if number in self.ends_with:
-            end = self.ends_with.pop(number)
+        if number in self.call_results:
+            end = self.call_results.pop(number)
             if isinstance(end, Exception):
                 raise end
             return end
@@ -39,7 +39,7 @@ class Cluster:
         return {"CPU": 4.0, "memory": 8 * 2**30}
 
     def nodes(self):
-        return [{"NodeID": "here", "Alive": self.home_lives}, {"NodeID": "there", "Alive": True}]
+        return [{"NodeID": "here", "Alive": self.driver_node_alive}, {"NodeID": "there", "Alive": True}]
 
     def available_resources(self):
         return {"memory": 2 * 2**30}
@@ -47,101 +47,104 @@ class Cluster:
     def kill(self, actor, no_restart):
         self.killed.append(actor)
 
-    def hire(self):
+    def start_worker(self):
         actor = SimpleNamespace(now=self.now)
-        actor.start = SimpleNamespace(remote=lambda: self.begin("start", 0))
-        actor.run_job = SimpleNamespace(remote=lambda minutes: self.begin("job", minutes))
+        actor.start = SimpleNamespace(remote=lambda: self.call("start", 0))
+        actor.run_job = SimpleNamespace(remote=lambda minutes: self.call("job", minutes))
         return actor
 
-    def begin(self, kind, minutes):
+    def call(self, kind, minutes):
         ref = (kind, len(self.due))
         self.due[ref] = self.now + minutes * MINUTE
         return ref
 
 
 @pytest.fixture
-def ray_run():
+def ray_scheduler():
     from cluster import ray_scheduler
 
     return ray_scheduler
 
 
 @pytest.fixture
-def cluster(monkeypatch, ray_run):
-    from cluster import ray_scheduler
-
-    made = Cluster()
-    monkeypatch.setattr(ray_run, "time", made)
-    monkeypatch.setattr(ray_run, "ray", made)
-    monkeypatch.setattr(ray_scheduler, "ray", made)
-    return made
+def cluster(monkeypatch, ray_scheduler):
+    fake = FakeCluster()
+    monkeypatch.setattr(ray_scheduler, "time", fake)
+    monkeypatch.setattr(ray_scheduler, "ray", fake)
+    return fake
 
 
-def outcomes_of(cluster, jobs, workers, limit_min):
-    """Outcomes until all are there or the time is up, and the run's setbacks."""
+def run_until(cluster, jobs, workers, limit_min):
+    """Run until all outcomes are there or the time is up; return them and the run's setbacks."""
     from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
     setbacks = Counter()
-    terms = {
-        "hire": cluster.hire,
-        "wanted": None,
-        "fit": lambda: workers,
+    options = {
+        "start_worker": cluster.start_worker,
+        "workers": None,
+        "count_fitting": lambda: workers,
         "deadline_s": 10 * MINUTE,
         "wait_s": math.inf,
     }
-    run = JobScheduler(SchedulerConfig(**terms, setbacks=setbacks), jobs)
+    run = JobScheduler(SchedulerConfig(**options, setbacks=setbacks), jobs)
     outcomes = []
-    while run.open() and cluster.now < limit_min * MINUTE:
+    while run.is_open() and cluster.now < limit_min * MINUTE:
         run.scale_workers()
         run.assign_jobs()
         outcomes += run.poll()
     return outcomes, setbacks
 
 
-def test_first_jobs_that_take_hours_are_not_killed_and_the_user_is_told_ever_more_rarely(cluster, caplog):
-    outcomes, setbacks = outcomes_of(cluster, [180, 180], workers=2, limit_min=1000)
+def test_first_jobs_that_take_hours_are_not_killed_and_warnings_become_rarer(cluster, caplog):
+    outcomes, setbacks = run_until(cluster, [180, 180], workers=2, limit_min=1000)
     assert outcomes == [(180, "done"), (180, "done")]
     assert (setbacks, cluster.killed) == ({}, [])
     ages = [record.getMessage().split("one for ")[1].split(";")[0] for record in caplog.records]
     assert ages == ["11 min", "23 min", "47 min", "95 min"]
-    said = caplog.records[0].getMessage()
-    assert said.startswith("jobs running: 2, one for 11 min; finished: 0.")
-    assert "press Ctrl-C: what is finished is kept" in said
+    message = caplog.records[0].getMessage()
+    assert message.startswith("jobs running: 2, one for 11 min; finished: 0.")
+    assert "press Ctrl-C: what is finished is kept" in message
 
 
-def test_jobs_that_end_in_time_are_not_worth_a_word(cluster, caplog):
-    assert outcomes_of(cluster, [9] * 5, workers=2, limit_min=100)[0] == [(9, "done")] * 5
+def test_jobs_that_end_in_time_cause_no_warning(cluster, caplog):
+    assert run_until(cluster, [9] * 5, workers=2, limit_min=100)[0] == [(9, "done")] * 5
     assert caplog.records == []
 
 
-def test_a_first_job_that_hangs_is_killed_once_three_others_say_how_long_one_takes(cluster, ray_run, monkeypatch):
+def test_a_first_job_that_hangs_is_killed_once_three_others_say_how_long_one_takes(cluster, ray_scheduler, monkeypatch):
     """Median 2 minutes: killed after 40, which is more than 10."""
-    monkeypatch.setattr(ray_run, "MAX_ATTEMPTS", 1)
-    outcomes, setbacks = outcomes_of(cluster, [math.inf, 2, 2, 2], workers=2, limit_min=100)
+    monkeypatch.setattr(ray_scheduler, "MAX_ATTEMPTS", 1)
+    outcomes, setbacks = run_until(cluster, [math.inf, 2, 2, 2], workers=2, limit_min=100)
     failure = outcomes.pop()[1]
     assert outcomes == [(2, "done")] * 3
     assert (failure.kind, failure.error, setbacks) == ("deadline", "not done after 2460 s, killed", {"deadline": 1})
 
 
 def test_no_job_is_killed_in_the_first_ten_minutes_however_short_the_others_were(cluster):
-    outcomes, setbacks = outcomes_of(cluster, [10, 0, 0, 0, 0], workers=2, limit_min=100)
+    outcomes, setbacks = run_until(cluster, [10, 0, 0, 0, 0], workers=2, limit_min=100)
     assert sorted(outcomes) == [(0, "done")] * 4 + [(10, "done")]
     assert setbacks == {}
 
 
-def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog):
-    outcomes, setbacks = outcomes_of(cluster, [math.inf] * 4, workers=2, limit_min=300)
+def test_all_workers_hanging_from_the_start_stay_and_are_warned_of(cluster, caplog):
+    outcomes, setbacks = run_until(cluster, [math.inf] * 4, workers=2, limit_min=300)
     assert (outcomes, setbacks, cluster.killed) == ([], {}, [])
     assert len(caplog.records) == 5
 
 
-@pytest.mark.parametrize(("keeps", "kept"), [(True, 2), (False, 1)])
-def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(cluster, keeps, kept):
+@pytest.mark.parametrize(("keep_idle", "kept"), [(True, 2), (False, 1)])
+def test_a_worker_without_a_job_is_killed_unless_the_next_run_uses_it(cluster, keep_idle, kept):
     from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
-    terms = {"wanted": None, "fit": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
-    run = JobScheduler(SchedulerConfig(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
-    while run.open():
+    options = {
+        "workers": None,
+        "count_fitting": lambda: 2,
+        "deadline_s": 10 * MINUTE,
+        "wait_s": math.inf,
+        "setbacks": Counter(),
+    }
+    run = JobScheduler(SchedulerConfig(start_worker=cluster.start_worker, **options, keep_idle=keep_idle), [9, 0])
+    while run.is_open():
         run.scale_workers()
         run.assign_jobs()
         run.poll()
@@ -149,101 +152,111 @@ def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(c
     assert len(run.release_idle()) == kept
 
 
-def made(cluster, fit, jobs, **terms):
+def make_scheduler(cluster, count_fitting, jobs, **options):
     from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
-    usual = {"wanted": None, "deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
-    return JobScheduler(SchedulerConfig(hire=cluster.hire, fit=fit, **usual | terms), jobs)
+    defaults = {"workers": None, "deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
+    return JobScheduler(
+        SchedulerConfig(start_worker=cluster.start_worker, count_fitting=count_fitting, **defaults | options), jobs
+    )
 
 
-def turn(run, cluster):
-    """One round of a pool's loop; most jobs that ran at once in it."""
-    cluster.now += 2  # more than a tick: the cluster is looked at again
+def run_round(run, cluster):
+    """Run one round of a pool's loop; return how many jobs ran at once."""
+    cluster.now += 2  # more than POLL_S: the cluster is looked at again
     run.scale_workers()
     run.assign_jobs()
-    busy = run.busy()
+    busy = run.count_busy()
     run.poll()
     return busy
 
 
-def begin(run, cluster, rounds=2):
-    """The first rounds only start the workers."""
-    return [turn(run, cluster) for _ in range(rounds)][-1]
+def run_rounds(run, cluster, rounds=2):
+    """Run some rounds; the first ones only start the workers."""
+    return [run_round(run, cluster) for _ in range(rounds)][-1]
 
 
 def test_workers_follow_the_nodes_up_and_down(cluster):
     room = 2
-    run = made(cluster, lambda: room, [1] * 100)
-    assert begin(run, cluster) == 2
+    run = make_scheduler(cluster, lambda: room, [1] * 100)
+    assert run_rounds(run, cluster) == 2
     room = 5
-    assert begin(run, cluster) == 5
+    assert run_rounds(run, cluster) == 5
     room = 1
-    assert begin(run, cluster, rounds=3) == 1
+    assert run_rounds(run, cluster, rounds=3) == 1
 
 
 def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_cluster(cluster):
     from ray.exceptions import OutOfMemoryError
 
     room = 4
-    run = made(cluster, lambda: room, [3] * 1000)
-    begin(run, cluster)
-    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError("low on memory")
-    begin(run, cluster, rounds=6)
-    assert [turn(run, cluster) for _ in range(3)] == [3, 3, 3]
-    assert run.terms.setbacks == {"memory": 1}
+    run = make_scheduler(cluster, lambda: room, [3] * 1000)
+    run_rounds(run, cluster)
+    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError(
+        "low on memory"
+    )
+    run_rounds(run, cluster, rounds=6)
+    assert [run_round(run, cluster) for _ in range(3)] == [3, 3, 3]
+    assert run.config.setbacks == {"memory": 1}
     room = 8
-    assert begin(run, cluster, rounds=6) == 6
+    assert run_rounds(run, cluster, rounds=6) == 6
 
 
-def test_workers_that_are_wanted_and_do_not_fit_yet_do_not_deepen_the_cut(cluster):
-    """One of two workers ran out of memory, 100 are wanted: one works on, and half of what a new node brings."""
+def test_workers_that_do_not_fit_yet_do_not_deepen_the_cut(cluster):
+    """One of two workers ran out of memory, 100 are requested: one goes on, and half of what a new node adds."""
     from ray.exceptions import OutOfMemoryError
 
     room = 2
-    run = made(cluster, lambda: room, [3] * 1000, wanted=100)
-    assert begin(run, cluster, rounds=6) == 2
-    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError("low on memory")
-    begin(run, cluster, rounds=6)
-    assert [turn(run, cluster) for _ in range(3)] == [1, 1, 1]
-    assert len(run._idle) + len(run._waited) == 50  # asked for still, so that nodes come
+    run = make_scheduler(cluster, lambda: room, [3] * 1000, workers=100)
+    assert run_rounds(run, cluster, rounds=6) == 2
+    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError(
+        "low on memory"
+    )
+    run_rounds(run, cluster, rounds=6)
+    assert [run_round(run, cluster) for _ in range(3)] == [1, 1, 1]
+    assert len(run._idle) + len(run._waiting) == 50  # still requested, so that nodes are added
     room = 8
-    assert begin(run, cluster, rounds=6) == 4
+    assert run_rounds(run, cluster, rounds=6) == 4
 
 
-@pytest.mark.parametrize(("own_gpu", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
-def test_a_gpu_of_its_own_leaves_nobody_to_blame_but_the_job(cluster, own_gpu, then, counted):
+@pytest.mark.parametrize(("whole_gpus", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
+def test_a_job_with_a_gpu_of_its_own_counts_its_attempt(cluster, whole_gpus, then, counted):
     from cluster.ray_worker import RemoteError
 
-    run = made(cluster, lambda: 4, [3] * 1000, own_gpu=own_gpu)
-    begin(run, cluster)
+    run = make_scheduler(cluster, lambda: 4, [3] * 1000, whole_gpus=whole_gpus)
+    run_rounds(run, cluster)
     full = RemoteError("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
-    cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = full
-    begin(run, cluster, rounds=6)
-    assert [turn(run, cluster) for _ in range(3)] == [then] * 3
-    assert run.terms.setbacks == {"memory": 1}
-    assert max(task.attempts for task in run._todo) == counted
+    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = full
+    run_rounds(run, cluster, rounds=6)
+    assert [run_round(run, cluster) for _ in range(3)] == [then] * 3
+    assert run.config.setbacks == {"memory": 1}
+    assert max(task.attempts for task in run._queue) == counted
 
 
-def test_a_full_cluster_is_told_of_and_given_up(cluster, caplog):
-    cluster.hire = lambda: SimpleNamespace(start=SimpleNamespace(remote=lambda: cluster.begin("start", math.inf)))
-    run = made(cluster, lambda: 0, [1], wait_s=5 * MINUTE)
+def test_a_full_cluster_is_warned_of_and_given_up(cluster, caplog):
+    cluster.start_worker = lambda: SimpleNamespace(
+        start=SimpleNamespace(remote=lambda: cluster.call("start", math.inf))
+    )
+    run = make_scheduler(cluster, lambda: 0, [1], wait_s=5 * MINUTE)
     end = (
         "no worker could be placed for 30. s: the cluster has 4 CPUs.*; free are 0 CPUs, 0 GPUs, 2 GiB of memory; wait"
     )
     with pytest.raises(TimeoutError, match=end):
-        begin(run, cluster, rounds=100)
+        run_rounds(run, cluster, rounds=100)
     assert [record.getMessage()[:34] for record in caplog.records] == ["no worker is ready after 64 s: the"]
 
 
 def test_a_run_whose_own_node_is_lost_ends_at_once(cluster):
     from cluster.pool import ClusterLost
 
-    cluster.hire = lambda: SimpleNamespace(start=SimpleNamespace(remote=lambda: cluster.begin("start", math.inf)))
-    run = made(cluster, lambda: 0, [1], home="here", wait_s=300)
-    begin(run, cluster)
-    cluster.home_lives = False
+    cluster.start_worker = lambda: SimpleNamespace(
+        start=SimpleNamespace(remote=lambda: cluster.call("start", math.inf))
+    )
+    run = make_scheduler(cluster, lambda: 0, [1], driver_node="here", wait_s=300)
+    run_rounds(run, cluster)
+    cluster.driver_node_alive = False
     with pytest.raises(ClusterLost, match="runs on was lost; what is finished is kept"):
-        begin(run, cluster)
+        run_rounds(run, cluster)
     assert cluster.now < 300
 
 
@@ -252,15 +265,15 @@ def test_workers_that_cannot_start_are_tried_for_some_seconds_however_many_they_
 
     from cluster.pool import ClusterLost
 
-    run = made(cluster, lambda: 64, [1] * 100)
+    run = make_scheduler(cluster, lambda: 64, [1] * 100)
 
     def get(ref):
         raise WorkerCrashedError("it could not start")
 
     cluster.get = get
     cluster.wait = lambda refs, num_returns=1, timeout=0: (refs, [])
-    began = cluster.now
+    start = cluster.now
     with pytest.raises(ClusterLost, match="workers cannot start: "):
-        begin(run, cluster, rounds=100)
-    assert cluster.now - began == 2 * 10  # ten moments, each a turn of two seconds
+        run_rounds(run, cluster, rounds=100)
+    assert cluster.now - start == 2 * 10  # ten times, each a round of two seconds
     assert len(cluster.killed) > 64 * 9

@@ -1,4 +1,4 @@
-"""The promise of a search on Ray Tune, and what only processes can do: die, hang, hold CPUs, be interrupted."""
+"""The search backend on Ray Tune, and what only processes can do: die, hang, hold CPUs, be interrupted."""
 
 import json
 import logging
@@ -15,9 +15,9 @@ import pytest
 
 from cluster.pool import Failure
 from cluster.search_space import Search
-from tests.cluster.test_ray_pool import gone, wait_for
-from tests.cluster.test_search import FEW, UNIT, Told
-from tests.fixtures import jobs, judges
+from tests.cluster.test_ray_pool import has_ended, wait_for
+from tests.cluster.test_search import FEW, UNIT, Results
+from tests.fixtures import jobs, objectives
 
 pytestmark = pytest.mark.ray
 
@@ -31,18 +31,18 @@ def tune_search(ray_cluster):
     return TuneSearch
 
 
-def tried(search, fn, arms, shared=None, **how):
-    told = Told()
-    search.search(fn, arms, shared, told, **how)
-    return told
+def run_searches(backend, fn, searches, shared=None, **options):
+    results = Results()
+    backend.search(fn, searches, shared, results, **options)
+    return results
 
 
-def arm(name, space, budget, fn, job=None, **more):
+def make_search(name, space, budget, fn, job=None, **more):
     return Search(name=name, space=space, budget=budget, job=(fn, job), **more)
 
 
-def scratch_folders():
-    """This process's storage of Tune, and what Tune keeps of each attempt in Ray's own folder."""
+def find_temporary_folders():
+    """This process's storage of Tune, and what Tune keeps of each evaluation in Ray's own folder."""
     import ray
 
     session = Path(ray._private.worker._global_node.get_session_dir_path())
@@ -50,46 +50,54 @@ def scratch_folders():
     return [*Path(tempfile.gettempdir()).glob(own), *session.glob(f"artifacts/*/{own}")]
 
 
-def test_arms_run_side_by_side_and_each_attempt_is_told_once(tune_search, tmp_path):
-    """Budgets, known and first values, failures and finite spaces are as in the serial search."""
+def test_searches_run_side_by_side_and_each_result_is_reported_once(tune_search, tmp_path):
+    """Budgets, earlier and initial values, failures and finite spaces are as in the serial search."""
     scores = np.array([0.5, 0.25])
-    known = [({"x": 0.125}, -1.0)]
-    arms = [
-        arm("meet", UNIT, 2, "meet", str(tmp_path)),
-        arm("known", UNIT, 4, "square", 8, evaluated=known, initial=[{"x": 0.125}, {"x": 7.0}]),
-        arm("empty", {}, 5, "product"),
-        arm("raises", FEW, 9, "raise_at_two"),
-        arm("no objective", {}, 1, "nothing"),
-        arm("shared", {"x": ("choice", (0, 1))}, 2, "from_shared", 1),
+    evaluated = [({"x": 0.125}, -1.0)]
+    searches = [
+        make_search("meet", UNIT, 2, "meet", str(tmp_path)),
+        make_search("evaluated", UNIT, 4, "square", 8, evaluated=evaluated, initial=[{"x": 0.125}, {"x": 7.0}]),
+        make_search("empty", {}, 5, "product"),
+        make_search("raises", FEW, 9, "raise_at_two"),
+        make_search("no objective", {}, 1, "without_objective"),
+        make_search("shared", {"x": ("choice", (0, 1))}, 2, "from_shared", 1),
     ]
-    told = tried(tune_search(workers=None), judges.named, arms, {"scores": scores}, sampler="random")
-    outcomes = {each.name: [outcome for name, _, outcome in told if name == each.name] for each in arms}
+    results = run_searches(
+        tune_search(workers=None), objectives.call_by_name, searches, {"scores": scores}, sampler="random"
+    )
+    outcomes = {each.name: [outcome for name, _, outcome in results if name == each.name] for each in searches}
     assert [outcome["objective"] for outcome in outcomes["meet"]] == [2.0, 2.0]  # both at once
-    assert len(outcomes["known"]) == 3
-    assert {"objective": -(6.7**2), "job": 8} in outcomes["known"]
+    assert len(outcomes["evaluated"]) == 3
+    assert {"objective": -(6.7**2), "job": 8} in outcomes["evaluated"]
     assert outcomes["empty"] == [{"objective": 1.0}]
     failure = next(outcome for outcome in outcomes["raises"] if isinstance(outcome, Failure))
     assert (failure.error, failure.kind) == ("ValueError: two is not allowed", "exception")
     assert "raise_at_two" in failure.traceback
     assert sorted(o["objective"] for o in outcomes["raises"] if o is not failure) == [1.0, 3.0]
-    assert outcomes["no objective"][0].error.startswith("TypeError: named gave no float 'objective'")
+    assert outcomes["no objective"][0].error.startswith("TypeError: call_by_name gave no float 'objective'")
     assert [(o["objective"], o["writeable"], o["cuda"], o["threads"]) for o in outcomes["shared"]] == [
         (0.25, False, "", "1"),
         (0.25, False, "", "1"),
     ]
     assert {outcome["folder"] for outcome in outcomes["shared"]} == {os.getcwd()}
-    assert not scratch_folders()
+    assert not find_temporary_folders()
 
 
 @pytest.mark.slow
-def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure(tune_search, tmp_path, caplog):
+def test_a_killed_worker_s_evaluation_is_repeated_and_the_third_time_is_a_failure(tune_search, tmp_path, caplog):
     search = tune_search(workers=2)
     gpu = tmp_path / "gpu"
     gpu.mkdir()
-    arms = [arm("dies", FEW, 3, "die_once", str(tmp_path)), arm("full", FEW, 3, "full_gpu", str(gpu))]
-    outcomes = {(name, values["k"]): outcome for name, values, outcome in tried(search, judges.named, arms)}
+    searches = [
+        make_search("dies", FEW, 3, "die_once", str(tmp_path)),
+        make_search("full", FEW, 3, "full_gpu", str(gpu)),
+    ]
+    outcomes = {
+        (name, values["k"]): outcome
+        for name, values, outcome in run_searches(search, objectives.call_by_name, searches)
+    }
     lost, full = outcomes.pop(("dies", 3)), outcomes.pop(("full", 2))
-    assert {where: outcome["objective"] for where, outcome in outcomes.items()} == {
+    assert {key: outcome["objective"] for key, outcome in outcomes.items()} == {
         ("dies", 1): 1.0,
         ("dies", 2): 2.0,
         ("full", 1): 1.0,
@@ -101,22 +109,22 @@ def test_a_killed_worker_s_attempt_is_made_again_and_the_third_time_is_a_failure
     assert full.error.endswith("OutOfMemoryError: CUDA out of memory")
     assert len(list(gpu.iterdir())) == 3  # a fresh process each time
     assert search.setbacks == {"worker": 7}  # one of 2, three of 3, three of the GPU
-    again = [one.getMessage() for one in caplog.records if "is made again" in one.getMessage()]
-    assert sum("at is made again: dies" in line for line in again) == 3
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("its configuration is evaluated again: dies" in message for message in messages) == 3
 
 
-def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_search, tmp_path):
+def test_what_stops_the_run_and_what_on_result_raises_end_the_search_at_once(tune_search, tmp_path):
     search = tune_search(workers=2)
-    arms = [arm("sleeps", {}, 1, "sleep_long", str(tmp_path)), arm("stops", FEW, 3, "stop_at_two")]
+    searches = [make_search("sleeps", {}, 1, "sleep_long", str(tmp_path)), make_search("stops", FEW, 3, "stop_at_two")]
     with pytest.raises(jobs.StoreGone, match="the disk is full"):
-        tried(search, judges.named, arms)
-    wait_for(lambda: not (tmp_path / "pid").exists() or gone(int((tmp_path / "pid").read_text())))
+        run_searches(search, objectives.call_by_name, searches)
+    wait_for(lambda: not (tmp_path / "pid").exists() or has_ended(int((tmp_path / "pid").read_text())))
 
-    def told(arm, values, outcome):
-        raise OSError("the row cannot be kept")
+    def on_result(search, values, outcome):
+        raise OSError("the row cannot be stored")
 
-    with pytest.raises(OSError, match="the row cannot be kept"):
-        search.search(judges.product, [Search(name="a", space=FEW, budget=3, job=None)], None, told)
+    with pytest.raises(OSError, match="the row cannot be stored"):
+        search.search(objectives.product, [Search(name="a", space=FEW, budget=3, job=None)], None, on_result)
 
 
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
@@ -127,50 +135,54 @@ def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
         assert session.device == "cpu"
         assert session.run_on_each_node is None
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
-        assert len(tried(search, judges.product, [Search(name="a", space=UNIT, budget=3, job=None)])) == 3
+        assert len(run_searches(search, objectives.product, [Search(name="a", space=UNIT, budget=3, job=None)])) == 3
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
 
 
 @pytest.mark.slow
-def test_attempts_that_are_shorter_than_the_start_of_a_process_run_side_by_side_too(tune_search):
+def test_evaluations_that_are_shorter_than_the_start_of_a_process_run_side_by_side_too(tune_search):
     """Tune's own scheduler ends a starting process whenever another is free, so that one works alone for ever."""
     pids = set()
 
-    def told(arm, values, outcome):
+    def on_result(search, values, outcome):
         pids.add(outcome["pid"])
         if len(pids) == 2:
             raise StopAsyncIteration
 
     with pytest.raises(StopAsyncIteration):
-        tune_search(workers=2).search(judges.short, [Search(name="a", space=UNIT, budget=200, job=None)], None, told)
+        tune_search(workers=2).search(
+            objectives.sleep_briefly, [Search(name="a", space=UNIT, budget=200, job=None)], None, on_result
+        )
 
 
 @pytest.mark.slow
-def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog):
+def test_a_long_silence_and_the_warnings_of_workers_are_logged(tune_search, caplog):
     caplog.set_level(logging.WARNING)
-    arms = [arm("a", UNIT, 2, "warn_and_wait")]
-    tried(tune_search(workers=1, silence_s=1), judges.named, arms)
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
-    assert [text for text in said if text.startswith("no attempt has ended for 0 min; running: 1")]
-    assert [text for text in said if text.endswith("the disk is nearly full")]
+    searches = [make_search("a", UNIT, 2, "warn_and_wait")]
+    run_searches(tune_search(workers=1, silence_s=1), objectives.call_by_name, searches)
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.")]
+    assert [text for text in messages if text.startswith("no evaluation has ended for 0 min; running: 1")]
+    assert [text for text in messages if text.endswith("the disk is nearly full")]
 
 
 @pytest.mark.slow
-def test_a_cluster_without_room_is_said_once_and_given_up(tune_search, monkeypatch, caplog):
+def test_a_cluster_without_room_is_warned_of_once_and_given_up(tune_search, monkeypatch, caplog):
     import ray
 
     monkeypatch.setattr("cluster.ray_tune.NO_WORKER_WARNING_S", 2)
     caplog.set_level(logging.WARNING)
     holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
-    ray.get([holder.here.remote() for holder in holders])
+    ray.get([holder.is_ready.remote() for holder in holders])
     try:
         with pytest.raises(TimeoutError, match="no worker could be placed for 6 s: the cluster has 2 CPUs"):
-            tried(tune_search(workers=1, wait_s=6), judges.product, [Search(name="a", space=UNIT, budget=1, job=None)])
+            run_searches(
+                tune_search(workers=1, wait_s=6), objectives.product, [Search(name="a", space=UNIT, budget=1, job=None)]
+            )
     finally:
         for holder in holders:
             ray.kill(holder)
-    said = [r for r in caplog.records if r.getMessage().startswith("no worker is ready after")]
-    assert len(said) == 1
+    warnings = [r for r in caplog.records if r.getMessage().startswith("no worker is ready after")]
+    assert len(warnings) == 1
 
 
 @pytest.mark.slow
@@ -180,30 +192,30 @@ def test_a_function_that_workers_cannot_import_ends_the_search(tune_search, tmp_
     import only_driver
 
     with pytest.raises(RuntimeError, match=r"cannot load the search's function: ModuleNotFoundError.*on all nodes"):
-        tried(tune_search(workers=2), only_driver.judge, [Search(name="a", space=UNIT, budget=4, job=None)])
+        run_searches(tune_search(workers=2), only_driver.judge, [Search(name="a", space=UNIT, budget=4, job=None)])
 
 
 @pytest.mark.slow
-def test_an_attempt_on_a_lost_node_is_made_again_elsewhere(run_alone, tmp_path):
-    said = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", "search", limit_s=150))
-    assert said["outcomes"] == {"0": "again"} | {str(k): "first" for k in range(1, 10)}
-    assert 1 <= said["setbacks"]["worker"] <= 2  # a second time if it is placed there before Ray knows of the loss
+def test_an_evaluation_on_a_lost_node_is_repeated_elsewhere(run_alone, tmp_path):
+    report = json.loads(run_alone("-m", "tests.fixtures.lose_a_node", str(tmp_path), "node", "search", limit_s=150))
+    assert report["outcomes"] == {"0": "again"} | {str(k): "first" for k in range(1, 10)}
+    assert 1 <= report["setbacks"]["worker"] <= 2  # a second time if it is placed there before Ray knows of the loss
 
 
 INTERRUPTED = """
 import sys, time
 from cluster.launch import open_pool_and_search
 from cluster.search_space import Arm
-from memscore.cli.app import run
-from tests.fixtures import judges
+from memscore.cli.app import run_command
+from tests.fixtures import objectives
 
 def command():
     with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
-        arms = [Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
-        search.search(judges.sleep_long, arms, None, print)
+        searches = [Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
+        search.search(objectives.sleep_long, searches, None, print)
     return 0
 
-sys.exit(run(command))
+sys.exit(run_command(command))
 """
 
 
@@ -222,8 +234,8 @@ def test_ctrl_c_and_sigterm_end_the_search_at_once(tmp_path, number, code):
     wait_for((tmp_path / "pid").exists, limit_s=120)
     before = time.monotonic()
     driver.send_signal(number)
-    _, said = driver.communicate(timeout=60)
+    _, stderr = driver.communicate(timeout=60)
     took_s = time.monotonic() - before
-    assert (driver.returncode, said.strip().splitlines()[-1]) == (code, "interrupted; the same command begins again")
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert (driver.returncode, stderr.strip().splitlines()[-1]) == (code, "interrupted; the same command begins again")
+    assert has_ended(int((tmp_path / "pid").read_text()))
     assert took_s < 15, took_s  # of which stopping Ray takes two to six; Tune's own grace is half a minute

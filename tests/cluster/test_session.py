@@ -1,4 +1,4 @@
-"""Starting, joining, and leaving what others started."""
+"""Start a cluster, join one, and leave it running."""
 
 import json
 import platform
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.ray
 START = """
 import json, os
 from cluster.launch import open_ray_pool
-from cluster.session import connect, gpus
+from cluster.session import connect, count_gpus
 from tests.fixtures.jobs import double
 with connect(workers=1) as url, open_ray_pool(None, None, "cpu") as session:
     pool = session.pool
-    said = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": gpus()}
+    report = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": count_gpus()}
 import ray
-print(json.dumps(said | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is_initialized()}))
+print(json.dumps(report | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.is_initialized()}))
 """
 
 JOIN = """
@@ -64,8 +64,9 @@ ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, objec
 address = ray.get_runtime_context().gcs_address
 others = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
 joining = [sys.executable, "-c", sys.argv[1], address]
-said = [subprocess.check_output(joining, env=others | mode, text=True) for mode in ({}, {"RAY_AUTH_MODE": "disabled"})]
-print(json.dumps([text.strip().splitlines()[-1] for text in said]))
+modes = {}, {"RAY_AUTH_MODE": "disabled"}
+outputs = [subprocess.check_output(joining, env=others | mode, text=True) for mode in modes]
+print(json.dumps([text.strip().splitlines()[-1] for text in outputs]))
 """
 
 
@@ -78,10 +79,10 @@ def home(tmp_path, monkeypatch):
 
 
 @contextmanager
-def head(*, anybody):
-    """A stand-in for a cluster's head: it answers anybody, or refuses who has no token."""
+def run_head_node(*, anybody):
+    """Replaces a cluster's head node: it answers everybody, or refuses requests without a token."""
 
-    def answer(asked, context):
+    def answer(request, context):
         return b"" if anybody else context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
 
     service, _, method = preflight.CHECK_ALIVE_METHOD[1:].partition("/")
@@ -96,18 +97,18 @@ def head(*, anybody):
         server.stop(None)
 
 
-def mode(path: Path) -> int:
+def get_mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_without_an_address_a_cluster_is_started_guarded_and_stopped(run_alone, tmp_path):
-    said = json.loads(run_alone("-c", START, token=""))
+def test_without_an_address_a_cluster_is_started_protected_and_stopped(run_alone, tmp_path):
+    report = json.loads(run_alone("-c", START, token=""))
     import ray
 
     has = ray._private.accelerators.NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
-    assert said == {"url": None, "workers": 1, "outcomes": [[4, 8]], "gpus": has, "mode": "token", "left": True}
+    assert report == {"url": None, "workers": 1, "outcomes": [[4, 8]], "gpus": has, "mode": "token", "left": True}
     token = tmp_path / ".ray" / "auth_token"
-    assert mode(token) == 0o600
+    assert get_mode(token) == 0o600
     assert len(token.read_text()) == 64
 
 
@@ -120,7 +121,7 @@ def test_ray_address_is_joined_with_its_own_sizes_and_left_running(run_alone, ra
 
 
 @pytest.mark.slow
-def test_whoever_imports_ray_first_is_told_how_to_join_a_guarded_cluster(run_alone, ray_cluster):
+def test_whoever_imports_ray_first_is_told_how_to_join_a_protected_cluster(run_alone, ray_cluster):
     import ray
 
     address = ray.get_runtime_context().gcs_address
@@ -169,7 +170,7 @@ def test_a_wrong_token_or_none_is_an_error_within_seconds(run_alone, ray_cluster
 def test_a_process_with_a_token_is_told_why_it_cannot_use_a_cluster_without_one(run_alone):
     with_token, without = json.loads(run_alone("-c", OPEN, REFUSED, RAY_AUTH_MODE="disabled"))
     seconds, kind, message = with_token.split(maxsplit=2)
-    assert int(seconds) <= 20  # Ray lets it join, and ends its actors; that took 9 s of no progress and said no reason
+    assert int(seconds) <= 20  # Ray lets it join, and ends its actors; that took 9 s without progress or a reason
     assert kind == "ConnectionError"
     assert "runs without a token, so whoever reaches it runs code there, and workers of a process that has" in message
     assert "start it with RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled here" in message
@@ -183,7 +184,7 @@ def test_only_a_token_and_a_cluster_without_one_do_not_go_together(monkeypatch, 
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if mode:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    with head(anybody=anybody) as address:
+    with run_head_node(anybody=anybody) as address:
         assert preflight.accepts_unauthenticated(address) == anybody
         if refused:
             with pytest.raises(ConnectionError, match=f"{address} runs without a token"):
@@ -192,7 +193,7 @@ def test_only_a_token_and_a_cluster_without_one_do_not_go_together(monkeypatch, 
             preflight.require_same_protection(address)
 
 
-def test_a_guarded_cluster_does_not_answer_anybody(ray_cluster):
+def test_a_protected_cluster_does_not_answer_anybody(ray_cluster):
     import ray
 
     assert not preflight.accepts_unauthenticated(ray.get_runtime_context().gcs_address)
@@ -202,16 +203,20 @@ def test_another_version_is_said_with_both(run_alone, ray_cluster):
     import ray
 
     address, python = ray.get_runtime_context().gcs_address, platform.python_version()
-    said = run_alone("-c", f"import ray\nray.__version__ = '2.0.1'\n{REFUSED}", address, RAY_AUTH_MODE="token")
-    assert f"runs Ray {ray.__version__} under Python {python}, this process Ray 2.0.1 under Python {python};" in said
+    output = run_alone("-c", f"import ray\nray.__version__ = '2.0.1'\n{REFUSED}", address, RAY_AUTH_MODE="token")
+    assert f"runs Ray {ray.__version__} under Python {python}, this process Ray 2.0.1 under Python {python};" in output
 
 
-def test_ray_s_own_words_for_another_version_are_understood():
-    said = "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\nThis process on node "
-    said += "10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
-    words = preflight.explain_join_failure("head:6379", said)
-    assert words.startswith("the Ray cluster at head:6379 runs Ray 2.60.0 under Python 3.11.7, this process Ray 2.60.0")
-    assert "under Python 3.12.1" in words
+def test_ray_s_message_for_another_version_are_understood():
+    ray_message = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\nThis process on node "
+    )
+    ray_message += "10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
+    message = preflight.explain_join_failure("head:6379", ray_message)
+    assert message.startswith(
+        "the Ray cluster at head:6379 runs Ray 2.60.0 under Python 3.11.7, this process Ray 2.60.0"
+    )
+    assert "under Python 3.12.1" in message
 
 
 def test_what_listens_but_is_no_cluster_is_an_error_within_seconds(monkeypatch):
@@ -256,7 +261,7 @@ def test_a_token_file_that_others_can_read_is_closed(home):
     token.write_text("secret")
     token.chmod(0o644)
     auth.protect_token(make=True)
-    assert mode(token) == 0o600
+    assert get_mode(token) == 0o600
     assert token.read_text() == "secret"
 
 

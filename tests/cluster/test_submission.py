@@ -1,4 +1,4 @@
-"""Submitting: what is refused before anything is sent, and in which words. A small server stands in for a dashboard."""
+"""Submitting: what is refused before anything is sent, and its messages. A small server replaces the dashboard."""
 
 import json
 import threading
@@ -39,12 +39,12 @@ def dashboard():
             self.end_headers()
             self.wfile.write(self.body.encode())
 
-        def log_message(self, *said):
+        def log_message(self, *arguments):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()  # looks for its end so often
-    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_address[1]}", says=Answer)
+    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_address[1]}", handler=Answer)
     server.shutdown()
     server.server_close()
 
@@ -74,16 +74,16 @@ class Client:
 
 @pytest.fixture
 def client(monkeypatch, dashboard, tmp_path):
-    found = Client()
-    monkeypatch.setattr(submission, "_make_client", lambda address: found)
+    client = Client()
+    monkeypatch.setattr(submission, "_make_client", lambda address: client)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", dashboard.url)
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return found
+    return client
 
 
-def said(capsys, arguments):
+def run_command(capsys, arguments):
     code = main(arguments)
     out, err = capsys.readouterr()
     return code, out, err
@@ -91,7 +91,7 @@ def said(capsys, arguments):
 
 def test_a_command_is_sent_whole_with_the_folder_and_where_stores_are(client, capsys, monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", "s3://bank/of/mine")
-    code, out, _ = said(capsys, ["--", *COMMAND])
+    code, out, _ = run_command(capsys, ["--", *COMMAND])
     [job] = client.sent
     assert code == 0
     assert job["entrypoint"] == "python -m memscore.estimate --data 'my data.npz'"
@@ -117,17 +117,17 @@ def test_ids_count_the_attempts_at_one_command():
 def test_a_command_that_runs_already_is_not_sent_again(client, capsys, status):
     name = submission.make_next_id(COMMAND, {}, "")
     client.used = {name: status}
-    code, _, err = said(capsys, ["--", *COMMAND])
+    code, _, err = run_command(capsys, ["--", *COMMAND])
     assert (code, client.sent) == (2, [])
     assert err.startswith(
         f"error: the same command is {status} already as {name}; follow it with `export RAY_AUTH_MODE"
     )
-    assert said(capsys, ["--id", "beside", "--", *COMMAND])[0] == 0
+    assert run_command(capsys, ["--id", "beside", "--", *COMMAND])[0] == 0
 
 
-def test_an_id_that_was_used_is_refused_with_its_status_and_the_ways_on(client, capsys):
+def test_an_id_that_was_used_is_refused_with_its_status_and_remedies(client, capsys):
     client.used = {"mine": "FAILED"}
-    code, _, err = said(capsys, ["--id", "mine", "--", *COMMAND])
+    code, _, err = run_command(capsys, ["--id", "mine", "--", *COMMAND])
     assert (code, client.sent) == (2, [])
     assert err.startswith("error: the submission id mine was used before, and its job has FAILED; see it with")
     assert "ray job logs mine`, or choose another --id" in err
@@ -138,13 +138,13 @@ def test_an_id_that_is_taken_meanwhile_is_refused_too(client, capsys, monkeypatc
         raise RuntimeError(f"Request failed: Job with submission_id {job['submission_id']} already exists.")
 
     monkeypatch.setattr(client, "submit_job", taken)
-    code, _, err = said(capsys, ["--id", "mine", "--", *COMMAND])
+    code, _, err = run_command(capsys, ["--id", "mine", "--", *COMMAND])
     assert code == 2
     assert err.startswith("error: the submission id mine was taken a moment ago; choose another --id")
 
 
-def test_a_cluster_that_has_just_begun_is_asked_again(client, capsys, monkeypatch):
-    """Ray answers 500 until an agent is up; any other refusal is handed on at once."""
+def test_a_cluster_that_has_just_begun_is_tried_again(client, capsys, monkeypatch):
+    """Ray answers 500 until an agent is up; any other refusal is raised at once."""
     answers = ["No available agent to submit job, please try again later.", "No available agent to submit job"]
 
     def begun(**job):
@@ -154,10 +154,10 @@ def test_a_cluster_that_has_just_begun_is_asked_again(client, capsys, monkeypatc
 
     monkeypatch.setattr(client, "submit_job", begun)
     monkeypatch.setattr(submission, "POLL_S", 0.0)
-    assert said(capsys, ["--", *COMMAND])[0] == 0
+    assert run_command(capsys, ["--", *COMMAND])[0] == 0
     assert len(client.sent) == 1
     answers.append("no space left")
-    code, _, err = said(capsys, ["--", *COMMAND])
+    code, _, err = run_command(capsys, ["--", *COMMAND])
     assert (code, err) == (2, "error: Request failed with status code 500: no space left\n")
 
 
@@ -165,7 +165,7 @@ def test_a_folder_that_is_too_large_is_refused_before_anything_is_sent(client, c
     monkeypatch.setattr(submission, "pack", partial(submission.pack, limit_bytes=100))
     (tmp_path / "work" / "data").mkdir()
     (tmp_path / "work" / "data" / "x").write_bytes(bytes(range(256)) * 10)
-    code, _, err = said(capsys, ["--", *COMMAND])
+    code, _, err = run_command(capsys, ["--", *COMMAND])
     assert (code, client.sent) == (2, [])
     assert "is too large to go along with a job" in err
     assert ".rayignore" in err
@@ -175,14 +175,14 @@ def test_a_folder_that_is_too_large_is_refused_before_anything_is_sent(client, c
 def test_waiting_prints_the_log_and_ends_as_the_job_does(client, capsys, monkeypatch, end, code):
     monkeypatch.setattr(submission, "POLL_S", 0.01)
     client.ends = ["RUNNING", "RUNNING", end]
-    found, out, _ = said(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
-    assert found == code
+    exit_code, out, _ = run_command(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
+    assert exit_code == code
     assert out.endswith(f"models 1/2\nmodels 2/2\nmine: {end}\n")
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_follow_and_stop_it(client, capsys):
+def test_ctrl_c_leaves_the_job_running_and_prints_how_to_follow_and_stop_it(client, capsys):
     client.pieces = ["models 1/2\n", KeyboardInterrupt()]
-    code, out, err = said(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
+    code, out, err = run_command(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
     assert code == 130
     assert out.endswith("models 1/2\n")
     assert "no longer followed; mine goes on" in err
@@ -192,7 +192,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_follow_and_stop_it(client
 
 def test_a_lost_dashboard_is_not_a_lost_job(client, capsys):
     client.pieces = ["models 1/2\n", ConnectionResetError("gone")]
-    code, _, err = said(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
+    code, _, err = run_command(capsys, ["--wait", "--id", "mine", "--", *COMMAND])
     assert code == 2
     assert "was lost (gone); the job goes on: export RAY_AUTH_MODE=token RAY_ADDRESS=http" in err
     assert err.endswith("ray job logs -f mine\n")
@@ -200,7 +200,7 @@ def test_a_lost_dashboard_is_not_a_lost_job(client, capsys):
 
 def test_a_wrong_token_no_token_and_no_dashboard_are_a_line_each(dashboard, monkeypatch):
     submission.require_dashboard(dashboard.url)
-    dashboard.says.token = "other"
+    dashboard.handler.token = "other"
     with pytest.raises(ConnectionError, match=r"refuses the token; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold"):
         submission.require_dashboard(dashboard.url)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
@@ -211,7 +211,7 @@ def test_a_wrong_token_no_token_and_no_dashboard_are_a_line_each(dashboard, monk
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "words"),
+    ("code", "body", "message"),
     [
         (404, "{}", "answers 404, as no Ray dashboard does"),
         (200, "<html>", "no Ray dashboard answers at"),
@@ -219,9 +219,9 @@ def test_a_wrong_token_no_token_and_no_dashboard_are_a_line_each(dashboard, monk
         (200, "[1]", "answers, but not as a Ray dashboard does"),
     ],
 )
-def test_another_server_is_told_from_a_dashboard(dashboard, code, body, words):
-    dashboard.says.code, dashboard.says.body = code, body
-    with pytest.raises(ConnectionError, match=words):
+def test_another_server_is_told_from_a_dashboard(dashboard, code, body, message):
+    dashboard.handler.code, dashboard.handler.body = code, body
+    with pytest.raises(ConnectionError, match=message):
         submission.require_dashboard(dashboard.url)
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_dashboard_s_address_is_refused(address, monkeypatch):
         submission.resolve_dashboard(None)
 
 
-def test_the_wish_goes_before_the_environment(monkeypatch):
+def test_the_option_goes_before_the_environment(monkeypatch):
     assert submission.resolve_dashboard(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://b:1/")
     assert submission.resolve_dashboard(None) == "http://b:1"
@@ -246,28 +246,28 @@ def test_the_wish_goes_before_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("home", "words"),
+    ("home", "message"),
     [
         ("s3://key:word@bucket/x", "has credentials in it"),
         ("s3://bucket?access_key=a&secret_key=b", "has credentials in it"),
         ("banks", "is a relative path"),
     ],
 )
-def test_a_home_that_must_not_or_cannot_go_along_is_refused(monkeypatch, home, words):
+def test_a_home_that_must_not_or_cannot_go_along_is_refused(monkeypatch, home, message):
     monkeypatch.setenv("MEMSCORE_HOME", home)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         submission.select_environment()
     assert "word@" not in str(caught.value)
 
 
 def test_without_a_command_nothing_is_sent(capsys):
     for arguments in ([], ["--wait"], ["--id", "mine", "--"]):
-        code, _, err = said(capsys, arguments)
+        code, _, err = run_command(capsys, arguments)
         assert code == 2
         assert err.startswith("error: there is no command; write it after --")
 
 
-@pytest.mark.parametrize("wish", ["", "a b/c", "-x", "x" * 101])
-def test_what_is_no_submission_id_is_refused_before_ray_sees_it(wish):
+@pytest.mark.parametrize("job_id", ["", "a b/c", "-x", "x" * 101])
+def test_what_is_no_submission_id_is_refused_before_ray_sees_it(job_id):
     with pytest.raises(ValueError, match="is no submission id: at most 100 letters, digits"):
-        submission.require_unused_id(wish, {}, "http://127.0.0.1:8265")
+        submission.require_unused_id(job_id, {}, "http://127.0.0.1:8265")

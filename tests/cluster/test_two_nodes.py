@@ -37,7 +37,7 @@ ray job submit --working-dir . -- python -m memscore.estimate {small}; echo "pla
 bash cluster/deploy/local.sh down
 """
 
-BLIND = """
+SEPARATE_STORES = """
 bash cluster/deploy/local.sh up 1 1
 export RAY_AUTH_MODE=token
 unshare -m bash -c 'mkdir -p ~/memscore && mount -t tmpfs tmpfs ~/memscore &&
@@ -64,7 +64,7 @@ bash cluster/deploy/local.sh down
 
 @pytest.fixture
 def shell(tmp_path):
-    """Run a script in namespaces, with a short home of its own; gives all that was said."""
+    """Run a script in namespaces, with a short home of its own; gives all its output."""
     if os.geteuid() or subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs root, for namespaces")
 
@@ -88,33 +88,33 @@ def shell(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_local_cluster_takes_jobs_keeps_their_stores_and_refuses_the_rest(shell, tmp_path):
-    said = shell(LOCAL)
-    assert "token file 600" in said
-    assert "first: 0" in said, said
+    output = shell(LOCAL)
+    assert "token file 600" in output
+    assert "first: 0" in output, output
     [store] = (tmp_path / "memscore").iterdir()
-    assert f"store  {store} on host " in said  # outside the job's folder, which goes with the session
-    assert f"{store}/scores.parquet" in said
-    assert "-1: SUCCEEDED" in said
-    assert "-2: SUCCEEDED" in said
-    assert said.count("16 models in ") == 1  # the second attempt trained nothing
-    assert "second: 0" in said
-    assert "error: the submission id once was used before, and its job has " in said
-    assert "used: 2" in said
-    assert "refuses the token; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head node" in said
-    assert "wrong: 2" in said
-    assert "plain: 0" in said
-    assert said.strip().endswith("stopped")
+    assert f"store  {store} on host " in output  # outside the job's folder, which goes with the session
+    assert f"{store}/scores.parquet" in output
+    assert "-1: SUCCEEDED" in output
+    assert "-2: SUCCEEDED" in output
+    assert output.count("16 models in ") == 1  # the second attempt trained nothing
+    assert "second: 0" in output
+    assert "error: the submission id once was used before, and its job has " in output
+    assert "used: 2" in output
+    assert "refuses the token; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head node" in output
+    assert "wrong: 2" in output
+    assert "plain: 0" in output
+    assert output.strip().endswith("stopped")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_node_that_does_not_see_the_store_and_a_full_cluster_are_said_before_training(shell, tmp_path):
-    said = shell(BLIND)
-    assert f"error: the store {tmp_path}/memscore/digits-" in said, said
-    assert " cannot be used from 1 of the cluster's nodes (" in said
-    assert "not visible there); use a path that every node shares, or s3://" in said
-    assert "blind: 2" in said
+    output = shell(SEPARATE_STORES)
+    assert f"error: the store {tmp_path}/memscore/digits-" in output, output
+    assert " cannot be used from 1 of the cluster's nodes (" in output
+    assert "not visible there); use a path that every node shares, or s3://" in output
+    assert "blind: 2" in output
     assert list((tmp_path / "memscore").iterdir()) == []  # refused before it was begun
-    assert "shared: 0" in said
-    assert "the cluster is full: 0 of 2 CPUs are free; held: 2 by job " in said
-    assert "full: 0" in said  # it went on once they were free
+    assert "shared: 0" in output
+    assert "the cluster is full: 0 of 2 CPUs are free; held: 2 by job " in output
+    assert "full: 0" in output  # it went on once they were free

@@ -1,4 +1,4 @@
-"""The door: one command on a small bank prints every table, writes figures, and refuses what cannot be compared."""
+"""The fidelity command on a small bank prints every table, writes figures, and refuses what cannot be compared."""
 
 import json
 import re
@@ -17,25 +17,25 @@ SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fidelity") / "bank"
-    plan = BankConfig(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
-    assert estimate.estimate_bank(plan, pool="serial") == 0
+    config = BankConfig(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
+    assert estimate.estimate_bank(config, pool="serial") == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def printed(bank):
-    """What the command says, run once."""
-    with redirect_stdout(StringIO()) as comparison:
+    """The output of the command, run once."""
+    with redirect_stdout(StringIO()) as output:
         assert fidelity.main([str(bank), "--draws", "40"]) == 0
-    return comparison.getvalue()
+    return output.getvalue()
 
 
-def test_every_proxy_stands_beside_memorization_with_its_cost(bank, printed):
-    comparison = json.loads((bank / "reports" / "fidelity_k0.500.json").read_text())["standings"]
-    rows = {row["score"]: row for row in comparison["rows"]}
+def test_every_proxy_is_compared_with_memorization_with_its_cost(bank, printed):
+    report = json.loads((bank / "reports" / "fidelity_k0.500.json").read_text())["standings"]
+    rows = {row["score"]: row for row in report["rows"]}
     assert {"events_confidence", "events_entropy", "holdout", "el2n", "cscore_k0.500", "lira_k0.500"} <= set(rows)
     assert rows["holdout"]["seconds"] > 0
-    assert rows["holdout"]["of_training"] == pytest.approx(rows["holdout"]["seconds"] / comparison["training_s"])
+    assert rows["holdout"]["of_training"] == pytest.approx(rows["holdout"]["seconds"] / report["training_s"])
     assert rows["events_confidence"]["seconds"] is None
     assert rows["events_confidence"]["spearman"]["hi"] < 0
     assert rows["cscore_k0.500"]["corrected"] is None
@@ -56,12 +56,12 @@ def test_what_the_papers_report_has_a_verdict(printed):
     assert any("riskiest by attack_success_k0.500: more loss" in line for line in claims)
 
 
-def test_a_second_run_says_the_same(bank, printed, capsys):
+def test_a_second_run_prints_the_same(bank, printed, capsys):
     assert fidelity.main([str(bank), "--draws", "40"]) == 0
     assert capsys.readouterr().out == printed
 
 
-def refused(arguments, capsys):
+def get_error(arguments, capsys):
     assert fidelity.main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
@@ -70,21 +70,21 @@ def refused(arguments, capsys):
 
 
 def test_what_cannot_be_compared_is_one_line(bank, tmp_path, capsys):
-    assert "no store at" in refused([str(tmp_path / "none")], capsys)
-    assert "did you mean 'k0.500'" in refused([str(bank), "--arm", "k0.50"], capsys)
-    assert "--draws must be 10 or more" in refused([str(bank), "--draws", "3"], capsys)
+    assert "no store at" in get_error([str(tmp_path / "none")], capsys)
+    assert "did you mean 'k0.500'" in get_error([str(bank), "--arm", "k0.50"], capsys)
+    assert "--draws must be 10 or more" in get_error([str(bank), "--draws", "3"], capsys)
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(bank, tmp_path, capsys):
     from memscore.pipeline.runner import open_bank
 
     open_bank(BankConfig(store=str(tmp_path / "empty"), **SMALL))
-    assert "`python -m memscore.estimate --store" in refused([str(tmp_path / "empty")], capsys)
+    assert "`python -m memscore.estimate --store" in get_error([str(tmp_path / "empty")], capsys)
 
 
-def test_stale_scores_are_refused_with_the_command_that_renews_them(bank, capsys, tmp_path):
+def test_stale_scores_are_refused_with_the_command_that_recomputes_them(bank, capsys, tmp_path):
     import shutil
 
     shutil.copytree(bank, tmp_path / "copy")
     Store.open(tmp_path / "copy").folder.remove("shards/exact-k0.500-b8-00003.parquet")
-    assert "is stale" in refused([str(tmp_path / "copy")], capsys)
+    assert "is stale" in get_error([str(tmp_path / "copy")], capsys)

@@ -32,8 +32,8 @@ class InOrder:
             yield job, fn(job, shared)
 
 
-def twins(path):
-    """Pure noise with labels at random: nothing to learn but by heart. The first test images are the first train ones,
+def write_twins(path):
+    """Pure noise with labels at random: a model can only memorize. The first test images are the first train ones,
     the last two train images one another."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (TRAIN + TEST, 8, 8)).astype(np.uint8), rng.integers(0, 4, TRAIN + TEST)
@@ -44,70 +44,70 @@ def twins(path):
     np.savez(path, **parts, test_images=images[TRAIN:], test_labels=labels[TRAIN:])
 
 
-def filled(folder, **changes):
+def train_bank(folder, **changes):
     """A bank of 48 models that fit their 40 images."""
     options = {
         "data": str(folder / "twins.npz"), "arch": "mlp-64", "recipe": "small-mlp", "epochs": 30, "lr": 0.1,
         "batch": 10, "design": "exact", "block": 16, "models": MODELS, "originals": 0, "validation": 0.0,
     }  # fmt: skip
-    made = open_bank(BankConfig(store=str(folder / "store"), **(options | changes)))
-    arm = made.arms[0]
-    made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
+    bank = open_bank(BankConfig(store=str(folder / "store"), **(options | changes)))
+    arm = bank.arms[0]
+    bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     assert (
-        train_missing(made.store, made.arms, made.count, build_shared_data(made.splits, None), InOrder()).trained
-        == made.count
+        train_missing(bank.store, bank.arms, bank.count, build_shared_data(bank.splits, None), InOrder()).trained
+        == bank.count
     )
-    return made.store
+    return bank.store
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("influence")
-    twins(folder / "twins.npz")
-    return filled(folder)
+    write_twins(folder / "twins.npz")
+    return train_bank(folder)
 
 
 @pytest.fixture
 def bank(whole, tmp_path):
     """A copy that a test may write into."""
     shutil.copytree(whole.url, tmp_path / "store")
-    shutil.copy(data_of(whole), tmp_path)
+    shutil.copy(get_data_path(whole), tmp_path)
     return Store.open(tmp_path / "store")
 
 
-def data_of(store):
+def get_data_path(store):
     """The manifest of a bank of a file knows the file's name, not where it lies."""
     return str(Path(store.url).parent / "twins.npz")
 
 
-def influence(store, *arguments):
-    return main([store.url, "--data", data_of(store), *arguments])
+def run_influence(store, *arguments):
+    return main([store.url, "--data", get_data_path(store), *arguments])
 
 
-def size_of(png):
+def read_size(png):
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
-def refused(arguments, capsys):
+def get_error(arguments, capsys):
     """The one line that a command ends with; its exit code is 2."""
     assert main([str(argument) for argument in arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
-    assert not [line for line in lines[:-1] if "train examples" not in line]  # of the meter
+    assert not [line for line in lines[:-1] if "train examples" not in line]  # of the progress bar
     return lines[-1]
 
 
-def test_the_twin_of_a_test_example_is_what_its_answer_is_owed_to(bank, capsys):
-    """A model says the same of both, so the twin's influence is its memorization: one definition, one set of models."""
-    assert influence(bank, "--top", "3") == 0
+def test_the_twin_of_a_test_example_has_the_most_influence_on_it(bank, capsys):
+    """A model predicts the same for both, so the twin's influence is its memorization: same definition and models."""
+    assert run_influence(bank, "--top", "3") == 0
     printed = capsys.readouterr().out
     table = bank.read_influence(f"test_{SUFFIX}").to_pandas()
     best = table.groupby("test_row").first()
     assert best["train_row"].loc[TRAIN : TRAIN + TWINS - 1].tolist() == list(range(TWINS))
-    owed = best.loc[TRAIN : TRAIN + TWINS - 1]
-    assert owed["influence"].tolist() == owed["memorization"].tolist()
-    assert owed["influence"].median() > 0.6  # labels at random of 4 classes: about .75
+    of_twins = best.loc[TRAIN : TRAIN + TWINS - 1]
+    assert of_twins["influence"].tolist() == of_twins["memorization"].tolist()
+    assert of_twins["influence"].median() > 0.6  # labels at random of 4 classes: about .75
     assert table.groupby("test_row").size().min() == 3
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
     assert f"strong     {len(strong)} pairs with influence >= 0.15 and memorization >= 0.25" in printed
@@ -123,15 +123,15 @@ def test_the_twin_of_a_test_example_is_what_its_answer_is_owed_to(bank, capsys):
 
 def test_among_train_examples_those_without_the_target_show_its_twin(bank):
     """The last two train images are one image: without the one, the other decides."""
-    assert influence(bank, "--targets", "train-held-out", "--pictures", "0") == 0
+    assert run_influence(bank, "--targets", "train-held-out", "--pictures", "0") == 0
     table = bank.read_influence(f"train-held-out_{SUFFIX}").to_pandas()
     best = table.groupby("test_row").first()
     assert best["train_row"].loc[[TRAIN - 2, TRAIN - 1]].tolist() == [TRAIN - 1, TRAIN - 2]
     assert (table["train_row"] != table["test_row"]).all()
 
 
-def test_the_file_is_read_by_anything_and_says_what_it_is_of(bank):
-    assert influence(bank, "--pictures", "0", "--least", "0.3") == 0
+def test_the_file_is_read_by_anything_and_describes_itself(bank):
+    assert run_influence(bank, "--pictures", "0", "--least", "0.3") == 0
     table = pq.read_table(path_of(bank, f"influence/test_{SUFFIX}.parquet"))
     metadata = decode_metadata(table.schema)
     assert (metadata["models"], metadata["targets"], metadata["least"], metadata["top"]) == (
@@ -146,16 +146,16 @@ def test_the_file_is_read_by_anything_and_says_what_it_is_of(bank):
 
 def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     """Framed image and examples are those of the rows, strong pairs first among targets, weak ones faint."""
-    drawn = []
+    calls = []
 
     def spy(images, captions, faint, title):
-        drawn.append((images, captions, faint, title))
+        calls.append((images, captions, faint, title))
         return plot_influence(images, captions, faint, title)
 
     monkeypatch.setattr(influence_pairs, "plot_influence", spy)
-    assert influence(bank, "--pictures", "4") == 0
-    [(images, captions, faint, title)] = drawn
-    with np.load(data_of(bank), allow_pickle=False) as data:
+    assert run_influence(bank, "--pictures", "4") == 0
+    [(images, captions, faint, title)] = calls
+    with np.load(get_data_path(bank), allow_pickle=False) as data:
         train, test = data["train_images"], data["test_images"]
     table = bank.read_influence(f"test_{SUFFIX}").to_pandas()
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
@@ -169,15 +169,15 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
         assert pale == [False, *((pairs["influence"] < 0.15) | (pairs["memorization"] < 0.25))]
     assert f"{MODELS} models, {SUFFIX}, test:" in title
     png = bank.folder.read(f"reports/influence_test_{SUFFIX}.png")
-    assert size_of(png) == (round(130 * 1.2 * 6), round(130 * (1.6 * 4 + 0.5)))
+    assert read_size(png) == (round(130 * 1.2 * 6), round(130 * (1.6 * 4 + 0.5)))
 
 
 def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsys):
-    twins(tmp_path / "twins.npz")
-    store = filled(tmp_path, label_noise=0.5, models=16, epochs=20)
+    write_twins(tmp_path / "twins.npz")
+    store = train_bank(tmp_path, label_noise=0.5, models=16, epochs=20)
     captions = []
     monkeypatch.setattr(influence_pairs, "plot_influence", lambda _, texts, *__: captions.extend(texts) or b"")
-    assert influence(store, "--top", "6", "--pictures", "10") == 0
+    assert run_influence(store, "--top", "6", "--pictures", "10") == 0
     table = store.examples().to_pandas()
     seen = 0
     for text in (text for row in captions for text in row[1:]):
@@ -189,8 +189,8 @@ def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsy
     assert "(truly" in capsys.readouterr().out
 
 
-def test_a_stale_file_is_refused_with_the_command_that_renews_it(bank, capsys):
-    assert influence(bank, "--top", "2", "--least", "0.4", "--pictures", "0") == 0
+def test_a_stale_file_is_refused_with_the_command_that_recomputes_it(bank, capsys):
+    assert run_influence(bank, "--top", "2", "--least", "0.4", "--pictures", "0") == 0
     arm = next(iter(bank.arms()))
     columns = shard(0, TRAIN + TEST)
     bank.write_shard(format_model_name(arm, MODELS), arm, columns)
@@ -207,7 +207,7 @@ def test_a_stale_file_is_refused_with_the_command_that_renews_it(bank, capsys):
 def test_the_reader_names_what_is_missing(bank, capsys):
     with pytest.raises(ValueError, match=r"has no influence yet, .*run `python -m memscore.influence "):
         bank.read_influence("test_k0.500")
-    assert influence(bank, "--pictures", "0") == 0
+    assert run_influence(bank, "--pictures", "0") == 0
     with pytest.raises(ValueError, match=r"unknown influence 'test_k0.50'; did you mean 'test_k0.500'"):
         bank.read_influence("test_k0.50")
     path = path_of(bank, "influence/test_k0.500.parquet")
@@ -219,62 +219,62 @@ def test_the_reader_names_what_is_missing(bank, capsys):
 
 def test_pictures_need_images_and_rows_do_not(bank, capsys):
     """The file's name alone does not find it again."""
-    error = refused([bank.url], capsys)
+    error = get_error([bank.url], capsys)
     assert "the bank's data 'twins' cannot be read again" in error
     assert "--data takes" in error
     assert error.endswith("--pictures 0 does without images")
     assert not bank.folder.names("influence")
     assert main([bank.url, "--pictures", "0"]) == 0
     assert bank.read_influence(f"test_{SUFFIX}").num_rows >= 10 * TEST
-    np.savez(data_of(bank), images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4)
-    assert "is not what" in refused([bank.url, "--data", data_of(bank)], capsys)
+    np.savez(get_data_path(bank), images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4)
+    assert "is not what" in get_error([bank.url, "--data", get_data_path(bank)], capsys)
 
 
 def test_a_store_in_use_is_left_alone(bank, capsys):
     with bank.lock():
-        assert "is in use by pid" in refused([bank.url], capsys)
+        assert "is in use by pid" in get_error([bank.url], capsys)
     assert not bank.folder.names("influence")
 
 
 def test_a_damaged_shard_is_left_out_and_named(bank, capsys):
     arm = next(iter(bank.arms()))
     path_of(bank, f"shards/{format_model_name(arm, 3)}.parquet").write_bytes(b"PAR1")
-    assert influence(bank, "--pictures", "0") == 0
+    assert run_influence(bank, "--pictures", "0") == 0
     printed = capsys.readouterr().out
     assert f"damaged shards/{format_model_name(arm, 3)}.parquet" in printed
     assert f"{MODELS - 1} models" in printed
 
 
 def test_no_pair_gives_a_file_without_rows_and_no_picture(bank, capsys):
-    assert influence(bank, "--top", "0", "--least", "1.5") == 0
+    assert run_influence(bank, "--top", "0", "--least", "1.5") == 0
     assert "strong     0 pairs" in capsys.readouterr().out
     assert bank.read_influence(f"test_{SUFFIX}").num_rows == 0
     assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
 
 
 def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
-    assert "no store at" in refused([tmp_path / "none"], capsys)
+    assert "no store at" in get_error([tmp_path / "none"], capsys)
     empty = Store.create(tmp_path / "empty", manifest(), examples())
-    assert "has no arm yet" in refused([empty.url, "--pictures", "0"], capsys)
+    assert "has no arm yet" in get_error([empty.url, "--pictures", "0"], capsys)
     for keep in (0.5, 0.7):
         arm = {"name": f"iid-k{keep:.3f}", "design": "iid", "keep": keep, "block": 1, "clusters": None}
         empty.add_arm(arm)
-    assert "choose with --arm: iid-k0.500, iid-k0.700" in refused([empty.url, "--pictures", "0"], capsys)
-    error = refused([empty.url, "--arm", "iid-k0.70"], capsys)
+    assert "choose with --arm: iid-k0.500, iid-k0.700" in get_error([empty.url, "--pictures", "0"], capsys)
+    error = get_error([empty.url, "--arm", "iid-k0.70"], capsys)
     assert "unknown arm 'iid-k0.70'; did you mean 'iid-k0.700'" in error
-    assert "has no models that can be read" in refused([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
-    assert "--pictures must lie in 0 to 100, got -1" in refused([bank.url, "--pictures", "-1"], capsys)
-    assert "top must be 0 or more, got -1" in refused([bank.url, "--pictures", "0", "--top", "-1"], capsys)
-    assert "least must be a number" in refused([bank.url, "--pictures", "0", "--least", math.nan], capsys)
+    assert "has no models that can be read" in get_error([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
+    assert "--pictures must lie in 0 to 100, got -1" in get_error([bank.url, "--pictures", "-1"], capsys)
+    assert "top must be 0 or more, got -1" in get_error([bank.url, "--pictures", "0", "--top", "-1"], capsys)
+    assert "least must be a number" in get_error([bank.url, "--pictures", "0", "--least", math.nan], capsys)
 
 
 def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_path, monkeypatch, capsys):
     store = Store.create(tmp_path / "s", manifest(split_sizes=(40, 12, 0)), examples())
     store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
     store.write_shard(format_model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
-    assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
+    assert "has no test examples; use targets 'train'" in get_error([store.url, "--pictures", "0"], capsys)
     monkeypatch.setitem(influence_pairs.find_influence_pairs.__kwdefaults__, "max_rows", 5)
-    assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)
+    assert "more than 5 pairs reach influence 0.15" in get_error([bank.url, "--pictures", "0"], capsys)
 
 
 def test_the_command_answers_from_a_shell(tmp_path):

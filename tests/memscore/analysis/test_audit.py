@@ -1,4 +1,4 @@
-"""A model trained by plain torch against a small bank: evidence, its worth, the null control, and what is refused."""
+"""A model trained by plain torch against a small bank: evidence, how well it separates, the null control, errors."""
 
 import json
 import math
@@ -44,26 +44,26 @@ class InOrder:
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     """16 models of 200 of 400 digits, a quarter of the labels wrong: enough to memorize."""
-    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("audit") / "store")))
-    arm = made.arms[0]
-    made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    filled = train_missing(made.store, made.arms, 16, build_shared_data(made.splits, None), InOrder())
-    assert len(filled.shards[made.arms[0].name]) == 16
-    return made
+    bank = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("audit") / "store")))
+    arm = bank.arms[0]
+    bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
+    training = train_missing(bank.store, bank.arms, 16, build_shared_data(bank.splits, None), InOrder())
+    assert len(training.shards[bank.arms[0].name]) == 16
+    return bank
 
 
-def trained(images, labels, mean, std, seed=0, arch="mlp-32", epochs=40):
+def train_model(images, labels, mean, std, seed=0, arch="mlp-32", epochs=40):
     """Plain torch: the same network and schedule written by hand."""
     torch.set_num_threads(1)
     model = build_network(arch, images.shape[1:], 10, seed)
     pixels = (torch.from_numpy(images).float() / 255 - mean) / std
     truth, order = torch.from_numpy(labels), torch.Generator().manual_seed(seed)
-    descent = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     for _ in range(epochs):
         for rows in torch.randperm(len(truth), generator=order).split(20):
-            descent.zero_grad()
+            optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(pixels[rows]), truth[rows]).backward()
-            descent.step()
+            optimizer.step()
     return model
 
 
@@ -76,7 +76,7 @@ def half(bank):
 def own_model(bank, half):
     """Trained on a half that no model of the bank has, with another normalisation than the bank's."""
     train = bank.splits.train
-    return trained(train.images[half], train.labels[half], 0.5, 0.5)
+    return train_model(train.images[half], train.labels[half], 0.5, 0.5)
 
 
 @pytest.fixture
@@ -87,45 +87,54 @@ def files(bank, half, own_model, tmp_path):
     return {"model": str(weights), "members": str(members)}
 
 
-def as_seen(bank, mean=0.5, std=0.5):
+def normalize_splits(bank, mean=0.5, std=0.5):
     return replace(bank.splits, mean=(mean,), std=(std,))
 
 
-def test_members_of_a_model_trained_elsewhere_are_told_from_others(bank, half, own_model):
-    found = run_audit(bank.store, own_model, as_seen(bank), member=half)
-    assert found.models == 16
-    assert set(found.curves) == {"lira", "lira_offline", "rmia"}
-    for curve in found.curves.values():
+def test_members_of_a_model_trained_elsewhere_are_separated_from_others(bank, half, own_model):
+    result = run_audit(bank.store, own_model, normalize_splits(bank), member=half)
+    assert result.models == 16
+    assert set(result.curves) == {"lira", "lira_offline", "rmia"}
+    for curve in result.curves.values():
         assert curve.auc.lo > 0.5
-    assert found.curves["lira"].auc.value > 0.7
-    assert found.accuracy["test"] > 0.6
-    assert found.table["n_in"].to_pylist() == [8] * 400  # all sixteen judge: nobody is left out
-    assert found.table["n_out"].to_pylist() == [8] * 400
+    assert result.curves["lira"].auc.value > 0.7
+    assert result.accuracy["test"] > 0.6
+    assert result.table["n_in"].to_pylist() == [8] * 400  # all sixteen are used, none is left out
+    assert result.table["n_out"].to_pylist() == [8] * 400
 
 
 def test_the_null_control_has_an_area_of_one_half(bank, half):
     """A target trained on neither half, but on the test images: no evidence tells the halves apart."""
     test = bank.splits.test
-    model = trained(test.images[:200], test.labels[:200], 0.5, 0.5)
-    found = run_audit(bank.store, model, as_seen(bank), member=half)
-    for curve in found.curves.values():
+    model = train_model(test.images[:200], test.labels[:200], 0.5, 0.5)
+    result = run_audit(bank.store, model, normalize_splits(bank), member=half)
+    for curve in result.curves.values():
         assert curve.auc.lo < 0.5 < curve.auc.hi
-    assert found.epsilon.value == 0
+    assert result.epsilon.value == 0
 
 
-def test_an_original_of_the_store_says_from_outside_what_it_said_to_its_worker(bank):
+def test_an_original_of_the_store_gives_the_predictions_that_its_worker_stored(bank):
     store = bank.store
     [receipt] = run_job(OriginalJob(store=store.url, index=0), build_shared_data(bank.splits, None))
     model = load_user_model(store.folder.path(f"weights/{receipt['key']}.safetensors"), PLAN.arch, store.manifest)
-    seen = run_audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
+    confidence = run_audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
     logits = torch.from_numpy(store.read_outputs(receipt["key"])[0][:400].copy())
-    said = logit_confidence(logits, torch.from_numpy(bank.splits.train.labels)).numpy()
-    np.testing.assert_allclose(seen, said, rtol=1e-4, atol=1e-4)  # float32, images laid out in another way
+    expected = logit_confidence(logits, torch.from_numpy(bank.splits.train.labels)).numpy()
+    np.testing.assert_allclose(confidence, expected, rtol=1e-4, atol=1e-4)  # float32, images laid out in another way
 
 
-def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, files, half, capsys):
-    asked = ["--store", bank.store.url, "--model", files["model"], "--arch", "mlp-32", "--members", files["members"]]
-    assert attack.main([*asked, "--mean", "0.5", "--std", "0.5", "--device", "cpu"]) == 0
+def test_the_command_writes_evidence_with_verdicts_and_prints_how_well_it_separates(bank, files, half, capsys):
+    arguments = [
+        "--store",
+        bank.store.url,
+        "--model",
+        files["model"],
+        "--arch",
+        "mlp-32",
+        "--members",
+        files["members"],
+    ]
+    assert attack.main([*arguments, "--mean", "0.5", "--std", "0.5", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "LiRA online" in printed
     assert "200 members and 200 others" in printed
@@ -137,49 +146,49 @@ def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, 
     assert table["member"].to_pylist() == half.tolist()
     lira = table["lira"].to_numpy()
     assert table["verdict"].to_pylist() == (lira > 0).tolist()
-    said = {key.decode(): value.decode() for key, value in decode(Path(path).read_bytes()).schema.metadata.items()}
-    assert said["verdict"] == "lira > 0"
-    assert json.loads(said["curves"])["lira"]["auc"]["value"] > 0.7
+    metadata = {key.decode(): value.decode() for key, value in decode(Path(path).read_bytes()).schema.metadata.items()}
+    assert metadata["verdict"] == "lira > 0"
+    assert json.loads(metadata["curves"])["lira"]["auc"]["value"] > 0.7
 
 
 def test_measures_that_are_undefined_are_null_in_the_file(bank, own_model):
-    everyone = np.ones(len(bank.splits.train), bool)  # nobody is left to be told from
-    found = run_audit(bank.store, own_model, as_seen(bank), member=everyone)
-    said = {key.decode(): value.decode() for key, value in found.table.schema.metadata.items()}
-    assert json.loads(said["curves"])["lira"]["auc"] == {"value": None, "lo": None, "hi": None}
-    assert json.loads(said["epsilon"])["value"] is None
+    everyone = np.ones(len(bank.splits.train), bool)  # no example is left to be separated from
+    result = run_audit(bank.store, own_model, normalize_splits(bank), member=everyone)
+    metadata = {key.decode(): value.decode() for key, value in result.table.schema.metadata.items()}
+    assert json.loads(metadata["curves"])["lira"]["auc"] == {"value": None, "lo": None, "hi": None}
+    assert json.loads(metadata["epsilon"])["value"] is None
 
 
 def test_without_the_truth_there_is_evidence_and_no_measure(bank, own_model, tmp_path):
-    found = run_audit(bank.store, own_model, as_seen(bank), threshold=1.5)
-    assert found.curves == {}
-    assert found.epsilon is None
-    assert "member" not in found.table.column_names
+    result = run_audit(bank.store, own_model, normalize_splits(bank), threshold=1.5)
+    assert result.curves == {}
+    assert result.epsilon is None
+    assert "member" not in result.table.column_names
     console = Console(width=110, record=True)
-    print_audit(console, found, "somewhere")
+    print_audit(console, result, "somewhere")
     assert "LiRA online > 1.5" in console.export_text()
 
 
-def test_a_bank_without_validation_gives_no_rmia_and_says_so(tmp_path):
-    made = open_bank(replace(PLAN, store=str(tmp_path / "s"), validation=0.0, epochs=1, models=16))
-    arm = made.arms[0]
-    made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
-    run_job(BankJob(store=made.store.url, arm=arm.name, models=(0, 1, 2)), build_shared_data(made.splits, None))
-    again = reload_splits(made.store)
-    assert again.fingerprint == made.splits.fingerprint
-    found = run_audit(made.store, build_network("mlp-32", (1, 8, 8), 10, 0), again)
-    assert "rmia" not in found.table.column_names
-    one_sided = np.array(found.table["n_in"]) * np.array(found.table["n_out"]) == 0
+def test_a_bank_without_validation_gives_no_rmia_and_a_note(tmp_path):
+    bank = open_bank(replace(PLAN, store=str(tmp_path / "s"), validation=0.0, epochs=1, models=16))
+    arm = bank.arms[0]
+    bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
+    run_job(BankJob(store=bank.store.url, arm=arm.name, models=(0, 1, 2)), build_shared_data(bank.splits, None))
+    reloaded = reload_splits(bank.store)
+    assert reloaded.fingerprint == bank.splits.fingerprint
+    result = run_audit(bank.store, build_network("mlp-32", (1, 8, 8), 10, 0), reloaded)
+    assert "rmia" not in result.table.column_names
+    one_sided = np.array(result.table["n_in"]) * np.array(result.table["n_out"]) == 0
     assert one_sided.any()
-    assert [v is None for v in found.table["verdict"].to_pylist()] == one_sided.tolist()
+    assert [v is None for v in result.table["verdict"].to_pylist()] == one_sided.tolist()
     console = Console(width=110, record=True)
-    print_audit(console, found, "somewhere")
+    print_audit(console, result, "somewhere")
     printed = console.export_text()
     assert "no validation examples" in printed
     assert f"undefined for {one_sided.sum()}" in printed
 
 
-def test_the_banks_data_is_read_again_from_what_the_manifest_says(bank, tmp_path):
+def test_the_banks_data_is_loaded_again_from_the_manifest(bank, tmp_path):
     assert reload_splits(bank.store).fingerprint == bank.splits.fingerprint
     whole = open_bank(BankConfig(data="digits", validation=0.3, store=str(tmp_path / "s"), models=64, originals=0))
     assert reload_splits(whole.store).fingerprint == whole.splits.fingerprint
@@ -195,7 +204,7 @@ def test_other_data_is_refused_by_its_fingerprint(bank, tmp_path):
         reload_splits(bank.store, "digit")
 
 
-def saved(tmp_path, tensors):
+def save_weights(tmp_path, tensors):
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "w.safetensors")
     return str(tmp_path / "w.safetensors")
 
@@ -211,13 +220,13 @@ def saved(tmp_path, tensors):
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_in_one_line(bank, tmp_path, arch, shape, classes, message):
-    path = saved(tmp_path, build_network(arch, shape, classes, 0).state_dict())
+    path = save_weights(tmp_path, build_network(arch, shape, classes, 0).state_dict())
     with pytest.raises(ValueError, match=message) as caught:
         load_user_model(path, "mlp-32", bank.store.manifest)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_none_are_refused(bank, tmp_path):
+def test_invalid_weights_are_refused(bank, tmp_path):
     manifest = bank.store.manifest
     with pytest.raises(FileNotFoundError, match="there are no weights at"):
         load_user_model(str(tmp_path / "nothing"), "mlp-32", manifest)
@@ -227,7 +236,7 @@ def test_weights_that_are_none_are_refused(bank, tmp_path):
     weights = build_network("mlp-32", (1, 8, 8), 10, 0).state_dict()
     weights["head.bias"] = weights["head.bias"] * math.nan
     with pytest.raises(ValueError, match=r"not finite, first in head.bias"):
-        load_user_model(saved(tmp_path, weights), "mlp-32", manifest)
+        load_user_model(save_weights(tmp_path, weights), "mlp-32", manifest)
 
 
 def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, tmp_path, monkeypatch):
@@ -238,12 +247,12 @@ def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     train = bank.splits.train
-    model = trained(train.images[half], train.labels[half], 0.5, 0.5, arch="my_nets:wide", epochs=20)
-    path = saved(tmp_path, model.state_dict())
-    found = run_audit(
-        bank.store, load_user_model(path, "my_nets:wide", bank.store.manifest), as_seen(bank), member=half
+    model = train_model(train.images[half], train.labels[half], 0.5, 0.5, arch="my_nets:wide", epochs=20)
+    path = save_weights(tmp_path, model.state_dict())
+    result = run_audit(
+        bank.store, load_user_model(path, "my_nets:wide", bank.store.manifest), normalize_splits(bank), member=half
     )
-    assert found.curves["lira"].auc.lo > 0.5
+    assert result.curves["lira"].auc.lo > 0.5
     sys.modules.pop("my_nets")
 
 
@@ -258,7 +267,7 @@ def test_member_ids_are_read_from_text_json_and_npz(bank, tmp_path):
         np.testing.assert_array_equal(build_member_mask(read_id_list(str(tmp_path / name)), bank.store), expected)
 
 
-def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
+def test_member_ids_that_are_invalid_are_refused(bank, tmp_path):
     with pytest.raises(ValueError, match=r"1 of 2 member ids are no examples of .* 'train/99999'"):
         build_member_mask(np.array([bank.splits.train.ids[0], "train/99999"]), bank.store)
     with pytest.raises(ValueError, match="1 members are validation or test examples"):
@@ -320,10 +329,10 @@ def test_clopper_pearson_is_scipys_exact_interval():
 def test_epsilon_of_a_perfect_attack_is_what_its_counts_allow():
     """50 right of 50 and 0 wrong of 50 on the second half: (a)^(1/50) over 1 - (a)^(1/50), a = .025."""
     member = np.arange(200) < 100
-    found = epsilon_lower_bound(member * 1.0, member, np.random.default_rng(0))
+    result = epsilon_lower_bound(member * 1.0, member, np.random.default_rng(0))
     end = 0.025 ** (1 / 50)
-    assert found.value == pytest.approx(np.log(end / (1 - end)))
-    assert (found.hits, found.of_hits, found.false, found.of_false) == (50, 50, 0, 50)
+    assert result.value == pytest.approx(np.log(end / (1 - end)))
+    assert (result.hits, result.of_hits, result.false, result.of_false) == (50, 50, 0, 50)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
@@ -331,13 +340,13 @@ def test_randomized_response_never_has_its_epsilon_overstated(epsilon):
     """Members say 1 with odds e^epsilon, others with odds e^-epsilon: exactly epsilon-DP.
 
     At most 5 % of bounds may lie above; of 200, 18 or more would be that bad luck with probability .01. With
-    2,000 examples a side most of epsilon is found.
+    2,000 examples a side most of epsilon is result.
     """
     rng = np.random.default_rng(1)
     member, bounds = np.arange(4000) < 2000, []
     for _ in range(200):
-        told = rng.random(4000) < 1 / (1 + np.exp(-epsilon))
-        bounds.append(epsilon_lower_bound(np.where(told, member, ~member) * 1.0, member, rng).value)
+        answers = rng.random(4000) < 1 / (1 + np.exp(-epsilon))
+        bounds.append(epsilon_lower_bound(np.where(answers, member, ~member) * 1.0, member, rng).value)
     assert (np.array(bounds) > epsilon).sum() < 18
     assert np.mean(bounds) > epsilon - 0.2
 
@@ -362,5 +371,5 @@ def test_trap_a_threshold_chosen_on_the_examples_that_it_is_read_on_overstates_e
 
 
 def test_a_half_without_members_gives_no_bound():
-    found = epsilon_lower_bound(np.arange(10.0), np.arange(10) == 3, np.random.default_rng(0))
-    assert np.isnan(found.value)
+    result = epsilon_lower_bound(np.arange(10.0), np.arange(10) == 3, np.random.default_rng(0))
+    assert np.isnan(result.value)

@@ -1,4 +1,4 @@
-"""Stand-ins for memorization: what is known of a made-up bank comes out, with honest intervals and costs."""
+"""Memorization proxies: known properties of a synthetic bank are recovered, with correct intervals and costs."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def truth():
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory, truth):
     store = Store.create(
-        tmp_path_factory.mktemp("standing") / "bank", manifest(split_sizes=(N, 0, TEST)), examples(N + TEST)
+        tmp_path_factory.mktemp("fidelity") / "bank", manifest(split_sizes=(N, 0, TEST)), examples(N + TEST)
     )
     store.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
     rng = np.random.default_rng(1)
@@ -43,85 +43,91 @@ def bank(tmp_path_factory, truth):
         store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
     score_arm(store, ARM.name, store.find_valid_shards(ARM.name))
     noise = np.random.default_rng(2).normal(size=N)
-    proxy(store, "events_confidence", truth, -1)
-    proxy(store, "holdout", -truth + 0.3 * noise, 1)
-    proxy(store, "events_entropy", noise, 1)
+    write_proxy(store, "events_confidence", truth, -1)
+    write_proxy(store, "holdout", -truth + 0.3 * noise, 1)
+    write_proxy(store, "events_entropy", noise, 1)
     return store
 
 
-def proxy(store, name, values, direction):
-    field = {"source": "made up", "unit": "1", "direction": direction}
+def write_proxy(store, name, values, direction):
+    field = {"source": "synthetic", "unit": "1", "direction": direction}
     store.write_score(name, {name: values}, {name: field}, {"models_of": "originals"}, hash_shards("originals", {}))
 
 
 @pytest.fixture(scope="module")
-def found(bank):
+def comparison(bank):
     return compare_proxies(bank, ARM.name, {"holdout": 4.0}, draws=200)
 
 
-def test_the_reliability_is_the_one_that_estimate_has_stated(found, bank):
+def test_the_reliability_is_the_one_that_estimate_reports(comparison, bank):
     """Both halve the models alike, and counts are exact."""
-    assert found.reliability == score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name)).reliability["memorization"]
+    assert (
+        comparison.reliability
+        == score_arm(bank, ARM.name, bank.find_valid_shards(ARM.name)).reliability["memorization"]
+    )
 
 
-def row(found, name):
-    return next(row for row in found.rows if row.score == name)
+def get_row(comparison, name):
+    return next(row for row in comparison.rows if row.score == name)
 
 
-def test_the_truth_correlates_as_far_as_the_noise_lets_it_and_fully_without_it(found, bank, truth):
-    confidence = row(found, "events_confidence")
+def test_the_truth_correlates_as_far_as_the_noise_allows_and_fully_without_it(comparison, bank, truth):
+    confidence = get_row(comparison, "events_confidence")
     assert -0.97 < confidence.spearman.value < -0.8
     assert confidence.corrected == pytest.approx(-1, abs=0.03)
     assert confidence.spearman.lo < confidence.spearman.value < confidence.spearman.hi < 0
-    assert found.reliability.spearman_full == pytest.approx(confidence.spearman.value**2, abs=0.04)
+    assert comparison.reliability.spearman_full == pytest.approx(confidence.spearman.value**2, abs=0.04)
 
 
-def test_other_models_give_correlations_that_the_interval_covers(found, truth):
+def test_other_models_give_correlations_that_the_interval_covers(comparison, truth):
     """The interval is over models: of 100 other banks of the same truth, nearly all lie in it (95 % were aimed at)."""
     rng = np.random.default_rng(7)
     others = []
     for _ in range(100):
         right_out = rng.binomial(M // 2, truth) / (M // 2)
         others.append(spearman(truth, 1 - right_out))
-    ends = row(found, "events_confidence").spearman
+    ends = get_row(comparison, "events_confidence").spearman
     # the interval's own centre is one bank's value, so its cover of other banks is that of a difference: 95 % -> 83 %
     assert np.mean([(ends.lo <= r) & (r <= ends.hi) for r in others]) > 0.6
 
 
-def test_scores_of_the_same_models_are_marked_and_get_no_interval_and_no_correction(found):
-    own = row(found, "cscore_k0.500")
-    assert own.shares_models
-    assert np.isnan([own.spearman.lo, own.corrected]).all()
-    assert not row(found, "holdout").shares_models
+def test_scores_of_the_same_models_are_marked_and_get_no_interval_and_no_correction(comparison):
+    cscore = get_row(comparison, "cscore_k0.500")
+    assert cscore.shares_models
+    assert np.isnan([cscore.spearman.lo, cscore.corrected]).all()
+    assert not get_row(comparison, "holdout").shares_models
 
 
-def test_costs_are_shares_of_the_bank_and_of_one_training(found):
-    assert found.bank_s == 2.0 * M
-    assert found.training_s == 10
-    holdout = row(found, "holdout")
+def test_costs_are_shares_of_the_bank_and_of_one_training(comparison):
+    assert comparison.bank_s == 2.0 * M
+    assert comparison.training_s == 10
+    holdout = get_row(comparison, "holdout")
     assert (holdout.seconds, holdout.of_bank, holdout.of_training) == (4, 4 / 128, 0.4)
-    assert np.isnan(row(found, "events_confidence").seconds)
+    assert np.isnan(get_row(comparison, "events_confidence").seconds)
 
 
-def test_trends_hold_fail_or_stay_open_by_their_interval(found):
-    said = {trend.claim: trend.verdict for trend in found.trends}
-    assert said["confidence falls with memorization"] == "holds"
-    assert said["holdout rises with memorization"] == "holds"
-    assert said["entropy rises with memorization"] == "undecided"
-    assert said["|confidence| > |holdout|"] == "holds"
-    assert said["|entropy| > |holdout|"] == "fails"
+def test_trends_hold_fail_or_stay_open_by_their_interval(comparison):
+    verdicts = {trend.claim: trend.verdict for trend in comparison.trends}
+    assert verdicts["confidence falls with memorization"] == "holds"
+    assert verdicts["holdout rises with memorization"] == "holds"
+    assert verdicts["entropy rises with memorization"] == "undecided"
+    assert verdicts["|confidence| > |holdout|"] == "holds"
+    assert verdicts["|entropy| > |holdout|"] == "fails"
 
 
 def test_verdicts():
-    nowhere = Interval(value=0.3, lo=float("nan"), hi=float("nan"))
-    assert judge_interval(nowhere) == "undecided"
+    undefined = Interval(value=0.3, lo=float("nan"), hi=float("nan"))
+    assert judge_interval(undefined) == "undecided"
     assert judge_interval(Interval(value=-0.2, lo=-0.3, hi=-0.1)) == "fails"
 
 
 def test_scores_of_other_arms_are_not_compared(bank):
     digest = hash_shards(ARM.name, bank.find_valid_shards(ARM.name))
-    names = [one.score for one in read_candidates(bank, ARM.name, "memorization_k0.500", digest)]
+    names = [candidate.score for candidate in read_candidates(bank, ARM.name, "memorization_k0.500", digest)]
     assert "memorization_k0.500" not in names
     assert {"cscore_k0.500", "lira_k0.500", "holdout"} <= set(names)
-    others = [(one.score, one.shares_models) for one in read_candidates(bank, "another", "memorization_k0.700", digest)]
+    others = [
+        (candidate.score, candidate.shares_models)
+        for candidate in read_candidates(bank, "another", "memorization_k0.700", digest)
+    ]
     assert others == [(name, False) for name in ("events_confidence", "events_entropy", "holdout")]

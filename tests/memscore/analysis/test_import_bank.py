@@ -1,4 +1,4 @@
-"""bank import: somebody else's arrays become a bank with the scores that they allow, or one clear line."""
+"""bank import: arrays of another project become a bank with the scores that they allow, or one clear error line."""
 
 import re
 
@@ -33,19 +33,21 @@ def arrays(tmp_path):
     return tmp_path, member, gap
 
 
-def run(folder, *more, store="bank"):
+def run_import(folder, *more, store="bank"):
     return main(["import", str(folder / store), "--member", str(folder / "member.npy"), *map(str, more)])
 
 
-def score(folder, name, store="bank"):
+def read_score(folder, name, store="bank"):
     return Store.open(folder / store).read_score(name)[name].to_numpy()
 
 
 def test_margins_give_the_scores_that_the_estimators_give(arrays, capsys):
     folder, member, gap = arrays
-    assert run(folder, "--gap", folder / "gap.npy", "--labels", folder / "labels.npy") == 0
-    np.testing.assert_allclose(score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12)
-    np.testing.assert_allclose(score(folder, "cscore_k0.700"), cscore(gap[:, :N] > 0, member)["value"], atol=1e-12)
+    assert run_import(folder, "--gap", folder / "gap.npy", "--labels", folder / "labels.npy") == 0
+    np.testing.assert_allclose(
+        read_score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12
+    )
+    np.testing.assert_allclose(read_score(folder, "cscore_k0.700"), cscore(gap[:, :N] > 0, member)["value"], atol=1e-12)
     store = Store.open(folder / "bank")
     names = {name.removesuffix(".parquet") for name in store.folder.names("scores")}
     assert {"lira_gap_k0.700", "attack_success_gap_k0.700", "memorization_probit_k0.700"} <= names
@@ -59,18 +61,20 @@ def test_margins_give_the_scores_that_the_estimators_give(arrays, capsys):
 
 def test_train_and_test_may_lie_in_two_arrays_of_one_file(arrays):
     folder, _, _ = arrays
-    assert run(folder, "--gap", folder / "gap.npy") == 0
-    assert run(folder, "--gap", f"{folder}/split.npz:train", f"{folder}/split.npz:test", store="second") == 0
+    assert run_import(folder, "--gap", folder / "gap.npy") == 0
+    assert run_import(folder, "--gap", f"{folder}/split.npz:train", f"{folder}/split.npz:test", store="second") == 0
     for name in ("memorization_k0.700", "lira_gap_k0.700"):
-        np.testing.assert_array_equal(score(folder, name), score(folder, name, "second"))
+        np.testing.assert_array_equal(read_score(folder, name), read_score(folder, name, "second"))
 
 
 def test_correctness_alone_is_enough_for_memorization_but_not_for_an_attack(arrays, capsys):
     folder, member, gap = arrays
-    assert run(folder, "--correct", folder / "correct.npy") == 0
-    np.testing.assert_allclose(score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12)
+    assert run_import(folder, "--correct", folder / "correct.npy") == 0
+    np.testing.assert_allclose(
+        read_score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12
+    )
     assert "membership inference" not in capsys.readouterr().out
-    assert run(folder, "--correct", folder / "correct.npy", "--attacks", "lira") == 2
+    assert run_import(folder, "--correct", folder / "correct.npy", "--attacks", "lira") == 2
     assert "the attack lira reads logit_confidence, which this bank does not keep" in capsys.readouterr().err
 
 
@@ -79,30 +83,32 @@ def test_a_second_run_changes_nothing_and_more_models_are_added(arrays):
     for models in (20, 20, M):
         np.save(folder / "member.npy", member[:models])
         np.save(folder / "gap.npy", gap[:models])
-        assert run(folder, "--gap", folder / "gap.npy") == 0
+        assert run_import(folder, "--gap", folder / "gap.npy") == 0
         store = Store.open(folder / "bank")
         assert len(store.find_valid_shards("imported-iid-k0.700")) == models
-    np.testing.assert_allclose(score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12)
+    np.testing.assert_allclose(
+        read_score(folder, "memorization_k0.700"), memorization(gap[:, :N] > 0, member), atol=1e-12
+    )
 
 
 def test_other_content_under_the_same_number_is_refused(arrays, capsys):
     folder, _, gap = arrays
-    assert run(folder, "--gap", folder / "gap.npy") == 0
+    assert run_import(folder, "--gap", folder / "gap.npy") == 0
     np.save(folder / "gap.npy", gap[::-1])
-    assert run(folder, "--gap", folder / "gap.npy") == 2
+    assert run_import(folder, "--gap", folder / "gap.npy") == 2
     assert "model 0 is in" in capsys.readouterr().err
 
 
 def test_an_exact_design_is_checked(arrays, capsys):
     folder, _, _ = arrays
-    assert run(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16", "--keep", ".7") == 2
+    assert run_import(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16", "--keep", ".7") == 2
     capsys.readouterr()
     exact = draw_membership(Arm(design="exact", keep=0.5, block=16), range(M), N)
     np.save(folder / "member.npy", exact)
-    assert run(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16") == 0
+    assert run_import(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16") == 0
     exact[3, 7] = not exact[3, 7]
     np.save(folder / "member.npy", exact)
-    assert run(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16", store="second") == 2
+    assert run_import(folder, "--gap", folder / "gap.npy", "--design", "exact", "--block", "16", store="second") == 2
     assert "hold example 7 " in capsys.readouterr().err
 
 
@@ -115,64 +121,64 @@ def test_the_data_gives_labels_ids_and_pictures(arrays, capsys):
         folder / "mine.npz", train_images=images[:N], train_labels=labels[:N], test_images=images[N:],
         test_labels=labels[N:],
     )  # fmt: skip
-    assert run(folder, "--gap", folder / "gap.npy", "--data", folder / "mine.npz") == 0
+    assert run_import(folder, "--gap", folder / "gap.npy", "--data", folder / "mine.npz") == 0
     store = Store.open(folder / "bank")
     assert store.examples()["label"].to_pylist() == labels.tolist()
     assert store.folder.exists("reports/most_memorized_k0.700.png")
-    assert run(folder, "--gap", folder / "gap.npy", "--data", "digits", store="second") == 2
+    assert run_import(folder, "--gap", folder / "gap.npy", "--data", "digits", store="second") == 2
     assert "digits has 1397 train and 400 test examples, the arrays 120 and 15" in capsys.readouterr().err
 
 
-def test_a_stale_score_names_the_command_that_renews_it(arrays):
+def test_a_stale_score_names_the_command_that_recomputes_it(arrays):
     folder, member, gap = arrays
     np.save(folder / "member.npy", member[:20])
     np.save(folder / "gap.npy", gap[:20])
-    assert run(folder, "--gap", folder / "gap.npy") == 0
+    assert run_import(folder, "--gap", folder / "gap.npy") == 0
     store = Store.open(folder / "bank")
     store.folder.remove("shards/imported-iid-k0.700-00003.parquet")
     with pytest.raises(ValueError, match=r"stale.*bank import"):
         store.score("memorization_k0.700")
 
 
-def spoilt(**changes):
-    """Overwrites one file; the command's flags stay."""
+def edit(**changes):
+    """Return a function that overwrites files; the command's flags stay."""
 
-    def spoil(folder, member, gap):
+    def write(folder, member, gap):
         for name, make in changes.items():
             np.save(folder / f"{name}.npy", make(member if name == "member" else gap))
 
-    return spoil
+    return write
 
 
-def with_one(array, value, at=(3, 17)):
+def replace_one(array, value, at=(3, 17)):
     array = array.astype(np.float32)
     array[at] = value
     return array
 
 
 BAD = {
-    "nan": (spoilt(gap=lambda a: with_one(a, np.nan)), r"gap\.npy: model 3 says nan of example 17"),
-    "too large": (spoilt(gap=lambda a: a.astype(float) * 1e39), "finite float32"),
-    "half a mask": (spoilt(member=lambda a: with_one(a, 0.5)), r"member\.npy: model 3 has values other than 0 and 1"),
-    "other models": (spoilt(gap=lambda a: a[:5]), r"gap\.npy is \[5, 135\], but .*member\.npy has 32 models"),
-    "transposed": (spoilt(gap=lambda a: a.T), "has 32 models"),
-    "fewer examples": (spoilt(gap=lambda a: a[:, :50]), "says something of 50 examples"),
-    "a vector": (spoilt(member=lambda a: a[0]), r"must be \[models, train examples\], got \[120\]"),
-    "pickled": (spoilt(gap=lambda a: np.array([object()] * 3)), "Python objects"),
-    "text": (spoilt(gap=lambda a: a.astype(str)), "not numbers"),
-    "nobody": (spoilt(member=lambda a: np.zeros_like(a)), "model 0 was trained on nothing"),
-    "everybody": (spoilt(member=lambda a: np.ones_like(a)), "keep must lie between 0 and 1"),
-    "a mask with nan": (spoilt(member=lambda a: with_one(a, np.nan)), r"member\.npy: model 3 has values other than"),
-    "one empty": (spoilt(member=lambda a: a & (np.arange(M) != 2)[:, None]), "model 2 was trained on nothing"),
+    "nan": (edit(gap=lambda a: replace_one(a, np.nan)), r"gap\.npy: model 3 has nan for example 17"),
+    "too large": (edit(gap=lambda a: a.astype(float) * 1e39), "finite float32"),
+    "half a mask": (edit(member=lambda a: replace_one(a, 0.5)), r"member\.npy: model 3 has values other than 0 and 1"),
+    "other models": (edit(gap=lambda a: a[:5]), r"gap\.npy is \[5, 135\], but .*member\.npy has 32 models"),
+    "transposed": (edit(gap=lambda a: a.T), "has 32 models"),
+    "fewer examples": (edit(gap=lambda a: a[:, :50]), "has values of 50 examples"),
+    "a vector": (edit(member=lambda a: a[0]), r"must be \[models, train examples\], got \[120\]"),
+    "pickled": (edit(gap=lambda a: np.array([object()] * 3)), "Python objects"),
+    "text": (edit(gap=lambda a: a.astype(str)), "not numbers"),
+    "nobody": (edit(member=lambda a: np.zeros_like(a)), "model 0 was trained on nothing"),
+    "everybody": (edit(member=lambda a: np.ones_like(a)), "keep must lie between 0 and 1"),
+    "a mask with nan": (edit(member=lambda a: replace_one(a, np.nan)), r"member\.npy: model 3 has values other than"),
+    "one empty": (edit(member=lambda a: a & (np.arange(M) != 2)[:, None]), "model 2 was trained on nothing"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_arrays_that_cannot_be_are_one_line_and_nothing_is_written(arrays, name, capsys):
+def test_invalid_arrays_are_one_line_and_nothing_is_written(arrays, name, capsys):
     folder, member, gap = arrays
-    spoil, line = BAD[name]
-    spoil(folder, member, gap)
-    assert run(folder, "--gap", folder / "gap.npy") == 2
+    write, line = BAD[name]
+    write(folder, member, gap)
+    assert run_import(folder, "--gap", folder / "gap.npy") == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert re.search(line, err), err
@@ -186,7 +192,7 @@ def test_arrays_that_cannot_be_are_one_line_and_nothing_is_written(arrays, name,
         (["--gap", "gap.npy", "--correct", "correct.npy"], "--correct and --gap are both given"),
         (["--logit-confidence", "confidence.npy"], "neither --correct nor --gap"),
         (["--gap", "none.npy"], "there is no array at"),
-        (["--gap", "split.npz"], r"it holds train, test: say which, as in split\.npz:train"),
+        (["--gap", "split.npz"], r"it holds train, test: name one, as in split\.npz:train"),
         (["--gap", "split.npz:nobody"], "it holds train, test"),
         (["--gap", "gap.npy", "--labels", "gap.npy"], "must hold one value for each of 135 examples"),
         (["--gap", "gap.npy", "--labels", "negative.npy"], "has the label -1 in row 0; labels are 0"),
@@ -198,9 +204,9 @@ def test_arrays_that_cannot_be_are_one_line_and_nothing_is_written(arrays, name,
         (["--gap", "gap.npy", "--correct", "split.npz:train"], "both given"),
     ],
 )
-def test_flags_that_cannot_be_are_one_line(arrays, flags, line, capsys):
+def test_invalid_flags_are_one_line(arrays, flags, line, capsys):
     folder, _, _ = arrays
-    assert run(folder, *(str(folder / flag) if ".np" in flag else flag for flag in flags)) == 2
+    assert run_import(folder, *(str(folder / flag) if ".np" in flag else flag for flag in flags)) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert re.search(line, err), err
@@ -210,5 +216,5 @@ def test_flags_that_cannot_be_are_one_line(arrays, flags, line, capsys):
 def test_a_store_that_estimate_made_takes_no_imported_models(arrays, capsys):
     folder, _, _ = arrays
     bank(folder / "bank")
-    assert run(folder, "--gap", folder / "gap.npy") == 2
+    assert run_import(folder, "--gap", folder / "gap.npy") == 2
     assert "was trained by memscore.estimate and stays so" in capsys.readouterr().err

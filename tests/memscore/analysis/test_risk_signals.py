@@ -1,4 +1,4 @@
-"""RSU's comparisons on a made-up bank whose risk is known."""
+"""RSU's comparisons on a synthetic bank whose risk is known."""
 
 import numpy as np
 import pytest
@@ -31,12 +31,12 @@ def bank(tmp_path):
         "label": labels.astype(np.int64),
     })
     store = Store.create(tmp_path / "bank", manifest(split_sizes=(N, 0, 0), n_classes=K), table)
-    sure = np.where(np.arange(N) % 10 == 3, rng.normal(1, 0.5, N), rng.normal(7, 0.5, N))
+    logit = np.where(np.arange(N) % 10 == 3, rng.normal(1, 0.5, N), rng.normal(7, 0.5, N))
     logits = np.zeros((N, K), np.float32)
-    logits[np.arange(N), labels] = sure
+    logits[np.arange(N), labels] = logit
     store.write_outputs("a" * 64, logits, np.zeros((N, 2)))
-    success = np.clip(0.9 - 0.06 * sure + rng.normal(0, 0.02, N), 0, 1)
-    field = {"source": "made up", "unit": "1", "direction": 1}
+    success = np.clip(0.9 - 0.06 * logit + rng.normal(0, 0.02, N), 0, 1)
+    field = {"source": "synthetic", "unit": "1", "direction": 1}
     for name, values in (("attack_success_k0.500", success), ("inversion_psnr", rng.normal(size=N))):
         store.write_score(name, {name: values}, {name: field}, {}, hash_shards("x", {}))
     return store, logits, labels, success
@@ -44,50 +44,50 @@ def bank(tmp_path):
 
 def test_signals_are_those_of_the_logits(bank):
     store, logits, labels, _ = bank
-    found = compute_original_signals(store, ["a" * 64], labels)
+    signals = compute_original_signals(store, ["a" * 64], labels)
     p = softmax(logits.astype(float), axis=1)
-    np.testing.assert_allclose(found["probability"], p[np.arange(N), labels], rtol=1e-9)
-    np.testing.assert_allclose(found["loss"], -np.log(p[np.arange(N), labels]), rtol=1e-7)
-    np.testing.assert_allclose(found["entropy"], -(p * np.log(p)).sum(1), rtol=1e-7)
+    np.testing.assert_allclose(signals["probability"], p[np.arange(N), labels], rtol=1e-9)
+    np.testing.assert_allclose(signals["loss"], -np.log(p[np.arange(N), labels]), rtol=1e-7)
+    np.testing.assert_allclose(signals["entropy"], -(p * np.log(p)).sum(1), rtol=1e-7)
 
 
 def test_success_rises_over_the_tenths_of_the_loss_and_the_riskiest_lie_in_the_tail(bank):
     store, _, _, success = bank
-    found = compute_risk_signals(store, "attack_success_k0.500", ["a" * 64], "attack_success_k0.500")
-    means = [group.success.value for group in found.groups]
+    signals = compute_risk_signals(store, "attack_success_k0.500", ["a" * 64], "attack_success_k0.500")
+    means = [group.success.value for group in signals.groups]
     assert len(means) == 10
     assert means[-1] > means[0] + 0.3
-    assert found.groups[0].most <= found.groups[1].least
+    assert signals.groups[0].most <= signals.groups[1].least
     assert sum(means) / 10 == pytest.approx(success.mean(), abs=1e-9)
-    assert all(trend.verdict == "holds" for trend in found.trends)
-    assert len(found.tails) == K
-    assert all(tail.risky < tail.twin for tail in found.tails)
-    assert found.spearman.lo > 0
+    assert all(trend.verdict == "holds" for trend in signals.trends)
+    assert len(signals.tails) == K
+    assert all(tail.risky < tail.twin for tail in signals.tails)
+    assert signals.spearman.lo > 0
 
 
-def test_a_risk_that_knows_nothing_decides_nothing_it_should_not(bank):
+def test_a_risk_of_pure_noise_decides_nothing(bank):
     store, *_ = bank
-    found = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
-    claims = [trend.claim for trend in found.trends]
+    signals = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
+    claims = [trend.claim for trend in signals.trends]
     assert any("more attack success" in claim for claim in claims)
     # five claims of pure noise, each decided with probability .05: two or more of them by chance .02
-    assert sum(trend.verdict != "undecided" for trend in found.trends) <= 1
+    assert sum(trend.verdict != "undecided" for trend in signals.trends) <= 1
 
 
 def test_examples_without_a_risk_are_left_out(bank):
     store, _, _, success = bank
     values = np.full(N, np.nan)
     values[:40] = success[:40]
-    field = {"source": "made up", "unit": "1", "direction": 1}
+    field = {"source": "synthetic", "unit": "1", "direction": 1}
     store.write_score("inversion_psnr", {"inversion_psnr": values}, {"inversion_psnr": field}, {}, "x")
-    found = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
-    assert "20 riskiest by inversion_psnr: more loss" in [t.claim for t in found.trends]
+    signals = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
+    assert "20 riskiest by inversion_psnr: more loss" in [t.claim for t in signals.trends]
 
 
 def test_welch_is_scipys():
     rng = np.random.default_rng(3)
     x, y = rng.normal(1, 2, 30), rng.normal(0, 1, 50)
-    found, wanted = compute_difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
-    np.testing.assert_allclose([found.lo, found.hi], [wanted.low, wanted.high])
+    signals, wanted = compute_difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
+    np.testing.assert_allclose([signals.lo, signals.hi], [wanted.low, wanted.high])
     assert np.isnan(compute_difference(np.ones(5), np.ones(5)).lo)
     assert np.isnan(compute_mean_interval(np.ones(1)).lo)
