@@ -40,7 +40,7 @@ Selection = Literal["oracle", "blind"]
 SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
 """Measures of an attempt; all of them on validation are read, none on test."""
-OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "oracle_free_objective", "": "tow"}
+OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
 """What a selection, or a sampler that it guides, wants high; what guides none is told of ToW, and learns nothing."""
 ATTEMPTS_FOLDER = "attempts"
 """Folder of a store: attempts/<hunt>/<values>.json."""
