@@ -4,9 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.done
 
+# The store that README's commands name: `digits` in $MEMSCORE_HOME or ~/memscore; a URL keeps its ?options at the end.
+# Other data get a name of their own, and ARGS="--store ..." takes any.
+STORES := $(or $(MEMSCORE_HOME),$(HOME)/memscore)
+STORE := $(shell printf '%s' '$(STORES)' | sed -E 's|/?([?].*)?$$|/digits\1|')
+NAMES_STORE := $(findstring --store,$(ARGS))$(findstring --data,$(ARGS))
+
 .PHONY: run test lint format slow setup
 run: $(SETUP)
-	$(BIN)/python -m memscore.estimate $(ARGS)
+	$(BIN)/python -m memscore.estimate $(if $(NAMES_STORE),,--store '$(STORE)') $(ARGS)
 
 test: lint
 	$(BIN)/python -m tests.halves

@@ -1,4 +1,4 @@
-"""Write docs/experiments.md from experiments that were run: what became of each trend, and a page an experiment.
+"""Write docs/results/experiments.md from experiments that were run: verdicts of trends, and a page an experiment.
 
     python -m unlearn.experiment rum STORE            (and the others, as long as they take)
     python -m benchmarks.experiments STORE [STORE ...]
@@ -23,20 +23,20 @@ import pyarrow.parquet as pq
 import tyro
 
 from benchmarks.results_file import RESULTS, machine, save
-from benchmarks.unlearning_tables import on_file
+from benchmarks.unlearning_tables import read_results
 from memscore.store.store import Store
 from unlearn.experiments import EXPERIMENTS
 from unlearn.trials.tables import format_mean
 from unlearn.tuning.results import compute_regrets, group_by_method
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "results"
 PAGES = DOCS / "experiments"
 COLUMNS = {
     "tow_test": "ToW",
     "tow_mia_test": "ToW-MIA",
-    "forget_accuracy": "right on F",
-    "retain_accuracy": "right on R",
-    "accuracy_test": "right on test",
+    "forget_accuracy": "forget accuracy",
+    "retain_accuracy": "retain accuracy",
+    "accuracy_test": "test accuracy",
     "mia_test": "MIA",
     "mia_test_gap": "MIA gap",
     "rrt_examples": "examples",
@@ -48,16 +48,16 @@ OF_RUM = ("finetune", "l1-sparse", "gradient-ascent", "neggrad-plus", "influence
 DRAWN = "salun|random-label"
 KEPT = ("page", "experiment", "bank", "theta_o_train_accuracy", "asked", "spent", "originals", "findings", "remarks")
 TABLES = {"unlearning_cnn": "Fashion-MNIST, CNN", "unlearning_digits": "digits, MLP"}
-TOP = """# What the papers say, and what came of it here
+TOP = """# Experiments: claims of the papers, and what was measured
 
 Each experiment is one command, `python -m unlearn.experiment NAME STORE`, and has a page of claims, tables and a
-picture. Parameters were chosen on other originals and another forget set of the same kind than are reported. Means over
-originals with 95 % t intervals; a verdict is of the claim's difference, paired by original, under the oracle's choice:
-*holds* if its interval is above 0, *fails* if below, *undecided* if it holds 0. These are small models on
-Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw labels have twice as
-many originals (`n`): compare such rows by the verdicts, which are paired, not by their means. F is what goes, R what
-stays. `examples` are those that the algorithm read over those that retraining read, `seconds` one worker's, on a
-machine that others used.
+figure. Hyper-parameters were selected on other originals and another forget set of the same kind than are reported.
+Values are means over originals with 95 % t intervals. A verdict rests on the claim's difference, paired by original,
+with hyper-parameters selected by the oracle: *holds* if its interval is above 0, *fails* if it is below 0,
+*undecided* if it contains 0. These are small models on Fashion-MNIST: a trend that fails here is not refuted where
+the paper saw it. Algorithms that draw labels have twice as many originals (`n`): compare such rows by the verdicts,
+which are paired, not by their means. `examples` is the number of examples that the algorithm read, divided by the
+number that retraining read; `seconds` is the time of one worker, on a machine that ran other work too.
 """
 
 
@@ -76,69 +76,81 @@ class Trend:
 
 TRENDS = (
     Trend(
-        says="retraining knows less of what is much memorized; doing nothing falls with memorization",
+        says="the oracle's forget accuracy and the original's ToW fall with memorization",
         claims=(("memorization", r"^the oracle|^to do nothing"),),
     ),
     Trend(
-        says="fine-tuning, L1-sparse, NegGrad, NegGrad+, influence do better on low memorization",
+        says="fine-tuning, L1-sparse, NegGrad, NegGrad+ and influence have a higher ToW at low memorization",
         claims=(("memorization", rf"^({'|'.join(OF_RUM)}): ToW is higher on low"),),
     ),
     Trend(
-        says="the same of algorithms that RUM has not",
+        says="the other algorithms have a higher ToW at low memorization",
         claims=(("memorization", rf"^(?!{'|'.join(OF_RUM)}).*: ToW is higher on low"),),
     ),
-    Trend(says="random labels and SalUn do better on high", claims=(("memorization", r": ToW is higher on high"),)),
     Trend(
-        says="their MIA on low memorization is above the oracle's",
+        says="random labels and SalUn have a higher ToW at high memorization",
+        claims=(("memorization", r": ToW is higher on high"),),
+    ),
+    Trend(
+        says="the MIA of random labels and SalUn at low memorization is above the oracle's",
         claims=(("memorization", r": MIA on low memorization"),),
     ),
-    Trend(says="RUM^F is above vanilla", claims=(("rum", r": RUM\^F has a higher ToW than vanilla"),)),
-    Trend(says="shuffle is not above vanilla", claims=(("rum", r": vanilla has a higher ToW than shuffle"),)),
+    Trend(says="RUM^F has a higher ToW than vanilla", claims=(("rum", r": RUM\^F has a higher ToW than vanilla"),)),
+    Trend(says="shuffle has no higher ToW than vanilla", claims=(("rum", r": vanilla has a higher ToW than shuffle"),)),
     Trend(
-        says="a plan with nothing, fine-tuning, SalUn is above RUM^F",
+        says="the plan nothing, fine-tuning, SalUn has a higher ToW than RUM^F",
         claims=(("rum", r"^nothing, fine-tuning, SalUn has a higher ToW than RUM\^F"),),
     ),
     Trend(
-        says="nothing, fine-tuning, SalUn is above nothing, SalUn, fine-tuning",
+        says="the plan nothing, fine-tuning, SalUn has a higher ToW than the plan nothing, SalUn, fine-tuning",
         claims=(("rum", r"than nothing, SalUn, fine-tuning$"),),
     ),
     Trend(says="a plan with nothing costs no more than RUM^F", claims=(("rum", r"reads no more examples"),)),
     Trend(
-        says="relabelling: ascending has the smaller MIA gap; ToW is alike in both orders",
+        says="random labels and SalUn: the ascending order has the smaller MIA gap, and ToW is similar in both orders",
         claims=(
             ("sequence", rf"^({DRAWN}).*(smaller MIA gap|similar ToW)"),
             ("rum", rf"^({DRAWN}): .*smaller MIA gap"),
         ),
     ),
     Trend(
-        says="others: ToW is alike in both orders",
+        says="other algorithms: ToW is similar in both orders",
         claims=(("sequence", rf"^(?!{DRAWN}).*similar ToW"), ("rum", r"^finetune: .*similar ToW")),
     ),
     Trend(
-        says="to forget what is highly entangled falls shorter of retraining",
+        says="ToW is lower for highly entangled forget sets",
         claims=(("entanglement", r"is higher at low ES$"),),
     ),
-    Trend(says="the same at equal memorization", claims=(("entanglement", r"is higher at low ES at equal score$"),)),
-    Trend(says="RUM^F by a proxy is above vanilla", claims=(("proxies", r"^(?!mean).*is above vanilla \(ToW\)"),)),
+    Trend(
+        says="ToW is lower for highly entangled forget sets of equal memorization",
+        claims=(("entanglement", r"is higher at low ES at equal score$"),),
+    ),
+    Trend(
+        says="RUM^F by a proxy has a higher ToW than vanilla",
+        claims=(("proxies", r"^(?!mean).*is above vanilla \(ToW\)"),),
+    ),
     Trend(
         says="RUM^F by a proxy costs less than retraining", claims=(("proxies", r"takes less time than retraining"),)
     ),
     Trend(
-        says="after five requests RUM^F has lost its advantage; the skew falls",
+        says="after five requests RUM^F has lost its advantage, and the scores' Gini coefficient has fallen",
         claims=(("five-steps", r"is less in round|lowers the Gini"),),
     ),
-    Trend(says="RSU is above one go on a class", claims=(("rsu", r"RSU is above one go.*class"),)),
-    Trend(says="RSU gains more on a class than at random", claims=(("rsu", r"gains more on a class"),)),
+    Trend(says="RSU has a higher ToW than a single run on a class", claims=(("rsu", r"RSU is above one go.*class"),)),
+    Trend(says="RSU gains more on a class than on random examples", claims=(("rsu", r"gains more on a class"),)),
     Trend(
-        says="on random examples a simple attack tells no algorithm from another",
+        says="on random examples the MIA gap of all algorithms is the same",
         claims=(("rsu", r"the same MIA gap"),),
     ),
-    Trend(says="ascending risk is above descending", claims=(("rsu", r"ascending risk is above descending"),)),
+    Trend(
+        says="ascending risk has a higher ToW than descending risk",
+        claims=(("rsu", r"ascending risk is above descending"),),
+    ),
 )
 RANKS = {
-    "proxies rank as memorization does, each in its direction": r"with memorization$",
-    "confidence while learning ranks best": r"^.confidence. > ",
-    "the riskiest have more loss": r"rises with the loss$|riskiest.*more loss$",
+    "proxies correlate with memorization, each with the expected sign": r"with memorization$",
+    "confidence during training has the highest correlation": r"^.confidence. > ",
+    "the riskiest examples have a higher loss": r"rises with the loss$|riskiest.*more loss$",
 }
 """What is said of proxies -> regular expression of the claims of benchmarks.fashion_fidelity that bear on it."""
 
@@ -174,7 +186,11 @@ def earlier() -> dict[str, Any]:
 
 def contents(every: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line a page: where it comes from and what it took."""
-    lines = ["## Experiments", "", *row(["", "paper", "bank", "to forget", "originals", "attempts", "worker-hours"])]
+    lines = [
+        "## Experiments",
+        "",
+        *row(["", "paper", "bank", "forget set", "originals", "configurations", "worker-hours"]),
+    ]
     lines += row(["---"] * 7)
     for one in every:
         spent = one["spent"]
@@ -188,11 +204,11 @@ def contents(every: Iterable[Mapping[str, Any]]) -> list[str]:
 def of_tables() -> list[str]:
     """Trends that the tables of all algorithms speak of, in ranks and areas: they keep no rows to pair."""
     banks = {name: title for name, title in TABLES.items() if (RESULTS / f"{name}.json").exists()}
-    cells = list(zip(*(in_table(on_file(name)) for name in banks), strict=True))
+    cells = list(zip(*(in_table(read_results(name)) for name in banks), strict=True))
     says = (
-        "L1-sparse is a strong second: its place by ToW",
-        "gradient ascent is unstable across rates: its place by the range of ToW over its trials",
-        "U-LiRA tells every algorithm from retraining",
+        "L1-sparse is a strong second: its rank by ToW",
+        "gradient ascent is unstable across learning rates: its rank by the range of ToW over its trials",
+        "U-LiRA distinguishes every algorithm from retraining",
     )
     lines = row(["", *banks.values()]) + row(["---"] * (1 + len(banks)))
     for words, own in zip(says, cells, strict=True):
@@ -206,7 +222,7 @@ def of_proxies() -> list[str]:
     if not path.exists():
         return []
     found = json.loads(path.read_text())
-    lines = [f"Of the proxies as such ({found['what']}), `python -m benchmarks.fashion_fidelity`:", ""]
+    lines = [f"Of the proxies themselves ({found['what']}), `python -m benchmarks.fashion_fidelity`:", ""]
     lines += row(["", "", "Spearman's rho, or a difference of two"]) + row(["---"] * 3)
     for says, words in RANKS.items():
         claims = [one for one in found["trends"] if re.search(words, one["claim"])]
@@ -293,15 +309,15 @@ def page(one: Mapping[str, Any]) -> list[str]:
     """One experiment."""
     scale, spent, entry = one["asked"]["scale"], one["spent"], EXPERIMENTS[one["experiment"]]
     head = f"# {one['experiment']}: {one['bank']}"
-    goes = f"{scale['size']} examples" if scale["size"] else "a tenth of the classes, or of the examples,"
+    forget = f"{scale['size']} examples" if scale["size"] else "a tenth of the classes, or of the examples,"
     words = (
-        f"{entry.source}. {goes} to forget, {one['originals']} originals reported, "
-        f"{scale['budget']} attempts at each place on {scale['tune_seeds']} others; theta_o is right on "
-        f"{one['theta_o_train_accuracy']:.3f} of what it retains."
+        f"{entry.source}. Forget set: {forget}; {one['originals']} originals reported; {scale['budget']} "
+        f"configurations at each step on {scale['tune_seeds']} others; retain accuracy of theta_o "
+        f"{one['theta_o_train_accuracy']:.3f}."
     )
     if spent:
         words += (
-            f" {spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs, {spent['tuning_s'] / 3600:.2f} "
+            f" {spent['attempts']:.0f} configurations, {spent['runs']:.0f} tuning runs, {spent['tuning_s'] / 3600:.2f} "
             "worker-hours of algorithms."
         )
     lines = [head, "", words, "", f"![{one['experiment']}]({one['page']}.png)", ""]

@@ -20,7 +20,7 @@ import tyro
 from benchmarks.memory import memory_mb
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save
-from memscore.analysis.influence_pairs import influence_rows
+from memscore.analysis.influence_pairs import find_influence_pairs
 from memscore.estimators.influence import TILE_SIZE
 from memscore.store.parquet import to_table
 from memscore.store.shards import format_model_name
@@ -91,7 +91,7 @@ def stream(url: str, threads: int) -> None:
     store = Store.open(url)
     shards = store.find_valid_shards(ARM, verify=False)
     started = time.perf_counter()
-    rows = influence_rows(store, ARM, shards)
+    rows = find_influence_pairs(store, ARM, shards)
     seconds = time.perf_counter() - started
     peak = memory_mb()["peak_mb"]
     train, _, test = store.manifest.split_sizes

@@ -11,8 +11,8 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.analysis.fidelity import original_keys
-from memscore.analysis.risk_signals import rank_interval
+from memscore.analysis.fidelity import find_original_keys
+from memscore.analysis.risk_signals import bootstrap_spearman
 from memscore.pipeline.config import reload_splits
 from memscore.pipeline.proxy_jobs import build_proxy_jobs, run_proxy_job
 from memscore.pipeline.train_bank import build_shared_data
@@ -33,7 +33,7 @@ def main(store: str, data: str | None = None, candidates: int = 200) -> None:
     """
     bank = Store.open(store)
     splits = reload_splits(bank, data, None)
-    shared, key = build_shared_data(splits, None), original_keys(bank)[0]
+    shared, key = build_shared_data(splits, None), find_original_keys(bank)[0]
     base = InversionOptions(
         candidates=candidates,
         iterations=ITERATIONS[0],
@@ -55,7 +55,7 @@ def main(store: str, data: str | None = None, candidates: int = 200) -> None:
     rng = generator(bank.manifest.seed, "bootstrap", "stability")
     for score in ("inversion_psnr", "inversion_ssim"):
         less, more = (columns[score][~np.isnan(columns[score])] for columns in found)
-        ranks = rank_interval(less, more, rng)
+        ranks = bootstrap_spearman(less, more, rng)
         result |= {
             f"{score}_spearman": [ranks.value, ranks.lo, ranks.hi],
             f"{score}_250": spread(less.tolist()),

@@ -4,8 +4,8 @@
 
 Ours: fit_shadow_prior and lira_scores, online and offline scores of all models against all examples. The loop: for one
 target after the other, means and standard deviations of the remaining models that held an example and that did not, and
-two normal densities, in NumPy over whole arrays, as public code does it. It is run for some targets and scaled to all of
-them. No part of either uses a second thread; the ways take turns.
+two normal densities, in NumPy over whole arrays, as public code does it. It is run for some targets and scaled to all
+of them. No part of either uses a second thread; the ways take turns.
 """
 
 import time

@@ -42,9 +42,11 @@ def attacked(store: Store, models: list[int], name: str) -> None:
 
 def influenced(store: Store, models: list[int]) -> None:
     """The pairs that matter of all training and all test examples."""
-    from memscore.analysis.influence_pairs import influence_rows  # brings torch, whose memory no other reduction needs
+    from memscore.analysis.influence_pairs import (
+        find_influence_pairs,  # brings torch, whose memory no other reduction needs
+    )
 
-    influence_rows(store, ARM, dict.fromkeys(models, ""))
+    find_influence_pairs(store, ARM, dict.fromkeys(models, ""))
 
 
 def scored(store: Store, models: list[int]) -> None:

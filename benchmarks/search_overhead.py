@@ -16,8 +16,8 @@ import tyro
 
 from benchmarks.results_file import save, spread
 from benchmarks.search_jobs import nap
-from cluster.search import Search, SerialSearch
-from cluster.search_space import Arm
+from cluster.search import SearchBackend, SerialSearch
+from cluster.search_space import Search
 from cluster.session import connect
 
 ARMS, ATTEMPTS, WORKERS = 4, 10, 2
@@ -34,7 +34,7 @@ def main(rounds: int = 5, work_s: float = 0.5, quick: bool = False) -> None:
     with connect(workers=WORKERS):
         from cluster.ray_tune import TuneSearch
 
-        kinds: dict[str, tuple[Search, int]] = {
+        kinds: dict[str, tuple[SearchBackend, int]] = {
             "tune": (TuneSearch(workers=WORKERS), WORKERS),
             "serial": (SerialSearch(), 1),
         }
@@ -48,7 +48,7 @@ def main(rounds: int = 5, work_s: float = 0.5, quick: bool = False) -> None:
     print(found) if quick else save("search_overhead", {"what": what, **found})
 
 
-def measured(search: Search, workers: int, work_s: float, seed: int) -> dict[str, float]:
+def measured(search: SearchBackend, workers: int, work_s: float, seed: int) -> dict[str, float]:
     """Seconds of a call without work, and of one with."""
     idle, busy = timed(search, 0.0, seed), timed(search, work_s, seed)
     return {
@@ -59,16 +59,18 @@ def measured(search: Search, workers: int, work_s: float, seed: int) -> dict[str
     }
 
 
-def timed(search: Search, work_s: float, seed: int) -> dict[str, float]:
+def timed(search: SearchBackend, work_s: float, seed: int) -> dict[str, float]:
     """Seconds of a call, and between the first and the last attempt that it told."""
     told: list[float] = []
 
-    def note(arm: Arm, values: dict[str, Any], outcome: Any) -> None:
+    def note(arm: Search, values: dict[str, Any], outcome: Any) -> None:
         if not isinstance(outcome, dict):
             raise RuntimeError(f"an attempt failed, so this measures nothing: {outcome}")
         told.append(time.perf_counter())
 
-    arms = [Arm(name=f"arm {k}", space={"x": ("uniform", 0.0, 1.0)}, budget=ATTEMPTS, job=work_s) for k in range(ARMS)]
+    arms = [
+        Search(name=f"arm {k}", space={"x": ("uniform", 0.0, 1.0)}, budget=ATTEMPTS, job=work_s) for k in range(ARMS)
+    ]
     began = time.perf_counter()
     search.search(nap, arms, None, note, seed=seed)
     call_s = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Write docs/unlearning.md from the results of benchmarks.unlearning: every algorithm beside oracle and original.
+"""Write docs/results/unlearning.md from the results of benchmarks.unlearning: every algorithm, oracle and original.
 
     python -m benchmarks.unlearning_tables
 
@@ -13,15 +13,15 @@ from typing import Any
 from benchmarks.results_file import RESULTS
 from unlearn.trials.config import ORACLE
 
-PAGE = Path(__file__).parents[1] / "docs" / "unlearning.md"
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "unlearning.md"
 COLUMNS = {
     "tow_test": "ToW",
     "tow_mia_test": "ToW-MIA",
-    "forget_accuracy": "right on F",
-    "retain_accuracy": "on R",
-    "accuracy_test": "on test",
+    "forget_accuracy": "forget accuracy",
+    "retain_accuracy": "retain accuracy",
+    "accuracy_test": "test accuracy",
     "mia_test": "MIA",
-    "mia_test_gap": "its gap",
+    "mia_test_gap": "MIA gap",
     "entanglement": "ES",
     "rrt_examples": "examples",
     "wall_s": "seconds",
@@ -30,18 +30,19 @@ MANY = {
     "u_lira_accuracy": "U-LiRA accuracy",
     "u_lira_auc": "U-LiRA AUC",
     "forgetting_score": "forgetting score",
-    "klom_forget_mean": "KLOM on F",
-    "klom_retain_mean": "on R",
-    "klom_mean_test": "on test",
+    "klom_forget_mean": "KLOM, forget set",
+    "klom_retain_mean": "KLOM, retain set",
+    "klom_mean_test": "KLOM, test set",
 }
-TOP = """# Every algorithm beside the oracle and the original
+TOP = """# Every algorithm, with the oracle and the original
 
-From `python -m benchmarks.unlearning`, whose first lines say how: the defaults and draws from each search space on
-originals that are not judged, chosen by ToW on the selection half of validation, the winner judged on test on other
-seeds. Means with 95 % t intervals; ToW and ToW-MIA are pair by pair, 1 is best; accuracies, MIA and ES are best where
-the oracle's are. `examples` are those that the algorithm read over those that retraining read, `seconds` one worker's
-wall clock on a machine that others used. `retrain` is a second oracle under another seed: nobody can be expected to
-come nearer than that.
+From `python -m benchmarks.unlearning`, whose docstring has the protocol: the defaults and draws from each search
+space are tried on originals that are not reported, one is selected by ToW on the selection half of validation, and it
+is evaluated on the test set with other seeds. Values are means with 95 % t intervals. ToW and ToW-MIA are computed
+for each pair of model and oracle, 1 is best; accuracies, MIA and ES are best where the oracle's are. `examples` is
+the number of examples that the algorithm read, divided by the number that retraining read; `seconds` is the wall
+clock of one worker, on a machine that ran other work too. `retrain` is a second oracle under another seed: no
+algorithm can be expected to come closer.
 """
 
 
@@ -51,12 +52,12 @@ def main() -> None:
     for name in ("unlearning_cnn", "unlearning_digits"):
         path = RESULTS / f"{name}.json"
         if path.exists():
-            parts.append(section(on_file(name)))
+            parts.append(section(read_results(name)))
     PAGE.write_text("\n".join(parts))
     print(f"written to {PAGE}")
 
 
-def on_file(name: str) -> dict[str, Any]:
+def read_results(name: str) -> dict[str, Any]:
     """Results of benchmarks.unlearning, with the measures of many models where they were taken apart."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     apart = RESULTS / f"{name}_many.json"
@@ -81,8 +82,8 @@ def section(found: dict[str, Any]) -> str:
         n = int(next(iter(found["many"].values()))["u_lira_n"])
         null = found["many"]["retrain"]
         lines += [
-            f"Measures of {n} models on each side; `retrain` says what two groups of oracles show. Equal distributions "
-            f"would by chance have a forgetting score of {null['forgetting_score_null']:.3f} and KLOM of "
+            f"Measures of {n} models on each side; `retrain` says what two groups of oracles show. Two samples of "
+            f"one distribution would have a forgetting score of {null['forgetting_score_null']:.3f} and KLOM of "
             f"{null['klom_forget_null_mean']:.2f}.",
             "",
         ]
@@ -90,7 +91,10 @@ def section(found: dict[str, Any]) -> str:
         lines += table(
             ["", *MANY.values()], [[name, *(number(found["many"][name][c]) for c in MANY)] for name in order]
         )
-    lines += ["What won, and where it lies at the end of its range:", ""]
+    lines += [
+        "The selected configuration of each algorithm, and which of its parameters lie at an end of their range:",
+        "",
+    ]
     chosen = [
         [
             name,

@@ -9,32 +9,32 @@ import secrets
 from pathlib import Path
 
 
-def auth_mode() -> str:
+def get_auth_mode() -> str:
     """The user's choice of authentication; a token where nothing was chosen."""
     return os.environ.get("RAY_AUTH_MODE", "token").lower()
 
 
-def token_path() -> Path:
+def get_token_path() -> Path:
     """Where Ray keeps the token of this user."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def read_token() -> str:
     """The token as Ray would find it; empty where there is none, or authentication is off."""
-    if auth_mode() != "token":
+    if get_auth_mode() != "token":
         return ""
-    path = token_path()
+    path = get_token_path()
     return os.environ.get("RAY_AUTH_TOKEN") or (path.read_text().strip() if path.is_file() else "")
 
 
 def has_token() -> bool:
     """Whether there is a token, wanted or not."""
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().is_file()
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or get_token_path().is_file()
 
 
-def keep_token_private(*, make: bool) -> None:
+def protect_token(*, make: bool) -> None:
     """Nobody else reads the token: Ray would write its file for all to read, so make it first, and mend an open one."""
-    path = token_path()
+    path = get_token_path()
     if make and not has_token():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -43,12 +43,12 @@ def keep_token_private(*, make: bool) -> None:
         path.chmod(0o600)
 
 
-def export_line(dashboard: str) -> str:
+def format_export_line(dashboard: str) -> str:
     """What Ray's own commands need in a shell: they use no token unless told, and fail with 401."""
-    return f"export RAY_AUTH_MODE={auth_mode()} RAY_ADDRESS={dashboard}"
+    return f"export RAY_AUTH_MODE={get_auth_mode()} RAY_ADDRESS={dashboard}"
 
 
-def refuse_open_dashboard(host: str) -> None:
+def require_protected_dashboard(host: str) -> None:
     """Stop before a dashboard that takes anybody's commands is opened to other machines.
 
     Args:
@@ -57,10 +57,10 @@ def refuse_open_dashboard(host: str) -> None:
     Raises:
         ValueError: it is not this machine's own, and authentication is off.
     """
-    if auth_mode() == "token" or is_loopback(host):
+    if get_auth_mode() == "token" or is_loopback(host):
         return
     raise ValueError(
-        f"a dashboard on {host} with RAY_AUTH_MODE={auth_mode()} lets whoever reaches it run code here; unset "
+        f"a dashboard on {host} with RAY_AUTH_MODE={get_auth_mode()} lets whoever reaches it run code here; unset "
         "RAY_AUTH_MODE, or keep the dashboard on 127.0.0.1 and reach it through an SSH tunnel"
     )
 

@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.auth import export_line
+from cluster.auth import format_export_line
 from cluster.pool import Pool, SerialPool
-from cluster.preflight import refuse_unreachable
-from cluster.session import address_of, connect, gpus, refuse_workers
+from cluster.preflight import require_reachable
+from cluster.session import connect, count_gpus, resolve_address, validate_workers
 
 if TYPE_CHECKING:
-    from cluster.metrics import Table, Telemetry
-    from cluster.search import Search
+    from cluster.metrics import MetricTable, Telemetry
+    from cluster.search import SearchBackend
 
 
 RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
 
-def refuse_staff(
+def validate_pool_options(
     pool: str, workers: int | None, address: str | None, gpus_per_worker: float = 1, *, dashboard: bool = False
 ) -> bool:
     """Stop before anything is begun if such workers cannot be.
@@ -53,20 +53,20 @@ def refuse_staff(
             f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "
             "give a number above 0, at most 1, or --device cpu"
         )
-    refuse_workers(workers)
-    cluster = address_of(address)
+    validate_workers(workers)
+    cluster = resolve_address(address)
     if pool == "ray" and cluster != "local":
-        refuse_unreachable(cluster)
+        require_reachable(cluster)
     return pool == "serial" or cluster == "local"
 
 
-def expected_workers(pool: str, workers: int | None, *, near: bool) -> int:
+def estimate_worker_count(pool: str, workers: int | None, *, local: bool) -> int:
     """How many will work, as far as can be said before there is a cluster.
 
     Args:
         pool: "ray" or "serial".
         workers: that are wanted; None for all that fit.
-        near: of refuse_staff; on this machine no more fit than it has CPUs.
+        local: of validate_pool_options; on this machine no more fit than it has CPUs.
 
     Returns:
         The number.
@@ -74,7 +74,7 @@ def expected_workers(pool: str, workers: int | None, *, near: bool) -> int:
     if pool == "serial":
         return 1
     cpus = os.cpu_count() or 1
-    return min(workers or cpus, cpus) if near else workers or cpus
+    return min(workers or cpus, cpus) if local else workers or cpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,20 +147,20 @@ def open_ray_pool(
     Raises:
         ValueError: GPUs are asked for and no node has one, or no share of one for each worker.
     """
-    joined = address_of(address) != "local"
+    joined = resolve_address(address) != "local"
     with connect(address=address, workers=workers, dashboard=dashboard) as url:
-        from cluster.preflight import ask_each_node, say_if_full  # these import Ray, whose mode of authentication
+        from cluster.preflight import run_on_each_node, warn_if_full  # these import Ray, whose mode of authentication
         from cluster.ray_pool import RayPool  # connect() chooses
 
         if dashboard:
-            sys.stderr.write(f"{dashboard_words(url)}\n")
-        chosen = ("cuda" if gpus() else "cpu") if device == "auto" else device
-        if chosen == "cuda" and not gpus():
+            sys.stderr.write(f"{format_dashboard_hint(url)}\n")
+        chosen = ("cuda" if count_gpus() else "cpu") if device == "auto" else device
+        if chosen == "cuda" and not count_gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
         with RayPool(workers=workers, gpus_per_worker=gpus_per_worker * (chosen == "cuda")) as pool:
             if joined:
-                say_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
-            yield PoolSession(pool=pool, device=chosen, run_on_each_node=ask_each_node if joined else None)
+                warn_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
+            yield PoolSession(pool=pool, device=chosen, run_on_each_node=run_on_each_node if joined else None)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def open_pool_and_search(
     gpus_per_worker: float = 1,
     *,
     dashboard: bool = False,
-) -> Generator[tuple[PoolSession, "Search"], None, None]:
+) -> Generator[tuple[PoolSession, "SearchBackend"], None, None]:
     """Open a pool and a search of either kind, which take turns on the same workers' places.
 
     Args:
@@ -197,18 +197,21 @@ def open_pool_and_search(
 
         assert isinstance(session.pool, RayPool)
         share = gpus_per_worker * (session.device == "cuda")
-        yield session, TuneSearch(workers=workers, gpus_per_worker=share, rest=session.pool.rest)
+        yield (
+            session,
+            TuneSearch(workers=workers, gpus_per_worker=share, release_idle_workers=session.pool.release_idle_workers),
+        )
 
 
-def ray_metrics(prefix: str, run: str, totals: "Table", levels: "Table") -> "Telemetry":
+def create_metrics(prefix: str, run: str, totals: "MetricTable", levels: "MetricTable") -> "Telemetry":
     """The metrics of this driver, inside open_ray_pool; see Telemetry."""
     from cluster.metrics import Telemetry  # imports Ray, whose mode of authentication connect() chooses
 
     return Telemetry(prefix, run, totals, levels)
 
 
-def dashboard_words(url: str | None) -> str:
+def format_dashboard_hint(url: str | None) -> str:
     """Where the dashboard is, and what Ray's own commands need to reach it."""
     if url is None:
         return "the cluster says nothing of a dashboard; it may have been started without one"
-    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {export_line(url)}"
+    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {format_export_line(url)}"

@@ -15,13 +15,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-TICK_S = 1.0
-PAUSE_S = 60.0  # a hundred workers find the disk full together; once a minute is enough
+POLL_S = 1.0
+REPEAT_S = 60.0  # a hundred workers find the disk full together; once a minute is enough
 
 _log = logging.getLogger(__name__)
 
 
-class Letterbox:
+class LogBuffer:
     """An actor: keeps one warning of each kind until the driver takes them."""
 
     def __init__(self, name: str) -> None:
@@ -41,10 +41,10 @@ class Letterbox:
         return taken
 
 
-Box: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Letterbox)
+LogBufferActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(LogBuffer)
 
 
-class Words(logging.Handler):
+class ForwardingHandler(logging.Handler):
     """In a worker: sends warnings to where the driver looks.
 
     Args:
@@ -65,7 +65,7 @@ class Words(logging.Handler):
             self.handleError(record)
 
 
-class Ear:
+class LogCollector:
     """In the driver: listens to the workers of a pool.
 
     Args:
@@ -76,7 +76,7 @@ class Ear:
         self._name = f"{name}-warnings"
         self._box: Any = None
         self._coming: Any = None  # the answer of a box that was asked
-        self._asked_at = -PAUSE_S
+        self._asked_at = -REPEAT_S
         self._said_at: dict[str, float] = {}
 
     @property
@@ -84,13 +84,13 @@ class Ear:
         """What the workers must be given; made when it is first asked for."""
         if self._box is None:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            self._box = Box.options(scheduling_strategy=here).remote(self._name)
+            self._box = LogBufferActor.options(scheduling_strategy=here).remote(self._name)
         return self._box
 
-    def listen(self) -> None:
+    def poll(self) -> None:
         """Say what is new, each kind of warning once a minute; asks once a second and never waits."""
         now = time.monotonic()
-        if self._box is None or now - self._asked_at < TICK_S:
+        if self._box is None or now - self._asked_at < POLL_S:
             return
         if self._coming is not None and ray.wait([self._coming], timeout=0)[0]:
             answer, self._coming = self._coming, None
@@ -107,7 +107,7 @@ class Ear:
             self._asked_at = float("inf")
             return
         for kind, text in letters.items():
-            if now - self._said_at.get(kind, now - PAUSE_S) >= PAUSE_S:
+            if now - self._said_at.get(kind, now - REPEAT_S) >= REPEAT_S:
                 self._said_at[kind] = now
                 _log.warning("%s", text)
 
@@ -116,4 +116,4 @@ class Ear:
         if self._box is not None and ray.is_initialized():
             ray.kill(self._box, no_restart=True)
         self._box = self._coming = None
-        self._asked_at = -PAUSE_S
+        self._asked_at = -REPEAT_S

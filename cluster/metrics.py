@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge
 
-Table = Mapping[str, tuple[str, str | None]]
-Values = Mapping[str, float | Mapping[str, float]]
+MetricTable = Mapping[str, tuple[str, str | None]]
+MetricValues = Mapping[str, float | Mapping[str, float]]
 
 
 class Telemetry:
@@ -26,49 +26,51 @@ class Telemetry:
         levels: gauges, in the same form.
     """
 
-    def __init__(self, prefix: str, run: str, totals: Table, levels: Table) -> None:
-        self._totals = {name: (_metric(Counter, prefix, name, run, *row), row[1]) for name, row in totals.items()}
-        self._levels = {name: (_metric(Gauge, prefix, name, run, *row), row[1]) for name, row in levels.items()}
+    def __init__(self, prefix: str, run: str, totals: MetricTable, levels: MetricTable) -> None:
+        self._totals = {name: (_make_metric(Counter, prefix, name, run, *row), row[1]) for name, row in totals.items()}
+        self._levels = {name: (_make_metric(Gauge, prefix, name, run, *row), row[1]) for name, row in levels.items()}
         self._told: dict[tuple[str, str], float] = {}  # counters, as they were told last
 
-    def publish(self, totals: Values, levels: Values) -> None:
+    def publish(self, counters: MetricValues, gauges: MetricValues) -> None:
         """Bring the metrics to these values.
 
         Args:
-            totals: counters since the run began; what did not grow is left alone.
-            levels: gauges; what is not finite is left as it was.
+            counters: counters since the run began; what did not grow is left alone.
+            gauges: gauges; what is not finite is left as it was.
 
         Raises:
             ValueError: a name that is not in the table it was made with, or one value where a tag wants several.
         """
-        for name, value in totals.items():
-            metric, tag = _known(name, self._totals)
-            for label, now in _by_label(name, value, tag).items():
+        for name, value in counters.items():
+            metric, tag = _find_metric(name, self._totals)
+            for label, now in _split_by_label(name, value, tag).items():
                 grown = now - self._told.get((name, label), 0)
                 if grown > 0:
                     metric.inc(grown, {tag: label} if tag else None)
                     self._told[name, label] = now
-        for name, value in levels.items():
-            metric, tag = _known(name, self._levels)
-            for label, now in _by_label(name, value, tag).items():
+        for name, value in gauges.items():
+            metric, tag = _find_metric(name, self._levels)
+            for label, now in _split_by_label(name, value, tag).items():
                 if math.isfinite(now):
                     metric.set(now, {tag: label} if tag else None)
 
 
-def _metric(kind: type, prefix: str, name: str, run: str, what: str, tag: str | None) -> Counter | Gauge:
+def _make_metric(kind: type, prefix: str, name: str, run: str, what: str, tag: str | None) -> Counter | Gauge:
     keys = ("run",) if tag is None else ("run", tag)
     metric = kind(f"{prefix}_{name}", description=what, tag_keys=keys)
     metric.set_default_tags({"run": run})
     return metric
 
 
-def _known(name: str, table: Mapping[str, tuple[Counter | Gauge, str | None]]) -> tuple[Counter | Gauge, str | None]:
+def _find_metric(
+    name: str, table: Mapping[str, tuple[Counter | Gauge, str | None]]
+) -> tuple[Counter | Gauge, str | None]:
     if name not in table:
         raise ValueError(f"no metric {name!r} was announced (known: {', '.join(table)}); add it to the table")
     return table[name]
 
 
-def _by_label(name: str, value: float | Mapping[str, float], tag: str | None) -> Mapping[str, float]:
+def _split_by_label(name: str, value: float | Mapping[str, float], tag: str | None) -> Mapping[str, float]:
     """Values by those of the tag; one without a name where there is no tag."""
     if isinstance(value, Mapping) != (tag is not None):
         wants = "one number" if tag is None else f"one number for each {tag}"

@@ -11,11 +11,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 LIMIT_BYTES = 100 * 2**20  # of one request to Ray's dashboard
-MOST_FILES = 20_000
-ZIPS_TO = 20
+MAX_FILES = 20_000
+MAX_COMPRESSION = 20
 """Bytes that may zip to one, for a folder that is worth the try; text zips to a quarter, zeros to a thousandth."""
 EXECUTABLE = 0o111
-CHUNK = 2**20
+CHUNK_BYTES = 2**20
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
             raise NotADirectoryError(f"--working-dir {folder} is {what}; give the one that the command is to run in")
         if folder.samefile("/"):
             raise ValueError(f"--working-dir {folder} is the whole file system; give the command's own folder")
-        return _zipped(folder, listed(folder, limit_bytes), archive, limit_bytes)
+        return _write_zip(folder, list_files(folder, limit_bytes), archive, limit_bytes)
     except OSError as error:
         if error.filename is None or not Path(error.filename).is_relative_to(folder):
             raise
@@ -55,7 +55,7 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
         raise OSError(f"{error.filename} {said}") from error
 
 
-def listed(folder: Path, limit_bytes: int) -> dict[Path, int]:
+def list_files(folder: Path, limit_bytes: int) -> dict[Path, int]:
     """Every file that goes along and its size; a hopeless folder is not read to its end.
 
     Args:
@@ -66,19 +66,19 @@ def listed(folder: Path, limit_bytes: int) -> dict[Path, int]:
         Path -> bytes, in the order of paths.
 
     Raises:
-        ValueError: more files than MOST_FILES, or more bytes than zip to the limit.
+        ValueError: more files than MAX_FILES, or more bytes than zip to the limit.
     """
     sizes: dict[Path, int] = {}
     total = 0
-    for path in _files(folder):
+    for path in _iterate_files(folder):
         sizes[path] = path.stat().st_size
         total += sizes[path]
-        if len(sizes) > MOST_FILES or total > ZIPS_TO * limit_bytes:
-            raise ValueError(too_large(folder, sizes, limit_bytes, whole=False))
+        if len(sizes) > MAX_FILES or total > MAX_COMPRESSION * limit_bytes:
+            raise ValueError(format_too_large(folder, sizes, limit_bytes, whole=False))
     return dict(sorted(sizes.items()))
 
 
-def _zipped(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: int) -> int:
+def _write_zip(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: int) -> int:
     """Write the files; bytes of the zip file, which is given up as soon as it is too large."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sizes:
@@ -86,17 +86,17 @@ def _zipped(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: in
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (0o755 if path.stat().st_mode & EXECUTABLE else 0o644) << 16
             with path.open("rb") as content, packed.open(member, "w", force_zip64=True) as target:
-                while chunk := content.read(CHUNK):
+                while chunk := content.read(CHUNK_BYTES):
                     target.write(chunk)
                     if archive.stat().st_size > limit_bytes:
-                        raise ValueError(too_large(folder, sizes, limit_bytes))
+                        raise ValueError(format_too_large(folder, sizes, limit_bytes))
     size = archive.stat().st_size
     if size > limit_bytes:
-        raise ValueError(too_large(folder, sizes, limit_bytes))
+        raise ValueError(format_too_large(folder, sizes, limit_bytes))
     return size
 
 
-def too_large(folder: Path, files: dict[Path, int], limit_bytes: int, *, whole: bool = True) -> str:
+def format_too_large(folder: Path, files: dict[Path, int], limit_bytes: int, *, whole: bool = True) -> str:
     """Words for a folder that does not go through, with what to leave out; whole is False if not all of it was read."""
     sizes: Counter[str] = Counter()
     for path, size in files.items():
@@ -112,7 +112,9 @@ def too_large(folder: Path, files: dict[Path, int], limit_bytes: int, *, whole: 
     )
 
 
-def _files(folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...] = ()) -> Generator[Path, None, None]:
+def _iterate_files(
+    folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...] = ()
+) -> Generator[Path, None, None]:
     """Every file that Ray would send, links followed but not in circles."""
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
@@ -121,10 +123,11 @@ def _files(folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...]
     rules = (*rules, *get_excludes_from_ignore_files(folder, include_gitignore=gitignore, logger=_log))
     real = folder.resolve()
     for path in sorted(folder.iterdir()):
-        if path.name in get_runtime_env_default_excludes() or any(rule(path) for rule in rules):  # type: ignore[operator]
+        excluded = path.name in get_runtime_env_default_excludes()
+        if excluded or any(rule(path) for rule in rules):  # type: ignore[operator]
             continue
         if path.is_dir():
             if path.resolve() not in (*above, real):
-                yield from _files(path, (*above, real), rules)
+                yield from _iterate_files(path, (*above, real), rules)
         elif path.is_file():
             yield path

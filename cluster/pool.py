@@ -7,7 +7,7 @@
 A job may have `split()`, which gives smaller jobs that together do the same work. A pool that has seen a job take its
 worker down again and again yields those parts in its stead, so one bad model does not cost a whole stack.
 
-An exception whose attribute `stops_the_run` is true ends the run and reaches the caller of `run`; it may be defined
+An exception whose attribute `is_fatal` is true ends the run and reaches the caller of `run`; it may be defined
 anywhere, so that what publishes results need not know this package. Any other exception is that job's own Failure.
 """
 
@@ -36,13 +36,13 @@ class Failure:
     traceback: str = ""  # of the exception, or the cluster's account of what it saw
 
 
-class Unpublishable(OSError):
+class RunStopped(OSError):
     """Nothing can be kept any more: the run stops, and goes on where it was with the next command."""
 
     stops_the_run = True
 
 
-AGAIN = "what is finished is kept: run the same command again"
+RERUN_HINT = "what is finished is kept: run the same command again"
 
 
 class ClusterLost(RuntimeError):
@@ -89,17 +89,17 @@ class SerialPool:
             The job, and its result or Failure.
 
         Raises:
-            Exception: the one with a true `stops_the_run` that a job raised.
+            Exception: the one with a true `is_fatal` that a job raised.
         """
-        shared = as_a_worker_sees_it(shared)
+        shared = make_read_only_copy(shared)
         for job in jobs:
             outcome: Result | Failure
             try:
                 outcome = fn(job, shared)
             except Exception as error:  # one bad job must not end the other 9,999
-                if stops_the_run(error):
+                if is_fatal(error):
                     raise
-                outcome = Failure(error=one_line(error), traceback=traceback.format_exc())
+                outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
             yield job, outcome
 
     def __enter__(self) -> Self:
@@ -111,17 +111,17 @@ class SerialPool:
         """Nothing to hand back."""
 
 
-def stops_the_run(error: BaseException) -> bool:
+def is_fatal(error: BaseException) -> bool:
     """Whether an exception says of itself that no further job can succeed."""
     return bool(getattr(error, "stops_the_run", False))
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Type and message of an exception on a single line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def as_a_worker_sees_it(shared: Any) -> Any:
+def make_read_only_copy(shared: Any) -> Any:
     """A twin of shared whose contiguous arrays are the same memory, read-only."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)

@@ -18,15 +18,17 @@ from typing import Any
 
 import grpc
 
-from cluster.auth import auth_mode
+from cluster.auth import get_auth_mode
 
-REACH_S = 5.0  # for one TCP connection
-STATUS_ANSWER_S = 30.0  # for `ray status`, which takes one second
-ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # of the head's GCS; wants a token as everything else there
-TOKEN_PLACES = "RAY_AUTH_TOKEN or ~/.ray/auth_token here must hold the token of the cluster's head node"
+CONNECT_TIMEOUT_S = 5.0  # for one TCP connection
+STATUS_TIMEOUT_S = 30.0  # for `ray status`, which takes one second
+CHECK_ALIVE_METHOD = (
+    "/ray.rpc.NodeInfoGcsService/CheckAlive"  # of the head's GCS; wants a token as everything else there
+)
+TOKEN_HINT = "RAY_AUTH_TOKEN or ~/.ray/auth_token here must hold the token of the cluster's head node"
 
 
-def refuse_unreachable(address: str) -> None:
+def require_reachable(address: str) -> None:
     """Stop where no cluster is.
 
     Args:
@@ -45,7 +47,7 @@ def refuse_unreachable(address: str) -> None:
             "not of a cluster"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); check the address, or leave out --address and "
@@ -53,7 +55,7 @@ def refuse_unreachable(address: str) -> None:
         ) from error
 
 
-def refuse_unwelcoming(address: str) -> None:
+def require_authorized(address: str) -> None:
     """Stop where a cluster is that does not let this user in; asks it through `ray status`.
 
     Args:
@@ -69,20 +71,21 @@ def refuse_unwelcoming(address: str) -> None:
             [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
             capture_output=True,
             text=True,
-            timeout=STATUS_ANSWER_S,
+            timeout=STATUS_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise ConnectionError(
-            f"what listens at {address} does not answer as a Ray cluster within {STATUS_ANSWER_S:.0f} s; check host "
+            f"what listens at {address} does not answer as a Ray cluster within {STATUS_TIMEOUT_S:.0f} s; check host "
             "and port (6379 is the usual one), or whether the head node is overloaded"
         ) from None
     if not asked.returncode:
         return
     said = asked.stdout + asked.stderr
-    if "AuthenticationError" in said and auth_mode() != "token":
+    if "AuthenticationError" in said and get_auth_mode() != "token":
         raise ConnectionError(
-            f"the Ray cluster at {address} wants a token, and RAY_AUTH_MODE={auth_mode()} sends none; unset it, or set "
+            f"the Ray cluster at {address} wants a token, and RAY_AUTH_MODE={get_auth_mode()} sends none; unset it, "
+            "or set "
             "it to token"
         )
     if "Could not find any running Ray instance" in said:
@@ -90,12 +93,12 @@ def refuse_unwelcoming(address: str) -> None:
             "no Ray cluster runs on this machine; start one (bash cluster/deploy/local.sh up), or leave out --address"
         )
     if "AuthenticationError" in said:
-        raise ConnectionError(f"the Ray cluster at {address} refuses the token, or wants one; {TOKEN_PLACES}")
+        raise ConnectionError(f"the Ray cluster at {address} refuses the token, or wants one; {TOKEN_HINT}")
     line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no word")
     raise ConnectionError(f"no Ray cluster can be joined at {address} ({line[:300]}); check the address")
 
 
-def refuse_open(address: str) -> None:
+def require_same_protection(address: str) -> None:
     """Stop where this process uses a token and the cluster has none: Ray lets it join, and ends each of its actors.
 
     `ray status` cannot tell: with a token it is answered, without one it takes half a minute where one is wanted.
@@ -106,7 +109,7 @@ def refuse_open(address: str) -> None:
     Raises:
         ConnectionError: the cluster has no token; with both ways out.
     """
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and answers_anybody(address):
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and accepts_unauthenticated(address):
         raise ConnectionError(
             f"the Ray cluster at {address} runs without a token, so whoever reaches it runs code there, and workers of "
             "a process that has one cannot start; start it with RAY_AUTH_MODE=token, or set RAY_AUTH_MODE=disabled "
@@ -114,7 +117,7 @@ def refuse_open(address: str) -> None:
         )
 
 
-def answers_anybody(address: str) -> bool:
+def accepts_unauthenticated(address: str) -> bool:
     """Whether a cluster's head answers a question that comes without a token.
 
     Args:
@@ -125,13 +128,15 @@ def answers_anybody(address: str) -> bool:
     """
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(ALIVE)(b"", timeout=REACH_S)  # an empty message is a whole one of its kind
+            channel.unary_unary(CHECK_ALIVE_METHOD)(
+                b"", timeout=CONNECT_TIMEOUT_S
+            )  # an empty message is a whole one of its kind
         except grpc.RpcError:
             return False
         return True
 
 
-def why_not_joined(address: str, said: str) -> str:
+def explain_join_failure(address: str, said: str) -> str:
     """Words for what Ray says when it cannot join a cluster that answers."""
     said = " ".join(said.split())
     versions = re.findall(r"Ray: (\S+) Python: (\S+)", said)
@@ -142,17 +147,17 @@ def why_not_joined(address: str, said: str) -> str:
             f"Python {own_python}; install the cluster's versions here, or run the command there: "
             "python -m memscore.submit -- python -m memscore.estimate"
         )
-    return f"the Ray cluster at {address} answers but cannot be joined ({said[:500]}); {TOKEN_PLACES}"
+    return f"the Ray cluster at {address} answers but cannot be joined ({said[:500]}); {TOKEN_HINT}"
 
 
-FULL_S = 5.0  # a cluster may be full for a moment: the driver before this one has just ended
-NODE_ANSWER_S = 60.0  # a node that has to install a runtime environment first takes its time
-LISTED_S = 5
+FREE_CPU_TIMEOUT_S = 5.0  # a cluster may be full for a moment: the driver before this one has just ended
+NODE_TIMEOUT_S = 60.0  # a node that has to install a runtime environment first takes its time
+LIST_TIMEOUT_S = 5
 
 _log = logging.getLogger(__name__)
 
 
-def say_if_full(kind: str, share: float, limit_s: float) -> bool:
+def warn_if_full(kind: str, share: float, limit_s: float) -> bool:
     """Warn where no worker can be placed at once, and of who is in the way; then it is the pool that waits.
 
     Args:
@@ -165,7 +170,7 @@ def say_if_full(kind: str, share: float, limit_s: float) -> bool:
     """
     import ray  # not at the top of this file: connect() first chooses Ray's mode of authentication
 
-    end = time.monotonic() + FULL_S
+    end = time.monotonic() + FREE_CPU_TIMEOUT_S
     while ray.available_resources().get(kind, 0) < share:
         if time.monotonic() > end:
             total = ray.cluster_resources().get(kind, 0)
@@ -173,7 +178,7 @@ def say_if_full(kind: str, share: float, limit_s: float) -> bool:
             if total < share:
                 there = f"the cluster has no {kind} for a worker yet"
             else:
-                there = f"the cluster is full: {free:g} of {total:g} {kind}s are free{held_by(kind)}"
+                there = f"the cluster is full: {free:g} of {total:g} {kind}s are free{describe_holders(kind)}"
             _log.warning(
                 "%s; waiting for at most %.0f s. Wait, stop what holds them, or add nodes; where nodes come on demand, "
                 "--workers says how many are wanted",
@@ -185,24 +190,24 @@ def say_if_full(kind: str, share: float, limit_s: float) -> bool:
     return False
 
 
-def held_by(kind: str) -> str:
+def describe_holders(kind: str) -> str:
     """Who has a resource, as far as Ray tells, which needs its dashboard: '; held by: ...' or nothing."""
-    from ray.util import state  # as in say_if_full
+    from ray.util import state  # as in warn_if_full
 
     try:
-        actors = state.list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=1000, timeout=LISTED_S)
-        jobs = {job.job_id: job for job in state.list_jobs(limit=1000, timeout=LISTED_S)}
+        actors = state.list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=1000, timeout=LIST_TIMEOUT_S)
+        jobs = {job.job_id: job for job in state.list_jobs(limit=1000, timeout=LIST_TIMEOUT_S)}
     except Exception as error:  # no dashboard; Ray has no class of its own for it
         _log.info("Ray does not say who holds %ss: %s", kind, error)
         return " (a cluster without a dashboard does not say who has them)"
     holds: Counter[str] = Counter()
     for actor in actors:
         holds[actor.job_id] += (actor.required_resources or {}).get(kind, 0)
-    held = [f"{share:g} by {_job_words(jobs.get(job), job)}" for job, share in holds.most_common(3) if share]
+    held = [f"{share:g} by {_describe_job(jobs.get(job), job)}" for job, share in holds.most_common(3) if share]
     return f"; held: {', '.join(held)}" if held else " (held by no actor that Ray lists)"
 
 
-def _job_words(job: Any, job_id: str) -> str:
+def _describe_job(job: Any, job_id: str) -> str:
     """A job's submission id or process, and what it runs."""
     if job is None:
         return f"job {job_id}"
@@ -211,7 +216,7 @@ def _job_words(job: Any, job_id: str) -> str:
     return f"{name} ({what[:80]})" if what else name
 
 
-def ask_each_node(question: Callable[[], str | None]) -> dict[str, str]:
+def run_on_each_node(question: Callable[[], str | None]) -> dict[str, str]:
     """Ask on every node that may get workers, all at once, in a task that needs no CPU.
 
     Args:
@@ -221,7 +226,7 @@ def ask_each_node(question: Callable[[], str | None]) -> dict[str, str]:
         Node -> what is wrong there, of those where something is. A node that does not answer is warned of and left
         out: it may be frozen, and its loss is no reason to begin nothing.
     """
-    import ray  # as in say_if_full
+    import ray  # as in warn_if_full
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     code = ray.cloudpickle.dumps(question)
@@ -237,15 +242,15 @@ def ask_each_node(question: Callable[[], str | None]) -> dict[str, str]:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
-    nodes = {node["NodeID"]: _node_words(node) for node in ray.nodes() if _has_workers(node)}
+    nodes = {node["NodeID"]: _describe_node(node) for node in ray.nodes() if _has_workers(node)}
     task = ray.remote(num_cpus=0, max_retries=0)(answer)
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(code): words
         for node, words in nodes.items()
     }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_ANSWER_S) if asked else ([], [])
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_TIMEOUT_S) if asked else ([], [])
     for ref in silent:
-        _log.warning("node %s did not answer within %.0f s; going on without its word", asked[ref], NODE_ANSWER_S)
+        _log.warning("node %s did not answer within %.0f s; going on without its word", asked[ref], NODE_TIMEOUT_S)
     wrong: dict[str, str] = {}
     for ref in answered:
         try:
@@ -263,6 +268,6 @@ def _has_workers(node: Mapping[str, Any]) -> bool:
     return bool(node["Alive"]) and node["Resources"].get("CPU", 0) >= 1
 
 
-def _node_words(node: Mapping[str, Any]) -> str:
+def _describe_node(node: Mapping[str, Any]) -> str:
     """A node's name; its id too, because two of them may be on one machine."""
     return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"

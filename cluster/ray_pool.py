@@ -23,10 +23,10 @@ from typing import Any, Self
 
 import ray
 
-from cluster.log_forwarding import Ear
+from cluster.log_forwarding import LogCollector
 from cluster.pool import Failure, Job, Result
-from cluster.ray_scheduler import Run, Terms, dismiss
-from cluster.ray_worker import Actor
+from cluster.ray_scheduler import JobScheduler, SchedulerConfig, kill_actors
+from cluster.ray_worker import WorkerActor
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools
 
@@ -66,12 +66,12 @@ class RayPool:
             raise RuntimeError("a RayPool needs a cluster; make it inside `with cluster.session.connect():`")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
-        refuse_share(gpus_per_worker, ray.nodes())
+        require_gpu_share(gpus_per_worker, ray.nodes())
         self.name, self.deadline_s, self.wait_s = name, deadline_s, wait_s
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
-        self._runs: list[Run] = []
-        self._ear = Ear(name)  # one for all runs: workers outlive a run
+        self._runs: list[JobScheduler] = []
+        self._ear = LogCollector(name)  # one for all runs: workers outlive a run
         self._keeps = False  # only within `with pool`, which ends their lives too
         self._kept: list[tuple[Any, tuple[bytes, Any]]] = []  # idle workers, each with the work it knows
         self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
@@ -83,7 +83,7 @@ class RayPool:
         return fit if self._workers is None else min(self._workers, max(1, fit))
 
     def _fit(self) -> int:
-        return capacity(ray.nodes(), self._gpus, self._memory)
+        return count_fitting_workers(ray.nodes(), self._gpus, self._memory)
 
     @property
     def busy(self) -> int:
@@ -114,8 +114,8 @@ class RayPool:
             TimeoutError: no worker could be placed for `wait_s`.
         """
         code, reference = ray.cloudpickle.dumps(fn), self._reference(shared)
-        state = Run(
-            Terms(
+        state = JobScheduler(
+            SchedulerConfig(
                 hire=lambda: self._hire(code, reference),
                 wanted=self._workers,
                 fit=self._fit,
@@ -130,18 +130,18 @@ class RayPool:
         )
         self._runs.append(state)
         try:
-            state.take_over(self._turned_to(code, reference))
+            state.adopt_workers(self._reuse_workers(code, reference))
             while state.open() and state.stop is None:
-                state.staff()
-                state.hand_out()
-                outcomes = state.collect()
-                self._ear.listen()
-                state.hand_out()  # a slow reader of what follows must not keep workers idle
+                state.scale_workers()
+                state.assign_jobs()
+                outcomes = state.poll()
+                self._ear.poll()
+                state.assign_jobs()  # a slow reader of what follows must not keep workers idle
                 yield from outcomes
             if state.stop is not None:
                 raise state.stop
             if self._keeps:
-                self._kept += [(actor, (code, reference)) for actor in state.hand_back()]
+                self._kept += [(actor, (code, reference)) for actor in state.release_idle()]
         finally:
             self._runs.remove(state)
             state.close()
@@ -154,7 +154,7 @@ class RayPool:
             self._put = (shared, ray.put(shared)) if self._keeps else None
         return self._put[1] if self._put else ray.put(shared)
 
-    def _turned_to(self, code: bytes, reference: Any) -> dict[Any, Any]:
+    def _reuse_workers(self, code: bytes, reference: Any) -> dict[Any, Any]:
         """Workers of an earlier run, by the reference to their word that they know this one's work."""
         kept, self._kept = self._kept, []
         return {
@@ -167,7 +167,7 @@ class RayPool:
         name = f"{self.name}-worker-{next(_numbers)}"
         gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
         gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
-        return Actor.options(
+        return WorkerActor.options(
             name=name,
             num_cpus=1,
             num_gpus=self._gpus,
@@ -175,9 +175,9 @@ class RayPool:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | gpu},
         ).remote(name, code, shared, self._ear.box)
 
-    def rest(self) -> None:
+    def release_idle_workers(self) -> None:
         """Let workers go that wait for the next run, so that others can have their CPUs; the next run hires anew."""
-        dismiss(actor for actor, _ in self._kept)
+        kill_actors(actor for actor, _ in self._kept)
         self._kept = []
 
     def __enter__(self) -> Self:
@@ -191,12 +191,12 @@ class RayPool:
         for state in self._runs:
             state.close()
         if ray.is_initialized():
-            self.rest()
+            self.release_idle_workers()
         self._ear.close()
         self._keeps, self._kept, self._put = False, [], None
 
 
-def capacity(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
+def count_fitting_workers(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
     """How many workers of one CPU fit on the nodes that live, none of them straddling two."""
 
     def on(resources: Mapping[str, float]) -> int:
@@ -208,7 +208,7 @@ def capacity(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | 
     return sum(on(node["Resources"]) for node in nodes if node["Alive"])
 
 
-def refuse_share(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
+def require_gpu_share(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Ray waits for ever for a GPU that is not there."""
     if share < 0:
         raise ValueError(f"gpus_per_worker must be 0 or more, got {share}")

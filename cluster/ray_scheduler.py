@@ -15,14 +15,14 @@ from typing import Any, Literal
 import ray
 from ray import exceptions as rays
 
-from cluster.pool import AGAIN, ClusterLost, Failure, one_line
-from cluster.ray_worker import Raised
+from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
+from cluster.ray_worker import RemoteError
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SchedulerConfig:
     """What a run is given by its pool."""
 
     hire: Callable[[], Any]  # a new actor, perhaps not placed yet
@@ -46,7 +46,7 @@ class Task:
 
 
 @dataclass(eq=False)
-class Seat:
+class WorkerSlot:
     """An actor: starting while it has no node, busy while it has a task, else idle."""
 
     actor: Any
@@ -57,24 +57,24 @@ class Seat:
     proven: bool = False  # it worked in an earlier run
 
 
-def dismiss(actors: Iterable[Any]) -> None:
+def kill_actors(actors: Iterable[Any]) -> None:
     """Kill the processes; a call in flight raises at once, and nothing of it starts again."""
     for actor in actors:
         ray.kill(actor, no_restart=True)
 
 
-def say_no_room(waited_s: float, wait_s: float) -> None:
+def warn_no_worker(waited_s: float, wait_s: float) -> None:
     """Warn that no worker could be placed for so long, and of how long that will go on."""
     _log.warning(
         "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
         "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
         waited_s,
-        resources(),
+        describe_resources(),
         wait_s - waited_s,
     )
 
 
-def refuse_to_wait(waited_s: float, wait_s: float, home: str) -> None:
+def check_waiting_time(waited_s: float, wait_s: float, home: str) -> None:
     """Stop where nothing can come any more.
 
     Args:
@@ -86,16 +86,16 @@ def refuse_to_wait(waited_s: float, wait_s: float, home: str) -> None:
         ClusterLost: this process's own node is dead.
         TimeoutError: the wait is over.
     """
-    if home in dead_nodes():
-        raise ClusterLost(f"the Ray node that this command runs on was lost; {AGAIN}")
+    if home in find_dead_nodes():
+        raise ClusterLost(f"the Ray node that this command runs on was lost; {RERUN_HINT}")
     if waited_s > wait_s:
         raise TimeoutError(
-            f"no worker could be placed for {wait_s:g} s: {resources()}; "
-            f"wait for it, add nodes, or ask for less a worker; {AGAIN}"
+            f"no worker could be placed for {wait_s:g} s: {describe_resources()}; "
+            f"wait for it, add nodes, or ask for less a worker; {RERUN_HINT}"
         )
 
 
-def resources() -> str:
+def describe_resources() -> str:
     """What the cluster has and what of it is free, in one line."""
     kinds, there, free = ("CPU", "GPU", "memory"), ray.cluster_resources(), ray.available_resources()
 
@@ -106,43 +106,45 @@ def resources() -> str:
     return f"the cluster has {line(there)} in all; free are {line(free)}"
 
 
-def dead_nodes() -> set[str]:
+def find_dead_nodes() -> set[str]:
     """Ids of the nodes that Ray has given up."""
     return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
 
 
-def parts_of(job: Any) -> list[Any]:
+def split_job(job: Any) -> list[Any]:
     """What the job splits into; text has a split() that means something else."""
     return [] if isinstance(job, (str, bytes)) or not hasattr(job, "split") else list(job.split())
 
 
-ATTEMPTS = 3
-NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
-FULL_S = 60.0
-FALSE_STARTS = 10  # moments in a row, a second apart, at which workers could not start
-VERDICT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
+MAX_ATTEMPTS = 3
+MAX_NODE_LOSSES = 10  # a job under which ten nodes were lost is itself suspect
+NO_WORKER_WARNING_S = 60.0
+MAX_FAILED_STARTS = 10  # moments in a row, a second apart, at which workers could not start
+NODE_LOSS_TIMEOUT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
-MEDIAN_OF = 3  # fewer finished jobs do not say how long one takes, so none is killed before
-TICK_S = 1.0
+MIN_FINISHED = 3  # fewer finished jobs do not say how long one takes, so none is killed before
+POLL_S = 1.0
 
-Ending = Literal["worker", "memory", "deadline"]
-Outcome = tuple[Any, Any]  # a job, and its result or Failure
+InterruptionKind = Literal["worker", "memory", "deadline"]
+JobOutcome = tuple[Any, Any]  # a job, and its result or Failure
 
 
-class Run:
+class JobScheduler:
     """The state of one run; its pool calls staff, hand_out and collect in turn while it is open, and close at the end.
 
     Attributes:
         stop: the exception of a job that ended the run.
     """
 
-    def __init__(self, terms: Terms, jobs: Iterable[Any]) -> None:
+    def __init__(self, terms: SchedulerConfig, jobs: Iterable[Any]) -> None:
         self.terms = terms
         self.stop: Exception | None = None
         self._todo = deque(Task(job) for job in jobs)
-        self._waited: dict[Any, Seat] = {}  # starting and busy seats, by the reference that is to come
-        self._idle: list[Seat] = []
-        self._limbo: list[tuple[float, str, Task]] = []  # since when, on which node: a dead worker or a lost node?
+        self._waited: dict[Any, WorkerSlot] = {}  # starting and busy seats, by the reference that is to come
+        self._idle: list[WorkerSlot] = []
+        self._unresponsive: list[
+            tuple[float, str, Task]
+        ] = []  # since when, on which node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
         self._patience_s = terms.deadline_s
         self._share = 1.0  # of the workers wanted and of those that fit: with more, memory ran out
@@ -154,13 +156,13 @@ class Run:
 
     def open(self) -> bool:
         """Whether any job has no outcome yet."""
-        return bool(self._todo or self._limbo or self.busy())
+        return bool(self._todo or self._unresponsive or self.busy())
 
-    def take_over(self, actors: Mapping[Any, Any]) -> None:
+    def adopt_workers(self, actors: Mapping[Any, Any]) -> None:
         """Begin with workers of an earlier run, each by the reference that says it is ready."""
-        self._waited |= {ref: Seat(actor, proven=True) for ref, actor in actors.items()}
+        self._waited |= {ref: WorkerSlot(actor, proven=True) for ref, actor in actors.items()}
 
-    def hand_back(self) -> list[Any]:
+    def release_idle(self) -> list[Any]:
         """The workers without a job, for the next run."""
         idle, self._idle = self._idle, []
         return [seat.actor for seat in idle]
@@ -169,7 +171,7 @@ class Run:
         """How many jobs run now; any thread may ask."""
         return sum(seat.task is not None for seat in list(self._waited.values()))
 
-    def staff(self) -> None:
+    def scale_workers(self) -> None:
         """Hire up to what the cluster and the jobs ask for, and dismiss idle workers beyond it.
 
         Raises:
@@ -177,25 +179,25 @@ class Run:
             TimeoutError: no worker could be placed for the time that the terms allow.
         """
         now = time.monotonic()
-        if now - self._staffed_at < TICK_S:
+        if now - self._staffed_at < POLL_S:
             return
         self._staffed_at = now
         self._look()
-        want = min(self._hired, len(self._todo) + len(self._limbo) + self.busy())
+        want = min(self._hired, len(self._todo) + len(self._unresponsive) + self.busy())
         most = self._hired if self.terms.keeps else want
         while len(self._waited) + len(self._idle) < want:
             actor = self.terms.hire()
-            self._waited[actor.start.remote()] = Seat(actor)
+            self._waited[actor.start.remote()] = WorkerSlot(actor)
         while self._idle and len(self._waited) + len(self._idle) > most:
-            dismiss([self._idle.pop().actor])
+            kill_actors([self._idle.pop().actor])
         if self._idle or self.busy() or not self._todo:
             self._alive_at = now
         else:
             waited_s = now - self._alive_at
-            refuse_to_wait(waited_s, self.terms.wait_s, self.terms.home)
-            if waited_s > FULL_S and not self._told_full:
+            check_waiting_time(waited_s, self.terms.wait_s, self.terms.home)
+            if waited_s > NO_WORKER_WARNING_S and not self._told_full:
                 self._told_full = True
-                say_no_room(waited_s, self.terms.wait_s)
+                warn_no_worker(waited_s, self.terms.wait_s)
 
     def _look(self) -> int:
         """How many workers to have and to keep busy, as the cluster stands now; gives how many it has room for."""
@@ -210,19 +212,19 @@ class Run:
         self._share = min(self._share, workers / max(self._look(), workers))
         self._look()
 
-    def hand_out(self) -> None:
+    def assign_jobs(self) -> None:
         """One job to each idle worker, within what memory allows."""
         while self._todo and self._idle and self.stop is None and (busy := self.busy()) < self._most:
             seat, task = self._idle.pop(), self._todo.popleft()
             seat.task, seat.since, seat.beside = task, time.monotonic(), busy + 1
             self._waited[seat.actor.run_job.remote(task.job)] = seat
 
-    def collect(self) -> list[Outcome]:
+    def poll(self) -> list[JobOutcome]:
         """Wait for news, a tick at most, and see to all there is."""
         refs = list(self._waited)
         if not refs:
-            time.sleep(TICK_S)
-        elif ray.wait(refs, timeout=TICK_S)[0]:
+            time.sleep(POLL_S)
+        elif ray.wait(refs, timeout=POLL_S)[0]:
             refs = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
         else:
             refs = []
@@ -234,9 +236,9 @@ class Run:
         seats = [*self._idle, *self._waited.values()]
         self._idle, self._waited = [], {}
         if ray.is_initialized():
-            dismiss(seat.actor for seat in seats)
+            kill_actors(seat.actor for seat in seats)
 
-    def _arrive(self, ref: Any, seat: Seat) -> list[Outcome]:
+    def _arrive(self, ref: Any, seat: WorkerSlot) -> list[JobOutcome]:
         """Take what a reference has brought: a started worker, or the end of a job."""
         task, seat.task = seat.task, None
         if task is None:
@@ -251,59 +253,59 @@ class Run:
             return self._again(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
         except (rays.RayActorError, rays.NodeDiedError, rays.ObjectLostError) as error:
             self._lose(seat)
-            if not isinstance(error, rays.RayActorError) or seat.node in dead_nodes():
+            if not isinstance(error, rays.RayActorError) or seat.node in find_dead_nodes():
                 return self._node_lost(task)
             if isinstance(error, rays.ActorUnavailableError):
-                self._limbo.append((time.monotonic(), seat.node, task))
+                self._unresponsive.append((time.monotonic(), seat.node, task))
                 return []
             return self._again(task, "worker", "its worker process died", str(error))
         except rays.RayError as error:  # the result could not be sent or read
-            outcome = Raised(one_line(error), str(error), gpu_memory=False, stop=None)
-        if isinstance(outcome, Raised) and outcome.gpu_memory and outcome.stop is None:
+            outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)
+        if isinstance(outcome, RemoteError) and outcome.gpu_memory and outcome.stop is None:
             self._lose(seat)
             return self._gpu_memory(task, outcome, seat.beside, alone=alone)
         self._idle.append(seat)
         return self._done(task, outcome, time.monotonic() - seat.since)
 
-    def _start(self, ref: Any, seat: Seat) -> None:
+    def _start(self, ref: Any, seat: WorkerSlot) -> None:
         """A worker is there, or could not start; that is no job's fault."""
         try:
             node = ray.get(ref)
         except rays.RayError as error:
             self._lose(seat)
-            if not seat.proven and time.monotonic() - self._false_start_at >= TICK_S:  # many may fail at one moment
+            if not seat.proven and time.monotonic() - self._false_start_at >= POLL_S:  # many may fail at one moment
                 self._false_starts, self._false_start_at = self._false_starts + 1, time.monotonic()
             self._staffed_at = time.monotonic()  # no haste: what could not start may not start again at once
-            if getattr(error, "actor_init_failed", False) or self._false_starts >= FALSE_STARTS:
-                raise ClusterLost(f"workers cannot start: {one_line(error)[:500]}; {AGAIN}") from error
+            if getattr(error, "actor_init_failed", False) or self._false_starts >= MAX_FAILED_STARTS:
+                raise ClusterLost(f"workers cannot start: {format_error(error)[:500]}; {RERUN_HINT}") from error
             return
-        if isinstance(node, Raised):
+        if isinstance(node, RemoteError):
             raise RuntimeError(f"workers cannot load the job's function: {node.error}; install its module on all nodes")
         seat.node, self._false_starts = node, 0
         self._idle.append(seat)
 
-    def _done(self, task: Task, outcome: Any, wall_s: float) -> list[Outcome]:
+    def _done(self, task: Task, outcome: Any, wall_s: float) -> list[JobOutcome]:
         """A job ran through, to a result or an exception."""
-        if isinstance(outcome, Raised):
+        if isinstance(outcome, RemoteError):
             self.stop = self.stop or outcome.stop
             failure = Failure(error=outcome.error, attempts=task.attempts + 1, traceback=outcome.traceback)
             return [] if outcome.stop else [(task.job, failure)]
         self._wall_s.append(wall_s)
         return [(task.job, outcome)]
 
-    def _again(self, task: Task, kind: Ending, error: str, details: str = "") -> list[Outcome]:
+    def _again(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
         """Try again at the end of the queue; the third time in parts, or no more."""
         self.terms.setbacks[kind] += 1
         task.attempts += 1
-        if task.attempts < ATTEMPTS:
+        if task.attempts < MAX_ATTEMPTS:
             self._todo.append(task)
-        elif len(parts := parts_of(task.job)) > 1:
+        elif len(parts := split_job(task.job)) > 1:
             self._todo.extend(Task(part) for part in parts)
         else:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
         return []
 
-    def _gpu_memory(self, task: Task, raised: Raised, beside: int, *, alone: bool) -> list[Outcome]:
+    def _gpu_memory(self, task: Task, raised: RemoteError, beside: int, *, alone: bool) -> list[JobOutcome]:
         """The job is to blame if it had its GPU for itself; else half as many workers."""
         if alone:
             return self._again(task, "memory", raised.error, raised.traceback)
@@ -312,20 +314,20 @@ class Run:
         self._todo.append(task)
         return []
 
-    def _node_lost(self, task: Task) -> list[Outcome]:
+    def _node_lost(self, task: Task) -> list[JobOutcome]:
         """Not the job's fault, unless it happens again and again."""
         self.terms.setbacks["node"] += 1
         task.node_losses += 1
-        if task.node_losses < NODE_LOSSES:
+        if task.node_losses < MAX_NODE_LOSSES:
             self._todo.append(task)
             return []
         error = f"{task.node_losses} nodes were lost while this job ran on them"
         return [(task.job, Failure(error=error, kind="node", attempts=task.attempts + task.node_losses))]
 
-    def _overdue(self) -> list[Outcome]:
+    def _overdue(self) -> list[JobOutcome]:
         """Kill the workers of jobs that take far longer than others; while there are no others, say so instead."""
         now, outcomes = time.monotonic(), []
-        if len(self._wall_s) < MEDIAN_OF:
+        if len(self._wall_s) < MIN_FINISHED:
             self._wonder([now - seat.since for seat in self._waited.values() if seat.task is not None])
             return []
         limit_s = max(self.terms.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
@@ -348,21 +350,21 @@ class Run:
             len(ages_s),
             f"{longest_s / 60:.0f} min" if longest_s >= 60 else f"{longest_s:.1f} s",
             len(self._wall_s),
-            MEDIAN_OF,
+            MIN_FINISHED,
             DEADLINE_FACTOR,
         )
 
-    def _verdicts(self) -> list[Outcome]:
+    def _verdicts(self) -> list[JobOutcome]:
         """Settle which workers went silent with their node, and which died on a node that lives on."""
-        dead, now, limbo = dead_nodes() if self._limbo else set(), time.monotonic(), self._limbo
-        self._limbo = [x for x in limbo if x[1] not in dead and now - x[0] <= VERDICT_S]
+        dead, now, limbo = find_dead_nodes() if self._unresponsive else set(), time.monotonic(), self._unresponsive
+        self._unresponsive = [x for x in limbo if x[1] not in dead and now - x[0] <= NODE_LOSS_TIMEOUT_S]
         outcomes = []
-        for _, node, task in [x for x in limbo if x not in self._limbo]:
+        for _, node, task in [x for x in limbo if x not in self._unresponsive]:
             silent = "the worker stopped answering, its node did not"
             outcomes += self._node_lost(task) if node in dead else self._again(task, "worker", silent)
         return outcomes
 
-    def _lose(self, seat: Seat) -> None:
+    def _lose(self, seat: WorkerSlot) -> None:
         """A worker is of no more use; its successor is hired at once."""
-        dismiss([seat.actor])
+        kill_actors([seat.actor])
         self._staffed_at = -math.inf

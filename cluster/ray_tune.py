@@ -37,15 +37,30 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from cluster.log_forwarding import Ear, Words
-from cluster.pool import AGAIN, ClusterLost, Failure, one_line
-from cluster.ray_pool import capacity, refuse_share
-from cluster.ray_scheduler import ATTEMPTS, FULL_S, TICK_S, dismiss, refuse_to_wait, say_no_room
-from cluster.ray_worker import Raised, raised
-from cluster.search import Attempt, Judge, Sampler, Told, Turns, draws, judged
-from cluster.search_space import Arm, Values
+from cluster.log_forwarding import ForwardingHandler, LogCollector
+from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
+from cluster.ray_pool import count_fitting_workers, require_gpu_share
+from cluster.ray_scheduler import (
+    MAX_ATTEMPTS,
+    NO_WORKER_WARNING_S,
+    POLL_S,
+    check_waiting_time,
+    kill_actors,
+    warn_no_worker,
+)
+from cluster.ray_worker import RemoteError, make_remote_error
+from cluster.search import (
+    ConfigSampler,
+    EvaluateFn,
+    OnResult,
+    SampledConfig,
+    SamplerName,
+    enumerate_configs,
+    evaluate_config,
+)
+from cluster.search_space import Search, Values
 
-SETTINGS = {
+TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own ends after half a minute, and only on a second Ctrl-C at once
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else three files an attempt
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are told as Failures
@@ -55,12 +70,12 @@ SETTINGS = {
 
 
 @contextmanager
-def quiet() -> Generator[None, None, None]:
+def tune_environment() -> Generator[None, None, None]:
     """Tune's settings, for as long as it runs."""
-    before = {name: os.environ.get(name) for name in SETTINGS}
+    before = {name: os.environ.get(name) for name in TUNE_SETTINGS}
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    os.environ |= SETTINGS
+    os.environ |= TUNE_SETTINGS
     logger.setLevel(logging.CRITICAL)  # its warnings and errors are said here, in words that name a way out
     try:
         yield
@@ -71,7 +86,7 @@ def quiet() -> Generator[None, None, None]:
 
 
 @contextmanager
-def held_signals() -> Generator[list[int], None, None]:
+def defer_signals() -> Generator[list[int], None, None]:
     """Ctrl-C and SIGTERM wait until the block has ended, and then do what they did before; a second one does not wait.
 
     Yields:
@@ -108,11 +123,11 @@ def held_signals() -> Generator[list[int], None, None]:
 _log = logging.getLogger(__name__)
 
 
-class Unfit(str):
+class LoadFailure(str):
     """Why a worker cannot load the function."""
 
 
-class Desk:
+class SearchState:
     """The state of one search; what talks to Tune calls ask, end, lose and look.
 
     Args:
@@ -130,10 +145,10 @@ class Desk:
 
     def __init__(
         self,
-        turns: Turns,
-        told: Told,
+        turns: ConfigSampler,
+        told: OnResult,
         *,
-        ear: Ear,
+        ear: LogCollector,
         room: Callable[[], int],
         setbacks: Counter[str],
         wait_s: float,
@@ -142,9 +157,9 @@ class Desk:
         self.turns, self.told, self.ear, self.setbacks, self.wait_s = turns, told, ear, setbacks, wait_s
         self.first = turns.next()  # nothing is begun where there is nothing to try
         self.drawn = False  # whether there is nothing more to try
-        self.under_way: dict[str, Attempt] = {}  # by Tune's id, those that wait for a worker too
+        self.under_way: dict[str, SampledConfig] = {}  # by Tune's id, those that wait for a worker too
         self.running: dict[str, float] = {}  # by Tune's id, since when
-        self.ended: list[tuple[Attempt, dict[str, Any] | Failure]] = []
+        self.ended: list[tuple[SampledConfig, dict[str, Any] | Failure]] = []
         self.finished = 0
         self.actors: set[Any] = set()
         self.stop: BaseException | None = None
@@ -154,10 +169,10 @@ class Desk:
         self._alive_at = self._heard_at = self._looked_at = time.monotonic()
         self._patience_s, self._told_full = silence_s, False
 
-    def ask(self, number: str) -> Attempt | None:
+    def ask(self, number: str) -> SampledConfig | None:
         """The next attempt, under Tune's id, if there is room for one and one is left."""
         now = time.monotonic()
-        if now - self._room_at > TICK_S:
+        if now - self._room_at > POLL_S:
             self._room, self._room_at = self._look_up(), now
         if len(self.under_way) >= self._room:
             return None
@@ -172,12 +187,12 @@ class Desk:
         """An attempt ended, as it says itself."""
         attempt = self.under_way.pop(number)
         self.running.pop(number, None)
-        if isinstance(outcome, Unfit):
+        if isinstance(outcome, LoadFailure):
             text = f"workers cannot load the search's function: {outcome}; install its module on all nodes"
             self.stop = self.stop or RuntimeError(text)
-        elif isinstance(outcome, Raised) and outcome.stop is not None:
+        elif isinstance(outcome, RemoteError) and outcome.stop is not None:
             self.stop = self.stop or outcome.stop
-        elif isinstance(outcome, Raised):
+        elif isinstance(outcome, RemoteError):
             self.ended.append((attempt, Failure(error=outcome.error, traceback=outcome.traceback)))
         else:
             self.ended.append((attempt, outcome))
@@ -194,39 +209,39 @@ class Desk:
     def lose(self, number: str, said: str) -> None:
         """An attempt ended with its process, for the last time."""
         if "in its creation task" in said:
-            self.stop = self.stop or ClusterLost(f"workers cannot start: {' '.join(said.split())[:500]}; {AGAIN}")
-        self.end(number, _lost(said))
+            self.stop = self.stop or ClusterLost(f"workers cannot start: {' '.join(said.split())[:500]}; {RERUN_HINT}")
+        self.end(number, _classify_worker_loss(said))
 
     def look(self) -> None:
         """Tell what has ended, and leave Tune where the search must end."""
         try:
-            self.ear.listen()
+            self.ear.poll()
             while self.ended:
                 attempt, outcome = self.ended.pop(0)
                 self.finished, self._heard_at = self.finished + 1, time.monotonic()
-                self.turns.learn(attempt, outcome)
+                self.turns.report(attempt, outcome)
                 self.told(attempt.arm, attempt.values, outcome)
             if self.stop is None and not self.signals:
                 self._wait()
         except BaseException as error:
             self.stop = self.stop or error
         if self.stop is not None or self.signals:
-            dismiss(self.actors)  # Tune would wait for them
-            raise Over
+            kill_actors(self.actors)  # Tune would wait for them
+            raise SearchEnded
 
     def _wait(self) -> None:
         """Say it where nothing goes on, and give up where nothing can."""
         now = time.monotonic()
-        if now - self._looked_at < TICK_S:
+        if now - self._looked_at < POLL_S:
             return
         self._looked_at = now
         if self.running or not self.under_way:
             self._alive_at = now
-        elif (waited_s := now - self._alive_at) > TICK_S:
-            refuse_to_wait(waited_s, self.wait_s, self._home)
-            if waited_s > FULL_S and not self._told_full:
+        elif (waited_s := now - self._alive_at) > POLL_S:
+            check_waiting_time(waited_s, self.wait_s, self._home)
+            if waited_s > NO_WORKER_WARNING_S and not self._told_full:
                 self._told_full = True
-                say_no_room(waited_s, self.wait_s)
+                warn_no_worker(waited_s, self.wait_s)
         longest_s = max((now - since for since in self.running.values()), default=0)
         if min(longest_s, now - self._heard_at) > self._patience_s:
             self._patience_s *= 2
@@ -240,22 +255,22 @@ class Desk:
             )
 
 
-class Over(Exception):
+class SearchEnded(Exception):
     """The search ends here, for a reason that the desk has."""
 
 
-def _lost(said: str) -> Failure:
+def _classify_worker_loss(said: str) -> Failure:
     """Why the worker of an attempt was lost the last time; from Tune's account, which has text only."""
     last = said.rpartition("Failure # ")[2].strip()
     if "low on memory" in last:
         error = "its node ran low on memory and Ray killed the worker"
-        return Failure(error=error, kind="memory", attempts=ATTEMPTS, traceback=last)
+        return Failure(error=error, kind="memory", attempts=MAX_ATTEMPTS, traceback=last)
     if "OutOfMemoryError" in last:
-        return Failure(error=last.splitlines()[-1].strip(), kind="memory", attempts=ATTEMPTS, traceback=last)
-    return Failure(error="its worker process died", kind="worker", attempts=ATTEMPTS, traceback=last)
+        return Failure(error=last.splitlines()[-1].strip(), kind="memory", attempts=MAX_ATTEMPTS, traceback=last)
+    return Failure(error="its worker process died", kind="worker", attempts=MAX_ATTEMPTS, traceback=last)
 
 
-MOST = 10_000  # attempts at once, where the cluster's room is the limit
+MAX_CONCURRENT = 10_000  # attempts at once, where the cluster's room is the limit
 
 
 class TuneSearch:
@@ -285,39 +300,46 @@ class TuneSearch:
         name: str = "memscore",
         wait_s: float = 300,
         silence_s: float = 600,
-        rest: Callable[[], None] = lambda: None,
+        release_idle_workers: Callable[[], None] = lambda: None,
     ) -> None:
         if not ray.is_initialized():
             raise RuntimeError("a TuneSearch needs a cluster; make it inside `with cluster.session.connect():`")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
-        refuse_share(gpus_per_worker, ray.nodes())
+        require_gpu_share(gpus_per_worker, ray.nodes())
         self.name, self.wait_s, self.silence_s = name, wait_s, silence_s
         self.setbacks: Counter[str] = Counter()
-        self._workers, self._gpus, self._rest = workers, gpus_per_worker, rest
+        self._workers, self._gpus, self._rest = workers, gpus_per_worker, release_idle_workers
         self._put: tuple[Any, Any] | None = None  # what was shared last, and the reference to it
 
     @property
     def workers(self) -> int:
         """How many attempts run at once, as things stand now."""
-        fit = max(1, capacity(ray.nodes(), self._gpus))
+        fit = max(1, count_fitting_workers(ray.nodes(), self._gpus))
         return fit if self._workers is None else min(self._workers, fit)
 
     def search(
-        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+        self,
+        fn: EvaluateFn,
+        searches: Sequence[Search],
+        shared: Any,
+        on_result: OnResult,
+        *,
+        sampler: SamplerName = "tpe",
+        seed: int = 0,
     ) -> None:
         """Make the attempts, in processes of the cluster.
 
         Args:
             fn: of a job, values and what all attempts share; gives a dict with a float "objective". Workers must be
                 able to import it.
-            arms: the searches; each has its turn, and all run side by side where there is room.
+            searches: the searches; each has its turn, and all run side by side where there is room.
             shared: what every attempt may read; sent to the object store once, also for calls that follow with the same
                 object. Ray holds it until this process leaves the cluster. Its arrays arrive read-only.
-            told: called here with the arm, the values and the dict, or a Failure, as each attempt ends. What it raises
-                ends the search.
-            sampler: as in cluster.search.Turns.
-            seed: as in cluster.search.Turns.
+            on_result: called here with the search, the values and the dict, or a Failure, as each attempt ends. What
+                it raises ends the search.
+            sampler: as in cluster.search.ConfigSampler.
+            seed: as in cluster.search.ConfigSampler.
 
         Raises:
             BaseException: what told raised, or an attempt's exception with a true `stops_the_run`.
@@ -326,10 +348,10 @@ class TuneSearch:
             TimeoutError: no worker could be placed for `wait_s`.
             ValueError: as of Turns.
         """
-        desk = Desk(
-            Turns(arms, sampler, seed),
-            told,
-            ear=Ear(f"{self.name}-search"),
+        desk = SearchState(
+            ConfigSampler(searches, sampler, seed),
+            on_result,
+            ear=LogCollector(f"{self.name}-search"),
             room=lambda: self._workers or self.workers,  # more than fit bring nodes, where nodes come on demand
             setbacks=self.setbacks,
             wait_s=self.wait_s,
@@ -338,17 +360,17 @@ class TuneSearch:
         if desk.first is None:
             return
         self._rest()
-        listener = _Listener(desk)
+        listener = _ResultCallback(desk)
         with (
-            held_signals() as desk.signals,
+            defer_signals() as desk.signals,
             closing(desk.ear),
             tempfile.TemporaryDirectory(prefix=f"memscore-search-{os.getpid()}-") as folder,
-            quiet(),
+            tune_environment(),
         ):
             worker = tune.with_parameters(
                 SearchWorker,
                 code=ray.cloudpickle.dumps(fn),
-                jobs=[arm.job for arm in arms],
+                jobs=[arm.job for arm in searches],
                 shared=[self._reference(shared)],  # in a list, for Ray would send the object again
                 box=desk.ear.box,
                 name=self.name,
@@ -358,10 +380,10 @@ class TuneSearch:
                 tune.Tuner(
                     tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
                     tune_config=tune.TuneConfig(
-                        search_alg=_Asker(desk),
-                        scheduler=_Patient(),
+                        search_alg=_SuggestNext(desk),
+                        scheduler=_KeepWorkerScheduler(),
                         num_samples=-1,  # the searcher says when it has nothing more
-                        max_concurrent_trials=self._workers or MOST,
+                        max_concurrent_trials=self._workers or MAX_CONCURRENT,
                         reuse_actors=True,
                         trial_name_creator=lambda trial: str(trial.trial_id),
                         trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -371,24 +393,24 @@ class TuneSearch:
                         storage_path=folder,
                         verbose=0,
                         callbacks=[listener],
-                        failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                        failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
                         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     ),
                 ).fit()
             except Exception as error:
                 if desk.stop is None and not desk.signals:
-                    raise ClusterLost(f"Ray Tune failed ({one_line(error)[:500]}); {AGAIN}") from error
+                    raise ClusterLost(f"Ray Tune failed ({format_error(error)[:500]}); {RERUN_HINT}") from error
             finally:
                 for left in listener.left:
                     shutil.rmtree(left, ignore_errors=True)
         if desk.stop is not None:
             raise desk.stop
         if desk.under_way or not desk.drawn:
-            raise ClusterLost(f"Ray Tune ended with {len(desk.under_way)} attempts under way; {AGAIN}")
+            raise ClusterLost(f"Ray Tune ended with {len(desk.under_way)} attempts under way; {RERUN_HINT}")
 
-    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-        """See cluster.search.draws."""
-        return draws(arm, sampler, seed)
+    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+        """See cluster.search.enumerate_configs."""
+        return enumerate_configs(arm, sampler, seed)
 
     def _reference(self, shared: Any) -> Any:
         """Where the cluster has what is shared."""
@@ -414,22 +436,22 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
             self.fn = ray.cloudpickle.loads(code)
             self.shared = ray.get(shared[0])
         except Exception as error:  # most often a module that is not installed there
-            self.unfit = raised(error)
+            self.unfit = make_remote_error(error)
             return
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(Words(box, f"{name}-search-{os.getpid()}"))
+        logging.getLogger(package).addHandler(ForwardingHandler(box, f"{name}-search-{os.getpid()}"))
 
     def step(self) -> dict[str, Any]:
         """Make the attempt; a GPU that is full ends the process, so that the attempt is made again in a fresh one."""
         place, values = self.config["attempt"]
         outcome: Any
         if self.unfit is not None:
-            outcome = Unfit(self.unfit.error)
+            outcome = LoadFailure(self.unfit.error)
         else:
             try:
-                outcome = judged(self.fn, self.jobs[place], values, self.shared)
+                outcome = evaluate_config(self.fn, self.jobs[place], values, self.shared)
             except Exception as error:  # told as data: it may not survive the way, or be mistaken for one of Ray's
-                outcome = raised(error)
+                outcome = make_remote_error(error)
                 if outcome.gpu_memory and outcome.stop is None:
                     raise
         with suppress(OSError):
@@ -441,7 +463,7 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
         return True
 
 
-class _Patient(FIFOScheduler):  # type: ignore[misc]
+class _KeepWorkerScheduler(FIFOScheduler):  # type: ignore[misc]
     """Lets an attempt keep the process that starts for it.
 
     Ray 2.60's own gives a process that has become free to the attempt that waits longest, and Tune then ends the one
@@ -452,10 +474,10 @@ class _Patient(FIFOScheduler):  # type: ignore[misc]
         """None in particular; Tune starts what waits in order."""
 
 
-class _Asker(Searcher):  # type: ignore[misc]
+class _SuggestNext(Searcher):  # type: ignore[misc]
     """Hands the next attempt to Tune."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: SearchState) -> None:
         super().__init__()
         self.desk = desk
 
@@ -476,10 +498,10 @@ class _Asker(Searcher):  # type: ignore[misc]
         return {}  # Tune pickles it for a restoration that there will not be
 
 
-class _Listener(tune.Callback):  # type: ignore[misc]
+class _ResultCallback(tune.Callback):  # type: ignore[misc]
     """Brings what happens in Tune to the desk; only a step's end may raise, elsewhere Tune would wrap it."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: SearchState) -> None:
         self.desk = desk
         self.outcomes: dict[str, Any] = {}
         self.left: set[Path] = set()  # what Tune would leave in Ray's folder on this machine: one for each attempt

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import ray
 
-from cluster.log_forwarding import Words
-from cluster.pool import Unpublishable, one_line, stops_the_run
+from cluster.log_forwarding import ForwardingHandler
+from cluster.pool import RunStopped, format_error, is_fatal
 
 
 @dataclass(frozen=True)
-class Raised:
+class RemoteError:
     """What the driver must know of an exception in a job; made so that it arrives whatever the exception was."""
 
     error: str
@@ -33,17 +33,17 @@ class Worker:
     def __repr__(self) -> str:
         return self.name
 
-    def start(self) -> str | Raised:
+    def start(self) -> str | RemoteError:
         """The id of the node it is on, or Raised if the function cannot be had there."""
         try:
             self.fn = ray.cloudpickle.loads(self.code)
         except Exception as error:  # most often a module that is not installed there
-            return raised(error)
+            return make_remote_error(error)
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(Words(self.box, self.name))
+        logging.getLogger(package).addHandler(ForwardingHandler(self.box, self.name))
         return str(ray.get_runtime_context().get_node_id())
 
-    def turn_to(self, code: bytes, shared: Any) -> str | Raised:
+    def turn_to(self, code: bytes, shared: Any) -> str | RemoteError:
         """Take up another run's function and what its jobs share; then as start."""
         self.code, self.shared = code, shared
         return self.start()
@@ -53,22 +53,22 @@ class Worker:
         try:
             return self.fn(job, self.shared)
         except Exception as error:  # told as data: it may not survive the way, or be mistaken for one of Ray's
-            return raised(error)
+            return make_remote_error(error)
 
 
-Actor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
 
 
-def raised(error: Exception) -> Raised:
+def make_remote_error(error: Exception) -> RemoteError:
     """What is told of an exception that is being handled."""
     gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    stop = _sendable(error) if stops_the_run(error) else None
-    return Raised(one_line(error), traceback.format_exc(), gpu_memory, stop)
+    stop = _make_picklable(error) if is_fatal(error) else None
+    return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop)
 
 
-def _sendable(error: Exception) -> Exception:
+def _make_picklable(error: Exception) -> Exception:
     """The exception as the driver will see it, or its one line if it cannot travel."""
     try:
         return cast("Exception", pickle.loads(pickle.dumps(error)))
     except Exception:
-        return Unpublishable(one_line(error))
+        return RunStopped(format_error(error))

@@ -21,38 +21,45 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from cluster.pool import Failure, as_a_worker_sees_it, one_line, stops_the_run
+from cluster.pool import Failure, format_error, is_fatal, make_read_only_copy
 from cluster.search_space import (
-    Arm,
     Domain,
+    Search,
     Values,
-    everything,
+    build_grid,
+    choose_grid_counts,
+    count_values,
+    enumerate_values,
     from_optuna,
-    grid,
-    grid_counts,
-    key,
-    settled,
-    size,
+    make_values_key,
+    restore_types,
     to_optuna,
 )
 
-Sampler = Literal["tpe", "random", "grid"]
-Judge = Callable[[Any, Values, Any], dict[str, Any]]
-Told = Callable[[Arm, Values, dict[str, Any] | Failure], None]
+SamplerName = Literal["tpe", "random", "grid"]
+EvaluateFn = Callable[[Any, Values, Any], dict[str, Any]]
+OnResult = Callable[[Search, Values, dict[str, Any] | Failure], None]
 
-COUNTABLE = 10_000  # of a larger space the values not yet tried are not listed
-REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
+MAX_ENUMERATED = 10_000  # of a larger space the values not yet tried are not listed
+MAX_REDRAWS = 20  # of a space that cannot be listed, before the same values are tried twice
 
 
-class Search(Protocol):
+class SearchBackend(Protocol):
     """What makes the attempts, here or elsewhere; nobody who is handed one sees which."""
 
     def search(
-        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+        self,
+        fn: EvaluateFn,
+        searches: Sequence[Search],
+        shared: Any,
+        on_result: OnResult,
+        *,
+        sampler: SamplerName = "tpe",
+        seed: int = 0,
     ) -> None:
         """Call fn(arm.job, values, shared) until every arm has had its attempts; told(arm, values, outcome) of each."""
 
-    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
         """All that an arm will try."""
 
 
@@ -60,40 +67,47 @@ class SerialSearch:
     """The promise in this process, one attempt after the other: for tests, breakpoints and laptops."""
 
     def search(
-        self, fn: Judge, arms: Sequence[Arm], shared: Any, told: Told, *, sampler: Sampler = "tpe", seed: int = 0
+        self,
+        fn: EvaluateFn,
+        searches: Sequence[Search],
+        shared: Any,
+        on_result: OnResult,
+        *,
+        sampler: SamplerName = "tpe",
+        seed: int = 0,
     ) -> None:
         """Make the attempts in order.
 
         Args:
             fn: of a job, values and what all attempts share; gives a dict with a float "objective".
-            arms: the searches.
+            searches: the searches.
             shared: what every attempt may read; must be picklable, its arrays arrive read-only.
-            told: called with the arm, the values and the dict, or a Failure if fn raised, as each attempt ends.
+            on_result: called with the arm, the values and the dict, or a Failure if fn raised, as each attempt ends.
             sampler: as in Turns.
             seed: as in Turns.
 
         Raises:
-            Exception: the one with a true `stops_the_run` that an attempt raised.
+            Exception: the one with a true `is_fatal` that an attempt raised.
             ValueError: as of Turns.
         """
-        turns, shared = Turns(arms, sampler, seed), as_a_worker_sees_it(shared)
+        turns, shared = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared)
         while (attempt := turns.next()) is not None:
             outcome: dict[str, Any] | Failure
             try:
-                outcome = judged(fn, attempt.arm.job, attempt.values, shared)
+                outcome = evaluate_config(fn, attempt.arm.job, attempt.values, shared)
             except Exception as error:  # one bad attempt must not end the others
-                if stops_the_run(error):
+                if is_fatal(error):
                     raise
-                outcome = Failure(error=one_line(error), traceback=traceback.format_exc())
-            turns.learn(attempt, outcome)
-            told(attempt.arm, attempt.values, outcome)
+                outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
+            turns.report(attempt, outcome)
+            on_result(attempt.arm, attempt.values, outcome)
 
-    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
         """See the function of that name."""
-        return draws(arm, sampler, seed)
+        return enumerate_configs(arm, sampler, seed)
 
 
-def judged(fn: Judge, job: Any, values: Values, shared: Any) -> dict[str, Any]:
+def evaluate_config(fn: EvaluateFn, job: Any, values: Values, shared: Any) -> dict[str, Any]:
     """What fn says of the values.
 
     Args:
@@ -115,7 +129,7 @@ def judged(fn: Judge, job: Any, values: Values, shared: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class SampledConfig:
     """Values to be tried for an arm.
 
     Attributes:
@@ -125,18 +139,18 @@ class Attempt:
         trial: Optuna's, which is to be told; None where nothing learns from it.
     """
 
-    arm: Arm
+    arm: Search
     place: int
     values: Values
     trial: optuna.Trial | None = field(default=None, repr=False)
 
 
-class Turns:
+class ConfigSampler:
     """Which values are tried next: arms in turns, each with a sampler of its own.
 
     "tpe" is Optuna's TPESampler with its defaults (the first ten attempts are drawn at random) and constant_liar, so
     attempts that still run keep their neighbourhood from being tried again; "random" is its RandomSampler; "grid" goes
-    through the points that cluster.search_space.grid_counts describes, as many as the budget leaves beside `first`. A
+    through the points of cluster.search_space.choose_grid_counts, as many as the budget leaves beside `initial`. A
     sampler's seed depends on `seed` and the arm's name only. What was tried or is known is not tried again: it is
     drawn anew, so a random search that goes on ends with the values of one that was not interrupted. Of a finite
     space any that is left is taken instead, and where none is, the arm ends before its budget.
@@ -150,26 +164,26 @@ class Turns:
         ValueError: an unknown sampler, two arms of one name, or a grid that does not fit its budget.
     """
 
-    def __init__(self, arms: Sequence[Arm], sampler: Sampler = "tpe", seed: int = 0) -> None:
+    def __init__(self, arms: Sequence[Search], sampler: SamplerName = "tpe", seed: int = 0) -> None:
         if sampler not in {"tpe", "random", "grid"}:
             raise ValueError(f"unknown sampler {sampler!r}; use tpe, random or grid")
         names = [arm.name for arm in arms]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"several arms of one search are called {twice[0]!r}; give each its own name")
-        self._courses = [_Course(arm, sampler, seed) for arm in arms]
+        self._courses = [_SingleSampler(arm, sampler, seed) for arm in arms]
         self._order = deque(enumerate(self._courses))
 
-    def next(self) -> Attempt | None:
+    def next(self) -> SampledConfig | None:
         """The next attempt, of the arm whose turn it is; None once every arm has had its own."""
         while self._order:
             place, course = self._order.popleft()
             if (found := course.next()) is not None:
                 self._order.append((place, course))
-                return Attempt(course.arm, place, *found)
+                return SampledConfig(course.arm, place, *found)
         return None
 
-    def learn(self, attempt: Attempt, outcome: Mapping[str, Any] | Failure) -> None:
+    def report(self, attempt: SampledConfig, outcome: Mapping[str, Any] | Failure) -> None:
         """Tell the sampler how an attempt ended; an objective that is not finite counts as 0."""
         if attempt.trial is None:
             return
@@ -177,10 +191,10 @@ class Turns:
         if isinstance(outcome, Failure):
             study.tell(attempt.trial, state=TrialState.FAIL)
         else:
-            study.tell(attempt.trial, _finite(outcome["objective"]))
+            study.tell(attempt.trial, _replace_nonfinite(outcome["objective"]))
 
 
-def draws(arm: Arm, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
+def enumerate_configs(arm: Search, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
     """All that an arm will try, for nothing that is found on the way changes it.
 
     Args:
@@ -194,16 +208,16 @@ def draws(arm: Arm, sampler: Literal["random", "grid"], seed: int = 0) -> list[V
     Raises:
         ValueError: as of Turns.
     """
-    turns = Turns([replace(arm, known=())], sampler, seed)
+    turns = ConfigSampler([replace(arm, evaluated=())], sampler, seed)
     return [attempt.values for attempt in iter(turns.next, None)]
 
 
-class _Course:
+class _SingleSampler:
     """One arm on its way."""
 
-    def __init__(self, arm: Arm, sampler: Sampler, seed: int) -> None:
-        self.arm, self._size = arm, size(arm.space)
-        self._distributions = distributions(arm.space)
+    def __init__(self, arm: Search, sampler: SamplerName, seed: int) -> None:
+        self.arm, self._size = arm, count_values(arm.space)
+        self._distributions = build_distributions(arm.space)
         number = int.from_bytes(hashlib.sha256(f"{seed}/{arm.name}".encode()).digest()[:4], "little")
         self._dice = random.Random(number)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line for each study
@@ -213,16 +227,16 @@ class _Course:
             if sampler == "random"
             else optuna.samplers.TPESampler(seed=number, constant_liar=True),
         )
-        known = [(settled(arm.space, values), objective) for values, objective in arm.known]
-        self._seen = {key(values) for values, _ in known}
+        known = [(restore_types(arm.space, values), objective) for values, objective in arm.evaluated]
+        self._seen = {make_values_key(values) for values, _ in known}
         self._left = (arm.budget if arm.space else 1) - len(known)
         for values, objective in known:
             self._remember(values, objective)
         self._draws = sampler != "grid"
-        first = [settled(arm.space, values) for values in arm.first]
+        first = [restore_types(arm.space, values) for values in arm.initial]
         if sampler == "grid":
-            counts = grid_counts(arm.name, arm.space, max(1, arm.budget - len(first)))
-            first += grid(arm.space, counts)
+            counts = choose_grid_counts(arm.name, arm.space, max(1, arm.budget - len(first)))
+            first += build_grid(arm.space, counts)
         self._planned = deque(first)
 
     def next(self) -> tuple[Values, optuna.Trial | None] | None:
@@ -231,31 +245,31 @@ class _Course:
             return None
         while self._planned:
             values = self._planned.popleft()
-            if key(values) not in self._seen:
+            if make_values_key(values) not in self._seen:
                 return self._take(values, self._asked(values))
         return self._drawn() if self._draws else None
 
     def _drawn(self) -> tuple[Values, optuna.Trial | None] | None:
         """What the sampler draws, or of a finite space anything that is left."""
-        if self._size <= COUNTABLE:
-            left = [values for values in everything(self.arm.space) if key(values) not in self._seen]
+        if self._size <= MAX_ENUMERATED:
+            left = [values for values in enumerate_values(self.arm.space) if make_values_key(values) not in self._seen]
             if not left:
                 return None
-        redraws = len(self._seen) + REDRAWS
+        redraws = len(self._seen) + MAX_REDRAWS
         while True:
             trial = self.study.ask(self._distributions)
             values = from_optuna(self.arm.space, trial.params)
-            if key(values) not in self._seen or not redraws:
+            if make_values_key(values) not in self._seen or not redraws:
                 return self._take(values, trial)
             self.study.tell(trial, state=TrialState.FAIL)
-            if self._size <= COUNTABLE:
+            if self._size <= MAX_ENUMERATED:
                 values = self._dice.choice(left)
                 return self._take(values, self._asked(values))
             redraws -= 1
 
     def _take(self, values: Values, trial: optuna.Trial | None) -> tuple[Values, optuna.Trial | None]:
         self._left -= 1
-        self._seen.add(key(values))
+        self._seen.add(make_values_key(values))
         return values, trial
 
     def _asked(self, values: Values) -> optuna.Trial | None:
@@ -271,20 +285,22 @@ class _Course:
         params = to_optuna(self.arm.space, values)
         if params is not None:
             self.study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=self._distributions, value=_finite(objective))
+                optuna.trial.create_trial(
+                    params=params, distributions=self._distributions, value=_replace_nonfinite(objective)
+                )
             )
 
 
-def _finite(objective: float) -> float:
+def _replace_nonfinite(objective: float) -> float:
     return objective if math.isfinite(objective) else 0.0
 
 
-def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+def build_distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
     """The space in Optuna's words; a choice is the number of its value, because Optuna takes only plain ones."""
-    return {name: _distribution(domain) for name, domain in space.items()}
+    return {name: _build_distribution(domain) for name, domain in space.items()}
 
 
-def _distribution(domain: Domain) -> BaseDistribution:
+def _build_distribution(domain: Domain) -> BaseDistribution:
     if domain[0] == "choice":
         return CategoricalDistribution(range(len(domain[1])))
     if domain[0] == "whole":

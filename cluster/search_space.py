@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Arm:
+class Search:
     """One search among several that run side by side.
 
     Attributes:
@@ -22,9 +22,9 @@ class Arm:
         space: the domain of each value; without any, there is one attempt.
         budget: attempts in all, those known included.
         job: what the function is told besides the values; must be picklable.
-        first: values that are tried before any are drawn, unless they are known. Some may lie outside of the space;
+        initial: values that are tried before any are drawn, unless they are known. Some may lie outside of the space;
             then the sampler learns nothing from them.
-        known: values and objective of attempts that are on file. They count, are not made again, and the sampler
+        evaluated: values and objective of attempts that are on file. They count, are not made again, and the sampler
             learns from them.
     """
 
@@ -32,15 +32,15 @@ class Arm:
     space: Mapping[str, Domain]
     budget: int
     job: Any
-    first: Sequence[Mapping[str, Any]] = ()
-    known: Sequence[tuple[Mapping[str, Any], float]] = ()
+    initial: Sequence[Mapping[str, Any]] = ()
+    evaluated: Sequence[tuple[Mapping[str, Any], float]] = ()
 
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise ValueError(f"the search {self.name!r} has a budget of {self.budget} attempts; give it 1 or more")
         for name, domain in self.space.items():
-            _refuse_domain(self.name, name, domain)
-        for values in [*self.first, *(values for values, _ in self.known)]:
+            _validate_domain(self.name, name, domain)
+        for values in [*self.initial, *(values for values, _ in self.evaluated)]:
             if set(values) != set(self.space):
                 raise ValueError(
                     f"the search {self.name!r} is told of {sorted(values)}, but its space has {sorted(self.space)}; "
@@ -48,7 +48,7 @@ class Arm:
                 )
 
 
-def settled(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
+def restore_types(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
     """What a file has kept, as it was drawn.
 
     Args:
@@ -62,20 +62,20 @@ def settled(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
     ...         {"on": [1, 2], "lr": 1, "k": 3.0})
     {'k': 3, 'lr': 1.0, 'on': (1, 2)}
     """
-    return {name: _settled(domain, values[name]) for name, domain in space.items()}
+    return {name: _restore_type(domain, values[name]) for name, domain in space.items()}
 
 
-def key(values: Values) -> str:
+def make_values_key(values: Values) -> str:
     """The same for the same settled values."""
     return repr(sorted(values.items()))
 
 
 def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | None:
     """Settled values as Optuna knows them, or None if they lie outside of the space."""
-    if not all(_inside(domain, values[name]) for name, domain in space.items()):
+    if not all(_is_inside(domain, values[name]) for name, domain in space.items()):
         return None
     return {
-        name: _index(domain[1], values[name]) if domain[0] == "choice" else values[name]
+        name: _find_index(domain[1], values[name]) if domain[0] == "choice" else values[name]
         for name, domain in space.items()
     }
 
@@ -85,23 +85,23 @@ def from_optuna(space: Mapping[str, Domain], params: Mapping[str, Any]) -> Value
     return {name: domain[1][params[name]] if domain[0] == "choice" else params[name] for name, domain in space.items()}
 
 
-def size(space: Mapping[str, Domain]) -> float:
+def count_values(space: Mapping[str, Domain]) -> float:
     """How many different values there are; infinite with a domain of real numbers."""
-    return math.prod(_size(domain) for domain in space.values())
+    return math.prod(_count_domain(domain) for domain in space.values())
 
 
-def everything(space: Mapping[str, Domain]) -> list[Values]:
+def enumerate_values(space: Mapping[str, Domain]) -> list[Values]:
     """All values of a finite space."""
-    return grid(space, {name: int(_size(domain)) for name, domain in space.items()})
+    return build_grid(space, {name: int(_count_domain(domain)) for name, domain in space.items()})
 
 
-def grid(space: Mapping[str, Domain], counts: Mapping[str, int]) -> list[Values]:
+def build_grid(space: Mapping[str, Domain], counts: Mapping[str, int]) -> list[Values]:
     """The product of so many points of each domain."""
-    points = [_points(domain, counts[name]) for name, domain in space.items()]
+    points = [_build_points(domain, counts[name]) for name, domain in space.items()]
     return [dict(zip(space, row, strict=True)) for row in product(*points)]
 
 
-def grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, int]:
+def choose_grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, int]:
     """How many points of each domain make a grid of at most so many.
 
     A choice has all of its values. Numbers begin with one point each, the middle; then, as long as the grid fits, the
@@ -119,7 +119,7 @@ def grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, i
     Raises:
         ValueError: the choices alone have more values.
 
-    >>> grid_counts("a", {"lr": ("log", 0.01, 1.0), "on": ("choice", (True, False)), "k": ("whole", 1, 2)}, 13)
+    >>> choose_grid_counts("a", {"lr": ("log", 0.01, 1.0), "on": ("choice", (True, False)), "k": ("whole", 1, 2)}, 13)
     {'lr': 3, 'on': 2, 'k': 2}
     """
     counts = {name: len(domain[1]) if domain[0] == "choice" else 1 for name, domain in space.items()}
@@ -132,14 +132,14 @@ def grid_counts(arm: str, space: Mapping[str, Domain], most: int) -> dict[str, i
         name
         for name, domain in space.items()
         if domain[0] != "choice"
-        and counts[name] < _size(domain)
+        and counts[name] < _count_domain(domain)
         and math.prod(counts.values()) // counts[name] * (counts[name] + 1) <= most
     ]:
         counts[min(open_to_more, key=counts.__getitem__)] += 1
     return counts
 
 
-def _refuse_domain(arm: str, name: str, domain: Domain) -> None:
+def _validate_domain(arm: str, name: str, domain: Domain) -> None:
     """Stop where a domain says nothing that can be drawn."""
     kind, *rest = domain
     if kind == "choice" and len(rest) == 1 and len(rest[0]):
@@ -153,9 +153,9 @@ def _refuse_domain(arm: str, name: str, domain: Domain) -> None:
         )
 
 
-def _settled(domain: Domain, value: Any) -> Any:
+def _restore_type(domain: Domain, value: Any) -> Any:
     if domain[0] == "choice":
-        at = _index(domain[1], value)
+        at = _find_index(domain[1], value)
         return value if at is None else domain[1][at]
     if not isinstance(value, Real):
         return value
@@ -163,7 +163,7 @@ def _settled(domain: Domain, value: Any) -> Any:
     return int(number) if domain[0] == "whole" and number.is_integer() else number
 
 
-def _index(choices: Sequence[Any], value: Any) -> int | None:
+def _find_index(choices: Sequence[Any], value: Any) -> int | None:
     """Where a value stands among the choices; True is not 1, and a list is the tuple that a file could not keep."""
     value = tuple(value) if isinstance(value, list) else value
     for at, choice in enumerate(choices):
@@ -173,15 +173,15 @@ def _index(choices: Sequence[Any], value: Any) -> int | None:
     return None
 
 
-def _inside(domain: Domain, value: Any) -> bool:
+def _is_inside(domain: Domain, value: Any) -> bool:
     if domain[0] == "choice":
-        return _index(domain[1], value) is not None
+        return _find_index(domain[1], value) is not None
     if not isinstance(value, Real) or not domain[1] <= value <= domain[2]:
         return False
     return domain[0] != "whole" or float(value).is_integer()
 
 
-def _size(domain: Domain) -> float:
+def _count_domain(domain: Domain) -> float:
     if domain[0] == "choice":
         return len(domain[1])
     if domain[1] == domain[2]:
@@ -189,7 +189,7 @@ def _size(domain: Domain) -> float:
     return domain[2] - domain[1] + 1 if domain[0] == "whole" else math.inf
 
 
-def _points(domain: Domain, count: int) -> list[Any]:
+def _build_points(domain: Domain, count: int) -> list[Any]:
     """So many points of a domain, ends included; one is the middle."""
     if domain[0] == "choice":
         return list(domain[1])

@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.auth import auth_mode, has_token, keep_token_private, refuse_open_dashboard
-from cluster.pool import AGAIN, ClusterLost, one_line
-from cluster.preflight import refuse_open, refuse_unreachable, refuse_unwelcoming, why_not_joined
+from cluster.auth import get_auth_mode, has_token, protect_token, require_protected_dashboard
+from cluster.pool import RERUN_HINT, ClusterLost, format_error
+from cluster.preflight import explain_join_failure, require_authorized, require_reachable, require_same_protection
 
-WATCH = """
+WATCHER_CODE = """
 import sys
 words = sys.stdin.read()
 if not words.endswith("\\0"):
@@ -36,7 +36,7 @@ if not words.endswith("\\0"):
 
 
 @contextmanager
-def last_words(line: str) -> Generator[None, None, None]:
+def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
     """Have a line written to stderr should this process end within the block in any way but by leaving it.
 
     Args:
@@ -46,7 +46,7 @@ def last_words(line: str) -> Generator[None, None, None]:
         Nothing.
     """
     speaker = subprocess.Popen(
-        [sys.executable, "-ISc", WATCH],
+        [sys.executable, "-ISc", WATCHER_CODE],
         stdin=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for this process
@@ -64,9 +64,10 @@ def last_words(line: str) -> Generator[None, None, None]:
 
 GIB = 2**30
 LOCALHOST = "127.0.0.1"
-ENDED = (
+ABRUPT_EXIT_MESSAGE = (
     "error: Ray ended this command, because it lost a process that it cannot do without (raylet, GCS, or an agent of "
-    "theirs), or the command was killed; Ray's logs, most often in /tmp/ray/session_latest/logs, say which; " + AGAIN
+    "theirs), or the command was killed; Ray's logs, most often in /tmp/ray/session_latest/logs, say which; "
+    + RERUN_HINT
 )
 
 
@@ -95,34 +96,34 @@ def connect(
         ValueError: fewer than one worker, an address that is no address, or another one than this process is connected
             to, or a dashboard that is open to all.
     """
-    refuse_workers(workers)
-    refuse_open_dashboard(dashboard_host)
+    validate_workers(workers)
+    require_protected_dashboard(dashboard_host)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        refuse_another(address)
+        require_same_cluster(address)
         yield None
         return
-    address = address_of(address)
+    address = resolve_address(address)
     on_end = signal.getsignal(signal.SIGTERM)
-    with last_words(ENDED):
-        url = _start(workers, dashboard, dashboard_host) if address == "local" else _join(address)
+    with message_on_abrupt_exit(ABRUPT_EXIT_MESSAGE):
+        url = _start_cluster(workers, dashboard, dashboard_host) if address == "local" else _join_cluster(address)
         import ray
 
-        give_back(on_end)
+        restore_sigterm(on_end)
         try:
             yield f"http://{url}" if url else None
         except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
-            raise ClusterLost(f"Ray failed ({one_line(error)[:500]}); {AGAIN}") from error
+            raise ClusterLost(f"Ray failed ({format_error(error)[:500]}); {RERUN_HINT}") from error
         finally:
             ray.shutdown()  # stops the processes of a local cluster, and only leaves one that was joined
 
 
-def give_back(on_end: Any) -> None:
+def restore_sigterm(on_end: Any) -> None:
     """Give SIGTERM back to who had it: Ray's own handlers print the stack of its C++ code and abort."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_end or signal.SIG_DFL)
 
 
-def refuse_another(wish: str | None) -> None:
+def require_same_cluster(wish: str | None) -> None:
     """Stop if a process that is connected already is asked for another cluster."""
     import ray
 
@@ -133,34 +134,34 @@ def refuse_another(wish: str | None) -> None:
         )
 
 
-def refuse_workers(workers: int | None) -> None:
+def validate_workers(workers: int | None) -> None:
     """Stop if so many cannot be."""
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}; leave it out for one a CPU")
 
 
-def address_of(wish: str | None) -> str:
+def resolve_address(wish: str | None) -> str:
     """The cluster that is meant: the wish, else RAY_ADDRESS, else "local" for a new one."""
     return wish or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def in_submitted_job() -> bool:
+def is_submitted_job() -> bool:
     """Whether this process is the driver of a submitted Ray job: its folder is a copy that goes with the session."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def gpus() -> float:
+def count_gpus() -> float:
     """How many GPUs the cluster has that this process is in."""
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0))
 
 
-def _start(workers: int | None, dashboard: bool, dashboard_host: str) -> str | None:
+def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) -> str | None:
     """A cluster of this machine; its dashboard's host:port."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if auth_mode() == "token":
-        keep_token_private(make=True)
+    if get_auth_mode() == "token":
+        protect_token(make=True)
     import ray  # a new cluster is guarded by a token wherever RAY_AUTH_MODE says nothing else (Ray 2.59 and later)
 
     try:
@@ -169,43 +170,44 @@ def _start(workers: int | None, dashboard: bool, dashboard_host: str) -> str | N
             num_cpus=workers,
             include_dashboard=dashboard,
             dashboard_host=dashboard_host,
-            object_store_memory=_object_store_bytes(),
+            object_store_memory=_choose_object_store_bytes(),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     except Exception as error:  # where a process of Ray's dies at its start, Ray raises no class of its own
         raise ClusterLost(
-            f"Ray could not start on this machine ({one_line(error)[:500]}); run the same command again, or use --pool "
+            f"Ray could not start on this machine ({format_error(error)[:500]}); run the same command again, or use "
+            "--pool "
             "serial, which needs no Ray"
         ) from error
     return context.dashboard_url or None
 
 
-def _join(address: str) -> str | None:
+def _join_cluster(address: str) -> str | None:
     """A cluster that somebody else started, with its own sizes; its dashboard's host:port."""
-    refuse_unreachable(address)
+    require_reachable(address)
     late = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
-    if auth_mode() == "token" and (has_token() or "RAY_AUTH_MODE" in os.environ):
-        keep_token_private(make=False)
+    if get_auth_mode() == "token" and (has_token() or "RAY_AUTH_MODE" in os.environ):
+        protect_token(make=False)
         os.environ["RAY_AUTH_MODE"] = "token"  # Ray turns it on by itself for "auto" only, not for a host:port
-    if not in_submitted_job():
-        refuse_unwelcoming(address)
+    if not is_submitted_job():
+        require_authorized(address)
     import ray
 
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if late else ""
-        raise ConnectionError(why_not_joined(address, str(error)) + hint) from error
+        raise ConnectionError(explain_join_failure(address, str(error)) + hint) from error
     try:
-        refuse_open(ray.get_runtime_context().gcs_address)
+        require_same_protection(ray.get_runtime_context().gcs_address)
     except ConnectionError:
         ray.shutdown()
         raise
     return context.dashboard_url or None
 
 
-def _object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:
+def _choose_object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:
     """Room for one data set: 2 GiB, or half of the shared memory where that is small; Ray spills the rest to disk."""
     room = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else GIB
     return max(100 * 2**20, min(2 * GIB, room // 2))

@@ -20,19 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.auth import auth_mode, export_line, keep_token_private, read_token
+from cluster.auth import format_export_line, get_auth_mode, protect_token, read_token
 from cluster.packaging import pack
 
 DASHBOARD = "http://127.0.0.1:8265"
-ANSWER_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
 POLL_S = 1.0
-BEGINNING_S = 60.0
-RUNNING = {"PENDING", "RUNNING"}
-NOT_ALONG = re.compile(r"://[^/]*@|secret_key=")  # credentials: the dashboard shows what goes along
+STARTUP_TIMEOUT_S = 60.0
+UNFINISHED = {"PENDING", "RUNNING"}
+CREDENTIALS = re.compile(r"://[^/]*@|secret_key=")  # credentials: the dashboard shows what goes along
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submitted:
+class SubmittedJob:
     """A job that a cluster has taken.
 
     Attributes:
@@ -45,23 +45,23 @@ class Submitted:
     address: str
     client: Any
 
-    def ways(self) -> str:
+    def format_commands(self) -> str:
         """How to follow the job and how to stop it, a line each."""
         return (
-            f"  {export_line(self.address)}\n"
+            f"  {format_export_line(self.address)}\n"
             f"  ray job logs -f {self.id}    # follow; dashboard: {self.address}/#/jobs\n"
             f"  ray job stop {self.id}       # finished models are kept, and submitting again goes on"
         )
 
 
-def submit(command: Sequence[str], folder: Path, address: str | None = None, wish: str | None = None) -> Submitted:
+def submit(command: Sequence[str], folder: Path, address: str | None = None, job_id: str | None = None) -> SubmittedJob:
     """Send a command to a cluster, with a folder.
 
     Args:
         command: what to run there, word by word.
         folder: its working directory; what .gitignore and .rayignore name stays here.
         address: of the cluster's dashboard; None for RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or this machine.
-        wish: a submission id; None for one made of the command and the number of the attempt.
+        job_id: a submission id; None for one made of the command and the number of the attempt.
 
     Returns:
         The job.
@@ -73,28 +73,28 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, wis
     """
     if not command:
         raise ValueError("there is no command; write it after --, as in -- python -m memscore.estimate")
-    address = dashboard_of(address)
-    environment = along()
-    refuse_unwelcoming(address)
-    keep_token_private(make=False)
-    client = _client(address)
+    address = resolve_dashboard(address)
+    environment = select_environment()
+    require_dashboard(address)
+    protect_token(make=False)
+    client = _make_client(address)
     used = {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
-    name = next_id(command, used, address) if wish is None else refuse_used(wish, used, address)
+    name = make_next_id(command, used, address) if job_id is None else require_unused_id(job_id, used, address)
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "folder.zip"
         pack(folder, archive)
         try:
-            _send(client, command, name, {"working_dir": str(archive), "env_vars": environment})
+            _submit_with_retry(client, command, name, {"working_dir": str(archive), "env_vars": environment})
         except RuntimeError as error:
             if "already exists" not in str(error):
                 raise
-            raise ValueError(f"the submission id {name} was taken a moment ago; {another(wish)}") from None
-    return Submitted(id=name, address=address, client=client)
+            raise ValueError(f"the submission id {name} was taken a moment ago; {format_id_hint(job_id)}") from None
+    return SubmittedJob(id=name, address=address, client=client)
 
 
-def _send(client: Any, command: Sequence[str], name: str, environment: dict[str, Any]) -> None:
+def _submit_with_retry(client: Any, command: Sequence[str], name: str, environment: dict[str, Any]) -> None:
     """Submit; again for a minute while a cluster that has just begun has nobody who takes jobs."""
-    end = time.monotonic() + BEGINNING_S
+    end = time.monotonic() + STARTUP_TIMEOUT_S
     while True:
         try:
             client.submit_job(entrypoint=shlex.join(command), submission_id=name, runtime_env=environment)
@@ -106,7 +106,7 @@ def _send(client: Any, command: Sequence[str], name: str, environment: dict[str,
             return
 
 
-def follow(job: Submitted, say: Callable[[str], Any]) -> str:
+def follow(job: SubmittedJob, say: Callable[[str], Any]) -> str:
     """Hand on what a job prints until it has ended.
 
     Args:
@@ -123,7 +123,7 @@ def follow(job: Submitted, say: Callable[[str], Any]) -> str:
     async def tail() -> str:
         async for piece in job.client.tail_job_logs(job.id):
             say(piece)
-        while (status := str(job.client.get_job_status(job.id).value)) in RUNNING:
+        while (status := str(job.client.get_job_status(job.id).value)) in UNFINISHED:
             await asyncio.sleep(POLL_S)
         return status
 
@@ -132,11 +132,11 @@ def follow(job: Submitted, say: Callable[[str], Any]) -> str:
     except (OSError, RuntimeError) as error:  # aiohttp's and requests' errors are OSErrors, Ray's own are RuntimeErrors
         raise ConnectionError(
             f"the dashboard at {job.address} was lost ({' '.join(str(error).split())[:200]}); the job goes on: "
-            f"{export_line(job.address)}; ray job logs -f {job.id}"
+            f"{format_export_line(job.address)}; ray job logs -f {job.id}"
         ) from error
 
 
-def dashboard_of(wish: str | None) -> str:
+def resolve_dashboard(wish: str | None) -> str:
     """The dashboard that is meant: the wish, else the environment's, else this machine's.
 
     Args:
@@ -161,7 +161,7 @@ def dashboard_of(wish: str | None) -> str:
     return address
 
 
-def along() -> dict[str, str]:
+def select_environment() -> dict[str, str]:
     """What of this environment the job is to have: where stores are put.
 
     Returns:
@@ -173,7 +173,7 @@ def along() -> dict[str, str]:
     home = os.environ.get("MEMSCORE_HOME")
     if not home:
         return {}
-    if NOT_ALONG.search(home):
+    if CREDENTIALS.search(home):
         raise ValueError(
             "MEMSCORE_HOME has credentials in it, and a job's environment is shown on the dashboard; give the URL "
             "without them, and the credentials to the nodes"
@@ -186,7 +186,7 @@ def along() -> dict[str, str]:
     return {"MEMSCORE_HOME": home}
 
 
-def refuse_unwelcoming(address: str) -> None:
+def require_dashboard(address: str) -> None:
     """Stop where no dashboard is, or one that does not let this user in.
 
     Args:
@@ -201,13 +201,13 @@ def refuse_unwelcoming(address: str) -> None:
     )
     way_out = f"start a cluster (bash cluster/deploy/local.sh up), or open a tunnel: ssh -L 8265:{DASHBOARD[7:]} HEAD"
     try:
-        with urllib.request.urlopen(asked, timeout=ANSWER_S) as answer:
+        with urllib.request.urlopen(asked, timeout=ANSWER_TIMEOUT_S) as answer:
             said = json.loads(answer.read(10_000))
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:
             why = "refuses the token" if token else "wants a token"
-            if auth_mode() != "token":
-                why += f", and RAY_AUTH_MODE={auth_mode()} sends none: unset it, or set it to token"
+            if get_auth_mode() != "token":
+                why += f", and RAY_AUTH_MODE={get_auth_mode()} sends none: unset it, or set it to token"
             raise ConnectionError(
                 f"the cluster at {address} {why}; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold that of its head "
                 "node, where `ray get-auth-token` shows it"
@@ -220,7 +220,7 @@ def refuse_unwelcoming(address: str) -> None:
         raise ConnectionError(f"{address} answers, but not as a Ray dashboard does; {way_out}")
 
 
-def next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
+def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
     """A name for the next attempt at a command: what runs, a hash of all of it, a number.
 
     Args:
@@ -234,7 +234,7 @@ def next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
     Raises:
         ValueError: the same command runs already.
 
-    >>> next_id(["python", "-m", "memscore.estimate"], {"memscore-estimate-924e0f29-1": "FAILED"}, "")
+    >>> make_next_id(["python", "-m", "memscore.estimate"], {"memscore-estimate-924e0f29-1": "FAILED"}, "")
     'memscore-estimate-924e0f29-2'
     """
     words = [*command]
@@ -247,36 +247,37 @@ def next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
         if name.startswith(f"{stem}-") and name.removeprefix(f"{stem}-").isdecimal()
     }
     for name in attempts.values():
-        if used[name] in RUNNING:
+        if used[name] in UNFINISHED:
             raise ValueError(
-                f"the same command is {used[name]} already as {name}; follow it with `{export_line(address)}; ray job "
+                f"the same command is {used[name]} already as {name}; follow it with `{format_export_line(address)}; "
+                "ray job "
                 f"logs -f {name}`, or give an --id to run it beside that"
             )
     return f"{stem}-{max(attempts, default=0) + 1}"
 
 
-def refuse_used(wish: str, used: dict[str, str], address: str) -> str:
+def require_unused_id(wish: str, used: dict[str, str], address: str) -> str:
     """The wish, unless it is no name, or the cluster has a job of it; then a ValueError with the ways on."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", wish):
         raise ValueError(
-            f"--id {wish!r} is no submission id: at most 100 letters, digits, dots, - and _; {another('')}"
+            f"--id {wish!r} is no submission id: at most 100 letters, digits, dots, - and _; {format_id_hint('')}"
         )
     if wish in used:
         raise ValueError(
             f"the submission id {wish} was used before, and its job has {used[wish]}; see it with "
-            f"`{export_line(address)}; ray job logs {wish}`, or {another(wish)}"
+            f"`{format_export_line(address)}; ray job logs {wish}`, or {format_id_hint(wish)}"
         )
     return wish
 
 
-def another(wish: str | None) -> str:
+def format_id_hint(wish: str | None) -> str:
     """The way out of a name that is taken."""
     return "run the same command again" if wish is None else "choose another --id, or leave it out for the next number"
 
 
-def _client(address: str) -> Any:
+def _make_client(address: str) -> Any:
     """Ray's own client; it would rather use the environment's address than the one it is given."""
-    if auth_mode() == "token" and read_token():
+    if get_auth_mode() == "token" and read_token():
         os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient

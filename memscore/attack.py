@@ -1,4 +1,4 @@
-"""Audit a model of your own with a bank as its shadows: `python -m memscore.attack --store S --model W --arch A`."""
+"""Audit a model with a bank as shadow models: `python -m memscore.attack --store S --model W`."""
 
 import sys
 from dataclasses import replace
@@ -12,8 +12,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import audit, write_audit
-from memscore.analysis.user_model import load_model, membership_of, normalisation_of
+from memscore.analysis.audit import run_audit, write_audit
+from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.cli.options import Maybe
 from memscore.data.id_lists import read_id_list
 from memscore.estimators.rmia import RmiaConfig
@@ -39,42 +39,44 @@ def audit_model(
     out: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
-    """Say of each training example of a bank how likely your model was trained on it; train nothing.
+    """Score how likely your model was trained on each training example of a bank; train nothing.
 
     Args:
         store: path or URL of the bank.
         model: safetensors file of your model's state dict.
         arch: mlp, cnn-32-64, resnet18, ..., or module:function of (input_shape, n_classes) for a network of your own.
-        members: ids of its training set (.txt, one a line; .json; .npz): says how well they are told, bounds epsilon.
-        mean: per channel, what you subtract from pixels in [0, 1] (default: the bank's).
-        std: per channel, what you divide them by (default: the bank's).
-        arm: whose models are the shadows, where the bank has several.
+        members: ids of its training set (.txt, one per line; .json; .npz): measures the attacks and bounds epsilon.
+        mean: per channel, subtracted from pixels in [0, 1] (default: the bank's).
+        std: per channel, divisor of pixels after that (default: the bank's).
+        arm: arm of the shadow models, if the bank has several.
         threshold: the verdict is "member" where LiRA's online log-likelihood ratio is above it, in nats.
-        rmia: which p(x) RMIA compares with.
+        rmia: kind of p(x) in RMIA.
         gamma: of RMIA.
-        data: the bank's data by name or path, where the name in its manifest is not enough to find it.
-        folder: where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
-        out: write the table there (default: the store's reports/).
-        device: auto: a GPU where there is one.
+        data: the bank's data by name or path, if the name in its manifest is not enough to find it.
+        folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
+        out: path of the table (default: in the store's reports/).
+        device: auto: a GPU if there is one.
 
     Returns:
         Exit code 0.
     """
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
-    where = resolve_device(device)
-    constants = normalisation_of(bank.manifest, mean, std)
-    network = load_model(model, arch, bank.manifest)
-    member = None if members is None else membership_of(read_id_list(members), bank)
-    splits = replace(reload_splits(bank, data, folder), mean=constants[0], std=constants[1])
+    torch_device = resolve_device(device)
+    mean_std = resolve_normalization(bank.manifest, mean, std)
+    network = load_user_model(model, arch, bank.manifest)
+    member = None if members is None else build_member_mask(read_id_list(members), bank)
+    splits = replace(reload_splits(bank, data, folder), mean=mean_std[0], std=mean_std[1])
     config = RmiaConfig(kind=rmia, gamma=gamma)
-    found = audit(bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=where)
-    print_audit(console, found, write_audit(bank, found, model, out))
+    result = run_audit(
+        bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=torch_device
+    )
+    print_audit(console, result, write_audit(bank, result, model, out))
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     return run_command(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=arguments))
 
 

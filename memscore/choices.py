@@ -1,31 +1,31 @@
-"""Choosing by name from a literal table, with the nearest name offered when there is none."""
+"""Check names against a list of choices, and suggest the nearest one."""
 
 import difflib
 from collections.abc import Iterable
 
 
-def validate_choice(kind: str, name: str, known: Iterable[str]) -> str:
-    """The name itself if it is known.
+def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Return name if it is one of the choices; otherwise raise with the nearest one.
 
     Args:
-        kind: what the name names, for the message: "architecture", "data set".
-        name: what the user wrote.
-        known: every name there is.
+        kind: of thing that is named, for the message: "architecture", "data set".
+        name: as the user wrote it.
+        choices: every valid name.
 
     Returns:
         name, unchanged.
 
     Raises:
-        ValueError: the name is not known; the message offers the nearest one and lists them all.
+        ValueError: an unknown name; the message suggests the nearest one and lists all.
 
-    >>> pick("design", "iid", ("iid", "exact"))
+    >>> validate_choice("design", "iid", ("iid", "exact"))
     'iid'
-    >>> pick("design", "exakt", ("iid", "exact"))
+    >>> validate_choice("design", "exakt", ("iid", "exact"))
     Traceback (most recent call last):
     ...
     ValueError: unknown design 'exakt'; did you mean 'exact'? (known: exact, iid)
     """
-    names = sorted(known)
+    names = sorted(choices)
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, n=1)

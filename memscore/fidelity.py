@@ -1,4 +1,4 @@
-"""How well every score of a bank stands in for memorization, and what it costs: `python -m memscore.fidelity STORE`."""
+"""Compare the scores of a bank with memorization: `python -m memscore.fidelity STORE`."""
 
 import sys
 
@@ -10,18 +10,18 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.fidelity import compare, write_comparison
+from memscore.analysis.fidelity import compare_scores, write_comparison
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
 from memscore.tables.fidelity_tables import print_fidelity
 
 
 def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
-    """Compare the scores that a bank has; train nothing.
+    """Compare the stored scores of a bank; train nothing.
 
     Args:
         store: path or URL of the bank.
-        arm: whose memorization is the reference, where the bank has several.
+        arm: arm whose memorization is the reference, if the bank has several.
         draws: bootstrap samples of the models, for the intervals.
 
     Returns:
@@ -34,15 +34,15 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
     console = Console(width=None if sys.stdout.isatty() else 120)
     bank = Store.open(store)
-    found = compare(bank, arm, draws=draws)
-    print_fidelity(console, found)
-    for path in write_comparison(bank, found):
+    comparison = compare_scores(bank, arm, draws=draws)
+    print_fidelity(console, comparison)
+    for path in write_comparison(bank, comparison):
         console.print(bank.folder.display_path(path), soft_wrap=True, markup=False)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     return run_command(lambda: tyro.cli(compare_bank_scores, prog="python -m memscore.fidelity", args=arguments))
 
 

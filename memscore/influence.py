@@ -1,4 +1,4 @@
-"""Which training examples a bank's models owe their answers to: `python -m memscore.influence STORE`."""
+"""Find influential training examples of a bank: `python -m memscore.influence STORE`."""
 
 import sys
 from typing import Literal
@@ -11,8 +11,8 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.audit import arm_named
-from memscore.analysis.influence_pairs import MOST_PICTURES, draw, find, images_again
+from memscore.analysis.audit import select_arm
+from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
 from memscore.cli.options import Maybe
 from memscore.store.store import Store
 from memscore.tables.influence_table import print_influence
@@ -30,43 +30,43 @@ def find_bank_influence(
     data: Maybe[str] = None,
     folder: Maybe[str] = None,
 ) -> int:
-    """Find the training examples without which a target is answered right less often; train nothing.
+    """Find training examples whose removal makes a target less often correct; train nothing.
 
     Args:
         store: path or URL of the bank.
-        arm: whose models are read, where the bank has several.
-        targets: test examples; or the training examples themselves, seen by all models or by those without them.
+        arm: arm of the models, if the bank has several.
+        targets: test examples; or the training examples themselves, over all models or over those not trained on them.
         top: training examples kept for each target, whatever their influence.
         least: a pair is strong, and kept, from this influence on,
         least_memorization: if the memorization of its training example is at least this.
         pictures: targets in the picture, those with the strongest influences; 0 for none, which needs no images.
-        data: the bank's data by name or path, where the name in its manifest is not enough to find it.
-        folder: where a downloadable data set lies (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
+        data: the bank's data by name or path, if the name in its manifest is not enough to find it.
+        folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
 
     Returns:
         Exit code 0.
 
     Raises:
-        ValueError: a number of pictures below 0 or above MOST_PICTURES.
+        ValueError: a number of pictures below 0 or above MAX_PICTURES.
     """
-    if not 0 <= pictures <= MOST_PICTURES:
-        raise ValueError(f"--pictures must lie in 0 to {MOST_PICTURES}, got {pictures}; the file has every pair")
+    if not 0 <= pictures <= MAX_PICTURES:
+        raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(store)
-    with bank.lock():  # an estimate at work would add shards, and what is written here would be stale at once
-        name = arm_named(bank, arm)
-        splits = images_again(bank, data, folder) if pictures else None
-        with ProgressBar("train examples") as meter:
+    with bank.lock():  # a running estimate would add shards and make this result stale
+        name = select_arm(bank, arm)
+        splits = reload_images(bank, data, folder) if pictures else None
+        with ProgressBar("train examples") as progress_bar:
             thresholds = {"least": least, "least_memorization": least_memorization}
-            found = find(bank, name, targets=targets, top=top, progress=meter, **thresholds)
-        bank.write_influence(found.name, found.table)
-        picture = draw(bank, found, splits, pictures) if splits else None
-    print_influence(console, found, bank, picture)
+            influence = compute_influence(bank, name, targets=targets, top=top, progress=progress_bar, **thresholds)
+        bank.write_influence(influence.name, influence.table)
+        picture = write_picture(bank, influence, splits, pictures) if splits else None
+    print_influence(console, influence, bank, picture)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     return run_command(lambda: tyro.cli(find_bank_influence, prog="python -m memscore.influence", args=arguments))
 
 

@@ -1,68 +1,92 @@
-"""Where each score is from, its unit, and which way it points: what stands in the field of its column."""
+"""Source, unit and direction of each score, as stored in the metadata of its column."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 EVENT_DIRECTIONS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
-"""Learning events: +1 where a higher value goes with more memorization (SCALE Table 1), -1 where it goes with less."""
+"""Learning events: +1 if a higher value means more memorization (SCALE Table 1), -1 if it means less."""
 
 CURVATURE_SOURCE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
 INVERSION_SOURCE = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
 
-SCORES: dict[str, tuple[str, str, int]] = {
-    "memorization": ("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
-    "memorization_probability": (
+
+class ScoreInfo(NamedTuple):
+    """Source of a score (paper and equation), its unit, and its direction.
+
+    The direction is +1 if higher means more memorized or riskier, -1 if it means less, 0 if neither.
+    """
+
+    source: str
+    unit: str
+    direction: int
+
+
+SCORES: dict[str, ScoreInfo] = {
+    "memorization": ScoreInfo("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
+    "memorization_probability": ScoreInfo(
         "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out",
         "probability",
         1,
     ),
-    "memorization_probit": (
+    "memorization_probit": ScoreInfo(
         "Feldman & Zhang 2020 eq. 1 by a Gaussian fit to clipped gaps; a bias of about .02 stays",
         "probability",
         1,
     ),
-    "cscore": ("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
-    "lira": (
+    "cscore": ScoreInfo("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
+    "lira": ScoreInfo(
         "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
         "nat",
         1,
     ),
-    "lira_offline": ("Carlini et al. 2022, one-sided, eq. 4: mean over targets that held it", "standard deviation", 1),
-    "attack_success": ("RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1),
-    "confidence": ("SCALE 2.2: mean p_y over training", "probability", EVENT_DIRECTIONS["confidence"]),
-    "max_confidence": ("SCALE 2.2: mean max p over training", "probability", EVENT_DIRECTIONS["max_confidence"]),
-    "entropy": ("SCALE 2.2: mean entropy over training", "nat", EVENT_DIRECTIONS["entropy"]),
-    "accuracy": ("SCALE 2.2: mean correctness over training", "probability", EVENT_DIRECTIONS["accuracy"]),
-    "forgetting": (
+    "lira_offline": ScoreInfo(
+        "Carlini et al. 2022, one-sided, eq. 4: mean over targets that held it", "standard deviation", 1
+    ),
+    "attack_success": ScoreInfo(
+        "RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1
+    ),
+    "confidence": ScoreInfo("SCALE 2.2: mean p_y over training", "probability", EVENT_DIRECTIONS["confidence"]),
+    "max_confidence": ScoreInfo(
+        "SCALE 2.2: mean max p over training", "probability", EVENT_DIRECTIONS["max_confidence"]
+    ),
+    "entropy": ScoreInfo("SCALE 2.2: mean entropy over training", "nat", EVENT_DIRECTIONS["entropy"]),
+    "accuracy": ScoreInfo("SCALE 2.2: mean correctness over training", "probability", EVENT_DIRECTIONS["accuracy"]),
+    "forgetting": ScoreInfo(
         "Toneva et al. 2019: right on one visit, wrong on the next",
         "events",
         EVENT_DIRECTIONS["forgetting"],
     ),
-    "final_loss": ("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
-    "holdout": (
+    "final_loss": ScoreInfo("cross-entropy at the end of training, mean over originals (RSU Fig. 5)", "nat", 1),
+    "holdout": ScoreInfo(
         "Carlini et al. 2019 / SCALE 2.2: symmetric KL before and after fine-tuning on half of validation",
         "nat",
         1,
     ),
-    "holdout_test": ("the same, fine-tuned on the test set, which judges nothing any more", "nat", 1),
-    "curvature_sign": (f"{CURVATURE_SOURCE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
-    "curvature_rademacher": (f"{CURVATURE_SOURCE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1),
-    "aum": ("Pleiss et al. 2020: margin of the label's logit, mean over training", "logit", -1),
-    "el2n": ("Paul et al. 2021: || p - y ||_2 early in training", "probability", 1),
-    "grand": (
+    "holdout_test": ScoreInfo("the same, fine-tuned on the test set, which judges nothing any more", "nat", 1),
+    "curvature_sign": ScoreInfo(f"{CURVATURE_SOURCE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
+    "curvature_rademacher": ScoreInfo(
+        f"{CURVATURE_SOURCE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1
+    ),
+    "aum": ScoreInfo("Pleiss et al. 2020: margin of the label's logit, mean over training", "logit", -1),
+    "el2n": ScoreInfo("Paul et al. 2021: || p - y ||_2 early in training", "probability", 1),
+    "grand": ScoreInfo(
         "Paul et al. 2021: norm of the example's gradient over all weights, early in training",
         "nat per weight unit",
         1,
     ),
-    "centroid_distance": ("distance to the mean embedding of its class", "embedding unit", 1),
-    "inversion_psnr": (f"{INVERSION_SOURCE} peak signal-to-noise ratio of what is rebuilt", "dB", 1),
-    "inversion_ssim": (f"{INVERSION_SOURCE} structural similarity (Wang et al. 2004) of what is rebuilt", "1", 1),
-    "inversion_success": (f"{INVERSION_SOURCE} share of originals with a PSNR of 20 dB or more", "probability", 1),
+    "centroid_distance": ScoreInfo("distance to the mean embedding of its class", "embedding unit", 1),
+    "inversion_psnr": ScoreInfo(f"{INVERSION_SOURCE} peak signal-to-noise ratio of what is rebuilt", "dB", 1),
+    "inversion_ssim": ScoreInfo(
+        f"{INVERSION_SOURCE} structural similarity (Wang et al. 2004) of what is rebuilt", "1", 1
+    ),
+    "inversion_success": ScoreInfo(
+        f"{INVERSION_SOURCE} share of originals with a PSNR of 20 dB or more", "probability", 1
+    ),
 }
 
 _LIRA, _SUCCESS = (
     "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
-    SCORES["attack_success"][0],
+    SCORES["attack_success"].source,
 )
 _STATISTICS = {
     "gap": "Student-t predictive, on gaps",
@@ -72,16 +96,16 @@ _STATISTICS = {
     "released_fixed": "the released plot.py with fix_variance: median, one variance (A)",
     "advanced_mia_fixed": "TensorFlow Privacy's advanced_mia.py with fix_variance: median, two variances (B)",
 }
-for _name, _what in _STATISTICS.items():
-    SCORES[f"lira_{_name}"] = (f"{_LIRA}; {_what}", "nat", 1)
-    SCORES[f"lira_{_name}_offline"] = (
-        f"Carlini et al. 2022, offline: mean over targets that held it; {_what}",
+for _name, _description in _STATISTICS.items():
+    SCORES[f"lira_{_name}"] = ScoreInfo(f"{_LIRA}; {_description}", "nat", 1)
+    SCORES[f"lira_{_name}_offline"] = ScoreInfo(
+        f"Carlini et al. 2022, offline: mean over targets that held it; {_description}",
         "1",
         1,
     )
-    SCORES[f"attack_success_{_name}"] = (f"{_SUCCESS}; {_what}", "probability", 1)
+    SCORES[f"attack_success_{_name}"] = ScoreInfo(f"{_SUCCESS}; {_description}", "probability", 1)
 for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
-    SCORES[_name] = (
+    SCORES[_name] = ScoreInfo(
         f"Zarifzadeh et al. 2024, {_kind}: share of the population beaten, mean over targets that held it",
         "probability",
         1,
@@ -89,7 +113,7 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
 
 
 def build_field_metadata(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Source, unit and direction of a score's columns: only the score itself points anywhere."""
+    """Build source, unit and direction of a score's columns; only the score has a direction."""
     source, unit, direction = SCORES[stem]
     names = list(columns)
     return {

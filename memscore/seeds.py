@@ -1,4 +1,4 @@
-"""Seeds are derived, never set: one root seed, and a stream for every purpose, arm and index."""
+"""Derive seeds: one root seed gives a random stream for every purpose, arm and index."""
 
 import hashlib
 
@@ -25,7 +25,7 @@ PURPOSES = (
 
 
 def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.random.SeedSequence:
-    """The stream of one purpose, arm and index, independent of all others.
+    """Derive the seed of one purpose, arm and index, independent of all others.
 
     Args:
         root: the user's seed, >= 0; 0 is a seed like any other.
@@ -51,10 +51,10 @@ def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.rando
 
 
 def generator(root: int, purpose: str, arm: str = "", index: int = 0) -> np.random.Generator:
-    """A NumPy generator on that stream."""
+    """Return a NumPy generator for this stream."""
     return np.random.default_rng(seed_for(root, purpose, arm, index))
 
 
 def torch_seed(root: int, purpose: str, arm: str = "", index: int = 0) -> int:
-    """A 63-bit integer from that stream, for torch.Generator.manual_seed."""
+    """Return a 63-bit integer from this stream, for torch.Generator.manual_seed."""
     return int(seed_for(root, purpose, arm, index).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""How far a bank is, what failed, how precise it is, and who works on it: `python -m memscore.status`."""
+"""Show the status of a bank: `python -m memscore.status`."""
 
 import sys
 import time
@@ -25,41 +25,43 @@ from memscore.tables.status_table import print_status
 def show_status(
     store: Annotated[Maybe[str], tyro.conf.Positional] = None, watch: Maybe[float] = None, json: bool = False
 ) -> int:
-    """Say how a bank stands, from its files alone; nothing is written, and neither Ray nor torch is started.
+    """Show progress, failures, precision and the running process of a bank from its files alone.
+
+    Nothing is written, and neither Ray nor torch is started.
 
     Args:
-        store: path or URL of the store (default: the one that was worked on last in $MEMSCORE_HOME or ~/memscore).
-        watch: look again after so many seconds, until Ctrl-C.
-        json: one object for scripts, on a line of its own where it is watched; what is unknown is null.
+        store: path or URL of the store (default: the one used last in $MEMSCORE_HOME or ~/memscore).
+        watch: repeat after so many seconds, until Ctrl-C.
+        json: one object for scripts, with --watch on one line each; unknown values are null.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ValueError: less than a second between two looks.
+        ValueError: an interval of less than a second.
     """
     if watch is not None and not watch >= 1:
-        raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being filled")
-    place = find_latest_store() if store is None else store
-    bank = Store.open(place)
+        raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being trained")
+    url = find_latest_store() if store is None else store
+    bank = Store.open(url)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    spreads: VarianceCache = {}
+    variances: VarianceCache = {}
     while True:
-        found = compute_bank_status(bank, spreads)
+        bank_status = compute_bank_status(bank, variances)
         if json:
-            print(dumps(replace_nonfinite(asdict(found)), indent=2 if watch is None else None), flush=True)
+            print(dumps(replace_nonfinite(asdict(bank_status)), indent=2 if watch is None else None), flush=True)
         else:
             if watch is not None and console.is_terminal:
                 console.clear()
-            print_status(console, found)
+            print_status(console, bank_status)
         if watch is None:
             return 0
         time.sleep(watch)
-        bank = Store.open(place, retry_s=RETRY_S)  # it may have gone, and a server may be away
+        bank = Store.open(url, retry_s=RETRY_S)  # it may have been deleted, and a server may be unreachable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors of the user's making are one line and exit code 2, Ctrl-C is 130."""
+    """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     return run_command(
         lambda: tyro.cli(show_status, prog="python -m memscore.status", args=arguments), "no longer watching"
     )

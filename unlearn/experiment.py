@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_pool_and_search, refuse_staff
+from cluster.launch import open_pool_and_search, validate_pool_options
 from memscore.cli.options import Maybe
 from memscore.store.visibility import require_visible_on_all_nodes
 from memscore.tables.progress_bar import ProgressBar
@@ -42,7 +42,7 @@ def run_experiment(
     Returns:
         Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
-    refuse_staff(pool, workers, address, gpus_per_worker)
+    validate_pool_options(pool, workers, address, gpus_per_worker)
     experiment = prepare_experiment(config)
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())

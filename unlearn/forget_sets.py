@@ -1,9 +1,9 @@
-"""Which examples are to be forgotten.
+"""Forget sets by specification.
 
-A forget set is written as one word or two: `random`, `memorization_k0.500:high`, `entanglement:low`,
-`entanglement-at-memorization_k0.500:low`, `class:3`, `class:0,1`, `id:train/00042`. Scores are those of a store,
-turned so that higher is more memorized or riskier; examples whose score is undefined are never chosen by it. Two kinds
-change the training data before anything is trained, and so have originals and oracles of their own: `canaries` and
+A specification is a kind, or a kind and an argument: `random`, `memorization_k0.500:high`, `entanglement:low`,
+`entanglement-at-memorization_k0.500:low`, `class:3`, `class:0,1`, `id:train/00042`. Scores come from a store and are
+oriented so that higher is more memorized or riskier; examples whose score is undefined are never selected by it. Two
+kinds change the training data before anything is trained, and so need separate originals and oracles: `canaries` and
 `confusion:0,1`.
 """
 
@@ -24,24 +24,24 @@ from unlearn.problem import validate_forget_rows
 LEVELS = ("low", "medium", "high")
 SCORE_PARTS = (*LEVELS, "union", "riskiest", "twin")
 ENTANGLEMENT_AT = "entanglement-at-"
-"""Before the name of the score that levels of entanglement have in common."""
+"""Prefix of the score that all levels of entanglement have in common."""
 CANARY_SHARE = 0.05
-"""Share of the forget set that is scrambled: SURE's 50 of 1,000."""
+"""Share of the forget set whose pixels are shuffled: SURE's 50 of 1,000."""
 CONFUSION_SHARE = 0.01
 """Share of the two classes whose labels are swapped (SURE appendix F)."""
 LEVEL_POSITIONS = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
-"""Of the groups of rising distance to the centroid, as RUM's code takes them: 15, 13 and 4 of 15 at |F| = 3,000. The
-nearest of all have a low ES again, since they lie to one side of the centroid."""
+"""Positions among the groups of rising distance to the centroid, as in RUM's code: groups 15, 13 and 4 of 15 at
+|F| = 3,000. The nearest group of all has a low ES again, since it lies to one side of the centroid."""
 MIN_GROUP_SIZE = 5
-"""Examples among which those places are three."""
+"""Smallest group in which the three positions differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetSet:
-    """What is to be forgotten.
+    """The examples to forget.
 
     Attributes:
-        name: as the user wrote it, with its size.
+        name: the specification as the user wrote it, with the size.
         rows: of the training set, rising.
         by_class: whether it holds all training examples of its classes.
     """
@@ -52,7 +52,7 @@ class ForgetSet:
 
 
 def changes_data(spec: str) -> bool:
-    """Whether a forget set changes the training data, so that it needs a store of its own."""
+    """Report whether a forget set changes the training data, so that it needs a separate store."""
     return spec.partition(":")[0] in {"canaries", "confusion"}
 
 
@@ -65,50 +65,60 @@ def select_forget_set(
     seed: int,
     excluded: tuple[int, ...] = (),
 ) -> ForgetSet:
-    """The forget set of that name.
+    """Select the forget set of a specification.
 
     Args:
         spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
-            :union (a third of each), :riskiest (= high), :twin (as many at random that are not among the riskiest);
-            entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, which have that score in
-            common; class:K or class:K,L,...; partial-class:K; id:ID; ids:FILE.
-        size: how many; ignored where the words say it (class, id, ids).
+            :union (a third of each), :riskiest (= high), :twin (as many random examples that are not among the
+            riskiest); entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, at equal values of
+            that score; class:K or class:K,L,...; partial-class:K; id:ID; ids:FILE.
+        size: number of examples; ignored where the specification fixes it (class, id, ids).
         splits: the data set.
-        scores: those of the store.
-        embeddings: float [n_train, E], of the original, asked for by the levels of entanglement alone.
-        seed: of what is drawn.
-        excluded: rows that are not chosen, so that another set of the same kind can be had; of no matter to class, id
-            and ids.
+        scores: reads a score of the store.
+        embeddings: returns float [n_train, E] of the original; called for levels of entanglement only.
+        seed: seed of the random draws.
+        excluded: rows that are never selected, so that a second, disjoint set of the same kind can be drawn; ignored by
+            class, id and ids.
 
     Returns:
         The forget set.
 
     Raises:
-        ValueError: unknown words, more examples than there are to choose from, or a set that is none.
+        ValueError: an unknown specification, more examples than are available, or an invalid set.
     """
     kind, colon, part = spec.partition(":")
     if kind == "random" and colon:
-        raise ValueError(f"{spec}: a random set has no part; --size says how many, --seed which")
+        raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
     n_train, rng = len(splits.train), generator(seed, "forget-set", spec)
     if kind in {"class", "id", "ids"}:
-        rows = _named(kind, part, splits)
-        return ForgetSet(name=spec, rows=_checked(rows, n_train), by_class=kind == "class")
+        rows = _find_named_rows(kind, part, splits)
+        return ForgetSet(name=spec, rows=_validate_rows(rows, n_train), by_class=kind == "class")
     if not 0 < size < n_train:
         raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
-    free = np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64))
+    available = np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64))
     if kind == "random":
-        rows = rng.choice(free, _at_most(size, len(free), "training examples to choose from"), replace=False)
+        rows = rng.choice(
+            available, _require_at_most(size, len(available), "training examples to choose from"), replace=False
+        )
     elif kind == "partial-class":
-        own = free[splits.train.labels[free] == _class(part, splits)]
-        rows = rng.choice(own, _at_most(size, len(own), f"training examples of class {part}"), replace=False)
+        candidates = available[splits.train.labels[available] == _parse_class(part, splits)]
+        rows = rng.choice(
+            candidates, _require_at_most(size, len(candidates), f"training examples of class {part}"), replace=False
+        )
     elif kind == "entanglement":
-        rows = free[_entangled(embeddings(), free, size, validate_choice("level of entanglement", part, LEVELS))]
+        rows = available[
+            _select_by_entanglement(
+                embeddings(), available, size, validate_choice("level of entanglement", part, LEVELS)
+            )
+        ]
     elif kind.startswith(ENTANGLEMENT_AT):
         score = kind.removeprefix(ENTANGLEMENT_AT)
-        known, values = _defined(*scores(score), splits)
-        there = np.isin(known, free)
+        scored_rows, values = _drop_undefined(*scores(score), splits)
+        selectable = np.isin(scored_rows, available)
         level = validate_choice("level of entanglement", part, LEVELS)
-        rows = _entangled_at(embeddings(), known[there], values[there], size, level, score)
+        rows = _select_by_entanglement_at_score(
+            embeddings(), scored_rows[selectable], values[selectable], size, level, score
+        )
     elif not part:
         words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
         raise ValueError(
@@ -116,38 +126,38 @@ def select_forget_set(
             f"one of :{', :'.join(SCORE_PARTS)}, as memorization_k0.500:high"
         )
     else:
-        rows = _by_score(
-            *scores(kind), splits, kind, validate_choice("part of a score", part, SCORE_PARTS), size, rng, free
+        rows = _select_by_score(
+            *scores(kind), splits, kind, validate_choice("part of a score", part, SCORE_PARTS), size, rng, available
         )
-    return ForgetSet(name=f"{spec} of {size}", rows=_checked(rows, n_train))
+    return ForgetSet(name=f"{spec} of {size}", rows=_validate_rows(rows, n_train))
 
 
 def find_score_name(spec: str) -> str:
-    """The score that decides which examples a forget set in words has; "" where none does."""
+    """Return the name of the score that a specification selects by; "" if there is none."""
     kind, _, part = spec.partition(":")
     return "" if kind == "entanglement" or part not in SCORE_PARTS else kind.removeprefix(ENTANGLEMENT_AT)
 
 
 def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
-    """A forget set that changes the training data, and the data with it.
+    """Change the training data for a forget set, and return both.
 
     Args:
-        spec: "canaries": random examples, one in twenty of them with all its pixels shuffled by an order of its own
-            and its label kept (SURE 5, Canary Unlearning); "confusion:A,B": 1 % of the examples of two classes, at
-            random, each labelled as the other class (SURE appendix F; Goel et al. 2022).
-        size: of the canaries' forget set; ignored for confusion.
-        splits: the data set as it is.
-        seed: of what is drawn.
+        spec: "canaries": random examples; in one of twenty all pixels are shuffled, each example by a different
+            permutation, and the label is kept (SURE 5, Canary Unlearning); "confusion:A,B": a random 1 % of the
+            examples of two classes, each labelled as the other class (SURE appendix F; Goel et al. 2022).
+        size: size of the forget set of canaries; ignored for confusion.
+        splits: the unchanged data set.
+        seed: seed of the random draws.
 
     Returns:
-        The changed data, which is another data set to every store, and the forget set in it.
+        The changed data, with another fingerprint, and the forget set in it.
 
     Raises:
-        ValueError: unknown words, two equal classes, or fewer than one example to change.
+        ValueError: an invalid specification, two equal classes, or no example to change.
     """
     kind, colon, part = spec.partition(":")
     if kind == "canaries" and colon:
-        raise ValueError(f"{spec}: canaries have no part; --size says how many are forgotten, one in 20 is a canary")
+        raise ValueError(f"{spec}: canaries have no part; --size is the size of the forget set, one in 20 is a canary")
     rng, train = generator(seed, "forget-set", spec), splits.train
     if kind == "canaries":
         if not 0 < size < len(train):
@@ -161,11 +171,15 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
         for row in scrambled:
             flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
         changed = replace(train, images=images)
-        said: dict[str, object] = {"canaries": len(scrambled), "canaries_of": size, "canaries_seed": seed}
+        label_changes: dict[str, object] = {"canaries": len(scrambled), "canaries_of": size, "canaries_seed": seed}
     else:
-        first, second = _two_classes(part, splits)
+        first, second = _parse_two_classes(part, splits)
         rows = np.concatenate([
-            rng.choice(own := np.flatnonzero(train.labels == label), round(CONFUSION_SHARE * len(own)), replace=False)
+            rng.choice(
+                candidates := np.flatnonzero(train.labels == label),
+                round(CONFUSION_SHARE * len(candidates)),
+                replace=False,
+            )
             for label in (first, second)
         ])
         if not len(rows):
@@ -173,13 +187,13 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
         labels = train.labels.copy()
         labels[rows] = np.where(train.labels[rows] == first, second, first)
         changed = replace(train, labels=labels)
-        said = {"confused": f"{first},{second}", "confused_seed": seed}
-    planted = replace(splits, train=changed, label_changes={**splits.label_changes, **said})
+        label_changes = {"confused": f"{first},{second}", "confused_seed": seed}
+    changed_splits = replace(splits, train=changed, label_changes={**splits.label_changes, **label_changes})
     name = f"{spec} of {size}" if kind == "canaries" else spec
-    return planted, ForgetSet(name=name, rows=_checked(rows, len(train)))
+    return changed_splits, ForgetSet(name=name, rows=_validate_rows(rows, len(train)))
 
 
-def _by_score(
+def _select_by_score(
     ids: np.ndarray,
     values: np.ndarray,
     splits: Splits,
@@ -187,21 +201,21 @@ def _by_score(
     part: str,
     size: int,
     rng: np.random.Generator,
-    free: np.ndarray,
+    available: np.ndarray,
 ) -> np.ndarray:
-    """Rows by one score of the store, out of those that are free; the middle is that of all."""
-    rows, values = _defined(ids, values, splits)
-    between = score.startswith(("memorization_k", "memorization_probability_k"))  # 0 and 1; a probit has no such middle
-    middle = 0.5 if between or not len(values) else float(np.median(values))
-    known = np.isin(rows, free)
-    rows, values = rows[known], values[known]
-    left = " and that are not in the other forget set" * (len(free) < len(splits.train))
-    _at_most(size, len(rows), f"training examples whose {score} is defined{left}")
+    """Select available rows by one score of the store; medium is relative to all rows."""
+    rows, values = _drop_undefined(ids, values, splits)
+    in_unit_interval = score.startswith(("memorization_k", "memorization_probability_k"))  # unlike a probit
+    middle = 0.5 if in_unit_interval or not len(values) else float(np.median(values))
+    selectable = np.isin(rows, available)
+    rows, values = rows[selectable], values[selectable]
+    restriction = " and that are not in the other forget set" * (len(available) < len(splits.train))
+    _require_at_most(size, len(rows), f"training examples whose {score} is defined{restriction}")
     rising = rows[np.lexsort((rows, values))]
     nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
     if part == "twin":
-        others = np.setdiff1d(free, rising[-size:])
-        drawn: np.ndarray = rng.choice(others, _at_most(size, len(others), "other examples"), replace=False)
+        others = np.setdiff1d(available, rising[-size:])
+        drawn: np.ndarray = rng.choice(others, _require_at_most(size, len(others), "other examples"), replace=False)
         return drawn
     if part != "union":
         levels = {"low": rising[:size], "medium": nearest[:size], "high": rising[-size:]}
@@ -211,29 +225,29 @@ def _by_score(
     if 3 * third != size or not third:
         raise ValueError(f"--size {size}: the union of low, medium and high has three equal parts; use a multiple of 3")
 
-    def thirds(each: int) -> np.ndarray:
-        return np.concatenate([rising[:each], nearest[:each], rising[-each:]])
+    def join_levels(n: int) -> np.ndarray:
+        return np.concatenate([rising[:n], nearest[:n], rising[-n:]])
 
-    if len(np.unique(thirds(third))) < size:
-        fits = next((each for each in range(third, 0, -1) if len(np.unique(thirds(each))) == 3 * each), 0)
+    if len(np.unique(join_levels(third))) < size:
+        largest = next((n for n in range(third, 0, -1) if len(np.unique(join_levels(n))) == 3 * n), 0)
         raise ValueError(
             f"--size {size}: low, medium and high {score} share examples at {third} each; "
-            + (f"use --size {3 * fits} or less" if fits else "so few examples have no three levels")
+            + (f"use --size {3 * largest} or less" if largest else "so few examples have no three levels")
         )
-    return thirds(third)
+    return join_levels(third)
 
 
-def _defined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the training set whose score is defined, and the score of each."""
-    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
-    rows = np.array([row_of.get(example, -1) for example in ids.tolist()])
-    known = (rows >= 0) & ~np.isnan(values)
-    return rows[known], values[known]
+def _drop_undefined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the training set whose score is defined, and their scores."""
+    rows_by_id = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    rows = np.array([rows_by_id.get(example, -1) for example in ids.tolist()])
+    defined = (rows >= 0) & ~np.isnan(values)
+    return rows[defined], values[defined]
 
 
-def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) -> np.ndarray:
-    """One of the groups of rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
-    distance = distance_to_centroid(embeddings, free)
+def _select_by_entanglement(embeddings: np.ndarray, available: np.ndarray, size: int, level: str) -> np.ndarray:
+    """Select one group by rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
+    distance = distance_to_centroid(embeddings, available)
     groups = len(distance) // size
     if groups < 3:
         raise ValueError(
@@ -241,82 +255,84 @@ def _entangled(embeddings: np.ndarray, free: np.ndarray, size: int, level: str) 
             f"examples; use {len(distance) // 3} or fewer"
         )
     start = round(LEVEL_POSITIONS[level] * (groups - 1)) * size
-    chosen: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
-    return chosen
+    selected: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
+    return selected
 
 
-def _entangled_at(
+def _select_by_entanglement_at_score(
     embeddings: np.ndarray, rows: np.ndarray, values: np.ndarray, size: int, level: str, score: str
 ) -> np.ndarray:
-    """The same at equal score: from each of `size` groups of rising score the one at that place by distance."""
+    """Select at equal score: from each of `size` groups of rising score, one example by its rank in distance."""
     # groups divide the score's range among themselves: mean scores of two levels differ by at most range / size
     groups = np.array_split(np.lexsort((rows, values)), size)
     if len(groups[-1]) < MIN_GROUP_SIZE:
         raise ValueError(
-            f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and "
-            "it is "
-            f"defined for {len(rows)} training examples that may be chosen; use {len(rows) // MIN_GROUP_SIZE} or fewer"
+            f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and it "
+            f"is defined for {len(rows)} training examples that may be chosen; "
+            f"use {len(rows) // MIN_GROUP_SIZE} or fewer"
         )
     distance = distance_to_centroid(embeddings, rows)
-    far_last = [group[np.argsort(distance[group], kind="stable")] for group in groups]
-    return rows[[group[round(LEVEL_POSITIONS[level] * (len(group) - 1))] for group in far_last]]
+    by_distance = [group[np.argsort(distance[group], kind="stable")] for group in groups]
+    return rows[[group[round(LEVEL_POSITIONS[level] * (len(group) - 1))] for group in by_distance]]
 
 
-def _named(kind: str, part: str, splits: Splits) -> np.ndarray:
-    """Rows of classes, of one id, or of the ids in a file."""
+def _find_named_rows(kind: str, part: str, splits: Splits) -> np.ndarray:
+    """Find the rows of classes, of one id, or of the ids in a file."""
     if kind == "class":
         return np.flatnonzero(np.isin(splits.train.labels, parse_classes(part, splits)))
     ids = np.array([part]) if kind == "id" else read_id_list(part, "--forget ids:")
     names, counts = np.unique(ids, return_counts=True)
-    for twice in names[counts > 1][:1]:
-        raise ValueError(f"{part} names {str(twice)!r} more than once; name each example once")
-    row_of = {example: row for row, example in enumerate(splits.train.ids.tolist())}
-    unknown = [example for example in ids.tolist() if example not in row_of]
+    for repeated in names[counts > 1][:1]:
+        raise ValueError(f"{part} names {str(repeated)!r} more than once; name each example once")
+    rows_by_id = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    unknown = [example for example in ids.tolist() if example not in rows_by_id]
     if unknown:
-        where = f" of {Path(part).name}" if kind == "ids" else ""
+        origin = f" of {Path(part).name}" if kind == "ids" else ""
         raise ValueError(
-            f"{unknown[0]!r}{where} is no id of the training set"
+            f"{unknown[0]!r}{origin} is no id of the training set"
             + (f", nor are {len(unknown) - 1} more" if len(unknown) > 1 else "")
             + f"; ids are as {str(splits.train.ids[0])!r}, all of them in the store's examples.parquet"
         )
-    return np.array([row_of[example] for example in ids.tolist()], dtype=np.int64)
+    return np.array([rows_by_id[example] for example in ids.tolist()], dtype=np.int64)
 
 
-def _checked(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
+def _validate_rows(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
     return tuple(validate_forget_rows(rows, n_train).tolist())
 
 
 def parse_classes(part: str, splits: Splits) -> list[int]:
-    """Classes by their numbers, as 3 or 0,1,3; none of the data, one that is named twice, or all are an error."""
-    found = [_class(number, splits) for number in part.split(",")]
-    for number in found:
-        if found.count(number) > 1:
+    """Parse class numbers such as 3 or 0,1,3; unknown, repeated or all classes are an error."""
+    classes = [_parse_class(number, splits) for number in part.split(",")]
+    for number in classes:
+        if classes.count(number) > 1:
             raise ValueError(f"class:{part} names class {number} more than once; name each class once")
-    if len(found) > 1 and len(found) == splits.n_classes:
-        raise ValueError(f"class:{part} names all {splits.n_classes} classes, and some must stay; leave one out")
-    return found
+    if len(classes) > 1 and len(classes) == splits.n_classes:
+        raise ValueError(
+            f"class:{part} names all {splits.n_classes} classes, and at least one must be retained; leave one out"
+        )
+    return classes
 
 
-def _class(part: str, splits: Splits) -> int:
-    """A class by its number."""
+def _parse_class(part: str, splits: Splits) -> int:
+    """Parse a class number."""
     if not part.isdecimal() or int(part) >= splits.n_classes:
         raise ValueError(f"{part!r} is no class; classes are the numbers 0 to {splits.n_classes - 1}")
     return int(part)
 
 
-def _two_classes(part: str, splits: Splits) -> tuple[int, int]:
-    """Two different classes, as in 0,1."""
+def _parse_two_classes(part: str, splits: Splits) -> tuple[int, int]:
+    """Parse two different classes such as 0,1."""
     first, comma, second = part.partition(",")
     if not comma:
         raise ValueError(f"confusion:{part} needs two classes, as confusion:0,1")
-    pair = _class(first, splits), _class(second, splits)
+    pair = _parse_class(first, splits), _parse_class(second, splits)
     if pair[0] == pair[1]:
         raise ValueError(f"confusion:{part} swaps a class with itself; name two different ones")
     return pair
 
 
-def _at_most(size: int, there: int, what: str) -> int:
-    """The size, unless there are fewer."""
-    if size > there:
-        raise ValueError(f"--size {size}, but there are {there} {what}; use {there} or fewer")
+def _require_at_most(size: int, n_available: int, described: str) -> int:
+    """Return the size, or raise if fewer examples are available."""
+    if size > n_available:
+        raise ValueError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
     return size

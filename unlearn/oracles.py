@@ -1,7 +1,7 @@
-"""Originals and oracles: models trained on everything but a forget set, which may be empty; each is trained once.
+"""Originals and oracles: models trained without a forget set, which may be empty. Each model is trained once.
 
-theta_r of a forget set has the seed of the theta_o that it is paired with, so that two equal forget sets have one
-oracle, and the oracle of an empty one is the original bit for bit.
+theta_r has the seed of the theta_o that it is paired with. So two equal forget sets share one oracle, and the oracle of
+an empty forget set is the original, bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ from memscore.store.store import Store
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialData(SharedData):
-    """What every trial reads and none changes; rows = train, validation, test.
+    """Data that every trial reads and none changes; rows = train, validation, test.
 
     Attributes:
         labels_true: int64 [N], as published.
-        validation: int64, the rows of validation that algorithms may read.
-        selection: int64, the rows of validation that selection reads, disjoint from those.
+        validation: int64, the validation rows that algorithms may read.
+        selection: int64, the validation rows that selection reads, disjoint from those.
         test: int64.
     """
 
@@ -50,9 +50,9 @@ class TrialData(SharedData):
 
 
 def build_trial_data(splits: Splits, seed: int) -> TrialData:
-    """A data set as trials read it; validation is halved by the root seed."""
+    """Build the data of trials; the root seed splits validation into two halves."""
     shared, n_train, held_out = build_shared_data(splits, None), len(splits.train), splits.validation
-    first = (
+    in_first_half = (
         np.isin(held_out.ids, split_halves(held_out, seed)[0].ids)
         if len(held_out) > 1
         else np.zeros(len(held_out), bool)
@@ -61,8 +61,8 @@ def build_trial_data(splits: Splits, seed: int) -> TrialData:
         images=shared.images,
         labels=shared.labels,
         labels_true=np.concatenate([part.labels_true for part in (splits.train, held_out, splits.test)]),
-        validation=n_train + np.flatnonzero(first),
-        selection=n_train + np.flatnonzero(~first),
+        validation=n_train + np.flatnonzero(in_first_half),
+        selection=n_train + np.flatnonzero(~in_first_half),
         test=np.arange(len(splits.test)) + n_train + len(held_out),
     )
 
@@ -70,12 +70,12 @@ def build_trial_data(splits: Splits, seed: int) -> TrialData:
 def build_reference_jobs(
     store: Store, forget_sets: Sequence[tuple[int, ...]], indices: Sequence[int], device: str
 ) -> list[OriginalJob]:
-    """The jobs of all models that trials on these forget sets are measured against.
+    """Build the jobs of all originals and oracles that trials on these forget sets need.
 
     Args:
-        store: open.
-        forget_sets: rows of the training set each.
-        indices: of the originals, which are the seeds.
+        store: the store of the models.
+        forget_sets: rows of the training set, one tuple per forget set.
+        indices: indices of the originals, which are their seeds.
         device: "cpu" or "cuda".
 
     Returns:
@@ -92,48 +92,48 @@ def train_reference_models(
     pool: Pool,
     progress: ProgressCallback = lambda done, total, line: None,
 ) -> TrainingSummary:
-    """Train those of these models that the store lacks.
+    """Train the models that are missing in the store.
 
     Args:
-        store: open.
-        jobs: of `needed`.
+        store: the store of the models.
+        jobs: jobs of build_reference_jobs.
         trial_data: the data.
-        pool: where jobs run.
-        progress: told how many models are done, of how many, and a line about the last one.
+        pool: runs the jobs.
+        progress: called after each model with the number done, the total, and a line about the last model.
 
     Returns:
-        What was trained, what failed and what diverged, now or before.
+        The models trained and failed now, and those that diverged, now or before.
     """
-    filled, names = TrainingSummary(), find_model_names(store, jobs)
+    summary, names = TrainingSummary(), find_model_names(store, jobs)
     missing = find_missing_models(store, names)
     for done, (job, result) in enumerate(pool.run(run_job, missing, trial_data), start=1):
-        record_result(store, filled, [names[job][0]], result)
+        record_result(store, summary, [names[job][0]], result)
         progress(done, len(missing), format_result(result))
-    gone = find_diverged_models(store)
-    filled.diverged = [name for name, _ in names.values() if name in gone]
-    return filled
+    diverged = find_diverged_models(store)
+    summary.diverged = [name for name, _ in names.values() if name in diverged]
+    return summary
 
 
 def find_model_names(store: Store, jobs: Sequence[OriginalJob]) -> dict[OriginalJob, tuple[str, str]]:
-    """What the receipt of each model is called, and the key that the rest is kept under."""
-    ids, found = store.examples()["id"], {}
+    """Find the receipt name of each model and the key of its other files."""
+    ids, names = store.examples()["id"], {}
     for job in jobs:
         removed = ids.take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
         key = compute_original_key(store.manifest, removed=removed, index=job.index)
-        found[job] = format_original_name(job, key), key
-    return found
+        names[job] = format_original_name(job, key), key
+    return names
 
 
 def find_missing_models(store: Store, names: Mapping[OriginalJob, tuple[str, str]]) -> list[OriginalJob]:
-    """Those of these models that are to be trained: neither on file nor diverged."""
-    gone = find_diverged_models(store)
+    """Find the models to train: neither stored nor diverged."""
+    diverged = find_diverged_models(store)
     return [
         job
         for job, (name, key) in names.items()
-        if name not in gone and not is_original_stored(store, key, evaluate=False)
+        if name not in diverged and not is_original_stored(store, key, evaluate=False)
     ]
 
 
 def find_diverged_models(store: Store) -> set[str]:
-    """Names of the originals and oracles whose training gave no numbers; none is trained again."""
+    """Find the names of originals and oracles whose training diverged; they are not trained again."""
     return {*list_diverged_models(store, ORIGINAL), *list_diverged_models(store, ORACLE)}

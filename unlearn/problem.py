@@ -1,10 +1,8 @@
-"""What is to be forgotten, by which model, and what is to stay.
+"""Unlearning problems: theta_o, the retain, forget, validation and test sets, and batches of their examples.
 
-Algorithms are handed theta_o, the retain set and the forget set, some of them the validation set; the test set belongs
-to the measures alone. A set of examples is rows of images that are resident on one device, so that forgetting a
-thousand of them, or giving them other labels, copies no image and changes nobody else's labels.
-
-Passes over a set of examples in batches.
+An algorithm gets theta_o, the retain set and the forget set, some also the validation set; only measures read the test
+set. A set of examples is a list of rows of images that stay on one device: selecting a thousand of them, or giving them
+other labels, copies no image and changes the labels of no other set.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +19,7 @@ from memscore.training.recipes import Recipe
 
 @dataclass(eq=False)
 class ReadCounter:
-    """How many examples algorithms have read, each time that they read one: the cost that no machine's speed enters."""
+    """Count the examples that algorithms read, each time they read one: a cost that does not depend on the machine."""
 
     examples: int = 0
 
@@ -31,12 +29,12 @@ class ExampleSet:
     """A set of examples: rows of resident images, and a label for each.
 
     Attributes:
-        images: all that are resident; never changed.
+        images: all images on the device; never changed.
         rows: int64 [n], on the images' device.
         labels: int64 [n], on the same device.
         n_classes: K.
-        recipe: how theta_o was trained; its augmentation is applied to what is trained on.
-        read_counter: counts what is taken; shared with the sets that are made of this one.
+        recipe: how theta_o was trained; its augmentation is applied to training batches.
+        read_counter: counts the examples that are read; shared with all sets derived from this one.
     """
 
     images: DeviceImages
@@ -50,32 +48,32 @@ class ExampleSet:
         return len(self.rows)
 
     def take(self, positions: Tensor) -> Tensor:
-        """Images [B, C, H, W] at these positions of the set, normalised, not augmented; counted."""
+        """Read the images [B, C, H, W] at these positions of the set, normalised, not augmented; they are counted."""
         self.read_counter.examples += len(positions)
         return self.images.take(self.rows[positions])
 
     def select(self, positions: Tensor) -> "ExampleSet":
-        """The examples at these positions, in that order."""
+        """Select the examples at these positions, in that order."""
         return replace(self, rows=self.rows[positions], labels=self.labels[positions])
 
     def with_labels(self, labels: Tensor) -> "ExampleSet":
-        """The same examples with other labels, int64 [n]."""
+        """Replace the labels, int64 [n], and keep the examples."""
         return replace(self, labels=labels)
 
     def concatenate(self, others: "ExampleSet") -> "ExampleSet":
-        """These examples, then the others."""
+        """Append the other examples to these."""
         rows, labels = torch.cat([self.rows, others.rows]), torch.cat([self.labels, others.labels])
         return replace(self, rows=rows, labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """One request to forget: measures see all of it, algorithms all but the test set.
+    """One unlearning problem: measures see all of it, algorithms all but the test set.
 
     Attributes:
         theta_o: the original, in evaluation mode.
-        retain: what stays of the training set.
-        forget: what is to be forgotten of it.
+        retain: the training examples to keep.
+        forget: the training examples to forget.
         validation: held out, for selection.
         test: held out, for measures.
     """
@@ -88,36 +86,36 @@ class Problem:
 
     @property
     def train(self) -> ExampleSet:
-        """All training examples, in the order of their rows, counted into the same tally."""
-        everything = self.retain.concatenate(self.forget)
-        return everything.select(everything.rows.argsort())
+        """All training examples, in the order of their rows, with the same read counter."""
+        training = self.retain.concatenate(self.forget)
+        return training.select(training.rows.argsort())
 
 
-def validate_forget_rows(wanted: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
-    """Check a forget set.
+def validate_forget_rows(forget: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
+    """Check a forget set and return its rows in rising order.
 
     Args:
-        wanted: rows of the training set.
-        n_train: its size.
+        forget: rows of the training set.
+        n_train: size of the training set.
 
     Returns:
         The rows, int64, rising.
 
     Raises:
-        ValueError: none, one twice, one out of range, or all of them.
+        ValueError: no row, a repeated row, a row out of range, or all rows.
     """
-    rows = np.asarray(wanted, dtype=np.int64)
+    rows = np.asarray(forget, dtype=np.int64)
     if not len(rows):
         raise ValueError("the forget set is empty; name at least one training example")
-    found, counts = np.unique(rows, return_counts=True)
+    distinct, counts = np.unique(rows, return_counts=True)
     if counts.max() > 1:
-        raise ValueError(f"the forget set names row {found[counts > 1][0]} more than once; name each example once")
-    if found[0] < 0 or found[-1] >= n_train:
-        outside = found[0] if found[0] < 0 else found[-1]
+        raise ValueError(f"the forget set names row {distinct[counts > 1][0]} more than once; name each example once")
+    if distinct[0] < 0 or distinct[-1] >= n_train:
+        outside = distinct[0] if distinct[0] < 0 else distinct[-1]
         raise ValueError(f"the forget set names row {outside}, but the training set has rows 0 to {n_train - 1}")
-    if len(found) == n_train:
+    if len(distinct) == n_train:
         raise ValueError(f"the forget set is all {n_train} training examples; an untrained network has forgotten them")
-    return found
+    return distinct
 
 
 def make_problem(
@@ -130,39 +128,45 @@ def make_problem(
     n_classes: int,
     validation_rows: np.ndarray | None = None,
 ) -> Problem:
-    """Cut a data set into what an algorithm may see.
+    """Split a data set into the sets that an algorithm may read.
 
     Args:
         theta_o: trained on all training rows, on the images' device.
         images: rows = train, validation, test.
-        labels: int64, one a row, as trained.
-        sizes: of the three splits.
+        labels: int64 [N], one per row, as trained.
+        sizes: sizes of the three splits.
         forget: rows of the training set.
         recipe: how theta_o was trained.
         n_classes: K.
-        validation_rows: int64, those that algorithms may read, where others are kept for selection; None for all.
+        validation_rows: int64, the validation rows that algorithms may read, where others are reserved for selection;
+            None for all.
 
     Returns:
-        The problem; its four sets count into one tally.
+        The problem; its four sets share one read counter.
 
     Raises:
-        ValueError: a forget set that is not one; see forgettable.
+        ValueError: an invalid forget set; see validate_forget_rows.
     """
     train, validation, test = sizes
-    dropped = np.zeros(train, dtype=bool)
-    dropped[validate_forget_rows(forget, train)] = True
-    tally = ReadCounter()
+    is_forgotten = np.zeros(train, dtype=bool)
+    is_forgotten[validate_forget_rows(forget, train)] = True
+    read_counter = ReadCounter()
 
     def examples(rows: np.ndarray) -> ExampleSet:
-        here = torch.from_numpy(np.array(rows)).to(labels.device)  # what a pool shares is read-only
+        index = torch.from_numpy(np.array(rows)).to(labels.device)  # arrays shared by a pool are read-only
         return ExampleSet(
-            images=images, rows=here, labels=labels[here], n_classes=n_classes, recipe=recipe, read_counter=tally
+            images=images,
+            rows=index,
+            labels=labels[index],
+            n_classes=n_classes,
+            recipe=recipe,
+            read_counter=read_counter,
         )
 
     return Problem(
         theta_o=theta_o.eval(),
-        retain=examples(np.flatnonzero(~dropped)),
-        forget=examples(np.flatnonzero(dropped)),
+        retain=examples(np.flatnonzero(~is_forgotten)),
+        forget=examples(np.flatnonzero(is_forgotten)),
         validation=examples(np.arange(validation) + train if validation_rows is None else validation_rows),
         test=examples(np.arange(test) + train + validation),
     )
@@ -173,21 +177,20 @@ Batch = tuple[Tensor, Tensor]
 
 
 class BatchSampler:
-    """Batches of a set of examples; iterating makes one pass.
+    """Draw shuffled, augmented batches of a set of examples; one iteration is one pass.
 
-    Each pass has an order and augmentations of its own, also where it follows on another because this set is the
-    smaller of two (the reference codes cache the first pass). The last batch is smaller where the size does not divide
-    the set; none is dropped.
+    Each pass draws a new order and new augmentations, also where a small set is read several times (the reference codes
+    cache the first pass). The last batch is smaller where the size does not divide the set; no example is dropped.
 
     Args:
         examples: the set.
-        size: of a batch; one of the whole set if that is smaller.
+        size: batch size; larger than the set means one batch of the whole set.
         rng: draws orders and augmentations.
     """
 
     def __init__(self, examples: ExampleSet, size: int, rng: np.random.Generator) -> None:
         self.examples, self.size = examples, size
-        self.order, self.chance = rng.spawn(2)
+        self.order_rng, self.augmentation_rng = rng.spawn(2)
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.size)
@@ -197,21 +200,21 @@ class BatchSampler:
             yield images, labels
 
     def with_positions(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """One pass; with each batch also the positions of its examples in the set, int64 [B]."""
+        """Make one pass; yield also the positions of the examples in the set, int64 [B]."""
         examples = self.examples
-        order = torch.from_numpy(self.order.permutation(len(examples))).to(examples.rows.device)
+        order = torch.from_numpy(self.order_rng.permutation(len(examples))).to(examples.rows.device)
         for positions in torch.split(order, self.size):
-            plain = examples.take(positions)
-            shown = augment(plain, examples.images.black, examples.recipe, self.chance)
-            yield shown, examples.labels[positions], positions
+            images = examples.take(positions)
+            augmented = augment(images, examples.images.black, examples.recipe, self.augmentation_rng)
+            yield augmented, examples.labels[positions], positions
 
     def cycle(self) -> Iterator[Batch]:
-        """Pass after pass."""
+        """Repeat passes without end."""
         while True:
             yield from self
 
 
 def iterate_in_order(examples: ExampleSet, size: int) -> Iterator[Batch]:
-    """One pass in the order of the set, nothing augmented: for sums over a set, which no order should change."""
+    """Make one pass in the order of the set without augmentation, for sums that must not depend on a random order."""
     for positions in torch.split(torch.arange(len(examples), device=examples.rows.device), size):
         yield examples.take(positions), examples.labels[positions]

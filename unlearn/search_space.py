@@ -1,6 +1,6 @@
-"""Where a search looks for a hyper-parameter.
+"""Search spaces of hyper-parameters: one domain per parameter.
 
-Plain data beside each config: values are drawn from it here, and a search library is told of it elsewhere.
+Domains are plain data beside each algorithm's config. Values are drawn here; cluster.search passes domains to Optuna.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class LogUniform:
     source: str
 
     def draw(self, rng: np.random.Generator) -> float:
-        """One value."""
+        """Draw one value."""
         return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
 
 
@@ -31,57 +31,57 @@ class Uniform:
     source: str
 
     def draw(self, rng: np.random.Generator) -> float:
-        """One value."""
+        """Draw one value."""
         return float(rng.uniform(self.low, self.high))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integer:
-    """A whole number from low to high, both included."""
+    """An integer from low to high, both included."""
 
     low: int
     high: int
     source: str
 
     def draw(self, rng: np.random.Generator) -> int:
-        """One value."""
+        """Draw one value."""
         return int(rng.integers(self.low, self.high + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of a few values, each as likely."""
+    """One of a few values, all equally likely."""
 
     values: tuple[Any, ...]
     source: str
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """One value."""
+        """Draw one value."""
         return self.values[int(rng.integers(len(self.values)))]
 
 
 Domain = LogUniform | Uniform | Integer | Choice
 
 
-def is_at_boundary(space: Domain, value: Any, within: float = 0.05) -> bool:
-    """Whether an optimum lies so near an end that the space should be widened.
+def is_at_boundary(domain: Domain, value: Any, within: float = 0.05) -> bool:
+    """Report whether a chosen value lies so near an end of its domain that the domain should be widened.
 
     Args:
-        space: of one hyper-parameter.
-        value: the chosen one.
-        within: share of the space's length (of its logarithms for Log) that counts as its end.
+        domain: of one hyper-parameter.
+        value: the chosen value.
+        within: share of the domain's length (of its logarithm's for LogUniform) that counts as its end.
 
     Returns:
         True at either end; False for Choice, which has no ends.
 
-    >>> is_at_boundary(Log(low=1e-4, high=1e-1, source=""), 0.09)
+    >>> is_at_boundary(LogUniform(low=1e-4, high=1e-1, source=""), 0.09)
     True
     """
-    if isinstance(space, Choice):
+    if isinstance(domain, Choice):
         return False
-    if isinstance(space, Integer):
-        return value in {space.low, space.high}
-    low, high = space.low, space.high
-    if isinstance(space, LogUniform):
+    if isinstance(domain, Integer):
+        return value in {domain.low, domain.high}
+    low, high = domain.low, domain.high
+    if isinstance(domain, LogUniform):
         low, high, value = (float(np.log(number)) for number in (low, high, value))
     return bool(min(value - low, high - value) < within * (high - low))

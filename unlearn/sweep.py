@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_pool_and_search, refuse_staff
+from cluster.launch import open_pool_and_search, validate_pool_options
 from memscore.cli.options import Maybe
 from memscore.store.visibility import require_visible_on_all_nodes
 from memscore.tables.progress_bar import ProgressBar
@@ -44,7 +44,7 @@ def run_sweep(
     Returns:
         Exit code: 0, or 1 if a trial failed, a judged one diverged, or all runs of a method diverged.
     """
-    refuse_staff(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
     sweep = prepare_sweep(config)
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_pool, refuse_staff
+from cluster.launch import open_pool, validate_pool_options
 from memscore.cli.options import Maybe, Several
 from memscore.store.visibility import require_visible_on_all_nodes
 from memscore.tables.progress_bar import ProgressBar
@@ -60,7 +60,7 @@ def unlearn_and_compare(
     Returns:
         Exit code: 0, or 1 if a trial failed or diverged.
     """
-    refuse_staff(pool, workers, address, gpus_per_worker)
+    validate_pool_options(pool, workers, address, gpus_per_worker)
     context = open_context(TrialOptions(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
         stack.enter_context(context.bank_store.lock())

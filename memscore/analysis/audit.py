@@ -39,12 +39,12 @@ from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, evaluate_examples
 from memscore.training.numerics import float32_matmul, single_threaded
 
-BYTES = 64 * 2**20  # of two blocks of the bank as read
+BLOCK_BYTES = 64 * 2**20  # of two blocks of the bank as read
 EVIDENCE = ("lira", "lira_offline", "rmia")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class RocSummary:
     """How well one kind of evidence tells members from others: 95 % intervals (DeLong; Wilson)."""
 
     auc: Interval
@@ -53,7 +53,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Audit:
+class AuditResult:
     """What an audit has found.
 
     Attributes:
@@ -72,12 +72,12 @@ class Audit:
     unfinished: int
     threshold: float
     table: pa.Table
-    curves: dict[str, Curve]
+    curves: dict[str, RocSummary]
     epsilon: EpsilonBound | None
     accuracy: dict[str, float]
 
 
-def audit(
+def run_audit(
     store: Store,
     model: nn.Module,
     splits: Splits,
@@ -87,7 +87,7 @@ def audit(
     threshold: float = 0.0,
     config: RmiaConfig | None = None,
     device: str = "cpu",
-) -> Audit:
+) -> AuditResult:
     """Evidence of membership for each training example, and what it is worth where the truth is known.
 
     Args:
@@ -108,18 +108,18 @@ def audit(
     """
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
-    name = arm_named(store, arm)
+    name = select_arm(store, arm)
     shards = store.find_valid_shards(name, verify=False)
     if not shards:
         raise ValueError(
             f"arm {name} of {store.folder.display_name} has no models; `python -m memscore.estimate` trains them"
         )
-    said = observed(store, model, splits, device)
+    said = compute_predictions(store, model, splits, device)
     n_train = store.manifest.split_sizes[0]
-    evidence = against_bank(store, name, sorted(shards), said["logit_confidence"], config or RmiaConfig())
+    evidence = compute_evidence(store, name, sorted(shards), said["logit_confidence"], config or RmiaConfig())
     curves, epsilon = {}, None
     if member is not None:
-        curves = {kind: curve_of(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
+        curves = {kind: compute_roc_summary(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
         known = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
         epsilon = epsilon_lower_bound(evidence["lira"][known], member[known], rng)
@@ -132,19 +132,19 @@ def audit(
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
     }
     columns = {"logit_confidence": said["logit_confidence"][:n_train], **evidence}
-    return Audit(
+    return AuditResult(
         arm=name,
         models=len(shards),
         unfinished=count_models_in_partial_blocks(shards, parse_arm_record(store.arms()[name]).models_per_block),
         threshold=threshold,
-        table=with_verdicts(store, columns, threshold, member, metadata),
+        table=build_table(store, columns, threshold, member, metadata),
         curves=curves,
         epsilon=epsilon,
-        accuracy=accuracies(said["correct"], store.manifest.split_sizes),
+        accuracy=compute_accuracy(said["correct"], store.manifest.split_sizes),
     )
 
 
-def with_verdicts(
+def build_table(
     store: Store,
     columns: dict[str, np.ndarray],
     threshold: float,
@@ -172,7 +172,7 @@ def with_verdicts(
     return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
 
 
-def arm_named(store: Store, wish: str | None) -> str:
+def select_arm(store: Store, wish: str | None) -> str:
     """The arm whose models are to be the shadows.
 
     Args:
@@ -200,7 +200,7 @@ def arm_named(store: Store, wish: str | None) -> str:
     return by_suffix[wish] if wish in by_suffix else validate_choice("arm", wish, arms)
 
 
-def observed(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
+def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
     """What a model says of every row of the bank, seen as the bank's own models were.
 
     Args:
@@ -230,7 +230,7 @@ def observed(store: Store, model: nn.Module, splits: Splits, device: str) -> dic
     return said
 
 
-def against_bank(
+def compute_evidence(
     store: Store, arm: str, indices: list[int], confidence: np.ndarray, config: RmiaConfig
 ) -> dict[str, np.ndarray]:
     """Evidence of each training example, and how many shadows it rests on.
@@ -247,13 +247,13 @@ def against_bank(
     """
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
-    pool = fit_external_prior((phi, held) for _, phi, held in bank_blocks(store, arm, indices, train))
+    pool = fit_external_prior((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
     population: np.ndarray | None = None
     if n_validation:
-        shadows = np.concatenate([phi for _, phi, _ in bank_blocks(store, arm, indices, held_out)], axis=1)
+        shadows = np.concatenate([phi for _, phi, _ in read_bank_blocks(store, arm, indices, held_out)], axis=1)
         population = external_rmia_population(confidence[held_out], shadows, config)
     pieces: list[dict[str, np.ndarray]] = []
-    for rows, phi, held in bank_blocks(store, arm, indices, train):
+    for rows, phi, held in read_bank_blocks(store, arm, indices, train):
         own = confidence[rows]
         online, offline = external_lira_scores(own, phi, held, pool)
         found = {"lira": online, "lira_offline": offline}
@@ -263,26 +263,26 @@ def against_bank(
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
-def bank_blocks(
+def read_bank_blocks(
     store: Store, arm: str, indices: list[int], rows: slice
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Rows, then logit_confidence and member of every model, [M, n] each, a block of examples at a time."""
-    for block in store.read_blocks(arm, indices, ["logit_confidence", "member"], rows, BYTES):
+    for block in store.read_blocks(arm, indices, ["logit_confidence", "member"], rows, BLOCK_BYTES):
         yield block.rows, block.columns["logit_confidence"], block.columns["member"]
 
 
-def curve_of(scores: np.ndarray, member: np.ndarray) -> Curve:
+def compute_roc_summary(scores: np.ndarray, member: np.ndarray) -> RocSummary:
     """Area and rates over the examples that have a score."""
     known = ~np.isnan(scores)
     scores, member = scores[known], member[known]
-    return Curve(
+    return RocSummary(
         auc=auc_interval(scores, member),
         tpr_at_001=tpr_at_fpr(scores, member, 0.001),
         tpr_at_01=tpr_at_fpr(scores, member, 0.01),
     )
 
 
-def accuracies(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[str, float]:
+def compute_accuracy(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[str, float]:
     """Share answered right in each split."""
     parts = np.split(correct, np.cumsum(sizes)[:-1])
     return {
@@ -291,7 +291,7 @@ def accuracies(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[str, fl
     }
 
 
-def write_audit(store: Store, found: Audit, model: str, out: str | None) -> str:
+def write_audit(store: Store, found: AuditResult, model: str, out: str | None) -> str:
     """Write the table as Parquet.
 
     Args:

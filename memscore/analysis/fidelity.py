@@ -19,8 +19,8 @@ import pyarrow as pa
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from memscore.analysis.fidelity_plots import lorenz_curves, loss_and_success, proxies_beside
-from memscore.analysis.risk_signals import Signals, risk_signals
+from memscore.analysis.fidelity_plots import plot_lorenz_curves, plot_loss_and_success, plot_proxies
+from memscore.analysis.risk_signals import RiskSignals, compute_risk_signals
 from memscore.choices import validate_choice
 from memscore.estimators.weighted import compute_weighted_scores, count_set_weights
 from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
@@ -47,8 +47,8 @@ from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
 
-BYTES = 64 * 2**20  # of two blocks as read
-FEW_BLOCKS = 10  # with fewer, models are drawn one by one
+BLOCK_BYTES = 64 * 2**20  # of two blocks as read
+MIN_BLOCKS = 10  # with fewer, models are drawn one by one
 PAPER_ORDER = ("confidence", "max_confidence", "entropy", "accuracy", "curvature_sign", "holdout")
 """SCALE's Table 1 a (CIFAR-10, ResNet-18) by the size of the correlation: .80, .76, .75, .71, .69, .67."""
 PAPER_SIGNS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "curvature_sign": 1, "holdout": 1}
@@ -56,7 +56,7 @@ PAPER_SIGNS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class ProxyFidelity:
     """One score beside memorization.
 
     Attributes:
@@ -100,7 +100,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Standings:
+class ProxyComparison:
     """Every score beside memorization.
 
     Attributes:
@@ -118,13 +118,13 @@ class Standings:
     models: int
     by_blocks: bool
     reliability: Reliability
-    rows: list[Standing]
+    rows: list[ProxyFidelity]
     trends: list[Trend]
     bank_s: float
     training_s: float
 
 
-def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int = 200) -> Standings:
+def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws: int = 200) -> ProxyComparison:
     """Compare every fresh score of a bank with the memorization that one arm gives.
 
     Args:
@@ -141,24 +141,24 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
     shards = store.find_valid_shards(arm, verify=False)
     indices, digest = sorted(shards), hash_shards(arm, shards)
     _, memorization = store.score(reference, digest)
-    found, drawn, blocks, by_blocks = redrawn(store, arm, indices, draws)
+    found, drawn, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
     bank_s, training_s = sum_model_seconds(store, arm, indices), compute_training_seconds(store)
-    ranked = [ranks_of(sample) for sample in drawn]
+    ranked = [rank_defined(sample) for sample in drawn]
     picked = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), drawn.shape)
     rows, samples = [], {}
-    for one in candidates(store, arm, reference, digest):
+    for one in read_candidates(store, arm, reference, digest):
         values = one.values
         known = ~np.isnan(values) & ~np.isnan(memorization)
         ranks = rankdata(values[known])
         redraw = known.any() and not one.shares_models
-        own = [spearman_to(sample, values, known, ranks) for sample in ranked] if redraw else []
-        if not one.shares_models and stem_of(one.score) in PAPER_SIGNS:
-            both = pairs_of(drawn, values, picked)
+        own = [correlate_ranks(sample, values, known, ranks) for sample in ranked] if redraw else []
+        if not one.shares_models and get_registry_name(one.score) in PAPER_SIGNS:
+            both = pair_samples(drawn, values, picked)
             samples[one.score] = np.array([spearman(*sample[:, rows]) for sample, rows in both])
         r = spearman(values[known], memorization[known])
         seconds = costs.get(one.score, float("nan"))
         rows.append(
-            Standing(
+            ProxyFidelity(
                 score=one.score,
                 shares_models=one.shares_models,
                 spearman=compute_interval_from_draws(r, np.array(own), blocks),
@@ -171,19 +171,21 @@ def standings(store: Store, arm: str, costs: Mapping[str, float], *, draws: int 
             )
         )
     rows.sort(key=lambda row: -np.nan_to_num(abs(row.spearman.value), nan=-1))
-    return Standings(
+    return ProxyComparison(
         reference=reference,
         models=len(indices),
         by_blocks=by_blocks,
         reliability=found,
         rows=rows,
-        trends=scale_trends(rows, samples, blocks),
+        trends=compute_scale_trends(rows, samples, blocks),
         bank_s=bank_s,
         training_s=training_s,
     )
 
 
-def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple[Reliability, np.ndarray, int, bool]:
+def bootstrap_memorization(
+    store: Store, arm: str, indices: Sequence[int], draws: int
+) -> tuple[Reliability, np.ndarray, int, bool]:
     """Memorization from bootstrap samples and from halves of the models, in one pass over the bank.
 
     Args:
@@ -194,26 +196,26 @@ def redrawn(store: Store, arm: str, indices: Sequence[int], draws: int) -> tuple
 
     Returns:
         The reliability; memorization of each sample [draws, N]; how many blocks (or models) were drawn from; whether
-        blocks were. With fewer than FEW_BLOCKS blocks models are drawn one by one: that leaves out what the design
+        blocks were. With fewer than MIN_BLOCKS blocks models are drawn one by one: that leaves out what the design
         gains, so intervals are rather too wide.
     """
     block = parse_arm_record(store.arms()[arm]).models_per_block
     numbers = np.asarray(indices) // block
-    by_blocks = len(np.unique(numbers)) >= FEW_BLOCKS
+    by_blocks = len(np.unique(numbers)) >= MIN_BLOCKS
     members = group_models_by_block(numbers if by_blocks else np.arange(len(indices)))
     samples = draw_bootstrap_samples(members, generator(store.manifest.seed, "bootstrap", arm), draws)
     halves = draw_arm_halves(store.manifest.seed, arm, numbers)
     weights = count_set_weights([*samples, *itertools.chain.from_iterable(halves)], len(indices))
     parts = [
         compute_weighted_scores(weights, b.columns)["memorization"]
-        for b in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BYTES)
+        for b in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BLOCK_BYTES)
     ]
     each = np.concatenate(parts, axis=1)
     pairs = list(zip(each[draws::2], each[draws + 1 :: 2], strict=True))
     return compute_reliability(pairs), each[:draws], len(members), by_blocks
 
 
-def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
+def read_candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
     """Scores that can be compared with an arm's memorization, each file read once.
 
     Args:
@@ -236,29 +238,29 @@ def candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[
             of = metadata.get("arm", metadata.get("models_of"))
             if of in {arm, "originals"}:
                 store.require_fresh(name, table, digest if "arm" in metadata else None)
-                values, direction = as_held(table, name)
+                values, direction = read_column_values(table, name)
                 yield Candidate(score=name, shares_models=of == arm, values=values, direction=direction)
 
 
-def as_held(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
+def read_column_values(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
     """A score as its column holds it, float64 [N], and its direction; ValueError if it has none."""
     direction = int(decode_metadata(table.schema.field(name))["direction"])
     return orient_score(table, name)[1] * direction, direction
 
 
-def ranks_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rank_defined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Defined examples and, among them, their ranks."""
     defined = ~np.isnan(values)
     return defined, rankdata(values[defined])
 
 
-def spearman_to(
+def correlate_ranks(
     sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, known: np.ndarray, ranks: np.ndarray
 ) -> float:
     """Spearman of a ranked sample with values.
 
     Args:
-        sample: of ranks_of.
+        sample: of rank_defined.
         values: [N].
         known: bool [N], where they are defined.
         ranks: of values[known], which serve all samples that are defined there and nowhere else.
@@ -275,13 +277,13 @@ def spearman_to(
     return spearman(whole[both], values[both])
 
 
-def pairs_of(drawn: np.ndarray, values: np.ndarray, picked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def pair_samples(drawn: np.ndarray, values: np.ndarray, picked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each sample of memorization beside the values, [2, N], with the examples drawn for it."""
     for sample, rows in zip(drawn, picked, strict=True):
         yield np.stack([sample, values]), rows
 
 
-def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], blocks: int) -> list[Trend]:
+def compute_scale_trends(rows: Sequence[ProxyFidelity], samples: Mapping[str, np.ndarray], blocks: int) -> list[Trend]:
     """SCALE's Table 1: the sign of each proxy's correlation, and their order by size.
 
     Args:
@@ -293,14 +295,18 @@ def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], bl
     Returns:
         Claims with intervals over models and examples, and verdicts.
     """
-    by_stem = {stem_of(row.score): row for row in rows if not row.shares_models}
+    by_stem = {get_registry_name(row.score): row for row in rows if not row.shares_models}
     trends = []
     for stem, sign in PAPER_SIGNS.items():
         if stem in by_stem:
             r = compute_interval_from_draws(by_stem[stem].spearman.value, samples[by_stem[stem].score], blocks)
             claim = f"{stem} {'falls' if sign < 0 else 'rises'} with memorization"
             trends.append(
-                Trend(claim=claim, value=r, verdict=judge_interval(Interval(value=sign * r.value, **ends(r, sign))))
+                Trend(
+                    claim=claim,
+                    value=r,
+                    verdict=judge_interval(Interval(value=sign * r.value, **flip_interval(r, sign))),
+                )
             )
     for first, second in itertools.combinations([stem for stem in PAPER_ORDER if stem in by_stem], 2):
         a, b = (by_stem[stem] for stem in (first, second))
@@ -311,13 +317,13 @@ def scale_trends(rows: Sequence[Standing], samples: Mapping[str, np.ndarray], bl
     return trends
 
 
-def ends(interval: Interval, sign: int) -> dict[str, float]:
+def flip_interval(interval: Interval, sign: int) -> dict[str, float]:
     """The ends of an interval after a change of sign."""
     lo, hi = sorted((sign * interval.lo, sign * interval.hi)) if not np.isnan(interval.lo) else (np.nan, np.nan)
     return {"lo": float(lo), "hi": float(hi)}
 
 
-def stem_of(score: str) -> str:
+def get_registry_name(score: str) -> str:
     """The entry of SOURCES that a proxy's score is of."""
     stem = score.removeprefix("events_")
     return stem if stem in SCORES else score
@@ -335,13 +341,13 @@ class Comparison:
     """
 
     suffix: str
-    standings: Standings
+    standings: ProxyComparison
     gini: dict[str, Interval]
-    signals: list[Signals]
+    signals: list[RiskSignals]
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def compare(store: Store, arm: str | None = None, *, draws: int = 200) -> Comparison:
+def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) -> Comparison:
     """Compare the scores of a bank; nothing is written.
 
     Args:
@@ -355,23 +361,23 @@ def compare(store: Store, arm: str | None = None, *, draws: int = 200) -> Compar
     Raises:
         ValueError: no such arm, several without one named, no scores, or stale ones.
     """
-    name = chosen_arm(store, arm)
+    name = select_scored_arm(store, arm)
     suffix = store.arms()[name]["suffix"]
-    found = standings(store, name, seconds_of_scores(store), draws=draws)
+    found = compare_proxies(store, name, compute_score_seconds(store), draws=draws)
     proxies = [row.score for row in found.rows if not row.shares_models]
     gini = {}
     for score in (found.reference, *proxies):
         values = store.score(score)[1]
         gini[score] = gini_interval(values, generator(store.manifest.seed, "bootstrap", score))
-    keys = original_keys(store)
+    keys = find_original_keys(store)
     known = {row.score for row in found.rows}
     success = f"attack_success_{suffix}"
     risks = [risk for risk in (success, "inversion_psnr") if risk in known] if success in known and keys else []
-    signals = [risk_signals(store, risk, keys, success) for risk in risks]
+    signals = [compute_risk_signals(store, risk, keys, success) for risk in risks]
     return Comparison(suffix=suffix, standings=found, gini=gini, signals=signals)
 
 
-def chosen_arm(store: Store, arm: str | None) -> str:
+def select_scored_arm(store: Store, arm: str | None) -> str:
     """The name of an arm that has memorization scores."""
     known = {file.removesuffix(".parquet") for file in store.folder.names("scores")}
     scored = {name: record["suffix"] for name, record in store.arms().items()}
@@ -391,14 +397,14 @@ def chosen_arm(store: Store, arm: str | None) -> str:
     return next(iter(scored))
 
 
-def original_keys(store: Store) -> list[str]:
+def find_original_keys(store: Store) -> list[str]:
     """Of the models trained on everything whose outputs are on file."""
     receipts = sorted((name, receipt) for name, receipt in store.receipts().items() if name.startswith("original-"))
     keys = [receipt["key"] for _, receipt in receipts if not receipt.get("removed") and not receipt["diverged"]]
     return [key for key in keys if store.has_outputs(key)]
 
 
-def seconds_of_scores(store: Store) -> dict[str, float]:
+def compute_score_seconds(store: Store) -> dict[str, float]:
     """Score -> median seconds on one original, beyond its training."""
     timed = compute_proxy_seconds(store, read_stored_inversion(store))
     return {score: seconds for name, seconds in timed.items() for score in PROXIES[name].scores}
@@ -417,17 +423,17 @@ def write_comparison(store: Store, found: Comparison) -> list[str]:
     reference, suffix = found.standings.reference, found.suffix
     oriented = {name: store.score(name)[1] for name in found.gini}
     names = [row.score for row in found.standings.rows if not row.shares_models]
-    proxies = {name: as_held(store.read_score(name), name)[0] for name in names}
+    proxies = {name: read_column_values(store.read_score(name), name)[0] for name in names}
     title = f"{store.manifest.data}, {found.standings.models} models, {suffix}"
     files = {
-        f"reports/lorenz_{suffix}.png": lorenz_curves(oriented, found.gini, title),
+        f"reports/lorenz_{suffix}.png": plot_lorenz_curves(oriented, found.gini, title),
         f"reports/fidelity_{suffix}.json": encode_record(asdict(found)),
     }
     if proxies:
         spearman = {row.score: row.spearman.value for row in found.standings.rows}
-        files[f"reports/proxies_{suffix}.png"] = proxies_beside(oriented[reference], proxies, spearman, title)
+        files[f"reports/proxies_{suffix}.png"] = plot_proxies(oriented[reference], proxies, spearman, title)
     for signals in found.signals:
-        files[f"reports/loss_and_{signals.risk}.png"] = loss_and_success(signals, title)
+        files[f"reports/loss_and_{signals.risk}.png"] = plot_loss_and_success(signals, title)
     for path, content in files.items():
         store.folder.replace(path, content)
     return list(files)

@@ -6,16 +6,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from memscore.analysis.risk_signals import Signals
+from memscore.analysis.risk_signals import RiskSignals
 from memscore.plots.bank import ACCENT, INK, encode_png
 from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval
 
-COLUMNS = 4  # panels a row
-CURVES = 10  # that ten colours can tell
+N_COLUMNS = 4  # panels a row
+MAX_CURVES = 10  # that ten colours can tell
 
 
-def proxies_beside(
+def plot_proxies(
     memorization: np.ndarray, proxies: Mapping[str, np.ndarray], spearman: Mapping[str, float], title: str
 ) -> bytes:
     """One panel a proxy: density of examples over proxy and memorization, on a log colour scale (SCALE, Fig. 5).
@@ -29,10 +29,10 @@ def proxies_beside(
     Returns:
         A PNG.
     """
-    rows = -(-len(proxies) // COLUMNS)
-    figure = Figure(figsize=(2.6 * min(COLUMNS, len(proxies)), 2.5 * rows + 0.3), layout="constrained")
+    rows = -(-len(proxies) // N_COLUMNS)
+    figure = Figure(figsize=(2.6 * min(N_COLUMNS, len(proxies)), 2.5 * rows + 0.3), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, min(COLUMNS, len(proxies)), squeeze=False, sharey=True)
+    axes = figure.subplots(rows, min(N_COLUMNS, len(proxies)), squeeze=False, sharey=True)
     for axis in axes.flat[len(proxies) :]:
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, proxies.items(), strict=False):
@@ -47,7 +47,7 @@ def proxies_beside(
     return encode_png(figure)
 
 
-def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
+def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
     """Lorenz curves, the first one drawn thick (SCALE, Fig. 12).
 
     Args:
@@ -61,7 +61,7 @@ def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval]
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axis = figure.subplots()
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    for number, (name, values) in enumerate(list(scores.items())[:CURVES]):
+    for number, (name, values) in enumerate(list(scores.items())[:MAX_CURVES]):
         label = f"{name}, Gini {gini[name].value:.2f}"
         axis.plot(*lorenz(values), color=colours[number], label=label, linewidth=1.2 if number else 2.2)
     axis.plot([0, 1], [0, 1], color="#94a3b8", linestyle="--", linewidth=0.8)
@@ -70,7 +70,7 @@ def lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval]
     return encode_png(figure)
 
 
-def loss_and_success(signals: Signals, title: str) -> bytes:
+def plot_loss_and_success(signals: RiskSignals, title: str) -> bytes:
     """Attack success by tenths of the loss (RSU, Fig. 5), and probabilities of risky and random examples (Table 3).
 
     Args:

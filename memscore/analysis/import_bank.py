@@ -34,7 +34,7 @@ SIGNALS = ("logit_confidence", "gap", "top_gap")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ExternalArrays:
     """Where somebody else's bank is. Arrays are .npy files, .npz files with one array, or file.npz:NAME."""
 
     store: Annotated[str, tyro.conf.Positional]
@@ -70,7 +70,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Arrays:
+class LoadedArrays:
     """A source, read.
 
     Attributes:
@@ -86,7 +86,7 @@ class Arrays:
     n_test: int
 
 
-def read_arrays(source: Source) -> Arrays:
+def read_arrays(source: ExternalArrays) -> LoadedArrays:
     """The arrays of a source, memory-mapped where the file allows, with their shapes checked."""
     member = read_array(source.member)
     if member.ndim != 2 or 0 in member.shape:
@@ -122,7 +122,7 @@ def read_arrays(source: Source) -> Arrays:
         raise ValueError("--correct and --gap are both given, but a model is right where its gap is above 0: leave one")
     if len(set(widths.values())) > 1:
         raise ValueError(f"all arrays must be of the same examples, got {widths} of them")
-    return Arrays(member=member, columns=columns, n_train=n, n_test=next(iter(widths.values())) - n)
+    return LoadedArrays(member=member, columns=columns, n_train=n, n_test=next(iter(widths.values())) - n)
 
 
 def read_array(file: str) -> np.ndarray:
@@ -146,28 +146,28 @@ def read_array(file: str) -> np.ndarray:
         raise ValueError(f"cannot read {file}: {error}") from None
 
 
-def shard_of(source: Source, arrays: Arrays, m: int) -> dict[str, np.ndarray]:
+def build_shard(source: ExternalArrays, arrays: LoadedArrays, m: int) -> dict[str, np.ndarray]:
     """The columns of one model's shard; ValueError names the file and the place of what cannot be."""
     rows = arrays.n_train + arrays.n_test
     member = np.zeros(rows, bool)
-    member[: arrays.n_train] = zeros_and_ones(arrays.member[m], source.member, m)
+    member[: arrays.n_train] = to_booleans(arrays.member[m], source.member, m)
     if not member.any():
         raise ValueError(f"{source.member}: model {m} was trained on nothing; leave it out of all arrays")
     numbers = {name: np.concatenate([part[m] for part in parts]) for name, parts in arrays.columns.items()}
-    found = {name: finite(numbers[name], getattr(source, name), m) for name in SIGNALS if name in numbers}
+    found = {name: to_finite_float32(numbers[name], getattr(source, name), m) for name in SIGNALS if name in numbers}
     given = "correct" in numbers
-    right = zeros_and_ones(numbers["correct"], source.correct[0], m) if given else found["gap"] > 0
+    right = to_booleans(numbers["correct"], source.correct[0], m) if given else found["gap"] > 0
     return {"row": np.arange(rows, dtype=np.int32), "member": member, "correct": right, **found}
 
 
-def zeros_and_ones(values: np.ndarray, file: str, m: int) -> np.ndarray:
+def to_booleans(values: np.ndarray, file: str, m: int) -> np.ndarray:
     """Bool [n] of one model's row."""
     if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():
         raise ValueError(f"{file}: model {m} has values other than 0 and 1; masks and correctness are booleans")
     return values.astype(bool)
 
 
-def finite(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
+def to_finite_float32(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
     """float32 [n] of one model's row."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{files[0]} holds {values.dtype}, not numbers")
@@ -182,7 +182,7 @@ def finite(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
     return numbers
 
 
-def one_each(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray:
+def require_one_per_example(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray:
     """[rows] of some kind."""
     if values.shape != (rows,) or values.dtype.kind not in kinds:
         raise ValueError(
@@ -192,7 +192,7 @@ def one_each(values: np.ndarray, file: str, kinds: str, rows: int) -> np.ndarray
     return values
 
 
-def import_bank(source: Source) -> EstimateResult:
+def import_bank(source: ExternalArrays) -> EstimateResult:
     """Write a shard for each model and score the bank; models on file with the same content are left alone.
 
     Args:
@@ -207,22 +207,22 @@ def import_bank(source: Source) -> EstimateResult:
             or validation examples, or a store of something else.
     """
     arrays = read_arrays(source)
-    attacks = attacks_for(source)
+    attacks = select_attacks(source)
     check_attacks(attacks, arrays.columns, validation=0)
     splits = None if source.data is None else load_dataset(source.data, folder=source.folder, validation=0.0)
-    examples = examples_of(source, arrays, splits)
+    examples = build_examples(source, arrays, splits)
     models = range(len(arrays.member))
     for m in models:
-        shard_of(source, arrays, m)  # all of them are looked at before anything is written
-    arm = arm_of(source, arrays)
-    refuse_unbalanced(arrays.member, arm, source.member)
-    store = Store.create(source.store, manifest_of(arrays, examples, splits), examples)
+        build_shard(source, arrays, m)  # all of them are looked at before anything is written
+    arm = infer_arm(source, arrays)
+    require_balanced(arrays.member, arm, source.member)
+    store = Store.create(source.store, build_manifest(arrays, examples, splits), examples)
     with store.lock():
         name = f"{IMPORTED}-{arm.name}"
         record = {"name": name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None}
         store.add_arm(record)
         for m in models:
-            write_model(store, name, m, shard_of(source, arrays, m))
+            write_model(store, name, m, build_shard(source, arrays, m))
         filled = TrainingSummary(shards={name: store.find_valid_shards(name)})
         return score_bank(store, splits, filled, attacks=attacks)
 
@@ -243,7 +243,7 @@ def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) 
         )
 
 
-def arm_of(source: Source, arrays: Arrays) -> Arm:
+def infer_arm(source: ExternalArrays, arrays: LoadedArrays) -> Arm:
     """How the subsets were drawn, as far as the user says and the masks show."""
     share = float(np.mean([np.mean(row) for row in arrays.member]))
     keep = round(share, 2) if source.keep is None else source.keep
@@ -254,7 +254,7 @@ def arm_of(source: Source, arrays: Arrays) -> Arm:
     return arm
 
 
-def refuse_unbalanced(member: np.ndarray, arm: Arm, file: str) -> None:
+def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
     """An exact design must be what it says, or leave-one-out attacks would leak membership."""
     if arm.design != "exact":
         return
@@ -269,7 +269,7 @@ def refuse_unbalanced(member: np.ndarray, arm: Arm, file: str) -> None:
             )
 
 
-def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Table:
+def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits | None) -> pa.Table:
     """One row an example, from the data if it is named, else from labels and ids where they are given."""
     n, t = arrays.n_train, arrays.n_test
     if splits is not None:
@@ -281,13 +281,17 @@ def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Tab
                 f"{t}; leave out --data if they are of other examples"
             )
         return build_examples_table(splits).slice(0, n + t)
-    labels = None if source.labels is None else one_each(read_array(source.labels), source.labels, "iu", n + t)
+    labels = (
+        None
+        if source.labels is None
+        else require_one_per_example(read_array(source.labels), source.labels, "iu", n + t)
+    )
     if labels is not None and (labels < 0).any():
         row = int(np.flatnonzero(labels < 0)[0])
         raise ValueError(f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1")
     names = [f"train/{i:05d}" for i in range(n)] + [f"test/{i:05d}" for i in range(t)]
     if source.ids is not None:
-        names = [str(name) for name in one_each(read_array(source.ids), source.ids, "iuU", n + t)]
+        names = [str(name) for name in require_one_per_example(read_array(source.ids), source.ids, "iuU", n + t)]
         if len(set(names)) < len(names):
             raise ValueError(f"{source.ids} names an example twice; ids are unique over train and test")
     label = pa.nulls(n + t, pa.int64()) if labels is None else pa.array(labels.astype(np.int64))
@@ -301,7 +305,7 @@ def examples_of(source: Source, arrays: Arrays, splits: Splits | None) -> pa.Tab
     })
 
 
-def manifest_of(arrays: Arrays, examples: pa.Table, splits: Splits | None) -> Manifest:
+def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | None) -> Manifest:
     """The identity of an imported bank: its data as far as it is known, and which numbers were given."""
     given = [name for name in SHARD_COLUMNS if name in arrays.columns or name in {"member", "correct"}]
     labels = [label for label in examples["label"].to_pylist() if label is not None]
@@ -323,7 +327,7 @@ def manifest_of(arrays: Arrays, examples: pa.Table, splits: Splits | None) -> Ma
     )
 
 
-def attacks_for(source: Source) -> tuple[str, ...]:
+def select_attacks(source: ExternalArrays) -> tuple[str, ...]:
     """The attacks asked for, or the one that the given numbers allow."""
     if source.attacks is not None:
         return source.attacks

@@ -27,14 +27,14 @@ from memscore.subsets.clustering import count_models_in_partial_blocks
 from memscore.subsets.designs import parse_arm_record
 
 TARGETS = ("test", "train", "train-held-out")
-MOST_ROWS = 2_000_000
+MAX_ROWS = 2_000_000
 """Pairs above the thresholds that may be found; they take some 300 bytes each, ids included, before they are a file."""
 
-_SLACK = np.float32(1e-4)  # float32 tiles are a few 1e-7 off; what is picked is decided again in float64
-_READ = 64 * 2**20  # bytes of two neighbouring blocks of train examples
+_TOLERANCE = np.float32(1e-4)  # float32 tiles are a few 1e-7 off; what is picked is decided again in float64
+_BLOCK_BYTES = 64 * 2**20  # bytes of two neighbouring blocks of train examples
 
 
-def influence_rows(
+def find_influence_pairs(
     store: Store,
     arm: str,
     shards: Mapping[int, str],
@@ -43,7 +43,7 @@ def influence_rows(
     top: int = 10,
     least: float = 0.15,
     least_memorization: float = 0.25,
-    max_rows: int = MOST_ROWS,
+    max_rows: int = MAX_ROWS,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> pa.Table:
     """The pairs of one arm that matter, streamed: the most influential examples of each target, and all strong pairs.
@@ -74,7 +74,7 @@ def influence_rows(
             than max_rows strong pairs.
     """
     validate_choice("kind of targets", targets, TARGETS)
-    _refuse_senseless(top, {"least": least, "least_memorization": least_memorization})
+    _validate_thresholds(top, {"least": least, "least_memorization": least_memorization})
     indices, train = sorted(shards), slice(0, store.manifest.split_sizes[0])
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
@@ -82,29 +82,29 @@ def influence_rows(
     held_out = targets == "train-held-out"
     packed = pack_targets(
         (block.columns["correct"], ~block.columns["member"] if held_out else None)
-        for block in store.read_blocks(arm, indices, ["correct", "member"], rows, max_bytes=_READ)
+        for block in store.read_blocks(arm, indices, ["correct", "member"], rows, max_bytes=_BLOCK_BYTES)
     )
     scores: list[np.ndarray] = []
 
     def members() -> Iterator[np.ndarray]:
-        for block in store.read_blocks(arm, indices, ["member", "correct"], train, max_bytes=_READ):
+        for block in store.read_blocks(arm, indices, ["member", "correct"], train, max_bytes=_BLOCK_BYTES):
             scores.append(memorization(block.columns["correct"], block.columns["member"]))
             yield block.columns["member"]
 
-    picked = _Picked(rows.stop - rows.start, top, max_rows)
+    picked = _PairSelection(rows.stop - rows.start, top, max_rows)
     for tile in iterate_tiles(members(), packed):
         strong = np.concatenate(scores)[tile.train] >= least_memorization
         picked.add(tile, least, strong, without_self=targets != "test")
         if progress and tile.target.stop == rows.stop - rows.start:
             progress(tile.train.stop, train.stop, f"{picked.n_strong} strong pairs")
-    columns = _columns(picked.pairs(), rows.start, np.concatenate(scores), store)
+    columns = _build_columns(picked.pairs(), rows.start, np.concatenate(scores), store)
     asked = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
     metadata = {"arm": arm, "models": len(indices), "shards_digest": hash_shards(arm, shards)}
     metadata |= {**asked, "opposite": picked.opposite}
     return to_table(columns, {key: str(value) for key, value in metadata.items()})
 
 
-class _Picked:
+class _PairSelection:
     """The best pairs of each target so far, and the strong ones: int64 [6, pairs], train, target and four counts."""
 
     def __init__(self, n_targets: int, top: int, max_rows: int) -> None:
@@ -134,10 +134,10 @@ class _Picked:
         """Pairs at or above the thresholds, and how many are as far below 0, decided in float64."""
         rows = np.flatnonzero(strong)
         value = value[rows]
-        a, b = np.nonzero(value >= least - _SLACK)
-        found = _pairs(tile, rows[a], b)
+        a, b = np.nonzero(value >= least - _TOLERANCE)
+        found = _build_pairs(tile, rows[a], b)
         self.strong.append(found[:, influence_from_counts(found[2:]) >= least])
-        a, b = np.nonzero((value <= _SLACK - least) & (value >= -2))  # -2: undefined is -inf
+        a, b = np.nonzero((value <= _TOLERANCE - least) & (value >= -2))  # -2: undefined is -inf
         self.opposite += int((influence_from_counts(tile.counts(rows[a], b)) <= -least).sum())
         self.n_strong += self.strong[-1].shape[1]
         if self.n_strong > self.max_rows:
@@ -152,9 +152,9 @@ class _Picked:
         floor = self.floor[tile.target]
         if len(value) >= self.top and np.isneginf(floor).any():
             floor = np.maximum(floor, np.partition(value, -self.top, axis=0)[-self.top])
-        a, b = np.nonzero(value >= np.maximum(floor - _SLACK, -2))  # -2: undefined is -inf
+        a, b = np.nonzero(value >= np.maximum(floor - _TOLERANCE, -2))  # -2: undefined is -inf
         so_far = self.best.get(tile.target.start, np.empty((6, 0), np.int64))
-        pairs = np.concatenate([so_far, _pairs(tile, a, b)], axis=1)
+        pairs = np.concatenate([so_far, _build_pairs(tile, a, b)], axis=1)
         exact = influence_from_counts(pairs[2:])
         order = np.lexsort((pairs[0], -exact, pairs[1]))
         target = pairs[1, order]
@@ -164,7 +164,7 @@ class _Picked:
         self.floor[pairs[1, last]] = exact[last]
 
 
-def _refuse_senseless(top: int, thresholds: Mapping[str, float]) -> None:
+def _validate_thresholds(top: int, thresholds: Mapping[str, float]) -> None:
     """Stop at parameters that would find nothing without saying so."""
     if top < 0:
         raise ValueError(f"top must be 0 or more, got {top}; 0 keeps the strong pairs only")
@@ -173,7 +173,7 @@ def _refuse_senseless(top: int, thresholds: Mapping[str, float]) -> None:
             raise ValueError(f"{name} must be a number, got nan; Feldman & Zhang use .15 and .25")
 
 
-def _columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:
+def _build_columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:
     """Pairs as columns in their order; targets begin at row `first` of the store."""
     found, ids = memorization_from_counts(*pairs[2:]), np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
     order = np.lexsort((pairs[0], -found["value"], pairs[1]))
@@ -189,19 +189,19 @@ def _columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store)
     }
 
 
-def _pairs(tile: Tile, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _build_pairs(tile: Tile, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """int64 [6, pairs]: train, target and the four counts."""
     return np.concatenate([[a + tile.train.start, b + tile.target.start], tile.counts(a, b)])
 
 
-BESIDE = 5
+EXAMPLES_PER_TARGET = 5
 """Train examples beside each target in the picture."""
-MOST_PICTURES = 100
+MAX_PICTURES = 100
 """Targets in one picture; some 300 would be more pixels than a PNG of matplotlib's may have."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Influence:
+class InfluenceResult:
     """What a run has found.
 
     Attributes:
@@ -210,12 +210,12 @@ class Influence:
         models: how many.
         unfinished: those in blocks that are not whole.
         damaged: shards that could not be read -> why.
-        targets: kind of targets, see influence_rows.
+        targets: kind of targets, see find_influence_pairs.
         n_targets: how many there are.
         least: a pair is strong from this influence on,
         least_memorization: if the train example's memorization is at least this.
         opposite: pairs that would be strong with their sign turned.
-        table: of influence_rows.
+        table: of find_influence_pairs.
     """
 
     arm: str
@@ -248,7 +248,7 @@ class Influence:
         return rows[np.argsort(-influence[rows], kind="stable")]
 
 
-def find(
+def compute_influence(
     store: Store,
     name: str,
     *,
@@ -257,13 +257,13 @@ def find(
     least: float,
     least_memorization: float,
     progress: Callable[[int, int, str], object] | None = None,
-) -> Influence:
+) -> InfluenceResult:
     """The pairs of one arm that matter; nothing is written.
 
     Args:
         store: open; the caller holds its lock, so that no shard comes or goes.
         name: of the arm.
-        targets: as for influence_rows, and so are
+        targets: as for find_influence_pairs, and so are
         top: examples kept for each target,
         least: the threshold for influence,
         least_memorization: and for memorization,
@@ -273,7 +273,7 @@ def find(
         The pairs, and what they are of.
 
     Raises:
-        ValueError: an unknown arm, one without models, or what influence_rows refuses.
+        ValueError: an unknown arm, one without models, or what find_influence_pairs refuses.
     """
     shards = store.check(name, verify=False)
     if not shards.valid:
@@ -281,7 +281,7 @@ def find(
             f"arm {name} of {store.folder.display_name} has no models that can be read; `python -m memscore.estimate "
             f"--store {store.folder.display_name}` trains them"
         )
-    table = influence_rows(
+    table = find_influence_pairs(
         store,
         name,
         shards.valid,
@@ -292,7 +292,7 @@ def find(
         progress=progress,
     )
     n_train, _, n_test = store.manifest.split_sizes
-    return Influence(
+    return InfluenceResult(
         arm=name,
         suffix=store.arms()[name]["suffix"],
         models=len(shards.valid),
@@ -307,7 +307,7 @@ def find(
     )
 
 
-def images_again(store: Store, data: str | None, folder: str | None) -> Splits:
+def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
     """The bank's data for the picture.
 
     Args:
@@ -327,7 +327,7 @@ def images_again(store: Store, data: str | None, folder: str | None) -> Splits:
         raise ValueError(f"{error}; --pictures 0 does without images") from error
 
 
-def draw(store: Store, found: Influence, splits: Splits, pictures: int) -> str | None:
+def write_picture(store: Store, found: InfluenceResult, splits: Splits, pictures: int) -> str | None:
     """Write a picture of the targets with the strongest influences, each beside the train examples that help it most.
 
     Args:
@@ -351,11 +351,11 @@ def draw(store: Store, found: Influence, splits: Splits, pictures: int) -> str |
     faint: list[list[bool]] = []
     for target in shown:
         start, stop = np.searchsorted(rows, [target, target + 1])
-        stop = min(stop, start + BESIDE)
+        stop = min(stop, start + EXAMPLES_PER_TARGET)
         pairs = found.table.slice(start, stop - start).to_pylist()
         images.append([part.images[target - first], *(splits.train.images[pair["train_row"]] for pair in pairs)])
         captions.append([[f"label {format_label(examples, target)}", f"row {target}"]])
-        captions[-1] += [caption(pair, examples) for pair in pairs]
+        captions[-1] += [format_caption(pair, examples) for pair in pairs]
         faint.append([False, *~strong[start:stop]])
     title = (
         f"{splits.name}, {found.models} models, {found.suffix}, {found.targets}: each target (framed) and the\n"
@@ -367,7 +367,7 @@ def draw(store: Store, found: Influence, splits: Splits, pictures: int) -> str |
     return relpath
 
 
-def caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
+def format_caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
     """What stands under a training example."""
     return [
         f"label {format_label(examples, pair['train_row'])}",

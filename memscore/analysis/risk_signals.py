@@ -20,10 +20,10 @@ from memscore.statistics.correlation import spearman
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
 
-GROUPS = 10  # of examples by loss, as RSU's Fig. 5
-RISKIEST = 100  # examples, as RSU's experiments
-TAIL = 0.2  # the lowest probabilities of a class
-DRAWS = 1000  # bootstrap samples of examples for one rank correlation
+N_GROUPS = 10  # of examples by loss, as RSU's Fig. 5
+N_RISKIEST = 100  # examples, as RSU's experiments
+TAIL_SHARE = 0.2  # the lowest probabilities of a class
+N_BOOTSTRAP = 1000  # bootstrap samples of examples for one rank correlation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class ClassTail:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Signals:
+class RiskSignals:
     """What one risk says beside the cheap signals.
 
     Attributes:
@@ -75,7 +75,7 @@ class Signals:
     trends: list[Trend]
 
 
-def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Signals:
+def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str) -> RiskSignals:
     """RSU's comparisons for one risk score.
 
     Args:
@@ -89,23 +89,23 @@ def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Sign
     """
     n = store.manifest.split_sizes[0]
     labels = np.asarray(store.examples()["label"].to_numpy())[:n]
-    signals = original_signals(store, keys, labels)
+    signals = compute_original_signals(store, keys, labels)
     _, danger = store.score(risk)
     _, asr = store.score(success)
     defined = np.flatnonzero(~np.isnan(danger) & ~np.isnan(asr))
     rng = generator(store.manifest.seed, "bootstrap", risk)
-    size = min(RISKIEST, len(defined) // 2)
+    size = min(N_RISKIEST, len(defined) // 2)
     order = rng.permutation(defined)  # ties are broken at random, not by position
     risky = order[np.argsort(-danger[order], kind="stable")[:size]]
     twin = rng.choice(np.setdiff1d(defined, risky), size, replace=False)
     loss = signals["loss"]
     order = defined[np.argsort(loss[defined], kind="stable")]
     groups = [
-        LossGroup(least=float(loss[part].min()), most=float(loss[part].max()), success=mean_interval(asr[part]))
-        for part in np.array_split(order, GROUPS)
+        LossGroup(least=float(loss[part].min()), most=float(loss[part].max()), success=compute_mean_interval(asr[part]))
+        for part in np.array_split(order, N_GROUPS)
         if len(part)
     ]
-    ranks = rank_interval(loss[defined], danger[defined], rng)
+    ranks = bootstrap_spearman(loss[defined], danger[defined], rng)
     trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=judge_interval(ranks))]
     wanted: dict[str, tuple[np.ndarray, int, str]] = {
         "loss": (loss, 1, "more loss"),
@@ -115,15 +115,15 @@ def risk_signals(store: Store, risk: str, keys: list[str], success: str) -> Sign
     if risk != success:
         wanted["success"] = (asr, 1, "more attack success")
     for values, sign, what in wanted.values():
-        gap = difference(sign * values[risky], sign * values[twin])
+        gap = compute_difference(sign * values[risky], sign * values[twin])
         claim = f"{size} riskiest by {risk}: {what}"
         trends.append(Trend(claim=claim, value=gap, verdict=judge_interval(gap)))
     probability = signals["probability"]
-    tails = [tail_of(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
-    return Signals(risk=risk, groups=groups, spearman=ranks, tails=tails, trends=trends)
+    tails = [compute_class_tail(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
+    return RiskSignals(risk=risk, groups=groups, spearman=ranks, tails=tails, trends=trends)
 
 
-def original_signals(store: Store, keys: list[str], labels: np.ndarray) -> Mapping[str, np.ndarray]:
+def compute_original_signals(store: Store, keys: list[str], labels: np.ndarray) -> Mapping[str, np.ndarray]:
     """Loss and entropy in nats, and probability of the label, float64 [n], means over the originals."""
     found: dict[str, list[np.ndarray]] = {"loss": [], "entropy": [], "probability": []}
     for key in keys:
@@ -136,10 +136,12 @@ def original_signals(store: Store, keys: list[str], labels: np.ndarray) -> Mappi
     return {name: np.mean(values, axis=0) for name, values in found.items()}
 
 
-def tail_of(label: int, labels: np.ndarray, probability: np.ndarray, risky: np.ndarray, twin: np.ndarray) -> ClassTail:
+def compute_class_tail(
+    label: int, labels: np.ndarray, probability: np.ndarray, risky: np.ndarray, twin: np.ndarray
+) -> ClassTail:
     """One row of Table 3."""
     own = probability[labels == label]
-    tail = float(np.quantile(own, TAIL))
+    tail = float(np.quantile(own, TAIL_SHARE))
     high, low = (probability[rows[labels[rows] == label]] for rows in (risky, twin))
     return ClassTail(
         label=label,
@@ -151,14 +153,14 @@ def tail_of(label: int, labels: np.ndarray, probability: np.ndarray, risky: np.n
     )
 
 
-def mean_interval(values: np.ndarray) -> Interval:
+def compute_mean_interval(values: np.ndarray) -> Interval:
     """A mean and its 95 % t interval; the ends are NaN of fewer than two values."""
     mean, n = float(values.mean()), len(values)
     reach = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Interval(value=mean, lo=mean - reach, hi=mean + reach)
 
 
-def difference(x: np.ndarray, y: np.ndarray) -> Interval:
+def compute_difference(x: np.ndarray, y: np.ndarray) -> Interval:
     """Mean of x minus mean of y, with Welch's 95 % interval; NaN ends where neither varies."""
     gap = float(x.mean() - y.mean())
     a, b = (float(values.var(ddof=1)) / len(values) if len(values) > 1 else float("nan") for values in (x, y))
@@ -169,9 +171,9 @@ def difference(x: np.ndarray, y: np.ndarray) -> Interval:
     return Interval(value=gap, lo=gap - reach, hi=gap + reach)
 
 
-def rank_interval(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
+def bootstrap_spearman(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
     """Spearman's correlation with its percentile bootstrap interval over examples."""
-    draws = [rng.integers(0, len(x), len(x)) for _ in range(DRAWS if len(x) > 2 else 0)]
+    draws = [rng.integers(0, len(x), len(x)) for _ in range(N_BOOTSTRAP if len(x) > 2 else 0)]
     drawn = np.array([spearman(x[rows], y[rows]) for rows in draws])
     drawn = drawn[~np.isnan(drawn)]
     lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)

@@ -12,7 +12,7 @@ from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 
 
-def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
+def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
     """A network with the weights in a file, fit for the bank's images and classes.
 
     Args:
@@ -40,12 +40,12 @@ def load_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
             "path)"
         ) from None
     model = build_network(arch, manifest.input_shape, manifest.n_classes, seed=0)
-    _require_fit(path, arch, manifest, model.state_dict(), tensors)
+    _require_matching_tensors(path, arch, manifest, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
+def build_member_mask(ids: np.ndarray, store: Store) -> np.ndarray:
     """Which training examples of a bank are named.
 
     Args:
@@ -73,7 +73,7 @@ def membership_of(ids: np.ndarray, store: Store) -> np.ndarray:
     return np.isin(known[:n_train], ids)
 
 
-def normalisation_of(
+def resolve_normalization(
     manifest: Manifest, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What images are normalised with before a user's model sees them, per channel of pixels in [0, 1].
@@ -104,11 +104,13 @@ def normalisation_of(
     return mean, std
 
 
-def _require_fit(path: str, arch: str, manifest: Manifest, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+def _require_matching_tensors(
+    path: str, arch: str, manifest: Manifest, wanted: dict[str, Tensor], given: dict[str, Tensor]
+) -> None:
     """Refuse tensors of another network, by what is wrong with them."""
     shape = "x".join(str(size) for size in manifest.input_shape)
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    parts = [f"{word} {_first(names)}" for word, names in (("lacks", missing), ("has also", surplus)) if names]
+    parts = [f"{word} {_format_first(names)}" for word, names in (("lacks", missing), ("has also", surplus)) if names]
     if parts:
         raise ValueError(
             f"{path} is no {arch} of memscore: it {' and '.join(parts)}; give the --arch it was trained as, "
@@ -129,6 +131,6 @@ def _require_fit(path: str, arch: str, manifest: Manifest, wanted: dict[str, Ten
         raise ValueError(f"{path} holds numbers that are not finite, first in {name}; audit a model that converged")
 
 
-def _first(names: list[str]) -> str:
+def _format_first(names: list[str]) -> str:
     """The first of some names and how many more there are."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -1,1 +1,1 @@
-"""What every command shares: how it ends, and types of its options."""
+"""Code that every command shares: exit codes and option types."""

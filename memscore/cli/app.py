@@ -1,4 +1,7 @@
-"""How a command ends: its own exit code, 2 after one line of error, 130 after Ctrl-C, 143 after SIGTERM: no traces."""
+"""Run a command and turn errors and signals into exit codes, without tracebacks.
+
+An error is one line and exit code 2, Ctrl-C is 130, SIGTERM is 143.
+"""
 
 import os
 import signal
@@ -12,55 +15,59 @@ RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, an
 
 
 def quiet_interrupt_during_imports() -> None:
-    """Let Ctrl-C end the process in one line while it still imports, which takes seconds; nothing is begun by then.
+    """End the process with one line on Ctrl-C while it imports, which takes seconds.
 
-    A door calls this above its imports, where it is the program and not a module: an exception would come up through
-    whatever is being imported, as a traceback or not at all. `run` hands Ctrl-C back to Python.
+    A command calls this above its imports if it is the main program: an exception would come up through the module that
+    is being imported, as a traceback or not at all. `run_command` restores Python's own handler.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is to be ignored
-        signal.signal(signal.SIGINT, _leave)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the parent process ignores SIGINT
+        signal.signal(signal.SIGINT, _exit_immediately)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which `ray job stop` sends; like Ctrl-C it comes up through whatever runs, and locks are given back."""
+    """SIGTERM, which `ray job stop` sends; it unwinds like Ctrl-C, so that locks are released."""
 
 
-def run_command(command: Callable[[], int], interrupted: str = "interrupted; the same command begins again") -> int:
-    """Run one command.
+def run_command(
+    command: Callable[[], int], interrupt_message: str = "interrupted; the same command begins again"
+) -> int:
+    """Run one command and return its exit code.
 
     Args:
-        command: gives the exit code.
-        interrupted: the line after Ctrl-C, with the way on.
+        command: returns the exit code.
+        interrupt_message: the line after Ctrl-C; it says how to continue.
 
     Returns:
-        The command's exit code; 2 with one line on stderr for an error of the user's making or of the machine's
+        The command's exit code; 2 with one line on stderr for an error of the user or of the machine
         (ValueError, OSError, RuntimeError), or the error's own `exit_code`; 130 after Ctrl-C, 143 after SIGTERM.
     """
-    mine = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
-    if mine:
-        signal.signal(signal.SIGTERM, _terminate)
+    handles_sigterm = (
+        signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    )
+    if handles_sigterm:
+        signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        if signal.getsignal(signal.SIGINT) is _leave:
+        if signal.getsignal(signal.SIGINT) is _exit_immediately:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return command()
     except KeyboardInterrupt as error:
-        sys.stderr.write(f"{interrupted}\n")
+        sys.stderr.write(f"{interrupt_message}\n")
         return 143 if isinstance(error, Terminated) else 130
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return int(getattr(error, "exit_code", 2))
     finally:
-        if mine:
+        if handles_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Once; a second SIGTERM ends the process where it is."""
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Raise Terminated once; a second SIGTERM ends the process at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """At once: no module that is half imported has a say."""
-    os.write(2, b"interrupted before anything was begun\n")
+def _exit_immediately(number: int, frame: FrameType | None) -> None:
+    """Exit at once, without running code of modules that are half imported."""
+    os.write(2, b"interrupted before anything was started\n")
     os._exit(130)

@@ -1,4 +1,4 @@
-"""Types of options that may be left out, where tyro's own word for that would say nothing."""
+"""Types of optional command-line options, with help texts that tyro does not give."""
 
 from collections.abc import Iterable
 from typing import Annotated, TypeVar
@@ -8,26 +8,28 @@ import tyro
 T = TypeVar("T")
 
 Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
-"""T or None; the help says what happens without it, so no "(default: None)" follows."""
+"""T or None; the help text names the default, so "(default: None)" is not added."""
 
 Several = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=lambda names: f"(default: {names or 'none'})")]
-"""Any number of strings; where none is the default, the help says so."""
+"""Any number of strings; the help shows an empty default as none."""
 
 
-def make_nonempty_spec(known: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
-    """For Annotated[Several, ...]: the option without a value, which tyro takes for none of them, is refused.
+def make_nonempty_spec(choices: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
+    """Make tyro refuse the option without a value, which it would read as an empty tuple.
+
+    For Annotated[Several, ...].
 
     Args:
-        known: what there is, for the words.
+        choices: valid values, for the message.
 
     Returns:
-        How tyro is to read the values.
+        The specification of how tyro reads the values.
     """
-    there = ", ".join(known)
+    listed = ", ".join(choices)
 
     def read(values: list[str]) -> tuple[str, ...]:
         if not values:
-            raise ValueError(f"it has no value; there are {there}; or leave it out")
+            raise ValueError(f"it has no value; there are {listed}; or leave it out")
         return tuple(values)
 
     return tyro.constructors.PrimitiveConstructorSpec(

@@ -1,1 +1,1 @@
-"""From a name or a path to splits of uint8 images."""
+"""Load data sets as splits of uint8 images."""

@@ -1,9 +1,9 @@
-"""Data sets are read here and nowhere else: load(name or path) -> Splits of uint8 images, in the publisher's order.
+"""Load data sets by name, path or function as Splits of uint8 images, in published order.
 
 Without a publisher's test split (digits, a plain folder, one pair of arrays) the test set is a stratified draw with a
-constant seed, so that no user's seed changes it. Validation comes out of train by the root seed; then the limit keeps
-a stratified part of the rest, so a limit never moves the validation set; then labels are flipped. Folders of images
-are decoded by image_folder.py; what is read is described in splits.py.
+constant seed, so that no user's seed changes it. Validation is taken from train by the root seed; then the limit keeps
+a stratified part of the rest, so a limit never changes the validation set; then labels are flipped. Folders of images
+are decoded by image_folder.py; splits.py defines the result.
 """
 
 import gzip
@@ -36,16 +36,16 @@ DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Published:
-    """A data set as its publisher has it, before a seed or a limit touches it."""
+class _PublishedDataset:
+    """A data set as published, before a seed or a limit changes it."""
 
     name: str
     train: Dataset
     test: Dataset
     n_classes: int
     validation: Dataset | None = None
-    default: int | None = None  # images to hold out when the user names no share; None is 10 % of train
-    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    default_validation: int | None = None  # images to hold out when the user gives no share; None is 10 % of train
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     label_changes: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -58,18 +58,19 @@ def load_dataset(
     seed: int = 0,
     folder: str | None = None,
 ) -> Splits:
-    """A data set by name, path or function, split and ready to train on.
+    """Load a data set by name, path or function, split and ready to train on.
 
     Args:
-        name: digits, a key of TORCHVISION, a folder of images, an .npz file, or "module:function" that returns Splits
-            or (images, labels, test images, test labels). A known name wins over a folder of that name: write ./name.
+        name: digits, a key of TORCHVISION_CLASSES, a folder of images, an .npz file, or "module:function" that returns
+            Splits or (images, labels, test images, test labels). A built-in name wins over a folder of that name: write
+            ./name.
         validation: share of train to hold out, in [0, 1); None keeps the publisher's split, or takes 10 %
             (digits: 197 images).
         train_limit: how many training images to keep after that, stratified, in data-set order.
         label_noise: share of training labels to flip to another class, in [0, 1); exactly round(share * n).
         seed: root seed of the validation set, the limit and the flips.
-        folder: for a key of TORCHVISION where its files lie or go (default $MEMSCORE_DATA or ~/.cache/memscore/data);
-            with any other name the image folder or .npz file that goes by this name.
+        folder: for a key of TORCHVISION_CLASSES the folder of its files, existing or to be downloaded (default
+            $MEMSCORE_DATA or ~/.cache/memscore/data); with any other name the image folder or .npz file of this name.
 
     Returns:
         The splits; the test set does not depend on the seed.
@@ -80,14 +81,17 @@ def load_dataset(
     for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
         if not 0 <= share < 1:
             raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
-    source = _published(name, folder)
+    source = _load_published(name, folder)
     train, held_out = _take_validation(source, validation, seed)
     if train_limit is not None:
-        train = _limit(train, train_limit, source.n_classes, seed)
-    mean, std = source.constants or compute_mean_std(train.images)
+        train = _limit_train(train, train_limit, source.n_classes, seed)
+    mean, std = source.mean_std or compute_mean_std(train.images)
     changes = dict(source.label_changes)
     if label_noise:
-        train, changes = _flip(train, label_noise, source.n_classes, seed), changes | {"label_noise": label_noise}
+        train, changes = (
+            _flip_labels(train, label_noise, source.n_classes, seed),
+            changes | {"label_noise": label_noise},
+        )
     return Splits(
         name=source.name,
         n_classes=source.n_classes,
@@ -100,17 +104,17 @@ def load_dataset(
     )
 
 
-def _take_validation(source: _Published, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
-    """(train, validation) by the user's share, the publisher's split or the default."""
+def _take_validation(source: _PublishedDataset, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
+    """Return (train, validation) by the user's share, the publisher's split or the default."""
     train = source.train
     if source.validation is not None:
         if share:
-            own = f"{source.name} has a validation split of its own ({len(source.validation)} images)"
+            reason = f"{source.name} has its own validation split ({len(source.validation)} images)"
             raise ValueError(
-                f"{own}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
+                f"{reason}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
             )
         return train, select_rows(source.validation, np.arange(0)) if share == 0 else source.validation
-    default = max(1, round(len(train) / 10)) if source.default is None else source.default
+    default = max(1, round(len(train) / 10)) if source.default_validation is None else source.default_validation
     size = default if share is None else round(share * len(train))
     if share and not size:
         raise ValueError(f"validation {share} of {len(train)} training images is none of them; use a larger share or 0")
@@ -119,24 +123,24 @@ def _take_validation(source: _Published, share: float | None, seed: int) -> tupl
     return rest, held_out
 
 
-def _limit(train: Dataset, limit: int, n_classes: int, seed: int) -> Dataset:
-    """A stratified part of train, in data-set order."""
+def _limit_train(train: Dataset, limit: int, n_classes: int, seed: int) -> Dataset:
+    """Select a stratified part of train, in data-set order."""
     if not 2 * n_classes <= limit <= len(train):
         rule = f"from {2 * n_classes} (two a class) to {len(train)} (all that validation leaves)"
         raise ValueError(f"train_limit must lie {rule}, got {limit}; leave it out to train on everything")
-    kept, _ = split_stratified(train, limit, generator(seed, "validation", "train-limit"))
-    _require_every_class(kept, n_classes, f"a train_limit of {limit}", "raise train_limit")
-    return kept
+    selected, _ = split_stratified(train, limit, generator(seed, "validation", "train-limit"))
+    _require_every_class(selected, n_classes, f"a train_limit of {limit}", "raise train_limit")
+    return selected
 
 
-def _require_every_class(train: Dataset, n_classes: int, cause: str, way_out: str) -> None:
-    """Refuse a training set that a split has robbed of a class."""
+def _require_every_class(train: Dataset, n_classes: int, cause: str, hint: str) -> None:
+    """Raise if a split left the training set without a class."""
     for missing in np.setdiff1d(np.arange(n_classes), train.labels)[:1]:
-        raise ValueError(f"{cause} leaves no training image of class {missing}; {way_out} or drop that class")
+        raise ValueError(f"{cause} leaves no training image of class {missing}; {hint} or drop that class")
 
 
-def _flip(train: Dataset, share: float, n_classes: int, seed: int) -> Dataset:
-    """Give exactly round(share * n) labels a uniformly drawn other class; labels_true stays."""
+def _flip_labels(train: Dataset, share: float, n_classes: int, seed: int) -> Dataset:
+    """Change exactly round(share * n) labels to a random other class; labels_true stays."""
     rng = generator(seed, "label-noise")
     rows = rng.permutation(len(train))[: round(share * len(train))]
     labels = train.labels.copy()
@@ -144,17 +148,17 @@ def _flip(train: Dataset, share: float, n_classes: int, seed: int) -> Dataset:
     return Dataset(images=train.images, labels=labels, labels_true=train.labels_true, ids=train.ids)
 
 
-def _published(name: str, folder: str | None) -> _Published:
-    """Find the reader for a name."""
+def _load_published(name: str, folder: str | None) -> _PublishedDataset:
+    """Load a data set as published, by the reader for its name."""
     is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
     if folder is not None and (is_function or name == "digits"):
         raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
     if name == "digits":
-        return _digits()
+        return _load_digits()
     if name in TORCHVISION_CLASSES:
-        return _torchvision(name, folder)
+        return _load_torchvision(name, folder)
     if is_function:
-        return _from_function(name)
+        return _call_function(name)
     path = Path(folder or name).expanduser()
     if folder is None and os.sep not in name and not path.exists():
         try:
@@ -165,67 +169,69 @@ def _published(name: str, folder: str | None) -> _Published:
         parts = {
             split: make_dataset(split, *columns) for split, columns in image_folder.read_image_folder(path).items()
         }
-        return _complete(name if folder else path.resolve().name, parts)
+        return _build_published(name if folder else path.resolve().name, parts)
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or .npz file {str(path)!r}; check the path or use a known name")
-    return _from_npz(path, name if folder else path.stem)
+    return _read_npz(path, name if folder else path.stem)
 
 
-def _complete(name: str, parts: Mapping[str, Dataset]) -> _Published:
-    """A published data set from its splits; a single split named "all" gives up 20 % as test set."""
+def _build_published(name: str, parts: Mapping[str, Dataset]) -> _PublishedDataset:
+    """Build a published data set from its splits; a single split "all" gives 20 % as test set."""
     train = parts["all"] if "all" in parts else parts["train"]
     classes = np.unique(train.labels)
     n_classes = len(classes)
     if n_classes < 2:
         raise ValueError(f"the training set of {name} must have at least 2 classes, got {n_classes}; add another")
     if classes[0] != 0 or classes[-1] != n_classes - 1:
-        found = f"{n_classes} different ones from {classes[0]} to {classes[-1]}"
-        raise ValueError(f"training labels of {name} must be 0..K-1 without gaps, got {found}; renumber them")
+        labels = f"{n_classes} different ones from {classes[0]} to {classes[-1]}"
+        raise ValueError(f"training labels of {name} must be 0..K-1 without gaps, got {labels}; renumber them")
     if "all" not in parts:
         validation = parts.get("validation")
-        return _Published(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
+        return _PublishedDataset(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
     test, rest = split_stratified(train, max(1, round(len(train) / 5)), generator(0, "validation", "fixed-test"))
     _require_every_class(rest, n_classes, f"the fixed test set of {name}", "bring a test split")
-    return _Published(name=name, train=rest, test=test, n_classes=n_classes)
+    return _PublishedDataset(name=name, train=rest, test=test, n_classes=n_classes)
 
 
-def _digits() -> _Published:
-    """scikit-learn's 1,797 images of 8x8: 400 to test, 197 to hold out, 1,200 to train on."""
+def _load_digits() -> _PublishedDataset:
+    """Load scikit-learn's 1,797 images of 8x8: 400 test, 197 validation, 1,200 train."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    everything = make_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
-    test, rest = split_stratified(everything, 400, generator(0, "validation", "fixed-test"))
-    return _Published(name="digits", train=rest, test=test, n_classes=10, default=197)
+    dataset = make_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
+    test, rest = split_stratified(dataset, 400, generator(0, "validation", "fixed-test"))
+    return _PublishedDataset(name="digits", train=rest, test=test, n_classes=10, default_validation=197)
 
 
-def _torchvision(name: str, folder: str | None) -> _Published:
-    """One of torchvision's data sets, downloaded and checked by torchvision unless it lies there already."""
+def _load_torchvision(name: str, folder: str | None) -> _PublishedDataset:
+    """Load a torchvision data set; torchvision downloads and checks it unless it exists."""
     idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
     if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
         files = {"train": "train", "test": "t10k"}
-        return _complete(name, {split: _from_idx(split, idx, prefix) for split, prefix in files.items()})
+        return _build_published(name, {split: _read_idx(split, idx, prefix) for split, prefix in files.items()})
     import torchvision
 
     root = Path(folder or os.environ.get("MEMSCORE_DATA") or "~/.cache/memscore/data").expanduser()
     factory = getattr(torchvision.datasets, TORCHVISION_CLASSES[name])
-    wanted = {split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")}
+    arguments = {
+        split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")
+    }
     try:
-        parts = {split: factory(root, download=True, **which) for split, which in wanted.items()}
+        parts = {split: factory(root, download=True, **split_arguments) for split, split_arguments in arguments.items()}
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
-        way_out = "put the publisher's files there, or name a folder that has them (folder, or $MEMSCORE_DATA)"
-        raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {way_out}") from error
-    return _complete(name, {split: _from_torchvision(split, part) for split, part in parts.items()})
+        hint = "put the publisher's files there, or name a folder that has them (folder, or $MEMSCORE_DATA)"
+        raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {hint}") from error
+    return _build_published(name, {split: _extract_arrays(split, part) for split, part in parts.items()})
 
 
-def _from_torchvision(split: str, part: Any) -> Dataset:
-    """The arrays inside a torchvision data set."""
+def _extract_arrays(split: str, part: Any) -> Dataset:
+    """Return the arrays of a torchvision data set."""
     return make_dataset(split, part.data, part.labels if hasattr(part, "labels") else part.targets)
 
 
-def _from_idx(split: str, folder: Path, prefix: str) -> Dataset:
-    """A pair of gzipped idx files: two zero bytes, 8 for uint8, the number of axes, their lengths, the values."""
+def _read_idx(split: str, folder: Path, prefix: str) -> Dataset:
+    """Read gzipped idx files: two 0 bytes, 8 for uint8, number of axes, their lengths, values."""
     arrays = []
     for path in (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"):
         try:
@@ -238,8 +244,8 @@ def _from_idx(split: str, folder: Path, prefix: str) -> Dataset:
     return make_dataset(split, images, labels)
 
 
-def _from_npz(path: Path, name: str) -> _Published:
-    """Arrays images and labels, or train_images, train_labels, test_images, test_labels and perhaps validation_*."""
+def _read_npz(path: Path, name: str) -> _PublishedDataset:
+    """Read images and labels, or train_*, test_* and perhaps validation_*, from an .npz file."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is neither a folder nor an .npz archive; save the arrays with numpy.savez")
     try:
@@ -262,30 +268,32 @@ def _from_npz(path: Path, name: str) -> _Published:
     parts = {
         key: make_dataset(key, arrays[f"{prefix}images"], arrays[f"{prefix}labels"]) for key, prefix in prefixes.items()
     }
-    return _complete(name, parts)
+    return _build_published(name, parts)
 
 
-def _from_function(name: str) -> _Published:
-    """What the user's own function returns."""
+def _call_function(name: str) -> _PublishedDataset:
+    """Call the user's function and check the data set it returns."""
     module, function = name.split(":")
     try:
-        maker = getattr(importlib.import_module(module), function)
+        load = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"data set {name!r} cannot be imported ({error}); the module must be on PYTHONPATH") from error
-    made = maker()
+    result = load()
     label = name.replace(":", ".")
-    if isinstance(made, tuple) and len(made) == 4:
-        return _complete(label, {"train": make_dataset("train", *made[:2]), "test": make_dataset("test", *made[2:])})
-    if not isinstance(made, Splits):
+    if isinstance(result, tuple) and len(result) == 4:
+        return _build_published(
+            label, {"train": make_dataset("train", *result[:2]), "test": make_dataset("test", *result[2:])}
+        )
+    if not isinstance(result, Splits):
         rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
-        raise ValueError(f"{name} must return {rule}, got {type(made).__name__}; mend that function")
-    return _Published(
-        name=made.name,
-        train=made.train,
-        test=made.test,
-        n_classes=made.n_classes,
-        validation=made.validation if len(made.validation) else None,
-        default=0,
-        constants=(made.mean, made.std),
-        label_changes=made.label_changes,
+        raise ValueError(f"{name} must return {rule}, got {type(result).__name__}; fix that function")
+    return _PublishedDataset(
+        name=result.name,
+        train=result.train,
+        test=result.test,
+        n_classes=result.n_classes,
+        validation=result.validation if len(result.validation) else None,
+        default_validation=0,
+        mean_std=(result.mean, result.std),
+        label_changes=result.label_changes,
     )

@@ -1,4 +1,4 @@
-"""Lists of example ids that a user writes: .txt, .json or .npz."""
+"""Read lists of example ids from .txt, .json and .npz files."""
 
 import json
 import zipfile
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def read_id_list(path: str, option: str = "--members") -> np.ndarray:
-    """Ids of the examples that a model was trained on.
+    """Read ids of examples, such as those that a model was trained on.
 
     Args:
-        path: .txt with one id a line, .json with a list, or .npz with one array (or one named ids).
-        option: whose value it is, for messages.
+        path: .txt with one id per line, .json with a list, or .npz with one array (or one named ids).
+        option: the command-line option that gave the path, for messages.
 
     Returns:
         str [n].
@@ -21,48 +21,54 @@ def read_id_list(path: str, option: str = "--members") -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: another ending, another content, or no id.
     """
-    place = Path(path)
-    if not place.is_file():
+    file = Path(path)
+    if not file.is_file():
         raise FileNotFoundError(f"there is no file of ids at {path!r}; give {option} a .txt, .json or .npz")
-    readers = {".txt": _ids_in_text, ".json": _ids_in_json, ".npz": _ids_in_npz}
-    if place.suffix not in readers:
-        raise ValueError(f"ids are read from .txt, .json or .npz, got {place.name!r}; write one id a line as .txt")
-    ids = readers[place.suffix](place)
-    if not ids or not all(isinstance(one, str) for one in ids):
-        found = f"one is {next(one for one in ids if not isinstance(one, str))!r}" if ids else "there are none"
-        raise ValueError(f"{path} must hold ids such as 'train/00042', but {found}; examples.parquet lists all of them")
+    readers = {".txt": _read_text, ".json": _read_json, ".npz": _read_npz}
+    if file.suffix not in readers:
+        raise ValueError(f"ids are read from .txt, .json or .npz, got {file.name!r}; write one id a line as .txt")
+    ids = readers[file.suffix](file)
+    if not ids or not all(isinstance(example_id, str) for example_id in ids):
+        problem = (
+            f"one is {next(example_id for example_id in ids if not isinstance(example_id, str))!r}"
+            if ids
+            else "there are none"
+        )
+        raise ValueError(
+            f"{path} must hold ids such as 'train/00042', but {problem}; examples.parquet lists all of them"
+        )
     return np.array(ids, dtype=np.str_)
 
 
-def _ids_in_text(place: Path) -> list[str]:
-    """One id a line; empty lines say nothing."""
+def _read_text(file: Path) -> list[str]:
+    """Read one id per line; empty lines are skipped."""
     try:
-        text = place.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is no text ({error.reason} at byte {error.start}); write one id a line") from None
+        raise ValueError(f"{file} is no text ({error.reason} at byte {error.start}); write one id a line") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _ids_in_json(place: Path) -> list[str]:
-    """A list."""
+def _read_json(file: Path) -> list[str]:
+    """Read a list."""
     try:
-        ids = json.loads(place.read_text())
+        ids = json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(f"{place} is no JSON ({error}); write a list of ids") from None
+        raise ValueError(f"{file} is no JSON ({error}); write a list of ids") from None
     if not isinstance(ids, list):
-        raise ValueError(f"{place} must hold a list of ids, got {type(ids).__name__}; write [...]")
+        raise ValueError(f"{file} must hold a list of ids, got {type(ids).__name__}; write [...]")
     return ids
 
 
-def _ids_in_npz(place: Path) -> list[str]:
-    """The array named ids, or the only one."""
+def _read_npz(file: Path) -> list[str]:
+    """Read the array named ids, or the only one."""
     try:
-        with np.load(place, allow_pickle=False) as archive:
+        with np.load(file, allow_pickle=False) as archive:
             names = archive.files
             name = "ids" if "ids" in names or len(names) != 1 else names[0]
             ids: list[str] = archive[name].ravel().tolist()
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{place} holds no plain array named ids ({error}); save it with numpy.savez(..., ids=...)"
+            f"{file} holds no plain array named ids ({error}); save it with numpy.savez(..., ids=...)"
         ) from None
     return ids

@@ -1,8 +1,8 @@
-"""Folders of images: the layouts of CINIC-10 and Tiny-ImageNet, and plain ones; memscore/data/datasets.py opens them.
+"""Read folders of images in the layouts of CINIC-10 and Tiny-ImageNet, and plain ones.
 
-    train/CLASS/**  valid|validation|val/CLASS/**  test/CLASS/**    val may be absent; without test/ it is the test
+    train/CLASS/**  valid|validation|val/CLASS/**  test/CLASS/**    val may be missing; without test/ it is the test
     train/CLASS/**  val/images/*  val/val_annotations.txt           Tiny-ImageNet: val is the test, test/ has no labels
-    CLASS/**                                                        one set, to be split by the reader
+    CLASS/**                                                        one set, to be split by the caller
 
 Classes are the sorted folder names, ids the relative paths, rows in the order of ids. Gray only if every image is gray.
 """
@@ -18,7 +18,9 @@ GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}  # 
 
 
 def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
-    """Every image below a folder, decoded; alpha is dropped, and gray images among coloured ones become RGB.
+    """Decode every image below a folder.
+
+    Alpha is dropped, and gray images among coloured ones become RGB.
 
     Args:
         root: an existing folder in one of the layouts above.
@@ -30,40 +32,43 @@ def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, lis
         ValueError: a layout, an annotation or an image that cannot be used.
         OSError: a folder or an image that cannot be read.
     """
-    listing = _listing(root)
-    headers = {path: _header(root / path) for labels in listing.values() for path in labels}
+    labels_by_split = _list_splits(root)
+    headers = {path: _read_header(root / path) for labels in labels_by_split.values() for path in labels}
     first, (size, _) = next(iter(headers.items()))
-    for path, (other, _) in headers.items():
-        if other != size:
-            sizes = f"{first} is {size[0]}x{size[1]}, {path} is {other[0]}x{other[1]}"
+    for path, (other_size, _) in headers.items():
+        if other_size != size:
+            sizes = f"{first} is {size[0]}x{size[1]}, {path} is {other_size[0]}x{other_size[1]}"
             raise ValueError(f"images in {root} must share one size, but {sizes}; resize them")
-    mode = "L" if all(found in GRAY for _, found in headers.values()) else "RGB"
-    return {split: _decode(root, labels, size, mode) for split, labels in listing.items()}
+    mode = "L" if all(image_mode in GRAY for _, image_mode in headers.values()) else "RGB"
+    return {split: _decode_split(root, labels, size, mode) for split, labels in labels_by_split.items()}
 
 
-def _listing(root: Path) -> dict[str, dict[str, int]]:
-    """The label of every relative path, by split."""
+def _list_splits(root: Path) -> dict[str, dict[str, int]]:
+    """Return split -> relative path -> label."""
     if not (root / "train").is_dir():
-        return {"all": _labelled(root, root, _classes(root))}
-    classes = _classes(root / "train")
+        return {"all": _label_by_folder(root, root, _list_classes(root))}
+    classes = _list_classes(root / "train")
     folders = {"train": root / "train"}
     for name in ("valid", "validation", "val"):
         if (root / name).is_dir():
             folders["validation"] = root / name
     annotations = folders.get("validation", root) / "val_annotations.txt"
     if annotations.is_file():
-        return {"train": _labelled(root, folders["train"], classes), "test": _annotated(root, annotations, classes)}
+        return {
+            "train": _label_by_folder(root, folders["train"], classes),
+            "test": _read_annotations(root, annotations, classes),
+        }
     if (root / "test").is_dir():
         folders["test"] = root / "test"
     elif "validation" in folders:
         folders["test"] = folders.pop("validation")
     else:
         raise ValueError(f"{root} has train/ but neither test/ nor val/; add one, or name {root / 'train'} to split it")
-    return {split: _labelled(root, folder, classes) for split, folder in folders.items()}
+    return {split: _label_by_folder(root, folder, classes) for split, folder in folders.items()}
 
 
-def _classes(folder: Path) -> list[str]:
-    """Sorted names of the class folders."""
+def _list_classes(folder: Path) -> list[str]:
+    """List the sorted names of the class folders."""
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
@@ -75,48 +80,48 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _labelled(root: Path, folder: Path, classes: list[str]) -> dict[str, int]:
-    """Labels by the class folder that an image lies in."""
+def _label_by_folder(root: Path, folder: Path, classes: list[str]) -> dict[str, int]:
+    """Label images by their class folder."""
     labels: dict[str, int] = {}
-    for name in _classes(folder):
+    for name in _list_classes(folder):
         if name not in classes:
             raise ValueError(f"{folder} has a class {name!r} that train/ has not; rename or remove it")
-        found = _images_under(folder / name)
-        if not found:
+        paths = _list_images(folder / name)
+        if not paths:
             raise ValueError(f"class folder {folder / name} holds no image ({' '.join(SUFFIXES)}); fill or remove it")
-        labels |= {path.relative_to(root).as_posix(): classes.index(name) for path in found}
+        labels |= {path.relative_to(root).as_posix(): classes.index(name) for path in paths}
     return dict(sorted(labels.items()))
 
 
-def _images_under(folder: Path) -> list[Path]:
-    """Image files at any depth, hidden ones left out."""
+def _list_images(folder: Path) -> list[Path]:
+    """List image files at any depth, except hidden ones."""
 
-    def refuse(error: OSError) -> None:
+    def raise_error(error: OSError) -> None:
         raise OSError(f"folder {error.filename} cannot be read ({error.strerror}); check its permissions") from error
 
     return [
-        Path(where) / name
-        for where, _, names in os.walk(folder, onerror=refuse)
+        Path(directory) / name
+        for directory, _, names in os.walk(folder, onerror=raise_error)
         for name in names
         if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
 
 
-def _annotated(root: Path, annotations: Path, classes: list[str]) -> dict[str, int]:
-    """Labels from lines "file <tab> class <tab> box" beside a folder named images."""
+def _read_annotations(root: Path, annotations: Path, classes: list[str]) -> dict[str, int]:
+    """Read labels from lines "file <tab> class <tab> box" beside a folder named images."""
     labels = {}
     for number, line in enumerate(annotations.read_text().splitlines(), start=1):
         columns = line.split("\t")
         if len(columns) < 2 or columns[1] not in classes:
-            raise ValueError(f"{annotations} line {number} must be 'file<tab>class of train/', got {line!r}; mend it")
+            raise ValueError(f"{annotations} line {number} must be 'file<tab>class of train/', got {line!r}; fix it")
         labels[(annotations.parent / "images" / columns[0]).relative_to(root).as_posix()] = classes.index(columns[1])
     if not labels:
         raise ValueError(f"{annotations} names no image; restore it from the publisher's archive")
     return dict(sorted(labels.items()))
 
 
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    """((width, height), mode) without decoding."""
+def _read_header(path: Path) -> tuple[tuple[int, int], str]:
+    """Return ((width, height), mode) without decoding the image."""
     try:
         with Image.open(path) as image:
             size, mode = image.size, image.mode
@@ -127,10 +132,10 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
     return size, mode
 
 
-def _decode(
+def _decode_split(
     root: Path, labels: dict[str, int], size: tuple[int, int], mode: str
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Pixels, labels and ids of one split."""
+    """Decode pixels, labels and ids of one split."""
     width, height = size
     pixels = np.empty((len(labels), height, width, len(mode)), np.uint8)
     for row, path in enumerate(labels):

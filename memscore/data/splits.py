@@ -1,4 +1,4 @@
-"""What a data set is once it is read: three splits of uint8 images with labels and ids."""
+"""Splits: train, validation and test images with labels and ids; datasets.py loads them."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from memscore.seeds import generator
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Images with their labels and ids, equally long: images uint8 [N, C, H, W], labels int64 [N], ids str [N]."""
+    """Images uint8 [N, C, H, W] with labels int64 [N] and ids str [N]."""
 
     images: np.ndarray
     labels: np.ndarray  # as trained
@@ -26,9 +26,9 @@ class Dataset:
         object.__setattr__(self, "ids", np.asarray(self.ids, dtype=str))
         lengths = (len(self.images), len(self.labels), len(self.labels_true), len(self.ids))
         if len(set(lengths)) > 1:
-            where = "".join(self.ids[:1])
+            first_id = "".join(self.ids[:1])
             raise ValueError(
-                f"images, labels, labels_true and ids must be equally long, got {lengths} (from {where!r} on)"
+                f"images, labels, labels_true and ids must be equally long, got {lengths} (from {first_id!r} on)"
             )
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {self.images.shape}")
@@ -43,7 +43,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """A data set as models see it, with the normalisation of its training images (scaled to [0, 1])."""
+    """A data set for training, with the normalization of its training images (scaled to [0, 1])."""
 
     name: str
     n_classes: int
@@ -69,7 +69,7 @@ class Splits:
             for labels in (part.labels, part.labels_true):
                 for row in np.flatnonzero((labels < 0) | (labels >= self.n_classes))[:1]:
                     allowed = f"0..{self.n_classes - 1}, the classes of the training set"
-                    raise ValueError(f"{split} label {labels[row]} of {part.ids[row]} lies outside {allowed}; mend it")
+                    raise ValueError(f"{split} label {labels[row]} of {part.ids[row]} lies outside {allowed}; fix it")
         ids = np.concatenate([part.ids for part in self._parts().values()]).tolist()
         if len(set(ids)) < len(ids):
             twice = Counter(ids).most_common(1)[0][0]
@@ -83,7 +83,7 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over images, labels, true labels, ids and the number of classes; the name is no part of it."""
+        """SHA-256 over images, labels, true labels, ids and the number of classes; not the name."""
         digest = hashlib.sha256(json.dumps({"n_classes": self.n_classes}).encode())
         for split, part in self._parts().items():
             digest.update(json.dumps([split, part.images.shape, part.ids.tolist()]).encode())
@@ -92,12 +92,12 @@ class Splits:
         return digest.hexdigest()
 
     def _parts(self) -> dict[str, Dataset]:
-        """The three splits in the order of their rows."""
+        """Return the three splits in the order of their rows."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def make_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = None) -> Dataset:
-    """A Dataset from whatever arrays a publisher has.
+    """Make a Dataset from a publisher's arrays.
 
     Args:
         split: train, validation or test; "all" where the publisher has no splits.
@@ -113,21 +113,24 @@ def make_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = N
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
-        way_out = "scale to 0..255, round and use .astype(numpy.uint8)"
-        raise ValueError(f"{split} images must be uint8, got {images.dtype}; {way_out}")
+        hint = "scale to 0..255, round and use .astype(numpy.uint8)"
+        raise ValueError(f"{split} images must be uint8, got {images.dtype}; {hint}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{split} labels must be whole numbers [N], got {labels.dtype} {labels.shape}; use numpy.int64"
         )
-    whole = labels.astype(np.int64)
+    label_ids = labels.astype(np.int64)
     names = [f"{split}/{position:05d}" for position in range(len(images))] if ids is None else ids
     return Dataset(
-        images=_channels_first(images, split), labels=whole, labels_true=whole.copy(), ids=np.array(names, dtype=str)
+        images=_to_channels_first(images, split),
+        labels=label_ids,
+        labels_true=label_ids.copy(),
+        ids=np.array(names, dtype=str),
     )
 
 
-def _channels_first(images: np.ndarray, split: str) -> np.ndarray:
-    """[N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3."""
+def _to_channels_first(images: np.ndarray, split: str) -> np.ndarray:
+    """Convert [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 to [N, C, H, W]."""
     if images.ndim == 3:
         return images[:, None]
     first, last = (images.ndim == 4 and images.shape[axis] in {1, 3} for axis in (1, -1))
@@ -138,7 +141,7 @@ def _channels_first(images: np.ndarray, split: str) -> np.ndarray:
 
 
 def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """Some rows of a data set, copied.
+    """Copy some rows of a data set.
 
     Args:
         dataset: any data set of N examples.
@@ -156,12 +159,12 @@ def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
 
 
 def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
-    """Draw exactly size examples, of every class its share by largest remainder, and give back the rest too.
+    """Draw exactly size examples, each class in proportion by largest remainder.
 
     Args:
         dataset: N >= 1 examples.
         size: how many to draw, in [0, N].
-        rng: the stream that decides which.
+        rng: decides which.
 
     Returns:
         (drawn, rest), both in data-set order.
@@ -176,7 +179,9 @@ def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> t
 
 
 def split_halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Two disjoint stratified halves: one for algorithms that train on validation images, one to select by.
+    """Split into two disjoint stratified halves.
+
+    One is for algorithms that train on validation images, one for selection.
 
     Args:
         dataset: at least two examples, as a rule the validation split.
@@ -194,7 +199,7 @@ def split_halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
+    """Compute mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
     Sums are exact integers over chunks of images, so the result does not depend on the chunks.
 
@@ -202,7 +207,7 @@ def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
         images: uint8 [N, C, H, W], N >= 1.
 
     Returns:
-        (mean, std), one float a channel; std is at least 1e-6.
+        (mean, std), one float per channel; std is at least 1e-6.
     """
     n_images, channels, height, width = images.shape
     rows = max(1, 2**22 // (channels * height * width))
@@ -219,7 +224,7 @@ def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
 
 
 def build_examples_table(splits: Splits, clusters: np.ndarray | None = None) -> pa.Table:
-    """One row an example: train, then validation, then test, as the rows of every shard.
+    """Build a table with one row per example: train, validation, test, as in every shard.
 
     Args:
         splits: the data set.
@@ -233,15 +238,15 @@ def build_examples_table(splits: Splits, clusters: np.ndarray | None = None) -> 
     """
     parts = splits._parts()
     lengths = [len(part) for part in parts.values()]
-    grouped = np.zeros(0, np.int32) if clusters is None else clusters
+    cluster_ids = np.zeros(0, np.int32) if clusters is None else clusters
     if clusters is not None and len(clusters) != lengths[0]:
         raise ValueError(f"clusters belong to train: expected {lengths[0]} of them, got {len(clusters)}; cluster again")
-    nulls = pa.nulls(sum(lengths) - len(grouped), pa.int32())
+    nulls = pa.nulls(sum(lengths) - len(cluster_ids), pa.int32())
     return pa.table({
         "row": pa.array(np.arange(sum(lengths), dtype=np.int32)),
         "id": pa.array(np.concatenate([part.ids for part in parts.values()]).tolist(), pa.string()),
         "split": pa.array(np.repeat(list(parts), lengths).tolist(), pa.string()),
         "label": pa.array(np.concatenate([part.labels for part in parts.values()])),
         "label_true": pa.array(np.concatenate([part.labels_true for part in parts.values()])),
-        "cluster": pa.concat_arrays([pa.array(grouped, pa.int32()), nulls]),
+        "cluster": pa.concat_arrays([pa.array(cluster_ids, pa.int32()), nulls]),
     })

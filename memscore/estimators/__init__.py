@@ -1,1 +1,1 @@
-"""From blocks of the models x examples matrix to one value an example: arrays in, arrays out, one paper a file."""
+"""Estimators: from [models, examples] arrays to one value per example, one paper per file."""

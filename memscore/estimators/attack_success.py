@@ -1,10 +1,10 @@
-"""Attack success: how often a membership attack is right about an example, over models that held it or did not.
+"""Attack success: the probability that a membership attack is right about an example.
 
     ASR(i) = P over models m of [ (L(m, i) > tau) = (i in the training set of m) ]
 
 Equation 1 of RSU (the privacy score that orders its forget set), with LiRA's log-likelihood ratio for L and every
-model in turn as target. tau is stated, never fitted to the pairs that it scores; 0 says "in" where in is the likelier.
-Telling nothing gives max(keep, 1 - keep) at best, which is 1/2 at keep 0.5.
+model in turn as target. tau is fixed, never fitted to the pairs that it scores; 0 predicts "in" where in is likelier.
+An attack without information has at best max(keep, 1 - keep), which is 1/2 at keep 0.5.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def attack_success(scores: np.ndarray, member: np.ndarray, threshold: float = 0.0) -> dict[str, np.ndarray]:
-    """The share of targets on which the attack is right about each example.
+    """Compute the fraction of targets on which the attack is right about each example.
 
-    Targets share their shadow models, so the error and the interval, which take them as independent, are approximate.
+    Targets share their shadow models, so the error and the interval, which assume independence, are approximate.
 
     Args:
         scores: [M, N], the attack's score of example n against target m, higher for members; NaN is not counted.
         member: bool [M, N], example n was in model m's training set.
-        threshold: tau; the attack says "in" above it.
+        threshold: tau; the attack predicts "in" above it.
 
     Returns:
         value, se (smoothed, never 0), lo, hi (Wilson, 95 %): float64 [N], higher is riskier, NaN where no target
-        counts; n: int64 [N], the targets that count.
+        has a score; n: int64 [N], the targets that have one.
     """
     counted = ~np.isnan(scores)
     hits = (((scores > threshold) == member) & counted).sum(0)

@@ -1,9 +1,9 @@
-"""C-score: how consistently an example is answered right by models that never saw it.
+"""C-score: how consistently models trained without an example predict it correctly.
 
-    C(i) = mean over fractions of P[correct(i) | i not in the training set, a share of the data kept]
+    C(i) = mean over fractions of P[correct(i) | i not in the training set, a fraction of the data]
 
-Jiang et al. 2021 (ICML), section 2: the plain mean of the fractions' own means, so no fraction weighs more for having
-more models without the example. Higher is more regular, that is less memorized.
+Jiang et al. 2021 (ICML), section 2: the plain mean over fractions of each fraction's mean, so no fraction weighs more
+for having more models without the example. Higher is more regular, that is less memorized.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """P(correct | out) of each example at the one fraction that these models were trained at.
+    """Estimate P(correct | out) of each example at one keep fraction.
 
     Args:
         correct: bool [M, N], model m labels example n right.
@@ -27,11 +27,11 @@ def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def cscore_from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
-    """P(correct | out) from counts.
+    """Estimate P(correct | out) from counts.
 
     Args:
-        k_out: int [N], models that did not hold the example and were right.
-        n_out: int [N], models that did not hold it.
+        k_out: int [N], models trained without the example that are right.
+        n_out: int [N], models trained without it.
 
     Returns:
         value, se (smoothed, never 0), lo, hi (Wilson, 95 %): float64 [N], higher is more regular, NaN where n_out is 0;
@@ -44,17 +44,17 @@ def cscore_from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.nda
 
 
 def average_fractions(fractions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The C-score over several fractions: the plain mean of theirs.
+    """Average the C-scores of several fractions, each with the same weight.
 
     Args:
-        fractions: what cscore gave at each fraction, for the same examples; models of different fractions are
+        fractions: results of cscore at each fraction, for the same examples; models of different fractions are
             independent.
 
     Returns:
         value, se: float64 [N]; NaN where the example has no value at any one of the fractions.
 
     Raises:
-        ValueError: there is no fraction.
+        ValueError: `fractions` is empty.
     """
     if not fractions:
         raise ValueError("a C-score needs one fraction or more, got none; add an arm to the bank")

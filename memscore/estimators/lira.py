@@ -1,38 +1,36 @@
-"""LiRA: would a model have this confidence in an example if it had seen it, or had not?
+"""LiRA: likelihood ratio of a model's confidence, trained on an example or not.
 
     online    L(t, i) = log p(phi | in) - log p(phi | out),    phi = log p_y / (1 - p_y) of target t on example i
-    offline   z(t, i),  Phi(z) = P[confidence of a model that has not seen i <= phi],    one-sided
+    offline   z(t, i),  Phi(z) = P[confidence of a model trained without i <= phi],    one-sided
 
-Carlini et al. 2022 (S&P), Algorithm 1 and equation 4; every model in turn is the target and the others are shadows.
+Carlini et al. 2022 (S&P), Algorithm 1 and equation 4; every model in turn is the target and the others are shadows. For
+target t and example i the shadows are the models of a bank other than t, on two sides: trained with i and without i.
 
 Differs from the paper:
 - each density is the Student-t predictive of a normal-inverse-gamma prior, not a Gaussian with the shadows' variance:
   prior strength 8 on the variance, at the variance pooled over all examples, and .05 on the mean, at the pooled mean.
-  So there is no switch between a variance per example and a global one, and one shadow a side is enough.
-- from the target's shadows one more is dropped, from the side that exceeds its share of keep * (M - 1). Else an exact
-  design gives membership away: a target that held the example leaves one shadow fewer on that side. With the drop an
-  exact design has n_in - 1 and n_out - 1 shadows whatever the target held; in an iid design the choice depends on
-  independent models only. Either way noise has an AUC of one half.
-- what is pooled leaves the target out, and every example weighs the same: in an exact design weights by count would
-  tell which examples the target held.
+  So there is no switch between a variance per example and a global one, and one shadow per side is enough.
+- from the target's shadows one more is dropped, from the side that exceeds its share of keep * (M - 1). Otherwise an
+  exact design reveals membership: a target trained on the example leaves one shadow fewer on that side. With the drop
+  an exact design has n_in - 1 and n_out - 1 shadows for members and non-members alike; in an iid design the drop
+  depends on independent models only. In both cases noise has an AUC of one half.
+- the pooled values leave the target out, and every example has the same weight: in an exact design weights by count
+  would reveal the target's training examples.
 
-Draw a ROC curve for each target (roc.over_targets), not over all pairs at once: two targets of one example
-share shadows, so their comparison is not a coin flip under noise (AUC .492 with 40 examples, .498 with 300).
+Compute a ROC curve for each target (memscore.statistics.roc.compute_target_means), not over all pairs at once: two
+targets of one example share shadows, so under noise their comparison is not a fair coin flip (AUC .492 with 40
+examples, .498 with 300).
 
-The shadows of a target: who they are, what is dropped so that their number tells nothing, and their Student-t.
-
-For target t and example i the shadows are the models of a bank other than t, on two sides: those that held i and those
-that did not. The attacks in lira.py, lira_modes.py, rmia.py and outside.py are built from what stands here.
-
-From a target's shadows one more is dropped, from the side that exceeds its share of keep * (M - 1): lira.py says why.
-
-LiRA of one model that is not in the bank, every model of the bank a shadow: the audit of a user's own model.
+The functions external_* attack one model that is not in the bank, with every model of the bank as shadow: the audit of
+a user's own model.
 
     online    L(i) = log p(phi | in) - log p(phi | out)           offline    z(i), one-sided
 
-with lira.py's predictives (Carlini et al. 2022; Student-t, the same prior). No shadow is left out, and none is dropped
-to make counts equal: how many models of the bank held an example was settled without the audited model, so the counts
-tell nothing of what it held. In lira.py, where target and shadows share one design, they would.
+They use the same predictives (Student-t, the same prior). No shadow is left out or dropped: the number of the bank's
+models that were trained on an example does not depend on the audited model, so the counts reveal nothing about its
+training set. Where target and shadows share one design, they would.
+
+lira_variants.py and rmia.py use the functions for shadows from here.
 """
 
 from collections.abc import Iterable
@@ -43,24 +41,24 @@ import numpy as np
 from scipy.special import gammaln
 
 VARIANCE_STRENGTH = 8.0
-"""Shadows that the prior on the variance counts for."""
+"""Weight of the prior on the variance, in shadows."""
 MEAN_STRENGTH = 0.05
-"""Shadows that the prior on the mean counts for."""
+"""Weight of the prior on the mean, in shadows."""
 
 CHUNK_CELLS = 2**18
-"""Models x examples that are worked on at a time."""
+"""Models x examples per chunk."""
 
 
 def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Columns in float64, few enough at a time to stay in cache.
+    """Iterate over chunks of columns in float64, small enough to stay in cache.
 
     Args:
         confidence: float [M, N].
         member: bool [M, N].
 
     Yields:
-        The same columns of both, from left to right: float64 and bool [M, n], at most CELLS cells and at least one
-        column.
+        The same columns of both, from left to right: float64 and bool [M, n], at most CHUNK_CELLS cells and at
+        least one column.
     """
     width = max(CHUNK_CELLS // max(len(member), 1), 1)
     for start in range(0, member.shape[1], width):
@@ -68,14 +66,14 @@ def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterabl
 
 
 def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean and sum of squared deviations of one side of each example.
+    """Compute count, mean and sum of squared deviations of one side of each example.
 
     Args:
         phi: float64 [M, n].
         side: bool [M, n], the models that count.
 
     Returns:
-        Three arrays [n]; the mean of nobody is 0, its count says so.
+        Three arrays [n]; mean and sum of an empty side are 0.
     """
     count = side.sum(0)
     mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
@@ -83,13 +81,13 @@ def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
-    """Where a target's in-shadows exceed their share, so that one of them is dropped; elsewhere an out-shadow is.
+    """Find where in-shadows exceed their share, so that one of them is dropped.
 
     sum over m != t of member[m, i]  >  keep * (M - 1)
 
     Args:
         member: bool [M, n], example i was in model m's training set.
-        keep: the arm's share of examples a model.
+        keep: the arm's keep fraction.
 
     Returns:
         bool [M, n], for every model as target.
@@ -99,7 +97,7 @@ def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
 
 
 def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """The value of the next model of that side after each, cyclically: the shadow that is dropped.
+    """Find the next model's value on that side, cyclically: the dropped shadow.
 
     Args:
         values: [M, n].
@@ -108,26 +106,26 @@ def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
     Returns:
         [M, n] of the type of values; 0 where that side is empty.
     """
-    after = np.empty_like(values)
-    carried = np.zeros(values.shape[1])
+    following = np.empty_like(values)
+    latest = np.zeros(values.shape[1])
     for last_round in (False, True):
         for m in reversed(range(len(values))):
             if last_round:
-                after[m] = carried
-            carried = np.where(side[m], values[m], carried)
-    return after
+                following[m] = latest
+            latest = np.where(side[m], values[m], latest)
+    return following
 
 
 def student_t_log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Log-density of Student's t with a scale, at a statistic t.
+    """Compute the log-density of Student's t with a scale, at a statistic t.
 
     log Gamma((df + 1) / 2) - log Gamma(df / 2) - log(df pi) / 2 - log scale - (df + 1) / 2 log(1 + t^2 / df)
 
     Args:
         t: (value - location) / scale, float64.
         scale: above 0, of the same shape.
-        df: degrees of freedom, VARIANCE_STRENGTH plus whole numbers, of the same shape: their gamma functions come
-            from a table.
+        df: degrees of freedom, VARIANCE_STRENGTH plus whole numbers, of the same shape: their gamma functions are
+            read from a table.
 
     Returns:
         float64 of the same shape; NaN where t or scale is.
@@ -140,7 +138,7 @@ def student_t_log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> n
 
 
 def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """The z with Phi(z) = CDF of Student's t, by Wallace's formula (1959).
+    """Compute the z with Phi(z) = CDF of Student's t, by Wallace's formula (1959).
 
     z = sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)),    within .03 of the exact z up to 5 if df >= 9
 
@@ -157,7 +155,7 @@ def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShadowPrior:
-    """What all examples together say of the shadows of each target, itself left out."""
+    """Mean and variance of each target's shadows over all examples, without the target."""
 
     keep: float
     mean_in: np.ndarray  # [M], mean over examples of their shadows' mean
@@ -167,7 +165,7 @@ class ShadowPrior:
 
 
 class PriorSums(NamedTuple):
-    """What some examples add to a Pool."""
+    """Sums over some examples for a ShadowPrior; sums of disjoint sets of examples add."""
 
     total: np.ndarray  # [2, 4, M]: in and out; means summed and counted, variances summed and counted
     included: int
@@ -175,28 +173,28 @@ class PriorSums(NamedTuple):
 
 
 def fit_shadow_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ShadowPrior:
-    """The first of two passes: means and variances to shrink to.
+    """Fit the prior, the first of two passes: what the predictives shrink to.
 
     Args:
         blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples; all models in the same
             order in each.
 
     Returns:
-        One mean and one variance a side for each target, in float64; however the examples are cut, the same to
-        rounding. NaN where no example has two shadows on that side.
+        One mean and one variance per side for each target, in float64; the same up to rounding however the examples are
+        split. NaN where no example has two shadows on that side.
     """
     return combine_prior_sums(compute_prior_sums(confidence, member) for confidence, member in blocks)
 
 
 def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
-    """What some examples add to the pool, to be handed to combine_prior_sums.
+    """Compute the sums of some examples for the prior; combine_prior_sums takes them.
 
     Args:
         confidence: float [M, n].
         member: bool [M, n].
 
     Returns:
-        Their sums.
+        The sums.
     """
     total = np.zeros((2, 4, len(member)))
     for phi, is_in in iterate_column_chunks(confidence, member):
@@ -205,7 +203,7 @@ def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
 
 
 def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
-    """lira_pool from the sums of disjoint sets of examples; the order of the parts decides the last bits.
+    """Combine sums of disjoint examples to the prior; the order decides the last bits.
 
     Args:
         parts: from compute_prior_sums.
@@ -224,69 +222,68 @@ def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
     )
 
 
-def lira_online(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> np.ndarray:
-    """Log-likelihood ratio of in against out, every model in turn as target.
+def lira_online(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> np.ndarray:
+    """Compute the log-likelihood ratio of in against out, every model in turn as target.
 
     Args:
         confidence: float [M, N], logit confidence of model m in example n's label.
         member: bool [M, N], example n was in model m's training set.
-        pool: from fit_shadow_prior, over all examples of the bank.
+        prior: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
-        float64 [M, N], higher for members; NaN where no shadow is left on one side.
+        float64 [M, N], higher for members; NaN where one side has no shadow.
     """
     ratio = np.empty(confidence.shape)
     start = 0
     for phi, is_in in iterate_column_chunks(confidence, member):
-        too_many = find_in_surplus(is_in, pool.keep)
-        inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
-        outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
+        drop_in = find_in_surplus(is_in, prior.keep)
+        inside = _predictive(phi, is_in, drop_in, prior.mean_in, prior.variance_in)
+        outside = _predictive(phi, ~is_in, ~drop_in, prior.mean_out, prior.variance_out)
         ratio[:, start : start + phi.shape[1]] = student_t_log_density(*inside) - student_t_log_density(*outside)
         start += phi.shape[1]
     return ratio
 
 
-def lira_offline(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> np.ndarray:
-    """How far above the models that had not seen the example a target's confidence lies, one-sided.
+def lira_offline(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> np.ndarray:
+    """Compute how far a target's confidence exceeds the out-shadows', one-sided.
 
-    z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the exact z up to
-    5).
+    z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the exact z up to 5).
     Probits, unlike the CDF, do not saturate; unlike t statistics they compare between different numbers of shadows.
 
     Args:
         confidence: float [M, N].
         member: bool [M, N].
-        pool: from fit_shadow_prior, over all examples of the bank.
+        prior: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
-        float64 [M, N], higher for members; NaN where no shadow is left out.
+        float64 [M, N], higher for members; NaN where no out-shadow is left.
     """
     deviate = np.empty(confidence.shape)
     start = 0
     for phi, is_in in iterate_column_chunks(confidence, member):
-        t, _, df = _predictive(phi, ~is_in, ~find_in_surplus(is_in, pool.keep), pool.mean_out, pool.variance_out)
+        t, _, df = _predictive(phi, ~is_in, ~find_in_surplus(is_in, prior.keep), prior.mean_out, prior.variance_out)
         deviate[:, start : start + phi.shape[1]] = student_t_to_normal(t, df)
         start += phi.shape[1]
     return deviate
 
 
-def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
-    """Both attacks at once, the same bits as one after the other: they share the out-predictive.
+def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
+    """Compute both attacks at once, with the same bits as separately.
 
     Args:
         confidence: float [M, N].
         member: bool [M, N].
-        pool: from fit_shadow_prior, over all examples of the bank.
+        prior: from fit_shadow_prior, over all examples of the bank.
 
     Returns:
-        What lira_online and lira_offline return.
+        The results of lira_online and lira_offline.
     """
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
     for phi, is_in in iterate_column_chunks(confidence, member):
-        too_many, columns = find_in_surplus(is_in, pool.keep), slice(start, start + phi.shape[1])
-        inside = _predictive(phi, is_in, too_many, pool.mean_in, pool.variance_in)
-        outside = _predictive(phi, ~is_in, ~too_many, pool.mean_out, pool.variance_out)
+        drop_in, columns = find_in_surplus(is_in, prior.keep), slice(start, start + phi.shape[1])
+        inside = _predictive(phi, is_in, drop_in, prior.mean_in, prior.variance_in)
+        outside = _predictive(phi, ~is_in, ~drop_in, prior.mean_out, prior.variance_out)
         ratio[:, columns] = student_t_log_density(*inside) - student_t_log_density(*outside)
         deviate[:, columns] = student_t_to_normal(outside[0], outside[2])
         start = columns.stop
@@ -294,44 +291,44 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, pool: ShadowPrior) -
 
 
 def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """What the attack says of each example, over targets that held it and over those that did not.
+    """Average an attack's scores over targets trained on an example, and over others.
 
     Args:
         scores: [M, N], from lira_online or lira_offline.
         member: bool [M, N].
 
     Returns:
-        mean_in, mean_out: float64 [N], NaN where no target of that kind has a score.
+        mean_in, mean_out: float64 [N], NaN where no such target has a score.
     """
-    known = np.nan_to_num(scores, nan=0.0)
+    defined = np.nan_to_num(scores, nan=0.0)
     with np.errstate(invalid="ignore"):
         return {
-            name: (known * side).sum(0) / (side & ~np.isnan(scores)).sum(0)
+            name: (defined * side).sum(0) / (side & ~np.isnan(scores)).sum(0)
             for name, side in (("mean_in", member), ("mean_out", ~member))
         }
 
 
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """[4, M]: without model m, the examples' means summed and counted, their variances summed and counted."""
+    """Return [4, M] without model m: sums and counts of the means and of the variances."""
     count, mean, squares = compute_moments(phi, side)
-    left = count - side
-    own = np.where(side, phi - mean, 0)
-    means = np.where(left > 0, mean - own / np.maximum(left, 1), 0)
-    others = np.maximum(squares - own**2 * count / np.maximum(left, 1), 0)
-    variances = np.where(left > 1, others / np.maximum(left - 1, 1), 0)
-    return np.stack([means.sum(1), (left > 0).sum(1), variances.sum(1), (left > 1).sum(1)])
+    remaining = count - side
+    deviation = np.where(side, phi - mean, 0)
+    means = np.where(remaining > 0, mean - deviation / np.maximum(remaining, 1), 0)
+    squares_without = np.maximum(squares - deviation**2 * count / np.maximum(remaining, 1), 0)
+    variances = np.where(remaining > 1, squares_without / np.maximum(remaining - 1, 1), 0)
+    return np.stack([means.sum(1), (remaining > 0).sum(1), variances.sum(1), (remaining > 1).sum(1)])
 
 
 def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each target one side's Student-t: the statistic, scale and degrees of freedom, without target and dropped."""
+    """Compute one side's Student-t for each target: statistic, scale and df."""
     count, centre, squares = compute_moments(phi, side)
-    own = np.where(side, phi - centre, 0)
-    extra = np.where(drop, find_next_on_side(phi - centre, side), 0)
+    deviation = np.where(side, phi - centre, 0)
+    dropped = np.where(drop, find_next_on_side(phi - centre, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
-    mean = -(own + extra) / np.maximum(n, 1)  # around the centre, where the side's own sum is 0
-    spread = np.maximum(squares - own**2 - extra**2 - n * mean**2, 0)
+    mean = -(deviation + dropped) / np.maximum(n, 1)  # relative to the centre, where the side's sum is 0
+    spread = np.maximum(squares - deviation**2 - dropped**2 - n * mean**2, 0)
     strength = MEAN_STRENGTH + n
     from_prior = prior_mean[:, None] - centre
     location = (MEAN_STRENGTH * from_prior + n * mean) / strength
@@ -344,7 +341,7 @@ def _predictive(
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalPrior:
-    """Mean over examples of their shadows' mean and variance, every example weighing the same."""
+    """Mean over examples of their shadows' mean and variance, equally weighted."""
 
     mean_in: float
     variance_in: float
@@ -353,21 +350,21 @@ class ExternalPrior:
 
 
 def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ExternalPrior:
-    """The first of two passes: what the predictives shrink to.
+    """Fit the prior for an external target, the first of two passes.
 
     Args:
         blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples.
 
     Returns:
-        One mean and one variance a side; NaN where no example has a shadow, or two of them, on that side.
+        One mean and one variance per side; NaN where no example has a shadow, or two of them, on that side.
     """
     sums = np.zeros((2, 4))
     for confidence, member in blocks:
         phi = confidence.astype(np.float64)
-        for side, held in enumerate((member, ~member)):
-            n, mean, squares = compute_moments(phi, held)
-            own = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
-            sums[side] += (mean.sum(), (n > 0).sum(), own.sum(), (n > 1).sum())
+        for side, selected in enumerate((member, ~member)):
+            n, mean, squares = compute_moments(phi, selected)
+            variance = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
+            sums[side] += (mean.sum(), (n > 0).sum(), variance.sum(), (n > 1).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         (mean_in, mean_out), (variance_in, variance_out) = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
     return ExternalPrior(
@@ -377,30 +374,30 @@ def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Exter
 
 
 def external_lira_scores(
-    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, pool: ExternalPrior
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, prior: ExternalPrior
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both attacks on one outside target.
+    """Compute both attacks on one target outside the bank.
 
     Args:
         target: float [N], the target's logit confidence in example n's label.
         confidence: float [M, N], the bank's.
         member: bool [M, N], of the bank.
-        pool: from fit_external_prior, over all examples.
+        prior: from fit_external_prior, over all examples.
 
     Returns:
-        online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a side
-        that is needed has no shadow.
+        online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a
+        required side has no shadow.
     """
     phi = confidence.astype(np.float64)
-    inside = _predictive_of_target(target, phi, member, pool.mean_in, pool.variance_in)
-    outside = _predictive_of_target(target, phi, ~member, pool.mean_out, pool.variance_out)
+    inside = _external_predictive(target, phi, member, prior.mean_in, prior.variance_in)
+    outside = _external_predictive(target, phi, ~member, prior.mean_out, prior.variance_out)
     return student_t_log_density(*inside) - student_t_log_density(*outside), student_t_to_normal(outside[0], outside[2])
 
 
-def _predictive_of_target(
+def _external_predictive(
     target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
+    """Compute one side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
     n, mean, squares = compute_moments(phi, side)
     strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
     location = (MEAN_STRENGTH * prior_mean + n * mean) / strength

@@ -1,24 +1,24 @@
-"""LiRA in the forms that papers and their code use, by name; lira.py holds the default, which needs fewer models.
+"""LiRA variants of papers and their code; lira.py has the default, for fewer models.
 
     online       L(t, i) = log N(phi; mu_in, s_in) - log N(phi; mu_out, s_out)             Algorithm 1, higher is member
     one-sided    z(t, i) = (phi - mu_out) / s_out,  Phi(z) = Pr[Z <= phi], Z ~ N(mu_out, s_out)             equation 4
     two-sided    -log N(phi; mu_out, s_out)                                                generate_ours_offline
 
-Carlini et al. 2022 (S&P); "released" is the authors' code (plot.py in mi_lira_2021), which follows the paper in neither
-centre nor offline score. phi may be any statistic that rises with membership: logit_confidence, or top_gap (RSU). With
+Carlini et al. 2022 (S&P); "released" is the authors' code (plot.py in mi_lira_2021), which differs from the paper in
+centre and offline score. phi may be any statistic that rises with membership: logit_confidence, or top_gap (RSU). With
 Q fixed augmentations an example has Q statistics, and each score is the mean over them, as in the released code.
 
-Standard deviations divide by n (ddof = 0), and:
+Standard deviations divide by n (ddof = 0), and are:
 
-    per-example   of the example's own shadows, around their mean whatever the centre is
+    per-example   of the example's shadows, around their mean whatever the centre is
     shared-a      of all raw in-statistics, for both sides; offline of all raw out-statistics (released, fix_variance)
-    shared-b      of what is left after each example's centre is taken off, in and out apart (advanced_mia.py)
+    shared-b      of the residuals after subtracting each example's centre, separately in and out (advanced_mia.py)
 
-shared-a holds the differences between examples too, so it is far wider than shared-b.
+shared-a includes the differences between examples too, so it is far wider than shared-b.
 
 Differs from the released code: every model in turn is the target, and its shadows are all others but one, the one that
-lira.py drops so that an exact design does not give membership away; no example loses shadows to the one that has fewest
-of them; a side with one shadow, or with equal ones, has no variance, so its score is NaN and not a density of width
+lira.py drops so that an exact design does not reveal membership; examples do not lose shadows to match the example with
+the fewest; a side with one shadow, or with equal ones, has no variance, so its score is NaN and not a density of width
 1e-30.
 """
 
@@ -35,12 +35,12 @@ CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")
 OFFLINE_SCORES = ("one-sided", "two-sided")
 
-_ROUNDING = 1e-12  # of a sum of squares: what is left below that is no spread
+_ROUNDING = 1e-12  # relative to a sum of squares: a smaller spread is rounding error
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiraVariant:
-    """One of the classic forms: what is taken as centre, as variance and as offline score."""
+    """One variant of LiRA: its centre, variance and offline score."""
 
     centre: str = "mean"
     variance: str = "per-example"
@@ -49,7 +49,7 @@ class LiraVariant:
     def __post_init__(self) -> None:
         validate_choice("centre of LiRA", self.centre, CENTRES)
         validate_choice("variance of LiRA", self.variance, VARIANCES)
-        validate_choice("offline form of LiRA", self.offline, OFFLINE_SCORES)
+        validate_choice("offline score of LiRA", self.offline, OFFLINE_SCORES)
 
 
 LIRA_VARIANTS: dict[str, LiraVariant] = {
@@ -64,72 +64,72 @@ LIRA_VARIANTS: dict[str, LiraVariant] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStd:
-    """One standard deviation a side for each target [M], from its shadows on all examples; NaN where it is not used."""
+    """Standard deviations per side and target [M], over all examples; NaN if unused."""
 
     keep: float
     inside: np.ndarray
     outside: np.ndarray
 
 
-class _Left(NamedTuple):
-    """The shadows of one side that each target is left with, around one of their values; [n] and [M, n] each."""
+class _Shadows(NamedTuple):
+    """Statistics of each target's remaining shadows on one side; [n] and [M, n] each."""
 
     origin: np.ndarray
     n: np.ndarray
     total: np.ndarray
     squares: np.ndarray
-    spread: np.ndarray  # sum of squares around their own mean
-    centre: np.ndarray  # around the origin; NaN of nobody
+    spread: np.ndarray  # sum of squares around their mean
+    centre: np.ndarray  # relative to the origin; NaN without shadows
 
 
 def get_lira_variant(name: str) -> LiraVariant:
-    """A form by its name; ValueError offers the nearest."""
-    return LIRA_VARIANTS[validate_choice("form of LiRA", name, LIRA_VARIANTS)]
+    """Return the variant of that name; ValueError suggests the nearest."""
+    return LIRA_VARIANTS[validate_choice("variant of LiRA", name, LIRA_VARIANTS)]
 
 
-def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, form: LiraVariant) -> SharedStd:
-    """The first of two passes, which only the shared variances need.
+def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, variant: LiraVariant) -> SharedStd:
+    """Fit the shared standard deviations, the first of two passes.
 
     Args:
         blocks: (statistic, member), float [Q, M, n] or [M, n] and bool [M, n], for disjoint sets of examples; models
-            in the same order in each. Not read where the variance is each example's own.
-        keep: the arm's share of examples a model; decides which side loses the extra shadow.
-        form: which statistic the standard deviation is of.
+            in the same order in each. Not read where the variance is per example.
+        keep: the arm's keep fraction; decides which side loses the extra shadow.
+        variant: one with a shared variance, or per example.
 
     Returns:
-        One standard deviation a side for each target; NaN for per-example variances.
+        One standard deviation per side for each target; NaN for per-example variances.
     """
-    if form.variance == "per-example":
+    if variant.variance == "per-example":
         return SharedStd(keep=keep, inside=np.array(np.nan), outside=np.array(np.nan))
-    return combine_std_sums((compute_std_sums(statistic, member, keep, form) for statistic, member in blocks), keep)
+    return combine_std_sums((compute_std_sums(statistic, member, keep, variant) for statistic, member in blocks), keep)
 
 
-def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, form: LiraVariant) -> np.ndarray:
-    """What some examples add to a shared spread, to be handed to combine_std_sums.
+def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, variant: LiraVariant) -> np.ndarray:
+    """Compute the sums of some examples for the shared standard deviations.
 
     Args:
         statistic: float [Q, M, n] or [M, n].
         member: bool [M, n].
-        keep: the arm's share of examples a model.
-        form: one with a shared variance.
+        keep: the arm's keep fraction.
+        variant: one with a shared variance.
 
     Returns:
         float64 [2, 3, M]: in and out; number, sum and sum of squares of the deviations.
     """
     sums = np.zeros((2, 3, len(member)))
-    for queries, is_in in _pieces(statistic, member):
-        for phi in queries:
-            sides = _both_sides(phi, is_in, keep, form.centre)
-            sums += np.array([_deviation_sums(side, form.variance) for side in sides])
+    for statistics, is_in in _iterate_chunks(statistic, member):
+        for phi in statistics:
+            sides = _select_shadows(phi, is_in, keep, variant.centre)
+            sums += np.array([_sum_deviations(side, variant.variance) for side in sides])
     return sums
 
 
 def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
-    """shared_spread from the sums of disjoint sets of examples; the order of the parts decides the last bits.
+    """Combine sums of disjoint examples; the order of the parts decides the last bits.
 
     Args:
         parts: from compute_std_sums.
-        keep: the arm's share of examples a model.
+        keep: the arm's keep fraction.
 
     Returns:
         As fit_shared_std.
@@ -144,96 +144,100 @@ def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
 
 
 def lira_variant_scores(
-    statistic: np.ndarray, member: np.ndarray, form: LiraVariant, shared: SharedStd
+    statistic: np.ndarray, member: np.ndarray, variant: LiraVariant, shared: SharedStd
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both attacks in one classic form, every model in turn as target.
+    """Compute both attacks of one variant, every model in turn as target.
 
     Args:
         statistic: float [M, N], or [Q, M, N] for Q fixed augmentations; higher for members.
         member: bool [M, N], example n was in model m's training set.
-        form: centre, variance and offline score.
-        shared: from fit_shared_std, over all examples of the bank, with the same form.
+        variant: centre, variance and offline score.
+        shared: from fit_shared_std, over all examples of the bank, with the same variant.
 
     Returns:
-        online and offline: float64 [M, N], higher for members; NaN where a side that is needed has no spread.
+        online and offline: float64 [M, N], higher for members; NaN where a required side has no spread.
 
     Raises:
-        ValueError: statistics and memberships of different shapes.
+        ValueError: statistics and memberships have different shapes.
     """
     online, offline = np.empty((2, *member.shape))
     start = 0
-    for queries, is_in in _pieces(statistic, member):
-        found = [_scores(phi, is_in, form, shared) for phi in queries]
+    for statistics, is_in in _iterate_chunks(statistic, member):
+        scores = [_score_augmentation(phi, is_in, variant, shared) for phi in statistics]
         columns = slice(start, start + is_in.shape[1])
-        online[:, columns], offline[:, columns] = np.mean(found, axis=0)
+        online[:, columns], offline[:, columns] = np.mean(scores, axis=0)
         start = columns.stop
     return online, offline
 
 
-def _scores(phi: np.ndarray, member: np.ndarray, form: LiraVariant, shared: SharedStd) -> tuple[np.ndarray, np.ndarray]:
-    """Online and offline of one query."""
-    inside, outside = _both_sides(phi, member, shared.keep, form.centre)
-    if form.variance == "per-example":
-        s_in, s_out = _own_spread(inside), _own_spread(outside)
+def _score_augmentation(
+    phi: np.ndarray, member: np.ndarray, variant: LiraVariant, shared: SharedStd
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the online and offline scores of one augmentation."""
+    inside, outside = _select_shadows(phi, member, shared.keep, variant.centre)
+    if variant.variance == "per-example":
+        s_in, s_out = _compute_std(inside), _compute_std(outside)
     else:
-        s_in, s_out = _positive(shared.inside)[:, None], _positive(shared.outside)[:, None]
-    online = _log_normal(phi, inside, s_in) - _log_normal(phi, outside, s_in if form.variance == "shared-a" else s_out)
-    if form.offline == "one-sided":
+        s_in, s_out = _replace_zeros(shared.inside)[:, None], _replace_zeros(shared.outside)[:, None]
+    online = _log_normal(phi, inside, s_in) - _log_normal(
+        phi, outside, s_in if variant.variance == "shared-a" else s_out
+    )
+    if variant.offline == "one-sided":
         return online, (phi - outside.origin - outside.centre) / s_out
     return online, -_log_normal(phi, outside, s_out)
 
 
-def _both_sides(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Left, _Left]:
-    """In- and out-shadows of every target, as many of each whatever the target held."""
-    too_many = find_in_surplus(member, keep)
-    return _left(phi, member, too_many, centre), _left(phi, ~member, ~too_many, centre)
+def _select_shadows(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Shadows, _Shadows]:
+    """Return every target's in- and out-shadows; their numbers do not reveal membership."""
+    drop_in = find_in_surplus(member, keep)
+    return _drop_shadows(phi, member, drop_in, centre), _drop_shadows(phi, ~member, ~drop_in, centre)
 
 
-def _left(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _Left:
-    """One side without the target and, where `drop`, without the side's next model."""
+def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _Shadows:
+    """Return one side without the target and, where `drop`, without the side's next model."""
     count = side.sum(0)
-    origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]  # a shadow's value, so that equal ones become 0
-    own = np.where(side, phi - origin, 0)
-    extra = np.where(drop, find_next_on_side(own, side), 0)
+    origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]  # a shadow's value, so that equal shadows become 0
+    deviations = np.where(side, phi - origin, 0)
+    dropped = np.where(drop, find_next_on_side(deviations, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
-    total = own.sum(0) - own - extra
-    all_squares = (own**2).sum(0)
-    squares = np.maximum(all_squares - own**2 - extra**2, 0)
+    total = deviations.sum(0) - deviations - dropped
+    all_squares = (deviations**2).sum(0)
+    squares = np.maximum(all_squares - deviations**2 - dropped**2, 0)
     mean = total / np.maximum(n, 1)
     spread = np.maximum(squares - n * mean**2, 0)
     spread = np.where(spread > _ROUNDING * all_squares, spread, 0)
-    middle = mean if centre == "mean" else _median(own, side, drop, n)
-    middle = np.where(n > 0, middle, np.nan)
-    return _Left(origin=origin, n=n, total=total, squares=squares, spread=spread, centre=middle)
+    centre_value = mean if centre == "mean" else _median(deviations, side, drop, n)
+    centre_value = np.where(n > 0, centre_value, np.nan)
+    return _Shadows(origin=origin, n=n, total=total, squares=squares, spread=spread, centre=centre_value)
 
 
 def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """[M, n]: the median of one side without two of its models, from one sort: their ranks are stepped over."""
+    """Compute the median [M, n] of one side without two of its models, from one sort."""
     order = np.argsort(np.where(side, values, np.inf), axis=0, kind="stable")
     ordered = np.take_along_axis(values, order, 0)
     models = len(values)
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(models)[:, None], 0)
-    own = np.where(side, rank, models)
-    extra = np.where(drop, find_next_on_side(rank, side), models)
-    first, second = np.minimum(own, extra), np.maximum(own, extra)
+    target_rank = np.where(side, rank, models)
+    dropped_rank = np.where(drop, find_next_on_side(rank, side), models)
+    first, second = np.minimum(target_rank, dropped_rank), np.maximum(target_rank, dropped_rank)
 
-    def at(position: np.ndarray) -> np.ndarray:
-        stepped = position + (position >= first)
-        stepped = np.minimum(stepped + (stepped >= second), models - 1)
-        return np.take_along_axis(ordered, stepped, 0)
+    def value_at(position: np.ndarray) -> np.ndarray:
+        index = position + (position >= first)
+        index = np.minimum(index + (index >= second), models - 1)
+        return np.take_along_axis(ordered, index, 0)
 
-    middle: np.ndarray = (at(np.maximum(n - 1, 0) // 2) + at(n // 2)) / 2
-    return middle
-
-
-def _own_spread(side: _Left) -> np.ndarray:
-    """[M, n]: standard deviation of an example's own shadows; NaN of fewer than two, or of equal ones."""
-    return _positive(np.where(side.n > 1, np.sqrt(side.spread / np.maximum(side.n, 1)), 0))
+    median: np.ndarray = (value_at(np.maximum(n - 1, 0) // 2) + value_at(n // 2)) / 2
+    return median
 
 
-def _deviation_sums(side: _Left, variance: str) -> np.ndarray:
-    """[3, M]: number, sum and sum of squares of one side's shadows, raw (a) or around their example's centre (b)."""
+def _compute_std(side: _Shadows) -> np.ndarray:
+    """Compute the standard deviation [M, n] of an example's shadows; NaN if undefined."""
+    return _replace_zeros(np.where(side.n > 1, np.sqrt(side.spread / np.maximum(side.n, 1)), 0))
+
+
+def _sum_deviations(side: _Shadows, variance: str) -> np.ndarray:
+    """Sum one side's shadows, raw (a) or centred (b): number, sum, sum of squares [3, M]."""
     zero = -side.origin if variance == "shared-a" else side.centre
     total = side.total - side.n * zero
     squares = side.squares - 2 * zero * side.total + side.n * zero**2
@@ -241,26 +245,26 @@ def _deviation_sums(side: _Left, variance: str) -> np.ndarray:
     return sums
 
 
-def _positive(std: np.ndarray) -> np.ndarray:
-    """NaN instead of 0."""
+def _replace_zeros(std: np.ndarray) -> np.ndarray:
+    """Replace 0 by NaN."""
     return np.where(std > 0, std, np.nan)
 
 
-def _log_normal(phi: np.ndarray, side: _Left, std: np.ndarray) -> np.ndarray:
-    """Log of N(phi; centre, std)."""
+def _log_normal(phi: np.ndarray, side: _Shadows, std: np.ndarray) -> np.ndarray:
+    """Compute log N(phi; centre, std)."""
     density: np.ndarray = -(((phi - side.origin - side.centre) / std) ** 2) / 2 - np.log(std) - np.log(2 * np.pi) / 2
     return density
 
 
-def _pieces(statistic: np.ndarray, member: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Columns as float64 [Q, M, n] with their memberships, few enough at a time to stay in cache."""
-    queries = statistic if statistic.ndim == 3 else statistic[None]
-    if queries.ndim != 3 or queries.shape[1:] != member.shape:
+def _iterate_chunks(statistic: np.ndarray, member: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Iterate over columns as float64 [Q, M, n] with memberships, in chunks that stay in cache."""
+    statistics = statistic if statistic.ndim == 3 else statistic[None]
+    if statistics.ndim != 3 or statistics.shape[1:] != member.shape:
         raise ValueError(
             f"statistics are [M, N] or [Q, M, N] and memberships [M, N], got {statistic.shape} and {member.shape}; "
             "take both from the same block of the bank"
         )
-    width = max(CHUNK_CELLS // max(len(member) * len(queries), 1), 1)
+    width = max(CHUNK_CELLS // max(len(member) * len(statistics), 1), 1)
     for start in range(0, member.shape[1], width):
         columns = slice(start, start + width)
-        yield queries[:, :, columns].astype(np.float64), member[:, columns]
+        yield statistics[:, :, columns].astype(np.float64), member[:, columns]

@@ -1,34 +1,33 @@
-"""Memorization: how much likelier an example is answered right by models that were trained on it.
+"""Memorization: how much likelier models trained on an example predict it correctly.
 
     mem(i) = P[correct(i) | i in the training set] - P[correct(i) | i not in it]
 
-Feldman & Zhang 2020 (NeurIPS), estimator of section 4.1, from models trained on random subsets.
+Feldman & Zhang 2020 (NeurIPS), equation 1 and the estimator of section 4.1, from models trained on random subsets.
+Three estimators: by counts, by the probability of the label, and by clipped probit.
 
-Differs from the authors' code: an example that was always in or always out has no value, where theirs divides by
-max(count, 1e-10) and calls it memorized.
+By counts. Differs from the authors' code: an example that was always in or always out has no value, where theirs
+divides by max(count, 1e-10) and calls it memorized.
 
-Memorization by true-class probability: how much surer of an example's label models are that were trained on it.
+By the probability of the label, in place of whether the model is right:
 
     mem_p(i) = mean of p_y(i) over models with i - mean of p_y(i) over models without it,   p_y = sigmoid(confidence)
 
-Feldman & Zhang 2020 (NeurIPS), equation 1, with the model's probability of the label in place of whether it is right.
+Differs from the paper: it is a different score, with its own column. It correlates with the definition (Pearson .97 to
+.99 on digits and Fashion-MNIST), but its top 6.7 % share only .77 to .89 with the definition's, however many models
+there are. Its advantage is less noise: half the models or fewer for the same reliability.
 
-Differs from the paper: it is another score, with a column of its own. It correlates with the definition (Pearson .97
-to .99 on digits and Fashion-MNIST), but its top 6.7 % share only .77 to .89 with the definition's, however many models
-there are. What it gains is less noise: half the models or fewer for the same reliability.
-
-Memorization by clipped probit: the definition's score from about half the models.
+By clipped probit, the definition's score from about half the models:
 
     mem(i) ~ Phi(m_in / sqrt(v_in + .05)) - Phi(m_out / sqrt(v_out + .05))
 
 m and v are mean and variance, over the models of a side, of the gap between the label's logit and the largest other,
-clipped to [-5, 5]. A model is right exactly when its gap is above 0, so were gaps Gaussian this would be
-P[right | in] - P[right | out], equation 1 of Feldman & Zhang 2020, from all of each gap instead of its sign. The clip
-keeps the fit from heavy tails, which rank worse without it; .05 keeps a handful of models that agree from certainty.
+clipped to [-5, 5]. A model is right exactly when its gap is above 0, so if gaps were Gaussian this would be
+P[right | in] - P[right | out] from all of each gap instead of its sign. The clip protects the fit from heavy tails,
+which rank worse without it; .05 keeps a handful of models that agree from giving certainty.
 
-Differs from the paper: gaps are not Gaussian, so a bias stays however many models there are (BIAS below). With 25 to 50
-models it ranks like 200 to 400 that are counted, and it is worth about twice as many in RMSE; from 400 models on report
-the counts.
+Differs from the paper: gaps are not Gaussian, so a bias remains however many models there are (PROBIT_BIAS below). With
+25 to 50 models it ranks like 200 to 400 models by counts, and in RMSE it is worth about twice as many models; from 400
+models on report the counts.
 """
 
 from collections.abc import Iterable
@@ -40,7 +39,7 @@ from memscore.statistics.intervals import smoothed_variance, wilson
 
 
 def memorization(correct: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """P(correct | in) - P(correct | out) for each example (Feldman & Zhang 2020).
+    """Estimate P(correct | in) - P(correct | out) for each example (Feldman & Zhang 2020).
 
     Args:
         correct: bool [M, N], model m labels example n right.
@@ -53,7 +52,7 @@ def memorization(correct: np.ndarray, member: np.ndarray) -> np.ndarray:
 
 
 def memorization_table(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Memorization with its standard error, 95 % interval and counts.
+    """Estimate memorization with its standard error, 95 % interval and counts.
 
     Args:
         correct: bool [M, N].
@@ -68,7 +67,7 @@ def memorization_table(correct: np.ndarray, member: np.ndarray) -> dict[str, np.
 def count_by_membership(
     correct: np.ndarray, member: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What memorization_from_counts needs; counts of disjoint sets of models add.
+    """Count for memorization_from_counts; counts of disjoint sets of models add.
 
     Args:
         correct: bool [M, N].
@@ -84,16 +83,16 @@ def count_by_membership(
 def memorization_from_counts(
     k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Memorization from counts.
+    """Estimate memorization from counts.
 
     se^2 = sum over both sides of p~ (1 - p~) / (n + 1), p~ = (k + 1/2) / (n + 1). The interval is the hybrid score
-    interval of Newcombe 1998 (method 10): Wilson's for each side, distances of their ends added in squares.
+    interval of Newcombe 1998 (method 10): Wilson's for each side, the distances of their ends added in squares.
 
     Args:
-        k_in: int [N], models that held the example and were right.
-        n_in: int [N], models that held it.
-        k_out: int [N], models that did not hold it and were right.
-        n_out: int [N], models that did not hold it.
+        k_in: int [N], models trained on the example that are right.
+        n_in: int [N], models trained on it.
+        k_out: int [N], models trained without it that are right.
+        n_out: int [N], models trained without it.
 
     Returns:
         value, se, lo, hi: float64 [N], higher is more memorized, NaN where either count is 0; n_in, n_out as given.
@@ -113,7 +112,7 @@ def memorization_from_counts(
 
 
 def sum_variances(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
-    """A piece of a bank's precision; pieces of disjoint sets of examples add.
+    """Sum the estimates' variances over examples; sums of disjoint sets of examples add.
 
     Args:
         correct: bool [M, N].
@@ -129,16 +128,16 @@ def sum_variances(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
 def sum_variances_from_counts(
     k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
 ) -> tuple[float, int]:
-    """The same from counts.
+    """Sum the estimates' variances over examples, from counts.
 
     Args:
-        k_in: int [N], models that held the example and were right.
-        n_in: int [N], models that held it.
-        k_out: int [N], models that did not hold it and were right.
-        n_out: int [N], models that did not hold it.
+        k_in: int [N], models trained on the example that are right.
+        n_in: int [N], models trained on it.
+        k_out: int [N], models trained without it that are right.
+        n_out: int [N], models trained without it.
 
     Returns:
-        As precision.
+        As sum_variances.
     """
     defined = (n_in >= 2) & (n_out >= 2)
     total = 0.0
@@ -147,35 +146,35 @@ def sum_variances_from_counts(
     return total, int(defined.sum())
 
 
-def compute_bank_rmse(pieces: Iterable[tuple[float, int]]) -> float:
-    """The root mean square error of memorization over a bank's examples, the number to stop by.
+def compute_bank_rmse(parts: Iterable[tuple[float, int]]) -> float:
+    """Compute memorization's root mean square error over a bank, to decide when to stop.
 
     Args:
-        pieces: what precision gave for disjoint sets of examples.
+        parts: results of sum_variances for disjoint sets of examples.
 
     Returns:
-        sqrt(mean over examples of the estimate's variance); NaN where no example has one.
+        sqrt(mean over examples of the estimate's variance); NaN where no example has a variance.
     """
-    total, number = np.sum([(0.0, 0), *pieces], axis=0)
+    total, number = np.sum([(0.0, 0), *parts], axis=0)
     return float(np.sqrt(total / number)) if number else float("nan")
 
 
 def _difference(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> np.ndarray:
-    """The estimate, 0 / 0 being NaN."""
+    """Compute the estimate, 0 / 0 being NaN."""
     with np.errstate(invalid="ignore"):
         difference: np.ndarray = k_in / n_in - k_out / n_out
     return difference
 
 
 MIN_STD = 1e-3
-"""No standard deviation over models counts as less: models that agree to the last bit are no proof of an error of 0."""
+"""Least standard deviation over models: models that agree to the last bit do not prove an error of 0."""
 
 
 def memorization_probability(confidence: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean of p_y in minus mean of p_y out, for each example.
+    """Estimate mean p_y in minus mean p_y out, for each example.
 
-    se^2 = sum over both sides of max(s^2, RESOLUTION^2) / n, s the sample standard deviation over that side's models.
-    It knows nothing of a kind of model that has not been seen yet, where the error of the counts is the safer one.
+    se^2 = sum over both sides of max(s^2, MIN_STD^2) / n, s the sample standard deviation over that side's models.
+    It ignores kinds of models that have not occurred yet; there the error of the counts is more conservative.
 
     Args:
         confidence: float [M, N], logit confidence log p_y / (1 - p_y) of model m in example n's label.
@@ -195,7 +194,7 @@ def memorization_probability(confidence: np.ndarray, member: np.ndarray) -> dict
 
 
 def compute_moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What one side's models say of each example.
+    """Compute count, mean and sum of squared deviations of one side's models, for each example.
 
     Args:
         values: float64 [M, N].
@@ -211,28 +210,28 @@ def compute_moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, n
 
 
 def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Variance of a mean of n from its sum of squared deviations; above 0, NaN where squares is."""
+    """Compute a mean's variance from squared deviations; above 0, NaN where they are."""
     variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
     return variance
 
 
 GAP_CLIP = 5.0
-"""Gaps beyond count as this; chosen on one bank of digits at keep 0.7, together with FLOOR, then left alone."""
+"""Gaps are clipped to this; chosen on one bank of digits at keep 0.7, with PROBIT_VARIANCE_FLOOR, then fixed."""
 PROBIT_VARIANCE_FLOOR = 0.05
 """Added to each variance."""
 PROBIT_BIAS = 0.02
-"""Root mean square difference to the definition that more models do not remove: .015 to .02 on the banks tried."""
+"""Root mean square difference from the definition that more models do not remove: .015 to .02 on tested banks."""
 
 
 def memorization_probit(gap: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Phi in minus Phi out, for each example.
+    """Estimate Phi in minus Phi out, for each example.
 
-    The standard error is the infinitesimal jackknife's (Jaeckel 1972), which is the delta method with the sample's own
+    The standard error is the infinitesimal jackknife's (Jaeckel 1972), which is the delta method with the sample's
     third and fourth moments: a model whose gap is d above its side's mean moves Phi(z), z = m / s, s^2 = v + .05, by
 
         phi(z) (d / s - z (d^2 n / (n - 1) - v) / (2 s^2)) / n.
 
-    It is the sampling error only; BIAS comes on top. As for probabilities it never falls to 0.
+    It is the sampling error only; PROBIT_BIAS comes on top. As for probabilities it is never 0.
 
     Args:
         gap: float [M, N], logit of the label minus the largest other one.
@@ -243,18 +242,21 @@ def memorization_probit(gap: np.ndarray, member: np.ndarray) -> dict[str, np.nda
         side; n_in, n_out: int64 [N].
     """
     clipped = np.clip(gap.astype(np.float64), -GAP_CLIP, GAP_CLIP)
-    (share_in, variance_in, n_in), (share_out, variance_out, n_out) = _side(clipped, member), _side(clipped, ~member)
+    (share_in, variance_in, n_in), (share_out, variance_out, n_out) = (
+        _estimate_side(clipped, member),
+        _estimate_side(clipped, ~member),
+    )
     return {"value": share_in - share_out, "se": np.sqrt(variance_in + variance_out), "n_in": n_in, "n_out": n_out}
 
 
-def _side(gap: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Phi(z), its variance and the count of one side, [N] each."""
+def _estimate_side(gap: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute Phi(z), its variance and the count of one side, [N] each."""
     n, mean, squares = compute_moments(gap, side)
-    others = np.maximum(n - 1, 1)
-    width2 = squares / others + PROBIT_VARIANCE_FLOOR
-    z = mean / np.sqrt(width2)
+    df = np.maximum(n - 1, 1)
+    variance = squares / df + PROBIT_VARIANCE_FLOOR
+    z = mean / np.sqrt(variance)
     d = np.where(side, gap - mean, 0)
-    around = np.where(side, (d**2 * n - squares) / others, 0)
-    moved = d / np.sqrt(width2) - z * around / (2 * width2)
+    variance_influence = np.where(side, (d**2 * n - squares) / df, 0)
+    influence = d / np.sqrt(variance) - z * variance_influence / (2 * variance)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return ndtr(z), compute_mean_variance((moved**2).sum(0) * density**2, n), n
+    return ndtr(z), compute_mean_variance((influence**2).sum(0) * density**2, n), n

@@ -1,24 +1,24 @@
-"""RMIA: by how much does training lift this example, against how much it lifts examples of the population?
+"""RMIA: how much training raises an example's probability, against a population.
 
     LR(x, z) = [p(x|t) / p(x)] / [p(z|t) / p(z)],    score(x) = Pr_z[ LR(x, z) > gamma ]
 
 Zarifzadeh et al. 2024 (ICML), equations 2-4; p(x|t) is target t's probability of the label, z the validation examples,
-which no model of a bank has held. p(x) is what models other than the target say:
+on which no model of a bank was trained. p(x) comes from models other than the target:
 
-    online    (p_in + p_out) / 2,     the means over models that held x and over models that did not
-    offline   ((1 + a) p_out + (1 - a)) / 2,     p_in taken as a p_out + 1 - a
+    online    (p_in + p_out) / 2,     the means over models trained on x and over models trained without it
+    offline   ((1 + a) p_out + (1 - a)) / 2,     p_in approximated by a p_out + 1 - a
 
-and p(z) the same of its out-models: online p_out, since nobody held z, offline the same line.
+and p(z) the same of its out-models: online p_out, since no model was trained on z, offline the same formula.
 
-The pairs are never formed: LR(x, z) > gamma where the ratio of z lies below that of x divided by gamma, so one sort of
-the z's and one search an x count them, ties not counted: O((N + Z) log Z) instead of N Z.
+The pairs are never computed: LR(x, z) > gamma where the ratio of z is below that of x divided by gamma, so one sort of
+the z's and one search per x count them, ties not counted: O((N + Z) log Z) instead of N Z.
 
 Every model in turn is the target; from the others one is dropped as in lira.py, so that the numbers of in- and
-out-models do not tell what the target held. A probability of 0 is a number like any other: who counts is read from the
+out-models do not reveal membership. A probability of 0 is an ordinary value: which models count is read from the
 memberships, not from the probabilities.
 
 Differs from the research code: gamma 1 and the plain softmax, as in its later versions; means are not trimmed. Its
-tempered and Taylor softmax need all logits, of which a bank keeps three numbers: they are refused.
+tempered and Taylor softmax need all logits, of which a bank stores three numbers: these options are rejected.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
 
 @dataclass(frozen=True, kw_only=True)
 class RmiaConfig:
-    """Which p(x), and how much an example must be lifted over a population example to win against it."""
+    """The form of p(x), and the ratio above which an example exceeds a population example."""
 
     kind: str = "online"
     gamma: float = 1.0
@@ -57,17 +57,18 @@ class RmiaConfig:
 
 
 def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
-    """What each target says of the population, ready to be searched.
+    """Compute each target's ratios on the population, sorted for rmia.
 
     Args:
-        confidence: float [M, Z], logit confidence of model m in population example z's label; no model held any.
+        confidence: float [M, Z], logit confidence of model m in population example z's label; no model was
+            trained on any of them.
         config: the attack.
 
     Returns:
-        float64 [M, Z], p(z|t) / p(z) for every model as target, each row rising; NaN (0 / 0) last.
+        float64 [M, Z], p(z|t) / p(z) for every model as target, each row sorted; NaN (0 / 0) last.
 
     Raises:
-        ValueError: no population, or one model, which leaves the target without others.
+        ValueError: the population is empty, or there is one model only, so that the target has no others.
     """
     models, size = confidence.shape
     if models < 2 or size < 1:
@@ -77,33 +78,33 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
         )
     p = _probability(confidence)
     others = np.maximum(p.sum(0) - p, 0) / (models - 1)
-    return np.sort(_ratio(p, _typical(others, others, config)), axis=1)
+    return np.sort(_compute_ratio(p, _reference_probability(others, others, config)), axis=1)
 
 
 def rmia(
     confidence: np.ndarray, member: np.ndarray, population: np.ndarray, keep: float, config: RmiaConfig
 ) -> np.ndarray:
-    """The share of population examples that an example beats, every model in turn as target.
+    """Compute the fraction of the population that an example exceeds, for every target.
 
     Args:
         confidence: float [M, N], logit confidence of model m in example n's label.
         member: bool [M, N], example n was in model m's training set.
         population: from rmia_population, same models and config.
-        keep: the arm's share of examples a model; decides which side loses the extra model.
+        keep: the arm's keep fraction; decides which side loses the extra model.
         config: the attack.
 
     Returns:
-        float64 [M, N] in [0, 1], higher for members; NaN where no model is left on a side that is needed.
+        float64 [M, N] in [0, 1], higher for members; NaN where a required side has no model.
     """
-    p, too_many = _probability(confidence), find_in_surplus(member, keep)
-    p_out = _mean_left(p, ~member, ~too_many)
-    p_in = _mean_left(p, member, too_many) if config.kind == "online" else p_out
-    ratios = _ratio(p, _typical(p_in, p_out, config))
+    p, drop_in = _probability(confidence), find_in_surplus(member, keep)
+    p_out = _mean_without_target(p, ~member, ~drop_in)
+    p_in = _mean_without_target(p, member, drop_in) if config.kind == "online" else p_out
+    ratios = _compute_ratio(p, _reference_probability(p_in, p_out, config))
     return np.stack([compute_share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
 
 
 def external_rmia_population(target: np.ndarray, confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
-    """rmia_population for one target that is no model of the bank.
+    """Compute rmia_population for one target outside the bank.
 
     Args:
         target: float [Z], the target's logit confidence in the population's labels.
@@ -111,18 +112,18 @@ def external_rmia_population(target: np.ndarray, confidence: np.ndarray, config:
         config: the attack.
 
     Returns:
-        float64 [Z], rising.
+        float64 [Z], sorted.
     """
     p_out = _probability(confidence).mean(0)
-    return np.sort(_ratio(_probability(target), _typical(p_out, p_out, config)))
+    return np.sort(_compute_ratio(_probability(target), _reference_probability(p_out, p_out, config)))
 
 
 def external_rmia(
     target: np.ndarray, confidence: np.ndarray, member: np.ndarray, population: np.ndarray, config: RmiaConfig
 ) -> np.ndarray:
-    """The score of each example against one target that is no model of the bank.
+    """Compute each example's score for one target outside the bank.
 
-    All models count on either side: how many held an example does not depend on what this target held.
+    No model is dropped: the number trained on an example does not depend on this target's training set.
 
     Args:
         target: float [N], the target's logit confidence.
@@ -132,61 +133,63 @@ def external_rmia(
         config: the attack.
 
     Returns:
-        float64 [N] in [0, 1], higher for members; NaN where a side that is needed is empty.
+        float64 [N] in [0, 1], higher for members; NaN where a required side is empty.
     """
     p = _probability(confidence)
-    p_out = _mean(np.where(member, 0, p).sum(0), (~member).sum(0))
-    p_in = _mean(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
-    return compute_share_below(population, _ratio(_probability(target), _typical(p_in, p_out, config)) / config.gamma)
+    p_out = _divide_by_count(np.where(member, 0, p).sum(0), (~member).sum(0))
+    p_in = _divide_by_count(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
+    return compute_share_below(
+        population, _compute_ratio(_probability(target), _reference_probability(p_in, p_out, config)) / config.gamma
+    )
 
 
-def compute_share_below(rising: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The share of sorted values that lie below each bound; equal ones do not.
+def compute_share_below(ordered: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Compute the fraction of sorted values below each bound; equal values are not below.
 
     Args:
-        rising: [Z], sorted, NaN last and not counted.
+        ordered: [Z], sorted, NaN last and not counted.
         bounds: [N].
 
     Returns:
-        float64 [N] in [0, 1]; NaN where a bound is NaN or no value counts.
+        float64 [N] in [0, 1]; NaN where the bound is NaN or there are no values.
 
     >>> compute_share_below(np.array([1.0, 2.0, 2.0, 3.0]), np.array([2.0, 2.5, np.nan]))
     array([0.25, 0.75,  nan])
     """
-    known = rising[: len(rising) - int(np.isnan(rising).sum())]
-    if not len(known):
+    defined = ordered[: len(ordered) - int(np.isnan(ordered).sum())]
+    if not len(defined):
         return np.full(len(bounds), np.nan)
-    return np.where(np.isnan(bounds), np.nan, np.searchsorted(known, bounds, side="left") / len(known))
+    return np.where(np.isnan(bounds), np.nan, np.searchsorted(defined, bounds, side="left") / len(defined))
 
 
 def _probability(confidence: np.ndarray) -> np.ndarray:
-    """p_y from its log-odds, in float64: above 0 down to -745."""
+    """Compute p_y from its log-odds, in float64: above 0 down to -745."""
     p: np.ndarray = expit(confidence.astype(np.float64))
     return p
 
 
-def _typical(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndarray:
-    """p(x) from the means of models that held x and that did not."""
+def _reference_probability(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndarray:
+    """Compute p(x) from the means of models trained on x and of models trained without it."""
     a = config.offline_a
-    typical: np.ndarray = ((1 + a) * p_out + (1 - a) if config.kind == "offline" else p_in + p_out) / 2
-    return typical
+    reference: np.ndarray = ((1 + a) * p_out + (1 - a) if config.kind == "offline" else p_in + p_out) / 2
+    return reference
 
 
-def _mean_left(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
-    """[M, N]: mean over one side without the target and, where `drop`, without the side's next model."""
-    own = np.where(side, p, 0)
-    extra = np.where(drop, find_next_on_side(p, side), 0)
-    return _mean(np.maximum(own.sum(0) - own - extra, 0), side.sum(0) - side - drop.astype(np.int64))
+def _mean_without_target(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
+    """Compute one side's mean [M, N] without the target and, where `drop`, its next model."""
+    values = np.where(side, p, 0)
+    dropped = np.where(drop, find_next_on_side(p, side), 0)
+    return _divide_by_count(np.maximum(values.sum(0) - values - dropped, 0), side.sum(0) - side - drop.astype(np.int64))
 
 
-def _mean(total: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Sum to mean, NaN of nobody."""
+def _divide_by_count(total: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Divide sums by counts; NaN where the count is 0."""
     mean: np.ndarray = np.where(n > 0, total / np.maximum(n, 1), np.nan)
     return mean
 
 
-def _ratio(p: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """By how much the target exceeds the others: infinite where only they say 0, NaN where all do."""
+def _compute_ratio(p: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Divide by the reference: infinite where only the reference is 0, NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio: np.ndarray = p / typical
+        ratio: np.ndarray = p / reference
     return ratio

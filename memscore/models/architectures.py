@@ -1,4 +1,4 @@
-"""Architectures by name: a body that turns images into embeddings, and one linear head."""
+"""Architectures by name: a body that maps images to embeddings, and one linear head."""
 
 import importlib
 import math
@@ -16,7 +16,7 @@ Builder = Callable[[Shape, int], nn.Module]
 
 
 class Classifier(nn.Module):
-    """head(body(x)): the body ends in the embedding, the head is the last linear layer."""
+    """head(body(x)): the body returns the embedding, the head is the last linear layer."""
 
     def __init__(self, body: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -24,13 +24,13 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, K] of images [B, C, H, W]."""
-        scores: Tensor = self.head(self.body(images))
-        return scores
+        """Compute logits [B, K] of images [B, C, H, W]."""
+        logits: Tensor = self.head(self.body(images))
+        return logits
 
 
 def mlp(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
-    """Flatten, then a linear layer and ReLU for each width, then the head."""
+    """Build an MLP: flatten, a linear layer and ReLU for each width, then the head."""
     sizes = (math.prod(shape), *widths)
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in zip(sizes, widths, strict=False):
@@ -39,10 +39,10 @@ def mlp(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
 
 
 def cnn(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
-    """A 3x3 convolution, a halving and ReLU for each width, then the head."""
+    """Build a CNN: a 3x3 convolution, 2x2 max pooling and ReLU for each width, then the head."""
     channels, height, width = shape
     shrink = 2 ** len(widths)
-    _at_least(f"a CNN of {len(widths)} poolings", shape, shrink)
+    _require_image_size(f"a CNN of {len(widths)} poolings", shape, shrink)
     layers: list[nn.Module] = []
     for n_in, n_out in zip((channels, *widths), widths, strict=False):
         # The maximum and ReLU commute; in this order ReLU reads a quarter of the values.
@@ -52,10 +52,12 @@ def cnn(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
 
 
 def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = True) -> Classifier:
-    """A ResNet or ResNeXt of torchvision; the CIFAR stem is one 3x3 convolution of stride 1 without pooling."""
-    from torchvision import models  # two seconds of import that an MLP can do without
+    """Build a ResNet or ResNeXt; the CIFAR stem is one 3x3 convolution of stride 1, no pooling."""
+    from torchvision import models  # the import takes two seconds, and an MLP does not need it
 
-    _at_least(f"{network} with the {'CIFAR' if cifar_stem else 'ImageNet'} stem", shape, 8 if cifar_stem else 16)
+    _require_image_size(
+        f"{network} with the {'CIFAR' if cifar_stem else 'ImageNet'} stem", shape, 8 if cifar_stem else 16
+    )
     net = models.get_model(network, weights=None, num_classes=n_classes)
     if cifar_stem:
         net.conv1 = _he_normal(nn.Conv2d(shape[0], 64, 3, padding=1, bias=False))
@@ -67,35 +69,37 @@ def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = Tru
 
 
 def vgg16(shape: Shape, n_classes: int) -> Classifier:
-    """The 13 convolutions of VGG-16 with batch norm, average pooling to 512 values, one linear head."""
+    """Build VGG-16: 13 convolutions with batch norm, average pooling to 512 values, the head."""
     from torchvision.models.vgg import cfgs, make_layers
 
-    _at_least("vgg16 with its 5 poolings", shape, 32)
+    _require_image_size("vgg16 with its 5 poolings", shape, 32)
     convolutions = make_layers(cfgs["D"], batch_norm=True)
     if shape[0] != 3:
         convolutions[0] = nn.Conv2d(shape[0], 64, 3, padding=1)
     for layer in convolutions:
         if isinstance(layer, nn.Conv2d):
             _he_normal(layer)
-    # The two layers of 4,096 are dropped, as usual at 32 or 64 pixels: made for 7x7 feature maps, they would hold 120
+    # The two layers of 4,096 are left out, as usual at 32 or 64 pixels: made for 7x7 feature maps, they would hold 120
     # of 134 million weights. SCALE does not say which head it used.
     return Classifier(nn.Sequential(convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(512, n_classes))
 
 
 def vit(shape: Shape, n_classes: int, *, width: int, depth: int, heads: int, patch: int | None = None) -> Classifier:
-    """Torchvision's vision transformer; patch None takes 4 pixels up to 64x64 images and 16 beyond."""
+    """Build a vision transformer; patch None takes 4 pixels up to 64x64 images and 16 beyond."""
     from torchvision.models import VisionTransformer
 
     channels, side, other = shape
     patch = patch or (4 if side <= 64 else 16)
     if side != other or side % patch:
-        raise ValueError(f"a ViT cuts squares into {patch}x{patch} patches, got images {_text(shape)}; pad or use cnn")
+        raise ValueError(
+            f"a ViT cuts squares into {patch}x{patch} patches, got images {_format_shape(shape)}; pad or use cnn"
+        )
     net = VisionTransformer(side, patch, depth, heads, width, 4 * width, num_classes=n_classes)
     if channels != 3:
         net.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
         nn.init.trunc_normal_(net.conv_proj.weight, std=math.sqrt(1 / (channels * patch**2)))
         nn.init.zeros_(net.conv_proj.bias)
-    net.heads = nn.Identity()  # torchvision's head starts from zeros, this one from torch's usual random weights
+    net.heads = nn.Identity()  # torchvision's head starts at zero, this one at torch's random weights
     return Classifier(net, nn.Linear(width, n_classes))
 
 
@@ -111,11 +115,13 @@ ARCHITECTURES: dict[str, Builder] = {
     "vit-narrow": partial(vit, width=64, depth=4, heads=4, patch=4),
 }
 WIDTH_FAMILIES = {"mlp": mlp, "cnn": cnn}
-"""Families that take their widths in the name: mlp-512-256, cnn-32-64."""
+"""Families whose name gives the widths: mlp-512-256, cnn-32-64."""
 
 
 def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module:
-    """A freshly initialised network on the CPU in float32; torch's global generators stay as they were.
+    """Build a freshly initialised network on the CPU in float32.
+
+    Torch's global generators do not change.
 
     Args:
         arch: a name of ARCHITECTURES, a family with widths ("mlp-512-256", "cnn-32-64"), or "module:function", which
@@ -125,33 +131,33 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> n
         seed: of the initial weights; equal seeds give equal weights.
 
     Returns:
-        The network in training mode: [B, C, H, W] -> [B, K]. A Classifier, unless the user's function made it.
+        The network in training mode: [B, C, H, W] -> [B, K]. A Classifier, unless the user's function built it.
 
     Raises:
-        ValueError: an unknown architecture, a shape it cannot take, or a user's function that gives something else.
+        ValueError: an unknown architecture, an unsupported shape, or a user's function that returns something else.
 
-    >>> build("mlp-32", (1, 8, 8), 10, seed=0)(torch.zeros(2, 1, 8, 8)).shape
+    >>> build_network("mlp-32", (1, 8, 8), 10, seed=0)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ValueError(f"input_shape must be three positive sizes (C, H, W), got {input_shape}")
     if n_classes < 2:
         raise ValueError(f"a classifier needs 2 classes or more, got {n_classes}")
-    builder = _builder(arch)
+    builder = _find_builder(arch)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         if ":" in arch:
-            return _users(arch, builder, input_shape, n_classes)
+            return _build_user_network(arch, builder, input_shape, n_classes)
         return builder(input_shape, n_classes)
 
 
 def compute_logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Tensor:
-    """Logits with the last linear layer in float32, whatever the body computes in.
+    """Compute logits with the last linear layer in float32, in any precision of the body.
 
     Args:
         model: any network for autocast None, else a Classifier.
         images: float32 [B, C, H, W], normalised, on the model's device.
-        autocast: what the body's products are computed in, e.g. torch.bfloat16; None is float32 throughout.
+        autocast: dtype of the body's matrix products, e.g. torch.bfloat16; None is float32 throughout.
 
     Returns:
         float32 [B, K], with its graph if gradients are on.
@@ -159,24 +165,24 @@ def compute_logits(model: nn.Module, images: Tensor, autocast: torch.dtype | Non
     Raises:
         ValueError: autocast with a model whose head is not known.
     """
-    kind = images.device.type
+    device_type = images.device.type
     if not isinstance(model, Classifier):
         if autocast is not None:
             raise ValueError(
-                f"{type(model).__name__} cannot run in {autocast}: only a Classifier of memscore.models.architectures "
+                f"{type(model).__name__} cannot run in {autocast}: only a memscore.models.architectures.Classifier "
                 "shows which layer stays in float32; return Classifier(body, head) or use precision float32"
             )
-        scores: Tensor = model(images)
-        return scores.float()
-    with torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+        logits: Tensor = model(images)
+        return logits.float()
+    with torch.autocast(device_type, dtype=autocast, enabled=autocast is not None):
         embedding: Tensor = model.body(images)
-    with torch.autocast(kind, enabled=False):
-        scores = model.head(embedding.float())
-    return scores
+    with torch.autocast(device_type, enabled=False):
+        logits = model.head(embedding.float())
+    return logits
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """The input of the last linear layer.
+    """Compute embeddings: the input of the last linear layer.
 
     Args:
         model: a Classifier (its body's output), or any network: then the last nn.Linear that runs in a forward pass.
@@ -193,8 +199,8 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
         return embedding
     inputs: list[Tensor] = []
 
-    def keep_last(_: nn.Module, given: tuple[Tensor]) -> None:
-        inputs[:] = given
+    def keep_last(_: nn.Module, arguments: tuple[Tensor]) -> None:
+        inputs[:] = arguments
 
     hooks = [m.register_forward_pre_hook(keep_last) for m in model.modules() if isinstance(m, nn.Linear)]
     try:
@@ -203,21 +209,23 @@ def embed(model: nn.Module, images: Tensor) -> Tensor:
         for hook in hooks:
             hook.remove()
     if not inputs or inputs[0].ndim != 2:
-        found = f"one that reads {list(inputs[0].shape)}" if inputs else "none"
-        raise ValueError(f"embeddings are what the last nn.Linear reads, [B, E]; {type(model).__name__} has {found}")
+        last_layer = f"one that reads {list(inputs[0].shape)}" if inputs else "none"
+        raise ValueError(
+            f"embeddings are what the last nn.Linear reads, [B, E]; {type(model).__name__} has {last_layer}"
+        )
     return inputs[0]
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trained values."""
+    """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def find_mlp_layers(model: nn.Module) -> list[nn.Linear] | None:
-    """The linear layers of a plain MLP, in order; None for every other network.
+    """Return the linear layers of a plain MLP, in order; None for every other network.
 
     Args:
-        model: a Classifier or an nn.Sequential is looked into; anything else is not a plain MLP.
+        model: a Classifier or an nn.Sequential is searched; anything else is not a plain MLP.
 
     Returns:
         The layers, if the model is Flatten, Linear, then (ReLU, Linear) any number of times, each layer with a bias,
@@ -226,13 +234,15 @@ def find_mlp_layers(model: nn.Module) -> list[nn.Linear] | None:
     layers = flatten_layers(model)
     if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear] + [nn.ReLU, nn.Linear] * (len(layers) // 2 - 1):
         return None
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    trained = all(layer.bias is not None and all(p.requires_grad for p in layer.parameters()) for layer in linear)
-    return linear if trained and len(set(linear)) == len(linear) else None
+    linear_layers = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    trainable = all(
+        layer.bias is not None and all(p.requires_grad for p in layer.parameters()) for layer in linear_layers
+    )
+    return linear_layers if trainable and len(set(linear_layers)) == len(linear_layers) else None
 
 
 def flatten_layers(model: nn.Module) -> list[nn.Module]:
-    """The chain of layers that a Classifier or (nested) Sequential applies one after the other."""
+    """Return the layers that a Classifier or (nested) Sequential applies one after the other."""
     if type(model) is Classifier:
         return [*flatten_layers(model.body), model.head]
     if type(model) is nn.Sequential:
@@ -240,32 +250,32 @@ def flatten_layers(model: nn.Module) -> list[nn.Module]:
     return [model]
 
 
-def _builder(arch: str) -> Builder:
-    """From a name to the function that builds it."""
+def _find_builder(arch: str) -> Builder:
+    """Return the function that builds an architecture."""
     if ":" in arch:
-        return _imported(arch)
-    named = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
-    if named:
-        return partial(WIDTH_FAMILIES[named[1]], widths=tuple(int(width) for width in named[2][1:].split("-")))
-    examples = ("mlp-512-256", "cnn-32-64", "module:function")  # understood above, so none of them arrives here
+        return _import_builder(arch)
+    match = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
+    if match:
+        return partial(WIDTH_FAMILIES[match[1]], widths=tuple(int(width) for width in match[2][1:].split("-")))
+    examples = ("mlp-512-256", "cnn-32-64", "module:function")  # handled above; they are only suggestions
     return ARCHITECTURES[validate_choice("architecture", arch, (*ARCHITECTURES, *examples))]
 
 
-def _imported(arch: str) -> Builder:
-    """The user's function behind "module:function"."""
+def _import_builder(arch: str) -> Builder:
+    """Import the user's function of "module:function"."""
     module, _, function = arch.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        builder_function = getattr(importlib.import_module(module), function, None)
     except ModuleNotFoundError as error:
         raise ValueError(f"architecture {arch!r}: {error}; it must be importable on every worker") from error
-    if not callable(found):
+    if not callable(builder_function):
         raise ValueError(f"architecture {arch!r}: {module} has no function {function!r} of (input_shape, n_classes)")
-    builder: Builder = found
+    builder: Builder = builder_function
     return builder
 
 
-def _users(arch: str, builder: Builder, shape: Shape, n_classes: int) -> nn.Module:
-    """What a user's function makes, unless a zero batch does not give [2, K]; layers keep their training mode."""
+def _build_user_network(arch: str, builder: Builder, shape: Shape, n_classes: int) -> nn.Module:
+    """Build a user's network; raise unless a zero batch gives [2, K]; layers keep their mode."""
     try:
         model = builder(shape, n_classes)
     except Exception as error:
@@ -275,30 +285,34 @@ def _users(arch: str, builder: Builder, shape: Shape, n_classes: int) -> nn.Modu
     training = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            scores = model.eval()(torch.zeros(2, *shape))
+            logits = model.eval()(torch.zeros(2, *shape))
     except Exception as error:
         raise ValueError(f"architecture {arch!r} fails on a zero batch of {[2, *shape]}: {error}") from error
     for module, mode in training.items():
         module.training = mode
-    got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-    if got != [2, n_classes]:
-        raise ValueError(f"architecture {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {got}")
+    shape_or_type = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape_or_type != [2, n_classes]:
+        raise ValueError(
+            f"architecture {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {shape_or_type}"
+        )
     return model
 
 
 def _he_normal(layer: nn.Conv2d) -> nn.Conv2d:
-    """Torchvision's start for ResNet and VGG: normal with variance 2 / (outputs of a kernel), bias 0."""
+    """Initialise as torchvision does for ResNet and VGG: variance 2 / fan-out, bias 0."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
 
 
-def _at_least(what: str, shape: Shape, side: int) -> None:
-    """Refuse images with a side under the given number of pixels."""
+def _require_image_size(name: str, shape: Shape, side: int) -> None:
+    """Raise if an image side has fewer than the given number of pixels."""
     if min(shape[1:]) < side:
-        raise ValueError(f"{what} needs images of {side}x{side} or more, got {_text(shape)}; use mlp or a smaller cnn")
+        raise ValueError(
+            f"{name} needs images of {side}x{side} or more, got {_format_shape(shape)}; use mlp or a smaller cnn"
+        )
 
 
-def _text(shape: Shape) -> str:
+def _format_shape(shape: Shape) -> str:
     return "x".join(str(size) for size in shape)

@@ -1,1 +1,1 @@
-"""How far a run is and the status of a bank: heartbeat, progress, metrics, status."""
+"""Progress of a run, and the status of a bank from its files."""

@@ -1,11 +1,9 @@
-"""What a run says of itself while it works: a record in its store that is written over every few seconds.
+"""Heartbeat of a run, a record in its store that is overwritten every few seconds.
 
-    progress.json    derived; a killed run leaves its last one, and a reader tells by its age that nobody writes it
+    progress.json    a killed run leaves its last one, and its age shows that nothing writes it any more
 
-It is the only sign of life on an object store, which has no lock, and the only file that knows how many models the
-last command asked for: shards, receipts and failures say what there is, not what is still to come.
-
-Whether somebody works on a store: by its lock, and by the record that a run writes over and over.
+On an object store, which has no lock, it is the only sign that a run is alive; and it is the only file with the number
+of models that the last command was to train: shards, receipts and failures show what exists, not what is still to come.
 """
 
 import os
@@ -22,41 +20,41 @@ from memscore.store.json_records import encode_record, read_record
 from memscore.store.parquet import CorruptFile
 
 HEARTBEAT_PATH = "progress.json"
-LOCAL_S, REMOTE_S = 10.0, 30.0  # between two records; on an object store each is a put
-MISSED = 3  # records that may be late before their writer is taken for dead or frozen
-SLACK_S = 5.0  # of clocks that differ, and of a busy machine
+LOCAL_S, REMOTE_S = 10.0, 30.0  # seconds between two records; on an object store each is a put
+MAX_MISSED_RECORDS = 3  # late records after which their writer counts as dead or frozen
+SLACK_S = 5.0  # allowance for clocks that differ, and for a busy machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """A run at one moment.
+    """State of a run at one moment, as progress.json stores it.
 
     Attributes:
-        run: which run it is; two of one store differ.
+        run: id of the run, different for every run.
         state: running; ended with its scores written; or stopped before that, by an error or by the user.
-        phase: what it is at: models, originals, proxies, or the driver's own work, which is scores and reports.
+        phase: current phase: models, originals, proxies, or scores and reports, which the driver computes itself.
         pid: of the driver.
         host: of the driver.
-        began: when, in seconds since 1970.
-        at: when this was so.
+        began: start of the run, in seconds since 1970.
+        at: time of this record.
         every_s: seconds until the next record.
-        planned: arm -> models that were asked for in all; None where a precision was.
-        wish: that precision, the RMSE of memorization.
-        models: arm -> models on file.
-        rmse: arm -> RMSE of memorization that so many models leave, by the arm's first ones; None before there are any.
-        done: models of the present phase that this run is through with, failed ones included.
-        total: models that it has to do, of which `done` are done.
-        trained: models of arms that this run put on file.
-        failed: models, originals and proxies that have no result; the next command tries them again.
+        planned: arm -> models requested in total; None where an error was requested.
+        wish: that error, the RMSE of memorization.
+        models: arm -> stored models.
+        rmse: arm -> RMSE of memorization with so many models, forecast from the arm's first ones; None before these.
+        done: models of the current phase that this run has finished, failed ones included.
+        total: models of the phase, of which `done` are done.
+        trained: models of arms that this run stored.
+        failed: models, originals and proxies without a result; the next command tries them again.
         diverged: models whose numbers were not finite.
-        retried: what ended jobs that were then tried again (worker, node, memory, deadline) -> how often.
-        workers: how many jobs may run at once.
-        busy: how many do; None where the pool does not say.
-        rate_per_s: models of arms a second, over the last few rounds; None before the first.
+        retried: cause of the end of jobs that were then tried again (worker, node, memory, deadline) -> how often.
+        workers: how many jobs can run at once.
+        busy: how many jobs run; None where the pool does not tell.
+        rate_per_s: models of arms per second, over the last few rounds; None before the first.
         eta_s: seconds until the models are done, at that rate.
-        bytes: of the shards that this run put on file.
+        bytes: of the shards that this run stored.
         line: about the job that ended last.
-        space: of process ids, in which pid means the driver; containers of one host name differ in it.
+        space: namespace of process ids in which pid is the driver; containers with the same host name differ in it.
     """
 
     run: str
@@ -85,14 +83,14 @@ class Heartbeat:
     line: str = ""
     space: str = ""
 
-    def fresh(self, now: float | None = None) -> bool:
-        """Whether its writer may well be alive at a time, now if None."""
+    def is_fresh(self, now: float | None = None) -> bool:
+        """Return whether its writer may be alive at a time, now if None."""
         age_s = (time.time() if now is None else now) - self.at
-        return self.state == "running" and age_s <= MISSED * self.every_s + SLACK_S
+        return self.state == "running" and age_s <= MAX_MISSED_RECORDS * self.every_s + SLACK_S
 
 
 def get_pid_namespace() -> str:
-    """The space of process ids that this process lives in; empty where the system does not say."""
+    """Return the namespace of process ids of this process; empty where the system does not tell."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -100,53 +98,52 @@ def get_pid_namespace() -> str:
 
 
 def choose_period_s(folder: Folder) -> float:
-    """Seconds between two records in this folder."""
+    """Choose the seconds between two records in this folder."""
     return LOCAL_S if folder.local else REMOTE_S
 
 
-def write_heartbeat(folder: Folder, beat: Heartbeat) -> None:
-    """Write the record over the one before; OSError at once if it cannot be, since the next one will say more."""
-    folder.replace(HEARTBEAT_PATH, encode_record(asdict(beat)), retry_s=0)
+def write_heartbeat(folder: Folder, heartbeat: Heartbeat) -> None:
+    """Overwrite the record; raise OSError at once if that fails, since another one follows."""
+    folder.replace(HEARTBEAT_PATH, encode_record(asdict(heartbeat)), retry_s=0)
 
 
 def read_heartbeat(folder: Folder) -> Heartbeat | None:
-    """The last record.
+    """Read the last record.
 
     Args:
         folder: of a store.
 
     Returns:
-        It, or None where no run has left any: an imported bank, or one that an older version filled.
+        The record, or None without one: an imported bank, or one that an older version trained.
 
     Raises:
-        CorruptFile: it is not what was written.
+        CorruptFile: its contents are not what was written.
     """
     try:
         record: dict[str, Any] = read_record(folder, HEARTBEAT_PATH)
     except FileNotFoundError:
         return None
-    known = {one.name for one in fields(Heartbeat)}
+    field_names = {field.name for field in fields(Heartbeat)}
     try:
-        return Heartbeat(**{
-            name: value for name, value in record.items() if name in known
-        })  # a later version may say more
+        # a later version may have more fields
+        return Heartbeat(**{name: value for name, value in record.items() if name in field_names})
     except TypeError as error:
         raise CorruptFile(
             f"{folder.display_path(HEARTBEAT_PATH)} is no record of a run: {error}; the next command writes it again"
         ) from None
 
 
-HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
+LOCK_HOLDER = re.compile(r"pid (?P<pid>\d+) on host (?P<host>.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """Who works on a store.
+    """Process that works on a store.
 
     Attributes:
-        state: running: its last record is fresh; silent: it holds the lock and says nothing, as a command that fills
-            no bank, or one that is frozen; died: it ended without a word; none: nobody; unknown: on an object store,
-            which has no lock, no run has left a record.
+        state: running: its last record is fresh; silent: it holds the lock and writes no record, as a command that
+            trains no bank does, or a frozen one; died: it ended without a last record; none: no process; unknown: on an
+            object store, which has no lock, without a record.
         pid: of the driver; None where there is none.
         host: of the driver.
     """
@@ -156,45 +153,45 @@ class Driver:
     host: str | None = None
 
 
-def find_driver(folder: Folder, beat: Heartbeat | None) -> Driver:
-    """Who works on a store; the lock is read, never taken, so that no driver is kept out by a look.
+def find_driver(folder: Folder, heartbeat: Heartbeat | None) -> Driver:
+    """Find the process that works on a store; the lock is only read, so it blocks no driver.
 
     Args:
         folder: of the store.
-        beat: the last record of a run there.
+        heartbeat: the last record of a run there.
 
     Returns:
         The driver.
     """
-    pid, host = holder_of(folder)
-    seen = host == socket.gethostname() and not (
-        beat and beat.pid == pid and beat.space not in {"", get_pid_namespace()}
+    pid, host = read_lock_holder(folder)
+    is_same_namespace = host == socket.gethostname() and not (
+        heartbeat and heartbeat.pid == pid and heartbeat.space not in {"", get_pid_namespace()}
     )
-    if pid is not None and seen and has_exited(pid):
+    if pid is not None and is_same_namespace and has_exited(pid):
         return Driver(state="died", pid=pid, host=host)
-    if beat and beat.fresh() and pid in {None, beat.pid}:
-        return Driver(state="running", pid=beat.pid, host=beat.host)
+    if heartbeat and heartbeat.is_fresh() and pid in {None, heartbeat.pid}:
+        return Driver(state="running", pid=heartbeat.pid, host=heartbeat.host)
     if pid is not None:
         return Driver(state="silent", pid=pid, host=host)
-    if beat and beat.state == "running":
-        return Driver(state="died", pid=beat.pid, host=beat.host)
-    return Driver(state="none" if beat or folder.local else "unknown")
+    if heartbeat and heartbeat.state == "running":
+        return Driver(state="died", pid=heartbeat.pid, host=heartbeat.host)
+    return Driver(state="none" if heartbeat or folder.local else "unknown")
 
 
 def has_exited(pid: int) -> bool:
-    """Whether no such process works any more; one that has ended and that nobody asked after is gone too."""
+    """Return whether a process has ended; a zombie has ended too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
     except OSError:
         return True
 
 
-def holder_of(folder: Folder) -> tuple[int | None, str | None]:
-    """Process and host that the lock of a local store names; a killed holder stays named."""
+def read_lock_holder(folder: Folder) -> tuple[int | None, str | None]:
+    """Read process and host from the lock of a local store; a killed holder stays in it."""
     if not folder.local:
         return None, None
     try:
-        named = HOLDER.match(folder.read("lock").decode(errors="replace"))
+        holder = LOCK_HOLDER.match(folder.read("lock").decode(errors="replace"))
     except OSError:  # never locked, or not for this user to read
         return None, None
-    return (int(named["pid"]), named["host"].strip()) if named else (None, None)
+    return (int(holder["pid"]), holder["host"].strip()) if holder else (None, None)

@@ -1,7 +1,7 @@
-"""A run is watched from the pool it works on: what passes through is counted, and told every few seconds.
+"""Monitor a run: count what passes through its pool, and report it every few seconds.
 
-Nothing that passes is changed. A thread tells, so that a run whose models take hours still says that it lives; what
-cannot be told is a warning, never the end of the run.
+Jobs and results pass unchanged. A thread reports, so that a run whose models take hours still shows that it is alive; a
+report that fails is a warning and never ends the run.
 """
 
 import logging
@@ -29,27 +29,28 @@ from memscore.store.parquet import CorruptFile
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
 
-OWN = "scores and reports"  # what the driver does itself
+DRIVER_PHASE = "scores and reports"  # the phase of what the driver computes itself
 TICK_S = 1.0
-ROUNDS, LEAST = 3, 16  # the rate is over three jobs of each worker, so that workers in step do not make it jump
-LEAVE_S = 2.0  # `ray job stop` gives three seconds
+# the rate is over three jobs of each worker, so that workers that finish together do not make it jump
+RATE_ROUNDS, MIN_RATE_JOBS = 3, 16
+EXIT_TIMEOUT_S = 2.0  # `ray job stop` kills after three seconds
 
 PHASES: dict[type, str] = {BankJob: "models", OriginalJob: "originals", ProxyJob: "proxies"}
 
-Told = Callable[[PrecisionForecast, float | None], None]
+ForecastCallback = Callable[[PrecisionForecast, float | None], None]
 
 _log = logging.getLogger(__name__)
 
 
 class MonitoredPool:
-    """A pool that counts what passes through it; a context manager.
+    """Pool that counts the jobs and results that pass through it; a context manager.
 
     Args:
-        pool: where jobs run.
-        store: whose progress.json is kept; the caller holds its lock.
-        planned: arm -> models asked for in all; None where a precision was.
-        wish: that precision.
-        tell: each is handed a Beat at the beginning, every second, and at the end.
+        pool: runs the jobs.
+        store: gets progress.json; the caller holds its lock.
+        planned: arm -> models requested in total; None where an error was requested.
+        target_rmse: that error.
+        listeners: each is called with a Heartbeat at the beginning, every second, and at the end.
     """
 
     def __init__(
@@ -57,23 +58,23 @@ class MonitoredPool:
         pool: Pool,
         store: Store,
         planned: Mapping[str, int | None],
-        wish: float | None = None,
-        tell: Sequence[Callable[[Heartbeat], object]] = (),
+        target_rmse: float | None = None,
+        listeners: Sequence[Callable[[Heartbeat], object]] = (),
     ) -> None:
-        self.pool, self.store, self.tell = pool, store, tell
+        self.pool, self.store, self.listeners = pool, store, listeners
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_telling, name="memscore-watch", daemon=True)
-        self._outlooks: dict[str, PrecisionForecast] = {}
-        self._done: Counter[str] = Counter()  # by phase, as the next one
+        self._thread = threading.Thread(target=self._report_regularly, name="memscore-monitor", daemon=True)
+        self._forecasts: dict[str, PrecisionForecast] = {}
+        self._done: Counter[str] = Counter()  # by phase, as _total
         self._total: Counter[str] = Counter()
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=4096)  # when, models done
         self._names = {name.removesuffix(".parquet") for name in store.folder.names("shards")}
-        self._unweighed: list[str] = []
-        self._unsaid: set[str] = set()  # errors that were warned of
+        self._unmeasured: list[str] = []
+        self._warned: set[str] = set()  # kinds of errors with a warning
         self._written_at = -math.inf
-        planned = {**planned_before(store), **planned}
-        self._beat = Heartbeat(
+        planned = {**read_planned_models(store), **planned}
+        self._heartbeat = Heartbeat(
             run=secrets.token_hex(8),
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -82,203 +83,206 @@ class MonitoredPool:
             at=time.time(),
             every_s=choose_period_s(store.folder),
             planned=planned,
-            wish=wish,
+            wish=target_rmse,
             models={arm: sum(parse_model_index(name, arm) is not None for name in self._names) for arm in planned},
         )
 
     @property
     def workers(self) -> int:
-        """How many jobs run at once, as things stand now."""
+        """How many jobs can run at once, at the moment."""
         return self.pool.workers
 
     def run(
         self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None
     ) -> Generator[tuple[Any, Any], None, None]:
-        """What the pool yields, as it yields it.
+        """Run jobs on the wrapped pool and yield its results in the pool's order.
 
         Args:
-            fn: of a job and what all share.
-            jobs: the work, read at once.
-            shared: what all share.
+            fn: function of a job and the shared data.
+            jobs: read at once.
+            shared: data that all jobs share.
 
         Yields:
             Each job once, with its result or failure.
         """
         jobs = list(jobs)
-        if jobs and type(jobs[0]) not in PHASES:  # blocks of examples that are scored: the driver's own work, shared
+        if jobs and type(jobs[0]) not in PHASES:  # blocks of examples that are scored: a part of the driver's phase
             yield from self.pool.run(fn, jobs, shared)
             return
         for job in jobs:
-            self._total[phase_of(job)] += models_of(job)
-        self._set(phase=phase_of(jobs[0]) if jobs else OWN)
+            self._total[get_phase(job)] += count_models(job)
+        self._update(phase=get_phase(jobs[0]) if jobs else DRIVER_PHASE)
         for job, result in self.pool.run(fn, jobs, shared):
-            self._count(job, result)
+            self._count_result(job, result)
             yield job, result
-        self._set(phase=OWN)
+        self._update(phase=DRIVER_PHASE)
 
-    def wrap_on_forecast(self, told: Told) -> Told:
-        """The same function of what an arm's first models say; the watch takes note of it too."""
+    def wrap_on_forecast(self, on_forecast: ForecastCallback) -> ForecastCallback:
+        """Wrap a callback for forecasts of arms, so that this pool records them too."""
 
-        def note(found: PrecisionForecast, wish: float | None) -> None:
+        def record_and_call(forecast: PrecisionForecast, target_rmse: float | None) -> None:
             with self._lock:
-                self._outlooks[found.arm.name] = found
-            told(found, wish)
+                self._forecasts[forecast.arm.name] = forecast
+            on_forecast(forecast, target_rmse)
 
-        return note
+        return record_and_call
 
-    def beat(self) -> Heartbeat:
-        """How things stand now."""
+    def update_heartbeat(self) -> Heartbeat:
+        """Update the heartbeat to this moment, and return it."""
         workers = self.pool.workers
-        changes: dict[str, Any] = {"retried": dict(getattr(self.pool, "setbacks", {}))}  # SerialPool knows of none
+        changes: dict[str, Any] = {"retried": dict(getattr(self.pool, "setbacks", {}))}  # SerialPool has none
         changes["busy"] = getattr(self.pool, "busy", None)
         with self._lock:
-            beat, rate = self._beat, self._rate(workers)
-            new, self._unweighed = self._unweighed, []
-            found = {arm: one.variance.rmse(one.arm.keep, beat.models[arm]) for arm, one in self._outlooks.items()}
-            phase = beat.phase if beat.phase in self._total else "models"
+            heartbeat, rate_per_s = self._heartbeat, self._compute_rate(workers)
+            new_models, self._unmeasured = self._unmeasured, []
+            predicted_rmse = {
+                arm: forecast.variance.predict_rmse(forecast.arm.keep, heartbeat.models[arm])
+                for arm, forecast in self._forecasts.items()
+            }
+            phase = heartbeat.phase if heartbeat.phase in self._total else "models"
             done, total = self._done[phase], self._total[phase]
-        self._set(
+        self._update(
             at=time.time(),
             done=done,
             total=total,
             workers=workers,
-            rmse={arm: found.get(arm) for arm in beat.planned},
-            rate_per_s=rate,
-            eta_s=(total - done) / rate if rate and phase == "models" else None,
-            bytes=beat.bytes + sizes(self.store, new),
+            rmse={arm: predicted_rmse.get(arm) for arm in heartbeat.planned},
+            rate_per_s=rate_per_s,
+            eta_s=(total - done) / rate_per_s if rate_per_s and phase == "models" else None,
+            bytes=heartbeat.bytes + sum_shard_sizes(self.store, new_models),
             **changes,
         )
-        return self._beat
+        return self._heartbeat
 
     def __enter__(self) -> Self:
-        self._say()
+        self._report()
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say how it ended, unless a record is still on its way to a store that does not answer."""
+        """Report how the run ended, unless the thread still waits for a store."""
         self._ended.set()
-        self._thread.join(LEAVE_S)
+        self._thread.join(EXIT_TIMEOUT_S)
         if not self._thread.is_alive():
-            self._set(state="stopped" if kind else "ended")
-            self._say()
+            self._update(state="stopped" if kind else "ended")
+            self._report()
 
-    def _set(self, **changes: Any) -> None:
+    def _update(self, **changes: Any) -> None:
         with self._lock:
-            self._beat = replace(self._beat, **changes)
+            self._heartbeat = replace(self._heartbeat, **changes)
 
-    def _count(self, job: Any, result: Any) -> None:
-        """Note what came of a job."""
-        phase, many = phase_of(job), models_of(job)
+    def _count_result(self, job: Any, result: Any) -> None:
+        """Count the result of a job."""
+        phase, n_models = get_phase(job), count_models(job)
         receipts = [] if isinstance(result, Failure) else result
-        lost = [receipt for receipt in receipts if receipt.get("diverged")]
-        kept = [receipt["model"] for receipt in receipts if not receipt.get("diverged")] if phase == "models" else []
+        diverged = [receipt for receipt in receipts if receipt.get("diverged")]
+        stored = [receipt["model"] for receipt in receipts if not receipt.get("diverged")] if phase == "models" else []
         with self._lock:
-            beat, new = self._beat, [name for name in kept if name not in self._names]
-            self._names.update(new)
-            self._unweighed += kept
-            self._done[phase] += many
+            heartbeat, new_models = self._heartbeat, [name for name in stored if name not in self._names]
+            self._names.update(new_models)
+            self._unmeasured += stored
+            self._done[phase] += n_models
             if phase == "models":
                 self._steps.append((time.monotonic(), self._done[phase]))
-            self._beat = replace(
-                beat,
-                trained=beat.trained + len(kept),
-                failed=beat.failed + (many if isinstance(result, Failure) else 0),
-                diverged=beat.diverged + len(lost),
-                models={**beat.models, job.arm: beat.models.get(job.arm, 0) + len(new)} if new else beat.models,
+            self._heartbeat = replace(
+                heartbeat,
+                trained=heartbeat.trained + len(stored),
+                failed=heartbeat.failed + (n_models if isinstance(result, Failure) else 0),
+                diverged=heartbeat.diverged + len(diverged),
+                models={**heartbeat.models, job.arm: heartbeat.models.get(job.arm, 0) + len(new_models)}
+                if new_models
+                else heartbeat.models,
                 line=format_result(result),
             )
 
-    def _rate(self, workers: int) -> float | None:
-        """Models of arms a second over the last rounds; the time since the last one counts, so a standstill shows."""
-        steps = list(self._steps)[-(max(ROUNDS * workers, LEAST) + 1) :]
+    def _compute_rate(self, workers: int) -> float | None:
+        """Compute models per second over the last rounds; it falls while nothing finishes."""
+        steps = list(self._steps)[-(max(RATE_ROUNDS * workers, MIN_RATE_JOBS) + 1) :]
         if steps[0][1] == 0 and len(steps) > workers + 1:
             steps = steps[1:]  # workers have started by then, which is no part of the rate
-        (first, before), (last, done) = steps[0], steps[-1]
-        until = time.monotonic() if self._beat.phase == "models" else last
-        return (done - before) / max(until - first, 1e-9) if done > before else None
+        (start, done_before), (last, done) = steps[0], steps[-1]
+        end = time.monotonic() if self._heartbeat.phase == "models" else last
+        return (done - done_before) / max(end - start, 1e-9) if done > done_before else None
 
-    def _keep_telling(self) -> None:
+    def _report_regularly(self) -> None:
         while not self._ended.wait(TICK_S):
-            self._say()
+            self._report()
 
-    def _say(self) -> None:
-        """Hand a beat to all that are to be told; whoever cannot take it is tried again with the next."""
+    def _report(self) -> None:
+        """Pass a heartbeat to all listeners; one that fails gets the next heartbeat again."""
         try:
-            beat = self.beat()
-        except Exception as error:  # the cluster or the store does not answer; the run itself will say what it means
-            self._warn(error)
+            heartbeat = self.update_heartbeat()
+        except Exception as error:  # the cluster or the store does not answer; the run itself raises if that matters
+            self._warn_once(error)
             return
-        due = beat.state != "running" or time.monotonic() - self._written_at >= beat.every_s
-        for tell in (*self.tell, *([self._write] if due else [])):
+        is_due = heartbeat.state != "running" or time.monotonic() - self._written_at >= heartbeat.every_s
+        for listener in (*self.listeners, *([self._write_heartbeat] if is_due else [])):
             try:
-                tell(beat)
-            except Exception as error:  # what is told must never end the run
-                self._warn(error)
+                listener(heartbeat)
+            except Exception as error:  # a report must never end the run
+                self._warn_once(error)
 
-    def _write(self, beat: Heartbeat) -> None:
+    def _write_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._written_at = time.monotonic()
-        write_heartbeat(self.store.folder, beat)
+        write_heartbeat(self.store.folder, heartbeat)
 
-    def _warn(self, error: Exception) -> None:
-        """Once for each kind of error."""
-        if type(error).__name__ not in self._unsaid:
-            self._unsaid.add(type(error).__name__)
-            _log.warning(
-                "the run goes on, but how far it is cannot be told everywhere: %s", " ".join(str(error).split())
-            )
+    def _warn_once(self, error: Exception) -> None:
+        """Warn once for each kind of error."""
+        if type(error).__name__ not in self._warned:
+            self._warned.add(type(error).__name__)
+            _log.warning("progress reporting failed, the run continues: %s", " ".join(str(error).split()))
 
 
-class Teller(Protocol):
-    """What shows a run to its user; report.progress.Meter does."""
+class RunDisplay(Protocol):
+    """Shows a run to its user; tables.progress_bar.ProgressBar conforms to it."""
 
-    def beat(self, beat: Heartbeat) -> None:
-        """Show one moment, every second."""
+    def show_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Show the state of the run at one moment; called every second."""
 
 
-def monitor_pool(bank: Bank, pool: Pool, teller: Teller, publisher: Publisher | None) -> MonitoredPool:
-    """The watch over one run of estimate.
+def monitor_pool(bank: Bank, pool: Pool, display: RunDisplay, publisher: Publisher | None) -> MonitoredPool:
+    """Wrap the pool of one run of estimate, so that its progress is reported.
 
     Args:
-        bank: from open_bank.
-        pool: where its jobs run.
-        teller: shows it to the user.
-        publisher: of metrics, where there is a cluster that takes them.
+        bank: from prepare_bank.
+        pool: runs its jobs.
+        display: shows its progress to the user.
+        publisher: of metrics, where a cluster collects them.
 
     Returns:
-        A pool, to be entered.
+        A pool, to be entered as a context.
     """
-    wish = bank.config.until_rmse
-    tell: list[Callable[[Heartbeat], object]] = [teller.beat]
+    target_rmse = bank.config.until_rmse
+    listeners: list[Callable[[Heartbeat], object]] = [display.show_heartbeat]
     if publisher:
-        tell.append(lambda beat: publisher.publish(compute_counters(beat), compute_gauges(beat)))
-    planned = {arm.name: bank.count if wish is None else None for arm in bank.arms}
-    return MonitoredPool(pool, bank.store, planned, wish, tell)
+        listeners.append(lambda heartbeat: publisher.publish(compute_counters(heartbeat), compute_gauges(heartbeat)))
+    planned = {arm.name: bank.count if target_rmse is None else None for arm in bank.arms}
+    return MonitoredPool(pool, bank.store, planned, target_rmse, listeners)
 
 
-def planned_before(store: Store) -> dict[str, int | None]:
-    """What earlier commands asked for, by arm; nothing where their record is damaged, as it is written again now."""
+def read_planned_models(store: Store) -> dict[str, int | None]:
+    """Read the models that earlier commands requested, by arm; empty if their record is damaged."""
     try:
-        before = read_heartbeat(store.folder)
+        heartbeat = read_heartbeat(store.folder)
     except CorruptFile:
-        return {}
-    return dict(before.planned) if before else {}
+        return {}  # this run overwrites the record
+    return dict(heartbeat.planned) if heartbeat else {}
 
 
-def phase_of(job: Any) -> str:
-    """What a run is at while it does such a job."""
+def get_phase(job: Any) -> str:
+    """Return the phase of a run while it works on such a job."""
     return PHASES[type(job)]
 
 
-def models_of(job: Any) -> int:
-    """How many models a job is for; those that a bank's job was split into are jobs themselves."""
+def count_models(job: Any) -> int:
+    """Count the models of a job; the jobs that a bank job was split into count by themselves."""
     return len(job.models) if isinstance(job, BankJob) else 1
 
 
-def sizes(store: Store, models: Sequence[str]) -> int:
-    """Bytes of the shards of these models."""
+def sum_shard_sizes(store: Store, models: Sequence[str]) -> int:
+    """Sum the bytes of the shards of these models."""
     if not models:
         return 0
     paths = [store.folder.path(f"shards/{model}.parquet") for model in models]

@@ -1,4 +1,4 @@
-"""What a run tells a Ray cluster's metrics: names, what they say, and the numbers of a moment."""
+"""Metrics of a run for Prometheus: names, descriptions, and values from a heartbeat."""
 
 import re
 from collections.abc import Mapping
@@ -9,41 +9,41 @@ from memscore.monitoring.heartbeat import Heartbeat
 from memscore.store.manifest import Manifest
 
 PREFIX = "memscore"
-Table = Mapping[str, tuple[str, str | None]]
+MetricTable = Mapping[str, tuple[str, str | None]]
 
-COUNTERS: Table = {
-    "models_trained_total": ("models of arms that this run put on file", None),
-    "models_failed_total": ("models, originals and proxies of this run that have no result", None),
+COUNTERS: MetricTable = {
+    "models_trained_total": ("models of arms that this run stored", None),
+    "models_failed_total": ("models, originals and proxies of this run without a result", None),
     "models_diverged_total": ("models of this run whose numbers were not finite", None),
     "retries_total": ("jobs that a worker, a node, memory or a deadline ended, and that were tried again", "kind"),
-    "bytes_written_total": ("bytes of the shards that this run put on file", None),
+    "bytes_written_total": ("bytes of the shards that this run stored", None),
 }
-"""Counters: name -> what is counted, and the tag that tells one series from another, if there is one."""
+"""Counters: name -> description, and the tag that distinguishes the series, if there is one."""
 
-GAUGES: Table = {
-    "models": ("models of an arm on file", "arm"),
-    "models_planned": ("models of an arm that were asked for", "arm"),
+GAUGES: MetricTable = {
+    "models": ("stored models of an arm", "arm"),
+    "models_planned": ("models of an arm that were requested", "arm"),
     "models_to_do": ("models that this run has not done yet", None),
-    "memorization_rmse": ("root mean square error of memorization that the models of an arm leave", "arm"),
-    "workers": ("jobs that may run at once", None),
+    "memorization_rmse": ("root mean square error of memorization with the models of an arm", "arm"),
+    "workers": ("jobs that can run at once", None),
     "workers_busy": ("jobs that run", None),
     "models_per_hour": ("models of arms, over the last rounds", None),
     "eta_seconds": ("until all models of arms are done, at that rate", None),
 }
 """Gauges, in the same form."""
 
-Values = Mapping[str, float | Mapping[str, float]]
+MetricValues = Mapping[str, float | Mapping[str, float]]
 
 
 class Publisher(Protocol):
-    """What takes the numbers; cluster/metrics.py does."""
+    """Publishes the values; cluster/metrics.py conforms to it."""
 
-    def publish(self, totals: Values, levels: Values) -> None:
-        """Bring the metrics to these values."""
+    def publish(self, totals: MetricValues, levels: MetricValues) -> None:
+        """Set the metrics to these values."""
 
 
-def describe_metrics(manifest: Manifest) -> tuple[str, str, Table, Table]:
-    """What the metrics of a bank's run are made with.
+def describe_metrics(manifest: Manifest) -> tuple[str, str, MetricTable, MetricTable]:
+    """Describe the metrics of a bank's run.
 
     Args:
         manifest: of the bank.
@@ -55,28 +55,28 @@ def describe_metrics(manifest: Manifest) -> tuple[str, str, Table, Table]:
     return PREFIX, "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts), COUNTERS, GAUGES
 
 
-def compute_counters(beat: Heartbeat) -> Values:
-    """The counters at one moment; those with a tag by its values."""
+def compute_counters(heartbeat: Heartbeat) -> MetricValues:
+    """Compute the counters of a heartbeat; those with a tag by its values."""
     return {
-        "models_trained_total": beat.trained,
-        "models_failed_total": beat.failed,
-        "models_diverged_total": beat.diverged,
-        "retries_total": beat.retried,
-        "bytes_written_total": beat.bytes,
+        "models_trained_total": heartbeat.trained,
+        "models_failed_total": heartbeat.failed,
+        "models_diverged_total": heartbeat.diverged,
+        "retries_total": heartbeat.retried,
+        "bytes_written_total": heartbeat.bytes,
     }
 
 
-def compute_gauges(beat: Heartbeat) -> Values:
-    """The gauges at one moment; what is unknown is left out."""
-    known: dict[str, float | None] = {
-        "models_to_do": beat.total - beat.done if beat.phase == "models" else 0,
-        "workers": beat.workers,
-        "workers_busy": beat.busy,
-        "models_per_hour": None if beat.rate_per_s is None else 3600 * beat.rate_per_s,
-        "eta_seconds": beat.eta_s if beat.phase == "models" else 0,
+def compute_gauges(heartbeat: Heartbeat) -> MetricValues:
+    """Compute the gauges of a heartbeat; unknown values are left out."""
+    totals: dict[str, float | None] = {
+        "models_to_do": heartbeat.total - heartbeat.done if heartbeat.phase == "models" else 0,
+        "workers": heartbeat.workers,
+        "workers_busy": heartbeat.busy,
+        "models_per_hour": None if heartbeat.rate_per_s is None else 3600 * heartbeat.rate_per_s,
+        "eta_seconds": heartbeat.eta_s if heartbeat.phase == "models" else 0,
     }
-    by_arm = {"models": beat.models, "models_planned": beat.planned, "memorization_rmse": beat.rmse}
-    return {name: value for name, value in known.items() if value is not None} | {
+    by_arm = {"models": heartbeat.models, "models_planned": heartbeat.planned, "memorization_rmse": heartbeat.rmse}
+    return {name: value for name, value in totals.items() if value is not None} | {
         name: {arm: float(value) for arm, value in values.items() if value is not None}
         for name, values in by_arm.items()
     }

@@ -1,17 +1,11 @@
-"""How a bank stands, from its files alone: what is there, what failed, how precise it is, and who works on it.
+"""Compute the status of a bank from its files: models, failures, precision, driver, trials.
 
-Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it may be asked of a store at any
-time: being written, read-only, damaged, on an object store. It costs a listing of the shards, the records of arms and
-failures, the footers of the scores, at most 500 trials, and, for the precision, two columns of each arm's first models.
-
-Looking at a store that may be damaged, or written to meanwhile, without stumbling.
-
-Where a user's stores lie, and which was worked on last.
-
-How far unlearning has come on a bank, from names of files: oracles, trials, and those that diverged.
+Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it works on any store at any time: one
+that is being written, is read-only or damaged, or is on an object store. It costs a listing of the shards, the records
+of arms and failures, the footers of the scores, at most 500 trials, and, for the precision, two columns of each arm's
+first models. Files that are damaged, or deleted meanwhile, become problems in the status and never errors.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator, MutableMapping
@@ -24,6 +18,7 @@ from pyarrow import fs
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
+from memscore.store.manifest import get_home_url
 from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable, retry
 from memscore.store.shards import parse_model_index
@@ -31,7 +26,7 @@ from memscore.store.store import Store
 
 
 def read_or_report(read: Any, problems: list[str]) -> Any:
-    """What read gives; None, and a word among the problems, where the file is damaged, or gone since it was listed."""
+    """Call a reader; return None for a deleted file, and for a damaged one, a problem."""
     try:
         return read()
     except FileNotFoundError:
@@ -41,23 +36,18 @@ def read_or_report(read: Any, problems: list[str]) -> Any:
         return None
 
 
-def listed(folder: Folder, kind: str) -> list[Any]:
-    """Finished files of one sub-folder with size and time, in one listing."""
+def list_files(folder: Folder, kind: str) -> list[Any]:
+    """List the finished files of one sub-folder with size and time, in one request."""
     return [info for info in folder.entries(kind) if not TEMPORARY_NAME.fullmatch(info.base_name)]
 
 
-def names_of(folder: Folder, kind: str) -> list[str]:
-    """Names of records of one kind, without their ending, sorted."""
+def list_record_names(folder: Folder, kind: str) -> list[str]:
+    """List the names of the records of one kind, sorted, without their ending."""
     return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
 
 
-def get_home_url() -> str:
-    """The folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
-    return os.environ.get("MEMSCORE_HOME") or os.path.expanduser("~/memscore")
-
-
 def find_latest_store() -> str:
-    """The store whose record or manifest is the youngest.
+    """Find the store with the newest progress record or manifest.
 
     Returns:
         Its path or URL.
@@ -67,35 +57,35 @@ def find_latest_store() -> str:
     """
     home = Folder.from_url(get_home_url())
     selector = fs.FileSelector(home.path(""), allow_not_found=True)
-    found = retry(lambda: home.filesystem.get_file_info(selector), home.display_name, 0.0, read=True)
-    names = [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
-    marks = [f"{name}/{mark}" for name in names for mark in ("manifest.json", HEARTBEAT_PATH)]
-    paths = [home.path(mark) for mark in marks]
+    entries = retry(lambda: home.filesystem.get_file_info(selector), home.display_name, 0.0, read=True)
+    names = [entry.base_name for entry in entries if entry.type == fs.FileType.Directory]
+    files = [f"{name}/{mark}" for name in names for mark in ("manifest.json", HEARTBEAT_PATH)]
+    paths = [home.path(mark) for mark in files]
     infos = retry(lambda: home.filesystem.get_file_info(paths), home.display_name, 0.0, read=True) if paths else []
-    times = {mark: info.mtime_ns or 0 for mark, info in zip(marks, infos, strict=True) if info.is_file}
+    times = {mark: info.mtime_ns or 0 for mark, info in zip(files, infos, strict=True) if info.is_file}
     if not times:
         raise FileNotFoundError(
-            f"no store in {home.display_name}; name one, or begin one with `python -m memscore.estimate`"
+            f"no store in {home.display_name}; name one, or create one with `python -m memscore.estimate`"
         )
     name = max(times, key=lambda mark: times[mark]).partition("/")[0]
     base, _, options = home.url.partition("?")
     return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
 
 
-TRIALS_READ = 500  # trials whose status is read; more are counted
+MAX_TRIALS_READ = 500  # trials whose status is read; others are only counted
 THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialsStatus:
-    """What unlearning has left in a bank, or in a store within it, where a forget set changed the data.
+    """Unlearning trials in a bank, or in a nested store, where a forget set changed the data.
 
     Attributes:
-        place: of the store within; "" for the bank itself.
-        originals: whose weights are on file.
+        place: path of the nested store; "" for the bank itself.
+        originals: with stored weights.
         oracles: the same.
-        trials: rows on file.
-        read: how many of them were looked into.
+        trials: stored trials.
+        read: how many of them were read.
         diverged: of these.
     """
 
@@ -107,74 +97,77 @@ class TrialsStatus:
     diverged: int
 
 
-def trials_of(store: Store, problems: list[str]) -> list[TrialsStatus]:
-    """Look at a bank and at the stores within it.
+def list_trials_statuses(store: Store, problems: list[str]) -> list[TrialsStatus]:
+    """Compute the status of the trials of a bank and of its nested stores.
 
     Args:
         store: open.
         problems: gets a line for each trial that cannot be read.
 
     Returns:
-        The bank first.
+        The statuses, the bank's first.
     """
-    return [one_of(store, place, problems) for place in ("", *store.scenarios())]
+    return [compute_trials_status(store, place, problems) for place in ("", *store.scenarios())]
 
 
-def one_of(store: Store, place: str, problems: list[str]) -> TrialsStatus:
-    """Of one store: an oracle's weights are those whose key begins as its receipt is called."""
-    inside = f"{place}/" if place else ""
-    weights = {name[:16] for name in store.folder.names(f"{inside}weights") if name.endswith(".safetensors")}
-    receipts = store.folder.names(f"{inside}receipts")
+def compute_trials_status(store: Store, place: str, problems: list[str]) -> TrialsStatus:
+    """Compute the status of one store's trials."""
+    prefix = f"{place}/" if place else ""
+    # the receipt of an oracle is named by the first 16 digits of the key of its weights
+    weights = {name[:16] for name in store.folder.names(f"{prefix}weights") if name.endswith(".safetensors")}
+    receipts = store.folder.names(f"{prefix}receipts")
     oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
-    files = [name for name in store.folder.names(f"{inside}trials") if not name.endswith("-said.parquet")]
+    files = [name for name in store.folder.names(f"{prefix}trials") if not name.endswith("-said.parquet")]
 
-    def status(name: str) -> str:
-        path = f"{inside}trials/{name}"
+    def read_status(name: str) -> str:
+        path = f"{prefix}trials/{name}"
         try:
             with store.folder.open(path) as stream:
-                said: str = open_parquet(stream).read(columns=["status"])["status"][0].as_py()
+                status: str = open_parquet(stream).read(columns=["status"])["status"][0].as_py()
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
             command = f"`python -m memscore.bank verify {store.folder.display_name} --set-aside`"
-            way_out = f"{command}, and the next trial makes it again"
-            raise CorruptFile(f"{store.folder.display_path(path)} is damaged: {error}; {way_out}") from error
-        return said
+            hint = f"{command}, and the next trial computes it again"
+            raise CorruptFile(f"{store.folder.display_path(path)} is damaged: {error}; {hint}") from error
+        return status
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda name: read_or_report(lambda: status(name), problems), files[:TRIALS_READ]))
+        statuses = list(
+            pool.map(lambda name: read_or_report(lambda: read_status(name), problems), files[:MAX_TRIALS_READ])
+        )
     return TrialsStatus(
         place=place,
         originals=len(weights - oracles),
         oracles=len(weights & oracles),
         trials=len(files),
-        read=len(found) - found.count(None),
-        diverged=found.count("diverged"),
+        read=len(statuses) - statuses.count(None),
+        diverged=statuses.count("diverged"),
     )
 
 
-LAST = 64  # shards whose times give the rate where no driver tells one
-FAILURES_READ = 500  # failures that are read; more are counted
-NAMED = 3  # models that a group of failures names
+RATE_SHARDS = 64  # shards whose times give the rate where no driver reports one
+MAX_FAILURES_READ = 500  # failures that are read; others are only counted
+MODELS_NAMED = 3  # models that a group of failures names
 
 VarianceCache = MutableMapping[tuple[str, int], Any]
-"""Arm and how many of its first models were read -> their Spread and RMSE; they never change, so it may be kept."""
+"""Arm and number of its first models -> their OutcomeVariance and RMSE, which never change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmStatus:
-    """One arm.
+    """Status of one arm.
 
     Attributes:
         name: of the arm.
-        planned: models that the last command asked for; None if none did, or it asked for a precision.
-        models: on file.
-        block: models a block.
-        whole_blocks: blocks all of whose models are on file.
+        planned: models that the last command requested; None without a command, or if it requested an error.
+        models: stored models.
+        block: models per block.
+        whole_blocks: blocks whose models are all stored.
         failed: models without a result, to be tried again.
-        diverged: models that never will have one.
-        rmse: root mean square error of memorization with so many models; None where nothing says.
-        rmse_from: first models of the arm that it was computed from: all, as `estimate` does, or it is scaled to all.
+        diverged: models that are never trained again.
+        rmse: root mean square error of memorization with so many models; None where it is undefined.
+        rmse_from: first models of the arm from which it was computed: all, as `estimate` does, or it is scaled to all.
     """
 
     name: str
@@ -190,10 +183,10 @@ class ArmStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
-    """Models that failed alike.
+    """Models that failed in the same way.
 
     Attributes:
-        kind: what ended them; diverged is a tombstone, all others are tried again by the next command.
+        kind: what ended them; diverged models are never trained again, all others are tried again by the next command.
         error: of the first; the others may differ in numbers.
         count: how many.
         models: the first few.
@@ -207,7 +200,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreStatus:
-    """One score: fresh is made from as many models as there are, stale from fewer; None where it is of no arm."""
+    """One score: fresh if made from as many models as there are now; None without an arm."""
 
     name: str
     models: int | None
@@ -216,25 +209,25 @@ class ScoreStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class BankStatus:
-    """A bank at one moment.
+    """Status of a bank at one moment.
 
     Attributes:
-        store: where, without credentials.
+        store: its path or URL, without credentials.
         data: name of the data set.
         architecture: of its models.
-        arms: on file.
-        originals: whose weights are on file.
+        arms: stored arms.
+        originals: with stored weights.
         bytes: of all shards.
-        rate_per_s: models a second: of the driver where one works, else between the last shards; None of fewer than 3.
+        rate_per_s: models per second, of the running driver, else between the last shards; None for fewer than 3.
         eta_s: seconds until the driver has trained all; None without a driver.
         last_s: seconds since the last shard; None without any.
-        driver: who works on it.
-        beat: what the last run said of itself.
+        driver: the process that works on it.
+        beat: heartbeat of the last run.
         failures: in groups, the largest first.
         unread: failures that were counted and not read.
-        scores: on file.
-        unlearning: what trials left in this bank, then in the stores within it.
-        problems: what could not be read, or belongs nowhere; each says what to do.
+        scores: stored scores.
+        unlearning: trials of this bank, then of its nested stores.
+        problems: what could not be read, or belongs to nothing; each with what to do.
     """
 
     store: str
@@ -255,97 +248,99 @@ class BankStatus:
     problems: list[str]
 
 
-def compute_bank_status(store: Store, spreads: VarianceCache | None = None) -> BankStatus:
-    """Look at a bank.
+def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
+    """Compute the status of a bank.
 
     Args:
         store: open.
-        spreads: what an earlier look kept, so that a second one reads no shard again.
+        variances: cache of an earlier call, so that a second call reads no shard again.
 
     Returns:
-        How it stands. What is damaged is named among the problems and left out of the rest.
+        The status. Damaged files are among the problems and left out of the rest.
     """
     problems: list[str] = []
-    beat = read_or_report(lambda: read_heartbeat(store.folder), problems)
-    files = {info.base_name.removesuffix(".parquet"): info for info in listed(store.folder, "shards")}
+    heartbeat = read_or_report(lambda: read_heartbeat(store.folder), problems)
+    files = {info.base_name.removesuffix(".parquet"): info for info in list_files(store.folder, "shards")}
     records = {
         name: record
-        for name in names_of(store.folder, "arms")
+        for name in list_record_names(store.folder, "arms")
         if (record := read_or_report(lambda name=name: read_record(store.folder, f"arms/{name}.json"), problems))
     }
-    failed = names_of(store.folder, "failures")
-    why = failures_of(store, failed[:FAILURES_READ], problems)
-    gone = {name for name, record in why.items() if record["kind"] == "diverged"}
+    failed_models = list_record_names(store.folder, "failures")
+    failures = read_failures(store, failed_models[:MAX_FAILURES_READ], problems)
+    diverged = {name for name, record in failures.items() if record["kind"] == "diverged"}
     arms = [
-        arm_condition(store, record, [*files], failed, gone, beat, spreads, problems) for record in records.values()
+        compute_arm_status(store, record, [*files], failed_models, diverged, heartbeat, variances, problems)
+        for record in records.values()
     ]
-    homeless = len(files) - sum(arm.models for arm in arms)
-    if homeless:
+    n_unknown = len(files) - sum(arm.models for arm in arms)
+    if n_unknown:
         problems.append(
-            f"{homeless} shards of no arm on file; `python -m memscore.bank verify {store.folder.display_name}`"
+            f"{n_unknown} shards of unknown arms; `python -m memscore.bank verify {store.folder.display_name}`"
         )
     times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
-    driver, now = find_driver(store.folder, beat), time.time()
-    unlearning = trials_of(store, problems)
-    at_work = beat is not None and driver.state == "running"
+    driver, now = find_driver(store.folder, heartbeat), time.time()
+    trials = list_trials_statuses(store, problems)
+    is_running = heartbeat is not None and driver.state == "running"
+    driver_rate_per_s = heartbeat.rate_per_s if heartbeat and is_running else None
     return BankStatus(
         store=store.folder.display_name,
         data=store.manifest.data,
         architecture=store.manifest.architecture,
         arms=arms,
-        originals=unlearning[0].originals,
+        originals=trials[0].originals,
         bytes=sum(info.size or 0 for info in files.values()),
-        rate_per_s=beat.rate_per_s if beat and at_work else None if beat else compute_rate(times[-LAST:]),
-        eta_s=beat.eta_s if beat and at_work else None,
+        rate_per_s=driver_rate_per_s if heartbeat else compute_rate(times[-RATE_SHARDS:]),
+        eta_s=heartbeat.eta_s if heartbeat and is_running else None,
         last_s=max(now - times[-1], 0) if times else None,
         driver=driver,
-        beat=beat,
-        failures=grouped(why),
-        unread=max(len(failed) - FAILURES_READ, 0),
-        scores=[*scores_of(store, {arm.name: arm.models for arm in arms}, problems)],
-        unlearning=unlearning,
+        beat=heartbeat,
+        failures=group_failures(failures),
+        unread=max(len(failed_models) - MAX_FAILURES_READ, 0),
+        scores=[*compute_score_statuses(store, {arm.name: arm.models for arm in arms}, problems)],
+        unlearning=trials,
         problems=problems,
     )
 
 
-def arm_condition(
+def compute_arm_status(
     store: Store,
     record: dict[str, Any],
     shards: list[str],
-    failed: list[str],
-    gone: set[str],
-    beat: Heartbeat | None,
-    spreads: VarianceCache | None,
+    failed_models: list[str],
+    diverged: set[str],
+    heartbeat: Heartbeat | None,
+    variances: VarianceCache | None,
     problems: list[str],
 ) -> ArmStatus:
-    """One arm, from its record and the names of shards and failures."""
+    """Compute the status of one arm from its record and the names of shards and failures."""
     name, block = record["name"], record["block"]
     models = sorted(index for shard in shards if (index := parse_model_index(shard, name)) is not None)
-    lost = [model for model in failed if parse_model_index(model, name) is not None]
-    in_block: dict[int, int] = {}
+    failed_of_arm = [model for model in failed_models if parse_model_index(model, name) is not None]
+    models_in_block: dict[int, int] = {}
     for index in models:
-        in_block[index // block] = in_block.get(index // block, 0) + 1
-    rmse, rmse_from = precision(store, record, models, {} if spreads is None else spreads, problems)
+        models_in_block[index // block] = models_in_block.get(index // block, 0) + 1
+    rmse, rmse_from = compute_precision(store, record, models, {} if variances is None else variances, problems)
     return ArmStatus(
         name=name,
-        planned=beat.planned.get(name) if beat else None,
+        planned=heartbeat.planned.get(name) if heartbeat else None,
         models=len(models),
         block=block,
-        whole_blocks=sum(many == block for many in in_block.values()),
-        failed=sum(model not in gone for model in lost),
-        diverged=sum(model in gone for model in lost),
+        whole_blocks=sum(n_models == block for n_models in models_in_block.values()),
+        failed=sum(model not in diverged for model in failed_of_arm),
+        diverged=sum(model in diverged for model in failed_of_arm),
         rmse=rmse,
         rmse_from=rmse_from,
     )
 
 
-def precision(
-    store: Store, record: dict[str, Any], models: list[int], spreads: VarianceCache, problems: list[str]
+def compute_precision(
+    store: Store, record: dict[str, Any], models: list[int], variances: VarianceCache, problems: list[str]
 ) -> tuple[float | None, int]:
-    """The error of memorization with so many models, and how many first ones said so."""
+    """Compute the error of memorization, and the number of first models it is from."""
     if not models:
         return None, 0
-    from memscore.pipeline.precision import (  # SciPy comes with it: half of the time of the whole command
+    from memscore.pipeline.precision import (  # imports SciPy: half of the time of the whole command
         compute_outcome_variance,
         compute_rmse_from_counts,
         count_first_models,
@@ -354,64 +349,68 @@ def precision(
     from memscore.subsets.designs import parse_arm_record
 
     arm = parse_arm_record(record)
-    first = [index for index in models if index < count_first_models(arm)]
-    key = (arm.name, len(first))
-    if first and key not in spreads:
-        tally = read_or_report(lambda: read_membership_counts(store, arm, first), problems)
-        if tally is None:
+    first_models = [index for index in models if index < count_first_models(arm)]
+    key = (arm.name, len(first_models))
+    if first_models and key not in variances:
+        counts = read_or_report(lambda: read_membership_counts(store, arm, first_models), problems)
+        if counts is None:
             return None, 0
-        spreads[key] = compute_outcome_variance(*tally), compute_rmse_from_counts(tally)
-    spread, measured = spreads.get(key, (None, float("nan")))
+        variances[key] = compute_outcome_variance(*counts), compute_rmse_from_counts(counts)
+    variance, measured = variances.get(key, (None, float("nan")))
     if measured != measured:  # NaN: no example has two models on each side yet
         return None, 0
-    return measured if first == models else spread.rmse(arm.keep, len(models)), len(first)
+    return measured if first_models == models else variance.predict_rmse(arm.keep, len(models)), len(first_models)
 
 
-def failures_of(store: Store, names: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Each failure by its model, those left out that cannot be read."""
+def read_failures(store: Store, names: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the failure record of each model; records that cannot be read are left out."""
 
-    def one(name: str) -> Any:
+    def read(name: str) -> Any:
         return read_or_report(lambda: read_record(store.folder, f"failures/{name}.json"), problems)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = dict(zip(names, pool.map(one, names), strict=True))
-    return {name: record for name, record in found.items() if record}
+        records = dict(zip(names, pool.map(read, names), strict=True))
+    return {name: record for name, record in records.items() if record}
 
 
-def grouped(failures: dict[str, dict[str, Any]]) -> list[FailureGroup]:
-    """Failures whose kind and message are the same but for numbers, the largest group first."""
+def group_failures(failures: dict[str, dict[str, Any]]) -> list[FailureGroup]:
+    """Group failures by kind and message without numbers, the largest group first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, record in failures.items():
         groups.setdefault((record["kind"], re.sub(r"\d+", "#", record["error"])), []).append(name)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     return [
-        FailureGroup(kind=kind, error=failures[names[0]]["error"], count=len(names), models=names[:NAMED])
+        FailureGroup(kind=kind, error=failures[names[0]]["error"], count=len(names), models=names[:MODELS_NAMED])
         for (kind, _), names in ordered
     ]
 
 
 def compute_rate(times: list[float]) -> float | None:
-    """Files a second between the first and the last of rising times; None of fewer than three."""
+    """Compute files per second from ascending times; None for fewer than three."""
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 2 and times[-1] > times[0] else None
 
 
-def scores_of(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreStatus]:
-    """Each score, and whether it was made from as many models as its arm has now; its footer says from how many."""
+def compute_score_statuses(store: Store, models: dict[str, int], problems: list[str]) -> Iterator[ScoreStatus]:
+    """Compare the models in each score's footer with the models that its arm has now."""
 
-    def footer(name: str) -> Any:
+    def read_footer(name: str) -> Any:
         with store.folder.open(f"scores/{name}") as stream:
             return decode_metadata(open_parquet(stream).schema_arrow)
 
     names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
     with ThreadPoolExecutor(THREADS) as pool:
-        said = list(pool.map(lambda name: read_or_report(lambda: footer(name), problems), names))
-    known = {name.removesuffix(".parquet"): facts for name, facts in zip(names, said, strict=True) if facts is not None}
-    many = {name: int(facts["models"]) for name, facts in known.items() if "models" in facts}
-    fresh: dict[str, bool | None] = {
-        name: many[name] == models.get(facts["arm"]) for name, facts in known.items() if "arm" in facts and name in many
+        footers = list(pool.map(lambda name: read_or_report(lambda: read_footer(name), problems), names))
+    stored_scores = {
+        name.removesuffix(".parquet"): facts for name, facts in zip(names, footers, strict=True) if facts is not None
     }
-    parts = [new for name, new in fresh.items() if name.startswith("cscore_")]
-    if "cscore" in known:  # over the fractions of several arms
+    n_models = {name: int(facts["models"]) for name, facts in stored_scores.items() if "models" in facts}
+    fresh: dict[str, bool | None] = {
+        name: n_models[name] == models.get(facts["arm"])
+        for name, facts in stored_scores.items()
+        if "arm" in facts and name in n_models
+    }
+    parts = [is_fresh for name, is_fresh in fresh.items() if name.startswith("cscore_")]
+    if "cscore" in stored_scores:  # over the fractions of several arms
         fresh["cscore"] = all(parts)
-    for name in known:
-        yield ScoreStatus(name=name, models=many.get(name), fresh=fresh.get(name))
+    for name in stored_scores:
+        yield ScoreStatus(name=name, models=n_models.get(name), fresh=fresh.get(name))

@@ -1,1 +1,1 @@
-"""From a configuration to scores.parquet: configure, train, reduce, write."""
+"""From a bank's options to scores.parquet: configure, train, reduce, write."""

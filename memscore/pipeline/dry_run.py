@@ -1,4 +1,4 @@
-"""What a run would cost, before it is started: models, time and disk."""
+"""Estimate what a run would cost before it starts: models, time and disk."""
 
 import time
 from collections.abc import Callable
@@ -25,23 +25,23 @@ from memscore.training.loop import train
 from memscore.training.numerics import float32_matmul, single_threaded
 from memscore.training.recipes import count_steps as steps_of
 
-TRIED = 20  # steps, timed and scaled to the whole training
+TIMED_STEPS = 20  # steps, timed and scaled to the whole training
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """What is still to be done for a plan.
+    """What a run would still train, and what that takes.
 
     Attributes:
         planned: models of all arms.
-        stored: how many of them the store holds.
-        originals: models trained on everything, those in the store included.
+        stored: how many of them are stored.
+        originals: models trained on the whole training set, stored ones included.
         seconds: of one core for one model, the mean over arms.
         workers: how many train at once.
         bytes: of all shards and of the originals' outputs.
-        proxies: seconds of one core that each wanted proxy adds to one original.
-        only_first_models: these are the first models only; how many follow rests on what they say.
+        proxies: seconds of one core that each selected proxy adds to one original.
+        only_first_models: these are the first models only; they decide how many follow.
     """
 
     planned: int
@@ -55,31 +55,35 @@ class CostEstimate:
 
     @property
     def wall_s(self) -> float:
-        """Seconds until the missing models are trained; an original costs as much as 1 / keep of a model or less."""
+        """Seconds until missing models are trained; an original takes at most 1 / keep of a model."""
         models = self.seconds * (self.planned - self.stored + self.originals)
         return (models + self.originals * sum(self.proxies.values())) / self.workers
 
 
 def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
-    """Time a few steps of one job here, in one thread on the CPU; nothing is written.
+    """Estimate the cost of a run from a few steps, timed on one CPU thread; write nothing.
 
     Args:
-        bank: from open_bank, which need not have begun its store.
+        bank: from prepare_bank; its store need not exist.
         workers: how many will train at once.
 
     Returns:
-        The forecast.
+        The estimate.
     """
-    manifest, begun = bank.store.manifest, bank.store.folder.exists("manifest.json")
-    known = [arm for arm in bank.arms if begun and arm.name in bank.store.arms()]
+    manifest, is_created = bank.store.manifest, bank.store.folder.exists("manifest.json")
+    stored_arms = [arm for arm in bank.arms if is_created and arm.name in bank.store.arms()]
     count, only_first = bank.count, bank.config.until_rmse is not None
     if bank.config.until_rmse is not None:
-        first = count_first_models(bank.arms[0])
-        said = forecast_precision(bank.store, bank.arms[0], workers) if known else None
-        only_first = said is None or said.models < first
-        wanted = first if said is None or only_first else said.compute_requirement(bank.config.until_rmse).models
-        count = min(count, wanted)
-    there = sum(index < count for arm in known for index in bank.store.find_valid_shards(arm.name, verify=False))
+        first_models = count_first_models(bank.arms[0])
+        forecast = forecast_precision(bank.store, bank.arms[0], workers) if stored_arms else None
+        only_first = forecast is None or forecast.models < first_models
+        needed = (
+            first_models
+            if forecast is None or only_first
+            else forecast.compute_requirement(bank.config.until_rmse).models
+        )
+        count = min(count, needed)
+    stored = sum(index < count for arm in stored_arms for index in bank.store.find_valid_shards(arm.name, verify=False))
     models = count * len(bank.arms)
     orthogonal = bank.arms[0].design == ORTHOGONAL
     pilot = orthogonal and find_clustering_source(bank.store, bank.config.clusters) == "pilot"
@@ -87,47 +91,51 @@ def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
     outputs = originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
     return CostEstimate(
         planned=models,
-        stored=there,
+        stored=stored,
         originals=originals,
-        seconds=seconds_a_model(bank),
+        seconds=time_model(bank),
         workers=workers,
         bytes=models * ROW_BYTES * manifest.n_rows + outputs,
-        proxies=seconds_of_proxies(bank),
+        proxies=time_proxies(bank),
         only_first_models=only_first,
     )
 
 
-def seconds_a_model(bank: Bank) -> float:
-    """One core's time for one model: a few steps of a job, scaled, and one evaluation."""
+def time_model(bank: Bank) -> float:
+    """Return the seconds of one core for one model: a few scaled steps, and one evaluation."""
     store, device = bank.store, torch.device("cpu")
     recipe, n_train, size = read_recipe(store), len(bank.splits.train), choose_models_per_job(store, "cpu")
     shared = build_shared_data(bank.splits, None)
     keep = sum(arm.keep for arm in bank.arms) / len(bank.arms)
-    like = Arm(design="iid", keep=keep)  # subsets of the same size, whatever the design
+    arm = Arm(design="iid", keep=keep)  # subsets of the same size, whatever the design
     with single_threaded(), float32_matmul(device):
         models = [build_model(store, "size", m, device) for m in range(size)]
         data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
-        member = draw_membership(like, range(size), n_train, seed=0)
-        assignments = [make_training_run(store, "size", *own) for own in zip(range(size), models, member, strict=True)]
-        train(assignments, data, labels, recipe, 2)
+        member = draw_membership(arm, range(size), n_train, seed=0)
+        runs = [
+            make_training_run(store, "size", *run_arguments)
+            for run_arguments in zip(range(size), models, member, strict=True)
+        ]
+        train(runs, data, labels, recipe, 2)
         started = time.perf_counter()
-        train(assignments, data, labels, recipe, TRIED)
-        step_s = (time.perf_counter() - started) / TRIED / size
+        train(runs, data, labels, recipe, TIMED_STEPS)
+        step_s = (time.perf_counter() - started) / TIMED_STEPS / size
         started = time.perf_counter()
         evaluate_examples(build_forward(models[0], recipe), data, labels)
         return step_s * steps_of(recipe, keep, n_train) + time.perf_counter() - started
 
 
-def seconds_of_proxies(bank: Bank) -> dict[str, float]:
-    """One core's time for each wanted proxy of one original: one batch of it, scaled; holdout retraining at most."""
+def time_proxies(bank: Bank) -> dict[str, float]:
+    """Return the seconds of one core for each selected proxy of one original."""
     shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
     with single_threaded(), float32_matmul(device):
-        return {name: seconds_of_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
+        return {name: time_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
 
 
-def seconds_of_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
-    """One of them; the network is a fresh one, whose cost is that of a trained one."""
+def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
+    """Return the seconds of one core for one proxy of one original, scaled from one batch."""
     store, recipe, n_train = bank.store, read_recipe(bank.store), len(bank.splits.train)
+    # a fresh network takes as long as a trained one
     model, rng = build_model(store, "size", 0, device), np.random.default_rng(0)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
     if name in HOLDOUT_CONFIGS:
@@ -137,28 +145,44 @@ def seconds_of_proxy(bank: Bank, name: str, shared: SharedData, device: torch.de
         data, labels = load_on_device(
             store, shared.images, shared.labels, model, build_fine_tuning_recipe(config, len(rows)), device
         )
-        spent = timed(lambda: fine_tune(model, data, labels, batch, config, rng))
-        return spent * HOLDOUT_CONFIGS[name].epochs * len(rows) / len(batch)
+        seconds = time_second_call(lambda: fine_tune(model, data, labels, batch, config, rng))
+        # an upper bound: fine-tuning may stop early
+        return seconds * HOLDOUT_CONFIGS[name].epochs * len(rows) / len(batch)
     if name == "inversion":
-        wish = build_inversion_options(bank.config, store.manifest.input_shape)
-        some, tried = torch.arange(min(CANDIDATES_PER_FILE, n_train)), replace(wish.config, iterations=2)
-        normal = (store.manifest.mean, store.manifest.std)
-        spent = timed(
+        options = build_inversion_options(bank.config, store.manifest.input_shape)
+        positions, short_config = torch.arange(min(CANDIDATES_PER_FILE, n_train)), replace(options.config, iterations=2)
+        normalization = (store.manifest.mean, store.manifest.std)
+        seconds = time_second_call(
             lambda: gradient_inversion(
-                model, data.take(some), labels[some], normal, tried, rng, chunk=compute_inversion_chunk(model)
+                model,
+                data.take(positions),
+                labels[positions],
+                normalization,
+                short_config,
+                rng,
+                chunk=compute_inversion_chunk(model),
             )
         )
-        return spent / tried.iterations * wish.iterations * min(wish.candidates, n_train) / len(some)
+        return (
+            seconds / short_config.iterations * options.iterations * min(options.candidates, n_train) / len(positions)
+        )
     if PROXIES[name].stage == FINISHED_WEIGHTS:
-        return 0.0  # distances between embeddings on file
-    few = min(n_train, recipe.batch)
-    taker = build_epoch_means([name], model, data, labels[:few], replace(recipe, epochs=1), 1, lambda _: rng)[name]
-    return timed(lambda: taker(1)) * n_train / few * (recipe.epochs if PROXIES[name].stage == EVERY_EPOCH else 1)
+        return 0.0  # distances between stored embeddings
+    n_examples = min(n_train, recipe.batch)
+    epoch_mean = build_epoch_means(
+        [name], model, data, labels[:n_examples], replace(recipe, epochs=1), 1, lambda _: rng
+    )[name]
+    return (
+        time_second_call(lambda: epoch_mean(1))
+        * n_train
+        / n_examples
+        * (recipe.epochs if PROXIES[name].stage == EVERY_EPOCH else 1)
+    )
 
 
-def timed(step: Callable[[], object]) -> float:
-    """Seconds of the second call: the first one also compiles."""
-    step()
+def time_second_call(function: Callable[[], object]) -> float:
+    """Return the seconds of the second call: the first one also compiles."""
+    function()
     started = time.perf_counter()
-    step()
+    function()
     return time.perf_counter() - started

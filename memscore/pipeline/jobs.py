@@ -1,9 +1,9 @@
-"""What a worker runs: train and observe these models, write their shards, return receipts.
+"""Jobs that workers run: train and evaluate models, write their shards, return receipts.
 
-A job is a small frozen dataclass; `work(job, shared)` is the one function that pools are handed. Big read-only arrays
-come in `shared`. A job skips what the store already holds, so running it twice, or on two workers at once, is harmless.
+A job is a small frozen dataclass; `run_job(job, shared)` is the function that pools run. Large read-only arrays are in
+`shared`. A job skips models that are stored, so running it twice, or on two workers at once, is harmless.
 
-From a store back to what is trained: an arm, a recipe, a network with its examples, the data on a device.
+The functions before the jobs build what a job trains from a store: recipe, network, training run, data on the device.
 """
 
 import logging
@@ -43,52 +43,51 @@ _log = logging.getLogger(__name__)
 
 
 def read_recipe(store: Store) -> Recipe:
-    """The recipe as it stands in the manifest."""
+    """Read the recipe from the manifest."""
     fields: dict[str, Any] = store.manifest.recipe
     return Recipe(**fields, source="the store's manifest")
 
 
 def build_model(store: Store, family: str, index: int, device: torch.device) -> nn.Module:
-    """A freshly initialised network: made on the CPU, so the same wherever it is then moved to."""
+    """Build an initialized network on the CPU, so it is always the same, and move it."""
     manifest = store.manifest
     seed = torch_seed(manifest.seed, "init", family, index)
     return build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed).to(device)
 
 
 def make_training_run(store: Store, family: str, index: int, model: nn.Module, member: np.ndarray) -> TrainingRun:
-    """A model with its examples and its streams of chance."""
+    """Make the training run of a model: its examples and its random streams."""
     seed = store.manifest.seed
     return TrainingRun(
         model=model,
         rows=np.flatnonzero(member),
         order_rng=generator(seed, "batches", family, index),
         augmentation_rng=generator(seed, "augment", family, index),
-        architecture=architecture_of(store),
+        architecture=describe_architecture(store),
     )
 
 
-def architecture_of(store: Store) -> str:
-    """What `build_model` builds, as one name: the networks of two such names never share storage."""
+def describe_architecture(store: Store) -> str:
+    """Return a name for what `build_model` builds; networks of two names share no storage."""
     manifest = store.manifest
     return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
 
 
-_resident: dict[
-    tuple[str, str, bool], tuple[DeviceImages, Tensor]
-] = {}  # one data set, kept between the jobs of a worker
+# one data set, cached between the jobs of a worker
+_device_cache: dict[tuple[str, str, bool], tuple[DeviceImages, Tensor]] = {}
 
 
 def load_on_device(
     store: Store, images: np.ndarray, labels: np.ndarray, model: nn.Module, recipe: Recipe, device: torch.device
 ) -> tuple[DeviceImages, Tensor]:
-    """All images and labels, normalised, on the device; kept for the next job of this process."""
-    manifest, flat = store.manifest, is_stackable(model, recipe)
-    place = (manifest.digest, str(device), flat)
-    if place not in _resident:
-        _resident.clear()
-        truth = torch.from_numpy(np.array(labels)).to(device)
-        _resident[place] = (to_device(images, manifest.mean, manifest.std, device, flat=flat), truth)
-    return _resident[place]
+    """Load all images and labels, normalized, on the device; cache them for the next job."""
+    manifest, flatten = store.manifest, is_stackable(model, recipe)
+    cache_key = (manifest.digest, str(device), flatten)
+    if cache_key not in _device_cache:
+        _device_cache.clear()
+        label_tensor = torch.from_numpy(np.array(labels)).to(device)
+        _device_cache[cache_key] = (to_device(images, manifest.mean, manifest.std, device, flat=flatten), label_tensor)
+    return _device_cache[cache_key]
 
 
 ORIGINAL, ORACLE = "original", "oracle"
@@ -97,7 +96,7 @@ DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite n
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedData:
-    """What every job reads and none changes: all images and labels, rows = train, validation, test.
+    """Data that every job reads and none changes: train, validation and test, in this order.
 
     Attributes:
         images: uint8 [N, C, H, W].
@@ -112,13 +111,13 @@ class SharedData:
 
 @dataclass(frozen=True, kw_only=True)
 class BankJob:
-    """Train these models of one arm, as one stack where the architecture allows, or several at once on a GPU.
+    """Train some models of one arm: as one stack if possible, or several at once on a GPU.
 
     Attributes:
         store: path or URL.
         arm: its name in the store.
         models: indices within the arm.
-        events: also keep learning events of the members.
+        events: also store learning events of the members.
         device: "cpu" or "cuda".
     """
 
@@ -129,20 +128,20 @@ class BankJob:
     device: str = "cpu"
 
     def split(self) -> list["BankJob"]:
-        """One job for each model, for the pool to find the one that kills its workers."""
+        """Split into one job per model, so that the pool can find the model that kills its workers."""
         return [replace(self, models=(model,)) for model in self.models]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalJob:
-    """Train one model on everything but the removed rows: an original if nothing is removed, else an oracle.
+    """Train one model without the removed rows: an original if none are removed, else an oracle.
 
     Attributes:
         store: path or URL.
-        index: which one, counted from 0; an oracle has the index of the original it is paired with.
-        removed: rows of the training set that it must not see, sorted.
+        index: counted from 0; an oracle has the index of the original that it is paired with.
+        removed: rows of the training set that it is not trained on, sorted.
         evaluate: also count learning events in an evaluation pass after every epoch.
-        proxies: names of those in proxies.table.PROXIES that are also taken while it trains.
+        proxies: names in proxies.registry.PROXIES that are also computed while it trains.
         device: "cpu" or "cuda".
     """
 
@@ -158,14 +157,14 @@ Receipt = dict[str, Any]
 
 
 def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
-    """Do one job.
+    """Run one job.
 
     Args:
         job: what to train.
         shared: the data.
 
     Returns:
-        A receipt for each model that the job trained; `diverged` marks the one whose weights or outputs are not finite.
+        A receipt for each model that the job trained; `diverged` is true if its weights or outputs are not finite.
     """
     store, device = open_visible_store(job.store), torch.device(job.device)
     limit_gpu_memory(device)
@@ -179,11 +178,11 @@ def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
 def train_subset_models(
     job: BankJob, shared: SharedData, store: Store, device: torch.device, facts: Receipt
 ) -> list[Receipt]:
-    """Train, observe and publish the models of the job that the store lacks."""
+    """Train, evaluate and store the missing models of a job."""
     record, manifest, recipe = store.arms()[job.arm], store.manifest, read_recipe(store)
     arm, queries = parse_arm_record(record), list_test_time_augmentations(recipe, record.get("queries", 1))
     n_train = manifest.split_sizes[0]
-    missing = [m for m in job.models if not is_there(store, job, m)]
+    missing = [m for m in job.models if not is_model_stored(store, job, m)]
     if not missing:
         return []
     started = time.perf_counter()
@@ -192,63 +191,68 @@ def train_subset_models(
     data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
     events = LearningEvents.zeros(len(missing), n_train, device) if job.events else None
     steps = steps_of(recipe, arm.keep, n_train)
-    assignments = [make_training_run(store, arm.name, *own) for own in zip(missing, models, member, strict=True)]
-    way = select_engine(assignments, data, labels, recipe)
-    for k in range(0, len(missing), way.models_per_call):
-        part = assignments[k : k + way.models_per_call]
-        counted = events.select_models(k, len(part)) if events else None
-        train(part, data, labels, recipe, steps, events=counted, engine=way.engine(part))
+    runs = [
+        make_training_run(store, arm.name, *run_arguments)
+        for run_arguments in zip(missing, models, member, strict=True)
+    ]
+    choice = select_engine(runs, data, labels, recipe)
+    for k in range(0, len(missing), choice.models_per_call):
+        group = runs[k : k + choice.models_per_call]
+        group_events = events.select_models(k, len(group)) if events else None
+        train(group, data, labels, recipe, steps, events=group_events, engine=choice.engine(group))
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # else the first evaluation would be charged with the training
+        torch.cuda.synchronize(device)  # else the training would count into the time of the first evaluation
     trained_s = (time.perf_counter() - started) / len(missing)
     receipts = []
-    for k, (index, model, inside) in enumerate(zip(missing, models, member, strict=True)):
-        observed = time.perf_counter()
-        logits_of = build_forward(model, recipe, architecture_of(store))
-        said = evaluate_examples(logits_of, data, labels)
+    for k, (index, model, is_member) in enumerate(zip(missing, models, member, strict=True)):
+        evaluation_started = time.perf_counter()
+        forward = build_forward(model, recipe, describe_architecture(store))
+        predictions = evaluate_examples(forward, data, labels)
         for number, query in enumerate(queries[1:], start=1):
-            more = evaluate_examples(with_augmentation(logits_of, query, data.black), data, labels)
-            said |= {f"{column}_q{number}": more[column] for column in ("logit_confidence", "gap", "top_gap")}
+            query_predictions = evaluate_examples(with_augmentation(forward, query, data.black), data, labels)
+            predictions |= {
+                f"{column}_q{number}": query_predictions[column] for column in ("logit_confidence", "gap", "top_gap")
+            }
         name = format_model_name(arm.name, index)
-        receipt = receipt_of(store, name, model, said, inside) | facts | way.receipt_fields
-        receipt["seconds"] = trained_s + time.perf_counter() - observed
+        receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
+        receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
         if events is not None and not receipt["diverged"]:
             store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.compute_averages(k)})
-        publish(store, name, arm.name, said, inside, receipt)
+        write_results(store, name, arm.name, predictions, is_member, receipt)
         receipts.append(receipt)
     return receipts
 
 
-def publish(
-    store: Store, name: str, arm: str, said: dict[str, np.ndarray], inside: np.ndarray, receipt: Receipt
+def write_results(
+    store: Store, name: str, arm: str, predictions: dict[str, np.ndarray], is_member: np.ndarray, receipt: Receipt
 ) -> None:
-    """Write the shard of a model, or its tombstone if its numbers are not finite."""
+    """Write the shard of a model, or its failure record if its numbers are not finite."""
     store.write_receipt(name, receipt)  # first: a worker killed in between leaves no shard without its receipt
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return
     member = np.zeros(store.manifest.n_rows, dtype=bool)
-    member[: len(inside)] = inside
-    store.write_shard(name, arm, {"row": np.arange(len(member), dtype=np.int32), "member": member, **said})
+    member[: len(is_member)] = is_member
+    store.write_shard(name, arm, {"row": np.arange(len(member), dtype=np.int32), "member": member, **predictions})
     store.clear_failure(name)
 
 
 def train_original(
     job: OriginalJob, shared: SharedData, store: Store, device: torch.device, facts: Receipt
 ) -> list[Receipt]:
-    """Train one original or oracle; keep its weights, outputs, embeddings, learning events and proxies."""
+    """Train one original or oracle; store weights, outputs, learning events and proxies."""
     recipe, n_train = read_recipe(store), store.manifest.split_sizes[0]
-    key, architecture = compute_job_key(store, job), architecture_of(store)
+    key, architecture = compute_job_key(store, job), describe_architecture(store)
     if is_original_stored(store, key, evaluate=job.evaluate, proxies=job.proxies):
         return []
     started = time.perf_counter()
     model = build_model(store, ORIGINAL, job.index, device)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
-    inside = np.ones(n_train, dtype=bool)
-    inside[list(job.removed)] = False
+    is_member = np.ones(n_train, dtype=bool)
+    is_member[list(job.removed)] = False
     events, evaluated = (LearningEvents.zeros(1, n_train, device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
-    steps = steps_of(recipe, float(inside.mean()), n_train)
+    steps = steps_of(recipe, float(is_member.mean()), n_train)
     missing = [name for name in job.proxies if not store.has_events(f"{key}-{name}")]
     collecting = ProxyCollector(
         build_epoch_means(
@@ -258,34 +262,34 @@ def train_original(
         device,
     )
 
-    def at_epoch(epoch: int) -> None:
+    def on_epoch_end(epoch: int) -> None:
         collecting(epoch)
         if job.evaluate:
-            said = predict_logits(model, recipe, data, n_train, architecture)
-            evaluated.add(rows, said[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
+            logits = predict_logits(model, recipe, data, n_train, architecture)
+            evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
-    alone = [make_training_run(store, ORIGINAL, job.index, model, inside)]
-    way = select_engine(alone, data, labels, recipe)
-    began = time.perf_counter()
+    runs = [make_training_run(store, ORIGINAL, job.index, model, is_member)]
+    choice = select_engine(runs, data, labels, recipe)
+    training_started = time.perf_counter()
     train(
-        alone,
+        runs,
         data,
         labels,
         recipe,
         steps,
         events=events,
-        on_epoch_end=at_epoch if job.evaluate or missing else None,
-        engine=way.engine(alone),
+        on_epoch_end=on_epoch_end if job.evaluate or missing else None,
+        engine=choice.engine(runs),
     )
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    trained_s = time.perf_counter() - began - sum(collecting.seconds.values())
-    said = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
+    trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
+    predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
     name = format_original_name(job, key)
-    receipt = receipt_of(store, name, model, said, inside) | facts | way.receipt_fields
+    receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
-    receipt["differs"] = differs(store, key, model)
+    receipt["differs"] = has_other_weights(store, key, model)
     store.write_receipt(name, receipt)
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
@@ -309,61 +313,66 @@ def train_original(
 
 
 def compute_job_key(store: Store, job: OriginalJob) -> str:
-    """The key under which an original or oracle is kept."""
+    """Compute the key under which an original or oracle is stored."""
     ids = store.examples()["id"].take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
     return compute_original_key(store.manifest, removed=ids, index=job.index)
 
 
 def format_original_name(job: OriginalJob, key: str) -> str:
-    """What the receipt and the failure of an original are called, or of an oracle, which many forget sets have."""
+    """Return the name of the receipt and failure record of an original or oracle."""
     return f"{ORACLE}-{key[:16]}" if job.removed else format_model_name(ORIGINAL, job.index)
 
 
 def is_original_stored(store: Store, key: str, *, evaluate: bool, proxies: Sequence[str] = ()) -> bool:
-    """Whether weights, outputs, and the wanted learning events and proxies are all in the store."""
+    """Return whether weights, outputs, and requested learning events and proxies are stored."""
     endings = ["", *(["-evaluation"] if evaluate else []), *(f"-{name}" for name in proxies)]
     return store.has_weights(key) and store.has_outputs(key) and all(store.has_events(key + end) for end in endings)
 
 
-def differs(store: Store, key: str, model: nn.Module) -> bool:
-    """Whether an original that was trained again is another than the one on file: another kind of CPU, or a GPU."""
+def has_other_weights(store: Store, key: str, model: nn.Module) -> bool:
+    """Return whether the weights differ from the stored ones, as on another kind of CPU."""
     if not store.has_weights(key):
         return False
-    kept, now = store.read_weights(key), model.state_dict()
-    return not all(torch.equal(kept[name], value.cpu()) for name, value in now.items())
+    stored, trained = store.read_weights(key), model.state_dict()
+    return not all(torch.equal(stored[name], value.cpu()) for name, value in trained.items())
 
 
-def is_there(store: Store, job: BankJob, index: int) -> bool:
-    """Whether a model's shard, and its events if they are wanted, are in the store."""
+def is_model_stored(store: Store, job: BankJob, index: int) -> bool:
+    """Return whether a model's shard, and its events if requested, are stored."""
     name = format_model_name(job.arm, index)
     return store.has_shard(name) and (not job.events or store.has_events(name))
 
 
-def receipt_of(store: Store, name: str, model: nn.Module, said: dict[str, np.ndarray], inside: np.ndarray) -> Receipt:
-    """Accuracies of one model, null over no examples, and whether its numbers are all finite."""
+def build_receipt(
+    store: Store, name: str, model: nn.Module, predictions: dict[str, np.ndarray], is_member: np.ndarray
+) -> Receipt:
+    """Build the receipt of one model: accuracies (null over no examples), and divergence."""
     train, validation, _ = store.manifest.split_sizes
-    correct = said["correct"]
+    correct = predictions["correct"]
     groups = {
-        "members": correct[:train][inside],
-        "left_out": correct[:train][~inside],
+        "members": correct[:train][is_member],
+        "left_out": correct[:train][~is_member],
         "validation": correct[train : train + validation],
         "test": correct[train + validation :],
     }
-    finite = is_finite(model) and all(bool(np.isfinite(column).all()) for column in said.values())
+    finite = is_finite(model) and all(bool(np.isfinite(column).all()) for column in predictions.values())
     return {
         "model": name,
-        "n_members": int(inside.sum()),
-        "accuracy": {group: float(right.mean()) if len(right) else None for group, right in groups.items()},
+        "n_members": int(is_member.sum()),
+        "accuracy": {
+            group: float(correct_in_group.mean()) if len(correct_in_group) else None
+            for group, correct_in_group in groups.items()
+        },
         "diverged": not finite,
     }
 
 
-def describe_worker(device: torch.device, arithmetic: str) -> dict[str, Any]:
-    """Who did it, with what: not part of any identity."""
+def describe_worker(device: torch.device, matmul: str) -> dict[str, Any]:
+    """Return the machine, device and library versions of this worker; not part of any identity."""
     return {
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "matmul": arithmetic,
+        "matmul": matmul,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

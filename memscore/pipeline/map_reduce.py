@@ -1,12 +1,11 @@
-"""One pass over a bank, block of examples by block, in this process or on the workers of a pool.
+"""One pass over a bank, block by block of examples, in this process or on a pool.
 
-What is asked of each block is a function of the block alone; blocks are cut by the size of the bank, never by the
-number of workers; what they say comes back in the order of the examples. So a pass gives the same bits wherever it is
-made. Each worker reads the row groups of its own blocks and no others.
+The result for a block is a function of the block alone; blocks are cut by the size of the bank, never by the number of
+workers; results come back in the order of the examples. So a pass gives the same bits wherever it runs. Each worker
+reads only the row groups of its own blocks.
 
-What halves of the models say of every example, kept on disk until all of it is there.
-
-Twenty halves of a million examples are half a gigabyte, of which a reliability needs two rows at a time.
+`DiskBuffer` holds the estimates of halves of the models on disk until all examples are done: twenty halves of a million
+examples are half a gigabyte, of which a reliability needs two rows at a time.
 """
 
 import itertools
@@ -28,11 +27,13 @@ from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 
 BLOCK_BYTES = 42 * 2**20
-"""Of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""
+"""Size of a block as read: one row group of 2,000 models of a bank with up to 262,144 examples."""
 MAX_BLOCK_BYTES = 336 * 2**20
-"""Of a block that is one row group, which is decoded once only if it is read whole: 2,000 models of ImageNet's size."""
+"""Maximum size of a block that is one row group, which is decoded only once if it is read whole: 2,000 models of
+ImageNet's size."""
 MIN_PARALLEL_CELLS = 20_000_000
-"""Models x examples from which on a bank goes to the workers: some seconds of one process, as starting workers is."""
+"""Models x examples from which on a bank is reduced on workers: some seconds of one process, as long as starting
+workers takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +51,20 @@ class MapSpec:
     Attributes:
         store: path or URL.
         arm: name of the arm.
-        models: its models, rising.
+        models: its models, ascending.
         columns: of their shards.
-        made: from a Block with these columns to what is wanted of it; it must be picklable, as a partial of a function.
+        map_fn: function of a Block with these columns; it must be picklable, such as a partial of a function.
     """
 
     store: str
     arm: str
     models: tuple[int, ...]
     columns: tuple[str, ...]
-    made: Callable[[Block], Any]
+    map_fn: Callable[[Block], Any]
 
 
 class ColumnBuffer:
-    """Tables of one value an example, filled block by block: arrays are made once, at their full length.
+    """Tables with one value per example, filled block by block; arrays are allocated once.
 
     Args:
         n: examples.
@@ -76,12 +77,12 @@ class ColumnBuffer:
         self.n = n
         self.columns: dict[str, dict[str, np.ndarray]] = {}
 
-    def add(self, rows: slice, tables: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Take up what is known of some examples; every call has the same tables and columns."""
+    def write(self, rows: slice, tables: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Write the values of some examples; every call has the same tables and columns."""
         for name, table in tables.items():
-            into = self.columns.setdefault(name, {})
+            columns = self.columns.setdefault(name, {})
             for key, values in table.items():
-                into.setdefault(key, np.empty(self.n, values.dtype))[rows] = values
+                columns.setdefault(key, np.empty(self.n, values.dtype))[rows] = values
 
 
 def map_blocks(
@@ -89,71 +90,74 @@ def map_blocks(
     arm: str,
     models: Sequence[int],
     columns: Sequence[str],
-    made: Callable[[Block], Any],
+    map_fn: Callable[[Block], Any],
     *,
     rows: slice | None = None,
     pool: Pool | None = None,
 ) -> Generator[tuple[slice, Any], None, None]:
-    """One pass: what `made` says of each block.
+    """Apply a function to every block of one pass.
 
     Args:
         store: open.
         arm: name of the arm.
-        models: its models, rising.
+        models: its models, ascending.
         columns: of their shards.
-        made: see Pass.
+        map_fn: see MapSpec.
         rows: start and stop within train, validation, test; all of train if None.
-        pool: where large banks are reduced, if it has several workers; None for here.
+        pool: reduces large banks, if it has several workers; None for this process.
 
     Yields:
-        The rows of a block and what was made of it, in the order of the examples.
+        The rows of a block and the function's result, in the order of the examples.
 
     Raises:
-        OSError: a block could not be reduced by any worker; says why.
+        OSError: a block could not be reduced by any worker; the message has the reason.
     """
     n_rows = store.manifest.n_rows
-    wanted = resolve_slice(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
-    jobs = split_into_jobs(wanted, n_rows, len(models), columns)
-    shared = MapSpec(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), made=made)
-    small = len(models) * (wanted.stop - wanted.start) < MIN_PARALLEL_CELLS
-    if pool is None or small or pool.workers < 2:
+    example_rows = resolve_slice(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
+    jobs = split_into_jobs(example_rows, n_rows, len(models), columns)
+    shared = MapSpec(store=store.url, arm=arm, models=tuple(models), columns=tuple(columns), map_fn=map_fn)
+    is_small = len(models) * (example_rows.stop - example_rows.start) < MIN_PARALLEL_CELLS
+    if pool is None or is_small or pool.workers < 2:
         for job in jobs:
-            yield slice(job.start, job.stop), _made(store, job, shared)
+            yield slice(job.start, job.stop), _map_block(store, job, shared)
         return
-    waiting: dict[int, Any] = {}
-    following = iter(jobs)
-    due = next(following, None)
-    for job, outcome in pool.run(run_block_job, jobs, shared):
-        if isinstance(outcome, Failure):
+    results_by_start: dict[int, Any] = {}
+    remaining_jobs = iter(jobs)
+    next_job = next(remaining_jobs, None)
+    for job, result in pool.run(run_block_job, jobs, shared):
+        if isinstance(result, Failure):
             raise OSError(
-                f"examples {job.start} to {job.stop} of {arm} could not be scored: {outcome.error}; models are kept, "
-                "and the same command scores them again"
+                f"examples {job.start} to {job.stop} of {arm} could not be scored: {result.error}; models stay "
+                "stored, and the same command scores them again"
             )
-        waiting[job.start] = outcome
-        del outcome
-        while due is not None and due.start in waiting:
-            yield slice(due.start, due.stop), waiting.pop(due.start)
-            due = next(following, None)
+        results_by_start[job.start] = result
+        del result
+        while next_job is not None and next_job.start in results_by_start:
+            yield slice(next_job.start, next_job.stop), results_by_start.pop(next_job.start)
+            next_job = next(remaining_jobs, None)
 
 
 def run_block_job(job: BlockJob, shared: MapSpec) -> Any:
-    """Do one job on a worker.
+    """Run one job on a worker.
 
     Args:
-        job: which examples.
-        shared: of which models, and what is made of them.
+        job: the examples.
+        shared: the models, and the function that is applied.
 
     Returns:
-        What was made.
+        The function's result.
 
     Raises:
-        StoreNotVisible: the store cannot be seen from here; names this node.
+        StoreNotVisible: the store is not visible on this node; names the node.
     """
-    return _made(open_visible_store(shared.store), job, shared)
+    return _map_block(open_visible_store(shared.store), job, shared)
 
 
 def split_into_jobs(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:
-    """The blocks of a pass: whole row groups, as many as BLOCK_BYTES hold, one, or equal parts of a large one.
+    """Split a pass into blocks of examples.
+
+    A block is as many whole row groups as fit into BLOCK_BYTES, or one row group, or a part of one that is larger than
+    MAX_BLOCK_BYTES.
 
     Args:
         rows: start and stop.
@@ -168,63 +172,63 @@ def split_into_jobs(rows: slice, n_rows: int, models: int, columns: Sequence[str
     [BlockJob(start=0, stop=16384), BlockJob(start=16384, stop=20000)]
     """
     row_bytes = models * sum(SHARD_COLUMNS[column.partition("_q")[0]].itemsize for column in columns)
-    group = compute_row_group_size(n_rows)
-    fit = max(BLOCK_BYTES // row_bytes, min(group, MAX_BLOCK_BYTES // row_bytes), 1)
-    cuts = compute_block_boundaries(rows.start, rows.stop, fit, group)
-    return [BlockJob(start=start, stop=stop) for start, stop in itertools.pairwise(cuts)]
+    group_size = compute_row_group_size(n_rows)
+    rows_per_block = max(BLOCK_BYTES // row_bytes, min(group_size, MAX_BLOCK_BYTES // row_bytes), 1)
+    boundaries = compute_block_boundaries(rows.start, rows.stop, rows_per_block, group_size)
+    return [BlockJob(start=start, stop=stop) for start, stop in itertools.pairwise(boundaries)]
 
 
-def _made(store: Store, job: BlockJob, shared: MapSpec) -> Any:
-    """Read one block and reduce it, with one BLAS thread: on busy cores more wait for each other."""
+def _map_block(store: Store, job: BlockJob, shared: MapSpec) -> Any:
+    """Read one block and reduce it with one BLAS thread; on busy cores more would wait."""
     whole = 2**62  # the job is the block
     [block] = store.read_blocks(shared.arm, shared.models, shared.columns, slice(job.start, job.stop), max_bytes=whole)
     with threadpool_limits(limits=1, user_api="blas"):
-        return shared.made(block)
+        return shared.map_fn(block)
 
 
 class DiskBuffer:
-    """Arrays [S, n] by name in a temporary folder, written some columns at a time and read some rows at a time.
+    """Arrays [S, n] by name in a temporary folder, written by columns and read by rows.
 
     Args:
         n: columns of every array.
 
     Attributes:
-        names: in the order in which they were first put.
+        names: in the order in which they were first written.
     """
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self._kinds: dict[str, tuple[np.dtype, int]] = {}
+        self._dtypes: dict[str, tuple[np.dtype, int]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="memscore-")
 
     @property
     def names(self) -> list[str]:
-        """Of what is here."""
-        return list(self._kinds)
+        """Names of the arrays."""
+        return list(self._dtypes)
 
-    def put(self, name: str, columns: slice, values: np.ndarray) -> None:
-        """Keep some columns of an array.
+    def write(self, name: str, columns: slice, values: np.ndarray) -> None:
+        """Write some columns of an array.
 
         Args:
             name: of the array.
             columns: which, start and stop set.
             values: [S, stop - start]; S and type are the same in every call of a name.
         """
-        new = name not in self._kinds
-        self._kinds[name] = (values.dtype, len(values))
+        new = name not in self._dtypes
+        self._dtypes[name] = (values.dtype, len(values))
         with open(Path(self._folder.name) / name, "w+b" if new else "r+b") as file:
             for number, row in enumerate(values):
                 file.seek((number * self.n + columns.start) * values.itemsize)
                 file.write(row.tobytes())
 
-    def pairs(self, name: str, sign: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows 0 and 1, 2 and 3 and so on of an array, each times a sign; every column must have been put."""
-        kind, count = self._kinds[name]
+    def read_pairs(self, name: str, sign: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows 0 and 1, 2 and 3 and so on of an array times a sign, once all are written."""
+        dtype, count = self._dtypes[name]
         for number in range(0, count, 2):
             with open(Path(self._folder.name) / name, "rb") as file:
-                file.seek(number * self.n * kind.itemsize)
-                both = np.frombuffer(file.read(2 * self.n * kind.itemsize), kind).reshape(2, self.n) * sign
-            yield both[0], both[1]
+                file.seek(number * self.n * dtype.itemsize)
+                pair = np.frombuffer(file.read(2 * self.n * dtype.itemsize), dtype).reshape(2, self.n) * sign
+            yield pair[0], pair[1]
 
     def __enter__(self) -> Self:
         return self
@@ -232,5 +236,5 @@ class DiskBuffer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the disk back."""
+        """Delete the temporary folder."""
         self._folder.cleanup()

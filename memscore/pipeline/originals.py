@@ -1,9 +1,8 @@
-"""The models trained on everything, and the proxies that are computed on them.
+"""Models trained on the whole training set, their proxies, and what both cost.
 
-What training a bank, training on everything, and each proxy took: worker-seconds, as the receipts have them.
-
-Seconds are those of one worker's wall clock on whatever machine did the job and beside whatever else ran there, so a
-bank that was filled in several runs mixes them. Of several originals the median counts, which one slow run moves least.
+Costs are worker-seconds from the receipts: the wall clock of one worker on its machine, with whatever else ran there,
+so a bank that was trained in several runs mixes machines. Over several originals the median is taken, since one slow
+run changes it least.
 """
 
 from collections.abc import Sequence
@@ -23,31 +22,31 @@ from memscore.store.store import Receipts, Store
 
 
 def sum_model_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
-    """Seconds of some models of an arm together; those without a time, as imported ones, are left out."""
+    """Sum the seconds of some models of an arm; models without a time are left out."""
     receipts = store.receipts()
     models = [receipts[name]["seconds"] for m in indices if (name := format_model_name(arm, m)) in receipts]
     return float(sum(seconds for seconds in models if seconds is not None))
 
 
 def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> float:
-    """Median seconds of training one original, its proxies left out; NaN without any. Reads receipts if not given."""
+    """Compute the median seconds of training one original without proxies; NaN without any."""
     receipts = store.receipts() if receipts is None else receipts
-    each = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
-    return float(np.median(each)) if each else float("nan")
+    seconds = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
+    return float(np.median(seconds)) if seconds else float("nan")
 
 
 def compute_proxy_seconds(
     store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
 ) -> dict[str, float]:
-    """Median seconds that each proxy adds to one original.
+    """Compute the median seconds that each proxy adds to one original.
 
     Args:
         store: open.
-        inversion: settings of the inversion that is meant, if any.
+        inversion: options of the inversion to count, if any.
         receipts: of the store, if they were read already.
 
     Returns:
-        Name of each proxy that the store has -> seconds.
+        Name of each stored proxy -> seconds.
     """
     return {
         name: float(np.median([*each.values()])) for name, each in sum_proxy_seconds(store, inversion, receipts).items()
@@ -55,50 +54,56 @@ def compute_proxy_seconds(
 
 
 def train_originals_and_proxies(
-    plan: BankConfig, store: Store, splits: Splits, filled: TrainingSummary, shared: SharedData, pool: Pool, device: str
+    config: BankConfig,
+    store: Store,
+    splits: Splits,
+    summary: TrainingSummary,
+    shared: SharedData,
+    pool: Pool,
+    device: str,
 ) -> list[str]:
-    """Train the originals and compute the proxies that are wanted; what went wrong is added to filled.
+    """Train the originals and compute the selected proxies; add what went wrong to the summary.
 
     Args:
-        plan: how many originals, and which proxies.
+        config: how many originals, and which proxies.
         store: open.
         splits: the data set.
-        filled: what came of the arm.
+        summary: of training the arms.
         shared: the data as the jobs read them.
-        pool: where jobs run.
+        pool: runs the jobs.
         device: "cpu" or "cuda".
 
     Returns:
-        Keys of the originals that are there.
+        Keys of the stored originals.
     """
-    wanted = select_proxies(plan.proxies)
-    keys, originals = train_missing_originals(
-        *(store, plan.originals, shared, pool),
-        evaluate=plan.evaluation_events,
-        proxies=select_training_proxies(wanted),
+    proxies = select_proxies(config.proxies)
+    keys, originals_summary = train_missing_originals(
+        *(store, config.originals, shared, pool),
+        evaluate=config.evaluation_events,
+        proxies=select_training_proxies(proxies),
         device=device,
     )
-    every = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(plan.originals)}
-    there = {i: key for i, key in every.items() if key in keys}
+    all_keys = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(config.originals)}
+    stored_keys = {i: key for i, key in all_keys.items() if key in keys}
     jobs = build_proxy_jobs(
-        store, splits, wanted, there, build_inversion_options(plan, store.manifest.input_shape), device
+        store, splits, proxies, stored_keys, build_inversion_options(config, store.manifest.input_shape), device
     )
-    filled.failed |= originals.failed | compute_missing_proxies(store, jobs, shared, pool)
-    filled.diverged += originals.diverged
-    filled.differing += originals.differing
+    summary.failed |= originals_summary.failed | compute_missing_proxies(store, jobs, shared, pool)
+    summary.diverged += originals_summary.diverged
+    summary.differing_originals += originals_summary.differing_originals
     return keys
 
 
 def get_or_train_pilot(
-    plan: BankConfig, store: Store, shared: SharedData, pool: Pool, device: str
+    config: BankConfig, store: Store, shared: SharedData, pool: Pool, device: str
 ) -> tuple[str, np.ndarray]:
-    """Original 0, on whose embeddings the training images are clustered; trained now if it is not there.
+    """Return original 0, whose embeddings define the clusters; train it if it is missing.
 
     Args:
-        plan: says what else is to be kept of its training, so that none of it is done twice.
+        config: what else to store of its training, so that it is not trained twice.
         store: open.
         shared: the data as the jobs read them.
-        pool: where it is trained.
+        pool: trains it.
         device: "cpu" or "cuda".
 
     Returns:
@@ -109,10 +114,10 @@ def get_or_train_pilot(
     """
     key = compute_job_key(store, OriginalJob(store=store.url, index=0))
     if not store.has_outputs(key):
-        wanted = select_training_proxies(select_proxies(plan.proxies)) if plan.originals else []
-        evaluate = bool(plan.originals) and plan.evaluation_events
-        _, found = train_missing_originals(store, 1, shared, pool, evaluate=evaluate, proxies=wanted, device=device)
+        proxies = select_training_proxies(select_proxies(config.proxies)) if config.originals else []
+        evaluate = bool(config.originals) and config.evaluation_events
+        _, summary = train_missing_originals(store, 1, shared, pool, evaluate=evaluate, proxies=proxies, device=device)
         if not store.has_outputs(key):
-            why = next(iter(found.failed.values()), "it diverged; try a smaller --lr")
-            raise ValueError(f"the pilot could not be trained: {why} (--clusters pixels needs none)")
+            reason = next(iter(summary.failed.values()), "it diverged; try a smaller --lr")
+            raise ValueError(f"the pilot could not be trained: {reason} (--clusters pixels needs no pilot)")
     return key, store.read_outputs(key)[1][: store.manifest.split_sizes[0]]

@@ -1,14 +1,13 @@
-"""What the first models of an arm say about all that are to come: models, hours and disk for a wanted precision.
-
-How many models a wanted precision takes, from what a few models say.
+"""Forecast the precision of memorization from the first models of an arm.
 
     RMSE(M)^2 = mean q (1 - q) / ((1 - p) M) + mean r (1 - r) / (p M)
 
-over examples: q and r are the chances of being right without and with the example in the training set, p the share of
-the examples that a model sees. It is the binomial error of memorization (Feldman & Zhang 2020, equation 1), so it is
-what compute_bank_rmse measures; orthogonal designs do better than it says, which only the error between blocks sees.
-In iid arms the models without an example are (1 - p) M in the mean only: what is measured divides by each example's own
-number and leaves out those with fewer than two, so both differ: at keep 0.7 by some per cent with 32 models, a quarter with 5.
+over examples: q and r are the probabilities of a correct prediction without and with the example in the training set,
+and p is the share of the examples that a model is trained on. It is the binomial error of memorization (Feldman & Zhang
+2020, equation 1), so it is what compute_bank_rmse measures; orthogonal designs have a smaller error, which only the
+error between blocks shows. In iid arms the models without an example are (1 - p) M only on average: the measured error
+divides by each example's own number and leaves out examples with fewer than two, so both differ: at keep 0.7 by some
+per cent with 32 models, by a quarter with 5.
 """
 
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ from memscore.store.shards import build_shard_path, format_model_name, parse_mod
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
 
-FEW = 32
-"""Models below which the first estimate is too rough to plan with."""
-CAREFUL = 0.9
-"""Share of the models thought to be missing that is trained before the next look."""
+MIN_FIRST_MODELS = 32
+"""Models below which the first estimate is too imprecise for a forecast."""
+SHARE_PER_STEP = 0.9
+"""Share of the models that are estimated to be needed after which the error is measured again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeVariance:
-    """How undecided models are about an example, mean over examples.
+    """Variance of the models' correctness, mean over examples.
 
     Attributes:
         out: mean of q (1 - q), over models without the example.
@@ -39,15 +38,17 @@ class OutcomeVariance:
     out: float
     inside: float
 
-    def rmse(self, keep: float, models: int) -> float:
-        """The error that so many models of an arm with this keep leave."""
+    def predict_rmse(self, keep: float, models: int) -> float:
+        """Predict the error of memorization from so many models of an arm with this keep."""
         return float(np.sqrt(self.out / ((1 - keep) * models) + self.inside / (keep * models)))
 
 
 def compute_outcome_variance(
     k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
 ) -> OutcomeVariance:
-    """Both means from counts, each example's k (n - k) / (n (n - 1)) being unbiased for its share's p (1 - p).
+    """Compute both means from counts.
+
+    Each example's k (n - k) / (n (n - 1)) is unbiased for p (1 - p).
 
     Args:
         k_in: int [N], models that held the example and were right.
@@ -69,7 +70,7 @@ def compute_outcome_variance(
 
 
 def count_first_models(arm: Arm) -> int:
-    """How many models a plan is made from: one block, or as many whole ones as make 32 models.
+    """Return how many models a forecast needs: whole blocks with at least 32 models.
 
     Args:
         arm: the arm.
@@ -80,76 +81,76 @@ def count_first_models(arm: Arm) -> int:
     >>> [count_first_models(Arm(design=d, block=b)) for d, b in (("orthogonal", 64), ("iid", 1), ("exact", 20))]
     [64, 32, 40]
     """
-    return arm.models_per_block * -(-FEW // arm.models_per_block)
+    return arm.models_per_block * -(-MIN_FIRST_MODELS // arm.models_per_block)
 
 
-def compute_models_needed(spread: OutcomeVariance, arm: Arm, rmse: float) -> int:
-    """The smallest whole number of blocks whose predicted error is at most this.
+def compute_models_needed(variance: OutcomeVariance, arm: Arm, rmse: float) -> int:
+    """Compute the smallest number of whole blocks whose predicted error is at most this.
 
     Args:
-        spread: of the arm's models.
+        variance: of the arm's models.
         arm: the arm.
-        rmse: wanted, above 0.
+        rmse: requested, above 0.
 
     Returns:
         Models, at least one block.
     """
-    return _whole((spread.rmse(arm.keep, 1) / rmse) ** 2, arm.models_per_block)
+    return _round_up_to_blocks((variance.predict_rmse(arm.keep, 1) / rmse) ** 2, arm.models_per_block)
 
 
 def rescale_models_needed(models: int, measured: float, arm: Arm, rmse: float) -> int:
-    """The same from an error that was measured with some models, since it falls with the root of their number.
+    """Compute the same from a measured error, which falls with the square root of the models.
 
     Args:
-        models: that are there.
+        models: number of models.
         measured: the error with them.
         arm: the arm.
-        rmse: wanted, above 0.
+        rmse: requested, above 0.
 
     Returns:
         Models in whole blocks, at least one.
     """
-    return _whole(models * (measured / rmse) ** 2, arm.models_per_block)
+    return _round_up_to_blocks(models * (measured / rmse) ** 2, arm.models_per_block)
 
 
-def choose_next_model_count(arm: Arm, done: int, needed: int, most: int) -> int:
-    """How far to train before the error is measured again: nine tenths of the way, then step by step.
+def choose_next_model_count(arm: Arm, done: int, needed: int, maximum: int) -> int:
+    """Choose the models to train before the error is measured again: nine tenths, then steps.
 
     Args:
         arm: the arm.
-        done: models that were looked at.
-        needed: models that are thought to be needed; anything if nothing is known.
-        most: a ceiling.
+        done: models on which the error was measured.
+        needed: models that are estimated to be needed; any number if there is no estimate.
+        maximum: of models.
 
     Returns:
-        A number of models above done, of whole blocks, or most.
+        A number of models above done, of whole blocks, or the maximum.
 
     >>> [choose_next_model_count(Arm(), done, 640, 10_000) for done in (64, 576, 640)]
     [576, 640, 704]
     """
     step = count_first_models(arm)
-    return min(max(done + step, int(CAREFUL * needed) // step * step), most)
+    return min(max(done + step, int(SHARE_PER_STEP * needed) // step * step), maximum)
 
 
-def _whole(models: float, block: int) -> int:
-    """Rounded up to blocks; one block where nobody is undecided. Less than a millionth of a model is rounding."""
+def _round_up_to_blocks(models: float, block: int) -> int:
+    """Round up to blocks, at least one; less than a millionth of a model is a rounding error."""
     return max(int(np.ceil((models - 1e-6) / block)), 1) * block
 
 
 DEFAULT_RMSES = (0.05, 0.03, 0.02)
-"""Errors that are looked up where the user names none."""
-BYTES = 24 * 2**20  # of two blocks as read
-WEIGHED = 4  # shards whose size is looked at
+"""Errors that are forecast where the user requests none."""
+READ_BYTES = 24 * 2**20  # memory for two blocks as read
+SHARDS_SAMPLED = 4  # shards whose size is measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRequirement:
-    """What one wanted error takes.
+    """What one requested error takes.
 
     Attributes:
-        rmse: wanted.
-        models: in all, whole blocks.
-        hours: until those that are missing are trained.
+        rmse: requested.
+        models: in total, whole blocks.
+        hours: until the missing ones are trained.
         bytes: of the shards of all of them.
     """
 
@@ -161,15 +162,15 @@ class ModelRequirement:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionForecast:
-    """What the first models of an arm say.
+    """Precision of an arm, forecast from its first models.
 
     Attributes:
         arm: the design.
         models: how many of the first models are valid.
-        variance: how undecided they are.
+        variance: of their correctness.
         rmse: the error of memorization from them alone.
-        stored: models of the arm on file when this was made.
-        seconds: of one worker for one model; NaN where no receipt says.
+        stored: stored models of the arm when this was made.
+        seconds: of one worker for one model; NaN where no receipt has it.
         workers: how many train at once.
         bytes: of one shard.
     """
@@ -184,27 +185,26 @@ class PrecisionForecast:
     bytes: float
 
     def compute_requirement(self, rmse: float) -> ModelRequirement:
-        """What this error takes."""
-        models = max(
-            compute_models_needed(self.variance, self.arm, rmse), self.models
-        )  # fewer would do, but these are there
+        """Compute what this error takes."""
+        # fewer may do, but the first models are stored already
+        models = max(compute_models_needed(self.variance, self.arm, rmse), self.models)
         hours = self.seconds * max(models - self.stored, 0) / self.workers / 3600
         return ModelRequirement(rmse=rmse, models=models, hours=hours, bytes=models * self.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastCheck:
-    """A plan beside what came of it.
+    """A forecast beside the result.
 
     Attributes:
         suffix: of the arm's scores.
-        planned_from: models that the plan was made from.
-        wish: the wanted error, if any.
-        models_predicted: for that error; None without a wish.
-        models: that there are.
-        rmse_predicted: for so many; of as many as the plan was made from, their own.
+        planned_from: models that the forecast was made from.
+        wish: the requested error, if any; the field's name is a key of summary.json.
+        models_predicted: for that error; None without a request.
+        models: number of models now.
+        rmse_predicted: for so many; the measured error if the forecast was made from as many.
         rmse: measured.
-        more: models in all that would meet the wish, by the error that was measured; None if it is met.
+        more: models in total that would reach the requested error, by the measured one; None if it is reached.
     """
 
     suffix: str
@@ -217,60 +217,68 @@ class ForecastCheck:
     more: int | None
 
 
-def check_forecast(plan: PrecisionForecast, suffix: str, models: int, rmse: float, wish: float | None) -> ForecastCheck:
-    """Compare an outlook with the arm that came of it.
+def check_forecast(
+    forecast: PrecisionForecast, suffix: str, models: int, rmse: float, target_rmse: float | None
+) -> ForecastCheck:
+    """Compare a forecast with the arm after training.
 
     Args:
-        plan: made from the arm's first models.
+        forecast: made from the arm's first models.
         suffix: of the arm's scores.
-        models: that there are now.
+        models: number of models now.
         rmse: measured on them.
-        wish: the wanted error, if any.
+        target_rmse: the requested error, if any.
 
     Returns:
         Both.
     """
-    met = wish is None or rmse <= wish
+    is_reached = target_rmse is None or rmse <= target_rmse
     return ForecastCheck(
         suffix=suffix,
-        planned_from=plan.models,
-        wish=wish,
-        models_predicted=None if wish is None else compute_models_needed(plan.variance, plan.arm, wish),
+        planned_from=forecast.models,
+        wish=target_rmse,
+        models_predicted=None
+        if target_rmse is None
+        else compute_models_needed(forecast.variance, forecast.arm, target_rmse),
         models=models,
-        rmse_predicted=plan.rmse if models == plan.models else plan.variance.rmse(plan.arm.keep, models),
+        rmse_predicted=forecast.rmse
+        if models == forecast.models
+        else forecast.variance.predict_rmse(forecast.arm.keep, models),
         rmse=rmse,
-        more=None if met or wish is None else rescale_models_needed(models, rmse, plan.arm, wish),
+        more=None
+        if is_reached or target_rmse is None
+        else rescale_models_needed(models, rmse, forecast.arm, target_rmse),
     )
 
 
 def forecast_precision(store: Store, arm: Arm, workers: int) -> PrecisionForecast | None:
-    """Read the first models of an arm.
+    """Forecast the precision of an arm from its first models.
 
     Args:
         store: open; those models were trained, or failed.
-        arm: on file.
+        arm: a stored arm.
         workers: how many train at once.
 
     Returns:
-        What they say; None if too few are valid for any example to have two models on each side.
+        The forecast; None if too few are valid for any example to have two models on each side.
     """
-    every = find_stored_models(store, arm)
-    first = [index for index in every if index < count_first_models(arm)]
-    if not first:
+    stored = find_stored_models(store, arm)
+    first_models = [index for index in stored if index < count_first_models(arm)]
+    if not first_models:
         return None
-    tally = read_membership_counts(store, arm, first)
-    spread = compute_outcome_variance(*tally)
-    if np.isnan(spread.out):
+    counts = read_membership_counts(store, arm, first_models)
+    variance = compute_outcome_variance(*counts)
+    if np.isnan(variance.out):
         return None
-    receipts, names = store.receipts(), [format_model_name(arm.name, index) for index in first]
+    receipts, names = store.receipts(), [format_model_name(arm.name, index) for index in first_models]
     seconds = [receipts[name]["seconds"] for name in names if name in receipts and "restored" not in receipts[name]]
-    sizes = [len(store.folder.read(build_shard_path(arm.name, index))) for index in first[:WEIGHED]]
+    sizes = [len(store.folder.read(build_shard_path(arm.name, index))) for index in first_models[:SHARDS_SAMPLED]]
     return PrecisionForecast(
         arm=arm,
-        models=len(first),
-        variance=spread,
-        rmse=compute_rmse_from_counts(tally),
-        stored=len(every),
+        models=len(first_models),
+        variance=variance,
+        rmse=compute_rmse_from_counts(counts),
+        stored=len(stored),
         seconds=float(np.mean(seconds)) if seconds else float("nan"),
         workers=max(workers, 1),
         bytes=float(np.mean(sizes)),
@@ -278,28 +286,28 @@ def forecast_precision(store: Store, arm: Arm, workers: int) -> PrecisionForecas
 
 
 def find_stored_models(store: Store, arm: Arm) -> list[int]:
-    """Models of an arm that have a shard, rising; damaged ones are taken for good, unless they were set aside."""
+    """Find the models of an arm that have a shard, in ascending order; shards are not verified."""
     names = (name.removesuffix(".parquet") for name in store.folder.names("shards"))
     return sorted(index for name in names if (index := parse_model_index(name, arm.name)) is not None)
 
 
 def read_membership_counts(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
-    """How often each training example was right and in, in, right and out, and out.
+    """Count for each example the correct models in, models in, correct models out, models out.
 
     Args:
         store: open.
-        arm: on file.
-        models: indices, rising, at least one.
+        arm: a stored arm.
+        models: indices, ascending, at least one.
 
     Returns:
-        int64 [4, N]; those of disjoint sets of models add.
+        int64 [4, N]; counts of disjoint sets of models add up.
     """
-    blocks = store.read_blocks(arm.name, models, ["correct", "member"], max_bytes=BYTES)
+    blocks = store.read_blocks(arm.name, models, ["correct", "member"], max_bytes=READ_BYTES)
     return np.concatenate(
         [count_by_membership(block.columns["correct"], block.columns["member"]) for block in blocks], axis=1
     )
 
 
-def compute_rmse_from_counts(tally: np.ndarray) -> float:
-    """The bank's root mean square error from such a tally; NaN where no example has two models on each side."""
-    return compute_bank_rmse([sum_variances_from_counts(*tally)])
+def compute_rmse_from_counts(counts: np.ndarray) -> float:
+    """Compute the bank's RMSE; NaN where no example has two models on each side."""
+    return compute_bank_rmse([sum_variances_from_counts(*counts)])

@@ -1,7 +1,7 @@
-"""Proxies that need only the finished weights or outputs of an original: what a worker runs for one file of them.
+"""Jobs for proxies of finished weights or outputs of an original, one job per file.
 
 Adding such a proxy to a bank trains no original again. Holdout retraining and each part of gradient inversion are jobs
-of their own; all are planned from what the store lacks, and `run_proxy_job` is the function that pools are handed.
+of their own; `run_proxy_job` is the function that pools run.
 """
 
 import time
@@ -41,7 +41,7 @@ from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, single_threaded
 
-GRADIENT_BYTES = 256 * 2**20  # of gradients that one step of an inversion may hold
+GRADIENT_BYTES = 256 * 2**20  # memory for the gradients of one step of an inversion
 HOLDOUT_CONFIGS = {
     "holdout": HoldoutConfig(variant=VALIDATION),
     "holdout-test": HoldoutConfig(variant=TEST),
@@ -52,15 +52,15 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyJob:
-    """Compute one file of one proxy of one original that is in the store.
+    """Compute one file of one proxy of one stored original.
 
     Attributes:
         store: path or URL.
         index: of the original.
-        key: under which the original is kept.
-        proxy: its name in proxies.table.PROXIES.
+        key: under which the original is stored.
+        proxy: its name in proxies.registry.PROXIES.
         ending: of the file's name, after the original's key.
-        rows: what holdout retraining fine-tunes on, or which training examples an inversion attacks.
+        rows: the rows on which holdout retraining fine-tunes, or the training examples that an inversion attacks.
         attack: settings of an inversion.
         device: "cpu" or "cuda".
     """
@@ -76,7 +76,7 @@ class ProxyJob:
 
     @property
     def name(self) -> str:
-        """How a failure of it is called."""
+        """Name of its failure record."""
         return f"{format_model_name(ORIGINAL, self.index)}-{self.ending}"
 
 
@@ -88,18 +88,18 @@ def build_proxy_jobs(
     inversion: InversionOptions,
     device: str = "cpu",
 ) -> list[ProxyJob]:
-    """The jobs of these proxies for these originals; an inversion is one for each of its parts.
+    """Build the jobs of some proxies for some originals; each part of an inversion is one job.
 
     Args:
         store: open.
         splits: the data set.
-        names: of PROXIES; those that are taken in training are left to it.
-        originals: index -> key of each that is there.
-        inversion: its settings.
+        names: of PROXIES; those that are computed during training are skipped.
+        originals: index -> key of each stored original.
+        inversion: its options.
         device: "cpu" or "cuda".
 
     Returns:
-        The jobs, done or not.
+        The jobs, whether their files are stored or not.
     """
     seed, n_train = store.manifest.seed, store.manifest.split_sizes[0]
     files: list[ProxyJob] = []
@@ -120,46 +120,46 @@ def build_proxy_jobs(
 
 
 def is_proxy_stored(store: Store, job: ProxyJob) -> bool:
-    """Whether the job's file is in the store."""
+    """Return whether the job's file is stored."""
     return store.has_events(f"{job.key}-{job.ending}")
 
 
 def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
-    """Do one job.
+    """Run one job.
 
     Args:
         job: which proxy of which original.
         shared: the data.
 
     Returns:
-        Its receipt; none if the file is there.
+        Its receipt; empty if the file was stored already.
     """
     store, device = open_visible_store(job.store), torch.device(job.device)
     if is_proxy_stored(store, job):
         return []
     with single_threaded(), float32_matmul(device) as arithmetic:
-        take = PREPARED[job.proxy](job, shared, store, device)
+        compute = PREPARERS[job.proxy](job, shared, store, device)
         started = time.perf_counter()
-        columns = take()
+        columns = compute()
         seconds = time.perf_counter() - started
         facts = describe_worker(device, arithmetic)
     receipt = {"proxy": job.proxy, "original": format_model_name(ORIGINAL, job.index)} | facts
-    kept = write_proxy(store, job.key, job.ending, columns, seconds, receipt)
+    stored_receipt = write_proxy(store, job.key, job.ending, columns, seconds, receipt)
     store.clear_failure(job.name)
-    return [kept]
+    return [stored_receipt]
 
 
-def original(job: ProxyJob, store: Store, device: torch.device) -> nn.Module:
-    """The network with the weights on file, on the device."""
+def load_original(job: ProxyJob, store: Store, device: torch.device) -> nn.Module:
+    """Build the network with the stored weights, on the device."""
     model = build_model(store, ORIGINAL, job.index, device)
     model.load_state_dict(store.read_weights(job.key))
     return model
 
 
-def holdout(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
-    """Fine-tuning on the job's rows, ready to start."""
+def prepare_holdout(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """Prepare fine-tuning on the job's rows; return the function that runs it."""
     config, n_train = HOLDOUT_CONFIGS[job.proxy], store.manifest.split_sizes[0]
-    theta_o, held_out = original(job, store, device), np.array(job.rows)
+    theta_o, held_out = load_original(job, store, device), np.array(job.rows)
     recipe = build_fine_tuning_recipe(config, len(held_out))
     images, labels = load_on_device(store, shared.images, shared.labels, theta_o, recipe, device)
     rng = generator(store.manifest.seed, "proxies", job.proxy, job.index)
@@ -171,8 +171,8 @@ def holdout(job: ProxyJob, shared: SharedData, store: Store, device: torch.devic
     }
 
 
-def centroids(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
-    """Distances between embeddings on file, ready to start; the device is of no use to them."""
+def prepare_centroids(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """Prepare the distances between stored embeddings; return the function that computes them."""
     n_train = store.manifest.split_sizes[0]
     _, embeddings = store.read_outputs(job.key)
     row = np.arange(n_train, dtype=np.int32)
@@ -182,36 +182,37 @@ def centroids(job: ProxyJob, shared: SharedData, store: Store, device: torch.dev
     }
 
 
-def attacked(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
-    """The attack on the job's rows, ready to start; its starts are drawn from a stream of its original and part."""
-    theta_o, manifest, config = original(job, store, device), store.manifest, job.attack
+def prepare_inversion(job: ProxyJob, shared: SharedData, store: Store, device: torch.device) -> Callable[[], Columns]:
+    """Prepare the attack on the job's rows; return the function that runs it."""
+    theta_o, manifest, config = load_original(job, store, device), store.manifest, job.attack
     images, labels = load_on_device(store, shared.images, shared.labels, theta_o, read_recipe(store), device)
     rows = torch.tensor(job.rows, device=device)
     part = int(job.ending.rpartition("-")[2])
+    # the starting images come from a random stream of this original and part
     rng = generator(manifest.seed, "proxies", f"inversion-{job.index:05d}", part)
 
-    def attack() -> Columns:
-        found = gradient_inversion(
+    def run_attack() -> Columns:
+        scores = gradient_inversion(
             *(theta_o, images.take(rows), labels[rows], (manifest.mean, manifest.std), config, rng),
             chunk=compute_inversion_chunk(theta_o),
         )
         return {
             "row": np.array(job.rows, dtype=np.int32),
-            **{f"inversion_{name}": found[name].astype(np.float64) for name in ("psnr", "ssim", "success")},
-            "objective": found["objective"],
+            **{f"inversion_{name}": scores[name].astype(np.float64) for name in ("psnr", "ssim", "success")},
+            "objective": scores["objective"],
         }
 
-    return attack
+    return run_attack
 
 
 def compute_inversion_chunk(model: nn.Module) -> int:
-    """Examples that an inversion attacks at once, so that their gradients fit."""
+    """Compute how many examples an inversion attacks at once with gradients in memory."""
     return int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, CANDIDATES_PER_FILE))
 
 
-PREPARED: dict[str, Callable[[ProxyJob, SharedData, Store, torch.device], Callable[[], Columns]]] = {
-    "holdout": holdout,
-    "holdout-test": holdout,
-    "centroid-distance": centroids,
-    "inversion": attacked,
+PREPARERS: dict[str, Callable[[ProxyJob, SharedData, Store, torch.device], Callable[[], Columns]]] = {
+    "holdout": prepare_holdout,
+    "holdout-test": prepare_holdout,
+    "centroid-distance": prepare_centroids,
+    "inversion": prepare_inversion,
 }

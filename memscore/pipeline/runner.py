@@ -1,7 +1,4 @@
-"""One run of `estimate`, step by step: open the bank, fill it, score it.
-
-What a run leaves: its numbers as a whole, and the figures and summary.json made of them.
-"""
+"""One run of `estimate`: open the bank, train missing models, score it, write reports."""
 
 import socket
 import time
@@ -57,22 +54,22 @@ from memscore.subsets.designs import Arm
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EstimateResult:
-    """What a run leaves.
+    """Result of a run of `estimate`.
 
     Attributes:
-        training: models trained, failed, diverged, of the arm and the originals.
-        arms: what each arm of the bank says.
+        training: models trained, failed, diverged, of the arms and the originals.
+        arms: scores of each arm of the bank.
         table: scores.parquet.
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
-        accuracy: median over the arm's models on their members, on what they left out, and on the test set.
-        wall_s: seconds that filling the arm took.
-        originals: how many are there.
+        accuracy: median over the arm's models on their members, on the left-out examples, and on the test set.
+        wall_s: seconds that training the arms took.
+        originals: number of stored originals.
         training_s: median seconds of one worker for training one of them; NaN without any.
-        proxy_s: name -> median seconds that each proxy on file adds to one of them.
-        kept: for each arm that was planned, the plan beside what came of it.
-        wish: the error of memorization that was wanted, if any.
-        imported: somebody else trained the models.
+        proxy_s: name -> median seconds that each stored proxy adds to one of them.
+        forecast_checks: for each arm with a forecast, the forecast beside the result.
+        target_rmse: the requested error of memorization, if any.
+        imported: the models were trained outside memscore.
     """
 
     training: TrainingSummary
@@ -85,25 +82,25 @@ class EstimateResult:
     originals: int
     training_s: float
     proxy_s: dict[str, float]
-    kept: list[ForecastCheck]
-    wish: float | None = None
+    forecast_checks: list[ForecastCheck]
+    target_rmse: float | None = None
     imported: bool = False
 
 
-def predictions_of(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """What the originals together take each example for, [N]; None without originals."""
+def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
+    """Predict each class by the summed logits of the originals, [N]; None without any."""
     if not keys:
         return None
     logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
     return np.asarray(logits.argmax(1))
 
 
-def write_reports(store: Store, splits: Splits | None, outcome: EstimateResult, keys: Sequence[str]) -> None:
-    """Figures and numbers of the bank as a whole, under reports/."""
-    predicted = predictions_of(store, keys)
-    for arm in outcome.arms:
+def write_reports(store: Store, splits: Splits | None, result: EstimateResult, keys: Sequence[str]) -> None:
+    """Write the figures and numbers of the whole bank under reports/."""
+    predicted = predict_with_originals(store, keys)
+    for arm in result.arms:
         name = f"memorization_{arm.suffix}"
-        values, errors = (outcome.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
+        values, errors = (result.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
         title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
         store.folder.replace(f"reports/{name}.png", plot_memorization(values, errors, title))
         if splits:
@@ -113,25 +110,25 @@ def write_reports(store: Store, splits: Splits | None, outcome: EstimateResult, 
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
-    store.folder.replace("reports/summary.json", encode_record(summary(outcome)))
+    store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
-def summary(outcome: EstimateResult) -> dict[str, object]:
-    """The numbers of the bank as a whole; undefined is NaN."""
+def build_summary(result: EstimateResult) -> dict[str, object]:
+    """Build the contents of summary.json, the numbers of the whole bank; undefined is NaN."""
     return {
-        "arms": [arm_summary(arm) for arm in outcome.arms],
-        "accuracy": outcome.accuracy,
-        "diverged": outcome.training.diverged,
-        "planned": [asdict(kept) for kept in outcome.kept],
-        "originals": outcome.originals,
-        "seconds_an_original": outcome.training_s,
-        "proxy_seconds_an_original": outcome.proxy_s,
-        "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in outcome.noise.items()},
+        "arms": [build_arm_summary(arm) for arm in result.arms],
+        "accuracy": result.accuracy,
+        "diverged": result.training.diverged,
+        "planned": [asdict(check) for check in result.forecast_checks],
+        "originals": result.originals,
+        "seconds_an_original": result.training_s,
+        "proxy_seconds_an_original": result.proxy_s,
+        "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
     }
 
 
-def arm_summary(arm: ArmScores) -> dict[str, object]:
-    """The numbers of one arm as a whole; undefined is NaN."""
+def build_arm_summary(arm: ArmScores) -> dict[str, object]:
+    """Build the numbers of one whole arm; undefined is NaN."""
     return {
         "suffix": arm.suffix,
         "models": arm.models,
@@ -139,7 +136,7 @@ def arm_summary(arm: ArmScores) -> dict[str, object]:
         "memorization_rmse_between_blocks": arm.rmse_block,
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
-        "reliability": {stem: asdict(found) for stem, found in arm.reliability.items()},
+        "reliability": {stem: asdict(reliability) for stem, reliability in arm.reliability.items()},
         "attacks": {
             name: {
                 "targets": curve.targets,
@@ -152,13 +149,13 @@ def arm_summary(arm: ArmScores) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bank:
-    """A store opened for one plan.
+    """A store opened with the options of one bank.
 
     Attributes:
-        config: what the user asked for.
+        config: the user's options.
         splits: the data set.
-        store: the bank's place.
-        arms: the designs that are to be filled.
+        store: the bank's store.
+        arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
     """
@@ -171,40 +168,44 @@ class Bank:
     host: str = ""
 
 
-def open_bank(plan: BankConfig) -> Bank:
-    """As prepare_bank, and the store is begun unless the run is dry; for whoever has his workers already."""
-    bank = prepare_bank(plan)
-    if not plan.dry_run:
+def open_bank(config: BankConfig) -> Bank:
+    """Prepare a bank, and create its store unless the run is dry."""
+    bank = prepare_bank(config)
+    if not config.dry_run:
         bank.store.create_files(build_examples_table(bank.splits))
     return bank
 
 
-def prepare_bank(plan: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
-    """Read the data, and open the store if it is there; nothing is written and nothing trained.
+def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
+    """Read the data, and open the store if it exists; write nothing and train nothing.
 
     Args:
-        plan: what the user asks for.
-        in_temporary_folder: the current folder will be deleted, so no store may lie in it.
+        config: the user's options.
+        in_temporary_folder: the current folder will be deleted, so no store may be in it.
 
     Returns:
         The bank.
 
     Raises:
-        ValueError: something in the plan cannot be, the store is of another identity, or it would be deleted.
+        ValueError: an option is impossible, the store is another bank's, or it would be deleted.
     """
-    arms, count = build_designs(plan)
-    splits = load_splits(plan)
-    check_attacks(plan.attacks, SHARD_COLUMNS, len(splits.validation))
-    require_validation_images(select_proxies(plan.proxies), len(splits.validation))
-    manifest, recipe = build_manifest(plan, splits)
-    url = build_default_url(plan.data, manifest.architecture, recipe, manifest) if plan.store is None else plan.store
+    arms, count = build_designs(config)
+    splits = load_splits(config)
+    check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
+    require_validation_images(select_proxies(config.proxies), len(splits.validation))
+    manifest, recipe = build_manifest(config, splits)
+    url = (
+        build_default_url(config.data, manifest.architecture, recipe, manifest)
+        if config.store is None
+        else config.store
+    )
     if in_temporary_folder:
-        refuse_relative(url)
+        check_absolute_path(url)
     store = Store.open_or_plan(url, manifest)
     if arms[0].design == ORTHOGONAL:
-        require_compatible_clusters(store, arms, plan.clusters)
+        require_compatible_clusters(store, arms, config.clusters)
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
-    return Bank(config=plan, splits=splits, store=store, arms=arms, count=count, host=host)
+    return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host)
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
@@ -220,8 +221,8 @@ def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
         stack.enter_context(bank.store.lock())
 
 
-def refuse_relative(url: str) -> None:
-    """For a process whose folder is deleted after it, such as a submitted job."""
+def check_absolute_path(url: str) -> None:
+    """Raise for a relative path in a process whose folder is deleted, as of a submitted job."""
     if "://" not in url and not Path(url).expanduser().is_absolute():
         raise ValueError(
             f"the store {url} is a relative path, and a submitted job runs in a temporary folder; "
@@ -233,127 +234,137 @@ def estimate(
     bank: Bank,
     pool: Pool,
     progress: ProgressCallback = lambda done, total, line: None,
-    on_forecast: Callable[[PrecisionForecast, float | None], None] = lambda outlook, wish: None,
+    on_forecast: Callable[[PrecisionForecast, float | None], None] = lambda forecast, target_rmse: None,
     *,
     device: str = "cpu",
 ) -> EstimateResult:
-    """Fill the bank and score it; the caller holds the store's lock.
+    """Train the bank's missing models and score it; the caller holds the store's lock.
 
     Args:
-        bank: from open_bank.
-        pool: where models are trained.
-        progress: told how far the arm is.
-        on_forecast: what an arm's first models say of all that are to come, and the wanted error if there is one.
+        bank: from prepare_bank.
+        pool: trains the models.
+        progress: called with the progress of the arms.
+        on_forecast: called with the forecast from an arm's first models, and the requested error if there is one.
         device: "cpu" or "cuda".
 
     Returns:
-        What the run leaves; everything in it is in the store too.
+        The result; everything in it is in the store too.
 
     Raises:
         ValueError: no model of the arm could be trained, so there is nothing to score.
     """
-    plan, store = bank.config, bank.store
+    config, store = bank.config, bank.store
     store.folder.remove_temporary_files()
     shared = prepare_arms(bank, pool, device)
     started = time.perf_counter()
-    outlooks: list[PrecisionForecast] = []
+    forecasts: list[PrecisionForecast] = []
 
-    def first(arm: Arm) -> None:
-        if found := forecast_precision(store, arm, pool.workers):
-            outlooks.append(found)
-            on_forecast(found, plan.until_rmse)
+    def on_first_models(arm: Arm) -> None:
+        if forecast := forecast_precision(store, arm, pool.workers):
+            forecasts.append(forecast)
+            on_forecast(forecast, config.until_rmse)
 
-    wish = plan.until_rmse
-    filling = (
+    target_rmse = config.until_rmse
+    train = (
         partial(train_missing, store, bank.arms)
-        if wish is None
-        else partial(train_until_precise, store, bank.arms[0], wish)
+        if target_rmse is None
+        else partial(train_until_precise, store, bank.arms[0], target_rmse)
     )
-    filled = filling(bank.count, shared, pool, events=plan.bank_events, device=device, progress=progress, first=first)
+    training = train(
+        bank.count,
+        shared,
+        pool,
+        events=config.bank_events,
+        device=device,
+        progress=progress,
+        on_first_models=on_first_models,
+    )
     wall_s = time.perf_counter() - started
-    keys = train_originals_and_proxies(plan, store, bank.splits, filled, shared, pool, device)
-    for name, shards in filled.shards.items():
+    keys = train_originals_and_proxies(config, store, bank.splits, training, shared, pool, device)
+    for name, shards in training.shards.items():
         if not shards:
             write_models_table(store)
-            why = next(iter(filled.failed.values()), "every model diverged; try a smaller --lr")
-            raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {why}")
+            reason = next(iter(training.failed.values()), "every model diverged; try a smaller --lr")
+            raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {reason}")
     return score_bank(
-        *(store, bank.splits, filled),
+        *(store, bank.splits, training),
         pool=pool,
-        attacks=plan.attacks,
+        attacks=config.attacks,
         keys=keys,
-        inversion=build_inversion_options(plan, store.manifest.input_shape)
-        if "inversion" in select_proxies(plan.proxies)
+        inversion=build_inversion_options(config, store.manifest.input_shape)
+        if "inversion" in select_proxies(config.proxies)
         else None,
         wall_s=wall_s,
-        outlooks=outlooks,
-        wish=plan.until_rmse,
+        forecasts=forecasts,
+        target_rmse=config.until_rmse,
     )
 
 
 def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
-    """Make the clusters that the arms need, and put the arms on record.
+    """Create clusters where needed, store the records of the arms, and return the jobs' data.
 
     Args:
-        bank: from open_bank.
-        pool: where a pilot is trained, if clusters are made from one and it is not there.
+        bank: from prepare_bank.
+        pool: trains a pilot, if clusters are made from one and it is missing.
         device: "cpu" or "cuda".
 
     Returns:
         The data as the jobs read them.
     """
-    plan, store, shared = bank.config, bank.store, build_shared_data(bank.splits, None)
+    config, store, shared = bank.config, bank.store, build_shared_data(bank.splits, None)
     if bank.arms[0].design == ORTHOGONAL:
-        found = partial(get_or_train_pilot, plan, store, shared, pool, device)
-        shared = replace(shared, clusters=get_or_create_clusters(store, bank.arms, bank.splits, plan.clusters, found))
+        train_pilot = partial(get_or_train_pilot, config, store, shared, pool, device)
+        shared = replace(
+            shared, clusters=get_or_create_clusters(store, bank.arms, bank.splits, config.clusters, train_pilot)
+        )
     for arm in bank.arms:
-        record = build_arm_record(arm, shared.clusters, find_clustering_source(store, plan.clusters))
-        store.add_arm(record | queries_on(store, arm.name, plan.queries))
+        record = build_arm_record(arm, shared.clusters, find_clustering_source(store, config.clusters))
+        store.add_arm(record | build_query_fields(store, arm.name, config.queries))
     return shared
 
 
-def queries_on(store: Store, arm: str, wish: int | None) -> dict[str, int]:
-    """What an arm's record says of queries: the user's wish, or what is on file; a single query is not on record."""
-    count = store.arms().get(arm, {}).get("queries", 1) if wish is None else wish
+def build_query_fields(store: Store, arm: str, requested: int | None) -> dict[str, int]:
+    """Build the query fields of an arm's record, requested or stored; empty for one query."""
+    count = store.arms().get(arm, {}).get("queries", 1) if requested is None else requested
     return {"queries": count} if count > 1 else {}
 
 
 def score_bank(
     store: Store,
     splits: Splits | None,
-    filled: TrainingSummary,
+    training: TrainingSummary,
     *,
     attacks: Sequence[str],
     pool: Pool | None = None,
     keys: Sequence[str] = (),
     inversion: InversionOptions | None = None,
     wall_s: float = 0.0,
-    outlooks: Sequence[PrecisionForecast] = (),
-    wish: float | None = None,
+    forecasts: Sequence[PrecisionForecast] = (),
+    target_rmse: float | None = None,
 ) -> EstimateResult:
-    """Every score that a filled bank can give, the wide table, figures and a summary.
+    """Compute every score of a trained bank; write the table of all scores and the reports.
 
     Args:
         store: the bank; the caller holds its lock.
-        splits: its data, for the pictures; None if nobody knows it.
-        filled: what came of filling it.
+        splits: its data, for the figures; None if unknown.
+        training: the summary of its training.
         attacks: names of membership attacks.
-        pool: where a large bank is reduced; None for here.
+        pool: reduces a large bank; None for this process.
         keys: of the originals.
-        inversion: settings of the inversion that was asked for; None is that of the score on file.
-        wall_s: seconds that filling took.
-        outlooks: what the first models of arms said.
-        wish: the error of memorization that was wanted.
+        inversion: options of the requested inversion; None for those of the stored score.
+        wall_s: seconds that training took.
+        forecasts: from the first models of arms.
+        target_rmse: the requested error of memorization.
 
     Returns:
-        What the run leaves.
+        The result of the run.
     """
-    filled.restored = restore_receipts(store, filled.shards)
+    training.restored_receipts = restore_receipts(store, training.shards)
     receipts = store.receipts()
     write_models_table(store, receipts)
     arms, names = [], []
     for name in sorted(store.arms()):
-        shards = filled.shards[name] if name in filled.shards else store.find_valid_shards(name, verify=False)
+        shards = training.shards[name] if name in training.shards else store.find_valid_shards(name, verify=False)
         if shards:
             arms.append(score_arm(store, name, shards, attacks, pool))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
@@ -362,13 +373,13 @@ def score_bank(
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
     table = write_scores_table(store, names)
     noise = compute_noise_detection(store, names)
-    outcome = EstimateResult(
-        training=filled,
+    result = EstimateResult(
+        training=training,
         arms=arms,
         table=table,
         noise=noise,
         store=store.url,
-        accuracy=accuracies(receipts, filled.shards),
+        accuracy=compute_median_accuracies(receipts, training.shards),
         wall_s=wall_s,
         originals=len(keys),
         training_s=compute_training_seconds(store, receipts),
@@ -377,22 +388,22 @@ def score_bank(
             for name, seconds in compute_proxy_seconds(store, inversion, receipts).items()
             if PROXIES[name].scores[0] in proxies
         },
-        kept=[
-            check_forecast(found, arm.suffix, arm.models, arm.rmse, wish)
+        forecast_checks=[
+            check_forecast(forecast, arm.suffix, arm.models, arm.rmse, target_rmse)
             for arm in arms
-            for found in outlooks
-            if found.arm == arm.arm
+            for forecast in forecasts
+            if forecast.arm == arm.arm
         ],
-        wish=wish,
+        target_rmse=target_rmse,
         imported=store.manifest.imported,
     )
-    write_reports(store, splits, outcome, keys)
-    return outcome
+    write_reports(store, splits, result, keys)
+    return result
 
 
-def accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
-    """Median accuracy over the models of some arms; a group without examples is left out."""
+def compute_median_accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
+    """Compute the median accuracies of models of some arms; empty groups are left out."""
     names = [format_model_name(arm, m) for arm, models in shards.items() for m in models]
-    each = [receipts[name]["accuracy"] for name in names if name in receipts]
-    groups = [group for group in ("members", "left_out", "test") if each and each[0][group] is not None]
-    return {group: float(np.median([accuracy[group] for accuracy in each])) for group in groups}
+    accuracies = [receipts[name]["accuracy"] for name in names if name in receipts]
+    groups = [group for group in ("members", "left_out", "test") if accuracies and accuracies[0][group] is not None]
+    return {group: float(np.median([accuracy[group] for accuracy in accuracies])) for group in groups}

@@ -1,9 +1,7 @@
-"""From a filled bank to one row an example: every score in a file of its own.
+"""From a trained bank to one row per example: every score in a file of its own.
 
 Everything here is a reduction over blocks of examples, all models in order; a large bank's blocks are reduced on the
-workers of a pool (reducing.py), to the same bits.
-
-What each membership attack says of one arm: scores of every example, and ROC curves over targets.
+workers of a pool (map_reduce.py), with the same bits. Membership attacks also give ROC curves over targets.
 """
 
 import json
@@ -38,12 +36,12 @@ from memscore.subsets.designs import Arm, parse_arm_record
 
 Columns = dict[str, np.ndarray]
 
-CURVE_BYTES = 32 * 2**20  # scores of whole targets of one attack, kept for its curves
+CURVE_BYTES = 32 * 2**20  # memory for the scores of whole targets of one attack, for its curves
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Said:
-    """What an attack says of one block.
+class BlockScores:
+    """Scores of an attack on one block.
 
     Attributes:
         member: bool [T, n], of the first targets.
@@ -58,12 +56,12 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttackCurve:
-    """How well one score of an attack tells members from others, over targets.
+    """How well one score of an attack separates members from non-members, over targets.
 
     Attributes:
         measures: "auc", "tpr_at_0.001", "tpr_at_0.01".
         band: the curve.
-        targets: how many it is over.
+        targets: number of targets.
     """
 
     measures: dict[str, TargetMean]
@@ -72,118 +70,124 @@ class AttackCurve:
 
 
 def find_stored_attacks(store: Store, suffix: str) -> list[str]:
-    """Attacks that a bank's arm was scored with before, which a new run renews."""
-    known = {name.removesuffix(".parquet") for name in store.folder.names("scores")}
-    return [name for name, attack in ATTACKS.items() if f"{attack.scores[0]}_{suffix}" in known]
+    """Find the attacks that a bank's arm was scored with before, which a new run computes again."""
+    stored_scores = {name.removesuffix(".parquet") for name in store.folder.names("scores")}
+    return [name for name, attack in ATTACKS.items() if f"{attack.scores[0]}_{suffix}" in stored_scores]
 
 
 def run_attack(
     store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None
 ) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
-    """One attack on every training example, every model of the arm in turn as target.
+    """Run one attack on every training example, with every model of the arm in turn as target.
 
     Args:
         store: open.
         arm: name of the arm.
-        indices: its valid models, rising.
+        indices: its valid models, ascending.
         attack: one of ATTACKS.
-        pool: where a large bank is reduced; None for here.
+        pool: reduces a large bank; None for this process.
 
     Returns:
-        By the name of each score its columns [N] (value: the mean over targets that held the example; out: over those
-        that did not), the attack success among them; and by the name of each score but that its curve.
+        By the name of each score its columns [N] (value: the mean over targets trained on the example; out: over the
+        other targets), with the attack success; and by the name of each score except that one its curve.
     """
     n = store.manifest.split_sizes[0]
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
-    kept = {name: np.empty((targets, n), np.float32) for name in attack.scores}
+    target_scores = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
-    terms = build_attack_context(store, arm, attack)
-    made = partial(
-        score_block, attack=attack, known=fit_attack(store, arm, indices, attack, pool), terms=terms, kept=targets
+    context = build_attack_context(store, arm, attack)
+    score_fn = partial(
+        score_block,
+        attack=attack,
+        state=fit_attack(store, arm, indices, attack, pool),
+        context=context,
+        n_targets=targets,
     )
     tables = ColumnBuffer(n)
-    for rows, said in map_blocks(store, arm, indices, ["member", *terms.signals], made, pool=pool):
-        member[:, rows] = said.member
-        for name, scores in said.scores.items():
-            kept[name][:, rows] = scores
-        tables.add(rows, said.tables)
+    for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
+        member[:, rows] = block_scores.member
+        for name, scores in block_scores.scores.items():
+            target_scores[name][:, rows] = scores
+        tables.write(rows, block_scores.tables)
     curves = {
         name: AttackCurve(
             measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=targets
         )
-        for name, scores in kept.items()
+        for name, scores in target_scores.items()
     }
     return tables.columns, curves
 
 
 def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
-    """What an attack must know of the bank as a whole: a first pass, unless it judges each example by itself."""
-    terms, parts = build_attack_context(store, arm, attack), []
-    if attack.add is not None:
+    """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
+    context, summaries = build_attack_context(store, arm, attack), []
+    if attack.accumulate is not None:
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
-        added = partial(added_by, attack=attack, terms=terms)
-        columns = [*member, *terms.signals]
-        parts = [part for _, part in map_blocks(store, arm, indices, columns, added, rows=rows, pool=pool)]
-    return attack.finalize(parts, terms)
+        summarize = partial(accumulate_block, attack=attack, context=context)
+        columns = [*member, *context.signals]
+        summaries = [
+            summary for _, summary in map_blocks(store, arm, indices, columns, summarize, rows=rows, pool=pool)
+        ]
+    return attack.finalize(summaries, context)
 
 
-def added_by(block: Block, attack: Attack, terms: AttackContext) -> Any:
-    """What a block adds to what an attack must know: one part, for those of all blocks are held at once."""
-    assert attack.add is not None  # for mypy: fit_attack has asked
-    return attack.add(block, terms)
+def accumulate_block(block: Block, attack: Attack, context: AttackContext) -> Any:
+    """Summarize a block for an attack; summaries of all blocks are held at once."""
+    assert attack.accumulate is not None  # for mypy: fit_attack has checked
+    return attack.accumulate(block, context)
 
 
-def score_block(block: Block, attack: Attack, known: Any, terms: AttackContext, kept: int) -> Said:
-    """What an attack says of a block: scores of the first targets, and over all of them one value an example."""
+def score_block(block: Block, attack: Attack, state: Any, context: AttackContext, n_targets: int) -> BlockScores:
+    """Score a block by an attack: scores of the first targets, and means over all targets."""
     models, n = block.columns["member"].shape
-    scores = {name: np.empty((min(kept, models), n), np.float32) for name in attack.scores}
+    scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.scores}
     tables = ColumnBuffer(n)
     for part in split_blocks([block]):
-        inside = part.columns["member"]
-        here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        said = dict(zip(attack.scores, attack.score(part, known, terms), strict=True))
-        found: dict[str, Columns] = {}
-        for name, values in said.items():
-            scores[name][:, here] = values[:kept]
-            means = average_by_membership(values, inside)
-            found[name] = {"value": means["mean_in"], "out": means["mean_out"]}
+        is_member = part.columns["member"]
+        columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
+        part_scores = dict(zip(attack.scores, attack.score(part, state, context), strict=True))
+        columns: dict[str, Columns] = {}
+        for name, values in part_scores.items():
+            scores[name][:, columns_slice] = values[:n_targets]
+            means = average_by_membership(values, is_member)
+            columns[name] = {"value": means["mean_in"], "out": means["mean_out"]}
         if attack.success:
-            found[attack.success] = attack_success(said[attack.scores[0]], inside)
-        tables.add(here, found)
-    return Said(member=block.columns["member"][:kept].copy(), scores=scores, tables=tables.columns)
+            columns[attack.success] = attack_success(part_scores[attack.scores[0]], is_member)
+        tables.write(columns_slice, columns)
+    return BlockScores(member=block.columns["member"][:n_targets].copy(), scores=scores, tables=tables.columns)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Statistics:
-    """What the statistics say of one block.
+class BlockStatistics:
+    """Per-example statistics of one block of examples.
 
     Attributes:
         tables: by the stem of each score its columns [n].
-        pieces: of the precision.
-        halves: by stem what each half of the models says, [halves, n].
+        variances: sums for the precision of memorization.
+        halves: by stem the estimates from each half of the models, [halves, n].
     """
 
     tables: dict[str, Columns]
-    pieces: list[tuple[float, int]]
+    variances: list[tuple[float, int]]
     halves: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmScores:
-    """What one arm of a bank says.
+    """Scores of one arm of a bank.
 
     Attributes:
         arm: the design.
         suffix: ends the names of its scores, e.g. k0.500.
-        models: how many models were read.
+        models: number of models read.
         names: scores written.
         rmse: sqrt of the mean of p (1 - p) / (n - 1) over both sides: the precision of memorization in this bank.
-        rmse_block: the same seen between blocks, which knows what an orthogonal design gains; NaN for other designs and
-            with fewer than three whole blocks.
-        unfinished: models in blocks that are not whole.
+        rmse_block: the same measured between blocks, which includes the gain of an orthogonal design; NaN for other
+            designs and with fewer than three whole blocks.
+        unfinished: models in incomplete blocks.
         undefined: examples without a memorization estimate.
-        reliability: of the scores that halves of the models can be compared on, by name without the suffix.
+        reliability: of the scores on which halves of the models can be compared, by name without the suffix.
         attacks: of each score of an attack the curve over targets, by name without the suffix.
     """
 
@@ -208,14 +212,14 @@ def score_arm(
         store: open.
         name: of the arm.
         shards: index of every valid model -> hash of its contents.
-        attacks: names in ATTACKS; those that the arm was scored with before are renewed besides.
-        pool: where a large bank is reduced; None for here. The scores are the same bits.
+        attacks: names in ATTACKS; attacks that the arm was scored with before are computed again too.
+        pool: reduces a large bank; None for this process. The scores have the same bits either way.
 
     Returns:
-        The names of the scores, and what holds for the arm as a whole.
+        The names of the scores, and the numbers of the whole arm.
 
     Raises:
-        ValueError: an attack that needs what the bank has not.
+        ValueError: an attack needs a column or examples that the bank does not have.
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = parse_arm_record(record), record["suffix"]
@@ -230,120 +234,125 @@ def score_arm(
             store.write_score(score, columns, build_field_metadata(stem, columns), metadata, digest)
             written.append(score)
 
-    tables, pieces, reliabilities = statistics_of(store, name, indices, arm, pool)
-    memorized = tables["memorization"]
-    rmse_block, undefined = rmse_between(memorized), int(np.isnan(memorized["value"]).sum())
+    tables, variances, reliabilities = compute_statistics(store, name, indices, arm, pool)
+    memorization = tables["memorization"]
+    rmse_block, undefined = compute_rmse_between_blocks(memorization), int(np.isnan(memorization["value"]).sum())
     write(tables)
-    del tables, memorized  # of a million examples both are large, and so is what an attack says
+    del tables, memorization  # for a million examples both are large, and so are the scores of an attack
     curves: dict[str, AttackCurve] = {}
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
-        found, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
-        write(found)
+        attack_tables, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
+        write(attack_tables)
         curves |= curve
     return ArmScores(
         arm=arm,
         suffix=suffix,
         models=len(indices),
         names=written,
-        rmse=compute_bank_rmse(pieces),
+        rmse=compute_bank_rmse(variances),
         rmse_block=rmse_block,
-        unfinished=len(indices) - arm.models_per_block * len(whole_blocks_of(indices, arm.models_per_block)),
+        unfinished=len(indices) - arm.models_per_block * len(find_whole_blocks(indices, arm.models_per_block)),
         undefined=undefined,
         reliability=reliabilities,
         attacks=curves,
     )
 
 
-def statistics_of(
+def compute_statistics(
     store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
 ) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
-    """Memorization in its three statistics, and the C-score, in one pass.
+    """Compute memorization in its three statistics, and the C-score, in one pass.
 
     Args:
         store: open.
         name: of the arm.
-        indices: its valid models, rising.
+        indices: its valid models, ascending.
         arm: the design.
-        pool: where a large bank is reduced; None for here.
+        pool: reduces a large bank; None for this process.
 
     Returns:
-        Columns [N] of each score; pieces of the precision; how far halves of the models agree on each score.
+        Columns [N] of each score; sums for the precision; how far halves of the models agree on each score.
     """
-    present = columns_of(store, name, indices)
+    columns = select_columns(store, name, indices)
     halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
-    sets, blocked = [half for pair in halves for half in pair], arm.design == "orthogonal"
-    blocks = whole_blocks_of(indices, arm.models_per_block) if blocked else []
-    weights = count_set_weights([*sets, *blocks], len(indices))
-    made = partial(statistics_in, weights=weights, halves=len(sets), blocked=blocked)
+    half_sets, is_orthogonal = [half for pair in halves for half in pair], arm.design == "orthogonal"
+    blocks = find_whole_blocks(indices, arm.models_per_block) if is_orthogonal else []
+    weights = count_set_weights([*half_sets, *blocks], len(indices))
+    compute_block = partial(
+        compute_block_statistics, weights=weights, halves=len(half_sets), is_orthogonal=is_orthogonal
+    )
     n = store.manifest.split_sizes[0]
-    tables, pieces = ColumnBuffer(n), []
-    with DiskBuffer(n) as shelf:
-        for rows, found in map_blocks(store, name, indices, present, made, pool=pool):
-            tables.add(rows, found.tables)
-            pieces += found.pieces
-            for stem, values in found.halves.items():
-                shelf.put(stem, rows, values)
-        agree = {stem: compute_reliability(shelf.pairs(stem, SCORES[stem][2])) for stem in shelf.names}
-    return tables.columns, pieces, agree
+    tables, variances = ColumnBuffer(n), []
+    with DiskBuffer(n) as buffer:
+        for rows, statistics in map_blocks(store, name, indices, columns, compute_block, pool=pool):
+            tables.write(rows, statistics.tables)
+            variances += statistics.variances
+            for stem, values in statistics.halves.items():
+                buffer.write(stem, rows, values)
+        reliabilities = {stem: compute_reliability(buffer.read_pairs(stem, SCORES[stem][2])) for stem in buffer.names}
+    return tables.columns, variances, reliabilities
 
 
-def statistics_in(block: Block, weights: np.ndarray, halves: int, blocked: bool) -> Statistics:
-    """The statistics of one block, a few examples at a time.
+def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool) -> BlockStatistics:
+    """Compute the statistics of one block, a few examples at a time.
 
     Args:
         block: member and correct, and logit_confidence and gap where the bank has them.
         weights: from count_set_weights, of the halves and then of whole blocks of models.
         halves: how many of them are halves.
-        blocked: whether the others are blocks of an orthogonal design.
+        is_orthogonal: whether the others are blocks of an orthogonal design.
 
     Returns:
-        What they say.
+        The statistics of the block.
     """
     n = block.rows.stop - block.rows.start
-    tables, estimates, pieces = ColumnBuffer(n), ColumnBuffer(n), []
+    tables, estimates, variances = ColumnBuffer(n), ColumnBuffer(n), []
     for part in split_blocks([block]):
-        said = part.columns
-        here = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        right, inside = said["correct"], said["member"]
-        found = {"memorization": memorization_table(right, inside), "cscore": cscore(right, inside)}
-        if "logit_confidence" in said:
-            found["memorization_probability"] = memorization_probability(said["logit_confidence"], inside)
-        if "gap" in said:
-            found["memorization_probit"] = memorization_probit(said["gap"], inside)
-        for stem, values in compute_weighted_scores(weights, said).items():
-            estimates.add(here, {stem: {str(half): said_by for half, said_by in enumerate(values[:halves])}})
-            if blocked:
-                found[stem]["se_block"] = compute_between_block_se(values[halves:])
-        tables.add(here, found)
-        pieces.append(sum_variances(right, inside))
-    return Statistics(
+        columns = part.columns
+        columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
+        correct, is_member = columns["correct"], columns["member"]
+        part_tables = {"memorization": memorization_table(correct, is_member), "cscore": cscore(correct, is_member)}
+        if "logit_confidence" in columns:
+            part_tables["memorization_probability"] = memorization_probability(columns["logit_confidence"], is_member)
+        if "gap" in columns:
+            part_tables["memorization_probit"] = memorization_probit(columns["gap"], is_member)
+        for stem, values in compute_weighted_scores(weights, columns).items():
+            estimates.write(
+                columns_slice, {stem: {str(half): half_values for half, half_values in enumerate(values[:halves])}}
+            )
+            if is_orthogonal:
+                part_tables[stem]["se_block"] = compute_between_block_se(values[halves:])
+        tables.write(columns_slice, part_tables)
+        variances.append(sum_variances(correct, is_member))
+    return BlockStatistics(
         tables=tables.columns,
-        pieces=pieces,
+        variances=variances,
         halves={stem: np.array(list(rows.values())) for stem, rows in estimates.columns.items()},
     )
 
 
-def rmse_between(table: Columns) -> float:
-    """Root mean square of the errors between blocks, over examples that have one."""
+def compute_rmse_between_blocks(table: Columns) -> float:
+    """Compute the root mean square of the errors between blocks, over examples that have one."""
     errors = table.get("se_block", np.empty(0))
-    known = errors[~np.isnan(errors)]
-    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+    defined = errors[~np.isnan(errors)]
+    return float(np.sqrt(np.mean(defined**2))) if len(defined) else float("nan")
 
 
-def columns_of(store: Store, name: str, indices: Sequence[int]) -> list[str]:
-    """What the statistics read: an imported bank may lack what its models' owner did not keep."""
-    present = store.read_shard_columns(name, indices[0])
-    return [column for column in SHARD_COLUMNS if column in present and column not in {"row", "top_gap"}]
+def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]:
+    """Select the columns for the statistics; an imported bank may not have all of them."""
+    stored = store.read_shard_columns(name, indices[0])
+    return [column for column in SHARD_COLUMNS if column in stored and column not in {"row", "top_gap"}]
 
 
-def whole_blocks_of(indices: Sequence[int], block: int) -> list[np.ndarray]:
-    """Positions of the models of each block that has all of them; failures, divergence and stops break blocks."""
-    number = np.asarray(indices) // block
-    return [np.flatnonzero(number == whole) for whole in np.flatnonzero(np.bincount(number) == block)]
+def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
+    """Find the positions of the models of each block that has all of its models."""
+    # failures, divergence and stopped runs leave blocks incomplete
+    numbers = np.asarray(indices) // block
+    return [np.flatnonzero(numbers == number) for number in np.flatnonzero(np.bincount(numbers) == block)]
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
-    """The C-score over the fractions present: the plain mean of the fractions' means, if there are two or more.
+    """Write the C-score over keep fractions: the mean of their means, for two or more.
 
     Args:
         store: open.

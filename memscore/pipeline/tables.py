@@ -1,4 +1,4 @@
-"""The tables of a bank as a whole: one row an example, one row a model, and how well scores find changed labels."""
+"""Tables of a whole bank: scores per example, models, and detection of changed labels."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from memscore.store.store import Receipts, Store
 
 
 def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
-    """scores.parquet: one row for each training example, every score beside its errors and counts.
+    """Write scores.parquet: per training example every score with its errors and counts.
 
     Args:
         store: open.
@@ -32,10 +32,10 @@ def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
 
 
 def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
-    """models.parquet: a row for each model of the bank and each original, from the receipts, read if not given."""
+    """Write models.parquet from the receipts: one row per bank model and original."""
     rows = []
     for name, receipt in sorted((store.receipts() if receipts is None else receipts).items()):
-        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):  # of no model of its own; of one for a forget set
+        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):  # a proxy is no model, an oracle none of the bank
             continue
         accuracy = receipt.get("accuracy", {})
         rows.append({
@@ -54,7 +54,7 @@ def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
 
 
 def compute_noise_detection(store: Store, names: Sequence[str]) -> dict[str, Interval]:
-    """How well each score finds the examples whose label was changed, where the bank is a positive control.
+    """Compute how well each score finds the examples with a changed label, a positive control.
 
     Args:
         store: open.
@@ -65,12 +65,12 @@ def compute_noise_detection(store: Store, names: Sequence[str]) -> dict[str, Int
     """
     examples = store.examples().slice(0, store.manifest.split_sizes[0])
     differs = pc.not_equal(examples["label"], examples["label_true"])
-    wrong = np.asarray(pc.fill_null(differs, False).to_numpy(), bool)  # an imported bank may have no labels
-    if not wrong.any():
+    is_changed = np.asarray(pc.fill_null(differs, False).to_numpy(), bool)  # an imported bank may have no labels
+    if not is_changed.any():
         return {}
-    found = {}
+    intervals = {}
     for name in names:
         _, values = store.score(name)
         defined = ~np.isnan(values)
-        found[name] = auc_interval(values[defined], wrong[defined])
-    return found
+        intervals[name] = auc_interval(values[defined], is_changed[defined])
+    return intervals

@@ -1,6 +1,6 @@
-"""Filling a bank: what is planned minus what the store holds, trained on whatever pool is handed in.
+"""Train the missing models of a bank: the configured ones minus the stored ones.
 
-Filling an arm until its memorization is precise enough: train, measure, go on.
+An arm is trained to a number of models, or until its memorization is precise enough: train, measure, continue.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,16 +46,16 @@ ProgressCallback = Callable[[int, int, str], None]
 
 @dataclass(kw_only=True)
 class TrainingSummary:
-    """What came of filling arms.
+    """Summary of training arms, originals and proxies.
 
     Attributes:
         shards: name of each arm -> index of every valid model -> the hash of its contents.
         trained: how many models this run trained.
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
-        damaged: shard -> why it was set aside before it was trained again.
-        differing: originals that were trained again for a proxy and came out with other weights than those on file.
-        restored: models whose lost receipt was written again from their shard, without seconds and worker.
+        damaged: shard -> why it was quarantined before it was trained again.
+        differing_originals: originals that were trained again for a proxy, with other weights than the stored ones.
+        restored_receipts: models whose lost receipt was written again from their shard, without seconds and worker.
     """
 
     shards: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -63,12 +63,12 @@ class TrainingSummary:
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
-    differing: list[str] = field(default_factory=list)
-    restored: list[str] = field(default_factory=list)
+    differing_originals: list[str] = field(default_factory=list)
+    restored_receipts: list[str] = field(default_factory=list)
 
 
 def build_shared_data(splits: Splits, clusters: np.ndarray | None) -> SharedData:
-    """All images and labels as the jobs read them."""
+    """Concatenate all images and labels, as the jobs read them."""
     parts = (splits.train, splits.validation, splits.test)
     return SharedData(
         images=np.concatenate([part.images for part in parts]),
@@ -87,86 +87,88 @@ def train_missing(
     events: bool = False,
     device: str = "cpu",
     progress: ProgressCallback = lambda done, total, line: None,
-    first: Callable[[Arm], None] = lambda arm: None,
+    on_first_models: Callable[[Arm], None] = lambda arm: None,
 ) -> TrainingSummary:
-    """Train the models of some arms that the store lacks, in one run of the pool, block after block.
+    """Train the missing models of some arms, in one run of the pool, block by block.
 
     Args:
-        store: open, with the arms on record.
+        store: open, with the records of the arms.
         arms: the designs.
-        count: models planned of each, indices 0 .. count - 1; more may be in the store already.
+        count: models of each, indices 0 .. count - 1; more may be stored already.
         shared: the data.
-        pool: where jobs run.
-        events: whether the members' learning events are wanted too.
+        pool: runs the jobs.
+        events: whether the members' learning events are stored too.
         device: "cpu" or "cuda".
-        progress: told how many models are done, of how many, and a line about the last one.
-        first: told of an arm as soon as its first models are done, those of planner.first_models, if so many are
-            planned; others are still in training then.
+        progress: called with the number of models done, their total, and a line about the last one.
+        on_first_models: called with an arm as soon as its first models (precision.count_first_models) are done, if it
+            has as many; others are still in training then.
 
     Returns:
-        What is there now.
+        The summary, with all stored models.
 
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled, jobs, awaited = TrainingSummary(), [], {}
+    summary, jobs, waiting = TrainingSummary(), [], {}
     for arm in arms:
-        missing = missing_of(store, arm, count, filled, events=events)
-        refuse_large_batch(store, arm, missing, shared)
+        missing = find_missing_models(store, arm, count, summary, events=events)
+        check_batch_size(store, arm, missing, shared)
         jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
         if count_first_models(arm) <= count:
-            awaited[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
+            waiting[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
     blocks = {arm.name: arm.models_per_block for arm in arms}
     jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])  # the same block of every arm, then the next
-    for arm, left in [*awaited.values()]:
-        if not left:
-            del awaited[arm.name]
-            first(arm)
-    for job in trained(store, filled, jobs, shared, pool, progress):
-        if job.arm in awaited:
-            arm, left = awaited[job.arm]
-            left.difference_update(job.models)
-            if not left:
-                del awaited[job.arm]
-                first(arm)
-    return counted(store, arms, filled)
+    for arm, remaining in [*waiting.values()]:
+        if not remaining:
+            del waiting[arm.name]
+            on_first_models(arm)
+    for job in run_bank_jobs(store, summary, jobs, shared, pool, progress):
+        if job.arm in waiting:
+            arm, remaining = waiting[job.arm]
+            remaining.difference_update(job.models)
+            if not remaining:
+                del waiting[job.arm]
+                on_first_models(arm)
+    return count_stored(store, arms, summary)
 
 
-def trained(
+def run_bank_jobs(
     store: Store,
-    filled: TrainingSummary,
+    summary: TrainingSummary,
     jobs: Sequence[BankJob],
     shared: SharedData,
     pool: Pool,
     progress: ProgressCallback,
 ) -> Iterator[BankJob]:
-    """Run jobs; note what came of each, tell it, and hand it on."""
+    """Run jobs; record the result of each, report it, and yield the job."""
     done, total = 0, sum(len(job.models) for job in jobs)
     for job, result in pool.run(run_job, jobs, shared):
-        record_result(store, filled, [format_model_name(job.arm, m) for m in job.models], result)
+        record_result(store, summary, [format_model_name(job.arm, m) for m in job.models], result)
         done += len(job.models)
         progress(done, total, format_result(result))
         yield job
 
 
-def counted(store: Store, arms: Sequence[Arm], filled: TrainingSummary) -> TrainingSummary:
-    """With the models of some arms that are on file now, and those that diverged."""
+def count_stored(store: Store, arms: Sequence[Arm], summary: TrainingSummary) -> TrainingSummary:
+    """Add the stored and the diverged models of some arms to the summary."""
     for arm in arms:
-        filled.shards[arm.name] = store.check(arm.name, verify=False).valid
-        filled.diverged += list_diverged_models(store, arm.name)
-    return filled
+        summary.shards[arm.name] = store.check(arm.name, verify=False).valid
+        summary.diverged += list_diverged_models(store, arm.name)
+    return summary
 
 
-def missing_of(store: Store, arm: Arm, count: int, filled: TrainingSummary, *, events: bool) -> list[int]:
-    """Models of one arm that are still to be trained; damaged shards are set aside and noted in filled."""
-    found = store.check(arm.name)
-    filled.damaged |= found.damaged
-    for path in found.damaged:
+def find_missing_models(store: Store, arm: Arm, count: int, summary: TrainingSummary, *, events: bool) -> list[int]:
+    """Find the models of one arm that are still to be trained; quarantine damaged shards."""
+    check = store.check(arm.name)
+    summary.damaged |= check.damaged
+    for path in check.damaged:
         store.quarantine(path)
-    gone = list_diverged_models(store, arm.name)
-    wanted = [m for m in range(count) if format_model_name(arm.name, m) not in gone]
+    diverged = list_diverged_models(store, arm.name)
+    requested = [m for m in range(count) if format_model_name(arm.name, m) not in diverged]
     return [
-        m for m in wanted if m not in found.valid or (events and not store.has_events(format_model_name(arm.name, m)))
+        m
+        for m in requested
+        if m not in check.valid or (events and not store.has_events(format_model_name(arm.name, m)))
     ]
 
 
@@ -180,78 +182,80 @@ def train_missing_originals(
     proxies: Sequence[str] = (),
     device: str = "cpu",
 ) -> tuple[list[str], TrainingSummary]:
-    """Train the originals that the store lacks, and again those that lack what only their training can give.
+    """Train the originals that are missing, or that lack something only their training can give.
 
     Args:
         store: open.
-        count: originals planned.
+        count: number of originals.
         shared: the data.
-        pool: where jobs run.
-        evaluate: whether learning events of an evaluation pass are wanted too.
-        proxies: names of those that are wanted too and are taken in training.
+        pool: runs the jobs.
+        evaluate: whether learning events of an evaluation pass are stored too.
+        proxies: names of the proxies that are computed during training.
         device: "cpu" or "cuda".
 
     Returns:
-        The keys of those that are there, in order, and what came of the training.
+        The keys of the stored originals, in order, and the summary of the training.
     """
-    planned = [
+    jobs = [
         OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
         for i in range(count)
     ]
-    keys = [compute_job_key(store, job) for job in planned]
-    gone = list_diverged_models(store, ORIGINAL)
+    keys = [compute_job_key(store, job) for job in jobs]
+    diverged = list_diverged_models(store, ORIGINAL)
     missing = [
         job
-        for job, key in zip(planned, keys, strict=True)
+        for job, key in zip(jobs, keys, strict=True)
         if not is_original_stored(store, key, evaluate=evaluate, proxies=proxies)
-        and format_model_name(ORIGINAL, job.index) not in gone
+        and format_model_name(ORIGINAL, job.index) not in diverged
     ]
-    filled = TrainingSummary()
+    summary = TrainingSummary()
     for job, result in pool.run(run_job, missing, shared):
         name = format_model_name(ORIGINAL, job.index)
-        record_result(store, filled, [name], result)
+        record_result(store, summary, [name], result)
         if not isinstance(result, Failure):
-            filled.differing += [name for receipt in result if receipt["differs"]]
-    filled.diverged = list_diverged_models(store, ORIGINAL)
-    return [key for key in keys if is_original_stored(store, key, evaluate=evaluate)], filled  # with or without proxies
+            summary.differing_originals += [name for receipt in result if receipt["differs"]]
+    summary.diverged = list_diverged_models(store, ORIGINAL)
+    stored = [key for key in keys if is_original_stored(store, key, evaluate=evaluate)]  # with or without proxies
+    return stored, summary
 
 
 def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: SharedData, pool: Pool) -> dict[str, str]:
-    """Compute the proxies that the store lacks, from originals that it has.
+    """Compute the missing proxies of stored originals.
 
     Args:
         store: open.
-        jobs: planned, done or not.
+        jobs: all, whether their files are stored or not.
         shared: the data.
-        pool: where jobs run.
+        pool: runs the jobs.
 
     Returns:
-        What failed -> why; the next run tries it again.
+        Failed job -> reason; the next run tries it again.
     """
-    filled = TrainingSummary()
+    summary = TrainingSummary()
     for job, result in pool.run(run_proxy_job, [job for job in jobs if not is_proxy_stored(store, job)], shared):
-        record_result(store, filled, [job.name], result)
-    return filled.failed
+        record_result(store, summary, [job.name], result)
+    return summary.failed
 
 
 def list_diverged_models(store: Store, family: str) -> list[str]:
-    """Models of one arm, or originals, that diverged; an arm's name may begin with another's."""
+    """List the models of one arm, or the originals, that diverged."""
+    # a whole name is compared, because an arm's name may begin with another's
     failures = sorted(store.failures().items())
-    return [name for name, why in failures if why["kind"] == "diverged" and name.rpartition("-")[0] == family]
+    return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == family]
 
 
-def record_result(store: Store, filled: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> None:
-    """Count what a job trained, or put its failure on file."""
+def record_result(store: Store, summary: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> None:
+    """Count the models that a job trained, or write its failure record."""
     if not isinstance(result, Failure):
-        filled.trained += len(result)
+        summary.trained += len(result)
         return
     for model in models:
         store.write_failure(model, {"kind": result.kind, "error": result.error, "traceback": result.traceback})
-        filled.failed[model] = result.error
+        summary.failed[model] = result.error
 
 
 def format_result(result: list[Receipt] | Failure) -> str:
-    """One line about a finished job."""
+    """Format the result of a job in one line."""
     if isinstance(result, Failure):
         return result.error
     if not result:
@@ -263,7 +267,7 @@ def format_result(result: list[Receipt] | Failure) -> str:
 
 
 def choose_models_per_job(store: Store, device: str) -> int:
-    """Models a job: as many as fit side by side in the cache; else one, or on a GPU as many as may run at once."""
+    """Choose the models per job: a stack that fits in the cache, a GPU's streams, or one."""
     model = build_model(store, "size", 0, torch.device("cpu"))
     if is_stackable(model, read_recipe(store)):
         return compute_stack_size(model)
@@ -271,13 +275,16 @@ def choose_models_per_job(store: Store, device: str) -> int:
 
 
 def build_bank_jobs(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:
-    """Jobs that train these models of an arm, in rising order."""
+    """Build the jobs that train these models of an arm, in ascending order."""
     groups = split_into_groups(models, choose_models_per_job(store, device), arm.models_per_block)
     return [BankJob(store=store.url, arm=arm.name, models=g, events=events, device=device) for g in groups]
 
 
 def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tuple[int, ...]]:
-    """Rising models, at most so many at a time, cut where a block ends or, of blocks that are smaller, whole ones.
+    """Split ascending models into groups of limited size along the borders of blocks.
+
+    A group ends where a block ends; of blocks smaller than the limit it has whole ones. Models that are drawn one by
+    one (block 1) are only counted.
 
     Models that are drawn one by one are only counted off.
 
@@ -288,13 +295,13 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
     [[(0, 1, 5, 6), (7,), (8, 9)], [(0, 1), (5, 6, 7), (8, 9)]]
     """
     span = len(models) if block == 1 else max(size // block, 1) * block
-    for _, together in groupby(models, key=lambda m: 0 if block == 1 else m // span):
-        part = list(together)
-        yield from (tuple(part[start : start + size]) for start in range(0, len(part), size))
+    for _, models_in_span in groupby(models, key=lambda m: 0 if block == 1 else m // span):
+        group = list(models_in_span)
+        yield from (tuple(group[start : start + size]) for start in range(0, len(group), size))
 
 
-def refuse_large_batch(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
-    """The same rule as training's, before anything is started."""
+def check_batch_size(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
+    """Raise before training starts if a batch is larger than the smallest subset."""
     n_train, batch = store.manifest.split_sizes[0], read_recipe(store).batch
     if not models:
         return
@@ -311,66 +318,67 @@ def train_until_precise(
     store: Store,
     arm: Arm,
     rmse: float,
-    most: int,
+    maximum: int,
     shared: SharedData,
     pool: Pool,
     *,
     events: bool = False,
     device: str = "cpu",
     progress: ProgressCallback = lambda done, total, line: None,
-    first: Callable[[Arm], None] = lambda arm: None,
+    on_first_models: Callable[[Arm], None] = lambda arm: None,
 ) -> TrainingSummary:
-    """Train whole blocks of an arm until the error of memorization, measured on them, is small enough.
+    """Train whole blocks of an arm until the measured error of memorization is small enough.
 
-    How many are trained rests on the models alone, not on when a run was stopped: whatever is on file is measured
-    as if it had just been trained, so the same call again trains nothing, and a smaller error goes on.
+    How many are trained depends on the models alone, not on when a run was stopped: stored models are measured as if
+    they had just been trained, so the same call again trains nothing, and a smaller error continues.
 
     Args:
-        store: open, with the arm on record.
+        store: open, with the record of the arm.
         arm: the design.
-        rmse: wanted, above 0.
-        most: models that the arm may have, whole blocks.
+        rmse: requested, above 0.
+        maximum: models that the arm may have, whole blocks.
         shared: the data.
-        pool: where jobs run; one run each time the error is measured.
-        events: whether the members' learning events are wanted too.
+        pool: runs the jobs; one run each time the error is measured.
+        events: whether the members' learning events are stored too.
         device: "cpu" or "cuda".
-        progress: told how many models are done, of how many until the error is measured again, and a line.
-        first: told of the arm once its first models are done.
+        progress: called with the number of models done, the total until the error is measured again, and a line.
+        on_first_models: called with the arm once its first models are done.
 
     Returns:
-        What is there now; less than wanted if `most` was reached, or if no model of a stretch could be trained.
+        The summary; the error is larger than requested if `maximum` was reached, or if no model of a step could be
+        trained.
 
     Raises:
         ValueError: a batch larger than the smallest subset.
     """
-    filled = TrainingSummary()
-    missing = missing_of(store, arm, most, filled, events=events)
-    refuse_large_batch(store, arm, missing, shared)
-    done, stop = 0, min(count_first_models(arm), most)
-    tally = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
-    before = 0  # models of earlier stretches of this run
+    summary = TrainingSummary()
+    missing = find_missing_models(store, arm, maximum, summary, events=events)
+    check_batch_size(store, arm, missing, shared)
+    done, stop = 0, min(count_first_models(arm), maximum)
+    counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
+    earlier = 0  # models of earlier steps of this run
 
-    def so_far(number: int, of: int, line: str) -> None:
-        progress(before + number, before + of, line)
+    def report(number: int, total: int, line: str) -> None:
+        progress(earlier + number, earlier + total, line)
 
     while True:
         jobs = build_bank_jobs(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
-        for _ in trained(store, filled, jobs, shared, pool, so_far):
+        for _ in run_bank_jobs(store, summary, jobs, shared, pool, report):
             pass
-        before += sum(len(job.models) for job in jobs)
-        new = [m for m in find_stored_models(store, arm) if done <= m < stop]
-        if not new:
+        earlier += sum(len(job.models) for job in jobs)
+        new_models = [m for m in find_stored_models(store, arm) if done <= m < stop]
+        if not new_models:
             break
-        tally += read_membership_counts(store, arm, new)
+        counts += read_membership_counts(store, arm, new_models)
         if not done:
-            first(arm)
-        if compute_rmse_from_counts(tally) <= rmse or stop == most:
+            on_first_models(arm)
+        if compute_rmse_from_counts(counts) <= rmse or stop == maximum:
             break
-        done, stop = stop, choose_next_model_count(arm, stop, needed(tally, arm, rmse), most)
-    return counted(store, [arm], filled)
+        done, stop = stop, choose_next_model_count(arm, stop, estimate_models_needed(counts, arm, rmse), maximum)
+    return count_stored(store, [arm], summary)
 
 
-def needed(tally: np.ndarray, arm: Arm, rmse: float) -> int:
-    """Models that a tally says are needed; 0 where it says nothing."""
-    spread = compute_outcome_variance(*tally)
-    return 0 if np.isnan(spread.out) else compute_models_needed(spread, arm, rmse)
+def estimate_models_needed(counts: np.ndarray, arm: Arm, rmse: float) -> int:
+    """Estimate the models needed from membership counts; 0 where they allow no estimate."""
+    variance = compute_outcome_variance(*counts)
+    return 0 if np.isnan(variance.out) else compute_models_needed(variance, arm, rmse)

@@ -1,1 +1,1 @@
-"""Plots of a bank: arrays in, PNG bytes out."""
+"""Plotting functions: arrays in, PNG out."""

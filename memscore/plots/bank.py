@@ -1,6 +1,6 @@
-"""Figures of a bank: how memorization is spread, which images are memorized most, and which ones help which others.
+"""Figures of a bank: memorization, most memorized and influential images, ROC curves.
 
-ROC curves of membership attacks on log axes, where the left end can be seen.
+ROC curves of membership attacks have log axes, on which the left end is visible.
 """
 
 import io
@@ -16,11 +16,11 @@ from memscore.statistics.roc import RocBand
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 INK, ACCENT = "#334155", "#0f766e"
-CELL, TITLE = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
+CELL_SIZE, TITLE_HEIGHT = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
 
 
 def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
-    """Histogram of memorization on a log count axis, beside its standard errors.
+    """Plot a histogram of memorization on a log count axis, beside its standard errors.
 
     Args:
         memorization: [n], NaN where undefined.
@@ -40,8 +40,8 @@ def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> b
     return encode_png(figure)
 
 
-def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
-    """Images with captions, column by column.
+def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
+    """Plot images with captions in a grid.
 
     Args:
         images: uint8 [rows * columns, C, H, W], each row of the picture after the other.
@@ -53,10 +53,10 @@ def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str
         A PNG.
     """
     columns, (_, height, width) = len(images) // rows, images.shape[1:]
-    figure = Figure(figsize=(CELL[0] * columns, CELL[1] * rows + TITLE))
-    figure.suptitle(title, y=1 - 0.3 * TITLE / (CELL[1] * rows + TITLE), fontsize=9)
+    figure = Figure(figsize=(CELL_SIZE[0] * columns, CELL_SIZE[1] * rows + TITLE_HEIGHT))
+    figure.suptitle(title, y=1 - 0.3 * TITLE_HEIGHT / (CELL_SIZE[1] * rows + TITLE_HEIGHT), fontsize=9)
     # one axes for all: an axes an image takes a second of drawing for thirty of them
-    axis = figure.add_axes((0, 0, 1, CELL[1] * rows / (CELL[1] * rows + TITLE)))
+    axis = figure.add_axes((0, 0, 1, CELL_SIZE[1] * rows / (CELL_SIZE[1] * rows + TITLE_HEIGHT)))
     half, tall = 0.46 * width / max(height, width), 0.7 * height / max(height, width)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, columns)
@@ -69,8 +69,8 @@ def gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str
     return encode_png(figure)
 
 
-def cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
-    """One image, uint8 [C, H, W] on the whole scale from black to white, with lines under it."""
+def draw_cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
+    """Draw an image, uint8 [C, H, W], on the full scale from black to white, with a caption."""
     shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     axis.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255)
     axis.set_xticks([])
@@ -84,12 +84,12 @@ def plot_influence(
     faint: Sequence[Sequence[bool]],
     title: str,
 ) -> bytes:
-    """A row for each target: its image in a frame, then the images that help it, as many as it has.
+    """Plot a row for each target: its image in a frame, then the images that influence it most.
 
     Args:
         images: for each target its own and those of its examples, uint8 [C, H, W].
         captions: for each image a few lines under it.
-        faint: for each image whether it is to stand back.
+        faint: for each image whether it is drawn faintly.
         title: over it.
 
     Returns:
@@ -99,13 +99,13 @@ def plot_influence(
     figure = Figure(figsize=(1.2 * columns, 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False)
-    for row, pictures, texts, pales in zip(axes, images, captions, faint, strict=True):
-        for axis, image, caption, pale in zip(row, pictures, texts, pales, strict=False):
-            cell(axis, image, caption)
-            if pale:
+    for row, row_images, row_captions, row_faint in zip(axes, images, captions, faint, strict=True):
+        for axis, image, caption, is_faint in zip(row, row_images, row_captions, row_faint, strict=False):
+            draw_cell(axis, image, caption)
+            if is_faint:
                 axis.images[0].set_alpha(0.4)
                 axis.xaxis.label.set_alpha(0.5)
-        for axis in row[len(pictures) :]:
+        for axis in row[len(row_images) :]:
             axis.set_axis_off()
         for spine in row[0].spines.values():
             spine.set(visible=True, color=ACCENT, linewidth=2.5)
@@ -121,7 +121,7 @@ def plot_most_memorized(
     columns: int = 8,
     classes: int = 10,
 ) -> bytes:
-    """The most memorized images of each class, a row a class: label as trained, prediction, memorization.
+    """Plot the most memorized images of each class: label, prediction, memorization.
 
     Args:
         images: uint8 [n, C, H, W].
@@ -129,37 +129,39 @@ def plot_most_memorized(
         labels_true: int64 [n].
         predicted: what models trained on everything take them for, [n] or longer; None if there are none.
         memorization: [n], NaN where undefined.
-        columns: images a class; fewer where the smallest class shown has fewer.
+        columns: images per class; fewer where the smallest class shown has fewer.
         classes: rows at most, those with the highest mean memorization.
 
     Returns:
         A PNG.
     """
-    known = np.nan_to_num(memorization, nan=-np.inf)
+    values = np.nan_to_num(memorization, nan=-np.inf)
     present = np.unique(labels)
-    means = [np.nanmean(memorization[labels == k]) if np.isfinite(known[labels == k]).any() else -1 for k in present]
+    means = [np.nanmean(memorization[labels == k]) if np.isfinite(values[labels == k]).any() else -1 for k in present]
     shown = np.sort(present[np.argsort(-np.asarray(means), kind="stable")[:classes]])
     columns = min(columns, *(int((labels == k).sum()) for k in shown))
     rows = [np.flatnonzero(labels == k) for k in shown]
-    top = np.concatenate([row[np.argsort(-known[row], kind="stable")[:columns]] for row in rows])
+    top = np.concatenate([row[np.argsort(-values[row], kind="stable")[:columns]] for row in rows])
     captions = []
     for i in top:
         label = f"{labels[i]}" + (f" (truly {labels_true[i]})" if labels[i] != labels_true[i] else "")
-        said = "" if predicted is None else f", says {predicted[i]}"
-        captions.append([label + said, f"{memorization[i]:.2f}"])
+        prediction = "" if predicted is None else f", says {predicted[i]}"
+        captions.append([label + prediction, f"{memorization[i]:.2f}"])
     title = "most memorized of each class: label as trained, what models trained on all say, memorization"
-    return gallery(images[top], captions, len(shown), title)
+    return plot_gallery(images[top], captions, len(shown), title)
 
 
 def encode_png(figure: Figure) -> bytes:
-    """The figure as PNG bytes, without a date in them."""
+    """Encode the figure as PNG, without a date."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
-    """Mean curve of each attack over its targets, the central 95 % of targets shaded, the diagonal dashed.
+    """Plot the mean ROC curve of each attack, with the central 95 % of targets shaded.
+
+    A curve ends where its mean true positive rate is 0, which a log axis cannot show. The diagonal is dashed.
 
     A curve ends where its mean true positive rate is 0, which a log axis cannot show.
 
@@ -178,7 +180,7 @@ def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
 
 
 def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
-    """Mean curves with shaded bands and the diagonal on log axes, from the lowest false positive rate of any on.
+    """Draw mean curves with shaded bands and the diagonal on log axes.
 
     Args:
         axis: that is drawn on.
@@ -200,7 +202,7 @@ def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
 
 
 def format_label(table: pa.Table, row: int) -> str:
-    """The label as trained, and the true one where it differs."""
+    """Format the label as trained, and the true one where it differs."""
     label, true = (table[key][row].as_py() for key in ("label", "label_true"))
     if label is None:
         return "-"

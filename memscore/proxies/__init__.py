@@ -1,1 +1,1 @@
-"""Cheap stand-ins for memorization: one model, or a few, to one number an example."""
+"""Proxies of memorization: scores from one model, or a few, with one number per example."""

@@ -1,7 +1,7 @@
-"""Area under the margin (Pleiss et al. 2020): z_y minus the largest other logit, averaged over training.
+"""Area under the margin (Pleiss et al. 2020): z_y minus the largest other logit.
 
-Differs from the paper: the margin is taken in one evaluation pass after each epoch, so that all examples are read from
-the same weights, where the paper takes it from the training pass of each batch.
+Differs from the paper: the margin is computed in one evaluation pass after each epoch, so that all examples are
+evaluated with the same weights, where the paper uses the training pass of each batch.
 """
 
 import numpy as np
@@ -15,26 +15,26 @@ from memscore.training.evaluation import evaluate_examples
 
 
 def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> np.ndarray:
-    """The margin of each of the first N images at the weights as they stand.
+    """Compute the margin of each of the first N images at the current weights.
 
     Args:
-        model: on the images' device; afterwards as before, in weights and in mode.
-        images: N or more, resident.
+        model: on the images' device; its weights and mode are unchanged afterwards.
+        images: N or more, on the device.
         labels: int64 [N], same device.
 
     Returns:
-        float32 [N]; below 0 where another class wins. Lower is more memorized.
+        float32 [N]; below 0 where another class has a larger logit. Lower is more memorized.
     """
     with evaluation_mode(model), torch.no_grad():
         return evaluate_examples(model, images, labels)["gap"]
 
 
 def track_area_under_margin(model: nn.Module, images: DeviceImages, labels: Tensor) -> EpochMean:
-    """The margin averaged over every epoch: hand it to train(..., at_epoch=...), then ask for its mean().
+    """Track the mean margin: pass it as train(..., on_epoch_end=...), then call mean().
 
     Args:
-        model: the one that is trained.
-        images: N or more, resident.
+        model: the model in training.
+        images: N or more, on the device.
         labels: int64 [N], same device.
 
     Returns:

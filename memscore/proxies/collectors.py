@@ -1,4 +1,4 @@
-"""The proxies that are taken while an original trains, and the seconds that each of them adds."""
+"""Collect proxies while an original trains, and the seconds that each of them adds."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,25 +21,25 @@ EARLY_SHARE = 0.1
 
 
 class ProxyCollector:
-    """Hand it to `train(..., at_epoch=...)`; afterwards it has the mean of each proxy, and its seconds.
+    """Callback for `train(..., on_epoch_end=...)`: means of proxies, and their seconds.
 
     Attributes:
-        epoch_means: name -> what takes it.
-        device: where the model is; what it still has to do for the training is not a proxy's time.
-        seconds: name -> spent on it so far.
+        epoch_means: name -> running mean of the proxy.
+        device: of the model; its pending training work is not counted as a proxy's time.
+        seconds: name -> seconds spent on it so far.
     """
 
-    def __init__(self, takers: Mapping[str, EpochMean], device: torch.device) -> None:
-        self.epoch_means, self.device = takers, device
-        self.seconds = dict.fromkeys(takers, 0.0)
+    def __init__(self, epoch_means: Mapping[str, EpochMean], device: torch.device) -> None:
+        self.epoch_means, self.device = epoch_means, device
+        self.seconds = dict.fromkeys(epoch_means, 0.0)
 
     def __call__(self, epoch: int) -> None:
-        """Take every proxy that this epoch counts for."""
-        for name, taker in self.epoch_means.items():
+        """Compute every proxy that includes this epoch."""
+        for name, epoch_mean in self.epoch_means.items():
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             started = time.perf_counter()
-            taker(epoch)
+            epoch_mean(epoch)
             self.seconds[name] += time.perf_counter() - started
 
 
@@ -50,54 +50,56 @@ def build_epoch_means(
     labels: Tensor,
     recipe: Recipe,
     steps: int,
-    rng_of: Callable[[str], np.random.Generator],
+    make_rng: Callable[[str], np.random.Generator],
 ) -> dict[str, EpochMean]:
-    """What takes each of these proxies of the first N images, at the epochs that count for it.
+    """Build the running means of these proxies of the first N images.
 
     Curvature and area under the margin are averaged over every epoch (SCALE 2.2; Pleiss et al. 2020). EL2N and GraNd
-    are taken once, after a tenth of the epochs: Paul et al. 2021 take EL2N after 10 or 20 of 200. Differs from that
-    paper: GraNd too is taken there and not at initialisation.
+    are computed once, after a tenth of the epochs: Paul et al. 2021 compute EL2N after 10 or 20 of 200. Differs from
+    that paper: GraNd is computed at that epoch too, and not at initialization.
 
     Args:
-        names: proxies whose `taken` is EVERY or EARLY.
-        model: the one that is trained.
-        images: N or more, resident.
+        names: proxies whose `stage` is EVERY_EPOCH or EARLY_EPOCH.
+        model: the model in training.
+        images: N or more, on the device.
         labels: int64 [N], same device.
         recipe: of the training.
         steps: T of the training.
-        rng_of: a stream for each proxy that draws.
+        make_rng: returns a random stream for each proxy that draws.
 
     Returns:
         Name -> its running mean.
     """
-    early = {find_early_epoch(recipe.epochs, steps)}
+    early_epochs = {find_early_epoch(recipe.epochs, steps)}
 
-    def early_el2n() -> np.ndarray:
+    def compute_el2n() -> np.ndarray:
         with evaluation_mode(model):
             logits = predict_logits(model, recipe, images, len(labels))
         return el2n(logits.cpu().numpy(), labels.cpu().numpy())
 
-    makers: dict[str, Callable[[], EpochMean]] = {
-        "curvature-sign": lambda: track_curvature(model, images, labels, CURVATURES["sign"], rng_of("curvature-sign")),
+    builders: dict[str, Callable[[], EpochMean]] = {
+        "curvature-sign": lambda: track_curvature(
+            model, images, labels, CURVATURES["sign"], make_rng("curvature-sign")
+        ),
         "curvature-rademacher": lambda: track_curvature(
-            model, images, labels, CURVATURES["rademacher"], rng_of("curvature-rademacher")
+            model, images, labels, CURVATURES["rademacher"], make_rng("curvature-rademacher")
         ),
         "aum": lambda: track_area_under_margin(model, images, labels),
-        "el2n": lambda: EpochMean(early_el2n, early),
-        "grand": lambda: EpochMean(lambda: grand(model, images, labels), early),
+        "el2n": lambda: EpochMean(compute_el2n, early_epochs),
+        "grand": lambda: EpochMean(lambda: grand(model, images, labels), early_epochs),
     }
-    return {name: makers[name]() for name in names}
+    return {name: builders[name]() for name in names}
 
 
 def find_early_epoch(epochs: int, steps: int) -> int:
-    """The first epoch end at or after a tenth of the training; with fewer steps than epochs, some have no end.
+    """Find the first epoch end at or after a tenth of the training.
 
     Args:
         epochs: of the recipe.
         steps: T.
 
     Returns:
-        One of the epochs that training reports.
+        One of the epochs that training passes to the callback.
 
     >>> find_early_epoch(30, 1000), find_early_epoch(200, 5000), find_early_epoch(2, 10)
     (3, 20, 1)

@@ -1,9 +1,9 @@
-"""EL2N and GraNd: how wrong a network still is on an example, early in training (Paul, Ganguli & Dziugaite 2021).
+"""EL2N and GraNd: error and gradient norm early in training (Paul et al. 2021).
 
     EL2N = || p - onehot(y) ||_2          GraNd = || grad_theta l(x, y) ||_2
 
-both expected over initialisations: the caller averages over originals. The paper takes GraNd at the start of training
-and EL2N after a few epochs (10 and 20 of 200); `EpochMean(..., epochs=(10,))` picks the epoch.
+both in expectation over initializations: the caller averages over originals. The paper computes GraNd at the start of
+training and EL2N after a few epochs (10 and 20 of 200); `EpochMean(..., epochs=(10,))` selects the epoch.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from memscore.models.architectures import count_parameters
 from memscore.proxies.per_example_gradients import build_gradient_function, evaluation_mode
 from memscore.training.device_data import DeviceImages
 
-GRADIENT_BYTES = 64 * 2**20  # of gradients that stand in memory at once
+GRADIENT_BYTES = 64 * 2**20  # of gradients in memory at once
 
 
 def el2n(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Distance between the predicted distribution and the label.
+    """Compute the distance between the predicted distribution and the label.
 
     1 - p_y is summed from the other classes, so it does not round to 0 where p_y rounds to 1.
 
@@ -38,23 +38,23 @@ def el2n(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def grand(model: nn.Module, images: DeviceImages, labels: Tensor, chunk: int | None = None) -> np.ndarray:
-    """Norm of each example's own gradient over all weights, in evaluation mode.
+    """Compute the norm of each example's gradient over all weights, in evaluation mode.
 
     Args:
-        model: on the images' device; afterwards as before, in weights and in mode.
-        images: N or more, resident.
+        model: on the images' device; its weights and mode are unchanged afterwards.
+        images: N or more, on the device.
         labels: int64 [N], same device.
-        chunk: examples at once; None takes what GRADIENT_BYTES hold, at most 256.
+        chunk: examples at once; None computes the number from GRADIENT_BYTES, at most 256.
 
     Returns:
         [N], 0 or more; higher is more memorized.
     """
     size = chunk or int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, 256))
-    gradients, norms = build_gradient_function(model), []
+    compute_gradients, norms = build_gradient_function(model), []
     with evaluation_mode(model), torch.no_grad():
         for start in range(0, len(labels), size):
             rows = torch.arange(start, min(start + size, len(labels)), device=labels.device)
-            slopes = gradients(images.take(rows), labels[rows])
-            lengths = torch.stack([slope.flatten(1).norm(dim=1) for slope in slopes])
+            gradients = compute_gradients(images.take(rows), labels[rows])
+            lengths = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
             norms.append(lengths.norm(dim=0).cpu().numpy())
     return np.concatenate(norms)

@@ -1,4 +1,4 @@
-"""The mean of a score over the epochs of one training, as a function that training calls after each of them."""
+"""The mean of a score over the epochs of a training, as an epoch callback."""
 
 from collections.abc import Callable, Collection
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 class EpochMean:
-    """Hand it to `train(..., at_epoch=...)`; afterwards `mean()` is the score averaged over the epochs it was taken at.
+    """Callback for `train(..., on_epoch_end=...)`; `mean()` is the score's mean.
 
     Attributes:
-        score: () -> [N], of the weights as they stand.
+        score: () -> [N], at the current weights.
         epochs: those that count, from 1; None is all.
-        count: epochs taken so far.
+        count: epochs counted so far.
     """
 
     def __init__(self, score: Callable[[], np.ndarray], epochs: Collection[int] | None = None) -> None:
@@ -19,23 +19,23 @@ class EpochMean:
         self.sum: np.ndarray | None = None
 
     def __call__(self, epoch: int) -> None:
-        """Take the score, if this epoch counts."""
+        """Add the score, if this epoch counts."""
         if self.epochs is not None and epoch not in self.epochs:
             return
-        now = np.asarray(self.score(), np.float64)
-        self.sum = now if self.sum is None else self.sum + now
+        values = np.asarray(self.score(), np.float64)
+        self.sum = values if self.sum is None else self.sum + values
         self.count += 1
 
     def mean(self) -> np.ndarray:
-        """The average over the epochs taken.
+        """Return the average over the counted epochs.
 
         Returns:
             float64 [N]; NaN where it was NaN at any of them.
 
         Raises:
-            ValueError: no epoch was taken.
+            ValueError: no epoch was counted.
         """
         if self.sum is None:
-            wanted = "any epoch" if self.epochs is None else f"epochs {sorted(self.epochs)}"
-            raise ValueError(f"no score was taken at {wanted}; hand this object to train(..., at_epoch=...)")
+            epochs = "any epoch" if self.epochs is None else f"epochs {sorted(self.epochs)}"
+            raise ValueError(f"no score was taken at {epochs}; pass this object to train(..., on_epoch_end=...)")
         return self.sum / self.count

@@ -1,16 +1,16 @@
-"""Gradient inversion: how well an example can be rebuilt from the gradient that it alone gives (PRMI of RSU).
+"""Gradient inversion: reconstruct an example from its gradient alone (PRMI of RSU).
 
-The attacker knows the weights, the label and g = grad_theta l(x, y), and looks for the image whose own gradient points
-the same way (Geiping et al. 2020):
+The attacker knows the weights, the label and g = grad_theta l(x, y), and searches for the image whose gradient has the
+same direction (Geiping et al. 2020):
 
     x^ = argmin_{x' in the box} 1 - <g(x'), g> / (||g(x')|| ||g||) + lambda TV(x')
 
-by Adam on the sign of the slope; TV is the mean absolute difference of neighbours, down plus across. Of several starts
-the one with the lowest objective is kept, since the attacker cannot see which is nearest. The step falls tenfold after
-3/8, 5/8 and 7/8 of the iterations.
+by Adam on the sign of the gradient; TV is the mean absolute difference of neighbouring pixels, vertical plus
+horizontal. Of several starts the one with the lowest objective is selected, since the attacker cannot see which is
+nearest to the example. The step size falls tenfold after 3/8, 5/8 and 7/8 of the iterations.
 
-RSU (Fig. 1, Table 1) names neither settings nor when an attack counts as successful. Differs from Geiping et al.: 500
-iterations and not 24,000; success is a threshold of this project's own, stated in the config.
+RSU (Fig. 1, Table 1) states neither settings nor when an attack counts as successful. Differs from Geiping et al.: 500
+iterations and not 24,000; success is a threshold of this project, stated in the config.
 """
 
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ ADAM_BETAS = (0.9, 0.999)
 
 @dataclass(frozen=True, kw_only=True)
 class InversionConfig:
-    """How hard the attacker tries, and what counts as success; checks itself.
+    """Settings of the attack, and what counts as success; checks itself.
 
     Attributes:
-        iterations: of each start.
-        lr: first step, in normalised pixels.
+        iterations: per start.
+        lr: first step size, in normalised pixels.
         total_variation: lambda.
-        restarts: random starts an example.
-        success_psnr: decibels from which a rebuilt image counts as a success; 20 is an error of a tenth of the range.
-        source: where the numbers are from.
+        restarts: random starts per example.
+        success_psnr: decibels from which a reconstruction counts as a success; 20 is an error of a tenth of the range.
+        source: of the numbers.
     """
 
     iterations: int = 500
@@ -68,10 +68,10 @@ def gradient_inversion(
     rng: np.random.Generator,
     chunk: int = 64,
 ) -> dict[str, np.ndarray]:
-    """Attack each of these examples and compare what comes out with what went in.
+    """Attack each of these examples and compare the reconstruction with the example.
 
     Args:
-        model: not changed, in weights or in mode.
+        model: its weights and mode are not changed.
         images: [B, C, H, W], normalised, in the dtype and on the device of the model.
         labels: int64 [B], same device.
         normalisation: (mean, std) of each channel, for images in [0, 1].
@@ -85,112 +85,122 @@ def gradient_inversion(
     """
     mean, std = (torch.tensor(values).to(images).view(1, -1, 1, 1) for values in normalisation)
     box = (-mean / std, (1 - mean) / std)
-    gradients, found = build_gradient_function(model), []
+    compute_gradients, results = build_gradient_function(model), []
     with evaluation_mode(model):
         for part in torch.split(torch.arange(len(labels), device=labels.device), chunk):
-            shown, truth = images[part], labels[part]
+            part_images, part_labels = images[part], labels[part]
             starts = torch.from_numpy(rng.standard_normal((len(part), config.restarts, *images.shape[1:]))).to(images)
-            found.append(
-                reconstruct_images(gradients, normalize_gradients(gradients(shown, truth)), truth, starts, box, config)
+            results.append(
+                reconstruct_images(
+                    compute_gradients,
+                    normalize_gradients(compute_gradients(part_images, part_labels)),
+                    part_labels,
+                    starts,
+                    box,
+                    config,
+                )
             )
-    pixels, objective = (torch.cat(column) for column in zip(*found, strict=True))
+    pixels, objective = (torch.cat(column) for column in zip(*results, strict=True))
     original, rebuilt = (images * std + mean).clamp(0, 1).cpu().numpy(), (pixels * std + mean).clamp(0, 1).cpu().numpy()
-    likeness = psnr(original, rebuilt)
+    similarity = psnr(original, rebuilt)
     return {
-        "psnr": likeness,
+        "psnr": similarity,
         "ssim": ssim(original, rebuilt),
-        "success": likeness >= config.success_psnr,
+        "success": similarity >= config.success_psnr,
         "objective": objective.cpu().numpy(),
         "rebuilt": rebuilt.astype(np.float32),
     }
 
 
 def reconstruct_images(
-    gradients: PerExampleGradients,
+    compute_gradients: PerExampleGradients,
     target: tuple[Tensor, ...],
     labels: Tensor,
     starts: Tensor,
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> tuple[Tensor, Tensor]:
-    """The best image that each example's gradient leads to.
+    """Find the best image for each example's gradient.
 
     Args:
-        gradients: of memscore.proxies.per_example_gradients.build_gradient_function.
-        target: what the attacker has, one tensor [B, ...] a parameter, of length 1 over all of them.
+        compute_gradients: of memscore.proxies.per_example_gradients.build_gradient_function.
+        target: the attacked gradients, one tensor [B, ...] per parameter, of length 1 over all of them.
         labels: int64 [B].
         starts: [B, R, C, H, W].
         box: darkest and brightest valid pixel, [1, C, 1, 1].
         config: the attack.
 
     Returns:
-        [B, C, H, W] and its objective [B]: for each example the start that ended lowest.
+        [B, C, H, W] and its objective [B]: for each example from the start with the lowest objective.
     """
     best, lowest = starts[:, 0], torch.full_like(starts[:, 0, 0, 0, 0], torch.inf)
     for start in starts.unbind(1):
-        image = optimize_image(gradients, target, labels, start, box, config)
-        reached = compute_objective(gradients(image, labels), target, image, config.total_variation).detach()
-        lower = reached < lowest
+        image = optimize_image(compute_gradients, target, labels, start, box, config)
+        objective = compute_objective(compute_gradients(image, labels), target, image, config.total_variation).detach()
+        lower = objective < lowest
         best = torch.where(lower[:, None, None, None], image, best)
-        lowest = torch.where(lower, reached, lowest)
+        lowest = torch.where(lower, objective, lowest)
     return best, lowest
 
 
 def optimize_image(
-    gradients: PerExampleGradients,
+    compute_gradients: PerExampleGradients,
     target: tuple[Tensor, ...],
     labels: Tensor,
     start: Tensor,
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> Tensor:
-    """Signed Adam from one start of each example, inside the box; arguments and result as for invert."""
+    """Run signed Adam from one start per example; arguments as reconstruct_images."""
     image = start.clamp(*box)
     first, second = torch.zeros_like(image), torch.zeros_like(image)
     for step in range(config.iterations):
         with torch.enable_grad():
-            shown = image.detach().requires_grad_()
-            total = compute_objective(gradients(shown, labels), target, shown, config.total_variation).sum()
-            sign = torch.autograd.grad(total, shown)[0].sign()
+            pixels = image.detach().requires_grad_()
+            total = compute_objective(compute_gradients(pixels, labels), target, pixels, config.total_variation).sum()
+            sign = torch.autograd.grad(total, pixels)[0].sign()
         first = ADAM_BETAS[0] * first + (1 - ADAM_BETAS[0]) * sign
         second = ADAM_BETAS[1] * second + (1 - ADAM_BETAS[1]) * sign**2
         passed = sum(step >= share * config.iterations for share in LR_DECAYS)
-        rate = config.lr * 0.1**passed / (1 - ADAM_BETAS[0] ** (step + 1))
-        image = (image - rate * first / ((second / (1 - ADAM_BETAS[1] ** (step + 1))).sqrt() + 1e-8)).clamp(*box)
+        step_size = config.lr * 0.1**passed / (1 - ADAM_BETAS[0] ** (step + 1))
+        image = (image - step_size * first / ((second / (1 - ADAM_BETAS[1] ** (step + 1))).sqrt() + 1e-8)).clamp(*box)
     return image
 
 
-def compute_objective(slopes: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float) -> Tensor:
-    """1 - cos(slopes, target) + weight * TV(image), one an example; 1 + weight * TV where there is no slope at all.
+def compute_objective(
+    gradients: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float
+) -> Tensor:
+    """Compute 1 - cos(gradients, target) + weight * TV(image) per example.
 
     Args:
-        slopes: one tensor [B, ...] a parameter.
-        target: the same of the example under attack, of length 1.
+        gradients: one tensor [B, ...] per parameter.
+        target: the same for the attacked example, of length 1.
         image: [B, C, H, W].
         weight: lambda.
 
     Returns:
         [B].
     """
-    along = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(slopes, target, strict=True)]).sum(0)
-    square = torch.stack([(a * a).flatten(1).sum(1) for a in slopes]).sum(0)
-    tiny = torch.finfo(image.dtype).tiny  # the root of 0 has no slope
+    along = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(gradients, target, strict=True)]).sum(0)
+    square = torch.stack([(a * a).flatten(1).sum(1) for a in gradients]).sum(0)
+    tiny = torch.finfo(image.dtype).tiny  # the square root has no gradient at 0
     down = image.diff(dim=-2).abs().flatten(1).mean(1)
     across = image.diff(dim=-1).abs().flatten(1).mean(1)
     return 1 - along / (square + tiny).sqrt() + weight * (down + across)
 
 
-def normalize_gradients(slopes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Gradients over all parameters brought to length 1; by their largest entry first, so tiny ones do not underflow.
+def normalize_gradients(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Normalize gradients to length 1; by their largest entry first, against underflow.
 
     Args:
-        slopes: one tensor [B, ...] a parameter.
+        gradients: one tensor [B, ...] per parameter.
 
     Returns:
-        The same, detached; all 0 where they were.
+        The same, detached; zero gradients stay zero.
     """
-    flat = [slope.detach().flatten(1) for slope in slopes]
+    flat = [gradient.detach().flatten(1) for gradient in gradients]
     largest = torch.stack([f.abs().amax(1) for f in flat]).amax(0)
     scaled = [f / torch.where(largest > 0, largest, 1.0)[:, None] for f in flat]
-    length = torch.stack([f.norm(dim=1) for f in scaled]).norm(dim=0).clamp_min(1)  # the largest entry is 1 by now
-    return tuple((f / length[:, None]).view_as(slope) for f, slope in zip(scaled, slopes, strict=True))
+    # the largest entry is 1 after the scaling
+    length = torch.stack([f.norm(dim=1) for f in scaled]).norm(dim=0).clamp_min(1)
+    return tuple((f / length[:, None]).view_as(gradient) for f, gradient in zip(scaled, gradients, strict=True))

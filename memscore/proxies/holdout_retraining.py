@@ -1,16 +1,16 @@
-"""Holdout retraining: how much a network's view of a training example moves when it is fine-tuned on unseen data.
+"""Holdout retraining: change of a prediction by fine-tuning on unseen data.
 
     score = (KL(p || q) + KL(q || p)) / 2 = sum_k (p_k - q_k) (log p_k - log q_k) / 2
 
 with p before and q after fine-tuning theta_o on held-out images only (SCALE 2.2; Carlini, Erlingsson & Papernot 2019).
 
-Differs from the released code: p and q are not clamped at 1e-10 (which ties the examples that moved most) but read as
-log-probabilities; the loss that decides when to stop is taken after each epoch in evaluation mode, not summed up over
-it; batches are full, and no larger than the held-out set. Differs from the paper by default: it fine-tunes on the test
-set, which then can judge nothing any more; here one half of validation is fine-tuned on, and the other stays free for
-selection. The paper's own form has a name that says so. Both stop by the loss of what they fine-tune on, as the code
-does: stopping by the other half was tried, ended after 5 to 10 epochs and ranked planted
-wrong labels worse (digits, 3 seeds: AUC .90 against .96).
+Differs from the released code: p and q are not clamped at 1e-10 (which ties the examples that changed most) but
+computed as log-probabilities; the loss that decides when to stop is computed after each epoch in evaluation mode, not
+summed up over it; batches are full, and no larger than the held-out set. Differs from the paper by default: it
+fine-tunes on the test set, which then cannot be used for evaluation any more; here one half of validation is fine-tuned
+on, and the other half remains available for selection. The paper's form has its own variant name. Both stop by the loss
+of the examples that they fine-tune on, as the code does: stopping by the other half was tested, ended after 5 to 10
+epochs and ranked planted wrong labels worse (digits, 3 seeds: AUC .90 against .96).
 """
 
 import copy
@@ -26,8 +26,7 @@ from memscore.proxies.per_example_gradients import compute_example_losses, evalu
 from memscore.training.device_data import DeviceImages
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import is_finite
-from memscore.training.recipes import Recipe
-from memscore.training.recipes import count_steps as steps_of
+from memscore.training.recipes import Recipe, count_steps
 
 VALIDATION, TEST = "validation", "test-set (leaks)"
 VARIANTS = (VALIDATION, TEST)
@@ -35,17 +34,17 @@ VARIANTS = (VALIDATION, TEST)
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutConfig:
-    """How theta_o is fine-tuned; checks itself.
+    """Settings of the fine-tuning of theta_o; checks itself.
 
     Attributes:
         variant: one of VARIANTS.
         lr: constant.
         epochs: at most.
-        patience: epochs without a lower loss before it ends.
-        batch: examples a step, or all held-out examples if they are fewer.
+        patience: epochs without a lower loss before the training ends.
+        batch: examples per step, or all held-out examples if they are fewer.
         momentum: of SGD.
         weight_decay: on all weights.
-        source: where the numbers are from.
+        source: of the numbers.
     """
 
     variant: str = VALIDATION
@@ -64,12 +63,12 @@ class HoldoutConfig:
         build_fine_tuning_recipe(self, self.batch)
 
     def metadata(self) -> dict[str, str]:
-        """What the score's file says of it: the variant, and whether the test set took part."""
+        """Return the metadata of the score's file: the variant, and whether the test set was used."""
         return {"variant": self.variant, "leaks": "test" if self.variant == TEST else "nothing"}
 
 
 class EarlyStop(Exception):
-    """No lower loss for the whole of the patience."""
+    """The loss has not decreased for `patience` epochs."""
 
 
 def holdout_retraining(
@@ -81,15 +80,15 @@ def holdout_retraining(
     config: HoldoutConfig,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Symmetric KL divergence between what theta_o and its fine-tuned copy say of the first `scored` images.
+    """Compute the symmetric KL divergence by fine-tuning, for the first `scored` images.
 
     Args:
-        theta_o: on the images' device; not changed, in weights or in mode.
+        theta_o: on the images' device; its weights and mode are not changed.
         images: all rows, in the layout of the fine-tuning (flat for fully connected networks).
-        labels: int64, one a row, same device.
-        scored: N, the size of the training set.
+        labels: int64, one per row, same device.
+        scored: N, the size of the training set; the first N images are scored.
         held_out: int64, the rows to fine-tune on; see select_held_out_rows.
-        config: how.
+        config: settings.
         rng: orders the held-out examples.
 
     Returns:
@@ -108,18 +107,18 @@ def holdout_retraining(
 
 
 def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np.ndarray:
-    """Which rows are fine-tuned on; rows = train, validation, test.
+    """Select the rows to fine-tune on; rows = train, validation, test.
 
     Args:
         splits: the data set.
         config: its variant: the first half of validation, or the test set.
-        seed: root seed; the half is that of every other user of it.
+        seed: root seed; every other user of the halves gets the same half.
 
     Returns:
         int64, rising.
 
     Raises:
-        ValueError: the halves of a validation set that has fewer than two images.
+        ValueError: the validation set has fewer than two images, so no halves.
     """
     start = len(splits.train)
     if config.variant == TEST:
@@ -134,7 +133,7 @@ def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np
 
 
 def build_fine_tuning_recipe(config: HoldoutConfig, size: int) -> Recipe:
-    """The recipe of fine-tuning on that many held-out examples; `stacks(model, it)` says in which layout it reads."""
+    """Build the recipe for fine-tuning on `size` held-out examples."""
     return Recipe(
         epochs=config.epochs,
         batch=min(config.batch, size),
@@ -153,59 +152,61 @@ def fine_tune(
     config: HoldoutConfig,
     rng: np.random.Generator,
 ) -> list[float]:
-    """Train theta in place on the held-out rows until the loss no longer falls.
+    """Train theta in place on the held-out rows until the loss no longer decreases.
 
     Args:
         theta: a copy of theta_o.
         images: all rows.
-        labels: int64, one a row.
+        labels: int64, one per row.
         held_out: int64, the rows to train on, whose loss also decides when to stop.
-        config: how.
+        config: settings.
         rng: orders the examples.
 
     Returns:
-        The mean loss of those rows after each epoch taken.
+        The mean loss of those rows after each epoch.
 
     Raises:
-        ValueError: images in the other layout.
+        ValueError: the images have the other layout.
     """
     recipe = build_fine_tuning_recipe(config, len(held_out))
     if images.flat != is_stackable(theta, recipe):
-        wanted, got = ("channels last", "flat") if images.flat else ("flat", "channels last")
-        raise ValueError(f"fine-tuning {type(theta).__name__} reads {wanted} images, got {got} ones; use resident(...)")
-    order, chance = rng.spawn(2)
-    watched = torch.from_numpy(held_out).to(labels.device)
+        expected, got = ("channels last", "flat") if images.flat else ("flat", "channels last")
+        raise ValueError(
+            f"fine-tuning {type(theta).__name__} reads {expected} images, got {got} ones; use to_device(...)"
+        )
+    order_rng, augmentation_rng = rng.spawn(2)
+    rows = torch.from_numpy(held_out).to(labels.device)
     losses: list[float] = []
 
-    def watch(_: int) -> None:
-        losses.append(compute_mean_loss(theta, images, labels, watched))
+    def on_epoch_end(_: int) -> None:
+        losses.append(compute_mean_loss(theta, images, labels, rows))
         if len(losses) - 1 - int(np.argmin(losses)) >= config.patience:
             raise EarlyStop
 
     try:
-        assignment = TrainingRun(model=theta, rows=held_out, order_rng=order, augmentation_rng=chance)
-        train([assignment], images, labels, recipe, steps_of(recipe, 1, len(held_out)), on_epoch_end=watch)
+        run = TrainingRun(model=theta, rows=held_out, order_rng=order_rng, augmentation_rng=augmentation_rng)
+        train([run], images, labels, recipe, count_steps(recipe, 1, len(held_out)), on_epoch_end=on_epoch_end)
     except EarlyStop:
         pass
     return losses
 
 
 def compute_mean_loss(model: nn.Module, images: DeviceImages, labels: Tensor, rows: Tensor, batch: int = 1024) -> float:
-    """Mean cross-entropy over those rows, in evaluation mode."""
+    """Compute the mean cross-entropy over these rows, in evaluation mode."""
     with evaluation_mode(model), torch.no_grad():
-        each = [compute_example_losses(model(images.take(part)), labels[part]) for part in torch.split(rows, batch)]
-    return float(torch.cat(each).double().mean())
+        losses = [compute_example_losses(model(images.take(part)), labels[part]) for part in torch.split(rows, batch)]
+    return float(torch.cat(losses).double().mean())
 
 
 def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int, batch: int = 1024) -> Tensor:
-    """Log-softmax of the first n images in evaluation mode, float64 [n, K]."""
+    """Compute the log-softmax of the first n images in evaluation mode, float64 [n, K]."""
     rows = torch.arange(n, device=images.pixels.device)
     with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(images.take(part)).double().log_softmax(-1) for part in torch.split(rows, batch)])
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """(KL(p || q) + KL(q || p)) / 2 of each row; every term is 0 or more, and finite where p or q underflows.
+    """Compute (KL(p || q) + KL(q || p)) / 2 per row; terms are finite and 0 or more.
 
     Args:
         log_p: [N, K], log-probabilities.

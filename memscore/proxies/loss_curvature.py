@@ -1,9 +1,9 @@
-"""Loss curvature: how fast the loss's slope in input space turns around an example, averaged over training.
+"""Loss curvature: how much the loss's input gradient changes around an example.
 
     sign         || grad_x l(x + z) - grad_x l(x) ||_2,   z = h s / ||s||_2,  s = sign(grad_x l(x))
     rademacher   mean over v of || grad_x l(x + h v) - grad_x l(x) ||_2,   v = +1 or -1 for each pixel
 
-"sign" is the direction of CURE (Moosavi-Dezfooli et al. 2019) as RUM's released code takes it for SCALE 2.2; neither
+"sign" is the direction of CURE (Moosavi-Dezfooli et al. 2019) as RUM's released code uses it for SCALE 2.2; neither
 form is divided by h. For small h the second is h ||H v||, and E ||H v||^2 = Tr(H^2) (Garg et al. 2023).
 
 Differs from the papers: each epoch is scored in one evaluation pass after it, in float32, where RUM scores every batch
@@ -27,13 +27,13 @@ DIRECTIONS = ("sign", "rademacher")
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureConfig:
-    """Which definition, and its numbers; checks itself.
+    """The definition of curvature and its settings; checks itself.
 
     Attributes:
         direction: one of DIRECTIONS.
         h: length of the step z, or size of a probe's entries; in units of normalised pixels.
-        probes: random directions; 1 for "sign", which has but one.
-        source: where the numbers are from.
+        probes: random directions; 1 for "sign", which has only one.
+        source: of the numbers.
     """
 
     direction: str = "sign"
@@ -68,15 +68,15 @@ def curvature(
     rng: np.random.Generator,
     batch: int = 256,
 ) -> np.ndarray:
-    """Curvature of the loss around each of the first N images, at the weights as they stand.
+    """Compute the loss curvature around each of the first N images.
 
     Args:
-        model: on the images' device; afterwards as before, in weights and in mode.
-        images: N or more, resident.
+        model: on the images' device; its weights and mode are unchanged afterwards.
+        images: N or more, on the device.
         labels: int64 [N], same device.
-        config: which definition.
-        rng: draws the probes, example by example, so that the batch size changes none.
-        batch: examples a pass.
+        config: the definition.
+        rng: draws the probes, example by example, so that they do not depend on the batch size.
+        batch: examples per pass.
 
     Returns:
         [N], 0 or more; higher is more memorized.
@@ -85,26 +85,26 @@ def curvature(
     with evaluation_mode(model):
         for start in range(0, len(labels), batch):
             rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
-            shown, truth = images.take(rows), labels[rows]
+            batch_images, batch_labels = images.take(rows), labels[rows]
 
-            def slope(at: Tensor, truth: Tensor = truth) -> Tensor:
-                return compute_input_gradient(model, at, truth)
+            def compute_gradient(pixels: Tensor, labels: Tensor = batch_labels) -> Tensor:
+                return compute_input_gradient(model, pixels, labels)
 
-            parts.append(compute_gradient_change(slope, shown, config, rng).cpu().numpy())
+            parts.append(compute_gradient_change(compute_gradient, batch_images, config, rng).cpu().numpy())
     return np.concatenate(parts)
 
 
 def track_curvature(
     model: nn.Module, images: DeviceImages, labels: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> EpochMean:
-    """Curvature averaged over every epoch of training: hand it to train(..., at_epoch=...), then ask for its mean().
+    """Track mean curvature: pass it as train(..., on_epoch_end=...), then call mean().
 
     Args:
-        model: the one that is trained.
-        images: N or more, resident.
+        model: the model in training.
+        images: N or more, on the device.
         labels: int64 [N], same device.
-        config: which definition.
-        rng: draws the probes, other ones at every epoch.
+        config: the definition.
+        rng: draws the probes, new ones at every epoch.
 
     Returns:
         The running mean, [N].
@@ -113,36 +113,36 @@ def track_curvature(
 
 
 def compute_gradient_change(
-    slope: Callable[[Tensor], Tensor], images: Tensor, config: CurvatureConfig, rng: np.random.Generator
+    compute_gradient: Callable[[Tensor], Tensor], images: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> Tensor:
-    """How much the slope changes over one small step, by the definition that the config names.
+    """Compute how much the gradient changes over one small step, by the config's definition.
 
     Args:
-        slope: images -> the gradient of each one's loss, same shape.
+        compute_gradient: images -> the gradient of each image's loss, same shape.
         images: [B, ...].
-        config: which definition.
+        config: the definition.
         rng: draws the probes; "sign" draws none.
 
     Returns:
         [B].
     """
-    here = slope(images)
+    gradient = compute_gradient(images)
     if config.direction == "sign":
-        signs = here.sign()
+        signs = gradient.sign()
         length = signs.flatten(1).norm(dim=1).clamp_min(1)  # at least 1 unless all are 0, and then the step is 0
-        return _distance(slope(images + config.h * signs / _column(length, images)), here)
+        return _distance(compute_gradient(images + config.h * signs / _as_column(length, images)), gradient)
     probes = draw_rademacher_signs(images.shape, config.probes, rng).to(images)
-    steps = [_distance(slope(images + config.h * probes[:, k]), here) for k in range(config.probes)]
+    steps = [_distance(compute_gradient(images + config.h * probes[:, k]), gradient) for k in range(config.probes)]
     return torch.stack(steps).mean(0)
 
 
 def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generator) -> Tensor:
-    """Fair signs for every pixel of every example.
+    """Draw fair signs for every pixel of every example.
 
     Args:
         shape: [B, ...] of the examples.
         probes: n.
-        rng: gives whole 64-bit words to each example, so the examples may come in any batches.
+        rng: each example gets whole 64-bit words, so the signs do not depend on the batches.
 
     Returns:
         int8 [B, n, ...], +1 or -1.
@@ -154,11 +154,11 @@ def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generat
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean, one an example."""
+    """Compute the Euclidean distance per example."""
     distance: Tensor = (a - b).flatten(1).norm(dim=1)
     return distance
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """[B] as [B, 1, ...]."""
+def _as_column(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape [B] to [B, 1, ...]."""
     return values.view(-1, *[1] * (like.ndim - 1))

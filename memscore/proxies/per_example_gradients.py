@@ -1,4 +1,4 @@
-"""Losses and gradients of one example at a time, of a network in evaluation mode; what several proxies share."""
+"""Losses and gradients of single examples, in evaluation mode."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ PerExampleGradients = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Generator[None, None, None]:
-    """The network in evaluation mode, and afterwards every layer in the mode it was in."""
+    """Set the network to evaluation mode, and restore every layer's mode afterwards."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -26,28 +26,28 @@ def evaluation_mode(model: nn.Module) -> Generator[None, None, None]:
 
 
 def compute_example_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each example, never averaged: a mean would scale every gradient by the size of the batch.
+    """Compute each example's cross-entropy; a mean would scale gradients by the batch.
 
         l = softplus(-phi),   phi = log p_y / (1 - p_y)
 
-    Through phi the gradient keeps its direction where the softmax rounds p_y to 1, as it does for most members: there
-    the gradient of the usual form loses its entry for the label.
+    Through phi the gradient keeps its direction where the softmax rounds p_y to 1, as it does for most members: in the
+    usual form the gradient loses its entry for the label there.
 
     Args:
         logits: [B, K], K >= 2.
         labels: int64 [B].
 
     Returns:
-        [B], 0 or more, with its graph if gradients are on.
+        [B], 0 or more, with its autograd graph if gradients are enabled.
     """
     return softplus(-logit_confidence(logits, labels))
 
 
 def compute_input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each example's loss with respect to its own pixels.
+    """Compute the gradient of each example's loss with respect to its pixels.
 
     Args:
-        model: in evaluation mode, so that no example reads another.
+        model: in evaluation mode, so that examples do not affect each other.
         images: [B, C, H, W], normalised, on the model's device.
         labels: int64 [B].
 
@@ -55,16 +55,16 @@ def compute_input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> 
         [B, C, H, W]; the weights get no gradient.
     """
     with torch.enable_grad():
-        shown = images.detach().requires_grad_()
-        total = compute_example_losses(model(shown), labels).sum()
-        return torch.autograd.grad(total, shown)[0]
+        pixels = images.detach().requires_grad_()
+        total = compute_example_losses(model(pixels), labels).sum()
+        return torch.autograd.grad(total, pixels)[0]
 
 
 def build_gradient_function(model: nn.Module) -> PerExampleGradients:
-    """The gradient of each example's loss with respect to all weights.
+    """Build a function that computes each example's loss gradient with respect to all weights.
 
     Args:
-        model: in evaluation mode while the function below is used; its weights are read, not changed.
+        model: in evaluation mode while the returned function is used; its weights are not changed.
 
     Returns:
         A function of (images [B, C, H, W], labels int64 [B]) that returns one tensor [B, ...] for each parameter, in
@@ -74,8 +74,8 @@ def build_gradient_function(model: nn.Module) -> PerExampleGradients:
     fixed = {name: value.detach() for name, value in model.named_buffers()}
 
     def loss(theta: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        scores = functional_call(model, (theta, fixed), (image[None],))
-        return compute_example_losses(scores, label[None])[0]
+        logits = functional_call(model, (theta, fixed), (image[None],))
+        return compute_example_losses(logits, label[None])[0]
 
-    each = vmap(grad(loss), in_dims=(None, 0, 0))
-    return lambda images, labels: tuple(each(weights, images, labels).values())
+    compute_gradients = vmap(grad(loss), in_dims=(None, 0, 0))
+    return lambda images, labels: tuple(compute_gradients(weights, images, labels).values())

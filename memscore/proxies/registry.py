@@ -1,4 +1,4 @@
-"""Which proxies `estimate` computes on the originals: when each is taken, which scores it gives, what it needs."""
+"""The proxies that `estimate` computes: their stage, scores and requirements."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class Proxy:
     """One proxy.
 
     Attributes:
-        stage: EVERY and EARLY need the training itself; FINISHED needs only what the store keeps of an original.
-        scores: the columns that come of it, entries of score_fields.SOURCES.
-        trains_on: the split whose images it trains on, beside the training set; empty for most.
+        stage: EVERY_EPOCH and EARLY_EPOCH are computed during training; FINISHED_WEIGHTS needs only the stored files
+            of an original.
+        scores: its columns, entries of score_registry.SCORES.
+        trains_on: the split whose images it trains on, besides the training set; empty for most.
     """
 
     stage: str
@@ -38,10 +39,10 @@ PROXIES: dict[str, Proxy] = {
 
 
 def select_proxies(names: Iterable[str]) -> tuple[str, ...]:
-    """The proxies that a user names, each once, in the order of the table.
+    """Select the proxies that a user names, each once, in the order of the table.
 
     Args:
-        names: of PROXIES, or "all": all but those that train on the test set, which must be named themselves.
+        names: of PROXIES, or "all": all but those that train on the test set, which must be named explicitly.
 
     Returns:
         Names of PROXIES.
@@ -49,22 +50,22 @@ def select_proxies(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: an unknown name.
 
-    >>> chosen(["el2n", "aum"])
+    >>> select_proxies(["el2n", "aum"])
     ('aum', 'el2n')
     """
-    wanted = {validate_choice("proxy", name, (*PROXIES, ALL_PROXIES)) for name in names}
-    if ALL_PROXIES in wanted:
-        wanted |= {name for name, proxy in PROXIES.items() if proxy.trains_on != "test"}
-    return tuple(name for name in PROXIES if name in wanted)
+    selected = {validate_choice("proxy", name, (*PROXIES, ALL_PROXIES)) for name in names}
+    if ALL_PROXIES in selected:
+        selected |= {name for name, proxy in PROXIES.items() if proxy.trains_on != "test"}
+    return tuple(name for name in PROXIES if name in selected)
 
 
 def select_training_proxies(names: Iterable[str]) -> tuple[str, ...]:
-    """Those that are taken while the model trains."""
+    """Select the proxies that are computed while the model trains."""
     return tuple(name for name in names if PROXIES[name].stage != FINISHED_WEIGHTS)
 
 
 def require_validation_images(names: Iterable[str], validation: int) -> None:
-    """A proxy that fine-tunes on one half of the validation images needs two of them.
+    """Check that a proxy that fine-tunes on one half of the validation images has two of them.
 
     Args:
         names: of PROXIES.
@@ -73,11 +74,11 @@ def require_validation_images(names: Iterable[str], validation: int) -> None:
     Raises:
         ValueError: there are fewer than two.
     """
-    needing = [name for name in names if PROXIES[name].trains_on == "validation"]
-    if needing and validation < 2:
-        left = [name for name in names if name not in needing]
-        others = f"give the others by name (--proxies {' '.join(left)})" if left else "leave it out"
+    affected = [name for name in names if PROXIES[name].trains_on == "validation"]
+    if affected and validation < 2:
+        remaining = [name for name in names if name not in affected]
+        hint = f"give the others by name (--proxies {' '.join(remaining)})" if remaining else "leave it out"
         raise ValueError(
-            f"--proxies {needing[0]} fine-tunes on one half of the validation images, and this bank has {validation}; "
-            f"{others}, use a --validation above 0 (another bank), or --proxies holdout-test, which spends the test set"
+            f"--proxies {affected[0]} fine-tunes on one half of the validation images, and this bank has {validation}; "
+            f"{hint}, use a --validation above 0 (another bank), or --proxies holdout-test, which spends the test set"
         )

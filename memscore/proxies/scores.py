@@ -1,4 +1,4 @@
-"""Scores of the proxies: learning events, final loss and whatever else was asked for, averaged over their models."""
+"""Write scores of proxies and learning events, averaged over their models."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from memscore.store.store import Store
 
 Columns = dict[str, np.ndarray]
 
-SHARE_SCORES = ("inversion_success",)  # 0 or 1 of each model, whose error is never 0
+SHARE_SCORES = ("inversion_success",)  # 0 or 1 for each model; their standard error is never 0
 SPREAD_SOURCE = (
     "standard error of the mean over models, s / sqrt(n); null of one model, of an infinite value, and where all "
     "models give the same number, which says nothing of their spread"
@@ -22,7 +22,7 @@ SMOOTHED_SOURCE = "sqrt(p~ (1 - p~) / (n + 1)), p~ = (k + .5) / (n + 1), of k su
 
 
 def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
-    """Learning events and final loss of the originals, averaged over them.
+    """Write learning events and final loss of the originals, averaged over them.
 
     Args:
         store: open.
@@ -45,12 +45,12 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
 
 
 def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions | None) -> list[str]:
-    """Every proxy that is on file of any original, averaged over those that have it.
+    """Write every stored proxy, averaged over the originals that have it.
 
     Args:
         store: open.
         keys: of the originals.
-        inversion: the settings of the inversion that is wanted, if any.
+        inversion: the settings of the requested inversion, if any.
 
     Returns:
         The names of the scores written.
@@ -68,7 +68,7 @@ def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions
 
 
 def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
-    """Learning events of the members of every bank model that has them, averaged over the models' visits.
+    """Write the members' learning events, averaged over the bank models' visits.
 
     Args:
         store: open.
@@ -76,7 +76,7 @@ def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[s
         indices: its valid models.
 
     Returns:
-        The names of the scores written; none if no model kept its events.
+        The names of the scores written; none if no model has stored events.
     """
     models = [format_model_name(name, m) for m in indices if store.has_events(format_model_name(name, m))]
     if not models:
@@ -85,12 +85,14 @@ def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[s
     return write_event_scores(store, f"events_bank_{store.arms()[name]['suffix']}", tables, name, models)
 
 
-def write_event_scores(store: Store, prefix: str, tables: list[Columns], of: str, keys: Sequence[str]) -> list[str]:
-    """One score for each kind of learning event."""
+def write_event_scores(
+    store: Store, prefix: str, tables: list[Columns], models_of: str, keys: Sequence[str]
+) -> list[str]:
+    """Write one score for each kind of learning event."""
     names = []
     for column in EVENT_DIRECTIONS:
         name = f"{prefix}_{column}"
-        write_mean_score(store, name, column, [table[column] for table in tables], of, keys)
+        write_mean_score(store, name, column, [table[column] for table in tables], models_of, keys)
         names.append(name)
     return names
 
@@ -100,15 +102,16 @@ def write_mean_score(
     name: str,
     stem: str,
     values: list[np.ndarray],
-    of: str,
+    models_of: str,
     keys: Sequence[str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """The mean of a proxy over the models that define it, its standard error, and how many they are.
+    """Write a proxy's mean over models, its standard error, and the number of models.
 
-    The error is undefined of one model, of an infinite value (the PSNR of a perfect copy), and where all models give
-    the same number: a handful that happen to agree, as on an example that each got right at every visit, say nothing of
-    how far others would differ, and 0 would claim certainty. Shares of models have smoothed errors, always above 0.
+    The error is undefined for one model, for an infinite value (the PSNR of a perfect copy), and where all models have
+    the same value: a few models that agree by chance, as on an example that is right at every visit, give no
+    information on how much others would differ, and 0 would claim certainty. Shares of models have smoothed errors,
+    always above 0.
     """
     stacked = np.stack([np.asarray(v, np.float64) for v in values])
     count = (~np.isnan(stacked)).sum(0)
@@ -120,15 +123,15 @@ def write_mean_score(
         if stem in SHARE_SCORES:
             se = np.where(count > 1, np.sqrt(smoothed_variance(np.nansum(stacked, 0), count)), np.nan)
     columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
-    digest = hash_shards(of, dict(enumerate(keys)))
-    said = {"models_of": of, "models": str(len(keys)), **(metadata or {})}
+    digest = hash_shards(models_of, dict(enumerate(keys)))
+    file_metadata = {"models_of": models_of, "models": str(len(keys)), **(metadata or {})}
     fields = build_field_metadata(stem, columns)
     fields[f"{name}_se"]["source"] = SMOOTHED_SOURCE if stem in SHARE_SCORES else SPREAD_SOURCE
-    store.write_score(name, columns, fields, said, digest)
+    store.write_score(name, columns, fields, file_metadata, digest)
 
 
 def compute_original_loss(store: Store, key: str) -> np.ndarray:
-    """Cross-entropy of one original on every example, float64 [N]."""
+    """Compute the cross-entropy of one original on every example, float64 [N]."""
     logits, _ = store.read_outputs(key)
     z = logits.astype(np.float64)
     labels = np.asarray(store.examples()["label"].to_numpy())

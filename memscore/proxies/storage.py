@@ -1,7 +1,7 @@
-"""How the proxies of an original are kept: a file each, beside its learning events, and a receipt with its seconds.
+"""Store an original's proxies: one file and one receipt per proxy.
 
-A file is events/<key>-<ending>.parquet, where the ending is the proxy's name. Gradient inversion is kept in parts, so
-that many workers share it; its ending also names its settings, so that others give other files.
+A file is events/<key>-<ending>.parquet, where the ending is the proxy's name. Gradient inversion is stored in several
+files, so that many workers share it; its ending also identifies its settings, so that other settings give other files.
 """
 
 import json
@@ -21,19 +21,19 @@ from memscore.store.store import Receipts, Store
 
 Columns = dict[str, np.ndarray]
 
-CANDIDATES_PER_FILE = 64  # candidates a file of gradient inversion
-SMALL_IMAGE_SIDE = 16  # pixels; below it, neighbouring pixels differ so much that a weight of .1 blurs what is rebuilt
+CANDIDATES_PER_FILE = 64  # candidates per file of gradient inversion
+SMALL_IMAGE_SIDE = 16  # pixels; below it, neighbouring pixels differ so much that a weight of .1 blurs the image
 
 
 @dataclass(frozen=True, kw_only=True)
 class InversionOptions:
-    """Which examples are attacked by gradient inversion, and how hard; checks itself.
+    """Which examples are attacked by gradient inversion, and how; checks itself.
 
     Attributes:
-        candidates: how many training examples, drawn at random; the others have no score.
+        candidates: number of training examples, drawn at random; the others have no score.
         iterations: of the attack.
         total_variation: its weight.
-        success_psnr: decibels from which a rebuilt image counts as a success.
+        success_psnr: decibels from which a reconstruction counts as a success.
     """
 
     candidates: int
@@ -54,22 +54,22 @@ class InversionOptions:
 
     @property
     def config(self) -> InversionConfig:
-        """The attack."""
+        """The config of the attack."""
         return InversionConfig(
             iterations=self.iterations, total_variation=self.total_variation, success_psnr=self.success_psnr
         )
 
     @property
     def ending(self) -> str:
-        """What the names of its files have after the key."""
+        """The part of its file names after the key."""
         return f"inversion-{hash_record(asdict(self))[:8]}"
 
     def rows(self, seed: int, n_train: int) -> np.ndarray:
-        """The candidates, int64 [candidates or n_train, the smaller]; fewer candidates are the first of more."""
+        """Draw the candidates, int64 [min(candidates, n_train)]; fewer are the first of more."""
         return generator(seed, "inversion-candidates").permutation(n_train)[: self.candidates]
 
     def list_files(self, n_train: int) -> dict[str, slice]:
-        """Ending of each file -> which of the candidates are in it."""
+        """List the ending of each file with the slice of the candidates in it."""
         count = min(self.candidates, n_train)
         return {
             f"{self.ending}-{s:06d}": slice(s, min(s + CANDIDATES_PER_FILE, count))
@@ -78,12 +78,12 @@ class InversionOptions:
 
 
 def choose_total_variation(input_shape: tuple[int, int, int]) -> float:
-    """Weight of the total variation for images of this shape: 0.1 (Geiping et al. 2020), 0.001 for very small ones."""
+    """Choose the total variation weight: 0.1 (Geiping et al. 2020), 0.001 if very small."""
     return 0.1 if min(input_shape[1:]) >= SMALL_IMAGE_SIDE else 0.001
 
 
 def list_file_endings(store: Store, name: str, inversion: InversionOptions | None) -> list[str]:
-    """What the names of a proxy's files have after the key; none of an inversion whose settings are not known."""
+    """List a proxy's file name endings; none for an inversion of unknown settings."""
     if name != "inversion":
         return [name]
     return [] if inversion is None else list(inversion.list_files(store.manifest.split_sizes[0]))
@@ -92,27 +92,28 @@ def list_file_endings(store: Store, name: str, inversion: InversionOptions | Non
 def write_proxy(
     store: Store, key: str, ending: str, columns: Columns, seconds: float, receipt: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Publish one file of a proxy, after its receipt.
+    """Write one file of a proxy, after its receipt.
 
     Args:
         store: open.
         key: of the original.
         ending: of the file's name.
         columns: row, and the scores of those rows.
-        seconds: that it took, beyond the training.
-        receipt: who did it, and "proxy", its name.
+        seconds: of computing it, without the training.
+        receipt: the worker's fields, and "proxy", its name.
 
     Returns:
-        The receipt as kept.
+        The receipt as written.
     """
-    kept = {**receipt, "key": key, "ending": ending, "seconds": seconds}
-    store.write_receipt(f"{key}-{ending}", kept)  # first: a worker killed in between leaves no file without its receipt
+    written = {**receipt, "key": key, "ending": ending, "seconds": seconds}
+    # the receipt first: a worker killed in between leaves no file without its receipt
+    store.write_receipt(f"{key}-{ending}", written)
     store.write_events(f"{key}-{ending}", columns)
-    return kept
+    return written
 
 
 def read_proxy(store: Store, key: str, name: str, inversion: InversionOptions | None) -> Columns | None:
-    """The scores of one proxy of one original.
+    """Read the scores of one proxy of one original.
 
     Args:
         store: open.
@@ -121,56 +122,56 @@ def read_proxy(store: Store, key: str, name: str, inversion: InversionOptions | 
         inversion: its settings, if the name is "inversion".
 
     Returns:
-        Score -> float64 [n_train], NaN for examples that were not attacked; None if it is not, or not all, on file.
+        Score -> float64 [n_train], NaN for examples that were not attacked; None if any of its files is missing.
     """
-    names = [f"{key}-{ending}" for ending in list_file_endings(store, name, inversion)]
-    if not names or not all(store.has_events(each) for each in names):
+    files = [f"{key}-{ending}" for ending in list_file_endings(store, name, inversion)]
+    if not files or not all(store.has_events(file) for file in files):
         return None
-    tables = [store.read_events(each) for each in names]
+    tables = [store.read_events(file) for file in files]
     rows = np.concatenate([table["row"] for table in tables])
-    found = {}
+    scores = {}
     for score in PROXIES[name].scores:
-        found[score] = np.full(store.manifest.split_sizes[0], np.nan)
-        found[score][rows] = np.concatenate([table[score] for table in tables])
-    return found
+        scores[score] = np.full(store.manifest.split_sizes[0], np.nan)
+        scores[score][rows] = np.concatenate([table[score] for table in tables])
+    return scores
 
 
 def read_stored_inversion(store: Store) -> InversionOptions | None:
-    """The settings of the inversion score that the store has; None without one."""
+    """Read the settings of the stored inversion score; None if the store has none."""
     if not store.folder.exists("scores/inversion_psnr.parquet"):
         return None
     return InversionOptions(**json.loads(decode_metadata(store.read_score("inversion_psnr").schema)["settings"]))
 
 
 def build_score_metadata(name: str, inversion: InversionOptions | None) -> dict[str, str]:
-    """What a proxy's score says of how it was made."""
-    said = {"proxy": name, "taken": PROXIES[name].stage, "leaks": "nothing"}
+    """Build the metadata of a proxy's score: how it was computed."""
+    metadata = {"proxy": name, "taken": PROXIES[name].stage, "leaks": "nothing"}
     if PROXIES[name].trains_on == "test":
-        said["leaks"] = "test"
+        metadata["leaks"] = "test"
     if name == "inversion" and inversion is not None:
-        said["settings"] = json.dumps(asdict(inversion), sort_keys=True)
-    return said
+        metadata["settings"] = json.dumps(asdict(inversion), sort_keys=True)
+    return metadata
 
 
 def sum_proxy_seconds(
     store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
 ) -> dict[str, dict[str, float]]:
-    """What each proxy cost beyond the training of its originals; `read_stored_inversion` gives the second argument.
+    """Sum each proxy's cost without the training of its originals.
 
     Args:
         store: open.
-        inversion: the settings of the inversion that is meant, if any.
+        inversion: the settings of the inversion, if any, as from read_stored_inversion.
         receipts: of the store, if they were read already.
 
     Returns:
-        Name -> key of each original -> seconds of one worker, over all parts; only what the store has.
+        Name -> key of each original -> seconds of one worker, over all its files; only what the store has.
     """
     receipts = store.receipts() if receipts is None else receipts
-    found: dict[str, dict[str, float]] = {}
+    seconds: dict[str, dict[str, float]] = {}
     for name in PROXIES:
-        wanted = set(list_file_endings(store, name, inversion))
+        file_endings = set(list_file_endings(store, name, inversion))
         for receipt in receipts.values():
-            if receipt.get("ending") in wanted:
-                by_key = found.setdefault(name, {})
+            if receipt.get("ending") in file_endings:
+                by_key = seconds.setdefault(name, {})
                 by_key[receipt["key"]] = by_key.get(receipt["key"], 0.0) + receipt["seconds"]
-    return found
+    return seconds

@@ -1,6 +1,7 @@
-"""Claims that two things are alike, or that one is not lower: by a margin that is part of the claim's words.
+"""Verdicts on a paper's claims: above 0, equivalent within a margin, or not lower.
 
-What a paper reports, and what an interval says to it.
+Equivalence ("these are alike") and non-inferiority ("this is not lower") are tested with a margin, which is part of
+the claim's wording.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from memscore.statistics.intervals import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """What a paper says, and what this bank says to it: holds, fails or undecided, by an interval."""
+    """A paper's claim, its value with an interval, and the verdict on it."""
 
     claim: str
     value: Interval
@@ -18,7 +19,7 @@ class Trend:
 
 
 def judge_interval(interval: Interval) -> str:
-    """What an interval says of "above 0".
+    """Judge the claim "above 0" by an interval.
 
     Args:
         interval: of the difference, in the stated direction.
@@ -26,7 +27,7 @@ def judge_interval(interval: Interval) -> str:
     Returns:
         "holds", "fails" or "undecided".
 
-    >>> verdict(Interval(value=0.2, lo=0.1, hi=0.3)), verdict(Interval(value=0.2, lo=-0.1, hi=0.5))
+    >>> judge_interval(Interval(value=0.2, lo=0.1, hi=0.3)), judge_interval(Interval(value=0.2, lo=-0.1, hi=0.5))
     ('holds', 'undecided')
     """
     return "holds" if interval.lo > 0 else "fails" if interval.hi < 0 else "undecided"
@@ -34,11 +35,11 @@ def judge_interval(interval: Interval) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says, what was measured, and what that says to it.
+    """A paper's claim, the measured value, and the verdict.
 
     Attributes:
-        claim: in words that an interval above 0 confirms.
-        paper: what the paper printed.
+        claim: in words; an interval above 0 confirms it.
+        paper: the paper's printed result.
         value: of the claim's difference, with its 95 % interval.
         verdict: holds, fails or undecided.
     """
@@ -50,25 +51,25 @@ class Claim:
 
 
 def judge_claim(claim: str, paper: str, value: Interval) -> Claim:
-    """A finding with its verdict; undecided where the interval is undefined."""
+    """Judge a claim by its interval; undecided where the interval is undefined."""
     return Claim(claim=claim, paper=paper, value=value, verdict=judge_interval(value))
 
 
 EQUIVALENCE_MARGIN = 0.05
-"""Of accuracies and of ToW: what the papers call similar differs by less (RUM Table 11a: .937 and .942)."""
+"""For accuracies and ToW: values that the papers call similar differ by less (RUM Table 11a: .937 and .942)."""
 
 
 def judge_equivalent(claim: str, paper: str, value: Interval, margin: float = EQUIVALENCE_MARGIN) -> Claim:
-    """Whether a difference is nearly nothing.
+    """Judge the claim that a difference is within a margin of 0.
 
     Args:
-        claim: what is alike.
-        paper: what the paper printed.
+        claim: the claim in words.
+        paper: the paper's printed result.
         value: the difference, with its interval.
-        margin: how far from 0 it may lie.
+        margin: the largest allowed distance from 0.
 
     Returns:
-        It holds where the whole interval lies within the margin, and fails where all of it lies without.
+        The claim; it holds where the whole interval lies within the margin, and fails where all of it lies outside.
     """
     inside = -margin < value.lo and value.hi < margin
     outside = value.lo > margin or value.hi < -margin
@@ -79,16 +80,16 @@ def judge_equivalent(claim: str, paper: str, value: Interval, margin: float = EQ
 
 
 def judge_not_lower(claim: str, paper: str, value: Interval, margin: float = EQUIVALENCE_MARGIN) -> Claim:
-    """Whether a difference is not below 0 by more than a margin.
+    """Judge the claim that a difference is not below 0 by more than a margin.
 
     Args:
-        claim: what is not lower.
-        paper: what the paper printed.
+        claim: the claim in words.
+        paper: the paper's printed result.
         value: the difference, with its interval.
-        margin: how far below 0 it may lie.
+        margin: the largest allowed distance below 0.
 
     Returns:
-        It holds where the whole interval lies above -margin, and fails where all of it lies below.
+        The claim; it holds where the whole interval lies above -margin, and fails where all of it lies below.
     """
     verdict = "holds" if value.lo > -margin else "fails" if value.hi < -margin else "undecided"
     return Claim(claim=f"{claim} (all of the interval above -{margin:g})", paper=paper, value=value, verdict=verdict)

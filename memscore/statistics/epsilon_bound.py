@@ -1,16 +1,17 @@
-"""How much privacy a model has lost at least: a lower bound on epsilon from an attack that was run.
+"""A lower bound on a model's epsilon (privacy loss) from a membership attack on it.
 
-An (epsilon, 0)-differentially private training bounds what any attack reaches:
+An (epsilon, 0)-differentially private training bounds the success of any attack:
 
     TPR <= e^epsilon FPR    and    1 - FPR <= e^epsilon (1 - TPR)            (Kairouz, Oh & Viswanath 2015, theorem 2.1)
 
 so epsilon >= log(lower end of one rate / upper end of the other), the ends from Clopper & Pearson (1934). One threshold
-and one of the two lines are chosen on one half of the examples and read on the other, so choosing costs nothing; the
-two ends share the error evenly.
+and one of the two inequalities are selected on one half of the examples and evaluated on the other, so the selection
+causes no bias; the two ends share the error probability equally.
 
-It bounds the epsilon of the algorithm that trained the model if who was a member was drawn at random, each example by
-its own coin, and is as good as the examples are independent: a model's examples share its training, which Clopper and
-Pearson know nothing of. Members that differ from non-members in anything else, such as another source, make it void.
+It bounds the epsilon of the algorithm that trained the model if membership was drawn at random, independently for each
+example, and it is valid only as far as the examples are independent: a model's examples share its training, which
+Clopper and Pearson do not take into account. If members differ from non-members in anything else, such as their source,
+the bound is void.
 """
 
 from dataclasses import dataclass
@@ -21,16 +22,17 @@ from scipy.special import betaincinv
 
 @dataclass(frozen=True, kw_only=True)
 class EpsilonBound:
-    """A lower bound at delta 0 and what it rests on.
+    """A lower bound at delta 0 and the counts that it is computed from.
 
     Attributes:
-        value: epsilon is at least this, 0 or more; NaN where a half lacks members or non-members.
+        value: epsilon is at least this, 0 or more; NaN where a half has no members or no non-members.
         level: confidence of the bound.
-        threshold: an example is called a member above it.
-        says: "member" where members were told by high scores, "non-member" where others were told by low ones.
-        hits: right calls of that kind on the second half, of `of_hits` examples.
+        threshold: an example with a higher score is classified as a member.
+        says: "member" if the bound uses the members classified by high scores, "non-member" if it uses the non-members
+            classified by low scores.
+        hits: correct classifications as `says` on the second half, of `of_hits` examples.
         of_hits: see hits.
-        false: wrong calls of that kind, of `of_false` examples.
+        false: wrong classifications as `says`, of `of_false` examples.
         of_false: see false.
     """
 
@@ -45,12 +47,12 @@ class EpsilonBound:
 
 
 def clopper_pearson(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two one-sided exact bounds of a proportion, each wrong with probability at most `tail`.
+    """Compute two one-sided exact bounds of a proportion, each with error `tail`.
 
     Args:
         k: successes, of any shape.
         n: trials, at least 1.
-        tail: error of each end, e.g. 0.025.
+        tail: error probability of each end, e.g. 0.025.
 
     Returns:
         Lower and upper end in [0, 1].
@@ -68,55 +70,57 @@ def clopper_pearson(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarr
 def epsilon_lower_bound(
     scores: np.ndarray, member: np.ndarray, rng: np.random.Generator, level: float = 0.95
 ) -> EpsilonBound:
-    """Choose a threshold on one half of the examples and read the bound on the other.
+    """Select a threshold on one half of the examples and compute the bound on the other.
 
     Args:
         scores: [n], no NaN, higher for members.
-        member: bool [n], the truth.
-        rng: draws the halves, members and non-members apart.
+        member: bool [n], true membership.
+        rng: draws the halves, separately for members and non-members.
         level: confidence of the bound.
 
     Returns:
         The bound, delta 0.
     """
-    chosen = np.zeros(len(scores), bool)
+    selection = np.zeros(len(scores), bool)
     for side in (member, ~member):
-        chosen[rng.permutation(np.flatnonzero(side))[: int(side.sum()) // 2]] = True
-    if not all((half & side).any() for half in (chosen, ~chosen) for side in (member, ~member)):
+        selection[rng.permutation(np.flatnonzero(side))[: int(side.sum()) // 2]] = True
+    if not all((half & side).any() for half in (selection, ~selection) for side in (member, ~member)):
         nan = float("nan")
         return EpsilonBound(
             value=nan, level=level, threshold=nan, says="member", hits=0, of_hits=0, false=0, of_false=0
         )
     tail = (1 - level) / 2
-    thresholds = np.unique(scores[chosen])
-    above = _counts_above(scores[chosen], member[chosen], thresholds)
-    bounds = {says: _bound(_calls(says, *above), tail) for says in ("member", "non-member")}
+    thresholds = np.unique(scores[selection])
+    above = _count_above(scores[selection], member[selection], thresholds)
+    bounds = {says: _compute_bound(_select_calls(says, *above), tail) for says in ("member", "non-member")}
     says = max(bounds, key=lambda kind: float(bounds[kind].max()))
     threshold = float(thresholds[bounds[says].argmax()])
-    calls = _calls(says, *_counts_above(scores[~chosen], member[~chosen], np.array([threshold])))
+    calls = _select_calls(says, *_count_above(scores[~selection], member[~selection], np.array([threshold])))
     hits, of_hits, false, of_false = (int(np.ravel(count)[0]) for count in calls)
     return EpsilonBound(
-        value=max(0.0, float(_bound(calls, tail)[0])), level=level, threshold=threshold, says=says, hits=hits,
+        value=max(0.0, float(_compute_bound(calls, tail)[0])), level=level, threshold=threshold, says=says, hits=hits,
         of_hits=of_hits, false=false, of_false=of_false,
     )  # fmt: skip
 
 
-def _counts_above(scores: np.ndarray, member: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Members above each threshold, members, non-members above it, non-members."""
+def _count_above(scores: np.ndarray, member: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Count members above each threshold, members, non-members above it, non-members."""
     counts = []
     for side in (member, ~member):
-        own = np.sort(scores[side])
-        counts += [len(own) - np.searchsorted(own, thresholds, side="right"), np.array(len(own))]
+        ranked = np.sort(scores[side])
+        counts += [len(ranked) - np.searchsorted(ranked, thresholds, side="right"), np.array(len(ranked))]
     return tuple(counts)
 
 
-def _calls(says: str, tp: np.ndarray, n_in: np.ndarray, fp: np.ndarray, n_out: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Hits of n, and false calls of n: of "member" above the threshold, or of "non-member" up to it."""
+def _select_calls(
+    says: str, tp: np.ndarray, n_in: np.ndarray, fp: np.ndarray, n_out: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Return hits, their total, false calls and their total for one kind of call."""
     return (tp, n_in, fp, n_out) if says == "member" else (n_out - fp, n_out, n_in - tp, n_in)
 
 
-def _bound(calls: tuple[np.ndarray, ...], tail: float) -> np.ndarray:
-    """Log of the hit rate's lower end over the false rate's upper end; minus infinity without a hit."""
+def _compute_bound(calls: tuple[np.ndarray, ...], tail: float) -> np.ndarray:
+    """Compute the log of the hit rate's lower end over the false rate's upper end."""
     hits, of_hits, false, of_false = calls
     lo, _ = clopper_pearson(hits, of_hits, tail)
     _, hi = clopper_pearson(false, of_false, tail)

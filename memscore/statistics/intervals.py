@@ -1,4 +1,4 @@
-"""How sure a number is: its interval, one of a proportion that holds for few trials, and an error that is never 0."""
+"""Intervals and standard errors of proportions that are valid for few trials."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from scipy.special import ndtri
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A number and an interval for it, 95 % unless the maker says otherwise; NaN where undefined."""
+    """A number and its interval, 95 % unless stated otherwise; NaN where undefined."""
 
     value: float
     lo: float
@@ -16,14 +16,14 @@ class Interval:
 
 
 def wilson(k: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval for a proportion (Wilson 1927).
+    """Compute Wilson's score interval for a proportion (Wilson 1927).
 
     The proportions p with |k / n - p| <= z sqrt(p (1 - p) / n), z the normal quantile of the level.
 
     Args:
         k: successes, of any shape.
         n: trials, of the same shape.
-        level: coverage aimed at.
+        level: nominal coverage.
 
     Returns:
         Lower and upper end, in [0, 1]; NaN where n is 0.
@@ -34,12 +34,14 @@ def wilson(k: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
         half = np.sqrt(z2 * (k * (n - k) / n + z2 / 4)) / (n + z2)
         middle = (k + z2 / 2) / (n + z2)
         empty = np.where(n > 0, 0.0, np.nan)
-    # the ends at k = 0 and k = n are 0 and 1; rounding must not carry them past the observed share
+    # the ends at k = 0 and k = n are 0 and 1; rounding must not move them past the observed proportion
     return np.where(k > 0, middle - half, 0.0) + empty, np.where(k < n, middle + half, 1.0) + empty
 
 
 def smoothed_variance(k: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Variance of a proportion from p~ = (k + 1/2) / (n + 1), p~ (1 - p~) / (n + 1): above 0 also where k is 0 or n.
+    """Compute p~ (1 - p~) / (n + 1), p~ = (k + 1/2) / (n + 1): a proportion's variance.
+
+    It is above 0 also where k is 0 or n.
 
     Args:
         k: successes, of any shape.

@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members: the area under the ROC curve, and its left end, with their errors."""
+"""ROC curves of membership scores: area and left end of the curve, with errors."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from scipy.stats import rankdata
 from memscore.statistics.intervals import Interval, smoothed_variance, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
-"""Where the left end is read (Carlini et al. 2022 argue for it)."""
+"""Where the left end of the curve is evaluated (Carlini et al. 2022 argue for it)."""
 CURVE_POINTS = 121
-"""False positive rates of a curve that is drawn."""
+"""Number of false positive rates of a plotted curve."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class RocBand:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetMean:
-    """A measure of every target model [M], its mean over targets and the 95 % t interval of that mean."""
+    """A measure per target model [M], its mean and the mean's 95 % t interval."""
 
     per_target: np.ndarray
     value: float
@@ -42,14 +42,14 @@ class TargetMean:
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """P(score of a positive > score of a negative), a tie counting one half.
+    """Compute P(score of a positive > score of a negative), a tie counting one half.
 
     Args:
         scores: [n], no NaN.
         positive: bool [n].
 
     Returns:
-        In [0, 1], higher tells better; NaN without a positive or without a negative.
+        In [0, 1], higher separates better; NaN without a positive or without a negative.
 
     >>> auc(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
     0.5
@@ -60,10 +60,11 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Standard error of the area (DeLong et al. 1988), by ranks (Sun & Xu 2014).
+    """Compute the standard error of the area (DeLong et al. 1988), by ranks (Sun & Xu 2014).
 
-    Where DeLong's variance is 0 or undefined (all pairs ordered alike, one positive) the area is taken as a smoothed
-    proportion of as many trials as the smaller class has examples, which is the worst case for pairs that share them.
+    Where DeLong's variance is 0 or undefined (all pairs ordered alike, one positive) the area is treated as a
+    smoothed proportion of as many trials as the smaller class has examples, which is the worst case for pairs that
+    share examples.
 
     Args:
         scores: [n], no NaN.
@@ -76,24 +77,24 @@ def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
     if not len(pos) or not len(neg):
         return float("nan")
     ranks = rankdata(scores)
-    beaten = (ranks[positive] - rankdata(pos)) / len(neg)  # by each positive, the share of negatives below it
-    beating = 1 - (ranks[~positive] - rankdata(neg)) / len(pos)
+    share_below = (ranks[positive] - rankdata(pos)) / len(neg)  # for each positive, the share of negatives below it
+    share_above = 1 - (ranks[~positive] - rankdata(neg)) / len(pos)
     fewer = min(len(pos), len(neg))
-    variance = beaten.var(ddof=1) / len(pos) + beating.var(ddof=1) / len(neg) if fewer > 1 else 0.0
+    variance = share_below.var(ddof=1) / len(pos) + share_above.var(ddof=1) / len(neg) if fewer > 1 else 0.0
     if variance == 0:
-        variance = smoothed_variance(np.asarray(beaten.mean() * fewer), np.asarray(fewer))
+        variance = smoothed_variance(np.asarray(share_below.mean() * fewer), np.asarray(fewer))
     return float(np.sqrt(variance))
 
 
 def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) -> Interval:
-    """The area with an interval that stays inside [0, 1].
+    """Compute the area with an interval inside [0, 1].
 
     logit(A) +- z se / (A (1 - A)); at A = 0 or 1 Wilson's, for as many trials as the smaller class has examples.
 
     Args:
         scores: [n], no NaN.
         positive: bool [n].
-        level: coverage aimed at.
+        level: nominal coverage.
 
     Returns:
         The area and its interval.
@@ -108,22 +109,22 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
 
 
 def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> Interval:
-    """The largest true positive rate of a threshold whose false positive rate is at most fpr.
+    """Compute the largest true positive rate at a false positive rate of at most fpr.
 
-    No interpolation: below 1 / negatives only thresholds without a false positive are left. The interval is Wilson's
-    for the positives at that threshold; that the threshold itself rests on few negatives is not in it.
+    No interpolation: below 1 / negatives only thresholds without a false positive remain. The interval is Wilson's
+    for the positives at that threshold; it does not include that few negatives decide the threshold.
 
     Args:
         scores: [n], no NaN, higher for positives.
         positive: bool [n].
         fpr: the largest false positive rate allowed, in [0, 1].
-        level: coverage aimed at.
+        level: nominal coverage.
 
     Returns:
         The rate and its interval; NaN without a positive or without a negative.
 
     Raises:
-        ValueError: fpr is no rate.
+        ValueError: fpr is outside [0, 1].
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"a false positive rate lies between 0 and 1, got {fpr}; 0.001 is usual")
@@ -137,7 +138,7 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
 
 
 def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:
-    """The area and the left end of the curve for each target model, and their means over targets.
+    """Compute area and left end of each target's curve, and their means over targets.
 
     Targets share their shadow models, so the interval of the mean is approximate.
 
@@ -148,21 +149,21 @@ def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, Ta
     Returns:
         "auc", "tpr_at_0.001" and "tpr_at_0.01".
     """
-    known = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    means = {"auc": _mean_interval(np.array([auc(*target) for target in known]))}
+    targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
+    means = {"auc": _mean_interval(np.array([auc(*target) for target in targets]))}
     for fpr in FALSE_POSITIVE_RATES:
-        rates = np.array([tpr_at_fpr(*target, fpr).value for target in known])
-        means[f"tpr_at_{fpr:g}"] = _mean_interval(rates)
+        tprs = np.array([tpr_at_fpr(*target, fpr).value for target in targets])
+        means[f"tpr_at_{fpr:g}"] = _mean_interval(tprs)
     return means
 
 
 def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> np.ndarray:
-    """tpr_at_fpr at many rates, without their intervals.
+    """Compute tpr_at_fpr at many false positive rates, without intervals.
 
     Args:
         scores: [n], no NaN, higher for positives.
         positive: bool [n].
-        fprs: rates in [0, 1].
+        fprs: false positive rates in [0, 1].
 
     Returns:
         float64 [F]; NaN without a positive or without a negative.
@@ -177,7 +178,7 @@ def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> 
 
 
 def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
-    """The ROC curve over targets, from one false positive on, evenly spread on a log axis.
+    """Compute the ROC band over targets, from one false positive on, on a log axis.
 
     Args:
         scores: [M, N], an attack's score of example n against target m, higher for members; NaN is left out.
@@ -187,23 +188,23 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
         Mean and central 95 % of the targets that have a curve; NaN where none has.
     """
     negatives = (~member).sum(1)
-    one = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
-    fprs = np.append(np.geomspace(one, 1, CURVE_POINTS)[:-1], 1.0)
-    known = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    each = np.array([compute_tprs(*target, fprs) for target in known])
-    each = each[~np.isnan(each).any(1)]
-    if not len(each):
-        nowhere = np.full(len(fprs), np.nan)
-        return RocBand(fpr=fprs, mean=nowhere, lo=nowhere, hi=nowhere)
-    lo, hi = np.quantile(each, [0.025, 0.975], axis=0)
-    return RocBand(fpr=fprs, mean=each.mean(0), lo=lo, hi=hi)
+    lowest = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
+    fprs = np.append(np.geomspace(lowest, 1, CURVE_POINTS)[:-1], 1.0)
+    targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
+    tprs = np.array([compute_tprs(*target, fprs) for target in targets])
+    tprs = tprs[~np.isnan(tprs).any(1)]
+    if not len(tprs):
+        undefined = np.full(len(fprs), np.nan)
+        return RocBand(fpr=fprs, mean=undefined, lo=undefined, hi=undefined)
+    lo, hi = np.quantile(tprs, [0.025, 0.975], axis=0)
+    return RocBand(fpr=fprs, mean=tprs.mean(0), lo=lo, hi=hi)
 
 
-def _mean_interval(each: np.ndarray) -> TargetMean:
-    """Over the targets that have a value; the interval is NaN with fewer than two."""
-    known = each[~np.isnan(each)]
-    value = float(known.mean()) if len(known) else float("nan")
+def _mean_interval(per_target: np.ndarray) -> TargetMean:
+    """Average the targets that have a value; the interval is NaN with fewer than two."""
+    defined = per_target[~np.isnan(per_target)]
+    value = float(defined.mean()) if len(defined) else float("nan")
     reach = float("nan")
-    if len(known) > 1:
-        reach = float(stdtrit(len(known) - 1, 0.975) * known.std(ddof=1) / np.sqrt(len(known)))
-    return TargetMean(per_target=each, value=value, lo=value - reach, hi=value + reach)
+    if len(defined) > 1:
+        reach = float(stdtrit(len(defined) - 1, 0.975) * defined.std(ddof=1) / np.sqrt(len(defined)))
+    return TargetMean(per_target=per_target, value=value, lo=value - reach, hi=value + reach)

@@ -1,1 +1,6 @@
-"""What is stored, where, and whether it is complete."""
+"""Store of a bank: its files, their location, and whether they are intact."""
+
+from memscore.store.manifest import Manifest
+from memscore.store.store import Store
+
+__all__ = ["Manifest", "Store"]

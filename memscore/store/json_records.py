@@ -1,4 +1,4 @@
-"""Small JSON records, such as arms and receipts: their hashes, and the refusal of one that was not asked for."""
+"""Small JSON records with checksums, such as arms and receipts."""
 
 import hashlib
 import json
@@ -11,44 +11,44 @@ from memscore.store.parquet import CorruptFile
 
 THREADS = 4
 CHECKSUM_KEY = "record_sha256"
-MAX_FIELDS_SHOWN = 6  # fields of two records that differ
+MAX_FIELDS_SHOWN = 6  # of two records that differ
 
 
 def hash_record(record: Mapping[str, Any]) -> str:
-    """Hash of a record's JSON, whatever the order of its keys."""
+    """Hash a record's JSON, whatever the order of its keys."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def format_json(record: Mapping[str, Any]) -> str:
-    """A record as readable JSON, the same text for the same record."""
+    """Format a record as readable JSON; equal records give equal text."""
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
 def replace_nonfinite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON can hold it: numbers that are not finite become null, at any depth."""
-    found: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
-    return found
+    """Replace numbers that are not finite by null, at any depth, so that JSON can hold them."""
+    finite: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    return finite
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
-    """A record as JSON with its own hash in it; numbers that are not finite become null."""
+    """Encode a record as JSON with its own hash; numbers that are not finite become null."""
     finite = replace_nonfinite(record)
     return format_json({**finite, CHECKSUM_KEY: hash_record(finite)}).encode()
 
 
 def decode_record(content: bytes | str, *, require_checksum: bool = False) -> dict[str, Any]:
-    """A record from its JSON.
+    """Decode a record from its JSON.
 
     Args:
         content: the file.
-        require_checksum: a record without its own hash is none.
+        require_checksum: refuse a record without its own hash.
 
     Returns:
-        The record; its own hash is taken out after it was compared.
+        The record without its hash, which was compared.
 
     Raises:
-        ValueError: no JSON object, or one that does not give its hash, or lacks it though it must not.
+        ValueError: no JSON object, or a hash that does not match, or none although one is required.
     """
     record = json.loads(content)
     if not isinstance(record, dict):
@@ -61,30 +61,33 @@ def decode_record(content: bytes | str, *, require_checksum: bool = False) -> di
     return record
 
 
-def require_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, way_out: str) -> None:
-    """Stop if two records differ.
+def require_same(stored: Mapping[str, Any], requested: Mapping[str, Any], name: str, hint: str) -> None:
+    """Raise if two records differ.
 
     Args:
-        there: what stands on file.
-        asked: what is wanted now.
-        what: the thing on file, for the message.
-        way_out: what the user can do.
+        stored: the stored record.
+        requested: the record of this run.
+        name: the stored thing, for the message.
+        hint: what the user can do.
 
     Raises:
         ValueError: they differ; names the fields, with both values.
     """
-    there, asked = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(asked)))
-    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
+    stored, requested = _flatten(json.loads(json.dumps(stored))), _flatten(json.loads(json.dumps(requested)))
+    keys = [key for key in {**stored, **requested} if stored.get(key) != requested.get(key)]
     if keys:
-        parts = [
-            f"{key} is {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys[:MAX_FIELDS_SHOWN]
+        differences = [
+            f"{key} is {_format_short(stored.get(key))}, asked for {_format_short(requested.get(key))}"
+            for key in keys[:MAX_FIELDS_SHOWN]
         ]
-        parts += [f"and {len(keys) - MAX_FIELDS_SHOWN} more fields differ"] if len(keys) > MAX_FIELDS_SHOWN else []
-        raise ValueError(f"{what} is another one: {'; '.join(parts)}; {way_out}")
+        differences += (
+            [f"and {len(keys) - MAX_FIELDS_SHOWN} more fields differ"] if len(keys) > MAX_FIELDS_SHOWN else []
+        )
+        raise ValueError(f"{name} is another one: {'; '.join(differences)}; {hint}")
 
 
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with the fields of its sub-records beside its own, as recipe.batch."""
+def _flatten(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten sub-records to keys such as recipe.batch."""
     flat: dict[str, Any] = {}
     for key, value in record.items():
         flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
@@ -92,7 +95,7 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
-    """Every record in one sub-folder by its name.
+    """Read every record in one sub-folder.
 
     Args:
         folder: the store's folder.
@@ -102,7 +105,7 @@ def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
         Name without .json -> record, sorted by name.
 
     Raises:
-        CorruptFile: one that is no JSON; names it.
+        CorruptFile: a file is no JSON; the message names it.
     """
     names = [name for name in folder.names(kind) if name.endswith(".json")]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -111,7 +114,7 @@ def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
-    """One record.
+    """Read one record.
 
     Args:
         folder: the store's folder.
@@ -121,7 +124,7 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
         The record.
 
     Raises:
-        CorruptFile: the file holds no record, or not what was written; names it.
+        CorruptFile: the file holds no record, or not what was written; the message names it.
     """
     content = folder.read(relpath)
     try:
@@ -134,18 +137,18 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
 
 
 def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a way of drawing subsets on file.
+    """Store an arm, which is one way of drawing subsets.
 
     Args:
         folder: the store's folder.
-        arm: name, design, keep, block and whatever else decides its subsets, such as the hash of the clusters.
+        arm: name, design, keep, block and everything else that decides its subsets, such as the hash of the clusters.
 
     Returns:
-        The record on file: arm and its `suffix`, which ends the names of its scores. The first arm of a fraction has
+        The stored record: arm and its `suffix`, which ends the names of its scores. The first arm of a fraction has
         k0.500, later ones k0.500_iid, or k0.500_iid-b8 if their name says the block.
 
     Raises:
-        ValueError: an arm of that name but with other content is on file.
+        ValueError: an arm of that name but with other content is stored.
     """
     arms = read_records(folder, "arms")
     name = arm["name"]
@@ -159,14 +162,14 @@ def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _suffix(arm: Mapping[str, Any], taken: Collection[str]) -> str:
-    """How an arm's scores end: the fraction, and the design unless this is the fraction's first arm."""
+    """Return the ending of an arm's scores: the fraction, plus the design for later arms of it."""
     fraction, block = f"k{arm['keep']:.3f}", f"-b{arm['block']}"
     if fraction not in taken:
         return fraction
     return f"{fraction}_{arm['design']}{block if str(arm['name']).endswith(block) else ''}"
 
 
-def _short(value: object) -> str:
-    """A value that fits on a line."""
+def _format_short(value: object) -> str:
+    """Format a value in at most 120 characters."""
     text = json.dumps(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

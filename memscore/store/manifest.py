@@ -1,4 +1,4 @@
-"""What a store is: the data, the model and the seed that every file in it belongs to."""
+"""The manifest: the data, model and seed that every file of a store belongs to."""
 
 import json
 import os
@@ -12,12 +12,14 @@ from memscore.store.json_records import decode_record, encode_record, hash_recor
 
 SCHEMA_VERSION = 1
 IMPORTED = "imported"
-"""The architecture of a bank that somebody else trained; its recipe says which numbers were given."""
+"""The architecture of an imported bank; its recipe says which numbers were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The identity of a store; immutable. How many models, where and with which versions is no part of it.
+    """Identity of a store; immutable.
+
+    The number of models, the place of the store and the versions of libraries are no part of it.
 
     Attributes:
         fingerprint: hash of the images, labels and ids of all splits.
@@ -27,7 +29,7 @@ class Manifest:
         input_shape: channels, height, width.
         mean: per channel, of train images in [0, 1].
         std: per channel, of train images in [0, 1].
-        label_changes: what was done to the labels, such as {"label_noise": 0.05}.
+        label_changes: changes to the labels, such as {"label_noise": 0.05}.
         architecture: name in the table of architectures.
         recipe: every field of the recipe.
         precision: float32 or bfloat16.
@@ -50,20 +52,23 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """Bring every value to the form that it has after a trip through JSON."""
+        """Convert every value to its form after a round trip through JSON."""
         for field in ("label_changes", "recipe"):
-            plain = json.dumps(getattr(self, field), allow_nan=False, sort_keys=True)  # in one order in every process
-            object.__setattr__(self, field, json.loads(plain))
+            text = json.dumps(getattr(self, field), allow_nan=False, sort_keys=True)  # the same order in every process
+            object.__setattr__(self, field, json.loads(text))
         for field in ("split_sizes", "input_shape", "mean", "std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
 
     def record(self) -> dict[str, Any]:
-        """All fields as a dict."""
+        """Return all fields as a dict."""
         return asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """What two banks must have in common to be one: all fields but the name, since the fingerprint is the data."""
-        # the seed first: where it differs, the validation set and with it the fingerprint differ too
+        """Return the fields that decide whether two stores are the same: all but `data`.
+
+        The fingerprint identifies the data, whatever its name.
+        """
+        # the seed first: if it differs, the validation set and the fingerprint differ too
         return {"seed": self.seed, **{name: value for name, value in self.record().items() if name != "data"}}
 
     @property
@@ -73,7 +78,7 @@ class Manifest:
 
     @property
     def imported(self) -> bool:
-        """Whether somebody else trained the models."""
+        """Whether the models were trained elsewhere and imported."""
         return self.architecture == IMPORTED
 
     @property
@@ -82,12 +87,12 @@ class Manifest:
         return sum(self.split_sizes)
 
     def to_json(self) -> str:
-        """All fields, readable, and a hash that finds a changed one."""
+        """Encode all fields as readable JSON with a hash that detects changes."""
         return encode_record(self.record()).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """The manifest that to_json wrote.
+        """Decode a manifest that to_json wrote.
 
         Args:
             text: the file's content.
@@ -113,7 +118,7 @@ class Manifest:
 def compute_original_key(
     manifest: Manifest, *, removed: Iterable[str | int] = (), labels: Mapping[str, int] | None = None, index: int = 0
 ) -> str:
-    """The name of one model trained on everything but some examples: an original, or the oracle of a forget set.
+    """Hash the identity of a model trained on all examples but some: an original or an oracle.
 
     Args:
         manifest: gives the fingerprint of the data, architecture, recipe, precision and root seed.
@@ -129,8 +134,15 @@ def compute_original_key(
     return hash_record({**shared, "removed": left_out, "labels": dict(labels or {}), "index": index})
 
 
+def get_home_url() -> str:
+    """Return the folder or URL of a user's stores: $MEMSCORE_HOME, else ~/memscore."""
+    return os.environ.get("MEMSCORE_HOME") or str(Path("~/memscore").expanduser())
+
+
 def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> str:
-    """Where a store lies unless told: in $MEMSCORE_HOME or ~/memscore, named after what it is.
+    """Return the default location of a store, named after its identity.
+
+    It lies in $MEMSCORE_HOME or ~/memscore.
 
     Args:
         data: name or path of the data set; of a path only its last part is taken.
@@ -141,8 +153,8 @@ def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> 
     Returns:
         A path, or a URL if $MEMSCORE_HOME is one.
     """
-    home = os.environ.get("MEMSCORE_HOME") or str(Path("~/memscore").expanduser())
+    home = get_home_url()
     parts = (Path(data).name or "data", arch, recipe, manifest.digest[:8])
     name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts)
-    place, mark, options = home.partition("?") if "://" in home else (home, "", "")
-    return f"{place.rstrip('/')}/{name}{mark}{options}"
+    base, mark, options = home.partition("?") if "://" in home else (home, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{options}"

@@ -1,8 +1,8 @@
-"""Sealed Parquet: arrays in, bytes out, and the same arrays back or an error that says where the damage is.
+"""Parquet files with checksums: arrays in, bytes out, and the same arrays back or an error.
 
-Three guards stand in every file. Pages carry checksums, checked on every read. `hash_columns` in the schema's
-metadata is over names, types and values, so equal contents have equal hashes whatever wrote them. `file_sha256`, the
-seal, is over every byte of the file (its own 64 counted as "0"): one flipped byte anywhere is found, footer included.
+Every file has three checksums. Pages carry CRCs, verified on every read. `content_sha256` in the schema's metadata is
+over names, types and values, so equal contents have equal hashes whatever wrote them. `file_sha256` is over every byte
+of the file (its own 64 characters counted as "0"): it finds one flipped byte anywhere, footer included.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from memscore.store.remote import StoreUnavailable
 
 Columns = Mapping[str, np.ndarray]
 ROW_GROUP_SIZE = 2048
-"""Rows that are decoded together: of thousands of models, one group of every column fits into a block."""
+"""Rows that are decoded together: one group of every column of thousands of models fits into a block."""
 MAX_ROW_GROUPS = 128
-"""Most groups a file: reading a block of thousands of files begins with their footers, which name every group."""
+"""Row groups per file at most: reading blocks starts with thousands of footers, which list every group."""
 CHECKSUM_KEY = b"file_sha256"
 CHECKSUM_PLACEHOLDER = b"0" * 64
 
 
 class CorruptFile(OSError):
-    """A file of the store is not what was written; the message names it and where."""
+    """A file of the store is not what was written; the message names the file and the place."""
 
 
 def hash_columns(columns: Columns) -> str:
-    """Hash of names, types, shapes and values in column order; every NaN counts as the same NaN.
+    """Hash names, types, shapes and values in column order; every NaN counts as the same NaN.
 
     Args:
         columns: arrays of numbers, bools or strings.
@@ -39,19 +39,19 @@ def hash_columns(columns: Columns) -> str:
     """
     digest = hashlib.sha256()
     for name, values in columns.items():
-        digest.update(f"{name}|{_kind(values)}|{values.shape}|".encode())
-        digest.update(_bytes(values))
+        digest.update(f"{name}|{_type_name(values)}|{values.shape}|".encode())
+        digest.update(_to_bytes(values))
     return digest.hexdigest()
 
 
 def to_table(
     columns: Columns, metadata: Mapping[str, str], fields: Mapping[str, Mapping[str, str]] | None = None
 ) -> pa.Table:
-    """Arrays as a table with their content hash; NaN becomes null.
+    """Convert arrays to a table that carries their content hash; NaN becomes null.
 
     Args:
         columns: [N] arrays, or [N, K] ones, which become fixed-size lists.
-        metadata: what the schema is to say besides `hash_columns`.
+        metadata: of the schema, besides `content_sha256`.
         fields: metadata of single columns.
 
     Returns:
@@ -75,18 +75,18 @@ def to_table(
 
 
 def update_content_hash(table: pa.Table) -> pa.Table:
-    """The same table, whose columns were changed since to_table, with the hash of what it holds now."""
+    """Recompute the content hash of a table whose columns were changed since to_table."""
     digest = hash_columns(to_columns(table))
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"content_sha256": digest.encode()})
 
 
 def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The arrays of a table; null becomes NaN."""
+    """Convert a table to arrays; null becomes NaN."""
     return {name: _to_numpy(table[name]) for name in table.column_names}
 
 
 def compute_row_group_size(n_rows: int) -> int:
-    """Rows of each group of a file: ROW_GROUP_SIZE, doubled until no more than GROUPS groups are needed.
+    """Compute the rows of a row group: ROW_GROUP_SIZE, doubled until MAX_ROW_GROUPS suffice.
 
     Args:
         n_rows: of the file.
@@ -104,7 +104,7 @@ def compute_row_group_size(n_rows: int) -> int:
 
 
 def encode(table: pa.Table) -> bytes:
-    """The table as a sealed Parquet file; equal tables give equal bytes under one version of pyarrow."""
+    """Encode a table with checksums; equal tables give equal bytes under one pyarrow version."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -117,12 +117,12 @@ def encode(table: pa.Table) -> bytes:
         writer.write_table(table, row_group_size=compute_row_group_size(len(table)))
         writer.add_key_value_metadata({CHECKSUM_KEY: CHECKSUM_PLACEHOLDER})
     content: bytes = sink.getvalue().to_pybytes()
-    before, _, after = _around_seal(content)
-    return b"".join((before, _seal(before, after), after))
+    before, _, after = _split_at_checksum(content)
+    return b"".join((before, _compute_checksum(before, after), after))
 
 
 def decode(content: bytes) -> pa.Table:
-    """The table in a file, its seal and its page checksums verified.
+    """Decode a file to its table after verifying the file checksum and those of its pages.
 
     Args:
         content: the file, as encode made it.
@@ -131,80 +131,80 @@ def decode(content: bytes) -> pa.Table:
         The table, metadata included.
 
     Raises:
-        CorruptFile: the bytes are not those that were written; says where.
+        CorruptFile: the bytes are not those that were written; the message says where.
     """
     check_file_checksum(content)
     try:
         table: pa.Table = open_parquet(pa.BufferReader(content)).read(use_threads=False)
     except pa.ArrowException as error:
-        raise CorruptFile(f"sealed but unreadable: {error}") from error
+        raise CorruptFile(f"unreadable although its checksum matches: {error}") from error
     return table
 
 
 def check_file_checksum(content: bytes) -> None:
-    """Compare every byte of a file with its seal, which is much quicker than decoding it.
+    """Compare every byte of a file with its checksum, which is much faster than decoding it.
 
     Args:
         content: the file, as encode made it.
 
     Raises:
-        CorruptFile: the bytes are not those that were written; says where.
+        CorruptFile: the bytes are not those that were written; the message says where.
     """
     if not content:
         raise CorruptFile("the file is empty")
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
         raise CorruptFile(f"truncated or no Parquet file: its {len(content)} bytes do not begin and end with PAR1")
-    before, seal, after = _around_seal(content)
-    if seal != _seal(before, after):
-        raise CorruptFile(f"bytes were changed {_where(content)}")
+    before, checksum, after = _split_at_checksum(content)
+    if checksum != _compute_checksum(before, after):
+        raise CorruptFile(f"bytes were changed {_locate_damage(content)}")
 
 
 def check_content(content: bytes) -> None:
-    """Verify the seal, every page, and the hash over the values.
+    """Verify the file checksum, every page, and the hash over the values.
 
     Args:
         content: the file, as encode made it.
 
     Raises:
-        CorruptFile: one of them does not hold.
+        CorruptFile: one of them does not match.
     """
     table = decode(content)
     stated = decode_metadata(table.schema).get("content_sha256")
     if stated and stated != hash_columns(to_columns(table)):
-        raise CorruptFile("the values do not give the content_sha256 that stands in the schema")
+        raise CorruptFile("the values do not give the content_sha256 in the schema")
 
 
 def open_parquet(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
-    """Open a file so that each page read is checked, which pyarrow does not do unless told.
+    """Open a file so that each page read is verified, which is not pyarrow's default.
 
     Args:
         source: a pyarrow file or buffer reader.
-        pre_buffer: fetch columns that are read together in one go, which saves round trips to an object store.
+        pre_buffer: fetch columns that are read together in one request, which saves round trips to an object store.
 
     Returns:
         The opened file.
 
     Raises:
         CorruptFile: the footer cannot be read.
-        StoreUnavailable: the server that has the file stays away.
+        StoreUnavailable: the server that has the file stays unreachable.
     """
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=pre_buffer)
         decode_metadata(file.schema_arrow)
     except StoreUnavailable:
         raise
-    except Exception as error:  # a changed footer misleads the parser in more ways than it has errors for
+    except Exception as error:  # a changed footer makes the parser fail in many ways
         raise CorruptFile(f"unreadable footer: {error}") from error
     return file
 
 
 def decode_metadata(schema: pa.Schema) -> dict[str, str]:
-    """What the schema says, as text."""
+    """Return the metadata of a schema as text."""
     return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
 
-def _around_seal(content: bytes) -> tuple[memoryview, bytes, memoryview]:
-    """The file before its seal, the seal, and the file after it."""
+def _split_at_checksum(content: bytes) -> tuple[memoryview, bytes, memoryview]:
+    """Split a file into the bytes before its checksum, the checksum, and the bytes after it."""
     at = (
         content.rfind(CHECKSUM_KEY) + len(CHECKSUM_KEY) + 2
     )  # Thrift puts the field's type and the length 64 between key and value
@@ -212,16 +212,16 @@ def _around_seal(content: bytes) -> tuple[memoryview, bytes, memoryview]:
     return view[:at], content[at : at + 64], view[at + 64 :]
 
 
-def _seal(before: memoryview, after: memoryview) -> bytes:
-    """Hash of a file whose own seal reads as zeros."""
+def _compute_checksum(before: memoryview, after: memoryview) -> bytes:
+    """Hash a file with its own checksum replaced by zeros."""
     digest = hashlib.sha256(before)
     digest.update(CHECKSUM_PLACEHOLDER)
     digest.update(after)
     return digest.hexdigest().encode()
 
 
-def _where(content: bytes) -> str:
-    """Which part of a file with a broken seal is damaged."""
+def _locate_damage(content: bytes) -> str:
+    """Find the damaged part of a file whose checksum does not match."""
     try:
         file = open_parquet(pa.BufferReader(content))
     except CorruptFile:
@@ -230,18 +230,18 @@ def _where(content: bytes) -> str:
         for column in file.schema_arrow.names:
             try:
                 file.read_row_group(group, columns=[column], use_threads=False)
-            except Exception:  # as in reader
+            except Exception:  # as in open_parquet
                 return f"in column {column}, row group {group}"
     return "in the footer or the header of a page"
 
 
-def _kind(values: np.ndarray) -> str:
-    """NumPy's name of a type, without the width of strings."""
+def _type_name(values: np.ndarray) -> str:
+    """Return NumPy's name of a type, without the width of strings."""
     return "str" if values.dtype.kind in "UO" else values.dtype.newbyteorder("<").str
 
 
-def _bytes(values: np.ndarray) -> bytes:
-    """An array's values, little-endian, NaNs made alike."""
+def _to_bytes(values: np.ndarray) -> bytes:
+    """Return an array's values as little-endian bytes with one representation of NaN."""
     if values.dtype.kind in "UO":
         return b"".join(len(text).to_bytes(4, "little") + text for text in (str(v).encode() for v in values))
     if values.dtype.kind == "f" and np.isnan(values).any():
@@ -251,7 +251,7 @@ def _bytes(values: np.ndarray) -> bytes:
 
 
 def _to_arrow(values: np.ndarray) -> pa.Array:
-    """One column: NaN as null, [N, K] as lists of K."""
+    """Convert one column: NaN as null, [N, K] as lists of K."""
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     if values.dtype.kind in "UO":
@@ -260,7 +260,7 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """One array: null as NaN, lists of K as [N, K]."""
+    """Convert one column to an array: null as NaN, lists of K as [N, K]."""
     if pa.types.is_fixed_size_list(column.type):
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return np.asarray(flat).reshape(len(column), column.type.list_size)

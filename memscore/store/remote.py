@@ -1,6 +1,6 @@
-"""Where a store may lie: paths and URLs, the file systems behind them, and files of a server that may be away.
+"""Store locations: paths and URLs, their file systems, and retries.
 
-Errors of a disk or of a server that may pass are waited for, and the user is told at once.
+Errors that may pass (a full disk, an unreachable server) are retried, and the first one is logged at once.
 """
 
 import errno
@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-T = TypeVar("T")
+OBJECT_STORES = {"s3", "gcs", "abfs"}
+CONNECT_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 5.0
+REQUEST_ATTEMPTS = 2
+"""Attempts that pyarrow makes for one request. By default it makes dozens, 100 s for a frozen server; `retry` waits."""
 RETRY_S = 300.0
-"""How long a full disk or a lost server is waited for in the middle of a run, in seconds."""
-
+"""How long a full disk or an unreachable server is retried in the middle of a run, in seconds."""
 PERMANENT_ERRNOS = {
     errno.EROFS,
     errno.EACCES,
@@ -32,84 +35,85 @@ PERMANENT_ERRNOS = {
 CREDENTIALS_HINT = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, must hold keys that may list, read and write"
 )
-PERMANENT_ERRORS = {  # words of an object store that waiting does not change -> the way out
+PERMANENT_ERRORS = {  # error codes of an object store that retrying cannot change -> hint for the user
     "NO_SUCH_BUCKET": "make the bucket first, or give another --store",
     **dict.fromkeys(
         ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN"), CREDENTIALS_HINT
     ),
 }
-
 DERIVED_PATH = re.compile(r"/(reports|scores|influence)/[^/]+$|/(scores|models)\.parquet$")
-"""Paths that commands write which train nothing."""
-
+"""Paths that are written by commands that train nothing."""
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 class StoreUnavailable(OSError):
-    """The store could not be read, however long it was tried; what is in it may be well."""
+    """The store could not be read within the retry time; its files may be intact."""
 
     stops_the_run = True
 
 
 class WriteFailed(StoreUnavailable):
-    """A finished file could not be written, however long it was tried."""
+    """A finished file could not be written within the retry time."""
 
 
 def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = False) -> T:
-    """What attempt returns, tried again with growing waits as long as its errors may pass; the user is told at once.
+    """Call attempt until it succeeds, with growing waits, as long as its errors may pass.
+
+    The first error is logged at once.
 
     Args:
         attempt: writes a file, or reads one.
-        path: of the file, for the user.
-        retry_s: seconds after which no further attempt is made; with 0 there is one, at the start of a command.
-        read: it reads, and a file that is not there is an answer.
+        path: of the file, for messages.
+        retry_s: seconds after which no further attempt is made; 0 makes one attempt, as at the start of a command.
+        read: attempt reads; then a missing file is a result and not an error to retry.
 
     Returns:
-        What attempt returned.
+        The return value of attempt.
 
     Raises:
-        FileNotFoundError: a file that was to be read is not there.
-        StoreUnavailable: reading failed until then, or in a way that waiting cannot mend.
-        WriteFailed: the same of writing.
+        FileNotFoundError: the file to read does not exist.
+        StoreUnavailable: reading failed for retry_s, or with an error that retrying cannot fix.
+        WriteFailed: the same for writing.
     """
-    began, wait_s, told = time.monotonic(), 0.1, False
-    act, kind = ("read", StoreUnavailable) if read else ("write", WriteFailed)
-    ends, goes_on = ("this command", "it goes on") if read else ("the run", "the run goes on")
-    kept = "what is on file is kept" if read or DERIVED_PATH.search(path) else "finished models are kept"
+    start, wait_s, warned = time.monotonic(), 0.1, False
+    verb, error_type = ("read", StoreUnavailable) if read else ("write", WriteFailed)
+    stopped, continues = ("this command", "it goes on") if read else ("the run", "the run goes on")
+    kept_files = "stored files are kept" if read or DERIVED_PATH.search(path) else "finished models are kept"
     while True:
         try:
-            found = attempt()
-            if told:
+            result = attempt()
+            if warned:
                 done = "read" if read else "written"
-                _log.warning("%s is %s after all, %.0f s later; %s", path, done, time.monotonic() - began, goes_on)
-            return found
-        except (OSError, pa.ArrowException) as error:  # of Azure, even a refusal is no OSError
+                _log.warning("%s is %s after all, %.0f s later; %s", path, done, time.monotonic() - start, continues)
+            return result
+        except (OSError, pa.ArrowException) as error:  # on Azure, even a denied request is no OSError
             if (read and isinstance(error, FileNotFoundError)) or isinstance(error, ValueError):
                 raise type(error)(*error.args) from None
-            tried_s = time.monotonic() - began
+            tried_s = time.monotonic() - start
             reason = summarize_error(error)
-            if _is_hopeless(error) or tried_s + wait_s > retry_s:
-                tried = f" (tried for {tried_s:.0f} s)" if told else ""
-                stays = f"{kept}: " if retry_s else ""
-                raise kind(f"cannot {act} {path}: {reason}{tried}; {stays}{_way_out(error, retry_s)}") from error
-            if not told:
-                told = True
+            if _is_permanent(error) or tried_s + wait_s > retry_s:
+                tried = f" (tried for {tried_s:.0f} s)" if warned else ""
+                stays = f"{kept_files}: " if retry_s else ""
+                raise error_type(f"cannot {verb} {path}: {reason}{tried}; {stays}{_hint(error, retry_s)}") from error
+            if not warned:
+                warned = True
                 _log.warning(
                     "cannot %s %s: %s; it is tried again for %s, then %s stops. %s, and %s; %s",
-                    *(act, path, reason, f"{retry_s / 60:g} minutes" if retry_s >= 60 else f"{retry_s:g} s"),
-                    ends,
+                    *(verb, path, reason, f"{retry_s / 60:g} minutes" if retry_s >= 60 else f"{retry_s:g} s"),
+                    stopped,
                     "Free some space, or make the store writable" if get_errno(error) else "Bring its server back",
-                    *(goes_on, kept),
+                    *(continues, kept_files),
                 )
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, 10)
 
 
 def summarize_error(error: Exception) -> str:
-    """An error in few words, on one line.
+    """Shorten an error to one line.
 
     Args:
-        error: of the system, or of pyarrow's for a server.
+        error: of the operating system, or pyarrow's error for a server.
 
     Returns:
         The reason.
@@ -119,25 +123,25 @@ def summarize_error(error: Exception) -> str:
     """
     if number := get_errno(error):
         return os.strerror(number)
-    said = " ".join(str(error).split()).rpartition("AWS Error ")[2]
-    return re.sub(r" \(Request ID: .*?\)|(; Details)?: No response body\.|; Details: .*", "", said)[:300]
+    text = " ".join(str(error).split()).rpartition("AWS Error ")[2]
+    return re.sub(r" \(Request ID: .*?\)|(; Details)?: No response body\.|; Details: .*", "", text)[:300]
 
 
 def get_errno(error: Exception) -> int | None:
-    """The system's number of an error; None for one of a server."""
+    """Return the errno of a system error; None for an error of a server."""
     return error.errno if isinstance(error, OSError) else None
 
 
-def _is_hopeless(error: Exception) -> bool:
-    """Whether waiting cannot help."""
-    return get_errno(error) in PERMANENT_ERRNOS or any(word in str(error) for word in PERMANENT_ERRORS)
+def _is_permanent(error: Exception) -> bool:
+    """Return whether retrying cannot help."""
+    return get_errno(error) in PERMANENT_ERRNOS or any(code in str(error) for code in PERMANENT_ERRORS)
 
 
-def _way_out(error: Exception, retry_s: float) -> str:
-    """What the user can do."""
-    for word, way_out in PERMANENT_ERRORS.items():
-        if word in str(error):
-            return way_out
+def _hint(error: Exception, retry_s: float) -> str:
+    """Return what the user can do about an error."""
+    for code, hint in PERMANENT_ERRORS.items():
+        if code in str(error):
+            return hint
     if get_errno(error) is None:
         start = "check its address (endpoint_override, region), the network and the keys, or give another --store"
         return "bring its server back, and give the same command again" if retry_s else start
@@ -146,23 +150,16 @@ def _way_out(error: Exception, retry_s: float) -> str:
     return "free some space, or make the store writable, and give the same command again"
 
 
-OBJECT_STORES = {"s3", "gcs", "abfs"}
-CONNECT_TIMEOUT_S = 3.0
-REQUEST_TIMEOUT_S = 5.0
-REQUEST_ATTEMPTS = 2
-"""Of pyarrow's own, for one request. Its default is dozens, and 100 s for a frozen server; this module waits."""
-
-
 def redact_credentials(url: str) -> str:
-    """A URL as it may be printed: without user, password and keys given as options.
+    """Replace user, password and keys of a URL by ***, so that it may be printed.
 
     Args:
-        url: a path or a URL, well made or not.
+        url: a path or a URL, well formed or not.
 
     Returns:
-        The same with *** in their places.
+        The URL without its credentials.
 
-    >>> shown("s3://key:se/cr@t@bank/run?secret_key=hush&region=x"), shown("s3://bank/run@2")
+    >>> redact_credentials("s3://key:se/cr@t@bank/run?secret_key=hush&region=x"), redact_credentials("s3://bank/run@2")
     ('s3://***@bank/run?secret_key=***&region=x', 's3://bank/run@2')
     """
     bare = re.sub(r"(?<=://)(?:[^/?@]*:.*@|[^/?@]*@)", "***@", url)
@@ -170,7 +167,7 @@ def redact_credentials(url: str) -> str:
 
 
 def parse_local_path(url: str) -> str | None:
-    """The absolute local path that a path or a file:// URL means.
+    """Return the absolute local path of a path or a file:// URL.
 
     Args:
         url: a path or a URL.
@@ -190,40 +187,42 @@ def parse_local_path(url: str) -> str | None:
         )
     if "://" in url and not url.startswith("file:"):
         return None
-    path = Path(_opened(url)[1] if "://" in url else url).expanduser().absolute()
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise NotADirectoryError(f"a store is a folder, and {place} is a file; give another place")
+    path = Path(_open_url(url)[1] if "://" in url else url).expanduser().absolute()
+    for parent in (path, *path.parents):
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"a store is a folder, and {parent} is a file; give another place")
     return str(path)
 
 
 def open_remote(url: str, retry_s: float = 0.0) -> tuple[fs.FileSystem, str]:
-    """The file system behind a URL, and the path on it.
+    """Open the file system behind a URL.
 
     Args:
-        url: what pyarrow.fs.FileSystem.from_uri reads, query options included.
-        retry_s: how long a server that is asked for its region may be away, in seconds.
+        url: in a form that pyarrow.fs.FileSystem.from_uri reads, query options included.
+        retry_s: how long the request for the bucket's region is retried, in seconds.
 
     Returns:
-        Both. S3 and Google's storage give up a request within seconds.
+        The file system and the path on it. Requests to S3 and Google Cloud Storage time out within seconds.
 
     Raises:
         ValueError: pyarrow has no file system for it, or it names no folder within a bucket.
     """
-    filesystem, path = retry(lambda: _opened(url), redact_credentials(url), retry_s, read=True)
+    filesystem, path = retry(lambda: _open_url(url), redact_credentials(url), retry_s, read=True)
     path = path.rstrip("/")
     if filesystem.type_name in OBJECT_STORES and not re.fullmatch(r"[^/]+/.*[^/]", path):
-        lacks = "a folder within the bucket" if path else "a bucket and a folder within it"
-        raise ValueError(f"the store {redact_credentials(url)} lacks {lacks}; give a URL such as s3://bucket/run")
+        missing = "a folder within the bucket" if path else "a bucket and a folder within it"
+        raise ValueError(f"the store {redact_credentials(url)} lacks {missing}; give a URL such as s3://bucket/run")
     if filesystem.type_name == "s3":
-        options = filesystem.__reduce__()[1][0]  # what pickle needs, and all that a URL cannot say
-        hurried = {
+        options = filesystem.__reduce__()[1][
+            0
+        ]  # the arguments for pickle; they hold all options that a URL cannot give
+        timeouts = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "request_timeout": REQUEST_TIMEOUT_S,
             "allow_delayed_open": True,
         }
         strategy = fs.AwsStandardS3RetryStrategy(max_attempts=REQUEST_ATTEMPTS)
-        filesystem = fs.S3FileSystem(**options | hurried, retry_strategy=strategy)
+        filesystem = fs.S3FileSystem(**options | timeouts, retry_strategy=strategy)
     elif filesystem.type_name == "gcs":
         options = filesystem.__reduce__()[1][0]
         limit = options["retry_time_limit"] or timedelta(seconds=REQUEST_TIMEOUT_S)  # 15 minutes by default
@@ -231,22 +230,22 @@ def open_remote(url: str, retry_s: float = 0.0) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
-def _opened(url: str) -> tuple[fs.FileSystem, str]:
-    """What pyarrow makes of a URL; its words may hold the password."""
+def _open_url(url: str) -> tuple[fs.FileSystem, str]:
+    """Open a URL with pyarrow; remove credentials from its error message."""
     try:
         filesystem, path = fs.FileSystem.from_uri(url)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        said = " ".join(str(error).replace(url, redact_credentials(url)).split())
+        reason = " ".join(str(error).replace(url, redact_credentials(url)).split())
         raise ValueError(
-            f"cannot open {redact_credentials(url)}: {said}; give a path, or a URL such as s3://bucket/run"
+            f"cannot open {redact_credentials(url)}: {reason}; give a path, or a URL such as s3://bucket/run"
         ) from None
     return filesystem, path
 
 
 class RetryingFile:
-    """A file on a server, read at any position, whose reading outlasts an outage; for pyarrow.PythonFile.
+    """Remote file for pyarrow.PythonFile that retries reads during an outage.
 
-    Parsers cannot tell a server that is away from a damaged file, so the waiting is done below them.
+    Parsers cannot tell an unreachable server from a damaged file, so the retries are made below them.
     """
 
     def __init__(self, stream: pa.NativeFile, path: str) -> None:
@@ -254,51 +253,51 @@ class RetryingFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file was closed."""
         return bool(self._stream.closed)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._stream.close()
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return the position of the next read."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position; gives it."""
+        """Move to a position and return it."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._stream.size()}[whence]
         return self._at
 
     def read(self, count: int = -1) -> bytes:
-        """So many bytes, fewer at the end of the file, all of the rest if negative."""
+        """Read count bytes, fewer at the end of the file; all of the rest if count is negative."""
         rest = max(self._stream.size() - self._at, 0)
         count = rest if count is None or count < 0 else min(count, rest)
-        found: bytes = retry(lambda: self._stream.read_at(count, self._at), self._path, RETRY_S, read=True)
-        self._at += len(found)
-        return found
+        content: bytes = retry(lambda: self._stream.read_at(count, self._at), self._path, RETRY_S, read=True)
+        self._at += len(content)
+        return content
 
 
 def wrap_with_retries(stream: Any, path: str) -> pa.PythonFile:
-    """A file on a server as a pyarrow file whose reading outlasts an outage.
+    """Wrap a remote file so that its reads are retried during an outage.
 
     Args:
         stream: an opened input file.
-        path: of the file, for the user.
+        path: of the file, for messages.
 
     Returns:
-        The same file.
+        The wrapped file.
     """
     return pa.PythonFile(RetryingFile(stream, path), mode="r")

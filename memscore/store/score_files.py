@@ -1,4 +1,4 @@
-"""One score a file: the paper's value with its errors and counts, and which way it points."""
+"""Score files: the paper's value with its errors and counts, and its direction."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,16 @@ DIRECTIONS = (-1, 0, 1)
 def encode_score(
     name: str, columns: Columns, ids: np.ndarray, fields: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, str]
 ) -> bytes:
-    """A score as a sealed Parquet file with the columns row, id and one for each value.
+    """Encode a score as a Parquet file with the columns row, id and one for each value.
 
     Args:
         name: the score's name, also of its main column.
-        columns: name -> [n]; NaN is undefined and becomes null. "row" says which rows of the store the values are of;
-            without it they are the first n.
+        columns: name -> [n]; NaN is undefined and becomes null. "row" gives the rows of the store that the values
+            belong to; without it they are the first n.
         ids: ids of all rows of the store.
         fields: for each value column its source (paper and equation), unit, and direction: +1 if higher is more
             memorized or riskier, -1 if lower is, 0 if neither.
-        metadata: what the file is to say besides, such as the arm and the digest of its shards.
+        metadata: of the file, such as the arm and the digest of its shards.
 
     Returns:
         The file.
@@ -37,14 +37,14 @@ def encode_score(
     n = len(next(iter(values.values())))
     rows = np.asarray(columns.get("row", np.arange(n)), dtype=np.int32)
     if n > len(ids):
-        raise ValueError(f"a score of this store has at most {len(ids)} rows, got {n}; give one value an example")
-    said = {key: _field(key, fields) for key in values}
-    own = ids[rows] if "row" in columns else ids[:n]  # of a million examples a copy takes tens of megabytes
-    return encode(to_table({"row": rows, "id": own, **values}, metadata, said))
+        raise ValueError(f"a score of this store has at most {len(ids)} rows, got {n}; give one value per example")
+    field_metadata = {key: _format_field(key, fields) for key in values}
+    score_ids = ids[rows] if "row" in columns else ids[:n]  # slice: a copy of a million ids takes tens of megabytes
+    return encode(to_table({"row": rows, "id": score_ids, **values}, metadata, field_metadata))
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and the score turned so that higher is more memorized or riskier.
+    """Return ids and the score with its sign such that higher is more memorized or riskier.
 
     Args:
         table: a score's table.
@@ -63,12 +63,14 @@ def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(table["id"].to_pylist(), dtype=np.str_), direction * values + 0.0  # -0.0 is 0
 
 
-def _field(name: str, fields: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """One column's record as text."""
+def _format_field(name: str, fields: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return source, unit and direction of one column as text."""
     record = fields.get(name, {})
     missing = [key for key in ("source", "unit", "direction") if key not in record]
     if missing:
-        raise ValueError(f"column {name!r} lacks {', '.join(missing)}; each column says its source, unit and direction")
+        raise ValueError(
+            f"column {name!r} lacks {', '.join(missing)}; each column needs its source, unit and direction"
+        )
     if record["direction"] not in DIRECTIONS:
         raise ValueError(f"the direction of {name!r} must be one of {DIRECTIONS}, got {record['direction']!r}")
     return {key: str(record[key]) for key in ("source", "unit", "direction")}

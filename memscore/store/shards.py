@@ -1,4 +1,4 @@
-"""Shards: one immutable file a model, which says of every example what no later score can do without."""
+"""Shards: one immutable file per model with its predictions for every example."""
 
 import hashlib
 import re
@@ -21,21 +21,21 @@ SHARD_COLUMNS = {
     "gap": np.dtype(np.float32),
     "top_gap": np.dtype(np.float32),
 }
-"""In this order; further fixed queries add the last three again as logit_confidence_q1 and so on."""
+"""In this order; further fixed queries repeat the last three as logit_confidence_q1 and so on."""
 
 REQUIRED_COLUMNS = ("row", "member", "correct")
-"""What a shard has even if somebody else trained its model and kept nothing of the logits."""
+"""Columns of every shard, also of an imported model without logits."""
 
 THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCheck:
-    """The shards of one arm.
+    """Result of checking the shards of one arm.
 
     Attributes:
-        valid: index of a model -> content_sha256 of its shard, in rising order.
-        damaged: path of a shard that cannot be used -> why.
+        valid: index of a model -> content_sha256 of its shard, in ascending order.
+        damaged: path of a shard that cannot be used -> reason.
     """
 
     valid: dict[int, str]
@@ -43,14 +43,14 @@ class ShardCheck:
 
 
 def format_model_name(arm_name: str, index: int) -> str:
-    """Name of one model of an arm.
+    """Return the name of one model of an arm; names sort by index.
 
     Args:
         arm_name: the arm.
-        index: its position within the arm.
+        index: position of the model within the arm.
 
     Returns:
-        A name that sorts by index.
+        The name.
 
     >>> format_model_name("iid-k0.700", 42)
     'iid-k0.700-00042'
@@ -59,7 +59,7 @@ def format_model_name(arm_name: str, index: int) -> str:
 
 
 def parse_model_index(model: str, arm_name: str) -> int | None:
-    """Index of a model within an arm, or None if it is a model of another.
+    """Return the index of a model within an arm, or None if it belongs to another arm.
 
     Args:
         model: a name.
@@ -76,15 +76,15 @@ def parse_model_index(model: str, arm_name: str) -> int | None:
 
 
 def build_shard_path(arm_name: str, index: int) -> str:
-    """Where the shard of a model lies within a store."""
+    """Return the path of a model's shard within a store."""
     return f"shards/{format_model_name(arm_name, index)}.parquet"
 
 
 def hash_shards(arm_name: str, valid: Mapping[int, str]) -> str:
-    """Hash of a set of shards, which a score made from them carries.
+    """Hash a set of shards; scores carry the hash of the shards that they were computed from.
 
     Args:
-        arm_name: their arm.
+        arm_name: arm of the shards.
         valid: index -> content_sha256, in any order.
 
     Returns:
@@ -97,20 +97,20 @@ def hash_shards(arm_name: str, valid: Mapping[int, str]) -> str:
 
 
 def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None:
-    """Stop unless the columns are those of a shard.
+    """Raise unless the columns are those of a shard.
 
     Args:
-        columns: SHARD_COLUMNS, then further queries.
+        columns: SHARD_COLUMNS, then those of further fixed augmentations (queries).
         n_rows: rows of train, validation and test.
-        imported: numbers of logits may be missing.
+        imported: the columns computed from logits may be missing.
 
     Raises:
         ValueError: columns missing, in another order, of another type or length; rows out of order; a number that is
             not finite.
     """
     names = list(columns)
-    wanted = [name for name in SHARD_COLUMNS if not imported or name in REQUIRED_COLUMNS or name in columns]
-    if names[: len(wanted)] != wanted:
+    expected = [name for name in SHARD_COLUMNS if not imported or name in REQUIRED_COLUMNS or name in columns]
+    if names[: len(expected)] != expected:
         raise ValueError(f"a shard begins with the columns {', '.join(SHARD_COLUMNS)}, got {', '.join(names)}")
     for name, values in columns.items():
         kind = SHARD_COLUMNS.get(re.sub(r"_q\d+$", "", name))
@@ -129,12 +129,12 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
 
 
 def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> ShardCheck:
-    """Sort the shards of an arm into those that can be used and those that cannot; nothing is moved.
+    """Sort the shards of an arm into valid and damaged ones; move nothing.
 
     Args:
         folder: the store's folder.
         arm_name: the arm.
-        expected: what the metadata of each shard must say.
+        expected: required metadata of each shard.
         verify: hash every byte; otherwise only footers are read.
 
     Returns:
@@ -157,38 +157,38 @@ def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], ver
 
 
 def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: bool) -> str:
-    """The content hash of one shard.
+    """Check one shard and return its content hash.
 
     Args:
         folder: the store's folder.
         path: the shard.
-        expected: what its metadata must say besides its own name.
+        expected: required metadata besides the model's name.
         verify: hash every byte; otherwise only the footer is read.
 
     Returns:
         content_sha256.
 
     Raises:
-        CorruptFile: the shard is not what was written, or is of another run.
+        CorruptFile: the shard is not what was written, or belongs to another run.
     """
-    metadata = _metadata(folder, path, verify)
+    metadata = _read_footer(folder, path, verify)
     model = path.rpartition("/")[2].removesuffix(".parquet")
     for key, value in {**expected, "model": model}.items():
         if metadata.get(key) != value:
             raise CorruptFile(f"a shard of something else: its {key} is {metadata.get(key)}, here it is {value}")
     if "content_sha256" not in metadata:
-        raise CorruptFile("its footer lacks content_sha256")
+        raise CorruptFile("its footer has no content_sha256")
     return metadata["content_sha256"]
 
 
-def _metadata(folder: Folder, path: str, verify: bool) -> dict[str, str]:
-    """What the footer of a shard says, after the check of its seal if that is asked for."""
+def _read_footer(folder: Folder, path: str, verify: bool) -> dict[str, str]:
+    """Read the metadata in a shard's footer; with verify check the file checksum first."""
     try:
         if not verify:
             with folder.open(path) as stream:
                 return decode_metadata(open_parquet(stream).schema_arrow)
         content = folder.read(path)
-    except StoreUnavailable:  # the server is away, and the shard may be well
+    except StoreUnavailable:  # the server is unreachable, and the shard may be intact
         raise
     except OSError as error:
         raise CorruptFile(str(error)) from error

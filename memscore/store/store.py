@@ -1,11 +1,11 @@
-"""The store of one bank: what every model says of every example, and all that is made from it.
+"""The store of one bank: the predictions of every model and everything computed from them.
 
     manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
     models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/  progress.json
 
-Files are whole or absent, shards never change, and equal columns give equal bytes: no time, host or path is in them.
-Only this file knows where things lie, with a few lines for each kind, which is why it is long; how a kind is encoded
-and checked stands in the module of that kind.
+Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path.
+Only this file knows the path of each kind of file, with a few lines per kind, which is why it is long; the module of
+each kind encodes and checks it.
 """
 
 import os
@@ -48,23 +48,28 @@ if TYPE_CHECKING:
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
-"""What Store.receipts gives: every receipt by its model."""
-INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")  # a file of influence says all of them
+"""Receipts by model, as Store.receipts returns them."""
+INFLUENCE_OPTIONS = (
+    "arm",
+    "targets",
+    "top",
+    "least",
+    "least_memorization",
+)  # stored in the metadata of each influence file
 
 
 def require_no_orphan_shards(folder: Folder) -> None:
-    """Stop where shards lie without the manifest that says what they are; a new one would call them damaged."""
+    """Raise if there are shards without a manifest; a new one would make all of them damaged."""
     shards = folder.names("shards")
     if shards:
         raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; put it "
-            "back "
-            "from a copy, or give another --store"
+            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
+            "put it back from a copy, or give another --store"
         )
 
 
 def require_matching_rows(manifest: Manifest, examples: pa.Table) -> None:
-    """Stop where the table of examples is not of the manifest's data."""
+    """Raise if the table of examples does not have the manifest's number of rows."""
     if len(examples) != manifest.n_rows:
         raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
 
@@ -79,19 +84,18 @@ class Store:
 
     @classmethod
     def create(cls, url: str | os.PathLike[str], manifest: Manifest, examples: pa.Table) -> "Store":
-        """Open the store at a place, or begin one there.
+        """Open the store at a location, or create it.
 
         Args:
             url: path or URL.
-            manifest: what the store is to be.
+            manifest: identity of the store.
             examples: one row for each row of a shard, with at least the columns row and id.
 
         Returns:
             The store.
 
         Raises:
-            ValueError: a store of another identity is there, or shards without a manifest, or examples of another
-                length.
+            ValueError: a store of another identity exists, or shards without a manifest, or examples of another length.
         """
         require_matching_rows(manifest, examples)
         store = cls.open_or_plan(url, manifest)
@@ -100,17 +104,17 @@ class Store:
 
     @classmethod
     def open_or_plan(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
-        """The store at a place, or one that is yet to be begun there; nothing is written.
+        """Open the store at a location, or return one that is not created yet; write nothing.
 
         Args:
             url: path or URL.
-            manifest: what the store is to be.
+            manifest: identity of the store.
 
         Returns:
             The store.
 
         Raises:
-            ValueError: a store of another identity is there, or shards without a manifest.
+            ValueError: a store of another identity exists, or shards without a manifest.
         """
         folder = Folder.from_url(url)
         if not folder.exists("manifest.json", retry_s=0):
@@ -118,42 +122,42 @@ class Store:
             folder.require_bucket()
             return cls(folder, manifest)
         store = cls.open(url)
-        way_out = "give another store for this run"
+        hint = "give another store for this run"
         if store.manifest.imported != manifest.imported:
             kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
-            raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {way_out}")
-        require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", way_out)
+            raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {hint}")
+        require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", hint)
         return store
 
     @property
     def is_created(self) -> bool:
-        """Whether it is there."""
+        """Whether the store exists."""
         return self.folder.exists("manifest.json")
 
     def create_files(self, examples: pa.Table) -> None:
-        """Write the files that every store has, those that are not there.
+        """Write those of the files common to all stores that are missing.
 
         Args:
             examples: as for create.
 
         Raises:
-            ValueError: examples of another length, or somebody has begun another store here since it was planned.
+            ValueError: examples of another length, or another store was created here after open_or_plan.
         """
         require_matching_rows(self.manifest, examples)
         if not self.is_created:
             self.folder.create()
             self.folder.replace("examples.parquet", encode(examples))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
-        self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another driver may have begun it
-        self.folder.publish("examples.parquet", encode(examples))  # it may have been set aside
+        self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
+        self.folder.publish("examples.parquet", encode(examples))  # it may have been moved to damaged/
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Store":
-        """The store at a place.
+        """Open the store at a location.
 
         Args:
             url: path or URL.
-            retry_s: how long its server may be away, in seconds; none at the start of a command.
+            retry_s: how long requests to an unreachable server are retried, in seconds; 0 at the start of a command.
 
         Returns:
             The store.
@@ -168,73 +172,74 @@ class Store:
         except FileNotFoundError:
             folder.require_bucket()
             raise FileNotFoundError(
-                f"no store at {folder.display_name} (it has no manifest.json); begin one with `python -m "
-                "memscore.estimate "
-                f"--store {folder.display_name}`, or give a shared path or s3:// URL that this machine sees"
+                f"no store at {folder.display_name} (it has no manifest.json); create one with "
+                f"`python -m memscore.estimate --store {folder.display_name}`, "
+                "or give a shared path or s3:// URL that this machine sees"
             ) from None
         except ValueError as error:
             raise ValueError(
                 f"cannot read {folder.display_path('manifest.json')}: {error}; delete it and run the estimate that "
-                "made "
-                "this store again: its models are kept if the data and flags are the same"
+                "made this store again: its models are kept if the data and flags are the same"
             ) from None
 
     @property
     def url(self) -> str:
-        """Where the store is, in the form that open reads."""
+        """Location of the store, in the form that open reads."""
         return self.folder.url
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other drivers out; BlockingIOError names the one that is in. Object stores have no lock."""
+        """Lock the store; BlockingIOError names the process that holds it. None on object stores."""
         return acquire_lock(self.folder)
 
     def examples(self) -> pa.Table:
-        """One row for each row of a shard: row, id, split, label, label_true, cluster."""
+        """Read one row for each row of a shard: row, id, split, label, label_true, cluster."""
         return self.read_table("examples.parquet")
 
     def write_clusters(self, clusters: np.ndarray, metadata: Mapping[str, str] | None = None) -> bool:
-        """Keep the cluster of each train example, int32 [n], and what it was `made_from`; False if there are any."""
+        """Store the cluster of each train example, int32 [n], and its source; False if it exists."""
         return self._publish("clusters.parquet", {"cluster": np.asarray(clusters, dtype=np.int32)}, metadata or {})
 
     def clusters(self) -> np.ndarray | None:
-        """The cluster of each train example, int32 [n], or None if none are on file."""
+        """Read the cluster of each train example, int32 [n]; None if none are stored."""
         if not self.folder.exists("clusters.parquet"):
             return None
-        return self._columns("clusters.parquet")["cluster"]
+        return self._read_columns("clusters.parquet")["cluster"]
 
     def read_clusters_source(self) -> str | None:
-        """What the clusters on file were made from; None if none are on file."""
+        """Read the source of the stored clusters; None if none are stored."""
         if not self.folder.exists("clusters.parquet"):
             return None
-        return decode_metadata(self.read_table("clusters.parquet").schema).get("made_from", "pixels")  # all were once
+        return decode_metadata(self.read_table("clusters.parquet").schema).get(
+            "made_from", "pixels"
+        )  # older files have no source
 
     def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
-        """Put a way of drawing subsets on file, and return the record with its suffix; see records.add_arm."""
+        """Store an arm and return its record with the suffix; see json_records.add_arm."""
         return add_arm(self.folder, arm)
 
     def arms(self) -> dict[str, dict[str, Any]]:
-        """Every arm on file by its name."""
+        """Read every stored arm by its name."""
         return read_records(self.folder, "arms")
 
     def compute_run_hash(self, arm_name: str) -> str:
-        """16 hex digits of the manifest and an arm, which each of its shards carries; ValueError if it is unknown."""
+        """Hash the manifest and an arm to the 16 hex digits in each of its shards."""
         if arm_name not in self._run_hashes:
-            known = [name.removesuffix(".json") for name in self.folder.names("arms")]
-            record = read_record(self.folder, f"arms/{validate_choice('arm', arm_name, known)}.json")
+            names = [name.removesuffix(".json") for name in self.folder.names("arms")]
+            record = read_record(self.folder, f"arms/{validate_choice('arm', arm_name, names)}.json")
             arm = {key: value for key, value in record.items() if key != "suffix"}
             self._run_hashes[arm_name] = hash_record({"manifest": self.manifest.digest, "arm": arm})[:16]
         return self._run_hashes[arm_name]
 
     def write_shard(self, model: str, arm_name: str, columns: Columns) -> bool:
-        """Publish what one model says of every example.
+        """Publish the predictions of one model for every example.
 
         Args:
-            model: its name, model_name(arm_name, index).
-            arm_name: an arm on file.
-            columns: SHARD_COLUMNS, then further queries; one value for each row of train, validation and test.
+            model: its name, format_model_name(arm_name, index).
+            arm_name: a stored arm.
+            columns: SHARD_COLUMNS, then those of further queries; one value for each row of train, validation and test.
 
         Returns:
-            True if this call wrote the shard, False if it was there.
+            True if this call wrote the shard, False if it existed.
 
         Raises:
             ValueError: a model of another arm, or columns that are not a shard's (see shards.check_columns).
@@ -247,38 +252,38 @@ class Store:
         )
 
     def read_shard_columns(self, arm_name: str, index: int) -> list[str]:
-        """The columns of one model's shard, which are those of all models of its arm."""
+        """Read the column names of one model's shard, which are those of all models of its arm."""
         with self.folder.open(build_shard_path(arm_name, index)) as stream:
             return list(open_parquet(stream).schema_arrow.names)
 
     def read_shard_digest(self, arm_name: str, index: int) -> str:
-        """content_sha256 of one model's shard, from its footer; Damaged if it is of something else."""
+        """Read content_sha256 from a shard's footer; raise CorruptFile if it is not this shard."""
         return check_shard(
             self.folder, build_shard_path(arm_name, index), self.build_shard_metadata(arm_name), verify=False
         )
 
     def has_shard(self, model: str) -> bool:
-        """Whether a shard of that name is on file, valid or not."""
+        """Return whether a shard of that name is stored, valid or not."""
         return self.folder.exists(f"shards/{model}.parquet")
 
     def build_shard_metadata(self, arm_name: str) -> dict[str, str]:
-        """What the footer of every shard of an arm says."""
+        """Return the metadata that the footer of every shard of an arm holds."""
         return {"run_hash": self.compute_run_hash(arm_name), "schema_version": str(self.manifest.schema_version)}
 
     def check(self, arm_name: str, verify: bool = True) -> ShardCheck:
-        """Sort an arm's shards into valid and damaged; with verify each byte is hashed, else footers are read."""
+        """Sort an arm's shards into valid and damaged; verify hashes all bytes, not only footers."""
         return check_shards(self.folder, arm_name, self.build_shard_metadata(arm_name), verify)
 
     def find_valid_shards(self, arm_name: str, verify: bool = True) -> dict[int, str]:
-        """Index of each model of an arm with a valid shard -> its content_sha256, in rising order."""
+        """Return model index -> content_sha256 of each valid shard of an arm, ascending."""
         return self.check(arm_name, verify).valid
 
     def quarantine(self, path: str) -> str:
-        """Move a damaged file to damaged/<name>-<n>, which is returned: it is made again, and nothing is lost."""
-        name, taken = path.rpartition("/")[2], set(self.folder.names("damaged"))
-        aside = next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
-        self.folder.move(path, f"damaged/{aside}")
-        return f"damaged/{aside}"
+        """Move a damaged file to damaged/<name>-<n> and return that path."""
+        name, names = path.rpartition("/")[2], set(self.folder.names("damaged"))
+        new_name = next(f"{name}-{n}" for n in range(1, len(names) + 2) if f"{name}-{n}" not in names)
+        self.folder.move(path, f"damaged/{new_name}")
+        return f"damaged/{new_name}"
 
     def read_blocks(
         self,
@@ -291,87 +296,87 @@ class Store:
         """Read models x examples, a block of examples at a time.
 
         Args:
-            arm_name: an arm on file.
-            indices: which models, rising: the order of the first axis.
+            arm_name: a stored arm.
+            indices: of models, ascending: the order of the first axis.
             columns: names of shard columns.
             rows: start and stop within train, validation, test; all of train if None.
-            max_bytes: what a block and the one before it may take together.
+            max_bytes: memory of a block and the one before it together.
 
         Returns:
-            Blocks in the order of rows. A page that fails its checksum ends them with Damaged.
+            Blocks in the order of rows. A page that fails its checksum raises CorruptFile.
 
         Raises:
-            ValueError: no models, models out of order, or rows that are not there.
+            ValueError: no models, models out of order, or rows that do not exist.
         """
         shards = [build_shard_path(arm_name, index) for index in require_ascending(indices)]
         train = slice(0, self.manifest.split_sizes[0])
         return read_blocks(self.folder, shards, columns, resolve_slice(rows or train, self.manifest.n_rows), max_bytes)
 
     def write_events(self, name: str, columns: Columns) -> bool:
-        """Keep the learning events of one model, [N] a column, NaN where undefined; False if they are on file."""
+        """Store a model's learning events, [N] per column, NaN if undefined; False if they exist."""
         return self._publish(f"events/{name}.parquet", columns, {"model": name})
 
     def read_events(self, name: str) -> dict[str, np.ndarray]:
-        """The learning events of one model."""
-        return self._columns(f"events/{name}.parquet")
+        """Read the learning events of one model."""
+        return self._read_columns(f"events/{name}.parquet")
 
     def has_events(self, name: str) -> bool:
-        """Whether the learning events of a model are on file."""
+        """Return whether the learning events of a model are stored."""
         return self.folder.exists(f"events/{name}.parquet")
 
     def write_receipt(self, model: str, receipt: Mapping[str, Any]) -> None:
-        """Keep seconds, worker, device, versions and accuracies of one model; the latest stands."""
+        """Store seconds, worker, device, versions and accuracies of a model over an earlier receipt."""
         self.folder.replace(f"receipts/{model}.json", encode_record(receipt))
 
     def receipts(self) -> dict[str, dict[str, Any]]:
-        """Every receipt by its model."""
+        """Read every receipt by its model."""
         return read_records(self.folder, "receipts")
 
     def read_receipt(self, model: str) -> dict[str, Any] | None:
-        """The receipt of one model; None if there is none."""
+        """Read the receipt of one model; None if there is none."""
         path = f"receipts/{model}.json"
         return read_record(self.folder, path) if self.folder.exists(path) else None
 
     def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
-        """Keep why a model could not be trained; kind "diverged" is a tombstone: never trained again."""
+        """Store why training failed; a model with kind "diverged" is never trained again."""
         self.folder.replace(f"failures/{model}.json", encode_record(failure))
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """Every failure by its model."""
+        """Read every failure by its model."""
         return read_records(self.folder, "failures")
 
     def clear_failure(self, model: str) -> None:
-        """Forget the failure of a model that is trained now."""
+        """Delete the failure of a model that was trained since."""
         self.folder.remove(f"failures/{model}.json")
 
     def write_weights(self, key: str, tensors: "Mapping[str, Tensor]") -> bool:
-        """Keep a model's tensors; False if they are on file already."""
+        """Store a model's tensors; False if they exist."""
         return self.folder.publish(f"weights/{key}.safetensors", encode_weights(tensors))
 
     def read_weights(self, key: str) -> "dict[str, Tensor]":
-        """A model's tensors on the CPU, verified."""
+        """Read a model's tensors to the CPU, verified."""
         path = f"weights/{key}.safetensors"
         try:
             return decode_weights(self.folder.read(path))
         except CorruptFile as error:
-            raise self._damaged(path, error) from error
+            raise self._corrupt_file_error(path, error) from error
 
     def has_weights(self, key: str) -> bool:
-        """Whether a model's tensors are on file."""
+        """Return whether a model's tensors are stored."""
         return self.folder.exists(f"weights/{key}.safetensors")
 
     def write_outputs(self, key: str, logits: np.ndarray, embeddings: np.ndarray) -> bool:
-        """Keep a model's logits [N, K] and embeddings [N, E], float32; False if they are on file already."""
+        """Store a model's logits [N, K] and embeddings [N, E], float32; False if they exist."""
         columns = {"logits": np.asarray(logits, np.float32), "embeddings": np.asarray(embeddings, np.float32)}
         return self._publish(f"outputs/{key}.parquet", columns, {"model": key})
 
     def read_outputs(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """A model's logits [N, K] and embeddings [N, E]."""
-        columns = self._columns(f"outputs/{key}.parquet")
+        """Read a model's logits [N, K] and embeddings [N, E]."""
+        columns = self._read_columns(f"outputs/{key}.parquet")
         return columns["logits"], columns["embeddings"]
 
     def has_outputs(self, key: str) -> bool:
-        """Whether a model's outputs are on file."""
+        """Return whether a model's outputs are stored."""
         return self.folder.exists(f"outputs/{key}.parquet")
 
     def write_score(
@@ -382,25 +387,25 @@ class Store:
         metadata: Mapping[str, str],
         digest: str,
     ) -> None:
-        """Write scores/<name>.parquet over whatever was there; see score_files.encode_score.
+        """Write scores/<name>.parquet, over an existing one; see score_files.encode_score.
 
         Args:
             name: the score's name, also of its main column.
             columns: name -> [n], NaN where undefined.
             fields: for each column its source, unit and direction.
-            metadata: "arm" names the arm it was made from, so that store.score can tell when it is stale.
-            digest: hash_shards of the shards it was made from.
+            metadata: "arm" names the arm it was computed from, so that store.score can detect a stale score.
+            digest: hash_shards of the shards it was computed from.
         """
         ids = np.array(self.examples()["id"].to_pylist(), dtype=np.str_)
         content = encode_score(name, columns, ids, fields, {**metadata, "shards_digest": digest})
         self.folder.replace(f"scores/{name}.parquet", content)
 
     def score(self, name: str, digest: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """One score, turned so that higher is more memorized or riskier.
+        """Read one score, with its sign such that higher is more memorized or riskier.
 
         Args:
-            name: a score on file.
-            digest: hash_shards that it must have been made from; that of its arm's present shards if None.
+            name: a stored score.
+            digest: required hash_shards of its shards; that of its arm's present shards if None.
 
         Returns:
             ids [n], and float64 [n] with NaN where the score is undefined.
@@ -413,7 +418,7 @@ class Store:
         return orient_score(table, name)
 
     def require_fresh(self, name: str, table: pa.Table, digest: str | None = None) -> None:
-        """ValueError if a score's table was not made from the shards of this digest, or that are there now if None."""
+        """Raise ValueError if a score is not of the shards with this digest, or of the present ones."""
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
             digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
@@ -423,129 +428,131 @@ class Store:
             )
 
     def read_score(self, name: str) -> pa.Table:
-        """A score's table as it stands on file (row, id, values), stale or not; ValueError offers the nearest name."""
-        known = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
-        if not known:
+        """Read a score's table (row, id, values), stale or not; errors offer the nearest name."""
+        names = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
+        if not names:
             raise ValueError(
                 f"{self.folder.display_name} has no scores yet, so none named {name!r}; run {self.rebuild_command}"
             )
-        if name not in known:
+        if name not in names:
             try:
-                validate_choice("score", name, known)
+                validate_choice("score", name, names)
             except ValueError as error:
                 more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
                 raise ValueError(f"{error}; others are made by {self.rebuild_command}{more}") from None
         return self.read_table(f"scores/{name}.parquet")
 
     def read_score_digest(self, name: str) -> str:
-        """The hash_shards that a score on file was made from."""
+        """Read the digest of the shards that a stored score was computed from."""
         return decode_metadata(self.read_score(name).schema)["shards_digest"]
 
     def write_influence(self, name: str, table: pa.Table) -> None:
-        """Write influence/<name>.parquet, rows of influence_rows, over whatever was there; and a record that it was."""
+        """Write influence/<name>.parquet over an existing one, and a record of its options."""
         self.write_table(f"influence/{name}.parquet", table)
         self.folder.replace(f"reports/influence_{name}.json", encode_record(decode_metadata(table.schema)))
 
     def read_influence(self, name: str) -> pa.Table:
-        """The pairs that matter of one kind of targets and one arm, made from the shards that are there now.
+        """Read the pairs of one kind of targets and one arm, computed from the present shards.
 
         Args:
             name: targets and the arm's suffix, such as test_k0.500.
 
         Returns:
-            The table of memscore.analysis.influence_pairs.influence_rows.
+            The table of memscore.analysis.influence_pairs.find_influence_pairs.
 
         Raises:
-            ValueError: none of that name, or a stale one; names the command that makes it.
+            ValueError: none of that name, or a stale one; names the command that computes it.
         """
-        known = [file.removesuffix(".parquet") for file in self.folder.names("influence")]
-        if not known:
+        names = [file.removesuffix(".parquet") for file in self.folder.names("influence")]
+        if not names:
             raise ValueError(
                 f"{self.folder.display_name} has no influence yet, so none named {name!r}; "
                 f"run `python -m memscore.influence {self.folder.display_name}`"
             )
-        table = self.read_table(f"influence/{validate_choice('influence', name, known)}.parquet")
-        said = decode_metadata(table.schema)
-        if said["shards_digest"] != hash_shards(said["arm"], self.find_valid_shards(said["arm"], verify=False)):
-            asked = " ".join(f"--{key.replace('_', '-')} {said[key]}" for key in INFLUENCE_OPTIONS)
+        table = self.read_table(f"influence/{validate_choice('influence', name, names)}.parquet")
+        metadata = decode_metadata(table.schema)
+        if metadata["shards_digest"] != hash_shards(
+            metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False)
+        ):
+            flags = " ".join(f"--{key.replace('_', '-')} {metadata[key]}" for key in INFLUENCE_OPTIONS)
             raise ValueError(
                 f"influence {name!r} is stale, the bank's shards have changed since; "
-                f"run `python -m memscore.influence {self.folder.display_name} {asked}`"
+                f"run `python -m memscore.influence {self.folder.display_name} {flags}`"
             )
         return table
 
     def write_trial(self, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
-        """Keep the row of one unlearning trial, columns of one value each; False if it is on file already."""
+        """Store the row of one unlearning trial, columns of one value each; False if it exists."""
         return self._publish(f"trials/{name}.parquet", columns, metadata)
 
     def read_trial(self, name: str) -> dict[str, Any] | None:
-        """The row of one trial, NaN where undefined; None if it is not on file."""
+        """Read the row of one trial, NaN where undefined; None if it is missing."""
         if not self.folder.exists(f"trials/{name}.parquet"):
             return None
-        return {column: values[0].item() for column, values in self._columns(f"trials/{name}.parquet").items()}
+        return {column: values[0].item() for column, values in self._read_columns(f"trials/{name}.parquet").items()}
 
     def trials(self) -> list[str]:
-        """Names of all trials on file."""
+        """List the names of all stored trials."""
         names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
         return [name for name in names if not name.endswith(("-said", "-cost"))]
 
     def scenarios(self) -> list[str]:
-        """Paths within this store of those that forget sets which change the data have."""
+        """List the paths, within this store, of the stores of forget sets that change the data."""
         return [f"scenarios/{name}" for name in self.folder.folders("scenarios")]
 
     def write_predictions(self, trial: str, columns: Columns) -> bool:
-        """Keep what an unlearned model says of every example: logit_confidence and gap, float32 [N]."""
+        """Store the unlearned model's logit_confidence and gap, float32 [N]; False if they exist."""
         return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
 
     def read_predictions(self, trial: str) -> dict[str, np.ndarray] | None:
-        """What the model of a trial says of every example; None if that was not kept."""
+        """Read the predictions of a trial's model for every example; None if they are missing."""
         path = f"trials/{trial}-said.parquet"
-        return self._columns(path) if self.folder.exists(path) else None
+        return self._read_columns(path) if self.folder.exists(path) else None
 
     def write_cost(self, theta: str, status: str, wall_s: float, examples: int) -> bool:
-        """Keep what an unlearned model that is kept itself has cost; last, for it says that the rest is on file."""
+        """Store the cost of a stored unlearned model; written last, it marks the files as complete."""
         columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
         return self._publish(f"trials/{theta}-cost.parquet", columns, {"theta": theta})
 
     def read_cost(self, theta: str) -> dict[str, Any] | None:
-        """Status, seconds and examples read of an unlearned model that is kept; None if none is."""
+        """Read status, seconds and examples read of a stored unlearned model; None if missing."""
         path = f"trials/{theta}-cost.parquet"
         if not self.folder.exists(path):
             return None
-        return {column: values[0].item() for column, values in self._columns(path).items()}
+        return {column: values[0].item() for column, values in self._read_columns(path).items()}
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
-        """Write a derived table, such as models.parquet, over whatever was there."""
+        """Write a derived table, such as models.parquet, over an existing one."""
         self.folder.replace(relpath, encode(table))
 
     def read_table(self, relpath: str) -> pa.Table:
-        """A table of the store, every byte verified; Damaged names the file."""
+        """Read a table of the store, every byte verified; CorruptFile names the file."""
         try:
             return decode(self.folder.read(relpath))
         except CorruptFile as error:
-            raise self._damaged(relpath, error) from error
+            raise self._corrupt_file_error(relpath, error) from error
 
     @property
     def rebuild_command(self) -> str:
-        """The command that makes and renews scores."""
+        """The command that computes the scores again."""
         if self.manifest.imported:
             return f"`python -m memscore.bank import {self.folder.display_name}` with the arrays that it was made from"
         return f"`python -m memscore.estimate --store {self.folder.display_name}` with the flags it was filled with"
 
     def _publish(self, relpath: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
-        """Write columns unless the file is there."""
+        """Write columns unless the file exists."""
         return self.folder.publish(relpath, encode(to_table(columns, metadata)))
 
-    def _columns(self, relpath: str) -> dict[str, np.ndarray]:
-        """The columns of a file, verified."""
+    def _read_columns(self, relpath: str) -> dict[str, np.ndarray]:
+        """Read the columns of a file, verified."""
         return to_columns(self.read_table(relpath))
 
-    def _damaged(self, relpath: str, error: CorruptFile) -> CorruptFile:
-        """The error with the file's name and the way out."""
-        doors = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
-        door = doors.get(relpath.partition("/")[0], "estimate")
+    def _corrupt_file_error(self, relpath: str, error: CorruptFile) -> CorruptFile:
+        """Add the file's name and what to do to the error."""
+        commands = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
+        command = commands.get(relpath.partition("/")[0], "estimate")
         return CorruptFile(
             f"{self.folder.display_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, and the next {door} makes it "
-            "again"
+            f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, "
+            f"and the next {command} makes it again"
         )

@@ -1,4 +1,4 @@
-"""Weights as safetensors that carry the hash of what they hold."""
+"""Weights as safetensors files with a hash of their content."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def encode_weights(tensors: Mapping[str, "Tensor"]) -> bytes:
-    """Tensors as a safetensors file with a hash over names, types, shapes and bits."""
+    """Encode tensors as a safetensors file with a hash over names, types, shapes and bits."""
     from safetensors.torch import save  # torch takes seconds to import, and only weights need it
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content: bytes = save(plain, {"sha256": _sha256(save(plain))})
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content: bytes = save(contiguous, {"sha256": _hash_tensors(save(contiguous))})
     return content
 
 
 def decode_weights(content: bytes) -> "dict[str, Tensor]":
-    """The tensors in a file, its hash verified.
+    """Decode the tensors of a file after verifying its hash.
 
     Args:
         content: the file.
@@ -54,15 +54,15 @@ def check_weights(content: bytes) -> None:
     """
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        stated, actual = header["__metadata__"]["sha256"], _sha256(content)
+        stated, actual = header["__metadata__"]["sha256"], _hash_tensors(content)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorruptFile(f"no readable weights: {type(error).__name__} {error}") from error
     if stated != actual:
-        raise CorruptFile("the weights do not give the sha256 that stands in the header")
+        raise CorruptFile("the weights do not give the sha256 in the header")
 
 
-def _sha256(content: bytes) -> str:
-    """Hash over the tensors of a safetensors file, sorted by name."""
+def _hash_tensors(content: bytes) -> str:
+    """Hash the tensors of a safetensors file, sorted by name."""
     digest = hashlib.sha256()
     tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     for name, tensor in sorted(tensors, key=operator.itemgetter(0)):

@@ -1,9 +1,10 @@
-"""The clusters of a bank: from pixels, or from what a pilot model makes of the images; made once, kept, never changed.
+"""Clusters of similar training images for orthogonal subsets, created once per bank.
 
-The pilot is original 0 of the bank's own recipe, trained on everything, so it is not trained for this alone. Which of
-the two was used stands in clusters.parquet and, since the subsets rest on it, in the arm's record.
+They are computed from pixels, or from the embeddings of a pilot model. The pilot is original 0 of the bank's own
+recipe, trained on everything, so it is not trained for this alone. Which of the two sources was used is stored in
+clusters.parquet and, since the subsets depend on it, in the arm's record.
 
-Groups of similar images, for subsets in which an example's neighbours come and go independently of it.
+In subsets drawn by clusters of similar images, an example's neighbours are included independently of it.
 """
 
 import hashlib
@@ -18,22 +19,22 @@ from memscore.seeds import generator
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, get_max_cluster_size
 
-_AXES = 32  # principal axes of the pixels that distances are taken along
-_SAMPLE = 1024  # images that those axes are found on
+_AXES = 32  # principal axes of the pixels along which distances are computed
+_SAMPLE = 1024  # images on which those axes are computed
 
 
 def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
-    """Groups of similar images, none larger than cap: recursive 2-means on pixels or on embeddings.
+    """Cluster similar images, at most cap per cluster: recursive 2-means.
 
-    Distances are taken along the 32 leading principal axes, found on at most 1,024 images. A set is cut
-    by 2-means started from the sides of its own principal axis; where that would leave one side with under 2 % (equal
-    images, a far outlier), it is cut in two equal parts along that axis instead, so the depth is bounded.
-    Bits may differ between machines: cluster once and keep what came out.
+    Distances are computed along the 32 leading principal axes of at most 1,024 images. A set is split by 2-means
+    started from the sides of its own principal axis; where that would leave one side with under 2 % (equal images, a
+    far outlier), it is split into two equal parts along that axis instead, so the depth is bounded.
+    Bits may differ between machines: cluster once and store the result.
 
     Args:
-        images: uint8 [N, C, H, W], or what a network makes of them, float [N, E].
+        images: uint8 [N, C, H, W], or a network's embeddings of them, float [N, E].
         cap: the largest allowed size, >= 1.
-        seed: the root seed; it picks the images on which the axes are found.
+        seed: the root seed; it selects the images on which the axes are computed.
 
     Returns:
         int32 [N], numbered in the order of each cluster's first member.
@@ -45,12 +46,12 @@ def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
         raise ValueError(f"a cluster must be allowed 1 example or more, got {cap}")
     points = _principal(images.reshape(len(images), -1), generator(seed, "clusters"))
     label = np.zeros(len(points), np.int64)
-    todo, done = [np.arange(len(points))], 0
-    while todo:
-        members = todo.pop()
+    pending, done = [np.arange(len(points))], 0
+    while pending:
+        members = pending.pop()
         if len(members) > cap:
-            side = _halves(points[members])
-            todo += [members[side], members[~side]]
+            side = _split_in_two(points[members])
+            pending += [members[side], members[~side]]
         else:
             label[members] = done
             done += 1
@@ -59,27 +60,27 @@ def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
 
 
 def _principal(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pixels [N, D] as float32 [N, <= 32] along their leading principal axes."""
-    few = np.sort(rng.permutation(len(pixels))[:_SAMPLE])
-    sample = pixels[few].astype(np.float32)
+    """Project pixels [N, D] to float32 [N, <= 32] along their leading principal axes."""
+    selected = np.sort(rng.permutation(len(pixels))[:_SAMPLE])
+    sample = pixels[selected].astype(np.float32)
     axes = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:_AXES].T
     chunks = [pixels[i : i + 4096].astype(np.float32) @ axes for i in range(0, len(pixels), 4096)]
     return np.concatenate(chunks)
 
 
-def _halves(points: np.ndarray) -> np.ndarray:
-    """Bool [n]: the side of each point under 2-means, both sides non-empty."""
+def _split_in_two(points: np.ndarray) -> np.ndarray:
+    """Return the side of each point under 2-means, bool [n]; both sides are non-empty."""
     centred = points - points.mean(0)
     along: np.ndarray = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
     side: np.ndarray = along > 0
     for _ in range(20):
         if not 0.02 < side.mean() < 0.98:
             break
-        one, other = centred[side].mean(0), centred[~side].mean(0)
-        moved = centred @ (one - other) > (one @ one - other @ other) / 2
-        if (moved == side).all():
+        first, second = centred[side].mean(0), centred[~side].mean(0)
+        updated = centred @ (first - second) > (first @ first - second @ second) / 2
+        if (updated == side).all():
             return side
-        side = moved
+        side = updated
     if 0.02 < side.mean() < 0.98:
         return side
     equal = np.zeros(len(points), dtype=bool)
@@ -89,115 +90,116 @@ def _halves(points: np.ndarray) -> np.ndarray:
 
 ORTHOGONAL = "orthogonal"
 ClusteringSource = Literal["pixels", "pilot"]
-TrainPilot = Callable[[], tuple[str, np.ndarray]]  # its key, and its embeddings [n_train, E]
+TrainPilot = Callable[[], tuple[str, np.ndarray]]  # returns the pilot's key, and its embeddings [n_train, E]
 
 
 def count_models_in_partial_blocks(indices: Iterable[int], block: int) -> int:
-    """How many models are in blocks of which others are missing; such models help less.
+    """Count the models in incomplete blocks; such models reduce the error less.
 
     Args:
-        indices: of the models that there are.
-        block: models of a whole one.
+        indices: of the existing models.
+        block: models per block.
 
     Returns:
         The count.
 
-    >>> unfinished([0, 1, 2, 3, 5], 4), unfinished([0, 7], 1)
+    >>> count_models_in_partial_blocks([0, 1, 2, 3, 5], 4), count_models_in_partial_blocks([0, 7], 1)
     (1, 0)
     """
     return sum(count for count in Counter(index // block for index in indices).values() if count < block)
 
 
-def find_clustering_source(store: Store, wish: ClusteringSource | None) -> ClusteringSource:
-    """What the clusters of a store are made from: as on file, else as wished, else pixels.
+def find_clustering_source(store: Store, requested: ClusteringSource | None) -> ClusteringSource:
+    """Return the clustering source: as stored, else as requested, else pixels.
 
     Args:
-        store: open, or not begun yet.
-        wish: of the user, if any.
+        store: open, or not created yet.
+        requested: the user's option, if any.
 
     Returns:
         "pixels" or "pilot".
 
     Raises:
-        ValueError: the store has clusters of the other kind.
+        ValueError: the store has clusters of the other source.
     """
-    there = _kind_on_file(store)
-    if there and wish and there != wish:
+    stored = _read_stored_source(store)
+    if stored and requested and stored != requested:
         raise ValueError(
-            f"the clusters of the store {store.folder.display_name} were made from {_shown(there)}, asked for "
-            f"{_shown(wish)}; "
-            f"its subsets rest on them: leave out --clusters, or give another --store for --clusters {wish}"
+            f"the clusters of the store {store.folder.display_name} were made from {_describe_source(stored)}, "
+            f"requested {_describe_source(requested)}; its subsets depend on them: leave out --clusters, or give "
+            f"another --store for --clusters {requested}"
         )
-    return there or wish or "pixels"
+    return stored or requested or "pixels"
 
 
-def require_compatible_clusters(store: Store, arms: Sequence[Arm], wish: ClusteringSource | None) -> None:
-    """Stop before anything is begun if arms cannot have the clusters that a store has.
+def require_compatible_clusters(store: Store, arms: Sequence[Arm], requested: ClusteringSource | None) -> None:
+    """Check, before anything is created, that the arms can use the clusters that the store has.
 
     Args:
-        store: open, or not begun yet.
+        store: open, or not created yet.
         arms: orthogonal ones.
-        wish: what clusters are to be made from.
+        requested: the clustering source that the user requests, if any.
 
     Raises:
-        ValueError: they are of the other kind, or an orthogonal array has fewer columns than a cluster has examples.
+        ValueError: the clusters have another source, or an orthogonal array has fewer columns than a cluster has
+            examples.
     """
-    find_clustering_source(store, wish)
-    if (kept := store.clusters()) is None:
+    find_clustering_source(store, requested)
+    if (clusters := store.clusters()) is None:
         return
-    largest = int(np.bincount(kept).max())
+    largest = int(np.bincount(clusters).max())
     for arm in arms:
         if get_max_cluster_size(arm) < largest:
             raise ValueError(
-                f"{arm.name} can take clusters of {get_max_cluster_size(arm)} examples at most, and the store "
-                f"{store.folder.display_name} has one of {largest}, made for another arm; give another --store for "
-                "this one"
+                f"{arm.name} can take clusters of {get_max_cluster_size(arm)} examples at most, and the "
+                f"store {store.folder.display_name} has one of {largest}, made for another arm; "
+                "give another --store for this one"
             )
 
 
 def get_or_create_clusters(
-    store: Store, arms: Sequence[Arm], splits: Splits, wish: ClusteringSource | None, pilot: TrainPilot
+    store: Store, arms: Sequence[Arm], splits: Splits, requested: ClusteringSource | None, train_pilot: TrainPilot
 ) -> np.ndarray:
-    """Clusters of similar training images, made once and kept.
+    """Return the store's clusters of similar images; create and store them if missing.
 
     Args:
         store: open.
         arms: orthogonal ones, at least one.
         splits: the data set.
-        wish: what clusters are to be made from, if the store has none.
-        pilot: gives the pilot; called only where its embeddings are needed.
+        requested: the clustering source for a store that has no clusters yet.
+        train_pilot: returns the pilot; called only where its embeddings are needed.
 
     Returns:
         int32 [n_train].
     """
-    kind, kept = find_clustering_source(store, wish), store.clusters()
-    if kept is None:
-        key, points = pilot() if kind == "pilot" else ("", splits.train.images)
-        kept = cluster_images(points, min(map(get_max_cluster_size, arms)), store.manifest.seed)
-        store.write_clusters(kept, {"made_from": kind} | ({"pilot": key} if key else {}))
+    source, clusters = find_clustering_source(store, requested), store.clusters()
+    if clusters is None:
+        key, points = train_pilot() if source == "pilot" else ("", splits.train.images)
+        clusters = cluster_images(points, min(map(get_max_cluster_size, arms)), store.manifest.seed)
+        store.write_clusters(clusters, {"made_from": source} | ({"pilot": key} if key else {}))
     if store.examples()["cluster"].null_count == store.manifest.n_rows:
-        store.write_table("examples.parquet", build_examples_table(splits, kept))
-    return kept
+        store.write_table("examples.parquet", build_examples_table(splits, clusters))
+    return clusters
 
 
-def build_arm_record(arm: Arm, clusters: np.ndarray | None, kind: ClusteringSource) -> dict[str, object]:
-    """What decides an arm's subsets; that clusters are of pixels is not on record, as in stores that knew no other.
+def build_arm_record(arm: Arm, clusters: np.ndarray | None, source: ClusteringSource) -> dict[str, object]:
+    """Build the record that decides an arm's subsets; no source is written for pixels.
 
     Args:
         arm: the arm.
         clusters: int32 [n_train] if it is orthogonal.
-        kind: what they were made from.
+        source: of the clusters.
 
     Returns:
-        The record that store.add_arm wants.
+        The record for store.add_arm.
     """
     hash_ = None if clusters is None else hashlib.sha256(clusters.astype("<i4").tobytes()).hexdigest()
     record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
-    return record | ({"clusters_from": kind} if clusters is not None and kind != "pixels" else {})
+    return record | ({"clusters_from": source} if clusters is not None and source != "pixels" else {})
 
 
-def _kind_on_file(store: Store) -> ClusteringSource | None:
-    """From clusters.parquet, or from an arm where that file was set aside; None in a store without clusters."""
+def _read_stored_source(store: Store) -> ClusteringSource | None:
+    """Read the source from clusters.parquet, else from an arm; None without clusters."""
     made_from = store.read_clusters_source()
     if made_from is None:
         arms = [record for record in store.arms().values() if record["design"] == ORTHOGONAL]
@@ -205,6 +207,6 @@ def _kind_on_file(store: Store) -> ClusteringSource | None:
     return None if made_from is None else ("pilot" if made_from == "pilot" else "pixels")
 
 
-def _shown(kind: ClusteringSource) -> str:
-    """A kind in a sentence."""
-    return "a pilot's embeddings (pilot)" if kind == "pilot" else "pixels (pixels)"
+def _describe_source(source: ClusteringSource) -> str:
+    """Describe a clustering source for a message."""
+    return "a pilot's embeddings (pilot)" if source == "pilot" else "pixels (pixels)"

@@ -1,4 +1,4 @@
-"""Who is in which model: three designs of subsets, and the clusters that the orthogonal one needs.
+"""Subset designs: which examples each model of a bank is trained on.
 
 `iid`         every model draws round(keep * n) examples, independent of all other models (Feldman & Zhang 2020).
 `exact`       in each block of models every example is in exactly keep * block, drawn per example (Carlini et al. 2022).
@@ -7,8 +7,8 @@
               cluster and each example leaves out a level of its own, so each single model is a plain Bernoulli(keep)
               sample: unbiased, while the part of the noise that comes from an example's neighbours is cancelled.
 
-Membership is a pure function of (root seed, arm, index, clusters): no model's row depends on which
-others are asked for.
+Membership is a pure function of (root seed, arm, index, clusters): no model's row depends on which other rows are
+requested.
 """
 
 import functools
@@ -23,19 +23,19 @@ from memscore.choices import validate_choice
 from memscore.seeds import seed_for
 
 DEFAULT_BLOCK_SIZES = {"iid": 1, "exact": 64, "orthogonal": 64}
-"""Every design, with the number of models that one block of it has by default."""
+"""Every design, with its default number of models per block."""
 
-_LEVELS = {0.5: 2, 0.75: 4}  # leaving out one level of so many keeps this share
-_CELLS = 2**18  # of a chunk of an exact block: 4,096 examples at 64 models
+_LEVELS = {0.5: 2, 0.75: 4}  # leaving out one of this many levels keeps this fraction
+_CELLS = 2**18  # cells per chunk of an exact block: 4,096 examples at 64 models
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way of drawing subsets: which design, which share of the examples, how many models a block."""
+    """How subsets are drawn: the design, the fraction of the examples, the models per block."""
 
     design: str = "orthogonal"
     keep: float = 0.5  # 0.7 in Feldman & Zhang 2020
-    block: int | None = None  # None: the design's own, see BLOCKS
+    block: int | None = None  # None: the design's default, see DEFAULT_BLOCK_SIZES
 
     def __post_init__(self) -> None:
         validate_choice("design", self.design, DEFAULT_BLOCK_SIZES)
@@ -49,43 +49,43 @@ class Arm:
 
     @property
     def models_per_block(self) -> int:
-        """The block, which is an int once the arm exists."""
+        """The block size, which is an int once the arm is created."""
         return cast(int, self.block)
 
     @property
     def name(self) -> str:
-        """Names the arm in files and in seeds.
+        """The arm's name in files and in seeds.
 
         >>> Arm(design="iid", keep=0.7).name, Arm(block=16).name
         ('iid-k0.700', 'orthogonal-k0.500-b16')
         """
-        own_block = "" if self.block == DEFAULT_BLOCK_SIZES[self.design] else f"-b{self.block}"
-        return f"{self.design}-k{self.keep:.3f}{own_block}"
+        suffix = "" if self.block == DEFAULT_BLOCK_SIZES[self.design] else f"-b{self.block}"
+        return f"{self.design}-k{self.keep:.3f}{suffix}"
 
 
 def parse_arm_record(record: Mapping[str, Any]) -> Arm:
-    """The arm that a store has on record."""
+    """Make the arm of a stored record."""
     return Arm(design=record["design"], keep=record["keep"], block=record["block"])
 
 
 def count_whole_blocks(n_models: int, arm: Arm) -> int:
-    """The number of blocks in n_models.
+    """Count the blocks in n_models, which must be a whole number of them.
 
     Args:
-        n_models: how many models the arm is to have.
+        n_models: number of models requested for the arm.
         arm: the arm.
 
     Returns:
         n_models / block, at least 1.
 
     Raises:
-        ValueError: n_models is no whole number of blocks, or none; the message names the two nearest counts.
+        ValueError: n_models is 0 or not a whole number of blocks; the message names the two nearest counts.
 
     >>> count_whole_blocks(128, Arm())
     2
     """
-    blocks, left = divmod(n_models, arm.models_per_block)
-    if left or blocks < 1:
+    blocks, remainder = divmod(n_models, arm.models_per_block)
+    if remainder or blocks < 1:
         low = max(blocks, 1) * arm.models_per_block
         rule = f"{arm.name} trains whole blocks of {arm.block} models"
         raise ValueError(f"{rule}, got {n_models}; use {low} or {low + arm.models_per_block}")
@@ -93,7 +93,7 @@ def count_whole_blocks(n_models: int, arm: Arm) -> int:
 
 
 def get_max_cluster_size(arm: Arm) -> int:
-    """How many examples a cluster may have: the columns of the arm's orthogonal array.
+    """Return the largest allowed cluster size: the columns of the arm's orthogonal array.
 
     Args:
         arm: an orthogonal arm.
@@ -109,59 +109,59 @@ def get_max_cluster_size(arm: Arm) -> int:
     """
     if arm.design != "orthogonal":
         raise ValueError(f"{arm.name} has no clusters; only orthogonal arms have")
-    return int(_array(_LEVELS[arm.keep], arm.models_per_block).shape[1])
+    return int(_orthogonal_array(_LEVELS[arm.keep], arm.models_per_block).shape[1])
 
 
 def draw_membership(
     arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, *, seed: int = 0
 ) -> np.ndarray:
-    """Which examples each of these models is trained on.
+    """Draw which examples each of these models is trained on.
 
-    A row is the same whatever other rows are asked for, and in any order. Besides the rows asked for, memory holds
-    one chunk of one block.
+    A row does not depend on which other rows are requested, nor on their order. Besides the requested rows, memory
+    holds one chunk of one block.
 
     Args:
         arm: the arm that the models belong to.
         models: their indices within the arm, each >= 0.
         n: number of examples.
-        clusters: int [n], the cluster of each example, >= 0; orthogonal arms need it, the others ignore it.
+        clusters: int [n], the cluster of each example, >= 0; required by orthogonal arms, ignored by the others.
         seed: the root seed.
 
     Returns:
         bool [len(models), n].
 
     Raises:
-        ValueError: a negative index, a share of n that is nobody or everybody, clusters missing, of another length or
-            too large.
+        ValueError: an index is negative, a subset would have no example or all, or clusters are missing, of another
+            length or too large.
     """
-    wanted = np.asarray(models, dtype=np.int64).reshape(-1)
-    if wanted.size and wanted.min() < 0:
-        raise ValueError(f"a model's index must be 0 or more, got {wanted.min()}")
-    member = np.zeros((wanted.size, n), dtype=bool)
-    block_of, row_of = np.divmod(wanted, arm.models_per_block)
-    groups = _groups(arm, n, clusters) if arm.design == "orthogonal" else []
-    for block in np.unique(block_of):
-        here = np.flatnonzero(block_of == block)
+    indices = np.asarray(models, dtype=np.int64).reshape(-1)
+    if indices.size and indices.min() < 0:
+        raise ValueError(f"a model's index must be 0 or more, got {indices.min()}")
+    member = np.zeros((indices.size, n), dtype=bool)
+    blocks, block_rows = np.divmod(indices, arm.models_per_block)
+    groups = _list_clusters(arm, n, clusters) if arm.design == "orthogonal" else []
+    for block in np.unique(blocks):
+        positions = np.flatnonzero(blocks == block)
         root = seed_for(seed, "subsets", arm.name, int(block))
-        for examples, included in _draw(arm, row_of[here], root, n, groups):
-            member[here[:, None], examples] = included
+        for examples, included in _draw(arm, block_rows[positions], root, n, groups):
+            member[positions[:, None], examples] = included
     return member
 
 
 def compute_min_subset_size(
     arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, seed: int = 0
 ) -> int:
-    """The size of the smallest training set among these models, which no batch may exceed.
+    """Compute the size of these models' smallest training set, the largest valid batch.
 
     Args:
         arm: the arm that the models belong to.
         models: their indices within the arm, at least one.
         n: number of examples.
-        clusters: int [n], as for membership.
+        clusters: int [n], as for draw_membership.
         seed: the root seed.
 
     Returns:
-        The number of examples in it.
+        The number of examples.
     """
     if arm.design == "iid":
         return _iid_size(arm, n)
@@ -201,7 +201,7 @@ def _check_orthogonal(arm: Arm) -> None:
 
 
 def _iid_size(arm: Arm, n: int) -> int:
-    """Examples a model of an iid arm holds."""
+    """Return the number of examples per model of an iid arm."""
     size = round(arm.keep * n)
     if not 0 < size < n:
         raise ValueError(f"{arm.name} would put {size} of {n} examples into each model; more examples are needed")
@@ -211,39 +211,41 @@ def _iid_size(arm: Arm, n: int) -> int:
 def _draw(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int, groups: list[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Sets of examples, together all n, and who of them is in these rows of the block."""
+    """Yield sets of examples, together all n, and their membership in the block's rows."""
     if arm.design == "iid":
         member = np.zeros((1, n), dtype=bool)
         member[0, np.random.default_rng(root).permutation(n)[: _iid_size(arm, n)]] = True
         yield np.arange(n), member
     elif arm.design == "exact":
-        yield from _exact(arm, rows, root, n)
+        yield from _draw_exact(arm, rows, root, n)
     else:
-        yield from _orthogonal(arm, rows, root, groups)
+        yield from _draw_orthogonal(arm, rows, root, groups)
 
 
-def _part(root: np.random.SeedSequence, part: int) -> np.random.Generator:
-    """The stream of one chunk or cluster of a block."""
+def _part_rng(root: np.random.SeedSequence, part: int) -> np.random.Generator:
+    """Return the random stream of one chunk or cluster of a block."""
     return np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, part)))
 
 
-def _exact(arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunks of examples and these rows of the block there."""
+def _draw_exact(
+    arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield chunks of examples and their membership in these rows of the block."""
     chunk = max(_CELLS // arm.models_per_block, 1)
     pattern = np.arange(arm.models_per_block) < round(arm.keep * arm.models_per_block)
     for part, start in enumerate(range(0, n, chunk)):
         examples = np.arange(start, min(start + chunk, n))
-        drawn = _part(root, part).permuted(np.tile(pattern, (len(examples), 1)), axis=1)
-        yield examples, drawn[:, rows].T
+        included = _part_rng(root, part).permuted(np.tile(pattern, (len(examples), 1)), axis=1)
+        yield examples, included[:, rows].T
 
 
-def _orthogonal(
+def _draw_orthogonal(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, groups: list[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Clusters of examples and these rows of the block there."""
-    array = _array(_LEVELS[arm.keep], arm.models_per_block)
+    """Yield clusters of examples and their membership in these rows of the block."""
+    array = _orthogonal_array(_LEVELS[arm.keep], arm.models_per_block)
     for number, examples in groups:
-        rng = _part(root, number)
+        rng = _part_rng(root, number)
         shuffled = rng.permutation(len(array))[rows]
         columns = rng.permutation(array.shape[1])[: len(examples)]
         left_out = rng.integers(0, _LEVELS[arm.keep], len(examples))
@@ -251,8 +253,8 @@ def _orthogonal(
 
 
 @functools.cache
-def _array(levels: int, runs: int) -> np.ndarray:
-    """An orthogonal array [runs, columns]: in any two columns, all pairs of levels are equally frequent."""
+def _orthogonal_array(levels: int, runs: int) -> np.ndarray:
+    """Build an orthogonal array [runs, columns] of strength 2."""
     if levels == 2:
         two: np.ndarray = (hadamard(runs)[:, 1:] > 0).astype(np.int8)  # without the constant column
         return two
@@ -265,12 +267,14 @@ def _array(levels: int, runs: int) -> np.ndarray:
     return four
 
 
-def _groups(arm: Arm, n: int, clusters: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
-    """Every cluster's number and members."""
+def _list_clusters(arm: Arm, n: int, clusters: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
+    """Return every cluster's number and members."""
     if clusters is None:
-        raise ValueError(f"{arm.name} needs clusters; make them with cluster(images, largest_cluster(arm), seed)")
+        raise ValueError(
+            f"{arm.name} needs clusters; make them with cluster_images(images, get_max_cluster_size(arm), seed)"
+        )
     if clusters.shape != (n,) or clusters.min(initial=0) < 0:
-        raise ValueError(f"clusters must be {n} numbers >= 0, one an example, got shape {clusters.shape}")
+        raise ValueError(f"clusters must be {n} numbers >= 0, one per example, got shape {clusters.shape}")
     order = np.argsort(clusters, kind="stable")
     numbers, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
     if sizes.max(initial=0) > get_max_cluster_size(arm):

@@ -1,1 +1,1 @@
-"""What people look at: lines, tables and figures of a bank. The only place, with the doors, that prints or draws."""
+"""Tables for a terminal; only this package and the commands print."""

@@ -1,79 +1,81 @@
-"""An audit in a terminal: what was asked, how well members are told, and who stands out."""
+"""Tables of an audit in a terminal: detection of members, and the strongest evidence."""
 
 import numpy as np
 from rich.console import Console
 
-from memscore.analysis.audit import Audit
+from memscore.analysis.audit import AuditResult
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
 from memscore.tables.console import make_table
 
-NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
-SHOWN = 5
+EVIDENCE_NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
+ROWS_SHOWN = 5
 
 
-def print_audit(console: Console, audit: Audit, where: str) -> None:
-    """Everything that an audit has found, and where it lies."""
+def print_audit(console: Console, audit: AuditResult, path: str) -> None:
+    """Print the results of an audit, and where its table is."""
     verdict = audit.table["verdict"]
-    named, undefined = verdict.to_pylist().count(True), verdict.null_count
+    n_members, n_undefined = verdict.to_pylist().count(True), verdict.null_count
     accuracy = ", ".join(f"{split} {format_number(value)}" for split, value in audit.accuracy.items())
     lines = [
         f"shadows   {audit.models} models of {audit.arm}{format_unfinished(audit.unfinished)}; "
-        "all of them judge every example, the model is none of them",
+        "all of them are used for every example, and the audited model is not one of them",
         f"accuracy  {accuracy}",
-        f"verdict   {named} of {len(verdict)} training examples of the bank were members: LiRA online > "
-        f"{audit.threshold:g}" + (f"; undefined for {undefined}" if undefined else ""),
+        f"verdict   {n_members} of {len(verdict)} training examples of the bank were members: LiRA online > "
+        f"{audit.threshold:g}" + (f"; undefined for {n_undefined}" if n_undefined else ""),
     ]
     if "rmia" not in audit.table.column_names:
         lines.append("RMIA      none: the bank has no validation examples to compare with")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
     if audit.curves:
-        curves(console, audit)
-    strongest(console, audit)
-    console.print(f"every example: {where}", soft_wrap=True)
+        print_curves(console, audit)
+    print_strongest(console, audit)
+    console.print(f"every example: {path}", soft_wrap=True)
 
 
-def curves(console: Console, audit: Audit) -> None:
-    """How well each kind of evidence tells members from others, and what that says of epsilon."""
-    held = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
-    title = f"{held} members and {audit.table.num_rows - held} others: value and 95 % interval"
+def print_curves(console: Console, audit: AuditResult) -> None:
+    """Print how well each evidence separates members from others, and the epsilon bound."""
+    n_members = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
+    title = f"{n_members} members and {audit.table.num_rows - n_members} others: value and 95 % interval"
     table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for kind, curve in audit.curves.items():
         table.add_row(
-            NAMES[kind], *(format_with_interval(each) for each in (curve.auc, curve.tpr_at_01, curve.tpr_at_001))
+            EVIDENCE_NAMES[kind],
+            *(format_with_interval(each) for each in (curve.auc, curve.tpr_at_01, curve.tpr_at_001)),
         )
     console.print(table)
-    others = audit.table.num_rows - held
-    if others < 1000:
-        console.print(f"with {others} others a false positive rate of .1 % allows no false positive", highlight=False)
+    n_others = audit.table.num_rows - n_members
+    if n_others < 1000:
+        console.print(f"with {n_others} others a false positive rate of .1 % allows no false positive", highlight=False)
     if audit.epsilon is not None:
-        console.print(epsilon_line(audit.epsilon), soft_wrap=True, highlight=False)
+        console.print(format_epsilon(audit.epsilon), soft_wrap=True, highlight=False)
 
 
-def epsilon_line(bound: EpsilonBound) -> str:
-    """The bound and what it rests on."""
+def format_epsilon(bound: EpsilonBound) -> str:
+    """Format the bound on epsilon and its evidence."""
     if np.isnan(bound.value):
         return "epsilon   no bound: each half of the examples needs members and others"
     sign = ">" if bound.says == "member" else "<="
     return (
         f"epsilon   at least {bound.value:.3f} (delta 0, {100 * bound.level:g} % confidence, Clopper-Pearson): "
         f'"{bound.says}" where LiRA online {sign} {bound.threshold:.3f}, chosen on the other half, is right for '
-        f"{bound.hits} of {bound.of_hits} and wrong for {bound.false} of {bound.of_false}; holds if who was a member "
-        "was drawn at random"
+        f"{bound.hits} of {bound.of_hits} and wrong for {bound.false} of {bound.of_false}; valid if the members were "
+        "drawn at random"
     )
 
 
-def strongest(console: Console, audit: Audit) -> None:
-    """The examples with the most evidence of membership."""
+def print_strongest(console: Console, audit: AuditResult) -> None:
+    """Print the examples with the strongest evidence of membership."""
     evidence = np.asarray(audit.table["lira"].to_numpy(), float)
-    kinds = [kind for kind in NAMES if kind in audit.table.column_names]
-    truth = "member" in audit.table.column_names
+    kinds = [kind for kind in EVIDENCE_NAMES if kind in audit.table.column_names]
+    has_membership = "member" in audit.table.column_names
     table = make_table(
-        "strongest evidence", ("id", "label", *(NAMES[kind] for kind in kinds), *(["member"] if truth else []))
+        "strongest evidence",
+        ("id", "label", *(EVIDENCE_NAMES[kind] for kind in kinds), *(["member"] if has_membership else [])),
     )
-    for row in np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:SHOWN].tolist():
-        at = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
-        known = ["yes" if at["member"] else "no"] if truth else []
-        table.add_row(at["id"], str(at["label"]), *(format_number(at[kind]) for kind in kinds), *known)
+    for row in np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:ROWS_SHOWN].tolist():
+        values = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
+        membership = ["yes" if values["member"] else "no"] if has_membership else []
+        table.add_row(values["id"], str(values["label"]), *(format_number(values[kind]) for kind in kinds), *membership)
     console.print(table)

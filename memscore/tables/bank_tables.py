@@ -1,4 +1,4 @@
-"""Tables in a terminal: what a bank says, with its intervals."""
+"""Tables of a bank in a terminal: options, costs, forecasts, scores, and problems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,13 +19,13 @@ from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import TargetMean
 from memscore.tables.console import make_table
 
-SHOWN = 5  # most memorized examples in the terminal
+ROWS_SHOWN = 5  # most memorized examples in the terminal
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
-FITTED = 0.95  # members' accuracy below which a bank is not worth its scores
+MIN_MEMBER_ACCURACY = 0.95  # accuracy on members below which memorization means little
 
 
 def print_heading(console: Console, bank: Bank) -> None:
-    """What is about to be done, before anything is."""
+    """Print what a run will do, before it starts."""
     manifest, recipe = bank.store.manifest, bank.store.manifest.recipe
     train, validation, test = manifest.split_sizes
     shape = "x".join(str(size) for size in manifest.input_shape)
@@ -35,65 +35,75 @@ def print_heading(console: Console, bank: Bank) -> None:
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
-        *(f"arm    {arm.name}: {wanted(bank)}" for arm in bank.arms),
+        *(f"arm    {arm.name}: {format_goal(bank)}" for arm in bank.arms),
         f"store  {bank.store.folder.display_name}" + (f" on host {bank.host}" if bank.host else ""),
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def wanted(bank: Bank) -> str:
-    """How many models, or how precise."""
+def format_goal(bank: Bank) -> str:
+    """Format how many models are trained, or how precise the bank is to be."""
     if bank.config.until_rmse is None:
         return f"{bank.count} models"
-    most = "" if bank.config.models is None else f", at most {bank.count} models"
-    return f"until RMSE {bank.config.until_rmse:g}{most}"
+    maximum = "" if bank.config.models is None else f", at most {bank.count} models"
+    return f"until RMSE {bank.config.until_rmse:g}{maximum}"
 
 
-def print_cost(console: Console, found: CostEstimate) -> None:
-    """What a run would take."""
-    missing = found.planned - found.stored
+def print_cost(console: Console, estimate: CostEstimate) -> None:
+    """Print what a run would cost."""
+    missing = estimate.planned - estimate.stored
     console.print(
-        f"to do  {missing} of {found.planned} models, about {found.seconds:.2f} s each on one core of this machine\n"
-        f"time   about {found.wall_s / 60:.1f} minutes with {found.workers} workers, originals included\n"
-        + "".join(f"proxy  {name}: about {s:.2f} s an original\n" for name, s in found.proxies.items())
-        + f"disk   about {found.bytes / 1e6:.1f} MB in all\n"
-        + ("more   what the wanted RMSE takes is known after these first models\n" if found.only_first_models else "")
+        f"to do  {missing} of {estimate.planned} models, "
+        f"about {estimate.seconds:.2f} s each on one core of this machine\n"
+        f"time   about {estimate.wall_s / 60:.1f} minutes with {estimate.workers} workers, originals included\n"
+        + "".join(f"proxy  {name}: about {seconds:.2f} s per original\n" for name, seconds in estimate.proxies.items())
+        + f"disk   about {estimate.bytes / 1e6:.1f} MB in all\n"
+        + (
+            "more   what the requested RMSE takes is known after these first models\n"
+            if estimate.only_first_models
+            else ""
+        )
         + "nothing was written",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def print_forecast(console: Console, found: PrecisionForecast, wish: float | None) -> None:
-    """Models, hours and disk for a wanted error, or for a few where none is."""
-    many = "1 worker" if found.workers == 1 else f"{found.workers} workers"
-    title = f"{found.arm.name}: RMSE {found.rmse:.4f} with {found.models} models; with {many}"
+def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: float | None) -> None:
+    """Print models, hours and disk for a requested error, or for the default errors."""
+    workers = "1 worker" if forecast.workers == 1 else f"{forecast.workers} workers"
+    title = f"{forecast.arm.name}: RMSE {forecast.rmse:.4f} with {forecast.models} models; with {workers}"
     console.print(title, highlight=False, soft_wrap=True)
     table = make_table("", ("RMSE", "models in all", "hours to go", "MB in all"))
-    for need in map(found.compute_requirement, DEFAULT_RMSES if wish is None else (wish,)):
-        table.add_row(f"{need.rmse:g}", str(need.models), f"{need.hours:.3g}", f"{need.bytes / 1e6:.1f}")
+    for requirement in map(forecast.compute_requirement, DEFAULT_RMSES if target_rmse is None else (target_rmse,)):
+        table.add_row(
+            f"{requirement.rmse:g}",
+            str(requirement.models),
+            f"{requirement.hours:.3g}",
+            f"{requirement.bytes / 1e6:.1f}",
+        )
     console.print(table)
 
 
-def planned(console: Console, found: Sequence[ForecastCheck]) -> None:
-    """One line for each arm that was planned; one more where a wish was not met."""
-    for one in found:
-        if one.wish is None and one.models == one.planned_from:
-            continue  # nothing was planned that did not stand there already
-        wish = "" if one.wish is None else f" {one.models_predicted} models for RMSE {one.wish:g}, and"
+def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> None:
+    """Print each forecast beside the result, and what an error that was not reached would take."""
+    for check in checks:
+        if check.wish is None and check.models == check.planned_from:
+            continue  # the forecast was made from these models
+        requested = "" if check.wish is None else f" {check.models_predicted} models for RMSE {check.wish:g}, and"
         console.print(
-            f"{one.suffix}: the plan from {one.planned_from} models said{wish} RMSE {one.rmse_predicted:.4f} at "
-            f"{one.models}; it is {one.rmse:.4f}",
+            f"{check.suffix}: the forecast from {check.planned_from} models was{requested} "
+            f"RMSE {check.rmse_predicted:.4f} at {check.models}; it is {check.rmse:.4f}",
             highlight=False,
             soft_wrap=True,
         )
-        if one.more is not None:
+        if check.more is not None:
             console.print(
-                f"[yellow]not reached[/] RMSE {one.wish:g} with {one.models} models: about {one.more} would do"
+                f"[yellow]not reached[/] RMSE {check.wish:g} with {check.models} models: about {check.more} are needed"
                 + (
-                    "; give --models as many or leave it out"
-                    if one.more <= MAX_MODELS
+                    f"; give --models {check.more} or leave it out"
+                    if check.more <= MAX_MODELS
                     else f", and a bank holds {MAX_MODELS}"
                 ),
                 highlight=False,
@@ -101,112 +111,117 @@ def planned(console: Console, found: Sequence[ForecastCheck]) -> None:
             )
 
 
-def print_result(console: Console, found: EstimateResult, store: str) -> None:
-    """Everything that a run has found, and where it lies."""
-    print_problems(console, found.training)
-    scores(console, found.table, found.arms)
-    planned(console, found.kept)
-    if found.wish is not None and not found.kept:
+def print_result(console: Console, result: EstimateResult, store: str) -> None:
+    """Print the results of a run, and where they are stored."""
+    print_problems(console, result.training)
+    print_scores(console, result.table, result.arms)
+    print_forecast_checks(console, result.forecast_checks)
+    if result.target_rmse is not None and not result.forecast_checks:
         console.print(
-            f"[yellow]not reached[/] RMSE {found.wish:g}: it is undefined, no example has two models on each side; "
-            "use more --models",
+            f"[yellow]not reached[/] RMSE {result.target_rmse:g}: it is undefined, no example has two models on each "
+            "side; use more --models",
             soft_wrap=True,
         )
-    for arm in found.arms:
-        most_memorized(console, found.table, arm.suffix)
-    proxies(console, found)
-    noise(console, found.noise)
-    fit(console, found)
+    for arm in result.arms:
+        print_most_memorized(console, result.table, arm.suffix)
+    print_proxies(console, result)
+    print_noise_detection(console, result.noise)
+    print_accuracy(console, result)
     console.print(
-        f"every score, one row an example: {store}/scores.parquet; figures: {store}/reports/",
+        f"every score, one row per example: {store}/scores.parquet; figures: {store}/reports/",
         soft_wrap=True,
         markup=False,
     )
 
 
-def fit(console: Console, found: EstimateResult) -> None:
-    """How well the models fit their data, a warning where they do not, and how fast they were trained."""
-    shown = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in found.accuracy.items())
-    console.print(f"accuracy (median model): {shown}", highlight=False)
-    members = found.accuracy.get("members", 1.0)
-    if members < FITTED:
+def print_accuracy(console: Console, result: EstimateResult) -> None:
+    """Print the models' accuracy, a warning where it is low, and the speed of training."""
+    accuracies = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in result.accuracy.items())
+    console.print(f"accuracy (median model): {accuracies}", highlight=False)
+    member_accuracy = result.accuracy.get("members", 1.0)
+    if member_accuracy < MIN_MEMBER_ACCURACY:
         console.print(
-            f"[yellow]warning[/] models are right on {members:.3f} of their own members; memorization means little "
-            f"below {FITTED}" + ("" if found.imported else ": train longer (--epochs) or use a larger --arch"),
+            f"[yellow]warning[/] models are right on {member_accuracy:.3f} of their own members; memorization means "
+            f"little below {MIN_MEMBER_ACCURACY}"
+            + ("" if result.imported else ": train longer (--epochs) or use a larger --arch"),
             soft_wrap=True,
         )
-    if found.training.trained:
-        rate = 3600 * found.training.trained / found.wall_s
-        console.print(f"{found.training.trained} models in {found.wall_s:.1f} s, {rate:.0f} an hour", highlight=False)
+    if result.training.trained:
+        models_per_hour = 3600 * result.training.trained / result.wall_s
+        console.print(
+            f"{result.training.trained} models in {result.wall_s:.1f} s, {models_per_hour:.0f} an hour", highlight=False
+        )
 
 
-def proxies(console: Console, found: EstimateResult) -> None:
-    """What each proxy cost beside one training, and a word where one original leaves no error to state."""
-    if found.proxy_s:
-        many = "1 original" if found.originals == 1 else f"{found.originals} originals"
-        title = f"proxies, median of {many}; training one takes {found.training_s:.2f} s of one worker"
+def print_proxies(console: Console, result: EstimateResult) -> None:
+    """Print the cost of each proxy, and a note that one original gives no standard errors."""
+    if result.proxy_s:
+        originals = "1 original" if result.originals == 1 else f"{result.originals} originals"
+        title = f"proxies, median of {originals}; training one takes {result.training_s:.2f} s of one worker"
         table = make_table(title, ("proxy", "seconds", "of one training"))
-        for name, seconds in found.proxy_s.items():
-            table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / found.training_s:.1f} %")
+        for name, seconds in result.proxy_s.items():
+            table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / result.training_s:.1f} %")
         console.print(table)
         console.print(f"seconds: {SECONDS_NOTE}", soft_wrap=True, highlight=False)
-    if found.originals == 1:
+    if result.originals == 1:
         console.print(
             "one original: learning events, final loss and proxies have no standard error; --originals 3 gives one",
             soft_wrap=True,
         )
 
 
-def print_problems(console: Console, filled: TrainingSummary) -> None:
-    """One line for each kind of trouble, with what happens next."""
-    for path, why in filled.damaged.items():
-        console.print(f"[yellow]damaged[/] {path}: {escape(why)}; set aside and trained again", soft_wrap=True)
-    if filled.diverged:
-        names = ", ".join(filled.diverged[:4]) + (" ..." if len(filled.diverged) > 4 else "")
+def print_problems(console: Console, summary: TrainingSummary) -> None:
+    """Print one line for each kind of problem, with what happens next."""
+    for path, reason in summary.damaged.items():
+        console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; set aside and trained again", soft_wrap=True)
+    if summary.diverged:
+        names = ", ".join(summary.diverged[:4]) + (" ..." if len(summary.diverged) > 4 else "")
         console.print(
-            f"[red]diverged[/] {len(filled.diverged)} models ({names}): their numbers are not finite; they are left "
-            "out of every score and not trained again; a smaller --lr makes another bank",
+            f"[red]diverged[/] {len(summary.diverged)} models ({names}): their numbers are not finite; they are left "
+            "out of every score and not trained again; a smaller --lr gives another bank",
             soft_wrap=True,
         )
-    if filled.differing:
+    if summary.differing_originals:
+        names = ", ".join(summary.differing_originals)
         console.print(
-            f"[yellow]not the same bits[/] {', '.join(filled.differing)}: trained again for a proxy, on another kind "
-            "of CPU or on a GPU; the proxies are of this training, weights and outputs of the one on file",
+            f"[yellow]not the same bits[/] {names}: trained again for a proxy, on another kind of CPU or on a GPU; the "
+            "proxies are of this training, weights and outputs of the stored one",
             soft_wrap=True,
         )
-    if filled.restored:
+    if summary.restored_receipts:
+        count, name = len(summary.restored_receipts), summary.restored_receipts[0]
         console.print(
-            f"[yellow]receipts lost[/] of {len(filled.restored)} models, first {filled.restored[0]}: written again "
-            "from their shards, without seconds, worker and device, which nobody knows any more",
+            f"[yellow]receipts lost[/] of {count} models, first {name}: written again from their shards, without "
+            "seconds, worker and device, which are unknown",
             soft_wrap=True,
         )
-    if filled.failed:
-        name, why = next(iter(filled.failed.items()))
+    if summary.failed:
+        name, reason = next(iter(summary.failed.items()))
         console.print(
-            f"[red]failed[/] {len(filled.failed)} models or proxies, first {name}: {escape(why)}; "
+            f"[red]failed[/] {len(summary.failed)} models or proxies, first {name}: {escape(reason)}; "
             "the same command tries them again",
             soft_wrap=True,
         )
 
 
-def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> None:
-    """How each score is spread, how precise the bank is, and what an attacker gets."""
+def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -> None:
+    """Print each score's distribution, the bank's precision, and the attacks' success."""
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
-    spread = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
-    for arm in found:
+    distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
+    for arm in arms:
         for stem in ("memorization", "cscore", "attack_success"):
             if f"{stem}_{arm.suffix}" in table.column_names:
-                spread.add_row(*spread_row(f"{stem}_{arm.suffix}", table))
-    console.print(spread)
-    print_reliabilities(console, found)
+                distribution.add_row(*build_spread_row(f"{stem}_{arm.suffix}", table))
+    console.print(distribution)
+    print_reliabilities(console, arms)
     title = "membership inference: mean and 95 % interval over targets"
     attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
-    for arm in found:
+    for arm in arms:
         for name, curve in arm.attacks.items():
-            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *curve_row(curve.measures))
+            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *build_curve_row(curve.measures))
     if attacks.row_count:
         console.print(attacks)
-    for arm in found:
+    for arm in arms:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
             + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
@@ -216,30 +231,30 @@ def scores(console: Console, table: pa.Table, found: Sequence[ArmScores]) -> Non
 
 
 def format_unfinished(count: int) -> str:
-    """What is said of models in blocks that are not whole."""
+    """Format how many models are in incomplete blocks; empty without any."""
     return f", {count} of them in unfinished blocks, which help less" if count else ""
 
 
-def print_reliabilities(console: Console, found: Sequence[ArmScores]) -> None:
-    """How far halves of the models agree on each score, stepped up to all models."""
+def print_reliabilities(console: Console, arms: Sequence[ArmScores]) -> None:
+    """Print how far halves of the models agree on each score, stepped up to all models."""
     columns = ("score", "Spearman", "Pearson", f"top {100 * TOP_FRACTION:.1f} %, halves", "RMSE")
     table = make_table("reliability: halves of the models, stepped up to all", columns)
-    for arm in found:
-        for stem, of in arm.reliability.items():
-            numbers = (of.spearman_full, of.pearson_full, of.top, of.rmse)
-            if of.halves:
+    for arm in arms:
+        for stem, reliability in arm.reliability.items():
+            numbers = (reliability.spearman_full, reliability.pearson_full, reliability.top, reliability.rmse)
+            if reliability.halves:
                 table.add_row(f"{stem}_{arm.suffix}", *map(format_number, numbers))
-        if not any(of.halves for of in arm.reliability.values()):
-            twice = 2 * arm.arm.models_per_block
-            console.print(f"{arm.suffix}: one block of models has no halves to compare; --models {twice} has")
+        if not any(reliability.halves for reliability in arm.reliability.values()):
+            models = 2 * arm.arm.models_per_block
+            console.print(f"{arm.suffix}: one block of models cannot be split into halves; use --models {models}")
     if table.row_count:
         console.print(table)
         if any("-" in column.cells for column in table.columns[1:]):
-            console.print("-: the halves agree in nothing (their correlation is below 0), or the score is one number")
+            console.print("-: the halves do not agree (their correlation is below 0), or all values are equal")
 
 
-def spread_row(name: str, table: pa.Table) -> list[str]:
-    """One score's distribution over the examples that define it."""
+def build_spread_row(name: str, table: pa.Table) -> list[str]:
+    """Build the row of one score's distribution over the examples that define it."""
     values = np.asarray(table[name].to_numpy(), float)
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -254,54 +269,54 @@ def spread_row(name: str, table: pa.Table) -> list[str]:
     ]
 
 
-def curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
-    """AUC and two true-positive rates with their intervals."""
+def build_curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
+    """Format AUC and two true-positive rates with their intervals."""
     measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
     return [f"{format_number(measure.value)} ± {format_number(measure.hi - measure.value)}" for measure in measures]
 
 
-def most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
-    """The examples that stand and fall with their own presence."""
+def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
+    """Print the most memorized examples."""
     name = f"memorization_{suffix}"
     values = np.asarray(table[name].to_numpy(), float)
-    top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:SHOWN]
+    top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:ROWS_SHOWN]
     columns = ("id", "label", "memorization", "95 % interval", "C-score", "attack")
-    shown, attack = make_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
+    examples, attack_column = make_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
     for row in top.tolist():
-        at = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
-        shown.add_row(
+        values_of_row = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
+        examples.add_row(
             escape(table["id"][row].as_py()),
             format_label(table, row),
-            format_number(at[name]),
-            format_interval(at[f"{name}_lo"], at[f"{name}_hi"]),
+            format_number(values_of_row[name]),
+            format_interval(values_of_row[f"{name}_lo"], values_of_row[f"{name}_hi"]),
             format_number(table[f"cscore_{suffix}"][row].as_py()),
-            format_number(table[attack][row].as_py() if attack in table.column_names else None),
+            format_number(table[attack_column][row].as_py() if attack_column in table.column_names else None),
         )
-    console.print(shown)
+    console.print(examples)
 
 
-def noise(console: Console, found: Mapping[str, Interval]) -> None:
-    """How well each score finds the changed labels."""
-    if not found:
+def print_noise_detection(console: Console, intervals: Mapping[str, Interval]) -> None:
+    """Print how well each score finds the changed labels."""
+    if not intervals:
         return
     table = make_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
-    for name, area in sorted(found.items(), key=lambda item: -item[1].value):
-        table.add_row(name, format_with_interval(area))
+    for name, interval in sorted(intervals.items(), key=lambda item: -item[1].value):
+        table.add_row(name, format_with_interval(interval))
     console.print(table)
 
 
 def format_number(value: float | None) -> str:
-    """Three digits, or a dash where undefined: null on file, NaN in memory."""
+    """Format three digits, or a dash where undefined: null in a file, NaN in memory."""
     return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
 def format_interval(lo: float | None, hi: float | None) -> str:
-    """The ends of an interval, or a dash where there is none."""
+    """Format the ends of an interval, or a dash where there is none."""
     ends = (format_number(lo), format_number(hi))
     return "-" if ends == ("-", "-") else f"[{', '.join(ends)}]"
 
 
-def format_with_interval(found: Interval) -> str:
-    """A number and its interval, or one dash where there is neither."""
-    value, ends = format_number(found.value), format_interval(found.lo, found.hi)
+def format_with_interval(interval: Interval) -> str:
+    """Format a number and its interval, or one dash where both are undefined."""
+    value, ends = format_number(interval.value), format_interval(interval.lo, interval.hi)
     return value if value == ends else f"{value} {ends}"

@@ -1,10 +1,10 @@
-"""The comparison of scores in a terminal."""
+"""Tables of the comparison of scores with memorization, in a terminal."""
 
 import numpy as np
 from rich.console import Console
 
-from memscore.analysis.fidelity import Comparison, Standings
-from memscore.analysis.risk_signals import Signals
+from memscore.analysis.fidelity import Comparison, ProxyComparison
+from memscore.analysis.risk_signals import RiskSignals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
@@ -14,67 +14,68 @@ from memscore.tables.console import make_table
 TOP_COLUMN = f"top {100 * TOP_FRACTION:.1f} %"
 
 
-def print_fidelity(console: Console, found: Comparison) -> None:
-    """Every table of a comparison."""
-    stand_ins(console, found.standings)
-    skew(console, found.gini)
-    for signals in found.signals:
-        loss_groups(console, signals)
-    trends = [*found.standings.trends, *(trend for signals in found.signals for trend in signals.trends)]
-    papers(console, trends)
+def print_fidelity(console: Console, comparison: Comparison) -> None:
+    """Print every table of a comparison."""
+    print_proxies(console, comparison.standings)
+    print_skew(console, comparison.gini)
+    for signals in comparison.signals:
+        print_loss_groups(console, signals)
+    trends = [*comparison.standings.trends, *(trend for signals in comparison.signals for trend in signals.trends)]
+    print_claims(console, trends)
 
 
-def stand_ins(console: Console, found: Standings) -> None:
-    """SCALE's Table 1, and what the correlations would be without the noise of the estimate."""
-    reliability = found.reliability
-    drawn = "blocks of models" if found.by_blocks else "models"
+def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
+    """Print SCALE's Table 1, with correlations corrected for the noise of the estimate."""
+    reliability = fidelity.reliability
+    resampled = "blocks of models" if fidelity.by_blocks else "models"
     columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_COLUMN, "seconds", "% bank", "% training")
-    table = make_table(f"stand-ins for {found.reference}", columns)
-    for row in found.rows:
+    table = make_table(f"stand-ins for {fidelity.reference}", columns)
+    for row in fidelity.rows:
         if not row.shares_models:
             costs = (row.seconds, 100 * row.of_bank, 100 * row.of_training)
-            middle = (
+            correlations = (
                 format_interval(row.spearman.lo, row.spearman.hi),
                 *map(format_number, (row.corrected, row.pearson, row.top)),
             )
-            table.add_row(row.score, format_number(row.spearman.value), *middle, *map(format_number, costs))
+            table.add_row(row.score, format_number(row.spearman.value), *correlations, *map(format_number, costs))
     if table.row_count:
         console.print(table)
     else:
         console.print("no proxies: `python -m memscore.estimate --proxies all` with --originals 1 or more makes them")
-    title = "scores of the same models: they share its noise, which flatters them"
-    own = make_table(title, ("score", "Spearman", "Pearson", TOP_COLUMN))
-    for row in found.rows:
+    title = "scores of the same models share its noise, which raises their correlations"
+    same_models = make_table(title, ("score", "Spearman", "Pearson", TOP_COLUMN))
+    for row in fidelity.rows:
         if row.shares_models:
-            own.add_row(row.score, *map(format_number, (row.spearman.value, row.pearson, row.top)))
-    console.print(own)
+            same_models.add_row(row.score, *map(format_number, (row.spearman.value, row.pearson, row.top)))
+    console.print(same_models)
     lines = [
-        f"{found.reference} from {found.models} models: reliability Spearman "
+        f"{fidelity.reference} from {fidelity.models} models: reliability Spearman "
         f"{format_number(reliability.spearman_full)}, "
         f"Pearson {format_number(reliability.pearson_full)}; tops of its halves share {format_number(reliability.top)}",
-        f"intervals over {drawn}; noiseless: what Spearman would be without the noise of {found.reference}",
-        f"seconds beyond the training: {SECONDS_NOTE}; - is inline or not timed apart; "
+        f"intervals over {resampled}; noiseless: what Spearman would be without the noise of {fidelity.reference}",
+        f"seconds beyond the training: {SECONDS_NOTE}; - means computed in training or not timed; "
         + (
-            f"training takes {found.bank_s:.1f} s for the bank, {format_number(found.training_s)} s for one model on "
-            "everything"
-            if found.bank_s
-            else "what training took is not on file"
+            f"training takes {fidelity.bank_s:.1f} s for the bank, "
+            f"{format_number(fidelity.training_s)} s for one model "
+            "on everything"
+            if fidelity.bank_s
+            else "the cost of training is not stored"
         ),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def skew(console: Console, gini: dict[str, Interval]) -> None:
-    """SCALE's Table 3, step 0."""
+def print_skew(console: Console, gini: dict[str, Interval]) -> None:
+    """Print SCALE's Table 3, step 0."""
     table = make_table("skew over the examples", ("score", "Gini", "95 %"))
     for name, value in gini.items():
         table.add_row(name, format_number(value.value), format_interval(value.lo, value.hi))
     console.print(table)
 
 
-def loss_groups(console: Console, signals: Signals) -> None:
-    """RSU's Fig. 5 and Table 3 as numbers."""
+def print_loss_groups(console: Console, signals: RiskSignals) -> None:
+    """Print RSU's Fig. 5 and Table 3 as numbers."""
     if signals.risk.startswith("attack_success"):
         table = make_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))
         for group in signals.groups:
@@ -93,8 +94,8 @@ def loss_groups(console: Console, signals: Signals) -> None:
     console.print(tails)
 
 
-def papers(console: Console, trends: list[Trend]) -> None:
-    """What the papers report, and whether it is so in this bank."""
+def print_claims(console: Console, trends: list[Trend]) -> None:
+    """Print the claims of the papers, and whether they hold in this bank."""
     if not trends:
         return
     table = make_table("what SCALE and RSU report, in this bank", ("claim", "value", "95 %", "verdict"))

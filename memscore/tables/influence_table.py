@@ -1,71 +1,71 @@
-"""Influence in a terminal: how many pairs matter, how many of them chance would give, and the strongest."""
+"""Tables of influence in a terminal: strong pairs, how many are noise, the strongest."""
 
 from rich.console import Console
 from rich.markup import escape
 
-from memscore.analysis.influence_pairs import Influence
+from memscore.analysis.influence_pairs import InfluenceResult
 from memscore.plots.bank import format_label
 from memscore.store.store import Store
 from memscore.tables.bank_tables import format_number, format_unfinished
 from memscore.tables.console import make_table
 
-SHOWN = 8
-KINDS = {
+ROWS_SHOWN = 8
+TARGET_NAMES = {
     "test": "test examples",
     "train": "training examples",
     "train-held-out": "training examples, over models without them",
 }
 
 
-def print_influence(console: Console, found: Influence, store: Store, picture: str | None) -> None:
-    """Everything that a run has found, and where it lies.
+def print_influence(console: Console, result: InfluenceResult, store: Store, figure: str | None) -> None:
+    """Print the results of a run, and where they are stored.
 
     Args:
-        console: where to.
-        found: by the run.
+        console: prints the tables.
+        result: of the run.
         store: the bank.
-        picture: path of the picture within the store, if there is one.
+        figure: path of the figure within the store, if there is one.
     """
-    for path, why in found.damaged.items():
-        console.print(f"[yellow]damaged[/] {path}: {escape(why)}; left out", soft_wrap=True)
-    for line in summary(found):
+    for path, reason in result.damaged.items():
+        console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; left out", soft_wrap=True)
+    for line in format_summary(result):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    if found.table.num_rows:
-        strongest(console, found, store)
+    if result.table.num_rows:
+        print_strongest(console, result, store)
     place = store.folder.display_name
-    lines = [f"every pair: {place}/influence/{found.name}.parquet" + (f"; {place}/{picture}" if picture else "")]
+    lines = [f"every pair: {place}/influence/{result.name}.parquet" + (f"; {place}/{figure}" if figure else "")]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def summary(found: Influence) -> list[str]:
-    """The numbers of the run as a whole."""
-    strong = found.strong
+def format_summary(result: InfluenceResult) -> list[str]:
+    """Format the numbers of the whole run."""
+    strong = result.strong
     n_strong = int(strong.sum())
-    per_target = found.table["test_row"].filter(strong).value_counts()
-    hit, once = len(per_target), per_target.field("counts").to_pylist().count(1)
-    share = 100 * hit / found.n_targets
+    per_target = result.table["test_row"].filter(strong).value_counts()
+    n_hit, n_once = len(per_target), per_target.field("counts").to_pylist().count(1)
+    share = 100 * n_hit / result.n_targets
     lines = [
-        f"influence  of training examples on {KINDS[found.targets]}: {found.models} models of {found.arm}"
-        f"{format_unfinished(found.unfinished)}",
-        f"strong     {n_strong} pairs with influence >= {found.least:g} and memorization >= "
-        f"{found.least_memorization:g} of the training example",
-        f"targets    {hit} of {found.n_targets} ({share:.1f} %) have a strong pair, {once} exactly one",
-        f"chance     {found.opposite} such pairs have influence <= {-found.least:g}: as far as that is noise, about as "
-        "many of the strong ones are",
+        f"influence  of training examples on {TARGET_NAMES[result.targets]}: {result.models} models of {result.arm}"
+        f"{format_unfinished(result.unfinished)}",
+        f"strong     {n_strong} pairs with influence >= {result.least:g} and memorization >= "
+        f"{result.least_memorization:g} of the training example",
+        f"targets    {n_hit} of {result.n_targets} ({share:.1f} %) have a strong pair, {n_once} exactly one",
+        f"noise      {result.opposite} such pairs have influence <= {-result.least:g}: if these are noise, about as "
+        "many of the strong pairs are noise too",
     ]
-    if n_strong and 2 * found.opposite > n_strong:
+    if n_strong and 2 * result.opposite > n_strong:
         lines.append("           most strong pairs may be noise: train more models, or raise --least")
     return lines
 
 
-def strongest(console: Console, found: Influence, store: Store) -> None:
-    """The pairs with the largest influence."""
-    title = "most influential strong pairs" if found.strong.any() else "no pair is strong; the most influential ones"
+def print_strongest(console: Console, result: InfluenceResult, store: Store) -> None:
+    """Print the pairs with the largest influence."""
+    title = "most influential strong pairs" if result.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization")
     table, examples = make_table(title, columns), store.examples()
-    for row in found.strongest()[:SHOWN].tolist():
-        [pair] = found.table.slice(row, 1).to_pylist()
+    for row in result.strongest()[:ROWS_SHOWN].tolist():
+        [pair] = result.table.slice(row, 1).to_pylist()
         table.add_row(
             escape(pair["test_id"]),
             format_label(examples, pair["test_row"]),

@@ -1,7 +1,8 @@
-"""Fixed augmented queries: a model is asked about mirrored and shifted copies of each image, the same for every model.
+"""Data augmentation: random crops and flips in training, fixed ones at test time.
 
-Carlini et al. 2022 (section V-E) attack with several augmentations of an example that training used too. Query 0 is the
-image itself; the others are the mirror image, where the recipe mirrors, and shifts by a pixel and more, where it crops.
+Carlini et al. 2022 (section V-E) attack with several augmentations of an example that training used too. Test-time
+augmentation 0 is the image itself; the others are the mirror image, where the recipe flips, and shifts by one pixel
+and more, where it crops.
 """
 
 import itertools
@@ -15,36 +16,36 @@ from torch import Tensor
 from memscore.training.recipes import Recipe
 
 
-def augment(images: Tensor, black: Tensor, recipe: Recipe, chance: np.random.Generator) -> Tensor:
-    """Crop and mirror, drawn for each image by itself.
+def augment(images: Tensor, black: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+    """Crop and mirror each image by its own random draw.
 
     Args:
         images: float32 [B, C, H, W], normalised.
         black: [C], the value of padding.
-        recipe: `augment` names what is done; crops are from images padded by `crop_padding` pixels.
-        chance: the model's stream.
+        recipe: `augment` names the augmentations; crops are from images padded by `crop_padding` pixels.
+        rng: the model's random stream.
 
     Returns:
         [B, C, H, W], channels last; the same tensor if the recipe augments nothing.
     """
     corners, mirrored = (
-        torch.from_numpy(drawn).to(images.device) for drawn in sample_augmentation(recipe, len(images), chance)
+        torch.from_numpy(values).to(images.device) for values in sample_augmentation(recipe, len(images), rng)
     )
     return apply_augmentation(images, black, recipe, corners, mirrored)
 
 
-def sample_augmentation(recipe: Recipe, size: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One batch's chances: corners of the crops int64 [2, B] (top, left), and who is mirrored bool [B]; or zeros."""
+def sample_augmentation(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw crop corners int64 [2, B] (top, left) and flips bool [B]; zeros if unused."""
     corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
     if "crop" in recipe.augment:
-        corners = chance.integers(0, 2 * recipe.crop_padding + 1, (2, size))
+        corners = rng.integers(0, 2 * recipe.crop_padding + 1, (2, size))
     if "flip" in recipe.augment:
-        mirrored = chance.random(size) < 0.5
+        mirrored = rng.random(size) < 0.5
     return corners, mirrored
 
 
 def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """The images cropped and mirrored as `draw` says, [B, C, H, W]; the same tensor if the recipe augments nothing."""
+    """Crop and mirror images [B, C, H, W] as `sample_augmentation` drew."""
     size, channels, height, width = images.shape
     if "crop" in recipe.augment:
         pad = recipe.crop_padding
@@ -52,8 +53,8 @@ def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: T
         canvas[:, :, pad : pad + height, pad : pad + width] = images
         top, left = corners[..., None]
         rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
-        each = torch.arange(size, device=images.device)[:, None, None]
-        images = canvas.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        index = torch.arange(size, device=images.device)[:, None, None]
+        images = canvas.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if "flip" in recipe.augment:
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
@@ -61,7 +62,7 @@ def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: T
 
 @dataclass(frozen=True)
 class TestTimeAugmentation:
-    """One fixed augmentation: mirror first, then move by so many pixels; what comes in is black."""
+    """One fixed augmentation: mirror, then shift by whole pixels; black is shifted in."""
 
     mirror: bool
     down: int
@@ -69,72 +70,73 @@ class TestTimeAugmentation:
 
 
 def list_test_time_augmentations(recipe: Recipe, count: int) -> list[TestTimeAugmentation]:
-    """The first queries that a recipe allows, small shifts before large ones.
+    """List the first test-time augmentations of a recipe, small shifts before large ones.
 
     Args:
-        recipe: queries are augmentations that training used.
+        recipe: only augmentations that training used are listed.
         count: how many, the image itself included.
 
     Returns:
-        Distinct queries, the plain one first.
+        Distinct augmentations, the plain image first.
 
     Raises:
-        ValueError: fewer than one, or more than the recipe has.
+        ValueError: `count` is below 1, or above what the recipe allows.
     """
     reach = recipe.crop_padding if "crop" in recipe.augment else 0
     moves = itertools.product(range(-reach, reach + 1), repeat=2)
     near = sorted(moves, key=lambda move: (abs(move[0]) + abs(move[1]), move))
     mirrors = (False, True) if "flip" in recipe.augment else (False,)
-    known = [TestTimeAugmentation(mirror, down, right) for down, right in near for mirror in mirrors]
-    if not 1 <= count <= len(known):
-        augment = " and ".join(recipe.augment) or "nothing"
+    augmentations = [TestTimeAugmentation(mirror, down, right) for down, right in near for mirror in mirrors]
+    if not 1 <= count <= len(augmentations):
+        used = " and ".join(recipe.augment) or "nothing"
         raise ValueError(
-            f"--queries must lie in 1 to {len(known)} for a recipe that augments by {augment}, got {count}; queries "
-            "are augmentations that training used"
+            f"--queries must lie in 1 to {len(augmentations)} for a recipe that augments by {used}, got {count}; "
+            "queries are augmentations that training used"
         )
-    return known[:count]
+    return augmentations[:count]
 
 
 def with_augmentation(
-    logits_of: Callable[[Tensor], Tensor], query: TestTimeAugmentation, black: Tensor
+    predict: Callable[[Tensor], Tensor], augmentation: TestTimeAugmentation, black: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """The network as seen through one query.
+    """Wrap a forward function so that it sees augmented images.
 
     Args:
-        logits_of: images [B, C, H, W] -> logits [B, K].
-        query: what is done to the images.
-        black: [C], what a black pixel is after normalisation.
+        predict: images [B, C, H, W] -> logits [B, K].
+        augmentation: applied to the images before the forward pass.
+        black: [C], a black pixel after normalisation.
 
     Returns:
-        A function of the images as they are.
+        A function of the unaugmented images.
     """
 
-    def through(images: Tensor) -> Tensor:
-        shown = images.flip(-1) if query.mirror else images
-        if query.down or query.right:
-            moved = black.view(1, -1, 1, 1).expand_as(shown).clone(memory_format=torch.preserve_format)
-            height, width = shown.shape[-2:]
-            to, source = (
-                (shift_slice(sign * query.down, height), shift_slice(sign * query.right, width)) for sign in (1, -1)
+    def predict_augmented(images: Tensor) -> Tensor:
+        shifted = images.flip(-1) if augmentation.mirror else images
+        if augmentation.down or augmentation.right:
+            canvas = black.view(1, -1, 1, 1).expand_as(shifted).clone(memory_format=torch.preserve_format)
+            height, width = shifted.shape[-2:]
+            target, source = (
+                (shift_slice(sign * augmentation.down, height), shift_slice(sign * augmentation.right, width))
+                for sign in (1, -1)
             )
-            moved[..., to[0], to[1]] = shown[..., source[0], source[1]]
-            shown = moved
-        return logits_of(shown)
+            canvas[..., target[0], target[1]] = shifted[..., source[0], source[1]]
+            shifted = canvas
+        return predict(shifted)
 
-    return through
+    return predict_augmented
 
 
 def shift_slice(move: int, size: int) -> slice:
-    """Where pixels land that are moved along an axis.
+    """Return the positions that pixels cover after a shift along an axis.
 
     Args:
-        move: by how many.
-        size: of the axis.
+        move: shift in pixels.
+        size: length of the axis.
 
     Returns:
-        What they cover.
+        The covered positions.
 
-    >>> span(2, 8), span(-2, 8)
+    >>> shift_slice(2, 8), shift_slice(-2, 8)
     (slice(2, 8, None), slice(0, 6, None))
     """
     return slice(max(move, 0), size + min(move, 0))

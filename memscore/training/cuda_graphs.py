@@ -1,20 +1,18 @@
-"""One network in static storage on a GPU: whole training steps, and whole evaluations, as one CUDA graph each.
+"""Train and evaluate one network on a GPU by CUDA graphs: one launch per step or batch.
 
-The step is training.Single's: gather the batch, augment, forward, cross entropy, backward, fused optimizer. All that it
-reads lies in tables on the device, for up to 256 steps ahead; a counter that the step itself moves on says where it
-stands. So between two steps the host does nothing but start the graph again.
+The step is that of loop.EagerEngine: gather the batch, augment, forward, cross entropy, backward, fused optimizer. All
+that it reads lies in tables on the device, for up to 256 steps ahead; a counter that the step itself increments is the
+index into them. So between two steps the host only launches the graph again.
 
-The storage outlives its first network. The next network of the same architecture copies its fresh weights in, the
-optimizer's state goes back to zero, and the same graph is replayed: nothing is compiled or recorded twice.
+The static storage outlives its first network. For the next network of the same architecture, fresh weights are copied
+in, the optimizer's state is set to zero, and the same graph is replayed: nothing is compiled or captured twice.
 
-Differs from Single: the momentum starts as zeros instead of as the first gradient (the same after one step, where
+A graph repeats the kernels of one step on the same addresses. What it would not repeat is checked before the capture,
+because a failed capture may leave torch's generators unusable: synchronization with the device, random draws on the
+host, and numbers that the network stores in Python attributes.
+
+Differs from EagerEngine: the momentum starts as zeros instead of as the first gradient (the same after one step, where
 dampening is 0), and the learning rate is rounded to float32 before it is used, not after.
-
-A step recorded once as a CUDA graph: afterwards one launch does what hundreds did.
-
-A graph repeats the kernels of one step on the same addresses. What it would not repeat is looked for before anything is
-recorded, because a recording that fails may leave torch's generators unusable: waiting for the device, random draws on
-the host, and numbers that the network keeps in Python.
 """
 
 import copy
@@ -36,90 +34,92 @@ from memscore.training.device_data import DeviceImages
 from memscore.training.loop import LOGIT_BYTES, TrainingRun, build_optimizer, keep_gradient_layout, send_to_device
 from memscore.training.recipes import Recipe
 
+MAX_TABLE_STEPS = 256  # steps in the tables, at most
+GRAPH_EVALUATION_BATCH = 1024  # images per evaluation; the same as evaluation.evaluate_examples uses
 PLAIN_TYPES = (bool, int, float, complex, str, type(None))
 SIZED_TYPES = (list, tuple, dict, set)
 
 
 class GraphCaptureError(Exception):
-    """Why a step cannot be recorded, in a few words that follow "because"."""
+    """A step cannot be captured; the message is a reason that can follow "because"."""
 
 
 class RecordedStep(NamedTuple):
-    """A step that can be done again.
+    """A captured step.
 
     Attributes:
-        replay: does it, on whatever stream is current.
-        draws: whether it draws from the device's generator, whose place all graphs of a process share: two such graphs
-            must not run at once.
+        replay: runs the step on the current stream.
+        uses_device_rng: whether it draws from the device's generator, whose state all graphs of a process share: two
+            such graphs must not run at once.
     """
 
     replay: Callable[[], None]
-    draws: bool
+    uses_device_rng: bool
 
 
 def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stream) -> RecordedStep:
-    """Run a step three times, then record it.
+    """Run a step three times, then capture it as a CUDA graph.
 
     Args:
-        step: works on tensors that stay where they are; what it changes is the caller's to put back.
-        network: what the step runs.
-        stream: where the step is run and recorded; nothing else may use these tensors meanwhile.
+        step: works on tensors whose addresses stay the same; the caller restores the values that it changes.
+        network: the network that the step runs.
+        stream: the step is run and captured on it; nothing else may use these tensors at the same time.
 
     Returns:
-        The recording. Torch's generators are as they were before.
+        The captured step. The states of torch's generators are restored.
 
     Raises:
-        GraphCaptureError: the step waits for the device, or depends on something that a graph does not repeat.
-        torch.OutOfMemoryError: the device is full.
+        GraphCaptureError: the step synchronizes with the device, or depends on something that a graph does not repeat.
+        torch.OutOfMemoryError: the memory of the device is full.
     """
     graph = torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     try:
         with torch.random.fork_rng(devices=[stream.device]):
             with torch.cuda.stream(stream):
-                draws = run_warmup_steps(step, network, stream.device)
+                uses_device_rng = run_warmup_steps(step, network, stream.device)
             with torch.cuda.graph(graph, stream=stream):
                 step()
     except (GraphCaptureError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever it is, the eager engine meets it again if it is the network's own fault
-        if full := find_out_of_memory(error):
+    except Exception as error:  # any kind; if the network itself is wrong, the eager engine raises the same error
+        if full := find_oom_error(error):
             raise full from error
         raise GraphCaptureError(f"recording it failed: {get_first_line(error)}") from error
     torch.cuda.current_stream(stream.device).wait_stream(stream)
-    return RecordedStep(graph.replay, draws)
+    return RecordedStep(graph.replay, uses_device_rng)
 
 
 def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
-    """Three steps on the current stream, for the libraries to settle; the second must not wait for the device.
+    """Run three warm-up steps; the second must not synchronize with the device.
 
     Returns:
         Whether they drew from the device's generator.
 
     Raises:
-        GraphCaptureError: a step waits, or changes something on the host.
-        RuntimeError: the device is full.
+        GraphCaptureError: a step synchronizes, or changes something on the host.
+        RuntimeError: the memory of the device is full.
     """
-    before, drawn = snapshot_host_state(network), torch.cuda.get_rng_state(device)
+    before, rng_state = snapshot_host_state(network), torch.cuda.get_rng_state(device)
     step()
     try:
         with forbid_device_sync():
             step()
     except RuntimeError as error:
-        if find_out_of_memory(error):
+        if find_oom_error(error):
             raise
         raise GraphCaptureError(f"a step waits for the device: {get_first_line(error)}") from error
     step()
     require_unchanged_host_state(before, snapshot_host_state(network))
-    return not torch.equal(drawn, torch.cuda.get_rng_state(device))
+    return not torch.equal(rng_state, torch.cuda.get_rng_state(device))
 
 
 @contextmanager
 def forbid_device_sync() -> Generator[None, None, None]:
-    """Whatever makes the host wait for the device is an error, as far as torch can tell."""
+    """Turn synchronization with the device into an error, as far as torch detects it."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that it cannot always tell; recording finds the rest
+        warnings.simplefilter("ignore")  # torch warns that it cannot detect all of them; the capture finds the rest
         torch.cuda.set_sync_debug_mode("error")
         try:
             yield
@@ -128,35 +128,35 @@ def forbid_device_sync() -> Generator[None, None, None]:
 
 
 def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
-    """What a step could change on the host: generators, and plain values that the modules hold."""
-    held = {
+    """Return the host state that a step could change: generators, plain values of modules."""
+    attributes = {
         f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN_TYPES) else len(value)
         for name, module in network.named_modules()
         for key, value in vars(module).items()
         if isinstance(value, (*PLAIN_TYPES, *SIZED_TYPES))
     }
     # ruff: ignore[numpy-legacy-random] - nothing is drawn; a user's network might
-    draws = np.random.get_state(legacy=False)
-    return held | {
-        "numpy's generator": repr(draws),
+    numpy_state = np.random.get_state(legacy=False)
+    return attributes | {
+        "numpy's generator": repr(numpy_state),
         "Python's generator": random.getstate(),
         "torch's generator on the CPU": bytes(torch.get_rng_state().numpy()),
     }
 
 
 def require_unchanged_host_state(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """A graph repeats none of these changes.
+    """Check that a step changed nothing on the host: a graph would not repeat such a change.
 
     Raises:
-        GraphCaptureError: there are some.
+        GraphCaptureError: it changed something; the message names what.
     """
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if names:
         raise GraphCaptureError(f"a step changes {', '.join(names)}")
 
 
-def find_out_of_memory(error: BaseException | None) -> torch.OutOfMemoryError | None:
-    """The device's want of memory that an exception came of: ending a recording that failed raises another one."""
+def find_oom_error(error: BaseException | None) -> torch.OutOfMemoryError | None:
+    """Find the out-of-memory error behind an exception that a failed capture raised."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError):
             return error
@@ -165,33 +165,29 @@ def find_out_of_memory(error: BaseException | None) -> torch.OutOfMemoryError | 
 
 
 def get_first_line(error: Exception) -> str:
-    """An exception in one line."""
+    """Return the first line of an exception's message."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-MAX_TABLE_STEPS = 256  # steps in the tables, at most
-GRAPH_EVALUATION_BATCH = 1024  # images an evaluation; the same as observing.observe's
-
-
 class CudaGraphEngine:
-    """Static storage for one network in training, and its step.
+    """Static storage for training one network, and the captured step.
 
     Args:
-        model: on the device; copied, so it stays as it is.
-        images: resident.
+        model: on the device; copied, so it is not changed.
+        images: on the device.
         labels: int64 [N], same device.
         recipe: how it is trained.
-        capture: False runs the step itself wherever the graph would be replayed; for a CPU.
-        compiled: fuse the network's kernels by torch.compile before they are recorded; other roundings, and a minute
-            for the first network.
+        capture: False runs the step itself instead of replaying the graph; for a CPU.
+        compiled: fuse the network's kernels by torch.compile before they are captured; rounds differently, and takes a
+            minute for the first network.
 
     Attributes:
         length: steps that the tables hold.
-        said: float32 [length, B, K], logits before each step since `begin`.
-        draws: whether the network draws from the device's generator, so that two must not run at once.
+        logits_table: float32 [length, B, K], logits before each step since `fill_tables`.
+        uses_device_rng: whether the network draws from the device's generator, so that two must not run at once.
 
     Raises:
-        GraphCaptureError: see graphs.record.
+        GraphCaptureError: see record_graph.
     """
 
     def __init__(
@@ -207,200 +203,202 @@ class CudaGraphEngine:
         self.images, self.labels, self.recipe = images, labels, recipe
         self.autocast = get_autocast_dtype(recipe)
         self.compiled = compiled
-        self.logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
+        self.compute_logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
         self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
-        with self.beside(), preserve_torch_generators(device):
-            self.net = copy_network(model, images)
+        with self.ordered_on_stream(), preserve_torch_generators(device):
+            self.network = copy_network(model, images)
             with torch.no_grad():
                 classes = compute_logits(
-                    self.net.eval(), images.take(torch.arange(2, device=device)), self.autocast
+                    self.network.eval(), images.take(torch.arange(2, device=device)), self.autocast
                 ).shape[1]
-            self.net.train()
+            self.network.train()
             self.length = min(MAX_TABLE_STEPS, max(1, LOGIT_BYTES // (4 * batch * classes)))
-            self.at = torch.zeros(1, dtype=torch.int64, device=device)
+            self.position = torch.zeros(1, dtype=torch.int64, device=device)
             self.rows = torch.arange(self.length * batch, device=device).remainder_(len(labels)).view(-1, batch)
-            self.rates = torch.zeros(self.length, device=device)
+            self.learning_rates = torch.zeros(self.length, device=device)
             self.corners = torch.zeros(self.length, 2, batch, dtype=torch.int64, device=device)
             self.mirrored = torch.zeros(self.length, batch, dtype=torch.bool, device=device)
-            self.said = torch.zeros(self.length, batch, classes, device=device)
-            self.rate = torch.zeros((), device=device)
-            self.optimizer = build_optimizer(self.net, recipe)
+            self.logits_table = torch.zeros(self.length, batch, classes, device=device)
+            self.learning_rate = torch.zeros((), device=device)
+            self.optimizer = build_optimizer(self.network, recipe)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate
+                group["lr"] = self.learning_rate
                 if "capturable" in group:
                     group["capturable"] = device.type == "cuda"
             if self.stream is None:
-                self.first_step()
+                self.run_first_step()
                 self.replay: Callable[[], None] = self.step
-        self.draws = False
+        self.uses_device_rng = False
         if self.stream is not None:
-            self.replay, self.draws = record_graph(self.rehearsed, self.net, self.stream)
+            self.replay, self.uses_device_rng = record_graph(self.step_to_capture, self.network, self.stream)
 
     def step(self) -> None:
-        """One step, at the place in the tables where the counter stands."""
-        rows = self.here(self.rows)
-        self.rate.copy_(self.here(self.rates))
-        shown = self.images.take(rows)
+        """Run one step, from the tables' row at the counter."""
+        rows = self.current_row(self.rows)
+        self.learning_rate.copy_(self.current_row(self.learning_rates))
+        augmented = self.images.take(rows)
         if self.recipe.augment:
-            corners, mirrored = self.here(self.corners), self.here(self.mirrored)
-            shown = apply_augmentation(shown, self.images.black, self.recipe, corners, mirrored)
-        with nullcontext() if self.images.flat or self.compiled else keep_gradient_layout(self.net):
-            out = self.logits(self.net, shown, self.autocast)
+            corners, mirrored = self.current_row(self.corners), self.current_row(self.mirrored)
+            augmented = apply_augmentation(augmented, self.images.black, self.recipe, corners, mirrored)
+        with nullcontext() if self.images.flat or self.compiled else keep_gradient_layout(self.network):
+            output = self.compute_logits(self.network, augmented, self.autocast)
         self.optimizer.zero_grad(set_to_none=True)
-        cross_entropy(out, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
+        cross_entropy(output, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.said.index_copy_(0, self.at, out.detach()[None])
-        self.at.add_(1)
+        self.logits_table.index_copy_(0, self.position, output.detach()[None])
+        self.position.add_(1)
 
-    def here(self, table: Tensor) -> Tensor:
-        """The row of a table at the counter, without asking the device where that is."""
-        return table.index_select(0, self.at)[0]
+    def current_row(self, table: Tensor) -> Tensor:
+        """Return the row of a table at the counter, without reading the counter on the host."""
+        return table.index_select(0, self.position)[0]
 
-    def load(self, assignment: TrainingRun) -> None:
-        """Begin another model: its weights and buffers, its stream of chance, an optimizer that has seen nothing."""
-        self.model, self.augmentation_rng = assignment.model, assignment.augmentation_rng
-        with self.beside(), torch.no_grad():
+    def load(self, run: TrainingRun) -> None:
+        """Start another model: its weights and random stream, and a zeroed optimizer state."""
+        self.model, self.augmentation_rng = run.model, run.augmentation_rng
+        with self.ordered_on_stream(), torch.no_grad():
             if not self.images.flat:
                 self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            copy_state(self.model, self.net)
+            copy_state(self.model, self.network)
             for state in self.optimizer.state.values():
                 for value in state.values():
                     if isinstance(value, Tensor):
                         value.zero_()
 
-    def begin(self, rows: Tensor, rates: Sequence[float]) -> None:
+    def fill_tables(self, rows: Tensor, learning_rates: Sequence[float]) -> None:
         """Fill the tables for the next steps, on the current stream.
 
         Args:
             rows: int64 [steps, B], no more steps than `length`.
-            rates: learning rate of each step.
+            learning_rates: learning rate of each step.
         """
-        steps, device = len(rates), self.labels.device
-        self.at.zero_()
+        steps, device = len(learning_rates), self.labels.device
+        self.position.zero_()
         self.rows[:steps].copy_(rows)
-        self.rates[:steps].copy_(send_to_device(np.array(rates, dtype=np.float32), device))
+        self.learning_rates[:steps].copy_(send_to_device(np.array(learning_rates, dtype=np.float32), device))
         if self.recipe.augment:
-            drawn = [sample_augmentation(self.recipe, self.recipe.batch, self.augmentation_rng) for _ in rates]
-            for table, values in zip((self.corners, self.mirrored), zip(*drawn, strict=True), strict=True):
+            augmentations = [
+                sample_augmentation(self.recipe, self.recipe.batch, self.augmentation_rng) for _ in learning_rates
+            ]
+            for table, values in zip((self.corners, self.mirrored), zip(*augmentations, strict=True), strict=True):
                 table[:steps].copy_(send_to_device(np.stack(values), device))
 
     def write_back(self) -> None:
         """Copy weights and buffers into the model that was loaded."""
-        with self.beside(), torch.no_grad():
-            copy_state(self.net, self.model)
+        with self.ordered_on_stream(), torch.no_grad():
+            copy_state(self.network, self.model)
 
-    def first_step(self) -> None:
-        """A step from the top of the tables."""
-        self.at.zero_()
+    def run_first_step(self) -> None:
+        """Run a step from the first row of the tables."""
+        self.position.zero_()
         self.step()
 
     def on_stream(self) -> AbstractContextManager[object]:
-        """What is started inside runs on the engine's own stream."""
+        """Run kernels launched inside the context on the engine's stream."""
         return torch.cuda.stream(self.stream) if self.stream is not None else nullcontext()
 
-    def fork(self) -> None:
-        """Let the engine's stream wait for the current one."""
+    def wait_for_current_stream(self) -> None:
+        """Make the engine's stream wait for the current one."""
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
 
-    def join(self) -> None:
-        """Let the current stream wait for the engine's."""
+    def make_current_stream_wait(self) -> None:
+        """Make the current stream wait for the engine's."""
         if self.stream is not None:
             torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
 
     @contextmanager
-    def beside(self) -> Generator[None, None, None]:
-        """What is started inside runs on the engine's stream, after what came before and before what comes next."""
-        self.fork()
+    def ordered_on_stream(self) -> Generator[None, None, None]:
+        """Run kernels on the engine's stream, ordered with the current stream's other work."""
+        self.wait_for_current_stream()
         with self.on_stream():
             yield
-        self.join()
+        self.make_current_stream_wait()
 
-    def rehearsed(self) -> None:
-        """The step as it is recorded; while nothing is recorded yet, from the top of the tables."""
+    def step_to_capture(self) -> None:
+        """Run the step that is captured; before the capture, from the first row of the tables."""
         if not torch.cuda.is_current_stream_capturing():
-            self.at.zero_()
+            self.position.zero_()
         self.step()
 
 
 class CudaGraphForward:
-    """Static storage for one network in evaluation mode, and its forward pass over one batch.
+    """Static storage for evaluating one network, and its captured forward pass over one batch.
 
     Args:
         model: on the device; copied.
-        like: images [B, C, H, W] as they will come, for shape and layout.
-        recipe: whose precision it computes in.
-        capture: False for a CPU, as above.
+        like: images [B, C, H, W] of the shape and layout of later calls.
+        recipe: its precision is used.
+        capture: False for a CPU, as for CudaGraphEngine.
 
     Raises:
-        GraphCaptureError: see graphs.record.
+        GraphCaptureError: see record_graph.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
-        self.autocast, self.net = get_autocast_dtype(recipe), copy_network(model, None).eval()
+        self.autocast, self.network = get_autocast_dtype(recipe), copy_network(model, None).eval()
         shape, device = (GRAPH_EVALUATION_BATCH, *like.shape[1:]), like.device
         layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
-        self.shown = torch.zeros(shape, device=device).to(memory_format=layout)
-        self.out = torch.zeros(0)
+        self.images = torch.zeros(shape, device=device).to(memory_format=layout)
+        self.logits = torch.zeros(0)
         self.replay: Callable[[], None] = self.step
         if capture:
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            self.replay = record_graph(self.step, self.net, stream).replay
+            self.replay = record_graph(self.step, self.network, stream).replay
 
     @torch.no_grad()
     def step(self) -> None:
-        """Logits of the images that are in place."""
-        self.out = compute_logits(self.net, self.shown, self.autocast)
+        """Compute the logits of the images in the static storage."""
+        self.logits = compute_logits(self.network, self.images, self.autocast)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Logits float32 [B, K] of a model whose weights are copied in first; a part too small is filled up."""
-        copy_state(model, self.net)
-        said = []
+        """Return a model's logits float32 [B, K] by replaying the graph on batches."""
+        copy_state(model, self.network)
+        batches = []
         for part in torch.split(images, GRAPH_EVALUATION_BATCH):
-            self.shown[: len(part)].copy_(part)
+            self.images[: len(part)].copy_(part)
             self.replay()
-            said.append(self.out[: len(part)].clone())
-        return torch.cat(said)
+            batches.append(self.logits[: len(part)].clone())
+        return torch.cat(batches)
 
 
 def get_autocast_dtype(recipe: Recipe) -> torch.dtype | None:
-    """What the body's products are computed in, if not in float32."""
+    """Return the dtype of the body's matrix products; None for float32."""
     return torch.bfloat16 if recipe.precision == "bfloat16" else None
 
 
 def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:
-    """A network of its own, channels last if the images are.
+    """Copy a network, channels last if the images are.
 
     Returns:
         The copy.
 
     Raises:
-        GraphCaptureError: a network that cannot be copied.
+        GraphCaptureError: the network cannot be copied.
     """
     try:
-        net = copy.deepcopy(model)
+        network = copy.deepcopy(model)
     except Exception as error:
         raise GraphCaptureError(f"it cannot be copied: {get_first_line(error)}") from error
     if images is not None and not images.flat:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def copy_state(source: nn.Module, target: nn.Module) -> None:
-    """All parameters and buffers of one network into another of the same architecture, in place."""
+    """Copy all parameters and buffers into a network of the same architecture, in place."""
     pairs = zip(chain(target.parameters(), target.buffers()), chain(source.parameters(), source.buffers()), strict=True)
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for own, new in pairs:
-        to, come = groups.setdefault(own.dtype, ([], []))
-        to.append(own.detach())
-        come.append(new.detach())
-    for to, come in groups.values():
-        torch._foreach_copy_(to, come)
+    for to_value, from_value in pairs:
+        targets, sources = groups.setdefault(to_value.dtype, ([], []))
+        targets.append(to_value.detach())
+        sources.append(from_value.detach())
+    for targets, sources in groups.values():
+        torch._foreach_copy_(targets, sources)
 
 
 def preserve_torch_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Torch's generators are afterwards as they were before."""
+    """Restore the states of torch's generators when the context ends."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

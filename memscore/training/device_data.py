@@ -1,4 +1,4 @@
-"""Images resident on one device, normalised once, in the layout that the architecture reads fastest."""
+"""Images on one device, normalised once, in the architecture's fastest layout."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 32
-"""Numbers that a model's part of a tensor is padded to. What starts on a cache line gives the same bits wherever it
-lies; and torch's elementwise loops take 32 float32 numbers at a time and round what is left over differently."""
+"""A model's part of a tensor is padded to a multiple of this many numbers. Data that starts on a cache line gives the
+same bits at any address; and torch's elementwise loops take 32 float32 numbers at a time and round the remainder
+differently."""
 
 
 def round_up_to_alignment(size: int) -> int:
-    """The next multiple of ALIGNMENT."""
+    """Round up to the next multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -24,8 +25,8 @@ class DeviceImages:
         pixels: [N, D padded to a multiple of 32] if flat, else [N, H, W, C] (channels last).
         shape: (C, H, W) of one image.
         flat: whether a stack of fully connected networks reads them.
-        black: [C], what a black pixel became; crops are padded with it.
-        white: [C], what a white pixel became; a pixel's whole range is white - black.
+        black: [C], the value of a black pixel after normalisation; crops are padded with it.
+        white: [C], the value of a white pixel; a pixel's whole range is white - black.
     """
 
     pixels: Tensor
@@ -38,27 +39,27 @@ class DeviceImages:
         return len(self.pixels)
 
     def take(self, rows: Tensor) -> Tensor:
-        """The images of these rows, [B, C, H, W]; channels last unless flat."""
-        chosen = self.pixels.index_select(0, rows)
+        """Return the images of these rows, [B, C, H, W]; channels last unless flat."""
+        pixels = self.pixels.index_select(0, rows)
         if self.flat:
-            return chosen[:, : int(np.prod(self.shape))].view(-1, *self.shape)
-        return chosen.permute(0, 3, 1, 2)
+            return pixels[:, : int(np.prod(self.shape))].view(-1, *self.shape)
+        return pixels.permute(0, 3, 1, 2)
 
 
 def to_device(
     images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, flat: bool
 ) -> DeviceImages:
-    """Normalise uint8 images, (x / 255 - mean) / std, and keep them on the device.
+    """Normalise uint8 images, (x / 255 - mean) / std, and copy them to the device.
 
     Args:
         images: uint8 [N, C, H, W]; not changed, may be read-only.
         mean: per channel, of images scaled to [0, 1].
         std: per channel, above 0.
-        device: where training will happen.
-        flat: rows of numbers for fully connected networks, else channels last.
+        device: the device of the training.
+        flat: one row of numbers per image for fully connected networks, else channels last.
 
     Returns:
-        The resident images.
+        The images on the device.
     """
     n, channels, height, width = images.shape
     scale = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)

@@ -1,8 +1,9 @@
-"""How the models of a job are trained: stacked, one after the other, or several at once on a GPU's streams.
+"""Select a job's training engine: stacked MLPs, one eager model, or CUDA graph streams.
 
-On a GPU each model has storage, a graph and a stream of its own (cuda_graphs.py), and replays take turns, step by
-step. Whether 1, 2 or 4 at once is fastest depends on network and GPU, so the first job of a process tries, and the
-process keeps to it. What cannot be captured is trained eagerly, by the same recipe, and the receipt says why.
+On a GPU each model has its own storage, graph and stream (memscore/training/cuda_graphs.py), and the graphs are
+launched in turn, step by step. Whether 1, 2 or 4 models at once are fastest depends on network and GPU, so the first
+job of a process measures it, and the process reuses the result. A network that cannot be captured is trained eagerly
+by the same recipe, and the receipt states the reason.
 """
 
 import logging
@@ -19,14 +20,12 @@ from memscore.training.loop import Engine, TrainingRun, is_stackable
 from memscore.training.recipes import Recipe
 
 STREAM_COUNTS = (1, 2, 4)
-AUTOTUNE_STEPS = 16  # steps of each trial
+AUTOTUNE_STEPS = 16  # steps of each timing
 
 _log = logging.getLogger(__name__)
 _engine_cache: dict[tuple[object, ...], list[CudaGraphEngine]] = {}  # engines of one architecture, recipe and data set
-_capture_errors: dict[tuple[str, Recipe], str] = {}  # why they cannot be captured
-_best_stream_counts: dict[
-    tuple[str, Recipe], tuple[int, int]
-] = {}  # how many models were there to try, and the best number
+_capture_errors: dict[tuple[str, Recipe], str] = {}  # why these networks cannot be captured
+_best_stream_counts: dict[tuple[str, Recipe], tuple[int, int]] = {}  # models of the timed job, and the best count
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,32 +33,32 @@ class EngineChoice:
     """How the models of a job are trained.
 
     Attributes:
-        receipt_fields: for the receipt.
-        models_per_call: how many models a call of `train`.
-        engine: makes the engine of so many models; None where train's own is taken.
+        receipt_fields: written into the receipts.
+        models_per_call: how many models one call of `train` trains.
+        engine: makes the engine for these models; returns None where `train` builds its default engine.
     """
 
     receipt_fields: dict[str, object]
     models_per_call: int
-    engine: Callable[[Sequence[TrainingRun]], Engine | None] = lambda assignments: None
+    engine: Callable[[Sequence[TrainingRun]], Engine | None] = lambda runs: None
 
 
 class MultiStreamEngine:
-    """Several captured networks, each on its stream.
+    """Several networks trained from CUDA graphs, each on its own stream.
 
     Args:
-        engines: at least as many as assignments, of these models' architecture.
-        assignments: what each is to train; loaded here.
+        engines: at least as many as runs, of these models' architecture.
+        runs: the model of each engine; loaded here.
     """
 
-    def __init__(self, engines: Sequence[CudaGraphEngine], assignments: Sequence[TrainingRun]):
-        self.engines = engines[: len(assignments)]
-        for engine, assignment in zip(self.engines, assignments, strict=True):
-            engine.load(assignment)
+    def __init__(self, engines: Sequence[CudaGraphEngine], runs: Sequence[TrainingRun]):
+        self.engines = engines[: len(runs)]
+        for engine, run in zip(self.engines, runs, strict=True):
+            engine.load(run)
 
-    def run(self, rows: Tensor, rates: Sequence[float], *, keep: bool) -> Tensor | None:
-        """Take one step for each rate; returns float32 logits [S, steps, B, K] before each step if they are wanted."""
-        return run_engines(self.engines, rows, rates, keep=keep)
+    def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
+        """Take a step per learning rate; optionally return logits [S, steps, B, K] before each."""
+        return run_engines(self.engines, rows, learning_rates, return_logits=return_logits)
 
     def write_back(self) -> None:
         """Copy the weights into the models they belong to."""
@@ -68,140 +67,147 @@ class MultiStreamEngine:
 
 
 def run_engines(
-    engines: Sequence[CudaGraphEngine], rows: Tensor, rates: Sequence[float], *, keep: bool
+    engines: Sequence[CudaGraphEngine], rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool
 ) -> Tensor | None:
-    """Steps of several engines in turn; the host waits for none of them.
+    """Run the steps of several engines in turn; the host waits for none of them.
 
     Args:
         engines: S of one architecture.
         rows: int64 [S, steps, B].
-        rates: learning rate of each step.
-        keep: whether logits are wanted.
+        learning_rates: learning rate of each step.
+        return_logits: whether to return logits.
 
     Returns:
         float32 [S, steps, B, K], or None.
     """
-    shape = (len(engines), len(rates), *engines[0].said.shape[1:])
-    said = torch.empty(shape, device=rows.device) if keep else None
+    shape = (len(engines), len(learning_rates), *engines[0].logits_table.shape[1:])
+    logits = torch.empty(shape, device=rows.device) if return_logits else None
     for engine in engines:
-        engine.fork()
-    for start in range(0, len(rates), engines[0].length):
-        part = slice(start, min(start + engines[0].length, len(rates)))
-        for engine, own in zip(engines, rows, strict=True):
+        engine.wait_for_current_stream()
+    for start in range(0, len(learning_rates), engines[0].length):
+        part = slice(start, min(start + engines[0].length, len(learning_rates)))
+        for engine, engine_rows in zip(engines, rows, strict=True):
             with engine.on_stream():
-                engine.begin(own[part], rates[part])
-        for _ in rates[part]:
+                engine.fill_tables(engine_rows[part], learning_rates[part])
+        for _ in learning_rates[part]:
             for engine in engines:
                 with engine.on_stream():
                     engine.replay()
-        if said is not None:
-            for own, engine in zip(said, engines, strict=True):
+        if logits is not None:
+            for engine_logits, engine in zip(logits, engines, strict=True):
                 with engine.on_stream():
-                    own[part].copy_(engine.said[: part.stop - part.start])
+                    engine_logits[part].copy_(engine.logits_table[: part.stop - part.start])
     for engine in engines:
-        engine.join()
-    return said
+        engine.make_current_stream_wait()
+    return logits
 
 
 def select_engine(
-    assignments: Sequence[TrainingRun],
+    runs: Sequence[TrainingRun],
     images: DeviceImages,
     labels: Tensor,
     recipe: Recipe,
     *,
     capture: bool | None = None,
 ) -> EngineChoice:
-    """Choose by architecture, recipe and device; on a GPU also by a short trial.
+    """Select the engine by architecture, recipe and device; on a GPU also by a short timing.
 
     Args:
-        assignments: the models of the job.
-        images: resident.
+        runs: the models of the job.
+        images: on the device.
         labels: int64 [N], same device.
         recipe: how they are trained.
-        capture: None captures on a GPU. False takes the captured engine's steps without a graph, on any device.
+        capture: None captures on a GPU. False runs the CUDA graph engine's steps without a graph, on any device.
 
     Returns:
-        The way.
+        The choice.
 
     Raises:
-        torch.OutOfMemoryError: not even one network fits on the device.
+        torch.OutOfMemoryError: the device has too little memory for one network.
     """
-    if is_stackable(assignments[0].model, recipe):
-        return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(assignments))
+    if is_stackable(runs[0].model, recipe):
+        return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
     if capture is None and labels.device.type == "cpu":
         return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
-    name = assignments[0].architecture
+    name = runs[0].architecture
     if not name:
         return choose_eager_engine("nobody says what architecture it is")
     if (name, recipe) in _capture_errors:
         return choose_eager_engine(_capture_errors[name, recipe])
-    tag = (name, recipe, id(images), id(labels), capture)  # engines hold images and labels, so these ids stay theirs
+    # cached engines hold images and labels, so no other object gets these ids
+    tag = (name, recipe, id(images), id(labels), capture)
 
-    def engines(count: int) -> list[CudaGraphEngine]:
+    def get_engines(count: int) -> list[CudaGraphEngine]:
         if tag not in _engine_cache:
             clear_engine_cache()
-        kept = _engine_cache.setdefault(tag, [])
-        while len(kept) < count:
-            kept.append(CudaGraphEngine(assignments[0].model, images, labels, recipe, capture=capture is not False))
-        return kept
+        cached = _engine_cache.setdefault(tag, [])
+        while len(cached) < count:
+            cached.append(CudaGraphEngine(runs[0].model, images, labels, recipe, capture=capture is not False))
+        return cached
 
     try:
-        streams = autotune_streams(name, recipe, len(assignments), engines)
-        engines(min(streams, len(assignments)))
-    except GraphCaptureError as refusal:
-        _capture_errors[name, recipe] = str(refusal)
-        _log.warning("%s is trained without a CUDA graph, which is slower, because %s", name, refusal)
-        return choose_eager_engine(str(refusal))
+        streams = autotune_streams(name, recipe, len(runs), get_engines)
+        get_engines(min(streams, len(runs)))
+    except GraphCaptureError as error:
+        _capture_errors[name, recipe] = str(error)
+        _log.warning("%s is trained without a CUDA graph, which is slower, because %s", name, error)
+        return choose_eager_engine(str(error))
     return EngineChoice(
         receipt_fields={"engine": "captured" if capture is not False else "uncaptured", "streams": streams},
         models_per_call=streams,
-        engine=lambda part: MultiStreamEngine(engines(len(part)), part),
+        engine=lambda part: MultiStreamEngine(get_engines(len(part)), part),
     )
 
 
-def choose_eager_engine(why: str) -> EngineChoice:
-    """The way of a network that cannot be captured."""
-    return EngineChoice(receipt_fields={"engine": f"eager, because {why}", "streams": 1}, models_per_call=1)
+def choose_eager_engine(reason: str) -> EngineChoice:
+    """Choose the eager engine for a network that cannot be captured."""
+    return EngineChoice(receipt_fields={"engine": f"eager, because {reason}", "streams": 1}, models_per_call=1)
 
 
-def autotune_streams(name: str, recipe: Recipe, models: int, engines: Callable[[int], list[CudaGraphEngine]]) -> int:
-    """How many models at once take the least time each; tried once in a process.
+def autotune_streams(
+    name: str, recipe: Recipe, models: int, get_engines: Callable[[int], list[CudaGraphEngine]]
+) -> int:
+    """Find how many models at once take the least time per model; timed once in a process.
 
     Args:
         name: of the architecture.
         recipe: how they are trained.
-        models: in this job; no more are tried.
-        engines: makes at least so many engines, and keeps them.
+        models: in this job; larger counts are not timed.
+        get_engines: returns at least so many cached engines.
 
     Returns:
-        One of STREAMS; 1 for one model and for networks with dropout. A number for which memory does not suffice is
-        not taken.
+        One of STREAM_COUNTS; 1 for one model and for networks with dropout. Counts that do not fit into
+        memory are skipped.
 
     Raises:
-        torch.OutOfMemoryError: not even one fits.
+        torch.OutOfMemoryError: the device has too little memory for one engine.
     """
-    tried, best = _best_stream_counts.get((name, recipe), (0, 1))
-    if models <= tried:
+    timed_models, best = _best_stream_counts.get((name, recipe), (0, 1))
+    if models <= timed_models:
         return best
     seconds: dict[int, float] = {}
     for count in STREAM_COUNTS:
-        if count <= models and fits_in_memory(count, engines) and (count == 1 or not engines(1)[0].draws):
-            seconds[count] = 0.0 if models == 1 else measure_seconds_per_step(engines(count)[:count])
+        if (
+            count <= models
+            and fits_in_memory(count, get_engines)
+            and (count == 1 or not get_engines(1)[0].uses_device_rng)
+        ):
+            seconds[count] = 0.0 if models == 1 else measure_seconds_per_step(get_engines(count)[:count])
     best = min(seconds, key=seconds.__getitem__)
     _best_stream_counts[name, recipe] = models, best
     synchronize()
-    del engines(best)[best:]
+    del get_engines(best)[best:]
     return best
 
 
-def fits_in_memory(count: int, engines: Callable[[int], list[CudaGraphEngine]]) -> bool:
-    """Whether so many engines fit on the device together."""
+def fits_in_memory(count: int, get_engines: Callable[[int], list[CudaGraphEngine]]) -> bool:
+    """Return whether so many engines fit into the device's memory together."""
     try:
-        engines(count)
+        get_engines(count)
     except torch.OutOfMemoryError:
         if count == 1:
             raise
-        full = True  # freed only after this block, which holds what was half made
+        full = True  # memory is freed only after this block, whose traceback holds the unfinished engine
     else:
         full = False
     if full:
@@ -210,27 +216,27 @@ def fits_in_memory(count: int, engines: Callable[[int], list[CudaGraphEngine]]) 
 
 
 def measure_seconds_per_step(engines: Sequence[CudaGraphEngine]) -> float:
-    """Seconds of one step of one model when so many run at once; they must be loaded afterwards."""
+    """Measure seconds per step and model; the engines must be loaded again afterwards."""
     steps, batch = min(AUTOTUNE_STEPS, engines[0].length), engines[0].recipe.batch
     rows = engines[0].rows[:steps].expand(len(engines), steps, batch).clone()
-    took = []
-    for _ in range(3):  # the first is for the caches
+    seconds = []
+    for _ in range(3):  # the first fills the caches
         synchronize()
         started = time.perf_counter()
-        run_engines(engines, rows, [0.0] * steps, keep=False)
+        run_engines(engines, rows, [0.0] * steps, return_logits=False)
         synchronize()
-        took.append((time.perf_counter() - started) / (steps * len(engines)))
-    return min(took[1:])
+        seconds.append((time.perf_counter() - started) / (steps * len(engines)))
+    return min(seconds[1:])
 
 
 def synchronize() -> None:
-    """Wait for the GPU, if there is one at work."""
+    """Wait for the GPU, if the process uses one."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
 
 
 def clear_engine_cache() -> None:
-    """Give up all kept engines and their memory."""
+    """Delete all cached engines and free their memory."""
     if _engine_cache:
         synchronize()
         _engine_cache.clear()

@@ -1,6 +1,6 @@
-"""Learning events: what a network said of each example whenever training visited it.
+"""Learning events: statistics of predictions at every visit of the training.
 
-For every visit, before the step it takes part in (Zhao & Triantafillou 2024, section 2.2):
+For every visit, before the step that it takes part in (Zhao & Triantafillou 2024, section 2.2):
 
     confidence = p_y     max_confidence = max_k p_k     entropy = -sum_k p_k log p_k     accuracy = 1[argmax_k z_k = y]
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 AVERAGED_EVENTS = ("confidence", "max_confidence", "entropy", "accuracy")
-"""The rows of Events.sums; with forgetting they are memscore.score_registry.EVENT_DIRECTIONS."""
+"""The rows of LearningEvents.sums; with forgetting they are memscore.score_registry.EVENT_DIRECTIONS."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class LearningEvents:
 
     @classmethod
     def zeros(cls, models: int, examples: int, device: torch.device) -> "LearningEvents":
-        """Sums before the first visit."""
+        """Return the sums before the first visit."""
         return cls(
             visits=torch.zeros(models, examples, dtype=torch.int32, device=device),
             sums=torch.zeros(models, 4, examples, device=device),
@@ -46,37 +46,37 @@ class LearningEvents:
         )
 
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor, *counted: Tensor) -> None:
-        """Count one visit of each of these examples, or one after the other of several passes; changes the sums.
+        """Count a visit of each of these examples, pass by pass; changes the sums.
 
         Args:
             rows: int64 [S, L].
             logits: float32 [S, L, K], at the time of the visit.
             labels: int64 [S, L].
-            counted: bool [S, L], one for each pass: which visits belong to it; an example stands once at most in the
-                pass of a model. Visits of no pass are left out.
+            counted: bool [S, L], one for each pass: which visits belong to it; an example occurs at most once in a pass
+                of a model. Visits that belong to no pass are ignored.
         """
         models, examples = self.visits.shape
         offset = torch.arange(models, device=rows.device)[:, None]
         by_class = logits.transpose(1, 2).contiguous()  # sums over few classes run along memory this way
         log_p = by_class.log_softmax(1)
         p = log_p.exp()
-        own = p.gather(1, labels[:, None])[:, 0]
+        p_label = p.gather(1, labels[:, None])[:, 0]
         right = by_class.argmax(1) == labels
-        values = torch.stack([own, p.amax(1), -log_p.mul_(p).sum(1), right.float()], 1)
+        values = torch.stack([p_label, p.amax(1), -log_p.mul_(p).sum(1), right.float()], 1)
         for part in counted:
             if not part.any():
                 continue
-            at, now = (rows + offset * examples)[part], right[part]
+            index, now_right = (rows + offset * examples)[part], right[part]
             for position in range(values.shape[1]):
                 column = (rows + (4 * offset + position) * examples)[part]
                 self.sums.view(-1).index_add_(0, column, values[:, position][part])
-            before = self.was_right.view(-1)[at]
-            self.forgetting.view(-1).index_add_(0, at, (before & ~now).int())
-            self.was_right.view(-1)[at] = now
-            self.visits.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
+            before = self.was_right.view(-1)[index]
+            self.forgetting.view(-1).index_add_(0, index, (before & ~now_right).int())
+            self.was_right.view(-1)[index] = now_right
+            self.visits.view(-1).index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
 
     def select_models(self, model: int, count: int = 1) -> "LearningEvents":
-        """The sums of one model, or of so many from it on, as views: what is counted there is counted here."""
+        """Return the sums of `count` models from `model` on, as views of these sums."""
         part = slice(model, model + count)
         return LearningEvents(
             visits=self.visits[part],
@@ -86,7 +86,7 @@ class LearningEvents:
         )
 
     def compute_averages(self, model: int) -> dict[str, np.ndarray]:
-        """The table of one model.
+        """Compute the table of one model.
 
         Args:
             model: position in the stack.
@@ -96,10 +96,10 @@ class LearningEvents:
             was never visited.
         """
         visits = self.visits[model].cpu().numpy()
-        seen = np.where(visits > 0, visits, np.nan).astype(np.float32)
+        denominator = np.where(visits > 0, visits, np.nan).astype(np.float32)
         sums = self.sums[model].cpu().numpy()
         table: dict[str, np.ndarray] = {"visits": visits}
         for position, name in enumerate(AVERAGED_EVENTS):
-            table[name] = sums[position] / seen
-        table["forgetting"] = self.forgetting[model].cpu().numpy() * (seen / seen)
+            table[name] = sums[position] / denominator
+        table["forgetting"] = self.forgetting[model].cpu().numpy() * (denominator / denominator)
         return table

@@ -1,7 +1,7 @@
-"""How a model is trained: optimizer, schedule, epochs, batch, augmentation; the papers' presets with their source.
+"""Training recipes: optimizer, schedule, epochs, batch, augmentation; papers' presets.
 
-Tables 3 and 4 of SURE and appendix B of the instance-difficulty paper are rates of unlearning, not of training from
-scratch, and so are not here.
+Tables 3 and 4 of SURE and appendix B of the instance-difficulty paper give learning rates of unlearning, not of
+training from scratch, so they are not here.
 """
 
 import math
@@ -18,23 +18,23 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way of training a model from scratch; checks itself.
+    """How to train a model from scratch; checks itself.
 
     Attributes:
         epochs: visits to each example of the model's subset, on average.
-        batch: examples a step; every batch is full.
-        lr: the rate that the schedule starts from.
+        batch: examples per step; every batch is full.
+        lr: the learning rate that the schedule starts from.
         momentum: of SGD; Adam and AdamW keep torch's betas.
         weight_decay: on all weights; decoupled for AdamW.
         nesterov: SGD only.
         optimizer: one of OPTIMIZERS.
         schedule: one of SCHEDULES; see compute_lr.
-        milestones: epochs at which "steps" multiplies the rate by gamma.
+        milestones: epochs at which "steps" multiplies the learning rate by gamma.
         gamma: that factor.
         augment: some of AUGMENTATIONS, drawn for each image anew.
         crop_padding: pixels on each side before a crop of the old size.
-        precision: what the products are computed in; weights and the last layer are float32 always.
-        source: paper and place, and what was taken where it is silent.
+        precision: of the matrix products; weights and the last layer are always float32.
+        source: paper and place, and the values taken where it states none.
     """
 
     epochs: int
@@ -65,12 +65,12 @@ class Recipe:
         if len(set(self.augment)) < len(self.augment):
             raise ValueError(f"augment names each augmentation once, got {self.augment}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
-            given = f"{self.optimizer} with momentum {self.momentum}"
-            raise ValueError(f"nesterov needs sgd with momentum above 0, got {given}; use nesterov=False")
+            got = f"{self.optimizer} with momentum {self.momentum}"
+            raise ValueError(f"nesterov needs sgd with momentum above 0, got {got}; use nesterov=False")
         self._check_milestones()
 
     def _check_numbers(self) -> None:
-        """Refuse a number outside its range."""
+        """Check that every number is in its range."""
         rules = (
             ("epochs", 1 <= self.epochs <= 10**9, "in 1 to 10^9"),
             ("batch", self.batch >= 1, "1 or more"),
@@ -85,7 +85,7 @@ class Recipe:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}")
 
     def _check_milestones(self) -> None:
-        """Refuse milestones that no schedule reads, or that do not rise within the epochs."""
+        """Check that the schedule reads the milestones, and that they rise within the epochs."""
         marks = self.milestones
         if (self.schedule == "steps") != bool(marks):
             raise ValueError(
@@ -96,17 +96,17 @@ class Recipe:
 
 
 def compute_lr(recipe: Recipe, progress: float) -> float:
-    """The learning rate of a step.
+    """Compute the learning rate of a step.
 
     "constant": lr. "cosine": lr (1 + cos(pi progress)) / 2. "steps": lr gamma^n, n = how many milestones / epochs are
-    <= progress; both sides are quotients rounded once, so a step that stands exactly on a milestone counts.
+    <= progress; both sides are quotients rounded once, so a step exactly at a milestone counts.
 
     Args:
         recipe: whose schedule.
         progress: step / T in [0, 1), steps counted from 0.
 
     Returns:
-        The rate, above 0.
+        The learning rate, above 0.
 
     >>> compute_lr(Recipe(epochs=30, batch=256, lr=0.1, schedule="cosine"), 0.5)
     0.05
@@ -120,11 +120,13 @@ def compute_lr(recipe: Recipe, progress: float) -> float:
 
 
 def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
-    """T = round(epochs keep n_train / batch), the same for every model of an arm.
+    """Count the training steps, T = round(epochs keep n_train / batch).
+
+    T is the same for every model of an arm.
 
     Args:
         recipe: its epochs and batch.
-        keep: share of the training set in a subset, in (0, 1]; 1 for an original.
+        keep: fraction of the training set in a subset, in (0, 1]; 1 for an original.
         n_train: size of the training set.
 
     Returns:
@@ -133,7 +135,7 @@ def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
     Raises:
         ValueError: keep outside (0, 1], or less than half a batch in all epochs together.
 
-    >>> steps(Recipe(epochs=30, batch=32, lr=0.1), 0.5, 1200)
+    >>> count_steps(Recipe(epochs=30, batch=32, lr=0.1), 0.5, 1200)
     562
     """
     if not 0 < keep <= 1:
@@ -272,22 +274,22 @@ _DEFAULTS = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The preset of that name; an unknown name is an error that offers the nearest one."""
+    """Return the preset of that name; ValueError suggests the nearest name."""
     return RECIPES[validate_choice("recipe", name, RECIPES)]
 
 
 def get_default_recipe_name(data: str, arch: str) -> str:
-    """The preset that is taken when the user names none.
+    """Return the name of the preset used when the user names none.
 
     Args:
-        data: the data set's name; MLPs and CNNs on "digits" take the preset made for it.
+        data: the data set's name; MLPs and CNNs on "digits" use the preset made for it.
         arch: an architecture, with or without widths ("mlp-512-256"), or a user's "module:function".
 
     Returns:
         A name of RECIPES.
 
     Raises:
-        ValueError: an architecture without a default, such as a user's own on data other than digits.
+        ValueError: the architecture has no default, such as a user's own on data other than digits.
 
     >>> get_default_recipe_name("digits", "mlp"), get_default_recipe_name("fashion-mnist", "mlp-512-256")
     ('digits', 'small-mlp')

@@ -109,7 +109,7 @@ def test_a_killed_process_of_ray_s_ends_the_command_with_one_line_and_1(agent, t
     assert command.returncode == 1
     assert "Traceback" not in err
     lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert lines == [session.ENDED]
+    assert lines == [session.ABRUPT_EXIT_MESSAGE]
 
 
 def descendant(pid, name):

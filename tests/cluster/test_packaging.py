@@ -115,7 +115,7 @@ def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_pa
     said = refusal(tmp_path / "work", tmp_path / "a.zip")
     assert "the first 2 of its files have 3,221 MB already; the largest are data/ 3,221 MB, code 0 MB" in said
     assert not (tmp_path / "a.zip").exists()
-    monkeypatch.setattr(packaging, "MOST_FILES", 3)
+    monkeypatch.setattr(packaging, "MAX_FILES", 3)
     write(tmp_path / "many", dict.fromkeys("abcdef", b"1"))
     assert "the first 4 of its files have 0 MB already" in refusal(tmp_path / "many", tmp_path / "a.zip")
 

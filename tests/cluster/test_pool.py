@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cluster.pool import Failure, Pool, SerialPool, Unpublishable, one_line
+from cluster.pool import Failure, Pool, RunStopped, SerialPool, format_error
 from tests.fixtures import jobs
 
 
@@ -78,6 +78,6 @@ def test_serial_pool_shares_the_memory_of_arrays():
 
 
 def test_one_line_folds_a_message():
-    assert one_line(ValueError("keep must lie\n  between 0 and 1")) == "ValueError: keep must lie between 0 and 1"
-    assert one_line(KeyError()) == "KeyError"
-    assert one_line(Unpublishable(28, "no space")) == "Unpublishable: [Errno 28] no space"
+    assert format_error(ValueError("keep must lie\n  between 0 and 1")) == "ValueError: keep must lie between 0 and 1"
+    assert format_error(KeyError()) == "KeyError"
+    assert format_error(RunStopped(28, "no space")) == "Unpublishable: [Errno 28] no space"

@@ -36,7 +36,7 @@ def test_a_node_without_the_package_is_told_from_one_without_the_store(nodes, tm
 
 
 def test_a_node_that_does_not_answer_is_warned_of_and_left_out(nodes, monkeypatch, caplog):
-    monkeypatch.setattr(nodes, "NODE_ANSWER_S", 1.0)
+    monkeypatch.setattr(nodes, "NODE_TIMEOUT_S", 1.0)
     assert nodes.ask_each_node(jobs.sleep_long) == {}
     assert "did not answer within 1 s; going on without its word" in caplog.text
 
@@ -44,7 +44,7 @@ def test_a_node_that_does_not_answer_is_warned_of_and_left_out(nodes, monkeypatc
 def test_a_full_cluster_is_said_with_what_is_free_and_a_free_one_is_not(nodes, monkeypatch, caplog):
     import ray
 
-    monkeypatch.setattr(nodes, "FULL_S", 0.2)
+    monkeypatch.setattr(nodes, "FREE_CPU_TIMEOUT_S", 0.2)
     caplog.set_level(logging.WARNING)
     free = time.monotonic() + 20
     while ray.available_resources().get("CPU", 0) < 2:

@@ -79,8 +79,8 @@ def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(
     """After three deaths, as is promised; here after two, since each costs seconds."""
     from cluster import ray_scheduler
 
-    assert ray_scheduler.ATTEMPTS == 3
-    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 2)
+    assert ray_scheduler.MAX_ATTEMPTS == 3
+    monkeypatch.setattr("cluster.ray_scheduler.MAX_ATTEMPTS", 2)
     pool = ray_pool(workers=2)
     outcomes = dict(pool.run(jobs.die_if_guilty, [jobs.Stack((0, 1), guilty=1), jobs.Stack((3, 4))]))
     failure = outcomes.pop(jobs.Stack((1,), guilty=1))
@@ -93,7 +93,7 @@ def test_a_stack_that_kills_its_workers_is_split_and_only_the_guilty_part_fails(
 
 
 def test_a_job_past_its_deadline_is_killed_and_counted(ray_pool, monkeypatch):
-    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 2)
+    monkeypatch.setattr("cluster.ray_scheduler.MAX_ATTEMPTS", 2)
     pool = ray_pool(workers=2, deadline_s=0.5)
     outcomes = dict(pool.run(jobs.hang_always, range(5)))
     failure = outcomes.pop(0)
@@ -110,7 +110,7 @@ def test_gpu_out_of_memory_halves_the_workers_until_the_jobs_fit(ray_pool, tmp_p
 
 
 def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
-    monkeypatch.setattr("cluster.ray_scheduler.ATTEMPTS", 1)
+    monkeypatch.setattr("cluster.ray_scheduler.MAX_ATTEMPTS", 1)
     pool = ray_pool(workers=1)
     outcomes = dict(pool.run(jobs.never_fits, [jobs.Stack((0, 1), guilty=1)]))
     failure = outcomes.pop(jobs.Stack((1,), guilty=1))
@@ -219,9 +219,9 @@ def test_a_result_that_cannot_be_sent_is_that_job_s_failure(ray_pool):
 
 
 def test_an_exception_that_cannot_travel_still_stops_the_run(ray_pool):
-    from cluster.pool import Unpublishable
+    from cluster.pool import RunStopped
 
-    with pytest.raises(Unpublishable, match="StubbornError: /store: 7"):
+    with pytest.raises(RunStopped, match="StubbornError: /store: 7"):
         list(ray_pool(workers=1).run(jobs.stop_stubbornly, [7]))
 
 
@@ -261,7 +261,7 @@ def test_without_a_number_there_is_a_worker_a_cpu(ray_pool):
 
 
 def test_capacity_counts_whole_workers_on_living_nodes():
-    from cluster.ray_pool import capacity
+    from cluster.ray_pool import count_fitting_workers
 
     nodes = [
         {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 30.0}},
@@ -269,7 +269,7 @@ def test_capacity_counts_whole_workers_on_living_nodes():
         {"Alive": False, "Resources": {"CPU": 64.0}},
         {"Alive": True, "Resources": {}},  # a head that runs no jobs
     ]
-    assert capacity(nodes) == 10
-    assert capacity(nodes, gpus=0.1) == 8
-    assert capacity(nodes, gpus=0.25) == 4
-    assert capacity(nodes, memory=10) == 3 + 1
+    assert count_fitting_workers(nodes) == 10
+    assert count_fitting_workers(nodes, gpus=0.1) == 8
+    assert count_fitting_workers(nodes, gpus=0.25) == 4
+    assert count_fitting_workers(nodes, memory=10) == 3 + 1

@@ -79,7 +79,7 @@ def cluster(monkeypatch, ray_run):
 
 def outcomes_of(cluster, jobs, workers, limit_min):
     """Outcomes until all are there or the time is up, and the run's setbacks."""
-    from cluster.ray_scheduler import Run, Terms
+    from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
     setbacks = Counter()
     terms = {
@@ -89,12 +89,12 @@ def outcomes_of(cluster, jobs, workers, limit_min):
         "deadline_s": 10 * MINUTE,
         "wait_s": math.inf,
     }
-    run = Run(Terms(**terms, setbacks=setbacks), jobs)
+    run = JobScheduler(SchedulerConfig(**terms, setbacks=setbacks), jobs)
     outcomes = []
     while run.open() and cluster.now < limit_min * MINUTE:
-        run.staff()
-        run.hand_out()
-        outcomes += run.collect()
+        run.scale_workers()
+        run.assign_jobs()
+        outcomes += run.poll()
     return outcomes, setbacks
 
 
@@ -116,7 +116,7 @@ def test_jobs_that_end_in_time_are_not_worth_a_word(cluster, caplog):
 
 def test_a_first_job_that_hangs_is_killed_once_three_others_say_how_long_one_takes(cluster, ray_run, monkeypatch):
     """Median 2 minutes: killed after 40, which is more than 10."""
-    monkeypatch.setattr(ray_run, "ATTEMPTS", 1)
+    monkeypatch.setattr(ray_run, "MAX_ATTEMPTS", 1)
     outcomes, setbacks = outcomes_of(cluster, [math.inf, 2, 2, 2], workers=2, limit_min=100)
     failure = outcomes.pop()[1]
     assert outcomes == [(2, "done")] * 3
@@ -137,32 +137,32 @@ def test_all_workers_hanging_from_the_start_stay_and_are_told_of(cluster, caplog
 
 @pytest.mark.parametrize(("keeps", "kept"), [(True, 2), (False, 1)])
 def test_a_worker_without_a_job_is_dismissed_unless_the_next_run_is_to_have_it(cluster, keeps, kept):
-    from cluster.ray_scheduler import Run, Terms
+    from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
     terms = {"wanted": None, "fit": lambda: 2, "deadline_s": 10 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
-    run = Run(Terms(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
+    run = JobScheduler(SchedulerConfig(hire=cluster.hire, **terms, keeps=keeps), [9, 0])
     while run.open():
-        run.staff()
-        run.hand_out()
-        run.collect()
+        run.scale_workers()
+        run.assign_jobs()
+        run.poll()
     assert len(cluster.killed) == 2 - kept
-    assert len(run.hand_back()) == kept
+    assert len(run.release_idle()) == kept
 
 
 def made(cluster, fit, jobs, **terms):
-    from cluster.ray_scheduler import Run, Terms
+    from cluster.ray_scheduler import JobScheduler, SchedulerConfig
 
     usual = {"wanted": None, "deadline_s": 1000 * MINUTE, "wait_s": math.inf, "setbacks": Counter()}
-    return Run(Terms(hire=cluster.hire, fit=fit, **usual | terms), jobs)
+    return JobScheduler(SchedulerConfig(hire=cluster.hire, fit=fit, **usual | terms), jobs)
 
 
 def turn(run, cluster):
     """One round of a pool's loop; most jobs that ran at once in it."""
     cluster.now += 2  # more than a tick: the cluster is looked at again
-    run.staff()
-    run.hand_out()
+    run.scale_workers()
+    run.assign_jobs()
     busy = run.busy()
-    run.collect()
+    run.poll()
     return busy
 
 
@@ -212,11 +212,11 @@ def test_workers_that_are_wanted_and_do_not_fit_yet_do_not_deepen_the_cut(cluste
 
 @pytest.mark.parametrize(("own_gpu", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
 def test_a_gpu_of_its_own_leaves_nobody_to_blame_but_the_job(cluster, own_gpu, then, counted):
-    from cluster.ray_worker import Raised
+    from cluster.ray_worker import RemoteError
 
     run = made(cluster, lambda: 4, [3] * 1000, own_gpu=own_gpu)
     begin(run, cluster)
-    full = Raised("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
+    full = RemoteError("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
     cluster.ends_with[max(number for kind, number in cluster.due if kind == "job")] = full
     begin(run, cluster, rounds=6)
     assert [turn(run, cluster) for _ in range(3)] == [then] * 3

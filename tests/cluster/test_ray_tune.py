@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure
-from cluster.search_space import Arm
+from cluster.search_space import Search
 from tests.cluster.test_ray_pool import gone, wait_for
 from tests.cluster.test_search import FEW, UNIT, Told
 from tests.fixtures import jobs, judges
@@ -38,7 +38,7 @@ def tried(search, fn, arms, shared=None, **how):
 
 
 def arm(name, space, budget, fn, job=None, **more):
-    return Arm(name=name, space=space, budget=budget, job=(fn, job), **more)
+    return Search(name=name, space=space, budget=budget, job=(fn, job), **more)
 
 
 def scratch_folders():
@@ -56,7 +56,7 @@ def test_arms_run_side_by_side_and_each_attempt_is_told_once(tune_search, tmp_pa
     known = [({"x": 0.125}, -1.0)]
     arms = [
         arm("meet", UNIT, 2, "meet", str(tmp_path)),
-        arm("known", UNIT, 4, "square", 8, known=known, first=[{"x": 0.125}, {"x": 7.0}]),
+        arm("known", UNIT, 4, "square", 8, evaluated=known, initial=[{"x": 0.125}, {"x": 7.0}]),
         arm("empty", {}, 5, "product"),
         arm("raises", FEW, 9, "raise_at_two"),
         arm("no objective", {}, 1, "nothing"),
@@ -116,7 +116,7 @@ def test_what_stops_the_run_and_what_told_raises_end_the_search_at_once(tune_sea
         raise OSError("the row cannot be kept")
 
     with pytest.raises(OSError, match="the row cannot be kept"):
-        search.search(judges.product, [Arm(name="a", space=FEW, budget=3, job=None)], None, told)
+        search.search(judges.product, [Search(name="a", space=FEW, budget=3, job=None)], None, told)
 
 
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
@@ -127,7 +127,7 @@ def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
         assert session.device == "cpu"
         assert session.run_on_each_node is None
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
-        assert len(tried(search, judges.product, [Arm(name="a", space=UNIT, budget=3, job=None)])) == 3
+        assert len(tried(search, judges.product, [Search(name="a", space=UNIT, budget=3, job=None)])) == 3
         assert sorted(pool.run(jobs.double, range(4))) == [(job, 2 * job) for job in range(4)]
 
 
@@ -142,7 +142,7 @@ def test_attempts_that_are_shorter_than_the_start_of_a_process_run_side_by_side_
             raise StopAsyncIteration
 
     with pytest.raises(StopAsyncIteration):
-        tune_search(workers=2).search(judges.short, [Arm(name="a", space=UNIT, budget=200, job=None)], None, told)
+        tune_search(workers=2).search(judges.short, [Search(name="a", space=UNIT, budget=200, job=None)], None, told)
 
 
 @pytest.mark.slow
@@ -159,13 +159,13 @@ def test_a_long_silence_and_the_warnings_of_workers_are_said(tune_search, caplog
 def test_a_cluster_without_room_is_said_once_and_given_up(tune_search, monkeypatch, caplog):
     import ray
 
-    monkeypatch.setattr("cluster.ray_tune.FULL_S", 2)
+    monkeypatch.setattr("cluster.ray_tune.NO_WORKER_WARNING_S", 2)
     caplog.set_level(logging.WARNING)
     holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
     ray.get([holder.here.remote() for holder in holders])
     try:
         with pytest.raises(TimeoutError, match="no worker could be placed for 6 s: the cluster has 2 CPUs"):
-            tried(tune_search(workers=1, wait_s=6), judges.product, [Arm(name="a", space=UNIT, budget=1, job=None)])
+            tried(tune_search(workers=1, wait_s=6), judges.product, [Search(name="a", space=UNIT, budget=1, job=None)])
     finally:
         for holder in holders:
             ray.kill(holder)
@@ -180,7 +180,7 @@ def test_a_function_that_workers_cannot_import_ends_the_search(tune_search, tmp_
     import only_driver
 
     with pytest.raises(RuntimeError, match=r"cannot load the search's function: ModuleNotFoundError.*on all nodes"):
-        tried(tune_search(workers=2), only_driver.judge, [Arm(name="a", space=UNIT, budget=4, job=None)])
+        tried(tune_search(workers=2), only_driver.judge, [Search(name="a", space=UNIT, budget=4, job=None)])
 
 
 @pytest.mark.slow

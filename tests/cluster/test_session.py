@@ -84,7 +84,7 @@ def head(*, anybody):
     def answer(asked, context):
         return b"" if anybody else context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
 
-    service, _, method = preflight.ALIVE[1:].partition("/")
+    service, _, method = preflight.CHECK_ALIVE_METHOD[1:].partition("/")
     server = grpc.server(ThreadPoolExecutor(1))
     handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
@@ -184,18 +184,18 @@ def test_only_a_token_and_a_cluster_without_one_do_not_go_together(monkeypatch, 
     if mode:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
     with head(anybody=anybody) as address:
-        assert preflight.answers_anybody(address) == anybody
+        assert preflight.accepts_unauthenticated(address) == anybody
         if refused:
             with pytest.raises(ConnectionError, match=f"{address} runs without a token"):
-                preflight.refuse_open(address)
+                preflight.require_same_protection(address)
         else:
-            preflight.refuse_open(address)
+            preflight.require_same_protection(address)
 
 
 def test_a_guarded_cluster_does_not_answer_anybody(ray_cluster):
     import ray
 
-    assert not preflight.answers_anybody(ray.get_runtime_context().gcs_address)
+    assert not preflight.accepts_unauthenticated(ray.get_runtime_context().gcs_address)
 
 
 def test_another_version_is_said_with_both(run_alone, ray_cluster):
@@ -209,20 +209,20 @@ def test_another_version_is_said_with_both(run_alone, ray_cluster):
 def test_ray_s_own_words_for_another_version_are_understood():
     said = "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\nThis process on node "
     said += "10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
-    words = preflight.why_not_joined("head:6379", said)
+    words = preflight.explain_join_failure("head:6379", said)
     assert words.startswith("the Ray cluster at head:6379 runs Ray 2.60.0 under Python 3.11.7, this process Ray 2.60.0")
     assert "under Python 3.12.1" in words
 
 
 def test_what_listens_but_is_no_cluster_is_an_error_within_seconds(monkeypatch):
-    monkeypatch.setattr(preflight, "STATUS_ANSWER_S", 3.0)
+    monkeypatch.setattr(preflight, "STATUS_TIMEOUT_S", 3.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        preflight.refuse_unreachable(address)
+        preflight.require_reachable(address)
         with pytest.raises(ConnectionError, match=f"what listens at {address} does not answer as a Ray cluster"):
-            preflight.refuse_unwelcoming(address)
+            preflight.require_authorized(address)
 
 
 def test_a_dashboard_is_opened_wider_only_with_authentication(monkeypatch):
@@ -234,15 +234,15 @@ def test_a_dashboard_is_opened_wider_only_with_authentication(monkeypatch):
         ):
             pass
     for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
-        auth.refuse_open_dashboard(host)
+        auth.require_protected_dashboard(host)
     monkeypatch.delenv("RAY_AUTH_MODE")
-    auth.refuse_open_dashboard("0.0.0.0")
+    auth.require_protected_dashboard("0.0.0.0")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "somewhere", ":6379", "host:port"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="a cluster's address is host:port"):
-        preflight.refuse_unreachable(address)
+        preflight.require_reachable(address)
 
 
 def test_fewer_than_one_worker_is_refused():
@@ -255,23 +255,23 @@ def test_a_token_file_that_others_can_read_is_closed(home):
     token.parent.mkdir()
     token.write_text("secret")
     token.chmod(0o644)
-    auth.keep_token_private(make=True)
+    auth.protect_token(make=True)
     assert mode(token) == 0o600
     assert token.read_text() == "secret"
 
 
 def test_no_token_file_is_made_beside_a_token_in_the_environment(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    auth.keep_token_private(make=True)
+    auth.protect_token(make=True)
     assert not (home / ".ray").exists()
 
 
 def test_no_token_is_made_to_join(home):
-    auth.keep_token_private(make=False)
+    auth.protect_token(make=False)
     assert not (home / ".ray").exists()
 
 
 @pytest.mark.parametrize(("free", "store"), [(2**26, 100 * 2**20), (2**30, 2**29), (2**40, 2**31)])
 def test_the_object_store_leaves_half_of_the_shared_memory(monkeypatch, tmp_path, free, store):
     monkeypatch.setattr(session.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free, 0, free))
-    assert session._object_store_bytes(tmp_path) == store
+    assert session._choose_object_store_bytes(tmp_path) == store

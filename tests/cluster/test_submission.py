@@ -75,7 +75,7 @@ class Client:
 @pytest.fixture
 def client(monkeypatch, dashboard, tmp_path):
     found = Client()
-    monkeypatch.setattr(submission, "_client", lambda address: found)
+    monkeypatch.setattr(submission, "_make_client", lambda address: found)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", dashboard.url)
     folder = tmp_path / "work"
     folder.mkdir()
@@ -103,19 +103,19 @@ def test_a_command_is_sent_whole_with_the_folder_and_where_stores_are(client, ca
 
 
 def test_ids_count_the_attempts_at_one_command():
-    first = submission.next_id(COMMAND, {}, "")
+    first = submission.make_next_id(COMMAND, {}, "")
     assert first.startswith("memscore-estimate-")
     assert first.endswith("-1")
     stem = first.removesuffix("1")
     used = {first: "FAILED", f"{stem}9": "STOPPED", f"{stem}x": "RUNNING", "other-1": "RUNNING"}
-    assert submission.next_id(COMMAND, used, "") == f"{stem}10"
-    assert submission.next_id([*COMMAND, "--seed", "1"], used, "").removesuffix("1") != stem
-    assert submission.next_id(["./train.sh"], {}, "").startswith("train-sh-")
+    assert submission.make_next_id(COMMAND, used, "") == f"{stem}10"
+    assert submission.make_next_id([*COMMAND, "--seed", "1"], used, "").removesuffix("1") != stem
+    assert submission.make_next_id(["./train.sh"], {}, "").startswith("train-sh-")
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
 def test_a_command_that_runs_already_is_not_sent_again(client, capsys, status):
-    name = submission.next_id(COMMAND, {}, "")
+    name = submission.make_next_id(COMMAND, {}, "")
     client.used = {name: status}
     code, _, err = said(capsys, ["--", *COMMAND])
     assert (code, client.sent) == (2, [])
@@ -199,15 +199,15 @@ def test_a_lost_dashboard_is_not_a_lost_job(client, capsys):
 
 
 def test_a_wrong_token_no_token_and_no_dashboard_are_a_line_each(dashboard, monkeypatch):
-    submission.refuse_unwelcoming(dashboard.url)
+    submission.require_dashboard(dashboard.url)
     dashboard.says.token = "other"
     with pytest.raises(ConnectionError, match=r"refuses the token; RAY_AUTH_TOKEN or ~/.ray/auth_token must hold"):
-        submission.refuse_unwelcoming(dashboard.url)
+        submission.require_dashboard(dashboard.url)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     with pytest.raises(ConnectionError, match="wants a token; RAY_AUTH_TOKEN or"):
-        submission.refuse_unwelcoming(dashboard.url)
+        submission.require_dashboard(dashboard.url)
     with pytest.raises(ConnectionError, match=r"no Ray dashboard answers at .*refused.* open a tunnel: ssh -L"):
-        submission.refuse_unwelcoming("http://127.0.0.1:1")
+        submission.require_dashboard("http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_wrong_token_no_token_and_no_dashboard_are_a_line_each(dashboard, monk
 def test_another_server_is_told_from_a_dashboard(dashboard, code, body, words):
     dashboard.says.code, dashboard.says.body = code, body
     with pytest.raises(ConnectionError, match=words):
-        submission.refuse_unwelcoming(dashboard.url)
+        submission.require_dashboard(dashboard.url)
 
 
 @pytest.mark.parametrize(
@@ -230,19 +230,19 @@ def test_another_server_is_told_from_a_dashboard(dashboard, code, body, words):
 )
 def test_what_is_no_dashboard_s_address_is_refused(address, monkeypatch):
     with pytest.raises(ValueError, match=r"--address .* is no dashboard; jobs go to its http address"):
-        submission.dashboard_of(address)
+        submission.resolve_dashboard(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ValueError, match=r"RAY_ADDRESS .* is no dashboard"):
-        submission.dashboard_of(None)
+        submission.resolve_dashboard(None)
 
 
 def test_the_wish_goes_before_the_environment(monkeypatch):
-    assert submission.dashboard_of(None) == "http://127.0.0.1:8265"
+    assert submission.resolve_dashboard(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://b:1/")
-    assert submission.dashboard_of(None) == "http://b:1"
+    assert submission.resolve_dashboard(None) == "http://b:1"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://c")
-    assert submission.dashboard_of(None) == "https://c"
-    assert submission.dashboard_of("http://a:1") == "http://a:1"
+    assert submission.resolve_dashboard(None) == "https://c"
+    assert submission.resolve_dashboard("http://a:1") == "http://a:1"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_the_wish_goes_before_the_environment(monkeypatch):
 def test_a_home_that_must_not_or_cannot_go_along_is_refused(monkeypatch, home, words):
     monkeypatch.setenv("MEMSCORE_HOME", home)
     with pytest.raises(ValueError, match=words) as caught:
-        submission.along()
+        submission.select_environment()
     assert "word@" not in str(caught.value)
 
 
@@ -270,4 +270,4 @@ def test_without_a_command_nothing_is_sent(capsys):
 @pytest.mark.parametrize("wish", ["", "a b/c", "-x", "x" * 101])
 def test_what_is_no_submission_id_is_refused_before_ray_sees_it(wish):
     with pytest.raises(ValueError, match="is no submission id: at most 100 letters, digits"):
-        submission.refuse_used(wish, {}, "http://127.0.0.1:8265")
+        submission.require_unused_id(wish, {}, "http://127.0.0.1:8265")

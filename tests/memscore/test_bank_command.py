@@ -81,7 +81,7 @@ def test_one_flipped_bit_is_named_with_its_file_and_place(full, relpath, capsys)
     assert lines[1] == "19 files verified, 1 damaged, 0 missing, 0 old"
 
 
-def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
+def test_a_file_that_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
     name = format_model_name(ARM["name"], 1)
     path = path_of(full, f"shards/{name}.parquet")
     whole = path.read_bytes()
@@ -90,7 +90,7 @@ def test_what_is_set_aside_is_made_again_and_nothing_is_lost(full, capsys):
     assert main(["verify", full.url, "--set-aside"]) == 1
     out = capsys.readouterr().out
     assert f"moved to damaged/{name}.parquet-1" in out
-    assert "shards/stranger-00001.parquet: a shard of no arm on file; it stays" in out
+    assert "shards/stranger-00001.parquet: a shard of no stored arm; it stays" in out
     assert len(full.folder.names("damaged")) == 1
     assert list(full.find_valid_shards(ARM["name"])) == [0, 2]
     full.write_shard(name, ARM["name"], shard(1))
@@ -104,14 +104,14 @@ def test_a_shard_of_no_arm_stays_only_while_it_is_whole(full):
     for name in ("stranger-00001", "stranger-00002"):
         path_of(full, f"shards/{name}.parquet").write_bytes(whole)
     damage(full, "shards/stranger-00002.parquet")
-    verdict = verify(full)
-    assert verdict.kept_in_place == {"shards/stranger-00001.parquet"}
-    assert set(verdict.damaged) == {"shards/stranger-00001.parquet", "shards/stranger-00002.parquet"}
-    assert quarantine_damaged(full, verdict) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
+    result = verify(full)
+    assert result.kept_in_place == {"shards/stranger-00001.parquet"}
+    assert set(result.damaged) == {"shards/stranger-00001.parquet", "shards/stranger-00002.parquet"}
+    assert quarantine_damaged(full, result) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
     assert full.folder.exists("shards/stranger-00001.parquet")
 
 
-def test_an_arm_without_its_hash_or_gone_costs_no_shard(full, capsys):
+def test_an_arm_without_its_hash_or_missing_costs_no_shard(full, capsys):
     arm = path_of(full, f"arms/{ARM['name']}.json")
     arm.write_text(arm.read_text().replace("record_sha256", "racord_sha256"))
     shards = full.folder.names("shards")
@@ -131,7 +131,7 @@ def test_setting_aside_waits_for_no_driver(full, capsys):
     assert "in use by pid" in capsys.readouterr().err
 
 
-def test_the_door_answers_bad_input_in_one_line(tmp_path):
+def test_the_command_answers_bad_input_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "memscore.bank", "verify", tmp_path], capture_output=True, text=True, check=False
     )

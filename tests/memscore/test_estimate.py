@@ -48,8 +48,8 @@ def network(shape, n_classes):
 
 @pytest.mark.ray
 def test_a_ray_pool_writes_the_same_bytes_as_this_process(small, ray_cluster, tmp_path, capsys):
-    code, said = here(f"{SMALL} {RAY} --store {tmp_path / 'ray'}", capsys)
-    assert code == 0, said
+    code, output = here(f"{SMALL} {RAY} --store {tmp_path / 'ray'}", capsys)
+    assert code == 0, output
     assert contents(tmp_path / "ray") == contents(small)
     assert len(shards(small)) == MODELS
 
@@ -57,9 +57,9 @@ def test_a_ray_pool_writes_the_same_bytes_as_this_process(small, ray_cluster, tm
 def test_the_same_command_again_trains_nothing(small, capsys):
     before, receipts_before = contents(small), receipts(small)
     times = {path: path.stat().st_mtime_ns for path in (small / "shards").iterdir()}
-    code, said = here(f"{SMALL} {SERIAL} --store {small}", capsys)
+    code, output = here(f"{SMALL} {SERIAL} --store {small}", capsys)
     assert code == 0
-    assert f"models {MODELS}/{MODELS}" not in said
+    assert f"models {MODELS}/{MODELS}" not in output
     assert (contents(small), receipts(small)) == (before, receipts_before)
     assert {path: path.stat().st_mtime_ns for path in (small / "shards").iterdir()} == times
 
@@ -81,11 +81,11 @@ def test_models_that_diverge_are_left_out_of_the_scores_and_named(tmp_path, monk
     (tmp_path / "fragile_net.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(tmp_path)
     flags = f"{SMALL} {SERIAL} --originals 0 --arch fragile_net:network --recipe digits --store {tmp_path / 'store'}"
-    code, said = here(flags, capsys)
+    code, output = here(flags, capsys)
     assert code == 1
     left = len(shards(tmp_path / "store"))
     assert 0 < left < MODELS
-    assert f"diverged {MODELS - left} models (exact-k0.500-b8-" in said
+    assert f"diverged {MODELS - left} models (exact-k0.500-b8-" in output
     scores = pq.read_table(tmp_path / "store" / "scores.parquet")
     counts = scores["memorization_k0.500_n_in"].to_numpy() + scores["memorization_k0.500_n_out"].to_numpy()
     assert (counts == left).all()
@@ -97,13 +97,13 @@ def test_models_that_diverge_are_left_out_of_the_scores_and_named(tmp_path, monk
 @pytest.mark.ray
 def test_a_module_in_the_current_folder_brings_data_and_model_on_both_pools(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(USERS)
-    own = "--data mine:data --arch mine:network --recipe small-mlp --epochs 2 --batch 16"
-    flags = f"{own} --design exact --block 8 --models 8 --originals 1"
+    flags_of_module = "--data mine:data --arch mine:network --recipe small-mlp --epochs 2 --batch 16"
+    flags = f"{flags_of_module} --design exact --block 8 --models 8 --originals 1"
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     assert here(f"{flags} {SERIAL} --store {tmp_path / 'serial'}", capsys)[0] == 0
-    code, said = ended(start(tmp_path, f"{flags} {RAY} --store ray"))
-    assert code == 0, said
+    code, output = ended(start(tmp_path, f"{flags} {RAY} --store ray"))
+    assert code == 0, output
     assert len(shards(tmp_path / "ray")) == 8
     assert contents(tmp_path / "ray") == contents(tmp_path / "serial")
 
@@ -117,17 +117,17 @@ def test_several_arms_and_every_kind_of_event_stand_side_by_side(tmp_path, capsy
     stems = ("memorization", "cscore", "lira", "lira_offline", "attack_success")
     both = {f"{stem}_{suffix}" for stem in stems for suffix in ("k0.500", "k0.700")}
     kinds = ("confidence", "max_confidence", "entropy", "accuracy", "forgetting")
-    told = ("events", "events_evaluation", "events_bank_k0.500", "events_bank_k0.700")
-    assert both | {f"{prefix}_{kind}" for prefix in told for kind in kinds} | {"cscore"} <= set(scores.column_names)
+    prefixes = ("events", "events_evaluation", "events_bank_k0.500", "events_bank_k0.700")
+    assert both | {f"{prefix}_{kind}" for prefix in prefixes for kind in kinds} | {"cscore"} <= set(scores.column_names)
     assert scores.num_rows == 200
     assert (scores["memorization_k0.500_n_in"].to_numpy() == 4).all()
 
 
 def test_a_relative_store_is_where_the_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code, said = here(f"{SMALL} {SERIAL} --store bank[x]", capsys)
+    code, output = here(f"{SMALL} {SERIAL} --store bank[x]", capsys)
     assert code == 0
-    assert f"store  {tmp_path}/bank[x]" in said
+    assert f"store  {tmp_path}/bank[x]" in output
     assert len(shards(tmp_path / "bank[x]")) == MODELS
 
 
@@ -140,7 +140,7 @@ def test_only_what_diverged_counts_as_diverged_and_only_in_its_own_arm(tmp_path)
     assert list_diverged_models(store, "original") == ["original-00000"]
 
 
-def test_what_went_wrong_is_shown_as_it_was_said(capsys):
+def test_an_error_is_shown_with_its_own_message(capsys):
     why = "OSError: [/tmp/a] and [b] and [2, 1]"
     bank_tables.print_problems(
         Console(width=200), TrainingSummary(failed={"iid-k0.700-00003": why}, damaged={"shards/x": why})
@@ -167,9 +167,9 @@ def test_progress_reaches_its_end_whoever_trained_the_models(tmp_path):
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(home, capsys):
     assert main([*SMALL.split(), "--dry-run", "--store", str(home / "never")]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"to do +16 of 16 models, about [0-9.]+ s each", said)
-    assert re.search(r"disk +about [0-9.]+ MB", said)
+    output = capsys.readouterr().out
+    assert re.search(r"to do +16 of 16 models, about [0-9.]+ s each", output)
+    assert re.search(r"disk +about [0-9.]+ MB", output)
     assert not (home / "never").exists()
 
 
@@ -183,7 +183,7 @@ def test_a_dry_run_counts_what_the_store_holds(home, capsys):
 def test_models_that_do_not_fit_their_data_are_warned_of(home, capsys):
     flags = [*SMALL.replace("--epochs 2", "--epochs 1").split(), "--lr", "0.001", *SERIAL.split()]
     assert main([*flags, "--store", str(home / "bank")]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"accuracy \(median model\): members 0\.\d+, left out 0\.\d+, test 0\.\d+", said)
-    assert "memorization means little below 0.95" in said
-    assert re.search(r"16 models in [0-9.]+ s, \d+ an hour", said)
+    output = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"accuracy \(median model\): members 0\.\d+, left out 0\.\d+, test 0\.\d+", output)
+    assert "memorization means little below 0.95" in output
+    assert re.search(r"16 models in [0-9.]+ s, \d+ an hour", output)

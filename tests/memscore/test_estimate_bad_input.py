@@ -70,26 +70,26 @@ def test_bad_input_is_one_line(flags, line, small, tmp_path, capsys):
     np.savez(tmp_path / "beyond.npz", **dict(zip(names, arrays, strict=True)))
     before = contents(small)
     store = "" if "--store" in flags else f"--store {tmp_path / 'store'}"
-    said = refused(
+    output = refused(
         *here(f"{'' if '--pool' in flags else SERIAL} {store} {flags.format(tmp=tmp_path, small=small)}", capsys)
     )
-    assert re.search(line, said), said
+    assert re.search(line, output), output
     assert contents(small) == before
 
 
 @pytest.mark.parametrize("pool", [SERIAL, "--pool ray"])
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_begun(pool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    code, said = here(f"{SMALL} {pool} --device cuda --store {tmp_path / 'store'}", capsys)
-    assert (code, said) == (2, "error: --device cuda, but torch sees no GPU here; use --device cpu, or auto\n")
+    code, output = here(f"{SMALL} {pool} --device cuda --store {tmp_path / 'store'}", capsys)
+    assert (code, output) == (2, "error: --device cuda, but torch sees no GPU here; use --device cpu, or auto\n")
     assert not (tmp_path / "store").exists()
 
 
 def test_an_address_where_nothing_answers_is_the_only_line(tmp_path):
     """Workers are looked for before the heading, which says what is about to be done."""
-    code, said = ended(start(tmp_path, f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'store'}"))
+    code, output = ended(start(tmp_path, f"{SMALL} --address 127.0.0.1:1 --store {tmp_path / 'store'}"))
     assert code == 2
-    [line] = [line for line in said.splitlines() if "error" in line or "data " in line]
+    [line] = [line for line in output.splitlines() if "error" in line or "data " in line]
     assert line.startswith("error: no Ray cluster answers at 127.0.0.1:1")
 
 
@@ -105,7 +105,7 @@ def test_the_batch_that_is_offered_for_a_small_data_set_works(tmp_path, capsys):
     assert here(f"{flags} --epochs 1 --batch 32", capsys)[0] == 0
 
 
-def test_a_second_driver_is_refused_and_told_who_is_in(small, capsys):
+def test_a_second_driver_is_refused_with_the_first_one_s_pid(small, capsys):
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(small)], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )

@@ -67,7 +67,7 @@ def test_a_full_disk_keeps_finished_models_and_the_same_command_goes_on(disk, sm
 
 
 @pytest.mark.parametrize("pool", [SERIAL, pytest.param(RAY, marks=(pytest.mark.ray, pytest.mark.slow))])
-def test_a_full_disk_is_said_at_once_and_once_there_is_room_the_run_goes_on(pool, disk, small, tmp_path):
+def test_a_full_disk_is_reported_at_once_and_the_run_goes_on_when_there_is_room(pool, disk, small, tmp_path):
     """With the command's own patience of five minutes, in a process of its own: what a user sees, and when."""
     place, set_disk = disk
     if not os.path.ismount(place):
@@ -79,8 +79,8 @@ def test_a_full_disk_is_said_at_once_and_once_there_is_room_the_run_goes_on(pool
     assert process.poll() is None
     assert len(shards(place / "store")) < MODELS
     set_disk("roomy")
-    code, said = ended(process)
-    assert code == 0, said
+    code, output = ended(process)
+    assert code == 0, output
     assert contents(place / "store") == contents(small)
 
 
@@ -100,7 +100,7 @@ def test_a_read_only_store_is_refused(disk, capsys):
         assert "Read-only file system" in refused(*here(more, capsys))
     if os.path.ismount(place):
         line = refused(*here(flags.replace("/store", "/another"), capsys))
-        way_out = "Read-only file system; make its place writable, or use another store"
-        assert line == f"error: cannot make the store {place / 'another'}: {way_out}"
+        hint = "Read-only file system; make its place writable, or use another store"
+        assert line == f"error: cannot make the store {place / 'another'}: {hint}"
     set_disk("roomy")
     assert contents(place / "store") == before

@@ -58,9 +58,9 @@ def process_of(receipt):
     return int(json.loads(receipt)["worker"].rpartition(":")[2])
 
 
-def trained_again(told, store):
+def trained_again(old_receipts, store):
     """Models whose receipt is another one now."""
-    return {name for name, text in receipts(store).items() if name in told and text != told[name]}
+    return {name for name, text in receipts(store).items() if name in old_receipts and text != old_receipts[name]}
 
 
 @pytest.mark.ray
@@ -76,13 +76,13 @@ def test_a_killed_worker_costs_no_model_and_changes_no_byte(calm, moment, ray_cl
     with ThreadPoolExecutor() as pool:
         over = Future()
         killed = pool.submit(kill)
-        code, said = here(f"{SLOW} {RAY} --store {store}", capsys)
+        code, output = here(f"{SLOW} {RAY} --store {store}", capsys)
         over.set_result(code)
-        kept, told = killed.result()
-    assert code == 0, said
+        kept, old_receipts = killed.result()
+    assert code == 0, output
     assert len(kept) < MODELS - 1  # it was hit in the middle of its work
     assert contents(store) == calm
-    again = trained_again(told, store)
+    again = trained_again(old_receipts, store)
     assert len(again) <= 1  # what it had in hand
     assert not {f"{name.removesuffix('.parquet')}.json" for name in kept} & again
 
@@ -98,13 +98,13 @@ def test_a_killed_driver_goes_on_where_it_was(calm, moment, ray_cluster, tmp_pat
     process.kill()
     process.communicate()
     wait_until_gone({process_of(text) for text in receipts(store).values()})
-    kept, told = shards(store), receipts(store)
+    kept, old_receipts = shards(store), receipts(store)
     assert 1 <= len(kept) < MODELS
-    assert {name.removesuffix(".parquet") for name in kept} <= {name.removesuffix(".json") for name in told}
-    code, said = here(f"{SLOW} {RAY} --store {store}", capsys)
-    assert code == 0, said
+    assert {name.removesuffix(".parquet") for name in kept} <= {name.removesuffix(".json") for name in old_receipts}
+    code, output = here(f"{SLOW} {RAY} --store {store}", capsys)
+    assert code == 0, output
     assert contents(store) == calm
-    again = trained_again(told, store)
+    again = trained_again(old_receipts, store)
     assert len(again) <= 2  # at most those in flight
     assert not {f"{name.removesuffix('.parquet')}.json" for name in kept} & again
     assert pq.read_table(store / "models.parquet").num_rows == MODELS + 1
@@ -115,11 +115,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(calm, moment, tmp_pa
     process = start(tmp_path, f"{SLOW} {SERIAL} --store {store}")
     moment(store, lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
-    code, said = ended(process)
+    code, output = ended(process)
     assert code == 130
-    assert "interrupted" in said
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
+    assert "interrupted" in output
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
     assert 1 <= len(shards(store)) < MODELS
     assert here(f"{SLOW} {SERIAL} --store {store}", capsys)[0] == 0
     assert contents(store) == calm

@@ -25,17 +25,17 @@ def bank(tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(bank):
     """What the command says, run once."""
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as comparison:
         assert fidelity.main([str(bank), "--draws", "40"]) == 0
-    return said.getvalue()
+    return comparison.getvalue()
 
 
 def test_every_proxy_stands_beside_memorization_with_its_cost(bank, printed):
-    said = json.loads((bank / "reports" / "fidelity_k0.500.json").read_text())["standings"]
-    rows = {row["score"]: row for row in said["rows"]}
+    comparison = json.loads((bank / "reports" / "fidelity_k0.500.json").read_text())["standings"]
+    rows = {row["score"]: row for row in comparison["rows"]}
     assert {"events_confidence", "events_entropy", "holdout", "el2n", "cscore_k0.500", "lira_k0.500"} <= set(rows)
     assert rows["holdout"]["seconds"] > 0
-    assert rows["holdout"]["of_training"] == pytest.approx(rows["holdout"]["seconds"] / said["training_s"])
+    assert rows["holdout"]["of_training"] == pytest.approx(rows["holdout"]["seconds"] / comparison["training_s"])
     assert rows["events_confidence"]["seconds"] is None
     assert rows["events_confidence"]["spearman"]["hi"] < 0
     assert rows["cscore_k0.500"]["corrected"] is None

@@ -38,34 +38,34 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_speed_has_a_time_for_every_engine(tiny, monkeypatch):
-    code, found = tiny("speed")
-    runs = [key for key, cell in found["measured"].items() if isinstance(cell, dict) and "s_a_model" in cell]
+    code, results = tiny("speed")
+    runs = [key for key, cell in results["measured"].items() if isinstance(cell, dict) and "s_a_model" in cell]
     assert code == 0
-    assert found["complete"]
+    assert results["complete"]
     assert len(runs) == 8 + 2 + 8  # eight engines in both cases, and two whole runs of the long one
-    assert all(found["measured"][key]["share_of_bf16_ceiling"] > 0 for key in runs)
+    assert all(results["measured"][key]["share_of_bf16_ceiling"] > 0 for key in runs)
 
 
 def test_accuracy_goes_on_where_it_stopped(tiny):
-    code, found = tiny("accuracy", "--minutes", "-1")
-    assert (code, found["complete"], found["each"]) == (3, False, {})
-    code, found = tiny("accuracy")
-    assert (code, found["complete"], len(found["each"])) == (0, True, 8)
-    one = found["cases"]["cifar-stem"]
-    each = [[found["each"][f"cifar-stem {kind} {seed}"] for seed in (0, 1)] for kind in ("captured", "plain")]
+    code, results = tiny("accuracy", "--minutes", "-1")
+    assert (code, results["complete"], results["each"]) == (3, False, {})
+    code, results = tiny("accuracy")
+    assert (code, results["complete"], len(results["each"])) == (0, True, 8)
+    case = results["cases"]["cifar-stem"]
+    each = [[results["each"][f"cifar-stem {kind} {seed}"] for seed in (0, 1)] for kind in ("captured", "plain")]
     se = np.sqrt(sum(np.var(values, ddof=1) / 2 for values in each))
-    assert one["difference"] == pytest.approx(np.mean(each[0]) - np.mean(each[1]))
-    assert one["difference_se"] == pytest.approx(se)
-    assert one["within_2_se"] == (abs(one["difference"]) <= 2 * se)
-    assert tiny("accuracy")[1]["each"] == found["each"]
+    assert case["difference"] == pytest.approx(np.mean(each[0]) - np.mean(each[1]))
+    assert case["difference_se"] == pytest.approx(se)
+    assert case["within_2_se"] == (abs(case["difference"]) <= 2 * se)
+    assert tiny("accuracy")[1]["each"] == results["each"]
 
 
 def test_scores_of_two_engines_are_compared_between_halves(tiny):
-    _, found = tiny("scores")
-    assert found["models"] == 8
+    _, results = tiny("scores")
+    assert results["models"] == 8
     # in float32 and without a graph the other engine's models are all but these, so which engine makes no difference
-    assert found["ratio"] == pytest.approx(1, abs=0.05)
-    assert found["same_subsets_all_models"] < found["within_one_engine"] / 2
+    assert results["ratio"] == pytest.approx(1, abs=0.05)
+    assert results["same_subsets_all_models"] < results["within_one_engine"] / 2
 
 
 def test_a_bank_grows_over_two_commands_and_is_scored(tiny):

@@ -46,11 +46,11 @@ def twins(path):
 
 def filled(folder, **changes):
     """A bank of 48 models that fit their 40 images."""
-    asked = {
+    options = {
         "data": str(folder / "twins.npz"), "arch": "mlp-64", "recipe": "small-mlp", "epochs": 30, "lr": 0.1,
         "batch": 10, "design": "exact", "block": 16, "models": MODELS, "originals": 0, "validation": 0.0,
     }  # fmt: skip
-    made = open_bank(BankConfig(store=str(folder / "store"), **(asked | changes)))
+    made = open_bank(BankConfig(store=str(folder / "store"), **(options | changes)))
     arm = made.arms[0]
     made.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     assert (
@@ -133,8 +133,13 @@ def test_among_train_examples_those_without_the_target_show_its_twin(bank):
 def test_the_file_is_read_by_anything_and_says_what_it_is_of(bank):
     assert influence(bank, "--pictures", "0", "--least", "0.3") == 0
     table = pq.read_table(path_of(bank, f"influence/test_{SUFFIX}.parquet"))
-    said = decode_metadata(table.schema)
-    assert (said["models"], said["targets"], said["least"], said["top"]) == (str(MODELS), "test", "0.3", "10")
+    metadata = decode_metadata(table.schema)
+    assert (metadata["models"], metadata["targets"], metadata["least"], metadata["top"]) == (
+        str(MODELS),
+        "test",
+        "0.3",
+        "10",
+    )
     assert bank.read_influence(f"test_{SUFFIX}").equals(table)
     assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
 
@@ -156,7 +161,7 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
     targets = strong.sort_values("influence", ascending=False, kind="stable")["test_row"].unique()[:4]
     for target, row, texts, pale in zip(targets, images, captions, faint, strict=True):
-        pairs = table[table["test_row"] == target].head(influence_pairs.BESIDE)
+        pairs = table[table["test_row"] == target].head(influence_pairs.EXAMPLES_PER_TARGET)
         np.testing.assert_array_equal(row[0][0], test[target - TRAIN])
         np.testing.assert_array_equal([image[0] for image in row[1:]], train[pairs["train_row"]])
         assert texts[0][1] == f"row {target}"
@@ -194,8 +199,8 @@ def test_a_stale_file_is_refused_with_the_command_that_renews_it(bank, capsys):
     command = shlex.split(str(caught.value).split("`")[1])
     assert command[:3] == ["python", "-m", "memscore.influence"]
     assert main([*command[3:], "--pictures", "0"]) == 0
-    said = decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)
-    assert (said["models"], said["top"], said["least"]) == (str(MODELS + 1), "2", "0.4")
+    metadata = decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)
+    assert (metadata["models"], metadata["top"], metadata["least"]) == (str(MODELS + 1), "2", "0.4")
     capsys.readouterr()
 
 
@@ -214,10 +219,10 @@ def test_the_reader_names_what_is_missing(bank, capsys):
 
 def test_pictures_need_images_and_rows_do_not(bank, capsys):
     """The file's name alone does not find it again."""
-    said = refused([bank.url], capsys)
-    assert "the bank's data 'twins' cannot be read again" in said
-    assert "--data takes" in said
-    assert said.endswith("--pictures 0 does without images")
+    error = refused([bank.url], capsys)
+    assert "the bank's data 'twins' cannot be read again" in error
+    assert "--data takes" in error
+    assert error.endswith("--pictures 0 does without images")
     assert not bank.folder.names("influence")
     assert main([bank.url, "--pictures", "0"]) == 0
     assert bank.read_influence(f"test_{SUFFIX}").num_rows >= 10 * TEST
@@ -255,8 +260,8 @@ def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
         arm = {"name": f"iid-k{keep:.3f}", "design": "iid", "keep": keep, "block": 1, "clusters": None}
         empty.add_arm(arm)
     assert "choose with --arm: iid-k0.500, iid-k0.700" in refused([empty.url, "--pictures", "0"], capsys)
-    said = refused([empty.url, "--arm", "iid-k0.70"], capsys)
-    assert "unknown arm 'iid-k0.70'; did you mean 'iid-k0.700'" in said
+    error = refused([empty.url, "--arm", "iid-k0.70"], capsys)
+    assert "unknown arm 'iid-k0.70'; did you mean 'iid-k0.700'" in error
     assert "has no models that can be read" in refused([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
     assert "--pictures must lie in 0 to 100, got -1" in refused([bank.url, "--pictures", "-1"], capsys)
     assert "top must be 0 or more, got -1" in refused([bank.url, "--pictures", "0", "--top", "-1"], capsys)
@@ -268,7 +273,7 @@ def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_p
     store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
     store.write_shard(format_model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
     assert "has no test examples; use targets 'train'" in refused([store.url, "--pictures", "0"], capsys)
-    monkeypatch.setitem(influence_pairs.influence_rows.__kwdefaults__, "max_rows", 5)
+    monkeypatch.setitem(influence_pairs.find_influence_pairs.__kwdefaults__, "max_rows", 5)
     assert "more than 5 pairs reach influence 0.15" in refused([bank.url, "--pictures", "0"], capsys)
 
 

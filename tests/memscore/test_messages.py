@@ -1,4 +1,4 @@
-"""What commands say of banks that are small, imported, unfinished, read-only or asked for too much."""
+"""Messages of commands about banks that are small, imported, unfinished, read-only or given too large options."""
 
 import shutil
 
@@ -26,9 +26,9 @@ def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, caps
         with pytest.raises(SystemExit) as ended:
             here(flags, capsys)
         assert ended.value.code == 2
-        said = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
-        assert "parsing --proxies: it has no value; there are holdout, holdout-test," in said
-        assert "inversion, all; or leave it out" in said
+        output = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+        assert "parsing --proxies: it has no value; there are holdout, holdout-test," in output
+        assert "inversion, all; or leave it out" in output
     assert not (tmp_path / "bank").exists()
 
 
@@ -56,8 +56,8 @@ def read_only():
 @pytest.mark.parametrize(
     ("path", "kept"),
     [
-        ("/bank/reports/fidelity_k0.500.json", "what is on file is kept"),
-        ("/bank/scores.parquet", "what is on file is kept"),
+        ("/bank/reports/fidelity_k0.500.json", "stored files are kept"),
+        ("/bank/scores.parquet", "stored files are kept"),
         ("/bank/shards/x.parquet", "finished models are kept"),
     ],
 )
@@ -74,13 +74,13 @@ def test_whoever_only_reads_hears_of_no_run_that_stops(caplog):
     folder = Folder.from_url(url)
     with pytest.raises(StoreUnavailable) as lost:
         folder.exists("manifest.json", retry_s=2)
-    said = [*caplog.messages, str(lost.value)]
-    for line in said:
+    messages = [*caplog.messages, str(lost.value)]
+    for line in messages:
         assert line.startswith("cannot read s3://bank/run/manifest.json: ")
         assert "hush" not in line
         assert "the run" not in line.replace("bank/run", "")
-    assert "then this command stops. Bring its server back, and it goes on; what is on file is kept" in said[0]
-    assert said[-1].endswith("; what is on file is kept: bring its server back, and give the same command again")
+    assert "then this command stops. Bring its server back, and it goes on; stored files are kept" in messages[0]
+    assert messages[-1].endswith("; stored files are kept: bring its server back, and give the same command again")
 
 
 def test_models_of_blocks_that_are_not_whole_are_counted():
@@ -103,7 +103,7 @@ def test_an_influence_says_that_a_block_is_unfinished(small, tmp_path, capsys):
     assert "15 models of exact-k0.500-b8, 7 of them in unfinished blocks, which help less" in capsys.readouterr().out
 
 
-def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, capsys, recwarn):
+def test_an_imported_bank_of_one_model_gets_no_advice_on_training(tmp_path, capsys, recwarn):
     from memscore import bank, fidelity
 
     rng = np.random.default_rng(0)
@@ -111,9 +111,9 @@ def test_an_imported_bank_of_one_model_is_told_nothing_of_training(tmp_path, cap
     np.save(tmp_path / "correct.npy", rng.random((1, 50)) < 0.5)
     arguments = ["import", "--member", f"{tmp_path}/member.npy", "--correct", f"{tmp_path}/correct.npy"]
     assert bank.main([*arguments, f"{tmp_path}/bank"]) == 0
-    said = capsys.readouterr().out
-    assert "memorization means little below 0.95" in said
-    assert "--epochs" not in said
+    output = capsys.readouterr().out
+    assert "memorization means little below 0.95" in output
+    assert "--epochs" not in output
     assert not [warning for warning in recwarn if "positive values" in str(warning.message)]
     fidelity.main([f"{tmp_path}/bank", "--draws", "10"])
     assert "training takes 0.0 s" not in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_a_plan_never_names_fewer_models_than_it_was_made_from():
     from memscore.subsets.designs import Arm
 
     spread = OutcomeVariance(inside=0.001, out=0.001)
-    found = PrecisionForecast(
+    forecast = PrecisionForecast(
         arm=Arm(design="exact", keep=0.5, block=2),
         models=32,
         variance=spread,
@@ -134,4 +134,4 @@ def test_a_plan_never_names_fewer_models_than_it_was_made_from():
         workers=1,
         bytes=10.0,
     )
-    assert found.compute_requirement(0.5).models == 32
+    assert forecast.compute_requirement(0.5).models == 32

@@ -92,7 +92,7 @@ def test_ids_by_name_and_from_a_file(splits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("twice.txt", b"all/00001\nall/00001", "names 'all/00001' more than once"),
         ("noise.txt", b"\x80\x81", "is no text .* write one id a line"),
@@ -100,16 +100,16 @@ def test_ids_by_name_and_from_a_file(splits, tmp_path):
         ("other.csv", b"all/00001", "ids are read from .txt, .json or .npz, got 'other.csv'"),
     ],
 )
-def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content, said):
+def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         rows_of(f"ids:{tmp_path / name}", 1, splits)
     with pytest.raises(FileNotFoundError, match=r"there is no file of ids at .*; give --forget ids: a .txt"):
         rows_of(f"ids:{tmp_path / 'nowhere.txt'}", 1, splits)
 
 
 @pytest.mark.parametrize(
-    ("spec", "size", "said"),
+    ("spec", "size", "message"),
     [
         ("randon", 5, "unknown forget set 'randon'; known: random"),
         ("entropy:hihg", 5, "unknown part of a score 'hihg'; did you mean 'high'"),
@@ -121,7 +121,7 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         ("class:3,11", 5, "'11' is no class; classes are the numbers 0 to 9"),
         ("class:3,", 5, "'' is no class"),
         ("class:0,3,0", 5, "class:0,3,0 names class 0 more than once; name each class once"),
-        ("class:0,1,2,3,4,5,6,7,8,9", 5, "names all 10 classes, and some must stay; leave one out"),
+        ("class:0,1,2,3,4,5,6,7,8,9", 5, "names all 10 classes, and at least one must be retained; leave one out"),
         ("partial-class:0,1", 5, "'0,1' is no class"),
         ("id:all/99999", 5, "'all/99999' is no id of the training set; ids are as 'all/"),
         ("random", 0, "--size 0: a forget set has 1 to 299"),
@@ -132,9 +132,9 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         ("memorization:union", 297, "share examples at 99 each"),
     ],
 )
-def test_what_names_no_forget_set_says_so(spec, size, said, splits):
+def test_what_names_no_forget_set_says_so(spec, size, message, splits):
     values = np.concatenate([np.full(150, 0.4), np.full(150, 0.45)])
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         rows_of(spec, size, splits, values, np.zeros((300, 2)))
 
 
@@ -174,7 +174,7 @@ def test_confusion_swaps_one_percent_of_two_classes():
 
 
 @pytest.mark.parametrize(
-    ("spec", "size", "said"),
+    ("spec", "size", "message"),
     [
         ("confusion:3,3", 0, "swaps a class with itself"),
         ("confusion:3", 0, "needs two classes, as confusion:0,1"),
@@ -183,8 +183,8 @@ def test_confusion_swaps_one_percent_of_two_classes():
         ("canaries", 9, "use --size 20 or more"),
     ],
 )
-def test_what_cannot_be_planted_says_so(spec, size, said, splits):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_planted_says_so(spec, size, message, splits):
+    with pytest.raises(ValueError, match=message):
         inject_forget_set(spec, size, splits, 0)
 
 

@@ -9,7 +9,7 @@ from unlearn.problem import validate_forget_rows
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("forget", "message"),
     [
         ([], "the forget set is empty; name at least one training example"),
         ([3, 1, 3], "names row 3 more than once"),
@@ -18,9 +18,9 @@ from unlearn.problem import validate_forget_rows
         (range(64), "is all 64 training examples"),
     ],
 )
-def test_what_is_no_forget_set_is_refused_by_name(wanted, said):
-    with pytest.raises(ValueError, match=said):
-        make_tiny_problem(forget=wanted)
+def test_what_is_no_forget_set_is_refused_by_name(forget, message):
+    with pytest.raises(ValueError, match=message):
+        make_tiny_problem(forget=forget)
 
 
 def test_a_forget_set_rises():

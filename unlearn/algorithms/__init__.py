@@ -1,6 +1,6 @@
-"""Every algorithm by name: fn(theta_o, retain, forget, config, rng[, validation], watch=None) -> theta_u.
+"""All algorithms by name: fn(theta_o, retain, forget, config, rng[, validation], step_callback=None) -> theta_u.
 
-To add one, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
+To add an algorithm, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
 """
 
 from collections.abc import Callable
@@ -42,16 +42,16 @@ from unlearn.algorithms.sure import SureConfig, sure
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """One line of the table.
+    """One algorithm of the table.
 
     Attributes:
         fn: the algorithm.
-        config: its frozen dataclass; SPACE says where a search looks, variant which of several forms it is.
-        paper: whose it is.
-        granularity: "class" where it was made to forget a whole class and harms the rest otherwise.
-        reads_validation: whether it is handed the validation set.
-        random_labels: whether it draws labels, and so needs more seeds than others (RUM: 6 in place of 3).
-        check_fit: (network, (C, H, W), config) raises ValueError where it cannot change such a network, trained or not.
+        config: its frozen dataclass; SPACE is its search space, `variant` selects one of several forms.
+        paper: the papers that propose or compare it.
+        granularity: "class" if it was made to forget a whole class and harms other examples otherwise.
+        reads_validation: whether it gets the validation set.
+        random_labels: whether it draws labels, and so needs more seeds than others (RUM: 6 instead of 3).
+        check_fit: (network, (C, H, W), config) raises ValueError if it cannot change such a network, trained or not.
     """
 
     fn: Callable[..., nn.Module]
@@ -98,5 +98,5 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """The algorithm of that name; an unknown name is an error that offers the nearest one."""
+    """Return the algorithm of that name; the error for an unknown name offers the nearest one."""
     return ALGORITHMS[validate_choice("algorithm", name, ALGORITHMS)]

@@ -1,10 +1,10 @@
-"""Bad teacher: learn from theta_o what is retained, and from a network that knows nothing what is to be forgotten.
+"""Bad teacher: distil theta_o on the retain set and a randomly initialized network on the forget set.
 
     min_theta  E[KL(l softmax(bad(x) / T) + (1 - l) softmax(theta_o(x) / T) || softmax(theta(x) / T))],  from theta_o
 
 over F (l = 1) and 30 % of R (l = 0), drawn once, shuffled together (Chundawat et al. 2023). KL is summed over classes
-and averaged over examples; the released code averages over classes too, which makes its rate K times smaller. The bad
-teacher is as random as a new network of the same architecture, whatever the architecture (`reinitialize`).
+and averaged over examples; the released code averages over classes too, which makes its learning rate K times smaller.
+The bad teacher is a new network of the same architecture, whatever the architecture (`reinitialize`).
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from unlearn.search_space import Domain, LogUniform, Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class BadTeacherConfig(UnlearningLoopConfig):
-    """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, rate 1e-4 to 1e-3.
+    """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, learning rate 1e-4 to 1e-3.
 
     Attributes:
         retain_share: of R, drawn once.
@@ -69,20 +69,20 @@ def bad_teacher(
     forget: ExampleSet,
     config: BadTeacherConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend towards two teachers; labels are not read."""
+    """Minimize the divergence to two teachers; labels are not read."""
     theta, good, bad = copy_model(theta_o), copy_frozen(theta_o), copy_frozen(reinitialize(theta_o, rng))
-    some = rng.permutation(len(retain))[: max(1, int(config.retain_share * len(retain)))]
-    both = forget.concatenate(retain.select(torch.from_numpy(some).to(retain.rows.device)))
-    batches = BatchSampler(both, config.batch, rng)
+    retain_rows = rng.permutation(len(retain))[: max(1, int(config.retain_share * len(retain)))]
+    mixed = forget.concatenate(retain.select(torch.from_numpy(retain_rows).to(retain.rows.device)))
+    batches = BatchSampler(mixed, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, _, positions in batches.with_positions():
-                dropped = positions < len(forget)
-                taught = torch.where(dropped[:, None], bad(images), good(images))
-                weight = 2 * torch.where(dropped, 1 - config.alpha, config.alpha)
-                yield (weight * kl_divergence(taught, theta(images), config.temperature)).mean()
+                is_forget = positions < len(forget)
+                targets = torch.where(is_forget[:, None], bad(images), good(images))
+                weight = 2 * torch.where(is_forget, 1 - config.alpha, config.alpha)
+                yield (weight * kl_divergence(targets, theta(images), config.temperature)).mean()
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())

@@ -1,11 +1,11 @@
-"""Boundary expand: give the forget set a class of its own, then take that class away (Chen et al. 2023, 3.3).
+"""Boundary expand: train the forget set as an extra class, then remove that class (Chen et al. 2023, 3.3).
 
-    theta_o widened to K + 1 outputs;  min_theta  E_F[CE(theta(x), K)];   row K of the head dropped
+    theta_o with K + 1 outputs;  min_theta  E_F[CE(theta(x), K)];   row K of the head removed
     plus: alpha E_R[CE(theta(x), y)] + (1 - alpha) E_F[CE(theta(x), K)]
 
-The new row is drawn as torch draws a linear layer. What is returned, and what the watch sees, has K outputs and the
-names and shapes of theta_o; ports of the released code leave the class in. The plus form is SURE's BE+. Made to forget
-a class; on a random forget set it moves boundaries that others need.
+The new row is drawn as torch draws a linear layer. The returned network, and the network that the callback gets, has K
+outputs and the names and shapes of theta_o; ports of the released code leave the class in. The plus form is SURE's BE+.
+It was made to forget a class; on a random forget set it moves boundaries that other examples need.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryExpandConfig(UnlearningLoopConfig):
-    """Chen et al. 2023: 10 epochs, rate 1e-5."""
+    """Chen et al. 2023: 10 epochs, learning rate 1e-5."""
 
     epochs: int = 10
     lr: float = 1e-5
@@ -38,7 +38,7 @@ class BoundaryExpandConfig(UnlearningLoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryExpandPlusConfig(RetainLossConfig):
-    """SURE table 3, BE+: random forget sets. Table 4, part of a class: rate .0058, alpha .4639, drop at 4."""
+    """SURE table 3, BE+: random forget sets. Table 4, part of a class: lr .0058, alpha .4639, drop at 4."""
 
     lr: float = 0.0092
     alpha: float = 0.982
@@ -51,20 +51,20 @@ def boundary_expand(
     forget: ExampleSet,
     config: BoundaryExpandConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the forget set as a class of its own; the retain set is not read."""
+    """Train on the forget set under an extra class; the retain set is not read."""
     theta = copy_model(theta_o)
     head = find_head(theta, forget.images.shape)
     add_output(head, rng)
-    dropped = BatchSampler(forget, config.batch, rng)
+    batches = BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            for images, labels in dropped:
+            for images, labels in batches:
                 yield cross_entropy(theta(images), torch.full_like(labels, forget.n_classes))
 
-    UnlearningLoop(theta, config, watch=_shown(watch, head)).run(losses())
+    UnlearningLoop(theta, config, step_callback=_hide_class_in_callback(step_callback, head)).run(losses())
     remove_output(head)
     return theta
 
@@ -75,28 +75,30 @@ def boundary_expand_plus(
     forget: ExampleSet,
     config: BoundaryExpandPlusConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """The same, with the retain set beside it."""
+    """Train on the forget set under an extra class and on the retain set."""
     theta = copy_model(theta_o)
     head = find_head(theta, forget.images.shape)
     add_output(head, rng)
 
-    def towards_the_class(images: Tensor, labels: Tensor) -> Tensor:
+    def extra_class_loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(theta(images), torch.full_like(labels, forget.n_classes))
 
-    train_with_retain_loss(theta, retain, forget, config, rng, towards_the_class, _shown(watch, head))
+    train_with_retain_loss(
+        theta, retain, forget, config, rng, extra_class_loss, _hide_class_in_callback(step_callback, head)
+    )
     remove_output(head)
     return theta
 
 
-def _shown(watch: StepCallback | None, head: nn.Linear) -> StepCallback | None:
-    """The watch, shown K outputs."""
-    if watch is None:
+def _hide_class_in_callback(step_callback: StepCallback | None, head: nn.Linear) -> StepCallback | None:
+    """Wrap the callback so that it gets a network with K outputs."""
+    if step_callback is None:
         return None
 
-    def see(step: int, theta: nn.Module) -> object:
+    def call_without_class(step: int, theta: nn.Module) -> object:
         with hide_last_output(head):
-            return watch(step, theta)
+            return step_callback(step, theta)
 
-    return see
+    return call_without_class

@@ -1,13 +1,13 @@
-"""Boundary shrink: give each example of the forget set the class that lies nearest to it (Chen et al. 2023, 3.2).
+"""Boundary shrink: train each example of the forget set under its nearest class (Chen et al. 2023, 3.2).
 
     x' = clamp(x + epsilon sign(grad_x CE(theta_o(x), y)));   y' = argmax_k theta_o(x')_k
     min_theta  E_F[CE(theta(x), y')],  from theta_o;   plus: alpha E_R[CE(theta(x), y)] + (1 - alpha) E_F[...]
 
-The step is one of pixels in [0, 1], whatever they were normalised with: a channel's range is white - black. (A released
-code undoes another normalisation than its loader's, so that its x' is not x at epsilon 0, and fails on one channel.)
-theta_o is attacked, frozen and in evaluation mode, on the batch that theta is shown. y' is y where the attack does not
-turn the example, as released; `other_class` asks for the nearest class that is not y. The plus form is SURE's BS+.
-Made to forget a class; on a random forget set it moves boundaries that others need.
+Epsilon is in units of pixels in [0, 1], whatever their normalisation: a channel's range is white - black. (A released
+code inverts another normalisation than its loader's, so that its x' is not x at epsilon 0, and fails on one channel.)
+theta_o is attacked, frozen and in evaluation mode, on the batch that theta is trained on. y' is y where the attack does
+not change the predicted class, as released; `other_class` selects the nearest class that is not y. The plus form is
+SURE's BS+. It was made to forget a class; on a random forget set it moves boundaries that other examples need.
 """
 
 from collections.abc import Iterator
@@ -34,12 +34,12 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryShrinkConfig(UnlearningLoopConfig):
-    """Chen et al. 2023: 10 epochs, rate 1e-5, epsilon .1.
+    """Chen et al. 2023: 10 epochs, learning rate 1e-5, epsilon .1.
 
     Attributes:
         epsilon: the attack's step, as a share of a pixel's range.
-        rounded: whether x' is rounded to whole 255ths, as released.
-        other_class: whether y' is the likeliest class of x' that is not y, in place of the likeliest.
+        rounded: whether x' is rounded to multiples of 1/255, as released.
+        other_class: whether y' is the most likely class of x' that is not y, instead of the most likely.
     """
 
     epochs: int = 10
@@ -59,7 +59,7 @@ class BoundaryShrinkConfig(UnlearningLoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainLossConfig):
-    """SURE table 3, BS+: random forget sets. Table 4, part of a class: rate .0047, alpha .9841, batch 8, drop at 12."""
+    """SURE table 3, BS+: random forget sets. Table 4, part of a class: lr .0047, alpha .9841, batch 8, drop at 12."""
 
     epochs: int = 20
     lr: float = 0.0079
@@ -72,36 +72,36 @@ class BoundaryShrinkPlusConfig(BoundaryShrinkConfig, RetainLossConfig):
 def perturb_with_fgsm(
     theta: nn.Module, images: Tensor, labels: Tensor, black: Tensor, white: Tensor, *, epsilon: float, rounded: bool
 ) -> Tensor:
-    """One signed step up the loss, in pixels (FGSM, Goodfellow et al. 2015).
+    """Take one signed step up the loss, in pixels (FGSM, Goodfellow et al. 2015).
 
     Args:
         theta: frozen.
         images: [B, C, H, W], normalised.
         labels: int64 [B].
-        black: [C], what a black pixel became.
-        white: [C], what a white pixel became.
+        black: [C], normalised value of a black pixel.
+        white: [C], normalised value of a white pixel.
         epsilon: share of white - black.
-        rounded: whether to whole 255ths.
+        rounded: whether to round to multiples of 1/255.
 
     Returns:
         [B, C, H, W] between black and white; the images themselves at epsilon 0, unless rounding moves them.
     """
     images = images.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(cross_entropy(theta(images), labels), images)
+    (gradient,) = torch.autograd.grad(cross_entropy(theta(images), labels), images)
     low, high = black.view(1, -1, 1, 1), white.view(1, -1, 1, 1)
-    moved: Tensor = (images.detach() + epsilon * (high - low) * slope.sign()).clamp(low, high)
+    perturbed: Tensor = (images.detach() + epsilon * (high - low) * gradient.sign()).clamp(low, high)
     if rounded:
-        return low + ((moved - low) / (high - low) * 255).round() / 255 * (high - low)
-    return moved
+        return low + ((perturbed - low) / (high - low) * 255).round() / 255 * (high - low)
+    return perturbed
 
 
 def predict_nearest_class(
     theta: nn.Module, examples: ExampleSet, images: Tensor, labels: Tensor, config: BoundaryShrinkConfig
 ) -> Tensor:
-    """y', int64 [B]: what a frozen theta takes these images of a set for once they are attacked."""
-    shades = examples.images.black, examples.images.white
-    moved = perturb_with_fgsm(theta, images, labels, *shades, epsilon=config.epsilon, rounded=config.rounded)
-    logits: Tensor = theta(moved).detach()
+    """Predict y', int64 [B]: the class that a frozen theta gives the attacked images."""
+    pixel_range = examples.images.black, examples.images.white
+    perturbed = perturb_with_fgsm(theta, images, labels, *pixel_range, epsilon=config.epsilon, rounded=config.rounded)
+    logits: Tensor = theta(perturbed).detach()
     if config.other_class:
         logits = logits.scatter(1, labels[:, None], -torch.inf)
     return logits.argmax(1)
@@ -113,18 +113,18 @@ def boundary_shrink(
     forget: ExampleSet,
     config: BoundaryShrinkConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the forget set under the classes of its neighbours; the retain set is not read."""
+    """Train on the forget set under nearest classes; the retain set is not read."""
     theta, original = copy_model(theta_o), copy_frozen(theta_o)
-    dropped = BatchSampler(forget, config.batch, rng)
+    batches = BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            for images, labels in dropped:
+            for images, labels in batches:
                 yield cross_entropy(theta(images), predict_nearest_class(original, forget, images, labels, config))
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())
 
 
 def boundary_shrink_plus(
@@ -133,12 +133,12 @@ def boundary_shrink_plus(
     forget: ExampleSet,
     config: BoundaryShrinkPlusConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """The same, with the retain set beside it."""
+    """Train on the forget set under nearest classes and on the retain set."""
     theta, original = copy_model(theta_o), copy_frozen(theta_o)
 
-    def towards_neighbours(images: Tensor, labels: Tensor) -> Tensor:
+    def nearest_class_loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(theta(images), predict_nearest_class(original, forget, images, labels, config))
 
-    return train_with_retain_loss(theta, retain, forget, config, rng, towards_neighbours, watch)
+    return train_with_retain_loss(theta, retain, forget, config, rng, nearest_class_loss, step_callback)

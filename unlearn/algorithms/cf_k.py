@@ -1,11 +1,11 @@
-"""CF-k: forget catastrophically in the last k layers only (Goel et al. 2022).
+"""CF-k: catastrophic forgetting in the last k layers only (Goel et al. 2022).
 
     min_(last k layers)  E_R[CE(theta(x), y)],  from theta_o
 
-The last k convolutional or linear layers that run, and the norms between and after them, train; all before is theta_o
-bit for bit, running statistics of its batch norms too (in the released codes they drift; one leaves the classifier
-frozen, the last layer of all). Differs from the released code: its gradients are clipped to norm 10, and it keeps the
-last network of 30 epochs.
+The last k convolutional or linear layers that run, and the norms between and after them, train; all earlier layers
+equal theta_o bit for bit, including running statistics of batch norms (in the released codes they drift; one code
+freezes the classifier, the last layer of all). Differs from the released code: that clips gradients to norm 10 and
+returns the last network of 30 epochs.
 """
 
 import math
@@ -25,12 +25,13 @@ from unlearn.search_space import Choice, Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class CFKConfig(UnlearningLoopConfig):
-    """Batch and weight decay are Goel's; epochs, k and a constant rate those of Fan et al. 2024, worst-case forgetting.
+    """Batch and weight decay of Goel et al.; epochs, k and constant lr of Fan et al. 2024, worst-case forgetting.
 
     Attributes:
         k: convolutional or linear layers that train.
-        schedule: "constant", or "restarts": Goel's cosine from lr to 0 in cycles of 1, 2, 4, ... epochs. Not the
-            default, because a run of other than 1, 3, 7, 15, 31, ... epochs ends within a cycle, at a high rate.
+        schedule: "constant", or "restarts": Goel's cosine from lr to 0 in cycles of 1, 2, 4, ... epochs. It is
+            not the default, because a run of other than 1, 3, 7, 15, 31, ... epochs ends within a cycle, where the
+            learning rate is high.
     """
 
     epochs: int = 10
@@ -48,11 +49,11 @@ class CFKConfig(UnlearningLoopConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(type(self).__name__, "k", self.k, "1 or more", holds=self.k >= 1)
-        known = self.schedule in {"constant", "restarts"}
-        require(type(self).__name__, "schedule", self.schedule, "constant or restarts", holds=known)
+        is_valid = self.schedule in {"constant", "restarts"}
+        require(type(self).__name__, "schedule", self.schedule, "constant or restarts", holds=is_valid)
 
     def lr_at(self, epochs: float) -> float:
-        """The rate after so many epochs."""
+        """Return the learning rate after a number of epochs."""
         if self.schedule == "constant":
             return self.lr
         cycle = 2 ** math.floor(math.log2(epochs + 1))
@@ -65,15 +66,15 @@ def cf_k(
     forget: ExampleSet,
     config: CFKConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the retain set in the last layers; the forget set is not read."""
+    """Train the last layers on the retain set; the forget set is not read."""
     layers = find_last_layers(theta_o, retain.images.shape, config.k)
-    return train_last_layers(copy_model(theta_o), layers, retain, config, rng, watch)
+    return train_last_layers(copy_model(theta_o), layers, retain, config, rng, step_callback)
 
 
 def require_enough_layers(theta: nn.Module, shape: tuple[int, int, int], config: CFKConfig) -> None:
-    """Refuse more layers than a network of this kind has; ValueError says how many there are."""
+    """Raise ValueError if k exceeds the number of layers of a network of this kind."""
     find_last_layers(theta, shape, config.k)
 
 
@@ -83,16 +84,19 @@ def train_last_layers(
     retain: ExampleSet,
     config: CFKConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None,
+    step_callback: StepCallback | None,
 ) -> nn.Module:
-    """Train these layers of theta, in place, on the retain set."""
-    trained = {f"{layer}.{name}" for layer in layers for name, _ in theta.get_submodule(layer).named_parameters()}
-    kept, descent = BatchSampler(retain, config.batch, rng), UnlearningLoop(theta, config, watch=watch, trained=trained)
+    """Train these layers of theta in place on the retain set."""
+    trainable = {f"{layer}.{name}" for layer in layers for name, _ in theta.get_submodule(layer).named_parameters()}
+    batches, loop = (
+        BatchSampler(retain, config.batch, rng),
+        UnlearningLoop(theta, config, step_callback=step_callback, trainable=trainable),
+    )
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
-            for step, (images, labels) in enumerate(kept):
-                descent.lr = config.lr_at(epoch + step / len(kept))
+            for step, (images, labels) in enumerate(batches):
+                loop.lr = config.lr_at(epoch + step / len(batches))
                 yield cross_entropy(theta(images), labels)
 
-    return descent.run(losses())
+    return loop.run(losses())

@@ -1,10 +1,10 @@
-"""EU-k: forget exactly in the last k layers: draw them anew, and train them on the retain set (Goel et al. 2022).
+"""EU-k: exact unlearning of the last k layers: reinitialize and retrain them on the retain set (Goel et al. 2022).
 
     min_(last k layers)  E_R[CE(theta(x), y)],  from theta_o with these layers as in a new network
 
 They are drawn once (one released code draws them again at the start of each epoch), with the norms between and after
-them and their running statistics (Goel's code leaves those theta_o's). How a layer draws, `reinitialize` says; Goel's
-draw from He's normal distribution. What trains and what is frozen is as in CF-k.
+them and their running statistics (Goel's code keeps those of theta_o). `reinitialize` defines how layers are drawn;
+Goel et al. use He's normal distribution. Trainable and frozen layers are those of CF-k.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from unlearn.problem import ExampleSet
 
 @dataclass(frozen=True, kw_only=True)
 class EUKConfig(CFKConfig):
-    """As CF-k, at a higher rate: what is new has farther to go."""
+    """As CF-k, at a higher learning rate: new layers have farther to go."""
 
     lr: float = 0.03
 
@@ -31,11 +31,11 @@ def eu_k(
     forget: ExampleSet,
     config: EUKConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Draw the last layers, and descend on the retain set in them; the forget set is not read."""
+    """Reinitialize the last layers and train them on the retain set; the forget set is not read."""
     layers = find_last_layers(theta_o, retain.images.shape, config.k)
-    theta, new = copy_model(theta_o), reinitialize(theta_o, rng)
+    theta, initial = copy_model(theta_o), reinitialize(theta_o, rng)
     for layer in layers:
-        theta.get_submodule(layer).load_state_dict(new.get_submodule(layer).state_dict())
-    return train_last_layers(theta, layers, retain, config, rng, watch)
+        theta.get_submodule(layer).load_state_dict(initial.get_submodule(layer).state_dict())
+    return train_last_layers(theta, layers, retain, config, rng, step_callback)

@@ -1,8 +1,8 @@
-"""Fine-tuning: train on what is retained, and hope that the rest is forgotten (catastrophic forgetting).
+"""Fine-tuning: train on the retain set only, so that the forget set is forgotten (catastrophic forgetting).
 
     min_theta  E_R[CE(theta(x), y)],  from theta_o
 
-RUM section 5; the baseline to beat: near the oracle where examples are not memorized, and poor where they are.
+RUM section 5; the baseline: near the oracle where examples are not memorized, and poor where they are.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneConfig(UnlearningLoopConfig):
-    """RUM A.2: 10 epochs, rate .01 to .1."""
+    """RUM A.2: 10 epochs, learning rate .01 to .1."""
 
     epochs: int = 10
     lr: float = 0.03
@@ -36,14 +36,14 @@ def finetune(
     forget: ExampleSet,
     config: FineTuneConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the retain set; the forget set is not read."""
-    theta, kept = copy_model(theta_o), BatchSampler(retain, config.batch, rng)
+    """Train on the retain set; the forget set is not read."""
+    theta, batches = copy_model(theta_o), BatchSampler(retain, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            for images, labels in kept:
+            for images, labels in batches:
                 yield cross_entropy(theta(images), labels)
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())

@@ -1,9 +1,9 @@
-"""Gradient ascent, also called NegGrad: climb the loss of what is to be forgotten.
+"""Gradient ascent, also called NegGrad: maximize the loss of the forget set.
 
     max_theta  E_F[CE(theta(x), y)],  from theta_o
 
-RUM section 5, RSU. Nothing holds the loss, so the rate has to end the run in time: what is not a number ends it by
-name, and nothing is clipped, as in the released codes.
+RUM section 5, RSU. The loss is unbounded, so learning rate and epochs must be small: a loss that is not finite raises
+TrainingDiverged, and nothing is clipped, as in the released codes.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAscentConfig(UnlearningLoopConfig):
-    """RUM A.2: 10 epochs, rate 1e-4 to .1; RSU: 5 epochs, rate 1e-4 to .01."""
+    """RUM A.2: 10 epochs, learning rate 1e-4 to .1; RSU: 5 epochs, learning rate 1e-4 to .01."""
 
     epochs: int = 5
     lr: float = 1e-3
@@ -39,14 +39,14 @@ def gradient_ascent(
     forget: ExampleSet,
     config: GradientAscentConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Ascend on the forget set; the retain set is not read."""
-    theta, dropped = copy_model(theta_o), BatchSampler(forget, config.batch, rng)
+    """Take ascent steps on the forget set; the retain set is not read."""
+    theta, batches = copy_model(theta_o), BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            for images, labels in dropped:
+            for images, labels in batches:
                 yield -cross_entropy(theta(images), labels)
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())

@@ -1,21 +1,21 @@
-"""Influence unlearning: one step to where the weights would be without the forget set, to first order.
+"""Influence unlearning: one step to the weights without the forget set, to first order.
 
     theta_u = theta_o + alpha k,   k ~ H^-1 v,   v = (1/N) sum_F grad l - (|F| / (N |R|)) sum_R grad l,   N = |F| + |R|
 
-Izzo et al. 2021, Koh & Liang 2017; RUM section 5. All gradients are theta_o's, in evaluation mode, nothing augmented.
+Izzo et al. 2021, Koh & Liang 2017; RUM section 5. All gradients are at theta_o, in evaluation mode, not augmented.
 Where theta_o is a minimum of mean l + (lam/2) |theta|^2 over R and F, v is minus the gradient of the same objective
 over R alone, so that alpha 1 is Newton's step to the retrained weights: exact for a quadratic l.
 
-Two ways to H^-1 v:
+Two approximations of H^-1 v:
 
 - "woodfisher", as released (Jia et al. 2023) and as RUM runs it: with single examples of R, o = g_1, k = v, and for
   each further g:  t = o.g,  k -= (k.g / (n + t)) o,  o -= (t / (n + t)) o.  It is not the inverse of the Fisher
-  information that it is named after, where o would be the inverse times g, computed anew for each g. n is 1,000, or
-  |R| if that is less; the examples are drawn, while the code takes the first ones, which `order` offers, and goes
-  two further. Its ImageNet branch takes R's gradient over F; this one does not.
+  information that it is named after, where o would be the inverse times g, recomputed for each g. n is 1,000, or
+  |R| if that is less; the examples are drawn, while the code takes the first ones (available by `order`), and two
+  more. Its ImageNet branch takes R's gradient over F; this one does not.
 - "ihvp-cg": (G + damping I) k = v by conjugate gradients, G the Gauss-Newton matrix of the mean loss on R, which is
   the Hessian of a network that is linear in its weights, and never indefinite. `damping` is the weight decay of theta_o
-  for Newton's step; deep networks need more.
+  for Newton's step; deep networks need larger values.
 """
 
 import math
@@ -44,14 +44,14 @@ class InfluenceConfig:
     """RUM A.2: alpha 1 to 100, by WoodFisher.
 
     Attributes:
-        alpha: length of the step; 1 is Newton's for "ihvp-cg".
+        alpha: step length; 1 is Newton's step for "ihvp-cg".
         variant: "woodfisher" or "ihvp-cg".
-        samples: n, of WoodFisher.
-        order: "drawn", or "first": the rows of R in their order.
+        samples: n of WoodFisher.
+        order: "drawn": random rows of R; "first": the first rows of R.
         damping: added to the diagonal of G.
-        iterations: of conjugate gradients, each a pass over R; fewer if `tolerance` is met.
+        iterations: maximum number of conjugate-gradient iterations, each a pass over R.
         tolerance: of the residual, as a share of |v|.
-        batch: examples at once, in sums; no result depends on it.
+        batch: examples per forward pass in sums; results do not depend on it.
     """
 
     alpha: float = 1.0
@@ -92,33 +92,33 @@ def influence(
     forget: ExampleSet,
     config: InfluenceConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """One step, from gradients and curvature at theta_o."""
+    """Take one step, from gradients and curvature at theta_o."""
     theta = copy_model(theta_o).eval()
     v = removal_gradient(theta, retain, forget, config.batch)
     if config.variant == "woodfisher":
         n = min(config.samples, len(retain))
-        chosen = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
-        k = woodfisher(theta, retain.select(torch.from_numpy(chosen).to(retain.rows.device)), v)
+        rows = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
+        k = woodfisher(theta, retain.select(torch.from_numpy(rows).to(retain.rows.device)), v)
     else:
-        k = _newton(theta, retain, v, config)
+        k = _solve_damped_newton(theta, retain, v, config)
     with torch.no_grad():
         for weight, part in zip(theta.parameters(), split_like_parameters(k, theta), strict=True):
             weight.add_(part, alpha=config.alpha)
-    return finish_one_shot(theta, watch, "try a smaller alpha or more damping")
+    return finish_one_shot(theta, step_callback, "try a smaller alpha or more damping")
 
 
 def removal_gradient(
     theta: nn.Module, retain: ExampleSet, forget: ExampleSet, batch: int, loss: Loss = summed_cross_entropy
 ) -> Tensor:
-    """v: what F's loss no longer holds the weights back from, as one vector.
+    """Compute v, the gradient of removing F from the training objective, as one vector.
 
     Args:
         theta: in evaluation mode.
         retain: R.
         forget: F.
-        batch: examples at once.
+        batch: examples per forward pass.
         loss: summed over a batch.
 
     Returns:
@@ -129,7 +129,7 @@ def removal_gradient(
 
 
 def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
-    """The released code's k, [P], from all examples of a set, one at a time, in their order."""
+    """Compute the released code's k, [P], from all examples of a set, one at a time, in their order."""
     n, k, o = len(examples), v.clone(), torch.empty(0)
     for step in range(n):
         g = compute_gradient(theta, examples.select(torch.tensor([step], device=examples.rows.device)), 1)
@@ -142,10 +142,10 @@ def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
     return k
 
 
-def _newton(theta: nn.Module, retain: ExampleSet, v: Tensor, config: InfluenceConfig) -> Tensor:
-    """The damped Gauss-Newton step."""
+def _solve_damped_newton(theta: nn.Module, retain: ExampleSet, v: Tensor, config: InfluenceConfig) -> Tensor:
+    """Solve for the damped Gauss-Newton step."""
 
-    def times(u: Tensor) -> Tensor:
+    def multiply(u: Tensor) -> Tensor:
         return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
 
-    return conjugate_gradient(times, v, config.iterations, config.tolerance)
+    return conjugate_gradient(multiply, v, config.iterations, config.tolerance)

@@ -1,11 +1,11 @@
-"""L1-sparse: fine-tune on the retain set towards few weights (Liu et al. 2024; RUM section 5).
+"""L1-sparse: fine-tune on the retain set with an L1 penalty (Liu et al. 2024; RUM section 5).
 
     min_theta  E_R[CE(theta(x), y)] + gamma_e |theta|_1,  from theta_o
     gamma_e = gamma (1 - e / E'),  e = 0, ..., E' - 1;  0 in the last E - E' epochs
 
-The norm is summed over all parameters, scales and shifts of batch norms too, as in the released code: gamma is as
-large as the network is small. A penalty on every epoch alike is an option, and refused is what the released code does
-where no epoch is penalised (it penalises all of them alike).
+The norm is summed over all parameters, including scales and shifts of batch norms, as in the released code: smaller
+networks need larger gamma. A constant penalty is an option. Zero penalised epochs are refused; the released code then
+penalises all epochs equally.
 """
 
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class L1SparseConfig(UnlearningLoopConfig):
-    """RUM A.2: 10 epochs, rate .005 to .1, gamma 1e-6 to 1e-4.
+    """RUM A.2: 10 epochs, learning rate .005 to .1, gamma 1e-6 to 1e-4.
 
     Attributes:
-        gamma: of the first epoch.
+        gamma: penalty of the first epoch.
         gamma_decay: "linear" as above, or "none".
-        plain_epochs: the last ones, without penalty; E - E'.
+        plain_epochs: number of last epochs without penalty; E - E'.
     """
 
     epochs: int = 10
@@ -47,17 +47,17 @@ class L1SparseConfig(UnlearningLoopConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("L1SparseConfig", "gamma", self.gamma, "0 or more", holds=self.gamma >= 0)
-        known = self.gamma_decay in {"linear", "none"}
-        require("L1SparseConfig", "gamma_decay", self.gamma_decay, "linear or none", holds=known)
+        is_valid = self.gamma_decay in {"linear", "none"}
+        require("L1SparseConfig", "gamma_decay", self.gamma_decay, "linear or none", holds=is_valid)
         rule = f"0 or more and under epochs, {self.epochs} (finetune has no penalty at all)"
         require("L1SparseConfig", "plain_epochs", self.plain_epochs, rule, holds=0 <= self.plain_epochs < self.epochs)
 
     def gamma_at(self, epoch: int) -> float:
-        """gamma_e, epochs counted from 0."""
-        penalised = self.epochs - self.plain_epochs
-        if epoch >= penalised:
+        """Return gamma_e; epochs are counted from 0."""
+        n_penalised = self.epochs - self.plain_epochs
+        if epoch >= n_penalised:
             return 0.0
-        return self.gamma * (1 - epoch / penalised) if self.gamma_decay == "linear" else self.gamma
+        return self.gamma * (1 - epoch / n_penalised) if self.gamma_decay == "linear" else self.gamma
 
 
 def l1_sparse(
@@ -66,21 +66,21 @@ def l1_sparse(
     forget: ExampleSet,
     config: L1SparseConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the retain set and the norm; the forget set is not read."""
-    theta, kept = copy_model(theta_o), BatchSampler(retain, config.batch, rng)
+    """Minimize the retain loss plus the penalty; the forget set is not read."""
+    theta, batches = copy_model(theta_o), BatchSampler(retain, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
             gamma = config.gamma_at(epoch)
-            for images, labels in kept:
+            for images, labels in batches:
                 yield cross_entropy(theta(images), labels) + gamma * l1_norm(theta)
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())
 
 
 def l1_norm(theta: nn.Module) -> Tensor:
-    """Sum of absolute values over all parameters."""
+    """Compute the sum of absolute values over all parameters."""
     absolute: Tensor = sum(parameter.abs().sum() for parameter in theta.parameters())  # type: ignore[assignment]
     return absolute

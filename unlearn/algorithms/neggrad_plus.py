@@ -1,9 +1,9 @@
-"""NegGrad+: descend on the retain set and ascend on the forget set in one step (Kurmanji et al. 2023; RUM section 5).
+"""NegGrad+: retain-set descent and forget-set ascent in the same step (Kurmanji et al. 2023; RUM section 5).
 
     min_theta  beta E_R[CE(theta(x), y)] - (1 - beta) E_F[CE(theta(x), y)],  from theta_o
 
-An epoch is a pass over the retain set; the forget set goes round beside it, in a new order each time (the released
-codes cache its first pass). Any size of a last batch is served.
+An epoch is a pass over the retain set; the forget set is cycled, in a new order in each pass (the released codes cache
+its first pass). The last batch may have any size.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from unlearn.search_space import Domain, LogUniform, Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class NegGradPlusConfig(UnlearningLoopConfig):
-    """RUM A.2: 5 epochs, rate .01 to .05, beta .85 to .99 (`alpha` in its code)."""
+    """RUM A.2: 5 epochs, learning rate .01 to .05, beta .85 to .99 (`alpha` in its code)."""
 
     epochs: int = 5
     lr: float = 0.02
@@ -43,18 +43,18 @@ def neggrad_plus(
     forget: ExampleSet,
     config: NegGradPlusConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """One step for each batch of the retain set, on it and on a batch of the forget set."""
+    """Take one step per batch of the retain set, on it and on a batch of the forget set."""
     theta = copy_model(theta_o)
-    kept, dropped = (BatchSampler(part, config.batch, rng) for part in (retain, forget))
+    retain_batches, forget_batches = (BatchSampler(part, config.batch, rng) for part in (retain, forget))
 
     def losses() -> Iterator[Tensor]:
-        going_round = dropped.cycle()
+        forget_stream = forget_batches.cycle()
         for _ in range(config.epochs):
-            for images, labels in kept:
-                also, truth = next(going_round)
-                descend = cross_entropy(theta(images), labels)
-                yield config.beta * descend - (1 - config.beta) * cross_entropy(theta(also), truth)
+            for images, labels in retain_batches:
+                forget_images, forget_labels = next(forget_stream)
+                retain_loss = cross_entropy(theta(images), labels)
+                yield config.beta * retain_loss - (1 - config.beta) * cross_entropy(theta(forget_images), forget_labels)
 
-    return UnlearningLoop(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())

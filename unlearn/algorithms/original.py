@@ -1,4 +1,4 @@
-"""Do nothing: theta_u = theta_o. The row beneath every table, and the first choice of RUM for what is not memorized."""
+"""No unlearning: theta_u = theta_o. The baseline of every table, and RUM's choice at low memorization."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from unlearn.search_space import Domain
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalConfig:
-    """Nothing to choose."""
+    """No options."""
 
     SPACE: ClassVar[dict[str, Domain]] = {}
 
@@ -24,7 +24,7 @@ def original(
     forget: ExampleSet,
     config: OriginalConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """A copy of theta_o; no example is read."""
+    """Copy theta_o; no example is read."""
     return copy_model(theta_o).eval()

@@ -1,10 +1,10 @@
-"""Random labels: train on the retain set as it is, and on the forget set under labels drawn at random (RUM section 5).
+"""Random labels: train on the retain set and on the forget set under random labels (RUM section 5).
 
     min_theta  E_(F under random labels, and R)[CE(theta(x), y)],  from theta_o
 
-Labels are drawn anew each epoch, and are an override: nobody else's labels change. Of the released codes RUM's mixes
-the two sets; SalUn's takes, on the smaller data sets, a pass over the forget set and then one over the retain set.
-RUM's code relabels nothing on CIFAR-100 and Tiny-ImageNet; this one does on any data.
+Labels are redrawn in each epoch and do not change the labels of any other set. RUM's released code mixes the two sets;
+SalUn's makes, on the smaller data sets, a pass over the forget set and then one over the retain set. RUM's code
+relabels nothing on CIFAR-100 and Tiny-ImageNet; this code relabels on all data.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,11 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLabelConfig(UnlearningLoopConfig):
-    """RUM A.2: 10 epochs, rate .01 to .1.
+    """RUM A.2: 10 epochs, learning rate .01 to .1.
 
     Attributes:
         order: "mixed", one shuffled pass over both sets, or "sequential", the forget set and then the retain set.
-        true_label: whether the label of an example may be drawn for it, as in the released codes.
+        true_label: whether an example's true label may be drawn, as in the released codes.
     """
 
     epochs: int = 10
@@ -41,8 +41,8 @@ class RandomLabelConfig(UnlearningLoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = self.order in {"mixed", "sequential"}
-        require(type(self).__name__, "order", self.order, "mixed or sequential", holds=known)
+        is_valid = self.order in {"mixed", "sequential"}
+        require(type(self).__name__, "order", self.order, "mixed or sequential", holds=is_valid)
 
 
 def random_label(
@@ -51,10 +51,10 @@ def random_label(
     forget: ExampleSet,
     config: RandomLabelConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on both sets, the forget set under labels of chance."""
-    return train_with_random_labels(theta_o, retain, forget, config, rng, watch)
+    """Train on both sets, the forget set under random labels."""
+    return train_with_random_labels(theta_o, retain, forget, config, rng, step_callback)
 
 
 def train_with_random_labels(
@@ -63,30 +63,30 @@ def train_with_random_labels(
     forget: ExampleSet,
     config: RandomLabelConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None,
+    step_callback: StepCallback | None,
     mask: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """The same, moving only the coordinates of a mask as `Descent` takes it."""
-    theta, chance = copy_model(theta_o), rng.spawn(1)[0]
+    """Train with random labels, changing only the weights of a mask (see UnlearningLoop)."""
+    theta, label_rng = copy_model(theta_o), rng.spawn(1)[0]
     mixed = config.order == "mixed"
     parts = [forget.concatenate(retain)] if mixed else [forget, retain]
     batches = [BatchSampler(part, config.batch, rng) for part in parts]
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
-            drawn = draw_labels(forget, chance, true_label=config.true_label)
-            shown = [torch.cat([drawn, retain.labels])] if mixed else [drawn, retain.labels]
-            for batch, labels in zip(batches, shown, strict=True):
-                for images, _, positions in batch.with_positions():
+            random_labels = draw_labels(forget, label_rng, true_label=config.true_label)
+            epoch_labels = [torch.cat([random_labels, retain.labels])] if mixed else [random_labels, retain.labels]
+            for sampler, labels in zip(batches, epoch_labels, strict=True):
+                for images, _, positions in sampler.with_positions():
                     yield cross_entropy(theta(images), labels[positions])
 
-    return UnlearningLoop(theta, config, watch=watch, mask=mask).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback, mask=mask).run(losses())
 
 
 def draw_labels(examples: ExampleSet, rng: np.random.Generator, *, true_label: bool) -> Tensor:
-    """One label an example, uniform over all classes, or over all but its own; int64 [n]."""
+    """Draw one label per example, uniform over all classes, or over all but the true one; int64 [n]."""
     if true_label:
-        drawn = rng.integers(examples.n_classes, size=len(examples))
-        return torch.from_numpy(drawn).to(examples.labels.device)
-    ahead = rng.integers(1, examples.n_classes, size=len(examples))
-    return (examples.labels + torch.from_numpy(ahead).to(examples.labels.device)) % examples.n_classes
+        random_labels = rng.integers(examples.n_classes, size=len(examples))
+        return torch.from_numpy(random_labels).to(examples.labels.device)
+    shift = rng.integers(1, examples.n_classes, size=len(examples))
+    return (examples.labels + torch.from_numpy(shift).to(examples.labels.device)) % examples.n_classes

@@ -1,7 +1,7 @@
-"""Retraining on the retain set alone: what every other algorithm is compared with, and the cost it must beat.
+"""Retraining on the retain set alone: the reference for every other algorithm, in quality and in cost.
 
-theta_r of a table is the oracle in the store, which has the seed of the original that it is paired with. This is the
-same training under a seed of its own: a second oracle, whose row says how far two of them are apart.
+theta_r of a table is the stored oracle, which has the seed of the original that it is paired with. This is the same
+training under another seed: a second oracle, which shows how far two oracles are apart.
 """
 
 from contextlib import suppress
@@ -23,7 +23,7 @@ from unlearn.search_space import Domain
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainConfig:
-    """theta_o's own recipe; only the architecture cannot be read off its weights.
+    """The recipe is theta_o's; only the architecture cannot be inferred from its weights.
 
     Attributes:
         architecture: as memscore.models.architectures.build_network takes it.
@@ -35,7 +35,7 @@ class RetrainConfig:
 
 
 class StopTraining(Exception):
-    """The watch ended the training."""
+    """The callback ended the training."""
 
 
 def retrain(
@@ -44,17 +44,17 @@ def retrain(
     forget: ExampleSet,
     config: RetrainConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
     """Train a new network on the retain set by the recipe of theta_o; nothing of theta_o is used.
 
     Args:
         theta_o: not read.
-        retain: what is trained on.
+        retain: the training set.
         forget: not read.
         config: the architecture.
         rng: draws the initial weights, orders and augmentations.
-        watch: sees the network after each epoch, not after each step.
+        step_callback: called after each epoch, not after each step.
 
     Returns:
         The network, in evaluation mode.
@@ -63,22 +63,24 @@ def retrain(
         TrainingDiverged: its weights are not finite.
     """
     images, recipe = retain.images, retain.recipe
-    order, chance = rng.spawn(2)
+    order_rng, augmentation_rng = rng.spawn(2)
     theta = build_network(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
     theta = theta.to(images.pixels.device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=retain.labels.device)
     labels[retain.rows] = retain.labels
-    assignment = TrainingRun(model=theta, rows=retain.rows.cpu().numpy(), order_rng=order, augmentation_rng=chance)
-    taken = count_steps(recipe, 1, len(retain))
+    run = TrainingRun(
+        model=theta, rows=retain.rows.cpu().numpy(), order_rng=order_rng, augmentation_rng=augmentation_rng
+    )
+    n_steps = count_steps(recipe, 1, len(retain))
 
-    def at_epoch(epoch: int) -> None:
-        if watch is not None and watch(round(epoch * taken / recipe.epochs), theta):
+    def on_epoch_end(epoch: int) -> None:
+        if step_callback is not None and step_callback(round(epoch * n_steps / recipe.epochs), theta):
             raise StopTraining
 
     with suppress(StopTraining):
-        train([assignment], images, labels, recipe, taken, on_epoch_end=at_epoch)
+        train([run], images, labels, recipe, n_steps, on_epoch_end=on_epoch_end)
     theta.zero_grad(set_to_none=True)
-    retain.read_counter.examples += taken * recipe.batch
+    retain.read_counter.examples += n_steps * recipe.batch
     if not is_finite(theta):
-        raise TrainingDiverged(taken, float("nan"))
+        raise TrainingDiverged(n_steps, float("nan"))
     return theta.eval()

@@ -1,13 +1,13 @@
-"""SalUn: random labels for the weights that the forget set's loss depends on most (Fan et al. 2023; RUM section 5).
+"""SalUn: random labels, changing the most salient weights only (Fan et al. 2023; RUM section 5).
 
     m_i = 1  if |g_i| is among the floor(rho P) largest of all P,  g = sum over F of d CE(theta_o(x), y) / d theta
-    theta = theta_o + m * (what random labels do)
+    theta = theta_o + m * (change by random labels)
 
-The gradient is taken in evaluation mode, of examples that are not augmented, and no step is taken meanwhile. It is
-summed over examples: the released code sums means over batches, so that its mask depends on the batch size where the
-last batch is smaller. Of equal gradients the first in the order of parameters are chosen, so that the count is exact.
-What is masked stays bit for bit theta_o's (in the released code weight decay and momentum move it); running
-statistics of batch norms are no weights, and follow `batch_norm`.
+The gradient is computed in evaluation mode, without augmentation, at theta_o. It is summed over examples: the released
+code sums means over batches, so that its mask depends on the batch size where the last batch is smaller. Ties are
+broken by the order of parameters, so that the count is exact. Masked weights equal theta_o's bit for bit (in the
+released code weight decay and momentum move them); running statistics of batch norms are no weights and follow
+`batch_norm`.
 """
 
 import math
@@ -27,10 +27,10 @@ from unlearn.search_space import Domain, LogUniform, Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class SalUnConfig(RandomLabelConfig):
-    """RUM A.2: 5 to 10 epochs, rate .005 to .1, ratio .3 to .7.
+    """RUM A.2: 5 to 10 epochs, learning rate .005 to .1, ratio .3 to .7.
 
     Attributes:
-        density: rho, the share of weights that may move ("sparsity ratio" in RUM); the authors' .5.
+        density: rho, the share of weights that may change ("sparsity ratio" in RUM); .5 for the authors.
     """
 
     lr: float = 0.02
@@ -52,42 +52,48 @@ def salun(
     forget: ExampleSet,
     config: SalUnConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Random labels, moving salient weights only."""
+    """Train with random labels, changing salient weights only."""
     mask = compute_saliency_mask(theta_o, forget, config.density, config.batch)
-    return train_with_random_labels(theta_o, retain, forget, config, rng, watch, mask)
+    return train_with_random_labels(theta_o, retain, forget, config, rng, step_callback, mask)
 
 
 def compute_saliency_mask(
     theta_o: nn.Module, forget: ExampleSet, density: float, batch: int = 256
 ) -> dict[str, Tensor]:
-    """Which weights the forget set's loss depends on most.
+    """Compute which weights the forget set's loss depends on most.
 
     Args:
         theta_o: not changed.
         forget: read once, in order.
         density: rho in (0, 1].
-        batch: examples at a time; changes nothing but rounding.
+        batch: examples per forward pass; affects rounding only.
 
     Returns:
-        For each parameter, by name, bool of its shape; floor(rho P) are True in all.
+        For each parameter, by name, bool of its shape; floor(rho P) in total are True.
 
     Raises:
-        ValueError: that is none.
+        ValueError: floor(rho P) is 0.
     """
     theta = copy_model(theta_o).eval().requires_grad_(True)
     named = dict(theta.named_parameters())
-    slopes = [torch.zeros_like(parameter) for parameter in named.values()]
+    gradients = [torch.zeros_like(parameter) for parameter in named.values()]
     for images, labels in iterate_in_order(forget, batch):
         loss = cross_entropy(theta(images), labels, reduction="sum")
-        more = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
-        slopes = [slope + further for slope, further in zip(slopes, more, strict=True)]
-    size = torch.cat([slope.abs().flatten() for slope in slopes])
-    chosen = math.floor(round(density * len(size), 6))  # .29 of 100 is 29, though .29 * 100 is less in floating point
-    if not chosen:
-        raise ValueError(f"a density of {density} keeps none of {len(size)} weights; use {1 / len(size):.2g} or more")
-    mask = torch.zeros_like(size, dtype=torch.bool)
-    mask[size.argsort(descending=True, stable=True)[:chosen]] = True
-    parts = torch.split(mask, [slope.numel() for slope in slopes])
-    return {name: part.view(slope.shape) for name, part, slope in zip(named, parts, slopes, strict=True)}
+        batch_gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
+        gradients = [
+            gradient + batch_gradient for gradient, batch_gradient in zip(gradients, batch_gradients, strict=True)
+        ]
+    magnitude = torch.cat([gradient.abs().flatten() for gradient in gradients])
+    n_selected = math.floor(
+        round(density * len(magnitude), 6)
+    )  # .29 of 100 is 29, though .29 * 100 is less in floating point
+    if not n_selected:
+        raise ValueError(
+            f"a density of {density} keeps none of {len(magnitude)} weights; use {1 / len(magnitude):.2g} or more"
+        )
+    mask = torch.zeros_like(magnitude, dtype=torch.bool)
+    mask[magnitude.argsort(descending=True, stable=True)[:n_selected]] = True
+    parts = torch.split(mask, [gradient.numel() for gradient in gradients])
+    return {name: part.view(gradient.shape) for name, part, gradient in zip(named, parts, gradients, strict=True)}

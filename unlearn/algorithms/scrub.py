@@ -1,13 +1,13 @@
-"""SCRUB: obey the teacher on what is retained, disobey it on what is to be forgotten (Kurmanji et al. 2023).
+"""SCRUB: distil the original on the retain set, move away from it on the forget set (Kurmanji et al. 2023).
 
     d(x) = T^2 KL(softmax(theta_o(x) / T) || softmax(theta(x) / T)),  from theta = theta_o
-    epoch e:  if e <= msteps, a pass over F that climbs E_F[d(x)]
-              then a pass over R that descends gamma E_R[CE(theta(x), y)] + alpha E_R[d(x)]
+    epoch e:  if e <= msteps, a pass over F that maximizes E_F[d(x)]
+              then a pass over R that minimizes gamma E_R[CE(theta(x), y)] + alpha E_R[d(x)]
 
-Exactly msteps epochs climb, and each of them ends by descending (RUM's code climbs in one more; another released code
-does all climbing first). Where nothing differs between student and teacher, d is at its minimum 0 and flat: without a
-batch norm the first step up moves nothing but by weight decay. The `clip` and `smoothing` of the released code do
-nothing there and are not here.
+Exactly msteps epochs have an ascent pass, and each ends with a descent pass (RUM's code ascends in one more; another
+released code does all ascent passes first). Where student and teacher agree, d is at its minimum 0 and flat: without a
+batch norm the first ascent step changes weights only by weight decay. The `clip` and `smoothing` of the released code
+have no effect there and are left out.
 """
 
 from collections.abc import Iterator
@@ -38,13 +38,13 @@ class ScrubConfig(UnlearningLoopConfig):
     Attributes:
         epochs: E, above msteps.
         batch: of the retain set.
-        forget_batch: of the forget set; the larger, the fewer steps up.
-        msteps: epochs that climb.
-        gamma: weight of the labels.
-        alpha: weight of the teacher.
+        forget_batch: of the forget set; the larger, the fewer ascent steps.
+        msteps: epochs with an ascent pass.
+        gamma: weight of the cross-entropy.
+        alpha: weight of the divergence to the teacher.
         temperature: T.
-        decay_after: the rate falls after each of these epochs, counted from 1 ...
-        decay: ... to this share of it.
+        decay_after: epochs after which the learning rate decays, counted from 1.
+        decay: factor of each decay.
     """
 
     epochs: int = 5
@@ -71,7 +71,7 @@ class ScrubConfig(UnlearningLoopConfig):
             (
                 "msteps",
                 0 <= self.msteps < self.epochs,
-                f"0 or more and under epochs, {self.epochs}: SCRUB ends going down",
+                f"0 or more and under epochs, {self.epochs}: SCRUB ends with descent",
             ),
             ("gamma", self.gamma >= 0, "0 or more"),
             ("alpha", self.alpha >= 0, "0 or more"),
@@ -82,13 +82,13 @@ class ScrubConfig(UnlearningLoopConfig):
             require(type(self).__name__, name, getattr(self, name), rule, holds=holds)
 
     def lr_at(self, epoch: int) -> float:
-        """The rate of an epoch, counted from 1."""
+        """Return the learning rate of an epoch, counted from 1."""
         return self.lr * self.decay ** sum(epoch > after for after in self.decay_after)
 
     def epoch_end_steps(self, n_retain: int, n_forget: int) -> list[int]:
-        """The steps that end epochs 1 to E."""
-        up, down = -(-n_forget // self.forget_batch), -(-n_retain // self.batch)
-        return [epoch * down + min(epoch, self.msteps) * up for epoch in range(1, self.epochs + 1)]
+        """Return the last step of each epoch 1 to E."""
+        ascent_steps, descent_steps = -(-n_forget // self.forget_batch), -(-n_retain // self.batch)
+        return [epoch * descent_steps + min(epoch, self.msteps) * ascent_steps for epoch in range(1, self.epochs + 1)]
 
 
 def scrub(
@@ -97,22 +97,25 @@ def scrub(
     forget: ExampleSet,
     config: ScrubConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Climb and descend by turns."""
-    theta, teacher, heat = copy_model(theta_o), copy_frozen(theta_o), config.temperature
-    kept, dropped = BatchSampler(retain, config.batch, rng), BatchSampler(forget, config.forget_batch, rng)
-    descent = UnlearningLoop(theta, config, watch=watch)
+    """Alternate ascent on the forget set and descent on the retain set."""
+    theta, teacher, temperature = copy_model(theta_o), copy_frozen(theta_o), config.temperature
+    retain_batches, forget_batches = (
+        BatchSampler(retain, config.batch, rng),
+        BatchSampler(forget, config.forget_batch, rng),
+    )
+    loop = UnlearningLoop(theta, config, step_callback=step_callback)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(1, config.epochs + 1):
-            descent.lr = config.lr_at(epoch)
+            loop.lr = config.lr_at(epoch)
             if epoch <= config.msteps:
-                for images, _ in dropped:
-                    yield -(heat**2) * kl_divergence(teacher(images), theta(images), heat).mean()
-            for images, labels in kept:
-                said = theta(images)
-                apart = heat**2 * kl_divergence(teacher(images), said, heat).mean()
-                yield config.gamma * cross_entropy(said, labels) + config.alpha * apart
+                for images, _ in forget_batches:
+                    yield -(temperature**2) * kl_divergence(teacher(images), theta(images), temperature).mean()
+            for images, labels in retain_batches:
+                logits = theta(images)
+                distance = temperature**2 * kl_divergence(teacher(images), logits, temperature).mean()
+                yield config.gamma * cross_entropy(logits, labels) + config.alpha * distance
 
-    return descent.run(losses())
+    return loop.run(losses())

@@ -1,12 +1,12 @@
-"""SCRUB+R: SCRUB, then back to the epoch where the forget set is answered as badly as what was never seen.
+"""SCRUB+R: SCRUB, rewound to the epoch whose forget error is nearest the error on unseen examples.
 
     k* = argmin_k |error_F(theta_k) - reference|,  theta_0 = theta_o, ..., theta_E the last
     reference = sum_c (share of class c in F) error_V,c(theta_E)
 
-(Kurmanji et al. 2023.) The reference is the last network's error on validation examples of F's class mix: each class
-counts as much as F has of it, so that all its validation examples serve. Of equal distances the latest epoch is taken.
-theta_o is among the candidates (the released code has no file for it, and fails). Class mix is all that is alike: a
-forget set that is harder than its classes, of memorized examples say, is rewound to where it is answered too well.
+(Kurmanji et al. 2023.) The reference is the last network's error on validation examples with F's class mix: each class
+is weighted by its share of F, so that all its validation examples are used. Of equal distances the latest epoch is
+taken. theta_o is among the candidates (the released code has no file for it, and fails). Only the class mix is matched:
+a forget set that is harder than its classes, such as memorized examples, is rewound to too low an error.
 """
 
 import copy
@@ -27,7 +27,7 @@ class ScrubRewindConfig(ScrubConfig):
     """As SCRUB.
 
     Attributes:
-        least: validation examples that every class of the forget set must have.
+        least: minimum number of validation examples of each class of the forget set.
     """
 
     least: int = 5
@@ -44,21 +44,21 @@ def scrub_rewind(
     config: ScrubRewindConfig,
     rng: np.random.Generator,
     validation: ExampleSet,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """SCRUB with all its epochs kept until one is chosen; a run that the watch ends is rewound over what there is."""
-    alike = select_classes(validation, forget, config.least)
+    """Run SCRUB, keep the weights of each epoch, and select one; a run that the callback ends is rewound too."""
+    matched = select_classes(validation, forget, config.least)
     states = [copy.deepcopy(theta_o.state_dict())]
-    early = config.epoch_end_steps(len(retain), len(forget))[:-1]
+    epoch_ends = config.epoch_end_steps(len(retain), len(forget))[:-1]
 
-    def keep(step: int, theta: nn.Module) -> bool:
-        if step in early:
+    def save_epoch(step: int, theta: nn.Module) -> bool:
+        if step in epoch_ends:
             states.append(copy.deepcopy(theta.state_dict()))
-        return watch is not None and bool(watch(step, theta))
+        return step_callback is not None and bool(step_callback(step, theta))
 
-    theta = scrub(theta_o, retain, forget, config, rng, keep)
+    theta = scrub(theta_o, retain, forget, config, rng, save_epoch)
     states.append(copy.deepcopy(theta.state_dict()))
-    reference = class_matched_error(forget, alike, find_mistakes(theta, alike, config.batch))
+    reference = class_matched_error(forget, matched, find_mistakes(theta, matched, config.batch))
     errors = []
     for state in states:
         theta.load_state_dict(state)
@@ -68,44 +68,44 @@ def scrub_rewind(
 
 
 def find_nearest(errors: Sequence[float], reference: float) -> int:
-    """The index of the error that is nearest to the reference, the last one of several."""
+    """Return the index of the error nearest to the reference; the last one of several."""
     return min(range(len(errors)), key=lambda k: (abs(errors[k] - reference), -k))
 
 
 def find_mistakes(theta: nn.Module, examples: ExampleSet, batch: int) -> Tensor:
-    """Which examples the network gets wrong, bool [n], not augmented."""
+    """Find the examples that the network misclassifies, bool [n], without augmentation."""
     with torch.no_grad():
         return torch.cat([theta(images).argmax(-1) != labels for images, labels in iterate_in_order(examples, batch)])
 
 
 def select_classes(validation: ExampleSet, forget: ExampleSet, least: int) -> ExampleSet:
-    """The validation examples of the classes that are to be forgotten of.
+    """Select the validation examples of the forget set's classes.
 
     Args:
-        validation: held out.
-        forget: its labels say which classes.
-        least: examples that each of them must have.
+        validation: held-out examples.
+        forget: its labels define the classes.
+        least: minimum number of validation examples of each class.
 
     Returns:
-        Those of these classes.
+        The validation examples of these classes.
 
     Raises:
         ValueError: a class has fewer.
     """
-    held = torch.bincount(validation.labels, minlength=forget.n_classes).tolist()
+    class_counts = torch.bincount(validation.labels, minlength=forget.n_classes).tolist()
     for label in sorted(set(forget.labels.tolist())):
-        if held[label] < least:
+        if class_counts[label] < least:
             raise ValueError(
                 f"the validation set is too small for scrub-rewind: of class {label}, one of the forget set's, it "
-                f"holds {held[label]} examples, and least is {least}; use a larger --validation, or scrub"
+                f"holds {class_counts[label]} examples, and least is {least}; use a larger --validation, or scrub"
             )
     return validation.select(torch.isin(validation.labels, forget.labels).nonzero()[:, 0])
 
 
-def class_matched_error(forget: ExampleSet, alike: ExampleSet, wrong: Tensor) -> float:
-    """The error on `alike`, bool [n] of mistakes, if its classes were as frequent as the forget set's."""
-    wanted, there, missed = (
+def class_matched_error(forget: ExampleSet, matched: ExampleSet, is_wrong: Tensor) -> float:
+    """Compute the error on `matched` reweighted to the forget set's class mix; is_wrong is bool [n]."""
+    forget_counts, matched_counts, wrong_counts = (
         torch.bincount(labels, minlength=forget.n_classes).double()
-        for labels in (forget.labels, alike.labels, alike.labels[wrong])
+        for labels in (forget.labels, matched.labels, matched.labels[is_wrong])
     )
-    return float((wanted / len(forget) * missed / there.clamp(min=1)).sum())
+    return float((forget_counts / len(forget) * wrong_counts / matched_counts.clamp(min=1)).sum())

@@ -1,12 +1,12 @@
-"""Selective synaptic dampening: shrink the weights that matter far more to the forget set than to the whole.
+"""Selective synaptic dampening: shrink weights that matter far more to the forget set than to all training data.
 
     I_X(i) = mean over batches of X of (d mean CE / d theta_i)^2,   X = F and X = D = R and F
     where I_F(i) > alpha I_D(i):   theta_i <- theta_i min(lam I_D(i) / I_F(i), 1)
 
-Foster et al. 2024; beyond the five papers. No step is taken, and no label is changed. The square of a batch's mean
-gradient depends on how many examples a batch has, so their number is part of the method: importances under other
-batches are other importances, and a forget set smaller than a batch is judged by its own size. The examples come in an
-order that is drawn and are not augmented; the released code reads R, then F, so that its last batches are of F alone.
+Foster et al. 2024; beyond the five papers. No optimizer step is taken, and no label is changed. The square of a batch's
+mean gradient depends on the batch size, so the batch size is part of the method: other batch sizes give other
+importances, and a forget set smaller than a batch is one batch. Examples are read in a random order without
+augmentation; the released code reads R, then F, so that its last batches hold F alone.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class SSDConfig:
     """The released code: alpha 10, lam 1, batches of 128.
 
     Attributes:
-        alpha: how many times as important to F a weight must be than to D.
-        lam: of those, how strong; the smaller, the closer to 0.
-        batch: examples whose gradients are averaged before they are squared.
+        alpha: factor by which a weight must be more important to F than to D.
+        lam: strength of dampening; the smaller, the closer to 0.
+        batch: number of examples whose gradients are averaged before squaring.
     """
 
     alpha: float = 10.0
@@ -53,42 +53,42 @@ def ssd(
     forget: ExampleSet,
     config: SSDConfig,
     rng: np.random.Generator,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Compare importances to the forget set and to the whole training set, and dampen; all at once."""
+    """Compare importances to the forget set and to the whole training set, and dampen once."""
     theta = copy_model(theta_o)
-    everything = compute_importances(theta, retain.concatenate(forget), config.batch, rng)
-    dropped = compute_importances(theta, forget, config.batch, rng)
+    all_importances = compute_importances(theta, retain.concatenate(forget), config.batch, rng)
+    forget_importances = compute_importances(theta, forget, config.batch, rng)
     with torch.no_grad():
-        for name, of_all in everything.items():
-            weight, of_forget = theta.get_parameter(name), dropped[name]
-            dampened = weight * (config.lam * of_all / of_forget).clamp(max=1)
-            weight.copy_(torch.where(of_forget > config.alpha * of_all, dampened, weight))
-    return finish_one_shot(theta, watch, "theta_o gives gradients that are not finite")
+        for name, importance in all_importances.items():
+            weight, forget_importance = theta.get_parameter(name), forget_importances[name]
+            dampened = weight * (config.lam * importance / forget_importance).clamp(max=1)
+            weight.copy_(torch.where(forget_importance > config.alpha * importance, dampened, weight))
+    return finish_one_shot(theta, step_callback, "theta_o gives gradients that are not finite")
 
 
 def compute_importances(
     theta: nn.Module, examples: ExampleSet, batch: int, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """I_X: how much each weight matters to a set of examples.
+    """Compute I_X, the importance of each weight to a set of examples.
 
     Args:
-        theta: judged in evaluation mode, and left in it.
+        theta: set to evaluation mode.
         examples: X.
-        batch: examples whose gradients are averaged before they are squared; the last batch counts as any other.
-        rng: draws which examples share a batch.
+        batch: number of examples whose gradients are averaged before squaring; a smaller last batch has equal weight.
+        rng: draws the order of the examples.
 
     Returns:
-        For each parameter that may change, by name, means of squares in its shape.
+        For each trainable parameter, by name, mean squared gradients in its shape.
     """
     theta.eval()
     named = {name: weight for name, weight in theta.named_parameters() if weight.requires_grad}
-    drawn = examples.select(torch.from_numpy(rng.permutation(len(examples))).to(examples.rows.device))
-    total = {name: torch.zeros_like(weight) for name, weight in named.items()}
-    n_batches = -(-len(drawn) // batch)
-    for images, labels in iterate_in_order(drawn, batch):
+    shuffled = examples.select(torch.from_numpy(rng.permutation(len(examples))).to(examples.rows.device))
+    sums = {name: torch.zeros_like(weight) for name, weight in named.items()}
+    n_batches = -(-len(shuffled) // batch)
+    for images, labels in iterate_in_order(shuffled, batch):
         loss = cross_entropy(theta(images), labels)
-        slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
-        for squares, slope in zip(total.values(), slopes, strict=True):
-            squares += slope**2
-    return {name: squares / n_batches for name, squares in total.items()}
+        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+        for squares, gradient in zip(sums.values(), gradients, strict=True):
+            squares += gradient**2
+    return {name: squares / n_batches for name, squares in sums.items()}

@@ -1,17 +1,17 @@
-"""SURE: embeddings that do not tell what is to be forgotten from what was never seen (SURE section 4, appendix C).
+"""SURE: embeddings that do not separate the forget set from unseen examples (SURE section 4, appendix C).
 
     min over theta, max over d of   alpha E_R[CE(theta(x), y)] - (1 - alpha) L_d,   from theta_o
-    L_d = E_F[-log d(f(x))] + E_V[-log(1 - d(f(x)))],   f what the last linear layer reads, d two layers
+    L_d = E_F[-log d(f(x))] + E_V[-log(1 - d(f(x)))],   f the input of the last linear layer, d two layers
 
-V is of unseen examples with F's class mix, as many as F where there are: a part of the validation set, which no
-measure and no selection may then use. Eq. 4's lambda is (1 - alpha) / alpha; the tables have alpha. A gradient reversal
-between f and d does both in one backward pass. Where the paper is silent:
+V holds unseen examples with F's class mix, as many as F where available: a part of the validation set, which no measure
+and no selection may then use. Eq. 4's lambda is (1 - alpha) / alpha; the tables give alpha. A gradient reversal between
+f and d does both in one backward pass. The paper does not specify the following:
 
-- a step is one batch of R and one each of F and V, which go round; an epoch is a pass over R;
-- the three go forward together, so that a batch norm normalises F and V alike and cannot itself tell them apart; its
+- a step uses one batch of R and one each of F and V, which are cycled; an epoch is a pass over R;
+- the three share one forward pass, so that a batch norm normalises F and V equally and cannot separate them; its
   running statistics follow the mixture;
-- d has a rate of its own, constant, and its gradient is not scaled: eq. 9 scales it by lambda, which is how a reversal
-  of weight 1 happens to work, and leaves d behind what it must find where alpha is near 1.
+- d has a separate, constant learning rate, and its gradient is not scaled: eq. 9 scales it by lambda, as a reversal of
+  weight 1 does, and then d learns too slowly where alpha is near 1.
 """
 
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ from unlearn.search_space import Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class SureConfig(RetainLossConfig):
-    """SURE table 3: random forget sets. Table 4, part of a class: rate .0372, alpha .4241, batch 128, drop at 4.
+    """SURE table 3: random forget sets. Table 4, part of a class: lr .0372, alpha .4241, batch 128, drop at 4.
 
     Attributes:
-        discriminator_lr: d's own rate; on small networks .1 forgot where lambda lr, .01, hardly did.
+        discriminator_lr: learning rate of d; on small networks .1 forgot where lambda lr, .01, hardly did.
         hidden: width between d's two layers.
-        heaviest: what one example of V may count for at most, where V is smaller than F.
+        heaviest: largest weight of an example of V, where V is smaller than F.
     """
 
     lr: float = 0.045
@@ -74,21 +74,21 @@ def sure(
     config: SureConfig,
     rng: np.random.Generator,
     validation: ExampleSet,
-    watch: StepCallback | None = None,
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Descend on the retain set and on the reversed loss of a discriminator that learns beside.
+    """Minimize the retain loss and maximize the loss of a discriminator that is trained at the same time.
 
     Args:
         theta_o: the original.
         retain: R.
         forget: F.
-        config: rates, alpha, sizes.
+        config: learning rates, alpha, sizes.
         rng: draws V, d, orders and augmentations.
-        validation: the half of the validation set that training may use; V is drawn of it.
-        watch: sees each step; domain_adversarial.domain_accuracy tells what a new discriminator would find in it.
+        validation: the half of the validation set that training may use; V is drawn from it.
+        step_callback: called after each step.
 
     Returns:
-        theta_u, in evaluation mode; d is dropped.
+        theta_u, in evaluation mode, without d.
 
     Raises:
         ValueError: validation has too few examples of a class that F has.
@@ -96,27 +96,29 @@ def sure(
     """
     theta = copy_model(theta_o)
     head = find_head(theta, forget.images.shape)
-    unseen, weight = draw_class_matched(forget, validation, rng, config.heaviest)
+    unseen, weights = draw_class_matched(forget, validation, rng, config.heaviest)
     d = build_discriminator(head.in_features, config.hidden, rng).to(head.weight)
-    kept = BatchSampler(retain, config.batch, rng)
-    dropped, never = (BatchSampler(part, config.forget_batch, rng) for part in (forget, unseen))
-    descent = UnlearningLoop(theta, config, watch=watch, beside=(d, config.discriminator_lr))
+    retain_batches = BatchSampler(retain, config.batch, rng)
+    forget_batches, unseen_batches = (BatchSampler(part, config.forget_batch, rng) for part in (forget, unseen))
+    loop = UnlearningLoop(theta, config, step_callback=step_callback, adversary=(d, config.discriminator_lr))
 
     def losses() -> Iterator[Tensor]:
-        going_round, beside = dropped.cycle(), _endless(never)
+        forget_stream, unseen_stream = forget_batches.cycle(), _cycle_with_positions(unseen_batches)
         for epoch in range(config.epochs):
-            descent.lr = config.lr_at(epoch)
-            for images, labels in kept:
-                (seen, _), (other, _, positions) = next(going_round), next(beside)
-                read, logits = forward_with_embedding(theta, head, torch.cat([images, seen, other]))
-                said = d(gradient_reversal(read[len(images) :], 1 - config.alpha))
-                descend = cross_entropy(logits[: len(images)], labels)
-                yield config.alpha * descend + domain_loss(said, len(seen), weight[positions])
+            loop.lr = config.lr_at(epoch)
+            for images, labels in retain_batches:
+                (forget_images, _), (unseen_images, _, positions) = next(forget_stream), next(unseen_stream)
+                embeddings, logits = forward_with_embedding(
+                    theta, head, torch.cat([images, forget_images, unseen_images])
+                )
+                domain_logits = d(gradient_reversal(embeddings[len(images) :], 1 - config.alpha))
+                retain_loss = cross_entropy(logits[: len(images)], labels)
+                yield config.alpha * retain_loss + domain_loss(domain_logits, len(forget_images), weights[positions])
 
-    return descent.run(losses())
+    return loop.run(losses())
 
 
-def _endless(batches: BatchSampler) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Pass after pass, each batch with its positions."""
+def _cycle_with_positions(batches: BatchSampler) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Repeat passes without end; yield each batch with its positions."""
     while True:
         yield from batches.with_positions()

@@ -21,7 +21,7 @@ def plot_over_steps(
 
     Args:
         axis: the axis to plot on.
-        positions: x position of each step; slightly shifted lines can be told apart.
+        positions: x position of each step; lines that are slightly shifted do not overlap.
         groups: rows of each step; a step without rows is left out.
         column: column of the rows.
         label: label of the line.
@@ -109,7 +109,7 @@ def draw_grid(
 
 
 def draw_panel(axis: Axes, groups: Group, series: Sequence[str], places: Sequence[str], column: str) -> None:
-    """Draw the lines of one panel, slightly shifted so that intervals can be told apart."""
+    """Draw the lines of one panel, slightly shifted so that intervals do not overlap."""
     offsets = np.linspace(-0.18, 0.18, max(len(series), 2))
     for number, name in enumerate(series):
         intervals = [mean_with_interval([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in places]

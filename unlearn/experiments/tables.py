@@ -69,7 +69,7 @@ def print_experiment(console: Console, experiment: Experiment, result: Experimen
         f"what {experiment.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
     )
     for column in table.columns[:2]:
-        column.no_wrap, column.justify = False, "left"  # else a long claim pushes its verdict out of the table
+        column.justify = "left"
     for claim in result.claims:
         table.add_row(claim.claim, claim.paper, format_interval(claim.value), claim.verdict)
     console.print(table)

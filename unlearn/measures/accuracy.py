@@ -1,17 +1,17 @@
-"""How often a model is right on what stays, on what goes, and on what it never saw.
+"""Accuracy on the retain set, on the forget set and on unseen data.
 
     retain_accuracy, forget_accuracy, accuracy_<split>;  class_accuracy_<split> over the classes of the forget set
     alone, kept_class_accuracy_<split> over those of the retain set
 
 RUM 2: RA, FA, TA. SURE 5: retain error, forget error, utility, and CTA, the test accuracy of the forgotten classes,
-which tells a class that is forgotten from examples of it that are. Labels are those that the models were trained on;
-of held-out examples, the published ones. Who forgets whole classes is to be wrong on them, so only the accuracy on the
-classes that stay says what unlearning has spoilt; where each class keeps an example, it is that on all.
+which separates forgetting a class from forgetting examples of it. Labels are those that the models were trained on; for
+held-out examples, the published ones. A model that forgets whole classes should be wrong on them, so only the accuracy
+on retained classes shows the harm of unlearning; if each class retains an example, it equals the overall accuracy.
 """
 
 import numpy as np
 
-from unlearn.measures.inputs import Column, EvaluationInputs
+from unlearn.measures.inputs import HELD_OUT_SPLITS, Column, EvaluationInputs, Measure
 
 COLUMNS = {
     "retain_accuracy": Column(best="oracle", unit="share", ideal="theta_r's", description="right on the retain set"),
@@ -36,34 +36,52 @@ COLUMNS_KEPT = {
         best="oracle",
         unit="share",
         ideal="theta_r's",
-        description="right on held-out examples of the classes that stay",
+        description="right on held-out examples of retained classes",
     ),
 }
 
 
-def accuracy(case: EvaluationInputs) -> dict[str, float]:
-    """Shares of right answers on the training examples that stay and that go."""
+def accuracy(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute accuracy on the retain set and on the forget set."""
     return {
-        "retain_accuracy": _right(case, case.retain, case.labels),
-        "forget_accuracy": _right(case, case.forget, case.labels),
-        "forget_accuracy_true": _right(case, case.forget, case.labels_true),
+        "retain_accuracy": _share_correct(inputs, inputs.retain, inputs.labels),
+        "forget_accuracy": _share_correct(inputs, inputs.forget, inputs.labels),
+        "forget_accuracy_true": _share_correct(inputs, inputs.forget, inputs.labels_true),
     }
 
 
-def held_out_accuracy(case: EvaluationInputs) -> dict[str, float]:
-    """Shares of right answers on held-out examples, all and those of the forget set's classes."""
-    forgotten = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.forget]))
+MEASURE = Measure(fn=accuracy, columns=COLUMNS, needs="outputs", paper="RUM, SURE", core=True)
+
+
+def held_out_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute accuracy on held-out examples: all, and those of the forget set's classes."""
+    in_forget_classes = np.isin(inputs.labels_true[inputs.held_out], np.unique(inputs.labels[inputs.forget]))
     return {
-        "accuracy": _right(case, case.held_out, case.labels_true),
-        "class_accuracy": _right(case, case.held_out[forgotten], case.labels_true),
+        "accuracy": _share_correct(inputs, inputs.held_out, inputs.labels_true),
+        "class_accuracy": _share_correct(inputs, inputs.held_out[in_forget_classes], inputs.labels_true),
     }
 
 
-def kept_class_accuracy(case: EvaluationInputs) -> dict[str, float]:
-    """Share of right answers on held-out examples of the classes of which training examples stay."""
-    stays = np.isin(case.labels_true[case.held_out], np.unique(case.labels[case.retain]))
-    return {"kept_class_accuracy": _right(case, case.held_out[stays], case.labels_true)}
+MEASURE_HELD_OUT = Measure(
+    fn=held_out_accuracy,
+    columns=COLUMNS_HELD_OUT,
+    needs="outputs",
+    paper="RUM, SURE",
+    core=True,
+    splits=HELD_OUT_SPLITS,
+)
 
 
-def _right(case: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
-    return float(case.judged.correct(rows, labels).mean()) if len(rows) else float("nan")
+def kept_class_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute accuracy on held-out examples of the classes that the retain set has."""
+    in_retain_classes = np.isin(inputs.labels_true[inputs.held_out], np.unique(inputs.labels[inputs.retain]))
+    return {"kept_class_accuracy": _share_correct(inputs, inputs.held_out[in_retain_classes], inputs.labels_true)}
+
+
+MEASURE_KEPT = Measure(
+    fn=kept_class_accuracy, columns=COLUMNS_KEPT, needs="outputs", paper="RSU", splits=HELD_OUT_SPLITS
+)
+
+
+def _share_correct(inputs: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
+    return float(inputs.judged.correct(rows, labels).mean()) if len(rows) else float("nan")

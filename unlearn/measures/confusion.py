@@ -1,70 +1,82 @@
-"""Is the confusion gone? Two classes had some labels swapped, and the swapped examples were to be forgotten.
+"""Interclass confusion: errors on two classes whose labels were partly swapped, after forgetting the swapped examples.
 
-    IC-ERR  = share of examples of the two classes, by their published labels, that are answered wrongly
-    FGT-ERR = those of one of the two classes that are taken for the other: share, and count
+    IC-ERR  = share of examples of the two classes, by their published labels, that are misclassified
+    FGT-ERR = those of one of the two classes that are predicted as the other: share, and count
 
 Goel et al. 2022 (interclass confusion), SURE's "resolving confusion"; on the retain set and on unseen data. SURE prints
-FGT-ERR as a count, which no other size of data set can be compared with. Which two classes is read from the labels:
-where those of the training set differ from the published ones for other than one pair of classes, all is NaN.
+FGT-ERR as a count, which depends on the size of the data set. The two classes are found from the labels: if labels of
+the training set differ from the published ones for other than one pair of classes, all values are NaN.
 """
 
 import numpy as np
 
-from unlearn.measures.inputs import Column, EvaluationInputs
+from unlearn.measures.inputs import HELD_OUT_SPLITS, Column, EvaluationInputs, Measure
 
 NAMES = ("ic_err", "fgt_err", "fgt_count")
-SAYS = (
+DESCRIPTIONS = (
     ("share", "wrong on the two confused classes"),
-    ("share", "of the two confused classes, taken one for the other"),
-    ("examples", "of the two confused classes, taken one for the other"),
+    ("share", "of the two confused classes, predicted as the other"),
+    ("examples", "of the two confused classes, predicted as the other"),
 )
 
 
-def _columns(names: tuple[str, ...], where: str) -> dict[str, Column]:
+def _build_columns(names: tuple[str, ...], set_name: str) -> dict[str, Column]:
     return {
-        name: Column(best="oracle", unit=unit, ideal="theta_r's", description=f"{says}, {where}")
-        for name, (unit, says) in zip(names, SAYS, strict=True)
+        name: Column(best="oracle", unit=unit, ideal="theta_r's", description=f"{description}, {set_name}")
+        for name, (unit, description) in zip(names, DESCRIPTIONS, strict=True)
     }
 
 
 NAMES_RETAIN = tuple(f"{name}_retain" for name in NAMES)
-COLUMNS = _columns(NAMES_RETAIN, "retain set")
-COLUMNS_HELD_OUT = _columns(NAMES, "unseen data")
+COLUMNS = _build_columns(NAMES_RETAIN, "retain set")
+COLUMNS_HELD_OUT = _build_columns(NAMES, "unseen data")
 
 
-def confusion(case: EvaluationInputs) -> dict[str, float]:
-    """On the retain set; NaN unless two classes were swapped."""
-    return dict(zip(NAMES_RETAIN, _errors(case, case.retain), strict=True))
+def confusion(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute the errors on the retain set; NaN unless two classes were swapped."""
+    return dict(zip(NAMES_RETAIN, _compute_errors(inputs, inputs.retain), strict=True))
 
 
-def held_out_confusion(case: EvaluationInputs) -> dict[str, float]:
-    """On held-out examples; NaN unless two classes were swapped."""
-    return dict(zip(NAMES, _errors(case, case.held_out), strict=True))
+MEASURE = Measure(fn=confusion, columns=COLUMNS, needs="outputs", paper="Goel et al. 2022, SURE")
+
+
+def held_out_confusion(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute the errors on held-out examples; NaN unless two classes were swapped."""
+    return dict(zip(NAMES, _compute_errors(inputs, inputs.held_out), strict=True))
+
+
+MEASURE_HELD_OUT = Measure(
+    fn=held_out_confusion,
+    columns=COLUMNS_HELD_OUT,
+    needs="outputs",
+    paper="Goel et al. 2022, SURE",
+    splits=HELD_OUT_SPLITS,
+)
 
 
 def find_swapped_classes(labels: np.ndarray, labels_true: np.ndarray) -> tuple[int, int] | None:
-    """The two classes between which labels were changed.
+    """Find the two classes between which labels were changed.
 
     Args:
         labels: int64 [N], as trained.
         labels_true: int64 [N], as published.
 
     Returns:
-        The two, rising; None where nothing was changed, or between more than two classes.
+        The two classes, rising; None if no labels were changed, or labels of more than two classes.
     """
     changed = labels != labels_true
-    found = np.unique(np.concatenate([labels[changed], labels_true[changed]]))
-    return (int(found[0]), int(found[1])) if len(found) == 2 else None
+    classes = np.unique(np.concatenate([labels[changed], labels_true[changed]]))
+    return (int(classes[0]), int(classes[1])) if len(classes) == 2 else None
 
 
-def _errors(case: EvaluationInputs, rows: np.ndarray) -> tuple[float, float, float]:
-    pair = find_swapped_classes(case.labels, case.labels_true)
+def _compute_errors(inputs: EvaluationInputs, rows: np.ndarray) -> tuple[float, float, float]:
+    pair = find_swapped_classes(inputs.labels, inputs.labels_true)
     if pair is None:
         return (float("nan"),) * 3
-    rows = rows[np.isin(case.labels_true[rows], pair)]
+    rows = rows[np.isin(inputs.labels_true[rows], pair)]
     if not len(rows):
         return (float("nan"),) * 3
-    wrong = ~case.judged.correct(rows, case.labels_true)
-    other = np.where(case.labels_true[rows] == pair[0], pair[1], pair[0])
-    taken = wrong & (case.judged.logits[rows].argmax(1) == other)
-    return float(wrong.mean()), float(taken.mean()), float(taken.sum())
+    wrong = ~inputs.judged.correct(rows, inputs.labels_true)
+    other = np.where(inputs.labels_true[rows] == pair[0], pair[1], pair[0])
+    confused = wrong & (inputs.judged.logits[rows].argmax(1) == other)
+    return float(wrong.mean()), float(confused.mean()), float(confused.sum())

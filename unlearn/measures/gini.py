@@ -1,15 +1,16 @@
-"""How unevenly the loss is spread over the examples that go, and over those that stay.
+"""Gini coefficient of the loss over the forget set, and over the retain set.
 
     G = sum_i (2 i - n - 1) x_(i) / (n sum_i x_i),   x = cross-entropy, in rising order
 
-SCALE section 4 and Table 3 follow, over unlearning steps, the coefficient of a proxy's values: a few examples that
-hold most of it are a tail that is not forgotten. Their proxy is holdout retraining, which trains the model again; the
-loss needs no training, is nowhere negative, and is the value here (any other is skew.gini(values[rows])). SCALE calls a
-lower coefficient after unlearning good; the ideal here is theta_r's.
+SCALE section 4 and Table 3 track the coefficient of a proxy's values over unlearning steps: if a few examples have most
+of the total, they form a tail that is not forgotten. Their proxy is holdout retraining, which trains the model again;
+the loss needs no training and is not negative, so it is used here (for other values call
+memscore.statistics.inequality.gini). SCALE calls a lower coefficient after unlearning good; here the ideal is
+theta_r's.
 """
 
 from memscore.statistics.inequality import gini
-from unlearn.measures.inputs import Column, EvaluationInputs
+from unlearn.measures.inputs import Column, EvaluationInputs, Measure
 
 COLUMNS = {
     "gini_forget": Column(
@@ -21,9 +22,12 @@ COLUMNS = {
 }
 
 
-def loss_gini(case: EvaluationInputs) -> dict[str, float]:
-    """In [0, 1 - 1/n], higher is more uneven; NaN where a set is empty or has no loss at all."""
+def loss_gini(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute both in [0, 1 - 1/n], higher is more uneven; NaN where a set is empty or all its losses are 0."""
     return {
-        name: gini(-case.judged.label_log_probabilities(rows, case.labels))
-        for name, rows in (("gini_forget", case.forget), ("gini_retain", case.retain))
+        name: gini(-inputs.judged.label_log_probabilities(rows, inputs.labels))
+        for name, rows in (("gini_forget", inputs.forget), ("gini_retain", inputs.retain))
     }
+
+
+MEASURE = Measure(fn=loss_gini, columns=COLUMNS, needs="outputs", paper="SCALE", core=True)

@@ -1,4 +1,4 @@
-"""What measures are handed: by what they need, so that a table can say what it would cost to fill."""
+"""Inputs of measures, by what a measure needs (outputs, weights or a population), and its declaration."""
 
 import hashlib
 import math
@@ -15,18 +15,18 @@ from unlearn.problem import Problem
 
 
 def measure_rng(seed: int, measure: str) -> np.random.Generator:
-    """A measure's own chance."""
+    """Return the random stream of a measure."""
     return np.random.default_rng([seed, *measure.encode()])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outputs:
-    """What one model says of every example of the data set.
+    """The outputs of one model on every example of the data set.
 
     Attributes:
         logits: float32 [N, K].
-        embeddings: float32 [N, E], what the last linear layer reads.
-        cache: values that several measures share and that take long, by what they are of.
+        embeddings: float32 [N, E], inputs of the last linear layer.
+        cache: slow values that several measures share, by a key of what they depend on.
     """
 
     logits: np.ndarray
@@ -34,54 +34,54 @@ class Outputs:
     cache: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
     def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
-        """float64 [rows, K]."""
-        said: np.ndarray = log_softmax(self.logits[rows].astype(np.float64), axis=1)
-        return said
+        """Compute log-probabilities, float64 [rows, K]."""
+        log_probabilities: np.ndarray = log_softmax(self.logits[rows].astype(np.float64), axis=1)
+        return log_probabilities
 
     def correct(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Whether the label's logit is above all others; a tie is wrong, as in the bank.
+        """Report whether the label's logit is above all others; a tie is wrong, as in the bank.
 
         Args:
-            rows: which examples.
+            rows: rows of the examples.
             labels: int64 [N], one for every example of the data set.
 
         Returns:
-            One answer a row.
+            bool [rows].
         """
         logits = self.logits[rows].astype(np.float64)
-        own = np.take_along_axis(logits, labels[rows, None], axis=1)
+        label_logits = np.take_along_axis(logits, labels[rows, None], axis=1)
         np.put_along_axis(logits, labels[rows, None], -np.inf, axis=1)
-        right: np.ndarray = own[:, 0] > logits.max(1)
+        right: np.ndarray = label_logits[:, 0] > logits.max(1)
         return right
 
     def label_log_probabilities(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The label's log-probability; the loss is its negative.
+        """Compute the label's log-probability; the loss is its negative.
 
         Args:
-            rows: which examples.
+            rows: rows of the examples.
             labels: int64 [N], one for every example of the data set.
 
         Returns:
             float64 [rows], at most 0.
         """
-        own: np.ndarray = np.take_along_axis(self.log_probabilities(rows), labels[rows, None], axis=1)[:, 0]
-        return own
+        of_labels: np.ndarray = np.take_along_axis(self.log_probabilities(rows), labels[rows, None], axis=1)[:, 0]
+        return of_labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationInputs:
-    """What measures of outputs see: three models, four sets of examples, the labels.
+    """Inputs of measures of outputs: three models, the sets of examples, the labels.
 
     Attributes:
-        judged: the model that is measured: theta_u, or theta_r and theta_o for the rows above and beneath it.
+        judged: the model to measure: theta_u, or theta_r and theta_o for their rows of a table.
         theta_r: the oracle.
         theta_o: the original.
         labels: int64 [N], as trained, which only training examples are; rows = train, validation, test.
         labels_true: int64 [N], as published.
-        retain: int64, rows of the training set that stay.
-        forget: int64, rows that go.
-        held_out: int64, the rows that stand for unseen data: of validation where something is selected, else of test.
-        seed: of the measures' own chance.
+        retain: int64, rows of the retain set.
+        forget: int64, rows of the forget set.
+        held_out: int64, rows of unseen data: of validation for selection, else of test.
+        seed: seed of the measures' random streams.
     """
 
     judged: Outputs
@@ -94,17 +94,17 @@ class EvaluationInputs:
     held_out: np.ndarray
     seed: int = 0
 
-    def with_model(self, views: Outputs) -> "EvaluationInputs":
-        """The same case with another model judged."""
-        return replace(self, judged=views)
+    def with_model(self, outputs: Outputs) -> "EvaluationInputs":
+        """Return the same inputs with another model to measure."""
+        return replace(self, judged=outputs)
 
     def rng(self, measure: str) -> np.random.Generator:
-        """The measure's own stream, equal for every model that is judged."""
+        """Return the measure's random stream, equal for every measured model."""
         return measure_rng(self.seed, measure)
 
     @cached_property
     def sets_digest(self) -> str:
-        """64 hex digits over the sets of examples, their labels and the seed: all but the models."""
+        """SHA-256 in hex of the sets of examples, their labels and the seed: all but the models."""
         digest = hashlib.sha256(str(self.seed).encode())
         for rows in (self.retain, self.forget, self.held_out, self.labels):
             digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
@@ -114,13 +114,13 @@ class EvaluationInputs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelInputs:
-    """What measures of weights see.
+    """Inputs of measures of weights.
 
     Attributes:
-        problem: its theta_o, and the sets of examples.
-        judged: the network that is measured, in evaluation mode; not to be changed.
+        problem: theta_o and the sets of examples.
+        judged: the network to measure, in evaluation mode; must not be changed.
         theta_r: the oracle.
-        seed: of the measures' own chance.
+        seed: seed of the measures' random streams.
     """
 
     problem: Problem
@@ -129,24 +129,24 @@ class ModelInputs:
     seed: int = 0
 
     def rng(self, measure: str) -> np.random.Generator:
-        """The measure's own stream, equal for every model that is judged."""
+        """Return the measure's random stream, equal for every measured model."""
         return measure_rng(self.seed, measure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PopulationInputs:
-    """What measures of many models see: one forget set, unlearned from S originals, and left out by R oracles.
+    """Inputs of measures of many models: one forget set, unlearned from S originals and left out by R oracles.
 
     Attributes:
         unlearned: float32 [S, N], logit confidence of each unlearned model on every example.
-        retrained: float32 [R, N], of each oracle; where they are paired, one index is one seed.
+        retrained: float32 [R, N], of each oracle; in pairs, equal indices have equal seeds.
         margin_unlearned: float32 [S, N], the label's logit minus the largest other: above 0 where it is right. (KLOM's
             "margin" is logit confidence: minus the logsumexp of the others.)
         margin_retrained: float32 [R, N].
         forget: int64, rows of the forget set.
         held_out: int64, rows of unseen examples.
         retain: int64.
-        seed: of the measures' own chance.
+        seed: seed of the measures' random streams.
     """
 
     unlearned: np.ndarray
@@ -159,16 +159,17 @@ class PopulationInputs:
     seed: int = 0
 
     def rng(self, measure: str) -> np.random.Generator:
-        """The measure's own stream."""
+        """Return the measure's random stream."""
         return measure_rng(self.seed, measure)
 
     def paired_confidences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logit confidence of as many unlearned models as oracles, float64 [n, N] each: the first of the larger."""
+        """Return logit confidences of equally many unlearned models and oracles, float64 [n, N] each."""
         n = min(len(self.unlearned), len(self.retrained))
         return self.unlearned[:n].astype(np.float64), self.retrained[:n].astype(np.float64)
 
 
 Best = Literal["max", "min", "oracle", "none"]
+HELD_OUT_SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +178,11 @@ class Column:
 
     Attributes:
         best: "max", "min", or "oracle": nearest to theta_r's value, and then the table has its gap to theta_r's and to
-            theta_o's as columns of their own. "none": what another column rests on (a count, a null value), not ranked.
-        unit: of the values.
-        ideal: what a perfect unlearning would show, in words or as a number.
-        description: what it is, in a line.
-        unbounded: what stands for "no finite value" where a paper writes a number for it; nothing lies above.
+            theta_o's as separate columns. "none": a value that another column needs (a count, a null), not ranked.
+        unit: unit of the values.
+        ideal: value of perfect unlearning, in words or as a number.
+        description: one line for tables.
+        unbounded: number that a paper writes for "no finite value"; the largest value of the column.
     """
 
     best: Best
@@ -193,15 +194,15 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One line of the table of measures.
+    """Declaration of one measure.
 
     Attributes:
-        fn: a Case, Weights or Population -> {column: value}; what is undefined is NaN.
-        columns: every column that fn gives.
-        needs: which of them: "outputs", "weights" or "population".
-        paper: whose it is.
-        core: whether every trial has it, or only one that asks.
-        splits: by which held-out sets it is taken, whose name its columns then end in; () if it reads none.
+        fn: EvaluationInputs, ModelInputs or PopulationInputs -> {column: value}; undefined values are NaN.
+        columns: every column that fn returns.
+        needs: kind of inputs: "outputs", "weights" or "population".
+        paper: the papers that propose or use it.
+        core: whether every trial computes it, or only on request.
+        splits: held-out sets on which it is computed; its columns end in their names. () if it reads none.
     """
 
     fn: Callable[..., dict[str, float]]

@@ -1,76 +1,86 @@
-"""KLOM: KL divergence of margins, point by point, between unlearned models and oracles.
+"""KLOM: KL divergence of margins between unlearned models and oracles, per example.
 
     KLOM(x) = KL( hist_u(x) || hist_r(x) ),   20 bins over the range of both, q at least 1e-5 where p is not 0
 
 Georgiev et al. 2024 ("Attribute-to-delete") and the EasyDUB benchmark; their margin is the label's logit minus the
-logsumexp of the others, clipped to [-100, 100]. Mean and 95th percentile over the points of a set: forgotten ones must
-be forgotten, retained and unseen ones must not be harmed.
+logsumexp of the others, clipped to [-100, 100]. Values are the mean and 95th percentile over a set: forgotten examples
+must be forgotten, retained and unseen ones must not be harmed.
 
-A histogram of few models is not 0 apart from another of the same distribution: one model alone in a bin costs
-log(10^5 / n) / n. So the same divergence between models dealt out at random, for each point anew, stands beside it.
-Differs from EasyDUB's code, which loses the largest margin of the two sides (it falls past the last bin).
+Two histograms of few models from the same distribution have a divergence above 0: one model alone in a bin adds
+log(10^5 / n) / n. So a null value is reported too: the same divergence after the models are randomly permuted, for each
+example separately. Differs from EasyDUB's code, which loses the largest margin (it falls past the last bin).
 """
 
 import numpy as np
 
 from unlearn.measures.epsilon import permute_models
-from unlearn.measures.inputs import Column, PopulationInputs
+from unlearn.measures.inputs import HELD_OUT_SPLITS, Column, Measure, PopulationInputs
 
 BINS, MIN_PROBABILITY, CLIP = 20, 1e-5, 100.0
 BLOCK = 4096
-"""Points at a time."""
+"""Examples per block."""
 
 STATISTICS = ("mean", "p95", "null_mean", "null_p95")
-SAYS = ("mean KLOM", "95th percentile of KLOM", "mean KLOM if dealt out at random", "its 95th percentile")
+DESCRIPTIONS = ("mean KLOM", "95th percentile of KLOM", "mean KLOM of randomly permuted models", "its 95th percentile")
 
 
-def _columns(name: str, where: str) -> dict[str, Column]:
+def _build_columns(name: str, set_name: str) -> dict[str, Column]:
     return {
         f"{name}_{statistic}": Column(
             best="none" if "null" in statistic else "min",
             unit="nats",
             ideal="0" if "null" in statistic else f"{name}_null_{statistic}",
-            description=f"{says}, {where}",
+            description=f"{description}, {set_name}",
         )
-        for statistic, says in zip(STATISTICS, SAYS, strict=True)
+        for statistic, description in zip(STATISTICS, DESCRIPTIONS, strict=True)
     }
 
 
 COLUMNS = {
-    **_columns("klom_forget", "forget set"),
-    **_columns("klom_retain", "retain set"),
-    "klom_n": Column(best="none", unit="models a side", ideal="100", description="models that KLOM rests on"),
+    **_build_columns("klom_forget", "forget set"),
+    **_build_columns("klom_retain", "retain set"),
+    "klom_n": Column(best="none", unit="models a side", ideal="100", description="models used for KLOM"),
 }
-COLUMNS_HELD_OUT = _columns("klom", "unseen data")
+COLUMNS_HELD_OUT = _build_columns("klom", "unseen data")
 
 
-def klom(models: PopulationInputs) -> dict[str, float]:
-    """Over the forget and the retain set."""
+def klom(population: PopulationInputs) -> dict[str, float]:
+    """Compute KLOM over the forget and the retain set."""
     return {
-        **_over("klom_forget", models, models.forget),
-        **_over("klom_retain", models, models.retain),
-        "klom_n": float(min(len(models.unlearned), len(models.retrained))),
+        **_summarize("klom_forget", population, population.forget),
+        **_summarize("klom_retain", population, population.retain),
+        "klom_n": float(min(len(population.unlearned), len(population.retrained))),
     }
 
 
-def held_out_klom(models: PopulationInputs) -> dict[str, float]:
-    """Over unseen data."""
-    return _over("klom", models, models.held_out)
+MEASURE = Measure(fn=klom, columns=COLUMNS, needs="population", paper="Georgiev et al. 2024")
 
 
-def _over(name: str, models: PopulationInputs, rows: np.ndarray) -> dict[str, float]:
-    """Mean and 95th percentile, as measured and dealt out at random; NaN with fewer than two models or no row."""
-    unlearned, retrained = (said[:, rows] for said in models.paired_confidences())
+def held_out_klom(population: PopulationInputs) -> dict[str, float]:
+    """Compute KLOM over unseen data."""
+    return _summarize("klom", population, population.held_out)
+
+
+MEASURE_HELD_OUT = Measure(
+    fn=held_out_klom, columns=COLUMNS_HELD_OUT, needs="population", paper="Georgiev et al. 2024", splits=HELD_OUT_SPLITS
+)
+
+
+def _summarize(name: str, population: PopulationInputs, rows: np.ndarray) -> dict[str, float]:
+    """Compute mean and 95th percentile of KLOM and of its null; NaN with fewer than two models or no row."""
+    unlearned, retrained = (confidences[:, rows] for confidences in population.paired_confidences())
     if len(unlearned) < 2 or not len(rows):
         return {f"{name}_{statistic}": float("nan") for statistic in STATISTICS}
-    found = compute_divergences(unlearned, retrained)
-    null = compute_divergences(*permute_models(unlearned, retrained, models.rng("klom")))
-    values = [float(value) for each in (found, null) for value in (each.mean(), np.quantile(each, 0.95))]
+    divergences = compute_divergences(unlearned, retrained)
+    null_divergences = compute_divergences(*permute_models(unlearned, retrained, population.rng("klom")))
+    values = [
+        float(value) for group in (divergences, null_divergences) for value in (group.mean(), np.quantile(group, 0.95))
+    ]
     return {f"{name}_{statistic}": value for statistic, value in zip(STATISTICS, values, strict=True)}
 
 
 def compute_divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """KLOM of each point.
+    """Compute KLOM of each example.
 
     Args:
         unlearned: float [n, X], margins.
@@ -84,16 +94,16 @@ def compute_divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndar
         sides = [np.clip(side[:, start : start + BLOCK], -CLIP, CLIP) for side in (unlearned, retrained)]
         low = np.minimum(sides[0].min(0), sides[1].min(0))
         span = np.maximum(sides[0].max(0), sides[1].max(0)) - low
-        p, q = (_histograms((side - low) / np.where(span > 0, span, 1)) for side in sides)
+        p, q = (_compute_histograms((side - low) / np.where(span > 0, span, 1)) for side in sides)
         q = np.where(p > 0, np.maximum(q, MIN_PROBABILITY), q)
         q /= q.sum(1, keepdims=True)
         parts.append(np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0).sum(1))
     return np.concatenate(parts)
 
 
-def _histograms(scaled: np.ndarray) -> np.ndarray:
-    """Shares in equal bins of [0, 1], the last one closed, [X, bins], of values [n, X]."""
-    n, points = scaled.shape
-    at = np.minimum((scaled * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(points)
-    shares: np.ndarray = np.bincount(at.ravel(), minlength=BINS * points).reshape(points, BINS) / n
+def _compute_histograms(scaled: np.ndarray) -> np.ndarray:
+    """Compute shares in equal bins of [0, 1], the last one closed, [X, bins], of values [n, X]."""
+    n, n_examples = scaled.shape
+    bins = np.minimum((scaled * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(n_examples)
+    shares: np.ndarray = np.bincount(bins.ravel(), minlength=BINS * n_examples).reshape(n_examples, BINS) / n
     return shares

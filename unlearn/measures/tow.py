@@ -1,22 +1,22 @@
-"""Tug of war: near the oracle on the forget set, on the retain set and on unseen data, all three at once.
+"""Tug of war (ToW): how near the oracle's accuracies are on the forget set, the retain set and unseen data.
 
     ToW(theta_u, theta_r) = (1 - da(S)) (1 - da(R)) (1 - da(T)),   da(X) = |a(theta_u, X) - a(theta_r, X)|
 
 RUM 2; a are accuracies as shares, S the forget set. Paired with the theta_r of the same seed, and averaged afterwards:
-the product of mean accuracies is another number. The printed 1 - da, with da already absolute, is read as it stands;
-a signed difference would reward forgetting too much. The three da are columns beside it: a product hides which of them
-is off.
+the product of mean accuracies is another number. The printed 1 - da, with da already absolute, is taken literally; a
+signed difference would reward forgetting too much. The three da are separate columns, since the product does not show
+which of them is large.
 
-Tug of war with the attack in place of the accuracy on the forget set.
+ToW-MIA uses a membership inference attack instead of the accuracy on the forget set:
 
     ToW-MIA(theta_u, theta_r) = (1 - |m(theta_u) - m(theta_r)|) (1 - da(R)) (1 - da(T)),   m = MIA of mia.py
 
-RUM, appendix. da and the pairing by seed as in tow.py.
+RUM, appendix. da and the pairing by seed are those of ToW.
 """
 
 import numpy as np
 
-from unlearn.measures.inputs import Column, EvaluationInputs
+from unlearn.measures.inputs import HELD_OUT_SPLITS, Column, EvaluationInputs, Measure
 from unlearn.measures.mia import compute_nonmember_share
 
 COLUMNS = {
@@ -33,22 +33,25 @@ COLUMNS = {
 }
 
 
-def tow(case: EvaluationInputs) -> dict[str, float]:
-    """ToW and the three distances that it is made of."""
-    apart = {
-        "da_forget": _apart(case, case.forget, case.labels),
-        "da_retain": _apart(case, case.retain, case.labels),
-        "da_held_out": _apart(case, case.held_out, case.labels_true),
+def tow(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute ToW and its three distances."""
+    distances = {
+        "da_forget": _accuracy_distance(inputs, inputs.forget, inputs.labels),
+        "da_retain": _accuracy_distance(inputs, inputs.retain, inputs.labels),
+        "da_held_out": _accuracy_distance(inputs, inputs.held_out, inputs.labels_true),
     }
-    return {"tow": float(np.prod([1 - da for da in apart.values()])), **apart}
+    return {"tow": float(np.prod([1 - da for da in distances.values()])), **distances}
 
 
-def _apart(case: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
-    """|a(judged) - a(theta_r)|, counted, so that equal models are 0 apart."""
+MEASURE = Measure(fn=tow, columns=COLUMNS, needs="outputs", paper="RUM", core=True, splits=HELD_OUT_SPLITS)
+
+
+def _accuracy_distance(inputs: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
+    """Compute |a(judged) - a(theta_r)| from counts, so that equal models have distance 0."""
     if not len(rows):
         return float("nan")
-    ours, theirs = (int(views.correct(rows, labels).sum()) for views in (case.judged, case.theta_r))
-    return abs(ours - theirs) / len(rows)
+    judged, oracle = (int(outputs.correct(rows, labels).sum()) for outputs in (inputs.judged, inputs.theta_r))
+    return abs(judged - oracle) / len(rows)
 
 
 COLUMNS_MIA = {
@@ -58,11 +61,11 @@ COLUMNS_MIA = {
 }
 
 
-def tow_mia(case: EvaluationInputs) -> dict[str, float]:
-    """ToW-MIA; NaN where a set is empty. Its distances on R and T are columns of ToW."""
-    apart, ours, theirs = (
-        tow(case),
-        compute_nonmember_share(case, case.judged),
-        compute_nonmember_share(case, case.theta_r),
-    )
-    return {"tow_mia": (1 - abs(ours - theirs)) * (1 - apart["da_retain"]) * (1 - apart["da_held_out"])}
+def tow_mia(inputs: EvaluationInputs) -> dict[str, float]:
+    """Compute ToW-MIA; NaN where a set is empty. Its distances on R and T are columns of ToW."""
+    distances = tow(inputs)
+    judged, oracle = (compute_nonmember_share(inputs, outputs) for outputs in (inputs.judged, inputs.theta_r))
+    return {"tow_mia": (1 - abs(judged - oracle)) * (1 - distances["da_retain"]) * (1 - distances["da_held_out"])}
+
+
+MEASURE_MIA = Measure(fn=tow_mia, columns=COLUMNS_MIA, needs="outputs", paper="RUM", core=True, splits=HELD_OUT_SPLITS)

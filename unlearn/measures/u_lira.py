@@ -1,30 +1,34 @@
-"""U-LiRA: from how sure a model is of a forgotten example, was it unlearned or had it never seen it?
+"""U-LiRA: attack that tells unlearned models from oracles by their confidence in a forgotten example.
 
     phi = logit confidence;  A = models that were trained on x and unlearned it,  B = models that never saw it
     "unlearned" if log N(phi; mean_A(x), sd_A(x)) > log N(phi; mean_B(x), sd_B(x))
 
-Hayes et al. 2024, after Carlini et al. 2022: the strongest attack of the literature, as it knows the algorithm and each
-example. Every model is the target once, and its pair, one unlearned model and one oracle of the same index, is left out
-of both sides: so both are fitted to equally many models, none of them the target or its twin, and where unlearning
-leaves no trace accuracy and area are .5 on average, exactly. The curve is drawn for each pair over the forget set, and
-averaged.
+Hayes et al. 2024, after Carlini et al. 2022: the strongest attack of the literature, since it knows the algorithm and
+each example. Every model is the target once. Its pair, one unlearned model and one oracle of the same index, is left
+out on both sides, so both Gaussians are fitted to equally many models without the target and its twin. If unlearning
+leaves no trace, expected accuracy and area are exactly .5. The ROC curve is computed for each pair over the forget set,
+and areas are averaged.
 
-Differs from the paper in the number of models, which is stated, and in a floor: no standard deviation is under a tenth
-of the root mean square over the forget set. (deepunlearn fits Gaussians to right-or-wrong, where they are often 0.)
+Differs from the paper in the number of models, which is reported, and in a floor: no standard deviation is below a
+tenth of the root mean square over the forget set. (deepunlearn fits Gaussians to right-or-wrong, which often have
+standard deviation 0.)
 """
 
 import numpy as np
 
 from memscore.statistics.roc import auc, tpr_at_fpr
-from unlearn.measures.inputs import Column, PopulationInputs
+from unlearn.measures.inputs import Column, Measure, PopulationInputs
 
 FLOOR, FPR = 0.1, 0.01
 FEWEST = 3
-"""Pairs: with one left out, two models a side are the fewest that have a spread."""
+"""Minimum number of pairs: with one left out, two models per side give a variance."""
 
 COLUMNS = {
     "u_lira_accuracy": Column(
-        best="min", unit="share", ideal="0.5", description="right calls of unlearned against never seen, forget set"
+        best="min",
+        unit="share",
+        ideal="0.5",
+        description="accuracy of calling models unlearned or retrained, forget set",
     ),
     "u_lira_auc": Column(best="min", unit="area", ideal="0.5", description="ROC area of the same, mean over targets"),
     "u_lira_tpr_at_0.01": Column(
@@ -33,52 +37,53 @@ COLUMNS = {
         ideal="0.01",
         description="true positives at 1 % false; NaN for a forget set under 100",
     ),
-    "u_lira_n": Column(
-        best="none", unit="models a side", ideal="64 or more", description="models that U-LiRA rests on"
-    ),
+    "u_lira_n": Column(best="none", unit="models a side", ideal="64 or more", description="models used for U-LiRA"),
 }
 
 
-def u_lira(models: PopulationInputs) -> dict[str, float]:
-    """How well the attack tells unlearned models from oracles on the forget set; NaN with fewer than three pairs."""
-    unlearned, retrained = (said[:, models.forget] for said in models.paired_confidences())
+def u_lira(population: PopulationInputs) -> dict[str, float]:
+    """Compute how well the attack separates unlearned models from oracles; NaN with fewer than three pairs."""
+    unlearned, retrained = (confidences[:, population.forget] for confidences in population.paired_confidences())
     values = dict.fromkeys(COLUMNS, float("nan")) | {"u_lira_n": float(len(unlearned))}
     if len(unlearned) < FEWEST:
         return values
     scores = u_lira_scores(unlearned, retrained)
-    truth = np.repeat([True, False], scores.shape[2])
+    is_unlearned = np.repeat([True, False], scores.shape[2])
     curves = [scores[:, pair].ravel() for pair in range(len(unlearned))]
-    right = (np.sign(scores) * np.array([1, -1])[:, None, None] + 1) / 2  # a tie is half right
-    values["u_lira_accuracy"] = float(right.mean())
-    values["u_lira_auc"] = float(np.mean([auc(curve, truth) for curve in curves]))
+    correct = (np.sign(scores) * np.array([1, -1])[:, None, None] + 1) / 2  # a tie counts half
+    values["u_lira_accuracy"] = float(correct.mean())
+    values["u_lira_auc"] = float(np.mean([auc(curve, is_unlearned) for curve in curves]))
     if FPR * scores.shape[2] >= 1:
-        values["u_lira_tpr_at_0.01"] = float(np.mean([tpr_at_fpr(curve, truth, FPR).value for curve in curves]))
+        values["u_lira_tpr_at_0.01"] = float(np.mean([tpr_at_fpr(curve, is_unlearned, FPR).value for curve in curves]))
     return values
 
 
+MEASURE = Measure(fn=u_lira, columns=COLUMNS, needs="population", paper="Hayes et al. 2024")
+
+
 def u_lira_scores(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """Log-likelihood ratios of every model as target.
+    """Compute log-likelihood ratios of every model as target.
 
     Args:
         unlearned: float64 [n, F], n >= 3.
-        retrained: float64 [n, F], index by index the pairs that are left out together.
+        retrained: float64 [n, F]; models of equal index are left out together.
 
     Returns:
-        float64 [2, n, F], higher for "was unlearned": of the unlearned models, then of the oracles.
+        float64 [2, n, F], higher means more likely unlearned: of the unlearned models, then of the oracles.
     """
-    sides = [_without_each(phi) for phi in (unlearned, retrained)]
-    typical = np.mean([spread for _, spread in sides], axis=(0, 2))  # [n], each without its own pair
-    floor = np.maximum(FLOOR**2 * typical, np.finfo(np.float64).tiny)[:, None]
+    sides = [_leave_one_out_moments(phi) for phi in (unlearned, retrained)]
+    typical_variance = np.mean([spread for _, spread in sides], axis=(0, 2))  # [n], each without its pair
+    floor = np.maximum(FLOOR**2 * typical_variance, np.finfo(np.float64).tiny)[:, None]
     (mean_a, var_a), (mean_b, var_b) = ((mean, np.maximum(spread, floor)) for mean, spread in sides)
     phi = np.stack([unlearned, retrained])
     ratio: np.ndarray = ((phi - mean_b) ** 2 / var_b - (phi - mean_a) ** 2 / var_a + np.log(var_b / var_a)) / 2
     return ratio
 
 
-def _without_each(phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the other models, [n, F] each."""
-    n, middle = len(phi), phi.mean(0)
-    away = phi - middle
-    mean = -away / (n - 1)
-    squares = (away**2).sum(0) - away**2 - (n - 1) * mean**2
-    return mean + middle, np.maximum(squares, 0) / (n - 2)
+def _leave_one_out_moments(phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and variance of the other models, [n, F] each."""
+    n, mean_all = len(phi), phi.mean(0)
+    deviation = phi - mean_all
+    mean = -deviation / (n - 1)
+    squares = (deviation**2).sum(0) - deviation**2 - (n - 1) * mean**2
+    return mean + mean_all, np.maximum(squares, 0) / (n - 2)

@@ -1,11 +1,11 @@
-"""How far the weights are from the oracle's, after the oracle's units are put in the order that fits best.
+"""Distance of weights to the oracle's, after its hidden units are permuted to match.
 
-    || theta_u - pi(theta_r) ||_2,   pi of rebasin.py;   penultimate: of the layer whose output the head reads
+    || theta_u - pi(theta_r) ||_2,   pi of git_rebasin.py;   penultimate: of the layer whose output is the head's input
     relative: over the same distance from theta_o, so theta_o has 1 and theta_r has 0
 
 SURE 5 and Fig. 5a (of the penultimate layer, its weights and biases), after Ainsworth et al. 2022. Running statistics
-are reordered and not counted. theta_u and theta_o lie in one basin; it is theta_r that is moved. NaN for architectures
-that rebasin.py refuses, and the penultimate distance where there is no hidden layer.
+are permuted and not counted. theta_u and theta_o lie in the same basin, so theta_r is permuted. Values are NaN for
+architectures that git_rebasin.py does not support; the penultimate distance is NaN without a hidden layer.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from unlearn.measures.git_rebasin import (
     match_units,
     permute_units,
 )
-from unlearn.measures.inputs import Column, ModelInputs
+from unlearn.measures.inputs import Column, Measure, ModelInputs
 
 COLUMNS = {
     "weight_distance": Column(
@@ -33,33 +33,39 @@ COLUMNS = {
 }
 
 
-def weight_distance(case: ModelInputs) -> dict[str, float]:
-    """The three distances."""
+def weight_distance(inputs: ModelInputs) -> dict[str, float]:
+    """Compute the three distances."""
     try:
-        found = find_symmetries(case.judged)
+        symmetries = find_symmetries(inputs.judged)
     except UnsupportedArchitecture:
         return dict.fromkeys(COLUMNS, float("nan"))
-    oracle = _arrays(case.theta_r)
-    whole, last = _apart(case, _arrays(case.judged), oracle, found)
-    original, _ = _apart(case, _arrays(case.problem.theta_o), oracle, found)
+    oracle_arrays = _to_arrays(inputs.theta_r)
+    total, penultimate = _compute_distances(inputs, _to_arrays(inputs.judged), oracle_arrays, symmetries)
+    original, _ = _compute_distances(inputs, _to_arrays(inputs.problem.theta_o), oracle_arrays, symmetries)
     return {
-        "weight_distance": whole,
-        "weight_distance_penultimate": last,
-        "weight_distance_relative": whole / original if original > 0 else float("nan"),
+        "weight_distance": total,
+        "weight_distance_penultimate": penultimate,
+        "weight_distance_relative": total / original if original > 0 else float("nan"),
     }
 
 
-def _arrays(model: nn.Module) -> dict[str, np.ndarray]:
+MEASURE = Measure(fn=weight_distance, columns=COLUMNS, needs="weights", paper="SURE")
+
+
+def _to_arrays(model: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()}
 
 
-def _apart(
-    case: ModelInputs, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], found: Symmetries
+def _compute_distances(
+    inputs: ModelInputs,
+    judged_arrays: dict[str, np.ndarray],
+    oracle_arrays: dict[str, np.ndarray],
+    symmetries: Symmetries,
 ) -> tuple[float, float]:
-    """Of all weights, and of the penultimate layer's."""
-    orders = match_units(ours, theirs, found.groups, case.rng("weight-distance"))
-    moved = permute_units(theirs, found.groups, orders)
-    trained = [name for name, _ in case.judged.named_parameters()]
-    squares = {name: float(((ours[name] - moved[name]) ** 2).sum()) for name in trained}
-    last = [value for name, value in squares.items() if name.rpartition(".")[0] == found.penultimate]
-    return float(np.sqrt(sum(squares.values()))), float(np.sqrt(sum(last))) if last else float("nan")
+    """Compute the distances of all weights and of the penultimate layer's."""
+    permutations = match_units(judged_arrays, oracle_arrays, symmetries.groups, inputs.rng("weight-distance"))
+    permuted = permute_units(oracle_arrays, symmetries.groups, permutations)
+    trained = [name for name, _ in inputs.judged.named_parameters()]
+    squares = {name: float(((judged_arrays[name] - permuted[name]) ** 2).sum()) for name in trained}
+    penultimate = [value for name, value in squares.items() if name.rpartition(".")[0] == symmetries.penultimate]
+    return float(np.sqrt(sum(squares.values()))), float(np.sqrt(sum(penultimate))) if penultimate else float("nan")

@@ -1,1 +1,1 @@
-"""Algorithms over algorithms: which part of a forget set goes when, and by what."""
+"""Meta-algorithms: RUM and RSU split a forget set and apply unlearning algorithms to its parts in order."""

@@ -1,4 +1,4 @@
-"""How a forget set becomes a sequence of parts: every setting of RUM that does not say by which algorithm."""
+"""Partitions of a forget set into a sequence of parts: the settings of RUM except its algorithms."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from memscore.seeds import generator
 from unlearn.meta.rum import distance_to_centroid, refine, split_randomly
 
 ScoreReader = Callable[[str], tuple[np.ndarray, np.ndarray]]
-"""A score's name -> ids and the oriented vector, as Store.score gives them."""
+"""A score's name -> ids and the oriented vector, as Store.score returns them."""
 Parts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """A way to cut.
+    """A rule that splits a forget set into parts.
 
     Attributes:
-        kind: "whole": one part, vanilla; "shuffle": random parts; "score": by a score of a store; "centroid": by the
-            distance to the mean of theta_o's embeddings, which differs from original to original.
-        score: its name, for "score".
-        k: parts; 1 for "whole".
-        rule: of refine.
-        order: of refine.
+        kind: "whole": one part (vanilla); "shuffle": random parts; "score": by a score of a store; "centroid": by the
+            distance to the mean of theta_o's embeddings, which differs between originals.
+        score: name of the score, for "score".
+        k: number of parts; 1 for "whole".
+        rule: rule of refine.
+        order: order of refine.
     """
 
     kind: Literal["whole", "shuffle", "score", "centroid"] = "whole"
@@ -36,72 +36,73 @@ class Partition:
     def split(
         self,
         forget: tuple[int, ...],
-        scored: Callable[[str], np.ndarray],
+        read_scores: Callable[[str], np.ndarray],
         embeddings: Callable[[], np.ndarray],
         seed: int,
         index: int = 0,
     ) -> Parts:
-        """The parts, in the order in which they are forgotten.
+        """Split a forget set into parts, in the order in which they are forgotten.
 
         Args:
             forget: rows of the training set, rising.
-            scored: a score's name -> float [n_train], oriented, NaN where undefined.
-            embeddings: float [n_train, E] of theta_o; asked for by "centroid" alone.
-            seed: of a shuffle.
-            index: of the original; each shuffles anew, so that an interval over originals is one over shuffles too.
+            read_scores: a score's name -> float [n_train], oriented, NaN where undefined.
+            embeddings: returns float [n_train, E] of theta_o; called for "centroid" only.
+            seed: seed of a shuffle.
+            index: index of the original; each has a different shuffle, so that intervals over originals include
+                the variance of shuffles.
 
         Returns:
             Rows of the training set, rising within each part.
 
         Raises:
-            ValueError: see refine; or an equal range of the score that holds no example.
+            ValueError: see refine; or a range of the score without examples.
         """
         rows = np.array(forget, dtype=np.int64)
         if self.kind == "whole":
             return (forget,)
         if self.kind == "shuffle":
-            found = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
+            parts = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
-            values = scored(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
-            found = refine(values, self.k, self.rule, self.order)
-            if len(found) < self.k:
+            values = read_scores(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
+            parts = refine(values, self.k, self.rule, self.order)
+            if len(parts) < self.k:
                 raise ValueError(
-                    f"{self.k} equal ranges of {self.score or self.kind} hold examples to forget in {len(found)} only; "
-                    f"use --parts {len(found)} or --rule equal"
+                    f"{self.k} equal ranges of {self.score or self.kind} hold examples to forget in {len(parts)} only; "
+                    f"use --parts {len(parts)} or --rule equal"
                 )
-        return tuple(tuple(rows[part].tolist()) for part in found)
+        return tuple(tuple(rows[part].tolist()) for part in parts)
 
 
 def merge_parts(parts: Parts) -> tuple[int, ...]:
-    """All rows of some parts, rising."""
+    """Merge the rows of several parts, rising."""
     return tuple(sorted({row for part in parts for row in part}))
 
 
 def align_scores(name: str, scores: ScoreReader, ids: np.ndarray) -> np.ndarray:
-    """A score of a store, one value a training example.
+    """Align a score of a store with the training examples.
 
     Args:
-        name: of the score.
-        scores: of the store.
-        ids: of the training examples, in the order of their rows.
+        name: name of the score.
+        scores: reads a score of the store.
+        ids: ids of the training examples, in the order of their rows.
 
     Returns:
-        float64 [n_train], oriented; NaN where it is undefined or the store has none.
+        float64 [n_train], oriented; NaN where the score is undefined or missing.
     """
-    named, values = scores(name)
-    found = dict(zip(named.tolist(), values.tolist(), strict=True))
-    return np.array([found.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
+    scored_ids, values = scores(name)
+    by_id = dict(zip(scored_ids.tolist(), values.tolist(), strict=True))
+    return np.array([by_id.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
 
 
 def mean_score(values: np.ndarray, rows: Sequence[int]) -> float:
-    """Mean score of a forget set, over the examples whose score is defined; NaN where it is of none.
+    """Compute the mean score of a forget set over examples with a defined score; NaN if there are none.
 
     Args:
-        values: of align_scores.
-        rows: of the forget set.
+        values: scores from align_scores.
+        rows: rows of the forget set.
 
     Returns:
         The mean.
     """
-    own = values[list(rows)]
-    return float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
+    selected = values[list(rows)]
+    return float(np.nanmean(selected)) if np.isfinite(selected).any() else float("nan")

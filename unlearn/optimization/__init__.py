@@ -1,1 +1,1 @@
-"""The training loop of unlearning, and what several algorithms share."""
+"""Code that several algorithms share: the optimization loop, losses, layers, curvature, domain-adversarial training."""

@@ -1,6 +1,7 @@
-"""How a network's loss on a set of examples slopes and bends in all its weights, as one vector [P].
+"""Gradient and Gauss-Newton products of a network's loss on a set of examples, over all weights as one vector [P].
 
-P is counted over theta.parameters(), in their order. Everything is at the weights that theta has, in the mode it is in.
+The P weights are those of theta.parameters(), in that order. Everything is computed at theta's present weights, in its
+present mode.
 """
 
 from collections.abc import Callable, Generator
@@ -19,19 +20,19 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The usual Loss."""
+    """Sum the cross-entropy over a batch."""
     return cross_entropy(logits, labels, reduction="sum")
 
 
 def split_like_parameters(vector: Tensor, theta: nn.Module) -> list[Tensor]:
-    """A vector [P] cut into the shapes of theta.parameters()."""
+    """Split a vector [P] into the shapes of theta.parameters()."""
     weights = list(theta.parameters())
     parts = torch.split(vector, [weight.numel() for weight in weights])
     return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
 
 
 def compute_gradient(theta: nn.Module, examples: ExampleSet, batch: int, loss: Loss = summed_cross_entropy) -> Tensor:
-    """The gradient of the loss's sum over a set, [P]."""
+    """Compute the gradient of the loss summed over a set, [P]."""
     weights = list(theta.parameters())
     total = torch.zeros(sum(weight.numel() for weight in weights)).to(weights[0])
     for images, labels in iterate_in_order(examples, batch):
@@ -43,68 +44,68 @@ def compute_gradient(theta: nn.Module, examples: ExampleSet, batch: int, loss: L
 def gauss_newton_product(
     theta: nn.Module, examples: ExampleSet, u: Tensor, batch: int, loss: Loss = summed_cross_entropy
 ) -> Tensor:
-    """G u: the Gauss-Newton matrix of the mean loss on a set, times a vector; one pass.
+    """Multiply the Gauss-Newton matrix G of the mean loss on a set by a vector u, in one pass.
 
     Args:
         theta: in evaluation mode.
         examples: the set.
         u: [P].
-        batch: examples at once.
+        batch: examples per forward pass.
         loss: convex in the logits, summed over a batch.
 
     Returns:
         [P]: mean of J^T (d2 loss / d logits2) J u.
     """
     weights = {name: weight.detach() for name, weight in theta.named_parameters()}
-    along = dict(zip(weights, split_like_parameters(u, theta), strict=True))
+    tangent = dict(zip(weights, split_like_parameters(u, theta), strict=True))
     total = torch.zeros_like(u)
     for images, labels in iterate_in_order(examples, batch):
 
-        def said(values: dict[str, Tensor], images: Tensor = images) -> Tensor:
+        def predict(values: dict[str, Tensor], images: Tensor = images) -> Tensor:
             logits: Tensor = functional_call(theta, values, (images,))
             return logits
 
-        def bent(logits: Tensor, labels: Tensor = labels) -> Tensor:
+        def batch_loss(logits: Tensor, labels: Tensor = labels) -> Tensor:
             return loss(logits, labels)
 
         with _plain_attention():
-            logits, back = vjp(said, weights)[:2]
-            moved = jvp(said, (weights,), (along,))[1]
-        curvature = jvp(grad(bent), (logits,), (moved,))[1]
-        total += torch.cat([part.reshape(-1) for part in back(curvature)[0].values()])
+            logits, backpropagate = vjp(predict, weights)[:2]
+            logit_tangent = jvp(predict, (weights,), (tangent,))[1]
+        curvature = jvp(grad(batch_loss), (logits,), (logit_tangent,))[1]
+        total += torch.cat([part.reshape(-1) for part in backpropagate(curvature)[0].values()])
     return total / len(examples)
 
 
-def conjugate_gradient(times: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tolerance: float) -> Tensor:
-    """The k of A k = v, by conjugate gradients from 0 (Hestenes & Stiefel 1952).
+def conjugate_gradient(multiply: Callable[[Tensor], Tensor], v: Tensor, iterations: int, tolerance: float) -> Tensor:
+    """Solve A k = v by conjugate gradients, starting at 0 (Hestenes & Stiefel 1952).
 
     Args:
-        times: A u, A positive definite.
+        multiply: returns A u; A positive definite.
         v: [P].
-        iterations: at most; with as many as there are unknowns, exact up to rounding.
-        tolerance: of the residual, as a share of |v|.
+        iterations: maximum number; as many as there are unknowns give the exact solution up to rounding.
+        tolerance: of the norm of the residual, as a share of |v|.
 
     Returns:
         [P].
     """
     k, residual = torch.zeros_like(v), v.clone()
-    direction, square = residual.clone(), residual @ residual
-    enough = tolerance**2 * square
+    direction, squared_norm = residual.clone(), residual @ residual
+    stop_at = tolerance**2 * squared_norm
     for _ in range(iterations):
-        if not square > enough:
+        if not squared_norm > stop_at:
             break
-        image = times(direction)
-        length = square / (direction @ image)
-        k = k + length * direction
-        residual = residual - length * image
-        square, before = residual @ residual, square
-        direction = residual + square / before * direction
+        product = multiply(direction)
+        step_size = squared_norm / (direction @ product)
+        k = k + step_size * direction
+        residual = residual - step_size * product
+        squared_norm, previous = residual @ residual, squared_norm
+        direction = residual + squared_norm / previous * direction
     return k
 
 
 @contextmanager
 def _plain_attention() -> Generator[None, None, None]:
-    """Attention in steps that have forward derivatives, which torch's fused kinds lack."""
+    """Use unfused attention, which has forward derivatives; torch's fused kernels have none."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""The one optimisation loop that algorithms share: an algorithm yields losses, the loop takes a step for each.
+"""The optimization loop that algorithms share: an algorithm yields losses, the loop takes a step for each.
 
     theta = copy_model(theta_o)
 
@@ -6,11 +6,11 @@
         for images, labels in batches:
             yield cross_entropy(theta(images), labels)
 
-    return Descent(theta, config, watch=watch).run(losses())
+    return UnlearningLoop(theta, config, step_callback=step_callback).run(losses())
 
-What algorithms get wrong in the reference codes is settled here once: what is frozen stays bit for bit what it was
-(momentum and weight decay move it otherwise), batch-norm statistics follow a stated policy, a loss that is no number
-ends the run by name, and theta_o is never touched.
+The loop avoids errors of the reference codes: frozen weights do not change in any bit (otherwise momentum and weight
+decay move them), batch-norm statistics follow a stated policy, a loss that is not finite raises TrainingDiverged, and
+theta_o is never changed.
 """
 
 import copy
@@ -28,22 +28,22 @@ from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import is_finite
 
 StepCallback = Callable[[int, nn.Module], object]
-"""Called after each step with its number, from 1, and the network; a true answer ends the run."""
+"""Called after each step with its number, from 1, and the network; returning a true value ends the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearningLoopConfig:
-    """What every algorithm that takes steps has; checks itself.
+    """Options that all algorithms with optimizer steps share.
 
     Attributes:
-        epochs: passes, over what the algorithm says.
-        lr: constant unless the algorithm says otherwise.
-        batch: examples a batch.
+        epochs: number of passes; each algorithm defines over which set.
+        lr: learning rate, constant unless the algorithm defines a schedule.
+        batch: examples per batch.
         optimizer: "sgd" or "adam".
         momentum: of SGD.
-        weight_decay: L2, on all trained weights.
-        batch_norm: "train": running statistics follow the batches, as in the released codes; "frozen": they stay
-            theta_o's, and batches are normalised by them.
+        weight_decay: L2, on all trainable weights.
+        batch_norm: "train": running statistics follow the batches, as in the released codes; "frozen": theta_o's
+            running statistics do not change and normalise the batches.
     """
 
     epochs: int = 10
@@ -69,7 +69,7 @@ class UnlearningLoopConfig:
 
 
 def require(config: str, name: str, value: object, rule: str, *, holds: bool) -> None:
-    """Refuse a value of a config that breaks its rule."""
+    """Raise ValueError if a value of a config breaks its rule."""
     if not holds:
         raise ValueError(f"{name} of {config} must be {rule}, got {value}")
 
@@ -78,28 +78,28 @@ class TrainingDiverged(ArithmeticError):
     """A loss, or at the end a weight, was not a finite number.
 
     Attributes:
-        step: the step with that loss, which was not taken, or the last one; counted from 1.
+        step: the step with that loss, which was not taken, or the last step; counted from 1.
     """
 
-    def __init__(self, step: int, loss: float, way_out: str = "try a smaller lr") -> None:
-        super().__init__(f"the loss of step {step} is {loss}; {way_out}")
+    def __init__(self, step: int, loss: float, hint: str = "try a smaller lr") -> None:
+        super().__init__(f"the loss of step {step} is {loss}; {hint}")
         self.step = step
 
 
 class UnlearningLoop:
-    """One optimizer over a network's weights, and the loop.
+    """An optimizer over a network's weights and its training loop.
 
     Args:
         theta: a copy of theta_o; changed in place.
-        config: rate, optimizer, batch-norm policy.
-        watch: sees each step.
-        trained: names of the parameters that may change; None for all. Batch norms none of whose parameters may change
-            keep their running statistics.
-        mask: for some parameters, by name, bool of their shape: False coordinates stay bit for bit what they are now.
-        beside: another network that learns from the same losses, with its own rate (SURE's discriminator).
+        config: learning rate, optimizer, batch-norm policy.
+        step_callback: called after each step.
+        trainable: names of the parameters that may change; None for all. Batch norms none of whose parameters may
+            change keep their running statistics.
+        mask: for some parameters, by name, bool of their shape: where False, a weight does not change in any bit.
+        adversary: another network trained on the same losses, and its learning rate (SURE's discriminator).
 
     Attributes:
-        lr: the rate of the next step, which an algorithm may change between two losses.
+        lr: learning rate of the next step; an algorithm may change it between two losses.
     """
 
     def __init__(
@@ -107,19 +107,19 @@ class UnlearningLoop:
         theta: nn.Module,
         config: UnlearningLoopConfig,
         *,
-        watch: StepCallback | None = None,
-        trained: Collection[str] | None = None,
+        step_callback: StepCallback | None = None,
+        trainable: Collection[str] | None = None,
         mask: Mapping[str, Tensor] | None = None,
-        beside: tuple[nn.Module, float] | None = None,
+        adversary: tuple[nn.Module, float] | None = None,
     ) -> None:
-        self.theta, self.config, self.watch, self.lr = theta, config, watch, config.lr
-        named = dict(theta.named_parameters())
-        self.trained = set(named if trained is None else trained)
-        masked = {name: kept for name, kept in (mask or {}).items() if name in self.trained and not bool(kept.all())}
-        self.masked = [(named[name], ~kept, named[name].detach().clone()) for name, kept in masked.items()]
-        groups = [{"params": [named[name] for name in named if name in self.trained], "lr": config.lr}]
-        if beside:
-            groups.append({"params": list(beside[0].parameters()), "lr": beside[1]})
+        self.theta, self.config, self.step_callback, self.lr = theta, config, step_callback, config.lr
+        parameters = dict(theta.named_parameters())
+        self.trainable = set(parameters if trainable is None else trainable)
+        masked = {name: free for name, free in (mask or {}).items() if name in self.trainable and not bool(free.all())}
+        self.masked = [(parameters[name], ~free, parameters[name].detach().clone()) for name, free in masked.items()]
+        groups = [{"params": [parameters[name] for name in parameters if name in self.trainable], "lr": config.lr}]
+        if adversary:
+            groups.append({"params": list(adversary[0].parameters()), "lr": adversary[1]})
         if config.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
                 groups, weight_decay=config.weight_decay, fused=True
@@ -128,20 +128,20 @@ class UnlearningLoop:
             self.optimizer = torch.optim.SGD(
                 groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
             )
-        self.beside = beside[0] if beside else None
+        self.adversary = adversary[0] if adversary else None
 
     def run(self, losses: Iterator[Tensor]) -> nn.Module:
-        """Take one step down each loss, until there are no more or the watch has seen enough.
+        """Take one optimizer step per loss until the iterator ends or the callback returns true.
 
         Args:
-            losses: scalars with their graph; the next is asked for when the step on the last one is done.
+            losses: scalars with their graph; the next loss is drawn after the step on the previous one.
 
         Returns:
             theta, in evaluation mode.
 
         Raises:
-            TrainingDiverged: a loss is not finite, and theta's weights are as they were before it; or the last step
-                left a weight or a running statistic that is not.
+            TrainingDiverged: a loss is not finite, and theta has the weights before that step; or the last step left a
+                weight or a running statistic that is not finite.
         """
         step = 0
         with self._training():
@@ -151,7 +151,7 @@ class UnlearningLoop:
                 if not math.isfinite(value):
                     raise TrainingDiverged(step, value)
                 self._step(loss)
-                if self.watch is not None and self.watch(step, self.theta):
+                if self.step_callback is not None and self.step_callback(step, self.theta):
                     break
         if isinstance(losses, Generator):
             losses.close()
@@ -160,67 +160,67 @@ class UnlearningLoop:
         return self.theta.eval()
 
     def _step(self, loss: Tensor) -> None:
-        """One step of the optimizer; what is masked does not move, and has no momentum that could move it later."""
+        """Take one optimizer step; masked weights do not move and get no momentum that could move them later."""
         self.optimizer.param_groups[0]["lr"] = self.lr
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, frozen, _ in self.masked:
+        for parameter, fixed, _ in self.masked:
             if parameter.grad is not None:
-                parameter.grad[frozen] = 0
+                parameter.grad[fixed] = 0
         self.optimizer.step()
         with torch.no_grad():
-            for parameter, frozen, before in self.masked:
-                parameter[frozen] = before[frozen]
+            for parameter, fixed, initial in self.masked:
+                parameter[fixed] = initial[fixed]
                 for moment in self.optimizer.state[parameter].values():
-                    if isinstance(moment, Tensor) and moment.shape == frozen.shape:
-                        moment[frozen] = 0
+                    if isinstance(moment, Tensor) and moment.shape == fixed.shape:
+                        moment[fixed] = 0
 
     @contextmanager
     def _training(self) -> Generator[None, None, None]:
-        """Training mode, with gradients for what may change, and batch norms as the policy has them."""
-        wanted = {name: parameter.requires_grad for name, parameter in self.theta.named_parameters()}
+        """Set training mode, gradients of trainable weights only, and the batch-norm policy, within the context."""
+        requires_grad = {name: parameter.requires_grad for name, parameter in self.theta.named_parameters()}
         for name, parameter in self.theta.named_parameters():
-            parameter.requires_grad_(name in self.trained)
-        four = any(parameter.ndim == 4 for parameter in self.theta.parameters())
-        if four:
+            parameter.requires_grad_(name in self.trainable)
+        has_convolutions = any(parameter.ndim == 4 for parameter in self.theta.parameters())
+        if has_convolutions:
             self.theta.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.theta.train()
-        if self.beside is not None:
-            self.beside.train()
+        if self.adversary is not None:
+            self.adversary.train()
         hooks = [
             layer.register_forward_pre_hook(self._batch_norm_rule(name, layer))
             for name, layer in self.theta.named_modules()
             if isinstance(layer, _BatchNorm)
         ]
         try:
-            with keep_gradient_layout(self.theta) if four else nullcontext():
+            with keep_gradient_layout(self.theta) if has_convolutions else nullcontext():
                 yield
         finally:
             for hook in hooks:
                 hook.remove()
             self.optimizer.zero_grad(set_to_none=True)
             for name, parameter in self.theta.named_parameters():
-                parameter.requires_grad_(wanted[name])
+                parameter.requires_grad_(requires_grad[name])
 
-    def _batch_norm_rule(self, name: str, own: nn.Module) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        """Whether this layer normalises by the batch: by policy, if it is trained, and if the batch has a variance."""
-        follows = self.config.batch_norm == "train" and any(t.startswith(f"{name}.") for t in self.trained)
+    def _batch_norm_rule(self, name: str, norm: nn.Module) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        """Build the hook that sets a batch norm's mode: by policy, by its being trainable, by the size of the batch."""
+        updates_statistics = self.config.batch_norm == "train" and any(t.startswith(f"{name}.") for t in self.trainable)
 
-        def settle(layer: nn.Module, given: tuple[Tensor]) -> None:
-            several = given[0].numel() > given[0].shape[1]  # one value a channel has no variance
-            if layer is own:  # a copy that the watch made has this hook too, and a mode of its own
-                layer.training = self.theta.training and follows and several
+        def set_mode(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            has_variance = inputs[0].numel() > inputs[0].shape[1]  # one value a channel has no variance
+            if layer is norm:  # a copy made by the callback has this hook too, and keeps its mode
+                layer.training = self.theta.training and updates_statistics and has_variance
 
-        return settle
+        return set_mode
 
 
-def finish_one_shot(theta: nn.Module, watch: StepCallback | None, way_out: str) -> nn.Module:
-    """The end of an algorithm whose one change has been made: the watch sees it as the first and last step.
+def finish_one_shot(theta: nn.Module, step_callback: StepCallback | None, hint: str) -> nn.Module:
+    """Finish an algorithm that changes the weights once: check them, and call the callback as for step 1.
 
     Args:
         theta: a changed copy of theta_o.
-        watch: called once, with step 1 and theta in training mode, as Descent calls it.
-        way_out: what to try if theta is not finite.
+        step_callback: called once, with step 1 and theta in training mode, as UnlearningLoop calls it.
+        hint: advice for the error message if theta is not finite.
 
     Returns:
         theta, in evaluation mode.
@@ -229,17 +229,17 @@ def finish_one_shot(theta: nn.Module, watch: StepCallback | None, way_out: str) 
         TrainingDiverged: a weight is not finite.
     """
     if not is_finite(theta):
-        raise TrainingDiverged(1, math.nan, way_out)
-    if watch is not None:
-        watch(1, theta.train())
+        raise TrainingDiverged(1, math.nan, hint)
+    if step_callback is not None:
+        step_callback(1, theta.train())
     return theta.eval()
 
 
 def copy_model(theta: nn.Module) -> nn.Module:
-    """A deep copy: no weight and no running statistic is shared."""
+    """Return a deep copy that shares no weight and no running statistic."""
     return copy.deepcopy(theta)
 
 
 def copy_frozen(theta: nn.Module) -> nn.Module:
-    """A deep copy that only answers: evaluation mode, no gradients."""
+    """Return a deep copy in evaluation mode without gradients."""
     return copy_model(theta).eval().requires_grad_(False)

@@ -1,13 +1,13 @@
-"""The + forms of SURE's comparison: what an algorithm does to the forget set, with the retain set held beside it.
+"""Losses that several algorithms share: KL divergence to a teacher, and the "+" forms of SURE's comparison.
+
+The "+" forms add the retain set's loss to an algorithm's loss on the forget set:
 
     min_theta  alpha E_R[CE(theta(x), y)] + (1 - alpha) L_F(theta),  from theta_o
 
-SURE 5.1 and appendix G. The paper calls the added term "trained on D_f"; it can only hold utility on D_r, and alpha is
-"the weight of the retain set loss". An epoch is a pass over the retain set, as in NegGrad+; the forget set goes round
-beside it in batches of its own size, in a new order each time. How many epochs the paper trains is not said; its
-latest drop of the rate is after 18. The drop is to a tenth, as in its training of originals.
-
-How far one network's answers are from another's.
+SURE 5.1 and appendix G. The paper calls the added term "trained on D_f"; it can only preserve utility on D_r, and alpha
+is "the weight of the retain set loss". An epoch is a pass over the retain set, as in NegGrad+; the forget set is cycled
+in batches of a separate size, in a new order in each pass. The paper does not state its number of epochs; its latest
+decay of the learning rate is after 18. The decay is to a tenth, as in its training of originals.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ from unlearn.search_space import Choice, Domain, Integer, LogUniform, Uniform
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(softmax(teacher / T) || softmax(student / T)) for each example.
+    """Compute KL(softmax(teacher / T) || softmax(student / T)) per example.
 
-    A sum over classes: a mean over examples and classes, the default of the library function that released codes call,
-    is K times smaller. No factor T^2; who wants it says so.
+    It is summed over classes: a mean over examples and classes, the default of the library function that released codes
+    call, is K times smaller. There is no factor T^2; callers multiply by it.
 
     Args:
         teacher: logits [B, K].
@@ -37,18 +37,21 @@ def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) ->
     Returns:
         [B], 0 or more up to rounding.
     """
-    theirs, ours = log_softmax(teacher / temperature, dim=-1), log_softmax(student / temperature, dim=-1)
-    return (theirs.exp() * (theirs - ours)).sum(dim=-1)
+    teacher_log_p, student_log_p = (
+        log_softmax(teacher / temperature, dim=-1),
+        log_softmax(student / temperature, dim=-1),
+    )
+    return (teacher_log_p.exp() * (teacher_log_p - student_log_p)).sum(dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetainLossConfig(UnlearningLoopConfig):
-    """Of the + forms and of SURE itself.
+    """Options of the "+" forms and of SURE.
 
     Attributes:
-        alpha: weight of the retain set's loss; the other has 1 - alpha.
-        forget_batch: examples of the forget set a step.
-        drop_after: epochs at the full rate; a tenth of it afterwards.
+        alpha: weight of the retain set's loss; the other loss has weight 1 - alpha.
+        forget_batch: examples of the forget set per step.
+        drop_after: epochs at the full learning rate; a tenth of it afterwards.
     """
 
     epochs: int = 20
@@ -71,7 +74,7 @@ class RetainLossConfig(UnlearningLoopConfig):
         require(name, "drop_after", self.drop_after, "0 or more", holds=self.drop_after >= 0)
 
     def lr_at(self, epoch: int) -> float:
-        """The rate of an epoch, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0."""
         return self.lr if epoch < self.drop_after else self.lr / 10
 
 
@@ -81,31 +84,34 @@ def train_with_retain_loss(
     forget: ExampleSet,
     config: RetainLossConfig,
     rng: np.random.Generator,
-    of_forget: Callable[[Tensor, Tensor], Tensor],
-    watch: StepCallback | None = None,
+    forget_loss: Callable[[Tensor, Tensor], Tensor],
+    step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """One step for each batch of the retain set, on it and on a batch of the forget set, each in a forward of its own.
+    """Take one step per batch of the retain set, on it and on a batch of the forget set, in separate forward passes.
 
     Args:
         theta: a copy of theta_o; changed in place.
-        retain: what stays.
-        forget: what goes.
-        config: alpha, sizes, rates.
+        retain: the retain set.
+        forget: the forget set.
+        config: alpha, batch sizes, learning rates.
         rng: draws orders and augmentations.
-        of_forget: L_F of a batch of the forget set: its images and labels.
-        watch: sees each step.
+        forget_loss: L_F of a batch of the forget set, from its images and labels.
+        step_callback: called after each step.
 
     Returns:
         theta, in evaluation mode.
     """
-    kept, dropped = BatchSampler(retain, config.batch, rng), BatchSampler(forget, config.forget_batch, rng).cycle()
-    descent = UnlearningLoop(theta, config, watch=watch)
+    retain_batches, forget_batches = (
+        BatchSampler(retain, config.batch, rng),
+        BatchSampler(forget, config.forget_batch, rng).cycle(),
+    )
+    loop = UnlearningLoop(theta, config, step_callback=step_callback)
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
-            descent.lr = config.lr_at(epoch)
-            for images, labels in kept:
-                descend = cross_entropy(theta(images), labels)
-                yield config.alpha * descend + (1 - config.alpha) * of_forget(*next(dropped))
+            loop.lr = config.lr_at(epoch)
+            for images, labels in retain_batches:
+                retain_loss = cross_entropy(theta(images), labels)
+                yield config.alpha * retain_loss + (1 - config.alpha) * forget_loss(*next(forget_batches))
 
-    return descent.run(losses())
+    return loop.run(losses())

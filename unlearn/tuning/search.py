@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from cluster.pool import Failure
-from cluster.search_space import Arm
+from cluster.search_space import Search
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.store.json_records import encode_record, hash_record, read_records
 from memscore.store.store import Store
@@ -244,17 +244,17 @@ class SearchBackend(Protocol):
     def search(
         self,
         fn: Callable[[Any, Values, Any], ConfigResult],
-        arms: Sequence[Arm],
+        searches: Sequence[Search],
         shared: Any,
-        told: Callable[[Arm, Values, Any], None],
+        on_result: Callable[[Search, Values, Any], None],
         *,
         sampler: Sampler,
         seed: int,
     ) -> None:
-        """Call fn(arm.job, values, shared) for values of each arm's space, and tell of each result."""
+        """Call fn(search.job, values, shared) for values of each search's space, and on_result for each result."""
 
-    def draws(self, arm: Arm, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
-        """All values that will be tried, of a sampler that does not learn."""
+    def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
+        """List all configurations of a search, for a sampler that does not learn."""
 
 
 def run_searches(
@@ -291,18 +291,20 @@ def run_searches(
     keys = {request.name: key for request, key in zip(requests, searches, strict=True)}
     order: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
-        requests = [fix_configs(request, backend.draws(request, sampler=sampler, seed=seed)) for request in requests]
-        planned = {keys[request.name]: {hash_record(values) for values, _ in request.known} for request in requests}
+        requests = [
+            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=seed)) for request in requests
+        ]
+        planned = {keys[request.name]: {hash_record(values) for values, _ in request.evaluated} for request in requests}
         results = {
             name: [result for result in search_results if hash_record(result["values"]) in planned[name]]
             for name, search_results in results.items()
         }
-        order = {keys[request.name]: request.first for request in requests}
-        sampler = "random"  # the points of a grid are all in `first`
-    requests = [request for request in requests if len(request.known) < request.budget]
-    total, done, failed = sum(request.budget - len(request.known) for request in requests), 0, []
+        order = {keys[request.name]: request.initial for request in requests}
+        sampler = "random"  # the points of a grid are all in `initial`
+    requests = [request for request in requests if len(request.evaluated) < request.budget]
+    total, done, failed = sum(request.budget - len(request.evaluated) for request in requests), 0, []
 
-    def on_result(request: Arm, values: Values, result: dict[str, Any] | Failure) -> None:
+    def on_result(request: Search, values: Values, result: dict[str, Any] | Failure) -> None:
         nonlocal done
         done += 1
         if isinstance(result, Failure):
@@ -320,20 +322,20 @@ def run_searches(
     }, failed
 
 
-def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Sequence[ConfigResult]) -> Arm:
+def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Sequence[ConfigResult]) -> Search:
     """Build the request of a search to a search backend."""
     first_trial, space = search.trials[0], search.space
-    return Arm(
+    return Search(
         name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",  # draws depend on it
         space=to_domains(space),
         budget=budget if space else 1,
         job=search,
-        first=[search.defaults],
-        known=[(result["values"], result[OBJECTIVE[search.guide]]) for result in stored],
+        initial=[search.defaults],
+        evaluated=[(result["values"], result[OBJECTIVE[search.guide]]) for result in stored],
     )
 
 
-def fix_configs(request: Arm, values: Sequence[Values]) -> Arm:
+def fix_configs(request: Search, values: Sequence[Values]) -> Search:
     """Fix the configurations of a request, so that none is left to draw.
 
     Args:
@@ -344,8 +346,8 @@ def fix_configs(request: Arm, values: Sequence[Values]) -> Arm:
         The request with these configurations, a budget of their number, and those of them that are stored.
     """
     planned = {hash_record(config) for config in values}
-    stored = [(config, objective) for config, objective in request.known if hash_record(config) in planned]
-    return replace(request, first=values, known=stored, budget=len(values))
+    stored = [(config, objective) for config, objective in request.evaluated if hash_record(config) in planned]
+    return replace(request, initial=values, evaluated=stored, budget=len(values))
 
 
 def to_domains(space: dict[str, Domain]) -> dict[str, tuple[Any, ...]]:

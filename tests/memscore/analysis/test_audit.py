@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from memscore import attack
-from memscore.analysis.audit import arm_named, audit
-from memscore.analysis.user_model import load_model, membership_of, normalisation_of
+from memscore.analysis.audit import run_audit, select_arm
+from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
 from memscore.pipeline.config import BankConfig, reload_splits
@@ -92,7 +92,7 @@ def as_seen(bank, mean=0.5, std=0.5):
 
 
 def test_members_of_a_model_trained_elsewhere_are_told_from_others(bank, half, own_model):
-    found = audit(bank.store, own_model, as_seen(bank), member=half)
+    found = run_audit(bank.store, own_model, as_seen(bank), member=half)
     assert found.models == 16
     assert set(found.curves) == {"lira", "lira_offline", "rmia"}
     for curve in found.curves.values():
@@ -107,7 +107,7 @@ def test_the_null_control_has_an_area_of_one_half(bank, half):
     """A target trained on neither half, but on the test images: no evidence tells the halves apart."""
     test = bank.splits.test
     model = trained(test.images[:200], test.labels[:200], 0.5, 0.5)
-    found = audit(bank.store, model, as_seen(bank), member=half)
+    found = run_audit(bank.store, model, as_seen(bank), member=half)
     for curve in found.curves.values():
         assert curve.auc.lo < 0.5 < curve.auc.hi
     assert found.epsilon.value == 0
@@ -116,8 +116,8 @@ def test_the_null_control_has_an_area_of_one_half(bank, half):
 def test_an_original_of_the_store_says_from_outside_what_it_said_to_its_worker(bank):
     store = bank.store
     [receipt] = run_job(OriginalJob(store=store.url, index=0), build_shared_data(bank.splits, None))
-    model = load_model(store.folder.path(f"weights/{receipt['key']}.safetensors"), PLAN.arch, store.manifest)
-    seen = audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
+    model = load_user_model(store.folder.path(f"weights/{receipt['key']}.safetensors"), PLAN.arch, store.manifest)
+    seen = run_audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
     logits = torch.from_numpy(store.read_outputs(receipt["key"])[0][:400].copy())
     said = logit_confidence(logits, torch.from_numpy(bank.splits.train.labels)).numpy()
     np.testing.assert_allclose(seen, said, rtol=1e-4, atol=1e-4)  # float32, images laid out in another way
@@ -144,14 +144,14 @@ def test_the_door_writes_evidence_with_verdicts_and_says_what_it_is_worth(bank, 
 
 def test_measures_that_are_undefined_are_null_in_the_file(bank, own_model):
     everyone = np.ones(len(bank.splits.train), bool)  # nobody is left to be told from
-    found = audit(bank.store, own_model, as_seen(bank), member=everyone)
+    found = run_audit(bank.store, own_model, as_seen(bank), member=everyone)
     said = {key.decode(): value.decode() for key, value in found.table.schema.metadata.items()}
     assert json.loads(said["curves"])["lira"]["auc"] == {"value": None, "lo": None, "hi": None}
     assert json.loads(said["epsilon"])["value"] is None
 
 
 def test_without_the_truth_there_is_evidence_and_no_measure(bank, own_model, tmp_path):
-    found = audit(bank.store, own_model, as_seen(bank), threshold=1.5)
+    found = run_audit(bank.store, own_model, as_seen(bank), threshold=1.5)
     assert found.curves == {}
     assert found.epsilon is None
     assert "member" not in found.table.column_names
@@ -167,7 +167,7 @@ def test_a_bank_without_validation_gives_no_rmia_and_says_so(tmp_path):
     run_job(BankJob(store=made.store.url, arm=arm.name, models=(0, 1, 2)), build_shared_data(made.splits, None))
     again = reload_splits(made.store)
     assert again.fingerprint == made.splits.fingerprint
-    found = audit(made.store, build_network("mlp-32", (1, 8, 8), 10, 0), again)
+    found = run_audit(made.store, build_network("mlp-32", (1, 8, 8), 10, 0), again)
     assert "rmia" not in found.table.column_names
     one_sided = np.array(found.table["n_in"]) * np.array(found.table["n_out"]) == 0
     assert one_sided.any()
@@ -213,21 +213,21 @@ def saved(tmp_path, tensors):
 def test_a_model_that_does_not_fit_is_refused_in_one_line(bank, tmp_path, arch, shape, classes, message):
     path = saved(tmp_path, build_network(arch, shape, classes, 0).state_dict())
     with pytest.raises(ValueError, match=message) as caught:
-        load_model(path, "mlp-32", bank.store.manifest)
+        load_user_model(path, "mlp-32", bank.store.manifest)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_that_are_none_are_refused(bank, tmp_path):
     manifest = bank.store.manifest
     with pytest.raises(FileNotFoundError, match="there are no weights at"):
-        load_model(str(tmp_path / "nothing"), "mlp-32", manifest)
+        load_user_model(str(tmp_path / "nothing"), "mlp-32", manifest)
     (tmp_path / "text").write_text("no weights")
     with pytest.raises(ValueError, match="is no safetensors file"):
-        load_model(str(tmp_path / "text"), "mlp-32", manifest)
+        load_user_model(str(tmp_path / "text"), "mlp-32", manifest)
     weights = build_network("mlp-32", (1, 8, 8), 10, 0).state_dict()
     weights["head.bias"] = weights["head.bias"] * math.nan
     with pytest.raises(ValueError, match=r"not finite, first in head.bias"):
-        load_model(saved(tmp_path, weights), "mlp-32", manifest)
+        load_user_model(saved(tmp_path, weights), "mlp-32", manifest)
 
 
 def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, tmp_path, monkeypatch):
@@ -240,7 +240,9 @@ def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, 
     train = bank.splits.train
     model = trained(train.images[half], train.labels[half], 0.5, 0.5, arch="my_nets:wide", epochs=20)
     path = saved(tmp_path, model.state_dict())
-    found = audit(bank.store, load_model(path, "my_nets:wide", bank.store.manifest), as_seen(bank), member=half)
+    found = run_audit(
+        bank.store, load_user_model(path, "my_nets:wide", bank.store.manifest), as_seen(bank), member=half
+    )
     assert found.curves["lira"].auc.lo > 0.5
     sys.modules.pop("my_nets")
 
@@ -253,14 +255,14 @@ def test_member_ids_are_read_from_text_json_and_npz(bank, tmp_path):
     np.savez(tmp_path / "b.npz", ids)
     expected = (np.arange(400) >= 3) & (np.arange(400) < 9)
     for name in ("a.txt", "a.json", "a.npz", "b.npz"):
-        np.testing.assert_array_equal(membership_of(read_id_list(str(tmp_path / name)), bank.store), expected)
+        np.testing.assert_array_equal(build_member_mask(read_id_list(str(tmp_path / name)), bank.store), expected)
 
 
 def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
     with pytest.raises(ValueError, match=r"1 of 2 member ids are no examples of .* 'train/99999'"):
-        membership_of(np.array([bank.splits.train.ids[0], "train/99999"]), bank.store)
+        build_member_mask(np.array([bank.splits.train.ids[0], "train/99999"]), bank.store)
     with pytest.raises(ValueError, match="1 members are validation or test examples"):
-        membership_of(bank.splits.test.ids[:1], bank.store)
+        build_member_mask(bank.splits.test.ids[:1], bank.store)
     for name, content, message in (
         ("a.csv", "x", "read from .txt, .json or .npz"),
         ("a.txt", "", "there are none"),
@@ -278,26 +280,26 @@ def test_member_ids_that_cannot_be_are_refused(bank, tmp_path):
 
 def test_normalisation_is_one_number_a_channel(bank):
     manifest = bank.store.manifest
-    assert normalisation_of(manifest, None, None) == (manifest.mean, manifest.std)
+    assert resolve_normalization(manifest, None, None) == (manifest.mean, manifest.std)
     with pytest.raises(ValueError, match="--mean takes one number for each of 1 channels, got 3"):
-        normalisation_of(manifest, (0.1, 0.2, 0.3), None)
+        resolve_normalization(manifest, (0.1, 0.2, 0.3), None)
     with pytest.raises(ValueError, match="--std must be above 0, got 0"):
-        normalisation_of(manifest, None, (0.0,))
+        resolve_normalization(manifest, None, (0.0,))
 
 
 def test_an_arm_is_chosen_where_there_are_several(bank, tmp_path):
     store = Store.create(str(tmp_path / "s"), bank.store.manifest, bank.store.examples())
     with pytest.raises(ValueError, match="has no arm yet"):
-        arm_named(store, None)
+        select_arm(store, None)
     for design, keep in (("iid", 0.7), ("iid", 0.5)):
         store.add_arm({"name": f"{design}-k{keep:.3f}", "design": design, "keep": keep, "block": 1, "clusters": None})
     with pytest.raises(ValueError, match=r"has 2 arms .* choose with --arm: iid-k0.500, iid-k0.700"):
-        arm_named(store, None)
-    assert arm_named(store, "k0.700") == arm_named(store, "iid-k0.700") == "iid-k0.700"
+        select_arm(store, None)
+    assert select_arm(store, "k0.700") == select_arm(store, "iid-k0.700") == "iid-k0.700"
     with pytest.raises(ValueError, match=r"unknown arm 'iid-k0.600'"):
-        arm_named(store, "iid-k0.600")
+        select_arm(store, "iid-k0.600")
     with pytest.raises(ValueError, match="has no models"):
-        audit(store, build_network("mlp-32", (1, 8, 8), 10, 0), bank.splits, arm="k0.700")
+        run_audit(store, build_network("mlp-32", (1, 8, 8), 10, 0), bank.splits, arm="k0.700")
 
 
 def test_outputs_that_are_not_finite_are_refused(bank):
@@ -305,7 +307,7 @@ def test_outputs_that_are_not_finite_are_refused(bank):
     with torch.no_grad():
         model.head.weight.fill_(3e38)
     with pytest.raises(ValueError, match=r"outputs are not finite on .* check its weights, --mean and --std"):
-        audit(bank.store, model, bank.splits)
+        run_audit(bank.store, model, bank.splits)
 
 
 def test_clopper_pearson_is_scipys_exact_interval():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.analysis.fidelity import candidates, standings
+from memscore.analysis.fidelity import compare_proxies, read_candidates
 from memscore.pipeline.scoring import score_arm
 from memscore.statistics.claims import judge_interval
 from memscore.statistics.correlation import spearman
@@ -56,7 +56,7 @@ def proxy(store, name, values, direction):
 
 @pytest.fixture(scope="module")
 def found(bank):
-    return standings(bank, ARM.name, {"holdout": 4.0}, draws=200)
+    return compare_proxies(bank, ARM.name, {"holdout": 4.0}, draws=200)
 
 
 def test_the_reliability_is_the_one_that_estimate_has_stated(found, bank):
@@ -120,8 +120,8 @@ def test_verdicts():
 
 def test_scores_of_other_arms_are_not_compared(bank):
     digest = hash_shards(ARM.name, bank.find_valid_shards(ARM.name))
-    names = [one.score for one in candidates(bank, ARM.name, "memorization_k0.500", digest)]
+    names = [one.score for one in read_candidates(bank, ARM.name, "memorization_k0.500", digest)]
     assert "memorization_k0.500" not in names
     assert {"cscore_k0.500", "lira_k0.500", "holdout"} <= set(names)
-    others = [(one.score, one.shares_models) for one in candidates(bank, "another", "memorization_k0.700", digest)]
+    others = [(one.score, one.shares_models) for one in read_candidates(bank, "another", "memorization_k0.700", digest)]
     assert others == [(name, False) for name in ("events_confidence", "events_entropy", "holdout")]

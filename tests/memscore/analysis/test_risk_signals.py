@@ -5,7 +5,12 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import ttest_ind
 
-from memscore.analysis.risk_signals import difference, mean_interval, original_signals, risk_signals
+from memscore.analysis.risk_signals import (
+    compute_difference,
+    compute_mean_interval,
+    compute_original_signals,
+    compute_risk_signals,
+)
 from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from tests.fixtures.banks import manifest
@@ -39,7 +44,7 @@ def bank(tmp_path):
 
 def test_signals_are_those_of_the_logits(bank):
     store, logits, labels, _ = bank
-    found = original_signals(store, ["a" * 64], labels)
+    found = compute_original_signals(store, ["a" * 64], labels)
     p = softmax(logits.astype(float), axis=1)
     np.testing.assert_allclose(found["probability"], p[np.arange(N), labels], rtol=1e-9)
     np.testing.assert_allclose(found["loss"], -np.log(p[np.arange(N), labels]), rtol=1e-7)
@@ -48,7 +53,7 @@ def test_signals_are_those_of_the_logits(bank):
 
 def test_success_rises_over_the_tenths_of_the_loss_and_the_riskiest_lie_in_the_tail(bank):
     store, _, _, success = bank
-    found = risk_signals(store, "attack_success_k0.500", ["a" * 64], "attack_success_k0.500")
+    found = compute_risk_signals(store, "attack_success_k0.500", ["a" * 64], "attack_success_k0.500")
     means = [group.success.value for group in found.groups]
     assert len(means) == 10
     assert means[-1] > means[0] + 0.3
@@ -62,7 +67,7 @@ def test_success_rises_over_the_tenths_of_the_loss_and_the_riskiest_lie_in_the_t
 
 def test_a_risk_that_knows_nothing_decides_nothing_it_should_not(bank):
     store, *_ = bank
-    found = risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
+    found = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
     claims = [trend.claim for trend in found.trends]
     assert any("more attack success" in claim for claim in claims)
     # five claims of pure noise, each decided with probability .05: two or more of them by chance .02
@@ -75,14 +80,14 @@ def test_examples_without_a_risk_are_left_out(bank):
     values[:40] = success[:40]
     field = {"source": "made up", "unit": "1", "direction": 1}
     store.write_score("inversion_psnr", {"inversion_psnr": values}, {"inversion_psnr": field}, {}, "x")
-    found = risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
+    found = compute_risk_signals(store, "inversion_psnr", ["a" * 64], "attack_success_k0.500")
     assert "20 riskiest by inversion_psnr: more loss" in [t.claim for t in found.trends]
 
 
 def test_welch_is_scipys():
     rng = np.random.default_rng(3)
     x, y = rng.normal(1, 2, 30), rng.normal(0, 1, 50)
-    found, wanted = difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
+    found, wanted = compute_difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
     np.testing.assert_allclose([found.lo, found.hi], [wanted.low, wanted.high])
-    assert np.isnan(difference(np.ones(5), np.ones(5)).lo)
-    assert np.isnan(mean_interval(np.ones(1)).lo)
+    assert np.isnan(compute_difference(np.ones(5), np.ones(5)).lo)
+    assert np.isnan(compute_mean_interval(np.ones(1)).lo)

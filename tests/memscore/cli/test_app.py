@@ -31,14 +31,14 @@ def test_memscore_alone_lists_its_commands_on_one_screen_and_ends_with_2(capsys)
     from memscore.__main__ import COMMANDS, main
 
     assert main([]) == 2
-    said = capsys.readouterr().err
-    assert max(len(line) for line in said.splitlines()) <= 100
-    assert len(said.splitlines()) <= 20
+    output = capsys.readouterr().err
+    assert max(len(line) for line in output.splitlines()) <= 100
+    assert len(output.splitlines()) <= 20
     doors = {p.stem for p in (ROOT / "memscore").glob("[!_]*.py") if '__name__ == "__main__"' in p.read_text()}
     assert {name.split()[0] for name in COMMANDS} == doors
-    assert all(f"python -m memscore.{name}" in said for name in COMMANDS)
+    assert all(f"python -m memscore.{name}" in output for name in COMMANDS)
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == output
 
 
 def raising(error):
@@ -72,10 +72,10 @@ def test_the_audit_answers_bad_input_in_one_line(flags, line, tmp_path, capsys):
     banks.bank(tmp_path / "bank")
     (tmp_path / "text").write_text("no weights")
     assert attack.main(flags.format(tmp=tmp_path).split()) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert line in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith("error: ")
+    assert line in output
+    assert output.count("\n") == 1
 
 
 def test_ctrl_c_while_a_bank_is_verified_is_130(tmp_path, monkeypatch, capsys):
@@ -90,21 +90,21 @@ def test_ctrl_c_while_a_bank_is_verified_is_130(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("main", "arguments"),
     [
-        *((door.main, []) for door in (estimate, attack, fidelity, influence)),
+        *((module.main, []) for module in (estimate, attack, fidelity, influence)),
         *((bank.main, [command]) for command in ("verify", "import")),
     ],
 )
 def test_help_ends_in_no_default_that_says_nothing(main, arguments, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--help"])
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "(default: " in said or "(required)" in said
-    assert "(default: None)" not in said
-    assert "(default: )" not in said
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: " in output or "(required)" in output
+    assert "(default: None)" not in output
+    assert "(default: )" not in output
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_ctrl_c_while_a_door_imports_is_one_line_and_130(name):
+def test_ctrl_c_while_a_command_imports_is_one_line_and_130(name):
     process = subprocess.Popen(
         [sys.executable, "-m", f"memscore.{name}", "--help"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -119,19 +119,19 @@ def test_ctrl_c_while_a_door_imports_is_one_line_and_130(name):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "interrupted before anything was begun\n")
+    assert (process.returncode, out, err) == (130, "", "interrupted before anything was started\n")
 
 
 TERM = """
 import os, signal, sys, time
-from memscore.cli.app import run
+from memscore.cli.app import run_command
 def work():
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
     finally:
-        print("given back", flush=True)
-sys.exit(run(work, "on it goes"))
+        print("released", flush=True)
+sys.exit(run_command(work, "on it goes"))
 """
 
 
@@ -139,7 +139,7 @@ def test_sigterm_comes_up_like_ctrl_c_and_is_one_line_and_143():
     done = subprocess.run(
         [sys.executable, "-c", TERM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (143, "given back\n", "on it goes\n")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "released\n", "on it goes\n")
 
 
 def test_sigterm_is_the_process_s_again_after_a_command():

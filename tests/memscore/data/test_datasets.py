@@ -120,7 +120,7 @@ def test_flipped_labels_are_uniform_over_the_other_classes(tmp_path):
         ({"seed": -1}, "the root seed must be 0 or more, got -1"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_refused_with_the_way_out(options, message):
+def test_a_request_that_cannot_be_met_is_refused_with_a_hint(options, message):
     with pytest.raises(ValueError, match=message):
         load_dataset("digits", **options)
 

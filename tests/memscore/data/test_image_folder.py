@@ -79,9 +79,7 @@ def test_cinic_keeps_the_publishers_three_splits(tmp_path):
 
 
 def test_a_share_beside_a_publishers_validation_split_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"has a validation split of its own \(8 images\), so validation cannot be 0.1"
-    ):
+    with pytest.raises(ValueError, match=r"has its own validation split \(8 images\), so validation cannot be 0.1"):
         load_dataset(str(cinic(tmp_path)), validation=0.1)
 
 

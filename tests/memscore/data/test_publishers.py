@@ -76,8 +76,8 @@ def test_torchvision_objects_of_every_layout_become_channels_first():
     mnist = SimpleNamespace(data=torch.from_numpy(pixels(6, (28, 28))), targets=torch.arange(6))
     cifar = SimpleNamespace(data=colour, targets=list(range(6)))
     svhn = SimpleNamespace(data=np.transpose(colour, (0, 3, 1, 2)), labels=np.arange(6))
-    assert (datasets._from_torchvision("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
-    for part in (datasets._from_torchvision("train", cifar), datasets._from_torchvision("train", svhn)):
+    assert (datasets._extract_arrays("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
+    for part in (datasets._extract_arrays("train", cifar), datasets._extract_arrays("train", svhn)):
         assert (part.images == colour.transpose(0, 3, 1, 2)).all()
         assert part.images.flags.c_contiguous
         assert part.labels.tolist() == list(range(6))

@@ -16,15 +16,15 @@ from memscore.data.splits import (
 )
 
 
-def made(split="train", n=20, n_classes=4, side=5, channels=1, seed=0):
+def make_part(split="train", n=20, n_classes=4, side=5, channels=1, seed=0):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n, channels, side, side), dtype=np.uint8)
     return make_dataset(split, pixels, np.arange(n) % n_classes)
 
 
 def splits(**changes):
-    fields = {"name": "toy", "n_classes": 4, "train": made(), "mean": (0.5,), "std": (0.2,)}
-    fields |= {"validation": made("validation", 8), "test": made("test", 4)}
+    fields = {"name": "toy", "n_classes": 4, "train": make_part(), "mean": (0.5,), "std": (0.2,)}
+    fields |= {"validation": make_part("validation", 8), "test": make_part("test", 4)}
     return Splits(**fields | changes)
 
 
@@ -34,7 +34,7 @@ def with_labels(dataset, labels, labels_true=None):
 
 
 def test_ids_are_split_and_position_and_are_kept_as_an_array_of_str():
-    part = made("test", 3)
+    part = make_part("test", 3)
     assert part.ids.tolist() == ["test/00000", "test/00001", "test/00002"]
     assert part.ids.dtype.kind == "U"
     listed = Dataset(images=part.images, labels=part.labels, labels_true=part.labels, ids=["a", "b", "c"])
@@ -69,7 +69,7 @@ def test_channels_last_is_turned_and_contiguous():
         (np.zeros((4, 25), np.uint8), np.zeros(4, int), r"got \(4, 25\); reshape"),
     ],
 )
-def test_arrays_of_another_kind_are_refused_with_the_way_out(images, labels, message):
+def test_arrays_of_another_kind_are_refused_with_a_hint(images, labels, message):
     with pytest.raises(ValueError, match=message):
         make_dataset("test", images, labels)
 
@@ -94,11 +94,11 @@ def test_a_dataset_checks_its_columns(field, value, message):
     [
         ({"n_classes": 1}, "n_classes must be 2 or more, got 1"),
         ({"n_classes": 3}, r"train label 3 of train/00003 lies outside 0\.\.2"),
-        ({"test": with_labels(made("test", 2), np.array([0, -1]))}, "test label -1 of test/00001 lies outside"),
-        ({"test": with_labels(made("test", 2), np.array([0, 1]), np.array([9, 1]))}, "test label 9 of test/00000"),
-        ({"test": made("test", 4, side=6)}, r"test images are \(1, 6, 6\), train images \(1, 5, 5\)"),
-        ({"test": made("test", 0)}, "toy needs images to train and to test on, got 20 and 0"),
-        ({"validation": made("train", 1)}, "unique over all splits, got 'train/00000' more than once"),
+        ({"test": with_labels(make_part("test", 2), np.array([0, -1]))}, "test label -1 of test/00001 lies outside"),
+        ({"test": with_labels(make_part("test", 2), np.array([0, 1]), np.array([9, 1]))}, "test label 9 of test/00000"),
+        ({"test": make_part("test", 4, side=6)}, r"test images are \(1, 6, 6\), train images \(1, 5, 5\)"),
+        ({"test": make_part("test", 0)}, "toy needs images to train and to test on, got 20 and 0"),
+        ({"validation": make_part("train", 1)}, "unique over all splits, got 'train/00000' more than once"),
     ],
 )
 def test_splits_that_do_not_fit_together_are_refused(changes, message):
@@ -109,12 +109,12 @@ def test_splits_that_do_not_fit_together_are_refused(changes, message):
 def test_the_fingerprint_sees_every_column_of_every_split_and_nothing_else():
     base = splits()
     other = {
-        "image": {"train": made(seed=1)},
+        "image": {"train": make_part(seed=1)},
         "label": {"test": with_labels(base.test, base.test.labels[::-1].copy())},
         "true label": {"test": with_labels(base.test, base.test.labels, base.test.labels[::-1].copy())},
-        "ids": {"validation": made("valid", 8)},
+        "ids": {"validation": make_part("valid", 8)},
         "classes": {"n_classes": 5},
-        "no validation": {"validation": made("validation", 0)},
+        "no validation": {"validation": make_part("validation", 0)},
         "swapped": {"validation": base.test, "test": base.validation},
     }
     prints = {base.fingerprint} | {splits(**changes).fingerprint for changes in other.values()}
@@ -131,7 +131,7 @@ def test_input_shape_is_channels_height_width():
 
 
 def test_a_subset_takes_positions_in_their_order_or_a_mask_and_copies():
-    part = made()
+    part = make_part()
     picked = select_rows(part, np.array([7, 2]))
     assert picked.ids.tolist() == ["train/00007", "train/00002"]
     assert (picked.images == part.images[[7, 2]]).all()
@@ -161,7 +161,7 @@ def test_every_example_of_a_class_is_drawn_equally_often():
 
 
 def test_halves_are_disjoint_stratified_and_follow_the_seed():
-    part = made("validation", 41)
+    part = make_part("validation", 41)
     first, second = split_halves(part, 0)
     assert (len(first), len(second)) == (20, 21)
     assert sorted([*first.ids, *second.ids]) == part.ids.tolist()
@@ -171,9 +171,9 @@ def test_halves_are_disjoint_stratified_and_follow_the_seed():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_what_cannot_be_halved_is_refused(n):
+def test_too_few_examples_to_halve_are_refused(n):
     with pytest.raises(ValueError, match=f"{n} validation images cannot be halved; load with a validation share"):
-        split_halves(made("validation", n), 0)
+        split_halves(make_part("validation", n), 0)
 
 
 def test_normalisation_is_the_float64_mean_and_deviation_of_each_channel():
@@ -190,7 +190,7 @@ def test_the_deviation_of_a_flat_channel_is_floored():
 
 
 def test_the_examples_table_has_rows_of_train_validation_test_and_clusters_of_train():
-    toy = splits(train=with_labels(made(), (made().labels + 1) % 4))
+    toy = splits(train=with_labels(make_part(), (make_part().labels + 1) % 4))
     table = build_examples_table(toy, np.arange(20, dtype=np.int32))
     kinds = [pa.int32(), pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int32()]
     assert table.schema.types == kinds

@@ -1,3 +1,5 @@
+"""Attack success against its definition and closed forms."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -26,8 +28,8 @@ def test_targets_without_a_score_are_not_counted():
 
 def test_the_threshold_is_exclusive_and_can_be_moved():
     scores, member = np.array([[0.0], [2.0]]), np.array([[False], [True]])
-    found = [attack_success(scores, member, threshold=tau)["value"].item() for tau in (0.0, 2.0, -1.0)]
-    assert found == [1, 0.5, 0.5]
+    result = [attack_success(scores, member, threshold=tau)["value"].item() for tau in (0.0, 2.0, -1.0)]
+    assert result == [1, 0.5, 0.5]
 
 
 def test_noise_is_guessed_right_half_the_time():

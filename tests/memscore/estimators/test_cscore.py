@@ -1,3 +1,5 @@
+"""The C-score: which models count, its interval and error, and the mean over fractions."""
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from memscore.statistics.intervals import wilson
 from memscore.subsets.designs import Arm, draw_membership
 
 
-def test_only_models_without_the_example_are_asked():
+def test_only_models_without_the_example_count():
     member = draw_membership(Arm(design="exact"), range(64), 100)
     assert (cscore(member, member)["value"] == 0).all()
     assert (cscore(~member, member)["value"] == 1).all()
@@ -45,7 +47,7 @@ def test_one_fraction_is_its_own_mean_and_an_undefined_one_leaves_no_mean():
         average_fractions([])
 
 
-def test_z_scores_against_the_true_chance_have_mean_0_and_sd_1():
+def test_z_scores_against_the_true_probability_have_mean_0_and_sd_1():
     rng = np.random.default_rng(5)
     member = draw_membership(Arm(design="exact"), range(512), 4000)
     table = cscore(rng.random(member.shape) < 0.5, member)

@@ -1,3 +1,5 @@
+"""Influence against loops over pairs and models, and the selected pairs of a bank."""
+
 import math
 
 import numpy as np
@@ -5,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from memscore.analysis import influence_pairs as module
-from memscore.analysis.influence_pairs import influence_rows
+from memscore.analysis.influence_pairs import find_influence_pairs
 from memscore.estimators.influence import Tile, influence, iterate_tiles, pack_targets
 from memscore.estimators.memorization import memorization, memorization_table
 from memscore.store.manifest import Manifest
@@ -64,7 +66,7 @@ def ids():
 
 
 def rows_of(store, **arguments):
-    return influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), **arguments).to_pandas()
+    return find_influence_pairs(store, ARM["name"], store.find_valid_shards(ARM["name"]), **arguments).to_pandas()
 
 
 def test_it_equals_loops_over_pairs_and_models():
@@ -118,11 +120,11 @@ def test_tiles_cover_every_pair_once_however_they_are_cut(held_out):
     targets = pack_targets(
         (correct[:, cut], counted[:, cut] if held_out else None) for cut in (slice(0, 6), slice(6, 13))
     )
-    whole, seen = np.full((13, 13), np.nan, np.float32), np.zeros((13, 13), int)
+    whole, times_seen = np.full((13, 13), np.nan, np.float32), np.zeros((13, 13), int)
     for tile in iterate_tiles([member[:, :5], member[:, 5:]], targets, tile=4):
-        seen[tile.train, tile.target] += 1
+        times_seen[tile.train, tile.target] += 1
         whole[tile.train, tile.target] = tile.influence()
-    assert (seen == 1).all()
+    assert (times_seen == 1).all()
     # float32 of values below 3 before they are subtracted
     np.testing.assert_allclose(whole, influence(member, correct, counted), atol=1e-6)
 
@@ -210,11 +212,11 @@ def test_a_pair_just_at_the_threshold_is_kept():
     """.6 = 3/5 - 0/5 in float64 and .60000002 in float32: decided in float64."""
     member = np.arange(10)[:, None] < 5
     correct = np.arange(10)[:, None] < 3
-    picked = module._Picked(1, 0, 10)
+    picked = module._PairSelection(1, 0, 10)
     tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     picked.add(tile, 0.6, np.array([True]), without_self=False)
     assert picked.pairs()[2:].ravel().tolist() == [3, 5, 0, 5]
-    above = module._Picked(1, 0, 10)
+    above = module._PairSelection(1, 0, 10)
     above.add(tile, np.nextafter(0.6, 1), np.array([True]), without_self=False)
     assert above.pairs().shape == (6, 0)
 
@@ -241,11 +243,11 @@ def test_an_unknown_kind_of_targets_is_refused(bank):
 
 
 def test_a_bank_without_test_examples_says_so(tmp_path):
-    made: Manifest = manifest(split_sizes=(50, 2, 0))
+    bank_manifest: Manifest = manifest(split_sizes=(50, 2, 0))
     n = pa.table({"row": pa.array(range(52), pa.int32()), "id": [str(i) for i in range(52)]})
-    store = Store.create(tmp_path / "bank", made, n)
+    store = Store.create(tmp_path / "bank", bank_manifest, n)
     with pytest.raises(ValueError, match="has no test examples; use targets 'train'"):
-        influence_rows(store, ARM["name"], {0: "a"})
+        find_influence_pairs(store, ARM["name"], {0: "a"})
 
 
 @pytest.mark.parametrize("targets", ["test", "train-held-out"])
@@ -256,36 +258,36 @@ def test_pairs_as_strong_the_other_way_are_counted_exactly(bank, targets, least)
     counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
     dense = naive(member[:, :TRAIN], correct[:, test], counted)
     memorized = naive(member[:, :TRAIN], correct[:, :TRAIN]).diagonal() >= 0.25
-    table = influence_rows(store, ARM["name"], store.find_valid_shards(ARM["name"]), targets=targets, least=least)
+    table = find_influence_pairs(store, ARM["name"], store.find_valid_shards(ARM["name"]), targets=targets, least=least)
     assert int(decode_metadata(table.schema)["opposite"]) == (dense[memorized] <= -least).sum()
 
 
 def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monkeypatch):
     store = bank[0]
     monkeypatch.setattr(module.iterate_tiles, "__defaults__", (8,))
-    told = []
-    table = rows_of(store, top=0, progress=lambda *line: told.append(line))
-    assert [done for done, _, _ in told] == [8, 16, 24, 30]
-    assert told[-1] == (30, 30, f"{len(table)} strong pairs")
+    reports = []
+    table = rows_of(store, top=0, progress=lambda *line: reports.append(line))
+    assert [done for done, _, _ in reports] == [8, 16, 24, 30]
+    assert reports[-1] == (30, 30, f"{len(table)} strong pairs")
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"top": -1}, "top must be 0 or more, got -1"),
         ({"least": math.nan}, "least must be a number"),
         ({"least_memorization": math.nan}, "least_memorization must be a number"),
     ],
 )
-def test_parameters_without_a_sense_are_refused(bank, asked, message):
+def test_parameters_without_a_sense_are_refused(bank, options, message):
     with pytest.raises(ValueError, match=message):
-        rows_of(bank[0], **asked)
+        rows_of(bank[0], **options)
 
 
 def test_the_table_says_what_it_was_made_from(bank):
     store = bank[0]
     shards = store.find_valid_shards(ARM["name"])
-    table = influence_rows(store, ARM["name"], shards, least=0.2)
+    table = find_influence_pairs(store, ARM["name"], shards, least=0.2)
     said = decode_metadata(table.schema)
     assert said["shards_digest"] == hash_shards(ARM["name"], shards)
     assert (said["arm"], said["models"], said["least"]) == (ARM["name"], "40", "0.2")

@@ -1,3 +1,5 @@
+"""LiRA against loops with SciPy, under noise and on Gaussians with a known ROC curve."""
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -30,7 +32,7 @@ def whole(confidence, member):
 
 
 def shadows(member, target, n, keep):
-    """In- and out-models that judge one target on example n, by the rule's own words."""
+    """In- and out-models that judge one target on example n, by the definition of the rule."""
     sides = []
     models = len(member)
     order = [(target + step) % models for step in range(1, models)]
@@ -172,9 +174,9 @@ def test_a_large_common_level_costs_no_precision():
     member = draw_membership(Arm(design="exact", block=16), range(16), 50)
     confidence = rng.normal(size=member.shape)
     for attack in (lira_online, lira_offline):
-        here = attack(confidence, member, whole(confidence, member))
-        there = attack(confidence + 1e6, member, whole(confidence + 1e6, member))
-        np.testing.assert_allclose(there, here, rtol=1e-7, atol=1e-7)  # 1e6 leaves ten digits of the input
+        unshifted = attack(confidence, member, whole(confidence, member))
+        shifted = attack(confidence + 1e6, member, whole(confidence + 1e6, member))
+        np.testing.assert_allclose(shifted, unshifted, rtol=1e-7, atol=1e-7)  # 1e6 leaves ten digits of the input
 
 
 def test_an_example_nobody_or_everybody_held_has_no_ratio():

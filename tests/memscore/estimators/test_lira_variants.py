@@ -1,4 +1,4 @@
-"""Every classic form against loops over its definition, and the known traps against a small copy of each bug."""
+"""Every LiRA variant against loops over its definition, and known bugs against a small copy of each."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from memscore.training.evaluation import logit_confidence
 from tests.oracles import gaussian_auc
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
-ALL_FORMS = [
+ALL_VARIANTS = [
     LiraVariant(centre=centre, variance=variance, offline=offline)
     for centre in ("mean", "median")
     for variance in ("per-example", "shared-a", "shared-b")
@@ -27,13 +27,13 @@ ALL_FORMS = [
 ]
 
 
-def both(statistic, member, form, keep=None):
+def both(statistic, member, variant, keep=None):
     keep = member.mean() if keep is None else keep
-    return lira_variant_scores(statistic, member, form, fit_shared_std([(statistic, member)], keep, form))
+    return lira_variant_scores(statistic, member, variant, fit_shared_std([(statistic, member)], keep, variant))
 
 
 def shadows(member, target, n, keep):
-    """In- and out-models that judge one target on example n, by the rule's own words."""
+    """In- and out-models that judge one target on example n, by the definition of the rule."""
     models = len(member)
     order = [(target + step) % models for step in range(1, models)]
     held = [m for m in order if member[m, n]]
@@ -41,15 +41,15 @@ def shadows(member, target, n, keep):
     return (held[1:], not_held) if len(held) > keep * (models - 1) else (held, not_held[1:])
 
 
-def defined(statistic, member, form, keep):
-    """Both scores as the released code writes them, target by target; statistic [Q, M, N]."""
+def defined(statistic, member, variant, keep):
+    """Compute both scores as the released code writes them, target by target; statistic [Q, M, N]."""
     _, models, n = statistic.shape
     online, offline = np.full((models, n), np.nan), np.full((models, n), np.nan)
-    middle = {"mean": np.mean, "median": np.median}[form.centre]
+    middle = {"mean": np.mean, "median": np.median}[variant.centre]
     for target in range(models):
-        chosen = [shadows(member, target, j, keep) for j in range(n)]
-        dat_in = [statistic[:, held, j] for j, (held, _) in enumerate(chosen)]
-        dat_out = [statistic[:, rest, j] for j, (_, rest) in enumerate(chosen)]
+        shadow_sides = [shadows(member, target, j, keep) for j in range(n)]
+        dat_in = [statistic[:, held, j] for j, (held, _) in enumerate(shadow_sides)]
+        dat_out = [statistic[:, rest, j] for j, (_, rest) in enumerate(shadow_sides)]
         raw_in, raw_out = (np.concatenate([d.ravel() for d in dat]) for dat in (dat_in, dat_out))
         left_in, left_out = (
             np.concatenate([(d - middle(d, 1)[:, None]).ravel() for d in dat if d.shape[1]])
@@ -63,13 +63,13 @@ def defined(statistic, member, form, keep):
                 "per-example": (np.std(d_in, 1), np.std(d_out, 1), np.std(d_out, 1)),
                 "shared-a": (np.std(raw_in), np.std(raw_in), np.std(raw_out)),
                 "shared-b": (np.std(left_in), np.std(left_out), np.std(left_out)),
-            }[form.variance]
+            }[variant.variance]
             pr_in = stats.norm.logpdf(phi, middle(d_in, 1), std_in + 1e-30)
             pr_out = stats.norm.logpdf(phi, middle(d_out, 1), std_out + 1e-30)
             online[target, j] = (pr_in - pr_out).mean()
             alone = stats.norm.logpdf(phi, middle(d_out, 1), std_offline + 1e-30)
             z = (phi - middle(d_out, 1)) / std_offline
-            offline[target, j] = z.mean() if form.offline == "one-sided" else -alone.mean()
+            offline[target, j] = z.mean() if variant.offline == "one-sided" else -alone.mean()
     return online, offline
 
 
@@ -82,27 +82,29 @@ def fixture(request):
     return level + rng.normal(size=(3, 8, 20)) * rng.gamma(2, size=20), member, request.param.keep
 
 
-@pytest.mark.parametrize("form", ALL_FORMS, ids=lambda form: f"{form.centre}-{form.variance}-{form.offline}")
-def test_every_form_is_its_definition(fixture, form):
+@pytest.mark.parametrize(
+    "variant", ALL_VARIANTS, ids=lambda variant: f"{variant.centre}-{variant.variance}-{variant.offline}"
+)
+def test_every_variant_is_its_definition(fixture, variant):
     statistic, member, keep = fixture
     for queries in (statistic, statistic[:1]):
-        expected = defined(queries, member, form, keep)
-        ours = both(queries, member, form, keep)
+        expected = defined(queries, member, variant, keep)
+        ours = both(queries, member, variant, keep)
         for mine, theirs in zip(ours, expected, strict=True):
-            known = ~np.isnan(theirs)
-            assert known.mean() > 0.5
+            defined_scores = ~np.isnan(theirs)
+            assert defined_scores.mean() > 0.5
             # a variance from two of eight shadows comes from sums around another one: nine digits of float64 are left
-            np.testing.assert_allclose(mine[known], theirs[known], rtol=1e-8, atol=1e-9)
-            if form.variance == "per-example":
+            np.testing.assert_allclose(mine[defined_scores], theirs[defined_scores], rtol=1e-8, atol=1e-9)
+            if variant.variance == "per-example":
                 assert np.isnan(mine[:, np.isnan(theirs).all(0)]).all()
 
 
-def test_the_named_forms_are_those_of_paper_and_code(fixture):
+def test_the_named_variants_are_those_of_paper_and_code(fixture):
     statistic, member, keep = fixture
     assert get_lira_variant("paper") == LiraVariant(centre="mean", variance="per-example", offline="one-sided")
     assert get_lira_variant("released-fixed") == LiraVariant(centre="median", variance="shared-a", offline="two-sided")
     assert get_lira_variant("advanced-mia-fixed").variance == "shared-b"
-    assert set(LIRA_VARIANTS.values()) <= set(ALL_FORMS)
+    assert set(LIRA_VARIANTS.values()) <= set(ALL_VARIANTS)
     with pytest.raises(ValueError, match="did you mean 'released'"):
         get_lira_variant("relased")
     with pytest.raises(ValueError, match="unknown variance of LiRA 'shared-c'"):
@@ -124,19 +126,19 @@ def test_scores_do_not_depend_on_how_examples_are_cut(variance):
     rng = np.random.default_rng(1)
     member = draw_membership(Arm(design="exact", block=8), range(16), 200)
     statistic = rng.normal(size=(2, 16, 200)) * 3 + member
-    form = LiraVariant(centre="median", variance=variance)
-    at_once = both(statistic, member, form, 0.5)
+    variant = LiraVariant(centre="median", variance=variance)
+    at_once = both(statistic, member, variant, 0.5)
     blocks = list(zip(np.split(statistic, [7, 100], 2), np.split(member, [7, 100], 1), strict=True))
-    shared = fit_shared_std(blocks, 0.5, form)
-    cut = np.concatenate([lira_variant_scores(*block, form, shared) for block in blocks], -1)
+    shared = fit_shared_std(blocks, 0.5, variant)
+    cut = np.concatenate([lira_variant_scores(*block, variant, shared) for block in blocks], -1)
     np.testing.assert_allclose(cut, at_once, rtol=1e-10)  # sums in another order
 
 
-@pytest.mark.parametrize("form", ALL_FORMS[::2], ids=lambda form: f"{form.centre}-{form.variance}")
+@pytest.mark.parametrize("variant", ALL_VARIANTS[::2], ids=lambda variant: f"{variant.centre}-{variant.variance}")
 @pytest.mark.parametrize(
     "arm", [Arm(design="exact", block=8), Arm(design="exact", keep=0.75, block=16)], ids=lambda a: a.name
 )
-def test_noise_has_an_area_of_one_half(arm, form):
+def test_noise_has_an_area_of_one_half(arm, variant):
     """Within 4 s.e. of 1/2 over 16 banks of 800 examples; the s.e. is asserted to be small enough to see .015."""
     areas = []
     for seed in range(16):
@@ -144,7 +146,7 @@ def test_noise_has_an_area_of_one_half(arm, form):
         member = draw_membership(arm, range(arm.models_per_block), 800, seed=seed)
         noise = rng.normal(size=800) + rng.normal(size=member.shape) * rng.gamma(2, size=800)
         areas.append([
-            compute_target_means(scores, member)["auc"].value for scores in both(noise, member, form, arm.keep)
+            compute_target_means(scores, member)["auc"].value for scores in both(noise, member, variant, arm.keep)
         ])
     error = np.std(areas, axis=0, ddof=1) / 4
     assert (error < 0.004).all()

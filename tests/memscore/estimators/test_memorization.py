@@ -1,3 +1,5 @@
+"""Memorization by counts: closed forms, intervals, and the predicted error."""
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -87,11 +89,11 @@ def test_the_interval_covers_its_nominal_level_at_32_models_a_side(q_in, q_out):
     where a score interval must hold its level although most outcomes are unanimous.
     """
     k_in, k_out = (k.ravel() for k in np.meshgrid(np.arange(33), np.arange(33)))
-    chance = binom.pmf(k_in, 32, q_in) * binom.pmf(k_out, 32, q_out)
+    probability = binom.pmf(k_in, 32, q_in) * binom.pmf(k_out, 32, q_out)
     n = np.full(33 * 33, 32)
     table = memorization_from_counts(k_in, n, k_out, n)
     covered = (table["lo"] - 1e-12 <= q_in - q_out) & (q_in - q_out <= table["hi"] + 1e-12)
-    assert 0.94 < chance[covered].sum() <= (0.975 if min(q_in, q_out) < 0.6 else 1)
+    assert 0.94 < probability[covered].sum() <= (0.975 if min(q_in, q_out) < 0.6 else 1)
 
 
 def test_counts_of_disjoint_models_add():

@@ -1,3 +1,5 @@
+"""Memorization by the probability of the label."""
+
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -70,7 +72,7 @@ def test_the_error_is_right_for_probabilities_of_any_spread():
     assert abs(z.std() - np.sqrt(126 / 124)) < 4 * np.sqrt(2.05 / 4 / 4000)
 
 
-def test_it_is_another_score_than_the_definition():
+def test_it_differs_from_the_definition():
     """Right in every model but surer when in: not memorized by the definition, memorized by probability."""
     member = draw_membership(Arm(design="exact", block=8), range(8), 10)
     p = np.where(member, 0.99, 0.6)

@@ -1,3 +1,5 @@
+"""Memorization by clipped probit."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm

@@ -1,4 +1,4 @@
-"""RMIA against the dense pairwise matrix and loops, its traps, and an outside target; LiRA of an outside target too."""
+"""RMIA against the dense pairwise matrix and loops, known bugs, and external targets of RMIA and LiRA."""
 
 import numpy as np
 import pytest
@@ -167,7 +167,7 @@ def test_trap_without_equal_counts_an_exact_design_gives_membership_away():
     assert abs(compute_target_means(ours, member)["auc"].value - 0.5) < 0.012
 
 
-def test_members_are_told_from_others():
+def test_members_are_separated_from_others():
     confidence, member, population = noisy(Arm(design="exact", block=64), 400, 300, models=64, lift=3.0)
     for kind in ("online", "offline"):
         scores = attack(confidence, member, population, 0.5, RmiaConfig(kind=kind))
@@ -200,7 +200,7 @@ def test_inputs_are_left_as_they_were():
 
 
 @pytest.mark.parametrize("config", CONFIGS[:3], ids=lambda c: f"{c.kind}-{c.gamma:g}")
-def test_an_outside_target_is_judged_by_all_models_of_the_bank(config):
+def test_an_external_target_is_compared_with_all_models_of_the_bank(config):
     confidence, member, population = noisy(ARMS[0], 60, 40)
     rng = np.random.default_rng(9)
     target, target_z = rng.normal(size=60) * 2, rng.normal(size=40) * 2
@@ -216,7 +216,7 @@ def test_an_outside_target_is_judged_by_all_models_of_the_bank(config):
     np.testing.assert_array_equal(ours, expected)
 
 
-def test_lira_of_an_outside_target_is_what_loops_and_scipy_say():
+def test_lira_of_an_external_target_equals_loops_and_scipy():
     confidence, member, _ = noisy(ARMS[0], 60, 1)
     confidence = confidence.astype(float)
     target = np.random.default_rng(10).normal(size=60) * 3
@@ -247,7 +247,7 @@ def test_lira_of_an_outside_target_is_what_loops_and_scipy_say():
         assert offline[j] == pytest.approx(stats.norm.ppf(outside.cdf(target[j])), abs=0.03)
 
 
-def test_noise_from_an_outside_target_has_an_area_of_one_half_without_dropping_a_shadow():
+def test_noise_from_an_external_target_has_an_area_of_one_half_without_dropping_a_shadow():
     """The counts of a bank do not know what the target held; of 16 targets' areas the mean is within 4 s.e. of 1/2."""
     areas = []
     for seed in range(16):

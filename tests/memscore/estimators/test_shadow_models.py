@@ -1,4 +1,4 @@
-"""The pieces that all attacks are built from, each against a count by hand or SciPy."""
+"""The functions for shadow models that all attacks share, each against a count by hand or SciPy."""
 
 import numpy as np
 import pytest
@@ -45,9 +45,9 @@ def test_moments_are_of_one_side_and_nobody_has_a_mean_of_0():
 
 def test_pieces_are_all_columns_in_order():
     member = np.zeros((CHUNK_CELLS // 4, 9), bool)
-    found = [phi for phi, _ in iterate_column_chunks(np.tile(np.arange(9.0), (len(member), 1)), member)]
-    assert [phi.shape[1] for phi in found] == [4, 4, 1]
-    assert np.concatenate(found, axis=1)[0].tolist() == list(range(9))
+    chunks = [phi for phi, _ in iterate_column_chunks(np.tile(np.arange(9.0), (len(member), 1)), member)]
+    assert [phi.shape[1] for phi in chunks] == [4, 4, 1]
+    assert np.concatenate(chunks, axis=1)[0].tolist() == list(range(9))
 
 
 def test_log_density_is_students():

@@ -24,42 +24,42 @@ def columns():
     return {"member": member, "correct": gap > 0, "gap": gap, "logit_confidence": gap - 0.3}
 
 
-def by_hand(columns, chosen):
-    said = {name: column[chosen] for name, column in columns.items()}
+def by_hand(columns, models):
+    selected = {name: column[models] for name, column in columns.items()}
     return {
-        "memorization": memorization(said["correct"], said["member"]),
-        "cscore": cscore(said["correct"], said["member"])["value"],
-        "memorization_probability": memorization_probability(said["logit_confidence"], said["member"])["value"],
-        "memorization_probit": memorization_probit(said["gap"], said["member"])["value"],
+        "memorization": memorization(selected["correct"], selected["member"]),
+        "cscore": cscore(selected["correct"], selected["member"])["value"],
+        "memorization_probability": memorization_probability(selected["logit_confidence"], selected["member"])["value"],
+        "memorization_probit": memorization_probit(selected["gap"], selected["member"])["value"],
     }
 
 
-def test_each_set_of_models_says_what_the_estimators_say_of_it(columns):
+def test_each_set_of_models_has_the_estimators_scores(columns):
     rng = np.random.default_rng(1)
     sets = [np.arange(M), np.arange(0, M, 2), np.sort(rng.integers(0, M, M))]
-    found = compute_weighted_scores(count_set_weights(sets, M), columns)
-    assert set(found) == {"memorization", "cscore", "memorization_probability", "memorization_probit"}
-    for position, chosen in enumerate(sets):
-        for name, expected in by_hand(columns, chosen).items():
-            np.testing.assert_allclose(found[name][position], expected, atol=2e-6, err_msg=f"{name} {position}")
+    scores = compute_weighted_scores(count_set_weights(sets, M), columns)
+    assert set(scores) == {"memorization", "cscore", "memorization_probability", "memorization_probit"}
+    for position, models in enumerate(sets):
+        for name, expected in by_hand(columns, models).items():
+            np.testing.assert_allclose(scores[name][position], expected, atol=2e-6, err_msg=f"{name} {position}")
 
 
 def test_a_side_that_a_set_leaves_empty_is_undefined(columns):
     columns["member"][:4, 0] = True
-    found = compute_weighted_scores(count_set_weights([np.arange(4)], M), columns)
-    assert np.isnan(found["memorization"][0, 0])
-    assert np.isnan(found["memorization_probit"][0, 0])
-    assert np.isnan(found["cscore"][0, 0])
+    scores = compute_weighted_scores(count_set_weights([np.arange(4)], M), columns)
+    assert np.isnan(scores["memorization"][0, 0])
+    assert np.isnan(scores["memorization_probit"][0, 0])
+    assert np.isnan(scores["cscore"][0, 0])
 
 
-def test_what_the_bank_lacks_is_left_out(columns):
-    found = compute_weighted_scores(
+def test_scores_of_missing_columns_are_left_out(columns):
+    scores = compute_weighted_scores(
         count_set_weights([np.arange(M)], M), {name: columns[name] for name in ("member", "correct")}
     )
-    assert set(found) == {"memorization", "cscore"}
+    assert set(scores) == {"memorization", "cscore"}
 
 
-def test_repeats_count_as_often_as_they_stand():
+def test_repeats_count_as_often_as_they_occur():
     assert count_set_weights([np.array([0, 2, 2])], 4).tolist() == [[1, 0, 2, 0]]
 
 
@@ -83,6 +83,6 @@ def test_twins_in_an_orthogonal_cluster_have_no_error_between_blocks():
     member = draw_membership(Arm(block=8), range(32), 2, np.zeros(2, int))
     correct = np.repeat(member.any(1, keepdims=True), 2, axis=1)
     weights = count_set_weights(np.split(np.arange(32), 4), 32)
-    found = compute_weighted_scores(weights, {"member": member, "correct": correct})
-    assert (compute_between_block_se(found["memorization"]) == 0).all()
+    scores = compute_weighted_scores(weights, {"member": member, "correct": correct})
+    assert (compute_between_block_se(scores["memorization"]) == 0).all()
     assert (memorization_table(correct, member)["se"] > 0.1).all()

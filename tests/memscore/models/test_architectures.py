@@ -278,11 +278,11 @@ def test_a_users_network_without_a_known_head_is_refused_under_autocast():
 
 
 @pytest.mark.parametrize(
-    ("model", "found"),
+    ("model", "last_layer"),
     [(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), "none"), (nn.Linear(8, 3), r"one that reads \[2, 1, 8, 8\]")],
 )
-def test_a_network_without_embeddings_says_so(model, found):
-    with pytest.raises(ValueError, match=f"has {found}"):
+def test_a_network_without_embeddings_says_so(model, last_layer):
+    with pytest.raises(ValueError, match=f"has {last_layer}"):
         embed(model, torch.zeros(2, *DIGIT))
 
 
@@ -304,6 +304,8 @@ def test_a_classifier_is_its_head_on_its_body():
 
 
 def test_an_mlp_does_not_pay_for_the_import_of_torchvision():
-    code = "import sys, memscore.models.architectures as m; m.build('mlp', (1, 8, 8), 2, 0); "
-    code += "print('torchvision' in sys.modules)"
+    code = (
+        "import sys, memscore.models.architectures as m; m.build_network('mlp', (1, 8, 8), 2, 0); "
+        "print('torchvision' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"

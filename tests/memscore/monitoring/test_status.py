@@ -1,4 +1,4 @@
-"""How a bank stands, from its files: banks that are whole, begun, damaged, imported, or worked on by somebody."""
+"""Status of a bank from its files: banks that are whole, incomplete, damaged, imported, or in use by a run."""
 
 import io
 import json
@@ -39,30 +39,30 @@ ROOT = Path(__file__).parents[3]
 ARM = banks.ARM["name"]
 
 
-def beat(**changes):
+def make_heartbeat(**changes):
     now = time.time()
-    plain = Heartbeat(run="r", pid=os.getpid(), host=socket.gethostname(), began=now - 60, at=now, every_s=10)
-    return replace(plain, **changes)
+    default = Heartbeat(run="r", pid=os.getpid(), host=socket.gethostname(), began=now - 60, at=now, every_s=10)
+    return replace(default, **changes)
 
 
-def shown(found):
+def format_status(status):
     text = io.StringIO()
-    print_status(Console(width=160, file=text), found)
+    print_status(Console(width=160, file=text), status)
     return text.getvalue()
 
 
-def test_a_bank_that_no_run_has_told_of_says_what_its_files_say(tmp_path):
-    found = compute_bank_status(banks.bank(tmp_path / "bank"))
-    [arm] = found.arms
+def test_a_bank_without_a_progress_record_has_the_status_of_its_files(tmp_path):
+    status = compute_bank_status(banks.bank(tmp_path / "bank"))
+    [arm] = status.arms
     assert (arm.models, arm.planned, arm.whole_blocks, arm.failed, arm.diverged) == (3, None, 3, 0, 0)
-    assert found.driver.state == "none"
-    assert found.beat is None
-    assert found.bytes == sum(path.stat().st_size for path in (tmp_path / "bank" / "shards").iterdir())
-    assert found.problems == []
-    assert "iid-k0.700" in shown(found)
+    assert status.driver.state == "none"
+    assert status.beat is None
+    assert status.bytes == sum(path.stat().st_size for path in (tmp_path / "bank" / "shards").iterdir())
+    assert status.problems == []
+    assert "iid-k0.700" in format_status(status)
 
 
-def test_precision_of_a_bank_that_is_no_larger_than_a_plan_s_is_its_unbiased_rmse(tmp_path):
+def test_precision_of_a_bank_that_has_only_first_models_is_its_unbiased_rmse(tmp_path):
     """Sixteen models, all of them the arm's first: sqrt(mean of k (n - k) / (n^2 (n - 1)) over both sides), n = 8."""
     store = Store.create(tmp_path / "bank", banks.manifest(), banks.examples())
     store.add_arm({"name": "exact-k0.500-b16", "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
@@ -83,7 +83,7 @@ def test_precision_of_a_bank_that_is_no_larger_than_a_plan_s_is_its_unbiased_rms
     assert arm.whole_blocks == 1
 
 
-def test_status_and_estimate_say_the_same_error_of_the_same_models(tmp_path):
+def test_status_and_estimate_give_the_same_error_of_the_same_models(tmp_path):
     """Few models of an iid arm, where the number of models without an example differs most from its mean."""
     plan = BankConfig(
         train_limit=200, epochs=2, design="iid", keep=0.7, models=6, originals=0, store=str(tmp_path / "s")
@@ -92,7 +92,7 @@ def test_status_and_estimate_say_the_same_error_of_the_same_models(tmp_path):
     [scored] = estimate(bank, SerialPool()).arms
     [arm] = compute_bank_status(bank.store).arms
     assert (arm.rmse, arm.rmse_from) == (pytest.approx(scored.rmse, rel=1e-12), 6)
-    assert "from the first 6 of an arm\n" in shown(compute_bank_status(bank.store))
+    assert "from the first 6 of an arm\n" in format_status(compute_bank_status(bank.store))
 
 
 def test_two_models_leave_the_precision_undefined(tmp_path):
@@ -100,66 +100,66 @@ def test_two_models_leave_the_precision_undefined(tmp_path):
     banks.path_of(store, f"shards/{format_model_name(ARM, 2)}.parquet").unlink()
     [arm] = compute_bank_status(store).arms
     assert arm.rmse is None
-    assert "RMSE:" not in shown(compute_bank_status(store))
+    assert "RMSE:" not in format_status(compute_bank_status(store))
 
 
 def test_a_second_look_reads_no_shard_again(tmp_path):
-    store, spreads = banks.bank(tmp_path / "bank"), {}
-    before = compute_bank_status(store, spreads)
+    store, variances = banks.bank(tmp_path / "bank"), {}
+    before = compute_bank_status(store, variances)
     for path in (tmp_path / "bank" / "shards").iterdir():
         path.write_bytes(b"")
-    assert len(spreads) == 1
-    assert compute_bank_status(store, spreads).arms == before.arms
+    assert len(variances) == 1
+    assert compute_bank_status(store, variances).arms == before.arms
 
 
-def test_failures_are_grouped_by_what_was_said_and_tombstones_stand_apart(tmp_path):
+def test_failures_are_grouped_by_message_and_diverged_models_are_apart(tmp_path):
     store = banks.bank(tmp_path / "bank")
     for index in (5, 6, 7, 8):
         store.write_failure(format_model_name(ARM, index), {"kind": "exception", "error": f"OSError: row {index}"})
     store.write_failure(format_model_name(ARM, 9), DIVERGED)
-    found = compute_bank_status(store)
-    assert [(group.kind, group.count) for group in found.failures] == [("exception", 4), ("diverged", 1)]
-    assert found.failures[0].models == [format_model_name(ARM, index) for index in (5, 6, 7)]
-    assert (found.arms[0].failed, found.arms[0].diverged) == (4, 1)
-    text = shown(found)
+    status = compute_bank_status(store)
+    assert [(group.kind, group.count) for group in status.failures] == [("exception", 4), ("diverged", 1)]
+    assert status.failures[0].models == [format_model_name(ARM, index) for index in (5, 6, 7)]
+    assert (status.arms[0].failed, status.arms[0].diverged) == (4, 1)
+    text = format_status(status)
     assert "4 failed, tried again by the next command (exception): OSError: row 5" in text
     assert "1 diverged, never trained again" in text
 
 
 def test_a_score_is_stale_as_soon_as_its_arm_has_another_model(tmp_path, small):
-    found = compute_bank_status(Store.open(small))
-    fresh = {score.name: score.fresh for score in found.scores}
+    status = compute_bank_status(Store.open(small))
+    fresh = {score.name: score.fresh for score in status.scores}
     assert fresh["memorization_k0.500"] is True
     assert fresh["events_forgetting"] is None  # of the originals
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", small, copy], check=True)
     next(iter((copy / "shards").iterdir())).unlink()
-    found = compute_bank_status(Store.open(copy))
-    assert {score.name for score in found.scores if score.fresh is False} == {n for n, new in fresh.items() if new}
-    assert "stale" in shown(found)
+    status = compute_bank_status(Store.open(copy))
+    assert {score.name for score in status.scores if score.fresh is False} == {n for n, new in fresh.items() if new}
+    assert "stale" in format_status(status)
 
 
-def test_what_is_damaged_is_a_problem_and_the_rest_is_told(tmp_path):
+def test_what_is_damaged_is_a_problem_and_the_rest_is_shown(tmp_path):
     store = banks.bank(tmp_path / "bank")
     store.write_failure(format_model_name(ARM, 5), {"kind": "exception", "error": "e"})
     for relpath in (f"failures/{format_model_name(ARM, 5)}.json", f"shards/{format_model_name(ARM, 0)}.parquet"):
         banks.path_of(store, relpath).write_bytes(b"x")
     banks.path_of(store, HEARTBEAT_PATH).write_text("{}")
-    found = compute_bank_status(store)
-    assert len(found.problems) == 3
-    assert found.arms[0].models == 3
-    assert found.arms[0].rmse is None
+    status = compute_bank_status(store)
+    assert len(status.problems) == 3
+    assert status.arms[0].models == 3
+    assert status.arms[0].rmse is None
     banks.path_of(store, f"arms/{ARM}.json").write_text("{")
-    found = compute_bank_status(store)
-    assert found.arms == []
-    assert any("3 shards of no arm" in problem for problem in found.problems)
+    status = compute_bank_status(store)
+    assert status.arms == []
+    assert any("3 shards of unknown arms" in problem for problem in status.problems)
 
 
 def test_a_record_is_read_as_it_was_written_and_one_of_a_later_version_too(tmp_path):
     folder = banks.bank(tmp_path / "bank").folder
-    said = beat(planned={ARM: 8}, models={ARM: 3}, rmse={ARM: None}, eta_s=float("nan"))
-    write_heartbeat(folder, said)
-    assert read_heartbeat(folder) == replace(said, eta_s=None)
+    heartbeat = make_heartbeat(planned={ARM: 8}, models={ARM: 3}, rmse={ARM: None}, eta_s=float("nan"))
+    write_heartbeat(folder, heartbeat)
+    assert read_heartbeat(folder) == replace(heartbeat, eta_s=None)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_who_works_on_a_store(tmp_path, holder, age_s, state, verdict):
     host = "another" if holder == "elsewhere" else socket.gethostname()
     if holder:
         banks.path_of(store, "lock").write_text(f"pid {pids[holder]} on host {host}\n")
-    said = None if age_s is None else beat(at=time.time() - age_s, state=state, planned={ARM: 8})
-    found = find_driver(store.folder, said)
-    assert found.state == verdict
-    if said:
-        write_heartbeat(store.folder, said)
-    assert "driver" in shown(compute_bank_status(store))
+    heartbeat = None if age_s is None else make_heartbeat(at=time.time() - age_s, state=state, planned={ARM: 8})
+    driver = find_driver(store.folder, heartbeat)
+    assert driver.state == verdict
+    if heartbeat:
+        write_heartbeat(store.folder, heartbeat)
+    assert "driver" in format_status(compute_bank_status(store))
 
 
 def test_the_rate_of_files_is_between_the_first_and_the_last():
@@ -212,19 +212,19 @@ def test_the_command_needs_neither_torch_nor_ray_and_reads_a_store_that_it_may_n
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["arms"][0]["models"] == 3
-    assert found["arms"][0]["rmse"] is None or found["arms"][0]["rmse"] > 0
+    status = json.loads(done.stdout)
+    assert status["arms"][0]["models"] == 3
+    assert status["arms"][0]["rmse"] is None or status["arms"][0]["rmse"] > 0
     assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "bank").rglob("*"))
 
 
 @pytest.mark.parametrize(("flags", "line"), [("{tmp}/none", "no store at"), ("--watch 0", "--watch must be 1 second")])
 def test_bad_input_is_one_line(flags, line, home, capsys):
     assert main(flags.format(tmp=home).split()) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert line in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert line in error
+    assert error.count("\n") == 1
 
 
 def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
@@ -235,21 +235,21 @@ def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
     for name, age_s in (("older", 90), ("newer", 30), ("third", 60)):
         os.utime(home / "memscore" / name / "manifest.json", (time.time() - age_s,) * 2)
     assert find_latest_store() == str(home / "memscore" / "newer")
-    write_heartbeat(Store.open(home / "memscore" / "older").folder, beat())
+    write_heartbeat(Store.open(home / "memscore" / "older").folder, make_heartbeat())
     assert main([]) == 0
     assert f"store   {home}/memscore/older" in capsys.readouterr().out
 
 
-def test_a_driver_in_another_space_of_process_ids_is_judged_by_its_record_alone(tmp_path):
+def test_a_driver_in_another_pid_namespace_is_judged_by_its_record_alone(tmp_path):
     store = banks.bank(tmp_path / "bank")
     pid = 2**22 + 1  # above what the system hands out
     store.folder.replace("lock", f"pid {pid} on host {socket.gethostname()}\n".encode())
-    elsewhere = beat(pid=pid, host=socket.gethostname(), at=time.time(), state="running", space="pid:[1]")
+    elsewhere = make_heartbeat(pid=pid, host=socket.gethostname(), at=time.time(), state="running", space="pid:[1]")
     assert find_driver(store.folder, elsewhere).state == "running"
     assert find_driver(store.folder, replace(elsewhere, space=get_pid_namespace())).state == "died"
 
 
-def test_a_process_that_has_ended_is_gone_though_nobody_asked_after_it():
+def test_a_process_that_has_ended_has_exited_even_as_a_zombie():
     child = subprocess.Popen([sys.executable, "-c", ""])
     end = time.monotonic() + 30
     while not has_exited(child.pid) and time.monotonic() < end:

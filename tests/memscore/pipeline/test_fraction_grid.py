@@ -1,4 +1,4 @@
-"""The C-score's grid: every fraction is an arm, filled in one run and averaged plainly."""
+"""The C-score's grid: every fraction is an arm, trained in one run and averaged plainly."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_the_preset_is_the_references_grid():
     assert {(arm.design, arm.block) for arm in arms} == {("exact", 20)}
 
 
-def test_what_the_user_says_changes_it():
+def test_options_change_it():
     arms, count = build_designs(BankConfig(preset="cscore", design="iid", models=7))
     assert [(arm.design, arm.block) for arm in arms] == [("iid", 1)] * 9
     assert count == 7
@@ -26,7 +26,7 @@ def test_what_the_user_says_changes_it():
         build_designs(BankConfig(preset="cscore", models=30))
 
 
-def test_a_grid_is_filled_resumed_and_averaged(tmp_path, capsys):
+def test_a_grid_is_trained_resumed_and_averaged(tmp_path, capsys):
     few = {"design": "iid", "models": 4, "train_limit": 300, "batch": 16, "epochs": 2, "originals": 0}
     plan = BankConfig(preset="cscore", store=str(tmp_path / "s"), **few)
     assert estimate.estimate_bank(plan, pool="serial") == 0

@@ -1,4 +1,4 @@
-"""What workers publish: the same bits alone, in stacks, twice and after a stop; tombstones; originals."""
+"""What workers store: the same bits alone, in stacks, twice and after a stop; diverged models; originals."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ PLAN = BankConfig(data="digits", train_limit=200, epochs=3, design="exact", bloc
 
 
 class InOrder:
-    """The pool's promise in its shortest form, so that these tests need no other room."""
+    """The shortest pool, so that these tests need no other package."""
 
     def __init__(self):
         self.jobs = []
@@ -30,25 +30,25 @@ class InOrder:
             yield job, fn(job, shared)
 
 
-def opened(tmp_path, plan=PLAN, name="store"):
+def open_small_bank(tmp_path, plan=PLAN, name="store"):
     bank = open_bank(replace(plan, store=str(tmp_path / name)))
     arm = bank.arms[0]
     bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     return bank, build_shared_data(bank.splits, None)
 
 
-def files(store, kind="shards"):
+def read_files(store, kind="shards"):
     return {name: bytes(store.folder.read(f"{kind}/{name}")) for name in store.folder.names(kind)}
 
 
 def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
-    banks = {size: opened(tmp_path, name=f"by{size}") for size in (1, 3, 16)}
+    banks = {size: open_small_bank(tmp_path, name=f"by{size}") for size in (1, 3, 16)}
     for size, (bank, shared) in banks.items():
         order = list(range(16)) if size != 3 else list(range(15, -1, -1))
         for start in range(0, 16, size):
             group = tuple(order[start : start + size])
             run_job(BankJob(store=bank.store.url, arm=bank.arms[0].name, models=group, events=True), shared)
-    first, *others = ((files(bank.store), files(bank.store, "events")) for bank, _ in banks.values())
+    first, *others = ((read_files(bank.store), read_files(bank.store, "events")) for bank, _ in banks.values())
     assert [len(kind) for kind in first] == [16, 16]
     assert all(other == first for other in others)
 
@@ -56,55 +56,55 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
 @pytest.mark.parametrize("change", [{"arch": "cnn-4-8"}, {"arch": "mlp-20", "precision": "bfloat16"}])
 def test_one_network_at_a_time_gives_the_same_bytes_whatever_came_before(tmp_path, change):
     plan = replace(PLAN, epochs=1, recipe="digits", **change)
-    (one, shared), (two, _) = opened(tmp_path, plan, "one"), opened(tmp_path, plan, "two")
-    run_job(BankJob(store=one.store.url, arm=one.arms[0].name, models=(0, 1, 2)), shared)
-    run_job(BankJob(store=two.store.url, arm=two.arms[0].name, models=(2,)), shared)
-    shard = f"{one.arms[0].name}-00002.parquet"
-    assert files(one.store)[shard] == files(two.store)[shard]
+    (first, shared), (second, _) = open_small_bank(tmp_path, plan, "first"), open_small_bank(tmp_path, plan, "second")
+    run_job(BankJob(store=first.store.url, arm=first.arms[0].name, models=(0, 1, 2)), shared)
+    run_job(BankJob(store=second.store.url, arm=second.arms[0].name, models=(2,)), shared)
+    shard = f"{first.arms[0].name}-00002.parquet"
+    assert read_files(first.store)[shard] == read_files(second.store)[shard]
 
 
 def test_a_second_run_trains_nothing_and_a_larger_one_only_the_rest(tmp_path):
-    bank, shared = opened(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     pool = InOrder()
     assert train_missing(bank.store, bank.arms, 8, shared, pool).trained == 8
-    before = files(bank.store)
+    before = read_files(bank.store)
     assert train_missing(bank.store, bank.arms, 8, shared, pool).trained == 0
     assert train_missing(bank.store, bank.arms, 16, shared, pool).trained == 8
-    after = files(bank.store)
+    after = read_files(bank.store)
     assert len(after) == 16
     assert all(after[name] == content for name, content in before.items())
 
 
-def test_a_damaged_shard_is_named_set_aside_and_trained_again(tmp_path):
-    bank, shared = opened(tmp_path)
+def test_a_damaged_shard_is_named_quarantined_and_trained_again(tmp_path):
+    bank, shared = open_small_bank(tmp_path)
     train_missing(bank.store, bank.arms, 8, shared, InOrder())
-    calm = files(bank.store)
+    before = read_files(bank.store)
     path = tmp_path / "store" / "shards" / f"{bank.arms[0].name}-00003.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-    filled = train_missing(bank.store, bank.arms, 8, shared, InOrder())
-    assert list(filled.damaged) == [f"shards/{bank.arms[0].name}-00003.parquet"]
-    assert filled.trained == 1
-    assert files(bank.store) == calm
+    summary = train_missing(bank.store, bank.arms, 8, shared, InOrder())
+    assert list(summary.damaged) == [f"shards/{bank.arms[0].name}-00003.parquet"]
+    assert summary.trained == 1
+    assert read_files(bank.store) == before
     assert len(list((tmp_path / "store" / "damaged").iterdir())) == 1
 
 
-def test_a_diverged_model_is_a_tombstone_and_is_never_trained_again(tmp_path):
-    bank, shared = opened(tmp_path, replace(PLAN, lr=1e30))
+def test_a_diverged_model_is_recorded_and_never_trained_again(tmp_path):
+    bank, shared = open_small_bank(tmp_path, replace(PLAN, lr=1e30))
     pool = InOrder()
-    filled = train_missing(bank.store, bank.arms, 8, shared, pool)
-    assert filled.shards == {bank.arms[0].name: {}}
-    assert len(filled.diverged) == 8
+    summary = train_missing(bank.store, bank.arms, 8, shared, pool)
+    assert summary.shards == {bank.arms[0].name: {}}
+    assert len(summary.diverged) == 8
     trained = len(pool.jobs)
-    assert train_missing(bank.store, bank.arms, 8, shared, pool).diverged == filled.diverged
+    assert train_missing(bank.store, bank.arms, 8, shared, pool).diverged == summary.diverged
     assert len(pool.jobs) == trained
     with pytest.raises(ValueError, match="every model diverged; try a smaller --lr"):
         estimate(bank, pool, lambda done, total, line: None)
 
 
 def test_a_job_says_when_it_cannot_see_the_store(tmp_path):
-    _, shared = opened(tmp_path)
+    _, shared = open_small_bank(tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"not visible from node .* use a path that every node shares, or s3://"
     ):
@@ -117,7 +117,7 @@ def test_a_stack_splits_into_its_models():
 
 
 def test_the_oracle_of_an_empty_forget_set_is_the_original(tmp_path):
-    bank, shared = opened(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     keys, _ = train_missing_originals(bank.store, 1, shared, InOrder())
     assert keys == [compute_job_key(bank.store, OriginalJob(store=bank.store.url, index=0, removed=()))]
     removed = OriginalJob(store=bank.store.url, index=0, removed=(4, 9))
@@ -128,7 +128,7 @@ def test_the_oracle_of_an_empty_forget_set_is_the_original(tmp_path):
 
 
 def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
-    bank, shared = opened(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     [key], _ = train_missing_originals(bank.store, 1, shared, InOrder(), evaluate=True)
     logits, embeddings = (np.array(table) for table in bank.store.read_outputs(key))
     model = build_model(bank.store, "other", 7, torch.device("cpu"))
@@ -143,28 +143,28 @@ def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
     assert (evaluated["visits"] == 3).all()
 
 
-def test_events_asked_for_later_come_from_the_same_training(tmp_path):
-    bank, shared = opened(tmp_path)
+def test_events_requested_later_come_from_the_same_training(tmp_path):
+    bank, shared = open_small_bank(tmp_path)
     train_missing(bank.store, bank.arms, 8, shared, InOrder())
-    before = files(bank.store)
-    filled = train_missing(bank.store, bank.arms, 8, shared, InOrder(), events=True)
-    assert filled.trained == 8
-    assert files(bank.store) == before
+    before = read_files(bank.store)
+    summary = train_missing(bank.store, bank.arms, 8, shared, InOrder(), events=True)
+    assert summary.trained == 8
+    assert read_files(bank.store) == before
     table = bank.store.read_events(f"{bank.arms[0].name}-00000")
     member = Store.open(bank.store.url).read_blocks(bank.arms[0].name, [0], ["member"])
     assert ((table["visits"] > 0) == next(iter(member)).columns["member"][0]).all()
 
 
 def test_every_model_of_an_arm_takes_the_same_number_of_full_batches(tmp_path):
-    bank, shared = opened(tmp_path)
+    bank, shared = open_small_bank(tmp_path)
     train_missing(bank.store, bank.arms, 8, shared, InOrder(), events=True)
     visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"].sum() for i in range(8)]
     recipe = read_recipe(bank.store)
     assert set(visits) == {round(recipe.epochs * 0.5 * 200 / recipe.batch) * recipe.batch}
 
 
-def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeypatch):
-    bank, shared = opened(tmp_path)
+def test_block_after_block_is_trained_and_no_job_contains_parts_of_two(tmp_path, monkeypatch):
+    bank, shared = open_small_bank(tmp_path)
     other = Arm(design="exact", keep=0.25, block=8)
     bank.store.add_arm({"name": other.name, "design": "exact", "keep": 0.25, "block": 8, "clusters": None})
     monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 5)
@@ -177,35 +177,35 @@ def test_block_after_block_is_trained_and_no_job_straddles_two(tmp_path, monkeyp
     assert [(job.arm, job.models) for job in pool.jobs] == expected
 
 
-def test_an_arm_is_told_of_once_its_first_models_are_done_and_before_the_others_are(tmp_path, monkeypatch):
-    bank, shared = opened(tmp_path)
+def test_an_arm_is_reported_once_its_first_models_are_done_and_before_the_others_are(tmp_path, monkeypatch):
+    bank, shared = open_small_bank(tmp_path)
     monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 8)
     seen = []
 
-    def first(arm):
+    def on_first_models(arm):
         seen.append((arm.name, len(bank.store.folder.names("shards"))))
 
-    train_missing(bank.store, bank.arms, 24, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 24, shared, InOrder(), on_first_models=on_first_models)
     assert seen == []  # fewer than 32 are planned
-    train_missing(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 48, shared, InOrder(), on_first_models=on_first_models)
     assert seen == [(bank.arms[0].name, 32)]
-    train_missing(bank.store, bank.arms, 48, shared, InOrder(), first=first)
+    train_missing(bank.store, bank.arms, 48, shared, InOrder(), on_first_models=on_first_models)
     assert seen[1:] == [(bank.arms[0].name, 48)]
 
 
 def test_a_batch_larger_than_a_subset_is_refused_before_anything_starts(tmp_path):
-    bank, shared = opened(tmp_path, replace(PLAN, batch=100))  # what a subset has on average
+    bank, shared = open_small_bank(tmp_path, replace(PLAN, batch=100))  # what a subset has on average
     pool = InOrder()
     with pytest.raises(ValueError, match="a batch of 100 is larger than the smallest subset"):
         train_missing(bank.store, bank.arms, 8, shared, pool)
     assert pool.jobs == []
     with pytest.raises(ValueError, match="a batch of 101 is larger than a subset, about 100 of 200 examples"):
-        opened(tmp_path, replace(PLAN, batch=101), "never")
+        open_small_bank(tmp_path, replace(PLAN, batch=101), "never")
     assert not (tmp_path / "never").exists()
 
 
-def test_receipts_say_what_each_model_got_right(tmp_path):
-    bank, shared = opened(tmp_path)
+def test_receipts_have_what_each_model_predicts_correctly(tmp_path):
+    bank, shared = open_small_bank(tmp_path)
     train_missing(bank.store, bank.arms, 8, shared, InOrder())
     receipts = bank.store.receipts()
     assert len(receipts) == 8

@@ -1,4 +1,4 @@
-"""A pass over a bank gives the same bits whoever makes it; who makes it, of which rows; what failures become."""
+"""A pass over a bank gives the same bits on any pool; which pool runs it, on which rows, and how it fails."""
 
 import itertools
 import pickle
@@ -52,7 +52,7 @@ class Shuffling:
 
 
 class Unused:
-    """A pool that nobody is to use."""
+    """A pool that must not be used."""
 
     workers = 8
 
@@ -80,27 +80,27 @@ def bank(tmp_path, monkeypatch):
     return store
 
 
-def scored(store, pool=None, attacks=ATTACKS):
+def score_bank(store, pool=None, attacks=ATTACKS):
     """Every score file of a bank, its bytes, and what holds for the arm as a whole."""
-    found = score_arm(store, ARM.name, store.find_valid_shards(ARM.name), attacks, pool)
+    result = score_arm(store, ARM.name, store.find_valid_shards(ARM.name), attacks, pool)
     files = {name: store.folder.read(f"scores/{name}") for name in store.folder.names("scores")}
-    curves = {name: curve.measures["auc"].per_target.tolist() for name, curve in found.attacks.items()}
-    return files, curves, (found.rmse, found.rmse_block, found.reliability, found.undefined, found.names)
+    curves = {name: curve.measures["auc"].per_target.tolist() for name, curve in result.attacks.items()}
+    return files, curves, (result.rmse, result.rmse_block, result.reliability, result.undefined, result.names)
 
 
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatch):
-    here = scored(bank)
+    here = score_bank(bank)
     assert len(here[0]) == 4 + 3 + 3 + 3 + 3 + 1
     monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     for seed in range(2):
         pool = Shuffling(seed)
-        assert scored(bank, pool) == here
+        assert score_bank(bank, pool) == here
         assert pool.ran > 3 * len(ATTACKS)
 
 
-def test_a_block_says_the_same_whatever_the_row_groups_are(bank, monkeypatch):
+def test_a_block_has_the_same_columns_whatever_the_row_groups_are(bank, monkeypatch):
     columns = ["member", "gap"]
-    before = [said for _, said in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
+    before = [part for _, part in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
     assert len(before) > 2
     for m in range(0, M, 2):  # as an older version wrote them
         path = path_of(bank, f"shards/{format_model_name(ARM.name, m)}.parquet")
@@ -109,8 +109,8 @@ def test_a_block_says_the_same_whatever_the_row_groups_are(bank, monkeypatch):
             older.setattr(parquet, "MAX_ROW_GROUPS", 1000)
             path.write_bytes(parquet.encode(table))
     assert parquet.open_parquet(str(path)).num_row_groups == 12
-    again = [said for _, said in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
-    assert [said.keys() for said in again] == [said.keys() for said in before]
+    again = [part for _, part in map_blocks(bank, ARM.name, range(M), columns, np_columns)]
+    assert [part.keys() for part in again] == [part.keys() for part in before]
     assert all((a[name] == b[name]).all() for a, b in zip(again, before, strict=True) for name in columns)
 
 
@@ -124,9 +124,9 @@ def test_a_small_bank_stays_in_the_driver(bank):
 
 def test_rows_may_be_others_than_those_of_training(bank):
     rows = slice(TRAIN, TRAIN + VALIDATION)
-    found = list(map_blocks(bank, ARM.name, range(M), ["gap"], np_columns, rows=rows))
-    assert found[0][0].start == TRAIN
-    assert sum(said["gap"].shape[1] for _, said in found) == VALIDATION
+    result = list(map_blocks(bank, ARM.name, range(M), ["gap"], np_columns, rows=rows))
+    assert result[0][0].start == TRAIN
+    assert sum(part["gap"].shape[1] for _, part in result) == VALIDATION
 
 
 def test_a_workers_failure_is_one_line_with_the_examples_and_the_reason(bank, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_damaged_page_is_named_here_and_on_a_worker(bank):
     path = path_of(bank, f"shards/{format_model_name(ARM.name, 3)}.parquet")
     at = parquet.open_parquet(str(path)).metadata.row_group(0).column(4).data_page_offset
     flip(path, at + 60)
-    shared = MapSpec(store=bank.url, arm=ARM.name, models=tuple(range(M)), columns=("gap",), made=np_columns)
+    shared = MapSpec(store=bank.url, arm=ARM.name, models=tuple(range(M)), columns=("gap",), map_fn=np_columns)
     with pytest.raises(CorruptFile, match=r"00003\.parquet is damaged"):
         run_block_job(BlockJob(start=0, stop=64), shared)
     with pytest.raises(CorruptFile, match=r"00003\.parquet is damaged"):
@@ -149,7 +149,7 @@ def test_a_damaged_page_is_named_here_and_on_a_worker(bank):
 
 
 def test_a_worker_that_cannot_see_the_store_says_where_it_is(tmp_path):
-    shared = MapSpec(store=str(tmp_path / "gone"), arm="a", models=(0,), columns=("gap",), made=np_columns)
+    shared = MapSpec(store=str(tmp_path / "gone"), arm="a", models=(0,), columns=("gap",), map_fn=np_columns)
     with pytest.raises(FileNotFoundError, match=r"gone is not visible from node .*; use a path that every node shares"):
         run_block_job(BlockJob(start=0, stop=1), shared)
 
@@ -171,8 +171,8 @@ def test_blocks_cover_the_examples_end_with_row_groups_and_fit_into_memory(model
 def test_a_worker_that_reduces_imports_no_torch():
     code = "import sys, memscore.pipeline.map_reduce, memscore.pipeline.scoring; "
     code += "print('torch' in sys.modules, 'ray' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["False", "False"]
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["False", "False"]
 
 
 @pytest.mark.ray
@@ -180,7 +180,7 @@ def test_a_worker_that_reduces_imports_no_torch():
 def test_workers_of_a_cluster_give_the_same_bits(bank, monkeypatch):
     from cluster.ray_pool import RayPool
 
-    here = scored(bank, attacks=("lira",))
+    here = score_bank(bank, attacks=("lira",))
     monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     with RayPool(workers=2) as pool:
-        assert scored(bank, pool, ("lira",)) == here
+        assert score_bank(bank, pool, ("lira",)) == here

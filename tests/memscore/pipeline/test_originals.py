@@ -1,4 +1,4 @@
-"""What things cost, from the receipts: one slow run moves no median, and a part that was not timed is no zero."""
+"""Costs from the receipts: one slow run moves no median, and a part that was not timed does not count as zero."""
 
 import shutil
 
@@ -27,21 +27,21 @@ def test_one_slow_original_moves_neither_the_training_nor_its_proxies(store):
     assert compute_proxy_seconds(store, None) == {"aum": 1.0}
 
 
-def test_an_inversion_whose_settings_are_not_meant_is_left_out(store):
-    wish = InversionOptions(candidates=5, iterations=3, total_variation=0.1)
-    for part in wish.list_files(40):
+def test_an_inversion_with_other_settings_is_left_out(store):
+    options = InversionOptions(candidates=5, iterations=3, total_variation=0.1)
+    for part in options.list_files(40):
         store.write_receipt(f"key0-{part}", {"key": "key0", "ending": part, "seconds": 7.0})
     assert compute_proxy_seconds(store, None) == {"aum": 1.0}
-    assert compute_proxy_seconds(store, wish) == {"aum": 1.0, "inversion": 7.0}
+    assert compute_proxy_seconds(store, options) == {"aum": 1.0, "inversion": 7.0}
 
 
 def test_a_run_reads_each_receipt_once_at_its_end(small, tmp_path, monkeypatch, capsys):
     """On an object store each is a request, and a large bank has thousands."""
     shutil.copytree(small, tmp_path / "bank")
-    looks, receipts = [], Store.receipts
-    monkeypatch.setattr(Store, "receipts", lambda store: looks.append(store) or receipts(store))
+    calls, receipts = [], Store.receipts
+    monkeypatch.setattr(Store, "receipts", lambda store: calls.append(store) or receipts(store))
     assert here(f"{SMALL} {SERIAL} --store {tmp_path / 'bank'}", capsys)[0] == 0
-    assert len(looks) == 1
+    assert len(calls) == 1
 
 
 def test_a_bank_costs_what_its_models_took_together(store):

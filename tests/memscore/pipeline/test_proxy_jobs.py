@@ -1,4 +1,4 @@
-"""Proxies of the originals, from the flag to the column: right, refused where they cannot be, and forecast."""
+"""Proxies of the originals, from the flag to the column: values, refusals, and cost estimates."""
 
 import io
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cluster.pool import SerialPool
-from memscore import estimate as door
+from memscore import estimate as estimate_command
 from memscore.data.splits import split_halves
 from memscore.pipeline.dry_run import estimate_cost
 from memscore.pipeline.jobs import build_model, load_on_device, make_training_run, read_recipe
@@ -56,10 +56,10 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
     for name, proxy in PROXIES.items():
         for score in proxy.scores:
             column = {end: np.array(outcome.table[score + end].to_numpy(), float) for end in ("", "_se", "_n")}
-            known = ~np.isnan(column[""])
-            assert known.sum() == (70 if name == "inversion" else 200)
-            assert (column["_n"] == np.where(known, 2, 0)).all()
-            assert (column["_se"][known] > 0).mean() > 0.9  # it is undefined where both agree to the bit
+            defined = ~np.isnan(column[""])
+            assert defined.sum() == (70 if name == "inversion" else 200)
+            assert (column["_n"] == np.where(defined, 2, 0)).all()
+            assert (column["_se"][defined] > 0).mean() > 0.9  # it is undefined where both agree to the bit
             assert not (column["_se"] == 0).any()
             assert int(schema.field(score).metadata[b"direction"]) == SCORES[score][2] != 0
             assert {int(schema.field(score + end).metadata[b"direction"]) for end in ("_se", "_n")} == {0}
@@ -69,7 +69,7 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
     assert leaks == {"holdout": b"nothing", "holdout_test": b"test"}
 
 
-def test_what_is_taken_in_training_is_what_that_training_shows(made):
+def test_proxies_from_training_are_computed_from_its_logits(made):
     """EL2N at the first of three epochs and the margin's mean over all, from logits read by hand."""
     bank, _ = made
     for index, key in enumerate(compute_original_keys(bank)):
@@ -86,9 +86,9 @@ def test_what_is_taken_in_training_is_what_that_training_shows(made):
         np.testing.assert_allclose(bank.store.read_events(f"{key}-el2n")["el2n"], error, rtol=1e-6)
         margins = []
         for z in logits.values():
-            own = z[np.arange(200), y].copy()
+            label_logit = z[np.arange(200), y].copy()
             z[np.arange(200), y] = -np.inf
-            margins.append(own - z.max(1))
+            margins.append(label_logit - z.max(1))
         assert len(margins) == 3
         np.testing.assert_allclose(
             bank.store.read_events(f"{key}-aum")["aum"], np.mean(margins, 0), rtol=1e-5, atol=1e-5
@@ -105,7 +105,7 @@ def test_the_scores_are_means_over_the_originals(made):
     assert (each[0] != each[1]).any()
 
 
-def test_distances_are_between_the_embeddings_of_the_training_set_on_file(made):
+def test_distances_are_between_the_embeddings_of_the_stored_training_set(made):
     bank, _ = made
     [key, _] = compute_original_keys(bank)
     e, y = bank.store.read_outputs(key)[1][:200].astype(float), bank.splits.train.labels
@@ -134,10 +134,10 @@ def test_collecting_calls_each_at_every_epoch_and_counts_its_own_time():
     for epoch in (1, 2, 3):
         collecting(epoch)
     assert [taker.count for taker in takers.values()] == [3, 1]
-    assert all(spent > 0 for spent in collecting.seconds.values())
+    assert all(seconds > 0 for seconds in collecting.seconds.values())
 
 
-def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
+def test_one_original_gives_no_error_and_prints_a_line(tmp_path):
     bank, _ = open_small_bank(tmp_path, originals=1, proxies=("aum", "inversion"))
     outcome = estimate(bank, SerialPool(), lambda done, total, line: None)
     for score in ("aum", "inversion_psnr", "inversion_success", "final_loss"):
@@ -145,12 +145,12 @@ def test_one_original_gives_no_error_and_a_line_says_so(tmp_path):
         assert outcome.table[score].null_count == (130 if score.startswith("inversion") else 0)
     console = Console(width=200, record=True, file=io.StringIO())
     bank_tables.print_result(console, outcome, "store")
-    said = console.export_text()
-    assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in said
-    assert "proxies, median of 1 original;" in said
+    output = console.export_text()
+    assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in output
+    assert "proxies, median of 1 original;" in output
     assert (
         "seconds: one worker's wall clock as measured, whatever the machine and its load; median over originals"
-        in " ".join(said.split())
+        in " ".join(output.split())
     )
 
 
@@ -163,7 +163,7 @@ def test_a_perfect_copy_has_an_infinite_psnr_and_no_error(made, tmp_path):
     assert score["inversion_psnr_se"].null_count == 200
 
 
-def test_models_that_agree_exactly_leave_the_error_undefined_and_the_file_says_why(made, tmp_path):
+def test_models_that_agree_exactly_leave_the_error_undefined_and_the_file_has_the_reason(made, tmp_path):
     """The trap: the mean of three times 0.1 is not 0.1, so the spread of equal numbers is no clean 0 either."""
     bank = copy_bank(made[0], tmp_path)
     values = np.tile([[0.1], [0.1], [0.1]], 200)
@@ -176,12 +176,17 @@ def test_models_that_agree_exactly_leave_the_error_undefined_and_the_file_says_w
     assert b"null of one model" in score.schema.field("aum_se").metadata[b"source"]
 
 
-def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsys):
-    for wish in ("holdout", "all"):
-        assert door.main(f"{SMALL} --validation 0 --proxies {wish} --store {tmp_path}/no --pool serial".split()) == 2
-        said = capsys.readouterr().err
-        assert "--proxies holdout fine-tunes on one half of the validation images, and this bank has 0" in said
-        assert "--proxies holdout-test" in said
+def test_a_bank_without_validation_refuses_proxies_that_need_it_by_name(tmp_path, capsys):
+    for proxy in ("holdout", "all"):
+        assert (
+            estimate_command.main(
+                f"{SMALL} --validation 0 --proxies {proxy} --store {tmp_path}/no --pool serial".split()
+            )
+            == 2
+        )
+        output = capsys.readouterr().err
+        assert "--proxies holdout fine-tunes on one half of the validation images, and this bank has 0" in output
+        assert "--proxies holdout-test" in output
     assert not (tmp_path / "no").exists()
     bank, _ = open_small_bank(tmp_path, validation=0.0, proxies=("holdout-test", "aum"))
     assert set(train_and_score_proxies(bank)[1]) == {"holdout_test", "aum"}
@@ -198,38 +203,38 @@ def test_a_bank_without_validation_refuses_what_needs_it_by_name(tmp_path, capsy
         ("--inversion-tv nan", "--inversion-tv must be 0 or more and finite, got nan"),
     ],
 )
-def test_a_wish_that_cannot_be_is_one_line(tmp_path, capsys, flags, message):
-    assert door.main(f"--pool serial --store {tmp_path}/no {flags}".split()) == 2
+def test_an_impossible_option_is_one_line(tmp_path, capsys, flags, message):
+    assert estimate_command.main(f"--pool serial --store {tmp_path}/no {flags}".split()) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
-def test_the_forecast_names_every_proxy_and_adds_its_time(made):
+def test_the_cost_estimate_has_every_proxy_and_adds_its_time(made):
     bank, _ = made
     with_all, without = (
         estimate_cost(open_bank(replace(bank.config, proxies=names, dry_run=True)), 1)
         for names in (bank.config.proxies, ())
     )
     assert list(with_all.proxies) == list(PROXIES)
-    assert all(spent > 0 for name, spent in with_all.proxies.items() if name != "centroid-distance")
+    assert all(seconds > 0 for name, seconds in with_all.proxies.items() if name != "centroid-distance")
     assert with_all.wall_s == pytest.approx(2 * (with_all.seconds + sum(with_all.proxies.values())))  # the arm is there
     assert without.proxies == {}
     console = Console(width=200, record=True, file=io.StringIO())
     bank_tables.print_cost(console, with_all)
-    said = console.export_text()
-    assert all(f"proxy  {name}: about " in said for name in PROXIES)
+    output = console.export_text()
+    assert all(f"proxy  {name}: about " in output for name in PROXIES)
 
 
 def test_networks_that_are_not_stacked_have_proxies_too(tmp_path):
     """Convolutions are trained one at a time, from images in another layout than a fully connected network's."""
     change = {"arch": "cnn-4-8", "recipe": "digits", "epochs": 1, "precision": "bfloat16"}
     bank, _ = open_small_bank(tmp_path, inversion_candidates=3, **change)
-    found, scores = train_and_score_proxies(bank)
-    assert found.failed == {}
+    summary, scores = train_and_score_proxies(bank)
+    assert summary.failed == {}
     assert set(scores) == {score for proxy in PROXIES.values() for score in proxy.scores}
 
 
-def test_all_is_every_proxy_but_the_one_that_spends_the_test_set():
+def test_all_is_every_proxy_but_the_one_that_uses_the_test_set():
     assert set(select_proxies([ALL_PROXIES])) == set(PROXIES) - {"holdout-test"}
     assert select_proxies([ALL_PROXIES, "holdout-test", "aum"]) == tuple(PROXIES)
     assert select_proxies([]) == ()

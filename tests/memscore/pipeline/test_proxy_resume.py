@@ -1,4 +1,4 @@
-"""Proxies of the originals are kept once, taken up again after a stop, and paid for once, on any pool."""
+"""Proxies of the originals are stored once, resumed after a stop, and their cost is counted once, on any pool."""
 
 import io
 import os
@@ -47,46 +47,46 @@ def test_fewer_candidates_are_the_first_of_more_and_other_settings_are_other_fil
 
 
 @pytest.mark.parametrize("gone", ["holdout", "centroid-distance", "inversion"])
-def test_a_proxy_that_is_gone_is_all_that_is_computed_again(made, tmp_path, gone):
+def test_a_missing_proxy_is_all_that_is_computed_again(made, tmp_path, gone):
     bank, _ = made
     copied = copy_bank(bank, tmp_path)
-    calm, paid = read_files(copied.store), read_receipts(copied.store)
+    before, paid = read_files(copied.store), read_receipts(copied.store)
     lost = next(name for name in copied.store.folder.names("events") if f"-{gone}" in name)
     copied.store.folder.remove(f"events/{lost}")
     train_and_score_proxies(copied)
-    assert read_files(copied.store) == calm
+    assert read_files(copied.store) == before
     changed = {name for name, content in read_receipts(copied.store).items() if content != paid[name]}
     assert changed == {lost.replace(".parquet", ".json")}
 
 
-def test_one_taken_in_training_trains_its_original_again_to_the_same_bits_and_keeps_all_else(made, tmp_path):
+def test_one_from_training_trains_its_original_again_to_the_same_bits_and_changes_nothing_else(made, tmp_path):
     bank, _ = made
     copied = copy_bank(bank, tmp_path)
-    calm, paid = read_files(copied.store, ("events", "scores", "weights", "outputs")), read_receipts(copied.store)
+    before, paid = read_files(copied.store, ("events", "scores", "weights", "outputs")), read_receipts(copied.store)
     [key, _] = compute_original_keys(bank)
     copied.store.folder.remove(f"events/{key}-curvature-rademacher.parquet")
-    found, _ = train_and_score_proxies(copied)
-    assert read_files(copied.store, ("events", "scores", "weights", "outputs")) == calm
+    summary, _ = train_and_score_proxies(copied)
+    assert read_files(copied.store, ("events", "scores", "weights", "outputs")) == before
     changed = {name for name, content in read_receipts(copied.store).items() if content != paid[name]}
     assert changed == {f"{key}-curvature-rademacher.json", "original-00000.json"}
-    assert found.differing == []
+    assert summary.differing_originals == []
 
 
-def test_proxies_asked_for_later_join_those_that_are_there(tmp_path):
+def test_proxies_requested_later_join_the_stored_ones(tmp_path):
     first, _ = open_small_bank(tmp_path, proxies=("aum", "inversion"))
     train_and_score_proxies(first)
-    calm = read_files(first.store, ("events", "weights"))
+    before = read_files(first.store, ("events", "weights"))
     bank, _ = open_small_bank(tmp_path, proxies=("el2n",), inversion_candidates=5)
     _, scores = train_and_score_proxies(bank)
     after = read_files(bank.store, ("events", "weights"))
-    assert {name for name in after if name not in calm} == {
+    assert {name for name in after if name not in before} == {
         f"events/{key}-el2n.parquet" for key in compute_original_keys(bank)
     }
-    assert all(after[name] == content for name, content in calm.items())
+    assert all(after[name] == content for name, content in before.items())
     assert {"aum", "el2n", "inversion_psnr"} <= set(scores)
     assert (
         read_stored_inversion(bank.store) == make_inversion_options(first) != make_inversion_options(bank)
-    )  # not of the run that did not ask
+    )  # not of the run that did not request it
     assert set(sum_proxy_seconds(bank.store, make_inversion_options(first))) == {"aum", "el2n", "inversion"}
 
 
@@ -95,10 +95,10 @@ def test_an_original_of_other_bits_is_named(tmp_path):
     bank, shared = open_small_bank(tmp_path)
     job = OriginalJob(store=bank.store.url, index=0)
     bank.store.write_weights(compute_job_key(bank.store, job), build_model(bank.store, "other", 1, CPU).state_dict())
-    _, found = train_missing_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
-    assert found.differing == ["original-00000"]
+    _, summary = train_missing_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
+    assert summary.differing_originals == ["original-00000"]
     console = Console(width=200, record=True, file=io.StringIO())
-    bank_tables.print_problems(console, found)
+    bank_tables.print_problems(console, summary)
     assert "not the same bits original-00000" in console.export_text()
 
 
@@ -117,7 +117,7 @@ class Dies(SerialPool):
             yield each
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_second_twice(made, tmp_path):
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_time_twice(made, tmp_path):
     bank, _ = made
     for after in (1, 3, 4):  # the second original, and twice within the proxies
         fresh, _ = open_small_bank(tmp_path)
@@ -143,26 +143,26 @@ def test_fine_tuning_that_diverges_fails_by_name_and_is_tried_again(tmp_path, mo
     bank, _ = open_small_bank(tmp_path, proxies=("holdout", "aum"))
     with monkeypatch.context() as at_first:
         at_first.setitem(HOLDOUT_CONFIGS, "holdout", replace(HOLDOUT_CONFIGS["holdout"], lr=1e30))
-        found, scores = train_and_score_proxies(bank)
-        assert set(found.failed) == {"original-00000-holdout", "original-00001-holdout"} == set(bank.store.failures())
-        assert "fine-tuning on held-out images diverged at lr 1e+30" in found.failed["original-00000-holdout"]
+        summary, scores = train_and_score_proxies(bank)
+        assert set(summary.failed) == {"original-00000-holdout", "original-00001-holdout"} == set(bank.store.failures())
+        assert "fine-tuning on held-out images diverged at lr 1e+30" in summary.failed["original-00000-holdout"]
         assert set(scores) == {"aum"}
-    found, scores = train_and_score_proxies(bank)
-    assert found.failed == {} == bank.store.failures()
+    summary, scores = train_and_score_proxies(bank)
+    assert summary.failed == {} == bank.store.failures()
     assert set(scores) == {"holdout", "aum"}
 
 
-def test_a_proxy_of_a_missing_part_is_not_there(made, tmp_path):
+def test_a_proxy_of_a_missing_part_is_missing(made, tmp_path):
     bank = copy_bank(made[0], tmp_path)
     [key, _] = compute_original_keys(bank)
-    wish = make_inversion_options(bank)
-    assert read_proxy(bank.store, key, "inversion", wish) is not None
+    options = make_inversion_options(bank)
+    assert read_proxy(bank.store, key, "inversion", options) is not None
     assert read_proxy(bank.store, key, "inversion", None) is None
-    bank.store.folder.remove(f"events/{key}-{wish.ending}-000064.parquet")
-    assert read_proxy(bank.store, key, "inversion", wish) is None
+    bank.store.folder.remove(f"events/{key}-{options.ending}-000064.parquet")
+    assert read_proxy(bank.store, key, "inversion", options) is None
 
 
-def test_jobs_that_are_done_are_not_handed_out_again(made):
+def test_jobs_that_are_done_are_not_run_again(made):
     bank, _ = made
     jobs = build_proxy_jobs(
         bank.store, bank.splits, PROXIES, dict(enumerate(compute_original_keys(bank))), make_inversion_options(bank)
@@ -174,14 +174,14 @@ def test_jobs_that_are_done_are_not_handed_out_again(made):
 def test_the_seconds_of_an_inversion_are_the_sum_of_its_parts(made):
     bank, outcome = made
     store = bank.store
-    wish = read_stored_inversion(store)
+    options = read_stored_inversion(store)
     [key, _] = compute_original_keys(bank)
     parts = [r["seconds"] for r in store.receipts().values() if r.get("proxy") == "inversion" and r["key"] == key]
     assert len(parts) == 2
-    assert sum_proxy_seconds(store, wish)["inversion"][key] == pytest.approx(sum(parts))
+    assert sum_proxy_seconds(store, options)["inversion"][key] == pytest.approx(sum(parts))
     assert "inversion" not in sum_proxy_seconds(store, None)
     assert outcome.proxy_s["inversion"] == pytest.approx(
-        np.median([*sum_proxy_seconds(store, wish)["inversion"].values()])
+        np.median([*sum_proxy_seconds(store, options)["inversion"].values()])
     )
     assert all(s > 0 for s in outcome.proxy_s.values())
 
@@ -205,7 +205,7 @@ def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, mon
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_ray_pool_keeps_the_same_bytes_as_this_process(made, tmp_path):
+def test_a_ray_pool_stores_the_same_bytes_as_this_process(made, tmp_path):
     bank, _ = made
     flags = f"{SMALL} --proxies all holdout-test --pool ray --workers 2 --store {tmp_path}/ray"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

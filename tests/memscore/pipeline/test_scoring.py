@@ -59,14 +59,14 @@ def fill(store, arm, models, correct_of):
 def test_a_learner_that_knows_its_members_only_memorizes_everything(store):
     arm = Arm(design="exact", keep=0.5, block=16)
     _, shards = fill(store, arm, range(16), lambda inside: inside)
-    found = score_arm(store, arm.name, shards)
+    result = score_arm(store, arm.name, shards)
     table = {name: store.read_score(f"{name}_k0.500") for name in ("memorization", "cscore", "attack_success")}
     assert (table["memorization"]["memorization_k0.500"].to_numpy() == 1).all()
     assert (table["cscore"]["cscore_k0.500"].to_numpy() == 0).all()
     assert (table["attack_success"]["attack_success_k0.500"].to_numpy() == 1).all()
     assert (table["memorization"]["memorization_k0.500_n_in"].to_numpy() == 8).all()
-    assert found.rmse == 0
-    assert found.attacks["lira"].measures["auc"].value == 1
+    assert result.rmse == 0
+    assert result.attacks["lira"].measures["auc"].value == 1
     assert (table["memorization"]["memorization_k0.500_se"].to_numpy() > 0).all()
 
 
@@ -75,10 +75,10 @@ def test_what_is_undefined_is_null_and_counted(store):
     member, shards = fill(store, arm, range(4), lambda inside: inside)
     never_out = member.all(0) | ~member.any(0)
     assert never_out.any()
-    found = score_arm(store, arm.name, shards)
+    result = score_arm(store, arm.name, shards)
     column = store.read_score("memorization_k0.700")["memorization_k0.700"]
     assert (np.array([value.as_py() is None for value in column]) == never_out).all()
-    assert found.undefined == never_out.sum()
+    assert result.undefined == never_out.sum()
     assert (store.read_score("memorization_k0.700")["memorization_k0.700_n_out"].to_numpy() == (~member).sum(0)).all()
 
 
@@ -117,8 +117,8 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
         columns |= {"logit_confidence": numbers, "gap": numbers, "top_gap": np.abs(numbers)}
         if m != 13:
             store.write_shard(format_model_name(arm.name, m), arm.name, columns)
-    found = score_arm(store, arm.name, store.find_valid_shards(arm.name))
-    said = {}
+    result = score_arm(store, arm.name, store.find_valid_shards(arm.name))
+    expected = {}
     for block in (0, 4, 8):
         shards = store.read_blocks(arm.name, range(block, block + 4), ["member", "correct", "logit_confidence", "gap"])
         columns = next(shards).columns
@@ -129,40 +129,40 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
             "memorization_probability": memorization_probability(columns["logit_confidence"], inside)["value"],
             "memorization_probit": memorization_probit(gap, inside)["value"],
         }.items():
-            said.setdefault(stem, []).append(values)
-    for stem, each in said.items():
-        column = f"{stem}_{found.suffix}_se_block"
-        got = store.read_score(f"{stem}_{found.suffix}")[column].to_numpy()
+            expected.setdefault(stem, []).append(values)
+    for stem, each in expected.items():
+        column = f"{stem}_{result.suffix}_se_block"
+        got = store.read_score(f"{stem}_{result.suffix}")[column].to_numpy()
         np.testing.assert_allclose(got, np.std(each, axis=0, ddof=1) / np.sqrt(3), atol=2e-6, err_msg=stem)
-    errors = store.read_score(f"memorization_{found.suffix}")[f"memorization_{found.suffix}_se_block"].to_numpy()
-    assert found.rmse_block == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
-    assert (found.models, found.unfinished) == (15, 3)
+    errors = store.read_score(f"memorization_{result.suffix}")[f"memorization_{result.suffix}_se_block"].to_numpy()
+    assert result.rmse_block == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
+    assert (result.models, result.unfinished) == (15, 3)
 
 
 def test_two_blocks_have_no_error_between_them(store):
     arm = Arm(design="exact", keep=0.5, block=8)
     _, shards = fill(store, arm, range(16), lambda inside: inside)
-    found = score_arm(store, arm.name, shards)
-    assert np.isnan(found.rmse_block)
-    assert found.unfinished == 0
+    result = score_arm(store, arm.name, shards)
+    assert np.isnan(result.rmse_block)
+    assert result.unfinished == 0
 
 
 def test_fractions_are_averaged_and_never_pooled(store):
-    found = []
+    result = []
     for keep, right in ((0.25, False), (0.5, True)):
         arm = Arm(design="exact", keep=keep, block=8)
         _, shards = fill(store, arm, range(8), lambda inside, right=right: np.full(N, right))
-        found.append(score_arm(store, arm.name, shards))
-    assert score_fractions(store, found[:1]) == []
-    assert score_fractions(store, found) == ["cscore"]
+        result.append(score_arm(store, arm.name, shards))
+    assert score_fractions(store, result[:1]) == []
+    assert score_fractions(store, result) == ["cscore"]
     assert (store.read_score("cscore")["cscore"].to_numpy() == 0.5).all()
 
 
 def test_the_wide_table_has_a_row_for_each_training_example(store):
     arm = Arm(design="exact", keep=0.5, block=8)
     _, shards = fill(store, arm, range(8), lambda inside: inside)
-    found = score_arm(store, arm.name, shards)
-    table = write_scores_table(store, found.names)
+    result = score_arm(store, arm.name, shards)
+    table = write_scores_table(store, result.names)
     assert table.num_rows == N
     assert table["id"][0].as_py() == "train/00000"
     on_disk = pq.read_table(store.folder.path("scores.parquet"))
@@ -174,8 +174,8 @@ def test_the_wide_table_has_a_row_for_each_training_example(store):
 def test_changed_labels_are_found_by_a_score_that_knows_them(store):
     arm = Arm(design="exact", keep=0.5, block=16)
     _, shards = fill(store, arm, range(16), lambda inside: inside | (np.arange(N) >= 4))
-    found = score_arm(store, arm.name, shards)
-    area = compute_noise_detection(store, found.names)
+    result = score_arm(store, arm.name, shards)
+    area = compute_noise_detection(store, result.names)
     assert area["memorization_k0.500"].value == 1
     assert area["memorization_k0.500"].lo < 1
 

@@ -1,4 +1,4 @@
-"""--until-rmse through the command: no more than is needed, the same after a stop, on when more is wanted."""
+"""--until-rmse through the command: no more than needed, the same after a stop, continued for a smaller error."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def measured(folder, models):
 
 @pytest.fixture(scope="module")
 def reached(tmp_path_factory):
-    """A bank that stopped by itself, and what it said; read only."""
+    """A bank that stopped by itself; read only."""
     from memscore.estimate import main
 
     store = tmp_path_factory.mktemp("until") / "s"
@@ -46,7 +46,7 @@ def test_it_stops_where_the_measured_error_is_small_enough_and_not_a_step_later(
     assert planned["rmse_predicted"] == pytest.approx(measured(reached, 32) * np.sqrt(32 / models), rel=1e-10)
 
 
-def test_the_same_again_trains_nothing_and_a_smaller_error_goes_on(reached, tmp_path, capsys):
+def test_the_same_again_trains_nothing_and_a_smaller_error_continues(reached, tmp_path, capsys):
     store = tmp_path / "s"
     flags = f"{FLAGS} --store {store}"
     assert here(f"{flags} --until-rmse 0.15", capsys)[0] == 0
@@ -54,26 +54,26 @@ def test_the_same_again_trains_nothing_and_a_smaller_error_goes_on(reached, tmp_
     assert 32 < len(early) < len(shards(reached))
     assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
     assert contents(store) == contents(reached)
-    told = receipts(store)
-    code, said = here(f"{flags} --until-rmse 0.1", capsys)
+    receipts_before = receipts(store)
+    code, output = here(f"{flags} --until-rmse 0.1", capsys)
     assert code == 0
-    assert receipts(store) == told
-    assert "an hour" not in said
+    assert receipts(store) == receipts_before
+    assert "an hour" not in output
 
 
 def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
     flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
-    work, done = train_bank.work, []
+    run_job, done = train_bank.run_job, []
 
-    def stopped(job, shared):
+    def stop_at_third(job, shared):
         done.append(job)
         if len(done) == 3:
             raise KeyboardInterrupt
-        return work(job, shared)
+        return run_job(job, shared)
 
     monkeypatch.setattr(train_bank, "choose_models_per_job", lambda store, device: 20)  # two blocks of 8 a job
     with monkeypatch.context() as patch:
-        patch.setattr(train_bank, "run_job", stopped)
+        patch.setattr(train_bank, "run_job", stop_at_third)
         assert here(flags, capsys)[0] == 130
     assert [job.models for job in done] == [tuple(range(16)), tuple(range(16, 32)), tuple(range(32, 48))]
     assert len(shards(tmp_path / "s")) == 32
@@ -81,41 +81,41 @@ def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch
     assert contents(tmp_path / "s") == contents(reached)
 
 
-def test_a_ceiling_holds_and_the_way_on_is_said(tmp_path, capsys):
-    code, said = here(f"{FLAGS} --until-rmse 0.01 --models 40 --store {tmp_path / 's'}", capsys)
+def test_a_maximum_holds_and_the_models_needed_are_printed(tmp_path, capsys):
+    code, output = here(f"{FLAGS} --until-rmse 0.01 --models 40 --store {tmp_path / 's'}", capsys)
     assert code == 0
     assert len(shards(tmp_path / "s")) == 40
-    said = " ".join(said.split())
-    assert "until RMSE 0.01, at most 40 models" in said
-    found = re.search(r"not reached RMSE 0\.01 with 40 models: about (\d+) would do", said)
-    more = int(found[1])
+    output = " ".join(output.split())
+    assert "until RMSE 0.01, at most 40 models" in output
+    match = re.search(r"not reached RMSE 0\.01 with 40 models: about (\d+) are needed", output)
+    more = int(match[1])
     error = measured(tmp_path / "s", 40)
     assert error * np.sqrt(40 / more) <= 0.01 < error * np.sqrt(40 / (more - 8))
 
 
-def test_without_a_wish_a_few_are_looked_up_and_the_plan_is_kept(tmp_path, capsys):
-    code, said = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
+def test_without_a_target_default_errors_are_forecast_and_checked(tmp_path, capsys):
+    code, output = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
     assert code == 0
     first, error = measured(tmp_path / "s", 32), measured(tmp_path / "s", 48)
-    assert f"{ARM}: RMSE {first:.4f} with 32 models; with 1 worker" in said
-    for wish in (0.05, 0.03, 0.02):
-        found = re.search(rf"{wish} +(\d+) +([0-9.]+) +([0-9.]+)", said)
-        models, disk = int(found[1]), float(found[3])
-        assert first * np.sqrt(32 / models) <= wish < first * np.sqrt(32 / (models - 8))
+    assert f"{ARM}: RMSE {first:.4f} with 32 models; with 1 worker" in output
+    for target in (0.05, 0.03, 0.02):
+        match = re.search(rf"{target} +(\d+) +([0-9.]+) +([0-9.]+)", output)
+        models, disk = int(match[1]), float(match[3])
+        assert first * np.sqrt(32 / models) <= target < first * np.sqrt(32 / (models - 8))
         of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
         assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size
-    assert f"RMSE {first * np.sqrt(32 / 48):.4f} at 48; it is {error:.4f}" in said
-    code, said = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
-    assert "the plan from" not in said  # of fewer models than a plan is made from
+    assert f"RMSE {first * np.sqrt(32 / 48):.4f} at 48; it is {error:.4f}" in output
+    code, output = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
+    assert "the forecast from" not in output  # fewer models than a forecast needs
 
 
-def test_a_block_that_lost_a_model_is_said_to_be_unfinished(tmp_path, capsys):
+def test_a_block_that_lost_a_model_is_shown_as_unfinished(tmp_path, capsys):
     flags = f"{FLAGS} --store {tmp_path / 's'}"
     assert here(f"{flags} --models 24", capsys)[0] == 0
     (tmp_path / "s" / "shards" / f"{ARM}-00020.parquet").unlink()
-    code, said = here(f"{flags} --models 16", capsys)
+    code, output = here(f"{flags} --models 16", capsys)
     assert code == 0
-    assert "7 of them in unfinished blocks, which help less" in " ".join(said.split())
+    assert "7 of them in unfinished blocks, which help less" in " ".join(output.split())
 
 
 def test_models_that_cannot_be_trained_end_it(tmp_path, capsys):
@@ -136,33 +136,33 @@ def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_pa
     ("--models 100000 --until-rmse 0.1", r"--models must be at most 99999, got 100000"),
     ("--until-rmse 1e-200", r"--until-rmse must lie between 0\.0001 and 1, got 1e-200"),
     ("--until-rmse 0", r"--until-rmse must lie between 0\.0001 and 1, got 0\.0"),
-    ("--until-rmse 0.02 --preset cscore", r"fills one arm, and --preset cscore has 9; give a --keep"),
+    ("--until-rmse 0.02 --preset cscore", r"trains one arm, and --preset cscore has 9; give a --keep"),
     ("--until-rmse 0.02 --models 12", r"whole blocks of 8 models, got 12"),
 ])  # fmt: skip
-def test_a_wish_that_cannot_be_is_one_line(flags, line, tmp_path, capsys):
-    asked = FLAGS.replace("--design exact --block 8", "") if "cscore" in flags else FLAGS
-    assert re.search(line, refused(*here(f"{asked} {flags} --store {tmp_path / 's'}", capsys)))
+def test_an_impossible_option_is_one_line(flags, line, tmp_path, capsys):
+    base_flags = FLAGS.replace("--design exact --block 8", "") if "cscore" in flags else FLAGS
+    assert re.search(line, refused(*here(f"{base_flags} {flags} --store {tmp_path / 's'}", capsys)))
 
 
 def test_a_dry_run_is_of_the_first_models(tmp_path, capsys):
-    code, said = here(f"{FLAGS} --until-rmse 0.01 --dry-run --store {tmp_path / 's'}", capsys)
+    code, output = here(f"{FLAGS} --until-rmse 0.01 --dry-run --store {tmp_path / 's'}", capsys)
     assert code == 0
-    assert "32 of 32 models" in said
-    assert "what the wanted RMSE takes is known after these first models" in said
+    assert "32 of 32 models" in output
+    assert "what the requested RMSE takes is known after these first models" in output
 
 
-def test_a_dry_run_on_a_bank_with_its_first_models_is_of_the_plan(reached, tmp_path, capsys):
+def test_a_dry_run_on_a_bank_with_its_first_models_is_of_the_forecast(reached, tmp_path, capsys):
     store = tmp_path / "s"
     shutil.copytree(reached, store)
-    code, said = here(f"{FLAGS} --until-rmse 0.02 --dry-run --store {store}", capsys)
+    code, output = here(f"{FLAGS} --until-rmse 0.02 --dry-run --store {store}", capsys)
     assert code == 0
-    assert "known after these first models" not in said
-    [todo] = re.findall(r"to do +(\d+) of (\d+) models", said)
+    assert "known after these first models" not in output
+    [todo] = re.findall(r"to do +(\d+) of (\d+) models", output)
     assert int(todo[1]) > 32
 
 
-def test_an_error_that_is_undefined_is_said_to_be_not_reached(tmp_path, capsys):
+def test_an_undefined_error_is_shown_as_not_reached(tmp_path, capsys):
     flags = FLAGS.replace("--design exact --block 8", "--design iid")
-    code, said = here(f"{flags} --models 3 --until-rmse 0.1 --store {tmp_path / 's'}", capsys)
+    code, output = here(f"{flags} --models 3 --until-rmse 0.1 --store {tmp_path / 's'}", capsys)
     assert code == 0
-    assert "not reached RMSE 0.1: it is undefined" in " ".join(said.split())
+    assert "not reached RMSE 0.1: it is undefined" in " ".join(output.split())

@@ -24,8 +24,8 @@ def test_it_is_the_mean_over_epochs_of_the_label_s_logit_minus_the_largest_other
         logits = model(images.take(torch.arange(N))).detach().numpy()
         by_hand.append([z[y] - max(np.delete(z, y)) for z, y in zip(logits, labels.tolist(), strict=True)])
 
-    order, chance = np.random.default_rng(2).spawn(2)
-    each = TrainingRun(model=model, rows=np.arange(N), order_rng=order, augmentation_rng=chance)
+    order_rng, augmentation_rng = np.random.default_rng(2).spawn(2)
+    each = TrainingRun(model=model, rows=np.arange(N), order_rng=order_rng, augmentation_rng=augmentation_rng)
     train([each], images, labels, Recipe(epochs=4, batch=10, lr=0.1), 12, on_epoch_end=both)
     assert len(by_hand) == 4
     np.testing.assert_allclose(area.mean(), np.mean(by_hand, 0), rtol=1.3e-6, atol=1e-5)  # float32 logits

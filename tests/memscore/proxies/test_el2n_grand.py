@@ -58,8 +58,8 @@ def test_grand_is_the_norm_of_one_example_s_gradient_in_evaluation_mode(chunk):
     model.eval()
     for k in range(N):
         loss = cross_entropy(model(images.take(torch.tensor([k]))), labels[k : k + 1])
-        slopes = torch.autograd.grad(loss, list(model.parameters()))
-        expected.append(float(sum((s**2).sum() for s in slopes)) ** 0.5)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        expected.append(float(sum((s**2).sum() for s in gradients)) ** 0.5)
     model.train()
     np.testing.assert_allclose(grand(model, images, labels, chunk), expected, rtol=1e-10)
     assert all(layer.training for layer in model.modules())

@@ -39,23 +39,23 @@ def starts(n=5, restarts=1):
 
 def naive_objective(model, image, label, target, weight):
     loss = cross_entropy(model(image[None]), label[None])
-    slopes = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
-    flat = torch.cat([s.flatten() for s in slopes])
+    weight_gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+    flat = torch.cat([s.flatten() for s in weight_gradients])
     tv = (image[..., 1:, :] - image[..., :-1, :]).abs().mean() + (image[..., 1:] - image[..., :-1]).abs().mean()
     return 1 - (flat @ target) / (flat.norm() * target.norm()) + weight * tv
 
 
 def naive_target(model, image, label):
-    slopes = torch.autograd.grad(cross_entropy(model(image[None]), label[None]), list(model.parameters()))
-    return torch.cat([s.flatten() for s in slopes]).detach()
+    weight_gradients = torch.autograd.grad(cross_entropy(model(image[None]), label[None]), list(model.parameters()))
+    return torch.cat([s.flatten() for s in weight_gradients]).detach()
 
 
 @pytest.mark.parametrize("arch", ["mlp-24", "cnn-3-4"])
-def test_every_image_of_a_batch_goes_the_way_of_a_plain_loop_with_torch_s_adam(arch):
+def test_every_image_of_a_batch_equals_a_plain_loop_with_torch_s_adam(arch):
     model, (images, labels), config = network(arch), examples(3), InversionConfig(iterations=16)
     gradients = build_gradient_function(model)
     target = normalize_gradients(gradients(images, labels))
-    found = optimize_image(gradients, target, labels, starts(3)[:, 0], BOX, config)
+    result = optimize_image(gradients, target, labels, starts(3)[:, 0], BOX, config)
     for k in range(3):
         goal = naive_target(model, images[k], labels[k])
         image = starts(3)[k, 0].clamp(BOX[0].item(), BOX[1].item()).requires_grad_()
@@ -68,10 +68,10 @@ def test_every_image_of_a_batch_goes_the_way_of_a_plain_loop_with_torch_s_adam(a
             adam.step()
             schedule.step()
             image.data.clamp_(BOX[0].item(), BOX[1].item())
-        torch.testing.assert_close(found[k], image.detach(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(result[k], image.detach(), rtol=1e-10, atol=1e-12)
         expected = naive_objective(model, image, labels[k], goal, 0.1).detach()
         got = compute_objective(
-            gradients(found[k : k + 1], labels[k : k + 1]), tuple(t[k : k + 1] for t in target), found[k : k + 1], 0.1
+            gradients(result[k : k + 1], labels[k : k + 1]), tuple(t[k : k + 1] for t in target), result[k : k + 1], 0.1
         )
         torch.testing.assert_close(got[0], expected, rtol=1e-10, atol=1e-12)
 
@@ -85,22 +85,22 @@ def attack(model=None, *, n=5, config=None, chunk=64, images=None, labels=None):
     )
 
 
-def test_an_example_is_attacked_alike_in_any_company():
-    whole, parts, one = attack(chunk=64), attack(chunk=2), attack(n=1)
+def test_an_attack_does_not_depend_on_the_other_examples():
+    whole, parts, single = attack(chunk=64), attack(chunk=2), attack(n=1)
     for name in ("psnr", "ssim", "objective"):
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)  # float64 products in another order
-        np.testing.assert_allclose(one[name][0], whole[name][0], rtol=1e-6)
+        np.testing.assert_allclose(single[name][0], whole[name][0], rtol=1e-6)
 
 
 def test_a_fully_connected_network_gives_its_inputs_away():
     """dW_1 = delta x^T: the first layer's gradient is the image times a scale, so cosine alone must find it."""
-    found = attack(network("mlp-64"), config=InversionConfig(iterations=300, total_variation=0.0))
+    result = attack(network("mlp-64"), config=InversionConfig(iterations=300, total_variation=0.0))
     x, _ = examples()
-    np.testing.assert_allclose(found["rebuilt"], x * 0.3 + 0.4, atol=1e-3)  # the last step is 1e-4 pixels long
-    assert found["success"].all()
-    assert found["ssim"].min() > 0.999
+    np.testing.assert_allclose(result["rebuilt"], x * 0.3 + 0.4, atol=1e-3)  # the last step is 1e-4 pixels long
+    assert result["success"].all()
+    assert result["ssim"].min() > 0.999
     early = attack(network("mlp-64"), config=InversionConfig(iterations=3, total_variation=0.0))
-    assert (early["psnr"] < found["psnr"]).all()
+    assert (early["psnr"] < result["psnr"]).all()
     assert not early["success"].any()
 
 
@@ -113,8 +113,8 @@ def test_an_example_whose_probability_rounds_to_1_is_still_attacked_in_float32()
         sure = model(images.float()).softmax(-1).amax(1)
     assert (sure == 1).any()
     config = InversionConfig(iterations=300, total_variation=0.0)
-    found = attack(model, config=config, images=images.float(), labels=labels)
-    assert found["success"][(sure == 1).numpy()].all()
+    result = attack(model, config=config, images=images.float(), labels=labels)
+    assert result["success"][(sure == 1).numpy()].all()
 
 
 def test_of_several_starts_the_lowest_objective_is_kept_not_the_nearest_image():
@@ -137,14 +137,14 @@ def test_of_several_starts_the_lowest_objective_is_kept_not_the_nearest_image():
 def test_the_network_stays_as_it_was_and_pixels_stay_in_the_box():
     model = network("cnn-3-4")
     model.body.append(torch.nn.Dropout(0.5))
-    kept = copy.deepcopy(model.state_dict())
-    found = attack(model, config=InversionConfig(iterations=20, lr=5.0))
-    assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
+    state_before = copy.deepcopy(model.state_dict())
+    result = attack(model, config=InversionConfig(iterations=20, lr=5.0))
+    assert all(torch.equal(state_before[name], value) for name, value in model.state_dict().items())
     assert all(layer.training for layer in model.modules())
     assert all(p.grad is None for p in model.parameters())
-    assert found["rebuilt"].min() >= 0
-    assert found["rebuilt"].max() <= 1
-    assert {name: values.shape for name, values in found.items()} == {
+    assert result["rebuilt"].min() >= 0
+    assert result["rebuilt"].max() <= 1
+    assert {name: values.shape for name, values in result.items()} == {
         "psnr": (5,),
         "ssim": (5,),
         "success": (5,),
@@ -156,9 +156,9 @@ def test_the_network_stays_as_it_was_and_pixels_stay_in_the_box():
 def test_success_is_the_stated_threshold():
     psnr = attack()["psnr"]
     bar = float(np.median(psnr))
-    found = attack(config=InversionConfig(iterations=25, total_variation=0.0, success_psnr=bar))
-    assert np.array_equal(found["success"], psnr >= bar)
-    assert 0 < found["success"].sum() < len(psnr)
+    result = attack(config=InversionConfig(iterations=25, total_variation=0.0, success_psnr=bar))
+    assert np.array_equal(result["success"], psnr >= bar)
+    assert 0 < result["success"].sum() < len(psnr)
 
 
 def test_total_variation_smooths():
@@ -166,15 +166,15 @@ def test_total_variation_smooths():
     assert np.abs(np.diff(smooth)).mean() < np.abs(np.diff(rough)).mean()
 
 
-def test_directions_have_length_1_even_of_gradients_whose_squares_underflow():
-    slopes = (torch.tensor([[3e-30], [0.0], [3.0]]), torch.tensor([[[4e-30]], [[0.0]], [[4.0]]]))
+def test_normalized_gradients_have_length_1_even_of_gradients_whose_squares_underflow():
+    weight_gradients = (torch.tensor([[3e-30], [0.0], [3.0]]), torch.tensor([[[4e-30]], [[0.0]], [[4.0]]]))
     expected = (torch.tensor([[0.6], [0.0], [0.6]]), torch.tensor([[[0.8]], [[0.0]], [[0.8]]]))
-    for got, wanted in zip(normalize_gradients(slopes), expected, strict=True):
-        torch.testing.assert_close(got, wanted)
-    assert float((slopes[0][0] ** 2 + slopes[1][0, 0] ** 2).sqrt()) == 0  # the plain norm is 0
+    for got, unit_target in zip(normalize_gradients(weight_gradients), expected, strict=True):
+        torch.testing.assert_close(got, unit_target)
+    assert float((weight_gradients[0][0] ** 2 + weight_gradients[1][0, 0] ** 2).sqrt()) == 0  # the plain norm is 0
 
 
-def test_where_there_is_no_slope_the_objective_is_1_and_has_a_slope_of_0():
+def test_zero_gradients_have_an_objective_of_1_and_its_gradient_is_0():
     image = torch.zeros(1, *SHAPE).double().requires_grad_()
     nothing = ((image * 0).flatten(1),)
     value = compute_objective(nothing, (torch.ones(1, 36).double() / 6,), image, 0.0)

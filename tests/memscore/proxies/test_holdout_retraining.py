@@ -58,8 +58,8 @@ def test_an_example_that_moves_further_scores_more_and_a_clamp_would_tie_them():
     expected = (2 * odds.sigmoid() - 1) * odds
 
     def is_exact(divergence):
-        found = divergence(logits.log_softmax(-1), (-logits).log_softmax(-1))
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+        result = divergence(logits.log_softmax(-1), (-logits).log_softmax(-1))
+        torch.testing.assert_close(result, expected, rtol=1e-10, atol=0)
 
     def clamped(log_p, log_q):
         return symmetric_kl(log_p.exp().clamp_min(1e-10).log(), log_q.exp().clamp_min(1e-10).log())
@@ -107,18 +107,18 @@ def test_theta_o_stays_as_it_was_and_the_score_is_the_divergence_of_before_and_a
     images, labels = points(flat=False)
     theta_o = build_network("cnn-3", SHAPE, K, 0)
     theta_o.body.append(torch.nn.BatchNorm1d(theta_o.head.in_features))
-    kept = copy.deepcopy(theta_o.state_dict())
-    found = scores(theta_o, images, labels)
-    assert all(torch.equal(kept[name], value) for name, value in theta_o.state_dict().items())
+    state_before = copy.deepcopy(theta_o.state_dict())
+    result = scores(theta_o, images, labels)
+    assert all(torch.equal(state_before[name], value) for name, value in theta_o.state_dict().items())
     assert all(layer.training for layer in theta_o.modules())
     theta = copy.deepcopy(theta_o)
     fine_tune(theta, images, labels, HELD_OUT, CONFIG, rng())
     shown = images.take(torch.from_numpy(TRAIN))
     p, q = (model.eval()(shown).softmax(-1).detach().double() for model in (theta_o, theta))
     expected = ((p - q) * (p.log() - q.log())).sum(1) / 2
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9)  # p here is rounded to float32
-    assert found.dtype == np.float64
-    assert (found > 0).all()
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-9)  # p here is rounded to float32
+    assert result.dtype == np.float64
+    assert (result > 0).all()
 
 
 def test_labels_of_the_training_set_play_no_part():

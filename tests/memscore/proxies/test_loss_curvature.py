@@ -1,4 +1,4 @@
-"""Loss curvature against closed forms, and the traps of its other implementations."""
+"""Loss curvature against closed forms, and known bugs of other implementations."""
 
 import copy
 from dataclasses import replace
@@ -53,22 +53,24 @@ def hessians(model, images):
     return torch.stack([w.T @ (torch.diag(q) - q[:, None] * q) @ w for q in p]).numpy()
 
 
-def test_in_a_quadratic_bowl_the_slope_turns_by_a_times_the_step():
-    """l = x^T A x / 2 has slope A x everywhere, so each probe gives h ||A v|| exactly, at any h."""
+def test_in_a_quadratic_bowl_the_gradient_changes_by_a_times_the_step():
+    """l = x^T A x / 2 has gradient A x everywhere, so each probe gives h ||A v|| exactly, at any h."""
     a = torch.from_numpy(np.random.default_rng(2).normal(size=(16, 16)))
     a = a + a.T
     x = points()[0].take(torch.arange(N))
 
-    def slope(at):
+    def compute_gradient(at):
         return (at.flatten(1) @ a).view_as(at)
 
     config = replace(RADEMACHER, h=0.5)
     probes = draw_rademacher_signs(x.shape, 10, rng()).double().flatten(2)
     expected = 0.5 * (probes @ a).norm(dim=-1).mean(1)
-    torch.testing.assert_close(compute_gradient_change(slope, x, config, rng()), expected, rtol=1e-10, atol=0)
-    signs = slope(x).flatten(1).sign()
     torch.testing.assert_close(
-        compute_gradient_change(slope, x, replace(SIGN, h=0.5), rng()),
+        compute_gradient_change(compute_gradient, x, config, rng()), expected, rtol=1e-10, atol=0
+    )
+    signs = compute_gradient(x).flatten(1).sign()
+    torch.testing.assert_close(
+        compute_gradient_change(compute_gradient, x, replace(SIGN, h=0.5), rng()),
         0.5 * (signs @ a).norm(dim=1) / 4,
         rtol=1e-10,
         atol=0,
@@ -103,12 +105,12 @@ def test_the_mean_over_probes_is_that_of_the_definition():
     expected = []
     for k, probes in enumerate(draw_rademacher_signs(shown.shape, 10, rng()).double()):
 
-        def slope(at, k=k):
+        def compute_gradient(at, k=k):
             at = at.clone().requires_grad_()
             return torch.autograd.grad(cross_entropy(model(at[None]), labels[k : k + 1]), at)[0]
 
-        here = slope(shown[k])
-        expected.append(np.mean([float((slope(shown[k] + 1e-3 * v) - here).norm()) for v in probes]))
+        gradient = compute_gradient(shown[k])
+        expected.append(np.mean([float((compute_gradient(shown[k] + 1e-3 * v) - gradient).norm()) for v in probes]))
     # differences of size 1e-3 between slopes that float64 knows to 1e-16
     np.testing.assert_allclose(curvature(model, images, labels, RADEMACHER, rng()), expected, rtol=1e-10)
 
@@ -127,11 +129,11 @@ def test_the_batch_size_changes_nothing_and_a_mean_loss_would(config):
         for start in range(0, N, batch):
             rows = torch.arange(start, min(start + batch, N))
 
-            def slope(at, rows=rows):
+            def compute_gradient(at, rows=rows):
                 at = at.detach().requires_grad_()
                 return torch.autograd.grad(cross_entropy(model(at), labels[rows]), at)[0]
 
-            parts.append(compute_gradient_change(slope, images.take(rows), config, rng()))
+            parts.append(compute_gradient_change(compute_gradient, images.take(rows), config, rng()))
         return torch.cat(parts).numpy()
 
     with pytest.raises(AssertionError):
@@ -174,16 +176,16 @@ def test_over_epochs_it_is_the_mean_of_each_epoch_and_training_goes_on_as_if_not
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 2, 40))
     recipe = Recipe(epochs=3, batch=10, lr=0.1)
 
-    def trained(watch):
+    def train_with(make_callback):
         model = build_network("mlp-7" if flat else "cnn-3", SHAPE, 2, 0)
-        order, chance = np.random.default_rng(5).spawn(2)
-        each = TrainingRun(model=model, rows=np.arange(40), order_rng=order, augmentation_rng=chance)
-        train([each], images, labels, recipe, 12, on_epoch_end=watch(model))
+        order_rng, augmentation_rng = np.random.default_rng(5).spawn(2)
+        each = TrainingRun(model=model, rows=np.arange(40), order_rng=order_rng, augmentation_rng=augmentation_rng)
+        train([each], images, labels, recipe, 12, on_epoch_end=make_callback(model))
         return model
 
     each_epoch, averages = [], []
 
-    def watched(model):
+    def track(model):
         averages.append(track_curvature(model, images, labels, RADEMACHER, rng()))
         return averages[0]
 
@@ -191,7 +193,7 @@ def test_over_epochs_it_is_the_mean_of_each_epoch_and_training_goes_on_as_if_not
         stream = rng()
         return lambda _: each_epoch.append(curvature(copy.deepcopy(model), images, labels, RADEMACHER, stream))
 
-    models = [trained(watch) for watch in (watched, by_hand, lambda _: None)]
+    models = [train_with(make_callback) for make_callback in (track, by_hand, lambda _: None)]
     assert len(each_epoch) == averages[0].count == 3
     np.testing.assert_allclose(averages[0].mean(), np.mean(each_epoch, 0, dtype=np.float64), rtol=1e-10)
     assert np.std(each_epoch, axis=0).min() > 0  # three epochs, three curvatures
@@ -200,8 +202,8 @@ def test_over_epochs_it_is_the_mean_of_each_epoch_and_training_goes_on_as_if_not
 
 
 def test_a_mean_over_chosen_epochs_takes_those_alone_and_never_an_empty_one():
-    told = iter([1.0, 5.0])
-    mean = EpochMean(lambda: np.array([next(told), np.nan]), epochs=(2, 4))
+    values = iter([1.0, 5.0])
+    mean = EpochMean(lambda: np.array([next(values), np.nan]), epochs=(2, 4))
     with pytest.raises(ValueError, match=r"no score was taken at epochs \[2, 4\]"):
         mean.mean()
     for epoch in range(1, 6):

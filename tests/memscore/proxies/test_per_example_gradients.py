@@ -43,9 +43,9 @@ def test_the_gradient_of_an_example_that_is_surely_right_sums_to_0():
 
     def sums_to_zero(loss):
         shown = logits.clone().requires_grad_()
-        slope = torch.autograd.grad(loss(shown, label).sum(), shown)[0]
-        others = slope[0, 1:].sum()
-        torch.testing.assert_close(-slope[0, 0], others, rtol=1.3e-6, atol=0)  # float32
+        gradient = torch.autograd.grad(loss(shown, label).sum(), shown)[0]
+        others = gradient[0, 1:].sum()
+        torch.testing.assert_close(-gradient[0, 0], others, rtol=1.3e-6, atol=0)  # float32
 
     sums_to_zero(compute_example_losses)
     with pytest.raises(AssertionError):
@@ -93,10 +93,10 @@ def test_batch_norm_reads_its_running_statistics():
     images, labels = examples()
     before = copy.deepcopy(model.state_dict())
     with evaluation_mode(model):
-        many, one = (
+        many, single = (
             build_gradient_function(model)(images, labels),
             build_gradient_function(model)(images[:1], labels[:1]),
         )
-    for a, b in zip(many, one, strict=True):
+    for a, b in zip(many, single, strict=True):
         torch.testing.assert_close(a[:1], b, rtol=1e-10, atol=1e-14)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

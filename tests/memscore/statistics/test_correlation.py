@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Correlations, bootstrap intervals over models, and reliability."""
 
 import numpy as np
 import pytest
@@ -118,8 +118,8 @@ def test_the_interval_covers_what_other_models_would_give():
     for _ in range(200):
         models = truth + 6 * rng.normal(size=(40, 150))
 
-        def measure(chosen, models=models):
-            return pearson(models[chosen].mean(0), proxy)
+        def measure(models_drawn, models=models):
+            return pearson(models[models_drawn].mean(0), proxy)
 
         interval = bootstrap_over_models(measure, np.arange(40), rng, draws=100)
         values.append(interval.value)
@@ -141,7 +141,7 @@ def test_whole_blocks_are_drawn_together():
 
     def width(blocks):
         interval = bootstrap_over_models(
-            lambda chosen: pearson(copies[chosen].mean(0), truth), blocks, np.random.default_rng(6)
+            lambda models_drawn: pearson(copies[models_drawn].mean(0), truth), blocks, np.random.default_rng(6)
         )
         return interval.hi - interval.lo
 
@@ -149,27 +149,27 @@ def test_whole_blocks_are_drawn_together():
 
 
 def test_the_models_drawn_are_whole_blocks_with_repeats():
-    blocks, seen = np.array([0, 0, 1, 1, 1, 4]), []
+    blocks, samples = np.array([0, 0, 1, 1, 1, 4]), []
 
-    def measure(chosen):
-        seen.append(chosen)
+    def measure(models_drawn):
+        samples.append(models_drawn)
         return 0.5
 
     bootstrap_over_models(measure, blocks, np.random.default_rng(0), draws=20)
-    assert seen[0].tolist() == [0, 1, 2, 3, 4, 5]
-    for chosen in seen[1:]:
-        times = np.bincount(chosen, minlength=6)
+    assert samples[0].tolist() == [0, 1, 2, 3, 4, 5]
+    for models_drawn in samples[1:]:
+        times = np.bincount(models_drawn, minlength=6)
         assert times[0] == times[1]
         assert times[2] == times[3] == times[4]
         assert times[0] + times[2] + times[5] == 3
-    assert any(np.bincount(chosen).max() > 1 for chosen in seen[1:])
+    assert any(np.bincount(models_drawn).max() > 1 for models_drawn in samples[1:])
 
 
 def test_no_interval_from_two_blocks_nor_for_a_perfect_correlation():
     truth, models = bank(4, 50, seed=7)
 
-    def measure(chosen):
-        return pearson(models[chosen].mean(0), truth)
+    def measure(models_drawn):
+        return pearson(models[models_drawn].mean(0), truth)
 
     two = bootstrap_over_models(measure, np.array([0, 0, 1, 1]), np.random.default_rng(0))
     assert two.value == measure(np.arange(4))
@@ -182,34 +182,34 @@ def test_no_interval_from_two_blocks_nor_for_a_perfect_correlation():
 def test_split_half_finds_the_reliability_of_a_mean():
     """Truth of variance 1, a mean of 32 with error 9 / 32: reliability 1 / (1 + 9 / 32), halves 1 / (1 + 9 / 16)."""
     truth, models = bank(32, 4000, seed=8)
-    found = split_half(lambda chosen: models[chosen].mean(0), np.arange(32), np.random.default_rng(9))
+    result = split_half(lambda models_drawn: models[models_drawn].mean(0), np.arange(32), np.random.default_rng(9))
     se = 4 / np.sqrt(4000)  # 4 s.e. of a correlation of 4,000 examples, at most
-    assert abs(found.pearson - 1 / (1 + 9 / 16)) < se
-    assert abs(found.pearson_full - 1 / (1 + 9 / 32)) < se
-    assert abs(found.rmse - np.sqrt(9 / 32)) < 4 * np.sqrt(9 / 32) / np.sqrt(2 * 4000)
-    assert abs(found.rmse - rmse(models.mean(0), truth)) < 4 * np.sqrt(9 / 32) / np.sqrt(4000)
+    assert abs(result.pearson - 1 / (1 + 9 / 16)) < se
+    assert abs(result.pearson_full - 1 / (1 + 9 / 32)) < se
+    assert abs(result.rmse - np.sqrt(9 / 32)) < 4 * np.sqrt(9 / 32) / np.sqrt(2 * 4000)
+    assert abs(result.rmse - rmse(models.mean(0), truth)) < 4 * np.sqrt(9 / 32) / np.sqrt(4000)
     # of normal scores Spearman's is 6 / pi arcsin(r / 2)
-    assert abs(found.spearman - 6 / np.pi * np.arcsin(1 / (1 + 9 / 16) / 2)) < se
-    assert found.spearman_full == spearman_brown(found.spearman)
-    assert found.halves == 10
+    assert abs(result.spearman - 6 / np.pi * np.arcsin(1 / (1 + 9 / 16) / 2)) < se
+    assert result.spearman_full == spearman_brown(result.spearman)
+    assert result.halves == 10
 
 
 def test_halves_are_disjoint_whole_blocks_of_one_number():
-    seen = []
+    samples = []
 
-    def estimate(chosen):
-        seen.append(chosen)
+    def estimate(models_drawn):
+        samples.append(models_drawn)
         return np.arange(5.0)
 
     split_half(estimate, np.repeat(np.arange(5), 4), np.random.default_rng(0), halves=6)
-    pairs = list(zip(seen[::2], seen[1::2], strict=True))
+    pairs = list(zip(samples[::2], samples[1::2], strict=True))
     assert len(pairs) == 6
-    for one, other in pairs:
-        assert len(one) == len(other) == 8
-        assert not set(one) & set(other)
-        assert all((np.bincount(half // 4, minlength=5) % 4 == 0).all() for half in (one, other))
-        assert one.tolist() == sorted(one)
-    assert len({tuple(one) for one, _ in pairs}) > 1
+    for first, other in pairs:
+        assert len(first) == len(other) == 8
+        assert not set(first) & set(other)
+        assert all((np.bincount(half // 4, minlength=5) % 4 == 0).all() for half in (first, other))
+        assert first.tolist() == sorted(first)
+    assert len({tuple(first) for first, _ in pairs}) > 1
 
 
 def test_halves_that_cut_a_block_share_their_noise():
@@ -220,8 +220,8 @@ def test_halves_that_cut_a_block_share_their_noise():
     """
     member = draw_membership(Arm(design="exact", block=2), range(64), 4000)
     correct = np.roll(member, 1, axis=1)
-    one, other = (memorization(correct[part], member[part]) for part in (slice(0, 64, 2), slice(1, 64, 2)))
-    assert pearson(one, other) == pytest.approx(1, rel=1e-10)
+    first, other = (memorization(correct[part], member[part]) for part in (slice(0, 64, 2), slice(1, 64, 2)))
+    assert pearson(first, other) == pytest.approx(1, rel=1e-10)
     whole = split_half(
         lambda models: memorization(correct[models], member[models]), np.arange(64) // 2, np.random.default_rng(11)
     )
@@ -229,14 +229,14 @@ def test_halves_that_cut_a_block_share_their_noise():
 
 
 def test_one_block_has_no_halves():
-    found = split_half(lambda chosen: chosen * 1.0, np.zeros(64, int), np.random.default_rng(0))
+    result = split_half(lambda models_drawn: models_drawn * 1.0, np.zeros(64, int), np.random.default_rng(0))
     assert np.isnan([
-        found.spearman,
-        found.spearman_full,
-        found.pearson,
-        found.pearson_full,
-        found.rmse,
-        found.top,
+        result.spearman,
+        result.spearman_full,
+        result.pearson,
+        result.pearson_full,
+        result.rmse,
+        result.top,
     ]).all()
 
 
@@ -251,21 +251,21 @@ def test_correcting_for_unreliability_gives_back_the_correlation_with_the_truth(
     """Models of noise 3: their mean correlates less with a proxy than the truth does; corrected, as much."""
     truth, models = bank(16, 20_000, seed=12)
     proxy = truth + 0.75 * np.random.default_rng(13).normal(size=20_000)
-    found = split_half(lambda chosen: models[chosen].mean(0), np.arange(16), np.random.default_rng(14))
+    result = split_half(lambda models_drawn: models[models_drawn].mean(0), np.arange(16), np.random.default_rng(14))
     raw, true = pearson(models.mean(0), proxy), 1 / np.sqrt(1 + 0.75**2)
     assert true - raw > 0.1
     # 4 s.e. of a correlation of 20,000, and as much again for the reliability
-    assert abs(disattenuate(raw, found.pearson_full) - true) < 8 / np.sqrt(20_000)
+    assert abs(disattenuate(raw, result.pearson_full) - true) < 8 / np.sqrt(20_000)
 
 
 def test_the_reliability_of_a_half_corrects_too_much():
     """The trap: to divide by the split-half correlation as measured, which is that of half of the models."""
     truth, models = bank(16, 20_000, seed=15)
-    found = split_half(lambda chosen: models[chosen].mean(0), np.arange(16), np.random.default_rng(16))
+    result = split_half(lambda models_drawn: models[models_drawn].mean(0), np.arange(16), np.random.default_rng(16))
     raw = pearson(models.mean(0), truth)
     # 1 within 4 s.e. of the correlation of 20,000, and as much again for the reliability
-    assert raw / np.sqrt(found.pearson_full) == pytest.approx(1, abs=8 / np.sqrt(20_000))
-    assert raw / np.sqrt(found.pearson) > 1.05
+    assert raw / np.sqrt(result.pearson_full) == pytest.approx(1, abs=8 / np.sqrt(20_000))
+    assert raw / np.sqrt(result.pearson) > 1.05
 
 
 def test_the_correction_is_cut_at_1_and_undefined_without_reliability():

@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Gini coefficient and Lorenz curve against closed forms."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Intervals and variances of proportions."""
 
 import numpy as np
 import pytest

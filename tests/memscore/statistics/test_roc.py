@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Area under the ROC curve, its left end, their errors, and bands over targets."""
 
 import numpy as np
 import pytest
@@ -44,8 +44,8 @@ def test_the_interval_covers_the_area_between_gaussians(distance):
     positive = np.arange(100) < 40
     truth, covered = gaussian_auc(distance), 0
     for _ in range(2000):
-        found = auc_interval(rng.normal(size=100) + distance * positive, positive)
-        covered += found.lo <= truth <= found.hi
+        result = auc_interval(rng.normal(size=100) + distance * positive, positive)
+        covered += result.lo <= truth <= result.hi
     assert 0.93 < covered / 2000 < 0.975
 
 
@@ -54,9 +54,9 @@ def test_a_perfect_order_still_has_an_error(n_pos, n_neg):
     """With all positives above all negatives the interval is that of as many successes as the smaller class has."""
     scores, positive = np.arange(n_pos + n_neg), np.arange(n_pos + n_neg) >= n_neg
     for sign in (1, -1):
-        found = auc_interval(sign * scores, positive)
-        assert found.value == (sign + 1) / 2
-        assert 0 <= found.lo < found.hi <= 1
+        result = auc_interval(sign * scores, positive)
+        assert result.value == (sign + 1) / 2
+        assert 0 <= result.lo < result.hi <= 1
         assert auc_se(sign * scores, positive) > 0
     fewer = min(n_pos, n_neg)
     assert auc_interval(scores, positive).lo == pytest.approx(fewer / (fewer + norm.isf(0.025) ** 2), rel=1e-10)
@@ -65,10 +65,10 @@ def test_a_perfect_order_still_has_an_error(n_pos, n_neg):
 def test_one_positive_has_an_error_and_constant_scores_tell_nothing():
     positive = np.arange(10) == 4
     assert auc_se(np.arange(10), positive) > 0
-    found = auc_interval(np.zeros(10), np.arange(10) < 5)
-    assert found.value == pytest.approx(0.5)
-    assert found.lo < 0.3
-    assert found.hi > 0.7
+    result = auc_interval(np.zeros(10), np.arange(10) < 5)
+    assert result.value == pytest.approx(0.5)
+    assert result.lo < 0.3
+    assert result.hi > 0.7
 
 
 def test_one_class_has_no_curve():
@@ -86,9 +86,9 @@ def test_the_left_end_is_the_best_threshold_of_all(fpr):
         scores, positive = rng.integers(0, 40, n), np.arange(n) < n // 3
         best = 0.0
         for threshold in range(-1, 41):
-            said = scores > threshold
-            if said[~positive].mean() <= fpr + 1e-12:
-                best = max(best, said[positive].mean())
+            above = scores > threshold
+            if above[~positive].mean() <= fpr + 1e-12:
+                best = max(best, above[positive].mean())
         assert tpr_at_fpr(scores, positive, fpr).value == best
 
 
@@ -99,11 +99,11 @@ def test_the_left_end_of_gaussians_is_known():
     scores = rng.normal(size=220_000) + 2 * positive
     for fpr in (0.001, 0.01):
         truth = gaussian_tpr(2, fpr)
-        found = tpr_at_fpr(scores, positive, fpr)
+        result = tpr_at_fpr(scores, positive, fpr)
         slope = norm.pdf(norm.isf(fpr) - 2) / norm.pdf(norm.isf(fpr))
         error = np.hypot(np.sqrt(truth * (1 - truth) / 20_000), slope * np.sqrt(fpr / 200_000))
-        assert abs(found.value - truth) < 4 * error
-        assert found.lo < found.value < found.hi
+        assert abs(result.value - truth) < 4 * error
+        assert result.lo < result.value < result.hi
 
 
 def test_a_rate_beyond_1_is_refused():
@@ -117,15 +117,15 @@ def test_each_target_has_its_curve_and_the_mean_an_interval():
     scores = rng.normal(size=member.shape) + member
     scores[0, :100] = np.nan
     scores[5] = np.nan
-    found = compute_target_means(scores, member)
-    assert set(found) == {"auc", "tpr_at_0.001", "tpr_at_0.01"}
-    assert found["auc"].per_target[0] == auc(scores[0, 100:], member[0, 100:])
-    assert found["tpr_at_0.01"].per_target[1] == tpr_at_fpr(scores[1], member[1], 0.01).value
-    assert np.isnan(found["auc"].per_target[5])
-    each = found["auc"].per_target[:5]
-    assert found["auc"].value == pytest.approx(each.mean())
+    result = compute_target_means(scores, member)
+    assert set(result) == {"auc", "tpr_at_0.001", "tpr_at_0.01"}
+    assert result["auc"].per_target[0] == auc(scores[0, 100:], member[0, 100:])
+    assert result["tpr_at_0.01"].per_target[1] == tpr_at_fpr(scores[1], member[1], 0.01).value
+    assert np.isnan(result["auc"].per_target[5])
+    each = result["auc"].per_target[:5]
+    assert result["auc"].value == pytest.approx(each.mean())
     # 2.776: 97.5 % quantile of Student's t with 4 degrees of freedom
-    assert found["auc"].hi - each.mean() == pytest.approx(2.7764 * each.std(ddof=1) / np.sqrt(5), rel=1e-4)
+    assert result["auc"].hi - each.mean() == pytest.approx(2.7764 * each.std(ddof=1) / np.sqrt(5), rel=1e-4)
     assert np.isnan(compute_target_means(scores[:1], member[:1])["auc"].lo)
 
 
@@ -140,15 +140,15 @@ def test_many_rates_at_once_are_each_rate_alone():
 def test_a_band_starts_at_one_false_positive_and_spans_the_targets():
     rng = np.random.default_rng(22)
     member = rng.random((40, 500)) < 0.5
-    found = compute_roc_band(rng.normal(size=(40, 500)) + member, member)
-    assert found.fpr[0] == pytest.approx(1 / (~member).sum(1).min())
-    assert found.fpr[-1] == found.mean[-1] == 1
-    assert (np.diff(found.mean) >= 0).all()
-    assert (found.lo <= found.mean).all()
-    assert (found.mean <= found.hi).all()
-    assert (found.lo < found.hi)[:60].all()
+    result = compute_roc_band(rng.normal(size=(40, 500)) + member, member)
+    assert result.fpr[0] == pytest.approx(1 / (~member).sum(1).min())
+    assert result.fpr[-1] == result.mean[-1] == 1
+    assert (np.diff(result.mean) >= 0).all()
+    assert (result.lo <= result.mean).all()
+    assert (result.mean <= result.hi).all()
+    assert (result.lo < result.hi)[:60].all()
 
 
 def test_a_band_of_targets_that_held_everything_is_undefined():
-    found = compute_roc_band(np.zeros((3, 9)), np.ones((3, 9), bool))
-    assert np.isnan(found.mean).all()
+    result = compute_roc_band(np.zeros((3, 9)), np.ones((3, 9), bool))
+    assert np.isnan(result.mean).all()

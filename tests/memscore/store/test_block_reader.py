@@ -23,12 +23,12 @@ def store(tmp_path):
 @pytest.fixture
 def tall(tmp_path):
     """A store with shards of three row groups."""
-    n = 2 * block_reader.ROW_GROUP + 1000
-    made = Store.create(tmp_path / "tall", manifest(split_sizes=(n - 300, 100, 200)), examples(n))
-    made.add_arm(ARM)
+    n = 2 * block_reader.ROW_GROUP_SIZE + 1000
+    store = Store.create(tmp_path / "tall", manifest(split_sizes=(n - 300, 100, 200)), examples(n))
+    store.add_arm(ARM)
     for index in (0, 2, 5):
-        made.write_shard(format_model_name(ARM["name"], index), ARM["name"], shard(index, n))
-    return made, n
+        store.write_shard(format_model_name(ARM["name"], index), ARM["name"], shard(index, n))
+    return store, n
 
 
 @pytest.mark.parametrize("max_bytes", [1, 50_000, 2 * 3 * 5 * ROW_GROUP_SIZE, 2 * 3 * 5 * 20000, 256 * 2**20])
@@ -37,17 +37,17 @@ def test_blocks_put_together_are_the_shards(tall, max_bytes):
     rows = (
         slice(10, n - 10) if max_bytes > 1 else slice(ROW_GROUP_SIZE - 5, ROW_GROUP_SIZE + 5)
     )  # one row at a time is slow
-    found = list(store.read_blocks(ARM["name"], [0, 2, 5], ["gap", "member"], rows, max_bytes))
-    assert [b.rows.start for b in found] == [rows.start, *(b.rows.stop for b in found[:-1])]
-    assert found[-1].rows.stop == rows.stop
-    assert all(sum(c.nbytes for c in b.columns.values()) <= max(max_bytes // 2, 15) for b in found)
+    blocks = list(store.read_blocks(ARM["name"], [0, 2, 5], ["gap", "member"], rows, max_bytes))
+    assert [b.rows.start for b in blocks] == [rows.start, *(b.rows.stop for b in blocks[:-1])]
+    assert blocks[-1].rows.stop == rows.stop
+    assert all(sum(c.nbytes for c in b.columns.values()) <= max(max_bytes // 2, 15) for b in blocks)
     for name, kind in (("gap", np.float32), ("member", np.bool_)):
-        whole = np.concatenate([b.columns[name] for b in found], axis=1)
+        whole = np.concatenate([b.columns[name] for b in blocks], axis=1)
         assert whole.dtype == kind
         np.testing.assert_array_equal(whole, [shard(i, n)[name][rows] for i in (0, 2, 5)])
 
 
-def test_blocks_cover_train_unless_told(store):
+def test_blocks_cover_train_by_default(store):
     (block,) = store.read_blocks(ARM["name"], [0, 1], ["correct"])
     assert (block.rows, block.columns["correct"].shape) == (slice(0, 40), (2, 40))
 
@@ -96,7 +96,7 @@ def test_a_reduction_of_2000_models_and_50000_examples_stays_under_500_mb(tmp_pa
         for path in paths[1:]:
             os.link(paths[0], path)
         inside, total = [], []
-        for block in store.blocks(ARM["name"], range(models), ["member", "correct", "logit_confidence"]):
+        for block in store.read_blocks(ARM["name"], range(models), ["member", "correct", "logit_confidence"]):
             member, confidence = block.columns["member"], block.columns["logit_confidence"]
             inside.append(member.sum(0))
             total.append(np.where(member, confidence, 0).sum(0, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Publishing: whole files or none, the first writer wins, errors that say what to do; also on other file systems."""
+"""Publishing: whole files or none, the first writer wins, errors with hints; also on other file systems."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def bucket():
 
 
 def other_folders(tmp_path, bucket):
-    """The same promise on a file:// URL, on a file system that is neither local nor an object store, and on S3."""
+    """Folders at a file:// URL, on a file system that is neither local nor an object store, and on S3."""
     local = fs.LocalFileSystem()
     return [
         Folder.from_url(f"file://{tmp_path}/by-url"),
@@ -56,24 +56,24 @@ def other_folders(tmp_path, bucket):
     ]
 
 
-def test_every_file_system_keeps_the_promise(tmp_path, bucket):
-    for there in [Folder.from_url(tmp_path / "plain"), *other_folders(tmp_path, bucket)]:
-        there.create()
-        assert there.names("a") == []
-        assert there.publish("a/x", b"one")
-        assert not there.publish("a/x", b"two")
-        assert there.read("a/x") == b"one"
-        there.replace("a/x", b"three")
-        there.replace("y", b"")
-        assert (there.read("a/x"), there.read("y")) == (b"three", b"")
-        assert (there.names("a"), there.names()) == (["x"], ["y"])
-        there.move("a/x", "b/z")
-        assert (there.names("a"), there.names("b")) == ([], ["z"])
-        there.remove("b/z")
-        there.remove("b/z")
-        assert not there.exists("b/z")
+def test_files_are_whole_or_absent_on_every_file_system(tmp_path, bucket):
+    for folder in [Folder.from_url(tmp_path / "plain"), *other_folders(tmp_path, bucket)]:
+        folder.create()
+        assert folder.names("a") == []
+        assert folder.publish("a/x", b"one")
+        assert not folder.publish("a/x", b"two")
+        assert folder.read("a/x") == b"one"
+        folder.replace("a/x", b"three")
+        folder.replace("y", b"")
+        assert (folder.read("a/x"), folder.read("y")) == (b"three", b"")
+        assert (folder.names("a"), folder.names()) == (["x"], ["y"])
+        folder.move("a/x", "b/z")
+        assert (folder.names("a"), folder.names("b")) == ([], ["z"])
+        folder.remove("b/z")
+        folder.remove("b/z")
+        assert not folder.exists("b/z")
         with pytest.raises(FileNotFoundError):
-            there.read("b/z")
+            folder.read("b/z")
 
 
 def test_a_whole_store_lives_on_s3(bucket):
@@ -113,7 +113,7 @@ def test_a_publisher_killed_at_any_time_leaves_no_partial_file(folder):
         """
         import sys
         from memscore.store.filesystem import Folder
-        folder = Folder.at(sys.argv[1])
+        folder = Folder.from_url(sys.argv[1])
         print("ready", flush=True)
         for number in range(10**6):
             folder.publish(f"a/{sys.argv[2]}-{number}", bytes([number % 256]) * 300_000)
@@ -171,7 +171,7 @@ def failing(monkeypatch, number, times=10**9):
     return calls
 
 
-def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch, caplog):
+def test_a_full_disk_is_retried_until_the_time_ends(folder, monkeypatch, caplog):
     calls = failing(monkeypatch, errno.ENOSPC)
     with pytest.raises(
         WriteFailed, match=r"cannot write .*/bank/x: No space left.*tried for .* s.*give the same command again"
@@ -185,7 +185,7 @@ def test_a_full_disk_is_tried_again_until_patience_ends(folder, monkeypatch, cap
     assert os.listdir(folder.root) == []
 
 
-def test_a_full_disk_that_empties_in_time_is_no_error_and_said_before_it_is_waited_for(folder, monkeypatch, caplog):
+def test_a_full_disk_that_empties_in_time_is_no_error_and_logged_before_the_wait(folder, monkeypatch, caplog):
     calls = failing(monkeypatch, errno.ENOSPC, times=2)
     waited = []
     monkeypatch.setattr(time, "sleep", lambda s: waited.append((s, len(caplog.records))))
@@ -196,7 +196,7 @@ def test_a_full_disk_that_empties_in_time_is_no_error_and_said_before_it_is_wait
     assert re.search(r"/x is written after all, 0 s later; the run goes on$", caplog.records[1].getMessage())
 
 
-def test_a_disk_too_full_for_the_lock_is_one_line_with_the_way_out(folder, monkeypatch):
+def test_a_disk_too_full_for_the_lock_is_one_line_with_a_hint(folder, monkeypatch):
     monkeypatch.setattr("memscore.store.filesystem.os.pwrite", raise_full)
     with pytest.raises(
         OSError,
@@ -234,7 +234,7 @@ def small_disk(tmp_path, monkeypatch):
 
 
 def full_beyond_1_mb(path):
-    """What fsync does on a disk that finds out late that it is full."""
+    """Return an fsync for a disk that detects late that it is full."""
 
     def sync(descriptor):
         if sum(entry.stat().st_size for entry in os.scandir(path / "a")) > 2**20:
@@ -265,27 +265,25 @@ def test_a_folder_that_vanished_is_not_made_anew(folder):
     assert not Path(folder.root).exists()
 
 
-def test_scratch_of_the_dead_and_the_old_goes_and_that_of_the_living_stays(folder):
+def test_temporary_files_of_dead_processes_and_old_ones_are_removed_and_others_stay(folder):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     host, hour_ago = socket.gethostname(), time.time() - 3700
-    of_dead, of_me, elsewhere, old = (
+    of_dead, of_this, of_other_host, old = (
         Path(folder.root) / f".x~{name}.scratch"
         for name in (f"{host}~{dead.pid}~0a", f"{host}~{os.getpid()}~0b", "far~1~0c", "far~1~0d")
     )
-    for path in (of_dead, of_me, elsewhere, old):
+    for path in (of_dead, of_this, of_other_host, old):
         path.touch()
     os.utime(old, (hour_ago, hour_ago))
     assert folder.names() == []
     assert folder.remove_temporary_files() == 2
-    assert sorted(os.listdir(folder.root)) == sorted([of_me.name, elsewhere.name])
+    assert sorted(os.listdir(folder.root)) == sorted([of_this.name, of_other_host.name])
 
 
 def test_a_second_driver_is_refused_by_pid_and_host_until_the_first_dies(folder):
-    code = (
-        "import sys, time; from memscore.store.filesystem import Folder; from memscore.store.filesystem import locked\n"
-    )
-    code += "with locked(Folder.at(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    code = "import sys, time; from memscore.store.filesystem import Folder, acquire_lock\n"
+    code += "with acquire_lock(Folder.from_url(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, folder.root], stdout=subprocess.PIPE) as first:
         first.stdout.readline()
         with (

@@ -15,7 +15,7 @@ def test_numbers_that_are_not_finite_become_null_at_any_depth():
     json.dumps(replace_nonfinite(RECORD), allow_nan=False)
 
 
-def test_a_sealed_record_is_read_back_without_them():
+def test_an_encoded_record_is_decoded_without_them():
     assert decode_record(encode_record(RECORD), require_checksum=True) == FINITE
     with pytest.raises(ValueError, match="do not give the record_sha256"):
         decode_record(encode_record(RECORD).replace(b"1.5", b"2.5"))

@@ -48,15 +48,15 @@ def no_keys(tmp_path, monkeypatch):
 
 
 def refusal(url):
-    """What opening and beginning a store there say, in seconds; never a password."""
-    began, said = time.monotonic(), []
-    for way in (Store.open, lambda place: Store.create(place, manifest(), examples())):
+    """Return the errors of opening and creating a store there, within seconds and without a password."""
+    began, messages = time.monotonic(), []
+    for open_store in (Store.open, lambda place: Store.create(place, manifest(), examples())):
         with pytest.raises((OSError, ValueError)) as refused:
-            way(url)
-        said.append(" ".join(str(refused.value).split()))
+            open_store(url)
+        messages.append(" ".join(str(refused.value).split()))
     assert time.monotonic() - began < 2 * SECONDS
-    assert "hush" not in "".join(said)
-    return said
+    assert "hush" not in "".join(messages)
+    return messages
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def refusal(url):
     ],
 )
 def test_a_url_that_cannot_be_a_store_is_refused_without_its_password(url, words):
-    for said in refusal(url):
-        assert re.search(words, said)
+    for message in refusal(url):
+        assert re.search(words, message)
 
 
 def test_a_file_url_is_its_path(tmp_path):
@@ -87,27 +87,27 @@ def test_a_file_url_is_its_path(tmp_path):
         Store.create("file:///proc/x", manifest(), examples())
 
 
-def test_a_server_that_is_not_there_is_said_within_seconds():
-    for said in refusal(url_of(free_port(), "run")):
+def test_a_server_that_is_not_there_is_reported_within_seconds():
+    for message in refusal(url_of(free_port(), "run")):
         assert re.search(
             r"cannot read s3://bank/run/manifest.json: NETWORK_CONNECTION .*Could not connect to server; check its",
-            said,
+            message,
         )
 
 
 @pytest.mark.slow
-def test_a_server_that_is_frozen_is_said_within_seconds(s3):
+def test_a_server_that_is_frozen_is_reported_within_seconds(s3):
     s3.freeze()
     try:
-        for said in refusal(url_of(s3.port, "run")):
-            assert re.search(r"NETWORK_CONNECTION .*Timeout was reached; check its address", said)
+        for message in refusal(url_of(s3.port, "run")):
+            assert re.search(r"NETWORK_CONNECTION .*Timeout was reached; check its address", message)
     finally:
         s3.thaw()
 
 
 def test_a_bucket_that_is_not_there_is_named(s3):
-    for said in refusal(url_of(s3.port, "run").replace("@bank", "@nowhere")):
-        assert said.endswith("there is no bucket 'nowhere'; make it first, or give another URL")
+    for message in refusal(url_of(s3.port, "run").replace("@bank", "@nowhere")):
+        assert message.endswith("there is no bucket 'nowhere'; make it first, or give another URL")
 
 
 def test_keys_that_are_missing_or_wrong_are_named_and_right_ones_of_the_environment_open(no_keys, monkeypatch):
@@ -120,14 +120,14 @@ def test_keys_that_are_missing_or_wrong_are_named_and_right_ones_of_the_environm
         iam.put_user_policy(UserName="me", PolicyName="all", PolicyDocument=json.dumps(policy))
         bare = url_of(guarded.port, "run").replace("k:hush@", "")
         way_out = "ACCESS_DENIED .*; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, must hold keys"
-        for said in refusal(url_of(guarded.port, "run")):
-            assert re.search(way_out, said)
-        for said in refusal(bare):  # moto answers 500 to what is not signed, where others say ACCESS_DENIED
-            assert re.search(f"{way_out}|status 500.* check its address .* and the keys, or give another", said)
+        for message in refusal(url_of(guarded.port, "run")):
+            assert re.search(way_out, message)
+        for message in refusal(bare):  # moto answers 500 to what is not signed, where others say ACCESS_DENIED
+            assert re.search(f"{way_out}|status 500.* check its address .* and the keys, or give another", message)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-        for said in refusal(bare):
-            assert re.search(way_out, said)
+        for message in refusal(bare):
+            assert re.search(way_out, message)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
         assert Store.create(bare, manifest(), examples()).url == bare
 
@@ -139,7 +139,7 @@ def test_options_of_memscore_home_stay_behind_the_name(monkeypatch):
     )
 
 
-def test_what_is_shown_of_a_url_has_no_secret():
+def test_a_redacted_url_has_no_secret():
     for keys in ("k:hush@", "k:h/u@s?hush@", "hush@"):
         assert redact_credentials(f"s3://{keys}bank/run?region=x") == "s3://***@bank/run?region=x"
     assert redact_credentials("s3://bank/run@2") == "s3://bank/run@2"
@@ -181,13 +181,13 @@ def test_every_read_and_write_outlasts_an_outage(s3, cable, caplog):
         assert attempt(), act
         timer.join()
     assert not store.has_shard(name)
-    assert "Bring its server back, and it goes on; what is on file is kept" in caplog.text
+    assert "Bring its server back, and it goes on; stored files are kept" in caplog.text
 
 
 def test_an_outage_is_never_taken_for_damage(s3, cable, monkeypatch):
     store = bank(url_of(cable.port, "lost"))
     opened = store.folder.open(f"shards/{format_model_name(ARM['name'], 1)}.parquet")
-    for part in (Folder.read, Folder.exists, Folder._reached):
+    for part in (Folder.read, Folder.exists, Folder._with_retries):
         monkeypatch.setattr(part, "__defaults__", (0.2,))
     monkeypatch.setattr("memscore.store.remote.RETRY_S", 0.2)
     cable.cut()
@@ -217,9 +217,9 @@ def test_a_put_that_is_cut_off_leaves_no_object(s3, cable):
                 folder.publish(name, b"1" * size, retry_s=0.1)
             cable.cut()
             cable.join()
-            there = s3.objects("half/")
-            assert len(there.get(name, b"1" * size)) == size, (size, sent)
-            assert folder.publish(name, b"1" * size) == (name not in there)
+            objects = s3.objects("half/")
+            assert len(objects.get(name, b"1" * size)) == size, (size, sent)
+            assert folder.publish(name, b"1" * size) == (name not in objects)
     assert {len(content) for content in s3.objects("half/").values()} == {300_000, 12_000_000}
 
 
@@ -233,7 +233,7 @@ def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
         """
         import sys
         from memscore.store.filesystem import Folder
-        folder = Folder.at(sys.argv[1])
+        folder = Folder.from_url(sys.argv[1])
         for k in range(10**6):
             folder.publish(f"{sys.argv[2]}-{k}", bytes([k % 256]) * 300_000)
             print(k, flush=True)
@@ -249,11 +249,11 @@ def test_a_writer_hit_in_mid_put_leaves_no_partial_object(s3, number):
                 writer.stdout.readline()
             time.sleep(0.017 * attempt)
             writer.send_signal(number)
-    found = s3.objects(f"{prefix}/")
-    assert len(found) > 5
-    assert {len(content) for content in found.values()} == {300_000}
-    assert all(len(np.unique(np.frombuffer(content, np.uint8))) == 1 for content in found.values())
+    objects = s3.objects(f"{prefix}/")
+    assert len(objects) > 5
+    assert {len(content) for content in objects.values()} == {300_000}
+    assert all(len(np.unique(np.frombuffer(content, np.uint8))) == 1 for content in objects.values())
 
 
-def test_patience_is_what_the_readme_says():
+def test_retry_time_is_that_of_the_readme():
     assert remote.RETRY_S == 300

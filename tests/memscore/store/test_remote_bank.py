@@ -19,8 +19,8 @@ def s3():
         yield there
 
 
-def told(objects, kinds=("shards/", "scores/", "scores.parquet")):
-    """What every calm run leaves in the same bytes."""
+def comparable(objects, kinds=("shards/", "scores/", "scores.parquet")):
+    """Return the files that are the same bytes after every undisturbed run."""
     return {path: content for path, content in objects.items() if path.startswith(kinds) and not path.endswith("/")}
 
 
@@ -28,9 +28,9 @@ def on_disk(store):
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
-def without_keys(objects, *said):
+def without_keys(objects, *outputs):
     assert not any(b"hush" in content for content in objects.values())
-    assert not any("hush" in text for text in said)
+    assert not any("hush" in text for text in outputs)
 
 
 def wait_for(s3, prefix, count, process):
@@ -47,9 +47,9 @@ def test_a_bank_lives_on_s3_as_on_a_disk(s3, small, tmp_path, capsys):
     process.kill()
     process.communicate()
     assert 1 <= sum(path.startswith("shards/") for path in s3.objects("life/")) < MODELS
-    code, said = here(flags, capsys)
-    assert code == 0, said
-    assert told(s3.objects("life/")) == told(on_disk(small))
+    code, output = here(flags, capsys)
+    assert code == 0, output
+    assert comparable(s3.objects("life/")) == comparable(on_disk(small))
     before = s3.objects("life/")
     assert bank.main(["verify", url]) == 0
     victim = sorted(path for path in before if path.startswith("shards/"))[3]
@@ -57,12 +57,12 @@ def test_a_bank_lives_on_s3_as_on_a_disk(s3, small, tmp_path, capsys):
     assert bank.main(["verify", url, "--set-aside"]) == 1
     assert victim not in s3.objects("life/")
     assert here(flags, capsys)[0] == 0
-    assert told(s3.objects("life/")) == told(before)
+    assert comparable(s3.objects("life/")) == comparable(before)
     assert fidelity.main([url, "--draws", "10"]) == 0
     assert influence.main([url]) == 0
     assert here(f"{flags} --proxies all", capsys)[0] == 0
     assert bank.main(["verify", url]) == 0
-    without_keys(s3.objects("life/"), said, *capsys.readouterr())
+    without_keys(s3.objects("life/"), output, *capsys.readouterr())
 
 
 def test_two_drivers_at_once_are_harmless_without_a_lock(s3, small, tmp_path):
@@ -70,14 +70,14 @@ def test_two_drivers_at_once_are_harmless_without_a_lock(s3, small, tmp_path):
     with ThreadPoolExecutor() as pool:
         ends = list(pool.map(ended, [start(tmp_path, flags) for _ in range(2)]))
     assert [code for code, _ in ends] == [0, 0], ends
-    assert told(s3.objects("two/")) == told(on_disk(small))
+    assert comparable(s3.objects("two/")) == comparable(on_disk(small))
     assert bank.main(["verify", url_of(s3.port, "two")]) == 0
 
 
 @pytest.mark.ray
 def test_workers_of_a_cluster_write_the_same_bytes_to_s3(s3, small, ray_cluster, capsys):
-    code, said = here(f"{SMALL} {RAY} --store {url_of(s3.port, 'ray')}", capsys)
-    assert code == 0, said
+    code, output = here(f"{SMALL} {RAY} --store {url_of(s3.port, 'ray')}", capsys)
+    assert code == 0, output
     objects = s3.objects("ray/")
-    assert told(objects) == told(on_disk(small))
-    without_keys(objects, said)
+    assert comparable(objects) == comparable(on_disk(small))
+    without_keys(objects, output)

@@ -1,4 +1,4 @@
-"""Scores on file: the paper's value, turned only when it is handed out, and refused when stale."""
+"""Stored scores: the paper's value, oriented only when read, and refused when stale."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ def score(store, name="mem", direction=1, digest=None, **metadata):
     return values
 
 
-def test_a_score_stands_on_file_as_the_paper_has_it_with_null_for_undefined(store):
+def test_a_score_is_stored_as_in_the_paper_with_null_for_undefined(store):
     values = score(store, direction=-1)
     table = pq.read_table(path_of(store, "scores/mem.parquet"))
     assert table.column_names == ["row", "id", "mem", "mem_n_in"]
@@ -39,7 +39,7 @@ def test_a_score_stands_on_file_as_the_paper_has_it_with_null_for_undefined(stor
 
 
 @pytest.mark.parametrize("direction", [1, -1])
-def test_score_hands_out_the_oriented_vector(store, direction):
+def test_score_returns_the_oriented_vector(store, direction):
     values = score(store, direction=direction)
     ids, oriented = store.score("mem")
     assert (ids[0], ids[-1], oriented.dtype) == ("train/00000", "train/00039", np.float64)

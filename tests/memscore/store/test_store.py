@@ -30,10 +30,10 @@ def test_further_queries_are_kept_and_missing_columns_refused(store):
 
 
 def test_a_manifest_comes_back_equal_from_json():
-    there = manifest()
-    assert Manifest.from_json(there.to_json()) == there
-    assert Manifest.from_json(there.to_json()).digest == there.digest
-    assert manifest(seed=1).digest != there.digest
+    original = manifest()
+    assert Manifest.from_json(original.to_json()) == original
+    assert Manifest.from_json(original.to_json()).digest == original.digest
+    assert manifest(seed=1).digest != original.digest
 
 
 def test_a_changed_manifest_is_refused_by_name(store):
@@ -48,7 +48,7 @@ def test_a_store_of_a_later_schema_is_refused(tmp_path):
         Store.create(tmp_path / "bank", manifest(schema_version=99), examples())
 
 
-def test_no_store_names_the_way_out(tmp_path):
+def test_a_missing_store_is_an_error_with_a_hint(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no store at .*python -m memscore\.estimate"):
         Store.open(tmp_path)
 
@@ -62,7 +62,7 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
         Store.create(store.url, other, examples())
 
 
-def test_a_planned_store_is_not_there_until_it_is_begun(tmp_path):
+def test_a_planned_store_does_not_exist_until_its_files_are_created(tmp_path):
     planned = Store.open_or_plan(tmp_path / "bank", manifest())
     assert (planned.is_created, list(tmp_path.iterdir())) == (False, [])
     planned.create_files(examples())
@@ -70,17 +70,17 @@ def test_a_planned_store_is_not_there_until_it_is_begun(tmp_path):
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
 
-def test_who_begins_a_store_second_is_told_of_the_first(tmp_path, monkeypatch):
+def test_creating_another_store_second_is_refused(tmp_path, monkeypatch):
     late = Store.open_or_plan(tmp_path / "bank", manifest(seed=5))
     Store.create(tmp_path / "bank", manifest(), examples())
-    looked = iter([False])  # when it looked, nobody had begun one
+    looked = iter([False])  # when it looked, none existed
     monkeypatch.setattr(Store, "is_created", property(lambda _: next(looked)))
     with pytest.raises(ValueError, match="seed is 0, asked for 5"):
         late.create_files(examples())
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
 
-def test_a_store_that_another_driver_began_meanwhile_is_the_one_on_file(tmp_path):
+def test_a_store_that_another_process_created_meanwhile_is_the_stored_one(tmp_path):
     """Equal as records, and in the same order of fields, which stand in each score's metadata."""
     recipe = {"lr": 0.1, "batch": 32, "epochs": 2}
     late, first = (Store.open_or_plan(tmp_path / "bank", manifest(recipe=recipe)) for _ in range(2))
@@ -172,17 +172,17 @@ def test_equal_columns_give_equal_bytes_and_readers_see_them_as_they_are(store, 
     twin.add_arm(ARM)
     name = format_model_name(ARM["name"], 1)
     twin.write_shard(name, ARM["name"], shard(1))
-    here, there = (path_of(s, f"shards/{name}.parquet") for s in (store, twin))
-    assert here.read_bytes() == there.read_bytes()
-    table = pq.read_table(here)
+    first, second = (path_of(s, f"shards/{name}.parquet") for s in (store, twin))
+    assert first.read_bytes() == second.read_bytes()
+    table = pq.read_table(first)
     assert [str(t) for t in table.schema.types] == ["int32", "bool", "bool", "float", "float", "float"]
     for column, values in shard(1).items():
         np.testing.assert_array_equal(table[column].to_numpy(), values)
-    said = table.schema.metadata
-    assert said[b"run_hash"].decode() == store.compute_run_hash(ARM["name"])
-    assert said[b"content_sha256"].decode() == hash_columns(shard(1))
-    assert (said[b"model"].decode(), said[b"schema_version"]) == (name, b"1")
-    assert str(tmp_path).encode() not in here.read_bytes()
+    metadata = table.schema.metadata
+    assert metadata[b"run_hash"].decode() == store.compute_run_hash(ARM["name"])
+    assert metadata[b"content_sha256"].decode() == hash_columns(shard(1))
+    assert (metadata[b"model"].decode(), metadata[b"schema_version"]) == (name, b"1")
+    assert str(tmp_path).encode() not in first.read_bytes()
 
 
 def test_content_hash_sees_names_types_order_and_every_value():
@@ -231,11 +231,11 @@ def test_every_flipped_byte_of_a_shard_is_found(store):
     name = f"shards/{format_model_name(ARM['name'], 1)}.parquet"
     path = path_of(store, name)
     whole = path.read_bytes()
-    for at in range(0, len(whole), 7):
-        flip(path, at)
-        found = store.check(ARM["name"])
-        assert list(found.valid) == [0, 2], at
-        assert list(found.damaged) == [name], at
+    for position in range(0, len(whole), 7):
+        flip(path, position)
+        check = store.check(ARM["name"])
+        assert list(check.valid) == [0, 2], position
+        assert list(check.damaged) == [name], position
         path.write_bytes(whole)
     assert list(store.find_valid_shards(ARM["name"])) == [0, 1, 2]
 
@@ -250,7 +250,7 @@ def test_every_flipped_byte_of_a_shard_is_found(store):
     ],
     ids=["empty", "truncated", "page", "footer"],
 )
-def test_damage_is_named_with_its_place_and_set_aside_loses_nothing(store, damage, reason):
+def test_damage_is_named_with_its_place_and_quarantine_loses_nothing(store, damage, reason):
     name = f"{format_model_name(ARM['name'], 1)}.parquet"
     path = path_of(store, f"shards/{name}")
     damaged = damage(path.read_bytes())
@@ -271,10 +271,10 @@ def test_shards_of_another_run_or_model_are_not_valid(store, tmp_path):
     path_of(store, zero).write_bytes(path_of(other, zero).read_bytes())
     path_of(store, one).write_bytes(path_of(store, f"shards/{format_model_name(ARM['name'], 2)}.parquet").read_bytes())
     for verify in (True, False):
-        found = store.check(ARM["name"], verify)
-        assert list(found.valid) == [2]
-        assert "its run_hash is" in found.damaged[zero]
-        assert "its model is iid-k0.700-00002, here it is iid-k0.700-00001" in found.damaged[one]
+        check = store.check(ARM["name"], verify)
+        assert list(check.valid) == [2]
+        assert "its run_hash is" in check.damaged[zero]
+        assert "its model is iid-k0.700-00002, here it is iid-k0.700-00001" in check.damaged[one]
 
 
 def test_arms_whose_names_begin_alike_are_kept_apart(store):
@@ -333,8 +333,8 @@ def test_outputs_come_back_as_matrices(store):
     assert not store.has_outputs("k")
     assert store.write_outputs("k", logits, embeddings)
     assert store.has_outputs("k")
-    for there, back in zip((logits, embeddings), store.read_outputs("k"), strict=True):
-        np.testing.assert_array_equal(back, there)
+    for written, back in zip((logits, embeddings), store.read_outputs("k"), strict=True):
+        np.testing.assert_array_equal(back, written)
         assert back.dtype == np.float32
     assert str(pq.read_schema(path_of(store, "outputs/k.parquet")).field("logits").type) == (
         "fixed_size_list<element: float>[3]"

@@ -1,4 +1,4 @@
-"""bank verify names what is not there and what is older than the models, with the command that makes it."""
+"""bank verify names missing files and those older than the models, with the command that makes them."""
 
 import shutil
 
@@ -18,25 +18,25 @@ KEY = "{key}"
 
 @pytest.fixture
 def copy(small, tmp_path):
-    """A finished bank that a test may spoil."""
+    """A finished bank that a test may damage."""
     shutil.copytree(small, tmp_path / "bank")
     return Store.open(tmp_path / "bank")
 
 
-def verified(store, capsys):
-    """Exit code, and what is said of each path."""
+def run_verify(store, capsys):
+    """Return the exit code and the problem of each path."""
     capsys.readouterr()
     code = main(["verify", store.url])
     lines = [line.split(": ", 2) for line in capsys.readouterr().out.splitlines() if ": " in line]
-    return code, {path: (word, why) for word, path, why in lines}
+    return code, {path: (label, hint) for label, path, hint in lines}
 
 
 def test_a_bank_as_estimate_leaves_it_lacks_nothing(copy, capsys):
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
 
 
 @pytest.mark.parametrize(
-    ("gone", "way_out"),
+    ("missing", "hint"),
     [
         (
             f"shards/{LAST}.parquet",
@@ -76,26 +76,26 @@ def test_a_bank_as_estimate_leaves_it_lacks_nothing(copy, capsys):
         ),
     ],
 )
-def test_a_missing_file_is_named_with_what_makes_it_and_that_does(copy, gone, way_out, capsys):
-    gone = gone.format(key=copy.receipts()["original-00000"]["key"])
-    copy.folder.remove(gone)
-    code, said = verified(copy, capsys)
+def test_a_missing_file_is_named_with_its_command_which_makes_it_again(copy, missing, hint, capsys):
+    missing = missing.format(key=copy.receipts()["original-00000"]["key"])
+    copy.folder.remove(missing)
+    code, problems = run_verify(copy, capsys)
     assert code == 1
-    word, why = said[gone]
-    assert word == "missing"
-    assert why.startswith(way_out.format(store=copy.folder.display_name))
+    label, problem = problems[missing]
+    assert label == "missing"
+    assert problem.startswith(hint.format(store=copy.folder.display_name))
     before = copy.folder.read(f"shards/{LAST}.parquet") if copy.has_shard(LAST) else None
     assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
     assert before in {None, copy.folder.read(f"shards/{LAST}.parquet")}
 
 
 def test_a_lost_receipt_is_written_again_as_far_as_the_shard_says_and_estimate_says_so(copy, capsys):
     before = copy.receipts()[LAST]
     copy.folder.remove(f"receipts/{LAST}.json")
-    code, said = here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)
+    code, problems = here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)
     assert code == 0
-    assert f"receipts lost of 1 models, first {LAST}: written again from their shards, without seconds" in said
+    assert f"receipts lost of 1 models, first {LAST}: written again from their shards, without seconds" in problems
     after = copy.receipts()[LAST]
     same = ("model", "n_members", "accuracy", "diverged")
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
@@ -105,56 +105,56 @@ def test_a_lost_receipt_is_written_again_as_far_as_the_shard_says_and_estimate_s
 
 def test_an_influence_without_a_picture_is_missed_with_the_command_that_makes_it(copy, capsys):
     assert influence.main([copy.url, "--pictures", "0", "--top", "3"]) == 0
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
     copy.folder.remove("influence/test_k0.500.parquet")
-    code, said = verified(copy, capsys)
-    assert (code, [*said]) == (1, ["influence/test_k0.500.parquet"])
-    command = said["influence/test_k0.500.parquet"][1].split("`")[1].split()
+    code, problems = run_verify(copy, capsys)
+    assert (code, [*problems]) == (1, ["influence/test_k0.500.parquet"])
+    command = problems["influence/test_k0.500.parquet"][1].split("`")[1].split()
     assert influence.main([*command[3:], "--pictures", "0"]) == 0
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
 
 
-def test_events_and_influences_that_others_tell_of_are_missed(copy, capsys):
+def test_events_and_influences_that_other_files_imply_are_missed(copy, capsys):
     assert here(f"{SMALL} {SERIAL} --store {copy.url} --bank-events --proxies el2n", capsys)[0] == 0
     assert influence.main([copy.url]) == 0
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
     key = copy.receipts()["original-00000"]["key"]
     lost = [f"events/{LAST}.parquet", f"events/{key}-el2n.parquet", "influence/test_k0.500.parquet"]
     for path in lost:
         copy.folder.remove(path)
-    code, said = verified(copy, capsys)
-    assert (code, sorted(said)) == (1, sorted(lost))
-    assert {word for word, _ in said.values()} == {"missing"}
-    assert "`python -m memscore.influence" in said[lost[2]][1]
+    code, problems = run_verify(copy, capsys)
+    assert (code, sorted(problems)) == (1, sorted(lost))
+    assert {label for label, _ in problems.values()} == {"missing"}
+    assert "`python -m memscore.influence" in problems[lost[2]][1]
 
 
 def test_tables_older_than_the_models_are_named_and_made_again(copy, capsys):
     name = "exact-k0.500-b8-00000"
     copy.folder.remove(f"shards/{name}.parquet")
     copy.folder.remove(f"receipts/{name}.json")
-    code, said = verified(copy, capsys)
+    code, problems = run_verify(copy, capsys)
     assert code == 1
-    assert {word for word, _ in said.values()} == {"old"}
+    assert {label for label, _ in problems.values()} == {"old"}
     scores = {"scores/memorization_k0.500.parquet", "scores/lira_k0.500.parquet", "scores.parquet", "models.parquet"}
-    assert scores < set(said)
-    assert "scores/final_loss.parquet" not in said  # of the originals
-    assert "python -m memscore.estimate --store" in said["scores.parquet"][1]
+    assert scores < set(problems)
+    assert "scores/final_loss.parquet" not in problems  # of the originals
+    assert "python -m memscore.estimate --store" in problems["scores.parquet"][1]
     assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})
 
 
 def test_a_wide_table_that_holds_another_column_is_old(copy, capsys):
     wide = copy.read_table("scores.parquet")
     at = wide.column_names.index("final_loss")
     copy.write_table("scores.parquet", wide.set_column(at, wide.schema.field(at), pa.array(np.zeros(200))))
-    code, said = verified(copy, capsys)
-    assert (code, list(said), said["scores.parquet"][0]) == (1, ["scores.parquet"], "old")
+    code, problems = run_verify(copy, capsys)
+    assert (code, list(problems), problems["scores.parquet"][0]) == (1, ["scores.parquet"], "old")
 
 
 def test_a_damaged_shard_makes_no_score_old_since_it_is_made_again_as_it_was(copy, capsys):
     content = copy.folder.read(f"shards/{LAST}.parquet")
     copy.folder.replace(f"shards/{LAST}.parquet", content[:-50])
-    assert {word for word, _ in verified(copy, capsys)[1].values()} == {"damaged"}
+    assert {label for label, _ in run_verify(copy, capsys)[1].values()} == {"damaged"}
 
 
 def test_a_model_that_diverged_and_a_bank_that_was_never_scored_lack_nothing(copy, capsys):
@@ -164,4 +164,4 @@ def test_a_model_that_diverged_and_a_bank_that_was_never_scored_lack_nothing(cop
         copy.folder.remove(table)
     copy.folder.remove(f"shards/{LAST}.parquet")
     copy.write_failure(LAST, {"kind": "diverged"})
-    assert verified(copy, capsys) == (0, {})
+    assert run_verify(copy, capsys) == (0, {})

@@ -1,4 +1,4 @@
-"""Whether nodes see the store, asked in this process; two real nodes are in tests/cluster/test_two_nodes.py."""
+"""Whether nodes see the store, checked in this process; two real nodes are in tests/cluster/test_two_nodes.py."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.fixtures.banks import examples, manifest
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def no_waiting(monkeypatch):
     monkeypatch.setattr(visibility, "MARKER_TIMEOUT_S", 0.0)
 
 
@@ -28,7 +28,7 @@ def files(store):
 
 def test_nodes_that_see_the_store_leave_nothing_in_it(store):
     before = files(store)
-    require_visible_on_all_nodes(store, lambda question: {"a": said} if (said := question()) else {})
+    require_visible_on_all_nodes(store, lambda function: {"a": reason} if (reason := function()) else {})
     assert files(store) == before
 
 
@@ -41,7 +41,7 @@ def test_a_store_of_the_same_identity_elsewhere_is_not_the_driver_s(store, tmp_p
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_store_that_a_node_may_only_read_is_said(store, monkeypatch):
+def test_a_store_that_a_node_may_only_read_is_reported(store, monkeypatch):
     store.folder.replace("mark", b"1")
 
     def read_only(*_, **__):
@@ -51,22 +51,22 @@ def test_a_store_that_a_node_may_only_read_is_said(store, monkeypatch):
     assert check_visibility(store.url, "mark") == "not writable there (Read-only file system)"
 
 
-def test_blind_nodes_are_named_with_the_way_out_and_the_mark_is_gone(store):
+def test_nodes_without_the_store_are_named_with_a_hint_and_the_marker_is_removed(store):
     before = files(store)
-    said = {f"node{k}": "not visible there" for k in range(5)}
+    reason = {f"node{k}": "not visible there" for k in range(5)}
     with pytest.raises(
         FileNotFoundError, match=r"cannot be used from 5 of the cluster's nodes .*node0: not .* and 2 more"
     ):
-        require_visible_on_all_nodes(store, lambda question: said)
+        require_visible_on_all_nodes(store, lambda function: reason)
     assert files(store) == before
 
 
-def test_a_store_that_nodes_do_not_see_is_not_begun(tmp_path):
+def test_a_store_that_nodes_do_not_see_is_not_created(tmp_path):
     planned = Store.open_or_plan(str(tmp_path / "bank"), manifest())
     with pytest.raises(FileNotFoundError, match="cannot be used from 1 of the cluster's nodes"):
-        require_visible_on_all_nodes(planned, lambda question: {"node": "not visible there"})
+        require_visible_on_all_nodes(planned, lambda function: {"node": "not visible there"})
     assert os.listdir(tmp_path) == []
-    require_visible_on_all_nodes(planned, lambda question: {"a": said} if (said := question()) else {})
+    require_visible_on_all_nodes(planned, lambda function: {"a": reason} if (reason := function()) else {})
     planned.create_files(examples())
     assert files(planned) == files(Store.create(str(tmp_path / "other"), manifest(), examples()))
 

@@ -1,4 +1,4 @@
-"""Weights on file: the same bits back, or an error."""
+"""Stored weights: the same bits back, or an error."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Clusters of a bank through the command: what they are made from, that they are never exchanged, what they give."""
+"""Clusters of a bank through the command: their source, that they never change, and their effect on subsets."""
 
 from itertools import combinations
 
@@ -24,7 +24,7 @@ def members(store, arm):
 
 
 @pytest.mark.parametrize(("flags", "keep", "cap"), [("--clusters pilot", 0.5, 63), ("", 0.75, 21)])
-def test_examples_of_a_cluster_come_and_go_independently_exactly(flags, keep, cap, tmp_path, capsys):
+def test_examples_of_a_cluster_are_included_independently_exactly(flags, keep, cap, tmp_path, capsys):
     """keep**2 of the 64 models hold both of any two, and keep * (1 - keep) the one without the other."""
     code, said = here(f"{TINY} {flags} --keep {keep} --models 64 --store {tmp_path / 's'}", capsys)
     assert code == 0, said
@@ -40,7 +40,7 @@ def test_examples_of_a_cluster_come_and_go_independently_exactly(flags, keep, ca
     assert ((member[:, first] & ~member[:, second] & 1).sum(0) == 64 * keep * (1 - keep)).all()
 
 
-def test_a_pilot_is_the_original_that_the_proxies_are_taken_from(tmp_path, capsys):
+def test_a_pilot_is_the_original_that_the_proxies_use(tmp_path, capsys):
     flags = f"{FOUR} --clusters pilot --store {tmp_path / 's'}"
     assert here(flags, capsys)[0] == 0
     store = Store.open(tmp_path / "s")
@@ -59,23 +59,23 @@ def test_a_pilot_is_the_original_that_the_proxies_are_taken_from(tmp_path, capsy
     assert key in {name.removesuffix(".parquet") for name in store.folder.names("outputs")}
 
 
-def test_a_store_keeps_the_clusters_it_was_begun_with(tmp_path, capsys):
+def test_a_store_keeps_its_first_clusters(tmp_path, capsys):
     pilot, pixels = (f"{FOUR} --store {tmp_path / kind}" for kind in ("pilot", "pixels"))
     assert here(f"{pilot} --clusters pilot", capsys)[0] == 0
     assert here(f"{pixels}", capsys)[0] == 0
     before = contents(tmp_path / "pilot"), contents(tmp_path / "pixels")
     assert before[0] != before[1]
     line = refused(*here(f"{pilot} --clusters pixels", capsys))
-    assert "made from a pilot's embeddings (pilot), asked for pixels (pixels)" in line
+    assert "made from a pilot's embeddings (pilot), requested pixels (pixels)" in line
     assert "leave out --clusters, or give another --store" in line
-    assert "made from pixels (pixels), asked for a pilot's" in refused(*here(f"{pixels} --clusters pilot", capsys))
-    assert here(pilot, capsys)[0] == 0  # no wish: as on file
+    assert "made from pixels (pixels), requested a pilot's" in refused(*here(f"{pixels} --clusters pilot", capsys))
+    assert here(pilot, capsys)[0] == 0  # no option: as stored
     (tmp_path / "pilot" / "clusters.parquet").unlink()
-    assert here(pilot, capsys)[0] == 0  # the arm knows that they were the pilot's
+    assert here(pilot, capsys)[0] == 0  # the arm's record has the source
     assert (contents(tmp_path / "pilot"), contents(tmp_path / "pixels")) == before
 
 
-def test_an_arm_with_fewer_columns_than_a_cluster_has_examples_is_refused_before_it_is_on_file(tmp_path, capsys):
+def test_an_arm_with_fewer_columns_than_a_cluster_has_examples_is_rejected_before_it_is_stored(tmp_path, capsys):
     flags = f"{TINY} --store {tmp_path / 's'}"
     assert here(f"{flags} --block 64 --models 64", capsys)[0] == 0
     line = refused(*here(f"{flags} --keep 0.75 --block 16 --models 16", capsys))
@@ -84,7 +84,7 @@ def test_an_arm_with_fewer_columns_than_a_cluster_has_examples_is_refused_before
     assert list(Store.open(tmp_path / "s").arms()) == ["orthogonal-k0.500"]
 
 
-def test_a_pilot_that_diverges_is_said_with_the_way_out(tmp_path, capsys):
+def test_a_pilot_that_diverges_is_an_error_with_a_hint(tmp_path, capsys):
     line = refused(*here(f"{FOUR} --clusters pilot --lr 1e30 --store {tmp_path / 's'}", capsys))
     assert "the pilot could not be trained: it diverged; try a smaller --lr (--clusters pixels needs none)" in line
 

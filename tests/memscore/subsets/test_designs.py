@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Subset designs: shares, independence, blocks and seeds; and the clustering function."""
 
 import tracemalloc
 
@@ -54,7 +54,7 @@ def test_an_arm_is_named_by_design_keep_and_unusual_block():
 @pytest.mark.parametrize("arm", ARMS, ids=name)
 @settings(max_examples=15, derandomize=True, deadline=None)
 @given(models=st.lists(st.integers(0, 200), min_size=1, max_size=6), cut=st.integers(0, 6), seed=st.integers(0, 3))
-def test_a_model_has_the_same_members_whichever_models_are_asked_for_with_it(arm, models, cut, seed):
+def test_a_model_has_the_same_members_whichever_models_are_requested_with_it(arm, models, cut, seed):
     clusters = groups_of(50, 5)
     whole = draw_membership(arm, models, 50, clusters, seed=seed)
     parts = [draw_membership(arm, part, 50, clusters, seed=seed) for part in (models[:cut], models[cut:])]
@@ -224,12 +224,12 @@ def test_only_orthogonal_arms_have_a_largest_cluster():
 @given(n=st.integers(1, 120), cap=st.integers(1, 40), values=st.integers(1, 256), seed=st.integers(0, 5))
 def test_clusters_are_within_the_cap_numbered_by_first_member_and_repeatable(n, cap, values, seed):
     images = np.random.default_rng(seed).integers(0, values, (n, 1, 3, 3)).astype(np.uint8)
-    found = cluster_images(images, cap, seed)
-    assert found.dtype == np.int32
-    assert np.bincount(found).max() <= cap
-    assert (np.unique(found, return_index=True)[1] == np.sort(np.unique(found, return_index=True)[1])).all()
-    assert (np.unique(found) == np.arange(found.max() + 1)).all()
-    assert (found == cluster_images(images, cap, seed)).all()
+    result = cluster_images(images, cap, seed)
+    assert result.dtype == np.int32
+    assert np.bincount(result).max() <= cap
+    assert (np.unique(result, return_index=True)[1] == np.sort(np.unique(result, return_index=True)[1])).all()
+    assert (np.unique(result) == np.arange(result.max() + 1)).all()
+    assert (result == cluster_images(images, cap, seed)).all()
 
 
 def test_well_separated_groups_are_found_however_they_are_mixed():
@@ -237,10 +237,10 @@ def test_well_separated_groups_are_found_however_they_are_mixed():
     group = rng.permutation(np.repeat(np.arange(8), 15))
     centres = rng.integers(0, 2, (8, 100)) * 200 + 20
     images = (centres[group] + rng.integers(0, 20, (120, 100))).astype(np.uint8).reshape(120, 1, 10, 10)
-    found = cluster_images(images, 15, 0)
-    pairs = {(int(g), int(f)) for g, f in zip(group, found, strict=True)}
+    result = cluster_images(images, 15, 0)
+    pairs = {(int(g), int(f)) for g, f in zip(group, result, strict=True)}
     assert len(pairs) == 8
-    assert found.max() == 7
+    assert result.max() == 7
 
 
 def test_equal_images_are_cut_into_equal_parts():

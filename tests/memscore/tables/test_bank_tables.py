@@ -34,8 +34,8 @@ def test_a_number_stands_before_its_interval_and_says_if_it_has_none():
 
 @pytest.mark.parametrize(("other", "explained"), [([1.0, 2.0, 3.0], False), ([3.0, 2.0, 1.0], True), ([2.0] * 3, True)])
 def test_a_dash_among_the_reliabilities_is_explained(other, explained):
-    """Halves that agree, that contradict each other, and one that says the same of all."""
-    found = compute_reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
+    """Halves that agree, that contradict each other, and one whose values are all equal."""
+    reliability = compute_reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
     arm = ArmScores(
         arm=Arm(),
         suffix="k0.500",
@@ -45,9 +45,9 @@ def test_a_dash_among_the_reliabilities_is_explained(other, explained):
         rmse=0,
         rmse_block=NAN,
         undefined=0,
-        reliability={"x": found},
+        reliability={"x": reliability},
         attacks={},
     )
     console = Console(width=120, record=True, file=io.StringIO())
     print_reliabilities(console, [arm])
-    assert ("-: the halves agree in nothing" in console.export_text()) == explained
+    assert ("-: the halves do not agree" in console.export_text()) == explained

@@ -1,4 +1,4 @@
-"""Fixed augmented queries: what they do to an image, and that a bank asks them and LiRA averages over them."""
+"""Test-time augmentation: its effect on an image, its columns in a bank, and that LiRA averages over it."""
 
 from dataclasses import replace
 
@@ -12,13 +12,14 @@ from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
-from memscore.training.augmentation import TestTimeAugmentation, list_test_time_augmentations, with_augmentation
+from memscore.training.augmentation import TestTimeAugmentation as Augmentation
+from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
 from memscore.training.recipes import get_recipe
 
 BOTH = replace(get_recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 
 
-def seen(image, query):
+def apply(image, query):
     return with_augmentation(lambda shown: shown, query, torch.tensor([9.0]))(torch.tensor(image)[None, None].float())[
         0, 0
     ].tolist()
@@ -26,20 +27,20 @@ def seen(image, query):
 
 def test_an_image_is_mirrored_then_moved_and_black_comes_in():
     image = [[1, 2, 3], [4, 5, 6], [7, 8, 10]]
-    assert seen(image, TestTimeAugmentation(False, 0, 0)) == image
-    assert seen(image, TestTimeAugmentation(True, 0, 0)) == [[3, 2, 1], [6, 5, 4], [10, 8, 7]]
-    assert seen(image, TestTimeAugmentation(False, 1, 0)) == [[9, 9, 9], [1, 2, 3], [4, 5, 6]]
-    assert seen(image, TestTimeAugmentation(False, 0, -1)) == [[2, 3, 9], [5, 6, 9], [8, 10, 9]]
-    assert seen(image, TestTimeAugmentation(True, -1, 1)) == [[9, 6, 5], [9, 10, 8], [9, 9, 9]]
+    assert apply(image, Augmentation(False, 0, 0)) == image
+    assert apply(image, Augmentation(True, 0, 0)) == [[3, 2, 1], [6, 5, 4], [10, 8, 7]]
+    assert apply(image, Augmentation(False, 1, 0)) == [[9, 9, 9], [1, 2, 3], [4, 5, 6]]
+    assert apply(image, Augmentation(False, 0, -1)) == [[2, 3, 9], [5, 6, 9], [8, 10, 9]]
+    assert apply(image, Augmentation(True, -1, 1)) == [[9, 6, 5], [9, 10, 8], [9, 9, 9]]
 
 
-def test_queries_are_what_training_did_the_plain_one_first():
+def test_test_time_augmentations_are_those_of_training_the_plain_image_first():
     assert list_test_time_augmentations(BOTH, 2) == [
-        TestTimeAugmentation(False, 0, 0),
-        TestTimeAugmentation(True, 0, 0),
+        Augmentation(False, 0, 0),
+        Augmentation(True, 0, 0),
     ]
     assert len(set(list_test_time_augmentations(BOTH, 18))) == 18
-    assert list_test_time_augmentations(replace(BOTH, augment=("flip",)), 2)[1] == TestTimeAugmentation(True, 0, 0)
+    assert list_test_time_augmentations(replace(BOTH, augment=("flip",)), 2)[1] == Augmentation(True, 0, 0)
     assert not any(query.mirror for query in list_test_time_augmentations(replace(BOTH, augment=("crop",)), 9))
     with pytest.raises(ValueError, match=r"--queries must lie in 1 to 1 for a recipe that augments by nothing, got 2"):
         list_test_time_augmentations(get_recipe("digits"), 2)
@@ -58,22 +59,22 @@ def bank(tmp_path_factory):
     return folder, plan
 
 
-def test_a_bank_keeps_what_each_query_says_and_lira_is_their_mean(bank):
+def test_a_bank_stores_predictions_per_augmentation_and_lira_is_their_mean(bank):
     store = Store.open(bank[0])
     arm = next(iter(store.arms()))
     assert store.arms()[arm]["queries"] == 3
     columns = ["member", *("logit_confidence" + ending for ending in ("", "_q1", "_q2"))]
-    said = next(store.read_blocks(arm, list(range(8)), columns)).columns
-    assert not np.array_equal(said["logit_confidence"], said["logit_confidence_q1"])
-    assert np.corrcoef(said["logit_confidence"].ravel(), said["logit_confidence_q1"].ravel())[0, 1] > 0.2
-    member = said.pop("member")
-    each = [lira_scores(phi, member, fit_shadow_prior([(phi, member)]))[0] for phi in said.values()]
+    outputs = next(store.read_blocks(arm, list(range(8)), columns)).columns
+    assert not np.array_equal(outputs["logit_confidence"], outputs["logit_confidence_q1"])
+    assert np.corrcoef(outputs["logit_confidence"].ravel(), outputs["logit_confidence_q1"].ravel())[0, 1] > 0.2
+    member = outputs.pop("member")
+    each = [lira_scores(phi, member, fit_shadow_prior([(phi, member)]))[0] for phi in outputs.values()]
     expected = np.where(member, np.mean(each, axis=0), 0).sum(0) / member.sum(0)
     tables, _ = run_attack(store, arm, list(range(8)), ATTACKS["lira"])
     np.testing.assert_allclose(tables["lira"]["value"], expected, rtol=1e-9)
 
 
-def test_the_number_of_queries_is_the_arms_and_is_kept(bank, capsys):
+def test_the_number_of_queries_belongs_to_the_arm_and_does_not_change(bank, capsys):
     folder, plan = bank
     assert estimate.estimate_bank(replace(plan, queries=None), pool="serial") == 0
     assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3

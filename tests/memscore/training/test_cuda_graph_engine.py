@@ -1,4 +1,4 @@
-"""The captured engine's step, called instead of replayed, so that a CPU can show what it does; the graph is a GPU's."""
+"""The CUDA graph engine's step, called instead of replayed, so that a CPU can test it; the graph needs a GPU."""
 
 from dataclasses import replace
 
@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import Classifier, build_network, compute_logits
-from memscore.pipeline import jobs
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
-from memscore.training import cuda_graphs, engines
+from memscore.training import cuda_graphs, engines, evaluation
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward, GraphCaptureError
 from memscore.training.device_data import to_device
 from memscore.training.engines import MultiStreamEngine, select_engine
@@ -30,13 +29,13 @@ CNN, RESNET = ("cnn-4-8", (2, 8, 8)), ("resnet18-imagenet-stem", (3, 16, 16))
 
 
 @pytest.fixture(autouse=True)
-def fresh():
-    """One thread, and no engine that another test has left."""
+def clean_engine_cache():
+    """Use one thread, and clear the engine caches afterwards."""
     with single_threaded():
         yield
     engines.clear_engine_cache()
-    for kept in (engines._capture_errors, engines._best_stream_counts, jobs._static):
-        kept.clear()
+    for cached in (engines._capture_errors, engines._best_stream_counts, evaluation._graph_cache):
+        cached.clear()
 
 
 def data(shape, n=N):
@@ -46,7 +45,7 @@ def data(shape, n=N):
     return images, torch.from_numpy(rng.integers(0, K, n))
 
 
-def assignment(i, arch, shape, rows=40):
+def make_run(i, arch, shape, rows=40):
     return TrainingRun(
         model=build_network(arch, shape, K, seed=i),
         rows=np.sort(np.random.default_rng(i).choice(N, rows + i % 3, replace=False)),
@@ -60,16 +59,16 @@ def values(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+def assert_equal(actual, other):
+    assert actual.keys() == other.keys()
+    assert [name for name in actual if not torch.equal(actual[name], other[name])] == []
 
 
-def by_single(i, kind, recipe=RECIPE, steps=7, **kwargs):
+def train_eagerly(i, kind, recipe=RECIPE, steps=7, **kwargs):
     images, labels = data(kind[1])
-    own = assignment(i, *kind)
-    train([own], images, labels, recipe, steps, engine=EagerEngine(own, images, labels, recipe), **kwargs)
-    return values(own.model)
+    run = make_run(i, *kind)
+    train([run], images, labels, recipe, steps, engine=EagerEngine(run, images, labels, recipe), **kwargs)
+    return values(run.model)
 
 
 CHANGES = {
@@ -85,56 +84,58 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_its_steps_are_the_single_engine_s(change):
+def test_its_steps_are_the_eager_engine_s(change):
     # the same operations in the same order; a momentum of zeros gives the same first step. Only Adam computes with the
     # rate in float64 before it rounds, so there a rate that comes in float32 shows in the last bits.
     recipe = replace(RECIPE, **change)
     images, labels = data(CNN[1])
-    chosen = [assignment(i, *CNN) for i in range(3)]
-    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
-    train(chosen, images, labels, recipe, 7, engine=MultiStreamEngine(engines, chosen))
-    for i, own in enumerate(chosen):
-        wanted = by_single(i, CNN, recipe)
+    runs = [make_run(i, *CNN) for i in range(3)]
+    engines = [CudaGraphEngine(runs[0].model, images, labels, recipe, capture=False) for _ in runs]
+    train(runs, images, labels, recipe, 7, engine=MultiStreamEngine(engines, runs))
+    for i, run in enumerate(runs):
+        expected_values = train_eagerly(i, CNN, recipe)
         if recipe.optimizer == "sgd":
-            assert_equal(values(own.model), wanted)
+            assert_equal(values(run.model), expected_values)
         else:
-            torch.testing.assert_close(values(own.model), wanted)
+            torch.testing.assert_close(values(run.model), expected_values)
 
 
 @pytest.mark.parametrize("kind", [("mlp-20", (1, 5, 5)), RESNET], ids=["mlp", "batch norm"])
 def test_other_networks_and_their_running_statistics_too(kind):
     images, labels = data(kind[1])
-    own = assignment(1, *kind)
-    engine = CudaGraphEngine(own.model, images, labels, RECIPE, capture=False)
-    train([own], images, labels, RECIPE, 5, engine=MultiStreamEngine([engine], [own]))
-    assert_equal(values(own.model), by_single(1, kind, steps=5))
+    run = make_run(1, *kind)
+    engine = CudaGraphEngine(run.model, images, labels, RECIPE, capture=False)
+    train([run], images, labels, RECIPE, 5, engine=MultiStreamEngine([engine], [run]))
+    assert_equal(values(run.model), train_eagerly(1, kind, steps=5))
 
 
-def test_nothing_of_the_model_before_is_left():
+def test_nothing_remains_of_the_previous_model():
     images, labels = data(RESNET[1])
-    first, second = assignment(0, *RESNET), assignment(1, *RESNET)
+    first, second = make_run(0, *RESNET), make_run(1, *RESNET)
     engine = CudaGraphEngine(first.model, images, labels, RECIPE, capture=False)
-    storage = [value.data_ptr() for value in engine.net.state_dict().values()]
+    storage = [value.data_ptr() for value in engine.network.state_dict().values()]
     train([first], images, labels, RECIPE, 4, engine=MultiStreamEngine([engine], [first]))
-    kept = values(first.model)
+    cached = values(first.model)
     train([second], images, labels, RECIPE, 4, engine=MultiStreamEngine([engine], [second]))
-    assert_equal(values(second.model), by_single(1, RESNET, steps=4))
-    assert_equal(values(first.model), kept)
-    assert storage == [value.data_ptr() for value in engine.net.state_dict().values()]
+    assert_equal(values(second.model), train_eagerly(1, RESNET, steps=4))
+    assert_equal(values(first.model), cached)
+    assert storage == [value.data_ptr() for value in engine.network.state_dict().values()]
 
 
-def test_rehearsals_and_trials_leave_no_trace(monkeypatch):
+def test_warmup_and_timing_change_no_model_and_no_generator(monkeypatch):
     monkeypatch.setattr(engines, "AUTOTUNE_STEPS", 2)
     images, labels = data(RESNET[1])
-    own = assignment(2, *RESNET)
-    before, drawn = values(own.model), torch.get_rng_state()
-    candidates = [CudaGraphEngine(own.model, images, labels, RECIPE, capture=False) for _ in range(2)]
-    assert not torch.equal(candidates[0].net.body.bn1.running_mean, own.model.body.bn1.running_mean)  # it has rehearsed
+    run = make_run(2, *RESNET)
+    before, rng_state = values(run.model), torch.get_rng_state()
+    candidates = [CudaGraphEngine(run.model, images, labels, RECIPE, capture=False) for _ in range(2)]
+    assert not torch.equal(
+        candidates[0].network.body.bn1.running_mean, run.model.body.bn1.running_mean
+    )  # warm-up steps were run
     engines.measure_seconds_per_step(candidates)
-    assert_equal(values(own.model), before)
-    assert torch.equal(torch.get_rng_state(), drawn)
-    train([own], images, labels, RECIPE, 4, engine=MultiStreamEngine(candidates, [own]))
-    assert_equal(values(own.model), by_single(2, RESNET, steps=4))
+    assert_equal(values(run.model), before)
+    assert torch.equal(torch.get_rng_state(), rng_state)
+    train([run], images, labels, RECIPE, 4, engine=MultiStreamEngine(candidates, [run]))
+    assert_equal(values(run.model), train_eagerly(2, RESNET, steps=4))
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 256])
@@ -142,80 +143,80 @@ def test_windows_epochs_and_learning_events_do_not_depend_on_the_tables(monkeypa
     monkeypatch.setattr(cuda_graphs, "MAX_TABLE_STEPS", ahead)
     images, labels = data(CNN[1])
     recipe = replace(RECIPE, batch=8, augment=("crop", "flip"), crop_padding=1)
-    chosen, events, seen = [assignment(i, *CNN) for i in range(2)], LearningEvents.zeros(2, N, CPU), []
-    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe, capture=False) for _ in chosen]
+    runs, events, epochs_seen = [make_run(i, *CNN) for i in range(2)], LearningEvents.zeros(2, N, CPU), []
+    engines = [CudaGraphEngine(runs[0].model, images, labels, recipe, capture=False) for _ in runs]
     train(
-        *(chosen, images, labels, recipe, 14),
+        *(runs, images, labels, recipe, 14),
         events=events,
-        on_epoch_end=lambda epoch: seen.append((epoch, values(chosen[1].model))),
-        engine=MultiStreamEngine(engines, chosen),
+        on_epoch_end=lambda epoch: epochs_seen.append((epoch, values(runs[1].model))),
+        engine=MultiStreamEngine(engines, runs),
     )
-    alone, wanted = LearningEvents.zeros(1, N, CPU), []
-    own = assignment(1, *CNN)
-    single = EagerEngine(own, images, labels, recipe)
+    alone, expected_values = LearningEvents.zeros(1, N, CPU), []
+    run = make_run(1, *CNN)
+    single = EagerEngine(run, images, labels, recipe)
     train(
-        *([own], images, labels, recipe, 14),
+        *([run], images, labels, recipe, 14),
         events=alone,
-        on_epoch_end=lambda epoch: wanted.append((epoch, values(own.model))),
+        on_epoch_end=lambda epoch: expected_values.append((epoch, values(run.model))),
         engine=single,
     )
-    assert [epoch for epoch, _ in seen] == [epoch for epoch, _ in wanted] == [1, 2, 3]
-    for (_, got), (_, expected) in zip(seen, wanted, strict=True):
+    assert [epoch for epoch, _ in epochs_seen] == [epoch for epoch, _ in expected_values] == [1, 2, 3]
+    for (_, got), (_, expected) in zip(epochs_seen, expected_values, strict=True):
         assert_equal(got, expected)
     for column, got in events.compute_averages(1).items():
         np.testing.assert_array_equal(got, alone.compute_averages(0)[column])
 
 
-def test_engines_are_kept_for_one_architecture_recipe_and_data_set():
+def test_engines_are_cached_for_one_architecture_recipe_and_data_set():
     images, labels = data(CNN[1])
-    chosen = [assignment(i, *CNN) for i in range(2)]
-    way = select_engine(chosen, images, labels, RECIPE, capture=False)
-    assert way.receipt_fields["engine"] == "uncaptured"
-    [kept] = engines._engine_cache.values()
-    before = list(kept)
-    select_engine(chosen, images, labels, RECIPE, capture=False)
-    assert [engine is old for engine, old in zip(kept, before, strict=True)] == [True] * len(before)
+    runs = [make_run(i, *CNN) for i in range(2)]
+    choice = select_engine(runs, images, labels, RECIPE, capture=False)
+    assert choice.receipt_fields["engine"] == "uncaptured"
+    [cached] = engines._engine_cache.values()
+    before = list(cached)
+    select_engine(runs, images, labels, RECIPE, capture=False)
+    assert [engine is old for engine, old in zip(cached, before, strict=True)] == [True] * len(before)
     for others in (data(CNN[1]), (images, labels)):
         recipe = replace(RECIPE, momentum=0.5) if others[0] is images else RECIPE
-        select_engine(chosen, *others, recipe, capture=False)
+        select_engine(runs, *others, recipe, capture=False)
         [now] = engines._engine_cache.values()
         assert all(engine is not old for engine in now for old in before)
 
 
 @pytest.mark.parametrize(("models", "best"), [(1, 1), (3, 2), (4, 4)])
-def test_the_fastest_number_of_streams_is_taken_tried_once_and_the_others_given_up(monkeypatch, models, best):
-    tried = []
+def test_the_fastest_number_of_streams_is_timed_once_and_the_other_engines_are_deleted(monkeypatch, models, best):
+    timed_counts = []
 
     def seconds(engines):
-        tried.append(len(engines))
+        timed_counts.append(len(engines))
         return 1 / len(engines)
 
     monkeypatch.setattr(engines, "measure_seconds_per_step", seconds)
     images, labels = data(CNN[1])
-    chosen = [assignment(i, *CNN) for i in range(models)]
+    runs = [make_run(i, *CNN) for i in range(models)]
     for _ in range(2):
-        way = select_engine(chosen, images, labels, RECIPE, capture=False)
-        assert way.models_per_call == way.receipt_fields["streams"] == best
-    assert tried == [count for count in (1, 2, 4) if count <= models > 1]
-    [kept] = engines._engine_cache.values()
-    assert len(kept) == best
+        choice = select_engine(runs, images, labels, RECIPE, capture=False)
+        assert choice.models_per_call == choice.receipt_fields["streams"] == best
+    assert timed_counts == [count for count in (1, 2, 4) if count <= models > 1]
+    [cached] = engines._engine_cache.values()
+    assert len(cached) == best
 
 
 def test_where_more_networks_do_not_fit_fewer_are_trained_at_once(monkeypatch):
-    made = []
+    created = []
 
     class Large(CudaGraphEngine):
         def __init__(self, *args, **kwargs):
-            if len(made) == 2:
+            if len(created) == 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             super().__init__(*args, **kwargs)
-            made.append(self)
+            created.append(self)
 
     monkeypatch.setattr(engines, "CudaGraphEngine", Large)
     monkeypatch.setattr(engines, "measure_seconds_per_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
-    chosen = [assignment(i, *CNN) for i in range(4)]
-    assert select_engine(chosen, images, labels, RECIPE, capture=False).models_per_call == 2
+    runs = [make_run(i, *CNN) for i in range(4)]
+    assert select_engine(runs, images, labels, RECIPE, capture=False).models_per_call == 2
 
 
 def test_a_network_that_does_not_fit_at_all_is_the_pool_s_business(monkeypatch):
@@ -224,50 +225,49 @@ def test_a_network_that_does_not_fit_at_all_is_the_pool_s_business(monkeypatch):
 
     monkeypatch.setattr(engines, "CudaGraphEngine", full)
     with pytest.raises(torch.OutOfMemoryError):
-        select_engine([assignment(0, *CNN)], *data(CNN[1]), RECIPE, capture=False)
+        select_engine([make_run(0, *CNN)], *data(CNN[1]), RECIPE, capture=False)
 
 
 def test_networks_that_draw_on_the_device_run_one_at_a_time(monkeypatch):
     class Drawing(CudaGraphEngine):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            self.draws = True
+            self.uses_device_rng = True
 
     monkeypatch.setattr(engines, "CudaGraphEngine", Drawing)
     monkeypatch.setattr(engines, "measure_seconds_per_step", lambda engines: 1 / len(engines))
     images, labels = data(CNN[1])
     assert (
-        select_engine([assignment(i, *CNN) for i in range(4)], images, labels, RECIPE, capture=False).models_per_call
-        == 1
+        select_engine([make_run(i, *CNN) for i in range(4)], images, labels, RECIPE, capture=False).models_per_call == 1
     )
 
 
-def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(monkeypatch, caplog):
+def test_what_cannot_be_captured_is_trained_eagerly_with_one_warning(monkeypatch, caplog):
     def refuse(*args, **kwargs):
         raise GraphCaptureError("a step waits for the device: it asks")
 
     monkeypatch.setattr(engines, "CudaGraphEngine", refuse)
     images, labels = data(CNN[1])
     for _ in range(2):
-        chosen = [assignment(i, *CNN) for i in range(2)]
-        way = select_engine(chosen, images, labels, RECIPE, capture=False)
-        assert way.receipt_fields == {"engine": "eager, because a step waits for the device: it asks", "streams": 1}
-        assert way.models_per_call == 1
-        train(chosen[:1], images, labels, RECIPE, 7, engine=way.engine(chosen[:1]))
-        assert_equal(values(chosen[0].model), by_single(0, CNN))
+        runs = [make_run(i, *CNN) for i in range(2)]
+        choice = select_engine(runs, images, labels, RECIPE, capture=False)
+        assert choice.receipt_fields == {"engine": "eager, because a step waits for the device: it asks", "streams": 1}
+        assert choice.models_per_call == 1
+        train(runs[:1], images, labels, RECIPE, 7, engine=choice.engine(runs[:1]))
+        assert_equal(values(runs[0].model), train_eagerly(0, CNN))
     assert [record.getMessage() for record in caplog.records] == [
         "cnn-4-8 is trained without a CUDA graph, which is slower, because a step waits for the device: it asks"
     ]
 
 
 def test_a_network_without_a_name_is_never_put_into_another_s_graph():
-    own = replace(assignment(0, *CNN), architecture="")
-    way = select_engine([own], *data(CNN[1]), RECIPE, capture=False)
-    assert way.receipt_fields["engine"] == "eager, because nobody says what architecture it is"
+    run = replace(make_run(0, *CNN), architecture="")
+    choice = select_engine([run], *data(CNN[1]), RECIPE, capture=False)
+    assert choice.receipt_fields["engine"] == "eager, because nobody says what architecture it is"
     assert engines._engine_cache == {}
 
 
-def test_a_network_that_cannot_be_copied_is_refused():
+def test_a_network_that_cannot_be_copied_raises():
     class Attached(nn.Module):
         def __deepcopy__(self, memo):
             raise TypeError("it holds a lock")
@@ -286,24 +286,24 @@ def test_an_evaluation_is_filled_up_reused_and_the_last_rows_are_right(monkeypat
     static = CudaGraphForward(models[0], images.take(torch.arange(5)), recipe, capture=False)
     autocast = torch.bfloat16 if precision == "bfloat16" else None
     for model in (*models, models[0]):
-        said = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, batch=50)
-        wanted = evaluate_examples(
+        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, batch=50)
+        expected_values = evaluate_examples(
             lambda shown, model=model: compute_logits(model, shown, autocast), images, labels, batch=50
         )
         # another batch, other blocks in the products: float32 differs in the last bits, bfloat16 in its own
         tolerance = {"float32": 1e-4, "bfloat16": 0.05}[precision]
         for column in ("logit_confidence", "gap", "top_gap"):
-            np.testing.assert_allclose(said[column], wanted[column], rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(outputs[column], expected_values[column], rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Jobs take the captured engine's path, without its graph."""
+def graph_engine_steps(monkeypatch):
+    """Let jobs use the CUDA graph engine without its graph."""
 
-    def way(*args):
+    def choice(*args):
         return select_engine(*args, capture=False)
 
-    monkeypatch.setattr("memscore.pipeline.jobs.select_engine", way)
+    monkeypatch.setattr("memscore.pipeline.jobs.select_engine", choice)
 
 
 PLAN = BankConfig(
@@ -326,8 +326,8 @@ def trained_bank(folder):
 
 def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_path, request):
     plain, key = trained_bank(tmp_path / "plain")
-    request.getfixturevalue("as_on_a_gpu")
-    store, _ = trained_bank(tmp_path / "abreast")
+    request.getfixturevalue("graph_engine_steps")
+    store, _ = trained_bank(tmp_path / "several")
     for kind in ("shards", "events"):
         assert plain.folder.names(kind) == store.folder.names(kind)
         for name in store.folder.names(kind):

@@ -1,4 +1,4 @@
-"""What is looked for before a step is recorded; recording itself needs a GPU (test_gpu.py)."""
+"""Checks before a step is captured; the capture itself needs a GPU (test_gpu.py)."""
 
 import random
 
@@ -9,35 +9,35 @@ from torch import nn
 
 from memscore.training.cuda_graphs import (
     GraphCaptureError,
-    find_out_of_memory,
+    find_oom_error,
     require_unchanged_host_state,
     snapshot_host_state,
 )
 
 
-class Moody(nn.Module):
-    """Does on the host what a graph would not repeat."""
+class HostSideEffect(nn.Module):
+    """Has an effect on the host that a graph would not repeat."""
 
-    def __init__(self, mood):
+    def __init__(self, effect):
         super().__init__()
-        self.mood, self.calls, self.seen = mood, 0, []
+        self.effect, self.calls, self.seen = effect, 0, []
 
     def forward(self, images):
-        if self.mood == "counts":
+        if self.effect == "counts":
             self.calls += 1
-        if self.mood == "remembers":
+        if self.effect == "remembers":
             self.seen.append(len(images))
-        if self.mood == "numpy":
+        if self.effect == "numpy":
             np.random.rand()  # ruff: ignore[numpy-legacy-random] - a user's network may
-        if self.mood == "python":
+        if self.effect == "python":
             random.random()
-        if self.mood == "torch":
+        if self.effect == "torch":
             torch.rand(1)
         return images
 
 
 @pytest.mark.parametrize(
-    ("mood", "named"),
+    ("effect", "named"),
     [
         ("counts", "the network.calls"),
         ("remembers", "the network.seen"),
@@ -46,19 +46,19 @@ class Moody(nn.Module):
         ("torch", "torch's generator on the CPU"),
     ],
 )
-def test_what_a_graph_would_not_repeat_is_named(mood, named):
-    network = Moody(mood)
+def test_what_a_graph_would_not_repeat_is_named(effect, named):
+    network = HostSideEffect(effect)
     before = snapshot_host_state(network)
     network(torch.zeros(2))
     with pytest.raises(GraphCaptureError, match=f"^a step changes {named}$"):
         require_unchanged_host_state(before, snapshot_host_state(network))
-    calm = Moody("calm")
-    before = snapshot_host_state(calm)
-    calm(torch.zeros(2))
-    require_unchanged_host_state(before, snapshot_host_state(calm))
+    pure = HostSideEffect("none")
+    before = snapshot_host_state(pure)
+    pure(torch.zeros(2))
+    require_unchanged_host_state(before, snapshot_host_state(pure))
 
 
-def test_want_of_memory_is_found_behind_the_error_that_hides_it():
+def test_an_oom_error_is_found_behind_the_error_that_hides_it():
     full = torch.OutOfMemoryError("CUDA out of memory")
 
     def end_of_a_recording():
@@ -69,5 +69,5 @@ def test_want_of_memory_is_found_behind_the_error_that_hides_it():
 
     with pytest.raises(RuntimeError, match="invalidated") as hiding:
         end_of_a_recording()
-    assert find_out_of_memory(hiding.value) is full
-    assert find_out_of_memory(RuntimeError("another")) is None
+    assert find_oom_error(hiding.value) is full
+    assert find_oom_error(RuntimeError("another")) is None

@@ -1,4 +1,4 @@
-"""The same jobs on a GPU, and what only a GPU can show of the captured engine: skipped where there is none."""
+"""The same jobs on a GPU, and properties of the CUDA graph engine that need one: skipped where there is none."""
 
 from dataclasses import replace
 
@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import Classifier, build_network, compute_logits
-from memscore.pipeline import jobs
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data
-from memscore.training import engines
+from memscore.training import engines, evaluation
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
 from memscore.training.device_data import to_device
 from memscore.training.engines import MultiStreamEngine, run_engines, select_engine
@@ -32,7 +31,7 @@ PLAN = BankConfig(data="digits", design="exact", block=8, models=8, originals=1)
 @pytest.fixture
 def banks(tmp_path):
     def both(plan):
-        made = {}
+        results = {}
         for device in ("cpu", "cuda"):
             bank = open_bank(replace(plan, store=str(tmp_path / device)))
             arm = bank.arms[0]
@@ -41,8 +40,8 @@ def banks(tmp_path):
             shared = build_shared_data(bank.splits, None)
             job = BankJob(store=bank.store.url, arm=arm.name, models=tuple(range(8)), events=True, device=device)
             receipts = run_job(job, shared)
-            made[device] = (bank, shared, receipts)
-        return made
+            results[device] = (bank, shared, receipts)
+        return results
 
     return both
 
@@ -53,24 +52,24 @@ def banks(tmp_path):
     ids=["stack", "network", "bfloat16"],
 )
 def test_a_gpu_trains_models_as_good_as_a_cpu_does(banks, change):
-    made = banks(replace(PLAN, **change))
-    test = {d: np.array([r["accuracy"]["test"] for r in receipts]) for d, (_, _, receipts) in made.items()}
-    assert min(r["accuracy"]["members"] for r in made["cuda"][2]) > 0.97
+    results = banks(replace(PLAN, **change))
+    test = {d: np.array([r["accuracy"]["test"] for r in receipts]) for d, (_, _, receipts) in results.items()}
+    assert min(r["accuracy"]["members"] for r in results["cuda"][2]) > 0.97
     se = np.sqrt(test["cpu"].var(ddof=1) / 8 + test["cuda"].var(ddof=1) / 8)
     assert abs(test["cpu"].mean() - test["cuda"].mean()) < 4 * max(se, 1 / 400)  # one test image is 1/400
     kind = "stack" if "arch" not in change else "captured"
-    assert {receipt["engine"] for receipt in made["cuda"][2]} == {kind}
-    assert kind == "stack" or {receipt["streams"] for receipt in made["cuda"][2]} <= {1, 2, 4}
+    assert {receipt["engine"] for receipt in results["cuda"][2]} == {kind}
+    assert kind == "stack" or {receipt["streams"] for receipt in results["cuda"][2]} <= {1, 2, 4}
 
 
 def test_membership_and_visits_are_the_same_on_a_gpu(banks):
-    made = banks(replace(PLAN, epochs=2))
-    seen = {}
-    for device, (bank, _, _) in made.items():
+    results = banks(replace(PLAN, epochs=2))
+    columns = {}
+    for device, (bank, _, _) in results.items():
         block = next(iter(bank.store.read_blocks(bank.arms[0].name, list(range(8)), ["member"])))
         visits = [bank.store.read_events(f"{bank.arms[0].name}-{i:05d}")["visits"] for i in range(8)]
-        seen[device] = (block.columns["member"], np.stack(visits))
-    assert all(np.array_equal(a, b) for a, b in zip(seen["cpu"], seen["cuda"], strict=True))
+        columns[device] = (block.columns["member"], np.stack(visits))
+    assert all(np.array_equal(a, b) for a, b in zip(columns["cpu"], columns["cuda"], strict=True))
 
 
 def test_an_original_is_trained_on_a_gpu(banks):
@@ -96,13 +95,13 @@ KINDS = {
 
 @pytest.fixture
 def gpu():
-    """Float32 that is float32, and no engine of another test."""
+    """Use exact float32, and clear the engine caches afterwards."""
     device = torch.device("cuda", torch.cuda.current_device())
     with float32_matmul(device):
         yield device
     engines.clear_engine_cache()
-    for kept in (engines._capture_errors, engines._best_stream_counts, jobs._static):
-        kept.clear()
+    for cache in (engines._capture_errors, engines._best_stream_counts, evaluation._graph_cache):
+        cache.clear()
 
 
 def data(device):
@@ -112,7 +111,7 @@ def data(device):
     return to_device(raw, (0.4,) * 3, (0.2,) * 3, device, flat=False), torch.from_numpy(labels).to(device)
 
 
-def assignment(i, arch, device, make=None):
+def make_run(i, arch, device, make=None):
     return TrainingRun(
         model=(make() if make else build_network(arch, SHAPE, K, seed=i)).to(device),
         rows=np.sort(np.random.default_rng(i).choice(N, 300, replace=False)),
@@ -122,21 +121,21 @@ def assignment(i, arch, device, make=None):
     )
 
 
-def trained(device, arch, recipe, indices, engines, steps=12):
+def train_some(device, arch, recipe, indices, engines, steps=12):
     """Weights and running statistics after some steps, one vector a model."""
     images, labels = data(device) if engines is None else (engines[0].images, engines[0].labels)
-    chosen = [assignment(i, arch, device) for i in indices]
-    train(chosen, images, labels, recipe, steps, engine=MultiStreamEngine(engines, chosen) if engines else None)
-    return [flat(own.model) for own in chosen]
+    runs = [make_run(i, arch, device) for i in indices]
+    train(runs, images, labels, recipe, steps, engine=MultiStreamEngine(engines, runs) if engines else None)
+    return [flat(run.model) for run in runs]
 
 
 def flat(model):
     return torch.cat([value.double().flatten() for value in model.state_dict().values()])
 
 
-def distance(one, other, start):
+def distance(first, other, start):
     """How far two trained networks lie apart, beside how far training moved them."""
-    return float((one - other).norm() / (one - start).norm())
+    return float((first - other).norm() / (first - start).norm())
 
 
 @pytest.mark.parametrize(("arch", "change"), KINDS.values(), ids=KINDS)
@@ -144,12 +143,12 @@ def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, arch, change):
     recipe = replace(RECIPE, **change)
     images, labels = data(gpu)
     start, model = flat(build_network(arch, SHAPE, K, seed=3).to(gpu)), build_network(arch, SHAPE, K, seed=9).to(gpu)
-    made = {capture: CudaGraphEngine(model, images, labels, recipe, capture=capture) for capture in (True, False)}
+    results = {capture: CudaGraphEngine(model, images, labels, recipe, capture=capture) for capture in (True, False)}
     # Rounding differs between kernels and runs, and training amplifies it. On a CPU another order gave a distance of
     # 0.27 after 12 steps, a rate higher by a tenth 0.08; in bfloat16 another order gave 0.20 after 2 steps.
     steps, tolerance = (2, 0.08) if recipe.precision == "bfloat16" else (12, 0.02)
-    [captured], [called] = (trained(gpu, arch, recipe, [3], [made[capture]], steps) for capture in (True, False))
-    [single] = trained(gpu, arch, recipe, [3], None, steps)
+    [captured], [called] = (train_some(gpu, arch, recipe, [3], [results[capture]], steps) for capture in (True, False))
+    [single] = train_some(gpu, arch, recipe, [3], None, steps)
     assert distance(captured, called, start) < tolerance
     assert distance(captured, single, start) < tolerance
     assert (single - start).norm() > 0
@@ -160,12 +159,12 @@ def test_the_second_model_of_an_engine_is_what_a_fresh_one_makes_of_it(gpu, arch
     images, labels = data(gpu)
     model, start = build_network(arch, SHAPE, K, seed=9).to(gpu), flat(build_network(arch, SHAPE, K, seed=1).to(gpu))
     used = CudaGraphEngine(model, images, labels, RECIPE)
-    storage = [value.data_ptr() for value in used.net.state_dict().values()]
-    trained(gpu, arch, RECIPE, [0], [used])
-    [second] = trained(gpu, arch, RECIPE, [1], [used])
-    [alone] = trained(gpu, arch, RECIPE, [1], [CudaGraphEngine(model, images, labels, RECIPE)])
+    storage = [value.data_ptr() for value in used.network.state_dict().values()]
+    train_some(gpu, arch, RECIPE, [0], [used])
+    [second] = train_some(gpu, arch, RECIPE, [1], [used])
+    [alone] = train_some(gpu, arch, RECIPE, [1], [CudaGraphEngine(model, images, labels, RECIPE)])
     assert distance(second, alone, start) < 0.02
-    assert storage == [value.data_ptr() for value in used.net.state_dict().values()]
+    assert storage == [value.data_ptr() for value in used.network.state_dict().values()]
 
 
 @pytest.mark.parametrize("streams", [2, 4])
@@ -174,42 +173,42 @@ def test_models_on_several_streams_are_those_of_one(gpu, streams):
     images, labels = data(gpu)
     model = build_network(arch, SHAPE, K, seed=9).to(gpu)
     engines = [CudaGraphEngine(model, images, labels, RECIPE) for _ in range(streams)]
-    together = trained(gpu, arch, RECIPE, range(streams), engines)
-    for i, one in enumerate(together):
+    together = train_some(gpu, arch, RECIPE, range(streams), engines)
+    for i, first in enumerate(together):
         start = flat(build_network(arch, SHAPE, K, seed=i).to(gpu))
-        [alone] = trained(gpu, arch, RECIPE, [i], engines[:1])
-        assert distance(one, alone, start) < 0.02
+        [alone] = train_some(gpu, arch, RECIPE, [i], engines[:1])
+        assert distance(first, alone, start) < 0.02
 
 
 def test_the_host_waits_for_nothing_inside_a_window_and_no_generator_moves(gpu):
     images, labels = data(gpu)
     before = torch.cuda.get_rng_state(), torch.get_rng_state()
-    chosen = [assignment(i, "cnn-8-16", gpu) for i in range(2)]
+    runs = [make_run(i, "cnn-8-16", gpu) for i in range(2)]
     recipe = replace(RECIPE, augment=("crop", "flip"))
-    engines = [CudaGraphEngine(chosen[0].model, images, labels, recipe) for _ in chosen]
+    engines = [CudaGraphEngine(runs[0].model, images, labels, recipe) for _ in runs]
     rows = torch.randint(N, (2, 9, 32), device=gpu, generator=torch.Generator(gpu).manual_seed(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        said = run_engines(engines, rows, [0.01] * 9, keep=True)
+        outputs = run_engines(engines, rows, [0.01] * 9, return_logits=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert said is not None
-    assert said.shape == (2, 9, 32, K)
-    assert bool(said.isfinite().all())
+    assert outputs is not None
+    assert outputs.shape == (2, 9, 32, K)
+    assert bool(outputs.isfinite().all())
     assert all(
         torch.equal(a, b) for a, b in zip(before, (torch.cuda.get_rng_state(), torch.get_rng_state()), strict=True)
     )
 
 
-class Asking(nn.Module):
-    """Looks at its images before it decides."""
+class Synchronizing(nn.Module):
+    """Reads its images on the host before it decides."""
 
     def forward(self, images):
         return images.flatten(1) if images.mean().item() > -100 else images.flatten(1) * 0
 
 
 class Counting(nn.Module):
-    """Counts in Python."""
+    """Counts its calls in a Python attribute."""
 
     def __init__(self):
         super().__init__()
@@ -221,7 +220,7 @@ class Counting(nn.Module):
 
 
 def asking(shape, n_classes):
-    return Classifier(Asking(), nn.Linear(int(np.prod(shape)), n_classes))
+    return Classifier(Synchronizing(), nn.Linear(int(np.prod(shape)), n_classes))
 
 
 def counting(shape, n_classes):
@@ -231,11 +230,11 @@ def counting(shape, n_classes):
 @pytest.mark.parametrize(("name", "why"), [("asking", "a step waits for the device"), ("counting", "a step changes")])
 def test_what_cannot_be_captured_is_trained_eagerly_and_the_receipt_says_why(gpu, banks, name, why):
     arch = f"tests.memscore.training.test_gpu:{name}"
-    made = banks(replace(PLAN, arch=arch, recipe="digits", epochs=3))
-    for receipt in made["cuda"][2]:
+    results = banks(replace(PLAN, arch=arch, recipe="digits", epochs=3))
+    for receipt in results["cuda"][2]:
         assert receipt["engine"].startswith(f"eager, because {why}")
         assert receipt["streams"] == 1
-    test = [np.mean([r["accuracy"]["test"] for r in receipts]) for _, _, receipts in made.values()]
+    test = [np.mean([r["accuracy"]["test"] for r in receipts]) for _, _, receipts in results.values()]
     assert abs(test[0] - test[1]) < 0.02
 
 
@@ -245,14 +244,14 @@ def test_networks_with_dropout_draw_anew_at_every_step_and_run_one_at_a_time(gpu
     def dropping():
         return Classifier(nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), nn.Linear(3072, K))
 
-    chosen = [assignment(i, "dropping", gpu, dropping) for i in range(4)]
-    assert select_engine(chosen, images, labels, replace(RECIPE, nesterov=True)).models_per_call == 1
-    engine = CudaGraphEngine(chosen[0].model, images, labels, RECIPE)
-    assert engine.draws
+    runs = [make_run(i, "dropping", gpu, dropping) for i in range(4)]
+    assert select_engine(runs, images, labels, replace(RECIPE, nesterov=True)).models_per_call == 1
+    engine = CudaGraphEngine(runs[0].model, images, labels, RECIPE)
+    assert engine.uses_device_rng
     same = torch.arange(32, device=gpu).expand(1, 6, 32).contiguous()
-    said = run_engines([engine], same, [0.0] * 6, keep=True)
-    assert said is not None
-    assert not torch.equal(said[0, 0], said[0, 1])  # the rate is 0, so only the dropout differs
+    outputs = run_engines([engine], same, [0.0] * 6, return_logits=True)
+    assert outputs is not None
+    assert not torch.equal(outputs[0, 0], outputs[0, 1])  # the rate is 0, so only the dropout differs
 
 
 def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_part(gpu, monkeypatch):
@@ -261,23 +260,23 @@ def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_pa
     models = [build_network("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
     static = CudaGraphForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)
     for model in (*models, models[0]):
-        said = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels)
-        wanted = evaluate_examples(lambda shown, model=model: compute_logits(model, shown, None), images, labels)
+        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels)
+        expected = evaluate_examples(lambda shown, model=model: compute_logits(model, shown, None), images, labels)
         for column in ("logit_confidence", "gap", "top_gap"):
-            np.testing.assert_allclose(said[column], wanted[column], rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(outputs[column], expected[column], rtol=1e-3, atol=1e-3)
 
 
 def test_a_full_gpu_is_said_to_be_full_and_not_taken_for_a_network_that_cannot_be_captured(gpu):
     images, labels = data(gpu)
     arch = "resnet18"
-    chosen = [assignment(0, arch, gpu)]
+    runs = [make_run(0, arch, gpu)]
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(gpu).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(gpu) + 200 * 2**20) / total)
     try:
         with pytest.raises(torch.OutOfMemoryError):
-            select_engine(chosen, images, labels, replace(RECIPE, batch=256))
+            select_engine(runs, images, labels, replace(RECIPE, batch=256))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
-    assert select_engine(chosen, images, labels, replace(RECIPE, batch=256)).receipt_fields["engine"] == "captured"
+    assert select_engine(runs, images, labels, replace(RECIPE, batch=256)).receipt_fields["engine"] == "captured"

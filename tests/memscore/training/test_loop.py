@@ -1,4 +1,4 @@
-"""The training loop against a plain one, and the promise that a model's bits do not depend on its company."""
+"""The training loop against a plain one, and that a model's bits do not depend on the other models trained with it."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -34,7 +34,7 @@ def toy_data(flat=True, shape=SHAPE):
     return to_device(raw, (0.4,) * channels, (0.3,) * channels, CPU, flat=flat), labels
 
 
-def assignments(indices, arch="mlp-33", shape=SHAPE):
+def make_runs(indices, arch="mlp-33", shape=SHAPE):
     return [
         TrainingRun(
             model=build_network(arch, shape, K, seed=i),
@@ -50,12 +50,12 @@ def weights(model):
     return [p.detach().clone() for p in model.parameters()]
 
 
-def trained(indices, *, steps=17, recipe=RECIPE, **kwargs):
-    chosen = assignments(indices, **kwargs)
+def train_some(indices, *, steps=17, recipe=RECIPE, **kwargs):
+    runs = make_runs(indices, **kwargs)
     images, labels = toy_data()
     with float32_matmul(CPU):
-        train(chosen, images, labels, recipe, steps)
-    return {i: weights(a.model) for i, a in zip(indices, chosen, strict=True)}
+        train(runs, images, labels, recipe, steps)
+    return {i: weights(a.model) for i, a in zip(indices, runs, strict=True)}
 
 
 @pytest.mark.parametrize("changes", [{}, {"momentum": 0.0}, {"weight_decay": 0.0}])
@@ -63,8 +63,8 @@ def trained(indices, *, steps=17, recipe=RECIPE, **kwargs):
 def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
     images, labels = toy_data()
     recipe = replace(RECIPE, **changes)
-    stacked = trained([0, 1, 2], arch=arch, recipe=recipe)
-    for i, twin in enumerate(assignments([0, 1, 2], arch=arch)):
+    stacked = train_some([0, 1, 2], arch=arch, recipe=recipe)
+    for i, twin in enumerate(make_runs([0, 1, 2], arch=arch)):
         order = EpochSampler(twin.rows, twin.order_rng)
         sgd = torch.optim.SGD(twin.model.parameters(), 1.0, recipe.momentum, weight_decay=recipe.weight_decay)
         for step in range(17):
@@ -77,21 +77,21 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
             torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])  # either library of products
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])  # both libraries of matrix products
 @pytest.mark.parametrize("arch", ["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"])
-def test_a_models_bits_do_not_depend_on_its_place_or_company(arch, maker, monkeypatch):
-    monkeypatch.setattr(numerics, "cpu_vendor", lambda: maker)
-    together = trained(list(range(7)), arch=arch)
+def test_a_models_bits_do_not_depend_on_its_place_or_on_other_models(arch, vendor, monkeypatch):
+    monkeypatch.setattr(numerics, "cpu_vendor", lambda: vendor)
+    together = train_some(list(range(7)), arch=arch)
 
     @settings(derandomize=True, deadline=None, max_examples=5)
     @given(st.permutations(range(7)), st.integers(1, 7))
-    def in_any_company(order, size):
+    def in_any_group(order, size):
         for start in range(0, 7, size):
             group = list(order[start : start + size])
-            for i, got in trained(group, arch=arch).items():
+            for i, got in train_some(group, arch=arch).items():
                 assert all(torch.equal(a, b) for a, b in zip(got, together[i], strict=True))
 
-    in_any_company()
+    in_any_group()
 
 
 def test_the_engine_follows_from_architecture_and_recipe_alone():
@@ -108,7 +108,7 @@ def test_a_stack_fits_the_cache():
     assert compute_stack_size(large) == 1
 
 
-def test_an_order_reads_every_example_once_a_pass():
+def test_a_sampler_reads_every_example_once_a_pass():
     order = EpochSampler(np.arange(10) * 3, np.random.default_rng(0))
     first, ending = order.take(7)
     assert ending == 0
@@ -154,14 +154,14 @@ def test_a_batch_larger_than_the_smallest_subset_is_refused():
     with pytest.raises(
         ValueError, match="a batch of 50 is larger than the smallest subset, 45 examples; use --batch 45"
     ):
-        train(assignments([0, 1]), images, labels, replace(RECIPE, batch=50), 3)
+        train(make_runs([0, 1]), images, labels, replace(RECIPE, batch=50), 3)
 
 
 def test_a_network_is_trained_by_autograd_like_a_plain_loop():
     images, labels = toy_data(flat=False, shape=(3, 8, 8))
     recipe = replace(RECIPE, nesterov=True, schedule="constant")
-    one, twin = (assignments([4], arch="cnn-4-8", shape=(3, 8, 8))[0] for _ in range(2))
-    train([one], images, labels, recipe, 9)
+    run, twin = (make_runs([4], arch="cnn-4-8", shape=(3, 8, 8))[0] for _ in range(2))
+    train([run], images, labels, recipe, 9)
     order, sgd = (
         EpochSampler(twin.rows, twin.order_rng),
         torch.optim.SGD(twin.model.parameters(), 0.1, 0.9, 0, 5e-4, True),
@@ -171,7 +171,7 @@ def test_a_network_is_trained_by_autograd_like_a_plain_loop():
         sgd.zero_grad()
         cross_entropy(twin.model(images.take(rows)), labels[rows]).backward()
         sgd.step()
-    for got, expected in zip(weights(one.model), weights(twin.model), strict=True):
+    for got, expected in zip(weights(run.model), weights(twin.model), strict=True):
         torch.testing.assert_close(got, expected)
 
 
@@ -207,11 +207,11 @@ def test_flat_images_unpad_to_their_shape():
 
 def test_learning_events_equal_a_loop_over_visits():
     images, labels = toy_data()
-    chosen = assignments([0, 1, 2])
+    runs = make_runs([0, 1, 2])
     events = LearningEvents.zeros(3, N, CPU)
-    train(chosen, images, labels, RECIPE, 17, events=events)
-    for k, twin in enumerate(assignments([0, 1, 2])):
-        seen = {i: [] for i in range(N)}
+    train(runs, images, labels, RECIPE, 17, events=events)
+    for k, twin in enumerate(make_runs([0, 1, 2])):
+        visits = {i: [] for i in range(N)}
         order = EpochSampler(twin.rows, twin.order_rng)
         sgd = torch.optim.SGD(twin.model.parameters(), 1.0, 0.9, weight_decay=5e-4)
         for step in range(17):
@@ -219,90 +219,90 @@ def test_learning_events_equal_a_loop_over_visits():
             rows = torch.from_numpy(order.take(20)[0])
             z = twin.model(images.take(rows))
             for i, p, y in zip(rows.tolist(), z.detach().double().softmax(-1), labels[rows].tolist(), strict=True):
-                seen[i].append((p[y], p.max(), -(p * p.log()).sum(), float(p.argmax() == y)))
+                visits[i].append((p[y], p.max(), -(p * p.log()).sum(), float(p.argmax() == y)))
             sgd.zero_grad()
             cross_entropy(z, labels[rows]).backward()
             sgd.step()
         table = events.compute_averages(k)
         for i in range(N):
-            assert table["visits"][i] == len(seen[i])
-            if not seen[i]:
+            assert table["visits"][i] == len(visits[i])
+            if not visits[i]:
                 assert np.isnan(table["confidence"][i])
                 assert np.isnan(table["forgetting"][i])
                 continue
             columns = ("confidence", "max_confidence", "entropy", "accuracy")
-            for column, values in zip(columns, zip(*seen[i], strict=True), strict=True):
+            for column, values in zip(columns, zip(*visits[i], strict=True), strict=True):
                 assert table[column][i] == pytest.approx(np.mean(values), rel=1e-4, abs=1e-6)  # float32 softmax
-            right = [v[3] for v in seen[i]]
+            right = [v[3] for v in visits[i]]
             assert table["forgetting"][i] == sum(a > b for a, b in pairwise(right))
 
 
-def test_counting_events_changes_no_weight_and_no_company_changes_events():
+def test_counting_events_changes_no_weight_and_no_other_model_changes_events():
     images, labels = toy_data()
-    together, events = assignments([0, 1, 2]), LearningEvents.zeros(3, N, CPU)
+    together, events = make_runs([0, 1, 2]), LearningEvents.zeros(3, N, CPU)
     alone = LearningEvents.zeros(1, N, CPU)
     with float32_matmul(CPU):
         train(together, images, labels, RECIPE, 17, events=events)
-        train(assignments([1]), images, labels, RECIPE, 17, events=alone)
-    plain = trained([0, 1, 2])
+        train(make_runs([1]), images, labels, RECIPE, 17, events=alone)
+    plain = train_some([0, 1, 2])
     assert all(torch.equal(a, b) for a, b in zip(weights(together[1].model), plain[1], strict=True))
     for column, values in alone.compute_averages(0).items():
         np.testing.assert_array_equal(values, events.compute_averages(1)[column])
 
 
-def test_at_epoch_sees_the_weights_of_that_moment():
+def test_on_epoch_end_sees_the_weights_of_that_moment():
     images, labels = toy_data()
-    chosen, seen = assignments([0]), []
-    train(chosen, images, labels, RECIPE, 12, on_epoch_end=lambda epoch: seen.append((epoch, weights(chosen[0].model))))
-    assert [epoch for epoch, _ in seen] == [1, 2, 3]
-    assert not torch.equal(seen[0][1][0], seen[1][1][0])
-    assert torch.equal(seen[2][1][0], weights(chosen[0].model)[0])
+    runs, visits = make_runs([0]), []
+    train(runs, images, labels, RECIPE, 12, on_epoch_end=lambda epoch: visits.append((epoch, weights(runs[0].model))))
+    assert [epoch for epoch, _ in visits] == [1, 2, 3]
+    assert not torch.equal(visits[0][1][0], visits[1][1][0])
+    assert torch.equal(visits[2][1][0], weights(runs[0].model)[0])
 
 
 def test_a_diverging_model_leaves_its_neighbours_alone():
     images, labels = toy_data()
-    chosen = assignments([0, 1, 2])
+    runs = make_runs([0, 1, 2])
     with torch.no_grad():
-        next(chosen[1].model.parameters()).fill_(torch.inf)
+        next(runs[1].model.parameters()).fill_(torch.inf)
     with float32_matmul(CPU):
-        train(chosen, images, labels, RECIPE, 17)
-    plain = trained([0, 1, 2])
+        train(runs, images, labels, RECIPE, 17)
+    plain = train_some([0, 1, 2])
     for i in (0, 2):
-        assert all(torch.equal(a, b) for a, b in zip(weights(chosen[i].model), plain[i], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(weights(runs[i].model), plain[i], strict=True))
 
 
-def test_what_is_observed_follows_from_the_logits():
+def test_evaluated_columns_follow_from_the_logits():
     images, labels = toy_data()
     model = build_network("mlp-8", SHAPE, K, 0).eval()
-    said = evaluate_examples(model, images, labels, batch=32)
+    outputs = evaluate_examples(model, images, labels, batch=32)
     with torch.no_grad():
         z = model(images.take(torch.arange(N))).double()
     loss = cross_entropy(z, labels, reduction="none")
     torch.testing.assert_close(
-        softplus(-torch.from_numpy(said["logit_confidence"]).double()), loss, rtol=1e-5, atol=1e-6
+        softplus(-torch.from_numpy(outputs["logit_confidence"]).double()), loss, rtol=1e-5, atol=1e-6
     )
     top = z.sort(-1).values
     torch.testing.assert_close(
-        torch.from_numpy(said["top_gap"]).double(), top[:, -1] - top[:, -2], rtol=1e-4, atol=1e-5
+        torch.from_numpy(outputs["top_gap"]).double(), top[:, -1] - top[:, -2], rtol=1e-4, atol=1e-5
     )
-    assert (said["correct"] == (z.argmax(-1) == labels).numpy()).all()
-    assert ((said["gap"] > 0) == said["correct"]).all()
+    assert (outputs["correct"] == (z.argmax(-1) == labels).numpy()).all()
+    assert ((outputs["gap"] > 0) == outputs["correct"]).all()
 
 
-@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD", ""])
-def test_only_a_product_with_float32_error_is_kept(maker, monkeypatch):
-    monkeypatch.setattr(numerics, "cpu_vendor", lambda: maker)
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD", ""])
+def test_only_a_product_with_float32_error_is_used(vendor, monkeypatch):
+    monkeypatch.setattr(numerics, "cpu_vendor", lambda: vendor)
     before = torch.get_float32_matmul_precision()
-    with float32_matmul(CPU) as chosen:
+    with float32_matmul(CPU) as runs:
         a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(1))
         truth = a.double() @ b.double()
         assert float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6
-        assert chosen in ({"medium", "highest"} if maker == "AuthenticAMD" else {"highest"})
+        assert runs in ({"medium", "highest"} if vendor == "AuthenticAMD" else {"highest"})
     assert torch.get_float32_matmul_precision() == before
 
 
 def test_a_stack_refuses_other_networks():
     images, labels = toy_data(flat=False)
     with pytest.raises(ValueError, match="not a plain stack of linear layers"):
-        StackedMLPEngine([a.model for a in assignments([0], arch="cnn-4")], images, labels, RECIPE)
+        StackedMLPEngine([a.model for a in make_runs([0], arch="cnn-4")], images, labels, RECIPE)
     assert find_mlp_layers(build_network("cnn-4", SHAPE, K, 0)) is None

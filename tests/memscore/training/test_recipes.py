@@ -24,15 +24,17 @@ def test_a_cosine_starts_at_lr_halves_at_the_middle_and_ends_near_0():
     assert compute_lr(cosine, 0.5) == pytest.approx(0.05, rel=1e-12)
     assert compute_lr(cosine, 1 / 3) == pytest.approx(0.075, rel=1e-12)  # cos 60 degrees is 1/2
     assert 0 < compute_lr(cosine, 0.999) < 1e-5 * 0.1
-    rates = [compute_lr(cosine, step / 100) for step in range(100)]
-    assert sum(rates) / 100 == pytest.approx(0.05 + 0.1 / 200, rel=1e-12)  # symmetric about the middle but for step 0
+    learning_rates = [compute_lr(cosine, step / 100) for step in range(100)]
+    assert sum(learning_rates) / 100 == pytest.approx(
+        0.05 + 0.1 / 200, rel=1e-12
+    )  # symmetric about the middle but for step 0
 
 
 def test_steps_drop_exactly_at_the_milestones():
     dropping = replace(PLAIN, schedule="steps", milestones=(10, 20), gamma=0.2)
     total = 300  # ten steps an epoch
-    rates = [compute_lr(dropping, step / total) for step in range(total)]
-    assert rates == [0.1] * 100 + [0.1 * 0.2] * 100 + [0.1 * 0.2**2] * 100
+    learning_rates = [compute_lr(dropping, step / total) for step in range(total)]
+    assert learning_rates == [0.1] * 100 + [0.1 * 0.2] * 100 + [0.1 * 0.2**2] * 100
 
 
 @pytest.mark.parametrize("total", [7, 300, 3281, 3691])
@@ -86,10 +88,10 @@ OURS = {"digits", "small-mlp", "small-cnn", "small-vit"}
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_has_the_papers_numbers(name):
     preset = get_recipe(name)
-    found = (
+    recipe_name = (
         preset.epochs, preset.batch, preset.lr, preset.schedule, preset.milestones, preset.gamma, preset.augment
     )  # fmt: skip
-    assert [f for f, p in zip(found, PUBLISHED[name], strict=True) if p is not None] == [
+    assert [f for f, p in zip(recipe_name, PUBLISHED[name], strict=True) if p is not None] == [
         p for p in PUBLISHED[name] if p is not None
     ]
     assert (preset.optimizer, preset.momentum, preset.weight_decay, preset.nesterov) == ("sgd", 0.9, 5e-4, False)
@@ -122,15 +124,15 @@ def test_one_recipe_shared_by_two_papers_is_one_object():
 
 
 def test_augmentation_may_be_other_than_the_recipes():
-    def asked(recipe, *names):
+    def requested(recipe, *names):
         return build_recipe(BankConfig(recipe=recipe, augment=names), "resnet18")[1]
 
     plain, augmented = "rum-cifar10", "rum-cifar100"
-    assert asked(plain).augment == asked(augmented, "none").augment == ()
-    assert asked(plain, "crop", "flip").augment == asked(augmented).augment == ("crop", "flip")
-    assert replace(asked(plain, "flip"), augment=()) == asked(plain)
+    assert requested(plain).augment == requested(augmented, "none").augment == ()
+    assert requested(plain, "crop", "flip").augment == requested(augmented).augment == ("crop", "flip")
+    assert replace(requested(plain, "flip"), augment=()) == requested(plain)
     with pytest.raises(ValueError, match="none"):
-        asked(plain, "none", "flip")
+        requested(plain, "none", "flip")
 
 
 def test_an_unknown_recipe_offers_the_nearest():
@@ -191,12 +193,12 @@ def test_a_users_network_on_other_data_needs_a_recipe_by_name():
         ({"schedule": "steps"}, r"which needs some; got \(\) with 'steps'"),
         ({"milestones": (10,)}, r"go with schedule 'steps'.*\(10.0,\) with 'constant'"),
         (
-            {"schedule": "count_steps", "milestones": (20, 10)},
+            {"schedule": "steps", "milestones": (20, 10)},
             r"must rise, above 0 and up to 30 epochs, got \(20.0, 10.0\)",
         ),
-        ({"schedule": "count_steps", "milestones": (10, 10)}, "must rise"),
-        ({"schedule": "count_steps", "milestones": (0, 10)}, "must rise"),
-        ({"schedule": "count_steps", "milestones": (10, 31)}, "up to 30 epochs"),
+        ({"schedule": "steps", "milestones": (10, 10)}, "must rise"),
+        ({"schedule": "steps", "milestones": (0, 10)}, "must rise"),
+        ({"schedule": "steps", "milestones": (10, 31)}, "up to 30 epochs"),
     ],
 )
 def test_a_recipe_refuses_bad_values_by_name(change, message):

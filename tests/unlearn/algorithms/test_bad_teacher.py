@@ -24,11 +24,11 @@ def whole(examples):
 def test_one_step_by_hand(kind, alpha):
     problem = make_unsure_problem(kind)
     theta, bad = copy_model(problem.theta_o).train(), reinitialize(problem.theta_o, np.random.default_rng(0))
-    shown = torch.cat([whole(problem.forget), whole(problem.retain)])
-    taught = torch.cat([bad(whole(problem.forget)), problem.theta_o(whole(problem.retain))]).detach() / 2
-    student = theta(shown) / 2
-    each = kl_div(log_softmax(student, 1), softmax(taught, 1), reduction="none").sum(1)
-    loss = (2 * (1 - alpha) * each[:10].sum() + 2 * alpha * each[10:].sum()) / 64
+    images = torch.cat([whole(problem.forget), whole(problem.retain)])
+    teacher_logits = torch.cat([bad(whole(problem.forget)), problem.theta_o(whole(problem.retain))]).detach() / 2
+    student = theta(images) / 2
+    divergences = kl_div(log_softmax(student, 1), softmax(teacher_logits, 1), reduction="none").sum(1)
+    loss = (2 * (1 - alpha) * divergences[:10].sum() + 2 * alpha * divergences[10:].sum()) / 64
     take_plain_step(theta, loss, lr=1e-3, weight_decay=0.1)
     params = STEP | {"retain_share": 1.0, "temperature": 2.0, "alpha": alpha}
     assert have_close_weights(run_algorithm("bad-teacher", problem, **params), theta)
@@ -36,14 +36,16 @@ def test_one_step_by_hand(kind, alpha):
 
 def test_the_share_of_the_retain_set_is_drawn_once(monkeypatch):
     problem = make_tiny_problem()
-    taken = record_batches_read(monkeypatch, lambda: run_algorithm("bad-teacher", problem, epochs=3, batch=13))
-    epochs = [sorted(row for rows in taken[start : start + 2] for row in rows) for start in (0, 2, 4)]
+    batch_rows = record_batches_read(monkeypatch, lambda: run_algorithm("bad-teacher", problem, epochs=3, batch=13))
+    epochs = [sorted(row for rows in batch_rows[start : start + 2] for row in rows) for start in (0, 2, 4)]
     assert epochs[0] == epochs[1] == epochs[2]
     assert len(epochs[0]) == 10 + 16
     assert set(problem.forget.rows.tolist()) < set(epochs[0])
-    assert set(classify_batches(taken, problem.forget)) == {"M"}
-    again = record_batches_read(monkeypatch, lambda: run_algorithm("bad-teacher", problem, epochs=1, batch=13, seed=1))
-    assert sorted(row for rows in again for row in rows) != epochs[0]
+    assert set(classify_batches(batch_rows, problem.forget)) == {"M"}
+    other_batch_rows = record_batches_read(
+        monkeypatch, lambda: run_algorithm("bad-teacher", problem, epochs=1, batch=13, seed=1)
+    )
+    assert sorted(row for rows in other_batch_rows for row in rows) != epochs[0]
 
 
 def test_the_forget_set_is_answered_more_like_the_bad_teacher_and_the_rest_like_the_good_one():
@@ -51,11 +53,11 @@ def test_the_forget_set_is_answered_more_like_the_bad_teacher_and_the_rest_like_
     bad = reinitialize(problem.theta_o, np.random.default_rng(0))
     theta_u = run_algorithm("bad-teacher", problem, epochs=30, lr=3e-3)
 
-    def apart(teacher, theta, examples):
+    def distance(teacher, theta, examples):
         return kl_divergence(teacher(whole(examples)), theta(whole(examples))).mean().item()
 
-    assert apart(bad, theta_u, problem.forget) < 0.7 * apart(bad, problem.theta_o, problem.forget)
-    assert apart(problem.theta_o, theta_u, problem.retain) < apart(problem.theta_o, theta_u, problem.forget)
+    assert distance(bad, theta_u, problem.forget) < 0.7 * distance(bad, problem.theta_o, problem.forget)
+    assert distance(problem.theta_o, theta_u, problem.retain) < distance(problem.theta_o, theta_u, problem.forget)
 
 
 def test_with_all_weight_on_what_is_retained_nothing_is_to_be_learned():

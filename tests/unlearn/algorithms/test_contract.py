@@ -1,4 +1,4 @@
-"""What every algorithm of the table promises."""
+"""The contract of every algorithm of the table."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ EPOCHS, BATCH = SMALL["epochs"], SMALL["batch"]
 STEPS = -(-RETAIN // BATCH)
 
 
-def going_round(steps):
+def count_cycled(steps):
     """Examples in so many batches of passes over the forget set."""
     whole, left = divmod(steps, -(-FORGET // BATCH))
     return whole * FORGET + left * BATCH
@@ -35,13 +35,13 @@ SERVED = {
     "retrain": round(RECIPE.epochs * RETAIN / RECIPE.batch) * RECIPE.batch,
     "finetune": EPOCHS * RETAIN,
     "gradient-ascent": EPOCHS * FORGET,
-    "neggrad-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+    "neggrad-plus": EPOCHS * RETAIN + count_cycled(EPOCHS * STEPS),
     "influence": FORGET + RETAIN + RETAIN,
     "boundary-shrink": EPOCHS * FORGET,
-    "boundary-shrink-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
+    "boundary-shrink-plus": EPOCHS * RETAIN + count_cycled(EPOCHS * STEPS),
     "boundary-expand": EPOCHS * FORGET,
-    "boundary-expand-plus": EPOCHS * RETAIN + going_round(EPOCHS * STEPS),
-    "sure": EPOCHS * RETAIN + 2 * going_round(EPOCHS * STEPS),
+    "boundary-expand-plus": EPOCHS * RETAIN + count_cycled(EPOCHS * STEPS),
+    "sure": EPOCHS * RETAIN + 2 * count_cycled(EPOCHS * STEPS),
     "ssd": RETAIN + 2 * FORGET,
     "l1-sparse": EPOCHS * RETAIN,
     "random-label": EPOCHS * (RETAIN + FORGET),
@@ -55,7 +55,7 @@ SERVED = {
 """Examples read under two epochs of batches of 16, 54 to retain and 10 to forget."""
 
 MAY_STAY = {"original", "boundary-shrink", "ssd"}
-"""What need not move for one example: its neighbour may be of its own class, no weight may matter only to it."""
+"""Algorithms that may change nothing for one example: its nearest class may be its label, no weight may be salient."""
 
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
 
@@ -71,14 +71,14 @@ def test_every_algorithm_file_is_in_the_table_and_every_line_is_tested():
 def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind):
     problem = make_tiny_problem(kind)
     before, modes = copy_state(problem.theta_o), [m.training for m in problem.theta_o.modules()]
-    wanted = [p.requires_grad for p in problem.theta_o.parameters()]
+    requires_grad = [p.requires_grad for p in problem.theta_o.parameters()]
     labels = problem.retain.labels.clone(), problem.forget.labels.clone()
     pixels = problem.retain.images.pixels.clone()
     theta_u = run_algorithm(name, problem, kind=kind)
     after = copy_state(problem.theta_o)
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert [m.training for m in problem.theta_o.modules()] == modes
-    assert [p.requires_grad for p in problem.theta_o.parameters()] == wanted
+    assert [p.requires_grad for p in problem.theta_o.parameters()] == requires_grad
     assert all(p.grad is None for p in problem.theta_o.parameters())
     assert torch.equal(labels[0], problem.retain.labels)
     assert torch.equal(labels[1], problem.forget.labels)
@@ -98,9 +98,9 @@ def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kin
     assert not any(module.training for module in theta_u.modules())
     assert all(p.requires_grad and p.grad is None for p in theta_u.parameters())
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in theta_u.modules())
-    said = theta_u(problem.test.take(torch.arange(4)))
-    assert said.shape == (4, 4)
-    assert said.isfinite().all()
+    logits = theta_u(problem.test.take(torch.arange(4)))
+    assert logits.shape == (4, 4)
+    assert logits.isfinite().all()
 
 
 @every_algorithm
@@ -133,15 +133,17 @@ def test_it_reads_as_many_examples_as_its_config_says(name):
 
 
 @every_algorithm
-def test_the_watch_sees_every_step_and_ends_the_run(name):
+def test_the_callback_sees_every_step_and_ends_the_run(name):
     seen, problem = [], make_tiny_problem()
-    run_algorithm(name, problem, watch=lambda step, model: seen.append((step, model.training)))
+    run_algorithm(name, problem, step_callback=lambda step, model: seen.append((step, model.training)))
     assert [step for step, _ in seen] == sorted({step for step, _ in seen})
     assert all(training for _, training in seen)
     if len(seen) > 1:
-        again = []
-        run_algorithm(name, make_tiny_problem(), watch=lambda step, model: again.append(step) or len(again) == 1)
-        assert again == [seen[0][0]]
+        seen_again = []
+        run_algorithm(
+            name, make_tiny_problem(), step_callback=lambda step, model: seen_again.append(step) or len(seen_again) == 1
+        )
+        assert seen_again == [seen[0][0]]
 
 
 @every_algorithm

@@ -17,12 +17,12 @@ ONCE = {"epochs": 1, "batch": 64, "lr": 0.05, "weight_decay": 0.01}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def whole(theta, examples):
+def full_batch_loss(theta, examples):
     """The loss of a set in one batch."""
     return cross_entropy(theta(examples.take(torch.arange(len(examples)))), examples.labels)
 
 
-def one_step(problem, loss):
+def step_from_theta_o(problem, loss):
     """theta_o after one step down a loss, in training mode."""
     theta = copy_model(problem.theta_o).train()
     take_plain_step(theta, loss(theta), lr=0.05, weight_decay=0.01)
@@ -32,14 +32,14 @@ def one_step(problem, loss):
 @every_kind
 def test_one_step_of_finetune(kind):
     problem = make_unsure_problem(kind)
-    expected = one_step(problem, lambda theta: whole(theta, problem.retain))
+    expected = step_from_theta_o(problem, lambda theta: full_batch_loss(theta, problem.retain))
     assert have_close_weights(run_algorithm("finetune", problem, **ONCE), expected)
 
 
 @every_kind
 def test_one_step_of_gradient_ascent(kind):
     problem = make_unsure_problem(kind)
-    expected = one_step(problem, lambda theta: -whole(theta, problem.forget))
+    expected = step_from_theta_o(problem, lambda theta: -full_batch_loss(theta, problem.forget))
     assert have_close_weights(run_algorithm("gradient-ascent", problem, **ONCE), expected)
 
 
@@ -49,9 +49,11 @@ def test_one_step_of_neggrad_plus(kind, beta):
     problem = make_unsure_problem(kind)
 
     def loss(theta):
-        return beta * whole(theta, problem.retain) - (1 - beta) * whole(theta, problem.forget)
+        return beta * full_batch_loss(theta, problem.retain) - (1 - beta) * full_batch_loss(theta, problem.forget)
 
-    assert have_close_weights(run_algorithm("neggrad-plus", problem, **ONCE, beta=beta), one_step(problem, loss))
+    assert have_close_weights(
+        run_algorithm("neggrad-plus", problem, **ONCE, beta=beta), step_from_theta_o(problem, loss)
+    )
 
 
 @every_kind
@@ -59,38 +61,42 @@ def test_one_step_of_l1_sparse(kind):
     problem = make_unsure_problem(kind)
 
     def loss(theta):
-        return whole(theta, problem.retain) + 0.02 * sum(p.abs().sum() for p in theta.parameters())
+        return full_batch_loss(theta, problem.retain) + 0.02 * sum(p.abs().sum() for p in theta.parameters())
 
-    assert have_close_weights(run_algorithm("l1-sparse", problem, **ONCE, gamma=0.02), one_step(problem, loss))
+    assert have_close_weights(run_algorithm("l1-sparse", problem, **ONCE, gamma=0.02), step_from_theta_o(problem, loss))
 
 
 def test_ascent_climbs_on_the_forget_set_and_finetune_descends_on_the_rest():
     problem = make_unsure_problem()
-    before = whole(problem.theta_o, problem.forget)
-    assert whole(run_algorithm("gradient-ascent", problem, lr=1e-4), problem.forget) > before
-    assert whole(run_algorithm("neggrad-plus", problem, lr=1e-4, beta=0.5), problem.forget) > before
-    assert whole(run_algorithm("finetune", problem, lr=1e-4), problem.retain) < whole(problem.theta_o, problem.retain)
+    before = full_batch_loss(problem.theta_o, problem.forget)
+    assert full_batch_loss(run_algorithm("gradient-ascent", problem, lr=1e-4), problem.forget) > before
+    assert full_batch_loss(run_algorithm("neggrad-plus", problem, lr=1e-4, beta=0.5), problem.forget) > before
+    assert full_batch_loss(run_algorithm("finetune", problem, lr=1e-4), problem.retain) < full_batch_loss(
+        problem.theta_o, problem.retain
+    )
 
 
-def neggrad_skipping(problem):
+def run_neggrad_skipping(problem):
     """A small copy of bug 6: batches of unequal size are left out."""
     theta, rng = copy_model(problem.theta_o), np.random.default_rng(0)
-    kept, dropped = BatchSampler(problem.retain, 16, rng), BatchSampler(problem.forget, 16, rng)
+    retain_batches, forget_batches = BatchSampler(problem.retain, 16, rng), BatchSampler(problem.forget, 16, rng)
 
     def losses():
-        for (images, labels), (also, truth) in zip(kept, dropped.cycle(), strict=False):
-            if len(labels) != len(truth):
+        for (images, labels), (forget_images, forget_labels) in zip(
+            retain_batches, forget_batches.cycle(), strict=False
+        ):
+            if len(labels) != len(forget_labels):
                 continue
-            yield cross_entropy(theta(images), labels) - cross_entropy(theta(also), truth)
+            yield cross_entropy(theta(images), labels) - cross_entropy(theta(forget_images), forget_labels)
 
     return UnlearningLoop(theta, UnlearningLoopConfig(lr=0.01)).run(losses())
 
 
 def test_bug_6_neggrad_skips_unequal_batches():
     problem = make_unsure_problem(forget=[5])
-    assert have_same_weights(neggrad_skipping(problem), problem.theta_o)
+    assert have_same_weights(run_neggrad_skipping(problem), problem.theta_o)
     assert not have_same_weights(run_algorithm("neggrad-plus", problem, lr=0.01), problem.theta_o)
-    assert whole(run_algorithm("neggrad-plus", problem, lr=0.01, beta=0.5), problem.forget) > whole(
+    assert full_batch_loss(run_algorithm("neggrad-plus", problem, lr=0.01, beta=0.5), problem.forget) > full_batch_loss(
         problem.theta_o, problem.forget
     )
 
@@ -98,16 +104,16 @@ def test_bug_6_neggrad_skips_unequal_batches():
 def test_bug_7_the_first_pass_over_the_forget_set_is_cached(monkeypatch):
     problem = make_unsure_problem()
 
-    def going_round_a_cache():
+    def record_cached_orders():
         caching = cycle(BatchSampler(problem.forget, 10, np.random.default_rng(0)))
         return [next(caching)[1].tolist() for _ in range(6)]
 
-    def ours():
-        taken = record_batches_read(monkeypatch, lambda: run_algorithm("neggrad-plus", problem, epochs=2))
-        return [rows for rows in taken if classify_batches([rows], problem.forget) == "F"]
+    def record_orders():
+        batch_rows = record_batches_read(monkeypatch, lambda: run_algorithm("neggrad-plus", problem, epochs=2))
+        return [rows for rows in batch_rows if classify_batches([rows], problem.forget) == "F"]
 
-    assert len({tuple(order) for order in going_round_a_cache()}) == 1
-    orders = ours()
+    assert len({tuple(order) for order in record_cached_orders()}) == 1
+    orders = record_orders()
     assert len(orders) == 8
     assert len({tuple(order) for order in orders}) == 8
 
@@ -144,13 +150,13 @@ def test_l1_sparse_without_a_penalty_is_finetune_and_with_one_is_sparser():
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"plain_epochs": 10}, "plain_epochs of L1SparseConfig must be 0 or more and under epochs, 10 .*, got 10"),
         ({"gamma": -1.0}, "gamma of L1SparseConfig must be 0 or more, got -1"),
         ({"gamma_decay": "rising"}, "gamma_decay of L1SparseConfig must be linear or none, got rising"),
     ],
 )
-def test_an_l1_config_that_is_none_is_refused(params, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_l1_config_that_is_none_is_refused(params, message):
+    with pytest.raises(ValueError, match=message):
         L1SparseConfig(**params)

@@ -25,7 +25,7 @@ RECIPE = Recipe(epochs=1, batch=8, lr=0.1)
 L2 = 0.05
 
 
-def linear(seed=0):
+def make_linear_problem(seed=0):
     """A linear network in float64, and noisy points of three classes; not trained."""
     rng = np.random.default_rng(seed)
     labels = np.arange(TRAIN + 2) % CLASSES
@@ -42,17 +42,17 @@ def squared(logits, labels):
     return 0.5 * ((logits - nn.functional.one_hot(labels, CLASSES)) ** 2).sum()
 
 
-def weights_of(theta):
+def get_weights(theta):
     return torch.cat([weight.detach().reshape(-1) for weight in theta.parameters()])
 
 
-def put(vector, theta):
+def set_weights(vector, theta):
     with torch.no_grad():
         for weight, part in zip(theta.parameters(), split_like_parameters(vector, theta), strict=True):
             weight.copy_(part)
 
 
-def dense(theta, examples, loss):
+def compute_dense(theta, examples, loss):
     """Gradient and Hessian of mean loss + L2/2 |w|^2 at theta, by autodiff of the whole vector."""
     images, labels = examples.take(torch.arange(len(examples))), examples.labels
 
@@ -60,19 +60,19 @@ def dense(theta, examples, loss):
         named = dict(zip(dict(theta.named_parameters()), split_like_parameters(w, theta), strict=True))
         return loss(functional_call(theta, named, (images,)), labels) / len(labels) + L2 / 2 * (w @ w)
 
-    w = weights_of(theta)
+    w = get_weights(theta)
     return torch.func.grad(objective)(w), hessian(objective)(w)
 
 
-def trained_to_the_minimum(theta, examples, loss):
+def train_to_minimum(theta, examples, loss):
     for _ in range(12):  # Newton's method doubles the digits each time
-        gradient, matrix = dense(theta, examples, loss)
-        put(weights_of(theta) - torch.linalg.solve(matrix, gradient), theta)
-    assert dense(theta, examples, loss)[0].abs().max() < 1e-14
-    return weights_of(theta)
+        gradient, matrix = compute_dense(theta, examples, loss)
+        set_weights(get_weights(theta) - torch.linalg.solve(matrix, gradient), theta)
+    assert compute_dense(theta, examples, loss)[0].abs().max() < 1e-14
+    return get_weights(theta)
 
 
-def newton(problem, loss):
+def compute_newton_step(problem, loss):
     v = removal_gradient(problem.theta_o, problem.retain, problem.forget, 16, loss)
     return conjugate_gradient(
         lambda u: gauss_newton_product(problem.theta_o, problem.retain, u, 16, loss) + L2 * u, v, 60, 1e-14
@@ -80,32 +80,32 @@ def newton(problem, loss):
 
 
 def test_newtons_step_on_ridge_is_retraining():
-    problem = linear()
+    problem = make_linear_problem()
     theta = problem.theta_o
-    theta_r = trained_to_the_minimum(theta, problem.retain, squared)
-    theta_o = trained_to_the_minimum(theta, problem.retain.concatenate(problem.forget), squared)
+    theta_r = train_to_minimum(theta, problem.retain, squared)
+    theta_o = train_to_minimum(theta, problem.retain.concatenate(problem.forget), squared)
     assert (theta_o - theta_r).norm() > 1e-3
     # float64 algebra on 18 unknowns: conjugate gradients end at rounding
-    torch.testing.assert_close(theta_o + newton(problem, squared), theta_r, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(theta_o + compute_newton_step(problem, squared), theta_r, rtol=1e-10, atol=1e-12)
 
 
 def test_on_a_linear_softmax_it_is_newtons_step_and_lands_near_retraining():
-    problem = linear()
+    problem = make_linear_problem()
     theta = problem.theta_o
-    theta_r = trained_to_the_minimum(theta, problem.retain, summed_cross_entropy)
-    theta_o = trained_to_the_minimum(theta, problem.retain.concatenate(problem.forget), summed_cross_entropy)
-    gradient, matrix = dense(theta, problem.retain, summed_cross_entropy)
+    theta_r = train_to_minimum(theta, problem.retain, summed_cross_entropy)
+    theta_o = train_to_minimum(theta, problem.retain.concatenate(problem.forget), summed_cross_entropy)
+    gradient, matrix = compute_dense(theta, problem.retain, summed_cross_entropy)
     config = InfluenceConfig(variant="ihvp-cg", damping=L2, iterations=60, tolerance=1e-14, batch=16)
     theta_u = influence(theta, problem.retain, problem.forget, config, np.random.default_rng(0))
     torch.testing.assert_close(
-        weights_of(theta_u), theta_o - torch.linalg.solve(matrix, gradient), rtol=1e-10, atol=1e-12
+        get_weights(theta_u), theta_o - torch.linalg.solve(matrix, gradient), rtol=1e-10, atol=1e-12
     )
-    away = (weights_of(theta_u) - theta_r).norm() / (theta_o - theta_r).norm()
-    assert away < 0.05  # second order in a tenth of the examples
+    relative_distance = (get_weights(theta_u) - theta_r).norm() / (theta_o - theta_r).norm()
+    assert relative_distance < 0.05  # second order in a tenth of the examples
 
 
 def test_the_released_recursion_written_out():
-    problem = linear(seed=3)
+    problem = make_linear_problem(seed=3)
     theta, retain = problem.theta_o, problem.retain
     few = retain.select(torch.tensor([4, 0, 9]))
     first, second, third = (compute_gradient(theta, few.select(torch.tensor([i])), 1).numpy() for i in range(3))
@@ -119,15 +119,15 @@ def test_the_released_recursion_written_out():
 
 
 def test_woodfisher_draws_its_samples_unless_told_to_take_the_first():
-    problem = linear()
+    problem = make_linear_problem()
 
-    def found(seed, order):
+    def run_influence(seed, order):
         config = InfluenceConfig(samples=5, order=order)
         rng = np.random.default_rng(seed)
-        return weights_of(influence(problem.theta_o, problem.retain, problem.forget, config, rng))
+        return get_weights(influence(problem.theta_o, problem.retain, problem.forget, config, rng))
 
-    assert torch.equal(found(0, "first"), found(1, "first"))
-    assert not torch.equal(found(0, "drawn"), found(1, "drawn"))
+    assert torch.equal(run_influence(0, "first"), run_influence(1, "first"))
+    assert not torch.equal(run_influence(0, "drawn"), run_influence(1, "drawn"))
 
 
 def test_conjugate_gradients_read_the_retain_set_once_an_iteration():
@@ -140,18 +140,20 @@ def test_the_gauss_newton_product_is_symmetric_and_never_negative():
     problem = make_tiny_problem("batch-norm")
     n = sum(weight.numel() for weight in problem.theta_o.parameters())
     one, other = torch.randn(2, n, generator=torch.Generator().manual_seed(0))
-    bent = [gauss_newton_product(problem.theta_o, problem.retain, u, 20) for u in (one, other)]
-    torch.testing.assert_close(one @ bent[1], other @ bent[0], rtol=1e-4, atol=1e-5)  # float32 sums over 54 examples
-    assert one @ bent[0] > 0
+    products = [gauss_newton_product(problem.theta_o, problem.retain, u, 20) for u in (one, other)]
+    torch.testing.assert_close(
+        one @ products[1], other @ products[0], rtol=1e-4, atol=1e-5
+    )  # float32 sums over 54 examples
+    assert one @ products[0] > 0
 
 
 def test_weights_in_channels_last_give_the_same_step():
     problem = make_tiny_problem("cnn")
-    usual = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
+    expected = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
     problem.theta_o.to(memory_format=torch.channels_last)
-    again = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
-    for name, weight in usual.items():
-        torch.testing.assert_close(again[name], weight)
+    actual = copy_state(run_algorithm("influence", problem, variant="ihvp-cg", iterations=2))
+    for name, weight in expected.items():
+        torch.testing.assert_close(actual[name], weight)
 
 
 def test_what_is_no_number_ends_it_by_name():
@@ -169,7 +171,7 @@ def retain_gradient_over_the_forget_set(theta, retain, forget):
 
 
 def test_bug_13_nothing_pulls_when_the_forget_set_is_the_retain_set_twice_over():
-    theta, retain = linear().theta_o, linear().retain
+    theta, retain = make_linear_problem().theta_o, make_linear_problem().retain
     forget = retain.concatenate(retain)
     scale = compute_gradient(theta, retain, 16).norm() / len(retain)
     assert removal_gradient(theta, retain, forget, 16).norm() < 1e-12 * scale
@@ -177,7 +179,7 @@ def test_bug_13_nothing_pulls_when_the_forget_set_is_the_retain_set_twice_over()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"alpha": 0}, "alpha of InfluenceConfig must be above 0 and finite, got 0"),
         ({"variant": "cg"}, "must be woodfisher or ihvp-cg, got cg"),
@@ -185,6 +187,6 @@ def test_bug_13_nothing_pulls_when_the_forget_set_is_the_retain_set_twice_over()
         ({"damping": -1}, "damping of InfluenceConfig must be 0 or more"),
     ],
 )
-def test_a_config_that_is_none_is_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_config_that_is_none_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         InfluenceConfig(**wrong)

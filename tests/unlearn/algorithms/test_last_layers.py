@@ -1,4 +1,4 @@
-"""CF-k and EU-k: what trains, what stays, and how often the last layers are drawn."""
+"""CF-k and EU-k: trainable and frozen layers, and how often the last layers are drawn."""
 
 import numpy as np
 import pytest
@@ -32,22 +32,22 @@ every_last = pytest.mark.parametrize(("kind", "k"), LAST)
 both = pytest.mark.parametrize("name", ["cf-k", "eu-k"])
 
 
-def moved(run, kind):
+def find_changed_tensors(run, kind):
     """The names of the tensors that a run changes."""
     problem = make_unsure_problem(kind)
     before, after = copy_state(problem.theta_o), copy_state(run(problem))
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def train(theta, retain, *, epochs=1, trained=None, seed=0):
+def train(theta, retain, *, epochs=1, trainable=None, seed=0):
     """A plain loop over the retain set."""
-    kept = BatchSampler(retain, 16, np.random.default_rng(seed))
+    batches = BatchSampler(retain, 16, np.random.default_rng(seed))
 
     def losses():
-        for images, labels in [batch for _ in range(epochs) for batch in kept]:
+        for images, labels in [batch for _ in range(epochs) for batch in batches]:
             yield cross_entropy(theta(images), labels)
 
-    return UnlearningLoop(theta, CFKConfig(lr=0.01), trained=trained).run(losses())
+    return UnlearningLoop(theta, CFKConfig(lr=0.01), trainable=trainable).run(losses())
 
 
 @both
@@ -55,10 +55,10 @@ def train(theta, retain, *, epochs=1, trained=None, seed=0):
 def test_bug_9_the_classifier_stays_frozen(name, kind, k):
     def all_but_the_classifier(problem):
         body = {name for name, _ in problem.theta_o.named_parameters()} - HEAD
-        return train(copy_model(problem.theta_o), problem.retain, trained=body)
+        return train(copy_model(problem.theta_o), problem.retain, trainable=body)
 
-    assert not HEAD & moved(all_but_the_classifier, kind)
-    assert moved(lambda problem: run_algorithm(name, problem, k=k, lr=0.01), kind) == LAST[kind, k]
+    assert not HEAD & find_changed_tensors(all_but_the_classifier, kind)
+    assert find_changed_tensors(lambda problem: run_algorithm(name, problem, k=k, lr=0.01), kind) == LAST[kind, k]
 
 
 @both
@@ -74,8 +74,8 @@ def test_bug_10_running_statistics_of_frozen_layers_drift(name):
         return theta
 
     drifting = {f"body.{n}.{value}" for n in (1, 6) for value in ("running_mean", "running_var", "num_batches_tracked")}
-    assert moved(without_gradients, "batch-norm") == drifting | HEAD
-    assert moved(lambda problem: run_algorithm(name, problem, k=1), "batch-norm") == HEAD
+    assert find_changed_tensors(without_gradients, "batch-norm") == drifting | HEAD
+    assert find_changed_tensors(lambda problem: run_algorithm(name, problem, k=1), "batch-norm") == HEAD
 
 
 def correlation(one, other):
@@ -85,27 +85,27 @@ def correlation(one, other):
 def test_bug_8_the_last_layers_are_drawn_again_each_epoch():
     problem = make_unsure_problem("cnn")
 
-    def drawn_each_epoch():
+    def record_heads_drawn_each_epoch():
         theta, rng, heads = copy_model(problem.theta_o), np.random.default_rng(0), []
         for epoch in range(2):
             theta.head.load_state_dict(reinitialize(theta, rng).head.state_dict())
-            train(theta, problem.retain, trained=HEAD, seed=epoch)
+            train(theta, problem.retain, trainable=HEAD, seed=epoch)
             heads.append(theta.head.weight.detach().clone())
         return heads
 
-    def ours():
+    def record_heads():
         heads, steps = [], -(-len(problem.retain) // 16)
 
-        def keep(step, theta):
+        def record_head(step, theta):
             if step % steps == 0:
                 heads.append(theta.head.weight.detach().clone())
 
-        run_algorithm("eu-k", problem, watch=keep, lr=1e-4)
+        run_algorithm("eu-k", problem, step_callback=record_head, lr=1e-4)
         assert len(heads) == 2
         return heads
 
-    assert correlation(*drawn_each_epoch()) < 0.9
-    assert correlation(*ours()) > 0.99
+    assert correlation(*record_heads_drawn_each_epoch()) < 0.9
+    assert correlation(*record_heads()) > 0.99
 
 
 @every_last
@@ -113,7 +113,7 @@ def test_eu_k_draws_the_last_layers_and_norms_anew_and_keeps_the_rest(kind, k):
     problem = make_tiny_problem(kind)
     seen = []
     params = {"k": k, "lr": 1e-12, "weight_decay": 0.0, "batch_norm": "frozen"}
-    theta_u = run_algorithm("eu-k", problem, watch=lambda step, _: seen.append(step), **params)
+    theta_u = run_algorithm("eu-k", problem, step_callback=lambda step, _: seen.append(step), **params)
     new, old = copy_state(reinitialize(problem.theta_o, np.random.default_rng(0))), copy_state(problem.theta_o)
     for name, value in theta_u.state_dict().items():
         assert torch.allclose(value, new[name] if name in LAST[kind, k] else old[name], atol=1e-6)

@@ -1,4 +1,4 @@
-"""SalUn: an exact mask of what matters most, and what it masks stays."""
+"""SalUn: an exact mask of the most salient weights, and masked weights that do not change."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from unlearn.problem import BatchSampler, iterate_in_order
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def slopes_of(theta_o, forget):
+def compute_gradients(theta_o, forget):
     """The gradient of the forget set's loss, all parameters in one row, by backward in float64."""
     theta = copy_model(theta_o).double().eval()
     whole = forget.take(torch.arange(len(forget))).double()
@@ -21,23 +21,23 @@ def slopes_of(theta_o, forget):
     return torch.cat([parameter.grad.flatten() for parameter in theta.parameters()])
 
 
-def row_of(mask):
+def flatten_mask(mask):
     return torch.cat([part.flatten() for part in mask.values()])
 
 
-def least_salient(theta, forget, density):
+def compute_least_salient_mask(theta, forget, density):
     """A small copy of bug 1: steps while it sums, and keeps the smallest."""
     sgd = torch.optim.SGD(theta.parameters(), lr=0.1)
     total = [torch.zeros_like(parameter) for parameter in theta.parameters()]
     for images, labels in iterate_in_order(forget, 4):
         sgd.zero_grad()
         cross_entropy(theta(images), labels).backward()
-        for slope, parameter in zip(total, theta.parameters(), strict=True):
-            slope += parameter.grad
+        for gradient, parameter in zip(total, theta.parameters(), strict=True):
+            gradient += parameter.grad
         sgd.step()
-    size = torch.cat([slope.abs().flatten() for slope in total])
-    mask = torch.zeros_like(size, dtype=torch.bool)
-    mask[size.argsort()[: int(density * len(size))]] = True
+    magnitudes = torch.cat([gradient.abs().flatten() for gradient in total])
+    mask = torch.zeros_like(magnitudes, dtype=torch.bool)
+    mask[magnitudes.argsort()[: int(density * len(magnitudes))]] = True
     named = [(name, parameter.shape) for name, parameter in theta.named_parameters()]
     parts = mask.split([shape.numel() for _, shape in named])
     return {name: part.view(shape) for (name, shape), part in zip(named, parts, strict=True)}
@@ -46,48 +46,53 @@ def least_salient(theta, forget, density):
 @every_kind
 @pytest.mark.parametrize("density", [0.1, 0.3, 0.5])
 def test_bug_1_the_mask_keeps_what_matters_least(kind, density):
-    def right(make):
+    def check_mask(make):
         problem = make_unsure_problem(kind)
-        size, before = slopes_of(problem.theta_o, problem.forget).abs(), copy_state(problem.theta_o)
-        kept = row_of(make(problem.theta_o, problem.forget, density))
-        exact = int(kept.sum()) == int(density * len(size))
+        magnitudes, before = compute_gradients(problem.theta_o, problem.forget).abs(), copy_state(problem.theta_o)
+        selected = flatten_mask(make(problem.theta_o, problem.forget, density))
+        exact = int(selected.sum()) == int(density * len(magnitudes))
         untouched = all(torch.equal(before[name], value) for name, value in copy_state(problem.theta_o).items())
-        return exact, bool(kept[size.argmax()]), bool(size[kept].min() >= size[~kept].max() - 1e-5), untouched
+        return (
+            exact,
+            bool(selected[magnitudes.argmax()]),
+            bool(magnitudes[selected].min() >= magnitudes[~selected].max() - 1e-5),
+            untouched,
+        )
 
-    assert right(least_salient) == (True, False, False, False)
-    assert right(compute_saliency_mask) == (True, True, True, True)
+    assert check_mask(compute_least_salient_mask) == (True, False, False, False)
+    assert check_mask(compute_saliency_mask) == (True, True, True, True)
 
 
 def test_the_mask_depends_on_neither_batches_nor_order():
     problem = make_unsure_problem()
-    whole = row_of(compute_saliency_mask(problem.theta_o, problem.forget, 0.3))
-    assert torch.equal(whole, row_of(compute_saliency_mask(problem.theta_o, problem.forget, 0.3, batch=3)))
+    whole = flatten_mask(compute_saliency_mask(problem.theta_o, problem.forget, 0.3))
+    assert torch.equal(whole, flatten_mask(compute_saliency_mask(problem.theta_o, problem.forget, 0.3, batch=3)))
     backwards = problem.forget.select(torch.arange(9, -1, -1))
-    assert torch.equal(whole, row_of(compute_saliency_mask(problem.theta_o, backwards, 0.3)))
+    assert torch.equal(whole, flatten_mask(compute_saliency_mask(problem.theta_o, backwards, 0.3)))
 
 
 def test_the_count_is_exact_where_a_threshold_keeps_every_tie():
     problem = make_unsure_problem("mlp")
     with torch.no_grad():
         problem.theta_o.body[1].bias.fill_(-100.0)  # every hidden unit is off, so nearly all gradients are 0
-    size = slopes_of(problem.theta_o, problem.forget).abs()
-    by_threshold = size >= size.sort(descending=True)[0][len(size) // 2 - 1]
+    magnitudes = compute_gradients(problem.theta_o, problem.forget).abs()
+    by_threshold = magnitudes >= magnitudes.sort(descending=True)[0][len(magnitudes) // 2 - 1]
     assert by_threshold.all()
-    assert int(row_of(compute_saliency_mask(problem.theta_o, problem.forget, 0.5)).sum()) == len(size) // 2
+    assert int(flatten_mask(compute_saliency_mask(problem.theta_o, problem.forget, 0.5)).sum()) == len(magnitudes) // 2
 
 
 def test_a_share_is_not_rounded_down_by_floating_point():
     problem = make_unsure_problem("mlp", channels=1)
-    weights = len(slopes_of(problem.theta_o, problem.forget))
+    weights = len(compute_gradients(problem.theta_o, problem.forget))
     for percent in range(1, 101):
         mask = compute_saliency_mask(problem.theta_o, problem.forget, percent / 100)
-        assert int(row_of(mask).sum()) == percent * weights // 100
+        assert int(flatten_mask(mask).sum()) == percent * weights // 100
 
 
 @every_kind
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_bug_3_momentum_and_weight_decay_move_masked_weights(kind, optimizer):
-    def masking_gradients(problem, mask):
+    def train_with_masked_gradients(problem, mask):
         theta = copy_model(problem.theta_o).train()
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
         more = {"momentum": 0.9} if optimizer == "sgd" else {}
@@ -100,16 +105,18 @@ def test_bug_3_momentum_and_weight_decay_move_masked_weights(kind, optimizer):
             steps.step()
         return theta
 
-    def stays(run):
+    def masked_weights_stay(run):
         problem = make_unsure_problem(kind)
         mask = compute_saliency_mask(problem.theta_o, problem.forget, 0.5, batch=16)
         before, after = copy_state(problem.theta_o), copy_state(run(problem, mask))
         moved = torch.cat([(before[name] != after[name]).flatten() for name in mask])
-        assert moved[row_of(mask)].float().mean() > 0.5
-        return not moved[~row_of(mask)].any()
+        assert moved[flatten_mask(mask)].float().mean() > 0.5
+        return not moved[~flatten_mask(mask)].any()
 
-    assert not stays(masking_gradients)
-    assert stays(lambda problem, _: run_algorithm("salun", problem, optimizer=optimizer, lr=0.01, kind=kind))
+    assert not masked_weights_stay(train_with_masked_gradients)
+    assert masked_weights_stay(
+        lambda problem, _: run_algorithm("salun", problem, optimizer=optimizer, lr=0.01, kind=kind)
+    )
 
 
 @every_kind

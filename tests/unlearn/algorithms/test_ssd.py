@@ -24,7 +24,7 @@ class TwoWeights(nn.Module):
         return self.w * images.flatten(1)
 
 
-def two_weights():
+def make_two_weight_problem():
     """Three examples to retain show pixel 0, of class 0; the one to forget shows pixel 1, of class 1."""
     pixels = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 0], [0, 0]]).view(-1, 1, 2, 1)
     images = DeviceImages(pixels=pixels, shape=(1, 1, 2), flat=False, black=torch.zeros(1), white=torch.ones(1))
@@ -32,23 +32,23 @@ def two_weights():
     return make_problem(TwoWeights(), images, torch.tensor([0, 0, 0, 1, 0, 1]), (4, 1, 1), [3], recipe, 2)
 
 
-def dampened(**params):
-    problem = two_weights()
+def run_ssd(**params):
+    problem = make_two_weight_problem()
     theta_u = ssd(problem.theta_o, problem.retain, problem.forget, SSDConfig(**params), np.random.default_rng(0))
     return theta_u.w.tolist()
 
 
 def test_importances_by_hand():
-    problem = two_weights()
+    problem = make_two_weight_problem()
     p0, p1 = torch.sigmoid(torch.tensor([0.5, 2.0])).tolist()
-    whole = problem.retain.concatenate(problem.forget)
+    training = problem.retain.concatenate(problem.forget)
     rng = np.random.default_rng(0)
-    of = {name: compute_importances(problem.theta_o, *rest, rng)["w"].tolist() for name, rest in {
-        "forget": (problem.forget, 1), "all, one by one": (whole, 1), "all at once": (whole, 4),
+    importances = {name: compute_importances(problem.theta_o, *rest, rng)["w"].tolist() for name, rest in {
+        "forget": (problem.forget, 1), "all, one by one": (training, 1), "all at once": (training, 4),
     }.items()}  # fmt: skip
-    assert of["forget"] == pytest.approx([0, (1 - p1) ** 2])
-    assert of["all, one by one"] == pytest.approx([3 / 4 * (1 - p0) ** 2, (1 - p1) ** 2 / 4])
-    assert of["all at once"] == pytest.approx([(3 / 4 * (1 - p0)) ** 2, ((1 - p1) / 4) ** 2])
+    assert importances["forget"] == pytest.approx([0, (1 - p1) ** 2])
+    assert importances["all, one by one"] == pytest.approx([3 / 4 * (1 - p0) ** 2, (1 - p1) ** 2 / 4])
+    assert importances["all at once"] == pytest.approx([(3 / 4 * (1 - p0)) ** 2, ((1 - p1) / 4) ** 2])
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_importances_by_hand():
     ],
 )
 def test_the_second_weight_is_dampened_and_the_first_is_not(params, second):
-    assert dampened(**params) == pytest.approx([0.5, second])
+    assert run_ssd(**params) == pytest.approx([0.5, second])
 
 
 def test_a_forget_set_that_looks_like_the_rest_is_not_forgotten():
-    problem = two_weights()
+    problem = make_two_weight_problem()
     config = SSDConfig(alpha=1.5, batch=1)
     theta_u = ssd(problem.theta_o, problem.retain, problem.retain, config, np.random.default_rng(0))
     assert torch.equal(theta_u.w, problem.theta_o.w)

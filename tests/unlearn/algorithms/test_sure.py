@@ -10,20 +10,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from memscore.models.architectures import build_network
 from memscore.training.device_data import to_device
+from tests.fixtures.domains import compute_embeddings, domain_accuracy
 from tests.fixtures.problems import N_CLASSES, RECIPE, SMALL, make_tiny_problem, run_algorithm
 from unlearn.algorithms.sure import SureConfig
-from unlearn.optimization.domain_adversarial import (
-    build_discriminator,
-    compute_embeddings,
-    domain_accuracy,
-    draw_class_matched,
-)
+from unlearn.optimization.domain_adversarial import build_discriminator, draw_class_matched
 from unlearn.problem import make_problem
 
 ONE_STEP = {"epochs": 1, "batch": 64, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
 
 
-def whole(examples):
+def read_all(examples):
     return examples.take(torch.arange(len(examples))), examples.labels
 
 
@@ -33,16 +29,16 @@ def step_by_hand(problem, alpha, sign):
     unseen, _ = draw_class_matched(problem.forget, problem.validation, rng)
     theta = copy.deepcopy(problem.theta_o)
     d = build_discriminator(theta.head.in_features, SureConfig().hidden, rng)
-    images, labels = whole(problem.retain)
-    inside, outside = (d(theta.body(whole(part)[0])) for part in (problem.forget, unseen))
+    images, labels = read_all(problem.retain)
+    inside, outside = (d(theta.body(read_all(part)[0])) for part in (problem.forget, unseen))
     domain = binary_cross_entropy_with_logits(inside, torch.ones_like(inside))
     domain = domain + binary_cross_entropy_with_logits(outside, torch.zeros_like(outside))
     loss = alpha * cross_entropy(theta(images), labels) + sign * (1 - alpha) * domain
-    slopes = torch.autograd.grad(loss, list(theta.parameters()))
-    return [weight - 0.1 * slope for weight, slope in zip(theta.parameters(), slopes, strict=True)]
+    gradients = torch.autograd.grad(loss, list(theta.parameters()))
+    return [weight - 0.1 * gradient for weight, gradient in zip(theta.parameters(), gradients, strict=True)]
 
 
-def close(theta, weights):
+def are_close(theta, weights):
     # float32: three sets in one forward or in three
     return all(torch.allclose(a, b, atol=2e-6) for a, b in zip(theta.parameters(), weights, strict=True))
 
@@ -51,15 +47,15 @@ def close(theta, weights):
 def test_one_step_by_hand_climbs_the_domain_loss(kind):
     problem = make_tiny_problem(kind)
     theta_u = run_algorithm("sure", problem, alpha=0.4, **ONE_STEP)
-    assert close(theta_u, step_by_hand(problem, 0.4, sign=-1))
-    assert not close(theta_u, step_by_hand(problem, 0.4, sign=1))  # a reversal forgotten
+    assert are_close(theta_u, step_by_hand(problem, 0.4, sign=-1))
+    assert not are_close(theta_u, step_by_hand(problem, 0.4, sign=1))  # a reversal forgotten
 
 
 def test_with_all_weight_on_the_retain_set_the_step_is_fine_tunings():
     problem = make_tiny_problem()
     theta_u = run_algorithm("sure", problem, alpha=1.0, **ONE_STEP)
-    assert close(theta_u, run_algorithm("finetune", problem, **ONE_STEP).parameters())
-    assert not close(run_algorithm("sure", problem, alpha=0.9, **ONE_STEP), theta_u.parameters())
+    assert are_close(theta_u, run_algorithm("finetune", problem, **ONE_STEP).parameters())
+    assert not are_close(run_algorithm("sure", problem, alpha=0.9, **ONE_STEP), theta_u.parameters())
 
 
 def test_the_head_does_not_learn_from_the_domains():
@@ -92,57 +88,57 @@ def test_a_class_without_unseen_examples_is_refused():
 
 
 @cache
-def memorized():
+def make_memorized_problem():
     """Noisy pixels; a hundred examples have random labels, which a narrow embedding has learned by heart."""
-    forgotten, kept, unseen = 100, 100, 200
+    n_forget, n_retain, unseen = 100, 100, 200
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, N_CLASSES, forgotten + kept + 2 * unseen)
+    labels = rng.integers(0, N_CLASSES, n_forget + n_retain + 2 * unseen)
     images = rng.integers(0, 255, (len(labels), 1, 8, 8))
     for row, label in enumerate(labels):
         images[row, :, 4 * (label // 2) :][:, :4, 4 * (label % 2) :][:, :, :4] += 60
-    labels[:forgotten] = rng.integers(0, N_CLASSES, forgotten)
+    labels[:n_forget] = rng.integers(0, N_CLASSES, n_forget)
     data = to_device(images.clip(0, 255).astype(np.uint8), (0.4,), (0.25,), torch.device("cpu"), flat=True)
     truth = torch.from_numpy(labels)
     theta = build_network("mlp-128-8", (1, 8, 8), N_CLASSES, seed=0)
     sgd = torch.optim.SGD(theta.parameters(), lr=0.05, momentum=0.9)
-    shown = data.take(torch.arange(forgotten + kept))
+    train_images = data.take(torch.arange(n_forget + n_retain))
     for _ in range(200):
         sgd.zero_grad()
-        cross_entropy(theta(shown), truth[: len(shown)]).backward()
+        cross_entropy(theta(train_images), truth[: len(train_images)]).backward()
         sgd.step()
-    return make_problem(theta, data, truth, (forgotten + kept, unseen, unseen), range(forgotten), RECIPE, N_CLASSES)
+    return make_problem(theta, data, truth, (n_forget + n_retain, unseen, unseen), range(n_forget), RECIPE, N_CLASSES)
 
 
-def told_apart(theta, problem):
+def measure_domain_accuracy(theta, problem):
     """By a discriminator that learns alone, on embeddings that it has not seen."""
     unseen, _ = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(5))
-    of = (compute_embeddings(theta, part) for part in (problem.forget, unseen))
-    return domain_accuracy(*of, np.random.default_rng(3), steps=50)
+    embeddings_of_sets = (compute_embeddings(theta, part) for part in (problem.forget, unseen))
+    return domain_accuracy(*embeddings_of_sets, np.random.default_rng(3), steps=50)
 
 
 def test_what_was_memorized_is_no_longer_told_from_what_was_never_seen():
-    problem = memorized()
-    chance = 4 * np.sqrt(0.25 / 200)  # four standard errors of a coin thrown 200 times
-    path = []
+    problem = make_memorized_problem()
+    margin = 4 * np.sqrt(0.25 / 200)  # four standard errors of a coin thrown 200 times
+    accuracies = []
 
-    def watch(step, theta):
+    def step_callback(step, theta):
         if step in {4, 40}:
-            path.append(told_apart(theta, problem))
+            accuracies.append(measure_domain_accuracy(theta, problem))
 
-    assert told_apart(problem.theta_o, problem) > 0.5 + chance
-    theta_u = run_algorithm("sure", problem, alpha=0.5, lr=0.045, epochs=20, batch=64, watch=watch)
-    assert len(path) == 2
-    assert path[0] > path[1]
-    assert abs(path[-1] - 0.5) < chance
-    assert path[-1] == told_apart(theta_u, problem)
+    assert measure_domain_accuracy(problem.theta_o, problem) > 0.5 + margin
+    theta_u = run_algorithm("sure", problem, alpha=0.5, lr=0.045, epochs=20, batch=64, step_callback=step_callback)
+    assert len(accuracies) == 2
+    assert accuracies[0] > accuracies[1]
+    assert abs(accuracies[-1] - 0.5) < margin
+    assert accuracies[-1] == measure_domain_accuracy(theta_u, problem)
     finetuned = run_algorithm("sure", problem, alpha=1.0, lr=0.045, epochs=20, batch=64)
-    assert told_apart(finetuned, problem) > 0.5 + chance
-    images, labels = whole(problem.retain)
+    assert measure_domain_accuracy(finetuned, problem) > 0.5 + margin
+    images, labels = read_all(problem.retain)
     assert float((theta_u(images).argmax(1) == labels).float().mean()) > 0.95
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"alpha": 1.5}, r"alpha of SureConfig must be in \[0, 1\], got 1.5"),
         ({"discriminator_lr": 0}, "discriminator_lr of SureConfig must be above 0"),
@@ -150,6 +146,6 @@ def test_what_was_memorized_is_no_longer_told_from_what_was_never_seen():
         ({"heaviest": 0.5}, "heaviest of SureConfig must be 1 or more"),
     ],
 )
-def test_a_config_that_is_none_is_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_config_that_is_none_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         SureConfig(**wrong)

@@ -54,10 +54,12 @@ def render_page(name, **scale):
 def test_a_page_has_every_column(name):
     values, text = render_page(name)
     assert all(cell in text for cell in cells(values.values()))
-    assert all(f" {word} |" in text for word in ("right on F", "right on R", "right on test", "MIA", "MIA gap"))
+    assert all(
+        f" {word} |" in text for word in ("forget accuracy", "retain accuracy", "test accuracy", "MIA", "MIA gap")
+    )
     assert (" seconds a round |" in text) == (name == "five-steps")
 
 
-def test_a_page_says_how_much_goes():
-    assert " 12 examples to forget" in render_page("rum")[1]
-    assert " a tenth of the classes, or of the examples, to forget" in render_page("rsu", size=0)[1]
+def test_a_page_says_how_large_the_forget_set_is():
+    assert " Forget set: 12 examples;" in render_page("rum")[1]
+    assert " Forget set: a tenth of the classes, or of the examples," in render_page("rsu", size=0)[1]

@@ -11,27 +11,27 @@ from unlearn.measures.epsilon import DELTA, challenge_score, compute_epsilons, e
 from unlearn.measures.inputs import PopulationInputs
 
 
-def of(unlearned, retrained):
+def compute_one(unlearned, retrained):
     """Epsilon of one example."""
     return float(compute_epsilons(np.array(unlearned, float)[:, None], np.array(retrained, float)[:, None])[0])
 
 
-def from_rates(fpr, fnr):
+def epsilon_from_rates(fpr, fnr):
     return max(math.log(1 - DELTA - fpr) - math.log(fnr), math.log(1 - DELTA - fnr) - math.log(fpr))
 
 
 def test_four_models_a_side_by_hand():
     # high {1, 3, 5, 7}, low {0, 2, 4, 6}: at or above 3, one of the high is missed and two of the low pass, and so on
-    assert of([1, 3, 5, 7], [0, 2, 4, 6]) == pytest.approx(from_rates(0.25, 0.5))
+    assert compute_one([1, 3, 5, 7], [0, 2, 4, 6]) == pytest.approx(epsilon_from_rates(0.25, 0.5))
     # between 1 and 2 lie three of four of the narrow side and one of the other; above 1 no threshold does as well
-    assert of([1, 1.5, 2, 2.5], [0, 1.75, 3, 3.5]) == pytest.approx(from_rates(0.25, 0.25))
+    assert compute_one([1, 1.5, 2, 2.5], [0, 1.75, 3, 3.5]) == pytest.approx(epsilon_from_rates(0.25, 0.25))
 
 
 def test_no_finite_epsilon_lies_above_the_logarithm_of_the_models_less_one():
     rng = np.random.default_rng(0)
-    found = compute_epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
-    finite = found[found < 50]
-    assert 0 < len(finite) < len(found)
+    values = compute_epsilons(rng.normal(0, 1, (8, 500)), rng.normal(1, 1, (8, 500)))
+    finite = values[values < 50]
+    assert 0 < len(finite) < len(values)
     assert finite.max() <= math.log(7)
     assert finite.max() == pytest.approx(math.log(7), abs=1e-3)
     assert epsilon(make_population(models=(8, 8)))["epsilon_ceiling"] == math.log(7)
@@ -39,8 +39,8 @@ def test_no_finite_epsilon_lies_above_the_logarithm_of_the_models_less_one():
 
 def test_the_median_is_an_epsilon_and_never_between_a_number_and_none():
     """Of two examples, one separated and one not: 50, with half of them separated; never the mean of 50 and log 3."""
-    near, apart = ([1, 3, 5, 7], [0, 2, 4, 6]), ([5, 6, 7, 8], [0, 1, 2, 3])
-    sides = [np.array([one, other], float).T for one, other in zip(near, apart, strict=True)]
+    overlapping, separated = ([1, 3, 5, 7], [0, 2, 4, 6]), ([5, 6, 7, 8], [0, 1, 2, 3])
+    sides = [np.array([first, second], float).T for first, second in zip(overlapping, separated, strict=True)]
     models = PopulationInputs(
         unlearned=sides[0],
         retrained=sides[1],
@@ -50,23 +50,23 @@ def test_the_median_is_an_epsilon_and_never_between_a_number_and_none():
         held_out=np.arange(0),
         retain=np.arange(0),
     )
-    found = epsilon(models)
-    assert (found["epsilon_median"], found["epsilon_separated"]) == (50.0, 0.5)
+    values = epsilon(models)
+    assert (values["epsilon_median"], values["epsilon_separated"]) == (50.0, 0.5)
     near_only = epsilon(replace(models, forget=np.array([0])))
-    assert near_only["epsilon_median"] == pytest.approx(from_rates(0.25, 0.5))
+    assert near_only["epsilon_median"] == pytest.approx(epsilon_from_rates(0.25, 0.5))
     assert near_only["epsilon_median"] <= near_only["epsilon_ceiling"] == math.log(3)
     assert near_only["epsilon_separated"] == 0.0
 
 
 def test_what_is_separated_or_peaked_is_fifty():
-    assert of([5, 6, 7, 8], [0, 1, 2, 3]) == 50
-    assert of([0, 1, 2, 3], [5, 6, 7, 8]) == 50
-    assert of([5, 5.001, 5.002, 5.003], [0, 3, 6, 9]) == 50
-    assert of([5, 6, 5, 6], [0, 9, 1, 12]) == 50  # between two thresholds
-    assert of([1, 1, 1, 1], [1, 1, 1, 1]) == 0
+    assert compute_one([5, 6, 7, 8], [0, 1, 2, 3]) == 50
+    assert compute_one([0, 1, 2, 3], [5, 6, 7, 8]) == 50
+    assert compute_one([5, 5.001, 5.002, 5.003], [0, 3, 6, 9]) == 50
+    assert compute_one([5, 6, 5, 6], [0, 9, 1, 12]) == 50  # between two thresholds
+    assert compute_one([1, 1, 1, 1], [1, 1, 1, 1]) == 0
 
 
-def on_a_grid(high_or_low_a, high_or_low_b, step=0.01):
+def compute_on_grid(high_or_low_a, high_or_low_b, step=0.01):
     """The published search, one example: a grid of thresholds, alone and in pairs."""
     a, b = high_or_low_a, high_or_low_b
     high, low = (b, a) if np.median(b) > np.median(a) else (a, b)
@@ -95,12 +95,12 @@ def test_every_threshold_is_what_the_published_grid_comes_to(seed):
     values = rng.choice(np.arange(-60, 60), 24, replace=False) * 0.05  # farther apart than the grid is fine
     values[:12] += (0, 0.3, 0.9, 1.5, 2.1, 0)[seed]
     ours, theirs = values[:12] * (1, 1, 1, 1, 1, 0.4)[seed], values[12:]
-    assert of(ours, theirs) == pytest.approx(on_a_grid(ours, theirs), abs=1e-9)
+    assert compute_one(ours, theirs) == pytest.approx(compute_on_grid(ours, theirs), abs=1e-9)
 
 
 def test_a_tie_leaves_a_threshold():
-    assert of([10, 20, 30, 40], [40, 50, 60, 70]) == pytest.approx(from_rates(0.25, 0.25))
-    assert of([1, 2, 3, 3], [3, 3, 8, 9]) < 50
+    assert compute_one([10, 20, 30, 40], [40, 50, 60, 70]) == pytest.approx(epsilon_from_rates(0.25, 0.25))
+    assert compute_one([1, 2, 3, 3], [3, 3, 8, 9]) < 50
 
 
 def test_points_halve_every_half_and_end_at_the_ceiling():
@@ -110,45 +110,47 @@ def test_points_halve_every_half_and_end_at_the_ceiling():
     assert score_epsilons(np.array([1.9, 2.1]), 8) == 0.5 * 0.5**3  # log 7 = 1.95: four bins
 
 
-def asserts_an_array(found):
+def max_if_any(values):
     """The bug: the truth of an array of several thresholds."""
-    assert np.array(found), "all thresholds gave nan"
-    return max(found)
+    assert np.array(values), "all thresholds gave nan"
+    return max(values)
 
 
 def test_bug_21_several_thresholds_are_no_error_and_the_ends_are_right():
     with pytest.raises(ValueError, match="truth value"):
-        asserts_an_array([0.1, 0.2])
-    equal, apart = epsilon(make_population(models=(64, 64))), epsilon(make_population(8.0, models=(64, 64)))
-    assert apart["forgetting_score"] == 0.0
-    assert apart["epsilon_median"] == 50.0
+        max_if_any([0.1, 0.2])
+    equal, separated = epsilon(make_population(models=(64, 64))), epsilon(make_population(8.0, models=(64, 64)))
+    assert separated["forgetting_score"] == 0.0
+    assert separated["epsilon_median"] == 50.0
     assert equal["forgetting_score"] > 0.1
     assert equal["forgetting_score"] == pytest.approx(equal["forgetting_score_null"], rel=0.3)
-    assert apart["forgetting_score_null"] > 0.05
+    assert separated["forgetting_score_null"] > 0.05
 
 
 def test_the_score_falls_as_models_give_more_away():
-    found = [epsilon(make_population(apart, models=(32, 32)))["forgetting_score"] for apart in (0.0, 1.0, 2.0, 4.0)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > 3 * found[3]
+    values = [
+        epsilon(make_population(difference, models=(32, 32)))["forgetting_score"] for difference in (0.0, 1.0, 2.0, 4.0)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 3 * values[3]
 
 
 def test_two_models_a_side_have_no_score():
-    found = epsilon(make_population(models=(2, 5)))
-    assert np.isnan(found["forgetting_score"])
-    assert found["epsilon_n"] == 2.0
+    values = epsilon(make_population(models=(2, 5)))
+    assert np.isnan(values["forgetting_score"])
+    assert values["epsilon_n"] == 2.0
 
 
 def test_the_final_score_pays_for_lost_accuracy():
     models = make_population(models=(16, 16))
     plain = epsilon(models)["forgetting_score"]
-    same = replace(models, margin_unlearned=models.margin_retrained)
-    assert challenge_score(same)["challenge_score"] == pytest.approx(plain)
+    equal_accuracy = replace(models, margin_unlearned=models.margin_retrained)
+    assert challenge_score(equal_accuracy)["challenge_score"] == pytest.approx(plain)
     worse = models.margin_retrained.copy()
     worse[:, models.retain[::2]] = -1
-    lost = challenge_score(replace(same, margin_unlearned=worse))["challenge_score"]
+    lost = challenge_score(replace(equal_accuracy, margin_unlearned=worse))["challenge_score"]
     right = models.margin_retrained[:, models.retain] > 0
     assert lost == pytest.approx(plain * right[:, 1::2].sum() / right.sum())
-    sure = replace(same, margin_retrained=worse, margin_unlearned=np.ones_like(worse))
-    found = challenge_score(sure)
-    assert found["challenge_score_clipped"] == min(1.0, found["challenge_score"])
+    all_correct = replace(equal_accuracy, margin_retrained=worse, margin_unlearned=np.ones_like(worse))
+    values = challenge_score(all_correct)
+    assert values["challenge_score_clipped"] == min(1.0, values["challenge_score"])

@@ -1,4 +1,4 @@
-"""KLOM: two histograms by hand, what chance alone gives, and growth with distance."""
+"""KLOM: two histograms by hand, its null value, and growth with distance."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_where_oracles_never_are_the_floor_speaks():
     assert compute_divergences(ours, theirs) == pytest.approx([math.log((1 + MIN_PROBABILITY) / MIN_PROBABILITY)])
 
 
-def past_the_last_bin(ours, theirs):
+def compute_with_lost_maximum(ours, theirs):
     """The bug in the benchmark's code: the largest value of all falls past the last bin."""
     edges = np.linspace(min(ours.min(), theirs.min()), max(ours.max(), theirs.max()), 21)
     counts = [np.bincount(np.digitize(side, edges), minlength=22)[1:21] for side in (ours, theirs)]
@@ -31,22 +31,22 @@ def past_the_last_bin(ours, theirs):
 def test_the_largest_margin_counts():
     ours, theirs = np.array([0.0, 0.0, 20.0, 20.0]), np.array([0.0, 0.0, 0.0, 20.0])
     truth = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert past_the_last_bin(ours, theirs) == pytest.approx(0)
+    assert compute_with_lost_maximum(ours, theirs) == pytest.approx(0)
     assert compute_divergences(ours[:, None], theirs[:, None]) == pytest.approx([truth])
 
 
 def test_equal_models_are_zero_apart_and_equal_distributions_what_chance_gives():
     models = make_population(models=(64, 64))
     assert (compute_divergences(models.unlearned, models.unlearned) == 0).all()
-    found = klom(models) | held_out_klom(models)
+    values = klom(models) | held_out_klom(models)
     for name in ("klom_forget", "klom_retain", "klom"):
-        assert found[f"{name}_mean"] == pytest.approx(found[f"{name}_null_mean"], rel=0.15)
-        assert found[f"{name}_mean"] > 0.2  # few models are far from nothing
-        assert found[f"{name}_p95"] > found[f"{name}_mean"]
+        assert values[f"{name}_mean"] == pytest.approx(values[f"{name}_null_mean"], rel=0.15)
+        assert values[f"{name}_mean"] > 0.2  # few models are far from nothing
+        assert values[f"{name}_p95"] > values[f"{name}_mean"]
 
 
 def test_it_grows_where_models_differ_and_only_there():
-    near, far = (klom(make_population(apart, models=(64, 64))) for apart in (1.0, 3.0))
+    near, far = (klom(make_population(difference, models=(64, 64))) for difference in (1.0, 3.0))
     assert near["klom_forget_null_mean"] < near["klom_forget_mean"] < far["klom_forget_mean"]
     assert far["klom_retain_mean"] == pytest.approx(far["klom_retain_null_mean"], rel=0.15)
     assert far["klom_n"] == 64.0

@@ -9,16 +9,16 @@ from torch.nn.functional import cross_entropy
 
 from tests.fixtures.problems import KINDS, copy_state, have_same_weights, make_tiny_problem, run_algorithm
 from unlearn.measures.inputs import ModelInputs
-from unlearn.measures.relearn import FLOOR, LOOP_CONFIG, count_steps_until, mean_loss, relearn
+from unlearn.measures.relearn import LOOP_CONFIG, LOSS_FLOOR, count_steps_until, mean_loss, relearn
 
 
-def relabelled(kind="cnn"):
+def make_relabelled_problem(kind="cnn"):
     """F under labels that only a model trained on F has: the next class's."""
     problem = make_tiny_problem(kind)
     return replace(problem, forget=problem.forget.with_labels((problem.forget.labels + 1) % 4))
 
 
-def taught(problem, steps=400):
+def train_on_forget_set(problem, steps=400):
     """theta_o taught the forget set."""
     theta = run_algorithm("original", problem)
     sgd = torch.optim.SGD(theta.parameters(), lr=0.02, momentum=0.9)
@@ -32,10 +32,10 @@ def taught(problem, steps=400):
 
 
 def test_who_knows_needs_no_step_and_who_does_not_needs_the_oracles():
-    problem = relabelled()
-    theta_o, theta_r = taught(problem), problem.theta_o
+    problem = make_relabelled_problem()
+    theta_o, theta_r = train_on_forget_set(problem), problem.theta_o
     problem = replace(problem, theta_o=theta_o)
-    assert mean_loss(theta_o, problem.forget) < FLOOR < mean_loss(theta_r, problem.forget)
+    assert mean_loss(theta_o, problem.forget) < LOSS_FLOOR < mean_loss(theta_r, problem.forget)
     original = relearn(ModelInputs(problem=problem, judged=theta_o, theta_r=theta_r))
     oracle = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r))
     assert original == {"relearn_steps": 0.0, "relearn_ratio": 0.0, "relearn_censored": 0.0}
@@ -50,7 +50,7 @@ def test_who_knows_needs_no_step_and_who_does_not_needs_the_oracles():
 
 
 def test_the_step_that_is_named_is_the_first_at_the_target():
-    problem = relabelled("mlp")
+    problem = make_relabelled_problem("mlp")
     steps = count_steps_until(0.5, problem.theta_o, problem.forget, LOOP_CONFIG, np.random.default_rng(1), 500)
     assert steps > 1
     short = count_steps_until(0.5, problem.theta_o, problem.forget, LOOP_CONFIG, np.random.default_rng(1), steps - 1)
@@ -61,19 +61,19 @@ def test_the_step_that_is_named_is_the_first_at_the_target():
 
 
 def test_who_does_not_get_there_is_censored():
-    problem = relabelled()
-    problem, theta_r = replace(problem, theta_o=taught(problem)), problem.theta_o
-    found = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r), most=2)
-    assert found["relearn_steps"] == 2.0
-    assert found["relearn_censored"] == 1.0
-    assert np.isnan(found["relearn_ratio"])
+    problem = make_relabelled_problem()
+    problem, theta_r = replace(problem, theta_o=train_on_forget_set(problem)), problem.theta_o
+    values = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r), max_steps=2)
+    assert values["relearn_steps"] == 2.0
+    assert values["relearn_censored"] == 1.0
+    assert np.isnan(values["relearn_ratio"])
     wild = relearn(ModelInputs(problem=problem, judged=theta_r, theta_r=theta_r), replace(LOOP_CONFIG, lr=1e30))
     assert wild["relearn_censored"] == 1.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_network_is_changed_and_nothing_is_counted_as_the_algorithms(kind):
-    problem = relabelled(kind)
+    problem = make_relabelled_problem(kind)
     theta_r = run_algorithm("retrain", problem, kind=kind)
     before = copy_state(problem.theta_o), copy_state(theta_r), problem.forget.read_counter.examples
     relearn(ModelInputs(problem=problem, judged=problem.theta_o, theta_r=theta_r))

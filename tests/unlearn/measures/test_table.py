@@ -13,42 +13,42 @@ from unlearn import measures
 from unlearn.measures import MEASURES
 from unlearn.measures.inputs import ModelInputs
 
-FRAME = {"case", "membership", "rebasin"}
-"""Files that measures stand on."""
+SHARED_FILES = {"inputs", "git_rebasin"}
+"""Files that declare no measure."""
 SWAPPED = LABELS.copy()
 SWAPPED[FORGET] = np.where(LABELS[FORGET] < 2, 1 - LABELS[FORGET], LABELS[FORGET])
-POSED = {"confusion": {"labels": SWAPPED}, "held-out-confusion": {"labels": SWAPPED}}
-"""Measures that have a number only for some problems, and such a problem."""
+EXTRA_INPUTS = {"confusion": {"labels": SWAPPED}, "held-out-confusion": {"labels": SWAPPED}}
+"""Inputs of measures that are undefined otherwise."""
 
 
-def seen_by(name):
-    """What three models, or populations, look like to a measure."""
+def build_inputs(name):
+    """Build the inputs of a measure for three models or populations."""
     if MEASURES[name].needs == "outputs":
-        three = (None, make_outputs(np.zeros(len(LABELS), dtype=bool)), make_inputs().theta_r)
-        return [make_inputs(judged, **POSED.get(name, {})) for judged in three]
+        models = (None, make_outputs(np.zeros(len(LABELS), dtype=bool)), make_inputs().theta_r)
+        return [make_inputs(judged, **EXTRA_INPUTS.get(name, {})) for judged in models]
     if MEASURES[name].needs == "weights":
         problem = make_tiny_problem("cnn")
         theta_r = run_algorithm("retrain", problem)
-        three = (problem.theta_o, run_algorithm("gradient-ascent", problem), theta_r)
-        return [ModelInputs(problem=problem, judged=judged, theta_r=theta_r) for judged in three]
+        models = (problem.theta_o, run_algorithm("gradient-ascent", problem), theta_r)
+        return [ModelInputs(problem=problem, judged=judged, theta_r=theta_r) for judged in models]
     return [make_population(0.0), make_population(2.0), make_population(0.0, models=(8, 12), seed=1)]
 
 
 def test_every_file_with_columns_is_in_the_table():
     files = {path.stem for path in Path(measures.__file__).parent.glob("[!_]*.py")}
-    assert {measure.fn.__module__.split(".")[-1] for measure in MEASURES.values()} == files - FRAME
+    assert {measure.fn.__module__.split(".")[-1] for measure in MEASURES.values()} == files - SHARED_FILES
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_it_gives_the_columns_that_it_promises_and_the_same_ones_again(name):
     measure = MEASURES[name]
-    for seen in seen_by(name):
-        values = measure.fn(seen)
+    for inputs in build_inputs(name):
+        values = measure.fn(inputs)
         assert list(values) == list(measure.columns)
         assert all(type(value) is float for value in values.values())
-        unknown = {column for column, value in values.items() if math.isnan(value)}
-        assert unknown <= {"relearn_ratio"}  # where the oracle needs no step
-        np.testing.assert_equal(values, measure.fn(seen))
+        undefined = {column for column, value in values.items() if math.isnan(value)}
+        assert undefined <= {"relearn_ratio"}  # where the oracle needs no step
+        np.testing.assert_equal(values, measure.fn(inputs))
 
 
 def test_columns_of_different_measures_have_different_names():

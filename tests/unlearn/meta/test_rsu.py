@@ -59,18 +59,18 @@ def test_nested_rounds_repeat_what_came_before_and_a_partition_does_not():
     risk = tuple(float(i) for i in range(9))
     nested = rounds_seen(problem, RsuSchedule(n=3, risk=risk))
     assert [rows for _, _, rows in nested] == [[0, 1, 2], [0, 1, 2, 3, 4, 5], list(range(9))]
-    apart = rounds_seen(problem, RsuSchedule(n=3, risk=risk, schedule="partition"))
-    assert [rows for _, _, rows in apart] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert all(retained == problem.retain.rows.tolist() for _, retained, _ in (*nested, *apart))
+    partition = rounds_seen(problem, RsuSchedule(n=3, risk=risk, schedule="partition"))
+    assert [rows for _, _, rows in partition] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert all(retained == problem.retain.rows.tolist() for _, retained, _ in (*nested, *partition))
 
 
 def test_the_loss_of_theta_o_is_the_risk():
     problem = make_tiny_problem(forget=range(10))
-    said = compute_losses(problem.theta_o, problem.forget)
+    losses = compute_losses(problem.theta_o, problem.forget)
     by_hand = -problem.theta_o(problem.forget.take(torch.arange(10))).log_softmax(-1)
-    assert torch.allclose(said, by_hand[torch.arange(10), problem.forget.labels], atol=1e-6)
+    assert torch.allclose(losses, by_hand[torch.arange(10), problem.forget.labels], atol=1e-6)
     first = rounds_seen(problem, RsuSchedule(n=2))[0][2]
-    assert first == sorted(said.argsort(stable=True)[:5].tolist())
+    assert first == sorted(losses.argsort(stable=True)[:5].tolist())
 
 
 def test_risk_that_is_read_again_follows_the_network_and_keeps_what_was_admitted():
@@ -85,13 +85,13 @@ def test_risk_that_is_read_again_follows_the_network_and_keeps_what_was_admitted
                 parameter.neg_()
         return turned
 
-    kept, again = (
+    once, again = (
         rounds_seen(problem, RsuSchedule(n=4, again=again, schedule="partition"), upside_down)
         for again in (False, True)
     )
-    assert kept[0][2] == again[0][2]
-    assert [rows for _, _, rows in kept] != [rows for _, _, rows in again]
-    for seen in (kept, again):
+    assert once[0][2] == again[0][2]
+    assert [rows for _, _, rows in once] != [rows for _, _, rows in again]
+    for seen in (once, again):
         assert sorted(row for _, _, rows in seen for row in rows) == list(range(8))
 
 
@@ -110,9 +110,9 @@ def test_one_round_is_the_algorithm_bit_for_bit_and_reads_no_loss():
 
 
 def test_wrong_rounds_are_refused():
-    with pytest.raises(ValueError, match="n of Rounds must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="n of RsuSchedule must be 1 or more, got 0"):
         RsuSchedule(n=0)
-    with pytest.raises(ValueError, match="schedule of Rounds must be nested or partition, got spiral"):
+    with pytest.raises(ValueError, match="schedule of RsuSchedule must be nested or partition, got spiral"):
         RsuSchedule(schedule="spiral")
     with pytest.raises(ValueError, match="it is not read again"):
         RsuSchedule(again=True, risk=(1.0,))

@@ -1,43 +1,43 @@
-"""Reversal, an unseen set of the same class mix, and a discriminator on embeddings that stay as they are."""
+"""Gradient reversal, a class-matched unseen set, and a discriminator on fixed embeddings."""
 
 import numpy as np
 import pytest
 import torch
 
+from tests.fixtures.domains import compute_embeddings, domain_accuracy
 from tests.fixtures.problems import N_CLASSES, make_tiny_problem
 from unlearn.optimization.domain_adversarial import (
     build_discriminator,
-    compute_embeddings,
-    domain_accuracy,
     domain_loss,
     draw_class_matched,
     gradient_reversal,
 )
 
 
-def slope_through(passed, weight):
-    """The slope of sum(3 passed) in what went in."""
+def gradient_through(function, weight):
+    """Compute the gradient of sum(3 function(x)) in x."""
     x = torch.tensor([1.0, -2.0], requires_grad=True)
-    return torch.autograd.grad((3 * passed(x, weight)).sum(), x)[0].tolist()
+    return torch.autograd.grad((3 * function(x, weight)).sum(), x)[0].tolist()
 
 
 def test_a_reversal_passes_its_input_and_turns_the_slope():
     x = torch.tensor([1.0, -2.0])
     assert torch.equal(gradient_reversal(x, 0.5), x)
-    assert slope_through(gradient_reversal, 0.5) == [-1.5, -1.5]
-    assert slope_through(gradient_reversal, 0.0) == [0, 0]
-    assert slope_through(lambda x, weight: weight * x + (1 - weight) * x.detach(), 0.5) == [1.5, 1.5]  # without a turn
+    assert gradient_through(gradient_reversal, 0.5) == [-1.5, -1.5]
+    assert gradient_through(gradient_reversal, 0.0) == [0, 0]
+    not_reversed = gradient_through(lambda x, weight: weight * x + (1 - weight) * x.detach(), 0.5)
+    assert not_reversed == [1.5, 1.5]
 
 
 def test_the_loss_of_a_discriminator_by_hand():
-    said = torch.tensor([[0.0], [np.log(3.0)], [0.0], [np.log(3.0)]])
+    logits = torch.tensor([[0.0], [np.log(3.0)], [0.0], [np.log(3.0)]])
     inside = (np.log(2) - np.log(3 / 4)) / 2
     outside = (0.5 * np.log(2) - 1.5 * np.log(1 / 4)) / 2
-    assert float(domain_loss(said, 2, torch.tensor([0.5, 1.5]))) == pytest.approx(inside + outside)
+    assert float(domain_loss(logits, 2, torch.tensor([0.5, 1.5]))) == pytest.approx(inside + outside)
     assert float(domain_loss(torch.zeros(5, 1), 2, torch.ones(3))) == pytest.approx(2 * np.log(2))
 
 
-def mix(examples, weights):
+def class_mix(examples, weights):
     return torch.bincount(examples.labels, weights=weights, minlength=N_CLASSES).tolist()
 
 
@@ -48,8 +48,8 @@ def test_the_unseen_set_has_the_size_and_the_class_mix_of_the_forget_set():
     assert weights.tolist() == [1] * 6
     assert set(unseen.rows.tolist()) <= set(problem.validation.rows.tolist())
     assert len(unseen.rows.unique()) == 6
-    other, _ = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(1))
-    assert unseen.rows.tolist() != other.rows.tolist()
+    second, _ = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(1))
+    assert unseen.rows.tolist() != second.rows.tolist()
 
 
 def test_a_small_unseen_set_weighs_as_the_forget_sets_mix():
@@ -59,7 +59,7 @@ def test_a_small_unseen_set_weighs_as_the_forget_sets_mix():
     unseen, weights = draw_class_matched(problem.forget, problem.validation, np.random.default_rng(0))
     assert torch.bincount(unseen.labels, minlength=4).tolist() == [6, 4, 0, 0]
     assert float(weights.mean()) == pytest.approx(1)
-    assert mix(unseen, weights) == pytest.approx([10 * 16 / 20, 10 * 4 / 20, 0, 0])
+    assert class_mix(unseen, weights) == pytest.approx([10 * 16 / 20, 10 * 4 / 20, 0, 0])
 
 
 def test_a_class_that_validation_lacks_is_refused_with_numbers():
@@ -81,32 +81,32 @@ def test_embeddings_are_the_bodys_and_leave_modes_alone():
     assert [module.training for module in problem.theta_o.modules()] == before
 
 
-def clouds(apart, n=200):
+def draw_clouds(difference, n=200):
     rng = np.random.default_rng(0)
-    one, other = rng.normal(size=(2, n, 3)).astype(np.float32)
-    return torch.from_numpy(one + apart), torch.from_numpy(other)
+    first, second = rng.normal(size=(2, n, 3)).astype(np.float32)
+    return torch.from_numpy(first + difference), torch.from_numpy(second)
 
 
 def test_equal_clouds_cannot_be_told_apart_and_distant_ones_can():
-    chance = domain_accuracy(*clouds(0.0), np.random.default_rng(0), steps=50)
-    assert abs(chance - 0.5) < 4 * 0.5 / np.sqrt(400)  # four standard errors of a coin
-    assert domain_accuracy(*clouds(5.0), np.random.default_rng(0), steps=50) == 1
+    accuracy = domain_accuracy(*draw_clouds(0.0), np.random.default_rng(0), steps=50)
+    assert abs(accuracy - 0.5) < 4 * 0.5 / np.sqrt(400)  # four standard errors of a coin
+    assert domain_accuracy(*draw_clouds(5.0), np.random.default_rng(0), steps=50) == 1
 
 
 def test_sets_of_unequal_size_weigh_the_same():
-    one, other = clouds(0.0)
-    chance = domain_accuracy(one, other[:40], np.random.default_rng(0), steps=50)
-    assert abs(chance - 0.5) < 4 * np.sqrt(0.25 / 200 + 0.25 / 40) / 2  # a mean of two shares
+    first, second = draw_clouds(0.0)
+    accuracy = domain_accuracy(first, second[:40], np.random.default_rng(0), steps=50)
+    assert abs(accuracy - 0.5) < 4 * np.sqrt(0.25 / 200 + 0.25 / 40) / 2  # a mean of two shares
 
 
 def test_one_alone_cannot_be_told_apart():
-    with pytest.raises(ValueError, match="two sets of 2 or more are needed to tell them apart, got 1 and 5"):
+    with pytest.raises(ValueError, match="two sets of 2 or more are needed to separate them, got 1 and 5"):
         domain_accuracy(torch.zeros(1, 3), torch.zeros(5, 3), np.random.default_rng(0))
 
 
 def test_a_discriminator_is_the_rngs_and_touches_no_global_stream():
     before = torch.get_rng_state()
-    one, again, other = (build_discriminator(3, 4, np.random.default_rng(seed))[0].weight for seed in (0, 0, 1))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    first, same, second = (build_discriminator(3, 4, np.random.default_rng(seed))[0].weight for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)

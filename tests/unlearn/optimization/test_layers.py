@@ -10,27 +10,27 @@ from tests.fixtures.problems import KINDS, copy_state, have_same_weights, make_t
 from unlearn.optimization.layers import find_last_layers, reinitialize
 
 
-def fresh(theta, seed=0):
+def reinitialize_seeded(theta, seed=0):
     return reinitialize(theta, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_learned_is_left_and_theta_o_stays(kind):
     theta = make_tiny_problem(kind).theta_o
-    before, chance = copy_state(theta), torch.get_rng_state()
-    new = fresh(theta)
+    before, rng_state = copy_state(theta), torch.get_rng_state()
+    new = reinitialize_seeded(theta)
     assert all(torch.equal(before[name], value) for name, value in theta.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), chance)
+    assert torch.equal(torch.get_rng_state(), rng_state)
     assert not new.training
     for name, value in new.state_dict().items():
         scale_or_shift = kind == "batch-norm" and name.split(".")[1] in {"1", "6"}
         assert not (value == before[name]).any() or scale_or_shift
-    assert have_same_weights(new, fresh(theta))
-    assert not torch.equal(new.head.weight, fresh(theta, 1).head.weight)
+    assert have_same_weights(new, reinitialize_seeded(theta))
+    assert not torch.equal(new.head.weight, reinitialize_seeded(theta, 1).head.weight)
 
 
 def test_running_statistics_and_scales_are_as_at_the_start():
-    new = copy_state(fresh(make_tiny_problem("batch-norm").theta_o))
+    new = copy_state(reinitialize_seeded(make_tiny_problem("batch-norm").theta_o))
     for norm in ("body.1", "body.6"):
         assert not new[f"{norm}.running_mean"].any()
         assert not new[f"{norm}.bias"].any()
@@ -40,25 +40,28 @@ def test_running_statistics_and_scales_are_as_at_the_start():
 
 
 def test_layers_draw_as_torch_has_them_start():
-    new, start = fresh(build_network("mlp-64", (1, 8, 8), 4, seed=0)), build_network("mlp-64", (1, 8, 8), 4, seed=1)
+    new, start = (
+        reinitialize_seeded(build_network("mlp-64", (1, 8, 8), 4, seed=0)),
+        build_network("mlp-64", (1, 8, 8), 4, seed=1),
+    )
     for layer in ("body.1", "head"):
-        ours, theirs = (network.get_submodule(layer).weight.detach() for network in (new, start))
-        assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
-        assert float(ours.abs().max()) == pytest.approx(float(theirs.abs().max()), rel=0.05)
+        new_weights, initial_weights = (network.get_submodule(layer).weight.detach() for network in (new, start))
+        assert float(new_weights.std()) == pytest.approx(float(initial_weights.std()), rel=0.1)
+        assert float(new_weights.abs().max()) == pytest.approx(float(initial_weights.abs().max()), rel=0.05)
 
 
 def test_what_no_layer_draws_is_drawn_like_what_it_replaces():
     theta = build_network("vit-narrow", (1, 8, 8), 4, seed=0)
     named = dict(theta.named_parameters())
-    place = next(name for name in named if name.endswith("pos_embedding"))
+    position_name = next(name for name in named if name.endswith("pos_embedding"))
     inner = next(name for name in named if name.endswith("in_proj_weight"))
     with torch.no_grad():
-        named[place].normal_(3.0, 0.5, generator=torch.Generator().manual_seed(1))
-    new = dict(fresh(theta).named_parameters())
+        named[position_name].normal_(3.0, 0.5, generator=torch.Generator().manual_seed(1))
+    new = dict(reinitialize_seeded(theta).named_parameters())
     assert all(value.isfinite().all() for value in new.values())
-    assert float(new[place].detach().mean()) == pytest.approx(3.0, abs=0.2)
-    assert float(new[place].detach().std()) == pytest.approx(0.5, rel=0.2)
-    for name in (place, inner):
+    assert float(new[position_name].detach().mean()) == pytest.approx(3.0, abs=0.2)
+    assert float(new[position_name].detach().std()) == pytest.approx(0.5, rel=0.2)
+    for name in (position_name, inner):
         assert abs(float(torch.corrcoef(torch.stack([new[name].flatten(), named[name].flatten()]))[0, 1])) < 0.2
 
 

@@ -1,4 +1,4 @@
-"""The one loop: what it moves, what it leaves, and how it ends."""
+"""The optimization loop: which weights it changes, which it does not, and how it ends."""
 
 import math
 
@@ -26,92 +26,92 @@ def config(**params):
     return UnlearningLoopConfig(**{"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1} | params)
 
 
-def squares(theta, steps):
+def squared_losses(theta, steps):
     """Each weight falls towards 1 by itself."""
     for _ in range(steps):
         yield sum(((parameter - 1) ** 2).sum() for parameter in theta.parameters())
 
 
-def half(theta):
+def mask_every_second(theta):
     return {name: torch.arange(p.numel()).view(p.shape) % 2 == 0 for name, p in theta.named_parameters()}
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_steps_are_those_of_the_textbook(momentum):
-    theta, twin = linear(), linear()
-    UnlearningLoop(theta, config(momentum=momentum)).run(squares(theta, 3))
-    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    theta, reference = linear(), linear()
+    UnlearningLoop(theta, config(momentum=momentum)).run(squared_losses(theta, 3))
+    velocity = [torch.zeros_like(p) for p in reference.parameters()]
     for _ in range(3):
-        for parameter, speed in zip(twin.parameters(), velocity, strict=True):
+        for parameter, speed in zip(reference.parameters(), velocity, strict=True):
             with torch.no_grad():
                 speed.mul_(momentum).add_(2 * (parameter - 1) + 0.1 * parameter)
                 parameter -= 0.1 * speed
-    assert all(torch.allclose(a, b) for a, b in zip(theta.parameters(), twin.parameters(), strict=True))
+    assert all(torch.allclose(a, b) for a, b in zip(theta.parameters(), reference.parameters(), strict=True))
 
 
 @BOTH
 def test_bug_3_momentum_and_weight_decay_move_what_only_its_gradient_masks(optimizer):
-    def masked_by_gradient(theta, mask):
+    def run_with_masked_gradients(theta, mask):
         loop = UnlearningLoop(theta, config(optimizer=optimizer))
         for name, parameter in theta.named_parameters():
-            parameter.register_hook(lambda slope, kept=mask[name]: slope * kept)
-        return loop.run(squares(theta, 4))
+            parameter.register_hook(lambda gradient, keep=mask[name]: gradient * keep)
+        return loop.run(squared_losses(theta, 4))
 
-    def stays(run):
+    def masked_weights_stay(run):
         theta = linear()
-        before, mask = copy_state(theta), half(theta)
+        before, mask = copy_state(theta), mask_every_second(theta)
         after = copy_state(run(theta, mask))
         assert all((after[name] != before[name])[mask[name]].all() for name in mask)
         return all(torch.equal(after[name][~mask[name]], before[name][~mask[name]]) for name in mask)
 
-    assert not stays(masked_by_gradient)
-    assert stays(
-        lambda theta, mask: UnlearningLoop(theta, config(optimizer=optimizer), mask=mask).run(squares(theta, 4))
+    assert not masked_weights_stay(run_with_masked_gradients)
+    assert masked_weights_stay(
+        lambda theta, mask: UnlearningLoop(theta, config(optimizer=optimizer), mask=mask).run(squared_losses(theta, 4))
     )
 
 
 @BOTH
 def test_what_is_masked_gathers_no_momentum_and_the_rest_moves_as_it_would(optimizer):
-    theta, free = linear(), linear()
-    mask = half(theta)
+    theta, unmasked = linear(), linear()
+    mask = mask_every_second(theta)
     loop = UnlearningLoop(theta, config(optimizer=optimizer), mask=mask)
-    loop.run(squares(theta, 4))
-    UnlearningLoop(free, config(optimizer=optimizer)).run(squares(free, 4))
+    loop.run(squared_losses(theta, 4))
+    UnlearningLoop(unmasked, config(optimizer=optimizer)).run(squared_losses(unmasked, 4))
     for name, parameter in theta.named_parameters():
-        assert torch.equal(parameter[mask[name]], dict(free.named_parameters())[name][mask[name]])
+        assert torch.equal(parameter[mask[name]], dict(unmasked.named_parameters())[name][mask[name]])
         for moment in loop.optimizer.state[parameter].values():
             assert moment.ndim == 0 or not moment[~mask[name]].any()
 
 
 def test_a_mask_of_ones_is_no_mask():
-    theta, free = linear(), linear()
+    theta, unmasked = linear(), linear()
     ones = {name: torch.ones_like(p, dtype=torch.bool) for name, p in theta.named_parameters()}
-    UnlearningLoop(theta, config(), mask=ones).run(squares(theta, 3))
-    UnlearningLoop(free, config()).run(squares(free, 3))
-    assert have_same_weights(theta, free)
+    UnlearningLoop(theta, config(), mask=ones).run(squared_losses(theta, 3))
+    UnlearningLoop(unmasked, config()).run(squared_losses(unmasked, 3))
+    assert have_same_weights(theta, unmasked)
 
 
 def test_only_what_is_trained_moves():
     theta = linear()
     before = copy_state(theta)
-    UnlearningLoop(theta, config(), trained={"bias"}).run(squares(theta, 2))
+    UnlearningLoop(theta, config(), trainable={"bias"}).run(squared_losses(theta, 2))
     assert torch.equal(theta.weight, before["weight"])
     assert (theta.bias != before["bias"]).all()
     assert all(p.requires_grad and p.grad is None for p in theta.parameters())
 
 
-def statistics(theta):
+def copy_statistics(theta):
     return {name: value.clone() for name, value in theta.named_buffers()}
 
 
 def run_with_norms(images, **params):
     """Two steps on these images; the statistics before and after."""
     theta = make_tiny_problem("batch-norm").theta_o
-    before = statistics(theta)
-    trained = params.pop("trained", None)
-    loop = UnlearningLoop(theta, config(**params), trained=trained)
+    before = copy_statistics(theta)
+    trainable = params.pop("trainable", None)
+    loop = UnlearningLoop(theta, config(**params), trainable=trainable)
     loop.run(theta(images).square().mean() for _ in range(2))
-    after = statistics(theta)
+    after = copy_statistics(theta)
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -123,19 +123,19 @@ def test_running_statistics_follow_the_policy():
     norms = {f"body.{n}.{value}" for n in (1, 6) for value in ("running_mean", "running_var", "num_batches_tracked")}
     assert run_with_norms(images(8)) == norms
     assert run_with_norms(images(8), batch_norm="frozen") == set()
-    assert run_with_norms(images(8), trained={"body.6.weight", "head.weight"}) == {n for n in norms if "6" in n}
+    assert run_with_norms(images(8), trainable={"body.6.weight", "head.weight"}) == {n for n in norms if "6" in n}
 
 
 def test_frozen_norms_normalise_by_theta_o_s_statistics():
-    theta, said = make_tiny_problem("batch-norm").theta_o, []
+    theta, logits = make_tiny_problem("batch-norm").theta_o, []
     expected = theta(images(8)).detach()
 
     def losses():
-        said.append(theta(images(8)))
-        yield said[0].sum()
+        logits.append(theta(images(8)))
+        yield logits[0].sum()
 
     UnlearningLoop(theta, config(batch_norm="frozen")).run(losses())
-    assert torch.allclose(said[0], expected, atol=1e-5)
+    assert torch.allclose(logits[0], expected, atol=1e-5)
 
 
 def test_one_value_a_channel_is_normalised_by_running_statistics():
@@ -146,12 +146,12 @@ def test_one_value_a_channel_is_normalised_by_running_statistics():
 
 
 def test_a_loss_that_is_no_number_ends_the_run_by_name_before_its_step():
-    theta, twin = linear(), linear()
+    theta, reference = linear(), linear()
 
     def losses(count, last):
-        yield from squares(theta, count)
+        yield from squared_losses(theta, count)
         yield theta.weight.sum() * last
-        raise AssertionError("a loss after the bad one was asked for")
+        raise AssertionError("a loss after the bad one was drawn")
 
     for last in (math.inf, math.nan):
         theta = linear()
@@ -160,15 +160,15 @@ def test_a_loss_that_is_no_number_ends_the_run_by_name_before_its_step():
         ) as caught:
             UnlearningLoop(theta, config()).run(losses(2, last))
         assert caught.value.step == 3
-        twin = linear()
-        assert have_same_weights(theta, UnlearningLoop(twin, config()).run(squares(twin, 2)))
+        reference = linear()
+        assert have_same_weights(theta, UnlearningLoop(reference, config()).run(squared_losses(reference, 2)))
 
 
 def test_a_last_step_that_leaves_no_numbers_ends_the_run_by_name():
     theta = linear()
 
     def losses():
-        yield from squares(theta, 1)
+        yield from squared_losses(theta, 1)
         yield (theta.weight - theta.weight.detach()).abs().sqrt().sum()  # the loss is 0, its slope is not a number
 
     with pytest.raises(TrainingDiverged) as caught:
@@ -176,24 +176,24 @@ def test_a_last_step_that_leaves_no_numbers_ends_the_run_by_name():
     assert caught.value.step == 2
 
 
-def test_the_watch_ends_the_run_and_the_losses():
+def test_the_callback_ends_the_run_and_the_losses():
     theta, closed = linear(), []
 
     def losses():
         try:
-            yield from squares(theta, 9)
+            yield from squared_losses(theta, 9)
         finally:
             closed.append(theta.training)
 
-    UnlearningLoop(theta, config(), watch=lambda step, _: step == 4).run(losses())
-    twin = linear()
-    assert have_same_weights(theta, UnlearningLoop(twin, config()).run(squares(twin, 4)))
+    UnlearningLoop(theta, config(), step_callback=lambda step, _: step == 4).run(losses())
+    reference = linear()
+    assert have_same_weights(theta, UnlearningLoop(reference, config()).run(squared_losses(reference, 4)))
     assert closed == [True]
     assert not theta.training
 
 
 @BOTH
-def test_a_network_beside_learns_at_a_rate_of_its_own(optimizer):
+def test_an_adversary_learns_at_a_separate_learning_rate(optimizer):
     theta, other = linear(), linear(seed=1)
     before, earlier = copy_state(theta), copy_state(other)
 
@@ -201,7 +201,7 @@ def test_a_network_beside_learns_at_a_rate_of_its_own(optimizer):
         yield sum(parameter.sum() for network in (theta, other) for parameter in network.parameters())
 
     params = {"optimizer": optimizer, "momentum": 0.0, "weight_decay": 0.0}
-    UnlearningLoop(theta, config(**params), beside=(other, 0.02)).run(losses())
+    UnlearningLoop(theta, config(**params), adversary=(other, 0.02)).run(losses())
     assert all(
         torch.allclose(before[name] - value, torch.tensor(0.1), atol=1e-5) for name, value in copy_state(theta).items()
     )
@@ -211,18 +211,18 @@ def test_a_network_beside_learns_at_a_rate_of_its_own(optimizer):
 
 
 def test_the_rate_can_change_between_two_losses():
-    theta, twin = linear(), linear()
+    theta, reference = linear(), linear()
     loop = UnlearningLoop(theta, config(momentum=0.0, weight_decay=0.0))
 
     def losses():
         for lr in (0.1, 0.01):
             loop.lr = lr
-            yield from squares(theta, 1)
+            yield from squared_losses(theta, 1)
 
     loop.run(losses())
     for lr in (0.1, 0.01):
-        take_plain_step(twin, next(squares(twin, 1)), lr=lr)
-    assert all(torch.allclose(a, b) for a, b in zip(theta.parameters(), twin.parameters(), strict=True))
+        take_plain_step(reference, next(squared_losses(reference, 1)), lr=lr)
+    assert all(torch.allclose(a, b) for a, b in zip(theta.parameters(), reference.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_rate_can_change_between_two_losses():
     ],
 )
 def test_a_config_refuses_what_breaks_its_rule(field, value, rule):
-    with pytest.raises(ValueError, match=f"{field} of DescentConfig must be {rule}, got {value}"):
+    with pytest.raises(ValueError, match=f"{field} of UnlearningLoopConfig must be {rule}, got {value}"):
         UnlearningLoopConfig(**{field: value})
 
 

@@ -30,9 +30,9 @@ def test_bug_14_the_mean_over_classes_too_is_k_times_smaller(temperature):
 
 def test_it_is_zero_and_flat_where_nothing_differs():
     student = TEACHER.clone().requires_grad_(True)
-    apart = kl_divergence(TEACHER, student, 2.0)
-    apart.sum().backward()
-    assert not apart.any()
+    divergence = kl_divergence(TEACHER, student, 2.0)
+    divergence.sum().backward()
+    assert not divergence.any()
     assert student.grad.abs().max() < 1e-7
 
 

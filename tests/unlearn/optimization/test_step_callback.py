@@ -1,4 +1,4 @@
-"""What a watch may do with the network that it is shown."""
+"""What a step callback may do with the network that it gets."""
 
 import copy
 
@@ -7,17 +7,17 @@ import torch
 from tests.fixtures.problems import make_tiny_problem, run_algorithm
 
 
-def test_a_copy_that_a_watch_makes_keeps_its_statistics_when_it_is_asked():
+def test_a_copy_made_by_a_callback_keeps_its_statistics_when_it_is_evaluated():
     problem, copies = make_tiny_problem("batch-norm"), []
     images = problem.test.take(torch.arange(24))
 
-    def watch(_, theta):
-        asked = copy.deepcopy(theta).eval()
-        before = asked.body[1].running_mean.clone()
-        one_by_one = torch.cat([asked(image[None]) for image in images])
-        torch.testing.assert_close(asked(images), one_by_one)
-        assert torch.equal(asked.body[1].running_mean, before)
-        copies.append(asked)
+    def step_callback(_, theta):
+        evaluated = copy.deepcopy(theta).eval()
+        before = evaluated.body[1].running_mean.clone()
+        one_by_one = torch.cat([evaluated(image[None]) for image in images])
+        torch.testing.assert_close(evaluated(images), one_by_one)
+        assert torch.equal(evaluated.body[1].running_mean, before)
+        copies.append(evaluated)
 
-    run_algorithm("finetune", problem, watch=watch)
+    run_algorithm("finetune", problem, step_callback=step_callback)
     assert len(copies) == 8

@@ -107,13 +107,13 @@ def test_a_failed_attempt_is_a_line_and_is_made_again(store):
     config = make_config(store, size=9, algorithms=("finetune",), seeds=1)
 
     class Unlucky(RecordingSearch):
-        def search(self, fn, arms, shared, on_result, **more):
+        def search(self, fn, searches, shared, on_result, **more):
             def fail_once(job, values, shared):
-                if values["lr"] != arms[0].first[0]["lr"]:
+                if values["lr"] != searches[0].initial[0]["lr"]:
                     raise OSError("out of luck")
                 return fn(job, values, shared)
 
-            super().search(fail_once, arms, shared, on_result, **more)
+            super().search(fail_once, searches, shared, on_result, **more)
 
     _, result = run_sweep(config, Unlucky())
     assert [line.endswith("failed: OSError: out of luck") for line in result.failed] == [True]
@@ -125,13 +125,13 @@ def test_a_failed_attempt_is_a_line_and_is_made_again(store):
 
 def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
     class Broken(RecordingSearch):
-        def search(self, fn, arms, shared, on_result, **more):
+        def search(self, fn, searches, shared, on_result, **more):
             def always_fail(job, values, shared):
                 if job.trials[0].algorithm == "finetune":
                     raise OSError("out of luck")
                 return fn(job, values, shared)
 
-            super().search(always_fail, arms, shared, on_result, **more)
+            super().search(always_fail, searches, shared, on_result, **more)
 
     _, result = run_sweep(make_config(store, size=8, seeds=1), Broken())
     assert {state.method.name: state.end_reason for state in result.states} == {

@@ -120,7 +120,7 @@ def test_values_of_a_hunt_by_steps_go_to_the_last_one():
 def test_every_algorithms_defaults_are_the_first_attempt_of_its_hunt():
     search = HyperparameterSearch(trials=(trial("scrub"),))
     request = build_search(search, "key", 5, [])
-    assert request.first == [search.defaults]
+    assert request.initial == [search.defaults]
     assert set(search.defaults) == set(request.space)
     assert build_search(HyperparameterSearch(trials=(trial("original"),)), "key", 5, []).budget == 1
 

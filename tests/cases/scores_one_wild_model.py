@@ -1,0 +1,43 @@
+"""One model of 32 did not converge, its outputs are 30 times too large: no AUC falls, and the model is named."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.cases._support import CaseError, CommandResult, read_aucs, require_success, run_case, run_command
+
+WILD = 3
+NAMED = rf"\bmodels?\W+(0*{WILD}\b|\S*-0*{WILD}\b)|-0{{2,}}{WILD}\b"
+
+
+def check(folder: Path) -> list[str]:
+    rng, problems = np.random.default_rng(0), []
+    member = rng.random((32, 400)) < 0.5
+    gap = rng.normal(1 + 1.0 * member)
+    wild_gap = gap.copy()
+    wild_gap[WILD] *= 30
+    np.save(folder / "member.npy", member)
+    calm = require_success(import_bank(folder, "calm", gap))
+    wild = import_bank(folder, "wild", wild_gap)
+    if calm.explains(NAMED):
+        raise CaseError(f"model {WILD} is named where nothing is wrong with it: {calm.output}")
+    if not wild.explains(NAMED, calm):
+        problems.append(f"model {WILD} is named nowhere")
+    if wild.returncode == 0:
+        before, after = read_aucs(folder / "calm"), read_aucs(folder / "wild")
+        for name, value in before.items():
+            if not after[name] > value - 0.05:
+                problems.append(f"one wild model of 32: AUC of {name} {value:.3f} -> {after[name]:.3f}")
+    return problems
+
+
+def import_bank(folder: Path, name: str, gap: np.ndarray) -> CommandResult:
+    file = str(folder / f"{name}.npy")
+    np.save(file, gap)
+    arrays = ("--member", str(folder / "member.npy"), "--gap", file, "--logit-confidence", file)
+    bank = str(folder / name)
+    return run_command(folder, "memscore.bank", "import", bank, *arrays, "--attacks", "lira", "lira-paper")
+
+
+if __name__ == "__main__":
+    run_case(check)
