@@ -86,7 +86,7 @@ def main(
                 asked.store, build_reference_jobs(asked.store, [], range(last), device), asked.trial_data, pool, meter
             )
             first = build_reference_jobs(asked.store, [], [0], device)[0]
-            chosen = asked.forget_set(lambda: asked.store.read_outputs(compute_job_key(asked.store, first))[1])
+            chosen = asked.select_forget_set(lambda: asked.store.read_outputs(compute_job_key(asked.store, first))[1])
             train_reference_models(
                 asked.store,
                 build_reference_jobs(asked.store, [chosen.rows], range(last), device),

@@ -1,1 +1,1 @@
-"""From an original model and a forget set to an unlearned model, and how good it is."""
+"""Unlearning: from an original model and a forget set to an unlearned model, and how good it is."""

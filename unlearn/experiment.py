@@ -1,4 +1,4 @@
-"""A table or figure of a paper, with verdicts: `python -m unlearn.experiment memorization S`."""
+"""Command: a table or figure of a paper, with verdicts: `python -m unlearn.experiment memorization S`."""
 
 import sys
 from contextlib import ExitStack
@@ -22,17 +22,17 @@ from unlearn.experiments.tables import print_experiment, write_experiment
 
 
 def run_experiment(
-    plan: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
+    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     gpus_per_worker: float = 1,
 ) -> int:
-    """Carry out an experiment of a paper on a bank, and say which of its claims hold there.
+    """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 
     Args:
-        plan: the experiment.
+        config: the experiment.
         pool: ray: Ray Tune over worker processes; serial: this process.
         workers: how many (default: every CPU or GPU of the cluster).
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
@@ -40,29 +40,29 @@ def run_experiment(
         gpus_per_worker: below 1, workers share a GPU.
 
     Returns:
-        Exit code: 0, or 1 if a part of it could not be had; what fails of a paper's claims is a result.
+        Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker)
-    ready = prepare_experiment(plan)
+    experiment = prepare_experiment(config)
     with ExitStack() as stack:
-        stack.enter_context(ready.store.lock())
+        stack.enter_context(experiment.store.lock())
         pool_device = resolve_device(device) if pool == "serial" else device
         opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker)
         session, search = stack.enter_context(opened)
-        require_visible_on_all_nodes(ready.store, session.run_on_each_node)
-        carried = ready.run(session.pool, search, session.device, ProgressBar)
-        path = write_experiment(ready.store, plan.name, ready.entry, ready.asked, carried)
+        require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
+        result = experiment.run(session.pool, search, session.device, ProgressBar)
+        path = write_experiment(experiment.store, config.name, experiment.experiment, experiment.context, result)
     print_experiment(
         Console(width=None if sys.stdout.isatty() else 160),
-        ready.entry,
-        carried,
-        f"{ready.store.folder.display_name}/{path}",
+        experiment.experiment,
+        result,
+        f"{experiment.store.folder.display_name}/{path}",
     )
-    return 1 if carried.incomplete else 0
+    return 1 if result.incomplete else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; see doors.run."""
+    """Run the command; see memscore.cli.app.run_command."""
     return run_command(
         lambda: tyro.cli(run_experiment, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS_MESSAGE
     )

@@ -1,4 +1,4 @@
-"""Hyper-parameters searched, algorithms and sequences compared: `python -m unlearn.sweep S --forget SCORE:high`."""
+"""Command: tune hyper-parameters, compare methods: `python -m unlearn.sweep S --forget SCORE:high`."""
 
 import sys
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ from unlearn.tuning.tables import print_sweep
 
 
 def run_sweep(
-    plan: Annotated[SweepConfig, tyro.conf.arg(name="")],
+    config: Annotated[SweepConfig, tyro.conf.arg(name="")],
     pool: Literal["ray", "serial"] = "ray",
     workers: Maybe[int] = None,
     address: Maybe[str] = None,
@@ -30,35 +30,35 @@ def run_sweep(
     gpus_per_worker: float = 1,
     dashboard: bool = False,
 ) -> int:
-    """Tune every contender on some originals and a forget set, with and without an oracle; judge it on others.
+    """Tune every method on some originals and a forget set, with and without an oracle; judge it on others.
 
     Args:
-        plan: the sweep.
+        config: the sweep.
         pool: ray: Ray Tune over worker processes; serial: this process.
         workers: how many (default: every CPU or GPU of the cluster).
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
         device: auto: GPUs where the cluster has any, else CPUs.
         gpus_per_worker: below 1, workers share a GPU.
-        dashboard: start Ray's dashboard too, on 127.0.0.1, where the cluster is started here, and say where it is.
+        dashboard: start Ray's dashboard too, on 127.0.0.1, where the cluster is started here, and print its address.
 
     Returns:
-        Exit code: 0, or 1 if a trial failed, a judged one diverged, or a contender had none that did not.
+        Exit code: 0, or 1 if a trial failed, a judged one diverged, or all runs of a method diverged.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
-    asked = prepare_sweep(plan)
+    sweep = prepare_sweep(config)
     with ExitStack() as stack:
-        stack.enter_context(asked.asked.bank_store.lock())
+        stack.enter_context(sweep.context.bank_store.lock())
         pool_device = resolve_device(device) if pool == "serial" else device
         opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
         session, search = stack.enter_context(opened)
-        require_visible_on_all_nodes(asked.asked.bank_store, session.run_on_each_node)
-        swept = asked.run(session.pool, search, session.device, ProgressBar)
-    place = f"{asked.asked.store.folder.display_name}/{asked.path}"
-    return print_sweep(Console(width=None if sys.stdout.isatty() else 140), swept, place)
+        require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
+        result = sweep.run(session.pool, search, session.device, ProgressBar)
+    folder = f"{sweep.context.store.folder.display_name}/{sweep.path}"
+    return print_sweep(Console(width=None if sys.stdout.isatty() else 140), result, folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; see doors.run."""
+    """Run the command; see memscore.cli.app.run_command."""
     return run_command(
         lambda: tyro.cli(run_sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE_TRIALS_MESSAGE
     )

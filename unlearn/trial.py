@@ -1,4 +1,4 @@
-"""One algorithm on one forget set: `python -m unlearn.trial S --algorithm finetune --forget random`."""
+"""Command: one algorithm on one forget set: `python -m unlearn.trial S --algorithm finetune --forget random`."""
 
 import sys
 from contextlib import ExitStack
@@ -38,19 +38,19 @@ def unlearn_and_compare(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     gpus_per_worker: float = 1,
 ) -> int:
-    """Forget some training examples of a bank's models by one algorithm, and say how near retraining that comes.
+    """Unlearn training examples of a bank's models with one algorithm, and compare with retraining.
 
     Args:
         store: path or URL of a bank, whose recipe trains originals and oracles.
-        algorithm: finetune, neggrad-plus, salun, ...; a wrong name lists them all.
-        forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; a wrong word lists them all.
-        size: examples to forget, where the words do not say it.
+        algorithm: finetune, neggrad-plus, salun, ...; an unknown name lists them all.
+        forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; an unknown one lists them all.
+        size: number of examples to forget, where --forget does not give it.
         set: parameters of the algorithm, as lr=0.05 epochs=5.
-        seeds: originals, each with an oracle of its own.
-        measures: beyond the core ones; a wrong name lists them all.
-        seed: of the forget set's draw, and of the algorithm's chance.
-        data: the bank's data by name or path, where its manifest does not say enough to find it.
-        folder: where it lies.
+        seeds: number of originals, each with its own oracle.
+        measures: beyond the core ones; an unknown name lists them all.
+        seed: of the forget set's draw, and of the algorithm's random streams.
+        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        folder: folder of the data set.
         pool: ray: worker processes; serial: this process.
         workers: how many (default: every CPU or GPU of the cluster).
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
@@ -61,19 +61,19 @@ def unlearn_and_compare(
         Exit code: 0, or 1 if a trial failed or diverged.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker)
-    asked = open_context(TrialOptions(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
+    context = open_context(TrialOptions(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
-        stack.enter_context(asked.bank_store.lock())
-        sys.stderr.write(describe_missing_models(asked))
+        stack.enter_context(context.bank_store.lock())
+        sys.stderr.write(describe_missing_models(context))
         pool_device = resolve_device(device) if pool == "serial" else device
         session = stack.enter_context(open_pool(pool, address, workers, pool_device, gpus_per_worker))
-        require_visible_on_all_nodes(asked.bank_store, session.run_on_each_node)
-        found = run_all_seeds(asked, session.pool, session.device, ProgressBar)
-    return print_trials(Console(width=None if sys.stdout.isatty() else 120), found, asked.options)
+        require_visible_on_all_nodes(context.bank_store, session.run_on_each_node)
+        results = run_all_seeds(context, session.pool, session.device, ProgressBar)
+    return print_trials(Console(width=None if sys.stdout.isatty() else 120), results, context.options)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; see doors.run."""
+    """Run the command; see memscore.cli.app.run_command."""
     return run_command(
         lambda: tyro.cli(unlearn_and_compare, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS_MESSAGE
     )

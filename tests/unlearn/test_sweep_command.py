@@ -17,14 +17,14 @@ FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--
 ONE = ("--algorithms", "neggrad-plus", "--set", "neggrad-plus.epochs=1")
 
 
-def said_of(capsys, code, *words):
+def run_and_read_error(capsys, code, *words):
     """The single line of an error."""
     assert sweep.main([*words]) == code
     [line] = capsys.readouterr().err.strip().splitlines()
     return line
 
 
-def on_file(store):
+def read_sweep_files(store):
     """Everything that a sweep might change, with its bytes."""
     return {
         str(path.relative_to(store)): path.read_bytes()
@@ -43,10 +43,10 @@ def done(store):
 
 def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
     assert sweep.main([done, *FEW, *ONE, "--name", "mine"]) == 0
-    said = capsys.readouterr().out
-    assert "judged on originals unseen by the choice" in said
-    assert "tow_test by who chose" in said
-    assert said.strip().endswith(f"every trial and what was chosen: {done}/sweeps/mine")
+    output = capsys.readouterr().out
+    assert "judged on originals unseen by the choice" in output
+    assert "tow_test by who chose" in output
+    assert output.strip().endswith(f"every trial and what was chosen: {done}/sweeps/mine")
     assert {path.name for path in Path(done, "sweeps", "mine").iterdir()} == {
         "sweep.json",
         "trials.parquet",
@@ -55,7 +55,7 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--budget", "0"), "--budget 0: a sweep needs 1 or more"),
         (("--tune-seeds", "0"), "--tune-seeds 0: a sweep needs 1 or more"),
@@ -84,10 +84,10 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--measures", "towe"), "unknown measure 'towe'"),
         (("--tune-forget", "rendom"), "--tune-forget rendom: unknown forget set 'rendom'"),
         (("--size", "101"), "no second forget set to choose parameters on: --size 101, but there are 99"),
-        (("--dynamics",), "--dynamics does nothing here: no contender cuts"),
-        (("--tuning", "joint"), "--tuning joint does nothing here: no contender cuts"),
-        (("--tuning", "defaults", "--sampler", "grid"), "--sampler grid does nothing here: no parameter is sought"),
-        (("--tuning", "defaults", "--budget", "12"), "--budget 12 does nothing here: no parameter is sought"),
+        (("--dynamics",), "--dynamics does nothing here: no method partitions"),
+        (("--tuning", "joint"), "--tuning joint does nothing here: no method partitions"),
+        (("--tuning", "defaults", "--sampler", "grid"), "--sampler grid does nothing here: no parameter is searched"),
+        (("--tuning", "defaults", "--budget", "12"), "--budget 12 does nothing here: no parameter is searched"),
         (
             ("--algorithms", "finetune", "salun", "--variants", "auto", "--scores", SCORE, "--tuning", "joint"),
             "--tuning joint: auto takes the best algorithm part by part; use --tuning steps",
@@ -108,46 +108,48 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         ),
         (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),
-        (("--parts", "5"), "--parts 5 does nothing here: no contender cuts the forget set"),
-        (("--scores", SCORE), f"--scores {SCORE} does nothing here: no contender refines"),
+        (("--parts", "5"), "--parts 5 does nothing here: no method partitions the forget set"),
+        (("--scores", SCORE), f"--scores {SCORE} does nothing here: no method refines"),
         (("--variants", "shuffle", "--rule", "spaced"), "--rule spaced does nothing here"),
-        (("--again",), "--again does nothing here: no contender has rounds; add --variants rsu, or leave --again out"),
-        (("--risk", SCORE), f"--risk {SCORE} does nothing here: no contender has rounds; add --variants rsu"),
+        (("--again",), "--again does nothing here: no method has rounds; add --variants rsu, or leave --again out"),
+        (("--risk", SCORE), f"--risk {SCORE} does nothing here: no method has rounds; add --variants rsu"),
         (("--variants", "rsu", "--risk", "epsilon"), "unknown score 'epsilon'"),
         (("--variants", "rsu", "--risk", ""), "unknown score ''"),
         (
             ("--variants", "rsu", "--risk", SCORE, "--again"),
-            f"--again reads the loss anew, and --risk {SCORE} takes its place; leave one of them out",
+            f"--again recomputes the loss, and --risk {SCORE} replaces it; leave one of them out",
         ),
         (("--scores-of", "nowhere", "--forget", f"{SCORE}:high"), "--scores-of nowhere: no store at "),
-        (("--name", "a/b"), "--name 'a/b' is no name of a folder"),
+        (("--name", "a/b"), "--name 'a/b' is not a valid folder name"),
         (("--name", "mine"), "is another one: "),
     ],
 )
-def test_words_that_cannot_hold_are_one_line_and_nothing_is_lost(done, capsys, words, said):
-    before = on_file(done)
+def test_words_that_cannot_hold_are_one_line_and_nothing_is_lost(done, capsys, words, message):
+    before = read_sweep_files(done)
     usual = () if "--algorithms" in words else ("--algorithms", "finetune")
-    line = said_of(capsys, 2, done, *FEW, *usual, *words)
+    line = run_and_read_error(capsys, 2, done, *FEW, *usual, *words)
     assert line.startswith("error: ")
-    assert said in line
-    assert on_file(done) == before
+    assert message in line
+    assert read_sweep_files(done) == before
 
 
 def test_a_score_that_the_store_lacks_comes_with_the_command_that_makes_it(done, capsys):
     for words in (("--variants", "rum", "--scores", "confidence"), ("--variants", "rsu", "--risk", "confidence")):
-        line = said_of(capsys, 2, done, *FEW, *words)
+        line = run_and_read_error(capsys, 2, done, *FEW, *words)
         assert "python -m memscore.estimate" in line
         assert "--proxies" in line
 
 
 def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, capsys):
     words = ("--algorithms", "gradient-ascent", "--set", "gradient-ascent.lr=1e30", "--name", "gone")
-    before = on_file(done)
+    before = read_sweep_files(done)
     assert sweep.main([done, *FEW, *words]) == 1
-    said = capsys.readouterr().out
-    assert "no contender is left to be judged; finished trials are kept" in said
-    assert "gradient-ascent, vanilla, chosen by blind: ended early, no attempt at step 1 can be chosen: 1 of 1" in said
-    after = on_file(done)
+    output = capsys.readouterr().out
+    assert "no method is left to be judged; finished trials are stored" in output
+    assert (
+        "gradient-ascent, vanilla, chosen by blind: ended early, no attempt at step 1 can be chosen: 1 of 1" in output
+    )
+    after = read_sweep_files(done)
     assert before.items() < after.items()
     record = json.loads(after["sweeps/gone/chosen.json"])
     assert [one["steps"] for one in record["chosen"]] == [[], []]
@@ -158,7 +160,7 @@ def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, 
 def test_sequences_that_all_end_at_their_first_step_are_kept_too(done, capsys):
     words = ("--algorithms", "gradient-ascent", "--set", "gradient-ascent.lr=1e30", "--name", "gone-early")
     assert sweep.main([done, *FEW, *words, "--variants", "rum", "--scores", SCORE]) == 1
-    assert "no contender is left to be judged; finished trials are kept" in capsys.readouterr().out
+    assert "no method is left to be judged; finished trials are stored" in capsys.readouterr().out
     rows = pq.read_table(f"{done}/sweeps/gone-early/trials.parquet").to_pylist()
     assert {(row["role"], row["level"]) for row in rows} == {("tuning", 1), ("judged", 0)}  # the oracle, and nothing
 
@@ -170,7 +172,7 @@ def unvalidated(tmp_path_factory):
 
 
 def test_a_bank_without_validation_cannot_choose(unvalidated, capsys):
-    line = said_of(capsys, 2, unvalidated, *FEW, *ONE)
+    line = run_and_read_error(capsys, 2, unvalidated, *FEW, *ONE)
     assert "parameters are chosen on validation examples" in line
     assert "use a bank made with --validation 0.1" in line
 
@@ -184,7 +186,7 @@ def hardly_validated(tmp_path_factory):
 def test_the_blind_choice_needs_an_unseen_example_of_each_class(hardly_validated, capsys):
     held_out = Store.open(hardly_validated).manifest.split_sizes[1]
     assert 0 < held_out < 40
-    line = said_of(capsys, 2, hardly_validated, *FEW, *ONE, "--size", "90", "--select", "blind")
+    line = run_and_read_error(capsys, 2, hardly_validated, *FEW, *ONE, "--size", "90", "--select", "blind")
     assert "the blind selection compares what is forgotten with unseen examples of its classes" in line
     assert "use --select oracle, or a bank with a larger --validation" in line
 
@@ -204,6 +206,6 @@ def test_scores_may_be_another_banks_of_the_same_data(done, tmp_path, capsys):
 
 
 def test_scores_of_other_data_are_refused(done, unvalidated, capsys):
-    line = said_of(capsys, 2, done, *FEW, *ONE, "--forget", f"{SCORE}:high", "--scores-of", unvalidated)
+    line = run_and_read_error(capsys, 2, done, *FEW, *ONE, "--forget", f"{SCORE}:high", "--scores-of", unvalidated)
     assert "is a bank of other data than" in line
     assert "use one of the same data, --validation, --label-noise and --seed" in line

@@ -1,6 +1,6 @@
 """Every experiment by name: a table or figure of a paper, from sweeps to verdicts.
 
-To add one, write its file here and one line below; tests/unlearn/experiments holds it to its word.
+To add one, write its file here and one line below; tests/unlearn/experiments checks every entry.
 """
 
 from memscore.choices import validate_choice
@@ -19,5 +19,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def get_experiment(name: str) -> Experiment:
-    """The experiment of that name; an unknown name is an error that offers the nearest one."""
+    """Return the experiment of that name; an unknown name is an error that offers the nearest one."""
     return EXPERIMENTS[validate_choice("experiment", name, EXPERIMENTS)]

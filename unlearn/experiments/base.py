@@ -1,7 +1,4 @@
-"""What experiments are made of: the words they are asked for in, what they find, and how that is kept.
-
-How many examples of each class go: RUM Table 10.
-"""
+"""Parts of an experiment: its scale and context, the sweeps it runs, its result, and the record that is stored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,14 +25,14 @@ Results = dict[str, list[Row]]
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large an experiment is.
+    """Hold the size of an experiment.
 
     Attributes:
-        size: examples to forget; 0 where the experiment knows how many.
-        algorithms: that take part.
-        budget: attempts at each place of a plan.
-        tune_seeds: originals that parameters are chosen on.
-        seeds: originals that are reported.
+        size: number of examples to forget; 0 if the experiment decides it.
+        algorithms: the algorithms that take part.
+        budget: configurations evaluated at each step of a plan.
+        tune_seeds: number of originals for tuning.
+        seeds: number of originals that methods are judged on.
     """
 
     size: int
@@ -47,16 +44,16 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentContext:
-    """What an experiment was asked for.
+    """Hold the options of an experiment at its scale.
 
     Attributes:
         store: path or URL of a bank.
-        score: of it, by which sets are chosen and refined.
-        proxies: scores that stand in for it.
-        scale: how large.
+        score: score of the bank by which sets are selected and refined.
+        proxies: scores used in place of it.
+        scale: the scale.
         sampler: see SweepConfig.
         select: see SweepConfig.
-        seed: of all that is drawn.
+        seed: of all random draws.
         data: see SweepConfig.
         folder: see SweepConfig.
         other: a second bank, of the same data with augmentation, where an experiment compares two; "" for none.
@@ -76,13 +73,13 @@ class ExperimentContext:
     tune_forget: str = ""
 
     @property
-    def judge(self) -> Literal["oracle", "blind"]:
-        """The selection that verdicts rest on: the oracle's, unless blind alone was asked for."""
+    def selection(self) -> Literal["oracle", "blind"]:
+        """Selection that verdicts rest on: the oracle's, unless only the oracle-free one was requested."""
         return "blind" if self.select == "blind" else "oracle"
 
-    def plan(self, forget: str, **more: Any) -> SweepConfig:
-        """A sweep at this scale on a forget set."""
-        usual: dict[str, Any] = {
+    def make_sweep_config(self, forget: str, **changes: Any) -> SweepConfig:
+        """Configure a sweep at this scale on a forget set."""
+        defaults: dict[str, Any] = {
             "store": self.store,
             "forget": forget,
             "size": self.scale.size,
@@ -97,178 +94,183 @@ class ExperimentContext:
             "data": self.data,
             "folder": self.folder,
         }
-        return SweepConfig(**usual | more)
+        return SweepConfig(**defaults | changes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One line of the table of experiments.
+    """Describe an experiment: one entry of the table of experiments.
 
     Attributes:
         source: tables and figures of a paper.
-        question: what it asks, in a line.
-        plans: the sweeps that it is made of, by name.
-        findings: what its rows say to the paper's claims.
-        figure: its picture, PNG.
-        small: its scale on two CPU cores.
-        paper: the paper's, for a GPU.
-        run: how it is carried out, where it is more than its sweeps.
-        columns: of its rows, that its tables show beside the usual ones.
-        compares: whether it compares proxies, and a second bank where one is given.
+        question: its question, in a line.
+        make_sweeps: configures its sweeps, by name.
+        check_claims: judges the paper's claims by its rows.
+        draw_figure: draws its figure, PNG.
+        small_scale: its scale on two CPU cores.
+        paper_scale: the scale of the paper, for a GPU.
+        run: runs it, where it is more than its sweeps.
+        columns: columns of its rows that its tables show besides the usual ones.
+        compares_proxies: whether it compares proxies, and a second bank if one is given.
     """
 
     source: str
     question: str
-    plans: Callable[[ExperimentContext], Mapping[str, SweepConfig]]
-    findings: Callable[[Results, ExperimentContext], list[Claim]]
-    figure: Callable[[Results, ExperimentContext], bytes]
-    small: Scale
-    paper: Scale
+    make_sweeps: Callable[[ExperimentContext], Mapping[str, SweepConfig]]
+    check_claims: Callable[[Results, ExperimentContext], list[Claim]]
+    draw_figure: Callable[[Results, ExperimentContext], bytes]
+    small_scale: Scale
+    paper_scale: Scale
     run: "Callable[[ExperimentContext, Pool, SearchBackend, str, ShowProgress], ExperimentResult] | None" = None
     columns: tuple[str, ...] = ()
-    compares: bool = False
+    compares_proxies: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExperimentResult:
-    """What came of an experiment.
+    """Hold the results of an experiment.
 
     Attributes:
         results: judged rows.
-        findings: verdicts.
-        remarks: what a reader must know besides.
-        spent: attempts, runs and seconds of tuning.
-        incomplete: whether a trial or a contender is missing.
-        sweeps: what came of each sweep, by its name.
+        claims: claims with verdicts.
+        remarks: remarks for a reader.
+        cost: configurations, runs and seconds of tuning.
+        incomplete: whether a trial or a method is missing.
+        sweeps: the result of each sweep, by name.
     """
 
     results: Results
-    findings: list[Claim]
+    claims: list[Claim]
     remarks: list[str] = field(default_factory=list)
-    spent: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
     incomplete: bool = False
     sweeps: dict[str, SweepResult] = field(default_factory=dict)
 
 
 def run_sweeps(
-    asked: ExperimentContext,
-    plans: Mapping[str, SweepConfig],
+    context: ExperimentContext,
+    configs: Mapping[str, SweepConfig],
     pool: Pool,
-    search: SearchBackend,
+    backend: SearchBackend,
     device: str,
-    phase: ShowProgress,
+    show_progress: ShowProgress,
 ) -> ExperimentResult:
     """Run the sweeps of an experiment.
 
     Args:
-        asked: what it was asked for.
-        plans: the sweeps by name.
+        context: the context of the experiment.
+        configs: the sweeps by name.
         pool: where models are trained and trials judged.
-        search: what looks for parameters.
+        backend: evaluates the configurations of searches.
         device: "cpu" or "cuda".
-        phase: as a sweep has it.
+        show_progress: see Sweep.
 
     Returns:
-        Their judged rows, and what their tuning took; no findings yet.
+        Their judged rows, and the cost of their tuning; no claims yet.
     """
     results: Results = {}
     remarks: list[str] = []
     sweeps: dict[str, SweepResult] = {}
     incomplete = False
-    spent = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
-    for name, plan in plans.items():
-        request = prepare_sweep(plan)
-        found = request.run(pool, search, device, partial(label_progress, phase, name))
-        results[name], sweeps[name] = found.judged, found
-        tried = {row["trial"]: row for row in found.tried}
-        spent["runs"] += len(tried)
-        spent["tuning_s"] += float(sum(row["run_wall_s"] for row in tried.values()))
-        spent["attempts"] += len({
-            tuple(one["trials"]) for path in found.paths for _, _, own in path.hunts for one in own
+    cost = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
+    for name, config in configs.items():
+        sweep = prepare_sweep(config)
+        result = sweep.run(pool, backend, device, partial(label_progress, show_progress, name))
+        results[name], sweeps[name] = result.judged_rows, result
+        tuning_rows = {row["trial"]: row for row in result.tuning_rows}
+        cost["runs"] += len(tuning_rows)
+        cost["tuning_s"] += float(sum(row["run_wall_s"] for row in tuning_rows.values()))
+        cost["attempts"] += len({
+            tuple(config_result["trials"])
+            for state in result.states
+            for _, _, search_results in state.searches
+            for config_result in search_results
         })
         remarks += [
-            f"{name}: {path.contender.name} {path.contender.variant} ended early: {path.over}"
-            for path in found.paths
-            if path.over
+            f"{name}: {state.method.name} {state.method.variant} ended early: {state.end_reason}"
+            for state in result.states
+            if state.end_reason
         ]
         remarks += [
             f"{name}: {line}"
             for line in (
-                *found.failed,
-                *found.notes,
-                *describe_automatic_plans(found),
-                *describe_diverged(found.judged),
+                *result.failed,
+                *result.notes,
+                *describe_automatic_plans(result),
+                *describe_diverged(result.judged_rows),
             )
         ]
-        ends = sorted({
-            f"{path.contender.name} {path.contender.variant} {end}" for path in found.paths for end in path.boundary
+        boundary_params = sorted({
+            f"{state.method.name} {state.method.variant} {param}"
+            for state in result.states
+            for param in state.at_boundary
         })
-        remarks += [f"{name}: chosen at an end of its space: {', '.join(ends)}"] if ends else []
-        incomplete |= bool(found.failed) or any(path.over for path in found.paths)
+        remarks += [f"{name}: chosen at an end of its space: {', '.join(boundary_params)}"] if boundary_params else []
+        incomplete |= bool(result.failed) or any(state.end_reason for state in result.states)
     return ExperimentResult(
-        results=results, findings=[], remarks=remarks, spent=spent, incomplete=incomplete, sweeps=sweeps
+        results=results, claims=[], remarks=remarks, cost=cost, incomplete=incomplete, sweeps=sweeps
     )
 
 
-def label_progress(phase: ShowProgress, name: str, what: str) -> AbstractContextManager[ProgressCallback]:
-    """A phase of one of several sweeps."""
-    return phase(f"{name}: {what}")
+def label_progress(show_progress: ShowProgress, name: str, label: str) -> AbstractContextManager[ProgressCallback]:
+    """Show the progress of one of several sweeps, with its name before the label."""
+    return show_progress(f"{name}: {label}")
 
 
-def make_record(experiment: str, asked: ExperimentContext, carried: ExperimentResult) -> dict[str, Any]:
-    """What is kept of an experiment as JSON, but the rows."""
-    words = asdict(asked) | {"store": ""}
-    if not asked.tune_forget:  # an experiment that says nothing of it keeps the name it had before this word
-        del words["tune_forget"]
+def make_record(experiment: str, context: ExperimentContext, result: ExperimentResult) -> dict[str, Any]:
+    """Make the JSON record of an experiment, without its rows."""
+    identity = asdict(context) | {"store": ""}
+    if not context.tune_forget:  # added later: without it, the names of folders stay as they were
+        del identity["tune_forget"]
     return {
         "experiment": experiment,
-        "asked": words,
-        "findings": [asdict(one) for one in carried.findings],
-        "remarks": carried.remarks,
-        "spent": carried.spent,
+        "asked": identity,
+        "findings": [asdict(claim) for claim in result.claims],
+        "remarks": result.remarks,
+        "spent": result.cost,
     }
 
 
-def select_by_selection(rows: Sequence[Row], select: str = "oracle") -> list[Row]:
-    """Rows of one selection; those of the oracle and the original belong to both."""
-    return [row for row in rows if row["select"] in {select, ""}]
+def select_by_selection(rows: Sequence[Row], selection: str = "oracle") -> list[Row]:
+    """Select the rows of one selection; those of the oracle and the original belong to both."""
+    return [row for row in rows if row["select"] in {selection, ""}]
 
 
 def make_counting_run(
-    plans: Callable[[ExperimentContext], Mapping[str, SweepConfig]],
+    make_sweeps: Callable[[ExperimentContext], Mapping[str, SweepConfig]],
 ) -> Callable[[ExperimentContext, Pool, SearchBackend, str, ShowProgress], ExperimentResult]:
-    """An experiment that is its sweeps, and a remark for each of them on the classes of what goes.
+    """Make a function that runs the sweeps and adds a remark on the classes of each forget set.
 
     Args:
-        plans: of the experiment.
+        make_sweeps: of the experiment.
 
     Returns:
         Its Experiment.run.
     """
 
     def run(
-        asked: ExperimentContext, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress
+        context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
     ) -> ExperimentResult:
-        made = plans(asked)
-        carried = run_sweeps(asked, made, pool, search, device, phase)
+        configs = make_sweeps(context)
+        result = run_sweeps(context, configs, pool, backend, device, show_progress)
         counts = [
             describe_class_counts(
-                name, prepare_sweep(plan).asked.splits.train.labels, carried.sweeps[name].judged_on.rows
+                name, prepare_sweep(config).context.splits.train.labels, result.sweeps[name].judged_set.rows
             )
-            for name, plan in made.items()
+            for name, config in configs.items()
         ]
-        return replace(carried, remarks=[*counts, *carried.remarks])
+        return replace(result, remarks=[*counts, *result.remarks])
 
     return run
 
 
 def describe_class_counts(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
-    """One line of the table.
+    """Describe how many examples of each class are forgotten (RUM Table 10).
 
     Args:
-        name: of the sweep.
+        name: name of the sweep.
         labels: int [n_train].
-        rows: of the forget set.
+        rows: rows of the forget set.
 
     Returns:
         The counts in the order of the classes.

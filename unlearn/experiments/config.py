@@ -1,4 +1,4 @@
-"""What a user asks of an experiment, in words."""
+"""Configuration of an experiment as a user writes it, checked before anything is trained."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -16,34 +16,34 @@ from unlearn.tuning.config import prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
-"""SCALE's best three, which it takes through RUM: confidence, binary accuracy, holdout retraining."""
+"""SCALE's best three, which it refines by: confidence, binary accuracy, holdout retraining."""
 MEMORIZATION = "memorization_k"
 DEFAULT_SCORES = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
-"""RUM's own, of models that keep .7; and that of estimate's default."""
+"""RUM's own score, of models with keep fraction .7, and the score of estimate's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One experiment.
+    """Configure an experiment.
 
     Attributes:
-        name: memorization, rum, ...; a wrong name lists them all.
+        name: memorization, rum, ...; an unknown name lists them all.
         store: path or URL of a bank of `python -m memscore.estimate`.
-        preset: small, for two CPU cores, or paper, for a GPU; sets what is left out below.
-        score: by which sets are chosen and refined (default: memorization_k0.700, as RUM has it; where the store lacks
-            it memorization_k0.500, else its only memorization_k*).
-        proxies: that stand in for it, where an experiment compares them.
-        size: examples to forget.
-        algorithms: that take part.
-        budget: attempts at each place of a plan.
-        tune_seeds: originals that parameters are chosen on.
-        seeds: originals that are reported; twice as many for algorithms that draw labels.
+        preset: small, for two CPU cores, or paper, for a GPU; sets the options left out below.
+        score: score by which sets are selected and refined (default: memorization_k0.700, as in RUM; if it is missing
+            memorization_k0.500, else the only memorization_k*).
+        proxies: scores used in place of it, where an experiment compares them.
+        size: number of examples to forget.
+        algorithms: the algorithms that take part.
+        budget: configurations evaluated at each step of a plan.
+        tune_seeds: number of originals for tuning.
+        seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
         sampler: random, grid or tpe.
-        select: who chooses: the oracle, blind, or both.
-        tune_forget: forget set that parameters are chosen on (default: another of the same kind; same: the reported).
-        seed: of all that is drawn.
-        data: the bank's data by name or path, where its manifest does not say enough to find it.
-        folder: where it lies.
+        select: which selection: oracle, blind (oracle-free), or both.
+        tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
+        seed: of all random draws.
+        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        folder: folder of the data set.
         other: a second bank with augmentation, for proxies.
     """
 
@@ -65,23 +65,23 @@ class ExperimentConfig:
     folder: Maybe[str] = None
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
 
-    def asked(self, entry: Experiment) -> ExperimentContext:
-        """At the scale of the preset, but for what was said; a score that was not said is estimate's default."""
-        scale = entry.small if self.preset == "small" else entry.paper
-        wanted = Scale(
+    def make_context(self, experiment: Experiment) -> ExperimentContext:
+        """Make the context at the scale of the preset, except for what was given."""
+        scale = experiment.small_scale if self.preset == "small" else experiment.paper_scale
+        chosen_scale = Scale(
             size=scale.size if self.size is None else self.size,
             algorithms=self.algorithms or scale.algorithms,
             budget=scale.budget if self.budget is None else self.budget,
             tune_seeds=scale.tune_seeds if self.tune_seeds is None else self.tune_seeds,
             seeds=scale.seeds if self.seeds is None else self.seeds,
         )
-        for name in wanted.algorithms:
+        for name in chosen_scale.algorithms:
             get_algorithm(name)
         return ExperimentContext(
             store=self.store,
             score=self.score or DEFAULT_SCORES[-1],
             proxies=self.proxies,
-            scale=wanted,
+            scale=chosen_scale,
             sampler=self.sampler,
             select=self.select,
             seed=self.seed,
@@ -94,76 +94,85 @@ class ExperimentConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedExperiment:
-    """An experiment whose words hold, as far as can be told before anything is trained.
+    """Hold a checked experiment, before anything is trained.
 
     Attributes:
-        entry: its line of the table.
-        asked: what it was asked for.
-        store: open.
+        experiment: its entry of the table.
+        context: its context.
+        store: open store of the bank.
     """
 
-    entry: Experiment
-    asked: ExperimentContext
+    experiment: Experiment
+    context: ExperimentContext
     store: Store
 
-    def run(self, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress) -> ExperimentResult:
-        """Carry it out, and judge what came of it."""
-        if self.entry.run is not None:
-            carried = self.entry.run(self.asked, pool, search, device, phase)
+    def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
+        """Run the experiment, and judge its claims."""
+        if self.experiment.run is not None:
+            result = self.experiment.run(self.context, pool, backend, device, show_progress)
         else:
-            carried = run_sweeps(self.asked, self.entry.plans(self.asked), pool, search, device, phase)
-        return replace(carried, findings=self.entry.findings(carried.results, self.asked))
+            result = run_sweeps(
+                self.context, self.experiment.make_sweeps(self.context), pool, backend, device, show_progress
+            )
+        return replace(result, claims=self.experiment.check_claims(result.results, self.context))
 
 
-def prepare_experiment(plan: ExperimentConfig) -> PreparedExperiment:
-    """Check all words that need no model: the experiment's, and those of all its sweeps.
+def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
+    """Check all options that need no model: those of the experiment, and of all its sweeps.
 
     Args:
-        plan: what the user asked for.
+        config: the configuration, as the user wrote it.
 
     Returns:
-        The experiment.
+        The prepared experiment.
 
     Raises:
-        ValueError: a word that nothing is named, one that the experiment never reads, or one that a sweep refuses.
+        ValueError: an unknown name, an option that the experiment does not read, or one that a sweep rejects.
     """
-    entry = get_experiment(plan.name)
-    if plan.other and not entry.compares:
-        able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
-        raise ValueError(f"--other {plan.other}: {plan.name} reads one bank; two are compared by {able}; leave it out")
-    if plan.proxies != PROXIES and not entry.compares:
-        able = ", ".join(name for name, one in EXPERIMENTS.items() if one.compares)
-        raise ValueError(f"--proxies {' '.join(plan.proxies)}: {plan.name} compares none, {able} does; leave it out")
-    asked, store = plan.asked(entry), Store.open(plan.store)
-    if depends_on_score(entry, asked):
-        asked = replace(asked, score=plan.score or find_default_score(store))
-    elif plan.score:
-        raise ValueError(f"--score {plan.score}: {plan.name} reads no score that a user names; leave it out")
+    experiment = get_experiment(config.name)
+    if config.other and not experiment.compares_proxies:
+        comparing = ", ".join(name for name, entry in EXPERIMENTS.items() if entry.compares_proxies)
+        raise ValueError(
+            f"--other {config.other}: {config.name} reads one bank; two are compared by {comparing}; leave it out"
+        )
+    if config.proxies != PROXIES and not experiment.compares_proxies:
+        comparing = ", ".join(name for name, entry in EXPERIMENTS.items() if entry.compares_proxies)
+        raise ValueError(
+            f"--proxies {' '.join(config.proxies)}: {config.name} compares none, {comparing} does; leave it out"
+        )
+    context, store = config.make_context(experiment), Store.open(config.store)
+    if depends_on_score(experiment, context):
+        context = replace(context, score=config.score or find_default_score(store))
+    elif config.score:
+        raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
     try:
-        for one in entry.plans(asked).values():
-            prepare_sweep(one)
+        for entry in experiment.make_sweeps(context).values():
+            prepare_sweep(entry)
     except ValueError as error:
-        if plan.size is not None or not str(error).startswith("--size"):
+        if config.size is not None or not str(error).startswith("--size"):
             raise
-        raise ValueError(f"{error}; --preset {plan.preset} asks for that many, and --size for others") from None
-    return PreparedExperiment(entry=entry, asked=asked, store=store)
+        raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
+    return PreparedExperiment(experiment=experiment, context=context, store=store)
 
 
-def depends_on_score(entry: Experiment, asked: ExperimentContext) -> bool:
-    """Whether the score that is asked for changes what the experiment does."""
-    return entry.plans(asked) != entry.plans(replace(asked, score="another"))
+def depends_on_score(experiment: Experiment, context: ExperimentContext) -> bool:
+    """Whether the score changes the experiment."""
+    return experiment.make_sweeps(context) != experiment.make_sweeps(replace(context, score="another"))
 
 
 def find_default_score(store: Store) -> str:
-    """The score that is meant where none is named.
+    """Find the score that is used if none is named.
 
     Args:
-        store: open.
+        store: open store.
 
     Returns:
-        The first of USUAL that it has, else its only score of memorization; else the last of USUAL, which is refused
-        where it is read, with the command that makes it.
+        The first of DEFAULT_SCORES that it has, else its only memorization score; else the last of DEFAULT_SCORES,
+        which raises an error when it is read, with the command that computes it.
     """
-    known = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
-    own = [name for name in known if name.startswith(MEMORIZATION)]
-    return next((name for name in DEFAULT_SCORES if name in own), own[0] if len(own) == 1 else DEFAULT_SCORES[-1])
+    scores = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
+    memorization_scores = [name for name in scores if name.startswith(MEMORIZATION)]
+    return next(
+        (name for name in DEFAULT_SCORES if name in memorization_scores),
+        memorization_scores[0] if len(memorization_scores) == 1 else DEFAULT_SCORES[-1],
+    )

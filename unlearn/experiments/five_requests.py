@@ -1,10 +1,12 @@
-"""SCALE section 4, Tables 3 and 7, Figs 3 and 12: does refining by a proxy still help after several requests to forget?
+"""SCALE section 4, Tables 3 and 7, Figs 3 and 12: does refining by a proxy still help after several requests?
 
-Five rounds, NegGrad+ in one go and over three parts (RUM^F), each on a path of its own: the proxy, holdout retraining,
-is computed anew from each arm's theta_u over what it has left, and each is measured against its own oracles.
+Five rounds of NegGrad+ on the whole forget set and over three parts (RUM^F), each as its own sequence of requests: the
+proxy, holdout retraining, is recomputed from each arm's theta_u over its retain set, and each is measured against its
+own oracles.
 
-Parameters are chosen by the oracle (or blind, where that was asked for), once, for round 1, on other originals and on a
-forget set that no round takes from, and kept for all rounds; the paper does not say how it tunes later ones.
+Parameters are chosen by the oracle (or by the oracle-free selection, if requested), once, for round 1, on other
+originals and on a forget set that no round uses, and kept for all rounds; the paper does not say how it tunes later
+ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,94 +41,104 @@ VANILLA, REFINED = "vanilla", f"rum {PROXY}"
 ARM_LABELS = {VANILLA: "vanilla", REFINED: "RUM^F"}
 
 
-def make_sweeps(asked: ExperimentContext) -> Mapping[str, SweepConfig]:
-    """The sweep that parameters are chosen by; the bank's proxy is the mean over its originals."""
-    more = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": asked.judge}
-    return {TUNING: asked.plan(f"{PROXY}:union", **more)}
+def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+    """Configure the sweep for tuning; the bank's proxy is the mean over its originals."""
+    options = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": context.selection}
+    return {TUNING: context.make_sweep_config(f"{PROXY}:union", **options)}
 
 
 def run(
-    asked: ExperimentContext, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress, rounds: int = ROUNDS
+    context: ExperimentContext,
+    pool: Pool,
+    backend: SearchBackend,
+    device: str,
+    show_progress: ShowProgress,
+    rounds: int = ROUNDS,
 ) -> ExperimentResult:
-    """Tune, then take every arm of every original through the rounds.
+    """Tune, then run every arm of every original through the rounds.
 
     Args:
-        asked: what it was asked for.
+        context: the context of the experiment.
         pool: where models are trained and trials run.
-        search: what looks for parameters.
+        backend: evaluates the configurations of searches.
         device: "cpu" or "cuda".
-        phase: as a sweep has it.
-        rounds: the paper's are 5.
+        show_progress: see Sweep.
+        rounds: number of rounds; 5 in the paper.
 
     Returns:
         The rows of all rounds; those of the sweep are in its own folder.
 
     Raises:
-        ValueError: the rounds would forget all there is.
+        ValueError: the rounds would forget more than the training set.
     """
-    made = make_sweeps(asked)
-    request = prepare_sweep(made[TUNING]).asked
-    size, n_train = asked.scale.size, len(request.splits.train)
+    configs = make_sweeps(context)
+    unlearning = prepare_sweep(configs[TUNING]).context
+    size, n_train = context.scale.size, len(unlearning.splits.train)
     if (rounds + 1) * size > n_train:
         raise ValueError(
             f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
             f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
         )
-    carried = run_sweeps(asked, made, pool, search, device, phase)
-    apart = carried.sweeps[TUNING].tuned_on.rows
-    walks = [
+    result = run_sweeps(context, configs, pool, backend, device, show_progress)
+    excluded = result.sweeps[TUNING].tuning_set.rows
+    sequences = [
         RequestSequence(
-            contender=path.contender, params=tuple(params for _, params in path.steps), index=index, apart=apart
+            method=state.method, params=tuple(params for _, params in state.steps), index=index, excluded=excluded
         )
-        for path in carried.sweeps[TUNING].paths
-        if not path.over
-        for index in get_judged_originals(asked, draws_labels=path.contender.draws_labels)
+        for state in result.sweeps[TUNING].states
+        if not state.end_reason
+        for index in get_judged_originals(context, draws_labels=state.method.draws_labels)
     ]
-    ended = run_rounds(request, walks, rounds, size, pool, device, lambda what: label_progress(phase, "rounds", what))
-    rows = [row for walk in walks for row in read_rows(request.store, walk)]
+    remarks = run_rounds(
+        unlearning, sequences, rounds, size, pool, device, lambda label: label_progress(show_progress, "rounds", label)
+    )
+    rows = [row for sequence in sequences for row in read_rows(unlearning.store, sequence)]
     return replace(
-        carried,
+        result,
         results={"rounds": deduplicate_rows(rows)},
         remarks=[
-            *carried.remarks,
-            f"parameters were chosen by {asked.judge} for round 1 and kept; rrt is of a whole walk over one retraining",
-            *ended,
+            *result.remarks,
+            f"parameters were chosen by {context.selection} for round 1 and kept; rrt is of a whole walk "
+            "over one retraining",
+            *remarks,
         ],
-        incomplete=carried.incomplete or bool(ended),
+        incomplete=result.incomplete or bool(remarks),
     )
 
 
-def get_judged_originals(asked: ExperimentContext, *, draws_labels: bool) -> range:
-    """The originals that a sweep reports: none that parameters were chosen on, twice as many where labels are drawn."""
-    scale = asked.scale
+def get_judged_originals(context: ExperimentContext, *, draws_labels: bool) -> range:
+    """Return the originals that a sweep judges on: none of the tuning, twice as many where labels are drawn."""
+    scale = context.scale
     return range(scale.tune_seeds, scale.tune_seeds + scale.seeds * (2 if draws_labels else 1))
 
 
 def deduplicate_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows without repeats: the walks of one original begin with the same row of doing nothing."""
+    """Remove repeated rows: the sequences of one original share the row of doing nothing."""
     return list({(row["trial"], row["contender"], row["variant"]): row for row in rows}.values())
 
 
-def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """Refined against vanilla in the first round and the last, and how the skew of the proxy changes."""
-    every, said = results["rounds"], []
-    last = max((row["round"] for row in every), default=0)
-    start = select_rows(every, round=0)
-    for name in asked.scale.algorithms:
-        own = select_rows(every, contender=name)
-        first, end = ({arm: select_rows(own, arm=arm, round=number) for arm in ARM_LABELS} for number in (1, last))
-        for column, word, printed in (
+def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge RUM^F against vanilla in the first and the last round, and how the skew of the proxy changes."""
+    rows, claims = results["rounds"], []
+    last = max((row["round"] for row in rows), default=0)
+    start = select_rows(rows, round=0)
+    for name in context.scale.algorithms:
+        method_rows = select_rows(rows, contender=name)
+        first, end = (
+            {arm: select_rows(method_rows, arm=arm, round=number) for arm in ARM_LABELS} for number in (1, last)
+        )
+        for column, label, paper in (
             ("tow_test", "ToW", "CIFAR-10 .901 against .771, Tiny-ImageNet .816 against .716"),
             ("tow_mia_test", "ToW-MIA", "CIFAR-10 .791 against .661, Tiny-ImageNet .692 against .576"),
         ):
             value = paired_difference(first[REFINED], first[VANILLA], column)
-            said.append(judge_claim(f"{name}: RUM^F is above vanilla in round 1 ({word})", printed, value))
-        gap = ((1, first[REFINED]), (-1, first[VANILLA]), (-1, end[REFINED]), (1, end[VANILLA]))
-        said += [
+            claims.append(judge_claim(f"{name}: RUM^F is above vanilla in round 1 ({label})", paper, value))
+        terms = ((1, first[REFINED]), (-1, first[VANILLA]), (-1, end[REFINED]), (1, end[VANILLA]))
+        claims += [
             judge_claim(
                 f"{name}: what RUM^F is above vanilla is less in round {last} than in round 1 (ToW)",
                 "CIFAR-10 .130 to .003, Tiny-ImageNet .100 to -.016",
-                paired_contrast(gap, "tow_test"),
+                paired_contrast(terms, "tow_test"),
             ),
             judge_claim(
                 f"{name}: vanilla's ToW is higher in round {last} than in round 1",
@@ -141,10 +153,10 @@ def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
             *(
                 judge_claim(
                     f"{name}: {ARM_LABELS[arm]} lowers the Gini coefficient of the proxy in {last} rounds",
-                    printed,
+                    paper,
                     paired_difference(start, end[arm], "gini"),
                 )
-                for arm, printed in (
+                for arm, paper in (
                     (REFINED, "CIFAR-10 .788 to .642, Tiny-ImageNet .629 to .365"),
                     (VANILLA, "CIFAR-10 .788 to .723, Tiny-ImageNet .629 to .403"),
                 )
@@ -155,54 +167,63 @@ def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
                 paired_difference(end[VANILLA], end[REFINED], "gini"),
             ),
         ]
-    return said
+    return claims
 
 
-def draw_figure(results: Results, asked: ExperimentContext) -> bytes:
-    """ToW, ToW-MIA and the Gini coefficient over the rounds; beneath, Lorenz curves of the proxy, one a round."""
-    every = results["rounds"]
-    rounds = range(1, max((row["round"] for row in every), default=1) + 1)
-    arms = [(name, arm) for name in asked.scale.algorithms for arm in ARM_LABELS]
-    wide = max(3, len(arms))
-    picture = Figure(figsize=(3.6 * wide, 6.6), layout="constrained")
-    picture.suptitle(f"{asked.scale.size} examples to forget in each round, by {PROXY} retraining of theta_u")
-    top, bottom = picture.subplots(2, wide)
-    start = select_rows(every, round=0)
-    for axis, (column, word) in zip(
+def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+    """Draw ToW, ToW-MIA and the Gini coefficient over the rounds; below, Lorenz curves of the proxy per round."""
+    all_rows = results["rounds"]
+    rounds = range(1, max((row["round"] for row in all_rows), default=1) + 1)
+    arms = [(name, arm) for name in context.scale.algorithms for arm in ARM_LABELS]
+    n_columns = max(3, len(arms))
+    figure = Figure(figsize=(3.6 * n_columns, 6.6), layout="constrained")
+    figure.suptitle(f"{context.scale.size} examples to forget in each round, by {PROXY} retraining of theta_u")
+    top, bottom = figure.subplots(2, n_columns)
+    start = select_rows(all_rows, round=0)
+    for axis, (column, label) in zip(
         top, (("tow_test", "ToW"), ("tow_mia_test", "ToW-MIA"), ("gini", "Gini")), strict=False
     ):
         for number, (name, arm) in enumerate(arms):
-            steps = [select_rows(every, contender=name, arm=arm, round=r) for r in rounds]
+            steps = [select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds]
             before = [start] if column == "gini" else []
-            at = [each + 0.08 * number for each in range(0 if before else 1, len(rounds) + 1)]
-            plot_over_steps(axis, at, [*before, *steps], column, f"{name} {ARM_LABELS[arm]}", f"C{number}")
+            positions = [step + 0.08 * number for step in range(0 if before else 1, len(rounds) + 1)]
+            plot_over_steps(axis, positions, [*before, *steps], column, f"{name} {ARM_LABELS[arm]}", f"C{number}")
         axis.set(
-            title=f"{word}" + (" (test)" if column != "gini" else " of the proxy over what is left"), xlabel="round"
+            title=f"{label}" + (" (test)" if column != "gini" else " of the proxy over what is left"), xlabel="round"
         )
         axis.grid(axis="y", alpha=0.3)
     top[0].legend(fontsize=8, frameon=False)
     for axis, (name, arm) in zip(bottom, arms, strict=False):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        for number, rows in enumerate([start, *(select_rows(every, contender=name, arm=arm, round=r) for r in rounds)]):
-            held = [mean_with_interval([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES]
+        for number, rows in enumerate([
+            start,
+            *(select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds),
+        ]):
+            cumulative = [
+                mean_with_interval([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES
+            ]
             axis.plot(
-                LORENZ_SHARES, held, color=str(0.75 - 0.75 * number / len(rounds)), linewidth=1, label=f"after {number}"
+                LORENZ_SHARES,
+                cumulative,
+                color=str(0.75 - 0.75 * number / len(rounds)),
+                linewidth=1,
+                label=f"after {number}",
             )
         axis.set(title=f"Lorenz: {name} {ARM_LABELS[arm]}", xlabel="share of the examples", ylabel="share of the proxy")
         axis.legend(fontsize=7, frameon=False)
     for axis in [*top[3:], *bottom[len(arms) :]]:
         axis.set_axis_off()
-    return encode_png(picture)
+    return encode_png(figure)
 
 
 EXPERIMENT = Experiment(
     source="SCALE Tables 3 and 7, Figs 3 and 12",
     question="whether refining by a proxy still helps after five requests to forget",
-    plans=make_sweeps,
-    findings=check_claims,
-    figure=draw_figure,
-    small=Scale(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
+    make_sweeps=make_sweeps,
+    check_claims=check_claims,
+    draw_figure=draw_figure,
+    small_scale=Scale(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
+    paper_scale=Scale(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("gini", "round_wall_s"),
 )

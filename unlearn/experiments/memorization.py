@@ -1,7 +1,7 @@
-"""RUM Fig. 1b, Tables 7-9, Fig. 8: the less memorized what goes, the nearer unlearning comes to retraining.
+"""RUM Fig. 1b, Tables 7-9, Fig. 8: the less memorized the forget set, the nearer unlearning comes to retraining.
 
-Three forget sets of one size, the lowest, nearest .5 and highest memorization; every algorithm in one go. Methods that
-draw labels go the other way in the paper: they forget what is not memorized too thoroughly.
+Three forget sets of one size, with the lowest, nearest .5 and highest memorization; every algorithm on the whole set.
+Methods that draw labels do the opposite in the paper: they forget examples of low memorization too thoroughly.
 """
 
 from collections.abc import Mapping
@@ -42,17 +42,17 @@ PAPER = Scale(
 )
 
 
-def make_sweeps(asked: ExperimentContext) -> Mapping[str, SweepConfig]:
-    """A sweep a level."""
-    return {level: asked.plan(f"{asked.score}:{level}") for level in LEVELS}
+def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+    """Configure a sweep for each level."""
+    return {level: context.make_sweep_config(f"{context.score}:{level}") for level in LEVELS}
 
 
-def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """The oracle's trends, the original's, and each algorithm's between low and high memorization."""
-    low, high = (select_by_selection(results[level], asked.judge) for level in ("low", "high"))
+def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge the claims on the oracle, the original, and each algorithm between low and high memorization."""
+    low, high = (select_by_selection(results[level], context.selection) for level in ("low", "high"))
     oracles = [select_rows(rows, contender=ORACLE) for rows in (low, high)]
     originals = [select_rows(rows, contender="original", select="") for rows in (low, high)]
-    said = [
+    claims = [
         judge_claim(
             "the oracle is right more often on what is little memorized than on what is much",
             "CIFAR-10 .997 to .234, CIFAR-100 .999 to .026",
@@ -69,54 +69,54 @@ def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
             paired_difference(originals[0], originals[1], "tow_test"),
         ),
     ]
-    for name in asked.scale.algorithms:
-        rows = [select_rows(found, contender=name) for found in (low, high)]
+    for name in context.scale.algorithms:
+        rows = [select_rows(level_rows, contender=name) for level_rows in (low, high)]
         if name in PAPER_RISES:
-            said.append(
+            claims.append(
                 judge_claim(
                     f"{name}: ToW is higher on high memorization",
                     PAPER_RISES[name],
                     paired_difference(rows[1], rows[0], "tow_test"),
                 )
             )
-            over = paired_difference(rows[0], oracles[0], "mia_test")
-            said.append(
-                judge_claim(f"{name}: MIA on low memorization is above the oracle's", PAPER_MIA_AT_LOW[name], over)
+            excess = paired_difference(rows[0], oracles[0], "mia_test")
+            claims.append(
+                judge_claim(f"{name}: MIA on low memorization is above the oracle's", PAPER_MIA_AT_LOW[name], excess)
             )
         else:
-            printed = PAPER_FALLS.get(name, "not in the paper")
-            said.append(
+            paper = PAPER_FALLS.get(name, "not in the paper")
+            claims.append(
                 judge_claim(
                     f"{name}: ToW is higher on low memorization",
-                    printed,
+                    paper,
                     paired_difference(rows[0], rows[1], "tow_test"),
                 )
             )
-    return said
+    return claims
 
 
-def draw_figure(results: Results, asked: ExperimentContext) -> bytes:
-    """ToW, what it is made of and MIA by level, a line an algorithm, chosen with and without an oracle."""
-    names = [*asked.scale.algorithms, "original", ORACLE]
+def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+    """Draw ToW, its parts and MIA by level, a line per algorithm, chosen with and without an oracle."""
+    names = [*context.scale.algorithms, "original", ORACLE]
     panels = {
-        f"chosen by {select}": {
-            f"{name}|{level}": select_rows(select_by_selection(results[level], select), contender=name)
+        f"chosen by {selection}": {
+            f"{name}|{level}": select_rows(select_by_selection(results[level], selection), contender=name)
             for name in names
             for level in LEVELS
         }
-        for select in (("oracle", "blind") if asked.select == "both" else (asked.select,))
+        for selection in (("oracle", "blind") if context.select == "both" else (context.select,))
     }
-    title = f"{asked.score}: {asked.scale.size} examples to forget"
+    title = f"{context.score}: {context.scale.size} examples to forget"
     return render_points(panels, names, LEVELS, "tow_test", "ToW (test)", title, DETAIL_COLUMNS)
 
 
 EXPERIMENT = Experiment(
     source="RUM Fig. 1b, Tables 7-9, Fig. 8",
     question="how memorization of what goes decides how well it goes",
-    plans=make_sweeps,
-    findings=check_claims,
-    figure=draw_figure,
-    small=SMALL,
-    paper=PAPER,
+    make_sweeps=make_sweeps,
+    check_claims=check_claims,
+    draw_figure=draw_figure,
+    small_scale=SMALL,
+    paper_scale=PAPER,
     run=make_counting_run(make_sweeps),
 )

@@ -1,12 +1,12 @@
 """SCALE Tables 2, 5 and 6, Figs 2, 8 and 11: RUM^F refined by a proxy in place of memorization.
 
-For memorization and each proxy a forget set of its lowest, middle and highest examples, a third each; algorithms in one
-go, on random parts, and on parts by that same score. As in the paper each score so has a forget set of its own, and a
+For memorization and each proxy a forget set of its lowest, middle and highest examples, a third each; algorithms on the
+whole set, on random parts, and on parts by that same score. As in the paper each score has its own forget set, so a
 comparison of two scores is one of two forget sets too. Run times are those of the chosen parameters: an algorithm that
-is tuned to fewer epochs a part costs less, whatever the paper's ratio.
+is tuned to fewer epochs per part costs less, whatever the paper's ratio.
 
-With a second bank of the same data under crop and flip, the same there. The two banks' originals are other networks, so
-what compares the banks pairs them by number alone, which costs width and no validity.
+With a second bank of the same data with crop and flip augmentation, the same there. The originals of the two banks are
+other networks, so comparisons of the banks pair them by number only, which widens intervals and keeps them valid.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ from unlearn.tuning.search import SearchBackend
 ALGORITHMS = ("finetune", "neggrad-plus", "l1-sparse", "salun")
 VARIANTS = ("vanilla", "shuffle", "rum")
 OTHER_PREFIX = "augmented, "
-"""Before the names of the second bank's parts."""
+"""Prefix of the names of the second bank's parts."""
 NOT_PRINTED = "no number printed"
 MEMORIZATION = "memorization"
 PAPER_GAINS = {
@@ -85,92 +85,97 @@ PAPER_SHUFFLED = {
 COMPARED_COLUMNS = (("ToW", "tow_test", PAPER_GAINS), ("ToW-MIA", "tow_mia_test", PAPER_MIA_GAINS))
 
 
-def list_scores(asked: ExperimentContext) -> tuple[str, ...]:
-    """Memorization and the proxies, none twice."""
-    return tuple(dict.fromkeys((asked.score, *asked.proxies)))
+def list_scores(context: ExperimentContext) -> tuple[str, ...]:
+    """List memorization and the proxies, without repeats."""
+    return tuple(dict.fromkeys((context.score, *context.proxies)))
 
 
-def make_sweeps(asked: ExperimentContext) -> Mapping[str, SweepConfig]:
-    """A sweep a score; with a second bank, another there."""
-    banks = {"": asked.store} | ({OTHER_PREFIX: check_augmented_bank(asked)} if asked.other else {})
+def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+    """Configure a sweep for each score, and the same for a second bank."""
+    banks = {"": context.store} | ({OTHER_PREFIX: check_augmented_bank(context)} if context.other else {})
     return {
-        prefix + name: asked.plan(f"{name}:union", store=store, variants=VARIANTS, scores=(name,))
+        prefix + name: context.make_sweep_config(f"{name}:union", store=store, variants=VARIANTS, scores=(name,))
         for prefix, store in banks.items()
-        for name in list_scores(asked)
+        for name in list_scores(context)
     }
 
 
-def check_augmented_bank(asked: ExperimentContext) -> str:
-    """The second bank, if it is one of the same data whose recipe augments where the first one's does not."""
-    ours, theirs = Store.open(asked.store), Store.open(asked.other)
-    if ours.manifest.fingerprint != theirs.manifest.fingerprint:
+def check_augmented_bank(context: ExperimentContext) -> str:
+    """Check that the second bank has the same data, and augments where the first one does not."""
+    bank, other = Store.open(context.store), Store.open(context.other)
+    if bank.manifest.fingerprint != other.manifest.fingerprint:
         raise ValueError(
-            f"--other {theirs.folder.display_name} has other data than {ours.folder.display_name}; give a bank of the "
+            f"--other {other.folder.display_name} has other data than {bank.folder.display_name}; give a bank of the "
             "same --data, "
             "--train-limit, --validation and --seed"
         )
-    if ours.manifest.recipe["augment"] or not theirs.manifest.recipe["augment"]:
+    if bank.manifest.recipe["augment"] or not other.manifest.recipe["augment"]:
         raise ValueError(
-            f"--other {theirs.folder.display_name} augments by {list(theirs.manifest.recipe['augment'])} and "
-            f"{ours.folder.display_name} by {list(ours.manifest.recipe['augment'])}; give first the bank without, and "
+            f"--other {other.folder.display_name} augments by {list(other.manifest.recipe['augment'])} and "
+            f"{bank.folder.display_name} by {list(bank.manifest.recipe['augment'])}; give first the bank without, and "
             "as "
             "--other one of `python -m memscore.estimate --augment crop flip`"
         )
-    return asked.other
+    return context.other
 
 
 def run(
-    asked: ExperimentContext, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress
+    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
 ) -> ExperimentResult:
-    """The sweeps, with the second bank's lock held too."""
+    """Run the sweeps, holding the lock of the second bank too."""
     with ExitStack() as stack:
-        if asked.other:
-            stack.enter_context(Store.open(asked.other).lock())
-        carried = run_sweeps(asked, make_sweeps(asked), pool, search, device, phase)
-    besides = list_recipe_differences(asked) if asked.other else []
-    remark = f"the second bank's recipe differs in {', '.join(besides)} too, and so may what is said of augmentation"
-    return replace(carried, remarks=[remark, *carried.remarks]) if besides else carried
+        if context.other:
+            stack.enter_context(Store.open(context.other).lock())
+        result = run_sweeps(context, make_sweeps(context), pool, backend, device, show_progress)
+    differing = list_recipe_differences(context) if context.other else []
+    remark = f"the second bank's recipe differs in {', '.join(differing)} too, and so may what is said of augmentation"
+    return replace(result, remarks=[remark, *result.remarks]) if differing else result
 
 
-def list_recipe_differences(asked: ExperimentContext) -> list[str]:
-    """Fields of the two banks' identities that differ beside augmentation."""
-    ours, theirs = (Store.open(url).manifest for url in (asked.store, asked.other))
-    apart = {"augment", "crop_padding", "source"}
-    found = [name for name in ours.recipe if name not in apart and ours.recipe[name] != theirs.recipe[name]]
-    return [*found, *(name for name in ("architecture", "precision") if getattr(ours, name) != getattr(theirs, name))]
+def list_recipe_differences(context: ExperimentContext) -> list[str]:
+    """List the fields, other than augmentation, in which the two banks differ."""
+    manifest, other = (Store.open(url).manifest for url in (context.store, context.other))
+    ignored = {"augment", "crop_padding", "source"}
+    differing = [
+        name for name in manifest.recipe if name not in ignored and manifest.recipe[name] != other.recipe[name]
+    ]
+    return [
+        *differing,
+        *(name for name in ("architecture", "precision") if getattr(manifest, name) != getattr(other, name)),
+    ]
 
 
-def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """For each bank: refinement, the control and run time by each score, and the best proxy; then augmentation."""
-    said = []
-    for prefix in ("", OTHER_PREFIX) if asked.other else ("",):
-        for name in list_scores(asked):
-            rows = select_by_selection(results[prefix + name], asked.judge)
-            said += check_score(rows, prefix, name, asked.scale.algorithms)
-        said += check_holdout_best(results, prefix, asked)
-    return said + (check_augmentation(results, asked) if asked.other else [])
+def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge for each bank refinement, control and run time by each score, and the best proxy; then augmentation."""
+    claims = []
+    for prefix in ("", OTHER_PREFIX) if context.other else ("",):
+        for name in list_scores(context):
+            rows = select_by_selection(results[prefix + name], context.selection)
+            claims += check_score(rows, prefix, name, context.scale.algorithms)
+        claims += check_holdout_best(results, prefix, context)
+    return claims + (check_augmentation(results, context) if context.other else [])
 
 
 def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, ...]) -> list[Claim]:
-    """What refinement by one score does."""
-    by = {
-        variant: [select_rows(rows, contender=one, variant=variant) for one in algorithms]
+    """Judge the claims on refinement by one score."""
+    rows_by_variant = {
+        variant: [select_rows(rows, contender=algorithm, variant=variant) for algorithm in algorithms]
         for variant in ("vanilla", "shuffle", f"rum {name}")
     }
-    refined, vanilla, shuffled = by[f"rum {name}"], by["vanilla"], by["shuffle"]
-    said = []
-    for what, column, printed in COMPARED_COLUMNS:
-        for one, ours, theirs in zip(algorithms, refined, vanilla, strict=True):
-            known = MEMORIZATION if name.startswith(MEMORIZATION) else name
-            paper = NOT_PRINTED if prefix else printed.get((one, known), NOT_PRINTED)
-            claim = f"{prefix}{one}: RUM^F by {name} is above vanilla ({what})"
-            said.append(judge_claim(claim, paper, paired_difference(ours, theirs, column)))
-        paper = "all proxies improve RUM^F" if what == "ToW" else "all proxies improve privacy"
+    refined, vanilla, shuffled = rows_by_variant[f"rum {name}"], rows_by_variant["vanilla"], rows_by_variant["shuffle"]
+    claims = []
+    for label, column, paper_values in COMPARED_COLUMNS:
+        for algorithm, ours, theirs in zip(algorithms, refined, vanilla, strict=True):
+            paper_name = MEMORIZATION if name.startswith(MEMORIZATION) else name
+            paper = NOT_PRINTED if prefix else paper_values.get((algorithm, paper_name), NOT_PRINTED)
+            claim = f"{prefix}{algorithm}: RUM^F by {name} is above vanilla ({label})"
+            claims.append(judge_claim(claim, paper, paired_difference(ours, theirs, column)))
+        paper = "all proxies improve RUM^F" if label == "ToW" else "all proxies improve privacy"
         value = paired_mean_difference(refined, vanilla, column)
-        said.append(judge_claim(f"{prefix}mean of all: RUM^F by {name} is above vanilla ({what})", paper, value))
-        claim = f"{prefix}mean of all: vanilla is above shuffle, union by {name} ({what})"
-        said.append(judge_claim(claim, PAPER_SHUFFLED[what], paired_mean_difference(vanilla, shuffled, column)))
-    said.append(
+        claims.append(judge_claim(f"{prefix}mean of all: RUM^F by {name} is above vanilla ({label})", paper, value))
+        claim = f"{prefix}mean of all: vanilla is above shuffle, union by {name} ({label})"
+        claims.append(judge_claim(claim, PAPER_SHUFFLED[label], paired_mean_difference(vanilla, shuffled, column)))
+    claims.append(
         judge_claim(
             f"{prefix}RUM^F by {name} takes longer than vanilla: its run time over vanilla's, less 1",
             "about 2 times: 1.6 to 2.6 on CIFAR-10, so .6 to 1.6",
@@ -178,31 +183,35 @@ def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, 
         )
     )
     claim = f"{prefix}RUM^F by {name} takes less time than retraining: 1 less its share of that"
-    share = paired_contrast([(-1 / len(refined), own) for own in refined], "rrt_wall")
-    left = Interval(value=1 + share.value, lo=1 + share.lo, hi=1 + share.hi)
-    return [*said, judge_claim(claim, "CIFAR-10 .12 to .47, CIFAR-100 .86 to .88", left)]
+    share = paired_contrast([(-1 / len(refined), method_rows) for method_rows in refined], "rrt_wall")
+    saved = Interval(value=1 + share.value, lo=1 + share.lo, hi=1 + share.hi)
+    return [*claims, judge_claim(claim, "CIFAR-10 .12 to .47, CIFAR-100 .86 to .88", saved)]
 
 
 def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interval:
-    """Seconds of several contenders together over those of others, less 1, of each original; mean over originals."""
+    """Compute the seconds of several methods over those of others, less 1, as a mean over originals."""
     sums = []
     for side in (ours, theirs):
-        found = [average_by_original(rows, "wall_s") for rows in side]
-        shared = set.intersection(*(set(one) for one in found))
-        sums.append({index: sum(one[index] for one in found) for index in shared})
+        seconds = [average_by_original(rows, "wall_s") for rows in side]
+        shared = set.intersection(*(set(method_seconds) for method_seconds in seconds))
+        sums.append({index: sum(method_seconds[index] for method_seconds in seconds) for index in shared})
     return mean_with_interval([
         sums[0][index] / sums[1][index] - 1 for index in sorted(sums[0].keys() & sums[1].keys())
     ])
 
 
-def check_holdout_best(results: Results, prefix: str, asked: ExperimentContext) -> list[Claim]:
-    """Whether holdout retraining refines best, against each other score."""
+def check_holdout_best(results: Results, prefix: str, context: ExperimentContext) -> list[Claim]:
+    """Judge whether holdout retraining refines better than each other score."""
     refined = {
         name: [
-            select_rows(select_by_selection(results[prefix + name], asked.judge), contender=one, variant=f"rum {name}")
-            for one in asked.scale.algorithms
+            select_rows(
+                select_by_selection(results[prefix + name], context.selection),
+                contender=algorithm,
+                variant=f"rum {name}",
+            )
+            for algorithm in context.scale.algorithms
         ]
-        for name in list_scores(asked)
+        for name in list_scores(context)
     }
     best = next((name for name in refined if name.startswith("holdout")), "")
     paper = "no longer, with augmentation" if prefix else "best of the proxies on CIFAR-10, mostly above memorization"
@@ -210,32 +219,33 @@ def check_holdout_best(results: Results, prefix: str, asked: ExperimentContext) 
         judge_claim(
             f"{prefix}{best} refines better than {name} (ToW)",
             paper,
-            paired_mean_difference(refined[best], own, "tow_test"),
+            paired_mean_difference(refined[best], method_rows, "tow_test"),
         )
-        for name, own in refined.items()
+        for name, method_rows in refined.items()
         if best and name != best
     ]
 
 
-def check_augmentation(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """Whether SalUn falls behind the others where the bank was trained with crop and flip."""
-    others = [name for name in asked.scale.algorithms if name != "salun"]
-    if not others or "salun" not in asked.scale.algorithms:
+def check_augmentation(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge whether SalUn falls behind the others where the bank was trained with crop and flip."""
+    others = [name for name in context.scale.algorithms if name != "salun"]
+    if not others or "salun" not in context.scale.algorithms:
         return []
     terms: list[tuple[float, list[Row]]] = []
     for prefix, sign in ((OTHER_PREFIX, 1), ("", -1)):
-        for score in list_scores(asked):
-            rows = select_rows(select_by_selection(results[prefix + score], asked.judge), variant=f"rum {score}")
+        for score in list_scores(context):
+            rows = select_rows(select_by_selection(results[prefix + score], context.selection), variant=f"rum {score}")
             terms += [
-                (sign / len(others) / len(list_scores(asked)), select_rows(rows, contender=one)) for one in others
+                (sign / len(others) / len(list_scores(context)), select_rows(rows, contender=algorithm))
+                for algorithm in others
             ]
-            terms.append((-sign / len(list_scores(asked)), select_rows(rows, contender="salun")))
-    there = terms[: len(terms) // 2]
+            terms.append((-sign / len(list_scores(context)), select_rows(rows, contender="salun")))
+    augmented_terms = terms[: len(terms) // 2]
     return [
         judge_claim(
             "with augmentation salun under RUM^F is below the mean of the others (ToW)",
             "CIFAR-100, by confidence: .656 against .887",
-            paired_contrast(there, "tow_test"),
+            paired_contrast(augmented_terms, "tow_test"),
         ),
         judge_claim(
             "augmentation widens the distance from salun to the others (ToW)",
@@ -245,34 +255,34 @@ def check_augmentation(results: Results, asked: ExperimentContext) -> list[Claim
     ]
 
 
-def draw_figure(results: Results, asked: ExperimentContext) -> bytes:
-    """ToW and ToW-MIA by score, a line an algorithm; one column of panels a bank and a variant."""
+def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+    """Draw ToW and ToW-MIA by score, a line per algorithm; one column of panels per bank and variant."""
     panels = {}
-    for prefix in ("", OTHER_PREFIX) if asked.other else ("",):
+    for prefix in ("", OTHER_PREFIX) if context.other else ("",):
         for variant in VARIANTS:
             panels[f"{prefix}{variant}"] = {
-                f"{one}|{name}": select_rows(
-                    select_by_selection(results[prefix + name], asked.judge),
-                    contender=one,
+                f"{algorithm}|{name}": select_rows(
+                    select_by_selection(results[prefix + name], context.selection),
+                    contender=algorithm,
                     variant=f"rum {name}" if variant == "rum" else variant,
                 )
-                for one in asked.scale.algorithms
-                for name in list_scores(asked)
+                for algorithm in context.scale.algorithms
+                for name in list_scores(context)
             }
-    title = f"refinement by proxies: {asked.scale.size} examples to forget, chosen by {asked.judge}"
-    more = {"tow_mia_test": "ToW-MIA (test)"}
-    return render_points(panels, asked.scale.algorithms, list_scores(asked), "tow_test", "ToW (test)", title, more)
+    title = f"refinement by proxies: {context.scale.size} examples to forget, chosen by {context.selection}"
+    extra = {"tow_mia_test": "ToW-MIA (test)"}
+    return render_points(panels, context.scale.algorithms, list_scores(context), "tow_test", "ToW (test)", title, extra)
 
 
 EXPERIMENT = Experiment(
     source="SCALE Tables 2, 5 and 6, Figs 2, 8 and 11",
     question="whether cheap proxies refine as well as memorization",
-    plans=make_sweeps,
-    findings=check_claims,
-    figure=draw_figure,
-    small=Scale(size=300, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    make_sweeps=make_sweeps,
+    check_claims=check_claims,
+    draw_figure=draw_figure,
+    small_scale=Scale(size=300, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper_scale=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("wall_s", "rrt_wall"),
-    compares=True,
+    compares_proxies=True,
 )

@@ -1,8 +1,8 @@
-"""RUM Table 1, Tables 10 and 11, Fig. 3: does it help to refine what goes by memorization, and to choose for each part?
+"""RUM Table 1, Tables 10 and 11, Fig. 3: does it help to refine the forget set by memorization, and to choose per part?
 
-The forget set is the union of the lowest, the middle and the highest; algorithms in one go, on random parts and on
-refined ones in both orders; and three plans that do nothing to what is little memorized. Random labels stand beside
-the paper's four, so that automatic RUM chooses among five and nothing.
+The forget set is the union of the lowest, the middle and the highest; algorithms on the whole set, on random parts and
+on refined ones in both orders; and three plans that do nothing to examples of low memorization. Random labels are added
+to the paper's four, so that automatic RUM chooses among five algorithms and doing nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,35 +38,35 @@ PAPER_MIA_GAPS = {"salun": "CIFAR-10 .031 against .221"}
 UNION, GAP_COLUMN = "union", "mia_test_gap"
 PAPER_PLAN = "original>finetune>salun"
 SelectRows = Callable[[str, str], list[Row]]
-"""Contender and variant -> judged rows."""
+"""(method, variant) -> judged rows."""
 
 
-def make_sweeps(asked: ExperimentContext) -> Mapping[str, SweepConfig]:
-    """One sweep over the union."""
-    given = {"variants": VARIANTS, "plans": PLANS, "scores": (asked.score,)}
-    return {UNION: asked.plan(f"{asked.score}:union", **given)}
+def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+    """Configure one sweep over the union."""
+    options = {"variants": VARIANTS, "plans": PLANS, "scores": (context.score,)}
+    return {UNION: context.make_sweep_config(f"{context.score}:union", **options)}
 
 
-def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """RUM^F against vanilla and shuffle, one order against the other, plans against RUM^F and each other."""
-    rows = select_last_step(select_by_selection(results[UNION], asked.judge))
+def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge RUM^F against vanilla and shuffle, one order against the other, and the plans."""
+    rows = select_last_step(select_by_selection(results[UNION], context.selection))
 
-    def of(contender: str, variant: str) -> list[Row]:
-        return select_rows(rows, contender=contender, variant=name_variant_by_score(variant, asked.score))
+    def select(method: str, variant: str) -> list[Row]:
+        return select_rows(rows, contender=method, variant=name_variant_by_score(variant, context.score))
 
-    names = [name for name in asked.scale.algorithms if of(name, "rum")]
-    plans_too = check_plans(of, names) if of(PAPER_PLAN, "rum") else []
-    return [*check_refinement(of, names), *check_order(of, names), *plans_too]
+    names = [name for name in context.scale.algorithms if select(name, "rum")]
+    plan_claims = check_plans(select, names) if select(PAPER_PLAN, "rum") else []
+    return [*check_refinement(select, names), *check_order(select, names), *plan_claims]
 
 
-def check_refinement(of: SelectRows, names: Sequence[str]) -> list[Claim]:
-    """RUM^F, vanilla and shuffle of each algorithm, and of the paper's together."""
-    said = []
+def check_refinement(select: SelectRows, names: Sequence[str]) -> list[Claim]:
+    """Judge RUM^F, vanilla and shuffle of each algorithm, and of the paper's together."""
+    claims = []
     for name in names:
-        printed = PAPER_TOW.get(name)
-        numbers = [f"{value:.3f}" for value in printed] if printed else ["not printed"] * 3
-        vanilla, shuffle, refined = (of(name, variant) for variant in ("vanilla", "shuffle", "rum"))
-        said += [
+        paper = PAPER_TOW.get(name)
+        numbers = [f"{value:.3f}" for value in paper] if paper else ["not printed"] * 3
+        vanilla, shuffle, refined = (select(name, variant) for variant in ("vanilla", "shuffle", "rum"))
+        claims += [
             judge_claim(
                 f"{name}: RUM^F has a higher ToW than vanilla",
                 f"{numbers[2]} against {numbers[0]}",
@@ -83,126 +83,130 @@ def check_refinement(of: SelectRows, names: Sequence[str]) -> list[Claim]:
                 paired_difference(vanilla, shuffle, "tow_test"),
             ),
         ]
-    papers = [name for name in names if name in PAPER_TOW]
-    if papers:
-        vanilla_mean, _, refined_mean = np.mean([PAPER_TOW[name] for name in papers], axis=0)
+    in_paper = [name for name in names if name in PAPER_TOW]
+    if in_paper:
+        vanilla_mean, _, refined_mean = np.mean([PAPER_TOW[name] for name in in_paper], axis=0)
         value = paired_mean_difference(
-            [of(name, "rum") for name in papers], [of(name, "vanilla") for name in papers], "tow_test"
+            [select(name, "rum") for name in in_paper], [select(name, "vanilla") for name in in_paper], "tow_test"
         )
         claim = "RUM^F has a higher ToW than vanilla, mean of the paper's algorithms"
-        said.append(judge_claim(claim, f"{refined_mean:.3f} against {vanilla_mean:.3f}", value))
-    return said
+        claims.append(judge_claim(claim, f"{refined_mean:.3f} against {vanilla_mean:.3f}", value))
+    return claims
 
 
-def check_order(of: SelectRows, names: Sequence[str]) -> list[Claim]:
-    """RUM^F in ascending order against descending: MIA where labels are drawn, ToW of fine-tuning, MIA of all."""
-    said = [
+def check_order(select: SelectRows, names: Sequence[str]) -> list[Claim]:
+    """Judge RUM^F ascending against descending: MIA where labels are drawn, ToW of fine-tuning, mean MIA."""
+    claims = [
         judge_claim(
             f"{name}: RUM^F has a smaller MIA gap ascending than descending",
             PAPER_MIA_GAPS.get(name, "not printed"),
-            paired_difference(of(name, "rum-reversed"), of(name, "rum"), GAP_COLUMN),
+            paired_difference(select(name, "rum-reversed"), select(name, "rum"), GAP_COLUMN),
         )
         for name in names
         if get_algorithm(name).random_labels
     ]
     if "finetune" in names:
-        value = paired_difference(of("finetune", "rum"), of("finetune", "rum-reversed"), "tow_test")
-        said.append(
+        value = paired_difference(select("finetune", "rum"), select("finetune", "rum-reversed"), "tow_test")
+        claims.append(
             judge_equivalent("finetune: RUM^F has a similar ToW in both orders", "CIFAR-10 .937 and .942", value)
         )
-    papers = [name for name in names if name in PAPER_TOW]
-    if papers:
-        said.append(
+    in_paper = [name for name in names if name in PAPER_TOW]
+    if in_paper:
+        claims.append(
             judge_claim(
                 "RUM^F: ascending has a smaller MIA gap than descending, mean of the paper's algorithms",
                 "no mean printed",
                 paired_mean_difference(
-                    [of(name, "rum-reversed") for name in papers], [of(name, "rum") for name in papers], GAP_COLUMN
+                    [select(name, "rum-reversed") for name in in_paper],
+                    [select(name, "rum") for name in in_paper],
+                    GAP_COLUMN,
                 ),
             )
         )
-    return said
+    return claims
 
 
-def check_plans(of: SelectRows, names: Sequence[str]) -> list[Claim]:
-    """Plans that do nothing to what is little memorized: against RUM^F, each other, and automatic RUM."""
-    full, salun = of(PAPER_PLAN, "rum"), of("salun", "rum")
-    said = [
+def check_plans(select: SelectRows, names: Sequence[str]) -> list[Claim]:
+    """Judge plans that do nothing at low memorization: against RUM^F, each other, and automatic RUM."""
+    paper_plan, salun_alone = select(PAPER_PLAN, "rum"), select("salun", "rum")
+    claims = [
         judge_claim(
             f"nothing, fine-tuning, SalUn has a higher ToW than RUM^F of {name}",
             ".965 against " + (f"{PAPER_TOW[name][2]:.3f}" if name in PAPER_TOW else "-"),
-            paired_difference(full, of(name, "rum"), "tow_test"),
+            paired_difference(paper_plan, select(name, "rum"), "tow_test"),
         )
         for name in names
     ]
-    nothing, swapped = of("original>salun>salun", "rum"), of("original>salun>finetune", "rum")
-    if nothing and salun:
-        said += [
+    plan_salun, swapped = select("original>salun>salun", "rum"), select("original>salun>finetune", "rum")
+    if plan_salun and salun_alone:
+        claims += [
             judge_claim(
                 "SalUn does better with nothing done to what is little memorized",
                 ".919 against .887",
-                paired_difference(nothing, salun, "tow_test"),
+                paired_difference(plan_salun, salun_alone, "tow_test"),
             ),
             judge_not_lower(
                 "SalUn reads no more examples with nothing done to what is little memorized: RUM^F's less the plan's, "
                 "over retraining's",
                 "in words: to do nothing on a subset can boost efficiency",
-                paired_difference(salun, nothing, "rrt_examples"),
+                paired_difference(salun_alone, plan_salun, "rrt_examples"),
             ),
         ]
     if swapped:
-        said.append(
+        claims.append(
             judge_claim(
                 "nothing, fine-tuning, SalUn has a higher ToW than nothing, SalUn, fine-tuning",
                 ".965 against .911",
-                paired_difference(full, swapped, "tow_test"),
+                paired_difference(paper_plan, swapped, "tow_test"),
             )
         )
-    said.append(
+    claims.append(
         judge_claim(
             "nothing, fine-tuning, SalUn: ascending has a smaller MIA gap",
             "not printed",
-            paired_difference(of("salun>finetune>original", "rum-reversed"), full, GAP_COLUMN),
+            paired_difference(select("salun>finetune>original", "rum-reversed"), paper_plan, GAP_COLUMN),
         )
     )
-    automatic = of(AUTOMATIC, "auto")
+    automatic = select(AUTOMATIC, "auto")
     if automatic:
-        said.append(
+        claims.append(
             judge_claim(
                 "automatic RUM has a higher ToW than the paper's plan",
                 "not in the paper",
-                paired_difference(automatic, full, "tow_test"),
+                paired_difference(automatic, paper_plan, "tow_test"),
             )
         )
-    return said
+    return claims
 
 
-def draw_figure(results: Results, asked: ExperimentContext) -> bytes:
-    """ToW of every algorithm and plan by variant."""
+def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+    """Draw ToW of every algorithm and plan by variant."""
     panels = {}
-    for select in ("oracle", "blind") if asked.select == "both" else (asked.select,):
-        rows = select_last_step(select_by_selection(results[UNION], select))
+    for selection in ("oracle", "blind") if context.select == "both" else (context.select,):
+        rows = select_last_step(select_by_selection(results[UNION], selection))
         names = list(dict.fromkeys(row["contender"] for row in rows if row["select"]))
-        panels[f"chosen by {select}"] = {
-            f"{name}|{variant}": _group(rows, name, variant, asked.score) for name in names for variant in VARIANTS
+        panels[f"chosen by {selection}"] = {
+            f"{name}|{variant}": _select_variant(rows, name, variant, context.score)
+            for name in names
+            for variant in VARIANTS
         }
     names = list(dict.fromkeys(key.split("|")[0] for panel in panels.values() for key in panel))
-    title = f"{asked.score}, union of {asked.scale.size}"
+    title = f"{context.score}, union of {context.scale.size}"
     return render_points(panels, names, VARIANTS, "tow_test", "ToW (test)", title)
 
 
-def _group(rows: Sequence[Row], contender: str, variant: str, score: str) -> list[Row]:
-    """Rows of a contender in a variant."""
-    return select_rows(rows, contender=contender, variant=name_variant_by_score(variant, score))
+def _select_variant(rows: Sequence[Row], method: str, variant: str, score: str) -> list[Row]:
+    """Select the rows of a method in a variant."""
+    return select_rows(rows, contender=method, variant=name_variant_by_score(variant, score))
 
 
 EXPERIMENT = Experiment(
     source="RUM Table 1, Tables 10-11, Fig. 3",
     question="whether refinement, and an algorithm for each part, come nearer to retraining",
-    plans=make_sweeps,
-    findings=check_claims,
-    figure=draw_figure,
-    small=Scale(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    make_sweeps=make_sweeps,
+    check_claims=check_claims,
+    draw_figure=draw_figure,
+    small_scale=Scale(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper_scale=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=make_counting_run(make_sweeps),
 )

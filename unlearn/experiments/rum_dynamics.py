@@ -1,8 +1,8 @@
-"""RUM Figs 4 and 9: what each step of a sequence does to the parts that are forgotten, and to all the rest.
+"""RUM Figs 4 and 9: what each step of a sequence does to the parts that are forgotten, and to all other examples.
 
 SalUn and NegGrad+ over three parts by the score, low to high and high to low. After each step: accuracy on each part,
-on all of S, on what stays and on test. In the paper SalUn forgets the little memorized too thoroughly and later steps
-bring it back; NegGrad+ never loses it.
+on the forget set, on the retain set and on test. In the paper SalUn forgets examples of low memorization too thoroughly
+and later steps bring them back; NegGrad+ never loses them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,158 +46,157 @@ PAPER_TOW = {"salun": "CIFAR-10 .887 and .881", "neggrad-plus": "CIFAR-100 .92 a
 PAPER_MIA = {"salun": "CIFAR-10 .031 against .221"}
 
 
-def make_sweeps(asked: ExperimentContext) -> Mapping[str, SweepConfig]:
-    """One sweep, each of its sequences measured after each step."""
-    more = {"variants": tuple(ORDERS), "scores": (asked.score,), "parts": len(PARTS), "dynamics": True}
-    return {UNION: asked.plan(f"{asked.score}:union", **more)}
+def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+    """Configure one sweep, each of its sequences measured after each step."""
+    options = {"variants": tuple(ORDERS), "scores": (context.score,), "parts": len(PARTS), "dynamics": True}
+    return {UNION: context.make_sweep_config(f"{context.score}:union", **options)}
 
 
 def run(
-    asked: ExperimentContext, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress
+    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
 ) -> ExperimentResult:
-    """The sweep, with the accuracy on every part in each row."""
-    made = make_sweeps(asked)
-    carried = run_sweeps(asked, made, pool, search, device, phase)
-    request = prepare_sweep(made[UNION]).asked
-    forget = carried.sweeps[UNION].judged_on.rows
-    values = align_scores(asked.score, request.bank_store.score, request.splits.train.ids)
-    parts = make_score_partition(asked.score, len(PARTS), "equal").split(
-        forget, lambda _: values, lambda: zero_embeddings(request.splits), asked.seed
+    """Run the sweep, and add the accuracy on every part to each row."""
+    configs = make_sweeps(context)
+    result = run_sweeps(context, configs, pool, backend, device, show_progress)
+    unlearning = prepare_sweep(configs[UNION]).context
+    forget = result.sweeps[UNION].judged_set.rows
+    values = align_scores(context.score, unlearning.bank_store.score, unlearning.splits.train.ids)
+    parts = make_score_partition(context.score, len(PARTS), "equal").split(
+        forget, lambda _: values, lambda: zero_embeddings(unlearning.splits), context.seed
     )
-    sets = build_row_sets(parts, request.trial_data, len(values))
+    sets = build_row_sets(parts, unlearning.trial_data, len(values))
     rows = [
-        row | compute_accuracies(request.store, row, forget, sets, request.trial_data) for row in carried.results[UNION]
+        row | compute_accuracies(unlearning.store, row, forget, sets, unlearning.trial_data)
+        for row in result.results[UNION]
     ]
-    return replace(carried, results={UNION: rows})
+    return replace(result, results={UNION: rows})
 
 
-def build_row_sets(parts: Sequence[Sequence[int]], bench: TrialData, n_train: int) -> dict[str, np.ndarray]:
-    """Rows of each set that accuracies are of: the parts, their union, what stays when all of them are gone, test."""
-    found = {name: np.array(part, dtype=np.int64) for name, part in zip(PARTS, parts, strict=True)}
-    forget = np.concatenate(list(found.values()))
-    return found | {"forget": forget, "retain": np.setdiff1d(np.arange(n_train), forget), "test": bench.test}
+def build_row_sets(parts: Sequence[Sequence[int]], trial_data: TrialData, n_train: int) -> dict[str, np.ndarray]:
+    """Build the rows of each set: the parts, the forget set, the retain set, test."""
+    sets = {name: np.array(part, dtype=np.int64) for name, part in zip(PARTS, parts, strict=True)}
+    forget = np.concatenate(list(sets.values()))
+    return sets | {"forget": forget, "retain": np.setdiff1d(np.arange(n_train), forget), "test": trial_data.test}
 
 
 def compute_accuracies(
-    store: Store, row: Row, forget: tuple[int, ...], sets: Mapping[str, np.ndarray], bench: TrialData
+    store: Store, row: Row, forget: tuple[int, ...], sets: Mapping[str, np.ndarray], trial_data: TrialData
 ) -> dict[str, float]:
-    """How often the network of a row is right on each set.
+    """Compute the accuracy of the network of a row on each set.
 
     Args:
-        store: open.
-        row: of a trial that was kept, of the oracle, or of the original.
-        forget: all that goes, which the oracle has never seen.
-        sets: rows of each.
-        bench: the labels.
+        store: open store.
+        row: row of a stored trial, of the oracle, or of the original.
+        forget: the whole forget set, on which the oracle was not trained.
+        sets: rows of each set.
+        trial_data: gives the labels.
 
     Returns:
-        right_<set> -> share in [0, 1]; NaN of a run that diverged.
+        right_<set> -> share in [0, 1]; NaN for a diverged run.
     """
-    margins = compute_margins(store, row, forget, bench)
+    margins = compute_margins(store, row, forget, trial_data)
     if margins is None:
         return {f"right_{name}": float("nan") for name in sets}
     return {f"right_{name}": float((margins[rows] > 0).mean()) for name, rows in sets.items()}
 
 
-def compute_margins(store: Store, row: Row, forget: tuple[int, ...], bench: TrialData) -> np.ndarray | None:
-    """The label's logit minus the largest other, on every example: above 0 where it is right; None if it diverged."""
+def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data: TrialData) -> np.ndarray | None:
+    """Compute the label's logit minus the largest other, on every example; None if the run diverged."""
     if row["contender"] not in {ORACLE, "original"}:
-        said = store.read_predictions(row["trial"])
-        return None if said is None else said["gap"]
+        predictions = store.read_predictions(row["trial"])
+        return None if predictions is None else predictions["gap"]
     removed = forget if row["contender"] == ORACLE else ()
     logits, _ = store.read_outputs(
         compute_job_key(store, OriginalJob(store=store.url, index=row["index"], removed=removed))
     )
-    return gap(torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(bench.labels))).numpy()
+    return gap(torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(trial_data.labels))).numpy()
 
 
-def check_claims(results: Results, asked: ExperimentContext) -> list[Claim]:
-    """What each step does to the little memorized, and whether the order matters in the end."""
-    rows = select_by_selection(results[UNION], asked.judge)
-    before, said = select_rows(rows, contender="original"), []
-    for name in asked.scale.algorithms:
-        up, down = (
-            [r for r in rows if r["contender"] == name and r["variant"] == f"{v} {asked.score}"] for v in ORDERS
+def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+    """Judge what each step does to examples of low memorization, and whether the order matters."""
+    rows = select_by_selection(results[UNION], context.selection)
+    original_rows, claims = select_rows(rows, contender="original"), []
+    for name in context.scale.algorithms:
+        ascending, descending = (
+            [r for r in rows if r["contender"] == name and r["variant"] == f"{v} {context.score}"] for v in ORDERS
         )
         if get_algorithm(name).random_labels:
-            fell, rose = select_rows(up, level=1), select_rows(up, level=len(PARTS))
-            said += [
+            first_step, last_step = select_rows(ascending, level=1), select_rows(ascending, level=len(PARTS))
+            claims += [
                 judge_claim(
                     f"{name}, low to high: the step that forgets low memorization lowers the accuracy on it",
                     CURVES,
-                    paired_difference(before, fell, "right_low"),
+                    paired_difference(original_rows, first_step, "right_low"),
                 ),
                 judge_claim(
                     f"{name}, low to high: later steps raise the accuracy on low memorization again",
                     CURVES,
-                    paired_difference(rose, fell, "right_low"),
+                    paired_difference(last_step, first_step, "right_low"),
                 ),
             ]
         else:
-            said += [
+            claims += [
                 judge_not_lower(
                     f"{name}, {order}: accuracy on low memorization after its worst step is not below theta_o's",
                     "curves alone (Fig. 9, CIFAR-100)",
-                    paired_difference(find_lowest_accuracy(own), before, "right_low"),
+                    paired_difference(find_lowest_accuracy(ordered_rows), original_rows, "right_low"),
                 )
-                for order, own in zip(ORDERS.values(), (up, down), strict=True)
+                for order, ordered_rows in zip(ORDERS.values(), (ascending, descending), strict=True)
             ]
-        ends = select_last_step(up), select_last_step(down)
-        printed = PAPER_TOW.get(name, "not in the paper")
-        said.append(
-            judge_equivalent(
-                f"{name}: both orders end with a similar ToW", printed, paired_difference(*ends, "tow_test")
-            )
+        ends = select_last_step(ascending), select_last_step(descending)
+        paper = PAPER_TOW.get(name, "not in the paper")
+        claims.append(
+            judge_equivalent(f"{name}: both orders end with a similar ToW", paper, paired_difference(*ends, "tow_test"))
         )
         if get_algorithm(name).random_labels:
-            printed = PAPER_MIA.get(name, "not in the paper")
-            nearer = paired_difference(ends[1], ends[0], "mia_test_gap")
-            said.append(judge_claim(f"{name}: low to high ends with the smaller MIA gap", printed, nearer))
-    return said
+            paper = PAPER_MIA.get(name, "not in the paper")
+            difference = paired_difference(ends[1], ends[0], "mia_test_gap")
+            claims.append(judge_claim(f"{name}: low to high ends with the smaller MIA gap", paper, difference))
+    return claims
 
 
 def find_lowest_accuracy(rows: Sequence[Row]) -> list[Row]:
-    """For each original its least accuracy on the first part after any step."""
+    """Find for each original the lowest accuracy on the first part after any step."""
     steps = [average_by_original(select_rows(rows, level=number), "right_low") for number in range(1, len(PARTS) + 1)]
     shared = set.intersection(*(set(step) for step in steps))
     return [{"index": index, "right_low": float(np.min([step[index] for step in steps]))} for index in sorted(shared)]
 
 
-def draw_figure(results: Results, asked: ExperimentContext) -> bytes:
-    """A panel an algorithm and order: accuracy on each set over the steps; dashed, the oracle of all that goes."""
-    rows, names = select_by_selection(results[UNION], asked.judge), asked.scale.algorithms
-    picture = Figure(figsize=(9.5, 3.2 * len(names) + 0.4), layout="constrained")
-    picture.suptitle(
-        f"{asked.score}: {asked.scale.size} examples to forget, chosen by {asked.judge}; dashed: retrained"
+def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+    """Draw the accuracy on each set over the steps, a panel per algorithm and order; dashed, the oracle."""
+    rows, names = select_by_selection(results[UNION], context.selection), context.scale.algorithms
+    figure = Figure(figsize=(9.5, 3.2 * len(names) + 0.4), layout="constrained")
+    figure.suptitle(
+        f"{context.score}: {context.scale.size} examples to forget, chosen by {context.selection}; dashed: retrained"
     )
-    panels = picture.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
-    for line, name in zip(panels, names, strict=True):
-        for axis, (variant, order) in zip(line, ORDERS.items(), strict=True):
-            own = select_rows(rows, contender=name, variant=f"{variant} {asked.score}")
+    panels = figure.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
+    for axes, name in zip(panels, names, strict=True):
+        for axis, (variant, order) in zip(axes, ORDERS.items(), strict=True):
+            ordered_rows = select_rows(rows, contender=name, variant=f"{variant} {context.score}")
             steps = [
                 select_rows(rows, contender="original"),
-                *(select_rows(own, level=n) for n in range(1, len(PARTS) + 1)),
+                *(select_rows(ordered_rows, level=n) for n in range(1, len(PARTS) + 1)),
             ]
-            for number, each in enumerate(SETS):
-                at = [step + 0.05 * number for step in range(len(steps))]
-                plot_over_steps(axis, at, steps, f"right_{each}", each, f"C{number}")
-                plot_mean_line(axis, select_rows(rows, contender=ORACLE), f"right_{each}", f"C{number}")
+            for number, set_name in enumerate(SETS):
+                positions = [step + 0.05 * number for step in range(len(steps))]
+                plot_over_steps(axis, positions, steps, f"right_{set_name}", set_name, f"C{number}")
+                plot_mean_line(axis, select_rows(rows, contender=ORACLE), f"right_{set_name}", f"C{number}")
             axis.set_title(f"{name}, {order}", fontsize=9)
             parts = PARTS if variant == "rum" else PARTS[::-1]
             axis.set_xticks(range(len(steps)), ["before", *parts])
             axis.grid(axis="y", alpha=0.3)
-        line[0].set_ylabel("share right")
+        axes[0].set_ylabel("share right")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-    return encode_png(picture)
+    return encode_png(figure)
 
 
 EXPERIMENT = Experiment(
     source="RUM Figs 4 and 9",
     question="what each step of a sequence does to every part",
-    plans=make_sweeps,
-    findings=check_claims,
-    figure=draw_figure,
-    small=Scale(size=210, algorithms=("salun", "neggrad-plus"), budget=10, tune_seeds=2, seeds=8),
-    paper=Scale(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
+    make_sweeps=make_sweeps,
+    check_claims=check_claims,
+    draw_figure=draw_figure,
+    small_scale=Scale(size=210, algorithms=("salun", "neggrad-plus"), budget=10, tune_seeds=2, seeds=8),
+    paper_scale=Scale(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
     run=run,
 )

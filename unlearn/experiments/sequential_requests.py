@@ -1,16 +1,14 @@
-"""Requests to forget that follow each other, each arm on a path of its own (SCALE section 4, "Stability analysis").
+"""Sequential unlearning requests, each arm with its own sequence (SCALE section 4, "Stability analysis").
 
-    F_t = thirds of low, medium and high proxy of theta_{t-1} among what is left,   theta_t = U(theta_{t-1}, ..., F_t)
+    F_t = thirds of low, medium and high proxy of theta_{t-1} over the retain set,   theta_t = U(theta_{t-1}, ..., F_t)
 
-Each arm forgets other examples, so each has oracles of its own: retrained on what it has left after each round. A round
-is done for all walks at once: proxies, oracles and trials are a run of the pool each. Thetas are kept, so that a round
-costs one round, and what is on file is not done again.
+Each arm forgets other examples, so each has its own oracles: retrained on its retain set after each round. A round is
+done for all sequences at once: proxies, oracles and trials are one run of the pool each. Models are stored, so that a
+round costs one round, and stored results are not computed again.
 
-The proxy of any network on file, an original or an unlearned one: what a worker runs to compute it anew.
-
-SCALE section 4, "Stability analysis", does so after each request to forget, by holdout retraining. It fine-tunes on the
-half of validation that the bank's proxy does, in the same order, so two files of one original differ by the network
-alone, and that of theta_o has the bits of its proxy in the bank. The file is events/<key>-rescored.parquet.
+The proxy is recomputed after each request, by holdout retraining as in SCALE. It fine-tunes on the same half of
+validation as the bank's proxy, in the same order, so two files of one original differ by the network alone, and that of
+theta_o has the bits of its proxy in the bank. The file is events/<key>-rescored.parquet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,257 +34,269 @@ from unlearn.trials.setup import ShowProgress, UnlearningContext, require_refere
 from unlearn.tuning.methods import ORIGINAL, Method
 
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
-"""Of the examples, at which a Lorenz curve is kept."""
+"""Shares of the examples at which a Lorenz curve is stored."""
 
 
 @dataclass(kw_only=True)
 class RequestSequence:
-    """An arm of one original on its way.
+    """Track the requests of one arm of one original.
 
     Attributes:
-        contender: algorithm, and how each round's forget set is cut.
-        params: of the algorithm at each part, the same in every round.
-        index: of the original.
-        apart: rows that no round takes: parameters were chosen on them.
-        trials: of the rounds so far, each the whole sequence up to there.
-        skew: of the proxy after each round, from before the first.
-        over: why it ended early; "" where it did not.
+        method: algorithm, and how each round's forget set is partitioned.
+        params: parameters of the algorithm at each part, the same in every round.
+        index: index of the original.
+        excluded: rows that no round forgets, because parameters were chosen on them.
+        trials: trials of the rounds so far, each the whole sequence up to that round.
+        skew: skew of the proxy before the first round and after each.
+        end_reason: why it ended early; "" if it did not.
     """
 
-    contender: Method
+    method: Method
     params: tuple[Params, ...]
     index: int
-    apart: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
     trials: list[TrialConfig] = field(default_factory=list)
     skew: list[dict[str, float]] = field(default_factory=list)
-    over: str = ""
+    end_reason: str = ""
 
     @property
-    def gone(self) -> tuple[int, ...]:
-        """All that it has forgotten, rising."""
+    def forgotten(self) -> tuple[int, ...]:
+        """All rows that it has forgotten, ascending."""
         return self.trials[-1].forget if self.trials else ()
 
     def key(self, store: Store) -> str:
-        """Of the weights of its present network."""
+        """Return the key of the weights of its current network."""
         if self.trials:
             return model_key(store, self.trials[-1])
         return compute_job_key(store, OriginalJob(store=store.url, index=self.index))
 
-    def next(self, asked: UnlearningContext, values: np.ndarray, size: int, device: str) -> TrialConfig:
-        """Its next round.
+    def plan_next_round(self, context: UnlearningContext, values: np.ndarray, size: int, device: str) -> TrialConfig:
+        """Plan its next round.
 
         Args:
-            asked: the store and its data.
-            values: float64 [n_train], the proxy of its present network.
-            size: examples to forget; a multiple of 3.
+            context: the store and its data.
+            values: float64 [n_train], the proxy of its current network.
+            size: number of examples to forget; a multiple of 3.
             device: "cpu" or "cuda".
 
         Returns:
-            The sequence with this round; what it forgets in it alone is `judged`.
+            The sequence with this round; `judged` is what this round forgets.
 
         Raises:
-            ValueError: too few examples are left.
+            ValueError: too few examples remain.
         """
-        chosen = select_next_forget_set(asked, values, (*self.gone, *self.apart), size)
-        parts = self.contender.cut.split(
-            chosen.rows, lambda _: values, lambda: zero_embeddings(asked.splits), asked.options.seed
+        forget_set = select_next_forget_set(context, values, (*self.forgotten, *self.excluded), size)
+        parts = self.method.partition.split(
+            forget_set.rows, lambda _: values, lambda: zero_embeddings(context.splits), context.options.seed
         )
-        new = [
-            Step(algorithm=self.contender.plan[0], params=params, rows=part)
+        round_steps = [
+            Step(algorithm=self.method.plan[0], params=params, rows=part)
             for params, part in zip(self.params, parts, strict=True)
         ]
-        *before, last = [*(self.trials[-1].steps if self.trials else ()), *new]
+        *before, last = [*(self.trials[-1].steps if self.trials else ()), *round_steps]
         return TrialConfig(
-            store=asked.store.url,
+            store=context.store.url,
             algorithm=last.algorithm,
             params=last.params,
-            forget_set=f"{chosen.name}, round {len(self.trials) + 1}",
-            forget=tuple(sorted({*self.gone, *chosen.rows})),
+            forget_set=f"{forget_set.name}, round {len(self.trials) + 1}",
+            forget=tuple(sorted({*self.forgotten, *forget_set.rows})),
             before=tuple(before),
             part=last.rows if before else (),
-            judged=chosen.rows if self.trials else (),
+            judged=forget_set.rows if self.trials else (),
             index=self.index,
-            seed=asked.options.seed,
+            seed=context.options.seed,
             device=device,
-            keep=True,
-            keep_before=True,
-            variant=self.contender.variant,
+            save_model=True,
+            save_checkpoints=True,
+            variant=self.method.variant,
         )
 
 
 def select_next_forget_set(
-    asked: UnlearningContext, values: np.ndarray, without: Sequence[int], size: int
+    context: UnlearningContext, values: np.ndarray, excluded: Sequence[int], size: int
 ) -> ForgetSet:
-    """The least, the middle and the most of the proxy among all rows but these; the middle is its median there."""
-    left = values.copy()
-    left[list(without)] = np.nan
-    named = asked.splits.train.ids, left
-    nothing = zero_embeddings(asked.splits)
-    return select_forget_set(f"{PROXY}:union", size, asked.splits, lambda _: named, lambda: nothing, asked.options.seed)
+    """Select the lowest, the middle (around the median) and the highest of the proxy among the remaining rows."""
+    remaining = values.copy()
+    remaining[list(excluded)] = np.nan
+    scores = context.splits.train.ids, remaining
+    embeddings = zero_embeddings(context.splits)
+    return select_forget_set(
+        f"{PROXY}:union", size, context.splits, lambda _: scores, lambda: embeddings, context.options.seed
+    )
 
 
 def run_rounds(
-    asked: UnlearningContext,
-    walks: Sequence[RequestSequence],
+    context: UnlearningContext,
+    sequences: Sequence[RequestSequence],
     rounds: int,
     size: int,
     pool: Pool,
     device: str,
-    phase: ShowProgress,
+    show_progress: ShowProgress,
 ) -> list[str]:
-    """Take all walks through all rounds.
+    """Run all sequences through all rounds.
 
     Args:
-        asked: the store and its data; its originals are there.
-        walks: at their beginning.
-        rounds: how many.
-        size: examples that each forgets.
+        context: the store and its data; its originals are stored.
+        sequences: the sequences, before their first round.
+        rounds: number of rounds.
+        size: number of examples that each round forgets.
         pool: where jobs run.
         device: "cpu" or "cuda".
-        phase: given proxies, oracles and trials of each round in turn, hands out who is told of each.
+        show_progress: called with "proxies", "oracles" and "trials" in each round; gives the progress callbacks.
 
     Returns:
-        A line for each walk that ended early.
+        A line for each sequence that ended early.
     """
     for number in range(1, rounds + 2):
-        going = [walk for walk in walks if not walk.over]
-        values = compute_proxies(asked, going, pool, device, phase)
-        going = [walk for walk in going if not walk.over]
-        for walk in going:
-            walk.skew.append(compute_skew(values[walk.key(asked.store)], walk.gone))
+        active = [sequence for sequence in sequences if not sequence.end_reason]
+        values = compute_proxies(context, active, pool, device, show_progress)
+        active = [sequence for sequence in active if not sequence.end_reason]
+        for sequence in active:
+            sequence.skew.append(compute_skew(values[sequence.key(context.store)], sequence.forgotten))
         if number <= rounds:
-            run_round(asked, going, values, size, pool, device, phase)
+            run_round(context, active, values, size, pool, device, show_progress)
     return [
-        f"{walk.contender.name} {walk.contender.variant} on original {walk.index} ended early: {walk.over}"
-        for walk in walks
-        if walk.over
+        f"{sequence.method.name} {sequence.method.variant} on original {sequence.index} ended early: "
+        f"{sequence.end_reason}"
+        for sequence in sequences
+        if sequence.end_reason
     ]
 
 
 def compute_proxies(
-    asked: UnlearningContext, walks: Sequence[RequestSequence], pool: Pool, device: str, phase: ShowProgress
+    context: UnlearningContext,
+    sequences: Sequence[RequestSequence],
+    pool: Pool,
+    device: str,
+    show_progress: ShowProgress,
 ) -> dict[str, np.ndarray]:
-    """The proxy of every walk's present network, by its key; a walk whose proxy cannot be had ends."""
-    store, found = asked.store, dict[str, np.ndarray]()
+    """Compute the proxy of every sequence's current network, by key; a sequence whose proxy fails ends."""
+    store, proxies = context.store, dict[str, np.ndarray]()
     jobs = {
-        key: RecomputeProxyJob(store=store.url, key=key, index=w.index, device=device)
-        for w in walks
-        if (key := w.key(store))
+        key: RecomputeProxyJob(store=store.url, key=key, index=sequence.index, device=device)
+        for sequence in sequences
+        if (key := sequence.key(store))
     }
-    with phase("proxies") as progress:
-        for done, (job, result) in enumerate(pool.run(recompute_proxy, list(jobs.values()), asked.trial_data), start=1):
+    with show_progress("proxies") as progress:
+        for done, (job, result) in enumerate(
+            pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
+        ):
             if isinstance(result, Failure):
-                for walk in (one for one in walks if one.key(store) == job.key):
-                    walk.over = f"no proxy after round {len(walk.trials)}: {result.error}"
+                for sequence in (sequence for sequence in sequences if sequence.key(store) == job.key):
+                    sequence.end_reason = f"no proxy after round {len(sequence.trials)}: {result.error}"
             else:
-                found[job.key] = read_recomputed_proxy(store, job)
+                proxies[job.key] = read_recomputed_proxy(store, job)
             progress(done, len(jobs), f"original {job.index}")
-    return found
+    return proxies
 
 
 def run_round(
-    asked: UnlearningContext,
-    walks: Sequence[RequestSequence],
+    context: UnlearningContext,
+    sequences: Sequence[RequestSequence],
     values: Mapping[str, np.ndarray],
     size: int,
     pool: Pool,
     device: str,
-    phase: ShowProgress,
+    show_progress: ShowProgress,
 ) -> None:
-    """Choose what each walk forgets next, train its oracle, unlearn, and measure; a walk that diverges ends."""
-    store, planned = asked.store, list[tuple[RequestSequence, TrialConfig]]()
-    for walk in walks:
+    """Select the next forget sets, train the oracles, unlearn and measure; a sequence that diverges ends."""
+    store, planned = context.store, list[tuple[RequestSequence, TrialConfig]]()
+    for sequence in sequences:
         try:
-            planned.append((walk, walk.next(asked, values[walk.key(store)], size, device)))
-        except ValueError as error:  # too few are left; other walks may have others
-            walk.over = f"round {len(walk.trials) + 1}: {error}"
+            planned.append((sequence, sequence.plan_next_round(context, values[sequence.key(store)], size, device)))
+        except ValueError as error:  # too few remain; other sequences may have more
+            sequence.end_reason = f"round {len(sequence.trials) + 1}: {error}"
     jobs = [job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], device)]
-    require_reference_models(asked, list(dict.fromkeys(jobs)), pool, phase, "oracles")
-    every = [one for _, trial in planned for one in (trial, *make_reference_trials(trial))]
-    with phase("trials") as progress:
-        rows, failed = run_trials(list(dict.fromkeys(every)), asked.trial_data, pool, progress)
+    require_reference_models(context, list(dict.fromkeys(jobs)), pool, show_progress, "oracles")
+    trials = [reference for _, trial in planned for reference in (trial, *make_reference_trials(trial))]
+    with show_progress("trials") as progress:
+        rows, failed = run_trials(list(dict.fromkeys(trials)), context.trial_data, pool, progress)
     status = {row["trial"]: row["status"] for row in rows}
-    for walk, trial in planned:
-        if any(trial_key(store, one) not in status for one in (trial, *make_reference_trials(trial))):
-            own = [line for line in failed if f"on original {walk.index} " in line]
-            walk.over = f"round {len(walk.trials) + 1}: {'; '.join(own)}"
+    for sequence, trial in planned:
+        if any(trial_key(store, reference) not in status for reference in (trial, *make_reference_trials(trial))):
+            sequence_failures = [line for line in failed if f"on original {sequence.index} " in line]
+            sequence.end_reason = f"round {len(sequence.trials) + 1}: {'; '.join(sequence_failures)}"
             continue
-        walk.trials.append(trial)
+        sequence.trials.append(trial)
         if status[trial_key(store, trial)] != "ok":
-            walk.over = f"it diverged in round {len(walk.trials)}"
+            sequence.end_reason = f"it diverged in round {len(sequence.trials)}"
 
 
 def make_reference_trials(trial: TrialConfig) -> list[TrialConfig]:
-    """What a round's row is read beside: its oracle, and in the first round doing nothing."""
-    bare = replace(trial, params=(), before=(), part=(), keep=False, keep_before=False)
+    """Make the trials that a round is compared with: its oracle, and in the first round doing nothing."""
+    reference = replace(trial, params=(), before=(), part=(), save_model=False, save_checkpoints=False)
     first = not trial.judged
-    return [replace(bare, algorithm=name) for name in (ORACLE, *([ORIGINAL] if first else []))]
+    return [replace(reference, algorithm=name) for name in (ORACLE, *([ORIGINAL] if first else []))]
 
 
-def compute_skew(values: np.ndarray, gone: Sequence[int]) -> dict[str, float]:
-    """How unequally a proxy is spread over the examples that are left.
+def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, float]:
+    """Compute how unequally a proxy is distributed over the remaining examples.
 
     Args:
         values: float64 [n_train], 0 or more.
-        gone: rows that are not left.
+        forgotten: rows that are left out.
 
     Returns:
-        gini, and lorenz_<share> of the total that this share of the examples holds, lowest first.
+        gini, and lorenz_<share>: the share of the total that this share of the examples holds, lowest first.
     """
-    left = np.delete(values, list(gone))
-    share, held = lorenz(left)
-    return {"gini": gini(left)} | {f"lorenz_{p:.2f}": float(np.interp(p, share, held)) for p in LORENZ_SHARES}
+    remaining = np.delete(values, list(forgotten))
+    share, cumulative = lorenz(remaining)
+    return {"gini": gini(remaining)} | {
+        f"lorenz_{p:.2f}": float(np.interp(p, share, cumulative)) for p in LORENZ_SHARES
+    }
 
 
-def read_rows(store: Store, walk: RequestSequence) -> list[Row]:
-    """The rows of a walk, which are on file.
+def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:
+    """Read the rows of a sequence, which are stored.
 
     Args:
-        store: open.
-        walk: at its end.
+        store: open store.
+        sequence: the sequence after its last round.
 
     Returns:
-        A row of doing nothing, with round 0; for each round a row of theta_u and one of its oracle. Beside a trial's
-        columns they have `arm`, `round`, the skew of the proxy after that round (NaN of oracles, and after a run that
-        diverged), and what the round took: round_wall_s, round_examples (a trial's own columns are of the whole walk).
+        A row of doing nothing, with round 0; for each round a row of theta_u and one of its oracle. Besides the columns
+        of a trial they have `arm`, `round`, the skew of the proxy after that round (NaN for oracles, and after a
+        diverged run), and the cost of the round: round_wall_s, round_examples (the trial's own columns are of the whole
+        sequence).
     """
     undefined = dict.fromkeys(compute_skew(np.ones(2), ()), float("nan"))
-    arm = walk.contender.variant
-    found: list[Row] = []
-    spent = {"wall_s": 0.0, "examples": 0}
-    for number, trial in enumerate(walk.trials, start=1):
-        for one in (*make_reference_trials(trial)[::-1], trial):
-            row = dict(store.read_trial(trial_key(store, one)) or {}) | describe_trial(store, one)
-            own = one is trial
-            idle = one.algorithm == ORIGINAL and not own
-            after = walk.skew[number] if own and number < len(walk.skew) else undefined
-            took = {f"round_{c}": row[c] - spent[c] if own else row[c] for c in spent}
+    arm = sequence.method.variant
+    rows: list[Row] = []
+    earlier_cost = {"wall_s": 0.0, "examples": 0}
+    for number, trial in enumerate(sequence.trials, start=1):
+        for round_trial in (*make_reference_trials(trial)[::-1], trial):
+            row = dict(store.read_trial(trial_key(store, round_trial)) or {}) | describe_trial(store, round_trial)
+            is_unlearned = round_trial is trial
+            is_baseline = round_trial.algorithm == ORIGINAL and not is_unlearned
+            skew = sequence.skew[number] if is_unlearned and number < len(sequence.skew) else undefined
+            round_cost = {f"round_{c}": row[c] - earlier_cost[c] if is_unlearned else row[c] for c in earlier_cost}
             row |= {
-                "contender": one.algorithm,
-                "variant": "" if idle else f"{arm}, round {number}",
-                "select": "oracle" if own else "",
+                "contender": round_trial.algorithm,
+                "variant": "" if is_baseline else f"{arm}, round {number}",
+                "select": "oracle" if is_unlearned else "",
                 "level": 0,
                 "levels": 0,
-                "arm": "" if idle else arm,
-                "round": 0 if idle else number,
+                "arm": "" if is_baseline else arm,
+                "round": 0 if is_baseline else number,
             }
-            found.append(row | took | (walk.skew[0] if idle else after))
-        spent = {c: found[-1][c] for c in spent}
-    return found
+            rows.append(row | round_cost | (sequence.skew[0] if is_baseline else skew))
+        earlier_cost = {c: rows[-1][c] for c in earlier_cost}
+    return rows
 
 
 PROXY = "holdout"
-"""The score, and the proxy of the bank that it is of."""
+"""Name of the proxy, and of its score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecomputeProxyJob:
-    """Compute the proxy of one network.
+    """Describe the job of computing the proxy of one network.
 
     Attributes:
         store: path or URL.
-        key: of the network's weights: that of an original, or model_key of a trial that was kept.
-        index: of the original that it is, or that it was made from.
+        key: key of the network's weights: that of an original, or model_key of a stored trial.
+        index: index of the original that it is, or was unlearned from.
         device: "cpu" or "cuda".
     """
 
@@ -297,19 +307,19 @@ class RecomputeProxyJob:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its file."""
         return f"{self.key}-rescored"
 
 
-def recompute_proxy(job: RecomputeProxyJob, bench: TrialData) -> bool:
-    """Do one job.
+def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
+    """Compute the proxy of one network in a worker, and store it.
 
     Args:
-        job: which network.
-        bench: the data.
+        job: the network.
+        trial_data: the data.
 
     Returns:
-        Whether there was anything to do.
+        Whether it was computed now; false if it was stored.
     """
     store, device = open_visible_store(job.store), torch.device(job.device)
     if store.has_events(job.name):
@@ -317,17 +327,15 @@ def recompute_proxy(job: RecomputeProxyJob, bench: TrialData) -> bool:
     limit_gpu_memory(device)
     config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
     with single_threaded(), float32_matmul(device):
-        theta, held_out = (
-            load_network(store, job.key, device),
-            np.array(bench.validation),
-        )  # what a pool shares is read-only
+        theta = load_network(store, job.key, device)
+        held_out = np.array(trial_data.validation)  # a copy: arrays that a pool shares are read-only
         recipe = build_fine_tuning_recipe(config, len(held_out))
-        images, labels = load_on_device(store, bench.images, bench.labels, theta, recipe, device)
+        images, labels = load_on_device(store, trial_data.images, trial_data.labels, theta, recipe, device)
         rng = generator(store.manifest.seed, "proxies", PROXY, job.index)
-        found = holdout_retraining(theta, images, labels, n_train, held_out, config, rng)
-    return store.write_events(job.name, {"row": np.arange(n_train, dtype=np.int32), PROXY: found})
+        proxy = holdout_retraining(theta, images, labels, n_train, held_out, config, rng)
+    return store.write_events(job.name, {"row": np.arange(n_train, dtype=np.int32), PROXY: proxy})
 
 
 def read_recomputed_proxy(store: Store, job: RecomputeProxyJob) -> np.ndarray:
-    """The proxy of a network whose job was done: float64 [n_train] in nats, higher is more memorized."""
+    """Read a recomputed proxy: float64 [n_train] in nats, higher is more memorized."""
     return store.read_events(job.name)[PROXY]

@@ -1,4 +1,4 @@
-"""What an experiment leaves: its rows, its verdicts and its picture on file, and tables in a terminal."""
+"""Store the rows, verdicts and figure of an experiment, and print its tables."""
 
 from rich.console import Console
 
@@ -15,70 +15,70 @@ COLUMNS = (
     ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
     ("mia_test", "mia_test_gap", "rrt_examples"),
 )
-"""Columns of one table each, the experiment's own in the last: more do not fit beside the names of plans."""
+"""Columns of each table, the experiment's own in the last: more do not fit besides the names of plans."""
 
 
 def write_experiment(
-    store: Store, name: str, entry: Experiment, asked: ExperimentContext, carried: ExperimentResult
+    store: Store, name: str, experiment: Experiment, context: ExperimentContext, result: ExperimentResult
 ) -> str:
-    """Write rows.parquet, findings.json and figure.png, over those of the same request.
+    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment.
 
     Args:
-        store: open.
-        name: of the experiment.
-        entry: its line of the table.
-        asked: what it was asked for.
-        carried: what came of it.
+        store: open store.
+        name: name of the experiment.
+        experiment: its entry of the table.
+        context: its context.
+        result: its result.
 
     Returns:
         The folder in the store.
     """
-    record = make_record(name, asked, carried)
+    record = make_record(name, context, result)
     path = f"{EXPERIMENTS_FOLDER}/{name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
-    rows = [row | {"part": part} for part, own in carried.results.items() for row in own]
+    rows = [row | {"part": part} for part, part_rows in result.results.items() for row in part_rows]
     store.write_table(f"{path}/rows.parquet", rows_to_table(rows))
     store.folder.replace(f"{path}/findings.json", encode_record(record))
-    store.folder.replace(f"{path}/figure.png", entry.figure(carried.results, asked))
+    store.folder.replace(f"{path}/figure.png", experiment.draw_figure(result.results, context))
     return path
 
 
-def print_experiment(console: Console, entry: Experiment, carried: ExperimentResult, where: str) -> None:
-    """Tables of all parts, then the verdicts.
+def print_experiment(console: Console, experiment: Experiment, result: ExperimentResult, folder: str) -> None:
+    """Print the tables of all parts, then the verdicts.
 
     Args:
-        console: where to.
-        entry: the experiment.
-        carried: what came of it.
-        where: the folder that keeps it.
+        console: the console.
+        experiment: the experiment.
+        result: its result.
+        folder: the folder of the experiment.
     """
     first, last = COLUMNS
-    for part, rows in carried.results.items():
+    for part, rows in result.results.items():
         groups = group_by_method(rows)
-        title = f"{entry.source}: {part}, {rows[0]['forget_set'] if rows else ''}"
-        for columns in (first, (*last, *entry.columns)):
+        title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}"
+        for columns in (first, (*last, *experiment.columns)):
             table = make_table(title, ("", "variant", "chosen by", "n", *columns))
-            for (contender, variant, select), own in groups.items():
-                n = len({row["index"] for row in own})
+            for (method, variant, select), method_rows in groups.items():
+                n = len({row["index"] for row in method_rows})
                 table.add_row(
-                    contender, variant, select, str(n), *(format_mean([row[c] for row in own]) for c in columns)
+                    method, variant, select, str(n), *(format_mean([row[c] for row in method_rows]) for c in columns)
                 )
             console.print(table)
             title = ""
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
     table = make_table(
-        f"what {entry.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
+        f"what {experiment.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
     )
-    for wordy in table.columns[:2]:
-        wordy.justify = "left"
-    for one in carried.findings:
-        table.add_row(one.claim, one.paper, format_interval(one.value), one.verdict)
+    for column in table.columns[:2]:
+        column.justify = "left"
+    for claim in result.claims:
+        table.add_row(claim.claim, claim.paper, format_interval(claim.value), claim.verdict)
     console.print(table)
-    for line in carried.remarks:
+    for line in result.remarks:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    spent = carried.spent
-    if spent:
-        seconds = spent["tuning_s"]
-        took = f"{seconds / 3600:.2f} worker-hours" if seconds >= 360 else f"{seconds:.0f} s of workers"
-        words = f"{spent['attempts']:.0f} attempts, {spent['runs']:.0f} tuning runs that took {took}"
-        console.print(words, highlight=False, soft_wrap=True)
-    console.print(f"rows, verdicts and picture: {where}", highlight=False, soft_wrap=True, markup=False)
+    cost = result.cost
+    if cost:
+        seconds = cost["tuning_s"]
+        duration = f"{seconds / 3600:.2f} worker-hours" if seconds >= 360 else f"{seconds:.0f} s of workers"
+        summary = f"{cost['attempts']:.0f} attempts, {cost['runs']:.0f} tuning runs that took {duration}"
+        console.print(summary, highlight=False, soft_wrap=True)
+    console.print(f"rows, verdicts and picture: {folder}", highlight=False, soft_wrap=True, markup=False)

@@ -1,7 +1,4 @@
-"""What a trial is, and what its row is called.
-
-An algorithm's parameters as a user writes them.
-"""
+"""Configuration of a trial, the keys of its row and model, and an algorithm's parameters as a user writes them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,15 +15,15 @@ from unlearn.algorithms import Algorithm, get_algorithm
 from unlearn.meta.rsu import RsuSchedule
 
 ORACLE = "oracle"
-"""Stands where an algorithm's name does, for the row of theta_r itself."""
+"""In place of an algorithm's name: the row of theta_r itself."""
 ROW_VERSION = 1
-"""Of rows; another number makes all trials run again."""
+"""Version of the rows; another number makes all trials run again."""
 
 Row = dict[str, Any]
 
 
 Params = tuple[tuple[str, Any], ...]
-"""(name, value) of the fields of a config that differ from its defaults, by name."""
+"""(name, value) of the fields of a config that differ from its defaults, sorted by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +31,9 @@ class Step:
     """One step of a sequence.
 
     Attributes:
-        algorithm: a name of ALGORITHMS; "original" is to do nothing.
-        params: of its config.
-        rows: of the training set, what it forgets; rising.
+        algorithm: a name of ALGORITHMS; "original" does nothing.
+        params: parameters of its config.
+        rows: the rows of the training set that it forgets, ascending.
     """
 
     algorithm: str
@@ -46,27 +43,27 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """One trial: an algorithm on a forget set, at the end of a sequence or alone.
+    """Configure one trial: an algorithm on a forget set, at the end of a sequence or alone.
 
     Attributes:
         store: path or URL.
         algorithm: a name of ALGORITHMS, or "oracle".
         params: (name, value) of the config's fields that differ from the defaults.
-        forget_set: what the user calls it.
-        forget: rows of the training set, rising.
-        by_class: whether it is whole classes.
+        forget_set: name of the forget set, as the user wrote it.
+        forget: rows of the training set, ascending.
+        by_class: whether the forget set consists of whole classes.
         index: of the original, and of its oracle.
-        seed: of the algorithm's own chance; the same for trials that are compared.
+        seed: of the algorithm's random streams; the same for trials that are compared.
         measures: names of MEASURES, beyond the core ones.
-        core: whether the core measures are taken; a search that reads one column has no use for them.
+        core: whether the core measures are computed; a search that reads one column does not need them.
         device: "cpu" or "cuda".
-        before: steps of a sequence that the algorithm ends; `forget` is the union of all of its parts.
+        before: the earlier steps of a sequence whose last step is the algorithm; `forget` is the union of all parts.
         part: rows that the algorithm forgets at the end of a sequence; () for all of `forget`.
-        rounds: of RSU, by which the algorithm is repeated over growing parts; None for once over all.
-        judged: rows whose forgetting is measured, where they are not all of `forget`.
-        keep: whether theta_u and what it says of every example are kept; no part of the row's name.
-        keep_before: whether the thetas of earlier steps are kept, so that other trials go on from there.
-        variant: what a table calls the way in which the forget set is cut and ordered; no part of the row's name.
+        rounds: RSU schedule by which the algorithm is repeated over growing parts; None to run it once over all.
+        judged: rows on which forgetting is measured, if they are not all of `forget`.
+        save_model: whether theta_u and its predictions for every example are stored; not part of the row's key.
+        save_checkpoints: whether the models after earlier steps are stored, so that other trials resume from them.
+        variant: name of the partition of the forget set and its order, in tables; not part of the row's key.
     """
 
     store: str
@@ -84,17 +81,17 @@ class TrialConfig:
     part: tuple[int, ...] = ()
     rounds: RsuSchedule | None = None
     judged: tuple[int, ...] = ()
-    keep: bool = False
-    keep_before: bool = False
+    save_model: bool = False
+    save_checkpoints: bool = False
     variant: str = "vanilla"
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The whole sequence."""
+        """The whole sequence of steps."""
         return (*self.before, Step(algorithm=self.algorithm, params=self.params, rows=self.part or self.forget))
 
-    def until(self, number: int) -> "TrialConfig":
-        """The sequence up to its step of that number, counted from 1, as a trial of its own."""
+    def truncate(self, number: int) -> "TrialConfig":
+        """Return the first `number` steps of the sequence as a trial of its own."""
         if number == len(self.steps):
             return self
         *before, last = self.steps[:number]
@@ -112,61 +109,63 @@ class TrialConfig:
 
 
 def build_algorithm_config(entry: Algorithm, params: Mapping[str, Any], architecture: str) -> Any:
-    """An algorithm's config with these fields set.
+    """Build an algorithm's config with these fields set.
 
     Args:
-        entry: of the table.
+        entry: an entry of ALGORITHMS.
         params: name -> value.
-        architecture: of theta_o, for algorithms that build a network of their own.
+        architecture: architecture of theta_o, for algorithms that build a network themselves.
 
     Returns:
         The config.
 
     Raises:
-        ValueError: an unknown name, which offers the nearest one, or a value that breaks a rule.
+        ValueError: an unknown name (the message offers the nearest one), or a value out of its range.
     """
-    kinds = {field.name: field.type for field in fields(entry.config)}  # type: ignore[arg-type]
-    given = {validate_choice(f"parameter of {entry.fn.__name__}", name, kinds): value for name, value in params.items()}
-    if "architecture" in kinds:
-        given.setdefault("architecture", architecture)
-    return entry.config(**given)
+    field_types = {field.name: field.type for field in fields(entry.config)}  # type: ignore[arg-type]
+    arguments = {
+        validate_choice(f"parameter of {entry.fn.__name__}", name, field_types): value for name, value in params.items()
+    }
+    if "architecture" in field_types:
+        arguments.setdefault("architecture", architecture)
+    return entry.config(**arguments)
 
 
 def trial_key(store: Store, trial: TrialConfig) -> str:
-    """64 hex digits over all that decides a row: data, recipe, original, forget set, algorithm and its config."""
-    known = model_identity(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
+    """Hash everything that decides a row: data, recipe, forget set, algorithm and config."""
+    record = model_identity(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
     if trial.judged:
-        known["judged"] = trial.judged
-    return hash_record(known)
+        record["judged"] = trial.judged
+    return hash_record(record)
 
 
 def model_key(store: Store, trial: TrialConfig) -> str:
-    """64 hex digits over all that decides theta_u, whatever is measured of it."""
+    """Hash everything that decides theta_u, whatever is measured of it; 64 hex digits."""
     return hash_record(model_identity(store, trial) | {"theta": True})
 
 
 def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
-    """What theta_u is a function of."""
-    known: dict[str, Any] = {
+    """Return the record of everything that decides theta_u."""
+    record: dict[str, Any] = {
         "version": ROW_VERSION,
         "manifest": store.manifest.digest,
         **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed")},
     }
     if trial.algorithm != ORACLE:
-        known["config"] = resolve_config(store, trial.algorithm, trial.params)
+        record["config"] = resolve_config(store, trial.algorithm, trial.params)
     if trial.before:
-        known["part"] = trial.part
-        known["before"] = [
+        record["part"] = trial.part
+        record["before"] = [
             {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "rows": s.rows}
             for s in trial.before
         ]
     if trial.rounds:
-        known["rounds"] = asdict(trial.rounds)
-    return known
+        record["rounds"] = asdict(trial.rounds)
+    return record
 
 
 def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
-    """Every field of an algorithm's config."""
+    """Return every field of an algorithm's config, defaults included."""
     config: dict[str, Any] = asdict(
         build_algorithm_config(get_algorithm(name), dict(params), store.manifest.architecture)
     )
@@ -174,11 +173,13 @@ def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
 
 
 def describe_trial(store: Store, trial: TrialConfig) -> Row:
-    """What a row says of its trial."""
-    last, stray = {}, False
+    """Return the columns of a row that describe its trial."""
+    config, beyond_purpose = {}, False
     if trial.algorithm != ORACLE:
-        last = resolve_config(store, trial.algorithm, trial.params)
-        stray = any(get_algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps)
+        config = resolve_config(store, trial.algorithm, trial.params)
+        beyond_purpose = any(
+            get_algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps
+        )
     before = [
         {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "n_forget": len(s.rows)}
         for s in trial.before
@@ -186,7 +187,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
     return {
         "algorithm": trial.algorithm,
         "variant": trial.variant,
-        "config": json.dumps(last, sort_keys=True),
+        "config": json.dumps(config, sort_keys=True),
         "before": json.dumps(before, sort_keys=True),
         "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
         "plan": format_plan(trial),
@@ -195,64 +196,64 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "forget_sha256": hash_record({"rows": trial.forget}),
         "index": trial.index,
         "seed": trial.seed,
-        "beyond_its_purpose": stray,
+        "beyond_its_purpose": beyond_purpose,
     }
 
 
 def format_plan(trial: TrialConfig) -> str:
-    """The algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
+    """Format the algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
     return ">".join(step.algorithm for step in trial.steps)
 
 
-def parse_params(name: str, words: Sequence[str], architecture: str, whose: str = "") -> dict[str, Any]:
-    """Parameters of an algorithm from words such as lr=0.05.
+def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:
+    """Parse an algorithm's parameters from settings such as lr=0.05.
 
     Args:
-        name: of the algorithm.
-        words: one for each parameter.
-        architecture: of the bank.
-        whose: what the user wrote before each word, for messages.
+        name: name of the algorithm.
+        settings: one NAME=VALUE for each parameter.
+        architecture: architecture of the bank.
+        prefix: what the user wrote before each setting, for messages.
 
     Returns:
-        Name -> value of the field's type.
+        Name -> value in the field's type.
 
     Raises:
-        ValueError: a word without "=", an unknown name, or a value that is none of its type or breaks its rule.
+        ValueError: a setting without "=", an unknown name, or a value of another type or out of its range.
     """
     if name == ORACLE:
         raise ValueError(
-            f"{ORACLE!r} is no algorithm but the retrained model that each is measured against, and its row is always "
-            "printed; for a second one beside it, under a seed of its own, use retrain"
+            f"{ORACLE!r} is not an algorithm but the retrained model that each is measured against, and its row is "
+            "always printed; for a second retrained model with another seed, use retrain"
         )
     entry = get_algorithm(name)
-    found: dict[str, str] = {}
-    for word in words:
-        field, equals, text = word.partition("=")
+    texts: dict[str, str] = {}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set {whose + word!r} must be NAME=VALUE, as {whose}lr=0.05")
-        if field in found:
-            raise ValueError(f"--set gives {whose}{field} twice, {found[field]} and {text}; give it once")
-        found[field] = text
-    values = {field: _value(entry, field, text, whose) for field, text in found.items()}
-    if not words:
+            raise ValueError(f"--set {prefix + setting!r} must be NAME=VALUE, as {prefix}lr=0.05")
+        if field in texts:
+            raise ValueError(f"--set gives {prefix}{field} twice, {texts[field]} and {text}; give it once")
+        texts[field] = text
+    values = {field: _parse_value(entry, field, text, prefix) for field, text in texts.items()}
+    if not settings:
         return {}
     try:
         build_algorithm_config(entry, values, architecture)
     except ValueError as error:
-        raise ValueError(f"--set {' '.join(whose + word for word in words)}: {error}") from None
+        raise ValueError(f"--set {' '.join(prefix + setting for setting in settings)}: {error}") from None
     return values
 
 
 def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None:
-    """Stop where an algorithm cannot change networks of a bank's kind, before any is trained.
+    """Check that an algorithm can change networks of a bank's architecture, before any is trained.
 
     Args:
-        store: open; says architecture, images and classes.
-        name: of the algorithm.
-        params: of it, name -> value.
+        store: open store of the bank; gives architecture, images and classes.
+        name: name of the algorithm.
+        params: its parameters, name -> value.
 
     Raises:
-        ValueError: in the algorithm's words, as of CF-k with more layers than there are.
+        ValueError: the algorithm's own error, as for CF-k with more layers than the network has.
     """
     entry, manifest = get_algorithm(name), store.manifest
     if entry.check_fit:
@@ -260,21 +261,23 @@ def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None
         entry.check_fit(network, manifest.input_shape, build_algorithm_config(entry, params, manifest.architecture))
 
 
-def _value(entry: Algorithm, name: str, text: str, whose: str) -> Any:
-    """Text as the type of a config's field."""
+def _parse_value(entry: Algorithm, name: str, text: str, prefix: str) -> Any:
+    """Convert text to the type of a config's field."""
     hints = get_type_hints(entry.config)
     hints.pop("SPACE", None)
-    kind = hints[validate_choice(f"parameter of {entry.fn.__name__}", name, hints)]
+    field_type = hints[validate_choice(f"parameter of {entry.fn.__name__}", name, hints)]
     try:
-        if kind is bool:
+        if field_type is bool:
             return {"true": True, "false": False}[text.lower()]
-        if kind in {int, float}:
-            return kind(text)
-        if get_origin(kind) is tuple:
-            inner = get_args(kind)[0]
+        if field_type in {int, float}:
+            return field_type(text)
+        if get_origin(field_type) is tuple:
+            inner = get_args(field_type)[0]
             return tuple(inner(part) for part in text.split(",") if part)
     except (ValueError, KeyError):
         default = next(field.default for field in fields(entry.config) if field.name == name)  # type: ignore[arg-type]
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers with commas")
-        raise ValueError(f"--set {whose}{name}={text}: {name} is {wanted}, as {default} is by default") from None
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(
+            field_type, "numbers with commas"
+        )
+        raise ValueError(f"--set {prefix}{name}={text}: {name} is {expected}, as {default} is by default") from None
     return text

@@ -1,7 +1,4 @@
-"""From a network to the values of its row: every measure that was asked for, and how far it is from the oracle.
-
-From many trials of one algorithm on one forget set to the measures that need many models.
-"""
+"""Measures of a trial, from the outputs of its model, and of populations of models, from many trials."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +21,7 @@ from unlearn.trials.config import TrialConfig, trial_key
 
 @torch.no_grad()
 def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int) -> Outputs:
-    """What a network says of the first n images, in the batches and the precision of originals and oracles."""
+    """Compute logits and embeddings of the first n images, as originals and oracles are evaluated."""
     if isinstance(model, Classifier) and recipe.precision == "float32":  # one pass, for the head reads the embedding
         model.eval()
         embeddings = torch.cat([model.body(part) for part in iterate_batches(images, n)])
@@ -35,57 +32,63 @@ def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: i
     return Outputs(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 
-def select_measures(more: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
-    """The core measures of one model, and those asked for beyond them.
+def select_measures(names: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
+    """Select the core measures of a single model and the measures requested beyond them.
 
     Args:
-        more: names of MEASURES.
-        core: whether the core measures are wanted.
+        names: names of MEASURES.
+        core: whether to include the core measures.
 
     Returns:
-        Name -> measure, in the order of the table; measures of many models are no part of a trial's row.
+        Name -> measure, in the order of the table; measures of many models are not part of a trial's row.
 
     Raises:
-        ValueError: an unknown name, which offers the nearest one.
+        ValueError: an unknown name; the message offers the nearest one.
     """
-    wanted = {validate_choice("measure", name, MEASURES) for name in more}
-    single = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
-    return {name: measure for name, measure in single.items() if (core and measure.core) or name in wanted}
+    requested = {validate_choice("measure", name, MEASURES) for name in names}
+    single_model = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
+    return {name: measure for name, measure in single_model.items() if (core and measure.core) or name in requested}
 
 
-def select_population_measures(more: Sequence[str]) -> dict[str, Measure]:
-    """Those of the measures asked for that need many models."""
-    return {name: MEASURES[name] for name in MEASURES if name in more and MEASURES[name].needs == "population"}
+def select_population_measures(names: Sequence[str]) -> dict[str, Measure]:
+    """Select those of the requested measures that compare many models."""
+    return {name: MEASURES[name] for name in MEASURES if name in names and MEASURES[name].needs == "population"}
 
 
 def compute_measures(
-    case: EvaluationInputs, weights: ModelInputs, bench: TrialData, measures: Mapping[str, Measure], pair: str
+    inputs: EvaluationInputs,
+    model_inputs: ModelInputs,
+    trial_data: TrialData,
+    measures: Mapping[str, Measure],
+    cache_key: str,
 ) -> dict[str, float]:
-    """All values of one row.
+    """Compute all measures of one row.
 
     Args:
-        case: the outputs of the judged model, the oracle and the original; its held-out rows are those of selection.
-        weights: the same three as networks.
-        bench: says which rows are test.
-        measures: of `asked`.
-        pair: keys of the original and the oracle, whose own values are kept between the trials of a worker.
+        inputs: outputs of the judged model, the oracle and the original; the held-out rows are those for selection.
+        model_inputs: the same three as networks.
+        trial_data: the data of the trials; gives the test rows.
+        measures: from `select_measures`.
+        cache_key: keys of the original and the oracle, whose own values are cached between the trials of a worker.
 
     Returns:
-        Column -> value; a column taken by a split ends in its name. A column whose ideal is the oracle's value is
+        Column -> value; a column of one split ends in its name. A column whose ideal is the oracle's value is
         followed by `_gap`, its distance to that, and `_gap_original`, its distance to theta_o's.
     """
     row: dict[str, float] = {}
     for name, measure in measures.items():
-        for suffix, judged, oracle, original in iterate_splits(measure, case, weights, bench):
+        for suffix, judged, oracle, original in iterate_splits(measure, inputs, model_inputs, trial_data):
             values = measure.fn(judged)
             compared = [column for column in values if measure.columns[column].best == "oracle"]
-            theirs = measure_once(f"{pair} oracle {name}{suffix}", measure, oracle) if compared else {}
-            before = measure_once(f"{pair} original {name}{suffix}", measure, original) if compared else {}
+            oracle_values = measure_once(f"{cache_key} oracle {name}{suffix}", measure, oracle) if compared else {}
+            original_values = (
+                measure_once(f"{cache_key} original {name}{suffix}", measure, original) if compared else {}
+            )
             for column, value in values.items():
                 row[column + suffix] = value
                 if column in compared:
-                    row[f"{column}{suffix}_gap"] = abs(value - theirs[column])
-                    row[f"{column}{suffix}_gap_original"] = abs(value - before[column])
+                    row[f"{column}{suffix}_gap"] = abs(value - oracle_values[column])
+                    row[f"{column}{suffix}_gap_original"] = abs(value - original_values[column])
     return row
 
 
@@ -93,61 +96,74 @@ _measure_cache: dict[str, dict[str, float]] = {}
 MEASURE_CACHE_SIZE = 10_000
 
 
-def measure_once(tag: str, measure: Measure, side: EvaluationInputs | ModelInputs) -> dict[str, float]:
-    """A measure of an oracle or an original, taken once in a process."""
-    if tag not in _measure_cache:
+def measure_once(cache_key: str, measure: Measure, inputs: EvaluationInputs | ModelInputs) -> dict[str, float]:
+    """Compute a measure of an oracle or an original, once in a process."""
+    if cache_key not in _measure_cache:
         if len(_measure_cache) >= MEASURE_CACHE_SIZE:
             _measure_cache.clear()
-        _measure_cache[tag] = measure.fn(side)
-    return _measure_cache[tag]
+        _measure_cache[cache_key] = measure.fn(inputs)
+    return _measure_cache[cache_key]
 
 
 def iterate_splits(
-    measure: Measure, case: EvaluationInputs, weights: ModelInputs, bench: TrialData
+    measure: Measure, inputs: EvaluationInputs, model_inputs: ModelInputs, trial_data: TrialData
 ) -> Iterator[
     tuple[str, EvaluationInputs | ModelInputs, EvaluationInputs | ModelInputs, EvaluationInputs | ModelInputs]
 ]:
-    """For each split of a measure: the ending of its columns; the judged model, the oracle and the original."""
+    """Yield for each split of a measure its column suffix, and the judged model, the oracle and the original."""
     if measure.needs == "weights":
-        yield "", weights, replace(weights, judged=weights.theta_r), replace(weights, judged=weights.problem.theta_o)
+        yield (
+            "",
+            model_inputs,
+            replace(model_inputs, judged=model_inputs.theta_r),
+            replace(model_inputs, judged=model_inputs.problem.theta_o),
+        )
         return
     for split in measure.splits or ("",):
-        seen = replace(case, held_out=bench.test) if split == "test" else case
-        yield f"_{split}" if split else "", seen, seen.with_model(case.theta_r), seen.with_model(case.theta_o)
+        split_inputs = replace(inputs, held_out=trial_data.test) if split == "test" else inputs
+        yield (
+            f"_{split}" if split else "",
+            split_inputs,
+            split_inputs.with_model(inputs.theta_r),
+            split_inputs.with_model(inputs.theta_o),
+        )
 
 
 MIN_POPULATION = 8
-"""Models on each side below which no measure of many models is taken."""
+"""Fewest models on each side for a measure of many models."""
 
 
 def load_population_inputs(
-    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], bench: TrialData
+    store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], trial_data: TrialData
 ) -> PopulationInputs:
-    """What all models of two groups of trials say of every example.
+    """Load the predictions of all models of two groups of trials for every example.
 
     Args:
-        store: open.
-        unlearned: trials of one algorithm on one forget set, one an original; of one that diverged the oracle is left
-            out too, so that those of one original stay pairs.
-        oracles: trials of its oracles.
-        bench: says which rows are held out.
+        store: open store.
+        unlearned: trials of one algorithm on one forget set, one per original; where one diverged, its oracle is left
+            out too, so that both groups stay paired by original.
+        oracles: trials of the oracles.
+        trial_data: the data of the trials; gives the held-out rows.
 
     Returns:
         The population.
 
     Raises:
-        ValueError: fewer than FEWEST models on a side.
+        ValueError: fewer than MIN_POPULATION models on a side.
     """
     sides = [{t.index: store.read_predictions(trial_key(store, t)) for t in trials} for trials in (unlearned, oracles)]
-    both = [i for i, said in sides[0].items() if said is not None and sides[1].get(i) is not None]
-    if len(both) < MIN_POPULATION:
+    paired_indices = [
+        i for i, predictions in sides[0].items() if predictions is not None and sides[1].get(i) is not None
+    ]
+    if len(paired_indices) < MIN_POPULATION:
         raise ValueError(
-            f"{len(both)} pairs of an unlearned model and its oracle say too little of each example; measures of many "
-            f"models need {MIN_POPULATION} or more: --seeds 64"
+            f"{len(paired_indices)} pairs of an unlearned model and its oracle are too few; measures of many models "
+            f"need {MIN_POPULATION} or more: --seeds 64"
         )
-    found = [[said for i in both if (said := side[i]) is not None] for side in sides]
+    paired = [[predictions for i in paired_indices if (predictions := side[i]) is not None] for side in sides]
     confidence, margin = (
-        [np.stack([said[column] for said in side]) for side in found] for column in ("logit_confidence", "gap")
+        [np.stack([predictions[column] for predictions in side]) for side in paired]
+        for column in ("logit_confidence", "gap")
     )
     forget = np.array(unlearned[0].forget, dtype=np.int64)
     n_train = store.manifest.split_sizes[0]
@@ -157,7 +173,7 @@ def load_population_inputs(
         margin_unlearned=margin[0],
         margin_retrained=margin[1],
         forget=forget,
-        held_out=bench.test,
+        held_out=trial_data.test,
         retain=np.setdiff1d(np.arange(n_train), forget),
     )
 
@@ -166,28 +182,30 @@ def compute_population_measures(
     store: Store,
     unlearned: Sequence[TrialConfig],
     oracles: Sequence[TrialConfig],
-    bench: TrialData,
-    more: Sequence[str],
+    trial_data: TrialData,
+    names: Sequence[str],
 ) -> dict[str, float]:
-    """Every measure of many models that was asked for; nothing if none was.
+    """Compute every requested measure of many models; nothing if none was requested.
 
     Args:
-        store: open.
+        store: open store.
         unlearned: as load_population_inputs.
         oracles: as load_population_inputs.
-        bench: as load_population_inputs.
-        more: names of measures.
+        trial_data: as load_population_inputs.
+        names: names of measures.
 
     Returns:
-        Column -> value; a column taken by a split ends in its name.
+        Column -> value; a column of one split ends in its name.
     """
-    wanted = select_population_measures(more)
-    if not wanted:
+    measures = select_population_measures(names)
+    if not measures:
         return {}
-    population = load_population_inputs(store, unlearned, oracles, bench)
-    found: dict[str, float] = {}
-    for measure in wanted.values():
+    population = load_population_inputs(store, unlearned, oracles, trial_data)
+    row: dict[str, float] = {}
+    for measure in measures.values():
         for split in measure.splits or ("",):
-            seen = replace(population, held_out=bench.selection) if split == "validation" else population
-            found |= {column + (f"_{split}" if split else ""): value for column, value in measure.fn(seen).items()}
-    return found
+            split_inputs = replace(population, held_out=trial_data.selection) if split == "validation" else population
+            row |= {
+                column + (f"_{split}" if split else ""): value for column, value in measure.fn(split_inputs).items()
+            }
+    return row

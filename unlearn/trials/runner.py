@@ -1,8 +1,8 @@
-"""What a worker runs: one algorithm on one forget set of one original, measured and put on file.
+"""Run one trial in a worker: one algorithm on one forget set of one original, measured and stored.
 
-A trial is a function of its config alone, and its row is kept under the hash of that config: what is on file is not
-run again. It trains no original and no oracle; oracles.py has them trained before. A sequence goes on from the longest
-beginning of it whose theta was kept: the bits and the cost are those of the whole.
+A trial is a function of its config alone, and its row is stored under the hash of that config: a stored row is not
+computed again. A trial trains no original and no oracle; unlearn/oracles.py has them trained before. A sequence resumes
+from its longest stored prefix, with the bits and the cost of the whole sequence.
 """
 
 import time
@@ -30,7 +30,7 @@ from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
-from memscore.training.recipes import count_steps as steps_of
+from memscore.training.recipes import count_steps
 from unlearn.algorithms import get_algorithm
 from unlearn.measures.inputs import EvaluationInputs, ModelInputs, Outputs
 from unlearn.meta.rsu import rsu
@@ -42,137 +42,144 @@ from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_conf
 from unlearn.trials.measure import compute_measures, compute_outputs, select_measures, select_population_measures
 
 
-def run_trial(trial: TrialConfig, bench: TrialData) -> Row:
-    """Unlearn, measure, and put the row on file.
+def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
+    """Unlearn, measure, and store the row.
 
     Args:
-        trial: what to do.
-        bench: the data.
+        trial: the trial.
+        trial_data: the data.
 
     Returns:
-        The row; of a diverged run the measures are NaN and `status` says so. A row that is on file is read.
+        The row; for a diverged run the measures are NaN and `status` is "diverged". A stored row is read.
     """
-    if kept := read_stored_row(trial):
-        return kept
+    if stored_row := read_stored_row(trial):
+        return stored_row
     store, device = open_visible_store(trial.store), torch.device(trial.device)
-    name = trial_key(store, trial)
+    key = trial_key(store, trial)
     limit_gpu_memory(device)
     with single_threaded(), float32_matmul(device):
-        values, case, theta_u = run_and_measure(store, trial, bench, device)
-    row = {"trial": name, **describe_trial(store, trial), **values}
-    if (trial.keep or select_population_measures(trial.measures)) and row["status"] == "ok":
-        logits, truth = torch.from_numpy(np.array(case.judged.logits)), torch.from_numpy(np.array(bench.labels))
-        said = {"logit_confidence": logit_confidence(logits, truth).numpy(), "gap": gap(logits, truth).numpy()}
-        store.write_predictions(name, said)  # first: a row on file says that the rest is
-    if trial.keep:
+        values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
+    row = {"trial": key, **describe_trial(store, trial), **values}
+    if (trial.save_model or select_population_measures(trial.measures)) and row["status"] == "ok":
+        logits, labels = torch.from_numpy(np.array(inputs.judged.logits)), torch.from_numpy(np.array(trial_data.labels))
+        predictions = {"logit_confidence": logit_confidence(logits, labels).numpy(), "gap": gap(logits, labels).numpy()}
+        store.write_predictions(key, predictions)  # first: a stored row implies that the rest is stored
+    if trial.save_model:
         write_model(store, model_key(store, trial), theta_u, row)
-    store.write_trial(name, {column: np.array([value]) for column, value in row.items()}, {"trial": name})
+    store.write_trial(key, {column: np.array([value]) for column, value in row.items()}, {"trial": key})
     return row
 
 
 def read_stored_row(trial: TrialConfig) -> Row | None:
-    """The row of a trial that was run; None if it was not, or if its weights are asked for and not there."""
+    """Read the row of a trial; None if there is none, or if its model is requested and not stored."""
     store = open_visible_store(trial.store)
     row = store.read_trial(trial_key(store, trial))
-    if row is None or (trial.keep and store.read_cost(model_key(store, trial)) is None):
+    if row is None or (trial.save_model and store.read_cost(model_key(store, trial)) is None):
         return None
-    return row | describe_trial(store, trial)  # equal rows of the training set may go by another name
+    return row | describe_trial(store, trial)  # equal rows of the training set may have another name
 
 
-def write_model(store: Store, name: str, theta: nn.Module, cost: Row) -> None:
-    """Put a network on file, and then what it cost, which says that it is there."""
-    store.write_weights(name, theta.state_dict())
-    store.write_cost(name, cost["status"], cost["wall_s"], cost["examples"])
+def write_model(store: Store, key: str, theta: nn.Module, cost: Row) -> None:
+    """Store a network, and then its cost, which marks it as complete."""
+    store.write_weights(key, theta.state_dict())
+    store.write_cost(key, cost["status"], cost["wall_s"], cost["examples"])
 
 
-def add_costs(cost: Row, spent: Row) -> Row:
-    """The cost of a sequence from that of its steps; seconds of this run are not in the beginning's."""
-    return cost | {column: cost[column] + spent[column] for column in ("wall_s", "examples")}
+def add_costs(cost: Row, earlier: Row) -> Row:
+    """Add the cost of the earlier steps of a sequence; run_wall_s stays that of this run."""
+    return cost | {column: cost[column] + earlier[column] for column in ("wall_s", "examples")}
 
 
 def run_and_measure(
-    store: Store, trial: TrialConfig, bench: TrialData, device: torch.device
+    store: Store, trial: TrialConfig, trial_data: TrialData, device: torch.device
 ) -> tuple[Row, EvaluationInputs, nn.Module]:
-    """Cost and measures of one trial, the case that they were taken of, and the network."""
+    """Compute the cost and the measures of one trial, the inputs of its measures, and its network."""
     manifest, recipe = store.manifest, read_recipe(store)
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [compute_job_key(store, job) for job in jobs]
     (theta_o, original), (theta_r, oracle) = (load_cached_model(store, key, device) for key in keys)
-    data, labels = load_on_device(store, bench.images, bench.labels, theta_o, recipe, device)
+    images, labels = load_on_device(store, trial_data.images, trial_data.labels, theta_o, recipe, device)
     problem = make_problem(
-        *(theta_o, data, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
-        validation_rows=bench.validation,
+        *(theta_o, images, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
+        validation_rows=trial_data.validation,
     )
     receipt = store.read_receipt(format_original_name(jobs[1], keys[1])) or {}
     retrained_s = float(receipt.get("train_s") or receipt.get("seconds") or "nan")
     share = len(problem.retain) / manifest.split_sizes[0]
-    read_by_oracle = steps_of(recipe, share, manifest.split_sizes[0]) * recipe.batch
+    read_by_oracle = count_steps(recipe, share, manifest.split_sizes[0]) * recipe.batch
     if trial.algorithm == ORACLE:
         theta_u, judged = theta_r, oracle
         cost: Row = {"status": "ok", "wall_s": retrained_s, "run_wall_s": 0.0, "examples": read_by_oracle}
     else:
-        done, begun, spent = load_latest_checkpoint(store, trial, theta_o, device)
+        completed_steps, checkpoint, checkpoint_cost = load_latest_checkpoint(store, trial, theta_o, device)
 
-        def after(number: int, theta: nn.Module, now: Row) -> None:
-            if trial.keep_before:
-                write_model(store, model_key(store, trial.until(number)), theta, add_costs(now, spent))
+        def save_checkpoint(number: int, theta: nn.Module, steps_cost: Row) -> None:
+            if trial.save_checkpoints:
+                write_model(
+                    store, model_key(store, trial.truncate(number)), theta, add_costs(steps_cost, checkpoint_cost)
+                )
 
-        theta_u, cost = apply_algorithms(trial, problem, manifest.architecture, begun, done, after)
-        cost = add_costs(cost | {"run_wall_s": cost["wall_s"]}, spent)
-        judged = compute_outputs(theta_u, recipe, data, len(labels)) if cost["status"] == "ok" else original
-        if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # of weights that are
+        theta_u, cost = apply_algorithms(
+            trial, problem, manifest.architecture, checkpoint, completed_steps, save_checkpoint
+        )
+        cost = add_costs(cost | {"run_wall_s": cost["wall_s"]}, checkpoint_cost)
+        judged = compute_outputs(theta_u, recipe, images, len(labels)) if cost["status"] == "ok" else original
+        if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # though the weights are
             theta_u, judged, cost = theta_o, original, cost | {"status": "diverged"}
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
-    case = EvaluationInputs(
+    inputs = EvaluationInputs(
         judged=judged,
         theta_r=oracle,
         theta_o=original,
-        labels=bench.labels,
-        labels_true=bench.labels_true,
+        labels=trial_data.labels,
+        labels_true=trial_data.labels_true,
         retain=problem.retain.rows.cpu().numpy(),
         forget=np.array(trial.judged or trial.forget, dtype=np.int64),
-        held_out=bench.selection,
+        held_out=trial_data.selection,
         seed=trial.index,
     )
-    weights = ModelInputs(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
-    pair = "-".join([*keys, hash_record({"judged": trial.judged})[:16]])  # one oracle may be asked of several sets
-    values = compute_measures(case, weights, bench, select_measures(trial.measures, core=trial.core), pair)
-    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), case, theta_u
+    model_inputs = ModelInputs(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
+    cache_key = "-".join([*keys, hash_record({"judged": trial.judged})[:16]])  # an oracle may have several sets
+    values = compute_measures(
+        inputs, model_inputs, trial_data, select_measures(trial.measures, core=trial.core), cache_key
+    )
+    return cost | (values if cost["status"] == "ok" else dict.fromkeys(values, float("nan"))), inputs, theta_u
 
 
 LoadedModel = tuple[nn.Module, Outputs]
 MODEL_CACHE_BYTES = 2**29
-"""Of outputs kept between the trials of a worker; two models are, however large."""
+"""Size of the outputs cached between the trials of a worker; two models are always cached, however large."""
 _model_cache: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
 
 
 def load_cached_model(store: Store, key: str, device: torch.device) -> LoadedModel:
-    """An original or an oracle with what it says of every example, read once for trials that need it again.
+    """Load an original or an oracle with its outputs for every example, cached between trials.
 
-    Attempts go round the same few originals and oracles: with one pair kept, each trial of a search read both anew.
+    The trials of a search use the same few originals and oracles in turn: with one pair cached, each trial would read
+    both again.
 
     Args:
-        store: open.
-        key: of the model.
-        device: where the network goes; trials copy it, and change neither.
+        store: open store.
+        key: key of the model.
+        device: device of the network; trials copy the network and change neither.
 
     Returns:
-        Both.
+        The network and its outputs.
     """
-    place = (key, str(device))
-    if place not in _model_cache:
+    cache_key = (key, str(device))
+    if cache_key not in _model_cache:
         logits, embeddings = store.read_outputs(key)
-        _model_cache[place] = load_network(store, key, device), Outputs(logits=logits, embeddings=embeddings)
-        held = [views.logits.nbytes + views.embeddings.nbytes for _, views in _model_cache.values()]
-        while len(_model_cache) > 2 and sum(held) > MODEL_CACHE_BYTES:
+        _model_cache[cache_key] = load_network(store, key, device), Outputs(logits=logits, embeddings=embeddings)
+        sizes = [outputs.logits.nbytes + outputs.embeddings.nbytes for _, outputs in _model_cache.values()]
+        while len(_model_cache) > 2 and sum(sizes) > MODEL_CACHE_BYTES:
             _model_cache.popitem(last=False)
-            held.pop(0)
-    _model_cache.move_to_end(place)
-    return _model_cache[place]
+            sizes.pop(0)
+    _model_cache.move_to_end(cache_key)
+    return _model_cache[cache_key]
 
 
 def load_network(store: Store, key: str, device: torch.device) -> nn.Module:
-    """An original or oracle that is on file."""
+    """Load the network of a stored original, oracle or checkpoint."""
     model = build_model(store, "loaded", 0, device)
     model.load_state_dict(store.read_weights(key))
     return model.eval()
@@ -181,22 +188,22 @@ def load_network(store: Store, key: str, device: torch.device) -> nn.Module:
 def load_latest_checkpoint(
     store: Store, trial: TrialConfig, theta_o: nn.Module, device: torch.device
 ) -> tuple[int, nn.Module, Row]:
-    """The longest beginning of a sequence that was kept.
+    """Load the model after the longest stored prefix of a sequence.
 
     Args:
-        store: open.
-        trial: of the whole.
+        store: open store.
+        trial: the whole sequence.
         theta_o: the original.
-        device: where the network goes.
+        device: device of the network.
 
     Returns:
-        How many steps it has, the network after them, and what they cost; theta_o after none.
+        The number of its steps, the network after them, and their cost; 0 and theta_o if nothing is stored.
     """
     for number in range(len(trial.before), 0, -1):
-        name = model_key(store, trial.until(number))
-        spent = store.read_cost(name)
-        if spent is not None and spent["status"] == "ok":
-            return number, load_network(store, name, device), spent
+        key = model_key(store, trial.truncate(number))
+        cost = store.read_cost(key)
+        if cost is not None and cost["status"] == "ok":
+            return number, load_network(store, key, device), cost
     return 0, theta_o, {"wall_s": 0.0, "examples": 0}
 
 
@@ -204,77 +211,77 @@ def apply_algorithms(
     trial: TrialConfig,
     problem: Problem,
     architecture: str,
-    begun: nn.Module | None = None,
-    done: int = 0,
-    after: Callable[[int, nn.Module, Row], None] = lambda number, theta, cost: None,
+    start: nn.Module | None = None,
+    completed_steps: int = 0,
+    on_step_end: Callable[[int, nn.Module, Row], None] = lambda number, theta, cost: None,
 ) -> tuple[nn.Module, Row]:
-    """theta_u, and what it cost; theta_o in its place where the run diverged.
+    """Compute theta_u and its cost; theta_o in its place if the run diverged.
 
     Args:
-        trial: says which algorithms, with what, on which parts.
-        problem: what they may see.
-        architecture: of theta_o.
-        begun: the network after the first steps of the sequence; theta_o if None.
-        done: how many those are.
-        after: told of each step but the last, counted from 1: the network, and what it has cost so far.
+        trial: the algorithms, their parameters, and the parts they forget.
+        problem: the data that they may read.
+        architecture: architecture of theta_o.
+        start: the network after the first steps of the sequence; theta_o if None.
+        completed_steps: the number of those steps.
+        on_step_end: called after each step but the last with its number from 1, the network, and the cost so far.
 
     Returns:
-        The network; status, seconds of the algorithms alone, without those of `after`, and examples read, of the steps
-        that were taken here.
+        The network; status, seconds of the algorithms alone, without those of `on_step_end`, and examples read, in the
+        steps that were taken here.
     """
     device, steps, paused = problem.forget.rows.device, trial.steps, 0.0
 
-    def finished() -> float:
+    def read_clock() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    def step(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
-        """One step of the sequence."""
+    def run_step(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
+        """Run one step of the sequence."""
         nonlocal paused
         if number + 1 < len(steps):
-            theta = once(theta, retain, forget, number)
-            spent, stopped = cost("ok"), finished()
-            after(number + 1, theta, spent)
-            paused += finished() - stopped
+            theta = apply_one(theta, retain, forget, number)
+            cost_so_far, pause_started = cost("ok"), read_clock()
+            on_step_end(number + 1, theta, cost_so_far)
+            paused += read_clock() - pause_started
             return theta
         if trial.rounds is None:
-            return once(theta, retain, forget, number)
+            return apply_one(theta, retain, forget, number)
 
-        def again(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, turn: int) -> nn.Module:
-            return once(theta, retain, forget, number + turn)
+        def apply_in_round(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, round_number: int) -> nn.Module:
+            return apply_one(theta, retain, forget, number + round_number)
 
-        return rsu(theta, retain, forget, again, trial.rounds)
+        return rsu(theta, retain, forget, apply_in_round, trial.rounds)
 
-    def once(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
-        """One run of one algorithm, with a chance of its own; the first of a sequence has that of the algorithm."""
-        planned = steps[min(number, len(steps) - 1)]
-        entry = get_algorithm(planned.algorithm)
-        config = build_algorithm_config(entry, dict(planned.params), architecture)
+    def apply_one(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
+        """Run one algorithm once, with its own random stream; step 0 has the stream of the algorithm alone."""
+        step = steps[min(number, len(steps) - 1)]
+        entry = get_algorithm(step.algorithm)
+        config = build_algorithm_config(entry, dict(step.params), architecture)
         if trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs") and number + 1 >= len(steps):
             config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
-        more: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
-        family = planned.algorithm + (f"-after-{number}" if number else "")
-        where = (family, trial.index * 1_000_003 + trial.seed)
-        torch.random.manual_seed(torch_seed(0, "unlearn", *where))
-        found: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *where), **more)
-        if not is_finite(found):
+        extra: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
+        family = step.algorithm + (f"-after-{number}" if number else "")
+        stream = (family, trial.index * 1_000_003 + trial.seed)
+        torch.random.manual_seed(torch_seed(0, "unlearn", *stream))
+        unlearned: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *stream), **extra)
+        if not is_finite(unlearned):
             raise TrainingDiverged(0, float("nan"))
-        return found
+        return unlearned
 
     def cost(status: str) -> Row:
         return {
             "status": status,
-            "wall_s": finished() - began - paused,
+            "wall_s": read_clock() - started - paused,
             "examples": problem.forget.read_counter.examples,
         }
 
     warm_up_optimizers()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        began = finished()
+        started = read_clock()
         try:
-            parts = [planned.rows for planned in steps]
-            theta_u = rum(begun or problem.theta_o, problem.train, parts, step, done)
+            parts = [step.rows for step in steps]
+            theta_u = rum(start or problem.theta_o, problem.train, parts, run_step, completed_steps)
             return theta_u, cost("ok")
         except TrainingDiverged:
             return problem.theta_o, cost("diverged")
@@ -282,7 +289,7 @@ def apply_algorithms(
 
 @cache
 def warm_up_optimizers() -> None:
-    """One step of each optimizer on one number: torch imports what they need at the first, which takes seconds."""
+    """Take one step of each optimizer on one number: the first step imports code, which takes seconds."""
     for name in ("sgd", "adam"):
         number = nn.Linear(1, 1)
         config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Rows of trials as a table: means over seeds with 95 % intervals, the oracle on top, the original beneath."""
+"""Print rows of trials as tables: means over seeds with 95 % intervals, the oracle first, the original last."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,55 +18,55 @@ TABLE_COLUMNS = (
     ("tow_mia_test", "mia_test", "mia_test_gap"),
     ("wall_s", "rrt_wall", "rrt_examples"),
 )
-"""Columns of one table each: four fit where nobody sees a terminal."""
+"""Columns of each table: four fit into the width of output that is not a terminal."""
 MIN_ACCURACY_CHANGE = 0.005
 """Change of the forget accuracy below which nothing was forgotten."""
 DIRECTIONS = "tow is best at 1, a gap at 0, others where the oracle's is; rrt: over retraining, in seconds and examples"
 
 
 def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and t interval of values of several seeds.
+    """Compute the mean of values of several seeds, with a t interval.
 
     Args:
-        values: one a seed; NaN where a run diverged or the measure is undefined, left out.
-        level: coverage aimed at.
+        values: one per seed; NaN where a run diverged or the measure is undefined, left out.
+        level: nominal coverage.
 
     Returns:
         NaN without values; an interval of NaN for a single one.
     """
-    known = np.asarray(values, np.float64)
-    known = known[~np.isnan(known)]
-    if not len(known):
+    defined = np.asarray(values, np.float64)
+    defined = defined[~np.isnan(defined)]
+    if not len(defined):
         return Interval(value=float("nan"), lo=float("nan"), hi=float("nan"))
-    mean, n = float(known.mean()), len(known)
+    mean, n = float(defined.mean()), len(defined)
     half = float("nan")
     if n > 1:
-        half = float(student.ppf((1 + level) / 2, n - 1) * known.std(ddof=1) / np.sqrt(n))
+        half = float(student.ppf((1 + level) / 2, n - 1) * defined.std(ddof=1) / np.sqrt(n))
     return Interval(value=mean, lo=mean - half, hi=mean + half)
 
 
 def format_mean(values: Sequence[float]) -> str:
-    """A cell: mean, half of the interval, and how many values it rests on where some are undefined."""
-    found, known = mean_with_interval(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
-    if not known:
+    """Format a cell: mean, half of the interval, and the number of values if some are undefined."""
+    interval, n_defined = mean_with_interval(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
+    if not n_defined:
         return "-"
-    half = "" if np.isnan(found.lo) else f" ±{(found.hi - found.lo) / 2:.3f}"
-    return f"{found.value:.3f}{half}" + (f" (n={known})" if known < len(values) else "")
+    half = "" if np.isnan(interval.lo) else f" ±{(interval.hi - interval.lo) / 2:.3f}"
+    return f"{interval.value:.3f}{half}" + (f" (n={n_defined})" if n_defined < len(values) else "")
 
 
-def print_trials(console: Console, found: TrialResults, wish: TrialOptions) -> int:
-    """Print what was measured.
+def print_trials(console: Console, results: TrialResults, options: TrialOptions) -> int:
+    """Print the results of the trials as tables.
 
     Args:
-        console: where to.
-        found: rows of the oracle, the algorithm and the original, and what failed.
-        wish: what was asked for; measures beyond the core ones get tables of their own.
+        console: the console.
+        results: rows of the oracle, the algorithm and the original, and the failures.
+        options: the options; measures beyond the core ones get their own tables.
 
     Returns:
         Exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = wish.algorithm, found.rows
-    for line in found.failed:
+    name, rows = options.algorithm, results.rows
+    for line in results.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
         return 1
@@ -75,64 +75,72 @@ def print_trials(console: Console, found: TrialResults, wish: TrialOptions) -> i
     order = (ORACLE, *([] if name in {ORACLE, "original"} else [name]), "original")
     for number, columns in enumerate(TABLE_COLUMNS):
         title = f"{first['forget_set']}: {first['n_forget']} examples, {seeds}" if not number else ""
-        printed = make_table(title, ("", *columns))
-        for who in order:
-            printed.add_row(who, *(format_mean(select_values(rows, who, column)) for column in columns))
-        console.print(printed)
+        table = make_table(title, ("", *columns))
+        for row_name in order:
+            table.add_row(row_name, *(format_mean(select_values(rows, row_name, column)) for column in columns))
+        console.print(table)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
-    _print_more(console, rows, order, wish.measures)
-    if found.many:
-        _print_many(console, found.many, name, n)
-    gone = sum(row["status"] == "diverged" for row in rows)
-    for line in list_remarks(rows, name, gone):
+    _print_requested_measures(console, rows, order, options.measures)
+    if results.population_values:
+        _print_population_measures(console, results.population_values, name, n)
+    n_diverged = sum(row["status"] == "diverged" for row in rows)
+    for line in list_remarks(rows, name, n_diverged):
         console.print(line, highlight=False, soft_wrap=True)
-    return 1 if found.failed or gone else 0
+    return 1 if results.failed or n_diverged else 0
 
 
-def list_remarks(rows: Sequence[Row], name: str, gone: int) -> list[str]:
-    """What a reader of the table must know besides."""
-    said = []
-    if gone:
-        said.append(f"{gone} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
-    own = select_values(rows, name, "forget_accuracy_gap_original")
-    if name not in {ORACLE, "original"} and own and all(moved < MIN_ACCURACY_CHANGE for moved in own):
-        said.append(
+def list_remarks(rows: Sequence[Row], name: str, n_diverged: int) -> list[str]:
+    """List remarks that a reader of the table needs."""
+    remarks = []
+    if n_diverged:
+        remarks.append(f"{n_diverged} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
+    changes = select_values(rows, name, "forget_accuracy_gap_original")
+    if name not in {ORACLE, "original"} and changes and all(change < MIN_ACCURACY_CHANGE for change in changes):
+        remarks.append(
             f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the papers', "
             "for their networks and data; try others with --set, a larger lr first"
         )
     if any(row["beyond_its_purpose"] for row in rows):
-        said.append(f"{name} was made to forget whole classes; on other sets it is known to harm what stays")
-    return said
+        remarks.append(f"{name} was made to forget whole classes; on other sets it is known to harm the retain set")
+    return remarks
 
 
-def _print_more(console: Console, rows: Sequence[Row], order: Sequence[str], more: Sequence[str]) -> None:
-    """Measures that were asked for, a line each."""
+def _print_requested_measures(
+    console: Console, rows: Sequence[Row], order: Sequence[str], names: Sequence[str]
+) -> None:
+    """Print the measures requested beyond the core ones, one per line."""
     core = select_measures(())
     extra = [
-        c for measure in select_measures(more) if measure not in core for c in select_measures(more)[measure].columns
+        c for measure in select_measures(names) if measure not in core for c in select_measures(names)[measure].columns
     ]
-    names = [column for column in rows[0] if any(column == c or column.startswith(f"{c}_") for c in extra)]
-    if not names:
+    columns = [column for column in rows[0] if any(column == c or column.startswith(f"{c}_") for c in extra)]
+    if not columns:
         return
-    printed = make_table("asked for", ("", *order))
-    for column in names:
-        printed.add_row(column, *(format_mean(select_values(rows, who, column)) for who in order))
-    console.print(printed)
+    table = make_table("requested measures", ("", *order))
+    for column in columns:
+        table.add_row(column, *(format_mean(select_values(rows, row_name, column)) for row_name in order))
+    console.print(table)
 
 
-def _print_many(console: Console, many: Mapping[str, float], name: str, n: int) -> None:
-    """Measures of many models, with what is best, what would be ideal, and what they are."""
+def _print_population_measures(console: Console, values: Mapping[str, float], name: str, n: int) -> None:
+    """Print the measures of many models, with the best direction, the ideal value, and a description."""
     columns = {c: column for measure in MEASURES.values() for c, column in measure.columns.items()}
-    printed = make_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
-    printed.add_column("")
-    for column, value in many.items():
-        known = columns[next(c for c in (column, column.rpartition("_")[0]) if c in columns)]
+    table = make_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
+    table.add_column("")
+    for column, value in values.items():
+        description = columns[next(c for c in (column, column.rpartition("_")[0]) if c in columns)]
         cell = "-" if np.isnan(value) else f"{value:.0f}" if column.endswith("_n") else f"{value:.3f}"
-        cell = f"none finite ({value:.0f})" if value >= known.unbounded else cell
-        printed.add_row(column, cell, "" if known.best == "none" else known.best, known.ideal, known.description)
-    console.print(printed)
+        cell = f"none finite ({value:.0f})" if value >= description.unbounded else cell
+        table.add_row(
+            column,
+            cell,
+            "" if description.best == "none" else description.best,
+            description.ideal,
+            description.description,
+        )
+    console.print(table)
 
 
 def select_values(rows: Sequence[Row], algorithm: str, column: str) -> list[float]:
-    """A column of one algorithm's rows."""
+    """Select a column of one algorithm's rows."""
     return [row[column] for row in rows if row["algorithm"] == algorithm]

@@ -1,4 +1,4 @@
-"""What a user asks of a sweep, in words, and the sweep that it makes."""
+"""Configuration of a sweep as a user writes it, checked before anything is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -26,39 +26,39 @@ DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """One sweep.
+    """Configure a sweep.
 
     Attributes:
         store: path or URL of a bank of `python -m memscore.estimate`.
-        forget: what is to be forgotten, and judged: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
-        size: examples to forget, where the words do not say it.
-        algorithms: what is compared, in every variant; together the candidates of auto.
+        forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
+        size: number of examples to forget, where --forget does not give it.
+        algorithms: the algorithms to compare, in every variant; together the candidates of auto.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid.
         scores_of: another bank of the same data, whose scores are read in place of the store's.
-        parts: how many they make.
+        parts: number of parts they make.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
         rounds: of rsu.
-        rsu_epochs: split: an algorithm's epochs are divided among the rounds, up to whole ones; whole: each has all.
-        schedule: nested: a round of rsu forgets all that is admitted so far; partition: what is new alone.
+        rsu_epochs: split: an algorithm's epochs are divided among the rounds, rounded up; whole: each round has all.
+        schedule: nested: a round of rsu forgets all examples admitted so far; partition: only the new ones.
         unit: what rsu admits: single examples or whole classes.
         risk: score of the store by which rsu ranks, higher is riskier (default: the loss of theta_o).
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
-        set: parameters that are given and not tuned, as finetune.epochs=5.
-        budget: attempts at each place of a plan.
-        sampler: random, grid, or tpe, which learns from its attempts and so needs one set for each selection.
-        select: who chooses: the oracle (an upper bound), blind (what a user can do), or both.
-        tune_forget: forget set that parameters are chosen on (default: another of the same kind; same: the reported).
-        tune_seeds: originals that they are chosen on.
-        seeds: originals that are reported; twice as many for algorithms that draw labels.
+        set: parameters with fixed values, which are not tuned, as finetune.epochs=5.
+        budget: configurations evaluated at each step of a plan.
+        sampler: random, grid, or tpe, which learns from its results and so needs a search for each selection.
+        select: which selection: oracle (an upper bound), blind (oracle-free, possible for a user), or both.
+        tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
+        tune_seeds: number of originals for tuning.
+        seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
         dynamics: measure judged sequences after each of their steps.
-        measures: beyond the core ones, of judged trials.
-        seed: of all that is drawn.
-        name: of the sweep's folder in the store (default: made of what is asked).
-        data: the bank's data by name or path, where its manifest does not say enough to find it.
-        folder: where it lies.
+        measures: measures of judged trials beyond the core ones.
+        seed: of all random draws.
+        name: of the sweep's folder in the store (default: a hash of the options).
+        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        folder: folder of the data set.
     """
 
     store: tyro.conf.Positional[str]
@@ -93,23 +93,24 @@ class SweepConfig:
     folder: Maybe[str] = None
 
     @property
-    def words(self) -> dict[str, Any]:
-        """All that decides what comes out: the sweep's identity."""
-        later = {name for name in ("scores_of", "risk") if getattr(self, name) is None}  # names were made without them
-        apart = {"store", "name", "data", "folder"} | later
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
+    def identity(self) -> dict[str, Any]:
+        """All options that decide the results: the identity of the sweep."""
+        # Options that were added later: names of folders are hashed without them unless they are set.
+        unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
+        excluded = {"store", "name", "data", "folder"} | unset
+        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
 
     @property
-    def title(self) -> str:
-        """The name of its folder."""
-        return self.name or f"sweep-{hash_record(self.words)[:8]}"
+    def folder_name(self) -> str:
+        """Name of the sweep's folder."""
+        return self.name or f"sweep-{hash_record(self.identity)[:8]}"
 
-    def terms(self) -> SweepSettings:
-        """How it is done."""
+    def make_settings(self) -> SweepSettings:
+        """Make the settings of the sweep."""
         return SweepSettings(
             budget=self.budget,
             tune_forget=self.tune_forget,
-            tune=self.tune_seeds,
+            tune_seeds=self.tune_seeds,
             seeds=self.seeds,
             sampler=self.sampler,
             select=SELECTIONS if self.select == "both" else (self.select,),
@@ -121,128 +122,147 @@ class SweepConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedSweep:
-    """A plan that holds, as far as can be told before anything is trained.
+    """Hold a checked sweep, before anything is trained.
 
     Attributes:
-        plan: in the user's words.
-        asked: the store and its data.
-        contenders: what is compared.
-        path: its folder in the store.
+        config: the configuration, as the user wrote it.
+        context: the store and its data.
+        methods: the methods to compare.
+        path: the sweep's folder in the store.
     """
 
-    plan: SweepConfig
-    asked: UnlearningContext
-    contenders: list[Method]
+    config: SweepConfig
+    context: UnlearningContext
+    methods: list[Method]
     path: str
 
-    def run(self, pool: Pool, search: SearchBackend, device: str, phase: ShowProgress = no_progress) -> SweepResult:
-        """Carry it out, and put on file what came of it."""
-        claim_sweep_folder(self.asked.store, self.plan.title, self.plan.words)
-        swept = Sweep(self.asked, self.contenders, self.plan.terms(), device, phase).run(pool, search)
-        write_sweep(self.asked.store, self.path, swept)
-        return swept
+    def run(
+        self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress = no_progress
+    ) -> SweepResult:
+        """Run the sweep, and store its results."""
+        claim_sweep_folder(self.context.store, self.config.folder_name, self.config.identity)
+        result = Sweep(self.context, self.methods, self.config.make_settings(), device, show_progress).run(
+            pool, backend
+        )
+        write_sweep(self.context.store, self.path, result)
+        return result
 
 
-def prepare_sweep(plan: SweepConfig) -> PreparedSweep:
-    """Open the store and check all words that need no model.
+def prepare_sweep(config: SweepConfig) -> PreparedSweep:
+    """Open the store and check all options that need no model.
 
     Args:
-        plan: what the user asked for.
+        config: the configuration, as the user wrote it.
 
     Returns:
-        The request; nothing is written yet.
+        The prepared sweep; nothing is written yet.
 
     Raises:
-        ValueError: a word that nothing is named, a score that the store lacks, parts larger than the forget set, a
-            budget of none, the folder of another sweep.
+        ValueError: an unknown name, a score missing from the store, more parts than examples to forget, a budget of
+            0, or the folder of another sweep.
     """
-    terms = plan.terms()
-    check_options_used(plan)
-    wish = (plan.store, plan.forget, plan.size, "original", (), plan.seeds, plan.measures, plan.seed, plan.data)
-    for name in select_population_measures(plan.measures):
+    settings = config.make_settings()
+    check_options_used(config)
+    options = (
+        config.store,
+        config.forget,
+        config.size,
+        "original",
+        (),
+        config.seeds,
+        config.measures,
+        config.seed,
+        config.data,
+    )
+    for name in select_population_measures(config.measures):
         raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
-    asked = open_context(TrialOptions(*wish, plan.folder, plan.scores_of))
-    rounds = RsuSchedule(
-        n=plan.rounds, epochs=plan.rsu_epochs, schedule=plan.schedule, unit=plan.unit, again=plan.again
+    context = open_context(TrialOptions(*options, config.folder, config.scores_of))
+    schedule = RsuSchedule(
+        n=config.rounds, epochs=config.rsu_epochs, schedule=config.schedule, unit=config.unit, again=config.again
     )
-    made = build_methods(
-        plan.algorithms,
-        plan.variants,
-        plan.plans,
-        plan.scores,
-        plan.parts,
-        plan.rule,
-        rounds,
-        plan.tuning,
-        parse_fixed_params(plan.set, asked.store.manifest.architecture),
-        plan.risk,
+    methods = build_methods(
+        config.algorithms,
+        config.variants,
+        config.plans,
+        config.scores,
+        config.parts,
+        config.rule,
+        schedule,
+        config.tuning,
+        parse_fixed_params(config.set, context.store.manifest.architecture),
+        config.risk,
     )
-    Sweep(asked, made, terms, "cpu").check()
+    Sweep(context, methods, settings, "cpu").check()
     return PreparedSweep(
-        plan=plan, asked=asked, contenders=made, path=resolve_sweep_folder(asked.store, plan.title, plan.words)
+        config=config,
+        context=context,
+        methods=methods,
+        path=resolve_sweep_folder(context.store, config.folder_name, config.identity),
     )
 
 
-def check_options_used(plan: SweepConfig) -> None:
-    """Stop where words would change the sweep's name and nothing of what is done.
+def check_options_used(config: SweepConfig) -> None:
+    """Check that every option has an effect, since each changes the sweep's identity.
 
     Args:
-        plan: what the user asked for.
+        config: the configuration, as the user wrote it.
 
     Raises:
-        ValueError: words of cuts where nothing is cut, of rounds where there are none, of a search where nothing is
-            sought, another bank's scores where none is read; rounds below 1; or a loss that is to be read again where a
-            score takes its place.
+        ValueError: options of partitions without a partition, of rounds without RSU, of a search without a search,
+            another bank's scores where none is read; rounds below 1; or --again where a score replaces the loss.
     """
-    if plan.rounds < 1:
-        raise ValueError(f"--rounds {plan.rounds}: rsu has 1 or more; 1 is the algorithm itself")
-    if plan.risk is not None and plan.again:
-        raise ValueError(f"--again reads the loss anew, and --risk {plan.risk} takes its place; leave one of them out")
-    kinds = {variant.removesuffix("-reversed") for variant in plan.variants}
-    refines = bool(kinds & {"rum", "auto"} or plan.plans)
-    cuts, sought = refines or "shuffle" in kinds, plan.tuning != "defaults"
-    named = find_score_name(plan.forget) or find_score_name(plan.tune_forget)
-    read = named or plan.risk is not None or (refines and set(plan.scores) != {CENTROID})
-    scored, cut = (
+    if config.rounds < 1:
+        raise ValueError(f"--rounds {config.rounds}: rsu has 1 or more; 1 is the algorithm itself")
+    if config.risk is not None and config.again:
+        raise ValueError(f"--again recomputes the loss, and --risk {config.risk} replaces it; leave one of them out")
+    kinds = {variant.removesuffix("-reversed") for variant in config.variants}
+    refines = bool(kinds & {"rum", "auto"} or config.plans)
+    partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
+    selects_by_score = find_score_name(config.forget) or find_score_name(config.tune_forget)
+    reads_scores = selects_by_score or config.risk is not None or (refines and set(config.scores) != {CENTROID})
+    refining, partitioning = (
         "refines the forget set by a score; add --variants rum or --plans",
-        "cuts the forget set; add --variants ",
+        "partitions the forget set; add --variants ",
     )
-    uses = (
-        (("scores", "rule"), refines, f"no contender {scored}"),
-        (("parts", "dynamics"), cuts, f"no contender {cut}rum or shuffle, or --plans"),
-        (("tuning",), cuts or not sought, f"no contender {cut}rum or shuffle, or --plans"),
-        (RSU_OPTIONS, "rsu" in kinds, "no contender has rounds; add --variants rsu"),
-        (("sampler",), sought, "no parameter is sought; use another --tuning"),
-        (("budget",), sought or plan.budget == 1, "no parameter is sought; use another --tuning"),
-        (("scores_of",), read, "no score is read; name one in --forget, --scores or --risk"),
+    rules = (
+        (("scores", "rule"), refines, f"no method {refining}"),
+        (("parts", "dynamics"), partitions, f"no method {partitioning}rum or shuffle, or --plans"),
+        (("tuning",), partitions or not searches, f"no method {partitioning}rum or shuffle, or --plans"),
+        (RSU_OPTIONS, "rsu" in kinds, "no method has rounds; add --variants rsu"),
+        (("sampler",), searches, "no parameter is searched; use another --tuning"),
+        (("budget",), searches or config.budget == 1, "no parameter is searched; use another --tuning"),
+        (("scores_of",), reads_scores, "no score is read; name one in --forget, --scores or --risk"),
     )
-    usual = {one.name: one.default for one in fields(plan)}
-    for names, used, what in uses:
+    defaults = {option.name: option.default for option in fields(config)}
+    for names, used, reason in rules:
         for name in names:
-            value = getattr(plan, name)
-            if not used and value != usual[name]:
+            value = getattr(config, name)
+            if not used and value != defaults[name]:
                 flag = f"--{name.replace('_', '-')}"
-                said = "" if value is True else f" {' '.join(value) if isinstance(value, tuple) else value}"
-                raise ValueError(f"{flag}{said} does nothing here: {what}, or leave {flag} out")
+                shown_value = "" if value is True else f" {' '.join(value) if isinstance(value, tuple) else value}"
+                raise ValueError(f"{flag}{shown_value} does nothing here: {reason}, or leave {flag} out")
 
 
-def parse_fixed_params(words: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
-    """Parameters that are given, as finetune.epochs=5.
+def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
+    """Parse parameters with fixed values, such as finetune.epochs=5.
 
     Args:
-        words: one a parameter.
-        architecture: of the bank.
+        settings: one ALGORITHM.NAME=VALUE for each parameter.
+        architecture: architecture of the bank.
 
     Returns:
         Algorithm -> name -> value.
 
     Raises:
-        ValueError: a word of another form, or one that parse_params refuses.
+        ValueError: a setting of another form, or one that parse_params rejects.
     """
-    found: dict[str, list[str]] = {}
-    for word in words:
-        name, dot, rest = word.partition(".")
+    settings_by_algorithm: dict[str, list[str]] = {}
+    for setting in settings:
+        name, dot, rest = setting.partition(".")
         if not dot or "=" not in rest or "=" in name:
-            raise ValueError(f"--set {word!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
-        found.setdefault(name, []).append(rest)
-    return {name: parse_params(name, own, architecture, f"{name}.") for name, own in found.items()}
+            raise ValueError(f"--set {setting!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
+        settings_by_algorithm.setdefault(name, []).append(rest)
+    return {
+        name: parse_params(name, algorithm_settings, architecture, f"{name}.")
+        for name, algorithm_settings in settings_by_algorithm.items()
+    }

@@ -1,4 +1,4 @@
-"""What a sweep compares: an algorithm or a plan of several, and the way in which the forget set is cut and ordered."""
+"""Methods that a sweep compares: algorithms or plans, and how the forget set is partitioned and ordered."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", 
 ORIGINAL = "original"
 AUTOMATIC = "automatic"
 CENTROID = "centroid"
-"""Stands where a score's name does, for the distance to the mean of theta_o's embeddings."""
+"""In place of a score's name: the distance to the mean of theta_o's embeddings."""
 MIN_CANDIDATES = 2
 
 TuningMode = Literal["steps", "joint", "defaults"]
@@ -26,23 +26,23 @@ TuningMode = Literal["steps", "joint", "defaults"]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One thing that is compared.
+    """Describe one method that is compared.
 
     Attributes:
-        plan: an algorithm for each part, or one for all of them; of an automatic one, the candidates for each part.
-        variant: what a table calls the cut and the order.
-        cut: of the forget set.
-        rounds: of RSU.
+        plan: an algorithm for each part, or one for all parts; if automatic, the candidates for each part.
+        variant: name of the partition and the order in tables.
+        partition: how the forget set is partitioned.
+        rounds: the schedule of RSU.
         risk: score of the store by which RSU ranks; None for theta_o's loss.
         automatic: whether the sweep chooses an algorithm for each part among `plan`.
-        tuning: "steps": the parameters of each part in turn, against the oracle of what is forgotten so far; "joint":
+        tuning: "steps": the parameters of each part in turn, against the oracle of the parts forgotten so far; "joint":
             those of all parts at once, against the last oracle; "defaults": none.
-        fixed: (algorithm, its parameters that are given).
+        fixed: (algorithm, its parameters with fixed values).
     """
 
     plan: tuple[str, ...]
     variant: str
-    cut: Partition = field(default_factory=Partition)
+    partition: Partition = field(default_factory=Partition)
     rounds: RsuSchedule | None = None
     risk: str | None = None
     automatic: bool = False
@@ -51,40 +51,40 @@ class Method:
 
     @property
     def name(self) -> str:
-        """For tables: the algorithm, or the plan."""
+        """Name in tables: the algorithm, or the plan."""
         return AUTOMATIC if self.automatic else ">".join(self.plan)
 
     @property
     def levels(self) -> int:
-        """How many searches follow on each other."""
-        return self.cut.k if self.tuning == "steps" else 1
+        """Number of consecutive searches."""
+        return self.partition.k if self.tuning == "steps" else 1
 
-    def candidates(self, number: int) -> tuple[str, ...]:
-        """The algorithms that may forget the part of that number, counted from 0."""
+    def list_candidates(self, number: int) -> tuple[str, ...]:
+        """List the algorithms that may forget the part of that number, counted from 0."""
         if self.automatic:
             return self.plan
         return (self.plan[number if len(self.plan) > 1 else 0],)
 
-    def params(self, name: str) -> Params:
-        """The given parameters of an algorithm."""
+    def fixed_params(self, name: str) -> Params:
+        """Return the fixed parameters of an algorithm."""
         return dict(self.fixed).get(name, ())
 
-    def rounds_over(self, rows: Sequence[int], scored: Callable[[str], np.ndarray]) -> RsuSchedule | None:
-        """The rounds over these examples, with the risk of each where a score says it.
+    def build_schedule(self, rows: Sequence[int], read_score: Callable[[str], np.ndarray]) -> RsuSchedule | None:
+        """Build the RSU schedule for these examples, with the risk of each if a score gives it.
 
         Args:
-            rows: of the training set, what is forgotten in rounds.
-            scored: a score's name -> float [n_train], oriented: higher is riskier.
+            rows: rows of the training set that are forgotten in rounds.
+            read_score: a score's name -> float [n_train], oriented: higher is riskier.
 
         Returns:
-            Of RSU; None for others.
+            The schedule; None for methods without RSU.
 
         Raises:
             ValueError: the score is undefined for one of them.
         """
         if self.rounds is None or self.risk is None:
             return self.rounds
-        risk = scored(self.risk)[list(rows)]
+        risk = read_score(self.risk)[list(rows)]
         if undefined := int(np.isnan(risk).sum()):
             raise ValueError(
                 f"--risk {self.risk} is undefined for {undefined} of the {len(rows)} examples to forget, so rsu cannot "
@@ -110,44 +110,44 @@ def build_methods(
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
     risk: str | None = None,
 ) -> list[Method]:
-    """Every combination that was asked for.
+    """Build every combination of the options.
 
     Args:
-        algorithms: each is a contender in every variant; together the candidates of automatic RUM.
-        variants: of VARIANTS.
+        algorithms: each is a method in every variant; together the candidates of automatic RUM.
+        variants: names of VARIANTS.
         plans: algorithms with ">" between them, one a part from the lowest score to the highest, as
             original>finetune>salun; unlearned in that order, and where rum-reversed is a variant, in the other too.
-        scores: by which RUM refines: of the store, or "centroid".
-        k: parts.
-        rule: of refinement.
-        rounds: of RSU.
-        tuning: see Contender.
-        fixed: of algorithms, the parameters that are given.
+        scores: scores that RUM refines by: scores of the store, or "centroid".
+        k: number of parts.
+        rule: rule of refinement.
+        rounds: the schedule of RSU.
+        tuning: see Method.
+        fixed: algorithm -> its parameters with fixed values.
         risk: score by which RSU ranks; None for the loss.
 
     Returns:
-        The contenders, none twice.
+        The methods, without repeats.
 
     Raises:
         ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length,
-            parameters of an algorithm that is in none, automatic RUM that is not tuned in steps.
+            parameters of an algorithm that no method has, automatic RUM that is not tuned in steps.
     """
     for variant in variants:
         validate_choice("variant", variant, VARIANTS)
     for name in algorithms:
         get_algorithm(name)
-    given = tuple((name, tuple(sorted(own.items()))) for name, own in sorted((fixed or {}).items()))
-    made: list[Method] = []
-    refined = [variant for variant in variants if variant.startswith(("rum", "auto"))]
-    if (refined or plans) and not scores:
+    fixed_params = tuple((name, tuple(sorted(params.items()))) for name, params in sorted((fixed or {}).items()))
+    methods: list[Method] = []
+    refining = [variant for variant in variants if variant.startswith(("rum", "auto"))]
+    if (refining or plans) and not scores:
         raise ValueError(
-            f"{', '.join((*refined, *plans))} refines the forget set by a score; name one with --scores, as "
+            f"{', '.join((*refining, *plans))} refines the forget set by a score; name one with --scores, as "
             f"memorization_k0.500, or {CENTROID}"
         )
-    make = partial(Method, tuning=tuning, fixed=given)
+    make_method = partial(Method, tuning=tuning, fixed=fixed_params)
     for variant in variants:
-        down = variant.endswith("-reversed")
-        cuts = [make_score_partition(score, k, rule, down=down) for score in scores]
+        descending = variant.endswith("-reversed")
+        partitions = [make_score_partition(score, k, rule, descending=descending) for score in scores]
         kind = variant.removesuffix("-reversed")
         if kind == "auto":
             if tuning != "steps":
@@ -157,57 +157,67 @@ def build_methods(
             if len(algorithms) < MIN_CANDIDATES:
                 raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
             candidates = tuple(dict.fromkeys((ORIGINAL, *algorithms)))
-            made += [make(plan=candidates, variant=name_variant(variant, cut), cut=cut, automatic=True) for cut in cuts]
+            methods += [
+                make_method(
+                    plan=candidates, variant=name_variant(variant, partition), partition=partition, automatic=True
+                )
+                for partition in partitions
+            ]
             continue
         for name in algorithms:
             if kind == "vanilla":
-                made.append(make(plan=(name,), variant=variant))
+                methods.append(make_method(plan=(name,), variant=variant))
             elif kind == "shuffle":
-                made.append(make(plan=(name,), variant=variant, cut=Partition(kind="shuffle", k=k)))
+                methods.append(make_method(plan=(name,), variant=variant, partition=Partition(kind="shuffle", k=k)))
             elif kind == "rum":
-                made += [make(plan=(name,), variant=name_variant(variant, cut), cut=cut) for cut in cuts]
+                methods += [
+                    make_method(plan=(name,), variant=name_variant(variant, partition), partition=partition)
+                    for partition in partitions
+                ]
             else:
-                turns = replace(rounds or RsuSchedule(), order="descending" if down else "ascending")
-                ranked = variant if risk is None else f"{variant} {risk}"
-                made.append(make(plan=(name,), variant=ranked, rounds=turns, risk=risk))
+                schedule = replace(rounds or RsuSchedule(), order="descending" if descending else "ascending")
+                variant_name = variant if risk is None else f"{variant} {risk}"
+                methods.append(make_method(plan=(name,), variant=variant_name, rounds=schedule, risk=risk))
     for plan, score in itertools.product(plans, scores):
         steps = parse_plan(plan, k)
-        cut = make_score_partition(score, k, rule)
-        made.append(make(plan=steps, variant=name_variant("rum", cut), cut=cut))
+        partition = make_score_partition(score, k, rule)
+        methods.append(make_method(plan=steps, variant=name_variant("rum", partition), partition=partition))
         if "rum-reversed" in variants:
-            cut = make_score_partition(score, k, rule, down=True)
-            made.append(make(plan=steps[::-1], variant=name_variant("rum-reversed", cut), cut=cut))
-    if not made:
+            partition = make_score_partition(score, k, rule, descending=True)
+            methods.append(
+                make_method(plan=steps[::-1], variant=name_variant("rum-reversed", partition), partition=partition)
+            )
+    if not methods:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
-    compared = {name for contender in made for name in contender.plan}
+    compared = {name for method in methods for name in method.plan}
     for name in sorted((fixed or {}).keys() - compared):
         raise ValueError(
             f"--set gives parameters of {name}, which is not compared; known: {', '.join(sorted(compared))}"
         )
-    return list(dict.fromkeys(made))
+    return list(dict.fromkeys(methods))
 
 
-def make_score_partition(score: str, k: int, rule: str, *, down: bool = False) -> Partition:
-    """A cut by a score, or by the distance to the centroid; from the highest down, or up."""
-    order = "descending" if down else "ascending"
+def make_score_partition(score: str, k: int, rule: str, *, descending: bool = False) -> Partition:
+    """Make a partition by a score or by the distance to the centroid, ascending or descending."""
+    order = "descending" if descending else "ascending"
     if score == CENTROID:
         return Partition(kind="centroid", k=k, rule=rule, order=order)
     return Partition(kind="score", score=score, k=k, rule=rule, order=order)
 
 
-def name_variant(variant: str, cut: Partition) -> str:
-    """A variant with the score that it refines by."""
-    return f"{variant} {cut.score or cut.kind}"
+def name_variant(variant: str, partition: Partition) -> str:
+    """Name a variant with the score that it refines by."""
+    return f"{variant} {partition.score or partition.kind}"
 
 
 def name_variant_by_score(variant: str, score: str) -> str:
-    """The variant's name where one that refines does it by this score."""
+    """Name a variant; one that refines gets the name of this score."""
     refines = variant.startswith(("rum", "auto"))
     return name_variant(variant, make_score_partition(score, 1, "equal")) if refines else variant
 
 
 def parse_plan(plan: str, k: int) -> tuple[str, ...]:
-    """A plan in words; "nothing" is "original"."""
+    """Parse a plan such as nothing>finetune>salun; "nothing" is "original"."""
     names = tuple(ORIGINAL if part.strip() == "nothing" else part.strip() for part in plan.split(">"))
     for name in names:
         validate_choice(f"algorithm in the plan {plan!r}", name, ALGORITHMS)

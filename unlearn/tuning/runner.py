@@ -1,10 +1,10 @@
-"""Sweeps: every contender tuned on some originals and one forget set, and judged on others.
+"""Run a sweep: tune every method on some originals and one forget set, and judge it on others.
 
-Level by level: a level is one search for all contenders side by side, since step i of a sequence can be tuned only when
-step i - 1 is chosen (RUM tunes each step against the oracle of what is forgotten so far). What several contenders have
-in common is hunted once. Nothing here knows how a search is done or where trials run; both are handed in.
+Level by level: a level is one search for all methods together, since step i of a sequence can be tuned only when step
+i - 1 is chosen (RUM tunes each step against the oracle of what is forgotten so far). Searches that several methods
+share are run once. The search backend and the pool are arguments: nothing here depends on where trials run.
 
-What a sweep refuses, before a model is trained for it.
+The checks at the top reject a sweep before any model is trained for it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,199 +44,213 @@ from unlearn.tuning.state import MethodProgress, SweepResult, SweepSettings, exp
 from unlearn.tuning.tuning_set import describe_outdated_scores, describe_score_difference, select_tuning_set
 
 
-def check_methods(asked: UnlearningContext, contenders: Sequence[Method]) -> None:
-    """Stop where an algorithm cannot do with this bank.
+def check_methods(context: UnlearningContext, methods: Sequence[Method]) -> None:
+    """Check that every algorithm can be used with this bank.
 
     Args:
-        asked: the store and its data.
-        contenders: what is compared.
+        context: the store and its data.
+        methods: the methods to compare.
 
     Raises:
-        ValueError: an algorithm that cannot change the bank's networks, or one that reads validation examples, or the
-            choice itself, where the bank holds out none.
+        ValueError: an algorithm that cannot change the bank's networks, or no validation examples, which some
+            algorithms and every selection read.
     """
-    known = {name: contender for contender in contenders for name in contender.plan}
-    for name, contender in known.items():
-        check_applicable(asked.store, name, dict(contender.params(name)))
-        if get_algorithm(name).reads_validation and not len(asked.trial_data.validation):
+    method_by_algorithm = {name: method for method in methods for name in method.plan}
+    for name, method in method_by_algorithm.items():
+        check_applicable(context.store, name, dict(method.fixed_params(name)))
+        if get_algorithm(name).reads_validation and not len(context.trial_data.validation):
             raise ValueError(f"{name} reads validation examples, and the bank holds out none; use --validation 0.1")
-    if not len(asked.trial_data.selection):
+    if not len(context.trial_data.selection):
         raise ValueError(
-            f"parameters are chosen on validation examples, and {asked.store.folder.display_name} holds out none; use "
-            "a bank "
-            "made with --validation 0.1"
+            f"parameters are chosen on validation examples, and {context.store.folder.display_name} holds out none; "
+            "use a bank made with --validation 0.1"
         )
 
 
-def check_rounds(asked: UnlearningContext, contender: Method, forget: ForgetSet) -> None:
-    """Stop where RSU would have an empty round, or could not rank.
+def check_rounds(context: UnlearningContext, method: Method, forget: ForgetSet) -> None:
+    """Check that RSU would have no empty round, and can rank the examples.
 
     Args:
-        asked: the data and its scores.
-        contender: in rounds or not.
-        forget: what it forgets.
+        context: the data and its scores.
+        method: the method, with RSU or without.
+        forget: its forget set.
 
     Raises:
-        ValueError: more rounds than examples, or than classes where those are admitted whole; a risk that is no score,
-            or undefined for an example to forget.
+        ValueError: more rounds than examples, or than classes where classes are admitted whole; a risk that is not a
+            score, or is undefined for an example to forget.
     """
-    rounds = contender.rounds_over(
-        forget.rows, lambda name: align_scores(name, asked.scores.score, asked.splits.train.ids)
+    schedule = method.build_schedule(
+        forget.rows, lambda name: align_scores(name, context.score_store.score, context.splits.train.ids)
     )
-    if rounds is None:
+    if schedule is None:
         return
     rows = np.array(forget.rows)
-    there = len(rows) if rounds.unit == "example" else len(np.unique(asked.trial_data.labels[rows]))
-    if rounds.n > there:
-        one, many = ("example", "examples") if rounds.unit == "example" else ("class", "classes")
-        what = one if there == 1 else many
+    available = len(rows) if schedule.unit == "example" else len(np.unique(context.trial_data.labels[rows]))
+    if schedule.n > available:
+        singular, plural = ("example", "examples") if schedule.unit == "example" else ("class", "classes")
+        unit = singular if available == 1 else plural
         raise ValueError(
-            f"--rounds {rounds.n}: {forget.name} has {there} {what}, and each round of rsu admits at least one; use "
-            f"--rounds {there} or fewer"
+            f"--rounds {schedule.n}: {forget.name} has {available} {unit}, and each round of rsu admits at least one; "
+            f"use --rounds {available} or fewer"
         )
 
 
-def check_matched_classes(asked: UnlearningContext, terms: SweepSettings, tuned_on: ForgetSet) -> None:
-    """Stop where the blind selection has nothing to compare the forget set with.
+def check_matched_classes(context: UnlearningContext, settings: SweepSettings, tuning_set: ForgetSet) -> None:
+    """Check that the oracle-free selection has unseen examples to compare the forget set with.
 
     Args:
-        asked: the data.
-        terms: which selections are made.
-        tuned_on: the forget set that parameters are chosen on.
+        context: the data.
+        settings: gives the selection rules.
+        tuning_set: the forget set that parameters are chosen on.
 
     Raises:
-        ValueError: a class of it has no example among those that selection reads.
+        ValueError: a class of it has no example among those that the selection reads.
     """
-    if "blind" not in terms.select:
+    if "blind" not in settings.select:
         return
-    bench = asked.trial_data
-    lacking = np.setdiff1d(bench.labels[np.array(tuned_on.rows)], bench.labels_true[bench.selection])
-    if len(lacking):
+    trial_data = context.trial_data
+    missing = np.setdiff1d(trial_data.labels[np.array(tuning_set.rows)], trial_data.labels_true[trial_data.selection])
+    if len(missing):
         raise ValueError(
             f"the blind selection compares what is forgotten with unseen examples of its classes, and class "
-            f"{', '.join(map(str, lacking.tolist()))} of {tuned_on.name} has none among the {len(bench.selection)} "
-            "validation examples that selection reads; use --select oracle, or a bank with a larger --validation"
+            f"{', '.join(map(str, missing.tolist()))} of {tuning_set.name} has none among the "
+            f"{len(trial_data.selection)} validation examples that selection reads; use --select "
+            "oracle, or a bank with a larger --validation"
         )
 
 
 class Sweep:
-    """One sweep over a request's store.
+    """Run one sweep over the store of a context.
 
     Args:
-        asked: the request; its forget set is the one that is judged on.
-        contenders: what is compared.
-        terms: how.
+        context: the context; its forget set is the one to judge on.
+        methods: the methods to compare.
+        settings: the settings.
         device: "cpu" or "cuda".
-        phase: given originals, oracles, attempts and trials in turn, hands out who is told of each.
+        show_progress: called with a label for originals, oracles, searches and trials in turn; gives the progress
+            callback of each.
     """
 
     def __init__(
         self,
-        asked: UnlearningContext,
-        contenders: Sequence[Method],
-        terms: SweepSettings,
+        context: UnlearningContext,
+        methods: Sequence[Method],
+        settings: SweepSettings,
         device: str,
-        phase: ShowProgress = no_progress,
+        show_progress: ShowProgress = no_progress,
     ) -> None:
-        self.asked, self.contenders, self.terms = asked, contenders, terms
-        self.device, self.phase = device, phase
-        self.store = asked.store
-        self.tune_on = range(terms.tune)
-        twice = 2 if any(contender.draws_labels for contender in contenders) else 1
-        self.judge_on = range(terms.tune, terms.tune + terms.seeds * twice)
+        self.context, self.methods, self.settings = context, methods, settings
+        self.device, self.show_progress = device, show_progress
+        self.store = context.store
+        self.tuning_indices = range(settings.tune_seeds)
+        twice = 2 if any(method.draws_labels for method in methods) else 1
+        self.judged_indices = range(settings.tune_seeds, settings.tune_seeds + settings.seeds * twice)
         self.failed: list[str] = []
-        self.scored = cache(lambda name: align_scores(name, asked.scores.score, asked.splits.train.ids))
+        self.read_score = cache(lambda name: align_scores(name, context.score_store.score, context.splits.train.ids))
 
     def check(self) -> None:
-        """Refuse, before anything is trained, words that cannot hold; embeddings are taken to be there.
+        """Check all options that need no trained model; embeddings are assumed to exist.
 
         Raises:
-            ValueError: as of sweep_checks; no second forget set, a score that the store lacks or that is undefined for
-                an example to forget, more parts than examples.
+            ValueError: as the checks above; no second forget set, a score that is missing or undefined for an example
+                to forget, or more parts than examples.
         """
-        check_methods(self.asked, self.contenders)
-        nothing_yet = np.random.default_rng(0).normal(size=(len(self.asked.splits.train), 2))
-        judged_on = self.asked.forget_set(lambda: nothing_yet)
-        tuned_on = select_tuning_set(self.asked, self.terms.tune_forget, judged_on, lambda: nothing_yet)
-        for forget in (judged_on, tuned_on):
-            for contender in self.contenders:
-                check_rounds(self.asked, contender, forget)
-                cut = contender.cut if contender.cut.kind != "centroid" else replace(contender.cut, rule="equal")
-                cut.split(forget.rows, self.scored, lambda: nothing_yet, self.terms.seed)
-        if not tuned_on.name.startswith("entanglement"):
-            check_matched_classes(self.asked, self.terms, tuned_on)
+        check_methods(self.context, self.methods)
+        placeholder = np.random.default_rng(0).normal(size=(len(self.context.splits.train), 2))
+        judged_set = self.context.select_forget_set(lambda: placeholder)
+        tuning_set = select_tuning_set(self.context, self.settings.tune_forget, judged_set, lambda: placeholder)
+        for forget in (judged_set, tuning_set):
+            for method in self.methods:
+                check_rounds(self.context, method, forget)
+                partition = (
+                    method.partition if method.partition.kind != "centroid" else replace(method.partition, rule="equal")
+                )
+                partition.split(forget.rows, self.read_score, lambda: placeholder, self.settings.seed)
+        if not tuning_set.name.startswith("entanglement"):
+            check_matched_classes(self.context, self.settings, tuning_set)
 
-    def run(self, pool: Pool, search: SearchBackend) -> SweepResult:
-        """All of it.
+    def run(self, pool: Pool, backend: SearchBackend) -> SweepResult:
+        """Train what is missing, tune every method, and judge it.
 
         Args:
             pool: where models are trained and trials judged.
-            search: what looks for parameters.
+            backend: evaluates the configurations of searches.
 
         Returns:
-            What came of it.
+            The results.
 
         Raises:
             RuntimeError: a model that trials need could not be trained.
-            ValueError: what could not be told before there were originals: parts by the distance to a centroid that are
-                none, classes of an entangled forget set that have no validation example.
+            ValueError: what cannot be checked before there are originals: empty parts by the distance to a centroid, or
+                classes of an entangled forget set without a validation example.
         """
-        every = [*self.tune_on, *self.judge_on]
+        indices = [*self.tuning_indices, *self.judged_indices]
         require_reference_models(
-            self.asked, build_reference_jobs(self.store, [], every, self.device), pool, self.phase, "originals"
+            self.context,
+            build_reference_jobs(self.store, [], indices, self.device),
+            pool,
+            self.show_progress,
+            "originals",
         )
-        judged_on = self.asked.forget_set(lambda: self._embeddings(0))
-        tuned_on = select_tuning_set(self.asked, self.terms.tune_forget, judged_on, lambda: self._embeddings(0))
-        check_matched_classes(self.asked, self.terms, tuned_on)
-        self._train_oracles(tuned_on, judged_on, pool)
-        selections = self.terms.select
-        paths = [MethodProgress(contender=one, select=select) for one in self.contenders for select in selections]
-        for level in range(max(contender.levels for contender in self.contenders)):
-            if going := [path for path in paths if path.contender.levels > level and not path.over]:
-                self._climb(going, tuned_on, search)
-        judged, failed = self._judge(paths, judged_on, pool)
-        kinds = self.asked.options.forget, tuned_on, judged_on
-        unlike = (
-            describe_score_difference(*kinds, self.scored),
-            describe_outdated_scores(self.asked.planted, self.contenders),
+        judged_set = self.context.select_forget_set(lambda: self._read_embeddings(0))
+        tuning_set = select_tuning_set(
+            self.context, self.settings.tune_forget, judged_set, lambda: self._read_embeddings(0)
+        )
+        check_matched_classes(self.context, self.settings, tuning_set)
+        self._train_oracles(tuning_set, judged_set, pool)
+        selections = self.settings.select
+        states = [MethodProgress(method=method, select=select) for method in self.methods for select in selections]
+        for level in range(max(method.levels for method in self.methods)):
+            if active := [state for state in states if state.method.levels > level and not state.end_reason]:
+                self._tune_next_step(active, tuning_set, backend)
+        judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
+        forget_sets = self.context.options.forget, tuning_set, judged_set
+        notes = (
+            describe_score_difference(*forget_sets, self.read_score),
+            describe_outdated_scores(self.context.injected, self.methods),
         )
         return SweepResult(
-            paths=paths,
-            tried=self._tried(paths),
-            judged=judged,
+            states=states,
+            tuning_rows=self._tuning_rows(states),
+            judged_rows=judged_rows,
             failed=[*self.failed, *failed],
-            tuned_on=tuned_on,
-            judged_on=judged_on,
-            notes=tuple(filter(None, (*self.asked.notes, *unlike))),
+            tuning_set=tuning_set,
+            judged_set=judged_set,
+            notes=tuple(filter(None, (*self.context.notes, *notes))),
         )
 
-    def _embeddings(self, index: int) -> np.ndarray:
-        """What the last layer of an original reads of each training example."""
+    def _read_embeddings(self, index: int) -> np.ndarray:
+        """Read what the last layer of an original reads of each training example."""
         key = compute_job_key(self.store, OriginalJob(store=self.store.url, index=index))
         return read_embeddings(self.store, key)
 
-    def _parts(self, contender: Method, forget: ForgetSet, index: int) -> Parts:
-        """The parts of a forget set, in their order."""
-        cut = contender.cut
-        return cut.split(forget.rows, self.scored, lambda: self._embeddings(index), self.terms.seed, index)
+    def _split(self, method: Method, forget: ForgetSet, index: int) -> Parts:
+        """Split a forget set into the parts of a method, in their order."""
+        partition = method.partition
+        return partition.split(
+            forget.rows, self.read_score, lambda: self._read_embeddings(index), self.settings.seed, index
+        )
 
-    def _train_oracles(self, tuned_on: ForgetSet, judged_on: ForgetSet, pool: Pool) -> None:
-        """Every oracle that hunts and judged trials are measured against, in one run of the pool."""
+    def _train_oracles(self, tuning_set: ForgetSet, judged_set: ForgetSet, pool: Pool) -> None:
+        """Train every oracle of searches and judged trials, in one run of the pool."""
         jobs: dict[OriginalJob, None] = {}
-        both = (tuned_on, self.tune_on, True), (judged_on, self.judge_on, False)  # which may be one set
-        for forget, indices, tuning in both:
+        # The two sets may be the same.
+        groups = (tuning_set, self.tuning_indices, True), (judged_set, self.judged_indices, False)
+        for forget, indices, tuning in groups:
             for index in indices:
                 sets = [forget.rows]
-                for contender in self.contenders:
-                    parts = self._parts(contender, forget, index)
-                    stepwise = contender.tuning == "steps" if tuning else self.terms.dynamics
+                for method in self.methods:
+                    parts = self._split(method, forget, index)
+                    stepwise = method.tuning == "steps" if tuning else self.settings.dynamics
                     if stepwise:
                         sets += [merge_parts(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(build_reference_jobs(self.store, sets, [index], self.device))
-        require_reference_models(self.asked, list(jobs), pool, self.phase, "oracles")
+        require_reference_models(self.context, list(jobs), pool, self.show_progress, "oracles")
 
-    def _trial(self, contender: Method, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any) -> TrialConfig:
-        """The trial that ends a sequence of steps over the first parts."""
+    def _make_trial(
+        self, method: Method, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any
+    ) -> TrialConfig:
+        """Make the trial that ends a sequence of steps over the first parts."""
         rows = parts[: len(steps)]
         before = tuple(
             Step(algorithm=name, params=params, rows=part)
@@ -249,137 +263,145 @@ class Sweep:
             forget=merge_parts(rows),
             part=rows[-1] if before else (),
             before=before,
-            rounds=contender.rounds_over(rows[-1], self.scored),
-            seed=self.terms.seed,
+            rounds=method.build_schedule(rows[-1], self.read_score),
+            seed=self.settings.seed,
             device=self.device,
-            variant=contender.variant,
+            variant=method.variant,
             **more,
         )
 
-    def _hunts(self, path: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
-        """The searches at the next level of a path, by the algorithm that each is for."""
-        contender = path.contender
-        guide: Any = path.select if self.terms.sampler == "tpe" else ""
-        cut = [self._parts(contender, forget, index) for index in self.tune_on]
+    def _next_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
+        """Yield the searches of a method's next level, with the algorithm of each."""
+        method = state.method
+        guide: Any = state.select if self.settings.sampler == "tpe" else ""
+        parts_by_original = [self._split(method, forget, index) for index in self.tuning_indices]
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
             "measures": SEARCH_MEASURES,
             "core": False,
         }
-        level = len(path.steps)
-        if contender.tuning != "steps":
-            names = [contender.candidates(number)[0] for number in range(contender.cut.k)]
-            steps = [(name, contender.params(name)) for name in names]
+        level = len(state.steps)
+        if method.tuning != "steps":
+            names = [method.list_candidates(number)[0] for number in range(method.partition.k)]
+            steps = [(name, method.fixed_params(name)) for name in names]
             trials = [
-                self._trial(contender, steps, parts, index=i, **common)
-                for i, parts in zip(self.tune_on, cut, strict=True)
+                self._make_trial(method, steps, parts, index=i, **common)
+                for i, parts in zip(self.tuning_indices, parts_by_original, strict=True)
             ]
             yield (
-                contender.name,
+                method.name,
                 HyperparameterSearch(
-                    trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=contender.tuning != "defaults"
+                    trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=method.tuning != "defaults"
                 ),
             )
             return
-        for name in contender.candidates(level):
-            steps = [*path.steps, (name, contender.params(name))]
+        for name in method.list_candidates(level):
+            steps = [*state.steps, (name, method.fixed_params(name))]
             trials = [
-                self._trial(contender, steps, parts, index=i, keep_before=level > 0, **common)
-                for i, parts in zip(self.tune_on, cut, strict=True)
+                self._make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
+                for i, parts in zip(self.tuning_indices, parts_by_original, strict=True)
             ]
             yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
 
-    def _climb(self, paths: Sequence[MethodProgress], forget: ForgetSet, search: SearchBackend) -> None:
-        """Search at the next level of these paths, and choose."""
-        wanted = [
-            (path, name, hunt, hunt.name(self.store)) for path in paths for name, hunt in self._hunts(path, forget)
+    def _tune_next_step(self, states: Sequence[MethodProgress], forget: ForgetSet, backend: SearchBackend) -> None:
+        """Run the searches of the next level of these methods, and choose."""
+        requested = [
+            (state, name, search, search.key(self.store))
+            for state in states
+            for name, search in self._next_searches(state, forget)
         ]
-        terms, hunts = self.terms, {key: hunt for _, _, hunt, key in wanted}
-        with self.phase(f"attempts at step {len(paths[0].steps) + 1}") as progress:
-            common = self.store, hunts, terms.budget, search, self.asked.trial_data
-            found, failed = run_searches(*common, terms.sampler, terms.seed, progress)
+        settings, searches = self.settings, {key: search for _, _, search, key in requested}
+        with self.show_progress(f"attempts at step {len(states[0].steps) + 1}") as progress:
+            common = self.store, searches, settings.budget, backend, self.context.trial_data
+            results, failed = run_searches(*common, settings.sampler, settings.seed, progress)
         self.failed += failed
-        for path in paths:
+        for state in states:
             best: tuple[ConfigResult, HyperparameterSearch, list[ConfigResult]] | None = None
-            for name, hunt, key in ((name, hunt, key) for owner, name, hunt, key in wanted if owner is path):
-                path.hunts.append((len(path.steps), name, found[key]))
-                one, column = select_config(found[key], path.select), OBJECTIVE[path.select]
-                if one and (best is None or one[column] > best[0][column]):
-                    best = one, hunt, found[key]
+            for name, search, key in ((name, search, key) for owner, name, search, key in requested if owner is state):
+                state.searches.append((len(state.steps), name, results[key]))
+                result, column = select_config(results[key], state.select), OBJECTIVE[state.select]
+                if result and (best is None or result[column] > best[0][column]):
+                    best = result, search, results[key]
             if best is None:
-                path.over = explain_no_choice(
-                    len(path.steps) + 1, [found[key] for owner, _, _, key in wanted if owner is path]
+                state.end_reason = explain_no_choice(
+                    len(state.steps) + 1, [results[key] for owner, _, _, key in requested if owner is state]
                 )
             else:
-                self._take(path, *best)
+                self._advance(state, *best)
 
-    def _take(
-        self, path: MethodProgress, one: ConfigResult, hunt: HyperparameterSearch, among: Sequence[ConfigResult]
+    def _advance(
+        self, state: MethodProgress, result: ConfigResult, search: HyperparameterSearch, results: Sequence[ConfigResult]
     ) -> None:
-        """Go a level further with this attempt; where all are alike, that it lies at an end says nothing."""
-        alike = len(among) > 1 and len({other[OBJECTIVE[path.select]] for other in among}) == 1
-        trial = hunt.filled(one["values"])[0]
-        chosen_steps = trial.steps if path.contender.tuning != "steps" else trial.steps[-1:]
-        begun = len(path.steps)
-        path.steps += [(step.algorithm, step.params) for step in chosen_steps]
-        path.found.append(one)
-        for value in () if alike else find_boundary_params(hunt, one["values"]):
-            number, _, own = value.rpartition(".")
-            at = int(number) if number else begun + 1
-            where = f"{at}." * (path.contender.cut.k > 1)
-            path.boundary.append(f"{where}{path.steps[at - 1][0]}.{own}")
+        """Add the chosen configuration to the state; boundaries are not noted if all results are equal."""
+        all_equal = len(results) > 1 and len({other[OBJECTIVE[state.select]] for other in results}) == 1
+        trial = search.make_trials(result["values"])[0]
+        chosen_steps = trial.steps if state.method.tuning != "steps" else trial.steps[-1:]
+        n_before = len(state.steps)
+        state.steps += [(step.algorithm, step.params) for step in chosen_steps]
+        state.chosen.append(result)
+        for value in () if all_equal else find_boundary_params(search, result["values"]):
+            number, _, param = value.rpartition(".")
+            step = int(number) if number else n_before + 1
+            prefix = f"{step}." * (state.method.partition.k > 1)
+            state.at_boundary.append(f"{prefix}{state.steps[step - 1][0]}.{param}")
 
-    def _tried(self, paths: Sequence[MethodProgress]) -> list[Row]:
-        """A row for each original of each attempt that a contender chose among."""
+    def _tuning_rows(self, states: Sequence[MethodProgress]) -> list[Row]:
+        """List a row for each original of each configuration that a method chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
-        read = cache(self._row)  # contenders share attempts
-        for path in paths:
-            for level, name, attempts in path.hunts:
-                for number, one in enumerate(attempts):
-                    mine = level < len(path.found) and one is path.found[level]
-                    for trial in one["trials"]:
-                        place = (path.contender.name, path.contender.variant, level, name, trial)
-                        if place not in rows:
-                            rows[place] = read(trial) | identity_columns(
-                                path.contender, len(path.steps), "", level + 1, number
+        read_row = cache(self._read_row)  # methods share configurations
+        for state in states:
+            for level, name, results in state.searches:
+                for number, result in enumerate(results):
+                    was_chosen = level < len(state.chosen) and result is state.chosen[level]
+                    for trial in result["trials"]:
+                        identity = (state.method.name, state.method.variant, level, name, trial)
+                        if identity not in rows:
+                            rows[identity] = read_row(trial) | identity_columns(
+                                state.method, len(state.steps), "", level + 1, number
                             )
-                        row = rows[place]
-                        row["select"] = " ".join([*row["select"].split(), path.select]) if mine else row["select"]
+                        row = rows[identity]
+                        row["select"] = (
+                            " ".join([*row["select"].split(), state.select]) if was_chosen else row["select"]
+                        )
         return list(rows.values())
 
-    def _row(self, trial: str) -> Row:
-        """The row of a tuning trial, which its attempt says is on file."""
+    def _read_row(self, trial: str) -> Row:
+        """Read the row of a tuning trial, which its configuration result says is stored."""
         row = self.store.read_trial(trial)
         if row is None:
             raise FileNotFoundError(f"trial {trial} was removed while the sweep ran; the same command makes it again")
         return row
 
-    def _judge(self, paths: Sequence[MethodProgress], forget: ForgetSet, pool: Pool) -> tuple[list[Row], list[str]]:
-        """Run what was chosen on originals and a forget set that had no part in the choice."""
+    def _run_judged_trials(
+        self, states: Sequence[MethodProgress], forget: ForgetSet, pool: Pool
+    ) -> tuple[list[Row], list[str]]:
+        """Run the chosen configurations on originals and a forget set that were not used for tuning."""
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
-            "measures": tuple(sorted(self.terms.measures)),
+            "measures": tuple(sorted(self.settings.measures)),
         }
         planned: list[tuple[TrialConfig, Row]] = []
-        for index in self.judge_on:
+        for index in self.judged_indices:
             for name in (ORACLE, ORIGINAL):
-                bare = Method(plan=(name,), variant="")
-                trial = self._trial(bare, [(name, ())], (forget.rows,), index=index, **common)
-                planned.append((trial, identity_columns(bare, 0, "", 0, 0)))
-        for path in (one for one in paths if not one.over):
-            last = len(self.judge_on) if path.contender.draws_labels else self.terms.seeds
-            for index in self.judge_on[:last]:
-                parts = self._parts(path.contender, forget, index)
-                whole = self._trial(path.contender, path.steps, parts, index=index, keep=self.terms.dynamics, **common)
-                first = 1 if self.terms.dynamics else len(path.steps)
-                for number in range(first, len(path.steps) + 1):
-                    mine = identity_columns(path.contender, len(path.steps), path.select, number, 0)
-                    planned.append((whole.until(number), mine))
+                reference = Method(plan=(name,), variant="")
+                trial = self._make_trial(reference, [(name, ())], (forget.rows,), index=index, **common)
+                planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
+        for state in (state for state in states if not state.end_reason):
+            last = len(self.judged_indices) if state.method.draws_labels else self.settings.seeds
+            for index in self.judged_indices[:last]:
+                parts = self._split(state.method, forget, index)
+                whole = self._make_trial(
+                    state.method, state.steps, parts, index=index, save_model=self.settings.dynamics, **common
+                )
+                first = 1 if self.settings.dynamics else len(state.steps)
+                for number in range(first, len(state.steps) + 1):
+                    columns = identity_columns(state.method, len(state.steps), state.select, number, 0)
+                    planned.append((whole.truncate(number), columns))
         trials = list(dict.fromkeys(trial for trial, _ in planned))
-        with self.phase("judged trials") as progress:
-            rows, failed = run_trials(trials, self.asked.trial_data, pool, progress)
-        by_name = {row["trial"]: row for row in rows}
-        named = [(by_name.get(trial_key(self.store, trial)), whose) for trial, whose in planned]
-        return [row | whose for row, whose in named if row], failed
+        with self.show_progress("judged trials") as progress:
+            rows, failed = run_trials(trials, self.context.trial_data, pool, progress)
+        row_by_key = {row["trial"]: row for row in rows}
+        pairs = [(row_by_key.get(trial_key(self.store, trial)), columns) for trial, columns in planned]
+        return [row | columns for row, columns in pairs if row], failed

@@ -1,21 +1,21 @@
-"""The search for an algorithm's parameters at one place of a plan: what is tried, what is kept of it, what is chosen.
+"""Hyper-parameter search for one step of a plan: evaluate configurations, store them, select one.
 
-Two selections, from the same attempts:
+Two selection rules, over the same configurations:
 
-    oracle   the highest mean ToW on validation: an upper bound, for who has theta_r needs no unlearning
-    blind    among attempts whose validation accuracy on the classes that stay is at most FLOOR below theta_o's on every
-             original, the smallest mean distance of the forget error to that of unseen examples of the same classes
-             (SCRUB+R's criterion), or to 1 of a class that goes whole: what a user can do
+    oracle   the highest mean ToW on validation: an upper bound, since whoever has theta_r needs no unlearning
+    blind    oracle-free: among configurations whose validation accuracy on the retained classes is at most
+             MAX_ACCURACY_DROP below theta_o's on every original, the smallest mean distance of the forget error to the
+             error on unseen examples of the same classes (SCRUB+R's criterion), or to 1 for a class that is forgotten
+             whole
 
-A sampler that learns from the objective must learn from the one that it is to serve, else the blind choice is made
-among attempts that the oracle pointed at. So `tpe` hunts once for each selection; `random` and `grid` are blind to both
-and serve both with one set of attempts. Every attempt is on file: a hunt goes on where it was stopped.
+A sampler that learns from an objective must learn from the objective of the selection it serves; otherwise the
+oracle-free selection would choose among configurations that the oracle pointed at. So `tpe` searches once for each
+selection; `random` and `grid` use neither objective, and one search serves both. Every configuration is stored: a
+search resumes where it was stopped.
 
-Hunts in the hands of a search: which attempts are missing, and what comes of them.
-
-`random` and `grid` learn nothing from what they find, so that what they will try is known before anything is tried. A
-hunt is then of exactly those values, whatever else lies on file: a sweep gives what it gives after any other, and its
-contenders all choose among equally many. `tpe` learns, and goes on from all that is on file.
+`random` and `grid` do not learn, so all their configurations are known before the first is evaluated. Such a search
+consists of exactly those, whatever else is stored: the result of a sweep does not depend on other sweeps, and all its
+methods choose among equally many. `tpe` learns, and starts from everything that is stored.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -39,13 +39,13 @@ from unlearn.trials.runner import run_trial
 Selection = Literal["oracle", "blind"]
 SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
-"""Measures of an attempt; all of them on validation are read, none on test."""
+"""Measures of a configuration; their values on validation are read, none on test."""
 OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
-"""What a selection, or a sampler that it guides, wants high; what guides none is told of ToW, and learns nothing."""
+"""Column that a selection, or the sampler that it guides, maximizes; "" is for samplers that do not learn."""
 ATTEMPTS_FOLDER = "attempts"
-"""Folder of a store: attempts/<hunt>/<values>.json."""
+"""Folder of a store: attempts/<search>/<values>.json."""
 MAX_ACCURACY_DROP = 0.02
-"""Share of right answers, on validation examples of classes that stay, that the blind selection lets go."""
+"""Drop of the validation accuracy on the retained classes that the oracle-free selection allows."""
 
 Values = dict[str, Any]
 ConfigResult = dict[str, Any]
@@ -53,13 +53,13 @@ ConfigResult = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class HyperparameterSearch:
-    """One search.
+    """Describe one hyper-parameter search.
 
     Attributes:
-        trials: one for each original that it is tuned on; what is sought are the parameters of the last step.
-        joint: whether those of all steps are sought at once; they are then named 1.lr, 2.lr, ...
-        guide: the selection whose objective guides the sampler; "" where it learns from none.
-        tuned: whether anything is sought; else the defaults are the one attempt.
+        trials: one for each original of the tuning; the parameters of the last step are searched.
+        joint: whether those of all steps are searched at once; they are then named 1.lr, 2.lr, ...
+        guide: the selection whose objective guides the sampler; "" where the sampler does not learn.
+        tuned: whether anything is searched; otherwise the defaults are the only configuration.
     """
 
     trials: tuple[TrialConfig, ...]
@@ -69,7 +69,7 @@ class HyperparameterSearch:
 
     @property
     def space(self) -> dict[str, Domain]:
-        """Where it looks."""
+        """The search space."""
         steps = self.trials[0].steps
         if not self.tuned:
             return {}
@@ -83,158 +83,163 @@ class HyperparameterSearch:
 
     @property
     def defaults(self) -> Values:
-        """The papers' values of what is sought."""
-        steps, found = self.trials[0].steps, {}
+        """The papers' values of the searched parameters."""
+        steps, values = self.trials[0].steps, {}
         for name in self.space:
             number, _, field = name.rpartition(".")
-            known = fields(get_algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
-            found[name] = next(one.default for one in known if one.name == field)
-        return found
+            options = fields(get_algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
+            values[name] = next(option.default for option in options if option.name == field)
+        return values
 
-    def filled(self, values: Values) -> tuple[TrialConfig, ...]:
-        """The trials of one attempt."""
+    def make_trials(self, values: Values) -> tuple[TrialConfig, ...]:
+        """Make the trials of one configuration."""
         return tuple(set_params(trial, values, joint=self.joint) for trial in self.trials)
 
-    def name(self, store: Store) -> str:
-        """64 hex digits over all that an attempt's result depends on but the values, and over what is sought."""
+    def key(self, store: Store) -> str:
+        """Hash everything but the values that a result depends on, and the searched parameters; 64 hex digits."""
         steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
-        narrowed = not self.tuned or any(get_free_space(step).keys() != get_search_space(step).keys() for step in steps)
+        restricted = not self.tuned or any(
+            get_free_space(step).keys() != get_search_space(step).keys() for step in steps
+        )
         return hash_record({
             "trials": [trial_key(store, trial) for trial in self.trials],
             "joint": self.joint,
             "guide": self.guide,
-            **({"sought": sorted(self.space)} if narrowed else {}),
+            **({"sought": sorted(self.space)} if restricted else {}),
         })
 
 
 def get_free_space(step: Step) -> dict[str, Domain]:
-    """The search space of a step, without the parameters that are given."""
-    return {name: one for name, one in get_search_space(step).items() if name not in dict(step.params)}
+    """Return the search space of a step without the fixed parameters."""
+    return {name: domain for name, domain in get_search_space(step).items() if name not in dict(step.params)}
 
 
 def get_search_space(step: Step) -> dict[str, Domain]:
-    """The whole search space of a step's algorithm."""
+    """Return the whole search space of a step's algorithm."""
     space: dict[str, Domain] = get_algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
     return space
 
 
 def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
-    """A trial with these parameters, beside those that it has."""
+    """Return a trial with these parameters besides its own."""
 
-    def with_(params: tuple[tuple[str, Any], ...], number: int) -> tuple[tuple[str, Any], ...]:
-        own = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{number}.")}
-        return tuple(sorted({**dict(params), **own}.items()))
+    def merge_params(params: tuple[tuple[str, Any], ...], number: int) -> tuple[tuple[str, Any], ...]:
+        step_values = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{number}.")}
+        return tuple(sorted({**dict(params), **step_values}.items()))
 
     if not joint:
         return replace(trial, params=tuple(sorted({**dict(trial.params), **values}.items())))
     before: tuple[Step, ...] = tuple(
-        replace(step, params=with_(step.params, number)) for number, step in enumerate(trial.before, start=1)
+        replace(step, params=merge_params(step.params, number)) for number, step in enumerate(trial.before, start=1)
     )
-    return replace(trial, params=with_(trial.params, len(trial.before) + 1), before=before)
+    return replace(trial, params=merge_params(trial.params, len(trial.before) + 1), before=before)
 
 
-def evaluate_config(hunt: HyperparameterSearch, values: Values, bench: TrialData) -> ConfigResult:
-    """Run the trials of one attempt, and keep what a search needs of them; what a worker runs.
+def evaluate_config(search: HyperparameterSearch, values: Values, trial_data: TrialData) -> ConfigResult:
+    """Run the trials of one configuration in a worker, and store what the search needs of them.
 
     Args:
-        hunt: the search.
-        values: of what is sought.
-        bench: the data.
+        search: the search.
+        values: values of the searched parameters.
+        trial_data: the data.
 
     Returns:
-        `objective`, of the guide; means over the originals of `tow` and `blind`, seconds that algorithms ran here and
-        examples that the whole sequences read, how many runs diverged, the names of the trials. A diverged run counts
-        0 for tow and -1 for blind; blind is the least where that is below 0, for an original that is spoilt is not made
-        good by another.
+        `objective`, of the guide; means over the originals of `tow` and `blind`, seconds that algorithms ran here,
+        examples that the whole sequences read, the number of diverged runs, and the keys of the trials. A diverged run
+        counts 0 for tow and -1 for blind; blind is the minimum if that is below 0, since a good original must not
+        compensate for a spoilt one.
     """
-    rows = [run_trial(trial, bench) for trial in hunt.filled(values)]
-    bases = [run_trial(make_baseline_trial(trial), bench) for trial in hunt.trials]
-    blinds = [oracle_free_objective(row, base) for row, base in zip(rows, bases, strict=True)]
-    found: ConfigResult = {
+    rows = [run_trial(trial, trial_data) for trial in search.make_trials(values)]
+    baseline_rows = [run_trial(make_baseline_trial(trial), trial_data) for trial in search.trials]
+    objectives = [oracle_free_objective(row, baseline) for row, baseline in zip(rows, baseline_rows, strict=True)]
+    result: ConfigResult = {
         "tow": float(np.mean([0.0 if row["status"] == "diverged" else row["tow_validation"] for row in rows])),
-        "blind": float(np.min(blinds) if min(blinds) < 0 else np.mean(blinds)),
+        "blind": float(np.min(objectives) if min(objectives) < 0 else np.mean(objectives)),
         "wall_s": float(sum(row["run_wall_s"] for row in rows)),
         "examples": int(sum(row["examples"] for row in rows)),
         "diverged": sum(row["status"] == "diverged" for row in rows),
         "trials": [row["trial"] for row in rows],
     }
-    store = open_visible_store(hunt.trials[0].store)
-    record = encode_record({"values": values, **found})
-    store.folder.publish(f"{ATTEMPTS_FOLDER}/{hunt.name(store)}/{hash_record(values)}.json", record)
-    return found | {"objective": found[OBJECTIVE[hunt.guide]]}
+    store = open_visible_store(search.trials[0].store)
+    record = encode_record({"values": values, **result})
+    store.folder.publish(f"{ATTEMPTS_FOLDER}/{search.key(store)}/{hash_record(values)}.json", record)
+    return result | {"objective": result[OBJECTIVE[search.guide]]}
 
 
-def read_config_results(store: Store, hunt: HyperparameterSearch, trials: Container[str]) -> list[ConfigResult]:
-    """The attempts of a hunt that were made before, by this command or another; null on file is NaN.
+def read_config_results(store: Store, search: HyperparameterSearch, trials: Container[str]) -> list[ConfigResult]:
+    """Read the stored results of a search; null in the file is NaN.
 
     Args:
-        store: open.
-        hunt: the search.
-        trials: names of those whose rows are on file; an attempt that lacks one, which was set aside, is made again.
+        store: open store.
+        search: the search.
+        trials: keys of the trials whose rows are stored; a configuration with a missing row (a quarantined one) is
+            evaluated again.
 
     Returns:
-        The attempts.
+        The results.
     """
-    every = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{hunt.name(store)}").values()
-    found = [one for one in every if all(trial in trials for trial in one["trials"])]
-    return [one | {name: float("nan") for name in ("tow", "blind") if one[name] is None} for one in found]
+    records = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{search.key(store)}").values()
+    results = [result for result in records if all(trial in trials for trial in result["trials"])]
+    return [result | {name: float("nan") for name in ("tow", "blind") if result[name] is None} for result in results]
 
 
 def make_baseline_trial(trial: TrialConfig) -> TrialConfig:
-    """The same with nothing done: what theta_o says."""
-    return replace(trial, algorithm="original", params=(), before=(), part=(), rounds=None, keep_before=False)
+    """Return the trial of doing nothing: the predictions of theta_o."""
+    return replace(trial, algorithm="original", params=(), before=(), part=(), rounds=None, save_checkpoints=False)
 
 
-def oracle_free_objective(row: Row, base: Row) -> float:
-    """What can be told of an attempt without an oracle.
+def oracle_free_objective(row: Row, baseline: Row) -> float:
+    """Compute the objective of a trial that needs no oracle.
 
     Args:
-        row: of the trial.
-        base: of theta_o.
+        row: row of the trial.
+        baseline: row of theta_o.
 
     Returns:
-        1 - class_matched_gap where the validation accuracy on the classes that stay is at most FLOOR below theta_o's,
-        else how far it is below that, which is negative; -1 of a diverged run; NaN where a class of the forget set has
-        no validation example and some of it stay.
+        1 - class_matched_gap where the validation accuracy on the retained classes is at most MAX_ACCURACY_DROP below
+        theta_o's, else the (negative) distance to that limit; -1 for a diverged run; NaN where a class of the forget
+        set has no validation example although some of its training examples are retained.
     """
     if row["status"] == "diverged":
         return -1.0
-    short = base["kept_class_accuracy_validation"] - MAX_ACCURACY_DROP - row["kept_class_accuracy_validation"]
-    return -float(short) if short > 0 else 1 - float(row["class_matched_gap_validation"])
+    deficit = baseline["kept_class_accuracy_validation"] - MAX_ACCURACY_DROP - row["kept_class_accuracy_validation"]
+    return -float(deficit) if deficit > 0 else 1 - float(row["class_matched_gap_validation"])
 
 
-def select_config(found: Sequence[ConfigResult], select: Selection) -> ConfigResult | None:
-    """The attempt that a selection takes, the first of equals; None where there is none, or all runs diverged."""
+def select_config(results: Sequence[ConfigResult], select: Selection) -> ConfigResult | None:
+    """Select the best result, the first of equals; None if there is none or all runs diverged."""
     column = OBJECTIVE[select]
-    able = [one for one in found if one["diverged"] < len(one["trials"]) and not np.isnan(one[column])]
-    return max(able, key=lambda one: float(one[column])) if able else None
+    candidates = [
+        result for result in results if result["diverged"] < len(result["trials"]) and not np.isnan(result[column])
+    ]
+    return max(candidates, key=lambda result: float(result[column])) if candidates else None
 
 
-def deduplicate_results(found: Sequence[ConfigResult], drawn: Sequence[Mapping[str, Any]] = ()) -> list[ConfigResult]:
-    """Attempts without repeats, in an order that does not depend on when each was made.
+def deduplicate_results(results: Sequence[ConfigResult], order: Sequence[Mapping[str, Any]] = ()) -> list[ConfigResult]:
+    """Remove repeated configurations, in an order that does not depend on when they were evaluated.
 
     Args:
-        found: attempts.
-        drawn: values in the order of their draws, of which the defaults are the first: of equals the first is chosen.
+        results: the results.
+        order: values in the order of their draws; the defaults are the first, and the first of equals is chosen.
 
     Returns:
-        Those that were drawn in that order, then others by a hash.
+        The drawn ones in that order, then the others in the order of a hash.
     """
-    places = {hash_record(values): number for number, values in enumerate(drawn)}
-    once = {hash_record(one["values"]): one for one in found}
-    return [once[key] for key in sorted(once, key=lambda key: (places.get(key, len(places)), key))]
+    positions = {hash_record(values): number for number, values in enumerate(order)}
+    unique = {hash_record(result["values"]): result for result in results}
+    return [unique[key] for key in sorted(unique, key=lambda key: (positions.get(key, len(positions)), key))]
 
 
-def find_boundary_params(hunt: HyperparameterSearch, values: Values) -> list[str]:
-    """Which of the chosen values lie at an end of their space."""
-    return [name for name, space in hunt.space.items() if name in values and is_at_boundary(space, values[name])]
+def find_boundary_params(search: HyperparameterSearch, values: Values) -> list[str]:
+    """Find the chosen values that lie at an end of their search space."""
+    return [name for name, space in search.space.items() if name in values and is_at_boundary(space, values[name])]
 
 
 Sampler = Literal["tpe", "random", "grid"]
 
 
 class SearchBackend(Protocol):
-    """What looks for parameters; see cluster/search.py."""
+    """Protocol of what evaluates configurations; see cluster/search.py."""
 
     def search(
         self,
@@ -246,110 +251,119 @@ class SearchBackend(Protocol):
         sampler: Sampler,
         seed: int,
     ) -> None:
-        """Call fn(arm.job, values, shared) for values of each arm's space, and tell of each result."""
+        """Call fn(search.job, values, shared) for values of each search's space, and on_result for each result."""
 
     def enumerate_configs(self, arm: Search, *, sampler: Literal["random", "grid"], seed: int) -> list[Values]:
-        """All values that will be tried, of a sampler that does not learn."""
+        """List all configurations of a search, for a sampler that does not learn."""
 
 
 def run_searches(
     store: Store,
-    hunts: Mapping[str, HyperparameterSearch],
+    searches: Mapping[str, HyperparameterSearch],
     budget: int,
-    search: SearchBackend,
-    bench: TrialData,
+    backend: SearchBackend,
+    trial_data: TrialData,
     sampler: Sampler,
     seed: int,
     progress: ProgressCallback,
 ) -> tuple[dict[str, list[ConfigResult]], list[str]]:
-    """The attempts of each hunt, those on file and those that are made now.
+    """Run hyper-parameter searches, skipping configurations that were already evaluated.
 
     Args:
-        store: open.
-        hunts: by their name.
-        budget: attempts at each, those on file included; one where nothing is sought, fewer where a space has fewer.
-        search: makes them.
-        bench: the data.
+        store: open store.
+        searches: searches by key.
+        budget: configurations of each, stored ones included; 1 if nothing is searched, fewer if the space has fewer.
+        backend: evaluates the configurations.
+        trial_data: the data.
         sampler: how values are drawn.
         seed: of the draws.
-        progress: told of each.
+        progress: called after each.
 
     Returns:
-        Hunt's name -> attempts, in the order of their draws, or in one that does not depend on when each was made; and
-        a line for each attempt that failed.
+        Key of a search -> results, in the order of their draws, or in one that does not depend on when each was
+        evaluated; and a line for each configuration that failed.
     """
     trials = set(store.trials())
-    found = {name: deduplicate_results(read_config_results(store, hunt, trials)) for name, hunt in hunts.items()}
-    errands = [build_search(hunt, name, budget, found[name]) for name, hunt in hunts.items()]
-    keys = {one.name: key for one, key in zip(errands, hunts, strict=True)}
-    drawn: dict[str, Sequence[Mapping[str, Any]]] = {}
+    results = {
+        name: deduplicate_results(read_config_results(store, search, trials)) for name, search in searches.items()
+    }
+    requests = [build_search(search, name, budget, results[name]) for name, search in searches.items()]
+    keys = {request.name: key for request, key in zip(requests, searches, strict=True)}
+    order: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
-        errands = [fix_configs(one, search.enumerate_configs(one, sampler=sampler, seed=seed)) for one in errands]
-        known = {keys[one.name]: {hash_record(values) for values, _ in one.evaluated} for one in errands}
-        found = {name: [one for one in own if hash_record(one["values"]) in known[name]] for name, own in found.items()}
-        drawn = {keys[one.name]: one.initial for one in errands}
-        sampler = "random"  # a grid's points are all in `first`
-    errands = [one for one in errands if len(one.evaluated) < one.budget]
-    total, done, failed = sum(one.budget - len(one.evaluated) for one in errands), 0, []
+        requests = [
+            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=seed)) for request in requests
+        ]
+        planned = {keys[request.name]: {hash_record(values) for values, _ in request.evaluated} for request in requests}
+        results = {
+            name: [result for result in search_results if hash_record(result["values"]) in planned[name]]
+            for name, search_results in results.items()
+        }
+        order = {keys[request.name]: request.initial for request in requests}
+        sampler = "random"  # the points of a grid are all in `initial`
+    requests = [request for request in requests if len(request.evaluated) < request.budget]
+    total, done, failed = sum(request.budget - len(request.evaluated) for request in requests), 0, []
 
-    def told(one: Search, values: Values, result: dict[str, Any] | Failure) -> None:
+    def on_result(request: Search, values: Values, result: dict[str, Any] | Failure) -> None:
         nonlocal done
         done += 1
         if isinstance(result, Failure):
-            said = f"failed: {result.error}"
-            failed.append(f"{one.name} {format_values(values)} failed: {result.error}")
+            outcome = f"failed: {result.error}"
+            failed.append(f"{request.name} {format_values(values)} failed: {result.error}")
         else:
-            found[keys[one.name]].append({"values": values, **result})
-            said = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
-        progress(done, total, f"{one.name} {format_values(values)}: {said}")
+            results[keys[request.name]].append({"values": values, **result})
+            outcome = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
+        progress(done, total, f"{request.name} {format_values(values)}: {outcome}")
 
-    if errands:
-        search.search(evaluate_config, errands, bench, told, sampler=sampler, seed=seed)
-    return {name: deduplicate_results(attempts, drawn.get(name, ())) for name, attempts in found.items()}, failed
+    if requests:
+        backend.search(evaluate_config, requests, trial_data, on_result, sampler=sampler, seed=seed)
+    return {
+        name: deduplicate_results(search_results, order.get(name, ())) for name, search_results in results.items()
+    }, failed
 
 
-def build_search(hunt: HyperparameterSearch, key: str, budget: int, known: Sequence[ConfigResult]) -> Search:
-    """A hunt as a search is told of it."""
-    first, space = hunt.trials[0], hunt.space
+def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Sequence[ConfigResult]) -> Search:
+    """Build the request of a search to a search backend."""
+    first_trial, space = search.trials[0], search.space
     return Search(
-        name=f"{'>'.join(step.algorithm for step in first.steps)} {key[:6]}",  # draws depend on it
+        name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",  # draws depend on it
         space=to_domains(space),
         budget=budget if space else 1,
-        job=hunt,
-        initial=[hunt.defaults],
-        evaluated=[(one["values"], one[OBJECTIVE[hunt.guide]]) for one in known],
+        job=search,
+        initial=[search.defaults],
+        evaluated=[(result["values"], result[OBJECTIVE[search.guide]]) for result in stored],
     )
 
 
-def fix_configs(one: Search, values: Sequence[Values]) -> Search:
-    """The same with nothing left to draw.
+def fix_configs(request: Search, values: Sequence[Values]) -> Search:
+    """Fix the configurations of a request, so that none is left to draw.
 
     Args:
-        one: the errand.
-        values: all that is to be tried.
+        request: the request of a search.
+        values: all configurations.
 
     Returns:
-        It, with these first, as many as its budget, and only those of them known that are on file.
+        The request with these configurations, a budget of their number, and those of them that are stored.
     """
-    wanted = {hash_record(own) for own in values}
-    known = [(own, objective) for own, objective in one.evaluated if hash_record(own) in wanted]
-    return replace(one, initial=values, evaluated=known, budget=len(values))
+    planned = {hash_record(config) for config in values}
+    stored = [(config, objective) for config, objective in request.evaluated if hash_record(config) in planned]
+    return replace(request, initial=values, evaluated=stored, budget=len(values))
 
 
 def to_domains(space: dict[str, Domain]) -> dict[str, tuple[Any, ...]]:
-    """A space in words that a search library's wrapper reads."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, one in space.items():
-        if isinstance(one, Choice):
-            found[name] = ("choice", one.values)
+    """Convert a search space to the domains of cluster/search_space.py."""
+    domains: dict[str, tuple[Any, ...]] = {}
+    for name, domain in space.items():
+        if isinstance(domain, Choice):
+            domains[name] = ("choice", domain.values)
         else:
-            kind = "log" if isinstance(one, LogUniform) else "whole" if isinstance(one, Integer) else "uniform"
-            found[name] = (kind, one.low, one.high)
-    return found
+            kind = "log" if isinstance(domain, LogUniform) else "whole" if isinstance(domain, Integer) else "uniform"
+            domains[name] = (kind, domain.low, domain.high)
+    return domains
 
 
 def format_values(values: Values) -> str:
-    """Values in a line."""
+    """Format values in a line."""
     return " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
     )

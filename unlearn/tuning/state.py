@@ -1,4 +1,4 @@
-"""How a sweep is done, how far each contender has come, and what came of it."""
+"""Settings of a sweep, progress of each method, and results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,23 +12,23 @@ from unlearn.tuning.search import SELECTIONS, ConfigResult, Sampler, Selection
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings:
-    """How a sweep is done.
+    """Hold the settings of a sweep.
 
     Attributes:
-        budget: attempts at each place of a plan; the defaults are the first.
-        tune_forget: the forget set that parameters are tuned on, in words; "" for another one of the same kind.
-        tune: originals that parameters are tuned on, 0 to tune - 1 ...
-        seeds: ... and judged on, those that follow; twice as many where labels are drawn at random.
-        sampler: see hunting.
-        select: the selections that are made.
-        measures: beyond the core ones, of the judged trials.
-        seed: of forget sets, shuffles, samplers and the algorithms' chance.
+        budget: configurations evaluated at each step of a plan; the defaults are the first.
+        tune_forget: the forget set for tuning, as the user wrote it; "" for another one of the same kind.
+        tune_seeds: number of originals for tuning: 0 to tune_seeds - 1.
+        seeds: number of originals to judge on, the next ones; twice as many where labels are drawn at random.
+        sampler: see search.py.
+        select: the selection rules.
+        measures: measures of the judged trials beyond the core ones.
+        seed: of forget sets, shuffles, samplers and the algorithms' random streams.
         dynamics: whether the judged sequences are measured after each of their steps.
     """
 
     budget: int = 10
     tune_forget: str = ""
-    tune: int = 2
+    tune_seeds: int = 2
     seeds: int = 3
     sampler: Sampler = "random"
     select: tuple[Selection, ...] = SELECTIONS
@@ -37,105 +37,105 @@ class SweepSettings:
     dynamics: bool = False
 
     def __post_init__(self) -> None:
-        rules = (("--budget", self.budget), ("--tune-seeds", self.tune), ("--seeds", self.seeds))
+        rules = (("--budget", self.budget), ("--tune-seeds", self.tune_seeds), ("--seeds", self.seeds))
         for flag, value in rules:
             if value < 1:
                 raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
             if value > MAX_COUNT:
                 raise ValueError(
-                    f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is rather mistyped than meant"
+                    f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is probably a typing error"
                 )
 
 
 @dataclass(kw_only=True)
 class MethodProgress:
-    """How far a contender has come under one selection.
+    """Track the progress of one method under one selection rule.
 
     Attributes:
-        contender: whose.
-        select: by which selection.
-        steps: algorithm and parameters of each level that is chosen.
-        found: the chosen attempt of each level.
-        hunts: the attempts that it chose among: level from 0, algorithm, attempts.
-        boundary: chosen values that lie at an end of their space, as step.algorithm.name.
-        over: why it ended early; "" where it did not.
+        method: the method.
+        select: the selection rule.
+        steps: algorithm and parameters of each level that was chosen.
+        chosen: the chosen result of each level.
+        searches: the results it chose among: level from 0, algorithm, results.
+        at_boundary: chosen values at an end of their search space, as step.algorithm.name.
+        end_reason: why it ended early; "" if it did not.
     """
 
-    contender: Method
+    method: Method
     select: Selection
     steps: list[tuple[str, Params]] = field(default_factory=list)
-    found: list[ConfigResult] = field(default_factory=list)
-    hunts: list[tuple[int, str, list[ConfigResult]]] = field(default_factory=list)
-    boundary: list[str] = field(default_factory=list)
-    over: str = ""
+    chosen: list[ConfigResult] = field(default_factory=list)
+    searches: list[tuple[int, str, list[ConfigResult]]] = field(default_factory=list)
+    at_boundary: list[str] = field(default_factory=list)
+    end_reason: str = ""
 
     @property
-    def spent(self) -> dict[str, float]:
-        """Attempts, runs of algorithms, and their seconds, of all hunts that it took part in."""
-        every = [one for _, _, found in self.hunts for one in found]
+    def cost(self) -> dict[str, float]:
+        """Evaluated configurations, runs of algorithms and their seconds, over all its searches."""
+        results = [result for _, _, search_results in self.searches for result in search_results]
         return {
-            "attempts": len(every),
-            "runs": sum(len(one["trials"]) for one in every),
-            "tuning_s": float(sum(one["wall_s"] for one in every)),
+            "attempts": len(results),
+            "runs": sum(len(result["trials"]) for result in results),
+            "tuning_s": float(sum(result["wall_s"] for result in results)),
         }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SweepResult:
-    """What came of a sweep.
+    """Hold the results of a sweep.
 
     Attributes:
-        paths: a path for each contender and selection.
-        tried: rows of all tuning trials, with the contender, level and attempt that each belongs to.
-        judged: rows of the judged trials: of every path, of the oracle and of the original, with whose each is.
+        states: the progress of each method under each selection rule.
+        tuning_rows: rows of all tuning trials, with the method, level and configuration that each belongs to.
+        judged_rows: rows of the judged trials: of every method, of the oracle and of the original.
         failed: a line for each trial without a row.
-        tuned_on: the forget set that parameters were chosen on.
-        judged_on: the one that is reported.
-        notes: what a reader must know of the words that it was asked for in.
+        tuning_set: the forget set that parameters were chosen on.
+        judged_set: the forget set that methods were judged on.
+        notes: notes on the options for a reader of the results.
     """
 
-    paths: list[MethodProgress]
-    tried: list[Row]
-    judged: list[Row]
+    states: list[MethodProgress]
+    tuning_rows: list[Row]
+    judged_rows: list[Row]
     failed: list[str]
-    tuned_on: ForgetSet
-    judged_on: ForgetSet
+    tuning_set: ForgetSet
+    judged_set: ForgetSet
     notes: tuple[str, ...] = ()
 
 
-def explain_no_choice(step: int, hunts: Sequence[Sequence[ConfigResult]]) -> str:
-    """Why nothing could be chosen.
+def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> str:
+    """Explain why no configuration could be chosen.
 
     Args:
-        step: of the sequence, counted from 1.
-        hunts: the attempts of each algorithm that might have taken it.
+        step: step of the sequence, counted from 1.
+        searches: the results of each candidate algorithm.
 
     Returns:
         A line.
     """
-    every = [one for found in hunts for one in found]
-    if not every:
+    results = [result for search_results in searches for result in search_results]
+    if not results:
         return f"every attempt at step {step} failed"
-    gone = sum(one["diverged"] == len(one["trials"]) for one in every)
-    return f"no attempt at step {step} can be chosen: {gone} of {len(every)} diverged on every original"
+    n_diverged = sum(result["diverged"] == len(result["trials"]) for result in results)
+    return f"no attempt at step {step} can be chosen: {n_diverged} of {len(results)} diverged on every original"
 
 
-def identity_columns(contender: Method, levels: int, select: str, level: int, attempt: int) -> Row:
-    """The columns that say what a row is of in a sweep.
+def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int) -> Row:
+    """Return the columns that identify a row in a sweep.
 
     Args:
-        contender: whose.
-        levels: steps of its sequence that are chosen; 0 of the oracle and of theta_o.
-        select: by which selection.
-        level: the step that the row is of, counted from 1.
-        attempt: its number there.
+        method: the method.
+        levels: number of chosen steps of its sequence; 0 for the oracle and theta_o.
+        select: the selection rule.
+        level: the step of the row, counted from 1.
+        attempt: number of the configuration in its search.
 
     Returns:
         The columns.
     """
     return {
-        "contender": contender.name,
-        "variant": contender.variant,
+        "contender": method.name,
+        "variant": method.variant,
         "select": select,
         "level": level,
         "levels": levels,

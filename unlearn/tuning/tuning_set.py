@@ -1,4 +1,4 @@
-"""The forget set that parameters are chosen on, beside the one that is reported; and how far the two differ."""
+"""The forget set for tuning, besides the one that methods are judged on, and how far the two differ."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,42 +12,42 @@ from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.methods import Method
 
 SAME = "same"
-"""Words for the forget set that is reported, where parameters are to be chosen on it too."""
+"""Value of --tune-forget for tuning on the judged forget set itself."""
 
 
 def select_tuning_set(
-    asked: UnlearningContext, words: str, judged_on: ForgetSet, embeddings: Callable[[], np.ndarray]
+    context: UnlearningContext, spec: str, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
 ) -> ForgetSet:
-    """The forget set that parameters are chosen on.
+    """Select the forget set that parameters are chosen on.
 
     Args:
-        asked: the request, of the one that is reported.
-        words: for it, in the user's words; "" for another of the same kind.
-        judged_on: the one that is reported.
+        context: the context, of the judged forget set.
+        spec: the forget set, as the user wrote it; "" for another of the same kind.
+        judged_set: the judged forget set.
         embeddings: [n_train, E] of the first original.
 
     Returns:
-        Of the same kind, without an example of that one; for classes as many others, those that follow; that one
-        itself where a user's own list or a change of the data leaves no other, or where the words are "same".
+        A set of the same kind without an example of the judged one; for classes as many others, those that follow; the
+        judged set itself where a user's list or a change of the data leaves no other, or where the value is "same".
 
     Raises:
-        ValueError: there is no other of that size.
+        ValueError: there is no other set of that size.
     """
-    wish, splits, said = asked.options, asked.splits, words
-    kind, _, part = wish.forget.partition(":")
-    if words == SAME or (not words and (asked.planted or kind in {"id", "ids"})):
-        return judged_on
-    without = () if words else judged_on.rows
+    options, splits, user_spec = context.options, context.splits, spec
+    kind, _, part = options.forget.partition(":")
+    if spec == SAME or (not spec and (context.injected or kind in {"id", "ids"})):
+        return judged_set
+    excluded = () if spec else judged_set.rows
     try:
-        if not words and kind == "class":
-            words = next_classes(part, splits)
-        found = select_forget_set(
-            words or wish.forget, wish.size, splits, asked.scores.score, embeddings, wish.seed, without
+        if not spec and kind == "class":
+            spec = next_classes(part, splits)
+        tuning_set = select_forget_set(
+            spec or options.forget, options.size, splits, context.score_store.score, embeddings, options.seed, excluded
         )
-        return found if words else replace(found, name=f"another {found.name}")
+        return tuning_set if spec else replace(tuning_set, name=f"another {tuning_set.name}")
     except ValueError as error:
-        if said:
-            raise ValueError(f"--tune-forget {said}: {error}") from None
+        if user_spec:
+            raise ValueError(f"--tune-forget {user_spec}: {error}") from None
         raise ValueError(
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
@@ -55,55 +55,57 @@ def select_tuning_set(
 
 
 def next_classes(part: str, splits: Splits) -> str:
-    """The classes after those of a forget set, as many, and none of them.
+    """Choose as many classes as a forget set has: those that follow, and none of its own.
 
     Args:
-        part: their numbers, as 3 or 0,1,3.
+        part: numbers of its classes, as 3 or 0,1,3.
         splits: the data set.
 
     Returns:
-        Words for a forget set: class:4 after class:3; after the last class comes class 0.
+        A forget set as the user writes it: class:4 after class:3; class 0 follows the last class.
 
     Raises:
-        ValueError: fewer are left.
+        ValueError: fewer classes are left.
     """
-    own, n = parse_classes(part, splits), splits.n_classes
-    after = [(max(own) + step) % n for step in range(1, n)]
-    left = [number for number in after if number not in own]
-    if len(left) < len(own):
-        raise ValueError(f"class:{part} leaves {len(left)} of {n} classes, and another set like it has {len(own)}")
-    return f"class:{','.join(map(str, left[: len(own)]))}"
+    classes, n = parse_classes(part, splits), splits.n_classes
+    following = [(max(classes) + step) % n for step in range(1, n)]
+    remaining = [number for number in following if number not in classes]
+    if len(remaining) < len(classes):
+        raise ValueError(
+            f"class:{part} leaves {len(remaining)} of {n} classes, and another set like it has {len(classes)}"
+        )
+    return f"class:{','.join(map(str, remaining[: len(classes)]))}"
 
 
 def describe_score_difference(
-    spec: str, tuned_on: ForgetSet, judged_on: ForgetSet, scored: Callable[[str], np.ndarray]
+    spec: str, tuning_set: ForgetSet, judged_set: ForgetSet, read_score: Callable[[str], np.ndarray]
 ) -> str:
-    """Where a score decides what is forgotten: its mean over both forget sets, which differ most in small data sets.
+    """Describe the mean score of both forget sets, if a score selects them; they differ most in small data sets.
 
     Args:
-        spec: the reported forget set in the user's words.
-        tuned_on: that parameters are chosen on.
-        judged_on: the reported one.
-        scored: name of a score -> its value of each training row.
+        spec: the judged forget set, as the user wrote it.
+        tuning_set: the forget set that parameters are chosen on.
+        judged_set: the judged forget set.
+        read_score: name of a score -> its value for each training row.
 
     Returns:
-        A line; "" where no score decides, or both sets are one.
+        A line; "" if no score selects them, or if both sets are the same.
     """
     score = find_score_name(spec)
-    if not score or tuned_on.rows == judged_on.rows:
+    if not score or tuning_set.rows == judged_set.rows:
         return ""
-    values = scored(score)
-    tuned, judged = (mean_score(values, one.rows) for one in (tuned_on, judged_on))
-    return f"mean {score}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
+    values = read_score(score)
+    tuning_mean, judged_mean = (mean_score(values, forget_set.rows) for forget_set in (tuning_set, judged_set))
+    return f"mean {score}: {tuning_mean:.3f} of what parameters are chosen on, {judged_mean:.3f} of what is reported"
 
 
-def describe_outdated_scores(planted: ForgetSet | None, contenders: Sequence[Method]) -> str:
-    """A line where parts or rounds are made by scores of the data before a forget set changed them."""
-    refined, ranked = (
-        any(one.cut.kind == "score" for one in contenders),
-        any(one.risk is not None for one in contenders),
+def describe_outdated_scores(injected: ForgetSet | None, methods: Sequence[Method]) -> str:
+    """Describe that parts or rounds use scores of the data before a forget set changed them."""
+    refines, ranks = (
+        any(method.partition.kind == "score" for method in methods),
+        any(method.risk is not None for method in methods),
     )
-    if planted is None or not (refined or ranked):
+    if injected is None or not (refines or ranks):
         return ""
-    do = " and ".join(["refine"] * refined + ["rank"] * ranked)
-    return f"{planted.name} changes the data, and the scores that {do} it are those of the data as they were"
+    verbs = " and ".join(["refine"] * refines + ["rank"] * ranks)
+    return f"{injected.name} changes the data, and the scores that {verbs} it are those of the data as they were"

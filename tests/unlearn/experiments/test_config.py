@@ -1,4 +1,4 @@
-"""Words of an experiment that cannot hold are refused before anything is read or trained."""
+"""Options of an experiment that cannot hold are rejected before anything is read or trained."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from unlearn.experiments.config import (
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
+def empty_bank(tmp_path_factory):
     """The path of a bank without a model."""
     return open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("begun") / "store"))).store.url
 
@@ -35,24 +35,24 @@ def test_an_unknown_experiment_offers_the_nearest():
         prepare_experiment(ExperimentConfig(name="memorisation", store="nowhere"))
 
 
-def test_a_size_that_a_preset_brings_is_said_to_be_its(begun):
+def test_a_size_that_a_preset_brings_is_said_to_be_its(empty_bank):
     with pytest.raises(
         ValueError, match=r"^--size 5000: .*; --preset paper asks for that many, and --size for others$"
     ):
-        prepare_experiment(ExperimentConfig(name="rsu", store=begun, preset="paper"))
+        prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, preset="paper"))
     with pytest.raises(ValueError, match=r"^--size 5000: (?!.*--preset)"):
-        prepare_experiment(ExperimentConfig(name="rsu", store=begun, size=5000))
+        prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, size=5000))
 
 
-def test_the_forget_set_to_tune_on_reaches_every_sweep(begun):
+def test_the_forget_set_to_tune_on_reaches_every_sweep(empty_bank):
     with pytest.raises(ValueError, match=r"^--tune-forget rendom: unknown forget set 'rendom'"):
-        prepare_experiment(ExperimentConfig(name="rsu", store=begun, size=12, tune_forget="rendom"))
-    ready = prepare_experiment(ExperimentConfig(name="rsu", store=begun, tune_forget="same"))
-    assert {plan.tune_forget for plan in ready.entry.plans(ready.asked).values()} == {"same"}
+        prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, size=12, tune_forget="rendom"))
+    prepared = prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, tune_forget="same"))
+    assert {config.tune_forget for config in prepared.experiment.make_sweeps(prepared.context).values()} == {"same"}
 
 
 def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
-    nothing = ExperimentResult(results={}, findings=[])
+    nothing = ExperimentResult(results={}, claims=[])
     plain = make_record("rum", make_context("finetune"), nothing)["asked"]
     assert "tune_forget" not in plain
     assert make_record("rum", make_context("finetune", tune_forget="same"), nothing)["asked"] == plain | {
@@ -61,7 +61,7 @@ def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
 
 
 @pytest.mark.parametrize(
-    ("there", "meant"),
+    ("stored", "expected"),
     [
         (("0.500", "0.700", "0.900"), "0.700"),
         (("0.500", "0.900"), "0.500"),
@@ -70,55 +70,57 @@ def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
         ((), "0.500"),
     ],
 )
-def test_the_score_that_is_meant_is_rum_s_where_the_bank_has_it(tmp_path, there, meant):
+def test_the_score_that_is_meant_is_rum_s_where_the_bank_has_it(tmp_path, stored, expected):
     store = open_bank(replace(PLAN, store=str(tmp_path / "store"))).store
-    for keep in there:
+    for keep in stored:
         for kind in ("memorization", "memorization_probit", "cscore"):
             store.folder.replace(f"scores/{kind}_k{keep}.parquet", b"")
-    assert find_default_score(store) == f"memorization_k{meant}"
+    assert find_default_score(store) == f"memorization_k{expected}"
 
 
 @pytest.mark.parametrize(("keep", "name"), [(0.7, "memorization_k0.700"), (0.5, SCORE)])
 def test_an_experiment_goes_by_the_score_of_its_bank_and_its_record_says_which(tmp_path, keep, name):
     store = make_bank(tmp_path, keep=keep, design="iid", block=None)
 
-    def recorded(**more):
-        ready = prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, **more))
-        assert {plan.scores for plan in ready.entry.plans(ready.asked).values()} == {(name,)}
-        return make_record("rum", ready.asked, ExperimentResult(results={}, findings=[]))["asked"]
+    def make_context_record(**more):
+        prepared = prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, **more))
+        assert {config.scores for config in prepared.experiment.make_sweeps(prepared.context).values()} == {(name,)}
+        return make_record("rum", prepared.context, ExperimentResult(results={}, claims=[]))["asked"]
 
-    assert recorded() == recorded(score=name)
-    assert recorded()["score"] == name
+    assert make_context_record() == make_context_record(score=name)
+    assert make_context_record()["score"] == name
     with pytest.raises(ValueError, match=r"unknown score 'memorization_k0.600'; did you mean"):
         prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, score="memorization_k0.600"))
 
 
-def test_a_score_is_refused_where_nothing_reads_it(begun):
-    idle = {
+def test_a_score_is_refused_where_nothing_reads_it(empty_bank):
+    not_reading = {
         name
         for name, entry in EXPERIMENTS.items()
-        if not depends_on_score(entry, replace(make_context("finetune"), store=begun))
+        if not depends_on_score(entry, replace(make_context("finetune"), store=empty_bank))
     }
-    assert idle == {"five-steps", "rsu"}
-    for name in sorted(idle):
+    assert not_reading == {"five-steps", "rsu"}
+    for name in sorted(not_reading):
         with pytest.raises(
             ValueError, match=rf"^--score {SCORE}: {name} reads no score that a user names; leave it out"
         ):
-            prepare_experiment(ExperimentConfig(name=name, store=begun, score=SCORE))
-    ready = prepare_experiment(ExperimentConfig(name="rsu", store=begun))
-    assert ready.asked.score == SCORE  # as it was before a score could be refused, so that folders keep their names
+            prepare_experiment(ExperimentConfig(name=name, store=empty_bank, score=SCORE))
+    prepared = prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank))
+    assert (
+        prepared.context.score == SCORE
+    )  # as it was before a score could be refused, so that folders keep their names
 
 
-def test_what_is_kept_is_written_under_the_lock(begun, monkeypatch):
-    written = []
+def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
+    written_names = []
 
     def keep(store, *more):
-        with pytest.raises(BlockingIOError), Store.open(begun).lock():
+        with pytest.raises(BlockingIOError), Store.open(empty_bank).lock():
             pass
-        written.append(more[0])
+        written_names.append(more[0])
         return "experiments/here"
 
-    monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, findings=[]))
+    monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, claims=[]))
     monkeypatch.setattr(experiment, "write_experiment", keep)
-    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=begun), pool="serial", device="cpu") == 0
-    assert written == ["rsu"]
+    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), pool="serial", device="cpu") == 0
+    assert written_names == ["rsu"]

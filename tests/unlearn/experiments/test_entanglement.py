@@ -17,30 +17,30 @@ def experiment(tmp_path_factory):
 
 
 def test_every_part_is_judged_and_kept(experiment):
-    ready, found, path = experiment
-    assert set(found.results) == set(PARTS)
+    prepared, result, path = experiment
+    assert set(result.results) == set(PARTS)
     for part in (*LEVELS, *MATCHED):
-        assert {row["contender"] for row in found.results[part]} == {"oracle", "original", "finetune", "salun"}
-    assert {row["contender"] for row in found.results[name_bucket("low")]} == {"oracle", "original"}
-    assert not found.incomplete
-    kept = ready.store.read_table(f"{path}/rows.parquet")
-    assert {"part", "entanglement_original", MEAN_SCORE} <= set(kept.column_names)
-    assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
+        assert {row["contender"] for row in result.results[part]} == {"oracle", "original", "finetune", "salun"}
+    assert {row["contender"] for row in result.results[name_bucket("low")]} == {"oracle", "original"}
+    assert not result.incomplete
+    stored = prepared.store.read_table(f"{path}/rows.parquet")
+    assert {"part", "entanglement_original", MEAN_SCORE} <= set(stored.column_names)
+    assert bytes(prepared.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
 
 
 def test_sets_at_equal_score_have_its_mean_in_common_and_buckets_do_not(experiment):
-    _, found, _ = experiment
-    mean = {part: rows[0][MEAN_SCORE] for part, rows in found.results.items()}
+    _, result, _ = experiment
+    mean = {part: rows[0][MEAN_SCORE] for part, rows in result.results.items()}
     assert abs(mean["matched low"] - mean["matched high"]) <= 2 / 12  # memorization lies within -1 and 1
     assert mean[name_bucket("low")] < mean[name_bucket("medium")] < mean[name_bucket("high")]
-    assert all(row["entanglement_original"] > 0 for rows in found.results.values() for row in rows)
+    assert all(row["entanglement_original"] > 0 for rows in result.results.values() for row in rows)
 
 
 def test_the_distribution_in_a_set_is_that_of_its_defined_scores():
     values = np.array([0.0, np.nan, 0.4, 0.1, 9.0, 0.2, 0.3])
-    found = summarize_scores(values, (0, 1, 2, 3, 5, 6))
-    assert found[MEAN_SCORE] == pytest.approx(0.2)
-    assert [found[f"score_{share}"] for share in ("0.00", "0.25", "0.50", "0.90", "1.00")] == pytest.approx([
+    result = summarize_scores(values, (0, 1, 2, 3, 5, 6))
+    assert result[MEAN_SCORE] == pytest.approx(0.2)
+    assert [result[f"score_{share}"] for share in ("0.00", "0.25", "0.50", "0.90", "1.00")] == pytest.approx([
         0,
         0.1,
         0.2,
@@ -51,22 +51,22 @@ def test_the_distribution_in_a_set_is_that_of_its_defined_scores():
 
 
 def test_every_row_knows_the_distribution_in_its_set(experiment):
-    _, found, _ = experiment
+    _, result, _ = experiment
     ends = {
         part: (rows[0]["score_0.00"], rows[0][MEAN_SCORE], rows[0]["score_1.00"])
-        for part, rows in found.results.items()
+        for part, rows in result.results.items()
     }
     assert all(lowest <= mean <= highest for lowest, mean, highest in ends.values())
     assert ends[name_bucket("low")][2] <= ends[name_bucket("high")][0]  # 12 lowest and 12 highest of 160
 
 
 def test_buckets_tune_nothing(experiment):
-    ready, found, _ = experiment
-    assert found.spent["attempts"] == len([*LEVELS, *MATCHED]) * 2 + len(BUCKETS)
-    assert all(plan.budget == 1 for plan in ready.entry.plans(ready.asked).values())
+    prepared, result, _ = experiment
+    assert result.cost["attempts"] == len([*LEVELS, *MATCHED]) * 2 + len(BUCKETS)
+    assert all(config.budget == 1 for config in prepared.experiment.make_sweeps(prepared.context).values())
 
 
-def made(low, high, matched, es):
+def make_results(low, high, matched, es):
     """ToW of finetune and salun in the partitions, (low, high) each; ES of the three buckets."""
     results = {}
     for part, place in (("low", 0), ("medium", 0), ("high", 1)):
@@ -86,34 +86,36 @@ def made(low, high, matched, es):
 
 
 def test_verdicts():
-    said = entanglement.check_claims(
-        made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (200, 300, 90)), tiny.make_context("finetune", "salun")
+    claims = entanglement.check_claims(
+        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (200, 300, 90)), tiny.make_context("finetune", "salun")
     )
-    assert tiny.list_verdicts(said, "has a higher ES than the low one") == ["holds"]
-    assert tiny.list_verdicts(said, "finetune: ToW is higher at low ES") == ["holds", "undecided"]
-    assert tiny.list_verdicts(said, "salun: ToW is higher at low ES") == ["holds", "undecided"]
-    assert tiny.list_verdicts(said, "draw labels fall more") == ["holds", "undecided"]
-    assert tiny.list_verdicts(said, "higher ES than the high partition") == ["holds", "holds", "fails"]
-    assert tiny.list_verdicts(said, "higher ES than what has a high one") == ["holds", "holds"]
+    assert tiny.list_verdicts(claims, "has a higher ES than the low one") == ["holds"]
+    assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES") == ["holds", "undecided"]
+    assert tiny.list_verdicts(claims, "salun: ToW is higher at low ES") == ["holds", "undecided"]
+    assert tiny.list_verdicts(claims, "draw labels fall more") == ["holds", "undecided"]
+    assert tiny.list_verdicts(claims, "higher ES than the high partition") == ["holds", "holds", "fails"]
+    assert tiny.list_verdicts(claims, "higher ES than what has a high one") == ["holds", "holds"]
 
 
 def test_verdicts_the_other_way():
-    said = entanglement.check_claims(
-        made((0.6, 0.9), (0.9, 0.9), (0.8, 0.5), (90, 90, 90)), tiny.make_context("finetune", "salun")
+    claims = entanglement.check_claims(
+        make_results((0.6, 0.9), (0.9, 0.9), (0.8, 0.5), (90, 90, 90)), tiny.make_context("finetune", "salun")
     )
-    assert tiny.list_verdicts(said, "finetune: ToW is higher at low ES") == ["fails", "holds"]
-    assert tiny.list_verdicts(said, "salun: ToW is higher at low ES") == ["undecided", "holds"]
-    assert tiny.list_verdicts(said, "higher ES than the high partition") == ["fails"] * 3
-    assert tiny.list_verdicts(said, "higher ES than what has a high one") == ["undecided"] * 2
+    assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES") == ["fails", "holds"]
+    assert tiny.list_verdicts(claims, "salun: ToW is higher at low ES") == ["undecided", "holds"]
+    assert tiny.list_verdicts(claims, "higher ES than the high partition") == ["fails"] * 3
+    assert tiny.list_verdicts(claims, "higher ES than what has a high one") == ["undecided"] * 2
 
 
 def test_only_one_kind_of_algorithm_compares_no_kinds():
-    said = entanglement.check_claims(made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1)), tiny.make_context("finetune"))
-    assert tiny.list_verdicts(said, "draw labels") == []
+    claims = entanglement.check_claims(
+        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1)), tiny.make_context("finetune")
+    )
+    assert tiny.list_verdicts(claims, "draw labels") == []
 
 
 def test_blind_alone_is_judged_by_the_blind_choice():
-    rows = made((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1))
+    rows = make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1))
     blind = {part: [row | {"select": row["select"] and "blind"} for row in own] for part, own in rows.items()}
-    said = entanglement.check_claims(blind, tiny.make_context("finetune", select="blind"))
-    assert tiny.list_verdicts(said, "finetune: ToW is higher at low ES")[0] == "holds"
+    claims = entanglement.check_claims(blind, tiny.make_context("finetune", select="blind"))
+    assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES")[0] == "holds"

@@ -1,4 +1,4 @@
-"""Rounds of forgetting, each arm on a path of its own: from sweep to verdicts on a small bank."""
+"""Sequential requests, each arm with its own sequence: from sweep to verdicts on a small bank."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ PLAN = BankConfig(
 KEPT = ("trials", "weights", "events", "receipts", "attempts")
 
 
-class Counting(SerialPool):
+class RecordingPool(SerialPool):
     """A pool that knows what it was asked to do."""
 
     def __init__(self):
@@ -58,46 +58,46 @@ class Counting(SerialPool):
             yield job, result
 
 
-def asked_of(store):
+def make_context(store):
     scale = Scale(size=SIZE, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
     return ExperimentContext(store=store.url, score="memorization_k0.500", proxies=("holdout",), scale=scale)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
-    estimate(made, SerialPool())
-    pool = Counting()
-    carried = run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
-    assert not carried.incomplete, carried.remarks
-    return made, carried, pool
+    bank = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(bank, SerialPool())
+    pool = RecordingPool()
+    result = run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
+    assert not result.incomplete, result.remarks
+    return bank, result, pool
 
 
-def request_of(made):
-    return prepare_sweep(EXPERIMENT.plans(asked_of(made.store))["tuning"]).asked
+def open_unlearning_context(bank):
+    return prepare_sweep(EXPERIMENT.make_sweeps(make_context(bank.store))["tuning"]).context
 
 
-def trial_of(pool, arm, index, number):
+def find_trial(pool, arm, index, number):
     """The trial of a round, as the pool was handed it."""
-    done = dict.fromkeys(job for fn, job, _ in pool.done if fn == "run_trial" and job.keep)
+    done = dict.fromkeys(job for fn, job, _ in pool.done if fn == "run_trial" and job.save_model)
     return [job for job in done if job.variant == arm and job.index == index][number - 1]
 
 
 def test_every_arm_of_every_original_has_a_row_a_round_beside_its_oracle(lab):
-    _, carried, _ = lab
-    rows = carried.results["rounds"]
+    _, result, _ = lab
+    rows = result.results["rounds"]
     for arm in ARM_LABELS:
         for number in (1, 2):
-            own = select_rows(rows, contender="neggrad-plus", arm=arm, round=number)
-            assert [row["index"] for row in own] == [1, 2]
-            assert all(row["n_forget"] == SIZE and 0 < row["tow_test"] <= 1 for row in own)
-            assert all(0 < row["gini"] < 1 and row["round_examples"] > 0 for row in own)
+            arm_rows = select_rows(rows, contender="neggrad-plus", arm=arm, round=number)
+            assert [row["index"] for row in arm_rows] == [1, 2]
+            assert all(row["n_forget"] == SIZE and 0 < row["tow_test"] <= 1 for row in arm_rows)
+            assert all(0 < row["gini"] < 1 and row["round_examples"] > 0 for row in arm_rows)
             oracles = select_rows(rows, contender="oracle", arm=arm, round=number)
             assert [row["tow_test"] for row in oracles] == [1, 1]
-            for row, oracle in zip(own, oracles, strict=True):
+            for row, oracle in zip(arm_rows, oracles, strict=True):
                 assert row["forget_accuracy_gap"] == abs(row["forget_accuracy"] - oracle["forget_accuracy"])
-    idle = select_rows(rows, round=0)
-    assert [(row["contender"], row["index"], row["round_examples"]) for row in idle] == [
+    baseline_rows = select_rows(rows, round=0)
+    assert [(row["contender"], row["index"], row["round_examples"]) for row in baseline_rows] == [
         ("original", 1, 0),
         ("original", 2, 0),
     ]
@@ -105,94 +105,102 @@ def test_every_arm_of_every_original_has_a_row_a_round_beside_its_oracle(lab):
 
 
 def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
-    made, carried, pool = lab
+    bank, result, pool = lab
     for arm, parts in ((VANILLA, 1), (REFINED, 3)):
         for index in (1, 2):
-            first, second = (trial_of(pool, arm, index, number) for number in (1, 2))
+            first, second = (find_trial(pool, arm, index, number) for number in (1, 2))
             assert not set(first.forget) & set(second.judged)
             assert set(second.forget) == {*first.forget, *second.judged}
             assert len(second.steps) == 2 * parts
             assert second.steps[:parts] == first.steps
             assert {row for step in second.steps[parts:] for row in step.rows} == set(second.judged)
-            assert model_key(made.store, second.until(parts)) == model_key(made.store, first)
-            assert made.store.read_cost(model_key(made.store, first))["status"] == "ok"
-    assert trial_of(pool, VANILLA, 1, 1).forget == trial_of(pool, REFINED, 1, 1).forget  # one theta_o chose for both
-    rows = select_rows(carried.results["rounds"], arm=VANILLA, contender="neggrad-plus", index=1)
+            assert model_key(bank.store, second.truncate(parts)) == model_key(bank.store, first)
+            assert bank.store.read_cost(model_key(bank.store, first))["status"] == "ok"
+    assert (
+        find_trial(pool, VANILLA, 1, 1).forget == find_trial(pool, REFINED, 1, 1).forget
+    )  # one theta_o chose for both
+    rows = select_rows(result.results["rounds"], arm=VANILLA, contender="neggrad-plus", index=1)
     assert rows[1]["round_examples"] == rows[1]["examples"] - rows[0]["examples"]
 
 
 def test_no_round_takes_what_parameters_were_chosen_on(lab):
-    _, carried, pool = lab
-    chosen_on = set(carried.sweeps["tuning"].tuned_on.rows)
+    _, result, pool = lab
+    chosen_on = set(result.sweeps["tuning"].tuning_set.rows)
     assert len(chosen_on) == SIZE
-    assert all(chosen_on.isdisjoint(trial_of(pool, arm, index, 2).forget) for arm in ARM_LABELS for index in (1, 2))
+    assert all(chosen_on.isdisjoint(find_trial(pool, arm, index, 2).forget) for arm in ARM_LABELS for index in (1, 2))
 
 
 def test_the_coefficient_is_that_of_the_proxy_over_what_is_left(lab):
-    made, carried, pool = lab
-    store, rows, bench = made.store, carried.results["rounds"], build_trial_data(made.splits, made.store.manifest.seed)
+    bank, result, pool = lab
+    store, rows, trial_data = (
+        bank.store,
+        result.results["rounds"],
+        build_trial_data(bank.splits, bank.store.manifest.seed),
+    )
     original = RecomputeProxyJob(
         store=store.url, key=compute_job_key(store, OriginalJob(store=store.url, index=1)), index=1
     )
     assert select_rows(rows, round=0, index=1)[0]["gini"] == gini(read_recomputed_proxy(store, original))
     for arm in ARM_LABELS:
         for number in (1, 2):
-            trial = trial_of(pool, arm, 1, number)
+            trial = find_trial(pool, arm, 1, number)
             job = RecomputeProxyJob(store=store.url, key=model_key(store, trial), index=1)
-            assert not recompute_proxy(job, bench)  # it is there
-            left = [value for row, value in enumerate(read_recomputed_proxy(store, job)) if row not in trial.forget]
-            assert len(left) == 240 - number * SIZE
+            assert not recompute_proxy(job, trial_data)  # it is there
+            remaining = [
+                value for row, value in enumerate(read_recomputed_proxy(store, job)) if row not in trial.forget
+            ]
+            assert len(remaining) == 240 - number * SIZE
             row = select_rows(rows, arm=arm, contender="neggrad-plus", index=1, round=number)[0]
-            assert row["gini"] == pytest.approx(gini(np.array(left)), rel=1e-12)
+            assert row["gini"] == pytest.approx(gini(np.array(remaining)), rel=1e-12)
             assert (row["lorenz_0.00"], row["lorenz_1.00"]) == (0, pytest.approx(1))
 
 
 def test_the_proxy_of_an_original_is_that_of_the_bank_to_the_bit(lab):
-    made, _, _ = lab
-    store, key = made.store, compute_job_key(made.store, OriginalJob(store=made.store.url, index=1))
-    found = read_recomputed_proxy(store, RecomputeProxyJob(store=store.url, key=key, index=1))
-    np.testing.assert_array_equal(found, store.read_events(f"{key}-holdout")["holdout"])
+    bank, _, _ = lab
+    store, key = bank.store, compute_job_key(bank.store, OriginalJob(store=bank.store.url, index=1))
+    proxy = read_recomputed_proxy(store, RecomputeProxyJob(store=store.url, key=key, index=1))
+    np.testing.assert_array_equal(proxy, store.read_events(f"{key}-holdout")["holdout"])
 
 
 def test_a_round_takes_the_ends_and_the_middle_of_what_is_left(lab):
-    made, _, _ = lab
-    gone = [*range(5), 237, 238, 239]
-    rows = select_next_forget_set(request_of(made), np.arange(240, dtype=np.float64), gone, 9).rows
+    bank, _, _ = lab
+    forgotten = [*range(5), 237, 238, 239]
+    rows = select_next_forget_set(open_unlearning_context(bank), np.arange(240, dtype=np.float64), forgotten, 9).rows
     assert rows == (5, 6, 7, 119, 120, 121, 234, 235, 236)  # of 5 to 236 the median is 120.5; the lower comes first
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same_rows(lab):
-    made, carried, _ = lab
-    before = {name: made.store.folder.names(name) for name in KEPT}
-    pool = Counting()
-    again = run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
-    assert {name: made.store.folder.names(name) for name in before} == before
+    bank, result, _ = lab
+    before = {name: bank.store.folder.names(name) for name in KEPT}
+    pool = RecordingPool()
+    again = run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
+    assert {name: bank.store.folder.names(name) for name in before} == before
     assert not [job for fn, job, result in pool.done if fn == "work" or (fn == "rescore" and result)]
-    np.testing.assert_equal(again.results, carried.results)
-    verdict = verify(made.store)
+    np.testing.assert_equal(again.results, result.results)
+    verdict = verify(bank.store)
     assert not verdict.damaged
     assert not verdict.missing
 
 
 def test_a_walk_that_diverges_ends_and_another_goes_on(lab):
-    made, _, _ = lab
+    bank, _, _ = lab
     steep, flat = (("epochs", 1), ("lr", 1e30)), (("epochs", 1), ("lr", 1e-4))
-    contender = Method(plan=("gradient-ascent",), variant="vanilla")
-    walks = [RequestSequence(contender=contender, params=(params,), index=1) for params in (steep, flat)]
-    ended = run_rounds(request_of(made), walks, 2, SIZE, SerialPool(), "cpu", no_progress)
+    method = Method(plan=("gradient-ascent",), variant="vanilla")
+    sequences = [RequestSequence(method=method, params=(params,), index=1) for params in (steep, flat)]
+    ended = run_rounds(open_unlearning_context(bank), sequences, 2, SIZE, SerialPool(), "cpu", no_progress)
     assert ended == ["gradient-ascent vanilla on original 1 ended early: it diverged in round 1"]
-    rows = [select_rows(read_rows(made.store, walk), contender="gradient-ascent") for walk in walks]
+    rows = [select_rows(read_rows(bank.store, sequence), contender="gradient-ascent") for sequence in sequences]
     assert [row["status"] for row in rows[0]] == ["diverged"]
     assert np.isnan([rows[0][0]["tow_test"], rows[0][0]["gini"]]).all()
     assert [row["status"] for row in rows[1]] == ["ok", "ok"]
 
 
 def test_a_walk_without_enough_examples_left_ends(lab):
-    made, _, _ = lab
-    contender = Method(plan=("original",), variant="vanilla")
+    bank, _, _ = lab
+    method = Method(plan=("original",), variant="vanilla")
     ended = run_rounds(
-        request_of(made),
-        [RequestSequence(contender=contender, params=((),), index=1)],
+        open_unlearning_context(bank),
+        [RequestSequence(method=method, params=((),), index=1)],
         1,
         237,
         SerialPool(),
@@ -204,37 +212,37 @@ def test_a_walk_without_enough_examples_left_ends(lab):
 
 
 def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trained(lab):
-    made, _, _ = lab
-    pool = Counting()
+    bank, _, _ = lab
+    pool = RecordingPool()
     with pytest.raises(ValueError, match=r"--size 15: 16 rounds and a set .* take 255 of the 240 .* use 14 or less"):
-        run(asked_of(made.store), pool, SerialSearch(), "cpu", no_progress, rounds=16)
+        run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=16)
     assert not pool.done
 
 
 def test_the_figure_is_drawn_from_the_rows(lab):
-    made, carried, _ = lab
-    assert EXPERIMENT.figure(carried.results, asked_of(made.store)).startswith(b"\x89PNG")
+    bank, result, _ = lab
+    assert EXPERIMENT.draw_figure(result.results, make_context(bank.store)).startswith(b"\x89PNG")
 
 
-def rows_made(refined, vanilla, skew, originals=8):
+def make_rows(refined, vanilla, skew, originals=8):
     """ToW of each arm in rounds 1 and 5; Gini coefficients before, at the end of RUM^F, at the end of vanilla."""
     rng, rows = np.random.default_rng(0), []
     for index in range(originals):
         noise = rng.normal(0, 0.001)
         rows.append({"index": index, "contender": "original", "arm": "", "round": 0, "gini": skew[0]})
         for arm, tow, end in ((REFINED, refined, skew[1]), (VANILLA, vanilla, skew[2])):
-            for number, value, left in zip((1, 5), tow, (skew[0], end), strict=True):
-                values = {"tow_test": value + noise * number, "tow_mia_test": value, "gini": left + noise}
+            for number, value, remaining in zip((1, 5), tow, (skew[0], end), strict=True):
+                values = {"tow_test": value + noise * number, "tow_mia_test": value, "gini": remaining + noise}
                 rows.append({"index": index, "contender": "neggrad-plus", "arm": arm, "round": number, **values})
     return {"rounds": rows}
 
 
 def test_verdicts_follow_the_rows():
-    asked = ExperimentContext(store="", score="", proxies=(), scale=EXPERIMENT.small)
-    as_printed = check_claims(rows_made((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), asked)
-    assert [one.verdict for one in as_printed] == ["holds"] * 8
-    assert [round(one.value.value, 2) for one in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
-    turned = check_claims(rows_made((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), asked)
-    assert [one.verdict for one in turned] == ["fails"] * 8
-    single = check_claims(rows_made((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), asked)
-    assert {one.verdict for one in single} == {"undecided"}  # one original has no interval
+    context = ExperimentContext(store="", score="", proxies=(), scale=EXPERIMENT.small_scale)
+    as_printed = check_claims(make_rows((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), context)
+    assert [claim.verdict for claim in as_printed] == ["holds"] * 8
+    assert [round(claim.value.value, 2) for claim in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
+    turned = check_claims(make_rows((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), context)
+    assert [claim.verdict for claim in turned] == ["fails"] * 8
+    single = check_claims(make_rows((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), context)
+    assert {claim.verdict for claim in single} == {"undecided"}  # one original has no interval

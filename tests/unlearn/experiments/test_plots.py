@@ -34,29 +34,29 @@ def test_each_column_is_a_row_of_panels_whose_points_are_its_means():
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def render_calls(monkeypatch):
     """What the experiments hand to the drawing: (series, columns)."""
-    found = []
+    calls = []
 
-    def points(panels, series, at, column, ylabel, title, more):
-        found.append((tuple(series), (column, *more), panels))
+    def render(panels, series, at, column, ylabel, title, more):
+        calls.append((tuple(series), (column, *more), panels))
         return b""
 
     for module in (memorization, proxies):
-        monkeypatch.setattr(module, "render_points", points)
-    return found
+        monkeypatch.setattr(module, "render_points", render)
+    return calls
 
 
-def test_memorization_shows_what_tow_is_made_of_and_the_oracle(drawn):
+def test_memorization_shows_what_tow_is_made_of_and_the_oracle(render_calls):
     rows = {level: tiny.make_rows(ORACLE, "", "", tow_test=1.0) for level in LEVELS}
     memorization.draw_figure(rows, tiny.make_context("finetune"))
-    ((series, columns, panels),) = drawn
+    ((series, columns, panels),) = render_calls
     assert series == ("finetune", "original", ORACLE)
     assert columns == ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test")
     assert all(len(panel[f"{ORACLE}|low"]) == 4 for panel in panels.values())
 
 
-def test_proxies_show_the_attack_too(drawn):
-    asked = tiny.make_context("finetune")
-    proxies.draw_figure({name: [] for name in proxies.list_scores(asked)}, asked)
-    assert drawn[0][1] == ("tow_test", "tow_mia_test")
+def test_proxies_show_the_attack_too(render_calls):
+    context = tiny.make_context("finetune")
+    proxies.draw_figure({name: [] for name in proxies.list_scores(context)}, context)
+    assert render_calls[0][1] == ("tow_test", "tow_mia_test")

@@ -29,58 +29,58 @@ def store(tmp_path_factory):
 
 
 def test_a_class_and_a_tenth_at_random_are_judged_in_all_orders(store):
-    ready, found, path = tiny.run_experiment(
+    prepared, result, path = tiny.run_experiment(
         "rsu", store, algorithms=("gradient-ascent", "bad-teacher"), seeds=1, seed=3
     )
-    assert set(found.results) == {"class", "random", DISJOINT}
-    assert {row["forget_set"] for row in found.results["class"]} == {"class:3"}
-    tenth = ready.store.manifest.split_sizes[0] // 10
-    assert {row["n_forget"] for row in found.results["random"]} == {tenth}
+    assert set(result.results) == {"class", "random", DISJOINT}
+    assert {row["forget_set"] for row in result.results["class"]} == {"class:3"}
+    tenth = prepared.store.manifest.split_sizes[0] // 10
+    assert {row["n_forget"] for row in result.results["random"]} == {tenth}
     for part, variants in (("class", VARIANTS), ("random", VARIANTS), (DISJOINT, ("rsu",))):
-        assert {row["variant"] for row in found.results[part] if row["select"]} == set(variants)
-    [schedule] = {row["rounds"] for row in found.results[DISJOINT] if row["variant"] == "rsu"}
+        assert {row["variant"] for row in result.results[part] if row["select"]} == set(variants)
+    [schedule] = {row["rounds"] for row in result.results[DISJOINT] if row["variant"] == "rsu"}
     assert json.loads(schedule)["schedule"] == "partition"
     read = {
-        (part, name): select_rows(found.results[part], variant="rsu", contender=name, select="oracle")[0]["examples"]
+        (part, name): select_rows(result.results[part], variant="rsu", contender=name, select="oracle")[0]["examples"]
         for part in ("class", DISJOINT)
         for name in ("gradient-ascent", "bad-teacher")
     }
-    n, n_train = found.results["class"][0]["n_forget"], ready.store.manifest.split_sizes[0]
+    n, n_train = result.results["class"][0]["n_forget"], prepared.store.manifest.split_sizes[0]
     assert read["class", "gradient-ascent"] == n + sum(n * turn // 5 for turn in range(1, 6))  # ranking, five rounds
     assert read[DISJOINT, "gradient-ascent"] == n + 3 * n
     assert read[DISJOINT, "bad-teacher"] == n + n + 5 * int(0.3 * (n_train - n))
-    costed = [line for line in found.remarks if "examples read" in line]
-    assert [line.split(":")[0] for line in costed] == ["gradient-ascent", "bad-teacher"]
-    assert f"{4 / 5:.2f} rsu ({DISJOINT})" in costed[0]
-    assert not found.incomplete
-    assert bytes(ready.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
+    cost_lines = [line for line in result.remarks if "examples read" in line]
+    assert [line.split(":")[0] for line in cost_lines] == ["gradient-ascent", "bad-teacher"]
+    assert f"{4 / 5:.2f} rsu ({DISJOINT})" in cost_lines[0]
+    assert not result.incomplete
+    assert bytes(prepared.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
 
 
 def test_a_size_that_is_given_is_that_of_the_random_set(store):
     sweeps = make_sweeps(replace(tiny.make_context("gradient-ascent"), store=store))
     assert sweeps["random"].size == 12
-    assert all(plan.rounds == 5 for plan in sweeps.values())
+    assert all(config.rounds == 5 for config in sweeps.values())
 
 
 def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
-    def words(n_classes, seed):
+    def class_spec(n_classes, seed):
         manifest = SimpleNamespace(n_classes=n_classes, split_sizes=(1000, 0, 0), architecture="mlp-8")
         monkeypatch.setattr(rsu, "Store", SimpleNamespace(open=lambda url: SimpleNamespace(manifest=manifest)))
-        found = make_sweeps(tiny.make_context("gradient-ascent", seed=seed))
-        assert found["class"].forget == found[DISJOINT].forget
-        return found["class"].forget
+        result = make_sweeps(tiny.make_context("gradient-ascent", seed=seed))
+        assert result["class"].forget == result[DISJOINT].forget
+        return result["class"].forget
 
-    assert [words(10, seed) for seed in (0, 3, 12)] == ["class:0", "class:3", "class:2"]
-    assert words(4, 1) == "class:1"
-    assert words(35, 2) == "class:6,7,8"
-    assert words(35, 11) == "class:33,34,0"
+    assert [class_spec(10, seed) for seed in (0, 3, 12)] == ["class:0", "class:3", "class:2"]
+    assert class_spec(4, 1) == "class:1"
+    assert class_spec(35, 2) == "class:6,7,8"
+    assert class_spec(35, 11) == "class:33,34,0"
 
 
 def test_algorithms_that_read_only_what_goes_are_known(monkeypatch):
     problem, only = problem_of(), set()
     for name in ALGORITHMS:
-        taken = record_batches_read(monkeypatch, lambda name=name: run_algorithm(name, problem))
-        if taken and set(classify_batches(taken, problem.forget)) == {"F"}:
+        batches = record_batches_read(monkeypatch, lambda name=name: run_algorithm(name, problem))
+        if batches and set(classify_batches(batches, problem.forget)) == {"F"}:
             only.add(name)
     assert only == set(FORGET_ONLY)
 
@@ -94,9 +94,9 @@ def test_costs_are_multiples_of_one_go_on_the_originals_that_both_have():
     def arm(variant, rrt, status="ok"):
         return [row | {"status": status} for row in tiny.make_rows("gradient-ascent", variant, rrt_examples=rrt)]
 
-    dear = [row | {"rrt_examples": 9.0, "index": 7} for row in arm("rsu", 9.0)]
+    costly = [row | {"rrt_examples": 9.0, "index": 7} for row in arm("rsu", 9.0)]
     results = {
-        "class": [*arm("vanilla", 0.5), *arm("rsu", 0.4), *dear, *arm("rsu-reversed", 0.1, "diverged")],
+        "class": [*arm("vanilla", 0.5), *arm("rsu", 0.4), *costly, *arm("rsu-reversed", 0.1, "diverged")],
         "random": [*arm("vanilla", 0.1), *arm("rsu", 0.2), *arm("rsu-reversed", 0.3)],
         DISJOINT: arm("rsu", 0.45),
     }
@@ -106,44 +106,46 @@ def test_costs_are_multiples_of_one_go_on_the_originals_that_both_have():
     ]
 
 
-def made(of_class, at_random, apart):
+def make_results(of_class, at_random, apart):
     """ToW of gradient ascent under (vanilla, rsu, rsu-reversed) on a class and at random, and of RSU in parts."""
-    one = "gradient-ascent"
+    claim = "gradient-ascent"
     results = {
         part: [
             row
             for variant, value in zip(VARIANTS, tow, strict=True)
-            for row in tiny.make_rows(one, variant, tow_test=value, mia_test_gap=1 - value)
+            for row in tiny.make_rows(claim, variant, tow_test=value, mia_test_gap=1 - value)
         ]
         for part, tow in (("class", of_class), ("random", at_random))
     }
-    return results | {DISJOINT: tiny.make_rows(one, "rsu", tow_test=apart)}
+    return results | {DISJOINT: tiny.make_rows(claim, "rsu", tow_test=apart)}
 
 
 def test_verdicts():
-    said = rsu.check_claims(made((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.make_context("gradient-ascent"))
-    assert tiny.list_verdicts(said, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
-    assert tiny.list_verdicts(said, "RSU gains more on a class") == ["holds", "holds"]
-    assert tiny.list_verdicts(said, "nearer to the oracle's") == ["holds"]
-    assert tiny.list_verdicts(said, "ascending risk is above descending") == ["holds"]
-    assert tiny.list_verdicts(said, "one go is above descending") == ["fails"]
-    assert tiny.list_verdicts(said, "disjoint") == ["undecided"]
+    claims = rsu.check_claims(
+        make_results((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.make_context("gradient-ascent")
+    )
+    assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
+    assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["holds", "holds"]
+    assert tiny.list_verdicts(claims, "nearer to the oracle's") == ["holds"]
+    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["holds"]
+    assert tiny.list_verdicts(claims, "one go is above descending") == ["fails"]
+    assert tiny.list_verdicts(claims, "disjoint") == ["undecided"]
 
 
 def test_verdicts_the_other_way():
-    said = rsu.check_claims(made((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_context("gradient-ascent"))
-    assert tiny.list_verdicts(said, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
-    assert tiny.list_verdicts(said, "RSU gains more on a class") == ["fails", "fails"]
-    assert tiny.list_verdicts(said, "ascending risk is above descending") == ["fails"]
-    assert tiny.list_verdicts(said, "disjoint") == ["holds"]
+    claims = rsu.check_claims(make_results((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_context("gradient-ascent"))
+    assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
+    assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["fails", "fails"]
+    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["fails"]
+    assert tiny.list_verdicts(claims, "disjoint") == ["holds"]
 
 
 def test_the_mean_of_all_weighs_algorithms_alike():
-    ours = made((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9)
+    ours = make_results((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9)
     for part, rows in ours.items():
         twin = [row | {"contender": "bad-teacher", "tow_test": 0.5} for row in rows]
         ours[part] = [*rows, *twin]
-    said = rsu.check_claims(ours, tiny.make_context("gradient-ascent", "bad-teacher"))
-    mean = [one.value.value for one in said if one.claim.startswith("mean of all: RSU")]
-    alone = [one.value.value for one in said if one.claim.startswith("gradient-ascent: RSU is above")]
+    claims = rsu.check_claims(ours, tiny.make_context("gradient-ascent", "bad-teacher"))
+    mean = [claim.value.value for claim in claims if claim.claim.startswith("mean of all: RSU")]
+    alone = [claim.value.value for claim in claims if claim.claim.startswith("gradient-ascent: RSU is above")]
     assert mean == pytest.approx([alone[0] / 2, alone[1] / 2, (alone[0] - alone[1]) / 2])

@@ -27,17 +27,17 @@ ORDERS = (f"rum {SCORE}", f"rum-reversed {SCORE}")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
-    estimate(made, SerialPool())
+    bank = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(bank, SerialPool())
     scale = Scale(size=15, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
-    asked = ExperimentContext(store=made.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
-    return made, asked, run(asked, SerialPool(), SerialSearch(), "cpu", no_progress)
+    context = ExperimentContext(store=bank.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
+    return bank, context, run(context, SerialPool(), SerialSearch(), "cpu", no_progress)
 
 
 def test_accuracies_are_those_of_the_rows_measured_another_way(lab):
     """Of the whole sequence forget and retain sets are those of the trial; of theta_o and the oracle too."""
-    _, _, carried = lab
-    rows = carried.results["union"]
+    _, _, result = lab
+    rows = result.results["union"]
     ends = [row for row in rows if row["level"] in {0, len(PARTS)}]
     assert len(ends) == 2 * (2 + 2)
     for row in ends:
@@ -50,46 +50,46 @@ def test_accuracies_are_those_of_the_rows_measured_another_way(lab):
 
 def test_after_each_step_every_part_has_its_accuracy_whatever_the_order(lab):
     """A first step's own forget set is the part that it begins with: the lowest score, or the highest."""
-    _, _, carried = lab
-    rows = carried.results["union"]
+    _, _, result = lab
+    rows = result.results["union"]
     for variant, first in zip(ORDERS, ("low", "high"), strict=True):
         for level in (1, 2, 3):
-            own = select_rows(rows, variant=variant, level=level)
-            assert [row["index"] for row in own] == [1, 2]
-            assert all(0 <= row[f"right_{name}"] <= 1 for row in own for name in SETS)
+            step_rows = select_rows(rows, variant=variant, level=level)
+            assert [row["index"] for row in step_rows] == [1, 2]
+            assert all(0 <= row[f"right_{name}"] <= 1 for row in step_rows for name in SETS)
         for row in select_rows(rows, variant=variant, level=1):
             assert row["n_forget"] == 5
             assert row[f"right_{first}"] == pytest.approx(row["forget_accuracy"], abs=1e-12)
 
 
 def test_parts_are_thirds_by_the_score(lab):
-    made, _, carried = lab
-    values = align_scores(SCORE, made.store.score, made.splits.train.ids)
-    rows = np.array(carried.sweeps["union"].judged_on.rows)
+    bank, _, result = lab
+    values = align_scores(SCORE, bank.store.score, bank.splits.train.ids)
+    rows = np.array(result.sweeps["union"].judged_set.rows)
     rising = rows[np.argsort(values[rows], kind="stable")]
-    for row in select_rows(carried.results["union"], variant=ORDERS[0], level=1):
-        margins = made.store.read_predictions(row["trial"])["gap"]
+    for row in select_rows(result.results["union"], variant=ORDERS[0], level=1):
+        margins = bank.store.read_predictions(row["trial"])["gap"]
         for name, part in zip(PARTS, np.split(rising, 3), strict=True):
             assert row[f"right_{name}"] == (margins[part] > 0).mean()
 
 
 def test_the_figure_is_drawn_from_the_rows(lab):
-    _, asked, carried = lab
-    assert EXPERIMENT.figure(carried.results, asked).startswith(b"\x89PNG")
-    assert len(check_claims(carried.results, asked)) == 3
+    _, context, result = lab
+    assert EXPERIMENT.draw_figure(result.results, context).startswith(b"\x89PNG")
+    assert len(check_claims(result.results, context)) == 3
 
 
 def test_long_claims_leave_room_for_their_verdicts(lab):
-    _, asked, carried = lab
-    said = check_claims(carried.results, asked)
+    _, context, result = lab
+    claims = check_claims(result.results, context)
     console = Console(width=160, file=io.StringIO())
-    print_experiment(console, EXPERIMENT, replace(carried, findings=said), "here")
+    print_experiment(console, EXPERIMENT, replace(result, claims=claims), "here")
     printed = console.file.getvalue().split("what was measured")[1]
-    assert sum(printed.count(word) for word in ("holds", "fails", "undecided")) == len(said)
+    assert sum(printed.count(word) for word in ("holds", "fails", "undecided")) == len(claims)
     assert "…" not in printed
 
 
-def rows_made(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender="salun", originals=8):
+def make_rows(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender="salun", originals=8):
     """Rows whose accuracy on the first part is as said after each step, in both orders."""
     rng, rows = np.random.default_rng(0), []
     for index in range(originals):
@@ -103,20 +103,20 @@ def rows_made(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender=
     return {"union": rows}
 
 
-def verdicts(algorithm, *made, **more):
-    scale = replace(EXPERIMENT.small, algorithms=(algorithm,))
-    asked = ExperimentContext(store="", score=SCORE, proxies=(), scale=scale)
-    return [one.verdict for one in check_claims(rows_made(*made, contender=algorithm, **more), asked)]
+def list_verdicts(algorithm, *bank, **more):
+    scale = replace(EXPERIMENT.small_scale, algorithms=(algorithm,))
+    context = ExperimentContext(store="", score=SCORE, proxies=(), scale=scale)
+    return [one.verdict for one in check_claims(make_rows(*bank, contender=algorithm, **more), context)]
 
 
 def test_verdicts_follow_the_rows():
-    fell, level = (0.5, 0.8, 0.9), (0.99, 0.99, 0.99)
-    assert verdicts("salun", fell, level) == ["holds"] * 4
+    falling, level = (0.5, 0.8, 0.9), (0.99, 0.99, 0.99)
+    assert list_verdicts("salun", falling, level) == ["holds"] * 4
     wrong = {"before": 0.4, "tow": (0.9, 0.8), "mia": (0.22, 0.03)}
-    assert verdicts("salun", (0.5, 0.4, 0.3), level, **wrong) == ["fails"] * 4
-    assert verdicts("salun", fell, level, originals=1) == ["undecided"] * 4
-    assert verdicts("neggrad-plus", level, level) == ["holds"] * 3
-    assert verdicts("neggrad-plus", level, (0.99, 0.7, 0.99)) == ["holds", "fails", "holds"]
+    assert list_verdicts("salun", (0.5, 0.4, 0.3), level, **wrong) == ["fails"] * 4
+    assert list_verdicts("salun", falling, level, originals=1) == ["undecided"] * 4
+    assert list_verdicts("neggrad-plus", level, level) == ["holds"] * 3
+    assert list_verdicts("neggrad-plus", level, (0.99, 0.7, 0.99)) == ["holds", "fails", "holds"]
 
 
 def test_the_worst_step_is_that_of_each_original():
@@ -129,8 +129,8 @@ def test_the_worst_step_is_that_of_each_original():
 def test_margins_decide_only_where_the_whole_interval_does():
     cases = ((-0.01, 0.02), "holds"), ((0.06, 0.1), "fails"), ((-0.1, -0.06), "fails"), ((0.0, 0.06), "undecided")
     for (lo, hi), verdict in cases:
-        found = judge_equivalent("", "", Interval(value=0, lo=lo, hi=hi))
-        assert (found.verdict, "0.05" in found.claim) == (verdict, True)
+        claim = judge_equivalent("", "", Interval(value=0, lo=lo, hi=hi))
+        assert (claim.verdict, "0.05" in claim.claim) == (verdict, True)
     sided = ((-0.04, 0.9), "holds"), ((-0.2, -0.06), "fails"), ((-0.06, 0.1), "undecided")
     for (lo, hi), verdict in sided:
         assert judge_not_lower("", "", Interval(value=0, lo=lo, hi=hi)).verdict == verdict

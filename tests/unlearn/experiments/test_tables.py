@@ -16,7 +16,7 @@ MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")
 LONG = ("original>finetune>salun", f"rum-reversed {tiny.SCORE}")
 
 
-def judged(name):
+def make_judged_rows(name):
     """Rows of the longest plan, with a value of its own in every column that an experiment shows."""
     columns = dict.fromkeys((*MEASURED, *EXPERIMENTS[name].columns))
     values = {column: 0.1 + 0.05 * number for number, column in enumerate(columns)}
@@ -30,29 +30,29 @@ def cells(values):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_is_printed_has_every_column_and_cuts_none(name):
-    values, rows = judged(name)
+    values, rows = make_judged_rows(name)
     console = Console(width=160, file=io.StringIO())
-    print_experiment(console, EXPERIMENTS[name], ExperimentResult(results={"union": rows}, findings=[]), "here")
+    print_experiment(console, EXPERIMENTS[name], ExperimentResult(results={"union": rows}, claims=[]), "here")
     printed = console.file.getvalue()
-    shown = {column: value for column, value in values.items() if column != "wall_s" or name == "proxies"}
-    assert all(column in printed for column in shown)
-    assert all(cell in printed for cell in cells(shown.values()))
+    expected = {column: value for column, value in values.items() if column != "wall_s" or name == "proxies"}
+    assert all(column in printed for column in expected)
+    assert all(cell in printed for cell in cells(expected.values()))
     assert "…" not in printed
 
 
-def written(name, **scale):
+def render_page(name, **scale):
     """The page of an experiment with these rows."""
-    values, rows = judged(name)
-    asked = tiny.make_context("finetune")
-    carried = ExperimentResult(results={}, findings=[], spent={"attempts": 1, "runs": 1, "tuning_s": 1.0})
-    record = make_record(name, replace(asked, scale=replace(asked.scale, **scale)), carried)
+    values, rows = make_judged_rows(name)
+    context = tiny.make_context("finetune")
+    result = ExperimentResult(results={}, claims=[], cost={"attempts": 1, "runs": 1, "tuning_s": 1.0})
+    record = make_record(name, replace(context, scale=replace(context.scale, **scale)), result)
     more = {"page": "p", "bank": "digits", "originals": 4, "theta_o_train_accuracy": 1.0}
     return values, "\n".join(page(record | more | {"rows": [row | {"part": "union"} for row in rows]}))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_has_every_column(name):
-    values, text = written(name)
+    values, text = render_page(name)
     assert all(cell in text for cell in cells(values.values()))
     assert all(
         f" {word} |" in text for word in ("forget accuracy", "retain accuracy", "test accuracy", "MIA", "MIA gap")
@@ -61,5 +61,5 @@ def test_a_page_has_every_column(name):
 
 
 def test_a_page_says_how_large_the_forget_set_is():
-    assert " Forget set: 12 examples;" in written("rum")[1]
-    assert " Forget set: a tenth of the classes, or of the examples," in written("rsu", size=0)[1]
+    assert " Forget set: 12 examples;" in render_page("rum")[1]
+    assert " Forget set: a tenth of the classes, or of the examples," in render_page("rsu", size=0)[1]

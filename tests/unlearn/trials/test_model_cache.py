@@ -1,4 +1,4 @@
-"""Originals and oracles that a worker keeps between trials: read once, within a bound, and never changed."""
+"""Originals and oracles cached by a worker between trials: read once, within a bound, and never changed."""
 
 import numpy as np
 import pytest
@@ -18,33 +18,33 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def lab(store):
+def bank(store):
     opened = Store.open(store)
-    bench = build_trial_data(reload_splits(opened), opened.manifest.seed)
-    train_reference_models(opened, build_reference_jobs(opened, list(SETS), [0, 1], "cpu"), bench, InOrder())
-    return opened, bench
+    trial_data = build_trial_data(reload_splits(opened), opened.manifest.seed)
+    train_reference_models(opened, build_reference_jobs(opened, list(SETS), [0, 1], "cpu"), trial_data, InOrder())
+    return opened, trial_data
 
 
 @pytest.fixture
 def read(monkeypatch):
     """Keys of the outputs that were read since, by a worker that has kept none yet."""
     runner._model_cache.clear()
-    seen, usual = [], Store.read_outputs
+    keys_read, read_outputs = [], Store.read_outputs
 
-    def noted(self, key):
-        seen.append(key)
-        return usual(self, key)
+    def record(self, key):
+        keys_read.append(key)
+        return read_outputs(self, key)
 
-    monkeypatch.setattr(Store, "read_outputs", noted)
-    return seen
+    monkeypatch.setattr(Store, "read_outputs", record)
+    return keys_read
 
 
-def attempts(store, rate):
+def make_trials(store, lr):
     return [
         TrialConfig(
             store=store.url,
             algorithm="gradient-ascent",
-            params=(("lr", rate),),
+            params=(("lr", lr),),
             forget_set="mine",
             forget=rows,
             index=index,
@@ -56,16 +56,16 @@ def attempts(store, rate):
     ]
 
 
-def test_attempts_that_go_round_the_same_models_read_each_once(lab, read):
-    store, bench = lab
-    for rate in (1e-3, 2e-3, 3e-3):
-        for trial in attempts(store, rate):
-            run_trial(trial, bench)
+def test_attempts_that_go_round_the_same_models_read_each_once(bank, read):
+    store, trial_data = bank
+    for lr in (1e-3, 2e-3, 3e-3):
+        for trial in make_trials(store, lr):
+            run_trial(trial, trial_data)
     assert len(read) == len(set(read)) == 2 + 4  # originals, and an oracle of each for both sets
 
 
-def test_no_more_is_kept_than_fits_but_always_a_pair(lab, read, monkeypatch):
-    store, _ = lab
+def test_no_more_is_kept_than_fits_but_always_a_pair(bank, read, monkeypatch):
+    store, _ = bank
     keys = [
         compute_job_key(store, OriginalJob(store=store.url, index=index, removed=r))
         for index in (0, 1)
@@ -82,11 +82,11 @@ def test_no_more_is_kept_than_fits_but_always_a_pair(lab, read, monkeypatch):
     assert [key for key, _ in runner._model_cache] == [keys[-3], keys[0]]
 
 
-def test_trials_leave_what_is_kept_as_it_was(lab, read):
-    store, bench = lab
-    fresh = [run_trial(trial, bench) for trial in attempts(store, 4e-3)]
-    for trial, row in zip(attempts(store, 4e-3), fresh, strict=True):
+def test_trials_leave_what_is_kept_as_it_was(bank, read):
+    store, trial_data = bank
+    fresh = [run_trial(trial, trial_data) for trial in make_trials(store, 4e-3)]
+    for trial, row in zip(make_trials(store, 4e-3), fresh, strict=True):
         store.folder.remove(f"trials/{row['trial']}.parquet")
         runner._model_cache.clear()
-        alone = run_trial(trial, bench)
+        alone = run_trial(trial, trial_data)
         np.testing.assert_equal(*({k: v for k, v in r.items() if "wall" not in k} for r in (alone, row)))

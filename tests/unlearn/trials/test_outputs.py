@@ -1,4 +1,4 @@
-"""What a network says of every example, in one pass or in two."""
+"""Outputs of a network for every example, in one pass or in two."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from unlearn.trials.measure import compute_outputs
 @pytest.mark.parametrize("arch", ["mlp-32", "cnn-4-8"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_logits_and_embeddings_are_those_of_a_pass_each(arch, precision, monkeypatch):
-    model, usual = build_network(arch, (1, 16, 16), 4, seed=0), replace(get_recipe("small-mlp"), precision=precision)
+    model, options = build_network(arch, (1, 16, 16), 4, seed=0), replace(get_recipe("small-mlp"), precision=precision)
     pixels = torch.randint(0, 256, (2100, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = DeviceImages(
         pixels=pixels.float().permute(0, 2, 3, 1) / 255,
@@ -25,9 +25,9 @@ def test_logits_and_embeddings_are_those_of_a_pass_each(arch, precision, monkeyp
         black=torch.zeros(1),
         white=torch.ones(1),
     )
-    found = compute_outputs(model.train(), usual, images, 2050)
+    outputs = compute_outputs(model.train(), options, images, 2050)
     assert not model.training
     with torch.no_grad():
-        np.testing.assert_array_equal(found.logits, predict_logits(model, usual, images, 2050).numpy())
+        np.testing.assert_array_equal(outputs.logits, predict_logits(model, options, images, 2050).numpy())
         apart = torch.cat([embed(model, part).float() for part in iterate_batches(images, 2050)])
-    np.testing.assert_array_equal(found.embeddings, apart.numpy())
+    np.testing.assert_array_equal(outputs.embeddings, apart.numpy())

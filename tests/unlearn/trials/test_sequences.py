@@ -25,12 +25,14 @@ QUICK = (("batch", 20), ("epochs", 1))
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
-    estimate(made, InOrder())
-    bench = build_trial_data(made.splits, made.store.manifest.seed)
-    train_reference_models(made.store, build_reference_jobs(made.store, [ALL, PARTS[0]], [0], "cpu"), bench, InOrder())
-    return made.store, bench
+def bank(tmp_path_factory):
+    opened = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(opened, InOrder())
+    trial_data = build_trial_data(opened.splits, opened.store.manifest.seed)
+    train_reference_models(
+        opened.store, build_reference_jobs(opened.store, [ALL, PARTS[0]], [0], "cpu"), trial_data, InOrder()
+    )
+    return opened.store, trial_data
 
 
 def sequence(store, *names, **more):
@@ -47,12 +49,15 @@ def same(first, second):
     np.testing.assert_equal(*bare)
 
 
-def test_names_of_trials_that_are_no_sequences_have_not_changed(lab):
+def test_names_of_trials_that_are_no_sequences_have_not_changed(bank):
     """Rows that are on file stay valid: what is new is in a name only where it is used."""
-    store, _ = lab
+    store, _ = bank
     plain = TrialConfig(store=store.url, algorithm="finetune", forget_set="mine", forget=(1, 2, 3))
     named = trial_key(store, plain)
-    assert trial_key(store, replace(plain, keep=True, keep_before=True, variant="rum", forget_set="other")) == named
+    assert (
+        trial_key(store, replace(plain, save_model=True, save_checkpoints=True, variant="rum", forget_set="other"))
+        == named
+    )
     others = [
         replace(plain, before=(Step(algorithm="original", rows=(1,)),), part=(2, 3)),
         replace(plain, rounds=RsuSchedule(n=2)),
@@ -61,19 +66,19 @@ def test_names_of_trials_that_are_no_sequences_have_not_changed(lab):
     assert len({named, *(trial_key(store, other) for other in others)}) == 4
 
 
-def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
-    store, bench = lab
+def test_a_kept_beginning_changes_no_bit_and_no_cost(bank):
+    store, trial_data = bank
     trial = sequence(store, "finetune", "neggrad-plus", "finetune")
-    whole = run_trial(trial, bench)
+    whole = run_trial(trial, trial_data)
     store.folder.remove(f"trials/{whole['trial']}.parquet")
-    run_trial(replace(trial, keep_before=True), bench)
-    assert store.read_cost(model_key(store, trial.until(1)))["examples"] == 190
-    assert store.read_cost(model_key(store, trial.until(2)))["status"] == "ok"
+    run_trial(replace(trial, save_checkpoints=True), trial_data)
+    assert store.read_cost(model_key(store, trial.truncate(1)))["examples"] == 190
+    assert store.read_cost(model_key(store, trial.truncate(2)))["status"] == "ok"
     assert store.read_cost(model_key(store, trial)) is None
     store.folder.remove(f"trials/{whole['trial']}.parquet")
-    gone_on = run_trial(trial, bench)
-    same(whole, gone_on)
-    assert 0 < gone_on["run_wall_s"] < gone_on["wall_s"]  # the beginning was read
+    resumed = run_trial(trial, trial_data)
+    same(whole, resumed)
+    assert 0 < resumed["run_wall_s"] < resumed["wall_s"]  # the beginning was read
     assert whole["run_wall_s"] == whole["wall_s"]
     neggrad_plus = 180 + 9 * 10  # it reads the ten that go at each of its nine steps
     assert whole["examples"] == 190 + neggrad_plus + 170
@@ -82,18 +87,18 @@ def test_a_kept_beginning_changes_no_bit_and_no_cost(lab):
     assert not verify(store).damaged
 
 
-def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(lab):
-    store, bench = lab
-    trial = sequence(store, "finetune", "neggrad-plus", "finetune").until(1)
+def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(bank):
+    store, trial_data = bank
+    trial = sequence(store, "finetune", "neggrad-plus", "finetune").truncate(1)
     assert trial.forget == PARTS[0]
     assert trial.before == trial.part == ()
-    row = run_trial(replace(trial, keep=True), bench)
+    row = run_trial(replace(trial, save_model=True), trial_data)
     assert row["n_forget"] == 10
-    assert store.read_predictions(row["trial"])["gap"].shape == (bench.labels.shape[0],)
+    assert store.read_predictions(row["trial"])["gap"].shape == (trial_data.labels.shape[0],)
 
 
-def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monkeypatch):
-    store, bench = lab
+def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(bank, monkeypatch):
+    store, trial_data = bank
 
     clock, hours = time.perf_counter, []
 
@@ -104,48 +109,48 @@ def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(lab, monk
     monkeypatch.setattr("unlearn.trials.runner.write_model", slow)
     monkeypatch.setattr("unlearn.trials.runner.time.perf_counter", lambda: clock() + sum(hours))
     steps = sequence(store, "finetune", "gradient-ascent", "finetune")
-    row = run_trial(replace(steps, seed=7, keep_before=True), bench)
+    row = run_trial(replace(steps, seed=7, save_checkpoints=True), trial_data)
     assert len(hours) == 2
     assert row["wall_s"] < 3600
 
 
-def test_doing_nothing_first_costs_nothing(lab):
-    store, bench = lab
-    row = run_trial(sequence(store, "original", "original", "finetune"), bench)
+def test_doing_nothing_first_costs_nothing(bank):
+    store, trial_data = bank
+    row = run_trial(sequence(store, "original", "original", "finetune"), trial_data)
     assert row["examples"] == 170
 
 
-def test_rounds_repeat_the_algorithm_over_growing_parts(lab):
-    store, bench = lab
+def test_rounds_repeat_the_algorithm_over_growing_parts(bank):
+    store, trial_data = bank
     plain = TrialConfig(
         store=store.url, algorithm="gradient-ascent", params=QUICK, forget_set="parts", forget=ALL, judged=PARTS[0]
     )
-    row = run_trial(replace(plain, rounds=RsuSchedule(n=3), variant="rsu"), bench)
+    row = run_trial(replace(plain, rounds=RsuSchedule(n=3), variant="rsu"), trial_data)
     assert row["examples"] == 30 + 10 + 20 + 30  # the losses, then each round
     assert row["n_forget"] == len(PARTS[0])
     thrice = (("batch", 20), ("epochs", 3))
-    shared = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3)), bench)
-    whole = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3, epochs="whole")), bench)
+    shared = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3)), trial_data)
+    whole = run_trial(replace(plain, params=thrice, rounds=RsuSchedule(n=3, epochs="whole")), trial_data)
     assert (shared["examples"], whole["examples"]) == (90, 30 + 3 * 60)
     assert json.loads(row["rounds"])["schedule"] == "nested"
-    once = run_trial(replace(plain, rounds=RsuSchedule(n=1)), bench)
+    once = run_trial(replace(plain, rounds=RsuSchedule(n=1)), trial_data)
     same(
         {k: v for k, v in once.items() if k not in ("trial", "rounds")},
-        {k: v for k, v in run_trial(plain, bench).items() if k not in ("trial", "rounds")},
+        {k: v for k, v in run_trial(plain, trial_data).items() if k not in ("trial", "rounds")},
     )
 
 
-def test_a_sequence_one_of_whose_steps_diverges_is_a_diverged_row(lab):
-    store, bench = lab
+def test_a_sequence_one_of_whose_steps_diverges_is_a_diverged_row(bank):
+    store, trial_data = bank
     wild = Step(algorithm="gradient-ascent", params=(("lr", 1e30),), rows=PARTS[0])
-    row = run_trial(replace(sequence(store, "finetune", "finetune"), before=(wild,), part=PARTS[1]), bench)
+    row = run_trial(replace(sequence(store, "finetune", "finetune"), before=(wild,), part=PARTS[1]), trial_data)
     assert row["status"] == "diverged"
     assert np.isnan(row["tow_test"])
 
 
-def test_finite_weights_whose_outputs_are_not_are_a_diverged_row(lab):
+def test_finite_weights_whose_outputs_are_not_are_a_diverged_row(bank):
     """One step so long that the weights are still numbers, and sums of their products are not."""
-    store, bench = lab
+    store, trial_data = bank
     wild = TrialConfig(
         store=store.url,
         algorithm="gradient-ascent",
@@ -153,18 +158,18 @@ def test_finite_weights_whose_outputs_are_not_are_a_diverged_row(lab):
         forget_set="parts",
         forget=ALL,
     )
-    row = run_trial(wild, bench)
+    row = run_trial(wild, trial_data)
     assert row["status"] == "diverged"
     assert np.isnan(row["tow_test"])
 
 
-def test_gaps_to_an_oracle_are_those_of_the_set_that_is_judged(lab):
+def test_gaps_to_an_oracle_are_those_of_the_set_that_is_judged(bank):
     """One oracle is asked of several sets, in one process: what it says of one is not taken for another."""
-    store, bench = lab
+    store, trial_data = bank
     common = {"store": store.url, "algorithm": "original", "forget_set": "parts", "forget": ALL}
     trials = [TrialConfig(**common, judged=judged) for judged in ((), PARTS[0], PARTS[2])]
     oracles = [replace(trial, algorithm="oracle") for trial in trials]
-    rows = [[run_trial(trial, bench) for trial in group] for group in (trials, oracles)]
+    rows = [[run_trial(trial, trial_data) for trial in group] for group in (trials, oracles)]
     accuracies = [oracle["forget_accuracy"] for oracle in rows[1]]
     assert len(set(accuracies)) > 1
     for row, oracle in zip(*rows, strict=True):

@@ -14,20 +14,20 @@ def test_intervals_over_seeds():
     assert format_mean([0.5]) == "0.500"
     assert format_mean([float("nan")]) == "-"
     assert format_mean([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
-    found = mean_with_interval([0.0, 1.0, float("nan")])
-    assert (found.value, round(found.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
+    interval = mean_with_interval([0.0, 1.0, float("nan")])
+    assert (interval.value, round(interval.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
 
 def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling():
-    wish = TrialOptions("s", "random", 120, "finetune", measures=("epsilon",))
+    options = TrialOptions("s", "random", 120, "finetune", measures=("epsilon",))
     row = {"algorithm": "oracle", "index": 0, "forget_set": "random", "n_forget": 120, "status": "ok"}
     text = {}
     for name, apart in (("apart", 9.0), ("near", 1.0)):
-        said = io.StringIO()
-        many = epsilon(make_population(apart, models=(32, 32)))
-        found = TrialResults(rows=[Row(row)], failed=[], many=many)
-        assert print_trials(Console(file=said, width=120), found, wish) == 0
-        text[name] = {line.split()[0]: line for line in said.getvalue().splitlines() if " epsilon_" in line[:9]}
+        output = io.StringIO()
+        values = epsilon(make_population(apart, models=(32, 32)))
+        results = TrialResults(rows=[Row(row)], failed=[], population_values=values)
+        assert print_trials(Console(file=output, width=120), results, options) == 0
+        text[name] = {line.split()[0]: line for line in output.getvalue().splitlines() if " epsilon_" in line[:9]}
     assert "none finite (50)" in text["apart"]["epsilon_median"]
     assert "1.000" in text["apart"]["epsilon_separated"]
     assert "none" not in text["near"]["epsilon_median"]

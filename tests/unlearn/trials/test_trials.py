@@ -32,19 +32,19 @@ FORGET = tuple(range(0, 60, 3))
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
-    made = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
-    estimate(made, InOrder())
-    return made
+    opened = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
+    estimate(opened, InOrder())
+    return opened
 
 
 @pytest.fixture(scope="module")
-def bench(bank):
+def trial_data(bank):
     return build_trial_data(bank.splits, bank.store.manifest.seed)
 
 
 @pytest.fixture(scope="module")
-def filled(bank, bench):
-    train_reference_models(bank.store, build_reference_jobs(bank.store, [FORGET], [0, 1], "cpu"), bench, InOrder())
+def trained_store(bank, trial_data):
+    train_reference_models(bank.store, build_reference_jobs(bank.store, [FORGET], [0, 1], "cpu"), trial_data, InOrder())
     return bank.store
 
 
@@ -52,36 +52,38 @@ def config(store, name="finetune", **more):
     return TrialConfig(store=store.url, algorithm=name, forget_set="mine", forget=FORGET, **more)
 
 
-def test_validation_is_halved_and_the_test_set_is_apart(bank, bench):
+def test_validation_is_halved_and_the_test_set_is_apart(bank, trial_data):
     train, validation, test = bank.store.manifest.split_sizes
-    assert sorted([*bench.validation, *bench.selection]) == list(range(train, train + validation))
-    assert bench.test.tolist() == list(range(train + validation, train + validation + test))
+    assert sorted([*trial_data.validation, *trial_data.selection]) == list(range(train, train + validation))
+    assert trial_data.test.tolist() == list(range(train + validation, train + validation + test))
     held_out = [bank.splits.validation.labels_true, bank.splits.test.labels_true]
-    assert np.array_equal(bench.labels_true[train:], np.concatenate(held_out))
+    assert np.array_equal(trial_data.labels_true[train:], np.concatenate(held_out))
 
 
-def test_the_oracle_of_an_empty_forget_set_is_the_original_bit_for_bit(bank, bench, tmp_path):
+def test_the_oracle_of_an_empty_forget_set_is_the_original_bit_for_bit(bank, trial_data, tmp_path):
     other = open_bank(replace(PLAN, store=str(tmp_path / "other")))
-    run_job(OriginalJob(store=other.store.url, index=0, removed=()), bench)
+    run_job(OriginalJob(store=other.store.url, index=0, removed=()), trial_data)
     job = OriginalJob(store=bank.store.url, index=0)
-    train_reference_models(bank.store, [job], bench, InOrder())
+    train_reference_models(bank.store, [job], trial_data, InOrder())
     ours, theirs = (store.read_weights(compute_job_key(store, job)) for store in (bank.store, other.store))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_oracles_are_trained_once_and_their_receipts_are_their_own(bank, bench, filled):
+def test_oracles_are_trained_once_and_their_receipts_are_their_own(bank, trial_data, trained_store):
     again = InOrder()
-    train_reference_models(filled, build_reference_jobs(filled, [FORGET, FORGET], [0, 1], "cpu"), bench, again)
+    train_reference_models(
+        trained_store, build_reference_jobs(trained_store, [FORGET, FORGET], [0, 1], "cpu"), trial_data, again
+    )
     assert again.jobs == []
-    receipts = filled.receipts()
+    receipts = trained_store.receipts()
     oracles = {name: receipt for name, receipt in receipts.items() if name.startswith("oracle-")}
     assert len(oracles) == 2
     assert all(receipt["removed"] == len(FORGET) for receipt in oracles.values())
     assert receipts["original-00000"]["removed"] == 0
 
 
-def test_the_oracle_has_not_seen_the_forget_set(filled, bench):
-    row = run_trial(config(filled, ORACLE), bench)
+def test_the_oracle_has_not_seen_the_forget_set(trained_store, trial_data):
+    row = run_trial(config(trained_store, ORACLE), trial_data)
     assert row["tow_test"] == row["tow_validation"] == 1.0
     assert row["da_forget_test"] == 0.0
     assert row["forget_accuracy_gap"] == 0.0
@@ -89,115 +91,120 @@ def test_the_oracle_has_not_seen_the_forget_set(filled, bench):
     assert row["rrt_examples"] == row["rrt_wall"] == 1.0
 
 
-def test_the_original_is_at_no_distance_from_itself(filled, bench):
-    row = run_trial(config(filled, "original"), bench)
+def test_the_original_is_at_no_distance_from_itself(trained_store, trial_data):
+    row = run_trial(config(trained_store, "original"), trial_data)
     assert row["forget_accuracy_gap_original"] == 0.0
     assert row["examples"] == 0
     assert row["tow_test"] < 1.0
 
 
-def test_a_row_is_on_file_and_is_not_made_twice(filled, bench, monkeypatch):
-    first = run_trial(config(filled), bench)
-    assert first["trial"] in filled.trials()
+def test_a_row_is_on_file_and_is_not_made_twice(trained_store, trial_data, monkeypatch):
+    first = run_trial(config(trained_store), trial_data)
+    assert first["trial"] in trained_store.trials()
     monkeypatch.setattr("unlearn.trials.runner.apply_algorithms", None)
-    np.testing.assert_equal(run_trial(config(filled), bench), first)
+    np.testing.assert_equal(run_trial(config(trained_store), trial_data), first)
     assert first["examples"] == 10 * (200 - len(FORGET))
     assert first["status"] == "ok"
     assert json.loads(first["config"])["epochs"] == 10
     assert first["rrt_examples"] > 0
 
 
-def test_one_trial_one_row_whatever_ran_before(filled, bench, tmp_path):
+def test_one_trial_one_row_whatever_ran_before(trained_store, trial_data, tmp_path):
     rows = []
     for order in ((0, 1), (1, 0)):
         for index in order:
-            row = run_trial(config(filled, "neggrad-plus", index=index, seed=7), bench)
+            row = run_trial(config(trained_store, "neggrad-plus", index=index, seed=7), trial_data)
             rows.append({k: v for k, v in row.items() if "wall" not in k})
         for name in [row["trial"] for row in rows]:
-            filled.folder.remove(f"trials/{name}.parquet")
+            trained_store.folder.remove(f"trials/{name}.parquet")
     np.testing.assert_equal(sorted(rows[:2], key=lambda r: r["index"]), sorted(rows[2:], key=lambda r: r["index"]))
 
 
-def test_another_config_is_another_trial(filled):
+def test_another_config_is_another_trial(trained_store):
     names = {
-        trial_key(filled, config(filled, **more))
+        trial_key(trained_store, config(trained_store, **more))
         for more in ({}, {"params": (("lr", 0.1),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
     }
     assert len(names) == 5
-    assert trial_key(filled, config(filled, params=(("lr", 0.03),))) == trial_key(filled, config(filled))
+    assert trial_key(trained_store, config(trained_store, params=(("lr", 0.03),))) == trial_key(
+        trained_store, config(trained_store)
+    )
 
 
-def test_a_diverged_run_is_a_row_without_measures(filled, bench):
-    row = run_trial(config(filled, "gradient-ascent", params=(("lr", 1e30),)), bench)
+def test_a_diverged_run_is_a_row_without_measures(trained_store, trial_data):
+    row = run_trial(config(trained_store, "gradient-ascent", params=(("lr", 1e30),)), trial_data)
     assert row["status"] == "diverged"
     assert math.isnan(row["tow_test"])
     assert row["examples"] > 0
 
 
-def test_a_trial_does_not_touch_the_streams_of_its_process(filled, bench):
+def test_a_trial_does_not_touch_the_streams_of_its_process(trained_store, trial_data):
     torch.random.manual_seed(5)
     before = torch.random.get_rng_state()
-    run_trial(config(filled, "finetune", seed=11), bench)
+    run_trial(config(trained_store, "finetune", seed=11), trial_data)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_request_is_fulfilled_once(bank, filled):
-    wish = TrialOptions(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
-    found = run_all_seeds(open_context(wish), InOrder(), "cpu")
+def test_a_request_is_fulfilled_once(bank, trained_store):
+    options = TrialOptions(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
+    found = run_all_seeds(open_context(options), InOrder(), "cpu")
     rows = found.rows
-    assert (found.failed, found.many) == ([], {})
+    assert (found.failed, found.population_values) == ([], {})
     assert [(row["algorithm"], row["index"]) for row in rows] == [
         (name, index) for index in (0, 1) for name in ("oracle", "finetune", "original")
     ]
     assert json.loads(rows[1]["config"])["lr"] == 0.05
     again = InOrder()
-    assert run_all_seeds(open_context(wish), again, "cpu").rows == rows
+    assert run_all_seeds(open_context(options), again, "cpu").rows == rows
     assert again.jobs == []
 
 
 @pytest.mark.parametrize("words", ["canaries", "confusion:1,7"])
 def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
-    made = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
-    wish = TrialOptions(made.store.url, words, 40, "original", seeds=1)
-    asked = open_context(wish)
-    assert len(run_all_seeds(asked, InOrder(), "cpu").rows) == 2
-    inner = Store.open(asked.store.url)
-    assert inner.manifest.fingerprint != made.store.manifest.fingerprint
-    assert made.store.folder.names("weights") == []
+    opened = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
+    options = TrialOptions(opened.store.url, words, 40, "original", seeds=1)
+    context = open_context(options)
+    assert len(run_all_seeds(context, InOrder(), "cpu").rows) == 2
+    inner = Store.open(context.store.url)
+    assert inner.manifest.fingerprint != opened.store.manifest.fingerprint
+    assert opened.store.folder.names("weights") == []
     assert len(inner.folder.names("weights")) == 2
-    assert open_context(wish).store.url == asked.store.url
+    assert open_context(options).store.url == context.store.url
 
 
 @pytest.mark.parametrize("forget", ["random", "entanglement:high"])
 def test_what_is_to_be_trained_is_said_until_it_is_there(tmp_path, forget):
     """Entanglement chooses by an original's embeddings: before there is one, its oracles are counted all the same."""
-    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
-    asked = open_context(TrialOptions(made.store.url, forget, 10, "original", seeds=3))
-    assert describe_missing_models(asked) == "to train first: originals 3, oracles 3 (on file: 0)\n"
-    run_all_seeds(open_context(replace(asked.options, seeds=1)), InOrder(), "cpu")
-    assert describe_missing_models(asked) == "to train first: originals 2, oracles 2 (on file: 2)\n"
-    run_all_seeds(asked, InOrder(), "cpu")
-    assert describe_missing_models(asked) == ""
+    opened = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    context = open_context(TrialOptions(opened.store.url, forget, 10, "original", seeds=3))
+    assert describe_missing_models(context) == "to train first: originals 3, oracles 3 (stored: 0)\n"
+    run_all_seeds(open_context(replace(context.options, seeds=1)), InOrder(), "cpu")
+    assert describe_missing_models(context) == "to train first: originals 2, oracles 2 (stored: 2)\n"
+    run_all_seeds(context, InOrder(), "cpu")
+    assert describe_missing_models(context) == ""
 
 
-def test_a_failed_trial_does_not_end_the_others(filled, bench):
+def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
     class Failing(InOrder):
         def run(self, fn, jobs, shared=None):
             for job in jobs:
                 failure = Failure(error="out of luck")
                 yield job, failure if job.index == 0 else fn(job, shared)
 
-    planned = [config(filled, "original", index=index, seed=77) for index in (0, 1)]
-    rows, failed = run_trials(planned, bench, Failing())
+    planned = [config(trained_store, "original", index=index, seed=77) for index in (0, 1)]
+    rows, failed = run_trials(planned, trial_data, Failing())
     assert [row["index"] for row in rows] == [1]
     assert failed == ["original on original 0 failed: out of luck"]
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"algorithm": "finetun"}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
-        ({"algorithm": "oracle"}, "'oracle' is no algorithm but the retrained model .* always printed; .* use retrain"),
+        (
+            {"algorithm": "oracle"},
+            "'oracle' is not an algorithm but the retrained model .* always printed; .* use retrain",
+        ),
         ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
         ({"params": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
@@ -221,81 +228,83 @@ def test_a_failed_trial_does_not_end_the_others(filled, bench):
         ({"size": 200}, "--size 200: a forget set has 1 to 199"),
     ],
 )
-def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, said):
+def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, message):
     usual = {"forget": "random", "size": 10, "algorithm": "finetune"}
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         open_context(TrialOptions(store=bank.store.url, **usual | more))
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
-    made = open_bank(replace(PLAN, store=str(tmp_path / "store")))
+    opened = open_bank(replace(PLAN, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=r"has no scores yet, so none named .*; run `python -m memscore"):
-        open_context(TrialOptions(made.store.url, "memorization_k0.500:high", 10, "finetune"))
+        open_context(TrialOptions(opened.store.url, "memorization_k0.500:high", 10, "finetune"))
 
 
 @pytest.mark.parametrize("name", ["sure", "scrub-rewind"])
 def test_what_reads_validation_needs_some(tmp_path, name):
-    made = open_bank(replace(PLAN, validation=0.0, store=str(tmp_path / "store")))
+    opened = open_bank(replace(PLAN, validation=0.0, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=f"{name} reads validation examples, .* holds out 0; use a bank made with"):
-        open_context(TrialOptions(made.store.url, "random", 10, name))
+        open_context(TrialOptions(opened.store.url, "random", 10, name))
 
 
 def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
-    made = open_bank(replace(PLAN, validation=0.0, epochs=1, store=str(tmp_path / "store")))
+    opened = open_bank(replace(PLAN, validation=0.0, epochs=1, store=str(tmp_path / "store")))
     row = run_all_seeds(
-        open_context(TrialOptions(made.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu"
+        open_context(TrialOptions(opened.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu"
     ).rows[-1]
     assert math.isnan(row["tow_validation"])
     assert row["tow_test"] > 0
 
 
 def test_measures_of_many_models(bank):
-    wish = TrialOptions(
+    options = TrialOptions(
         bank.store.url, "random", 20, "finetune", ("epochs=1",), seeds=8, measures=("klom", "u-lira", "epsilon")
     )
-    many = run_all_seeds(open_context(wish), InOrder(), "cpu").many
-    assert many["u_lira_n"] == 8
-    assert many["klom_forget_mean"] >= 0
+    values = run_all_seeds(open_context(options), InOrder(), "cpu").population_values
+    assert values["u_lira_n"] == 8
+    assert values["klom_forget_mean"] >= 0
     with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
-        open_context(replace(wish, seeds=7))
+        open_context(replace(options, seeds=7))
 
 
-def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(filled, bench, monkeypatch):
+def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(trained_store, trial_data, monkeypatch):
     """U-LiRA leaves out models of one index together, so what stays must be pairs."""
-    said = {
+    predictions = {
         (name, i): np.full(3, 10 * i + k, np.float32) for k, name in enumerate(("finetune", ORACLE)) for i in range(9)
     }
-    said["finetune", 4] = None
+    predictions["finetune", 4] = None
     monkeypatch.setattr("unlearn.trials.measure.trial_key", lambda store, trial: (trial.algorithm, trial.index))
     # ruff: ignore[lambda-assignment]
-    read = lambda self, name: None if said[name] is None else dict.fromkeys(("logit_confidence", "gap"), said[name])
+    read = lambda self, name: (
+        None if predictions[name] is None else dict.fromkeys(("logit_confidence", "gap"), predictions[name])
+    )
     monkeypatch.setattr(Store, "read_predictions", read)
-    sides = ([config(filled, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))
-    found = load_population_inputs(filled, *sides, bench)
+    sides = ([config(trained_store, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))
+    found = load_population_inputs(trained_store, *sides, trial_data)
     assert found.unlearned[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]
     assert (found.retrained - found.unlearned == 1).all()
 
 
-def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, bench, capsys):
+def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, trial_data, capsys):
     """And before, to stderr, what is to be trained; then how far each kind of work is."""
-    asked = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
-    train_reference_models(bank.store, build_reference_jobs(bank.store, [], [0, 1], "cpu"), bench, InOrder())
-    assert trial.main([bank.store.url, *asked]) == 0
-    said = capsys.readouterr()
-    first, *rest = said.err.splitlines()
-    assert first == "to train first: originals 0, oracles 2 (on file: 2)"
-    told = [line.partition(",")[0] for line in rest]  # on a slow machine with those on the way
-    assert list(dict.fromkeys(line.split()[0] for line in told)) == ["oracles", "trials"]
-    assert {"oracles 2/2", "trials 6/6"} <= {*told}
-    printed = [line.split()[0] for line in said.out.splitlines() if line.strip()]
+    context = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+    train_reference_models(bank.store, build_reference_jobs(bank.store, [], [0, 1], "cpu"), trial_data, InOrder())
+    assert trial.main([bank.store.url, *context]) == 0
+    output = capsys.readouterr()
+    first, *rest = output.err.splitlines()
+    assert first == "to train first: originals 0, oracles 2 (stored: 2)"
+    progress_lines = [line.partition(",")[0] for line in rest]  # on a slow machine with those on the way
+    assert list(dict.fromkeys(line.split()[0] for line in progress_lines)) == ["oracles", "trials"]
+    assert {"oracles 2/2", "trials 6/6"} <= {*progress_lines}
+    printed = [line.split()[0] for line in output.out.splitlines() if line.strip()]
     assert printed[0] == "random"
     rows = [word for word in printed if word in {"oracle", "finetune", "original"}]
     assert rows[:3] == ["oracle", "finetune", "original"]
 
 
-def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench):
+def test_a_bank_with_trials_is_still_estimated_and_verified(bank, trained_store, trial_data):
     """Oracles are no models of the bank; originals are listed; a store within is verified with the outer one."""
-    run_trial(config(filled, "original"), bench)
+    run_trial(config(trained_store, "original"), trial_data)
     run_all_seeds(open_context(TrialOptions(bank.store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
     estimate(bank, InOrder())
     models = bank.store.read_table("models.parquet")["model"].to_pylist()
@@ -310,8 +319,8 @@ def test_a_bank_with_trials_is_still_estimated_and_verified(bank, filled, bench)
 
 
 def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
-    made = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
-    store, more = made.store, {"measures": (), "seeds": 2}
+    opened = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
+    store, more = opened.store, {"measures": (), "seeds": 2}
     run_all_seeds(
         open_context(TrialOptions(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu"
     )
@@ -326,28 +335,30 @@ def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
     )
     store.folder.replace(f"trials/{store.trials()[0]}.parquet", b"spoilt")
     assert status.main([store.url]) == 0
-    said = capsys.readouterr().out
-    assert "unlearning: 6 trials, 2 diverged of the 5 that were read; originals 2, oracles 2" in said
-    assert "unlearning in scenarios/" in said
-    assert f"{store.trials()[0]}.parquet is damaged" in "".join(said.split("\n"))
+    output = capsys.readouterr().out
+    assert "unlearning: 6 trials, 2 diverged of the 5 that were read; originals 2, oracles 2" in output
+    assert "unlearning in scenarios/" in output
+    assert f"{store.trials()[0]}.parquet is damaged" in "".join(output.split("\n"))
 
 
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):
-    made = open_bank(replace(PLAN, epochs=1, models=8, store=str(tmp_path / "store")))
-    estimate(made, InOrder())
-    run_all_seeds(open_context(TrialOptions(made.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
-    assert verify(made.store).stale == {}
+    opened = open_bank(replace(PLAN, epochs=1, models=8, store=str(tmp_path / "store")))
+    estimate(opened, InOrder())
+    run_all_seeds(open_context(TrialOptions(opened.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
+    assert verify(opened.store).stale == {}
 
 
-def test_equal_rows_of_the_training_set_may_go_by_two_names(filled, bench):
-    named = run_trial(config(filled, "original", index=1), bench)
-    again = run_trial(replace(config(filled, "original", index=1), forget_set="class:3", by_class=True), bench)
+def test_equal_rows_of_the_training_set_may_go_by_two_names(trained_store, trial_data):
+    named = run_trial(config(trained_store, "original", index=1), trial_data)
+    again = run_trial(
+        replace(config(trained_store, "original", index=1), forget_set="class:3", by_class=True), trial_data
+    )
     assert (named["forget_set"], again["forget_set"]) == ("mine", "class:3")
     assert named["tow_test"] == again["tow_test"]
 
 
 def test_the_door_says_when_nothing_was_forgotten(bank, capsys):
-    asked = [
+    context = [
         "--algorithm",
         "finetune",
         "--size",
@@ -360,12 +371,12 @@ def test_the_door_says_when_nothing_was_forgotten(bank, capsys):
         "epochs=1",
         "lr=1e-9",
     ]
-    trial.main([bank.store.url, *asked])
+    trial.main([bank.store.url, *context])
     assert "finetune forgot nothing here" in capsys.readouterr().out
 
 
 def test_the_door_says_what_is_wrong_in_one_line(bank, capsys):
     assert trial.main([bank.store.url, "--algorithm", "fintune", "--pool", "serial"]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1
-    assert said[0].startswith("error: unknown algorithm 'fintune'; did you mean 'finetune'?")
+    output = capsys.readouterr().err.strip().splitlines()
+    assert len(output) == 1
+    assert output[0].startswith("error: unknown algorithm 'fintune'; did you mean 'finetune'?")

@@ -1,4 +1,4 @@
-"""Contenders: what each variant and each plan turns into, and words that are refused."""
+"""Methods: what each variant and each plan turns into, and options that are rejected."""
 
 import numpy as np
 import pytest
@@ -9,34 +9,34 @@ from unlearn.tuning.methods import CENTROID, ORIGINAL, build_methods
 SCORES = ("memorization_k0.500", CENTROID)
 
 
-def parts_of(contender, values):
+def split_parts(method, values):
     """Which algorithm forgets which rows, in order."""
-    parts = contender.cut.split(tuple(range(len(values))), lambda name: values, lambda: values[:, None], seed=0)
-    return [(contender.candidates(number), part) for number, part in enumerate(parts)]
+    parts = method.partition.split(tuple(range(len(values))), lambda name: values, lambda: values[:, None], seed=0)
+    return [(method.list_candidates(number), part) for number, part in enumerate(parts)]
 
 
 def test_each_variant_is_a_cut_and_an_order():
-    made = build_methods(
+    methods = build_methods(
         ("finetune", "salun"),
         ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed"),
         scores=SCORES,
         k=4,
         rounds=RsuSchedule(n=3),
     )
-    of = {(one.name, one.variant): one for one in made}
-    assert len(of) == len(made) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
+    by_name = {(method.name, method.variant): method for method in methods}
+    assert len(by_name) == len(methods) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
     for name in ("finetune", "salun"):
-        cuts = {variant: one.cut for (owner, variant), one in of.items() if owner == name}
-        assert (cuts["vanilla"].kind, cuts["vanilla"].k) == ("whole", 1)
-        assert (cuts["shuffle"].kind, cuts["shuffle"].k) == ("shuffle", 4)
-        rum, down = (cuts[f"{variant} {SCORES[0]}"] for variant in ("rum", "rum-reversed"))
+        partitions = {variant: method.partition for (owner, variant), method in by_name.items() if owner == name}
+        assert (partitions["vanilla"].kind, partitions["vanilla"].k) == ("whole", 1)
+        assert (partitions["shuffle"].kind, partitions["shuffle"].k) == ("shuffle", 4)
+        rum, down = (partitions[f"{variant} {SCORES[0]}"] for variant in ("rum", "rum-reversed"))
         assert (rum.kind, rum.score, rum.k, rum.order) == ("score", SCORES[0], 4, "ascending")
         assert down.order == "descending"
-        assert cuts[f"rum {CENTROID}"].kind == "centroid"
-        assert of[name, "rsu"].rounds == RsuSchedule(n=3)
-        assert of[name, "rsu-reversed"].rounds == RsuSchedule(n=3, order="descending")
-        assert of[name, "rsu"].cut.k == 1
-    assert all(of[name, "vanilla"].rounds is None for name in ("finetune", "salun"))
+        assert partitions[f"rum {CENTROID}"].kind == "centroid"
+        assert by_name[name, "rsu"].rounds == RsuSchedule(n=3)
+        assert by_name[name, "rsu-reversed"].rounds == RsuSchedule(n=3, order="descending")
+        assert by_name[name, "rsu"].partition.k == 1
+    assert all(by_name[name, "vanilla"].rounds is None for name in ("finetune", "salun"))
 
 
 def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
@@ -44,13 +44,17 @@ def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
         *build_methods(("finetune",), ("rsu",), rounds=RsuSchedule(n=2)),
         *build_methods(("finetune",), ("rsu", "rsu-reversed"), rounds=RsuSchedule(n=2), risk="attack_success"),
     )
-    assert [one.variant for one in (plain, up, down)] == ["rsu", "rsu attack_success", "rsu-reversed attack_success"]
-    scored = {"attack_success": np.array([0.5, 0.9, np.nan, 0.1])}.__getitem__
-    assert plain.rounds_over((0, 1, 3), scored) == RsuSchedule(n=2)
-    assert up.rounds_over((0, 1, 3), scored) == RsuSchedule(n=2, risk=(0.5, 0.9, 0.1))
-    assert down.rounds_over((3, 1), scored) == RsuSchedule(n=2, order="descending", risk=(0.1, 0.9))
+    assert [method.variant for method in (plain, up, down)] == [
+        "rsu",
+        "rsu attack_success",
+        "rsu-reversed attack_success",
+    ]
+    read_score = {"attack_success": np.array([0.5, 0.9, np.nan, 0.1])}.__getitem__
+    assert plain.build_schedule((0, 1, 3), read_score) == RsuSchedule(n=2)
+    assert up.build_schedule((0, 1, 3), read_score) == RsuSchedule(n=2, risk=(0.5, 0.9, 0.1))
+    assert down.build_schedule((3, 1), read_score) == RsuSchedule(n=2, order="descending", risk=(0.1, 0.9))
     with pytest.raises(ValueError, match="--risk attack_success is undefined for 1 of the 2 examples to forget"):
-        up.rounds_over((2, 3), scored)
+        up.build_schedule((2, 3), read_score)
 
 
 def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
@@ -58,26 +62,26 @@ def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
     assert auto.automatic
     assert auto.name == "automatic"
     assert auto.levels == 3
-    assert all(auto.candidates(number) == (ORIGINAL, "finetune", "scrub") for number in range(3))
+    assert all(auto.list_candidates(number) == (ORIGINAL, "finetune", "scrub") for number in range(3))
 
 
 def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
     values = np.array([0.9, 0.1, 0.5, 0.2, 0.8, 0.4])
     up, down = build_methods((), ("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], k=3)
     assert (up.name, down.name) == ("original>finetune>salun", "salun>finetune>original")
-    assert parts_of(up, values) == [((ORIGINAL,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
-    assert parts_of(down, values) == parts_of(up, values)[::-1]
+    assert split_parts(up, values) == [((ORIGINAL,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
+    assert split_parts(down, values) == split_parts(up, values)[::-1]
 
 
 def test_one_algorithm_takes_every_part():
     [rum] = build_methods(("finetune",), ("rum",), scores=SCORES[:1], k=3)
-    assert [rum.candidates(number) for number in range(3)] == [("finetune",)] * 3
+    assert [rum.list_candidates(number) for number in range(3)] == [("finetune",)] * 3
     assert rum.levels == 3
 
 
 def test_joint_tuning_is_one_search():
-    found = build_methods(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
-    assert [one.levels for one in found] == [1, 1]
+    methods = build_methods(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
+    assert [method.levels for method in methods] == [1, 1]
 
 
 def test_what_is_asked_for_twice_is_compared_once():
@@ -85,14 +89,14 @@ def test_what_is_asked_for_twice_is_compared_once():
 
 
 def test_given_parameters_belong_to_their_algorithm():
-    [one, _] = build_methods(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
-    assert one.params("finetune") == (("epochs", 2), ("lr", 0.1))
-    assert one.params("scrub") == ()
+    [method, _] = build_methods(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
+    assert method.fixed_params("finetune") == (("epochs", 2), ("lr", 0.1))
+    assert method.fixed_params("scrub") == ()
 
 
 def test_algorithms_that_draw_labels_are_known():
-    found = build_methods(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
-    assert {one.name: one.draws_labels for one in found} == {
+    methods = build_methods(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
+    assert {method.name: method.draws_labels for method in methods} == {
         "finetune": False,
         "salun": True,
         "finetune>random-label>original": True,
@@ -100,7 +104,7 @@ def test_algorithms_that_draw_labels_are_known():
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"algorithms": ("finetun",)}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
         ({"variants": ("rumm",)}, "unknown variant 'rumm'; did you mean 'rum'"),
@@ -116,6 +120,6 @@ def test_algorithms_that_draw_labels_are_known():
         ({"fixed": {"scrub": {"lr": 1.0}}}, "--set gives parameters of scrub, which is not compared; known: finetune"),
     ],
 )
-def test_words_that_cannot_hold_are_refused(more, said):
-    with pytest.raises(ValueError, match=said):
+def test_words_that_cannot_hold_are_refused(more, message):
+    with pytest.raises(ValueError, match=message):
         build_methods(**{"algorithms": ("finetune", "salun"), **more})

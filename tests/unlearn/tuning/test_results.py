@@ -29,7 +29,7 @@ CUT = Partition(kind="score", score="mine", k=2)
 RUM = "rum mine"
 
 
-def judged(name, variant, select, tows, *, level=1, levels=1, status="ok"):
+def make_judged_rows(name, variant, select, tows, *, level=1, levels=1, status="ok"):
     """A row for each value of ToW, original after original."""
     return [
         {
@@ -52,52 +52,52 @@ def judged(name, variant, select, tows, *, level=1, levels=1, status="ok"):
 
 
 ROWS = [
-    *judged("oracle", "", "", [1.0, 1.0, 1.0], level=0, levels=0),
-    *judged("original", "", "", [0.3, 0.4, 0.5], level=0, levels=0),
-    *judged("finetune", "vanilla", "oracle", [0.9, 0.8, 0.7]),
-    *judged("finetune", "vanilla", "blind", [0.6, 0.6, 0.6]),
-    *judged("salun", RUM, "oracle", [0.1, 0.1, 0.1], level=1, levels=2),
-    *judged("salun", RUM, "oracle", [0.95, 0.85, 0.6], level=2, levels=2),
-    *judged("automatic", "auto mine", "oracle", [0.7, 0.7, 0.7], level=2, levels=2),
+    *make_judged_rows("oracle", "", "", [1.0, 1.0, 1.0], level=0, levels=0),
+    *make_judged_rows("original", "", "", [0.3, 0.4, 0.5], level=0, levels=0),
+    *make_judged_rows("finetune", "vanilla", "oracle", [0.9, 0.8, 0.7]),
+    *make_judged_rows("finetune", "vanilla", "blind", [0.6, 0.6, 0.6]),
+    *make_judged_rows("salun", RUM, "oracle", [0.1, 0.1, 0.1], level=1, levels=2),
+    *make_judged_rows("salun", RUM, "oracle", [0.95, 0.85, 0.6], level=2, levels=2),
+    *make_judged_rows("automatic", "auto mine", "oracle", [0.7, 0.7, 0.7], level=2, levels=2),
 ]
 
 
-def attempts(*tows):
+def make_config_results(*tows):
     return [{"values": {"lr": t}, "tow": t, "blind": t, "diverged": 0, "trials": ["t"], "wall_s": 1.5} for t in tows]
 
 
-def path(contender, select="oracle", *, steps=(("finetune", (("lr", 0.5),)),), boundary=(), over=""):
-    found = attempts(0.5, 0.25)
+def make_state(method, select="oracle", *, steps=(("finetune", (("lr", 0.5),)),), at_boundary=(), end_reason=""):
+    results = make_config_results(0.5, 0.25)
     return MethodProgress(
-        contender=contender,
+        method=method,
         select=select,
         steps=list(steps),
-        found=found[:1],
-        hunts=[(0, "finetune", found)],
-        boundary=list(boundary),
-        over=over,
+        chosen=results[:1],
+        searches=[(0, "finetune", results)],
+        at_boundary=list(at_boundary),
+        end_reason=end_reason,
     )
 
 
-def made(*paths, rows=ROWS, tried=(), failed=(), tuned=(1, 2, 3), reported=(4, 5, 6), notes=()):
+def make_result(*states, rows=ROWS, tuning_rows=(), failed=(), tuned=(1, 2, 3), reported=(4, 5, 6), notes=()):
     return SweepResult(
-        paths=list(paths),
-        tried=list(tried),
-        judged=list(rows),
+        states=list(states),
+        tuning_rows=list(tuning_rows),
+        judged_rows=list(rows),
         failed=list(failed),
-        tuned_on=ForgetSet(name="theirs", rows=tuned),
-        judged_on=ForgetSet(name="mine", rows=reported),
+        tuning_set=ForgetSet(name="theirs", rows=tuned),
+        judged_set=ForgetSet(name="mine", rows=reported),
         notes=notes,
     )
 
 
 VANILLA = Method(plan=("finetune",), variant="vanilla")
-AUTO = Method(plan=("original", "finetune"), variant="auto mine", cut=CUT, automatic=True)
+AUTO = Method(plan=("original", "finetune"), variant="auto mine", partition=CUT, automatic=True)
 
 
-def printed(swept):
+def print_and_capture(result):
     text = io.StringIO()
-    code = print_sweep(Console(file=text, width=140), swept, "here")
+    code = print_sweep(Console(file=text, width=140), result, "here")
     return code, text.getvalue()
 
 
@@ -114,73 +114,81 @@ def test_automatic_rum_is_held_against_the_best_fixed_plan_of_the_same_selection
     [(variant, select, best, above)] = compare_automatic(ROWS)
     assert (variant, select, best) == ("auto mine", "oracle", ("finetune", "vanilla"))  # both have the mean .8
     assert above.value == pytest.approx(0.1)
-    better = [*ROWS, *judged("scrub", "vanilla", "blind", [1.0, 1.0, 1.0])]
+    better = [*ROWS, *make_judged_rows("scrub", "vanilla", "blind", [1.0, 1.0, 1.0])]
     assert compare_automatic(better)[0][2] == ("finetune", "vanilla")  # chosen by the other selection: no match
 
 
 def test_a_plan_that_always_diverged_is_not_the_best_one():
-    gone = judged("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
-    assert compare_automatic([*gone, *ROWS])[0][2] == ("finetune", "vanilla")
-    assert mean_or_minus_infinity(gone, "tow_test") == -math.inf
+    diverged = make_judged_rows("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
+    assert compare_automatic([*diverged, *ROWS])[0][2] == ("finetune", "vanilla")
+    assert mean_or_minus_infinity(diverged, "tow_test") == -math.inf
 
 
 def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first():
-    code, said = printed(made(path(VANILLA), path(AUTO)))
-    first = [line.split()[0] for line in said.splitlines() if line.split()[:1]]
+    code, output = print_and_capture(make_result(make_state(VANILLA), make_state(AUTO)))
+    first = [line.split()[0] for line in output.splitlines() if line.split()[:1]]
     order = [name for name in first if name in {"oracle", "original", "finetune", "salun", "automatic"}]
     assert order[:6] == ["oracle", "finetune", "salun", "automatic", "finetune", "original"]
-    assert "0.800 ±0.248" in said
-    assert "+0.200 [-0.048, +0.448]" in said
-    assert "every trial and what was chosen: here" in said
-    assert "auto mine by oracle: finetune, after 2 attempts, 3 s; finetune vanilla, the best fixed plan" in said
+    assert "0.800 ±0.248" in output
+    assert "+0.200 [-0.048, +0.448]" in output
+    assert "every trial and what was chosen: here" in output
+    assert "auto mine by oracle: finetune, after 2 attempts, 3 s; finetune vanilla, the best fixed plan" in output
     assert code == 0
 
 
 def test_an_optimum_at_an_end_of_its_space_is_said():
-    said = list_remarks(made(path(VANILLA, boundary=["1.finetune.lr"])))
+    output = list_remarks(make_result(make_state(VANILLA, at_boundary=["1.finetune.lr"])))
     assert any(
         line.startswith("finetune, vanilla, chosen by oracle: the best 1.finetune.lr lies at an end of its space")
-        for line in said
+        for line in output
     )
-    assert not any("an end of its space" in line for line in list_remarks(made(path(VANILLA))))
+    assert not any("an end of its space" in line for line in list_remarks(make_result(make_state(VANILLA))))
 
 
 @pytest.mark.parametrize(
-    ("reported", "said"),
+    ("reported", "message"),
     [
         ((4, 5, 6), "parameters were chosen on theirs (no example of it is reported on)"),
         ((1, 2, 3), "parameters were chosen on theirs which is the reported set itself: only the originals are unseen"),
         ((3, 4, 5), "parameters were chosen on theirs which has 1 of the 3 reported examples"),
     ],
 )
-def test_how_unseen_the_reported_set_is_is_said(reported, said):
-    assert said in list_remarks(made(path(VANILLA), reported=reported))
+def test_how_unseen_the_reported_set_is_is_said(reported, message):
+    assert message in list_remarks(make_result(make_state(VANILLA), reported=reported))
 
 
 def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     plain = ROWS[:-3]
-    assert printed(made(path(VANILLA), rows=plain))[0] == 0
-    code, said = printed(made(path(VANILLA), path(AUTO, over=explain_no_choice(1, [[]])), rows=plain))
+    assert print_and_capture(make_result(make_state(VANILLA), rows=plain))[0] == 0
+    code, output = print_and_capture(
+        make_result(make_state(VANILLA), make_state(AUTO, end_reason=explain_no_choice(1, [[]])), rows=plain)
+    )
     assert code == 1
-    assert "automatic, auto mine, chosen by oracle: ended early, every attempt at step 1 failed" in said
-    assert "no contender is left" not in said
-    code, said = printed(made(path(VANILLA), rows=plain, failed=["finetune lr=1 failed: out of luck"]))
+    assert "automatic, auto mine, chosen by oracle: ended early, every attempt at step 1 failed" in output
+    assert "no method is left" not in output
+    code, output = print_and_capture(
+        make_result(make_state(VANILLA), rows=plain, failed=["finetune lr=1 failed: out of luck"])
+    )
     assert code == 1
-    assert "out of luck" in said
-    gone = judged("finetune", "vanilla", "oracle", [math.nan], status="diverged")
-    code, said = printed(made(path(VANILLA), rows=[*ROWS[:6], *gone]))
+    assert "out of luck" in output
+    diverged = make_judged_rows("finetune", "vanilla", "oracle", [math.nan], status="diverged")
+    code, output = print_and_capture(make_result(make_state(VANILLA), rows=[*ROWS[:6], *diverged]))
     assert code == 1
     line = "finetune vanilla, chosen by oracle: 1 of 1 judged runs diverged, and its means are of the others"
-    assert line in said
-    code, said = printed(made(path(VANILLA, over="x"), rows=ROWS[:6], tried=gone))
+    assert line in output
+    code, output = print_and_capture(
+        make_result(make_state(VANILLA, end_reason="x"), rows=ROWS[:6], tuning_rows=diverged)
+    )
     assert code == 1
-    assert "no contender is left to be judged; finished trials are kept" in said
-    assert "1 of 1 tuning runs diverged" in said
+    assert "no method is left to be judged; finished trials are stored" in output
+    assert "1 of 1 tuning runs diverged" in output
 
 
 def test_why_nothing_could_be_chosen():
-    gone = [one | {"diverged": 1} for one in attempts(0.0, 0.0)]
-    assert explain_no_choice(2, [gone, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
+    diverged = [method | {"diverged": 1} for method in make_config_results(0.0, 0.0)]
+    assert (
+        explain_no_choice(2, [diverged, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
+    )
     assert explain_no_choice(1, [[], []]) == "every attempt at step 1 failed"
 
 
@@ -191,18 +199,22 @@ def open_store(store):
 
 def test_everything_is_on_file(open_store):
     where = claim_sweep_folder(open_store, "kept", {"budget": 2})
-    tried = [{"trial": "a", "contender": "finetune", "select": "oracle", "level": 0, "tow_validation": 0.5}]
-    write_sweep(open_store, where, made(path(VANILLA, boundary=["1.finetune.lr"]), tried=tried, notes=("mind this",)))
+    tuning_rows = [{"trial": "a", "contender": "finetune", "select": "oracle", "level": 0, "tow_validation": 0.5}]
+    write_sweep(
+        open_store,
+        where,
+        make_result(make_state(VANILLA, at_boundary=["1.finetune.lr"]), tuning_rows=tuning_rows, notes=("mind this",)),
+    )
     rows = pq.read_table(f"{open_store.url}/{where}/trials.parquet").to_pylist()
     assert [row["role"] for row in rows] == ["tuning"] + ["judged"] * len(ROWS)
     assert rows[0]["tow_test"] is None
     assert rows[1]["tow_validation"] is None
     record = json.loads(bytes(open_store.folder.read(f"{where}/chosen.json")))
-    [one] = record["chosen"]
-    assert one["steps"] == [{"algorithm": "finetune", "params": {"lr": 0.5}}]
-    assert one["at_boundary"] == ["1.finetune.lr"]
-    assert one["objective"] == [0.5]
-    assert (one["attempts"], one["runs"], one["tuning_s"]) == (2, 2, 3.0)
+    [method] = record["chosen"]
+    assert method["steps"] == [{"algorithm": "finetune", "params": {"lr": 0.5}}]
+    assert method["at_boundary"] == ["1.finetune.lr"]
+    assert method["objective"] == [0.5]
+    assert (method["attempts"], method["runs"], method["tuning_s"]) == (2, 2, 3.0)
     assert record["notes"] == ["mind this"]
     assert record["judged_on"] == {"forget_set": "mine", "n": 3}
     [regret] = record["regret"]
@@ -211,19 +223,23 @@ def test_everything_is_on_file(open_store):
 
 
 def test_a_folder_is_one_sweeps(open_store):
-    words = {"budget": 2, "scores": ("a",)}
-    assert claim_sweep_folder(open_store, "own", words) == claim_sweep_folder(open_store, "own", words) == "sweeps/own"
+    identity = {"budget": 2, "scores": ("a",)}
+    assert (
+        claim_sweep_folder(open_store, "own", identity)
+        == claim_sweep_folder(open_store, "own", identity)
+        == "sweeps/own"
+    )
     with pytest.raises(ValueError, match=r"scores is ..a.., asked for ..b..; give this one another --name"):
-        claim_sweep_folder(open_store, "own", words | {"scores": ("b",)})
+        claim_sweep_folder(open_store, "own", identity | {"scores": ("b",)})
 
 
 def test_a_larger_budget_goes_on_in_its_folder_and_a_smaller_one_does_not(open_store):
-    words = {"budget": 2, "scores": ("a",)}
-    claim_sweep_folder(open_store, "grown", words)
-    claim_sweep_folder(open_store, "grown", words | {"budget": 3})
+    identity = {"budget": 2, "scores": ("a",)}
+    claim_sweep_folder(open_store, "grown", identity)
+    claim_sweep_folder(open_store, "grown", identity | {"budget": 3})
     assert json.loads(bytes(open_store.folder.read("sweeps/grown/sweep.json")))["budget"] == 3
     with pytest.raises(ValueError, match=r"budget is 3, asked for 2"):
-        claim_sweep_folder(open_store, "grown", words)
+        claim_sweep_folder(open_store, "grown", identity)
 
 
 def test_to_ask_for_a_folder_takes_no_name(open_store):
@@ -234,7 +250,7 @@ def test_to_ask_for_a_folder_takes_no_name(open_store):
 
 @pytest.mark.parametrize("name", ["", ".", "a/b", "..", "a\nb", 'a"b'])
 def test_a_folder_has_a_name_of_its_own(open_store, name):
-    with pytest.raises(ValueError, match="is no name of a folder"):
+    with pytest.raises(ValueError, match="is not a valid folder name"):
         claim_sweep_folder(open_store, name, {})
 
 
@@ -243,29 +259,29 @@ def test_contenders_of_a_sweep_have_names_of_their_own():
     variants = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
     plans = ("finetune>salun", "salun>finetune", "finetune>finetune")
     found = build_methods(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
-    assert len({(one.name, one.variant) for one in found}) == len(found)
+    assert len({(method.name, method.variant) for method in found}) == len(found)
 
 
 def test_where_one_has_more_originals_the_order_and_the_best_plan_are_those_of_the_same_ones():
-    few = judged("finetune", "vanilla", "oracle", [0.5, 0.5, 0.5])
-    many = judged("salun", "vanilla", "oracle", [0.4, 0.4, 0.4, 0.9, 0.9, 0.9])
-    auto = judged("automatic", "auto mine", "oracle", [0.3, 0.3, 0.3])
+    few = make_judged_rows("finetune", "vanilla", "oracle", [0.5, 0.5, 0.5])
+    many = make_judged_rows("salun", "vanilla", "oracle", [0.4, 0.4, 0.4, 0.9, 0.9, 0.9])
+    auto = make_judged_rows("automatic", "auto mine", "oracle", [0.3, 0.3, 0.3])
     rows = [*few, *many, *auto]
     [(*_, best, above)] = compare_automatic(rows)
     assert best == ("finetune", "vanilla")
     assert above.value == pytest.approx(0.2)
-    _, said = printed(made(path(VANILLA), rows=rows))
-    names = [line.split()[0] for line in said.splitlines() if line.split()[:1]]
+    _, output = print_and_capture(make_result(make_state(VANILLA), rows=rows))
+    names = [line.split()[0] for line in output.splitlines() if line.split()[:1]]
     assert [name for name in names if name in {"finetune", "salun"}][:2] == ["finetune", "salun"]
-    assert "tow_test of the same 3" in said
-    assert "0.650 ±" in said
-    assert "0.400 ±0.000" in said
-    assert "twice the originals, where a trial failed there are fewer: compare by the last column" in said
-    assert "of the same" not in printed(made(path(VANILLA), rows=[*few, *auto]))[1]
+    assert "tow_test of the same 3" in output
+    assert "0.650 ±" in output
+    assert "0.400 ±0.000" in output
+    assert "twice the originals, where a trial failed there are fewer: compare by the last column" in output
+    assert "of the same" not in print_and_capture(make_result(make_state(VANILLA), rows=[*few, *auto]))[1]
 
 
 def test_what_an_automatic_plan_chose_is_said_without_a_fixed_one_too():
     alone = [row for row in ROWS if row["contender"] in {"automatic", "oracle", "original"}]
-    _, said = printed(made(path(AUTO), rows=alone))
-    assert "auto mine by oracle: finetune, after 2 attempts, 3 s" in said
-    assert "best fixed plan" not in said
+    _, output = print_and_capture(make_result(make_state(AUTO), rows=alone))
+    assert "auto mine by oracle: finetune, after 2 attempts, 3 s" in output
+    assert "best fixed plan" not in output
