@@ -36,7 +36,7 @@ DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _PublishedDataset:
+class PublishedDataset:
     """A data set as published, before a seed or a limit changes it."""
 
     name: str
@@ -81,7 +81,24 @@ def load_dataset(
     for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
         if not 0 <= share < 1:
             raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
-    source = _load_published(name, folder)
+    return split_published(
+        read_published(name, folder),
+        validation=validation,
+        train_limit=train_limit,
+        label_noise=label_noise,
+        seed=seed,
+    )
+
+
+def split_published(
+    source: PublishedDataset,
+    *,
+    validation: float | None = None,
+    train_limit: int | None = None,
+    label_noise: float = 0.0,
+    seed: int = 0,
+) -> Splits:
+    """Split a data set that is in memory; the arguments are those of load_dataset."""
     train, held_out = _take_validation(source, validation, seed)
     if train_limit is not None:
         train = _limit_train(train, train_limit, source.n_classes, seed)
@@ -104,7 +121,7 @@ def load_dataset(
     )
 
 
-def _take_validation(source: _PublishedDataset, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
+def _take_validation(source: PublishedDataset, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
     """Return (train, validation) by the user's share, the publisher's split or the default."""
     train = source.train
     if source.validation is not None:
@@ -148,8 +165,8 @@ def _flip_labels(train: Dataset, share: float, n_classes: int, seed: int) -> Dat
     return Dataset(images=train.images, labels=labels, labels_true=train.labels_true, ids=train.ids)
 
 
-def _load_published(name: str, folder: str | None) -> _PublishedDataset:
-    """Load a data set as published, by the reader for its name."""
+def read_published(name: str, folder: str | None = None) -> PublishedDataset:
+    """Read a data set as published, by the reader for its name."""
     is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
     if folder is not None and (is_function or name == "digits"):
         raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
@@ -175,7 +192,7 @@ def _load_published(name: str, folder: str | None) -> _PublishedDataset:
     return _read_npz(path, name if folder else path.stem)
 
 
-def _build_published(name: str, parts: Mapping[str, Dataset]) -> _PublishedDataset:
+def _build_published(name: str, parts: Mapping[str, Dataset]) -> PublishedDataset:
     """Build a published data set from its splits; a single split "all" gives 20 % as test set."""
     train = parts["all"] if "all" in parts else parts["train"]
     classes = np.unique(train.labels)
@@ -187,23 +204,23 @@ def _build_published(name: str, parts: Mapping[str, Dataset]) -> _PublishedDatas
         raise ValueError(f"training labels of {name} must be 0..K-1 without gaps, got {labels}; renumber them")
     if "all" not in parts:
         validation = parts.get("validation")
-        return _PublishedDataset(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
+        return PublishedDataset(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
     test, rest = split_stratified(train, max(1, round(len(train) / 5)), generator(0, "validation", "fixed-test"))
     _require_every_class(rest, n_classes, f"the fixed test set of {name}", "bring a test split")
-    return _PublishedDataset(name=name, train=rest, test=test, n_classes=n_classes)
+    return PublishedDataset(name=name, train=rest, test=test, n_classes=n_classes)
 
 
-def _load_digits() -> _PublishedDataset:
+def _load_digits() -> PublishedDataset:
     """Load scikit-learn's 1,797 images of 8x8: 400 test, 197 validation, 1,200 train."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     dataset = make_dataset("all", np.round(bunch.images * 255 / 16).astype(np.uint8), bunch.target)
     test, rest = split_stratified(dataset, 400, generator(0, "validation", "fixed-test"))
-    return _PublishedDataset(name="digits", train=rest, test=test, n_classes=10, default_validation=197)
+    return PublishedDataset(name="digits", train=rest, test=test, n_classes=10, default_validation=197)
 
 
-def _load_torchvision(name: str, folder: str | None) -> _PublishedDataset:
+def _load_torchvision(name: str, folder: str | None) -> PublishedDataset:
     """Load a torchvision data set; torchvision downloads and checks it unless it exists."""
     idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
     if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
@@ -244,7 +261,7 @@ def _read_idx(split: str, folder: Path, prefix: str) -> Dataset:
     return make_dataset(split, images, labels)
 
 
-def _read_npz(path: Path, name: str) -> _PublishedDataset:
+def _read_npz(path: Path, name: str) -> PublishedDataset:
     """Read images and labels, or train_*, test_* and perhaps validation_*, from an .npz file."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is neither a folder nor an .npz archive; save the arrays with numpy.savez")
@@ -271,7 +288,7 @@ def _read_npz(path: Path, name: str) -> _PublishedDataset:
     return _build_published(name, parts)
 
 
-def _call_function(name: str) -> _PublishedDataset:
+def _call_function(name: str) -> PublishedDataset:
     """Call the user's function and check the data set it returns."""
     module, function = name.split(":")
     try:
@@ -287,7 +304,7 @@ def _call_function(name: str) -> _PublishedDataset:
     if not isinstance(result, Splits):
         rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
         raise ValueError(f"{name} must return {rule}, got {type(result).__name__}; fix that function")
-    return _PublishedDataset(
+    return PublishedDataset(
         name=result.name,
         train=result.train,
         test=result.test,

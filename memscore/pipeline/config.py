@@ -8,7 +8,7 @@ import tyro
 
 from memscore.choices import validate_choice
 from memscore.cli.options import Maybe, Several, make_nonempty_spec
-from memscore.data.datasets import load_dataset
+from memscore.data.datasets import load_dataset, read_published, split_published
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
 from memscore.store.manifest import Manifest
@@ -290,14 +290,15 @@ def reload_splits(store: Store, data: str | None = None, folder: str | None = No
     name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
     noise = float(manifest.label_changes.get("label_noise", 0.0))
     try:
-        splits = load_dataset(name, folder=folder, label_noise=noise, seed=manifest.seed)
+        published = read_published(name, folder)
+        splits = split_published(published, label_noise=noise, seed=manifest.seed)
         total = len(splits.train) + len(splits.validation)
         if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
             has_default_share = len(splits.validation) == n_validation
             validation = None if has_default_share else n_validation / total
             limit = None if n_train + n_validation == total else n_train
-            splits = load_dataset(
-                name, folder=folder, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
+            splits = split_published(
+                published, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
             )
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(

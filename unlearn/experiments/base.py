@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from cluster.pool import Pool
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.statistics.claims import Claim
 from unlearn.trials.config import Row
-from unlearn.trials.setup import ShowProgress
+from unlearn.trials.setup import ShowProgress, SplitsCache
 from unlearn.tuning.config import SweepConfig, prepare_sweep
 from unlearn.tuning.results import describe_diverged
 from unlearn.tuning.search import SearchBackend
@@ -58,6 +58,7 @@ class ExperimentContext:
         folder: see SweepConfig.
         other: a second bank, of the same data with augmentation, where an experiment compares two; "" for none.
         tune_forget: see SweepConfig.
+        splits_cache: the data that the experiment has read; no part of its identity.
     """
 
     store: str
@@ -71,6 +72,15 @@ class ExperimentContext:
     folder: str | None = None
     other: str = ""
     tune_forget: str = ""
+    splits_cache: SplitsCache = field(default_factory=SplitsCache, repr=False, compare=False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All options but the store's address, which may change: what the stored record holds."""
+        # tune_forget was added later: without it, the names of folders stay as they were
+        excluded = {"splits_cache"} | ({"tune_forget"} if not self.tune_forget else set())
+        options = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        return options | {"store": "", "scale": asdict(self.scale)}
 
     @property
     def selection(self) -> Literal["oracle", "blind"]:
@@ -174,7 +184,7 @@ def run_sweeps(
     incomplete = False
     cost = dict.fromkeys(("attempts", "runs", "tuning_s"), 0.0)
     for name, config in configs.items():
-        sweep = prepare_sweep(config)
+        sweep = prepare_sweep(config, context.splits_cache)
         result = sweep.run(pool, backend, device, partial(label_progress, show_progress, name))
         results[name], sweeps[name] = result.judged_rows, result
         tuning_rows = {row["trial"]: row for row in result.tuning_rows}
@@ -219,12 +229,9 @@ def label_progress(show_progress: ShowProgress, name: str, label: str) -> Abstra
 
 def make_record(experiment: str, context: ExperimentContext, result: ExperimentResult) -> dict[str, Any]:
     """Make the JSON record of an experiment, without its rows."""
-    identity = asdict(context) | {"store": ""}
-    if not context.tune_forget:  # added later: without it, the names of folders stay as they were
-        del identity["tune_forget"]
     return {
         "experiment": experiment,
-        "asked": identity,
+        "asked": context.identity,
         "findings": [asdict(claim) for claim in result.claims],
         "remarks": result.remarks,
         "spent": result.cost,
@@ -253,12 +260,10 @@ def make_counting_run(
     ) -> ExperimentResult:
         configs = make_sweeps(context)
         result = run_sweeps(context, configs, pool, backend, device, show_progress)
-        counts = [
-            describe_class_counts(
-                name, prepare_sweep(config).context.splits.train.labels, result.sweeps[name].judged_set.rows
-            )
-            for name, config in configs.items()
-        ]
+        counts = []
+        for name, config in configs.items():
+            labels = prepare_sweep(config, context.splits_cache).context.splits.train.labels
+            counts.append(describe_class_counts(name, labels, result.sweeps[name].judged_set.rows))
         return replace(result, remarks=[*counts, *result.remarks])
 
     return run

@@ -140,14 +140,15 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         raise ValueError(
             f"--proxies {' '.join(config.proxies)}: {config.name} compares none, {comparing} does; leave it out"
         )
-    context, store = config.make_context(experiment), Store.open(config.store)
+    context = config.make_context(experiment)
+    store = Store.open(config.store)
     if depends_on_score(experiment, context):
         context = replace(context, score=config.score or find_default_score(store))
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
     try:
         for entry in experiment.make_sweeps(context).values():
-            prepare_sweep(entry)
+            prepare_sweep(entry, context.splits_cache)
     except ValueError as error:
         if config.size is not None or not str(error).startswith("--size"):
             raise

@@ -81,7 +81,7 @@ def run(
 ) -> ExperimentResult:
     """Run the sweeps, and add the distribution of the score in each forget set to its rows."""
     result = run_sweeps(context, make_sweeps(context), pool, backend, device, show_progress)
-    unlearning = prepare_sweep(context.make_sweep_config("random")).context
+    unlearning = prepare_sweep(context.make_sweep_config("random"), context.splits_cache).context
     values = align_scores(context.score, unlearning.bank_store.score, unlearning.splits.train.ids)
     results = {
         name: [row | summarize_scores(values, result.sweeps[name].judged_set.rows) for row in rows]

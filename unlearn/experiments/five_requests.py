@@ -72,7 +72,7 @@ def run(
         ValueError: the rounds would forget more than the training set.
     """
     configs = make_sweeps(context)
-    unlearning = prepare_sweep(configs[TUNING]).context
+    unlearning = prepare_sweep(configs[TUNING], context.splits_cache).context
     size, n_train = context.scale.size, len(unlearning.splits.train)
     if (rounds + 1) * size > n_train:
         raise ValueError(

@@ -58,7 +58,7 @@ def run(
     """Run the sweep, and add the accuracy on every part to each row."""
     configs = make_sweeps(context)
     result = run_sweeps(context, configs, pool, backend, device, show_progress)
-    unlearning = prepare_sweep(configs[UNION]).context
+    unlearning = prepare_sweep(configs[UNION], context.splits_cache).context
     forget = result.sweeps[UNION].judged_set.rows
     values = align_scores(context.score, unlearning.bank_store.score, unlearning.splits.train.ids)
     parts = make_score_partition(context.score, len(PARTS), "equal").split(

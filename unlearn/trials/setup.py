@@ -159,11 +159,26 @@ class UnlearningContext:
         )
 
 
-def open_context(options: TrialOptions) -> UnlearningContext:
+class SplitsCache:
+    """Read the data of a command's banks once; banks of the same data share the images."""
+
+    def __init__(self) -> None:
+        self._splits: dict[tuple[str, str | None, str | None], Splits] = {}
+
+    def read(self, store: Store, data: str | None, folder: str | None) -> Splits:
+        """Read the data of a store, or return what was read for a store of the same data."""
+        key = (store.manifest.fingerprint, data, folder)
+        if key not in self._splits:
+            self._splits[key] = reload_splits(store, data, folder)
+        return replace(self._splits[key], mean=store.manifest.mean, std=store.manifest.std)
+
+
+def open_context(options: TrialOptions, cache: SplitsCache | None = None) -> UnlearningContext:
     """Open the store, read its data, and check all options that need no model.
 
     Args:
         options: the options, as the user wrote them.
+        cache: the data that this command has read; None reads anew.
 
     Returns:
         The context.
@@ -194,7 +209,8 @@ def open_context(options: TrialOptions) -> UnlearningContext:
     params = parse_params(options.algorithm, options.params, bank_store.manifest.architecture)
     check_applicable(bank_store, options.algorithm, params)
     select_measures(options.measures)
-    splits, injected, trial_store = reload_splits(bank_store, options.data, options.folder), None, bank_store
+    splits = (cache or SplitsCache()).read(bank_store, options.data, options.folder)
+    injected, trial_store = None, bank_store
     if changes_data(options.forget):
         splits, injected = inject_forget_set(options.forget, options.size, splits, options.seed)
         manifest = replace(bank_store.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)

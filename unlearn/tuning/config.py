@@ -13,7 +13,7 @@ from unlearn.forget_sets import find_score_name
 from unlearn.meta.rsu import RsuSchedule
 from unlearn.trials.config import parse_params
 from unlearn.trials.measure import select_population_measures
-from unlearn.trials.setup import ShowProgress, TrialOptions, UnlearningContext, no_progress, open_context
+from unlearn.trials.setup import ShowProgress, SplitsCache, TrialOptions, UnlearningContext, no_progress, open_context
 from unlearn.tuning.methods import CENTROID, Method, TuningMode, build_methods
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep
@@ -148,11 +148,12 @@ class PreparedSweep:
         return result
 
 
-def prepare_sweep(config: SweepConfig) -> PreparedSweep:
+def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> PreparedSweep:
     """Open the store and check all options that need no model.
 
     Args:
         config: the configuration, as the user wrote it.
+        cache: the data that this command has read; None reads anew.
 
     Returns:
         The prepared sweep; nothing is written yet.
@@ -176,7 +177,7 @@ def prepare_sweep(config: SweepConfig) -> PreparedSweep:
     )
     for name in select_population_measures(config.measures):
         raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
-    context = open_context(TrialOptions(*options, config.folder, config.scores_of))
+    context = open_context(TrialOptions(*options, config.folder, config.scores_of), cache)
     schedule = RsuSchedule(
         n=config.rounds, epochs=config.rsu_epochs, schedule=config.schedule, unit=config.unit, again=config.again
     )
