@@ -25,7 +25,7 @@ import tyro
 from benchmarks.results_file import RESULTS, machine, save
 from benchmarks.unlearning_tables import read_results
 from memscore.store.store import Store
-from unlearn.experiments import EXPERIMENTS
+from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.trials.tables import format_mean
 from unlearn.tuning.results import compute_regrets, group_by_method
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated
 
-from memscore.cli.app import quiet_interrupt, run_command
+from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
     quiet_interrupt()
@@ -13,10 +13,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.analysis.import_bank import ExternalArrays, import_bank
-from memscore.store.store import Store
-from memscore.store.verify import quarantine_damaged, verify
-from memscore.tables import bank_tables
+from memscore.analysis.external_arrays import ExternalArrays
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
@@ -29,6 +26,10 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     Returns:
         Exit code: 0 if all files are good, 1 if one is damaged, missing, or older than the files it was computed from.
     """
+    with quiet_interrupt_during_imports():
+        from memscore.store.store import Store
+        from memscore.store.verify import quarantine_damaged, verify
+
     bank = Store.open(store)
     with bank.lock() if set_aside else nullcontext():
         result = verify(bank)
@@ -47,6 +48,11 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
 
 def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.import_bank import import_bank
+        from memscore.store.store import Store
+        from memscore.tables import bank_tables
+
     result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)

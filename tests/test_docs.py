@@ -28,7 +28,7 @@ from memscore.store.store import Store
 from memscore.training.recipes import RECIPES
 from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
-from unlearn.experiments import EXPERIMENTS
+from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.measures import MEASURES
 from unlearn.tuning.methods import VARIANTS
 from unlearn.tuning.search import SELECTIONS

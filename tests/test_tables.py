@@ -20,8 +20,8 @@ from memscore.tables.console import NumberTable, make_table
 from tests.fixtures import tiny
 from tests.fixtures.populations import make_population
 from unlearn import sweep
-from unlearn.experiments import EXPERIMENTS
 from unlearn.experiments.base import ExperimentResult
+from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.experiments.tables import COLUMNS, print_experiment
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials import tables as trial_tables
@@ -98,7 +98,7 @@ def print_an_experiment():
     rows = [row | {"forget_set": "union of 12"} for pair in names for row in tiny.make_rows(*pair, **values)]
     claim = "nothing, fine-tuning, SalUn has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
     claims = [judge_claim(claim, "CIFAR-10 .937 and .942", Interval(value=0.1234, lo=-0.0123, hi=0.2591))]
-    print_experiment(Console(), entry, ExperimentResult(results={"union": rows}, findings=claims), "here")
+    print_experiment(Console(), entry, ExperimentResult(results={"union": rows}, claims=claims), "here")
 
 
 @pytest.fixture(scope="module")

@@ -4,21 +4,17 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool_and_search, validate_pool_options
 from memscore.cli.options import Maybe
-from memscore.store.visibility import require_visible_on_all_nodes
-from memscore.tables.progress_bar import ProgressBar
-from memscore.training.numerics import resolve_device
-from unlearn.experiments.config import ExperimentConfig, prepare_experiment
-from unlearn.experiments.tables import print_experiment, write_experiment
+from unlearn.experiments.config import ExperimentConfig
 
 
 def run_experiment(
@@ -43,6 +39,13 @@ def run_experiment(
         Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker)
+    with quiet_interrupt_during_imports():
+        from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.progress_bar import ProgressBar
+        from memscore.training.numerics import resolve_device
+        from unlearn.experiments.prepare import prepare_experiment
+        from unlearn.experiments.tables import print_experiment, write_experiment
+
     experiment = prepare_experiment(config)
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())

@@ -4,21 +4,17 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool_and_search, validate_pool_options
 from memscore.cli.options import Maybe
-from memscore.store.visibility import require_visible_on_all_nodes
-from memscore.tables.progress_bar import ProgressBar
-from memscore.training.numerics import resolve_device
-from unlearn.tuning.config import SweepConfig, prepare_sweep
-from unlearn.tuning.tables import print_sweep
+from unlearn.tuning.config import SweepConfig
 
 
 def run_sweep(
@@ -45,6 +41,13 @@ def run_sweep(
         Exit code: 0, or 1 if a trial failed, a judged one diverged, or all runs of a method diverged.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    with quiet_interrupt_during_imports():
+        from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.progress_bar import ProgressBar
+        from memscore.training.numerics import resolve_device
+        from unlearn.tuning.prepare import prepare_sweep
+        from unlearn.tuning.tables import print_sweep
+
     sweep = prepare_sweep(config)
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())

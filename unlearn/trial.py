@@ -4,21 +4,16 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated, Literal
 
-from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
 if __name__ == "__main__":
-    quiet_interrupt_during_imports()
+    quiet_interrupt()
 
 import tyro
 from rich.console import Console
 
 from cluster.launch import open_pool, validate_pool_options
 from memscore.cli.options import Maybe, Several
-from memscore.store.visibility import require_visible_on_all_nodes
-from memscore.tables.progress_bar import ProgressBar
-from memscore.training.numerics import resolve_device
-from unlearn.trials.setup import TrialOptions, describe_missing_models, open_context, run_all_seeds
-from unlearn.trials.tables import print_trials
 
 
 def unlearn_and_compare(
@@ -61,6 +56,13 @@ def unlearn_and_compare(
         Exit code: 0, or 1 if a trial failed or diverged.
     """
     validate_pool_options(pool, workers, address, gpus_per_worker)
+    with quiet_interrupt_during_imports():
+        from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.progress_bar import ProgressBar
+        from memscore.training.numerics import resolve_device
+        from unlearn.trials.setup import TrialOptions, describe_missing_models, open_context, run_all_seeds
+        from unlearn.trials.tables import print_trials
+
     context = open_context(TrialOptions(store, forget, size, algorithm, set, seeds, measures, seed, data, folder))
     with ExitStack() as stack:
         stack.enter_context(context.bank_store.lock())

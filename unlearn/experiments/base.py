@@ -13,7 +13,8 @@ from memscore.pipeline.train_bank import ProgressCallback
 from memscore.statistics.claims import Claim
 from unlearn.trials.config import Row
 from unlearn.trials.setup import ShowProgress, SplitsCache
-from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import describe_diverged
 from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.state import SweepResult

@@ -30,7 +30,8 @@ from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.setup import ShowProgress
-from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
 from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.tuning_set import SAME

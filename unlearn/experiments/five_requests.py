@@ -31,7 +31,8 @@ from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, Reques
 from unlearn.trials.config import Row
 from unlearn.trials.setup import ShowProgress
 from unlearn.trials.tables import mean_with_interval
-from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
 from unlearn.tuning.search import SearchBackend
 

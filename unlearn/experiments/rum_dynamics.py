@@ -33,8 +33,9 @@ from unlearn.meta.partition import align_scores
 from unlearn.oracles import TrialData
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.setup import ShowProgress, zero_embeddings
-from unlearn.tuning.config import SweepConfig, prepare_sweep
+from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import make_score_partition
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import average_by_original, paired_difference, select_last_step, select_rows
 from unlearn.tuning.search import SearchBackend
 

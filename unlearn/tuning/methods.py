@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
 from unlearn.trials.config import Params
+from unlearn.tuning.config import TuningMode
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
 ORIGINAL = "original"
@@ -20,8 +21,6 @@ AUTOMATIC = "automatic"
 CENTROID = "centroid"
 """In place of a score's name: the distance to the mean of theta_o's embeddings."""
 MIN_CANDIDATES = 2
-
-TuningMode = Literal["steps", "joint", "defaults"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
 from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_context
 from unlearn import experiment
-from unlearn.experiments import EXPERIMENTS
 from unlearn.experiments.base import ExperimentResult, make_record
-from unlearn.experiments.config import (
-    ExperimentConfig,
+from unlearn.experiments.config import ExperimentConfig
+from unlearn.experiments.prepare import (
     PreparedExperiment,
     depends_on_score,
     find_default_score,
     prepare_experiment,
 )
+from unlearn.experiments.registry import EXPERIMENTS
 
 
 @pytest.fixture(scope="module")

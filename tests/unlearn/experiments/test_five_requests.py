@@ -26,8 +26,8 @@ from unlearn.experiments.sequential_requests import (
 from unlearn.oracles import build_trial_data
 from unlearn.trials.config import model_key
 from unlearn.trials.setup import no_progress
-from unlearn.tuning.config import prepare_sweep
 from unlearn.tuning.methods import Method
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import select_rows
 
 SIZE = 15

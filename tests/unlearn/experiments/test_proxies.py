@@ -5,7 +5,8 @@ import pytest
 from memscore.store.store import Store
 from tests.fixtures import tiny
 from unlearn.experiments import proxies
-from unlearn.experiments.config import PROXIES, ExperimentConfig, prepare_experiment
+from unlearn.experiments.config import PROXIES, ExperimentConfig
+from unlearn.experiments.prepare import prepare_experiment
 from unlearn.experiments.proxies import OTHER_PREFIX, VARIANTS, list_scores, make_sweeps
 
 NAMES = (tiny.SCORE, "holdout", "el2n")

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from benchmarks.experiments import page
 from tests.fixtures import tiny
-from unlearn.experiments import EXPERIMENTS
 from unlearn.experiments.base import ExperimentResult, make_record
+from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.experiments.tables import COLUMNS, print_experiment
 
 MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")

@@ -8,7 +8,7 @@ import numpy as np
 from tests.fixtures.sweeps import SCORE, RecordingSearch, make_config, read_files, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
-from unlearn.tuning.config import prepare_sweep
+from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import select_rows
 
 UNION = f"{SCORE}:union"
