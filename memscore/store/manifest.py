@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from memscore.store.json_records import decode_record, encode_record, hash_record
 
 SCHEMA_VERSION = 1
@@ -158,3 +160,9 @@ def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> 
     name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts)
     base, mark, options = home.partition("?") if "://" in home else (home, "", "")
     return f"{base.rstrip('/')}/{name}{mark}{options}"
+
+
+def require_matching_rows(manifest: Manifest, examples: pa.Table) -> None:
+    """Raise if the table of examples does not have the manifest's number of rows."""
+    if len(examples) != manifest.n_rows:
+        raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")

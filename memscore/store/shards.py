@@ -194,3 +194,13 @@ def _read_footer(folder: Folder, path: str, verify: bool) -> dict[str, str]:
         raise CorruptFile(str(error)) from error
     check_file_checksum(content)
     return decode_metadata(open_parquet(pa.BufferReader(content)).schema_arrow)
+
+
+def require_no_orphan_shards(folder: Folder) -> None:
+    """Raise if there are shards without a manifest; a new one would make all of them damaged."""
+    shards = folder.names("shards")
+    if shards:
+        raise ValueError(
+            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
+            "put it back from a copy, or give another --store"
+        )

@@ -19,8 +19,9 @@ import pyarrow as pa
 from memscore.choices import validate_choice
 from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
 from memscore.store.filesystem import Folder, acquire_lock
+from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, hash_record, read_record, read_records, require_same
-from memscore.store.manifest import Manifest
+from memscore.store.manifest import Manifest, require_matching_rows
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
@@ -40,6 +41,7 @@ from memscore.store.shards import (
     check_shards,
     hash_shards,
     parse_model_index,
+    require_no_orphan_shards,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
 
@@ -49,29 +51,6 @@ if TYPE_CHECKING:
 
 Receipts = Mapping[str, Mapping[str, Any]]
 """Receipts by model, as Store.receipts returns them."""
-INFLUENCE_OPTIONS = (
-    "arm",
-    "targets",
-    "top",
-    "least",
-    "least_memorization",
-)  # stored in the metadata of each influence file
-
-
-def require_no_orphan_shards(folder: Folder) -> None:
-    """Raise if there are shards without a manifest; a new one would make all of them damaged."""
-    shards = folder.names("shards")
-    if shards:
-        raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
-            "put it back from a copy, or give another --store"
-        )
-
-
-def require_matching_rows(manifest: Manifest, examples: pa.Table) -> None:
-    """Raise if the table of examples does not have the manifest's number of rows."""
-    if len(examples) != manifest.n_rows:
-        raise ValueError(f"the splits have {manifest.n_rows} rows but the table of examples has {len(examples)}")
 
 
 class Store:
@@ -463,22 +442,10 @@ class Store:
         Raises:
             ValueError: none of that name, or a stale one; names the command that computes it.
         """
-        names = [file.removesuffix(".parquet") for file in self.folder.names("influence")]
-        if not names:
-            raise ValueError(
-                f"{self.folder.display_name} has no influence yet, so none named {name!r}; "
-                f"run `python -m memscore.influence {self.folder.display_name}`"
-            )
-        table = self.read_table(f"influence/{validate_choice('influence', name, names)}.parquet")
-        metadata = decode_metadata(table.schema)
-        if metadata["shards_digest"] != hash_shards(
-            metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False)
-        ):
-            flags = " ".join(f"--{key.replace('_', '-')} {metadata[key]}" for key in INFLUENCE_OPTIONS)
-            raise ValueError(
-                f"influence {name!r} is stale, the bank's shards have changed since; "
-                f"run `python -m memscore.influence {self.folder.display_name} {flags}`"
-            )
+        table = self.read_table(find_influence_path(self.folder, name))
+        arm = decode_metadata(table.schema)["arm"]
+        digest = hash_shards(arm, self.find_valid_shards(arm, verify=False))
+        require_fresh_influence(self.folder, name, table, digest)
         return table
 
     def write_trial(self, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:

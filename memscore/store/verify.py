@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.store.influence_files import INFLUENCE_OPTIONS
 from memscore.store.json_records import decode_record, read_record
 from memscore.store.parquet import CorruptFile, check_content, decode_metadata
 from memscore.store.remote import StoreUnavailable
 from memscore.store.shards import build_shard_path, format_model_name, hash_shards, parse_model_index
-from memscore.store.store import INFLUENCE_OPTIONS, Store
+from memscore.store.store import Store
 from memscore.store.weight_files import check_weights
 
 FOLDERS = (

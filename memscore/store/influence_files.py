@@ -1,0 +1,32 @@
+"""Influence files: influence/<targets>_k<fraction>.parquet, found by name and refused when stale."""
+
+import pyarrow as pa
+
+from memscore.choices import validate_choice
+from memscore.store.filesystem import Folder
+from memscore.store.parquet import decode_metadata
+
+INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")
+"""Options of memscore.influence that the metadata of each file holds."""
+
+
+def find_influence_path(folder: Folder, name: str) -> str:
+    """Find the path of the influence file of this name; errors offer the nearest, or the command that makes one."""
+    names = [file.removesuffix(".parquet") for file in folder.names("influence")]
+    if not names:
+        raise ValueError(
+            f"{folder.display_name} has no influence yet, so none named {name!r}; "
+            f"run `python -m memscore.influence {folder.display_name}`"
+        )
+    return f"influence/{validate_choice('influence', name, names)}.parquet"
+
+
+def require_fresh_influence(folder: Folder, name: str, table: pa.Table, digest: str) -> None:
+    """Raise ValueError if influence was computed from other shards than those with this digest."""
+    metadata = decode_metadata(table.schema)
+    if metadata["shards_digest"] != digest:
+        flags = " ".join(f"--{key.replace('_', '-')} {metadata[key]}" for key in INFLUENCE_OPTIONS)
+        raise ValueError(
+            f"influence {name!r} is stale, the bank's shards have changed since; "
+            f"run `python -m memscore.influence {folder.display_name} {flags}`"
+        )
