@@ -205,13 +205,13 @@ def test_an_evaluation_on_a_lost_node_is_repeated_elsewhere(run_alone, tmp_path)
 INTERRUPTED = """
 import sys, time
 from cluster.launch import open_pool_and_search
-from cluster.search_space import Arm
+from cluster.search_space import Search
 from memscore.cli.app import run_command
 from tests.fixtures import objectives
 
 def command():
     with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
-        searches = [Arm(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
+        searches = [Search(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
         search.search(objectives.sleep_long, searches, None, print)
     return 0
 

@@ -87,7 +87,7 @@ def test_examples_without_a_risk_are_left_out(bank):
 def test_welch_is_scipys():
     rng = np.random.default_rng(3)
     x, y = rng.normal(1, 2, 30), rng.normal(0, 1, 50)
-    signals, wanted = compute_difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
-    np.testing.assert_allclose([signals.lo, signals.hi], [wanted.low, wanted.high])
+    interval, expected = compute_difference(x, y), ttest_ind(x, y, equal_var=False).confidence_interval()
+    np.testing.assert_allclose([interval.lo, interval.hi], [expected.low, expected.high])
     assert np.isnan(compute_difference(np.ones(5), np.ones(5)).lo)
     assert np.isnan(compute_mean_interval(np.ones(1)).lo)
