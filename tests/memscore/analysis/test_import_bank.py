@@ -75,7 +75,7 @@ def test_correctness_alone_is_enough_for_memorization_but_not_for_an_attack(arra
     )
     assert "membership inference" not in capsys.readouterr().out
     assert run_import(folder, "--correct", folder / "correct.npy", "--attacks", "lira") == 2
-    assert "the attack lira reads logit_confidence, which this bank does not keep" in capsys.readouterr().err
+    assert "the attack lira reads logit_confidence, which this bank does not store" in capsys.readouterr().err
 
 
 def test_a_second_run_changes_nothing_and_more_models_are_added(arrays):

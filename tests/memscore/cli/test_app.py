@@ -86,7 +86,7 @@ def test_the_audit_answers_bad_input_in_one_line(flags, line, tmp_path, capsys):
 
 def test_ctrl_c_while_a_bank_is_verified_is_130(tmp_path, monkeypatch, capsys):
     store = banks.bank(tmp_path / "bank")
-    monkeypatch.setattr(bank, "verify", lambda store: raising(KeyboardInterrupt()))
+    monkeypatch.setattr("memscore.store.verify.verify", lambda store: raising(KeyboardInterrupt()))
     assert bank.main(["verify", store.url, "--set-aside"]) == 130
     assert "interrupted" in capsys.readouterr().err
     with store.lock():
