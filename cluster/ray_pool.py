@@ -4,9 +4,11 @@ Ray only places processes; which job is tried again, and when to stop, is decide
 hang after a lost node. Each actor has at most one job in flight, and no job is assigned to an actor that does not run
 yet.
 
-    a worker died                                   again; the third time in parts (`job.split()`), else a Failure
+    a worker died                                   again, three times in all; then its parts (`job.split()`), three
+                                                    times each; without parts it is a Failure
     the host's memory ran out                       as above, with one worker fewer from then on
-    a job passed its deadline                       its worker is killed, then as above
+    a job passed its deadline                       its worker is killed, then as for one that died; the deadline is
+                                                    `deadline_s`, or 20 times the median of finished jobs if longer
     it did so before three have finished            a warning, again after twice the time: large jobs look the same
     a node was lost                                 again, not counted; a Failure after ten
     the GPU's memory ran out                        worker killed, again; it counts for a job that had its GPU alone,

@@ -15,7 +15,7 @@ from ray import exceptions as ray_exceptions
 from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
 from cluster.ray_worker import RemoteError
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 3  # of a job, and again of each part of it
 MAX_NODE_LOSSES = 10  # a job that ran on ten nodes that were lost is itself suspect
 NO_WORKER_WARNING_S = 60.0
 MAX_FAILED_STARTS = 10  # in a row, a second apart, at which workers could not start
@@ -292,7 +292,7 @@ class JobScheduler:
         return [(task.job, outcome)]
 
     def _retry(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
-        """Queue a job again; the third time its parts, or return its Failure if it has none."""
+        """Queue a job again; after MAX_ATTEMPTS its parts as new jobs, or return its Failure if it has none."""
         self.config.setbacks[kind] += 1
         task.attempts += 1
         if task.attempts < MAX_ATTEMPTS:

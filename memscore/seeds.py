@@ -1,4 +1,12 @@
-"""Derive seeds: one root seed gives a random stream for every purpose, arm and index."""
+"""Derive seeds: one root seed gives a random stream for every purpose, arm and index.
+
+Four numbers decide a stream, as entropy and spawn key of NumPy's SeedSequence:
+
+    root        the user's seed
+    purpose     its position in PURPOSES
+    arm         the first 8 bytes of the SHA-256 of its name, little-endian
+    index       of the model, or of whatever is drawn, within the arm
+"""
 
 import hashlib
 
@@ -30,7 +38,8 @@ def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.rando
     Args:
         root: the user's seed, >= 0; 0 is a seed like any other.
         purpose: one of PURPOSES.
-        arm: name of the arm or of the model family that the stream belongs to.
+        arm: name of the arm, or of what takes its place: "original", an algorithm, a proxy, a
+            score, a forget set; "" for the whole bank.
         index: position within the arm, >= 0.
 
     Returns:
@@ -46,8 +55,8 @@ def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.rando
         raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(PURPOSES)}")
     if root < 0:
         raise ValueError(f"the root seed must be 0 or more, got {root}")
-    family = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "little")
-    return np.random.SeedSequence(root, spawn_key=(PURPOSES.index(purpose), family, index))
+    arm_hash = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "little")
+    return np.random.SeedSequence(root, spawn_key=(PURPOSES.index(purpose), arm_hash, index))
 
 
 def generator(root: int, purpose: str, arm: str = "", index: int = 0) -> np.random.Generator:

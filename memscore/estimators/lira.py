@@ -10,8 +10,9 @@ Differs from the paper:
 - each density is the Student-t predictive of a normal-inverse-gamma prior, not a Gaussian with the shadows' variance:
   prior strength 8 on the variance, at the variance pooled over all examples, and .05 on the mean, at the pooled mean.
   So there is no switch between a variance per example and a global one, and one shadow per side is enough.
-- from the target's shadows one more is dropped, from the side that exceeds its share of keep * (M - 1). Otherwise an
-  exact design reveals membership: a target trained on the example leaves one shadow fewer on that side. With the drop
+- from the target's shadows one more is dropped: of the side above its share, keep * (M - 1) for in and
+  (1 - keep) * (M - 1) for out, the next model after the target, cyclically; in a tie an out-model. Otherwise an exact
+  design reveals membership: a target trained on the example leaves one shadow fewer on that side. With the drop
   an exact design has n_in - 1 and n_out - 1 shadows for members and non-members alike; in an iid design the drop
   depends on independent models only. In both cases noise has an AUC of one half.
 - the pooled values leave the target out, and every example has the same weight: in an exact design weights by count
@@ -87,17 +88,18 @@ def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
 
     Args:
         member: bool [M, n], example i was in model m's training set.
-        keep: the arm's keep fraction.
+        keep: the share of in-cells. The functions here pass ShadowPrior.keep, the share observed over all models and
+            examples; lira_variants.py and rmia.py pass the keep fraction that the arm was drawn with.
 
     Returns:
-        bool [M, n], for every model as target.
+        bool [M, n], for every model as target: true to drop an in-shadow, false, also in a tie, to drop an out-shadow.
     """
     exceeding: np.ndarray = member.sum(0) - member > keep * (len(member) - 1)
     return exceeding
 
 
 def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Find the next model's value on that side, cyclically: the dropped shadow.
+    """Find the value of the next model after the target on that side, cyclically: the dropped shadow.
 
     Args:
         values: [M, n].
@@ -157,7 +159,7 @@ def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 class ShadowPrior:
     """Mean and variance of each target's shadows over all examples, without the target."""
 
-    keep: float
+    keep: float  # observed: the share of true cells in member, over all models and examples
     mean_in: np.ndarray  # [M], mean over examples of their shadows' mean
     variance_in: np.ndarray  # [M], mean over examples of their shadows' variance
     mean_out: np.ndarray

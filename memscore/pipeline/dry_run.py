@@ -23,7 +23,7 @@ from memscore.subsets.designs import Arm, draw_membership
 from memscore.training.evaluation import build_forward, evaluate_examples
 from memscore.training.loop import train
 from memscore.training.numerics import float32_matmul, single_threaded
-from memscore.training.recipes import count_steps as steps_of
+from memscore.training.recipes import count_steps
 
 TIMED_STEPS = 20  # steps, timed and scaled to the whole training
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression
@@ -122,7 +122,7 @@ def time_model(bank: Bank) -> float:
         step_s = (time.perf_counter() - started) / TIMED_STEPS / size
         started = time.perf_counter()
         evaluate_examples(build_forward(models[0], recipe), data, labels)
-        return step_s * steps_of(recipe, keep, n_train) + time.perf_counter() - started
+        return step_s * count_steps(recipe, keep, n_train) + time.perf_counter() - started
 
 
 def time_proxies(bank: Bank) -> dict[str, float]:

@@ -35,10 +35,10 @@ from memscore.training.evaluation import build_forward, evaluate_examples, itera
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
-from memscore.training.recipes import Recipe
-from memscore.training.recipes import count_steps as steps_of
+from memscore.training.recipes import Recipe, count_steps
 
 ORIGINAL, ORACLE = "original", "oracle"
+# of a model one of whose weights, running statistics or predictions is not a finite number (see build_receipt)
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
 
 Receipt = dict[str, Any]
@@ -50,21 +50,21 @@ def read_recipe(store: Store) -> Recipe:
     return Recipe(**fields, source="the store's manifest")
 
 
-def build_model(store: Store, family: str, index: int, device: torch.device) -> nn.Module:
-    """Build an initialized network on the CPU, so it is always the same, and move it."""
+def build_model(store: Store, arm: str, index: int, device: torch.device) -> nn.Module:
+    """Build the initialized network of a model of an arm or of ORIGINAL, always on the CPU, and move it."""
     manifest = store.manifest
-    seed = torch_seed(manifest.seed, "init", family, index)
+    seed = torch_seed(manifest.seed, "init", arm, index)
     return build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed).to(device)
 
 
-def make_training_run(store: Store, family: str, index: int, model: nn.Module, member: np.ndarray) -> TrainingRun:
-    """Make the training run of a model: its examples and its random streams."""
+def make_training_run(store: Store, arm: str, index: int, model: nn.Module, member: np.ndarray) -> TrainingRun:
+    """Make the training run of a model of an arm, or of ORIGINAL: its examples and its random streams."""
     seed = store.manifest.seed
     return TrainingRun(
         model=model,
         rows=np.flatnonzero(member),
-        order_rng=generator(seed, "batches", family, index),
-        augmentation_rng=generator(seed, "augment", family, index),
+        order_rng=generator(seed, "batches", arm, index),
+        augmentation_rng=generator(seed, "augment", arm, index),
         architecture=describe_architecture(store),
     )
 
@@ -185,7 +185,7 @@ def train_subset_models(
     models = [build_model(store, arm.name, m, device) for m in missing]
     data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
     events = LearningEvents.zeros(len(missing), n_train, device) if job.events else None
-    steps = steps_of(recipe, arm.keep, n_train)
+    steps = count_steps(recipe, arm.keep, n_train)
     runs = [
         make_training_run(store, arm.name, *run_arguments)
         for run_arguments in zip(missing, models, member, strict=True)
@@ -221,7 +221,7 @@ def train_subset_models(
 def write_results(
     store: Store, name: str, arm: str, predictions: dict[str, np.ndarray], is_member: np.ndarray, receipt: Receipt
 ) -> None:
-    """Write the shard of a model, or its failure record if its numbers are not finite."""
+    """Write the receipt of a model, then its shard, or its failure record if it diverged."""
     store.write_receipt(name, receipt)  # first: a worker killed in between leaves no shard without its receipt
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
@@ -247,7 +247,7 @@ def train_original(
     is_member[list(job.removed)] = False
     events, evaluated = (LearningEvents.zeros(1, n_train, device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
-    steps = steps_of(recipe, float(is_member.mean()), n_train)
+    steps = count_steps(recipe, float(is_member.mean()), n_train)
     missing = [name for name in job.proxies if not store.has_events(f"{key}-{name}")]
     collecting = ProxyCollector(
         build_epoch_means(
@@ -341,7 +341,7 @@ def is_model_stored(store: Store, job: BankJob, index: int) -> bool:
 def build_receipt(
     store: Store, name: str, model: nn.Module, predictions: dict[str, np.ndarray], is_member: np.ndarray
 ) -> Receipt:
-    """Build the receipt of one model: accuracies (null over no examples), and divergence."""
+    """Build the receipt of one model: accuracies (null over no examples), and whether it diverged."""
     train, validation, _ = store.manifest.split_sizes
     correct = predictions["correct"]
     groups = {

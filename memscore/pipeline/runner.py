@@ -265,12 +265,12 @@ def estimate(
             on_forecast(forecast, config.until_rmse)
 
     target_rmse = config.until_rmse
-    train = (
+    train_arms = (
         partial(train_missing, store, bank.arms)
         if target_rmse is None
         else partial(train_until_precise, store, bank.arms[0], target_rmse)
     )
-    training = train(
+    training = train_arms(
         bank.count,
         shared,
         pool,

@@ -237,11 +237,11 @@ def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shar
     return summary.failed
 
 
-def list_diverged_models(store: Store, family: str) -> list[str]:
-    """List the models of one arm, or the originals, that diverged."""
+def list_diverged_models(store: Store, arm: str) -> list[str]:
+    """List the models of one arm, or of ORIGINAL or ORACLE, that diverged."""
     # a whole name is compared, because an arm's name may begin with another's
     failures = sorted(store.failures().items())
-    return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == family]
+    return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == arm]
 
 
 def record_result(store: Store, summary: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> None:
@@ -285,8 +285,6 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
 
     A group ends where a block ends; of blocks smaller than the limit it has whole ones. Models that are drawn one by
     one (block 1) are only counted.
-
-    Models that are drawn one by one are only counted off.
 
     Yields:
         The models of one job.

@@ -28,6 +28,10 @@ _capture_errors: dict[tuple[str, Recipe], str] = {}  # why these networks cannot
 _best_stream_counts: dict[tuple[str, Recipe], tuple[int, int]] = {}  # models of the timed job, and the best count
 
 
+def use_default_engine(runs: Sequence[TrainingRun]) -> None:
+    """Make no engine for these models: `train` then builds its default one, a stack or one eager model."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EngineChoice:
     """How the models of a job are trained.
@@ -40,7 +44,7 @@ class EngineChoice:
 
     receipt_fields: dict[str, object]
     models_per_call: int
-    engine: Callable[[Sequence[TrainingRun]], Engine | None] = lambda runs: None
+    engine: Callable[[Sequence[TrainingRun]], Engine | None] = use_default_engine
 
 
 class MultiStreamEngine:
