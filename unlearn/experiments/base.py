@@ -115,7 +115,7 @@ class Experiment:
     Attributes:
         source: tables and figures of a paper.
         question: its question, in a line.
-        make_sweeps: configures its sweeps, by name.
+        make_sweeps: configures its sweeps, by name; trains nothing, for it is called several times.
         check_claims: judges the paper's claims by its rows.
         draw_figure: draws its figure, PNG.
         small_scale: its scale on two CPU cores.

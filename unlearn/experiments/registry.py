@@ -1,6 +1,7 @@
 """Every experiment by name: a table or figure of a paper, from sweeps to verdicts.
 
-To add one, write its file here and one line below; tests/unlearn/experiments checks every entry.
+To add one: its file here (copy memorization.py), an entry below, its test in tests/unlearn/experiments, and its row in
+docs/guides/experiments.md. test_config.py there lists the experiments that read no score.
 """
 
 from memscore.choices import validate_choice

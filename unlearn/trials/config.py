@@ -17,7 +17,7 @@ from unlearn.meta.rsu import RsuSchedule
 ORACLE = "oracle"
 """In place of an algorithm's name: the row of theta_r itself."""
 ROW_VERSION = 1
-"""Version of the rows; another number makes all trials run again."""
+"""Version of the rows; another number makes all trials run again, as new columns of stored rows require."""
 
 Row = dict[str, Any]
 

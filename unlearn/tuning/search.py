@@ -3,10 +3,20 @@
 Two selection rules, over the same configurations:
 
     oracle   the highest mean ToW on validation: an upper bound, since whoever has theta_r needs no unlearning
-    blind    oracle-free: among configurations whose validation accuracy on the retained classes is at most
-             MAX_ACCURACY_DROP below theta_o's on every original, the smallest mean distance of the forget error to the
-             error on unseen examples of the same classes (SCRUB+R's criterion), or to 1 for a class that is forgotten
-             whole
+    blind    oracle-free: the highest objective of oracle_free_objective, which is on one original
+
+                 1 - class_matched_gap_validation    if drop <= MAX_ACCURACY_DROP
+                 MAX_ACCURACY_DROP - drop            otherwise: minus the excess drop, below 0
+                 -1                                  if the run diverged
+
+             drop = kept_class_accuracy_validation of theta_o minus that of theta_u. The gap is the distance of the
+             forget error to the error on unseen examples of the same classes (SCRUB+R's criterion), or to 1 for a
+             class that is forgotten whole. Over originals it is the mean, or the minimum if that is below 0. If no
+             configuration keeps the accuracy on every original, the one with the smallest excess drop on its worst
+             original is selected
+
+A configuration that diverged on every original is never selected. Oracles of the tuning set are trained for either
+rule: sweeps judge by them, and the ToW of every configuration is stored; blind does not read it.
 
 A sampler that learns from an objective must learn from the objective of the selection it serves; otherwise the
 oracle-free selection would choose among configurations that the oracle pointed at. So `tpe` searches once for each
