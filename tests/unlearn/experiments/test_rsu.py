@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fixtures import tiny
-from tests.fixtures.problems import make_tiny_problem as problem_of
-from tests.fixtures.problems import run_algorithm
+from tests.fixtures.problems import make_tiny_problem, run_algorithm
 from tests.fixtures.spies import classify_batches, record_batches_read
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments import rsu
@@ -77,7 +76,7 @@ def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
 
 
 def test_algorithms_that_read_only_what_goes_are_known(monkeypatch):
-    problem, only = problem_of(), set()
+    problem, only = make_tiny_problem(), set()
     for name in ALGORITHMS:
         batches = record_batches_read(monkeypatch, lambda name=name: run_algorithm(name, problem))
         if batches and set(classify_batches(batches, problem.forget)) == {"F"}:
