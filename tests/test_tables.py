@@ -85,9 +85,9 @@ def print_trials():
     rows = [
         Row(usual, algorithm=name, index=i) for name in ("oracle", "boundary-expand-plus", "original") for i in (0, 1)
     ]
-    wish = TrialOptions("s", "random", 120, "boundary-expand-plus", measures=("mia-threshold", "epsilon"))
-    found = TrialResults(rows=rows, failed=[], many=epsilon(make_population(9.0, models=(32, 32))))
-    assert trial_tables.print_trials(Console(), found, wish) == 0
+    options = TrialOptions("s", "random", 120, "boundary-expand-plus", measures=("mia-threshold", "epsilon"))
+    results = TrialResults(rows=rows, failed=[], population_values=epsilon(make_population(9.0, models=(32, 32))))
+    assert trial_tables.print_trials(Console(), results, options) == 0
 
 
 def print_an_experiment():

@@ -121,6 +121,6 @@ def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
         return "experiments/here"
 
     monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, claims=[]))
-    monkeypatch.setattr(experiment, "write_experiment", keep)
+    monkeypatch.setattr("unlearn.experiments.tables.write_experiment", keep)
     assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), pool="serial", device="cpu") == 0
     assert written_names == ["rsu"]
