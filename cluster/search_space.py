@@ -58,7 +58,7 @@ def restore_types(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Val
     Returns:
         The values in the order of the space and of its types.
 
-    >>> settled({"k": ("whole", 1, 9), "lr": ("log", 0.1, 1.0), "on": ("choice", ((1, 2), None))},
+    >>> restore_types({"k": ("whole", 1, 9), "lr": ("log", 0.1, 1.0), "on": ("choice", ((1, 2), None))},
     ...         {"on": [1, 2], "lr": 1, "k": 3.0})
     {'k': 3, 'lr': 1.0, 'on': (1, 2)}
     """

@@ -86,9 +86,9 @@ def test_an_arm_with_fewer_columns_than_a_cluster_has_examples_is_rejected_befor
 
 def test_a_pilot_that_diverges_is_an_error_with_a_hint(tmp_path, capsys):
     line = refused(*here(f"{FOUR} --clusters pilot --lr 1e30 --store {tmp_path / 's'}", capsys))
-    assert "the pilot could not be trained: it diverged; try a smaller --lr (--clusters pixels needs none)" in line
+    assert "the pilot could not be trained: it diverged; try a smaller --lr (--clusters pixels needs no pilot)" in line
 
 
 def test_clusters_are_for_orthogonal_subsets(tmp_path, capsys):
     line = refused(*here(f"{TINY} --design iid --clusters pilot --models 4 --store {tmp_path / 's'}", capsys))
-    assert "--clusters pilot is for orthogonal subsets, and iid ones need no clusters" in line
+    assert "--clusters pilot is for orthogonal subsets, and iid subsets need no clusters" in line
