@@ -1,6 +1,9 @@
 """The import rules, and where weights, generators, pickles, commands and classes may stand. Read from the source."""
 
 import ast
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -152,6 +155,16 @@ def test_cluster_itself_imports_nothing():
 def test_a_command_defines_no_class(path):
     """What a command defines lives in `__main__`, where no worker can find it."""
     assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(read_tree(path)))
+
+
+def test_help_of_a_command_waits_for_no_slow_import():
+    """Importing torch, SciPy's statistics or matplotlib takes seconds; a command does so inside its function."""
+    modules = ", ".join(sorted(path.removesuffix(".py").replace("/", ".") for path in COMMANDS))
+    slow = ("torch", "scipy.stats", "matplotlib", "sklearn", "pandas", "ray", "optuna")
+    code = f"import sys, {modules}; print([name for name in {slow} if name in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
 
 
 def test_only_commands_can_be_run():
