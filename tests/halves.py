@@ -1,8 +1,8 @@
 """Run the tests in two processes side by side: those on Ray, which mostly wait, and all others, which compute.
 
-    python -m tests.halves [words for pytest]
+    python -m tests.halves [arguments for pytest]
 
-What the tests on Ray said is printed at the end.
+The output of the tests on Ray is printed at the end.
 """
 
 import subprocess
@@ -12,28 +12,28 @@ from collections.abc import Sequence
 
 import pytest
 
-NONE_COLLECTED = int(pytest.ExitCode.NO_TESTS_COLLECTED)  # of one half only, where words name tests
+NONE_COLLECTED = int(pytest.ExitCode.NO_TESTS_COLLECTED)  # of one half only, where arguments name tests
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run both; no test that is marked slow.
 
     Args:
-        words: for pytest, beside the marks.
+        arguments: for pytest, beside the marks.
 
     Returns:
         Exit code: 0 if all tests passed, else the higher one of pytest's.
     """
-    command = [sys.executable, "-m", "pytest", *words, "-m"]
-    with tempfile.TemporaryFile("w+") as said:
-        on_ray = subprocess.Popen([*command, "ray and not slow"], stdout=said, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "pytest", *arguments, "-m"]
+    with tempfile.TemporaryFile("w+") as ray_output:
+        on_ray = subprocess.Popen([*command, "ray and not slow"], stdout=ray_output, stderr=subprocess.STDOUT)
         try:
             codes = {subprocess.call([*command, "not ray and not slow"]), on_ray.wait()}
             return max(codes - {NONE_COLLECTED}, default=NONE_COLLECTED)
         finally:
             on_ray.wait()
-            said.seek(0)
-            sys.stdout.write(f"\nthe tests on Ray:\n{said.read()}")
+            ray_output.seek(0)
+            sys.stdout.write(f"\nthe tests on Ray:\n{ray_output.read()}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compare what this working tree stores with what an earlier commit stores, value by value.
 
-    python -m tests.same_results                 compare all groups of files; about three minutes on two free cores
+    python -m tests.same_results                 compare all groups of files; some 400 s of CPU time for both trees
     python -m tests.same_results --keep FOLDER   keep all results there; the earlier commit is then run only once
 
 The same public commands run with both trees on this machine, from a folder of their own each, with fixed seeds and
