@@ -10,7 +10,7 @@ STORES := $(or $(MEMSCORE_HOME),$(HOME)/memscore)
 STORE := $(shell printf '%s' '$(STORES)' | sed -E 's|/?([?].*)?$$|/digits\1|')
 NAMES_STORE := $(findstring --store,$(ARGS))$(findstring --data,$(ARGS))
 
-.PHONY: run test lint format slow setup
+.PHONY: run test lint format reference slow setup
 run: $(SETUP)
 	$(BIN)/python -m memscore.estimate $(if $(NAMES_STORE),,--store '$(STORE)') $(ARGS)
 
@@ -28,6 +28,9 @@ lint: $(SETUP)
 format: $(SETUP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(SETUP)
+	$(BIN)/python docs/generate_reference.py
 
 setup: $(SETUP)
 $(SETUP): pyproject.toml

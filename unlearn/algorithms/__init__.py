@@ -47,6 +47,7 @@ class Algorithm:
     Attributes:
         fn: the algorithm.
         config: its frozen dataclass; SPACE is its search space, `variant` selects one of several forms.
+        summary: what it does, for docs/reference/algorithms.md.
         paper: the papers that propose or compare it.
         granularity: "class" if it was made to forget a whole class and harms other examples otherwise.
         reads_validation: whether it gets the validation set.
@@ -56,6 +57,7 @@ class Algorithm:
 
     fn: Callable[..., nn.Module]
     config: Callable[..., Any]
+    summary: str
     paper: str
     granularity: Literal["any", "class"] = "any"
     reads_validation: bool = False
@@ -64,36 +66,126 @@ class Algorithm:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "original": Algorithm(fn=original, config=OriginalConfig, paper="RUM"),
-    "retrain": Algorithm(fn=retrain, config=RetrainConfig, paper="RUM"),
-    "finetune": Algorithm(fn=finetune, config=FineTuneConfig, paper="RUM"),
-    "gradient-ascent": Algorithm(fn=gradient_ascent, config=GradientAscentConfig, paper="RUM, RSU"),
-    "neggrad-plus": Algorithm(fn=neggrad_plus, config=NegGradPlusConfig, paper="Kurmanji et al. 2023, RUM"),
-    "influence": Algorithm(fn=influence, config=InfluenceConfig, paper="Izzo et al. 2021, RUM"),
+    "original": Algorithm(
+        fn=original, config=OriginalConfig, summary="no change: the last row of every table", paper="RUM"
+    ),
+    "retrain": Algorithm(
+        fn=retrain,
+        config=RetrainConfig,
+        summary="retraining on the retain set, under a seed of its own: the distance between two oracles",
+        paper="RUM",
+    ),
+    "finetune": Algorithm(fn=finetune, config=FineTuneConfig, summary="training on the retain set", paper="RUM"),
+    "gradient-ascent": Algorithm(
+        fn=gradient_ascent, config=GradientAscentConfig, summary="gradient ascent on the forget set", paper="RUM, RSU"
+    ),
+    "neggrad-plus": Algorithm(
+        fn=neggrad_plus,
+        config=NegGradPlusConfig,
+        summary="gradient descent on the retain set and ascent on the forget set in the same step",
+        paper="Kurmanji et al. 2023, RUM",
+    ),
+    "influence": Algorithm(
+        fn=influence,
+        config=InfluenceConfig,
+        summary="one Newton step, by WoodFisher's recursion or conjugate gradients",
+        paper="Izzo et al. 2021, RUM",
+    ),
     "boundary-shrink": Algorithm(
-        fn=boundary_shrink, config=BoundaryShrinkConfig, paper="Chen et al. 2023", granularity="class"
+        fn=boundary_shrink,
+        config=BoundaryShrinkConfig,
+        summary="labels the forget set with the nearest other class",
+        paper="Chen et al. 2023",
+        granularity="class",
     ),
     "boundary-shrink-plus": Algorithm(
-        fn=boundary_shrink_plus, config=BoundaryShrinkPlusConfig, paper="SURE", granularity="class"
+        fn=boundary_shrink_plus,
+        config=BoundaryShrinkPlusConfig,
+        summary="boundary-shrink while training on the retain set",
+        paper="SURE",
+        granularity="class",
     ),
     "boundary-expand": Algorithm(
-        fn=boundary_expand, config=BoundaryExpandConfig, paper="Chen et al. 2023", granularity="class"
+        fn=boundary_expand,
+        config=BoundaryExpandConfig,
+        summary="assigns the forget set to an additional class, whose output is then removed",
+        paper="Chen et al. 2023",
+        granularity="class",
     ),
     "boundary-expand-plus": Algorithm(
-        fn=boundary_expand_plus, config=BoundaryExpandPlusConfig, paper="SURE", granularity="class"
+        fn=boundary_expand_plus,
+        config=BoundaryExpandPlusConfig,
+        summary="boundary-expand while training on the retain set",
+        paper="SURE",
+        granularity="class",
     ),
-    "sure": Algorithm(fn=sure, config=SureConfig, paper="SURE", reads_validation=True),
-    "ssd": Algorithm(fn=ssd, config=SSDConfig, paper="Foster et al. 2024, beyond the five papers"),
-    "l1-sparse": Algorithm(fn=l1_sparse, config=L1SparseConfig, paper="Liu et al. 2024, RUM"),
-    "random-label": Algorithm(fn=random_label, config=RandomLabelConfig, paper="RUM, RSU", random_labels=True),
-    "salun": Algorithm(fn=salun, config=SalUnConfig, paper="Fan et al. 2023, RUM", random_labels=True),
-    "scrub": Algorithm(fn=scrub, config=ScrubConfig, paper="Kurmanji et al. 2023, INST"),
+    "sure": Algorithm(
+        fn=sure,
+        config=SureConfig,
+        summary="makes embeddings of forget set and unseen examples indistinguishable to a discriminator",
+        paper="SURE",
+        reads_validation=True,
+    ),
+    "ssd": Algorithm(
+        fn=ssd,
+        config=SSDConfig,
+        summary="dampens the weights that matter more for the forget set than for the training set",
+        paper="Foster et al. 2024, beyond the five papers",
+    ),
+    "l1-sparse": Algorithm(
+        fn=l1_sparse,
+        config=L1SparseConfig,
+        summary="training on the retain set with an L1 penalty that decays",
+        paper="Liu et al. 2024, RUM",
+    ),
+    "random-label": Algorithm(
+        fn=random_label,
+        config=RandomLabelConfig,
+        summary="training on the retain set, and on the forget set with random labels",
+        paper="RUM, RSU",
+        random_labels=True,
+    ),
+    "salun": Algorithm(
+        fn=salun,
+        config=SalUnConfig,
+        summary="random-label, restricted to the weights with the largest gradients on the forget set",
+        paper="Fan et al. 2023, RUM",
+        random_labels=True,
+    ),
+    "scrub": Algorithm(
+        fn=scrub,
+        config=ScrubConfig,
+        summary="maximizes the distance to theta_o on the forget set, alternating with minimizing it on the retain set",
+        paper="Kurmanji et al. 2023, INST",
+    ),
     "scrub-rewind": Algorithm(
-        fn=scrub_rewind, config=ScrubRewindConfig, paper="Kurmanji et al. 2023, SURE", reads_validation=True
+        fn=scrub_rewind,
+        config=ScrubRewindConfig,
+        summary="scrub, rewound to the step at which the forget error equals that of unseen examples of the same "
+        "classes",
+        paper="Kurmanji et al. 2023, SURE",
+        reads_validation=True,
     ),
-    "bad-teacher": Algorithm(fn=bad_teacher, config=BadTeacherConfig, paper="Chundawat et al. 2023, RSU"),
-    "cf-k": Algorithm(fn=cf_k, config=CFKConfig, paper="Goel et al. 2022", check_fit=require_enough_layers),
-    "eu-k": Algorithm(fn=eu_k, config=EUKConfig, paper="Goel et al. 2022", check_fit=require_enough_layers),
+    "bad-teacher": Algorithm(
+        fn=bad_teacher,
+        config=BadTeacherConfig,
+        summary="distills an untrained network on the forget set and theta_o on the retain set",
+        paper="Chundawat et al. 2023, RSU",
+    ),
+    "cf-k": Algorithm(
+        fn=cf_k,
+        config=CFKConfig,
+        summary="trains the last k layers on the retain set",
+        paper="Goel et al. 2022",
+        check_fit=require_enough_layers,
+    ),
+    "eu-k": Algorithm(
+        fn=eu_k,
+        config=EUKConfig,
+        summary="reinitializes the last k layers and trains them on the retain set",
+        paper="Goel et al. 2022",
+        check_fit=require_enough_layers,
+    ),
 }
 
 

@@ -21,7 +21,11 @@ from unlearn.search_space import Domain, LogUniform, Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class NegGradPlusConfig(UnlearningLoopConfig):
-    """RUM A.2: 5 epochs, learning rate .01 to .05, beta .85 to .99 (`alpha` in its code)."""
+    """RUM A.2: 5 epochs, learning rate .01 to .05, beta .85 to .99 (`alpha` in its code).
+
+    Attributes:
+        beta: weight of the retain set's loss; the forget set's is 1 - beta.
+    """
 
     epochs: int = 5
     lr: float = 0.02

@@ -50,7 +50,14 @@ def accuracy(inputs: EvaluationInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=accuracy, columns=COLUMNS, needs="outputs", paper="RUM, SURE", core=True)
+MEASURE = Measure(
+    fn=accuracy,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="retain accuracy (RA) and forget accuracy (FA)",
+    paper="RUM, SURE",
+    core=True,
+)
 
 
 def held_out_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
@@ -66,6 +73,7 @@ MEASURE_HELD_OUT = Measure(
     fn=held_out_accuracy,
     columns=COLUMNS_HELD_OUT,
     needs="outputs",
+    summary="accuracy on unseen data, and on unseen data of the forgotten classes (utility, CTA)",
     paper="RUM, SURE",
     core=True,
     splits=HELD_OUT_SPLITS,
@@ -79,7 +87,12 @@ def kept_class_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
 
 
 MEASURE_KEPT = Measure(
-    fn=kept_class_accuracy, columns=COLUMNS_KEPT, needs="outputs", paper="RSU", splits=HELD_OUT_SPLITS
+    fn=kept_class_accuracy,
+    columns=COLUMNS_KEPT,
+    needs="outputs",
+    summary="accuracy on unseen data of the retained classes: utility where whole classes are forgotten",
+    paper="RSU",
+    splits=HELD_OUT_SPLITS,
 )
 
 

@@ -44,5 +44,11 @@ def class_matched(inputs: EvaluationInputs) -> dict[str, float]:
 
 
 MEASURE = Measure(
-    fn=class_matched, columns=COLUMNS, needs="outputs", paper="Kurmanji et al. 2023", splits=HELD_OUT_SPLITS
+    fn=class_matched,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="forget error against that of unseen examples of the same classes, or against 1 where the whole class is"
+    " forgotten; needs no oracle",
+    paper="Kurmanji et al. 2023",
+    splits=HELD_OUT_SPLITS,
 )

@@ -37,7 +37,13 @@ def confusion(inputs: EvaluationInputs) -> dict[str, float]:
     return dict(zip(NAMES_RETAIN, _compute_errors(inputs, inputs.retain), strict=True))
 
 
-MEASURE = Measure(fn=confusion, columns=COLUMNS, needs="outputs", paper="Goel et al. 2022, SURE")
+MEASURE = Measure(
+    fn=confusion,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="IC-ERR and FGT-ERR on the retain set, where labels were swapped",
+    paper="Goel et al. 2022, SURE",
+)
 
 
 def held_out_confusion(inputs: EvaluationInputs) -> dict[str, float]:
@@ -49,6 +55,7 @@ MEASURE_HELD_OUT = Measure(
     fn=held_out_confusion,
     columns=COLUMNS_HELD_OUT,
     needs="outputs",
+    summary="confusion on unseen data",
     paper="Goel et al. 2022, SURE",
     splits=HELD_OUT_SPLITS,
 )

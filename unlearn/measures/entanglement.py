@@ -35,7 +35,9 @@ def entanglement(inputs: EvaluationInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=entanglement, columns=COLUMNS, needs="outputs", paper="RUM", core=True)
+MEASURE = Measure(
+    fn=entanglement, columns=COLUMNS, needs="outputs", summary="ES of forget set and retain set", paper="RUM", core=True
+)
 
 
 def entanglement_score(retain: np.ndarray, forget: np.ndarray) -> float:

@@ -91,7 +91,14 @@ def epsilon(population: PopulationInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=epsilon, columns=COLUMNS, needs="population", paper="Triantafillou et al. 2024")
+MEASURE = Measure(
+    fn=epsilon,
+    columns=COLUMNS,
+    needs="population",
+    summary="the forgetting score of the NeurIPS 2023 challenge, and its value for equal distributions; median "
+    "epsilon, its ceiling, and the share that is separated, so that no finite epsilon holds",
+    paper="Triantafillou et al. 2024",
+)
 
 
 def permute_models(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -213,6 +220,7 @@ MEASURE_CHALLENGE = Measure(
     fn=challenge_score,
     columns=COLUMNS_CHALLENGE,
     needs="population",
+    summary="epsilon's forgetting score times the remaining accuracies",
     paper="Triantafillou et al. 2024",
     splits=HELD_OUT_SPLITS,
 )

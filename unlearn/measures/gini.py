@@ -30,4 +30,11 @@ def loss_gini(inputs: EvaluationInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=loss_gini, columns=COLUMNS, needs="outputs", paper="SCALE", core=True)
+MEASURE = Measure(
+    fn=loss_gini,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="inequality of the loss over examples",
+    paper="SCALE",
+    core=True,
+)

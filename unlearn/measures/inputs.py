@@ -200,6 +200,7 @@ class Measure:
         fn: EvaluationInputs, ModelInputs or PopulationInputs -> {column: value}; undefined values are NaN.
         columns: every column that fn returns.
         needs: kind of inputs: "outputs", "weights" or "population".
+        summary: what it measures, for docs/reference/measures.md.
         paper: the papers that propose or use it.
         core: whether every trial computes it, or only on request.
         splits: held-out sets on which it is computed; its columns end in their names. () if it reads none.
@@ -208,6 +209,7 @@ class Measure:
     fn: Callable[..., dict[str, float]]
     columns: dict[str, Column]
     needs: Literal["outputs", "weights", "population"]
+    summary: str
     paper: str
     core: bool = False
     splits: tuple[Literal["validation", "test"], ...] = ()

@@ -53,7 +53,13 @@ def klom(population: PopulationInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=klom, columns=COLUMNS, needs="population", paper="Georgiev et al. 2024")
+MEASURE = Measure(
+    fn=klom,
+    columns=COLUMNS,
+    needs="population",
+    summary="KL divergence of margins from the oracles', per example, and its value for equal distributions",
+    paper="Georgiev et al. 2024",
+)
 
 
 def held_out_klom(population: PopulationInputs) -> dict[str, float]:
@@ -62,7 +68,12 @@ def held_out_klom(population: PopulationInputs) -> dict[str, float]:
 
 
 MEASURE_HELD_OUT = Measure(
-    fn=held_out_klom, columns=COLUMNS_HELD_OUT, needs="population", paper="Georgiev et al. 2024", splits=HELD_OUT_SPLITS
+    fn=held_out_klom,
+    columns=COLUMNS_HELD_OUT,
+    needs="population",
+    summary="klom on unseen data",
+    paper="Georgiev et al. 2024",
+    splits=HELD_OUT_SPLITS,
 )
 
 

@@ -114,7 +114,15 @@ def mia(inputs: EvaluationInputs) -> dict[str, float]:
     return {"mia": compute_nonmember_share(inputs, inputs.judged)}
 
 
-MEASURE = Measure(fn=mia, columns=COLUMNS, needs="outputs", paper="RUM, SCALE", core=True, splits=HELD_OUT_SPLITS)
+MEASURE = Measure(
+    fn=mia,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="share of the forget set that a support vector machine on p_y classifies as unseen",
+    paper="RUM, SCALE",
+    core=True,
+    splits=HELD_OUT_SPLITS,
+)
 
 
 def compute_nonmember_share(inputs: EvaluationInputs, outputs: Outputs, max_per_side: int = MAX_PER_SIDE) -> float:
@@ -186,7 +194,13 @@ def mia_confidence(inputs: EvaluationInputs) -> dict[str, float]:
 
 
 MEASURE_CONFIDENCE = Measure(
-    fn=mia_confidence, columns=COLUMNS_CONFIDENCE, needs="outputs", paper="SURE", core=True, splits=HELD_OUT_SPLITS
+    fn=mia_confidence,
+    columns=COLUMNS_CONFIDENCE,
+    needs="outputs",
+    summary="MIA-II: trained to separate members from unseen examples, applied to the forget set",
+    paper="SURE",
+    core=True,
+    splits=HELD_OUT_SPLITS,
 )
 
 
@@ -236,6 +250,7 @@ MEASURE_LOSSES = Measure(
     fn=mia_losses,
     columns=COLUMNS_LOSSES,
     needs="outputs",
+    summary="MIA-I: losses of the forget set against those of unseen examples",
     paper="Kurmanji et al. 2023, SURE",
     core=True,
     splits=HELD_OUT_SPLITS,
@@ -292,7 +307,12 @@ def mia_representation(inputs: EvaluationInputs) -> dict[str, float]:
 
 
 MEASURE_REPRESENTATION = Measure(
-    fn=mia_representation, columns=COLUMNS_REPRESENTATION, needs="outputs", paper="SURE", splits=HELD_OUT_SPLITS
+    fn=mia_representation,
+    columns=COLUMNS_REPRESENTATION,
+    needs="outputs",
+    summary="MIARS-I and II: mia-losses and mia-confidence on the input of the last layer",
+    paper="SURE",
+    splits=HELD_OUT_SPLITS,
 )
 
 
@@ -353,7 +373,12 @@ def mia_threshold(inputs: EvaluationInputs) -> dict[str, float]:
 
 
 MEASURE_THRESHOLD = Measure(
-    fn=mia_threshold, columns=COLUMNS_THRESHOLD, needs="outputs", paper="Song & Mittal 2021", splits=HELD_OUT_SPLITS
+    fn=mia_threshold,
+    columns=COLUMNS_THRESHOLD,
+    needs="outputs",
+    summary="mia by one threshold, on p_y and on modified entropy",
+    paper="Song & Mittal 2021",
+    splits=HELD_OUT_SPLITS,
 )
 
 

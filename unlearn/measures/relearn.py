@@ -68,7 +68,13 @@ def relearn(
     }
 
 
-MEASURE = Measure(fn=relearn, columns=COLUMNS, needs="weights", paper="Kurmanji et al. 2023, RSU")
+MEASURE = Measure(
+    fn=relearn,
+    columns=COLUMNS,
+    needs="weights",
+    summary="steps until the forget set is learned again, divided by the oracle's",
+    paper="Kurmanji et al. 2023, RSU",
+)
 
 
 def count_steps_until(

@@ -43,7 +43,15 @@ def tow(inputs: EvaluationInputs) -> dict[str, float]:
     return {"tow": float(np.prod([1 - da for da in distances.values()])), **distances}
 
 
-MEASURE = Measure(fn=tow, columns=COLUMNS, needs="outputs", paper="RUM", core=True, splits=HELD_OUT_SPLITS)
+MEASURE = Measure(
+    fn=tow,
+    columns=COLUMNS,
+    needs="outputs",
+    summary="tug of war, and the three distances that it is a product of",
+    paper="RUM",
+    core=True,
+    splits=HELD_OUT_SPLITS,
+)
 
 
 def _accuracy_distance(inputs: EvaluationInputs, rows: np.ndarray, labels: np.ndarray) -> float:
@@ -68,4 +76,12 @@ def tow_mia(inputs: EvaluationInputs) -> dict[str, float]:
     return {"tow_mia": (1 - abs(judged - oracle)) * (1 - distances["da_retain"]) * (1 - distances["da_held_out"])}
 
 
-MEASURE_MIA = Measure(fn=tow_mia, columns=COLUMNS_MIA, needs="outputs", paper="RUM", core=True, splits=HELD_OUT_SPLITS)
+MEASURE_MIA = Measure(
+    fn=tow_mia,
+    columns=COLUMNS_MIA,
+    needs="outputs",
+    summary="tug of war with MIA in place of the forget accuracy",
+    paper="RUM",
+    core=True,
+    splits=HELD_OUT_SPLITS,
+)

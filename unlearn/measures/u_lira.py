@@ -58,7 +58,13 @@ def u_lira(population: PopulationInputs) -> dict[str, float]:
     return values
 
 
-MEASURE = Measure(fn=u_lira, columns=COLUMNS, needs="population", paper="Hayes et al. 2024")
+MEASURE = Measure(
+    fn=u_lira,
+    columns=COLUMNS,
+    needs="population",
+    summary="AUC and accuracy of an attack that separates unlearned models from retrained ones, per example",
+    paper="Hayes et al. 2024",
+)
 
 
 def u_lira_scores(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:

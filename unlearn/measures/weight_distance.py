@@ -49,7 +49,13 @@ def weight_distance(inputs: ModelInputs) -> dict[str, float]:
     }
 
 
-MEASURE = Measure(fn=weight_distance, columns=COLUMNS, needs="weights", paper="SURE")
+MEASURE = Measure(
+    fn=weight_distance,
+    columns=COLUMNS,
+    needs="weights",
+    summary="distance to the oracle's weights after Git Re-Basin; all weights, and those of the penultimate layer",
+    paper="SURE",
+)
 
 
 def _to_arrays(model: nn.Module) -> dict[str, np.ndarray]:
