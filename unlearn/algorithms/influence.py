@@ -104,7 +104,11 @@ def influence(
         rows = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
         k = woodfisher(theta, retain.select(torch.from_numpy(rows).to(retain.rows.device)), v)
     else:
-        k = _solve_damped_newton(theta, retain, v, config)
+        # (G + damping I) u; damping above 0 makes the matrix definite, as conjugate gradients require.
+        def multiply(u: Tensor) -> Tensor:
+            return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
+
+        k = conjugate_gradient(multiply, v, config.iterations, config.tolerance)
     with torch.no_grad():
         # One vector [P] back into parameters; running statistics stay.
         for weight, part in zip(theta.parameters(), split_like_parameters(k, theta), strict=True):
@@ -146,12 +150,3 @@ def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
         k = k - (k @ g) / (n + t) * o
         o = o - t / (n + t) * o
     return k
-
-
-def _solve_damped_newton(theta: nn.Module, retain: ExampleSet, v: Tensor, config: InfluenceConfig) -> Tensor:
-    """Solve for the damped Gauss-Newton step."""
-
-    def multiply(u: Tensor) -> Tensor:
-        return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
-
-    return conjugate_gradient(multiply, v, config.iterations, config.tolerance)
