@@ -103,21 +103,15 @@ def _fit_and_attack(inputs: EvaluationInputs, outputs: Outputs, max_per_side: in
     members, others = sample_members_and_nonmembers(inputs, inputs.rng("mia"), max_per_side)
     if not len(members) or not len(inputs.forget):
         return float("nan")
-    p_label = {
-        name: _label_probabilities(inputs, outputs, rows)
-        for name, rows in (("members", members), ("others", others), ("forget", inputs.forget))
-    }
-    features, is_member = build_attack_data(p_label["members"].round(DECIMALS), p_label["others"].round(DECIMALS))
+    member_p, other_p, forget_p = (
+        np.exp(outputs.label_log_probabilities(rows, inputs.labels)) for rows in (members, others, inputs.forget)
+    )
+    features, is_member = build_attack_data(member_p.round(DECIMALS), other_p.round(DECIMALS))
     # Equal pairs of p_y and membership become one row with their number as weight.
     distinct, counts = np.unique(np.column_stack([features, is_member]), axis=0, return_counts=True)
     # gamma "auto" is 1 / features: one feature in [0, 1], not scaled, as in the released code.
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(distinct[:, :1], distinct[:, 1], sample_weight=counts)
-    return float(1 - attack.predict(p_label["forget"][:, None]).mean())
-
-
-def _label_probabilities(inputs: EvaluationInputs, outputs: Outputs, rows: np.ndarray) -> np.ndarray:
-    p_label: np.ndarray = np.exp(outputs.label_log_probabilities(rows, inputs.labels))
-    return p_label
+    return float(1 - attack.predict(forget_p[:, None]).mean())
 
 
 COLUMNS_CONFIDENCE = {
