@@ -89,12 +89,15 @@ def select_forget_set(
     kind, colon, part = spec.partition(":")
     if kind == "random" and colon:
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
+    # The specification is part of the stream: sets of two specifications are drawn independently.
     n_train, rng = len(splits.train), generator(seed, "forget-set", spec)
+    # These name their examples; size and excluded rows do not apply.
     if kind in {"class", "id", "ids"}:
         rows = _find_named_rows(kind, part, splits)
         return ForgetSet(name=spec, rows=_validate_rows(rows, n_train), by_class=kind == "class")
     if not 0 < size < n_train:
         raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
+    # Every other kind chooses `size` of these rows.
     available = np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64))
     if kind == "random":
         rows = rng.choice(
@@ -113,6 +116,7 @@ def select_forget_set(
         ]
     elif kind.startswith(ENTANGLEMENT_AT):
         score = kind.removeprefix(ENTANGLEMENT_AT)
+        # Groups are made of available rows alone, so that each can give an example.
         scored_rows, values = _drop_undefined(*scores(score), splits)
         selectable = np.isin(scored_rows, available)
         level = validate_choice("level of entanglement", part, LEVELS)
@@ -120,6 +124,7 @@ def select_forget_set(
             embeddings(), scored_rows[selectable], values[selectable], size, level, score
         )
     elif not part:
+        # A score needs a part, so a bare word is a misspelt kind.
         words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
         raise ValueError(
             f"unknown forget set {spec!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store with "
@@ -163,10 +168,12 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
         if not 0 < size < len(train):
             raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
         rows = rng.choice(len(train), size, replace=False)
+        # rows are in random order, so the first ones are a random share.
         scrambled = rows[: round(CANARY_SHARE * size)]
         if not len(scrambled):
             raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
         images = train.images.copy()
+        # A view [N, C, H W] of the copy: one permutation of pixels for all channels, another one for each image.
         flat = images.reshape(len(images), images.shape[1], -1)
         for row in scrambled:
             flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
@@ -188,6 +195,7 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
         labels[rows] = np.where(train.labels[rows] == first, second, first)
         changed = replace(train, labels=labels)
         label_changes = {"confused": f"{first},{second}", "confused_seed": seed}
+    # Changed images or labels give another fingerprint, so no store mixes both data sets; this records the change.
     changed_splits = replace(splits, train=changed, label_changes={**splits.label_changes, **label_changes})
     name = f"{spec} of {size}" if kind == "canaries" else spec
     return changed_splits, ForgetSet(name=name, rows=_validate_rows(rows, len(train)))
@@ -206,14 +214,18 @@ def _select_by_score(
     """Select available rows by one score of the store; medium is relative to all rows."""
     rows, values = _drop_undefined(ids, values, splits)
     in_unit_interval = score.startswith(("memorization_k", "memorization_probability_k"))  # unlike a probit
+    # Before available rows are selected: `medium` means the same for a second set, disjoint from the first.
     middle = 0.5 if in_unit_interval or not len(values) else float(np.median(values))
     selectable = np.isin(rows, available)
     rows, values = rows[selectable], values[selectable]
     restriction = " and that are not in the other forget set" * (len(available) < len(splits.train))
     _require_at_most(size, len(rows), f"training examples whose {score} is defined{restriction}")
+    # Ties by row: a set depends on scores, not on the order in which a store has them.
     rising = rows[np.lexsort((rows, values))]
+    # By distance to the middle: the first ones are the level medium.
     nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
     if part == "twin":
+        # A control for :riskiest, disjoint from it, with equally many examples.
         others = np.setdiff1d(available, rising[-size:])
         drawn: np.ndarray = rng.choice(others, _require_at_most(size, len(others), "other examples"), replace=False)
         return drawn
@@ -228,6 +240,7 @@ def _select_by_score(
     def join_levels(n: int) -> np.ndarray:
         return np.concatenate([rising[:n], nearest[:n], rising[-n:]])
 
+    # The thirds overlap where too few examples have distinct levels. The hint is the largest size without an overlap.
     if len(np.unique(join_levels(third))) < size:
         largest = next((n for n in range(third, 0, -1) if len(np.unique(join_levels(n))) == 3 * n), 0)
         raise ValueError(
@@ -239,6 +252,7 @@ def _select_by_score(
 
 def _drop_undefined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the training set whose score is defined, and their scores."""
+    # A store may score examples that are not in this training set; these have row -1.
     rows_by_id = {example: row for row, example in enumerate(splits.train.ids.tolist())}
     rows = np.array([rows_by_id.get(example, -1) for example in ids.tolist()])
     defined = (rows >= 0) & ~np.isnan(values)
@@ -254,6 +268,7 @@ def _select_by_entanglement(embeddings: np.ndarray, available: np.ndarray, size:
             f"--size {size}: levels of entanglement are three groups of that size out of {len(distance)} training "
             f"examples; use {len(distance) // 3} or fewer"
         )
+    # Whole groups of `size` by rising distance; the farthest n mod size examples are in none.
     start = round(LEVEL_POSITIONS[level] * (groups - 1)) * size
     selected: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
     return selected
@@ -263,8 +278,9 @@ def _select_by_entanglement_at_score(
     embeddings: np.ndarray, rows: np.ndarray, values: np.ndarray, size: int, level: str, score: str
 ) -> np.ndarray:
     """Select at equal score: from each of `size` groups of rising score, one example by its rank in distance."""
-    # groups divide the score's range among themselves: mean scores of two levels differ by at most range / size
+    # Groups divide the score's range among themselves: mean scores of two levels differ by at most range / size.
     groups = np.array_split(np.lexsort((rows, values)), size)
+    # array_split makes the last group the smallest.
     if len(groups[-1]) < MIN_GROUP_SIZE:
         raise ValueError(
             f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and it "

@@ -50,8 +50,9 @@ class TrialData(SharedData):
 
 
 def build_trial_data(splits: Splits, seed: int) -> TrialData:
-    """Build the data of trials; the root seed splits validation into two halves."""
+    """Build the data of trials; the seed halves validation, for algorithms that read it and for selection."""
     shared, n_train, held_out = build_shared_data(splits, None), len(splits.train), splits.validation
+    # One example cannot be halved: selection gets it.
     in_first_half = (
         np.isin(held_out.ids, split_halves(held_out, seed)[0].ids)
         if len(held_out) > 1
@@ -61,6 +62,7 @@ def build_trial_data(splits: Splits, seed: int) -> TrialData:
         images=shared.images,
         labels=shared.labels,
         labels_true=np.concatenate([part.labels_true for part in (splits.train, held_out, splits.test)]),
+        # Rows of the whole data set: validation follows train, and test follows both.
         validation=n_train + np.flatnonzero(in_first_half),
         selection=n_train + np.flatnonzero(~in_first_half),
         test=np.arange(len(splits.test)) + n_train + len(held_out),
@@ -70,17 +72,8 @@ def build_trial_data(splits: Splits, seed: int) -> TrialData:
 def build_reference_jobs(
     store: Store, forget_sets: Sequence[tuple[int, ...]], indices: Sequence[int], device: str
 ) -> list[OriginalJob]:
-    """Build the jobs of all originals and oracles that trials on these forget sets need.
-
-    Args:
-        store: the store of the models.
-        forget_sets: rows of the training set, one tuple per forget set.
-        indices: indices of the originals, which are their seeds.
-        device: "cpu" or "cuda".
-
-    Returns:
-        For each index the original, then the oracle of each forget set.
-    """
+    """Build the jobs of each original and of its oracle for each forget set; an index is the seed of both."""
+    # An original is the oracle of the empty set. dict.fromkeys: equal forget sets share an oracle, in the given order.
     removed = [(), *dict.fromkeys(forget_sets)]
     return [OriginalJob(store=store.url, index=i, removed=rows, device=device) for i in indices for rows in removed]
 
@@ -92,30 +85,21 @@ def train_reference_models(
     pool: Pool,
     progress: ProgressCallback = lambda done, total, line: None,
 ) -> TrainingSummary:
-    """Train the models that are missing in the store.
-
-    Args:
-        store: the store of the models.
-        jobs: jobs of build_reference_jobs.
-        trial_data: the data.
-        pool: runs the jobs.
-        progress: called after each model with the number done, the total, and a line about the last model.
-
-    Returns:
-        The models trained and failed now, and those that diverged, now or before.
-    """
+    """Train the missing models; return those trained and failed now, and those that diverged now or before."""
     summary, names = TrainingSummary(), find_model_names(store, jobs)
     missing = find_missing_models(store, names)
     for done, (job, result) in enumerate(pool.run(run_job, missing, trial_data), start=1):
         record_result(store, summary, [names[job][0]], result)
         progress(done, len(missing), format_result(result))
+    # Read after the run, so that models which diverged in it are included.
     diverged = find_diverged_models(store)
     summary.diverged = [name for name, _ in names.values() if name in diverged]
     return summary
 
 
 def find_model_names(store: Store, jobs: Sequence[OriginalJob]) -> dict[OriginalJob, tuple[str, str]]:
-    """Find the receipt name of each model and the key of its other files."""
+    """Find for each job the name of the model's receipt and the key of its other files."""
+    # The key of an oracle hashes the ids of the removed examples, not their rows.
     ids, names = store.examples()["id"], {}
     for job in jobs:
         removed = ids.take(np.asarray(job.removed, dtype=np.int64)).to_pylist()

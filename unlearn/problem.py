@@ -50,6 +50,7 @@ class ExampleSet:
     def take(self, positions: Tensor) -> Tensor:
         """Read the images [B, C, H, W] at these positions of the set, normalised, not augmented; they are counted."""
         self.read_counter.examples += len(positions)
+        # Two steps of indices: positions in the set, then rows of the images.
         return self.images.take(self.rows[positions])
 
     def select(self, positions: Tensor) -> "ExampleSet":
@@ -87,23 +88,13 @@ class Problem:
     @property
     def train(self) -> ExampleSet:
         """All training examples, in the order of their rows, with the same read counter."""
+        # Both sets hold rows of the same images, so that sorting them restores the order of the training set.
         training = self.retain.concatenate(self.forget)
         return training.select(training.rows.argsort())
 
 
 def validate_forget_rows(forget: Sequence[int] | np.ndarray, n_train: int) -> np.ndarray:
-    """Check a forget set and return its rows in rising order.
-
-    Args:
-        forget: rows of the training set.
-        n_train: size of the training set.
-
-    Returns:
-        The rows, int64, rising.
-
-    Raises:
-        ValueError: no row, a repeated row, a row out of range, or all rows.
-    """
+    """Return the rows of a forget set, int64, rising; ValueError if empty, repeated, out of range or all rows."""
     rows = np.asarray(forget, dtype=np.int64)
     if not len(rows):
         raise ValueError("the forget set is empty; name at least one training example")
@@ -128,24 +119,11 @@ def make_problem(
     n_classes: int,
     validation_rows: np.ndarray | None = None,
 ) -> Problem:
-    """Split a data set into the sets that an algorithm may read.
+    """Return the problem of forgetting these rows of the training set; its four sets share one read counter.
 
-    Args:
-        theta_o: trained on all training rows, on the images' device.
-        images: rows = train, validation, test.
-        labels: int64 [N], one per row, as trained.
-        sizes: sizes of the three splits.
-        forget: rows of the training set.
-        recipe: how theta_o was trained.
-        n_classes: K.
-        validation_rows: int64, the validation rows that algorithms may read, where others are reserved for selection;
-            None for all.
-
-    Returns:
-        The problem; its four sets share one read counter.
-
-    Raises:
-        ValueError: an invalid forget set; see validate_forget_rows.
+    Images and labels, int64 [N] as trained, have rows = train, validation, test, of these sizes. theta_o was trained by
+    the recipe on all training rows. validation_rows are those that algorithms may read, where others are reserved for
+    selection; None means all of them.
     """
     train, validation, test = sizes
     is_forgotten = np.zeros(train, dtype=bool)
@@ -153,7 +131,8 @@ def make_problem(
     read_counter = ReadCounter()
 
     def examples(rows: np.ndarray) -> ExampleSet:
-        index = torch.from_numpy(np.array(rows)).to(labels.device)  # arrays shared by a pool are read-only
+        # A copy, as arrays shared by a pool are read-only, for which torch warns.
+        index = torch.from_numpy(np.array(rows)).to(labels.device)
         return ExampleSet(
             images=images,
             rows=index,
@@ -164,6 +143,7 @@ def make_problem(
         )
 
     return Problem(
+        # Rows of the three splits follow each other.
         theta_o=theta_o.eval(),
         retain=examples(np.flatnonzero(~is_forgotten)),
         forget=examples(np.flatnonzero(is_forgotten)),
@@ -190,6 +170,7 @@ class BatchSampler:
 
     def __init__(self, examples: ExampleSet, size: int, rng: np.random.Generator) -> None:
         self.examples, self.size = examples, size
+        # Separate streams: orders do not depend on how much the augmentation draws. Spawning does not move rng itself.
         self.order_rng, self.augmentation_rng = rng.spawn(2)
 
     def __len__(self) -> int:
@@ -202,9 +183,11 @@ class BatchSampler:
     def with_positions(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Make one pass; yield also the positions of the examples in the set, int64 [B]."""
         examples = self.examples
+        # Drawn by NumPy on the CPU: the same order on every device.
         order = torch.from_numpy(self.order_rng.permutation(len(examples))).to(examples.rows.device)
         for positions in torch.split(order, self.size):
             images = examples.take(positions)
+            # Crops are padded with black, which is not 0 after normalisation.
             augmented = augment(images, examples.images.black, examples.recipe, self.augmentation_rng)
             yield augmented, examples.labels[positions], positions
 

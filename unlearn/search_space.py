@@ -1,6 +1,7 @@
 """Search spaces of hyper-parameters: one domain per parameter.
 
 Domains are plain data beside each algorithm's config. Values are drawn here; cluster.search passes domains to Optuna.
+`source` says which papers the range comes from.
 """
 
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Choice:
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Draw one value."""
+        # By index: rng.choice would return NumPy's types, as numpy.str_ for a string.
         return self.values[int(rng.integers(len(self.values)))]
 
 
@@ -64,21 +66,17 @@ Domain = LogUniform | Uniform | Integer | Choice
 
 
 def is_at_boundary(domain: Domain, value: Any, within: float = 0.05) -> bool:
-    """Report whether a chosen value lies so near an end of its domain that the domain should be widened.
+    """Return whether a chosen value lies so near an end of its domain that the domain should be widened.
 
-    Args:
-        domain: of one hyper-parameter.
-        value: the chosen value.
-        within: share of the domain's length (of its logarithm's for LogUniform) that counts as its end.
-
-    Returns:
-        True at either end; False for Choice, which has no ends.
+    `within` is the share of the domain's length (of its logarithm's for LogUniform) that counts as an end; a Choice has
+    no ends.
 
     >>> is_at_boundary(LogUniform(low=1e-4, high=1e-1, source=""), 0.09)
     True
     """
     if isinstance(domain, Choice):
         return False
+    # The ends themselves, whatever `within` is.
     if isinstance(domain, Integer):
         return value in {domain.low, domain.high}
     low, high = domain.low, domain.high

@@ -1,5 +1,11 @@
 """All algorithms by name: fn(theta_o, retain, forget, config, rng[, validation], step_callback=None) -> theta_u.
 
+Each module states its equation; what all of them share is said here. theta_o, in evaluation mode, does not change.
+retain and forget are the disjoint ExampleSets R and F; validation is for algorithms that need unseen examples, and none
+gets the test set. rng draws everything, so a seed decides theta_u. step_callback gets the number of the step, from 1,
+and the network; a true value ends the run. theta_u is a new network with theta_o's names and shapes, in evaluation
+mode. A run whose loss or weights are not finite raises TrainingDiverged.
+
 To add an algorithm, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
 """
 
@@ -45,7 +51,7 @@ class Algorithm:
     """One algorithm of the table.
 
     Attributes:
-        fn: the algorithm.
+        fn: the algorithm, with the arguments above.
         config: its frozen dataclass; SPACE is its search space, `variant` selects one of several forms.
         summary: what it does, for docs/reference/algorithms.md.
         paper: the papers that propose or compare it.

@@ -72,6 +72,7 @@ def bad_teacher(
     step_callback: StepCallback | None = None,
 ) -> nn.Module:
     """Minimize the divergence to two teachers; labels are not read."""
+    # rng is read in this order: bad teacher, share of R, batches. Another order is another theta_u for the same seed.
     theta, good, bad = copy_model(theta_o), copy_frozen(theta_o), copy_frozen(reinitialize(theta_o, rng))
     retain_rows = rng.permutation(len(retain))[: max(1, int(config.retain_share * len(retain)))]
     mixed = forget.concatenate(retain.select(torch.from_numpy(retain_rows).to(retain.rows.device)))
@@ -80,8 +81,12 @@ def bad_teacher(
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, _, positions in batches.with_positions():
+                # Positions in the mixed set, where F comes first.
                 is_forget = positions < len(forget)
+                # [B, K]. l is 0 or 1, so mixing the teachers' probabilities is choosing between their logits, row by
+                # row.
                 targets = torch.where(is_forget[:, None], bad(images), good(images))
+                # Factors of mean 1 over both kinds; both are 1 at alpha .5.
                 weight = 2 * torch.where(is_forget, 1 - config.alpha, config.alpha)
                 yield (weight * kl_divergence(targets, theta(images), config.temperature)).mean()
 

@@ -56,12 +56,14 @@ def boundary_expand(
     """Train on the forget set under an extra class; the retain set is not read."""
     theta = copy_model(theta_o)
     head = find_head(theta, forget.images.shape)
+    # Before the loop is built: its optimizer takes the parameters as they are, and add_output makes new ones.
     add_output(head, rng)
     batches = BatchSampler(forget, config.batch, rng)
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
             for images, labels in batches:
+                # Outputs are 0 to K, so the label n_classes = K is the new one.
                 yield cross_entropy(theta(images), torch.full_like(labels, forget.n_classes))
 
     UnlearningLoop(theta, config, step_callback=_hide_class_in_callback(step_callback, head)).run(losses())
@@ -93,10 +95,11 @@ def boundary_expand_plus(
 
 
 def _hide_class_in_callback(step_callback: StepCallback | None, head: nn.Linear) -> StepCallback | None:
-    """Wrap the callback so that it gets a network with K outputs."""
+    """Wrap the callback, which may evaluate or copy the network, so that it sees K outputs."""
     if step_callback is None:
         return None
 
+    # theta and its head share weights, so that hiding the head's last output changes what the callback sees.
     def call_without_class(step: int, theta: nn.Module) -> object:
         with hide_last_output(head):
             return step_callback(step, theta)

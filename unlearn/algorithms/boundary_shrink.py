@@ -86,11 +86,14 @@ def perturb_with_fgsm(
     Returns:
         [B, C, H, W] between black and white; the images themselves at epsilon 0, unless rounding moves them.
     """
+    # Gradients in the images only, as theta is frozen; the caller's batch, on which another network trains, gets none.
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(cross_entropy(theta(images), labels), images)
+    # [C] to [1, C, 1, 1]. A step of epsilon (high - low) is epsilon in pixels, whatever the normalisation of a channel.
     low, high = black.view(1, -1, 1, 1), white.view(1, -1, 1, 1)
     perturbed: Tensor = (images.detach() + epsilon * (high - low) * gradient.sign()).clamp(low, high)
     if rounded:
+        # To pixels 0 to 255, to whole numbers, and back.
         return low + ((perturbed - low) / (high - low) * 255).round() / 255 * (high - low)
     return perturbed
 
@@ -98,11 +101,12 @@ def perturb_with_fgsm(
 def predict_nearest_class(
     theta: nn.Module, examples: ExampleSet, images: Tensor, labels: Tensor, config: BoundaryShrinkConfig
 ) -> Tensor:
-    """Predict y', int64 [B]: the class that a frozen theta gives the attacked images."""
+    """Predict y', int64 [B]: the class that a frozen theta gives the attacked images [B, C, H, W]."""
     pixel_range = examples.images.black, examples.images.white
     perturbed = perturb_with_fgsm(theta, images, labels, *pixel_range, epsilon=config.epsilon, rounded=config.rounded)
     logits: Tensor = theta(perturbed).detach()
     if config.other_class:
+        # Now the most likely class is another one.
         logits = logits.scatter(1, labels[:, None], -torch.inf)
     return logits.argmax(1)
 

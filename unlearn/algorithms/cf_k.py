@@ -53,9 +53,11 @@ class CFKConfig(UnlearningLoopConfig):
         require(type(self).__name__, "schedule", self.schedule, "constant or restarts", holds=is_valid)
 
     def lr_at(self, epochs: float) -> float:
-        """Return the learning rate after a number of epochs."""
+        """Return the learning rate after a number of epochs, which need not be whole."""
         if self.schedule == "constant":
             return self.lr
+        # Cycles start after 0, 1, 3, 7, ... epochs, 2^j - 1, and last 2^j: (epochs + 1) / 2^j - 1 in [0, 1) is the
+        # place within the present cycle, which the cosine takes from lr to 0.
         cycle = 2 ** math.floor(math.log2(epochs + 1))
         return self.lr * (1 + math.cos(math.pi * ((epochs + 1) / cycle - 1))) / 2
 
@@ -74,7 +76,7 @@ def cf_k(
 
 
 def require_enough_layers(theta: nn.Module, shape: tuple[int, int, int], config: CFKConfig) -> None:
-    """Raise ValueError if k exceeds the number of layers of a network of this kind."""
+    """Raise ValueError if the network has fewer than k convolutional or linear layers; it may be untrained."""
     find_last_layers(theta, shape, config.k)
 
 
@@ -87,6 +89,7 @@ def train_last_layers(
     step_callback: StepCallback | None,
 ) -> nn.Module:
     """Train these layers of theta in place on the retain set."""
+    # Names in theta. The loop keeps every other parameter, and statistics of batch norms without a trainable parameter.
     trainable = {f"{layer}.{name}" for layer in layers for name, _ in theta.get_submodule(layer).named_parameters()}
     batches, loop = (
         BatchSampler(retain, config.batch, rng),

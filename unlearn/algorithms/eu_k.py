@@ -35,7 +35,9 @@ def eu_k(
 ) -> nn.Module:
     """Reinitialize the last layers and train them on the retain set; the forget set is not read."""
     layers = find_last_layers(theta_o, retain.images.shape, config.k)
+    # A whole new network is drawn and its last layers are taken: what a layer draws does not depend on k.
     theta, initial = copy_model(theta_o), reinitialize(theta_o, rng)
     for layer in layers:
+        # state_dict holds running statistics too, so norms start anew.
         theta.get_submodule(layer).load_state_dict(initial.get_submodule(layer).state_dict())
     return train_last_layers(theta, layers, retain, config, rng, step_callback)

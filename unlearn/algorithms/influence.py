@@ -96,14 +96,21 @@ def influence(
 ) -> nn.Module:
     """Take one step, from gradients and curvature at theta_o."""
     theta = copy_model(theta_o).eval()
+    # [P]; it points up F's loss and down R's, so that the step adds k.
     v = removal_gradient(theta, retain, forget, config.batch)
     if config.variant == "woodfisher":
         n = min(config.samples, len(retain))
+        # The recursion depends on the order of the examples; a permutation draws both.
         rows = np.arange(n) if config.order == "first" else rng.permutation(len(retain))[:n]
         k = woodfisher(theta, retain.select(torch.from_numpy(rows).to(retain.rows.device)), v)
     else:
-        k = _solve_damped_newton(theta, retain, v, config)
+        # (G + damping I) u; damping above 0 makes the matrix definite, as conjugate gradients require.
+        def multiply(u: Tensor) -> Tensor:
+            return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
+
+        k = conjugate_gradient(multiply, v, config.iterations, config.tolerance)
     with torch.no_grad():
+        # One vector [P] back into parameters; running statistics stay.
         for weight, part in zip(theta.parameters(), split_like_parameters(k, theta), strict=True):
             weight.add_(part, alpha=config.alpha)
     return finish_one_shot(theta, step_callback, "try a smaller alpha or more damping")
@@ -124,15 +131,18 @@ def removal_gradient(
     Returns:
         [P], in the order of theta.parameters(); 0 where F and R have the same mean gradient.
     """
+    # Both gradients are sums. share scales R's to |F| examples, so v is 0 where the two means agree.
     n, share = len(retain) + len(forget), len(forget) / len(retain)
     return (compute_gradient(theta, forget, batch, loss) - share * compute_gradient(theta, retain, batch, loss)) / n
 
 
 def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
     """Compute the released code's k, [P], from all examples of a set, one at a time, in their order."""
+    # In the code's names: k starts as v, and o, the first gradient, is scaled by n / (n + t) at each step.
     n, k, o = len(examples), v.clone(), torch.empty(0)
     for step in range(n):
         g = compute_gradient(theta, examples.select(torch.tensor([step], device=examples.rows.device)), 1)
+        # The first example gives o only; k changes from the second on.
         if step == 0:
             o = g
             continue
@@ -140,12 +150,3 @@ def woodfisher(theta: nn.Module, examples: ExampleSet, v: Tensor) -> Tensor:
         k = k - (k @ g) / (n + t) * o
         o = o - t / (n + t) * o
     return k
-
-
-def _solve_damped_newton(theta: nn.Module, retain: ExampleSet, v: Tensor, config: InfluenceConfig) -> Tensor:
-    """Solve for the damped Gauss-Newton step."""
-
-    def multiply(u: Tensor) -> Tensor:
-        return gauss_newton_product(theta, retain, u, config.batch) + config.damping * u
-
-    return conjugate_gradient(multiply, v, config.iterations, config.tolerance)

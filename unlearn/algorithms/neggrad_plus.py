@@ -54,10 +54,12 @@ def neggrad_plus(
     retain_batches, forget_batches = (BatchSampler(part, config.batch, rng) for part in (retain, forget))
 
     def losses() -> Iterator[Tensor]:
+        # F is smaller than R as a rule: it starts over, newly shuffled and augmented, while R is passed through.
         forget_stream = forget_batches.cycle()
         for _ in range(config.epochs):
             for images, labels in retain_batches:
                 forget_images, forget_labels = next(forget_stream)
+                # Two forward passes: a batch norm normalises each set's batch by that batch's own statistics.
                 retain_loss = cross_entropy(theta(images), labels)
                 yield config.beta * retain_loss - (1 - config.beta) * cross_entropy(theta(forget_images), forget_labels)
 

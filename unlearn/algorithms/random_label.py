@@ -66,14 +66,17 @@ def train_with_random_labels(
     step_callback: StepCallback | None,
     mask: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Train with random labels, changing only the weights of a mask (see UnlearningLoop)."""
+    """Train on F under random labels and on R, changing only the weights of a mask (see UnlearningLoop)."""
+    # A stream for labels alone: `true_label` changes labels, and no order or augmentation.
     theta, label_rng = copy_model(theta_o), rng.spawn(1)[0]
     mixed = config.order == "mixed"
+    # Either one set, F first, or F and R one after the other.
     parts = [forget.concatenate(retain)] if mixed else [forget, retain]
     batches = [BatchSampler(part, config.batch, rng) for part in parts]
 
     def losses() -> Iterator[Tensor]:
         for _ in range(config.epochs):
+            # New labels in every epoch, laid out like the parts; a sampler yields positions in its part.
             random_labels = draw_labels(forget, label_rng, true_label=config.true_label)
             epoch_labels = [torch.cat([random_labels, retain.labels])] if mixed else [random_labels, retain.labels]
             for sampler, labels in zip(batches, epoch_labels, strict=True):
@@ -88,5 +91,6 @@ def draw_labels(examples: ExampleSet, rng: np.random.Generator, *, true_label: b
     if true_label:
         random_labels = rng.integers(examples.n_classes, size=len(examples))
         return torch.from_numpy(random_labels).to(examples.labels.device)
+    # Adding 1 to K - 1 modulo K reaches every other class, each equally likely.
     shift = rng.integers(1, examples.n_classes, size=len(examples))
     return (examples.labels + torch.from_numpy(shift).to(examples.labels.device)) % examples.n_classes

@@ -35,7 +35,7 @@ class RetrainConfig:
 
 
 class StopTraining(Exception):
-    """The callback ended the training."""
+    """Ends the training, because the callback returned a true value."""
 
 
 def retrain(
@@ -63,9 +63,11 @@ def retrain(
         TrainingDiverged: its weights are not finite.
     """
     images, recipe = retain.images, retain.recipe
+    # Spawning does not move rng itself, from which the network's seed is drawn.
     order_rng, augmentation_rng = rng.spawn(2)
     theta = build_network(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
     theta = theta.to(images.pixels.device)
+    # The trainer takes a label for every image of the data set; those outside R are never read.
     labels = torch.zeros(len(images), dtype=torch.int64, device=retain.labels.device)
     labels[retain.rows] = retain.labels
     run = TrainingRun(
@@ -75,11 +77,13 @@ def retrain(
 
     def on_epoch_end(epoch: int) -> None:
         if step_callback is not None and step_callback(round(epoch * n_steps / recipe.epochs), theta):
+            # The trainer's callback has no return value that ends it.
             raise StopTraining
 
     with suppress(StopTraining):
         train([run], images, labels, recipe, n_steps, on_epoch_end=on_epoch_end)
     theta.zero_grad(set_to_none=True)
+    # The trainer reads images itself, not by retain.take, which would count them.
     retain.read_counter.examples += n_steps * recipe.batch
     if not is_finite(theta):
         raise TrainingDiverged(n_steps, float("nan"))

@@ -76,6 +76,7 @@ def compute_saliency_mask(
     Raises:
         ValueError: floor(rho P) is 0.
     """
+    # A copy: requires_grad_ would change theta_o.
     theta = copy_model(theta_o).eval().requires_grad_(True)
     named = dict(theta.named_parameters())
     gradients = [torch.zeros_like(parameter) for parameter in named.values()]
@@ -85,15 +86,16 @@ def compute_saliency_mask(
         gradients = [
             gradient + batch_gradient for gradient, batch_gradient in zip(gradients, batch_gradients, strict=True)
         ]
+    # |g| of all parameters as one vector [P]: the threshold is global, not per layer.
     magnitude = torch.cat([gradient.abs().flatten() for gradient in gradients])
-    n_selected = math.floor(
-        round(density * len(magnitude), 6)
-    )  # .29 of 100 is 29, though .29 * 100 is less in floating point
+    # .29 of 100 is 29, though .29 * 100 is less in floating point.
+    n_selected = math.floor(round(density * len(magnitude), 6))
     if not n_selected:
         raise ValueError(
             f"a density of {density} keeps none of {len(magnitude)} weights; use {1 / len(magnitude):.2g} or more"
         )
     mask = torch.zeros_like(magnitude, dtype=torch.bool)
+    # A count, not a threshold: several weights may have the same |g|, above all 0. A stable sort takes earlier ones.
     mask[magnitude.argsort(descending=True, stable=True)[:n_selected]] = True
     parts = torch.split(mask, [gradient.numel() for gradient in gradients])
     return {name: part.view(gradient.shape) for name, part, gradient in zip(named, parts, gradients, strict=True)}

@@ -87,6 +87,7 @@ class ScrubConfig(UnlearningLoopConfig):
 
     def epoch_end_steps(self, n_retain: int, n_forget: int) -> list[int]:
         """Return the last step of each epoch 1 to E."""
+        # Rounded up, for a smaller last batch. Epochs up to msteps have an ascent pass as well.
         ascent_steps, descent_steps = -(-n_forget // self.forget_batch), -(-n_retain // self.batch)
         return [epoch * descent_steps + min(epoch, self.msteps) * ascent_steps for epoch in range(1, self.epochs + 1)]
 
@@ -112,8 +113,10 @@ def scrub(
             loop.lr = config.lr_at(epoch)
             if epoch <= config.msteps:
                 for images, _ in forget_batches:
+                    # The negative divergence: descent on it moves theta away from the teacher. Labels are not read.
                     yield -(temperature**2) * kl_divergence(teacher(images), theta(images), temperature).mean()
             for images, labels in retain_batches:
+                # One forward pass serves both terms.
                 logits = theta(images)
                 distance = temperature**2 * kl_divergence(teacher(images), logits, temperature).mean()
                 yield config.gamma * cross_entropy(logits, labels) + config.alpha * distance

@@ -47,19 +47,25 @@ def scrub_rewind(
     step_callback: StepCallback | None = None,
 ) -> nn.Module:
     """Run SCRUB, keep the weights of each epoch, and select one; a run that the callback ends is rewound too."""
+    # Before training: too small a validation set is refused at once.
     matched = select_classes(validation, forget, config.least)
+    # Deep copies: a state_dict refers to the weights, which the next step changes. states[0] is theta_o.
     states = [copy.deepcopy(theta_o.state_dict())]
+    # Without the last epoch: its state, or that of a run which the callback ended early, is saved after the run.
     epoch_ends = config.epoch_end_steps(len(retain), len(forget))[:-1]
 
     def save_epoch(step: int, theta: nn.Module) -> bool:
+        # Saved before the user's callback, which may end the run at this very step.
         if step in epoch_ends:
             states.append(copy.deepcopy(theta.state_dict()))
         return step_callback is not None and bool(step_callback(step, theta))
 
     theta = scrub(theta_o, retain, forget, config, rng, save_epoch)
     states.append(copy.deepcopy(theta.state_dict()))
+    # The last network's, which theta still is; the loop below loads other states.
     reference = class_matched_error(forget, matched, find_mistakes(theta, matched, config.batch))
     errors = []
+    # Running statistics are in the state too, and scrub returned theta in evaluation mode.
     for state in states:
         theta.load_state_dict(state)
         errors.append(float(find_mistakes(theta, forget, config.batch).double().mean()))
@@ -68,7 +74,7 @@ def scrub_rewind(
 
 
 def find_nearest(errors: Sequence[float], reference: float) -> int:
-    """Return the index of the error nearest to the reference; the last one of several."""
+    """Return k*, the index of the error nearest to the reference; the last one of several."""
     return min(range(len(errors)), key=lambda k: (abs(errors[k] - reference), -k))
 
 
@@ -79,19 +85,7 @@ def find_mistakes(theta: nn.Module, examples: ExampleSet, batch: int) -> Tensor:
 
 
 def select_classes(validation: ExampleSet, forget: ExampleSet, least: int) -> ExampleSet:
-    """Select the validation examples of the forget set's classes.
-
-    Args:
-        validation: held-out examples.
-        forget: its labels define the classes.
-        least: minimum number of validation examples of each class.
-
-    Returns:
-        The validation examples of these classes.
-
-    Raises:
-        ValueError: a class has fewer.
-    """
+    """Select the validation examples of F's classes; ValueError if one of these has fewer than `least`."""
     class_counts = torch.bincount(validation.labels, minlength=forget.n_classes).tolist()
     for label in sorted(set(forget.labels.tolist())):
         if class_counts[label] < least:
@@ -103,9 +97,10 @@ def select_classes(validation: ExampleSet, forget: ExampleSet, least: int) -> Ex
 
 
 def class_matched_error(forget: ExampleSet, matched: ExampleSet, is_wrong: Tensor) -> float:
-    """Compute the error on `matched` reweighted to the forget set's class mix; is_wrong is bool [n]."""
+    """Compute the error on `matched`, reweighted to F's class mix; is_wrong is bool [n], one per matched example."""
     forget_counts, matched_counts, wrong_counts = (
         torch.bincount(labels, minlength=forget.n_classes).double()
         for labels in (forget.labels, matched.labels, matched.labels[is_wrong])
     )
+    # sum over c of (share of c in F) error_c. A class that F lacks has share 0, but may have no example to divide by.
     return float((forget_counts / len(forget) * wrong_counts / matched_counts.clamp(min=1)).sum())

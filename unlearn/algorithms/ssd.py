@@ -57,11 +57,13 @@ def ssd(
 ) -> nn.Module:
     """Compare importances to the forget set and to the whole training set, and dampen once."""
     theta = copy_model(theta_o)
+    # Both importances are of the undampened weights.
     all_importances = compute_importances(theta, retain.concatenate(forget), config.batch, rng)
     forget_importances = compute_importances(theta, forget, config.batch, rng)
     with torch.no_grad():
         for name, importance in all_importances.items():
             weight, forget_importance = theta.get_parameter(name), forget_importances[name]
+            # 0 / 0 where a weight matters to no example: NaN, which where() does not take, as 0 > 0 is false.
             dampened = weight * (config.lam * importance / forget_importance).clamp(max=1)
             weight.copy_(torch.where(forget_importance > config.alpha * importance, dampened, weight))
     return finish_one_shot(theta, step_callback, "theta_o gives gradients that are not finite")
@@ -83,10 +85,13 @@ def compute_importances(
     """
     theta.eval()
     named = {name: weight for name, weight in theta.named_parameters() if weight.requires_grad}
+    # R and F are concatenated: unshuffled, the last batches would hold F alone, and I_X depends on batches.
     shuffled = examples.select(torch.from_numpy(rng.permutation(len(examples))).to(examples.rows.device))
     sums = {name: torch.zeros_like(weight) for name, weight in named.items()}
+    # Rounded up: the smaller last batch counts as one.
     n_batches = -(-len(shuffled) // batch)
     for images, labels in iterate_in_order(shuffled, batch):
+        # The mean over the batch, squared below: (mean gradient)^2, not the mean of squared gradients.
         loss = cross_entropy(theta(images), labels)
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
         for squares, gradient in zip(sums.values(), gradients, strict=True):

@@ -95,11 +95,13 @@ def sure(
         TrainingDiverged: a loss is not finite.
     """
     theta = copy_model(theta_o)
+    # f(x) is the input of this layer, so d's loss never reaches the layer itself.
     head = find_head(theta, forget.images.shape)
     unseen, weights = draw_class_matched(forget, validation, rng, config.heaviest)
     d = build_discriminator(head.in_features, config.hidden, rng).to(head.weight)
     retain_batches = BatchSampler(retain, config.batch, rng)
     forget_batches, unseen_batches = (BatchSampler(part, config.forget_batch, rng) for part in (forget, unseen))
+    # theta and d take their steps from the same backward pass, d at a constant learning rate.
     loop = UnlearningLoop(theta, config, step_callback=step_callback, adversary=(d, config.discriminator_lr))
 
     def losses() -> Iterator[Tensor]:
@@ -108,11 +110,16 @@ def sure(
             loop.lr = config.lr_at(epoch)
             for images, labels in retain_batches:
                 (forget_images, _), (unseen_images, _, positions) = next(forget_stream), next(unseen_stream)
+                # One pass over the three batches, in this order, R, F, V: a batch norm must normalise F and V by the
+                # same statistics. Its rows are sliced apart below.
                 embeddings, logits = forward_with_embedding(
                     theta, head, torch.cat([images, forget_images, unseen_images])
                 )
+                # Backward, d gets the gradient of L_d as it is, and descends; layers before it get -(1 - alpha) times
+                # it, and ascend. The loss below therefore adds L_d without a factor.
                 domain_logits = d(gradient_reversal(embeddings[len(images) :], 1 - config.alpha))
                 retain_loss = cross_entropy(logits[: len(images)], labels)
+                # Only R's logits enter; F and V act through their embeddings.
                 yield config.alpha * retain_loss + domain_loss(domain_logits, len(forget_images), weights[positions])
 
     return loop.run(losses())

@@ -62,6 +62,7 @@ MEASURE = Measure(
 
 def held_out_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
     """Compute accuracy on held-out examples: all, and those of the forget set's classes."""
+    # Classes as trained, of the forget set; held-out examples have published labels only.
     in_forget_classes = np.isin(inputs.labels_true[inputs.held_out], np.unique(inputs.labels[inputs.forget]))
     return {
         "accuracy": _share_correct(inputs, inputs.held_out, inputs.labels_true),
@@ -82,6 +83,7 @@ MEASURE_HELD_OUT = Measure(
 
 def kept_class_accuracy(inputs: EvaluationInputs) -> dict[str, float]:
     """Compute accuracy on held-out examples of the classes that the retain set has."""
+    # A class that is forgotten whole is not among them.
     in_retain_classes = np.isin(inputs.labels_true[inputs.held_out], np.unique(inputs.labels[inputs.retain]))
     return {"kept_class_accuracy": _share_correct(inputs, inputs.held_out[in_retain_classes], inputs.labels_true)}
 

@@ -29,14 +29,17 @@ COLUMNS = {
 
 def class_matched(inputs: EvaluationInputs) -> dict[str, float]:
     """Compute both; NaN where a class of the forget set has retained but no held-out examples."""
+    # Per class, [K'] up to the largest forgotten class: examples of F, held-out examples, and those misclassified.
     mix = np.bincount(inputs.labels[inputs.forget])
     labels = inputs.labels_true[inputs.held_out]
     wrong = ~inputs.judged.correct(inputs.held_out, inputs.labels_true)
     counts, wrong_counts = np.bincount(labels, minlength=len(mix)), np.bincount(labels[wrong], minlength=len(mix))
     forget_classes = np.flatnonzero(mix)
     without_retain = ~np.isin(forget_classes, inputs.labels[inputs.retain])
+    # A class with retained but no held-out examples has no reference, and the whole value none.
     if not (len(forget_classes) and (without_retain | (counts[forget_classes] > 0)).all()):
         return dict.fromkeys(COLUMNS, float("nan"))
+    # A model that never saw a class is wrong on it; maximum avoids 0 / 0 there.
     errors = np.where(without_retain, 1, wrong_counts[forget_classes] / np.maximum(counts[forget_classes], 1))
     reference = float((mix[forget_classes] / mix.sum()) @ errors)
     error = 1 - float(inputs.judged.correct(inputs.forget, inputs.labels).mean())

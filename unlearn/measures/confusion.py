@@ -62,21 +62,14 @@ MEASURE_HELD_OUT = Measure(
 
 
 def find_swapped_classes(labels: np.ndarray, labels_true: np.ndarray) -> tuple[int, int] | None:
-    """Find the two classes between which labels were changed.
-
-    Args:
-        labels: int64 [N], as trained.
-        labels_true: int64 [N], as published.
-
-    Returns:
-        The two classes, rising; None if no labels were changed, or labels of more than two classes.
-    """
+    """Find the two classes, rising, of all changed labels, as trained and as published; None unless there are two."""
     changed = labels != labels_true
     classes = np.unique(np.concatenate([labels[changed], labels_true[changed]]))
     return (int(classes[0]), int(classes[1])) if len(classes) == 2 else None
 
 
 def _compute_errors(inputs: EvaluationInputs, rows: np.ndarray) -> tuple[float, float, float]:
+    # Found in the whole data set: the retain set has no changed label once the forget set holds all of them.
     pair = find_swapped_classes(inputs.labels, inputs.labels_true)
     if pair is None:
         return (float("nan"),) * 3

@@ -53,7 +53,9 @@ def entanglement_score(retain: np.ndarray, forget: np.ndarray) -> float:
     if not len(retain) or not len(forget):
         return float("nan")
     n_retain, n_forget = len(retain), len(forget)
+    # In float64: the two means may be close, and `between` is made of their differences.
     mean_retain, mean_forget = (part.mean(0, dtype=np.float64) for part in (retain, forget))
+    # mu, the mean over examples, not over the two means as in the released code.
     mean_all = (n_retain * mean_retain + n_forget * mean_forget) / (n_retain + n_forget)
     within = _mean_squared_distance(retain, mean_retain) + _mean_squared_distance(forget, mean_forget)
     between = float(((mean_retain - mean_all) ** 2).sum() + ((mean_forget - mean_all) ** 2).sum()) / 2
@@ -62,5 +64,6 @@ def entanglement_score(retain: np.ndarray, forget: np.ndarray) -> float:
 
 def _mean_squared_distance(part: np.ndarray, mean: np.ndarray) -> float:
     """Compute the mean squared distance from the mean, in blocks of rows."""
+    # Blocks bound the memory of the float64 differences, which for all rows at once would be twice the embeddings'.
     blocks = np.array_split(part, len(part) // 512 + 1)
     return sum(float(((block - mean) ** 2).sum()) for block in blocks) / len(part)

@@ -72,7 +72,7 @@ COLUMNS = {
 
 
 def epsilon(population: PopulationInputs) -> dict[str, float]:
-    """Compute the score and its components; NaN with fewer than three models per side."""
+    """Compute the forgetting score F and its components; NaN with fewer than three models per side."""
     unlearned, retrained = (confidences[:, population.forget] for confidences in population.paired_confidences())
     n = len(unlearned)
     values = dict.fromkeys(COLUMNS, float("nan")) | {"epsilon_n": float(n)}
@@ -102,16 +102,7 @@ MEASURE = Measure(
 
 
 def permute_models(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Permute the models of both sides for each example separately: the null of "no difference" with n per side.
-
-    Args:
-        first: [n, X].
-        second: [n, X].
-        rng: draws the permutations.
-
-    Returns:
-        Two arrays [n, X].
-    """
+    """Permute the models of both sides, [n, X] each, per example: the null of "no difference" with n per side."""
     mixed = rng.permuted(np.concatenate([first, second]), axis=0)
     return mixed[: len(first)], mixed[len(first) :]
 
@@ -129,6 +120,7 @@ def score_epsilons(epsilons: np.ndarray, n: int) -> float:
     >>> score_epsilons(np.array([0.1, 0.5, 1.49, 50.0]), n=64)
     0.4375
     """
+    # [0, .5), [.5, 1), ... up to the ceiling, the first whole number above log(n - 1); above it, and for 50, no points.
     n_bins = math.floor(math.ceil(math.log(n - 1)) / WIDTH)
     bin_index = np.floor(epsilons / WIDTH)
     return float(np.where(bin_index < n_bins, 0.5 ** np.minimum(bin_index, 60), 0.0).mean())
@@ -149,20 +141,27 @@ def compute_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray
 
 def _compute_epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     """Compute epsilon of one example."""
+    # Before any threshold: two constant sides are equal or separated, and a side whose range is below a hundredth of
+    # the other's counts as separated.
     smaller, larger = sorted((float(np.ptp(unlearned)), float(np.ptp(retrained))))
     if larger == 0:
         return 0.0 if unlearned[0] == retrained[0] else CAP
     if smaller / larger < PEAKED:
         return CAP
+    # Each attack has its own positive side: the threshold's has the larger median, the interval's the smaller range.
     high, low = (retrained, unlearned) if np.median(retrained) > np.median(unlearned) else (unlearned, retrained)
     narrower, wider = (high, low) if np.ptp(high) < np.ptp(low) else (low, high)
+    # Rates of all thresholds and all intervals together: epsilon is the maximum over both attacks.
     rates = _rates_above_threshold(high, low), _rates_in_interval(narrower, wider)
     fpr, fnr = (np.concatenate(both) for both in zip(*rates, strict=True))
+    # A rate of 0 makes epsilon infinite. If an attack has both rates 0, it separates all models; where only one is 0,
+    # the threshold is dropped as unproven.
     is_proven = (fpr > 0) & (fnr > 0)
     if ((fpr == 0) & (fnr == 0)).any():
         return CAP
-    # not empty: an interval with all of the narrower side but one end, and some of the wider side
+    # Not empty: an interval with all of the narrower side but one end, and some of the wider side.
     fpr, fnr = fpr[is_proven], fnr[is_proven]
+    # log(1 - delta - fnr) and log(1 - delta - fpr); a rate of 1 would make their arguments negative.
     log_tpr, log_tnr = (np.log(np.maximum(1 - DELTA - rate, np.finfo(np.float64).tiny)) for rate in (fnr, fpr))
     return float(np.clip(max((log_tnr - np.log(fnr)).max(), (log_tpr - np.log(fpr)).max()), 0, CAP))
 
@@ -170,20 +169,27 @@ def _compute_epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
 def _rates_above_threshold(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute false positive and false negative rates of "high if at or above t" for every value t."""
     thresholds = np.unique(np.concatenate([high, low]))
+    # Shares strictly below each threshold: false negatives of the high side, true negatives of the low side.
     missed, passed = (np.searchsorted(np.sort(side), thresholds) / len(side) for side in (high, low))
     return 1 - passed, missed
 
 
 def _rates_in_interval(narrower: np.ndarray, wider: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute the same rates of "narrower side if in an interval", for the challenge's intervals."""
+    # An interval matters by the values it holds, from values[i] to values[j] of both sides. So all pairs (i, j) are
+    # tried instead of a grid, and a pair counts if some interval that the challenge allows holds just these values.
     values = np.unique(np.concatenate([narrower, wider]))
     previous, following = np.append(-np.inf, values[:-1]), np.append(values[1:], np.inf)
-    # [left, right] holds values[i] to values[j] if previous[i] < left <= values[i], values[j] <= right < following[j]
+    # [left, right] holds values[i] to values[j] if previous[i] < left <= values[i], values[j] <= right < following[j].
+    # The challenge's rule for the right end, within 2 of the narrower side's maximum: right is its least value, [j].
     right, right_end = np.maximum(values, narrower.max() - BUFFER), np.minimum(following, narrower.max() + BUFFER)
     reachable = (right < following) & (right <= right_end)
+    # [i, j]: lengths that are possible; the rule asks for one within 2 of the narrower side's range. The longest one is
+    # not reached, as previous[i] is excluded.
     shortest, longest = right - values[:, None], right_end - previous[:, None]
     narrower_range = np.ptp(narrower)
     considered = reachable & (shortest <= narrower_range + BUFFER) & (longest > narrower_range - BUFFER)
+    # Pairs with i <= j.
     first, last = np.nonzero(np.triu(considered))
     inside = [
         (np.searchsorted(np.sort(side), values[last], "right") - np.searchsorted(np.sort(side), values[first]))
@@ -205,6 +211,7 @@ COLUMNS_CHALLENGE = {
 def challenge_score(population: PopulationInputs) -> dict[str, float]:
     """Compute the score as published and clipped; NaN where F is, a set is empty, or oracles are never right."""
     score = epsilon(population)["forgetting_score"]
+    # Ratios of accuracies over all models, not means of ratios of pairs.
     for rows in (population.retain, population.held_out):
         unlearned_accuracy, retrained_accuracy = (
             _mean_accuracy(side, rows) for side in (population.margin_unlearned, population.margin_retrained)
@@ -212,6 +219,7 @@ def challenge_score(population: PopulationInputs) -> dict[str, float]:
         score = score * unlearned_accuracy / retrained_accuracy if retrained_accuracy > 0 else float("nan")
     return {
         "challenge_score": score,
+        # score == score is false for NaN, of which min would depend on the order of its arguments.
         "challenge_score_clipped": min(score, 1.0) if score == score else score,
     }
 

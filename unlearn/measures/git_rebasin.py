@@ -58,6 +58,7 @@ class Symmetries:
             group = []
             self.groups.append(group)
         group += [(f"{name}.{part}", 0) for part in ("weight", "bias") if getattr(layer, part) is not None]
+        # Never called for the head, whose outputs stay: the last call is for the layer before it.
         self.penultimate = name
         return group
 
@@ -74,6 +75,8 @@ def find_symmetries(model: nn.Module) -> Symmetries:
     Raises:
         UnsupportedArchitecture: another architecture; the message names the unsupported layer.
     """
+    # Walk along the chain; `group` holds the axes that share the order of the units which the next layer reads. It is
+    # None at the input, whose channels and pixels are not permuted.
     names = {module: name for name, module in model.named_modules()}
     symmetries = Symmetries()
     chain = flatten_layers(model)
@@ -81,6 +84,7 @@ def find_symmetries(model: nn.Module) -> Symmetries:
     group: Group | None = None
     for layer in chain:
         name = names[layer]
+        # The head's columns are the last hidden units; its rows are classes, which stay.
         if layer is head and group is not None:
             group.append((f"{name}.weight", 1))
         elif isinstance(layer, nn.Linear | nn.Conv2d) and layer is not head:
@@ -100,11 +104,12 @@ def find_symmetries(model: nn.Module) -> Symmetries:
 def _connect_layer(
     symmetries: Symmetries, layer: nn.Module, name: str, input_group: Group | None, output_group: Group | None = None
 ) -> Group:
-    """Add a layer that reads one group and writes another."""
+    """Add a layer that reads one group and writes another, or a new one; return the latter."""
     if getattr(layer, "groups", 1) != 1:
         raise UnsupportedArchitecture(
             f"{name} is a grouped convolution, which cannot be matched; use a network without one"
         )
+    # Columns of this layer are the units of the layer before; after a flattened convolution a block of columns each.
     if input_group is not None:
         input_group.append((f"{name}.weight", 1))
     return symmetries.add_outputs(layer, name, output_group)
@@ -117,17 +122,21 @@ def _add_norm(layer: _BatchNorm, name: str, group: Group | None) -> None:
 
 
 def _connect_residual_blocks(symmetries: Symmetries, net: nn.Module, names: Mapping[nn.Module, str]) -> Group:
-    """Add the blocks of a ResNet: the residual stream has one order until a block projects it."""
+    """Add the blocks of a ResNet; a stream has one order until a block projects it. Return the last stream."""
     parts = dict(net.named_children())
+    # The first convolution opens the stream's group.
     stream = _connect_layer(symmetries, parts["conv1"], names[parts["conv1"]], None)
     _add_norm(parts["bn1"], names[parts["bn1"]], stream)  # type: ignore[arg-type]
     for block in (block for stage in ("layer1", "layer2", "layer3", "layer4") for block in parts[stage].children()):
         children = dict(block.named_children())
+        # A block adds to the stream, so its last convolution writes in the stream's order. With a projection, a new
+        # stream begins: the projection's outputs and the last convolution's share one order.
         block_output: Group | None = stream
         if "downsample" in children:
             project, norm = children["downsample"].children()
             block_output = _connect_layer(symmetries, project, names[project], stream)
             _add_norm(norm, names[norm], block_output)  # type: ignore[arg-type]
+        # Bottlenecks have three convolutions, basic blocks two. Units within a block have orders of their own.
         last = 3 if "conv3" in children else 2
         input_group = stream
         for position in range(1, last + 1):
@@ -154,6 +163,7 @@ def permute_units(state: State, groups: Sequence[Group], orders: Sequence[np.nda
     permuted = dict(state)
     for group, order in zip(groups, orders, strict=True):
         for name, axis in group:
+            # [units, rest], reordered; then back: the axis to its length, and to its place.
             rows = _flatten_by_unit(permuted[name], axis, len(order))[order]
             moved_shape = np.moveaxis(permuted[name], axis, 0).shape
             permuted[name] = np.ascontiguousarray(np.moveaxis(rows.reshape(moved_shape), 0, axis))
@@ -172,19 +182,23 @@ def match_units(target: State, other: State, groups: Sequence[Group], rng: np.ra
     Returns:
         An order for each group, for permute_units with `other`.
     """
+    # From the identity, one group at a time with the others fixed. Then the objective is linear in this group's order.
     orders = [np.arange(other[group[0][0]].shape[group[0][1]]) for group in groups]
     permuted = dict(other)
     for _ in range(SWEEPS):
         improved = False
         for index in rng.permutation(len(groups)):
             group, units = groups[index], len(orders[index])
+            # [units, units]: inner products of all weights of unit i of the target and unit j of the other network.
             similarity = sum(
                 _flatten_by_unit(target[name], axis, units) @ _flatten_by_unit(permuted[name], axis, units).T
                 for name, axis in group
                 if ".running_" not in name  # running statistics are permuted too, but are no weights
             )
             rows, order = linear_sum_assignment(similarity, maximize=True)
+            # Only a gain above rounding counts: orders of equal value would alternate without end.
             if similarity[rows, order].sum() - similarity.trace() > MIN_GAIN * np.abs(similarity).sum() / units:
+                # `permuted` has all orders so far applied; `orders` composes them, as rows of `other`.
                 permuted = permute_units(permuted, [group], [order])
                 orders[index], improved = orders[index][order], True
         if not improved:

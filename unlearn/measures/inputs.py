@@ -15,13 +15,16 @@ from unlearn.problem import Problem
 
 
 def measure_rng(seed: int, measure: str) -> np.random.Generator:
-    """Return the random stream of a measure."""
+    """Return the random stream of a measure, which depends on the seed and its name alone."""
+    # By the name's bytes: another measure, or another order of measures, does not change the draws of this one.
     return np.random.default_rng([seed, *measure.encode()])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outputs:
     """The outputs of one model on every example of the data set.
+
+    Methods take rows of the data set, int64, and labels of all its examples, int64 [N].
 
     Attributes:
         logits: float32 [N, K].
@@ -35,35 +38,21 @@ class Outputs:
 
     def log_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """Compute log-probabilities, float64 [rows, K]."""
+        # In float64: in float32 losses below about 1e-7 round to 0, and memorized examples are ties.
         log_probabilities: np.ndarray = log_softmax(self.logits[rows].astype(np.float64), axis=1)
         return log_probabilities
 
     def correct(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Report whether the label's logit is above all others; a tie is wrong, as in the bank.
-
-        Args:
-            rows: rows of the examples.
-            labels: int64 [N], one for every example of the data set.
-
-        Returns:
-            bool [rows].
-        """
+        """Report whether the label's logit is above all others, bool [rows]; a tie is wrong, as in the bank."""
         logits = self.logits[rows].astype(np.float64)
         label_logits = np.take_along_axis(logits, labels[rows, None], axis=1)
+        # On a copy, which astype made: the label's own logit is not among the others.
         np.put_along_axis(logits, labels[rows, None], -np.inf, axis=1)
         right: np.ndarray = label_logits[:, 0] > logits.max(1)
         return right
 
     def label_log_probabilities(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Compute the label's log-probability; the loss is its negative.
-
-        Args:
-            rows: rows of the examples.
-            labels: int64 [N], one for every example of the data set.
-
-        Returns:
-            float64 [rows], at most 0.
-        """
+        """Compute the label's log-probability, float64 [rows], at most 0; the loss is its negative."""
         of_labels: np.ndarray = np.take_along_axis(self.log_probabilities(rows), labels[rows, None], axis=1)[:, 0]
         return of_labels
 
@@ -106,6 +95,7 @@ class EvaluationInputs:
     def sets_digest(self) -> str:
         """SHA-256 in hex of the sets of examples, their labels and the seed: all but the models."""
         digest = hashlib.sha256(str(self.seed).encode())
+        # Separated by a byte: rows that move from one set to the next must give another digest.
         for rows in (self.retain, self.forget, self.held_out, self.labels):
             digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
             digest.update(b"|")
@@ -164,6 +154,7 @@ class PopulationInputs:
 
     def paired_confidences(self) -> tuple[np.ndarray, np.ndarray]:
         """Return logit confidences of equally many unlearned models and oracles, float64 [n, N] each."""
+        # Pairs have equal indices; where one side has more models, the rest have no partner.
         n = min(len(self.unlearned), len(self.retrained))
         return self.unlearned[:n].astype(np.float64), self.retrained[:n].astype(np.float64)
 

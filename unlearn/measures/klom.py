@@ -100,14 +100,19 @@ def compute_divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndar
     Returns:
         float64 [X], at least 0.
     """
+    # Blocks of examples bound the memory of [n, examples] bin numbers and [examples, bins] histograms.
     parts = []
     for start in range(0, unlearned.shape[1], BLOCK):
         sides = [np.clip(side[:, start : start + BLOCK], -CLIP, CLIP) for side in (unlearned, retrained)]
+        # Bins over the range of both sides, per example: scaled to [0, 1]. All models equal: span 0, all in the first
+        # bin.
         low = np.minimum(sides[0].min(0), sides[1].min(0))
         span = np.maximum(sides[0].max(0), sides[1].max(0)) - low
         p, q = (_compute_histograms((side - low) / np.where(span > 0, span, 1)) for side in sides)
+        # Only where p > 0, as elsewhere q has no term; then q sums to 1 again.
         q = np.where(p > 0, np.maximum(q, MIN_PROBABILITY), q)
         q /= q.sum(1, keepdims=True)
+        # 0 log 0 = 0; the inner where() keep logarithms of 0 from being computed at all.
         parts.append(np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0).sum(1))
     return np.concatenate(parts)
 
@@ -115,6 +120,7 @@ def compute_divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndar
 def _compute_histograms(scaled: np.ndarray) -> np.ndarray:
     """Compute shares in equal bins of [0, 1], the last one closed, [X, bins], of values [n, X]."""
     n, n_examples = scaled.shape
+    # Bins of example x are numbered from BINS x, so that one bincount counts for all. 1.0 belongs to the last bin.
     bins = np.minimum((scaled * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(n_examples)
     shares: np.ndarray = np.bincount(bins.ravel(), minlength=BINS * n_examples).reshape(n_examples, BINS) / n
     return shares

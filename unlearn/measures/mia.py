@@ -23,34 +23,15 @@ MIN_PER_SIDE = 10
 def sample_members_and_nonmembers(
     inputs: EvaluationInputs, rng: np.random.Generator, max_per_side: int = MAX_PER_SIDE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows of the retain set and equally many held-out rows.
-
-    Args:
-        inputs: its retain and held-out sets.
-        rng: draws the rows.
-        max_per_side: maximum number of examples per side.
-
-    Returns:
-        Two int64 arrays of equal length.
-    """
+    """Draw rows of R and equally many held-out rows, int64, at most max_per_side of each."""
     return _sample_equally(inputs.retain, inputs.held_out, rng, max_per_side)
 
 
 def sample_forgotten_and_unseen(
     inputs: EvaluationInputs, rng: np.random.Generator, max_per_side: int = MAX_PER_SIDE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows of the forget set and equally many held-out rows of its classes.
-
-    Without matched classes, an attack could detect a forgotten class instead of forgotten examples.
-
-    Args:
-        inputs: its forget and held-out sets.
-        rng: draws the rows.
-        max_per_side: maximum number of examples per side.
-
-    Returns:
-        Two int64 arrays of equal length.
-    """
+    """Draw rows of F and equally many held-out rows of its classes, int64, at most max_per_side of each."""
+    # Without matched classes, an attack could detect a forgotten class instead of forgotten examples.
     others = inputs.held_out[np.isin(inputs.labels[inputs.held_out], np.unique(inputs.labels[inputs.forget]))]
     return _sample_equally(inputs.forget, others, rng, max_per_side)
 
@@ -59,20 +40,13 @@ def _sample_equally(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator, max_per_side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     count = min(len(first), len(second), max_per_side)
+    # Sorted, so that the draw does not depend on the order of a set.
     sample_first, sample_second = (rng.choice(np.sort(rows), count, replace=False) for rows in (first, second))
     return sample_first, sample_second
 
 
 def build_attack_data(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stack the features of two sets as the training data of an attack; labels are True for the first set.
-
-    Args:
-        positives: [n] or [n, d].
-        negatives: [n] or [n, d].
-
-    Returns:
-        float64 [2 n, d], bool [2 n].
-    """
+    """Stack the features of two sets, [n] or [n, d]: float64 [2 n, d], and bool [2 n], True for the first set."""
     features = np.concatenate([positives, negatives]).astype(np.float64)
     return features.reshape(len(features), -1), np.arange(len(features)) < len(positives)
 
@@ -91,7 +65,7 @@ COLUMNS = {
 
 
 def mia(inputs: EvaluationInputs) -> dict[str, float]:
-    """Compute the share of the forget set called non-member by a support vector machine on p_y; NaN if a set is empty.
+    """Return the share of the forget set called non-member by a support vector machine on p_y; NaN if a set is empty.
 
         fit   SVC(C = 3, gamma = 1, rbf) on p_y:   members are rows of R, non-members held-out rows
         MIA = share of F that it calls NON-member
@@ -107,9 +81,6 @@ def mia(inputs: EvaluationInputs) -> dict[str, float]:
     p_y is rounded to four decimals for the fit, so that equal examples are merged into one with their number as weight:
     the same optimization problem but for the rounding, with a third of the unknowns. On three models of 6,000 images
     the boundary between members and non-members moved by .00005 at most, and the fit took .04 s instead of .5 s.
-
-    Returns:
-        A value for each column.
     """
     return {"mia": compute_nonmember_share(inputs, inputs.judged)}
 
@@ -126,16 +97,9 @@ MEASURE = Measure(
 
 
 def compute_nonmember_share(inputs: EvaluationInputs, outputs: Outputs, max_per_side: int = MAX_PER_SIDE) -> float:
-    """Fit the attack of `mia` to one model, once, and apply it to the forget set.
-
-    Args:
-        inputs: the sets and the labels; all models are attacked with the same draw.
-        outputs: outputs of the attacked model.
-        max_per_side: maximum number of members, and of non-members, in the fit.
-
-    Returns:
-        Share called non-member; NaN if a set is empty.
-    """
+    """Fit the attack of `mia` to one model; return the share of F called non-member, or NaN if a set is empty."""
+    # Stored with the outputs, under all that the value depends on: theta_r is attacked once, however many models are
+    # compared with it by `tow_mia`.
     key = ("mia", max_per_side, inputs.sets_digest)
     if key not in outputs.cache:
         outputs.cache[key] = _fit_and_attack(inputs, outputs, max_per_side)
@@ -143,23 +107,19 @@ def compute_nonmember_share(inputs: EvaluationInputs, outputs: Outputs, max_per_
 
 
 def _fit_and_attack(inputs: EvaluationInputs, outputs: Outputs, max_per_side: int) -> float:
+    # The stream is the measure's, not the model's: all models are attacked with the same draw.
     members, others = sample_members_and_nonmembers(inputs, inputs.rng("mia"), max_per_side)
     if not len(members) or not len(inputs.forget):
         return float("nan")
-    p_label = {
-        name: _label_probabilities(inputs, outputs, rows)
-        for name, rows in (("members", members), ("others", others), ("forget", inputs.forget))
-    }
-    features, is_member = build_attack_data(p_label["members"].round(DECIMALS), p_label["others"].round(DECIMALS))
+    member_p, other_p, forget_p = (
+        np.exp(outputs.label_log_probabilities(rows, inputs.labels)) for rows in (members, others, inputs.forget)
+    )
+    features, is_member = build_attack_data(member_p.round(DECIMALS), other_p.round(DECIMALS))
+    # Equal pairs of p_y and membership become one row with their number as weight.
     distinct, counts = np.unique(np.column_stack([features, is_member]), axis=0, return_counts=True)
-    # gamma "auto" is 1 / features: one feature in [0, 1], not scaled, as in the released code
+    # gamma "auto" is 1 / features: one feature in [0, 1], not scaled, as in the released code.
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(distinct[:, :1], distinct[:, 1], sample_weight=counts)
-    return float(1 - attack.predict(p_label["forget"][:, None]).mean())
-
-
-def _label_probabilities(inputs: EvaluationInputs, outputs: Outputs, rows: np.ndarray) -> np.ndarray:
-    p_label: np.ndarray = np.exp(outputs.label_log_probabilities(rows, inputs.labels))
-    return p_label
+    return float(1 - attack.predict(forget_p[:, None]).mean())
 
 
 COLUMNS_CONFIDENCE = {
@@ -173,15 +133,12 @@ COLUMNS_CONFIDENCE = {
 
 
 def mia_confidence(inputs: EvaluationInputs) -> dict[str, float]:
-    """Compute MIA-II, the share of F called non-member by logistic regression on p_y; NaN if a set is empty.
+    """Return MIA-II, the share of F called non-member by logistic regression on p_y; NaN if a set is empty.
 
         logistic regression on p_y:   R against held-out examples, balanced;   value = share of F called NON-member
 
     SURE 5, after Song & Mittal 2021 and Jia et al. 2023. The ideal is theta_r's value, not 1. SURE's members are all of
     D, F included; here they are R. It is `mia` with SURE's usual classifier, which has a higher threshold.
-
-    Returns:
-        A value for each column.
     """
     members, others = sample_members_and_nonmembers(inputs, inputs.rng("mia-confidence"))
     if not len(members) or not len(inputs.forget):
@@ -220,7 +177,7 @@ COLUMNS_LOSSES = {
 
 
 def mia_losses(inputs: EvaluationInputs) -> dict[str, float]:
-    """Compute MIA-I, the accuracy of separating losses of F from losses of unseen examples, and its sample size.
+    """Return MIA-I, the accuracy of separating losses of F from losses of unseen examples, and its sample size.
 
         logistic regression on CE(theta(x), y), clipped to [-100, 100]:   F against held-out examples of F's classes
         MIA-I = its accuracy, mean of 5 stratified splits that hold out 10 %
@@ -229,9 +186,6 @@ def mia_losses(inputs: EvaluationInputs) -> dict[str, float]:
     are still too low or too high. The sides are equal in number, by a seeded draw. The released code changes the test
     loader in place; the NeurIPS challenge's kit has 10 splits and does not match classes. Undefined below 10 examples
     per side.
-
-    Returns:
-        A value for each column.
     """
     rng = inputs.rng("mia-losses")
     forgotten, others = sample_forgotten_and_unseen(inputs, rng)
@@ -276,7 +230,7 @@ COLUMNS_REPRESENTATION = {
 
 
 def mia_representation(inputs: EvaluationInputs) -> dict[str, float]:
-    """Compute MIARS-I and MIARS-II: MIA-I and MIA-II on embeddings instead of outputs.
+    """Return MIARS-I and MIARS-II: MIA-I and MIA-II on embeddings instead of outputs.
 
         5 nearest neighbours, Euclidean, on phi(x) / ||phi(x)||,  phi = input of the last linear layer
         MIARS-I:  F against held-out examples of F's classes; balanced accuracy of 5 stratified folds
@@ -285,9 +239,6 @@ def mia_representation(inputs: EvaluationInputs) -> dict[str, float]:
     SURE 5: a model can give the right outputs and still store what it has learned in its inner layers. The ideal is
     theta_r's value. SURE states neither k, nor the distance, nor the folds; these are the project's. As in MIA-II
     members are R, not D: an example of F would be its nearest neighbour. Undefined below 10 examples per side.
-
-    Returns:
-        A value for each column.
     """
     rng = inputs.rng("mia-representation")
     forgotten, others = sample_forgotten_and_unseen(inputs, rng)
@@ -295,6 +246,7 @@ def mia_representation(inputs: EvaluationInputs) -> dict[str, float]:
     values = dict.fromkeys(COLUMNS_REPRESENTATION, float("nan"))
     classifier = KNeighborsClassifier(N_NEIGHBORS)
     if len(forgotten) >= MIN_PER_SIDE:
+        # Not fitted on what it is scored on: an example of the fit would be its own nearest neighbour.
         folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
         sides = build_attack_data(_normalize_embeddings(inputs, forgotten), _normalize_embeddings(inputs, others))
         values["miars_1"] = float(cross_val_score(classifier, *sides, cv=folds, scoring="balanced_accuracy").mean())
@@ -341,7 +293,7 @@ COLUMNS_THRESHOLD = {
 
 
 def mia_threshold(inputs: EvaluationInputs) -> dict[str, float]:
-    """Compute the shares of F called non-member by one threshold on p_y, and on modified entropy; NaN without examples.
+    """Return the shares of F called non-member by one threshold on p_y, and on modified entropy; NaN without examples.
 
         member if p_y > t   or   Mentr < t,   t the most accurate threshold on members (R) and non-members (held-out)
         Mentr(p, y) = -(1 - p_y) log p_y - sum_{c != y} p_c log(1 - p_c)              (Song & Mittal 2021, eq. 5)
@@ -352,9 +304,6 @@ def mia_threshold(inputs: EvaluationInputs) -> dict[str, float]:
 
     The released code's modified entropy takes log p_c for log(1 - p_c), and indexes every row by every label. Song and
     Mittal's attack has a threshold per class; here there is one, as forget sets are small.
-
-    Returns:
-        A value for each column.
     """
     members, others = sample_members_and_nonmembers(inputs, inputs.rng("mia"))
     if not len(members) or not len(inputs.forget):
@@ -362,8 +311,10 @@ def mia_threshold(inputs: EvaluationInputs) -> dict[str, float]:
     log_probabilities = [inputs.judged.log_probabilities(rows) for rows in (members, others, inputs.forget)]
     labels = [inputs.labels[rows] for rows in (members, others, inputs.forget)]
     p_label = [np.exp(p[np.arange(len(y)), y]) for p, y in zip(log_probabilities, labels, strict=True)]
+    # Negated, so that both scores are higher for members.
     negative_entropy = [-modified_entropy(p, y) for p, y in zip(log_probabilities, labels, strict=True)]
     return {
+        # Non-member at or below the threshold, which is fitted on members and others alone.
         name: float((of_forget <= find_best_threshold(of_members, of_others)).mean())
         for name, (of_members, of_others, of_forget) in (
             ("mia_threshold", p_label),
@@ -393,8 +344,10 @@ def modified_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> np.nd
         float64 [n], at least 0, finite.
     """
     rows, p = np.arange(len(labels)), np.exp(log_probabilities)
+    # log(1 - p_c) by expm1, exact where p_c is near 0; tiny keeps it finite where p_c rounds to 1.
     log_rest = np.log(np.maximum(-np.expm1(log_probabilities), np.finfo(np.float64).tiny))
     terms = -p * log_rest
+    # The label's own term replaces -p_y log(1 - p_y).
     terms[rows, labels] = -np.exp(log_rest[rows, labels]) * log_probabilities[rows, labels]
     total: np.ndarray = terms.sum(1)
     return total
@@ -411,10 +364,15 @@ def find_best_threshold(members: np.ndarray, others: np.ndarray) -> float:
         The threshold, halfway between two values; minus infinity where calling all members is best.
     """
     scores = np.concatenate([members, others])
+    # In rising order, gain[i] is how many more examples are right with the threshold above the i lowest than with all
+    # called members: each non-member below it is won, each member lost. Index i has the threshold between scores i - 1
+    # and i.
     order = np.argsort(scores, kind="stable")
     scores = scores[order]
     gain = np.append(0, np.cumsum(np.where(order < len(members), -1, 1)))
-    gain[1:-1][scores[1:] == scores[:-1]] = -len(scores)  # no threshold lies between equal scores
+    # No threshold lies between equal scores.
+    gain[1:-1][scores[1:] == scores[:-1]] = -len(scores)
+    # argmax takes the first, which is the lowest threshold.
     best = int(gain.argmax())
     thresholds = np.concatenate([[-np.inf], (scores[1:] + scores[:-1]) / 2, scores[-1:]])
     return float(thresholds[best])

@@ -42,24 +42,18 @@ COLUMNS = {
 def relearn(
     inputs: ModelInputs, config: UnlearningLoopConfig = LOOP_CONFIG, max_steps: int = MAX_STEPS
 ) -> dict[str, float]:
-    """Count the steps to relearn the forget set, and compare with the oracle's.
-
-    Args:
-        inputs: the networks; none is changed, and examples read here do not count as read by an algorithm.
-        config: learning rate, momentum and batch size of relearning.
-        max_steps: maximum number of steps.
-
-    Returns:
-        A value for each column.
-    """
+    """Count the steps to relearn the forget set, and compare with the oracle's; no network changes."""
+    # A counter of its own: examples that are read here are no cost of the algorithm.
     forget = replace(inputs.problem.forget, read_counter=ReadCounter())
     target = max(LOSS_FACTOR * mean_loss(copy_frozen(inputs.problem.theta_o), forget), LOSS_FLOOR)
 
+    # A new generator of the same seed for each model: all get the same batches in the same order.
     def count_steps(theta: nn.Module) -> int | None:
         return count_steps_until(target, theta, forget, config, inputs.rng("relearn"), max_steps)
 
     judged_steps = count_steps(inputs.judged)
     oracle_steps = judged_steps if inputs.judged is inputs.theta_r else count_steps(inputs.theta_r)
+    # Censored at the maximum. The ratio has no value where the oracle is censored, or has the loss at once.
     steps = max_steps if judged_steps is None else judged_steps
     return {
         "relearn_steps": float(steps),
@@ -86,6 +80,7 @@ def count_steps_until(
     max_steps: int,
 ) -> int | None:
     """Count steps on batches of the forget set until its loss is at most the target; None if it never is."""
+    # A copy is trained; the models that are compared stay.
     theta = copy_model(theta).eval()
     if mean_loss(theta, forget) <= target:
         return 0
@@ -94,6 +89,7 @@ def count_steps_until(
     reached: list[int] = []
 
     def check_loss(step: int, network: nn.Module) -> bool:
+        # Also at the last step, which need not be a multiple. The loss is that of the whole set, in evaluation mode.
         if step % interval == 0 or step == max_steps:
             if mean_loss(network.eval(), forget) <= target:
                 reached.append(step)

@@ -40,6 +40,7 @@ def tow(inputs: EvaluationInputs) -> dict[str, float]:
         "da_retain": _accuracy_distance(inputs, inputs.retain, inputs.labels),
         "da_held_out": _accuracy_distance(inputs, inputs.held_out, inputs.labels_true),
     }
+    # A factor is NaN where its set is empty, and the product with it.
     return {"tow": float(np.prod([1 - da for da in distances.values()])), **distances}
 
 
@@ -72,6 +73,7 @@ COLUMNS_MIA = {
 def tow_mia(inputs: EvaluationInputs) -> dict[str, float]:
     """Compute ToW-MIA; NaN where a set is empty. Its distances on R and T are columns of ToW."""
     distances = tow(inputs)
+    # theta_r's attack is fitted once and cached with its outputs.
     judged, oracle = (compute_nonmember_share(inputs, outputs) for outputs in (inputs.judged, inputs.theta_r))
     return {"tow_mia": (1 - abs(judged - oracle)) * (1 - distances["da_retain"]) * (1 - distances["da_held_out"])}
 

@@ -47,12 +47,17 @@ def u_lira(population: PopulationInputs) -> dict[str, float]:
     values = dict.fromkeys(COLUMNS, float("nan")) | {"u_lira_n": float(len(unlearned))}
     if len(unlearned) < FEWEST:
         return values
+    # [2, n, F]: side, pair, example of the forget set.
     scores = u_lira_scores(unlearned, retrained)
+    # A curve for each pair: 2 F scores, the unlearned model's first. Scores of different pairs come from different
+    # fits, and are not pooled.
     is_unlearned = np.repeat([True, False], scores.shape[2])
     curves = [scores[:, pair].ravel() for pair in range(len(unlearned))]
-    correct = (np.sign(scores) * np.array([1, -1])[:, None, None] + 1) / 2  # a tie counts half
+    # A positive score says "unlearned", which is right on side 0 and wrong on side 1; a tie counts half.
+    correct = (np.sign(scores) * np.array([1, -1])[:, None, None] + 1) / 2
     values["u_lira_accuracy"] = float(correct.mean())
     values["u_lira_auc"] = float(np.mean([auc(curve, is_unlearned) for curve in curves]))
+    # With fewer than 100 scores of oracles in a curve, 1 % of them is less than one.
     if FPR * scores.shape[2] >= 1:
         values["u_lira_tpr_at_0.01"] = float(np.mean([tpr_at_fpr(curve, is_unlearned, FPR).value for curve in curves]))
     return values
@@ -78,18 +83,23 @@ def u_lira_scores(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
         float64 [2, n, F], higher means more likely unlearned: of the unlearned models, then of the oracles.
     """
     sides = [_leave_one_out_moments(phi) for phi in (unlearned, retrained)]
-    typical_variance = np.mean([spread for _, spread in sides], axis=(0, 2))  # [n], each without its pair
+    # [n], over both sides and all of F, each without its pair: the target must not influence its own floor.
+    typical_variance = np.mean([spread for _, spread in sides], axis=(0, 2))
     floor = np.maximum(FLOOR**2 * typical_variance, np.finfo(np.float64).tiny)[:, None]
     (mean_a, var_a), (mean_b, var_b) = ((mean, np.maximum(spread, floor)) for mean, spread in sides)
     phi = np.stack([unlearned, retrained])
+    # log N(phi; A) - log N(phi; B); the target is in neither fit, whichever side it is from.
     ratio: np.ndarray = ((phi - mean_b) ** 2 / var_b - (phi - mean_a) ** 2 / var_a + np.log(var_b / var_a)) / 2
     return ratio
 
 
 def _leave_one_out_moments(phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and variance of the other models, [n, F] each."""
+    # By subtraction from sums over all n, instead of n fits. With d = phi - mean: the others' d sum to -d_i, so their
+    # mean is -d_i / (n - 1), and their squares about it are sum d^2 - d_i^2 - (n - 1) mean^2.
     n, mean_all = len(phi), phi.mean(0)
     deviation = phi - mean_all
     mean = -deviation / (n - 1)
     squares = (deviation**2).sum(0) - deviation**2 - (n - 1) * mean**2
+    # n - 1 others have n - 2 degrees of freedom; rounding may leave a sum of squares below 0.
     return mean + mean_all, np.maximum(squares, 0) / (n - 2)

@@ -40,6 +40,7 @@ def weight_distance(inputs: ModelInputs) -> dict[str, float]:
     except UnsupportedArchitecture:
         return dict.fromkeys(COLUMNS, float("nan"))
     oracle_arrays = _to_arrays(inputs.theta_r)
+    # Each network is compared with the oracle as permuted to match that network.
     total, penultimate = _compute_distances(inputs, _to_arrays(inputs.judged), oracle_arrays, symmetries)
     original, _ = _compute_distances(inputs, _to_arrays(inputs.problem.theta_o), oracle_arrays, symmetries)
     return {
@@ -71,6 +72,7 @@ def _compute_distances(
     """Compute the distances of all weights and of the penultimate layer's."""
     permutations = match_units(judged_arrays, oracle_arrays, symmetries.groups, inputs.rng("weight-distance"))
     permuted = permute_units(oracle_arrays, symmetries.groups, permutations)
+    # Parameters only: running statistics were permuted along, and are no weights.
     trained = [name for name, _ in inputs.judged.named_parameters()]
     squares = {name: float(((judged_arrays[name] - permuted[name]) ** 2).sum()) for name in trained}
     penultimate = [value for name, value in squares.items() if name.rpartition(".")[0] == symmetries.penultimate]

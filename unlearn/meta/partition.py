@@ -58,18 +58,22 @@ class Partition:
             ValueError: see refine; or a range of the score without examples.
         """
         rows = np.array(forget, dtype=np.int64)
+        # The same rows in the same order: one part is the algorithm alone, bit for bit.
         if self.kind == "whole":
             return (forget,)
         if self.kind == "shuffle":
+            # A stream for each k and each original: trials of one original share a shuffle, two originals do not.
             parts = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
             values = read_scores(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
             parts = refine(values, self.k, self.rule, self.order)
+            # refine leaves empty ranges out; the user asked for k parts.
             if len(parts) < self.k:
                 raise ValueError(
                     f"{self.k} equal ranges of {self.score or self.kind} hold examples to forget in {len(parts)} only; "
                     f"use --parts {len(parts)} or --rule equal"
                 )
+        # Positions in the forget set to rows of the training set.
         return tuple(tuple(rows[part].tolist()) for part in parts)
 
 
@@ -79,30 +83,14 @@ def merge_parts(parts: Parts) -> tuple[int, ...]:
 
 
 def align_scores(name: str, scores: ScoreReader, ids: np.ndarray) -> np.ndarray:
-    """Align a score of a store with the training examples.
-
-    Args:
-        name: name of the score.
-        scores: reads a score of the store.
-        ids: ids of the training examples, in the order of their rows.
-
-    Returns:
-        float64 [n_train], oriented; NaN where the score is undefined or missing.
-    """
+    """Align a store's score with training ids: float64 in their order, oriented, NaN where undefined or missing."""
     scored_ids, values = scores(name)
+    # By id, not by position: a score may be stored for other examples or in another order.
     by_id = dict(zip(scored_ids.tolist(), values.tolist(), strict=True))
     return np.array([by_id.get(example, np.nan) for example in ids.tolist()], dtype=np.float64)
 
 
 def mean_score(values: np.ndarray, rows: Sequence[int]) -> float:
-    """Compute the mean score of a forget set over examples with a defined score; NaN if there are none.
-
-    Args:
-        values: scores from align_scores.
-        rows: rows of the forget set.
-
-    Returns:
-        The mean.
-    """
+    """Compute the mean of these rows' scores from align_scores where they are defined; NaN if none is."""
     selected = values[list(rows)]
     return float(np.nanmean(selected)) if np.isfinite(selected).any() else float("nan")

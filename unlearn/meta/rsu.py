@@ -86,6 +86,7 @@ def rsu(
     Raises:
         ValueError: more rounds than examples or classes; or a number of risks that is not the number of examples.
     """
+    # The algorithm alone, before any loss is read: one round is bit for bit the same, in cost too.
     if rounds.n == 1:
         return unlearn(theta_o, retain, forget, 0)
     if rounds.risk and len(rounds.risk) != len(forget):
@@ -94,9 +95,11 @@ def rsu(
     risk = np.array(rounds.risk) if rounds.risk else compute_losses(theta_o, forget).cpu().numpy()
     theta, admitted_before = theta_o, np.zeros(0, dtype=np.int64)
     for round_index in range(rounds.n):
+        # In round 0 theta is theta_o, whose losses are known.
         if rounds.again and round_index:
             risk = compute_losses(theta, forget).cpu().numpy()
         admitted = select_admitted(risk, labels, round_index + 1, rounds, admitted_before)
+        # Positions in F, rising, whatever the risk. In a partition a round forgets what it newly admits.
         positions = admitted if rounds.schedule == "nested" else np.setdiff1d(admitted, admitted_before)
         admitted_before = admitted
         theta = unlearn(theta, retain, forget.select(torch.from_numpy(positions).to(forget.rows.device)), round_index)
@@ -124,6 +127,7 @@ def select_admitted(
     """
     if np.isnan(risk).any():
         raise ValueError(f"the risk of {int(np.isnan(risk).sum())} examples to forget is undefined; use another score")
+    # What is admitted as one: an example, or all of F's examples of a class. names are the units' numbers, rising.
     units = np.arange(len(risk)) if rounds.unit == "example" else labels
     names = np.unique(units)
     if rounds.n > len(names):
@@ -131,12 +135,15 @@ def select_admitted(
         raise ValueError(f"{rounds.n} rounds over {len(names)} {unit_name}: each admits at least one; use fewer rounds")
     sign = 1 if rounds.order == "ascending" else -1
     mean = np.array([risk[units == name].mean() for name in names]) if rounds.unit == "class" else risk
+    # With `again` the risk of an admitted unit may have risen: it must not be replaced by another, as sets are nested.
     already_admitted = (
         np.isin(names, units[admitted_before])
         if admitted_before is not None and len(admitted_before)
         else np.zeros(len(names), bool)
     )
+    # lexsort's last key counts most: admitted units first (False before True), then risk, then the number for ties.
     units_in_order = names[np.lexsort((names, sign * mean, ~already_admitted))]
+    # floor(t n / T) units, the t / T quantile: differences are equal up to one, and all are admitted at t = T.
     count = number * len(names) // rounds.n
     return np.flatnonzero(np.isin(units, units_in_order[:count]))
 

@@ -44,6 +44,7 @@ def rum(
     is_forgotten = torch.zeros(len(train), dtype=torch.bool, device=device)
     for number, part in enumerate(parts):
         rows = torch.tensor(part, dtype=torch.int64, device=device)
+        # Marked also for parts that are done, which the retain set of later parts must not contain.
         is_forgotten[rows] = True
         if number >= done:
             theta = unlearn(theta, train.select((~is_forgotten).nonzero().flatten()), train.select(rows), number)
@@ -76,37 +77,30 @@ def refine(values: np.ndarray, k: int, rule: str = "equal", order: str = "ascend
             f"the score is undefined for {undefined} of the {len(values)} examples to forget, so they belong to no "
             "part; use a bank of more models, or a score that is defined for all, such as a proxy"
         )
+    # By value, then by position.
     ascending = np.lexsort((np.arange(len(values)), values))
     if rule == "equal":
         parts = np.array_split(ascending, k)
     else:
+        # Inner edges only, so that the largest value is in the last range; a value on an edge is in the upper one.
         edges = np.linspace(values.min(), values.max(), k + 1)[1:-1]
         level = np.searchsorted(edges, values[ascending], side="right")
         parts = [ascending[level == i] for i in range(k)]
+    # Rising positions: the order within a part says nothing of the score.
     ordered = [np.sort(part) for part in parts if len(part)]
     return ordered if order == "ascending" else ordered[::-1]
 
 
 def split_randomly(n: int, k: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Split into random parts of equal size: RUM's control for the effect of a sequence without refinement.
-
-    Args:
-        n: number of examples to forget.
-        k: number of parts.
-        rng: draws the parts.
-
-    Returns:
-        As in refine.
-
-    Raises:
-        ValueError: a k below 1 or above n.
-    """
+    """Split n positions into k random parts of equal size, each rising: RUM's control for a sequence alone."""
     _check_part_count(n, k)
     return [np.sort(part) for part in np.array_split(rng.permutation(n), k)]
 
 
 def distance_to_centroid(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Compute distances to the mean embedding of the training set (RUM A.3); the nearest are the most entangled.
+
+        d_i = ||phi(x_i) - mu||,   mu = mean of phi over all training examples
 
     Args:
         embeddings: float [n_train, E], of theta_o.

@@ -36,7 +36,9 @@ def compute_gradient(theta: nn.Module, examples: ExampleSet, batch: int, loss: L
     weights = list(theta.parameters())
     total = torch.zeros(sum(weight.numel() for weight in weights)).to(weights[0])
     for images, labels in iterate_in_order(examples, batch):
+        # A parameter that the loss does not use has a gradient of zeros, so that the vector is always [P].
         parts = torch.autograd.grad(loss(theta(images), labels), weights, allow_unused=True, materialize_grads=True)
+        # reshape, not view: gradients of weights in channels last are not contiguous. Both flatten in logical order.
         total += torch.cat([part.reshape(-1) for part in parts])
     return total.detach()
 
@@ -46,6 +48,8 @@ def gauss_newton_product(
 ) -> Tensor:
     """Multiply the Gauss-Newton matrix G of the mean loss on a set by a vector u, in one pass.
 
+        G u = (1/n) sum_x J^T H J u,   J = d logits / d theta [K, P],   H = d2 loss / d logits2 [K, K]
+
     Args:
         theta: in evaluation mode.
         examples: the set.
@@ -54,13 +58,14 @@ def gauss_newton_product(
         loss: convex in the logits, summed over a batch.
 
     Returns:
-        [P]: mean of J^T (d2 loss / d logits2) J u.
+        [P]: G u.
     """
+    # torch.func differentiates a pure function of the weights, so theta is called with them as an argument.
     weights = {name: weight.detach() for name, weight in theta.named_parameters()}
     tangent = dict(zip(weights, split_like_parameters(u, theta), strict=True))
     total = torch.zeros_like(u)
     for images, labels in iterate_in_order(examples, batch):
-
+        # Defaults bind this pass's batch: closures would read the loop's variables when they are called.
         def predict(values: dict[str, Tensor], images: Tensor = images) -> Tensor:
             logits: Tensor = functional_call(theta, values, (images,))
             return logits
@@ -68,10 +73,15 @@ def gauss_newton_product(
         def batch_loss(logits: Tensor, labels: Tensor = labels) -> Tensor:
             return loss(logits, labels)
 
+        # Neither J nor H is formed. vjp runs a forward pass and keeps its graph for J^T; jvp runs the pass again with
+        # derivatives along u, which give J u, [B, K].
         with _plain_attention():
             logits, backpropagate = vjp(predict, weights)[:2]
             logit_tangent = jvp(predict, (weights,), (tangent,))[1]
+        # H (J u): the derivative of the loss's gradient in the logits, along J u. It costs nothing beside a pass, as it
+        # never leaves the logits.
         curvature = jvp(grad(batch_loss), (logits,), (logit_tangent,))[1]
+        # J^T (H J u): backpropagate [B, K] as if it were the gradient in the logits; this sums over the batch.
         total += torch.cat([part.reshape(-1) for part in backpropagate(curvature)[0].values()])
     return total / len(examples)
 
@@ -88,16 +98,20 @@ def conjugate_gradient(multiply: Callable[[Tensor], Tensor], v: Tensor, iteratio
     Returns:
         [P].
     """
+    # residual = v - A k, here at k = 0.
     k, residual = torch.zeros_like(v), v.clone()
     direction, squared_norm = residual.clone(), residual @ residual
     stop_at = tolerance**2 * squared_norm
     for _ in range(iterations):
+        # Also true for v = 0, where a step would divide 0 by 0, and for NaN, which no iteration repairs.
         if not squared_norm > stop_at:
             break
         product = multiply(direction)
+        # The minimum of k^T A k / 2 - v^T k along the direction.
         step_size = squared_norm / (direction @ product)
         k = k + step_size * direction
         residual = residual - step_size * product
+        # The new direction is A-orthogonal to all before it; by this recurrence none of them has to be stored.
         squared_norm, previous = residual @ residual, squared_norm
         direction = residual + squared_norm / previous * direction
     return k
@@ -106,6 +120,7 @@ def conjugate_gradient(multiply: Callable[[Tensor], Tensor], v: Tensor, iteratio
 @contextmanager
 def _plain_attention() -> Generator[None, None, None]:
     """Use unfused attention, which has forward derivatives; torch's fused kernels have none."""
+    # Two switches: nn.MultiheadAttention has a fused path of its own, beside that of scaled_dot_product_attention.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -15,13 +15,13 @@ class GradientReversal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
-        """Args: x, of any shape; weight, of the reversed gradient. Returns x."""
+        """Return x, of any shape."""
         ctx.weight = weight
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Args: the gradient in the output. Returns the gradient in x."""
+        """Return -weight times the gradient in the output; the weight itself has no gradient."""
         return -ctx.weight * gradients[0], None
 
 
@@ -42,6 +42,7 @@ def build_discriminator(n_inputs: int, hidden: int, rng: np.random.Generator) ->
     Returns:
         [B, E] -> [B, 1].
     """
+    # Drawn on the CPU, so that every device gets the same weights; torch's global random state is restored.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         return nn.Sequential(nn.Linear(n_inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
@@ -65,19 +66,24 @@ def draw_class_matched(
     Raises:
         ValueError: too few validation examples of a class that F has.
     """
+    # F's class mix is copied class by class: as many validation examples of a class as F has, or all there are.
     class_counts = torch.bincount(forget.labels, minlength=forget.n_classes).tolist()
     positions, weights = [], []
     for label, count in enumerate(class_counts):
         candidates = torch.nonzero(validation.labels == label)[:, 0]
+        # Where V has fewer than F, each weighs more: `heaviest` at most, since V would be a few repeated examples.
         if len(candidates) * heaviest < count or (count and not len(candidates)):
             raise ValueError(
                 f"the forget set has {count} examples of class {label}, and the validation set {len(candidates)}, but "
                 f"an unseen set of its class mix needs {max(1, -int(-count // heaviest))} or more; keep a larger "
                 "validation set, or raise `heaviest`"
             )
+        # A permutation is drawn for classes that F lacks too: without it, the draws of later classes would change.
         drawn = torch.from_numpy(rng.permutation(len(candidates))[:count]).to(candidates.device)
         positions.append(candidates[drawn])
+        # The weights of a class sum to its count in F: 1 each where V has as many.
         weights.append(torch.full((len(drawn),), count / max(1, len(drawn))))
+    # Mean 1 over V, so that the size of the unseen term does not depend on |V|.
     weight = torch.cat(weights)
     return validation.select(torch.cat(positions)), (weight / weight.mean()).to(forget.labels.device)
 
@@ -95,4 +101,6 @@ def domain_loss(logits: Tensor, n_forget: int, weights: Tensor) -> Tensor:
     """
     inside, outside = logits[:n_forget, 0], logits[n_forget:, 0]
     forget_loss = binary_cross_entropy_with_logits(inside, torch.ones_like(inside))
+    # The weighted mean divides by the number of examples, not by the sum of weights: with weights of mean 1 over V it
+    # is unbiased in every batch.
     return forget_loss + binary_cross_entropy_with_logits(outside, torch.zeros_like(outside), weight=weights)

@@ -30,42 +30,39 @@ def reinitialize(theta_o: nn.Module, rng: np.random.Generator) -> nn.Module:
         The network, on the device and in the mode of theta_o.
     """
     device = next(theta_o.parameters()).device
+    # Drawn on the CPU, whatever the device: a seed gives the same weights everywhere.
     theta = copy_model(theta_o).cpu()
     originals = [parameter.detach().clone() for parameter in theta.parameters()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         for parameter in theta.parameters():
+            # A mark: what is still NaN after all resets was drawn by no layer.
             parameter.fill_(math.nan)
-        for layer in reversed(list(theta.modules())):  # children first: a parent may initialise them differently
+        # modules() lists parents first. Children are reset first, since a parent may initialise them differently, as
+        # nn.MultiheadAttention does by `_reset_parameters`.
+        for layer in reversed(list(theta.modules())):
             reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
             if reset is not None:
                 reset()
         for parameter, original in zip(theta.parameters(), originals, strict=True):
             if parameter.isnan().any():
+                # correction=0: a single number has the deviation 0, not NaN.
                 parameter.normal_(float(original.mean()), float(original.std(correction=0)))
     return theta.to(device)
 
 
 def find_head(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
-    """Find the layer whose outputs are the logits.
-
-    Args:
-        theta: a Classifier (returns its head), or any network: the last nn.Linear that runs on a batch of zeros.
-        shape: (C, H, W) of the network's images.
-
-    Returns:
-        The layer itself, not a copy.
-
-    Raises:
-        ValueError: no such layer, or one whose input is not [B, E] or whose output is not [B, K].
-    """
+    """Find theta's own last linear layer, [B, E] to logits [B, K], by images (C, H, W); ValueError if it has none."""
     if isinstance(theta, Classifier):
         return theta.head
+    # In another network the head is the nn.Linear that runs last on zeros: modules() lists layers in the order of their
+    # definition, which need not be the order in which they run.
     calls: list[tuple[nn.Linear, int]] = []
 
     def record(layer: nn.Linear, inputs: tuple[Tensor]) -> None:
         calls.append((layer, inputs[0].ndim))
 
+    # Modes are saved for each module: theta.train() would switch all of them, also those that differ from theta's.
     modes = {module: module.training for module in theta.modules()}
     hooks = [m.register_forward_pre_hook(record) for m in theta.modules() if isinstance(m, nn.Linear)]
     try:
@@ -86,16 +83,8 @@ def find_head(theta: nn.Module, shape: tuple[int, int, int]) -> nn.Linear:
 
 
 def forward_with_embedding(theta: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run one forward pass that returns the embeddings and the logits.
-
-    Args:
-        theta: runs in its present mode.
-        head: its last linear layer, from find_head.
-        images: [B, C, H, W].
-
-    Returns:
-        The input of the head, [B, E], and the logits, [B, K], both with their graph.
-    """
+    """Run theta once; return the embeddings [B, E], which are the inputs of its head, and the logits [B, K]."""
+    # A hook reads the embeddings, not detached: one forward pass serves a loss on them and a loss on the logits.
     head_inputs: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))
     try:
@@ -106,7 +95,7 @@ def forward_with_embedding(theta: nn.Module, head: nn.Linear, images: Tensor) ->
 
 
 def add_output(head: nn.Linear, rng: np.random.Generator) -> None:
-    """Add an output with weights and bias uniform in +-1 / sqrt(E), as torch draws them; others do not change."""
+    """Add an output with weights and bias uniform in +-1 / sqrt(E), as torch draws them, by new parameters."""
     bound = 1 / math.sqrt(head.in_features)
     for name, parameter in list(head.named_parameters()):
         row = torch.from_numpy(rng.uniform(-bound, bound, (1, *parameter.shape[1:]))).to(parameter)
@@ -115,7 +104,7 @@ def add_output(head: nn.Linear, rng: np.random.Generator) -> None:
 
 
 def remove_output(head: nn.Linear) -> None:
-    """Remove the last output."""
+    """Remove the last output, by new parameters."""
     for name, parameter in list(head.named_parameters()):
         setattr(head, name, nn.Parameter(parameter.detach()[:-1].clone()))
     head.out_features -= 1
@@ -124,6 +113,7 @@ def remove_output(head: nn.Linear) -> None:
 @contextmanager
 def hide_last_output(head: nn.Linear) -> Generator[None, None, None]:
     """Remove the last output within the context."""
+    # The parameters themselves come back, not copies, since an optimizer refers to them.
     parameters = dict(head.named_parameters())
     remove_output(head)
     try:
@@ -135,23 +125,14 @@ def hide_last_output(head: nn.Linear) -> Generator[None, None, None]:
 
 
 def find_last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) -> list[str]:
-    """Find the last k convolutional or linear layers, and all layers with parameters that run after the first of them.
-
-    Args:
-        theta_o: a copy of it runs once on an image of zeros, in evaluation mode.
-        shape: (C, H, W) of that image.
-        k: 1 or more.
-
-    Returns:
-        The names of these layers, in the order in which they run.
-
-    Raises:
-        ValueError: the network has fewer than k.
-    """
+    """Find by name the last k convolutional or linear layers that run, and all with parameters after the first one."""
+    # Layers are found by running a copy on zeros, since modules() need not list them in the order in which they run.
+    # Hooks and running statistics stay with the copy.
     theta = copy_model(theta_o).eval()
     calls: dict[str, nn.Module] = {}
 
     def record(name: str, layer: nn.Module, _: object) -> None:
+        # A dict keeps the order of first calls; a layer that runs twice counts once.
         calls.setdefault(name, layer)
 
     for name, layer in theta.named_modules():
@@ -166,4 +147,5 @@ def find_last_layers(theta_o: nn.Module, shape: tuple[int, int, int], k: int) ->
             f"the network has {len(weight_layers)} convolutional or linear layers, not {k}; "
             f"use k {len(weight_layers)} or less"
         )
+    # From the k-th last weight layer to the end, with the norms between and after them.
     return list(calls)[weight_layers[-k] :]

@@ -69,7 +69,7 @@ class UnlearningLoopConfig:
 
 
 def require(config: str, name: str, value: object, rule: str, *, holds: bool) -> None:
-    """Raise ValueError if a value of a config breaks its rule."""
+    """Raise ValueError that names config, field, rule and value, unless the rule holds."""
     if not holds:
         raise ValueError(f"{name} of {config} must be {rule}, got {value}")
 
@@ -115,8 +115,12 @@ class UnlearningLoop:
         self.theta, self.config, self.step_callback, self.lr = theta, config, step_callback, config.lr
         parameters = dict(theta.named_parameters())
         self.trainable = set(parameters if trainable is None else trainable)
+        # A mask without a False changes nothing and would cost copies in each step; nor does a weight that does not
+        # train need one. Kept for each of the others: the parameter, which of its weights stay, their initial values.
         masked = {name: free for name, free in (mask or {}).items() if name in self.trainable and not bool(free.all())}
         self.masked = [(parameters[name], ~free, parameters[name].detach().clone()) for name, free in masked.items()]
+        # Group 0 is theta's, whose learning rate _step sets; an adversary is group 1 and keeps its constant learning
+        # rate.
         groups = [{"params": [parameters[name] for name in parameters if name in self.trainable], "lr": config.lr}]
         if adversary:
             groups.append({"params": list(adversary[0].parameters()), "lr": adversary[1]})
@@ -148,13 +152,17 @@ class UnlearningLoop:
             for loss in losses:
                 step += 1
                 value = float(loss.detach())
+                # Checked before the step: theta keeps its last finite weights, which the caller may still inspect.
                 if not math.isfinite(value):
                     raise TrainingDiverged(step, value)
                 self._step(loss)
                 if self.step_callback is not None and self.step_callback(step, self.theta):
                     break
+        # After a break the generator is suspended at its yield: close it now, so that its `finally` blocks run here and
+        # not when it is collected.
         if isinstance(losses, Generator):
             losses.close()
+        # No later loss shows what the last step did, so the weights are checked themselves.
         if not is_finite(self.theta):
             raise TrainingDiverged(step, math.nan)
         return self.theta.eval()
@@ -168,6 +176,8 @@ class UnlearningLoop:
             if parameter.grad is not None:
                 parameter.grad[fixed] = 0
         self.optimizer.step()
+        # Zero gradients are not enough: weight decay and moments move a weight without one. So the initial values are
+        # written back, bit for bit, and the moments set to 0. Adam's step count, of shape [], is left as it is.
         with torch.no_grad():
             for parameter, fixed, initial in self.masked:
                 parameter[fixed] = initial[fixed]
@@ -179,14 +189,18 @@ class UnlearningLoop:
     def _training(self) -> Generator[None, None, None]:
         """Set training mode, gradients of trainable weights only, and the batch-norm policy, within the context."""
         requires_grad = {name: parameter.requires_grad for name, parameter in self.theta.named_parameters()}
+        # A frozen weight gets no gradient, which saves its part of the backward pass.
         for name, parameter in self.theta.named_parameters():
             parameter.requires_grad_(name in self.trainable)
         has_convolutions = any(parameter.ndim == 4 for parameter in self.theta.parameters())
+        # Images come in channels last; convolutions are fast if their weights and gradients have that layout too.
         if has_convolutions:
             self.theta.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.theta.train()
         if self.adversary is not None:
             self.adversary.train()
+        # Hooks, not layer.eval(): algorithms and callbacks switch modes of the whole network between steps, and the
+        # policy must hold in every forward pass.
         hooks = [
             layer.register_forward_pre_hook(self._batch_norm_rule(name, layer))
             for name, layer in self.theta.named_modules()
@@ -207,30 +221,22 @@ class UnlearningLoop:
         updates_statistics = self.config.batch_norm == "train" and any(t.startswith(f"{name}.") for t in self.trainable)
 
         def set_mode(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-            has_variance = inputs[0].numel() > inputs[0].shape[1]  # one value a channel has no variance
-            if layer is norm:  # a copy made by the callback has this hook too, and keeps its mode
+            # One value per channel, as in a last batch of one example, has no variance, and torch raises ValueError:
+            # it is normalised by the running statistics instead.
+            has_variance = inputs[0].numel() > inputs[0].shape[1]
+            # A deep copy that a callback makes has this hook too; a copy in evaluation mode must stay in it.
+            if layer is norm:
                 layer.training = self.theta.training and updates_statistics and has_variance
 
         return set_mode
 
 
 def finish_one_shot(theta: nn.Module, step_callback: StepCallback | None, hint: str) -> nn.Module:
-    """Finish an algorithm that changes the weights once: check them, and call the callback as for step 1.
-
-    Args:
-        theta: a changed copy of theta_o.
-        step_callback: called once, with step 1 and theta in training mode, as UnlearningLoop calls it.
-        hint: advice for the error message if theta is not finite.
-
-    Returns:
-        theta, in evaluation mode.
-
-    Raises:
-        TrainingDiverged: a weight is not finite.
-    """
+    """Raise TrainingDiverged if theta is not finite, else call the callback as step 1; return it in evaluation mode."""
     if not is_finite(theta):
         raise TrainingDiverged(1, math.nan, hint)
     if step_callback is not None:
+        # In training mode, as UnlearningLoop calls it, so that a callback need not know which kind of algorithm runs.
         step_callback(1, theta.train())
     return theta.eval()
 

@@ -41,6 +41,7 @@ def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) ->
         log_softmax(teacher / temperature, dim=-1),
         log_softmax(student / temperature, dim=-1),
     )
+    # p log p - p log q from log-probabilities, finite also where p rounds to 0.
     return (teacher_log_p.exp() * (teacher_log_p - student_log_p)).sum(dim=-1)
 
 
@@ -87,20 +88,7 @@ def train_with_retain_loss(
     forget_loss: Callable[[Tensor, Tensor], Tensor],
     step_callback: StepCallback | None = None,
 ) -> nn.Module:
-    """Take one step per batch of the retain set, on it and on a batch of the forget set, in separate forward passes.
-
-    Args:
-        theta: a copy of theta_o; changed in place.
-        retain: the retain set.
-        forget: the forget set.
-        config: alpha, batch sizes, learning rates.
-        rng: draws orders and augmentations.
-        forget_loss: L_F of a batch of the forget set, from its images and labels.
-        step_callback: called after each step.
-
-    Returns:
-        theta, in evaluation mode.
-    """
+    """Train theta in place by alpha E_R[CE] + (1 - alpha) L_F, L_F = forget_loss(images, labels) of a batch of F."""
     retain_batches, forget_batches = (
         BatchSampler(retain, config.batch, rng),
         BatchSampler(forget, config.forget_batch, rng).cycle(),
@@ -109,8 +97,10 @@ def train_with_retain_loss(
 
     def losses() -> Iterator[Tensor]:
         for epoch in range(config.epochs):
+            # Read by the next step, since the loop draws a loss only after the step on the one before.
             loop.lr = config.lr_at(epoch)
             for images, labels in retain_batches:
+                # Two forward passes: a batch norm normalises each set's batch by that batch's own statistics.
                 retain_loss = cross_entropy(theta(images), labels)
                 yield config.alpha * retain_loss + (1 - config.alpha) * forget_loss(*next(forget_batches))
 
