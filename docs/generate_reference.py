@@ -16,6 +16,7 @@ from memscore.models.architectures import ARCHITECTURES
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
 from memscore.training.recipes import RECIPES, Recipe, get_default_recipe_name
 from unlearn.algorithms import ALGORITHMS, Algorithm
+from unlearn.forget_sets import FORGET_SETS
 from unlearn.measures import MEASURES
 from unlearn.search_space import Choice, Domain, LogUniform
 
@@ -127,6 +128,16 @@ def list_measure_columns() -> list[str]:
     return format_table(header, rows)
 
 
+def list_forget_sets() -> list[str]:
+    """List the values of --forget."""
+    rows = [
+        (", ".join(map(quote, written.split())), meaning)
+        for entry in FORGET_SETS.values()
+        for written, meaning in entry.meanings.items()
+    ]
+    return format_table(("value", "forget set"), rows)
+
+
 def list_presets() -> list[str]:
     """List the presets of subset designs."""
     rows = []
@@ -174,8 +185,17 @@ def list_recipes() -> list[str]:
         )
         for name, recipe in RECIPES.items()
     ]
-    header = ("recipe", "epochs", "batch", "optimizer, lr", "momentum", "schedule", "weight decay", "augmentation")
-    header += ("source",)
+    header = (
+        "recipe",
+        "epochs",
+        "batch",
+        "optimizer, lr",
+        "momentum",
+        "schedule",
+        "weight decay",
+        "augmentation",
+        "source",
+    )
     return format_table(header, rows)
 
 
@@ -184,6 +204,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "algorithm-parameters": describe_algorithms,
     "measures": list_measures,
     "measure-columns": list_measure_columns,
+    "forget-sets": list_forget_sets,
     "presets": list_presets,
     "architectures": list_architectures,
     "recipes": list_recipes,

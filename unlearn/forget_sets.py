@@ -15,7 +15,7 @@ import numpy as np
 
 from memscore.choices import validate_choice
 from memscore.data.id_lists import read_id_list
-from memscore.data.splits import Splits
+from memscore.data.splits import Dataset, Splits
 from memscore.seeds import generator
 from unlearn.meta.partition import ScoreReader
 from unlearn.meta.rum import distance_to_centroid
@@ -51,9 +51,67 @@ class ForgetSet:
     by_class: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """What a kind of forget set selects rows from.
+
+    Attributes:
+        kind: the specification before its colon.
+        part: the specification after it.
+        size: number of examples.
+        splits: the data set.
+        scores: reads a score of the store.
+        embeddings: returns float [n_train, E] of the original.
+        available: int64, rows that may be selected, ascending.
+        rng: the set's random stream.
+    """
+
+    kind: str
+    part: str
+    size: int
+    splits: Splits
+    scores: ScoreReader
+    embeddings: Callable[[], np.ndarray]
+    available: np.ndarray
+    rng: np.random.Generator
+
+    def draw(self, candidates: np.ndarray, described: str) -> np.ndarray:
+        """Draw `size` of the candidates, or raise if there are fewer."""
+        size = _require_at_most(self.size, len(candidates), described)
+        rows: np.ndarray = self.rng.choice(candidates, size, replace=False)
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetSetKind:
+    """One kind of forget set: an entry of FORGET_SETS.
+
+    Attributes:
+        meanings: values of --forget as a user writes them -> what they select, for docs/reference/forget-sets.md.
+        select: returns the rows of a selection; None if the kind changes the training data.
+        inject: (part, size, splits, random stream) -> the changed training set, the record of the change, the rows.
+        sized: whether --size gives the number of examples.
+    """
+
+    meanings: dict[str, str]
+    select: Callable[[Selection], np.ndarray] | None = None
+    inject: Callable[[str, int, Splits, np.random.Generator], tuple[Dataset, dict[str, object], np.ndarray]] | None = (
+        None
+    )
+    sized: bool = True
+
+
+def find_kind(spec: str) -> ForgetSetKind:
+    """Find the kind of a specification; what is no kind's name is a score's."""
+    name = spec.partition(":")[0]
+    if name.startswith(ENTANGLEMENT_AT):
+        return FORGET_SETS["entanglement-at-SCORE"]
+    return FORGET_SETS.get(name, FORGET_SETS["SCORE"])
+
+
 def changes_data(spec: str) -> bool:
     """Report whether a forget set changes the training data, so that it needs a separate store."""
-    return spec.partition(":")[0] in {"canaries", "confusion"}
+    return find_kind(spec).inject is not None
 
 
 def select_forget_set(
@@ -89,52 +147,23 @@ def select_forget_set(
     kind, colon, part = spec.partition(":")
     if kind == "random" and colon:
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
-    # The specification is part of the stream: sets of two specifications are drawn independently.
-    n_train, rng = len(splits.train), generator(seed, "forget-set", spec)
-    # These name their examples; size and excluded rows do not apply.
-    if kind in {"class", "id", "ids"}:
-        rows = _find_named_rows(kind, part, splits)
-        return ForgetSet(name=spec, rows=_validate_rows(rows, n_train), by_class=kind == "class")
-    if not 0 < size < n_train:
+    n_train, entry = len(splits.train), find_kind(spec)
+    if entry.sized and not 0 < size < n_train:
         raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
-    # Every other kind chooses `size` of these rows.
-    available = np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64))
-    if kind == "random":
-        rows = rng.choice(
-            available, _require_at_most(size, len(available), "training examples to choose from"), replace=False
-        )
-    elif kind == "partial-class":
-        candidates = available[splits.train.labels[available] == _parse_class(part, splits)]
-        rows = rng.choice(
-            candidates, _require_at_most(size, len(candidates), f"training examples of class {part}"), replace=False
-        )
-    elif kind == "entanglement":
-        rows = available[
-            _select_by_entanglement(
-                embeddings(), available, size, validate_choice("level of entanglement", part, LEVELS)
-            )
-        ]
-    elif kind.startswith(ENTANGLEMENT_AT):
-        score = kind.removeprefix(ENTANGLEMENT_AT)
-        # Groups are made of available rows alone, so that each can give an example.
-        scored_rows, values = _drop_undefined(*scores(score), splits)
-        selectable = np.isin(scored_rows, available)
-        level = validate_choice("level of entanglement", part, LEVELS)
-        rows = _select_by_entanglement_at_score(
-            embeddings(), scored_rows[selectable], values[selectable], size, level, score
-        )
-    elif not part:
-        # A score needs a part, so a bare word is a misspelt kind.
-        words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
-        raise ValueError(
-            f"unknown forget set {spec!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store with "
-            f"one of :{', :'.join(SCORE_PARTS)}, as memorization_k0.500:high"
-        )
-    else:
-        rows = _select_by_score(
-            *scores(kind), splits, kind, validate_choice("part of a score", part, SCORE_PARTS), size, rng, available
-        )
-    return ForgetSet(name=f"{spec} of {size}", rows=_validate_rows(rows, n_train))
+    selection = Selection(
+        kind=kind,
+        part=part,
+        size=size,
+        splits=splits,
+        scores=scores,
+        embeddings=embeddings,
+        available=np.setdiff1d(np.arange(n_train), np.array(excluded, dtype=np.int64)),
+        # The specification is part of the stream: sets of two specifications are drawn independently.
+        rng=generator(seed, "forget-set", spec),
+    )
+    # A kind that changes the data is made by inject_forget_set; here its name is as unknown as a misspelt one.
+    rows = _validate_rows((entry.select or _select_by_score)(selection), n_train)
+    return ForgetSet(name=f"{spec} of {size}" if entry.sized else spec, rows=rows, by_class=kind == "class")
 
 
 def find_score_name(spec: str) -> str:
@@ -163,62 +192,89 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
     kind, colon, part = spec.partition(":")
     if kind == "canaries" and colon:
         raise ValueError(f"{spec}: canaries have no part; --size is the size of the forget set, one in 20 is a canary")
-    rng, train = generator(seed, "forget-set", spec), splits.train
-    if kind == "canaries":
-        if not 0 < size < len(train):
-            raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
-        rows = rng.choice(len(train), size, replace=False)
-        # rows are in random order, so the first ones are a random share.
-        scrambled = rows[: round(CANARY_SHARE * size)]
-        if not len(scrambled):
-            raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
-        images = train.images.copy()
-        # A view [N, C, H W] of the copy: one permutation of pixels for all channels, another one for each image.
-        flat = images.reshape(len(images), images.shape[1], -1)
-        for row in scrambled:
-            flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
-        changed = replace(train, images=images)
-        label_changes: dict[str, object] = {"canaries": len(scrambled), "canaries_of": size, "canaries_seed": seed}
-    else:
-        first, second = _parse_two_classes(part, splits)
-        rows = np.concatenate([
-            rng.choice(
-                candidates := np.flatnonzero(train.labels == label),
-                round(CONFUSION_SHARE * len(candidates)),
-                replace=False,
-            )
-            for label in (first, second)
-        ])
-        if not len(rows):
-            raise ValueError(f"1 % of classes {first} and {second} is no example; use data with 50 or more of a class")
-        labels = train.labels.copy()
-        labels[rows] = np.where(train.labels[rows] == first, second, first)
-        changed = replace(train, labels=labels)
-        label_changes = {"confused": f"{first},{second}", "confused_seed": seed}
+    entry = find_kind(spec)
+    if entry.inject is None:
+        raise ValueError(f"{spec} does not change the training data; select_forget_set makes it")
+    rng = generator(seed, "forget-set", spec)
+    changed, changes, rows = entry.inject(part, size, splits, rng)
     # Changed images or labels give another fingerprint, so no store mixes both data sets; this records the change.
-    changed_splits = replace(splits, train=changed, label_changes={**splits.label_changes, **label_changes})
-    name = f"{spec} of {size}" if kind == "canaries" else spec
-    return changed_splits, ForgetSet(name=name, rows=_validate_rows(rows, len(train)))
+    changes |= {"canaries_seed" if kind == "canaries" else "confused_seed": seed}
+    changed_splits = replace(splits, train=changed, label_changes={**splits.label_changes, **changes})
+    name = f"{spec} of {size}" if entry.sized else spec
+    return changed_splits, ForgetSet(name=name, rows=_validate_rows(rows, len(splits.train)))
 
 
-def _select_by_score(
-    ids: np.ndarray,
-    values: np.ndarray,
-    splits: Splits,
-    score: str,
-    part: str,
-    size: int,
-    rng: np.random.Generator,
-    available: np.ndarray,
-) -> np.ndarray:
+def _inject_canaries(
+    part: str, size: int, splits: Splits, rng: np.random.Generator
+) -> tuple[Dataset, dict[str, object], np.ndarray]:
+    """Draw examples, and shuffle all pixels of one in twenty; each keeps its label."""
+    train = splits.train
+    if not 0 < size < len(train):
+        raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
+    rows = rng.choice(len(train), size, replace=False)
+    # rows are in random order, so the first ones are a random share.
+    scrambled = rows[: round(CANARY_SHARE * size)]
+    if not len(scrambled):
+        raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
+    images = train.images.copy()
+    # A view [N, C, H W] of the copy: one permutation of pixels for all channels, another one for each image.
+    flat = images.reshape(len(images), images.shape[1], -1)
+    for row in scrambled:
+        flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
+    return replace(train, images=images), {"canaries": len(scrambled), "canaries_of": size}, rows
+
+
+def _inject_confusion(
+    part: str, size: int, splits: Splits, rng: np.random.Generator
+) -> tuple[Dataset, dict[str, object], np.ndarray]:
+    """Swap the labels of a random 1 % of the examples of two classes."""
+    train = splits.train
+    first, second = _parse_two_classes(part, splits)
+    rows = np.concatenate([
+        rng.choice(
+            candidates := np.flatnonzero(train.labels == label),
+            round(CONFUSION_SHARE * len(candidates)),
+            replace=False,
+        )
+        for label in (first, second)
+    ])
+    if not len(rows):
+        raise ValueError(f"1 % of classes {first} and {second} is no example; use data with 50 or more of a class")
+    labels = train.labels.copy()
+    labels[rows] = np.where(train.labels[rows] == first, second, first)
+    return replace(train, labels=labels), {"confused": f"{first},{second}"}, rows
+
+
+def _select_random(selection: Selection) -> np.ndarray:
+    """Draw examples."""
+    return selection.draw(selection.available, "training examples to choose from")
+
+
+def _select_part_of_class(selection: Selection) -> np.ndarray:
+    """Draw examples of one class."""
+    available, labels = selection.available, selection.splits.train.labels
+    candidates = available[labels[available] == _parse_class(selection.part, selection.splits)]
+    return selection.draw(candidates, f"training examples of class {selection.part}")
+
+
+def _select_by_score(selection: Selection) -> np.ndarray:
     """Select available rows by one score of the store; medium is relative to all rows."""
-    rows, values = _drop_undefined(ids, values, splits)
+    score, size, available = selection.kind, selection.size, selection.available
+    if not selection.part:
+        # A score needs a part, so a bare word is a misspelt kind.
+        words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
+        raise ValueError(
+            f"unknown forget set {score!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store "
+            f"with one of :{', :'.join(SCORE_PARTS)}, as memorization_k0.500:high"
+        )
+    part = validate_choice("part of a score", selection.part, SCORE_PARTS)
+    rows, values = _drop_undefined(*selection.scores(score), selection.splits)
     in_unit_interval = score.startswith(("memorization_k", "memorization_probability_k"))  # unlike a probit
     # Before available rows are selected: `medium` means the same for a second set, disjoint from the first.
     middle = 0.5 if in_unit_interval or not len(values) else float(np.median(values))
     selectable = np.isin(rows, available)
     rows, values = rows[selectable], values[selectable]
-    restriction = " and that are not in the other forget set" * (len(available) < len(splits.train))
+    restriction = " and that are not in the other forget set" * (len(available) < len(selection.splits.train))
     _require_at_most(size, len(rows), f"training examples whose {score} is defined{restriction}")
     # Ties by row: a set depends on scores, not on the order in which a store has them.
     rising = rows[np.lexsort((rows, values))]
@@ -226,9 +282,7 @@ def _select_by_score(
     nearest = rows[np.lexsort((rows, np.abs(values - middle)))]
     if part == "twin":
         # A control for :riskiest, disjoint from it, with equally many examples.
-        others = np.setdiff1d(available, rising[-size:])
-        drawn: np.ndarray = rng.choice(others, _require_at_most(size, len(others), "other examples"), replace=False)
-        return drawn
+        return selection.draw(np.setdiff1d(available, rising[-size:]), "other examples")
     if part != "union":
         levels = {"low": rising[:size], "medium": nearest[:size], "high": rising[-size:]}
         level: np.ndarray = levels["high" if part == "riskiest" else part]
@@ -259,9 +313,10 @@ def _drop_undefined(ids: np.ndarray, values: np.ndarray, splits: Splits) -> tupl
     return rows[defined], values[defined]
 
 
-def _select_by_entanglement(embeddings: np.ndarray, available: np.ndarray, size: int, level: str) -> np.ndarray:
+def _select_by_entanglement(selection: Selection) -> np.ndarray:
     """Select one group by rising distance to the centroid (RUM A.3): the farthest are the least entangled."""
-    distance = distance_to_centroid(embeddings, available)
+    size, level = selection.size, validate_choice("level of entanglement", selection.part, LEVELS)
+    distance = distance_to_centroid(selection.embeddings(), selection.available)
     groups = len(distance) // size
     if groups < 3:
         raise ValueError(
@@ -270,14 +325,17 @@ def _select_by_entanglement(embeddings: np.ndarray, available: np.ndarray, size:
         )
     # Whole groups of `size` by rising distance; the farthest n mod size examples are in none.
     start = round(LEVEL_POSITIONS[level] * (groups - 1)) * size
-    selected: np.ndarray = np.argsort(distance, kind="stable")[start : start + size]
-    return selected
+    return selection.available[np.argsort(distance, kind="stable")[start : start + size]]
 
 
-def _select_by_entanglement_at_score(
-    embeddings: np.ndarray, rows: np.ndarray, values: np.ndarray, size: int, level: str, score: str
-) -> np.ndarray:
+def _select_by_entanglement_at_score(selection: Selection) -> np.ndarray:
     """Select at equal score: from each of `size` groups of rising score, one example by its rank in distance."""
+    size, score = selection.size, selection.kind.removeprefix(ENTANGLEMENT_AT)
+    # Groups are made of available rows alone, so that each can give an example.
+    rows, values = _drop_undefined(*selection.scores(score), selection.splits)
+    selectable = np.isin(rows, selection.available)
+    rows, values = rows[selectable], values[selectable]
+    level = validate_choice("level of entanglement", selection.part, LEVELS)
     # Groups divide the score's range among themselves: mean scores of two levels differ by at most range / size.
     groups = np.array_split(np.lexsort((rows, values)), size)
     # array_split makes the last group the smallest.
@@ -287,15 +345,20 @@ def _select_by_entanglement_at_score(
             f"is defined for {len(rows)} training examples that may be chosen; "
             f"use {len(rows) // MIN_GROUP_SIZE} or fewer"
         )
-    distance = distance_to_centroid(embeddings, rows)
+    distance = distance_to_centroid(selection.embeddings(), rows)
     by_distance = [group[np.argsort(distance[group], kind="stable")] for group in groups]
     return rows[[group[round(LEVEL_POSITIONS[level] * (len(group) - 1))] for group in by_distance]]
 
 
-def _find_named_rows(kind: str, part: str, splits: Splits) -> np.ndarray:
-    """Find the rows of classes, of one id, or of the ids in a file."""
-    if kind == "class":
-        return np.flatnonzero(np.isin(splits.train.labels, parse_classes(part, splits)))
+def _select_classes(selection: Selection) -> np.ndarray:
+    """Select all examples of the classes."""
+    labels, classes = selection.splits.train.labels, parse_classes(selection.part, selection.splits)
+    return np.flatnonzero(np.isin(labels, classes))
+
+
+def _select_ids(selection: Selection) -> np.ndarray:
+    """Select the example of one id, or those of the ids in a file."""
+    kind, part, splits = selection.kind, selection.part, selection.splits
     ids = np.array([part]) if kind == "id" else read_id_list(part, "--forget ids:")
     names, counts = np.unique(ids, return_counts=True)
     for repeated in names[counts > 1][:1]:
@@ -352,3 +415,55 @@ def _require_at_most(size: int, n_available: int, described: str) -> int:
     if size > n_available:
         raise ValueError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
     return size
+
+
+FORGET_SETS: dict[str, ForgetSetKind] = {
+    "random": ForgetSetKind(
+        meanings={"random": "`--size` training examples drawn at random"},
+        select=_select_random,
+    ),
+    "SCORE": ForgetSetKind(
+        meanings={
+            "SCORE:low SCORE:medium SCORE:high": "the lowest, middle or highest by a score",
+            "SCORE:union": "a third of each",
+            "SCORE:riskiest SCORE:twin": "the riskiest by a score, and as many that are not",
+        },
+        select=_select_by_score,
+    ),
+    "entanglement": ForgetSetKind(
+        meanings={"entanglement:high": "by entanglement with the retain set: low, medium or high"},
+        select=_select_by_entanglement,
+    ),
+    "entanglement-at-SCORE": ForgetSetKind(
+        meanings={"entanglement-at-SCORE:high": "by entanglement, at equal levels of a score"},
+        select=_select_by_entanglement_at_score,
+    ),
+    "class": ForgetSetKind(
+        meanings={"class:3 class:0,1": "whole classes"},
+        select=_select_classes,
+        sized=False,
+    ),
+    "partial-class": ForgetSetKind(
+        meanings={"partial-class:3": "`--size` examples of a class, drawn at random"},
+        select=_select_part_of_class,
+    ),
+    "id": ForgetSetKind(meanings={"id:ID": "one example by id"}, select=_select_ids, sized=False),
+    "ids": ForgetSetKind(
+        meanings={"ids:FILE": "examples by id, from a .txt, .json or .npz file"},
+        select=_select_ids,
+        sized=False,
+    ),
+    "canaries": ForgetSetKind(
+        meanings={
+            "canaries": "random examples, one in twenty of them with all its pixels shuffled and its label kept (SURE)"
+        },
+        inject=_inject_canaries,
+    ),
+    "confusion": ForgetSetKind(
+        meanings={"confusion:0,1": "1 % of the examples of two classes, with their labels swapped"},
+        inject=_inject_confusion,
+        sized=False,
+    ),
+}
+"""Every kind of forget set by the name before its colon. To add one: a function above, its entry here, a test, and
+`make reference`."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memscore.data.datasets import load_dataset
-from unlearn.forget_sets import inject_forget_set, select_forget_set
+from unlearn.forget_sets import FORGET_SETS, changes_data, find_kind, inject_forget_set, select_forget_set
 from unlearn.measures.entanglement import entanglement_score
 
 
@@ -220,3 +220,17 @@ def test_levels_of_entanglement_at_a_score_leave_out_what_is_not_free(splits):
     assert not {*first.rows} & {*second.rows}
     assert max(*first.rows, *second.rows) < 200
     assert first.name == "entanglement-at-entropy:low of 20"
+
+
+@pytest.mark.parametrize("name", FORGET_SETS)
+def test_every_kind_is_found_by_what_the_page_says_of_it(name):
+    entry = FORGET_SETS[name]
+    assert (entry.select is None) != (entry.inject is None)
+    for written in " ".join(entry.meanings).split():
+        assert find_kind(written) is entry
+        assert changes_data(written) == (entry.inject is not None)
+
+
+def test_a_kind_that_keeps_the_data_is_not_injected(splits):
+    with pytest.raises(ValueError, match="class:0 does not change the training data"):
+        inject_forget_set("class:0", 5, splits, 0)

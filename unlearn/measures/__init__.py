@@ -1,9 +1,9 @@
 """All measures by name, with their inputs and their columns (unit, direction, ideal).
 
 To add a measure: its own file here or its family's, with a Measure at its end; a line below; a test; `make reference`,
-which writes docs/reference/measures.md. Do not add a column to an existing Measure, and do not make a new one core: stored rows are
-found by the names of requested measures, and would lack it (or raise ROW_VERSION in unlearn/trials/config.py). A value
-is NaN where held_out is empty.
+which writes docs/reference/measures.md. Do not add a column to an existing Measure, and do not make a new one core:
+stored rows are found by the names of requested measures, and would lack it (or raise ROW_VERSION in
+unlearn/trials/config.py). A value is NaN where held_out is empty.
 """
 
 from unlearn.measures import (
