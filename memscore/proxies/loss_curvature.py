@@ -120,8 +120,8 @@ def compute_gradient_change(
     if config.direction == "sign":
         signs = gradient.sign()
         # the root of the number of pixels with a gradient: 1 or more, unless all are 0, and then the step is 0
-        length = signs.flatten(1).norm(dim=1).clamp_min(1)
-        return _distance(compute_gradient(images + config.h * signs / _as_column(length, images)), gradient)
+        length = signs.flatten(1).norm(dim=1).clamp_min(1).view(-1, *[1] * (images.ndim - 1))  # [B, 1, ...]
+        return _distance(compute_gradient(images + config.h * signs / length), gradient)
     # [B, n, ...]; one pass for each probe of all examples, so memory does not grow with n
     probes = draw_rademacher_signs(images.shape, config.probes, rng).to(images)
     steps = [_distance(compute_gradient(images + config.h * probes[:, k]), gradient) for k in range(config.probes)]
@@ -150,8 +150,3 @@ def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generat
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     distance: Tensor = (a - b).flatten(1).norm(dim=1)
     return distance
-
-
-def _as_column(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape [B] to [B, 1, ...], which broadcasts over the axes of `like`."""
-    return values.view(-1, *[1] * (like.ndim - 1))
