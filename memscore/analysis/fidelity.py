@@ -149,8 +149,9 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
         draws_of_r = [correlate_ranks(sample, values, defined, ranks) for sample in ranked] if independent else []
         # over models and examples, for the verdicts on SCALE's claims, which must not rest on these examples
         if not candidate.shares_models and get_registry_name(candidate.score) in PAPER_SIGNS:
-            pairs = pair_samples(samples, values, drawn_rows)
-            correlations[candidate.score] = np.array([spearman(*pair[:, drawn]) for pair, drawn in pairs])
+            correlations[candidate.score] = np.array([
+                spearman(sample[drawn], values[drawn]) for sample, drawn in zip(samples, drawn_rows, strict=True)
+            ])
         r = spearman(values[defined], memorization[defined])
         seconds = costs.get(candidate.score, float("nan"))
         rows.append(
@@ -254,14 +255,6 @@ def correlate_ranks(
     return spearman(whole[both], values[both])
 
 
-def pair_samples(
-    samples: np.ndarray, values: np.ndarray, drawn_rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield each sample of memorization with the values, [2, N], and the examples drawn for it."""
-    for sample, rows in zip(samples, drawn_rows, strict=True):
-        yield np.stack([sample, values]), rows
-
-
 def compute_scale_trends(
     rows: Sequence[ProxyFidelity], correlations: Mapping[str, np.ndarray], blocks: int
 ) -> list[Trend]:
@@ -330,7 +323,9 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
     """
     name = select_scored_arm(store, arm)
     suffix = store.arms()[name]["suffix"]
-    fidelity = compare_proxies(store, name, compute_score_seconds(store), draws=draws)
+    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
+    costs = {score: seconds for proxy, seconds in proxy_seconds.items() for score in PROXIES[proxy].scores}
+    fidelity = compare_proxies(store, name, costs, draws=draws)
     proxies = [row.score for row in fidelity.rows if not row.shares_models]
     # each score has a random stream of its own, so its interval does not depend on which others the bank has
     gini = {}
@@ -370,12 +365,6 @@ def find_original_keys(store: Store) -> list[str]:
     receipts = sorted((name, receipt) for name, receipt in store.receipts().items() if name.startswith("original-"))
     keys = [receipt["key"] for _, receipt in receipts if not receipt.get("removed") and not receipt["diverged"]]
     return [key for key in keys if store.has_outputs(key)]
-
-
-def compute_score_seconds(store: Store) -> dict[str, float]:
-    """Return score -> median seconds on one original, beyond its training."""
-    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
-    return {score: seconds for name, seconds in proxy_seconds.items() for score in PROXIES[name].scores}
 
 
 def write_comparison(store: Store, comparison: Comparison) -> list[str]:
