@@ -89,8 +89,9 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
 def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> None:
     """Print each forecast beside the result, and what an error that was not reached would take."""
     for check in checks:
+        # a forecast from all of the models that there are predicts nothing
         if check.wish is None and check.models == check.planned_from:
-            continue  # the forecast was made from these models
+            continue
         requested = "" if check.wish is None else f" {check.models_predicted} models for RMSE {check.wish:g}, and"
         console.print(
             f"{check.suffix}: the forecast from {check.planned_from} models was{requested} "
@@ -112,7 +113,8 @@ def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> 
 
 
 def print_result(console: Console, result: EstimateResult, store: str) -> None:
-    """Print the results of a run, and where they are stored."""
+    """Print the results of a run of estimate, and where they are stored."""
+    # what went wrong first, then the scores, from the whole bank to single examples
     print_problems(console, result.training)
     print_scores(console, result.table, result.arms)
     print_forecast_checks(console, result.forecast_checks)
@@ -135,7 +137,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
-    """Print the models' accuracy, a warning where it is low, and the speed of training."""
+    """Print the models' accuracy, a warning where it is low on members, and the speed of training."""
     accuracies = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in result.accuracy.items())
     console.print(f"accuracy (median model): {accuracies}", highlight=False)
     member_accuracy = result.accuracy.get("members", 1.0)
@@ -172,6 +174,7 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
 
 def print_problems(console: Console, summary: TrainingSummary) -> None:
     """Print one line for each kind of problem, with what happens next."""
+    # reasons are escaped: rich would read a word in brackets as markup
     for path, reason in summary.damaged.items():
         console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; set aside and trained again", soft_wrap=True)
     if summary.diverged:
@@ -206,6 +209,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
 
 def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -> None:
     """Print each score's distribution, the bank's precision, and the attacks' success."""
+    # a bank may have no attacks, as an imported one without logits: then there is no column and no table of them
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
     distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in arms:
@@ -236,7 +240,7 @@ def format_unfinished(count: int) -> str:
 
 
 def print_reliabilities(console: Console, arms: Sequence[ArmScores]) -> None:
-    """Print how far halves of the models agree on each score, stepped up to all models."""
+    """Print how far halves of the models agree on each score, corrected to all models (Spearman-Brown)."""
     columns = ("score", "Spearman", "Pearson", f"top {100 * TOP_FRACTION:.1f} %, halves", "RMSE")
     table = make_table("reliability: halves of the models, stepped up to all", columns)
     for arm in arms:
@@ -254,7 +258,8 @@ def print_reliabilities(console: Console, arms: Sequence[ArmScores]) -> None:
 
 
 def build_spread_row(name: str, table: pa.Table) -> list[str]:
-    """Build the row of one score's distribution over the examples that define it."""
+    """Build the row of one score's distribution over the examples on which it is defined."""
+    # a null of the file is NaN in NumPy
     values = np.asarray(table[name].to_numpy(), float)
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -276,7 +281,7 @@ def build_curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
 
 
 def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
-    """Print the most memorized examples."""
+    """Print the examples with the highest memorization, ties by row, undefined ones last."""
     name = f"memorization_{suffix}"
     values = np.asarray(table[name].to_numpy(), float)
     top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:ROWS_SHOWN]
@@ -296,7 +301,7 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
 
 
 def print_noise_detection(console: Console, intervals: Mapping[str, Interval]) -> None:
-    """Print how well each score finds the changed labels."""
+    """Print how well each score finds the changed labels, best first; nothing without changed labels."""
     if not intervals:
         return
     table = make_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))
