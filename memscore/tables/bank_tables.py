@@ -16,7 +16,6 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
-from memscore.statistics.roc import TargetMean
 from memscore.tables.console import make_table
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
@@ -222,7 +221,9 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
     attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for arm in arms:
         for name, curve in arm.attacks.items():
-            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *build_curve_row(curve.measures))
+            measures = (curve.measures[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
+            numbers = (f"{format_number(m.value)} ± {format_number(m.hi - m.value)}" for m in measures)
+            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
     if attacks.row_count:
         console.print(attacks)
     for arm in arms:
@@ -272,12 +273,6 @@ def build_spread_row(name: str, table: pa.Table) -> list[str]:
         *(f"{100 * share:.1f} %" for share in shares),
         str(len(values) - len(defined)),
     ]
-
-
-def build_curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
-    """Format AUC and two true-positive rates with their intervals."""
-    measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
-    return [f"{format_number(measure.value)} ± {format_number(measure.hi - measure.value)}" for measure in measures]
 
 
 def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
