@@ -1,4 +1,4 @@
-"""Similarity of a reconstructed image to the original: PSNR and SSIM."""
+"""Measure the similarity of a reconstructed image to the original: PSNR and SSIM."""
 
 import numpy as np
 

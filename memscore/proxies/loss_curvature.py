@@ -122,7 +122,7 @@ def compute_gradient_change(
         # the root of the number of pixels with a gradient: 1 or more, unless all are 0, and then the step is 0
         length = signs.flatten(1).norm(dim=1).clamp_min(1).view(-1, *[1] * (images.ndim - 1))  # [B, 1, ...]
         return _distance(compute_gradient(images + config.h * signs / length), gradient)
-    # [B, n, ...]; one pass for each probe of all examples, so memory does not grow with n
+    # [B, n, ...]; one backward pass for each probe, so that the memory of activations does not grow with n
     probes = draw_rademacher_signs(images.shape, config.probes, rng).to(images)
     steps = [_distance(compute_gradient(images + config.h * probes[:, k]), gradient) for k in range(config.probes)]
     return torch.stack(steps).mean(0)

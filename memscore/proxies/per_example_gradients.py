@@ -1,4 +1,4 @@
-"""Losses and gradients of single examples, in evaluation mode."""
+"""Compute losses and gradients of single examples, in evaluation mode."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
