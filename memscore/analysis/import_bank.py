@@ -62,6 +62,7 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
             continue
         if len(files) > 2:
             raise ValueError(f"--{name} takes a file for train and one for test, got {len(files)}")
+        # [M, n] or [M, n + t] in one file, or [M, n] and [M, t] in two: a second file is of test examples only
         parts = [read_array(file) for file in files]
         for file, part in zip(files, parts, strict=True):
             if part.ndim != 2 or len(part) != models:
@@ -233,6 +234,7 @@ def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
 
 def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits | None) -> pa.Table:
     """Build the examples table, from the data set if it is named, else from labels and ids where they are given."""
+    # from the data set, which knows labels and ids itself; slice, since arrays may have no test examples
     n, t = arrays.n_train, arrays.n_test
     if splits is not None:
         if source.labels or source.ids:
@@ -243,6 +245,7 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
                 f"{t}; leave out --data if they are of other examples"
             )
         return build_examples_table(splits).slice(0, n + t)
+    # else each as far as it is given: null labels, and names that are made from the position
     labels = (
         None
         if source.labels is None

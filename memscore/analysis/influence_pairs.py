@@ -279,6 +279,7 @@ def compute_influence(
     The caller holds the store's lock, so that no shard is added or removed. ValueError for an arm without models, and
     for what find_influence_pairs refuses.
     """
+    # shards that cannot be read are left out and named in the result; verify=False reads their footers only
     shards = store.check(name, verify=False)
     if not shards.valid:
         raise ValueError(
