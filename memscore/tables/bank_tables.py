@@ -208,7 +208,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
 
 def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -> None:
     """Print each score's distribution, the bank's precision, and the attacks' success."""
-    # a bank may have no attacks, as an imported one without logits: then there is no column and no table of them
+    # distributions; a bank may lack attack success, as an imported one without logits
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
     distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in arms:
@@ -217,6 +217,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
                 distribution.add_row(*build_spread_row(f"{stem}_{arm.suffix}", table))
     console.print(distribution)
     print_reliabilities(console, arms)
+    # attacks: means over targets, models of the bank that are attacked with the others as shadow models
     title = "membership inference: mean and 95 % interval over targets"
     attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for arm in arms:
@@ -226,6 +227,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
             attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
     if attacks.row_count:
         console.print(attacks)
+    # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
     for arm in arms:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
