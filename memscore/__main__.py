@@ -16,6 +16,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """List the commands; return 0 if help was requested, else 2."""
+    # without a command this is a usage error, on stderr, as tyro's are
     help_requested = {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments)
     lines = ["memscore measures what an image classifier has memorized. Its commands, each with --help:", ""]
     lines += [f"  python -m memscore.{name:<12} {description}" for name, description in COMMANDS.items()]

@@ -68,6 +68,7 @@ def audit_model(
     mean_std = resolve_normalization(bank.manifest, mean, std)
     network = load_user_model(model, arch, bank.manifest)
     member = None if members is None else build_member_mask(read_id_list(members), bank)
+    # the bank's images, normalised as the user's model expects them
     splits = replace(reload_splits(bank, data, folder), mean=mean_std[0], std=mean_std[1])
     config = RmiaConfig(kind=rmia, gamma=gamma)
     result = run_audit(

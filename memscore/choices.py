@@ -8,7 +8,7 @@ def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     """Return name if it is one of the choices; otherwise raise with the nearest one.
 
     Args:
-        kind: of thing that is named, for the message: "architecture", "data set".
+        kind: what is named, for the message, such as "architecture" or "data set".
         name: as the user wrote it.
         choices: every valid name.
 

@@ -57,6 +57,7 @@ def find_bank_influence(
     bank = Store.open(store)
     with bank.lock():  # a running estimate would add shards and make this result stale
         name = select_arm(bank, arm)
+        # before the pairs, so that a data set that is not found is an error at once
         splits = reload_images(bank, data, folder) if pictures else None
         with ProgressBar("train examples") as progress_bar:
             thresholds = {"least": least, "least_memorization": least_memorization}

@@ -38,8 +38,8 @@ def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.rando
     Args:
         root: the user's seed, >= 0; 0 is a seed like any other.
         purpose: one of PURPOSES.
-        arm: name of the arm, or of what takes its place: "original", an algorithm, a proxy, a
-            score, a forget set; "" for the whole bank.
+        arm: name of the arm, or of what takes its place: "original", an algorithm, a proxy, a score, a forget set; ""
+            for the whole bank.
         index: position within the arm, >= 0.
 
     Returns:
@@ -55,6 +55,7 @@ def seed_for(root: int, purpose: str, arm: str = "", index: int = 0) -> np.rando
         raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(PURPOSES)}")
     if root < 0:
         raise ValueError(f"the root seed must be 0 or more, got {root}")
+    # a hash and not a position: arms are added to a bank later, and Python's hash() differs between processes
     arm_hash = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:8], "little")
     return np.random.SeedSequence(root, spawn_key=(PURPOSES.index(purpose), arm_hash, index))
 

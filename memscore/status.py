@@ -46,6 +46,7 @@ def show_status(
     bank = Store.open(url)
     console = Console(width=None if sys.stdout.isatty() else 110)
     variances: VarianceCache = {}
+    # with --watch, the variance of an arm's first models is measured once and not at every look
     while True:
         bank_status = compute_bank_status(bank, variances)
         if json:

@@ -50,6 +50,7 @@ def follow_job(job: SubmittedJob) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; user errors are one line and exit code 2."""
+    # tyro parses what stands before the first --, and never sees the options of the submitted command
     argv = sys.argv[1:] if arguments is None else arguments
     split = argv.index("--") if "--" in argv else len(argv)
     submit_words = partial(submit_command, argv[split + 1 :])

@@ -90,21 +90,9 @@ def run_audit(
 ) -> AuditResult:
     """Compute evidence of membership for each training example, and how well it separates where the truth is known.
 
-    Args:
-        store: the bank.
-        model: a network for its images and classes.
-        splits: the bank's data, with the mean and std that the model needs.
-        arm: name or suffix of the arm; may be left out where the bank has one.
-        member: bool [n_train], the truth.
-        threshold: of the verdict, in nats of LiRA online; 0 says "member" where member is the likelier.
-        config: of RMIA; online by default.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The audit; nothing is written.
-
-    Raises:
-        ValueError: an unknown arm or one without models, or outputs that are not finite.
+    The splits are the bank's data with the mean and std that the model needs; member is the truth, bool [n_train]; the
+    threshold is in nats of LiRA online. Nothing is written. ValueError for an arm without models, and for outputs that
+    are not finite.
     """
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
@@ -114,15 +102,19 @@ def run_audit(
         raise ValueError(
             f"arm {name} of {store.folder.display_name} has no models; `python -m memscore.estimate` trains them"
         )
+    # evidence from the model's confidence beside that of every shadow model
     predictions = compute_predictions(store, model, splits, device)
     n_train = store.manifest.split_sizes[0]
     evidence = compute_evidence(store, name, sorted(shards), predictions["logit_confidence"], config or RmiaConfig())
+    # with the truth: how well each evidence separates, and a bound on epsilon. Examples without evidence, as those that
+    # all shadow models were trained on, are left out.
     curves, epsilon = {}, None
     if member is not None:
         curves = {kind: compute_roc_summary(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
         defined = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
         epsilon = epsilon_lower_bound(evidence["lira"][defined], member[defined], rng)
+    # the file says which shards it was computed from, and has the summary beside the rows
     metadata = {
         "arm": name,
         "models": str(len(shards)),
@@ -151,40 +143,19 @@ def build_table(
     member: np.ndarray | None,
     metadata: dict[str, str],
 ) -> pa.Table:
-    """Build one row per training example: row, id, label, columns, verdict (null without evidence), truth if known.
-
-    Args:
-        store: the bank, which has ids and labels.
-        columns: [n_train] each, lira among them.
-        threshold: of the verdict.
-        member: bool [n_train], or None.
-        metadata: of the file.
-
-    Returns:
-        The table.
-    """
+    """Build one row per training example: row, id, label, columns, verdict (null without evidence), truth if known."""
     n_train = store.manifest.split_sizes[0]
     examples, lira = store.examples().slice(0, n_train), columns["lira"]
     ids = np.array(examples["id"].to_pylist(), dtype=np.str_)
     rows = {"row": np.arange(n_train, dtype=np.int32), "id": ids, "label": examples["label"].to_numpy()}
     table = to_table({**rows, **columns}, metadata)
     table = table.append_column("verdict", pa.array(lira > threshold, mask=np.isnan(lira)))
+    # columns were appended after to_table had hashed its own
     return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
 
 
 def select_arm(store: Store, requested: str | None) -> str:
-    """Return the name of the arm to use.
-
-    Args:
-        store: open.
-        requested: its name or suffix, or None.
-
-    Returns:
-        Its name.
-
-    Raises:
-        ValueError: none of that name, none at all, or several and none requested.
-    """
+    """Return the name of the arm with the requested name or suffix; if none is requested, of the bank's only arm."""
     arms = store.arms()
     if not arms:
         raise ValueError(f"{store.folder.display_name} has no arm yet; `python -m memscore.estimate` begins one")
@@ -201,20 +172,8 @@ def select_arm(store: Store, requested: str | None) -> str:
 
 
 def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
-    """Compute a model's predictions for every row of the bank, with the numerics of the bank's own models.
-
-    Args:
-        store: the bank.
-        model: on the CPU or the device.
-        splits: its data, with the mean and std that the model needs.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The columns of memscore.training.evaluation.evaluate_examples.
-
-    Raises:
-        ValueError: outputs that are not finite; names the first example.
-    """
+    """Compute a model's predictions for every row of the bank: the columns of evaluate_examples."""
+    # with the threads and matrix products of the bank's own models, so that both are rounded alike
     torch_device, shared = torch.device(device), build_shared_data(splits, None)
     with single_threaded(), float32_matmul(torch_device):
         images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
@@ -235,24 +194,20 @@ def compute_evidence(
 ) -> dict[str, np.ndarray]:
     """Compute the evidence of each training example, and the number of shadow models that it uses.
 
-    Args:
-        store: the bank.
-        arm: its name.
-        indices: of the models.
-        confidence: float [N], the target's logit confidence in all rows.
-        config: of RMIA, which needs the bank's validation examples.
-
-    Returns:
-        lira, lira_offline, rmia: float64 [n_train], higher for members; n_in, n_out: int64 [n_train].
+    Confidence is the target's, float [N], in all rows of the bank. The result has lira, lira_offline and, with
+    validation examples, rmia: float64 [n_train], higher for members; and n_in, n_out: int64 [n_train].
     """
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
+    # two passes over the training examples, block by block: LiRA's prior is fitted to all of them first
     prior = fit_external_prior((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
+    # RMIA compares each example with the validation examples, which no model of the bank was trained on
     population: np.ndarray | None = None
     if n_validation:
         shadows = np.concatenate([phi for _, phi, _ in read_bank_blocks(store, arm, indices, held_out)], axis=1)
         population = external_rmia_population(confidence[held_out], shadows, config)
     pieces: list[dict[str, np.ndarray]] = []
+    # phi and held are [M, n], the shadow models' confidence and membership for one block of examples
     for rows, phi, held in read_bank_blocks(store, arm, indices, train):
         target = confidence[rows]
         online, offline = external_lira_scores(target, phi, held, prior)
@@ -272,7 +227,7 @@ def read_bank_blocks(
 
 
 def compute_roc_summary(scores: np.ndarray, member: np.ndarray) -> RocSummary:
-    """Compute area and rates over the examples that have a score."""
+    """Compute AUC and true-positive rates over the examples that have a score."""
     defined = ~np.isnan(scores)
     scores, member = scores[defined], member[defined]
     return RocSummary(
@@ -292,20 +247,7 @@ def compute_accuracy(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[s
 
 
 def write_audit(store: Store, result: AuditResult, model: str, out: str | None) -> str:
-    """Write the table as Parquet.
-
-    Args:
-        store: the bank, into whose reports/ it is written unless `out` is given.
-        result: the audit.
-        model: file of the weights, whose name is part of the report's name.
-        out: a local path instead.
-
-    Returns:
-        The path that was written.
-
-    Raises:
-        OSError: it cannot be written there.
-    """
+    """Write the table as Parquet to `out`, else into the bank's reports/ by the model's file name; return the path."""
     content = encode(result.table)
     if out is not None:
         try:

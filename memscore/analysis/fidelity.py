@@ -82,7 +82,7 @@ class ProxyFidelity:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """A score that can be compared.
+    """A score that can be compared with memorization.
 
     Attributes:
         score: its name.
@@ -123,22 +123,18 @@ class ProxyComparison:
 
 
 def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws: int = 200) -> ProxyComparison:
-    """Compare every fresh score of a bank with the memorization score of one arm.
+    """Compare every score of a bank with the memorization score of one arm; ValueError if one of them is stale.
 
-    Args:
-        store: open, scored.
-        arm: name of the arm.
-        costs: score -> seconds that it took beyond training, where they were measured.
-        draws: bootstrap samples of the arm's models.
-
-    Returns:
-        The comparison; memorization itself is read from its file and must be fresh.
+    Costs are seconds beyond training by score, where they were measured; draws are bootstrap samples of the models.
     """
     record = store.arms()[arm]
     reference = f"memorization_{record['suffix']}"
     shards = store.find_valid_shards(arm, verify=False)
     indices, digest = sorted(shards), hash_shards(arm, shards)
     _, memorization = store.score(reference, digest)
+    # Memorization from each bootstrap sample of models, [draws, N]. Its ranks do not depend on the compared score, so
+    # they are computed once. The same samples of models, and of examples, serve every score: differences between two
+    # correlations are then paired.
     reliability, samples, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
     bank_s, training_s = sum_model_seconds(store, arm, indices), compute_training_seconds(store)
     ranked = [rank_defined(sample) for sample in samples]
@@ -148,11 +144,14 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
         values = candidate.values
         defined = ~np.isnan(values) & ~np.isnan(memorization)
         ranks = rankdata(values[defined])
+        # over models, for the correlation's interval; a score from the same models shares their noise and gets none
         independent = defined.any() and not candidate.shares_models
         draws_of_r = [correlate_ranks(sample, values, defined, ranks) for sample in ranked] if independent else []
+        # over models and examples, for the verdicts on SCALE's claims, which must not rest on these examples
         if not candidate.shares_models and get_registry_name(candidate.score) in PAPER_SIGNS:
-            pairs = pair_samples(samples, values, drawn_rows)
-            correlations[candidate.score] = np.array([spearman(*pair[:, drawn]) for pair, drawn in pairs])
+            correlations[candidate.score] = np.array([
+                spearman(sample[drawn], values[drawn]) for sample, drawn in zip(samples, drawn_rows, strict=True)
+            ])
         r = spearman(values[defined], memorization[defined])
         seconds = costs.get(candidate.score, float("nan"))
         rows.append(
@@ -168,6 +167,7 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
                 of_training=seconds / training_s,
             )
         )
+    # the strongest correlation of either sign first, undefined ones last
     rows.sort(key=lambda row: -np.nan_to_num(abs(row.spearman.value), nan=-1))
     return ProxyComparison(
         reference=reference,
@@ -186,21 +186,16 @@ def bootstrap_memorization(
 ) -> tuple[Reliability, np.ndarray, int, bool]:
     """Compute memorization from bootstrap samples and from halves of the models, in one pass over the bank.
 
-    Args:
-        store: open.
-        arm: name of the arm.
-        indices: its valid models, rising.
-        draws: bootstrap samples.
-
-    Returns:
-        The reliability; memorization of each sample [draws, N]; how many blocks (or models) were drawn from; whether
-        blocks were. With fewer than MIN_BLOCKS blocks models are drawn one by one: that ignores the design's smaller
-        variance, so intervals are too wide rather than too narrow.
+    Returns the reliability; memorization of each sample, [draws, N]; how many blocks (or models) were drawn from; and
+    whether whole blocks were.
     """
+    # The models of a block balance each other, so whole blocks are drawn. With too few of them models are drawn one by
+    # one: that ignores the design's smaller variance, so intervals are too wide rather than too narrow.
     block = parse_arm_record(store.arms()[arm]).models_per_block
     numbers = np.asarray(indices) // block
     by_blocks = len(np.unique(numbers)) >= MIN_BLOCKS
     members = group_models_by_block(numbers if by_blocks else np.arange(len(indices)))
+    # how often each model is in each sample and each half: memorization of all of them is one product per block
     samples = draw_bootstrap_samples(members, generator(store.manifest.seed, "bootstrap", arm), draws)
     halves = draw_arm_halves(store.manifest.seed, arm, numbers)
     weights = count_set_weights([*samples, *itertools.chain.from_iterable(halves)], len(indices))
@@ -209,30 +204,22 @@ def bootstrap_memorization(
         for read in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BLOCK_BYTES)
     ]
     scores = np.concatenate(parts, axis=1)
+    # [draws + 2 * halves, N]: the samples, then first and second halves in turn
     pairs = list(zip(scores[draws::2], scores[draws + 1 :: 2], strict=True))
     return compute_reliability(pairs), scores[:draws], len(members), by_blocks
 
 
 def read_candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:
-    """Read the scores that can be compared with an arm's memorization, each file once.
+    """Yield the scores that can be compared with an arm's memorization; ValueError if one is stale.
 
-    Args:
-        store: open.
-        arm: name of the arm.
-        reference: its memorization.
-        digest: hash_shards of the arm, which scores made from it must have.
-
-    Yields:
-        Scores by name; those of other arms, and those over several, are left out.
-
-    Raises:
-        ValueError: a score of the arm that is stale; names the command that recomputes it.
+    Those of other arms, and those over several, are left out.
     """
     for file in store.folder.names("scores"):
         name = file.removesuffix(".parquet")
         if name != reference:
             table = store.read_score(name)
             metadata = decode_metadata(table.schema)
+            # scores of a whole arm name it as "arm"; means over models, such as proxies, say "models_of"
             models_of = metadata.get("arm", metadata.get("models_of"))
             if models_of in {arm, "originals"}:
                 store.require_fresh(name, table, digest if "arm" in metadata else None)
@@ -242,12 +229,13 @@ def read_candidates(store: Store, arm: str, reference: str, digest: str) -> Iter
 
 def read_column_values(table: pa.Table, name: str) -> tuple[np.ndarray, int]:
     """Return a score as stored in its column, float64 [N], and its direction; ValueError if it has none."""
+    # orient_score multiplies by the direction, and doing it again undoes that
     direction = int(decode_metadata(table.schema.field(name))["direction"])
     return orient_score(table, name)[1] * direction, direction
 
 
 def rank_defined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask of defined examples, and the ranks among them."""
+    """Return the mask of defined examples, and the ranks of their values."""
     defined = ~np.isnan(values)
     return defined, rankdata(values[defined])
 
@@ -255,53 +243,31 @@ def rank_defined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def correlate_ranks(
     sample: tuple[np.ndarray, np.ndarray], values: np.ndarray, values_defined: np.ndarray, ranks: np.ndarray
 ) -> float:
-    """Compute Spearman's correlation of a ranked sample with values.
-
-    Args:
-        sample: from rank_defined.
-        values: [N].
-        values_defined: bool [N], where they are defined.
-        ranks: of values[values_defined], for all samples that are defined on exactly these examples.
-
-    Returns:
-        The correlation.
-    """
+    """Compute Spearman's correlation of a sample from rank_defined with values, whose ranks are given too."""
+    # the usual case, in which nothing is ranked again: both are defined on the same examples
     defined, sample_ranks = sample
     if np.array_equal(defined, values_defined):
         return pearson(sample_ranks, ranks)
+    # else both are ranked again on the common examples; ranks of ranks are those of the sample's own values
     both = defined & values_defined
     whole = np.full(len(values), np.nan)
     whole[defined] = sample_ranks
     return spearman(whole[both], values[both])
 
 
-def pair_samples(
-    samples: np.ndarray, values: np.ndarray, drawn_rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield each sample of memorization with the values, [2, N], and the examples drawn for it."""
-    for sample, rows in zip(samples, drawn_rows, strict=True):
-        yield np.stack([sample, values]), rows
-
-
 def compute_scale_trends(
     rows: Sequence[ProxyFidelity], correlations: Mapping[str, np.ndarray], blocks: int
 ) -> list[Trend]:
-    """Check SCALE's Table 1: the sign of each proxy's correlation, and their order by size.
+    """Check SCALE's Table 1: the sign of each proxy's correlation with memorization, and their order by size.
 
-    Args:
-        rows: the scores.
-        correlations: of each proxy, in bootstrap samples of models and of examples: a claim about proxies must not
-            depend on these examples.
-        blocks: how many blocks of models were drawn from.
-
-    Returns:
-        Claims with intervals over models and examples, and verdicts.
+    Correlations are of each proxy in bootstrap samples of models and of examples, [draws]; the intervals are from them.
     """
     by_stem = {get_registry_name(row.score): row for row in rows if not row.shares_models}
     trends = []
     for stem, sign in PAPER_SIGNS.items():
         if stem in by_stem:
             r = compute_interval_from_draws(by_stem[stem].spearman.value, correlations[by_stem[stem].score], blocks)
+            # the interval as measured is reported; the verdict "above 0" is on the one in the claim's direction
             claim = f"{stem} {'falls' if sign < 0 else 'rises'} with memorization"
             trends.append(
                 Trend(
@@ -310,6 +276,7 @@ def compute_scale_trends(
                     verdict=judge_interval(Interval(value=sign * r.value, **flip_interval(r, sign))),
                 )
             )
+    # every pair in the paper's order: sizes, since some proxies fall with memorization
     for first, second in itertools.combinations([stem for stem in PAPER_ORDER if stem in by_stem], 2):
         a, b = (by_stem[stem] for stem in (first, second))
         difference = abs(a.spearman.value) - abs(b.spearman.value)
@@ -320,7 +287,7 @@ def compute_scale_trends(
 
 
 def flip_interval(interval: Interval, sign: int) -> dict[str, float]:
-    """Return the ends of an interval after a change of sign."""
+    """Return the ends of an interval times the sign, in rising order."""
     lo, hi = sorted((sign * interval.lo, sign * interval.hi)) if not np.isnan(interval.lo) else (np.nan, np.nan)
     return {"lo": float(lo), "hi": float(hi)}
 
@@ -350,27 +317,22 @@ class Comparison:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) -> Comparison:
-    """Compare the scores of a bank; nothing is written.
+    """Compare the scores of a bank with the memorization of one arm, by its name or suffix; nothing is written.
 
-    Args:
-        store: open, scored.
-        arm: name or suffix of the arm whose memorization is the reference; may be left out where there is one.
-        draws: bootstrap samples of the models.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        ValueError: no such arm, several without one named, no scores, or stale ones.
+    ValueError for no such arm, several without one named, no scores, or stale ones.
     """
     name = select_scored_arm(store, arm)
     suffix = store.arms()[name]["suffix"]
-    fidelity = compare_proxies(store, name, compute_score_seconds(store), draws=draws)
+    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
+    costs = {score: seconds for proxy, seconds in proxy_seconds.items() for score in PROXIES[proxy].scores}
+    fidelity = compare_proxies(store, name, costs, draws=draws)
     proxies = [row.score for row in fidelity.rows if not row.shares_models]
+    # each score has a random stream of its own, so its interval does not depend on which others the bank has
     gini = {}
     for score in (fidelity.reference, *proxies):
         values = store.score(score)[1]
         gini[score] = gini_interval(values, generator(store.manifest.seed, "bootstrap", score))
+    # RSU's comparisons need attack success, and the outputs of originals for the signals
     keys = find_original_keys(store)
     scores = {row.score for row in fidelity.rows}
     success = f"attack_success_{suffix}"
@@ -380,7 +342,7 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
 
 
 def select_scored_arm(store: Store, arm: str | None) -> str:
-    """Return the name of an arm that has memorization scores."""
+    """Return the name of the requested arm, or of the only one that has memorization scores."""
     scores = {file.removesuffix(".parquet") for file in store.folder.names("scores")}
     scored = {name: record["suffix"] for name, record in store.arms().items()}
     scored = {name: suffix for name, suffix in scored.items() if f"memorization_{suffix}" in scores}
@@ -405,22 +367,8 @@ def find_original_keys(store: Store) -> list[str]:
     return [key for key in keys if store.has_outputs(key)]
 
 
-def compute_score_seconds(store: Store) -> dict[str, float]:
-    """Return score -> median seconds on one original, beyond its training."""
-    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
-    return {score: seconds for name, seconds in proxy_seconds.items() for score in PROXIES[name].scores}
-
-
 def write_comparison(store: Store, comparison: Comparison) -> list[str]:
-    """Write figures and numbers under reports/.
-
-    Args:
-        store: open.
-        comparison: from compare_scores.
-
-    Returns:
-        The files written.
-    """
+    """Write figures and numbers under reports/; return the paths within the store."""
     fidelity, suffix = comparison.standings, comparison.suffix
     oriented = {name: store.score(name)[1] for name in comparison.gini}
     names = [row.score for row in fidelity.rows if not row.shares_models]
@@ -436,6 +384,7 @@ def write_comparison(store: Store, comparison: Comparison) -> list[str]:
         files[f"reports/proxies_{suffix}.png"] = plot_proxies(memorization, proxies, correlations, title)
     for signals in comparison.signals:
         files[f"reports/loss_and_{signals.risk}.png"] = plot_loss_and_success(signals, title)
+    # written once all of them are made: an error in one figure leaves the files of an earlier comparison as they were
     for path, content in files.items():
         store.folder.replace(path, content)
     return list(files)

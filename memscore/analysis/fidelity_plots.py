@@ -18,21 +18,12 @@ MAX_CURVES = 10  # one for each of ten colours
 def plot_proxies(
     memorization: np.ndarray, proxies: Mapping[str, np.ndarray], spearman: Mapping[str, float], title: str
 ) -> bytes:
-    """Plot one panel per proxy: density of examples over proxy and memorization, on a log colour scale (SCALE, Fig. 5).
-
-    Args:
-        memorization: [n], NaN where undefined.
-        proxies: by name, as stored in their columns, [n] each.
-        spearman: of each.
-        title: names the bank.
-
-    Returns:
-        A PNG.
-    """
+    """Plot one panel per proxy as a PNG: density of examples over proxy and memorization, log scale (SCALE, Fig. 5)."""
     rows = -(-len(proxies) // N_COLUMNS)
     figure = Figure(figsize=(2.6 * min(N_COLUMNS, len(proxies)), 2.5 * rows + 0.3), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, min(N_COLUMNS, len(proxies)), squeeze=False, sharey=True)
+    # the last row may have more panels than proxies
     for axis in axes.flat[len(proxies) :]:
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, proxies.items(), strict=False):
@@ -48,16 +39,7 @@ def plot_proxies(
 
 
 def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
-    """Plot Lorenz curves, the first one drawn thick (SCALE, Fig. 12).
-
-    Args:
-        scores: by name, oriented so that higher is more memorized.
-        gini: coefficient of each, for the legend.
-        title: names the bank.
-
-    Returns:
-        A PNG; of more than ten scores the first ten.
-    """
+    """Plot Lorenz curves of at most ten oriented scores as a PNG, the first one thick (SCALE, Fig. 12)."""
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axis = figure.subplots()
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
@@ -71,22 +53,16 @@ def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Inte
 
 
 def plot_loss_and_success(signals: RiskSignals, title: str) -> bytes:
-    """Plot attack success by tenths of the loss (RSU, Fig. 5) and probabilities of risky and random examples (Table 3).
-
-    Args:
-        signals: of one risk.
-        title: names the bank.
-
-    Returns:
-        A PNG.
-    """
+    """Plot attack success over tenths of the loss, and probabilities of risky and random examples, as a PNG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
+    # Fig. 5 of RSU; matplotlib takes the lengths of error bars, not their ends
     middles = np.arange(1, len(signals.groups) + 1)
     means = np.array([group.success.value for group in signals.groups])
     lows, highs = (np.array([getattr(group.success, end) for group in signals.groups]) for end in ("lo", "hi"))
     left.errorbar(middles, means, yerr=[means - lows, highs - means], color=ACCENT, marker="o", markersize=3)
     left.set(xlabel="tenth of the examples by loss", ylabel="attack success, mean and 95 %", title=title)
+    # Table 3 of RSU. Probabilities of members are close to 1: their differences show on a log scale of 1 - p.
     labels = np.arange(len(signals.tails))
     right.scatter(labels, [1 - tail.tail for tail in signals.tails], marker="_", color=INK, label="lowest fifth begins")
     right.scatter(labels, [1 - tail.risky for tail in signals.tails], s=14, color="#b91c1c", label="riskiest")

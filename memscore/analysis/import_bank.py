@@ -48,11 +48,12 @@ class LoadedArrays:
 
 
 def read_arrays(source: ExternalArrays) -> LoadedArrays:
-    """Read the arrays, memory-mapped where the file allows, and check their shapes."""
+    """Read the arrays, memory-mapped where the file allows, and check that they are of the same models and examples."""
     member = read_array(source.member)
     if member.ndim != 2 or 0 in member.shape:
         raise ValueError(f"{source.member} must be [models, train examples], got {list(member.shape)}")
     models, n = member.shape
+    # one file with train and then test columns, or two files; all arrays must end up equally wide
     columns: dict[str, list[np.ndarray]] = {}
     widths: dict[str, int] = {}
     for name in ("correct", *SIGNALS):
@@ -61,6 +62,7 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
             continue
         if len(files) > 2:
             raise ValueError(f"--{name} takes a file for train and one for test, got {len(files)}")
+        # [M, n] or [M, n + t] in one file, or [M, n] and [M, t] in two: a second file is of test examples only
         parts = [read_array(file) for file in files]
         for file, part in zip(files, parts, strict=True):
             if part.ndim != 2 or len(part) != models:
@@ -74,6 +76,7 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
                 f"{files[0]} has values of {parts[0].shape[1]} examples, but {source.member} has {n} train examples"
             )
         columns[name], widths[name] = parts, width
+    # correctness is given, or the sign of the gap shows it; given twice, the two might disagree
     if "correct" not in columns and "gap" not in columns:
         raise ValueError(
             "neither --correct nor --gap is given, and no other number shows whether a prediction was correct; of two "
@@ -89,11 +92,13 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
 
 
 def read_array(file: str) -> np.ndarray:
-    """Read one array; never a pickle."""
+    """Read one array of a .npy file, memory-mapped, or of a .npz file; never a pickle, which could run code."""
+    # file.npz:NAME; a colon elsewhere belongs to the path
     stem, _, name = file.partition(".npz:") if ".npz:" in file else (file, "", "")
     path = Path(f"{stem}.npz" if name else stem).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no array at {file!r}; give a .npy file, a .npz file, or file.npz:NAME")
+    # NumPy raises any of these for a file that is no array, is cut off, or holds objects that need a pickle
     try:
         content = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -109,6 +114,7 @@ def read_array(file: str) -> np.ndarray:
 
 def build_shard(source: ExternalArrays, arrays: LoadedArrays, m: int) -> dict[str, np.ndarray]:
     """Build the columns of one model's shard; ValueError names the file and the place of an invalid value."""
+    # an imported bank has no validation examples: rows are train, then test, of which no model is a member
     rows = arrays.n_train + arrays.n_test
     member = np.zeros(rows, bool)
     member[: arrays.n_train] = to_booleans(arrays.member[m], source.member, m)
@@ -122,16 +128,17 @@ def build_shard(source: ExternalArrays, arrays: LoadedArrays, m: int) -> dict[st
 
 
 def to_booleans(values: np.ndarray, file: str, m: int) -> np.ndarray:
-    """Convert one model's row to bool [n]."""
+    """Convert one model's row of 0 and 1, of any numeric type, to bool [n]."""
     if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():
         raise ValueError(f"{file}: model {m} has values other than 0 and 1; masks and correctness are booleans")
     return values.astype(bool)
 
 
 def to_finite_float32(values: np.ndarray, files: tuple[str, ...], m: int) -> np.ndarray:
-    """Convert one model's row to float32 [n]."""
+    """Convert one model's row to float32 [n]; ValueError for what is not finite, also beyond float32's range."""
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{files[0]} holds {values.dtype}, not numbers")
+    # a float64 beyond the range becomes infinite here, and is refused below with its value
     with np.errstate(over="ignore"):
         numbers: np.ndarray = values.astype(np.float32)
     nonfinite = np.flatnonzero(~np.isfinite(numbers))
@@ -157,21 +164,15 @@ def require_one_per_example(values: np.ndarray, file: str, kinds: str, rows: int
 def import_bank(source: ExternalArrays) -> EstimateResult:
     """Write a shard for each model and score the bank; stored models with the same content are not written again.
 
-    Args:
-        source: the arrays.
-
-    Returns:
-        The result, all of which is in the store too.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: arrays that do not fit each other, numbers that are not finite, an attack that needs other numbers
-            or validation examples, or a store of another bank.
+    Everything is checked before the store is created: ValueError for arrays that do not fit each other, numbers that
+    are not finite, an attack that needs other numbers, or a store of another bank.
     """
     arrays = read_arrays(source)
     attacks = select_attacks(source)
     check_attacks(attacks, arrays.columns, validation=0)
     splits = None if source.data is None else load_dataset(source.data, folder=source.folder, validation=0.0)
+    # Every row of every array is read twice, to check it and to write it: holding all of them would need the memory
+    # that memory-mapped files save, and an invalid last model must not leave half a bank.
     examples = build_examples(source, arrays, splits)
     models = range(len(arrays.member))
     for m in models:
@@ -190,8 +191,9 @@ def import_bank(source: ExternalArrays) -> EstimateResult:
 
 
 def write_model(store: Store, arm: str, m: int, columns: dict[str, np.ndarray]) -> None:
-    """Store one model, or check that the stored one is the same."""
+    """Store one model, or raise ValueError if another one is stored in its place."""
     name = format_model_name(arm, m)
+    # a receipt like a trained model's, with what is known of it; the receipt first, so that no shard is without one
     n, member, correct = store.manifest.split_sizes[0], columns["member"], columns["correct"]
     groups = {"members": correct[member], "left_out": correct[:n][~member[:n]], "test": correct[n:]}
     accuracy = {group: float(hits.mean()) if len(hits) else None for group, hits in groups.items()}
@@ -216,7 +218,7 @@ def infer_arm(source: ExternalArrays, arrays: LoadedArrays) -> Arm:
 
 
 def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
-    """Stop if the masks are not exact, although the design says so: leave-one-out attacks would leak membership."""
+    """Raise ValueError if the masks are not as the exact design says: leave-one-out attacks would leak membership."""
     if arm.design != "exact":
         return
     block = arm.models_per_block
@@ -231,7 +233,8 @@ def require_balanced(member: np.ndarray, arm: Arm, file: str) -> None:
 
 
 def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits | None) -> pa.Table:
-    """Build one row per example, from the data if it is named, else from labels and ids where they are given."""
+    """Build the examples table, from the data set if it is named, else from labels and ids where they are given."""
+    # from the data set, which knows labels and ids itself; slice, since arrays may have no test examples
     n, t = arrays.n_train, arrays.n_test
     if splits is not None:
         if source.labels or source.ids:
@@ -242,6 +245,7 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
                 f"{t}; leave out --data if they are of other examples"
             )
         return build_examples_table(splits).slice(0, n + t)
+    # else each as far as it is given: null labels, and names that are made from the position
     labels = (
         None
         if source.labels is None
@@ -268,6 +272,8 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
 
 def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | None) -> Manifest:
     """Build the manifest of an imported bank: its data as far as given, and the names of the given columns."""
+    # Correctness is always stored, if need be from the gap. Without a data set, the hash of ids and labels identifies
+    # the examples, so that another import into the same store must be of the same ones.
     given = [name for name in SHARD_COLUMNS if name in arrays.columns or name in {"member", "correct"}]
     labels = [label for label in examples["label"].to_pylist() if label is not None]
     ids_and_labels = [examples["id"].to_pylist(), examples["label"].to_pylist()]
@@ -289,7 +295,7 @@ def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | No
 
 
 def select_attacks(source: ExternalArrays) -> tuple[str, ...]:
-    """Return the requested attacks, or the one that the given numbers allow."""
+    """Return the requested attacks, or LiRA on the best of the given numbers."""
     if source.attacks is not None:
         return source.attacks
     return ("lira",) if source.logit_confidence else ("lira-gap",) if source.gap else ()

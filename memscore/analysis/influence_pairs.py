@@ -48,13 +48,13 @@ def find_influence_pairs(
     max_rows: int = MAX_ROWS,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> pa.Table:
-    """Find the most influential examples of each target, and all strong pairs, of one arm in one pass.
+    """Find the most influential train examples of each target, and all strong pairs, of one arm in one pass.
 
     Peak memory beyond the imports: M x T / 8 bytes of targets (twice that if held out), 64 MB of blocks, tiles
-    (see tiles: 50 MB at 2,000 models), and some 300 bytes for each of at most top x T + max_rows pairs.
+    (see iterate_tiles: 50 MB at 2,000 models), and some 300 bytes for each of at most top x T + max_rows pairs.
 
     Args:
-        store: open.
+        store: the bank.
         arm: name of a stored arm.
         shards: index of every valid model -> hash of its contents.
         targets: "test"; "train", the same contrast between train examples; "train-held-out", over models without the
@@ -81,11 +81,14 @@ def find_influence_pairs(
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
         raise ValueError(f"{store.folder.display_name} has no test examples; use targets 'train'")
+    # the correctness of all models on all targets stays in memory, as bits
     held_out = targets == "train-held-out"
     packed = pack_targets(
         (block.columns["correct"], ~block.columns["member"] if held_out else None)
         for block in store.read_blocks(arm, indices, ["correct", "member"], rows, max_bytes=_BLOCK_BYTES)
     )
+    # Memorization needs the same columns, so it is computed as the blocks pass. A tile is made after its block was
+    # read, so memorization of its train examples is in the list by then.
     scores: list[np.ndarray] = []
 
     def members() -> Iterator[np.ndarray]:
@@ -93,6 +96,7 @@ def find_influence_pairs(
             scores.append(memorization(block.columns["correct"], block.columns["member"]))
             yield block.columns["member"]
 
+    # tiles come range by range of train examples: the one with the last target ends a range
     selection = _PairSelection(rows.stop - rows.start, top, max_rows)
     for tile in iterate_tiles(members(), packed):
         strong = np.concatenate(scores)[tile.train] >= least_memorization
@@ -107,19 +111,26 @@ def find_influence_pairs(
 
 
 class _PairSelection:
-    """The best pairs of each target so far, and the strong ones: int64 [6, pairs], train, target and four counts."""
+    """The best pairs of each target so far, and the strong ones: int64 [6, pairs], train, target and four counts.
+
+    A tile's influence is float32, so it only proposes pairs, down to _TOLERANCE below a threshold; their counts are
+    exact, and influence computed from them in float64 decides.
+    """
 
     def __init__(self, n_targets: int, top: int, max_rows: int) -> None:
         self.top, self.max_rows = top, max_rows
         self.floor = np.full(n_targets, -np.inf, np.float32)  # influence of each target's top-th best, if it has one
+        # the best pairs by the first target of a tile: every range of train examples has tiles of the same targets
         self.best: dict[int, np.ndarray] = {}
         self.strong: list[np.ndarray] = []
         self.n_strong = self.opposite = 0
 
     def add(self, tile: Tile, least: float, strong: np.ndarray, without_self: bool) -> None:
         """Select pairs of a tile; strong [a] is true for its train examples with enough memorization."""
+        # undefined pairs are -inf, below every threshold and every defined influence, which is -1 or more
         value = tile.influence()
         np.copyto(value, -np.inf, where=np.isnan(value))
+        # the diagonal, where it crosses the tile: rows that are both among its train examples and its targets
         if without_self:
             same = np.arange(max(tile.train.start, tile.target.start), min(tile.train.stop, tile.target.stop))
             value[same - tile.train.start, same - tile.target.start] = -np.inf
@@ -128,12 +139,13 @@ class _PairSelection:
             self._keep_best(tile, value)
 
     def pairs(self) -> np.ndarray:
-        """Return every selected pair once."""
+        """Return every selected pair once, int64 [6, pairs], although a strong one may be among the best too."""
         pairs = np.concatenate([np.empty((6, 0), np.int64), *self.best.values(), *self.strong], axis=1)
         return pairs[:, np.unique(pairs[:2], axis=1, return_index=True)[1]]
 
     def _keep_strong(self, tile: Tile, value: np.ndarray, least: float, strong: np.ndarray) -> None:
         """Select pairs at or above the thresholds, and count those as far below 0, both in float64."""
+        # only train examples with enough memorization; a and b are positions among these and among the targets
         rows = np.flatnonzero(strong)
         value = value[rows]
         a, b = np.nonzero(value >= least - _TOLERANCE)
@@ -141,6 +153,8 @@ class _PairSelection:
         self.strong.append(pairs[:, influence_from_counts(pairs[2:]) >= least])
         a, b = np.nonzero((value <= _TOLERANCE - least) & (value >= -2))  # -2: undefined is -inf
         self.opposite += int((influence_from_counts(tile.counts(rows[a], b)) <= -least).sum())
+        # Checked after every tile, before the pairs fill the memory. A difference of two shares, each of half of n
+        # models, has a variance of p (1 - p) 4 / n, at most 1 / n.
         self.n_strong += self.strong[-1].shape[1]
         if self.n_strong > self.max_rows:
             n = int(tile.n.max())
@@ -151,14 +165,18 @@ class _PairSelection:
 
     def _keep_best(self, tile: Tile, value: np.ndarray) -> None:
         """Merge the tile's candidates with the best so far; floors only rise, so few are candidates after the first."""
+        # Only a pair that reaches its target's floor can be among the best. Targets have none yet in their first tile,
+        # where the top-th largest of the tile serves: without it, every pair of the tile would be a candidate.
         floor = self.floor[tile.target]
         if len(value) >= self.top and np.isneginf(floor).any():
             floor = np.maximum(floor, np.partition(value, -self.top, axis=0)[-self.top])
         a, b = np.nonzero(value >= np.maximum(floor - _TOLERANCE, -2))  # -2: undefined is -inf
         so_far = self.best.get(tile.target.start, np.empty((6, 0), np.int64))
         pairs = np.concatenate([so_far, _build_pairs(tile, a, b)], axis=1)
+        # by target, then falling influence, then train row, so that ties do not depend on the order of the tiles
         exact = influence_from_counts(pairs[2:])
         order = np.lexsort((pairs[0], -exact, pairs[1]))
+        # rank within the target: position minus the position of the target's first pair
         target = pairs[1, order]
         rank = np.arange(len(order)) - np.searchsorted(target, target)
         best, last = order[rank < self.top], order[rank == self.top - 1]
@@ -167,7 +185,7 @@ class _PairSelection:
 
 
 def _validate_thresholds(top: int, thresholds: Mapping[str, float]) -> None:
-    """Stop if the parameters would select nothing without an error."""
+    """Raise ValueError if the parameters would select nothing without an error."""
     if top < 0:
         raise ValueError(f"top must be 0 or more, got {top}; 0 keeps the strong pairs only")
     for name, value in thresholds.items():
@@ -194,7 +212,7 @@ def _build_columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: 
 
 
 def _build_pairs(tile: Tile, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Build int64 [6, pairs]: train, target and the four counts."""
+    """Build int64 [6, pairs]: train, target, k_in, n_in, k_out and n_out of a tile's positions a, b."""
     return np.concatenate([[a + tile.train.start, b + tile.target.start], tile.counts(a, b)])
 
 
@@ -256,23 +274,12 @@ def compute_influence(
     least_memorization: float,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> InfluenceResult:
-    """Compute the influence pairs of one arm; nothing is written.
+    """Compute the influence pairs of one arm by find_influence_pairs; nothing is written.
 
-    Args:
-        store: open; the caller holds its lock, so that no shard is added or removed.
-        name: of the arm.
-        targets: as in find_influence_pairs.
-        top: as in find_influence_pairs.
-        least: as in find_influence_pairs.
-        least_memorization: as in find_influence_pairs.
-        progress: as in find_influence_pairs.
-
-    Returns:
-        The pairs with their description.
-
-    Raises:
-        ValueError: an unknown arm, one without models, or what find_influence_pairs refuses.
+    The caller holds the store's lock, so that no shard is added or removed. ValueError for an arm without models, and
+    for what find_influence_pairs refuses.
     """
+    # shards that cannot be read are left out and named in the result; verify=False reads their footers only
     shards = store.check(name, verify=False)
     if not shards.valid:
         raise ValueError(
@@ -306,19 +313,7 @@ def compute_influence(
 
 
 def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
-    """Load the bank's data again, for the picture.
-
-    Args:
-        store: open.
-        data: as estimate's --data, or None.
-        folder: as estimate's --folder, or None.
-
-    Returns:
-        The splits.
-
-    Raises:
-        ValueError: they cannot be loaded; the message says how to do without.
-    """
+    """Load the bank's data again, for the picture; the error, always ValueError, says how to do without."""
     try:
         return reload_splits(store, data, folder)
     except (ValueError, OSError, RuntimeError) as error:
@@ -328,19 +323,14 @@ def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
 def write_picture(store: Store, result: InfluenceResult, splits: Splits, pictures: int) -> str | None:
     """Plot the targets with the strongest influences, each with the train examples that help it most.
 
-    Args:
-        store: open.
-        result: from compute_influence.
-        splits: the bank's data.
-        pictures: most targets.
-
-    Returns:
-        Its path within the store; None if there is no pair to show.
+    Returns the picture's path within the store; None if there is no pair to show.
     """
+    # the first targets in the order of their strongest pair, each once
     rows = result.table["test_row"].to_numpy()
     targets = list(dict.fromkeys(rows[result.strongest()].tolist()))[:pictures]
     if not targets:
         return None
+    # rows of targets are the store's: test examples come after train and validation
     part = splits.test if result.targets == "test" else splits.train
     first = sum(store.manifest.split_sizes[:2]) if result.targets == "test" else 0
     examples, strong = store.examples(), result.strong
@@ -348,6 +338,7 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
     captions: list[list[list[str]]] = []
     faint: list[list[bool]] = []
     for target in targets:
+        # the table is sorted by target, then falling influence: the first rows of a target are its most helpful pairs
         start, stop = np.searchsorted(rows, [target, target + 1])
         stop = min(stop, start + EXAMPLES_PER_TARGET)
         pairs = result.table.slice(start, stop - start).to_pylist()
@@ -366,7 +357,7 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
 
 
 def format_caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
-    """Return the lines under a training example."""
+    """Return the lines of text under a training example."""
     return [
         f"label {format_label(examples, pair['train_row'])}",
         f"{pair['influence']:.2f} ± {pair['se']:.2f}",

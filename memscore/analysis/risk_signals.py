@@ -77,28 +77,21 @@ class RiskSignals:
 
 
 def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str) -> RiskSignals:
-    """Compute RSU's comparisons for one risk score.
-
-    Args:
-        store: open, scored.
-        risk: name of the score that says which examples are riskiest.
-        keys: of the originals.
-        success: name of the attack success.
-
-    Returns:
-        The comparison, over examples on which the risk is defined.
-    """
+    """Compute RSU's comparisons for one risk score, over the examples on which it and attack success are defined."""
     n = store.manifest.split_sizes[0]
     labels = np.asarray(store.examples()["label"].to_numpy())[:n]
     signals = compute_original_signals(store, keys, labels)
     _, danger = store.score(risk)
     _, asr = store.score(success)
+    # The riskiest, and as many random ones of the others, so at most half of all. One stream draws all that follows:
+    # another order of the draws would give other numbers.
     defined = np.flatnonzero(~np.isnan(danger) & ~np.isnan(asr))
     rng = generator(store.manifest.seed, "bootstrap", risk)
     size = min(N_RISKIEST, len(defined) // 2)
     order = rng.permutation(defined)  # ties are broken at random, not by position
     risky = order[np.argsort(-danger[order], kind="stable")[:size]]
     twin = rng.choice(np.setdiff1d(defined, risky), size, replace=False)
+    # Fig. 5: ten equal groups by loss, fewer where there are fewer examples
     loss = signals["loss"]
     order = defined[np.argsort(loss[defined], kind="stable")]
     groups = [
@@ -106,6 +99,7 @@ def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str)
         for part in np.array_split(order, N_GROUPS)
         if len(part)
     ]
+    # RSU's claims: the risk rises with the loss, and the riskiest differ from random ones in these directions
     ranks = bootstrap_spearman(loss[defined], danger[defined], rng)
     trends = [Trend(claim=f"{risk} rises with the loss", value=ranks, verdict=judge_interval(ranks))]
     compared: dict[str, tuple[np.ndarray, int, str]] = {
@@ -119,6 +113,7 @@ def compute_risk_signals(store: Store, risk: str, keys: list[str], success: str)
         gap = compute_difference(sign * values[risky], sign * values[twin])
         claim = f"{size} riskiest by {risk}: {description}"
         trends.append(Trend(claim=claim, value=gap, verdict=judge_interval(gap)))
+    # Table 3, class by class
     probability = signals["probability"]
     tails = [compute_class_tail(label, labels, probability, risky, twin) for label in np.unique(labels).tolist()]
     return RiskSignals(risk=risk, groups=groups, spearman=ranks, tails=tails, trends=trends)
@@ -155,7 +150,7 @@ def compute_class_tail(
 
 
 def compute_mean_interval(values: np.ndarray) -> Interval:
-    """Compute a mean and its 95 % t interval; the ends are NaN for fewer than two values."""
+    """Compute a mean and its 95 % t interval, mean +- t_{n-1} s / sqrt(n); NaN ends for fewer than two values."""
     mean, n = float(values.mean()), len(values)
     half_width = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Interval(value=mean, lo=mean - half_width, hi=mean + half_width)
@@ -167,6 +162,7 @@ def compute_difference(x: np.ndarray, y: np.ndarray) -> Interval:
     a, b = (float(values.var(ddof=1)) / len(values) if len(values) > 1 else float("nan") for values in (x, y))
     if not a + b > 0:
         return Interval(value=gap, lo=float("nan"), hi=float("nan"))
+    # Welch-Satterthwaite: both groups keep their own variance
     freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
     half_width = float(stdtrit(freedom, 0.975) * np.sqrt(a + b))
     return Interval(value=gap, lo=gap - half_width, hi=gap + half_width)
@@ -176,6 +172,7 @@ def bootstrap_spearman(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -
     """Compute Spearman's correlation with its percentile bootstrap interval over examples."""
     draws = [rng.integers(0, len(x), len(x)) for _ in range(N_BOOTSTRAP if len(x) > 2 else 0)]
     drawn = np.array([spearman(x[rows], y[rows]) for rows in draws])
+    # a sample in which either score is constant has no correlation
     drawn = drawn[~np.isnan(drawn)]
     lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Interval(value=spearman(x, y), lo=float(lo), hi=float(hi))

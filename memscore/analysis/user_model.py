@@ -13,21 +13,7 @@ from memscore.store.store import Store
 
 
 def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
-    """Load a network for the bank's images and classes from a file of weights.
-
-    Args:
-        path: a safetensors file of the network's state dict.
-        arch: a name that memscore.models.architectures.build_network accepts, or module:function.
-        manifest: the bank's.
-
-    Returns:
-        The network on the CPU, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a safetensors file, or tensors that are not those of that architecture for these images and
-            classes.
-    """
+    """Load a network for the bank's images and classes from a safetensors file: on the CPU, in evaluation mode."""
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
@@ -39,6 +25,7 @@ def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
             f"{path} is no safetensors file ({error}); write one with safetensors.torch.save_file(model.state_dict(), "
             "path)"
         ) from None
+    # any seed, since all weights are replaced
     model = build_network(arch, manifest.input_shape, manifest.n_classes, seed=0)
     _require_matching_tensors(path, arch, manifest, model.state_dict(), tensors)
     model.load_state_dict(tensors)
@@ -46,19 +33,9 @@ def load_user_model(path: str, arch: str, manifest: Manifest) -> nn.Module:
 
 
 def build_member_mask(ids: np.ndarray, store: Store) -> np.ndarray:
-    """Build the mask of a bank's training examples that are named.
-
-    Args:
-        ids: str [n].
-        store: open.
-
-    Returns:
-        bool [n_train].
-
-    Raises:
-        ValueError: ids that are not in the bank, or of examples that no model of a bank is trained on.
-    """
+    """Build the mask, bool [n_train], of the bank's training examples that are named by ids."""
     bank_ids = np.array(store.examples()["id"].to_pylist(), dtype=np.str_)
+    # an id that is left out without an error would count a member as a non-member
     for first in (unknown := ids[~np.isin(ids, bank_ids)])[:1]:
         raise ValueError(
             f"{len(unknown)} of {len(ids)} member ids are no examples of {store.folder.display_name} "
@@ -76,19 +53,7 @@ def build_member_mask(ids: np.ndarray, store: Store) -> np.ndarray:
 def resolve_normalization(
     manifest: Manifest, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the constants that normalize images for a user's model, per channel of pixels in [0, 1].
-
-    Args:
-        manifest: the bank's, whose constants are used where none are given.
-        mean: the user's.
-        std: the user's.
-
-    Returns:
-        (mean, std).
-
-    Raises:
-        ValueError: not one for each channel, a std that is not above 0, or a bank that was imported without images.
-    """
+    """Return mean and std per channel for a user's model, of pixels in [0, 1]; the bank's where none are given."""
     if not manifest.mean:
         raise ValueError(
             "this bank was imported without its images, so no model can be evaluated on them; import it into another "
@@ -108,7 +73,7 @@ def resolve_normalization(
 def _require_matching_tensors(
     path: str, arch: str, manifest: Manifest, wanted: dict[str, Tensor], given: dict[str, Tensor]
 ) -> None:
-    """Stop if the tensors are not those of the network, and name the difference."""
+    """Raise ValueError if the tensors are not those of the network, and name the most likely reason."""
     shape = "x".join(str(size) for size in manifest.input_shape)
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     parts = [f"{word} {_format_first(names)}" for word, names in (("lacks", missing), ("has also", surplus)) if names]
@@ -117,6 +82,8 @@ def _require_matching_tensors(
             f"{path} is no {arch} of memscore: it {' and '.join(parts)}; give the --arch it was trained as, "
             "module:function for one of your own"
         )
+    # The first tensor of another shape tells the reason. A weight is [outputs, inputs, ...]: only its outputs differ in
+    # the last layer of another number of classes, only its inputs in the first layer for images of another shape.
     wrong = [name for name in wanted if wanted[name].shape != given[name].shape]
     if wrong:
         name = wrong[0]
@@ -133,5 +100,4 @@ def _require_matching_tensors(
 
 
 def _format_first(names: list[str]) -> str:
-    """Return the first of some names and how many more there are."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

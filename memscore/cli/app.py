@@ -21,13 +21,14 @@ def quiet_interrupt() -> None:
     A command calls this above its imports if it is the main program: an exception would come up through the module that
     is being imported, as a traceback or not at all.
     """
+    # only the main thread may set handlers, and only Python's own is replaced: not that of a program that imports this
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the parent ignores it
         signal.signal(signal.SIGINT, _exit_immediately)
 
 
 def restore_interrupt() -> None:
-    """Give Ctrl-C back to Python after `quiet_interrupt`."""
+    """Give Ctrl-C back to Python after `quiet_interrupt`; does nothing if the handler is another one."""
     if signal.getsignal(signal.SIGINT) is _exit_immediately:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -53,22 +54,19 @@ class Terminated(KeyboardInterrupt):
 def run_command(
     command: Callable[[], int], interrupt_message: str = "interrupted; the same command begins again"
 ) -> int:
-    """Run one command and return its exit code.
+    """Run one command and return its exit code; the message is the line after Ctrl-C and says how to continue.
 
-    Args:
-        command: returns the exit code.
-        interrupt_message: the line after Ctrl-C; it says how to continue.
-
-    Returns:
-        The command's exit code; 2 with one line on stderr for an error of the user or of the machine
-        (ValueError, OSError, RuntimeError), or the error's own `exit_code`; 130 after Ctrl-C, 143 after SIGTERM.
+    An error of the user or of the machine (ValueError, OSError, RuntimeError) is one line on stderr and 2, or the
+    error's own `exit_code`; Ctrl-C is 130, SIGTERM 143. Any other exception is a bug, and keeps its traceback.
     """
+    # a program that runs a command inside itself, such as a test, keeps its own handler
     handles_sigterm = (
         signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
     )
     if handles_sigterm:
         signal.signal(signal.SIGTERM, _raise_terminated)
     try:
+        # the imports are over: from here on Ctrl-C raises, so that locks are released
         restore_interrupt()
         return command()
     except KeyboardInterrupt as error:
@@ -90,5 +88,6 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 def _exit_immediately(number: int, frame: FrameType | None) -> None:
     """Exit at once, without running code of modules that are half imported."""
+    # not sys.stderr: the signal may have interrupted a buffered write, which is not reentrant
     os.write(2, b"interrupted before anything was started\n")
     os._exit(130)

@@ -1,4 +1,4 @@
-"""Heartbeat of a run, a record in its store that is overwritten every few seconds.
+"""Write and read the heartbeat of a run, a record in its store that is overwritten every few seconds.
 
     progress.json    a killed run leaves its last one, and its age shows that nothing writes it any more
 
@@ -86,12 +86,13 @@ class Heartbeat:
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Return whether its writer may be alive at a time, now if None."""
+        # the clock of the writer's host against that of the reader's, hence the slack
         age_s = (time.time() if now is None else now) - self.at
         return self.state == "running" and age_s <= MAX_MISSED_RECORDS * self.every_s + SLACK_S
 
 
 def get_pid_namespace() -> str:
-    """Return the namespace of process ids of this process; empty where the system does not tell."""
+    """Return the name of this process's pid namespace; empty where the system has none, such as macOS."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -109,24 +110,17 @@ def write_heartbeat(folder: Folder, heartbeat: Heartbeat) -> None:
 
 
 def read_heartbeat(folder: Folder) -> Heartbeat | None:
-    """Read the last record.
+    """Read the last record; None for an imported bank, or one that an older version trained.
 
-    Args:
-        folder: of a store.
-
-    Returns:
-        The record, or None without one: an imported bank, or one that an older version trained.
-
-    Raises:
-        CorruptFile: its contents are not what was written.
+    CorruptFile if its contents are not what was written.
     """
     try:
         record: dict[str, Any] = read_record(folder, HEARTBEAT_PATH)
     except FileNotFoundError:
         return None
+    # a later version, on another machine that uses the store, may have more fields
     field_names = {field.name for field in fields(Heartbeat)}
     try:
-        # a later version may have more fields
         return Heartbeat(**{name: value for name, value in record.items() if name in field_names})
     except TypeError as error:
         raise CorruptFile(
@@ -152,32 +146,31 @@ class Driver:
 
 
 def find_driver(folder: Folder, heartbeat: Heartbeat | None) -> Driver:
-    """Find the process that works on a store; the lock is only read, so it blocks no driver.
-
-    Args:
-        folder: of the store.
-        heartbeat: the last record of a run there.
-
-    Returns:
-        The driver.
-    """
+    """Find the process that works on a store, from the text of its lock and the last record of a run there."""
+    # The lock's file is read and never locked: a test lock, however short, would refuse a driver that starts meanwhile.
     pid, host = read_lock_holder(folder)
+    # A pid can be looked up only where it was given: on this host, and not in another container of the same host name.
+    # The lock has no namespace; the record has the one of its own run.
     is_same_namespace = host == socket.gethostname() and not (
         heartbeat and heartbeat.pid == pid and heartbeat.space not in {"", get_pid_namespace()}
     )
+    # first what is certain: a killed driver leaves its pid in the lock, and a record that is fresh for seconds more
     if pid is not None and is_same_namespace and has_exited(pid):
         return Driver(state="died", pid=pid, host=host)
+    # under a lock of another pid the record is an earlier run's, however fresh; without a lock only the record counts
     if heartbeat and heartbeat.is_fresh() and pid in {None, heartbeat.pid}:
         return Driver(state="running", pid=heartbeat.pid, host=heartbeat.host)
     if pid is not None:
         return Driver(state="silent", pid=pid, host=host)
+    # no holder, or an object store: a stale record without an end is of a run that could not write its last one
     if heartbeat and heartbeat.state == "running":
         return Driver(state="died", pid=heartbeat.pid, host=heartbeat.host)
     return Driver(state="none" if heartbeat or folder.local else "unknown")
 
 
 def has_exited(pid: int) -> bool:
-    """Return whether a process has ended; a zombie has ended too."""
+    """Return whether a process of this machine has ended; a zombie has ended too."""
+    # "pid (name) state ...", where the name may contain spaces and parentheses: the state follows the last ")"
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
     except OSError:
@@ -185,7 +178,7 @@ def has_exited(pid: int) -> bool:
 
 
 def read_lock_holder(folder: Folder) -> tuple[int | None, str | None]:
-    """Read process and host from the lock of a local store; a killed holder stays in it."""
+    """Read pid and host from the lock of a local store; a holder that was killed is still named there."""
     if not folder.local:
         return None, None
     try:

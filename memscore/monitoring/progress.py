@@ -1,4 +1,4 @@
-"""Monitor a run: count what passes through its pool, and report it every few seconds.
+"""Monitor a run: count the jobs and results that pass through its pool, and report them every few seconds.
 
 Jobs and results pass unchanged. A thread reports, so that a run whose models take hours still shows that it is alive; a
 report that fails is a warning and never ends the run.
@@ -43,14 +43,10 @@ _log = logging.getLogger(__name__)
 
 
 class MonitoredPool:
-    """Pool that counts the jobs and results that pass through it; a context manager.
+    """Pool that counts the jobs and results that pass through it, and reports them from a thread; a context manager.
 
-    Args:
-        pool: runs the jobs.
-        store: gets progress.json; the caller holds its lock.
-        planned: arm -> models requested in total; None where an error was requested.
-        target_rmse: that error.
-        listeners: each is called with a Heartbeat at the beginning, every second, and at the end.
+    The caller holds the store's lock. Planned has the models of each arm requested in total, None where an error was
+    requested, which is target_rmse. Listeners are called at the beginning, every second, and at the end.
     """
 
     def __init__(
@@ -62,6 +58,9 @@ class MonitoredPool:
         listeners: Sequence[Callable[[Heartbeat], object]] = (),
     ) -> None:
         self.pool, self.store, self.listeners = pool, store, listeners
+        # Two threads change what follows: the caller's, which counts results, and the one that reports. The lock is
+        # held for the counting only, never while the cluster or the store is asked, so that no result waits for them.
+        # A heartbeat is immutable, and replaced as a whole: whoever has read it may use it without the lock.
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._report_regularly, name="memscore-monitor", daemon=True)
@@ -73,6 +72,7 @@ class MonitoredPool:
         self._unmeasured: list[str] = []
         self._warned: set[str] = set()  # kinds of errors with a warning
         self._written_at = -math.inf
+        # requests of earlier commands for other arms stay in the record, which this run overwrites
         planned = {**read_planned_models(store), **planned}
         self._heartbeat = Heartbeat(
             run=secrets.token_hex(8),
@@ -95,16 +95,8 @@ class MonitoredPool:
     def run(
         self, fn: Callable[..., Any], jobs: Iterable[Any], shared: Any = None
     ) -> Generator[tuple[Any, Any], None, None]:
-        """Run jobs on the wrapped pool and yield its results in the pool's order.
-
-        Args:
-            fn: function of a job and the shared data.
-            jobs: read at once.
-            shared: data that all jobs share.
-
-        Yields:
-            Each job once, with its result or failure.
-        """
+        """Run jobs on the wrapped pool and yield its results in the pool's order; all jobs are read at once."""
+        # a list, because the total must be known before the first result
         jobs = list(jobs)
         if jobs and type(jobs[0]) not in PHASES:  # blocks of examples that are scored: a part of the driver's phase
             yield from self.pool.run(fn, jobs, shared)
@@ -112,6 +104,7 @@ class MonitoredPool:
         for job in jobs:
             self._total[get_phase(job)] += count_models(job)
         self._update(phase=get_phase(jobs[0]) if jobs else DRIVER_PHASE)
+        # counted before it is passed on, since the caller may raise and never ask for the next one
         for job, result in self.pool.run(fn, jobs, shared):
             self._count_result(job, result)
             yield job, result
@@ -129,18 +122,23 @@ class MonitoredPool:
 
     def update_heartbeat(self) -> Heartbeat:
         """Update the heartbeat to this moment, and return it."""
+        # outside the lock: a cluster may take seconds to answer
         workers = self.pool.workers
         changes: dict[str, Any] = {"retried": dict(getattr(self.pool, "setbacks", {}))}  # SerialPool has none
         changes["busy"] = getattr(self.pool, "busy", None)
         with self._lock:
             heartbeat, rate_per_s = self._heartbeat, self._compute_rate(workers)
+            # taken out of the list, so that the bytes of each shard are added once
             new_models, self._unmeasured = self._unmeasured, []
             predicted_rmse = {
                 arm: forecast.variance.predict_rmse(forecast.arm.keep, heartbeat.models[arm])
                 for arm, forecast in self._forecasts.items()
             }
+            # the driver's own phase has no jobs; the models' counts are shown beside it
             phase = heartbeat.phase if heartbeat.phase in self._total else "models"
             done, total = self._done[phase], self._total[phase]
+        # Only these fields: results that were counted since the lock was released stay. The bytes may be added to those
+        # of the older heartbeat, since nothing else changes them and only one thread reports at a time.
         self._update(
             at=time.time(),
             done=done,
@@ -163,6 +161,9 @@ class MonitoredPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Report how the run ended, unless the thread still waits for a store."""
+        # The thread must be over first: a report of its own, begun before the end, could overwrite the last record with
+        # "running". If it hangs in a store that does not answer, there is no last record, and the age of the one before
+        # it shows that the run is over.
         self._ended.set()
         self._thread.join(EXIT_TIMEOUT_S)
         if not self._thread.is_alive():
@@ -174,11 +175,12 @@ class MonitoredPool:
             self._heartbeat = replace(self._heartbeat, **changes)
 
     def _count_result(self, job: Any, result: Any) -> None:
-        """Count the result of a job."""
         phase, n_models = get_phase(job), count_models(job)
         receipts = [] if isinstance(result, Failure) else result
         diverged = [receipt for receipt in receipts if receipt.get("diverged")]
         stored = [receipt["model"] for receipt in receipts if not receipt.get("diverged")] if phase == "models" else []
+        # A model that was stored before, and trained again for its learning events, is trained but not new. One block
+        # under the lock: what is read and what replaces it must be of the same heartbeat.
         with self._lock:
             heartbeat, new_models = self._heartbeat, [name for name in stored if name not in self._names]
             self._names.update(new_models)
@@ -199,10 +201,12 @@ class MonitoredPool:
 
     def _compute_rate(self, workers: int) -> float | None:
         """Compute models per second over the last rounds; it falls while nothing finishes."""
+        # the caller holds the lock; a step is the time of a result and the models done by then, the first is (start, 0)
         steps = list(self._steps)[-(max(RATE_ROUNDS * workers, MIN_RATE_JOBS) + 1) :]
         if steps[0][1] == 0 and len(steps) > workers + 1:
             steps = steps[1:]  # workers have started by then, which is no part of the rate
         (start, done_before), (last, done) = steps[0], steps[-1]
+        # while models are trained, up to now: between two results the rate falls instead of standing still
         end = time.monotonic() if self._heartbeat.phase == "models" else last
         return (done - done_before) / max(end - start, 1e-9) if done > done_before else None
 
@@ -217,6 +221,7 @@ class MonitoredPool:
         except Exception as error:  # the cluster or the store does not answer; the run itself raises if that matters
             self._warn_once(error)
             return
+        # the store gets fewer records than the listeners, but always the first and the last
         is_due = heartbeat.state != "running" or time.monotonic() - self._written_at >= heartbeat.every_s
         for listener in (*self.listeners, *([self._write_heartbeat] if is_due else [])):
             try:
@@ -225,11 +230,12 @@ class MonitoredPool:
                 self._warn_once(error)
 
     def _write_heartbeat(self, heartbeat: Heartbeat) -> None:
+        # before the attempt, so that a store that fails is tried again after a period and not every second
         self._written_at = time.monotonic()
         write_heartbeat(self.store.folder, heartbeat)
 
     def _warn_once(self, error: Exception) -> None:
-        """Warn once for each kind of error."""
+        """Warn once for each kind of error, in one line."""
         if type(error).__name__ not in self._warned:
             self._warned.add(type(error).__name__)
             _log.warning("progress reporting failed, the run continues: %s", " ".join(str(error).split()))
@@ -243,17 +249,7 @@ class RunDisplay(Protocol):
 
 
 def monitor_pool(bank: Bank, pool: Pool, display: RunDisplay, publisher: Publisher | None) -> MonitoredPool:
-    """Wrap the pool of one run of estimate, so that its progress is reported.
-
-    Args:
-        bank: from prepare_bank.
-        pool: runs its jobs.
-        display: shows its progress to the user.
-        publisher: of metrics, where a cluster collects them.
-
-    Returns:
-        A pool, to be entered as a context.
-    """
+    """Wrap the pool of one run of estimate, so that its progress is reported; the result is a context manager."""
     target_rmse = bank.config.until_rmse
     listeners: list[Callable[[Heartbeat], object]] = [display.show_heartbeat]
     if publisher:
@@ -272,7 +268,7 @@ def read_planned_models(store: Store) -> dict[str, int | None]:
 
 
 def get_phase(job: Any) -> str:
-    """Return the phase of a run while it works on such a job."""
+    """Return the phase that a job belongs to."""
     return PHASES[type(job)]
 
 
@@ -282,7 +278,7 @@ def count_models(job: Any) -> int:
 
 
 def sum_shard_sizes(store: Store, models: Sequence[str]) -> int:
-    """Sum the bytes of the shards of these models."""
+    """Sum the bytes of the shards of these models; a missing one adds 0."""
     if not models:
         return 0
     paths = [store.folder.path(f"shards/{model}.parquet") for model in models]

@@ -43,20 +43,14 @@ class Publisher(Protocol):
 
 
 def describe_metrics(manifest: Manifest) -> tuple[str, str, MetricTable, MetricTable]:
-    """Describe the metrics of a bank's run.
-
-    Args:
-        manifest: of the bank.
-
-    Returns:
-        The prefix of every name; the run: data, architecture and 8 digits of the bank's identity; counters; gauges.
-    """
+    """Describe the metrics of a bank's run: the prefix of every name, the run's name, counters and gauges."""
+    # data, architecture and 8 digits of the bank's identity
     parts = (Path(manifest.data).name or "data", manifest.architecture, manifest.digest[:8])
     return PREFIX, "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts), COUNTERS, GAUGES
 
 
 def compute_counters(heartbeat: Heartbeat) -> MetricValues:
-    """Compute the counters of a heartbeat; those with a tag by its values."""
+    """Compute the counters of a heartbeat; one with a tag is a mapping from the tag's values."""
     return {
         "models_trained_total": heartbeat.trained,
         "models_failed_total": heartbeat.failed,
@@ -67,7 +61,8 @@ def compute_counters(heartbeat: Heartbeat) -> MetricValues:
 
 
 def compute_gauges(heartbeat: Heartbeat) -> MetricValues:
-    """Compute the gauges of a heartbeat; unknown values are left out."""
+    """Compute the gauges of a heartbeat; unknown values are left out, since a metric has no null."""
+    # totals and rates are of the models; in the phases after them no model is left to do
     totals: dict[str, float | None] = {
         "models_to_do": heartbeat.total - heartbeat.done if heartbeat.phase == "models" else 0,
         "workers": heartbeat.workers,

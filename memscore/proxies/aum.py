@@ -19,7 +19,7 @@ def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> n
 
     Args:
         model: on the images' device; its weights and mode are unchanged afterwards.
-        images: N or more, on the device.
+        images: N or more, on the device; the first N are scored.
         labels: int64 [N], same device.
 
     Returns:
@@ -30,14 +30,5 @@ def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> n
 
 
 def track_area_under_margin(model: nn.Module, images: DeviceImages, labels: Tensor) -> EpochMean:
-    """Track the mean margin: pass it as train(..., on_epoch_end=...), then call mean().
-
-    Args:
-        model: the model in training.
-        images: N or more, on the device.
-        labels: int64 [N], same device.
-
-    Returns:
-        The running mean, [N]; lower is more memorized.
-    """
+    """Track the mean margin, [N], lower if memorized: pass it as train(..., on_epoch_end=...), then call mean()."""
     return EpochMean(lambda: compute_margins(model, images, labels))

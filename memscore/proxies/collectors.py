@@ -1,4 +1,4 @@
-"""Collect proxies while an original trains, and the seconds that each of them adds."""
+"""Compute proxies at the ends of epochs while an original trains, and time each of them."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,13 +21,7 @@ EARLY_SHARE = 0.1
 
 
 class ProxyCollector:
-    """Callback for `train(..., on_epoch_end=...)`: means of proxies, and their seconds.
-
-    Attributes:
-        epoch_means: name -> running mean of the proxy.
-        device: of the model; its pending training work is not counted as a proxy's time.
-        seconds: name -> seconds spent on it so far.
-    """
+    """Callback for `train(..., on_epoch_end=...)`: running means of proxies, and the seconds spent on each."""
 
     def __init__(self, epoch_means: Mapping[str, EpochMean], device: torch.device) -> None:
         self.epoch_means, self.device = epoch_means, device
@@ -36,6 +30,8 @@ class ProxyCollector:
     def __call__(self, epoch: int) -> None:
         """Compute every proxy that includes this epoch."""
         for name, epoch_mean in self.epoch_means.items():
+            # a GPU runs behind the CPU: training steps in its queue would count as this proxy's time. No second wait
+            # is needed at the end, since every proxy returns NumPy values.
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             started = time.perf_counter()
@@ -52,7 +48,7 @@ def build_epoch_means(
     steps: int,
     make_rng: Callable[[str], np.random.Generator],
 ) -> dict[str, EpochMean]:
-    """Build the running means of these proxies of the first N images.
+    """Build the running mean of each of these proxies over the first N images.
 
     Curvature and area under the margin are averaged over every epoch (SCALE 2.2; Pleiss et al. 2020). EL2N and GraNd
     are computed once, after a tenth of the epochs: Paul et al. 2021 compute EL2N after 10 or 20 of 200. Differs from
@@ -63,20 +59,22 @@ def build_epoch_means(
         model: the model in training.
         images: N or more, on the device.
         labels: int64 [N], same device.
-        recipe: of the training.
-        steps: T of the training.
-        make_rng: returns a random stream for each proxy that draws.
+        recipe: its epochs say when the early ones are computed.
+        steps: T of the training; with fewer steps than epochs, not every epoch has an end.
+        make_rng: proxy -> its random stream; called only for proxies that draw.
 
     Returns:
-        Name -> its running mean.
+        Name -> running mean, whose mean() is [N].
     """
     early_epochs = {find_early_epoch(recipe.epochs, steps)}
 
     def compute_el2n() -> np.ndarray:
+        # predict_logits leaves the model in evaluation mode; the training that goes on needs its own mode back
         with evaluation_mode(model):
             logits = predict_logits(model, recipe, images, len(labels))
         return el2n(logits.cpu().numpy(), labels.cpu().numpy())
 
+    # functions, so that a proxy that is not requested draws no random stream
     builders: dict[str, Callable[[], EpochMean]] = {
         "curvature-sign": lambda: track_curvature(
             model, images, labels, CURVATURES["sign"], make_rng("curvature-sign")
@@ -94,12 +92,8 @@ def build_epoch_means(
 def find_early_epoch(epochs: int, steps: int) -> int:
     """Find the first epoch end at or after a tenth of the training.
 
-    Args:
-        epochs: of the recipe.
-        steps: T.
-
     Returns:
-        One of the epochs that training passes to the callback.
+        One of the epochs that training passes to the callback: with fewer steps than epochs, it skips some.
 
     >>> find_early_epoch(30, 1000), find_early_epoch(200, 5000), find_early_epoch(2, 10)
     (3, 20, 1)

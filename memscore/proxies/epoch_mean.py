@@ -1,4 +1,4 @@
-"""The mean of a score over the epochs of a training, as an epoch callback."""
+"""Average a score over the epochs of a training, as an epoch callback."""
 
 from collections.abc import Callable, Collection
 
@@ -10,8 +10,8 @@ class EpochMean:
 
     Attributes:
         score: () -> [N], at the current weights.
-        epochs: those that count, from 1; None is all.
-        count: epochs counted so far.
+        epochs: those that are averaged, from 1; None is all.
+        count: epochs added so far.
     """
 
     def __init__(self, score: Callable[[], np.ndarray], epochs: Collection[int] | None = None) -> None:
@@ -19,7 +19,7 @@ class EpochMean:
         self.sum: np.ndarray | None = None
 
     def __call__(self, epoch: int) -> None:
-        """Add the score, if this epoch counts."""
+        """Add the score at the current weights, if this epoch is averaged."""
         if self.epochs is not None and epoch not in self.epochs:
             return
         values = np.asarray(self.score(), np.float64)
@@ -27,13 +27,13 @@ class EpochMean:
         self.count += 1
 
     def mean(self) -> np.ndarray:
-        """Return the average over the counted epochs.
+        """Return the average over the epochs.
 
         Returns:
             float64 [N]; NaN where it was NaN at any of them.
 
         Raises:
-            ValueError: no epoch was counted.
+            ValueError: the score was never computed.
         """
         if self.sum is None:
             epochs = "any epoch" if self.epochs is None else f"epochs {sorted(self.epochs)}"

@@ -68,7 +68,7 @@ def gradient_inversion(
     rng: np.random.Generator,
     chunk: int = 64,
 ) -> dict[str, np.ndarray]:
-    """Attack each of these examples and compare the reconstruction with the example.
+    """Reconstruct each of these examples from its gradient, and compare the result with the example.
 
     Args:
         model: its weights and mode are not changed.
@@ -83,12 +83,15 @@ def gradient_inversion(
         psnr (decibels) and ssim, [B], higher is more exposed; success bool [B]; objective [B], the lowest reached; and
         rebuilt float32 [B, C, H, W] in [0, 1].
     """
+    # the box: normalised values of black and white, [1, C, 1, 1]
     mean, std = (torch.tensor(values).to(images).view(1, -1, 1, 1) for values in normalisation)
     box = (-mean / std, (1 - mean) / std)
     compute_gradients, results = build_gradient_function(model), []
+    # evaluation mode: with batch statistics or dropout, the gradient would not be a function of the image alone
     with evaluation_mode(model):
         for part in torch.split(torch.arange(len(labels), device=labels.device), chunk):
             part_images, part_labels = images[part], labels[part]
+            # [b, R, C, H, W], filled example by example, so that an example's starts do not depend on the chunk
             starts = torch.from_numpy(rng.standard_normal((len(part), config.restarts, *images.shape[1:]))).to(images)
             results.append(
                 reconstruct_images(
@@ -101,6 +104,7 @@ def gradient_inversion(
                 )
             )
     pixels, objective = (torch.cat(column) for column in zip(*results, strict=True))
+    # compared as images in [0, 1], where PSNR has its usual peak of 1
     original, rebuilt = (images * std + mean).clamp(0, 1).cpu().numpy(), (pixels * std + mean).clamp(0, 1).cpu().numpy()
     similarity = psnr(original, rebuilt)
     return {
@@ -120,19 +124,20 @@ def reconstruct_images(
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Find the best image for each example's gradient.
+    """Minimize the objective from every start, and return the best image of each example.
 
     Args:
         compute_gradients: of memscore.proxies.per_example_gradients.build_gradient_function.
         target: the attacked gradients, one tensor [B, ...] per parameter, of length 1 over all of them.
         labels: int64 [B].
-        starts: [B, R, C, H, W].
+        starts: [B, R, C, H, W], R of them per example.
         box: darkest and brightest valid pixel, [1, C, 1, 1].
         config: the attack.
 
     Returns:
         [B, C, H, W] and its objective [B]: for each example from the start with the lowest objective.
     """
+    # B searches at once, one start of every example after the other; an objective of NaN is never the lowest
     best, lowest = starts[:, 0], torch.full_like(starts[:, 0, 0, 0, 0], torch.inf)
     for start in starts.unbind(1):
         image = optimize_image(compute_gradients, target, labels, start, box, config)
@@ -151,16 +156,36 @@ def optimize_image(
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> Tensor:
-    """Run signed Adam from one start per example; arguments as reconstruct_images."""
+    """Run signed Adam from one start per example: Adam on sign(grad), then a projection into the box.
+
+        s = sign(grad L(x)),   m <- b1 m + (1 - b1) s,   v <- b2 v + (1 - b2) s^2
+        x <- clip(x - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + 1e-8))
+
+    Args:
+        compute_gradients: as in reconstruct_images.
+        target: as in reconstruct_images.
+        labels: int64 [B].
+        start: [B, C, H, W], clipped first.
+        box: darkest and brightest valid pixel, [1, C, 1, 1].
+        config: the attack; lr falls tenfold at each of LR_DECAYS.
+
+    Returns:
+        [B, C, H, W], the last iterate, not the best one.
+    """
     image = start.clamp(*box)
     first, second = torch.zeros_like(image), torch.zeros_like(image)
     for step in range(config.iterations):
         with torch.enable_grad():
+            # a new leaf at every step: the graph of the last step must not be kept
             pixels = image.detach().requires_grad_()
+            # grad of a grad: the objective is a function of weight gradients, and is differentiated by the pixels. The
+            # examples do not depend on each other, so the gradient of the sum is each example's own.
             total = compute_objective(compute_gradients(pixels, labels), target, pixels, config.total_variation).sum()
             sign = torch.autograd.grad(total, pixels)[0].sign()
+        # moments of the signs: a pixel whose sign does not change moves by the whole step size
         first = ADAM_BETAS[0] * first + (1 - ADAM_BETAS[0]) * sign
         second = ADAM_BETAS[1] * second + (1 - ADAM_BETAS[1]) * sign**2
+        # both moments begin at 0, which 1 - beta^t corrects; the step size takes the first correction
         passed = sum(step >= share * config.iterations for share in LR_DECAYS)
         step_size = config.lr * 0.1**passed / (1 - ADAM_BETAS[0] ** (step + 1))
         image = (image - step_size * first / ((second / (1 - ADAM_BETAS[1] ** (step + 1))).sqrt() + 1e-8)).clamp(*box)
@@ -170,7 +195,7 @@ def optimize_image(
 def compute_objective(
     gradients: tuple[Tensor, ...], target: tuple[Tensor, ...], image: Tensor, weight: float
 ) -> Tensor:
-    """Compute 1 - cos(gradients, target) + weight * TV(image) per example.
+    """Compute 1 - cos(gradients, target) + weight * TV(image) per example (Geiping et al. 2020).
 
     Args:
         gradients: one tensor [B, ...] per parameter.
@@ -179,28 +204,24 @@ def compute_objective(
         weight: lambda.
 
     Returns:
-        [B].
+        [B], lower is a better match.
     """
+    # summed parameter by parameter, so that no [B, P] copy of all gradients is made; the target has length 1
     along = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(gradients, target, strict=True)]).sum(0)
     square = torch.stack([(a * a).flatten(1).sum(1) for a in gradients]).sum(0)
-    tiny = torch.finfo(image.dtype).tiny  # the square root has no gradient at 0
+    # the square root has no gradient at 0, where an image of zero gradient would become NaN
+    tiny = torch.finfo(image.dtype).tiny
     down = image.diff(dim=-2).abs().flatten(1).mean(1)
     across = image.diff(dim=-1).abs().flatten(1).mean(1)
     return 1 - along / (square + tiny).sqrt() + weight * (down + across)
 
 
 def normalize_gradients(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Normalize gradients to length 1; by their largest entry first, against underflow.
-
-    Args:
-        gradients: one tensor [B, ...] per parameter.
-
-    Returns:
-        The same, detached; zero gradients stay zero.
-    """
+    """Normalize each example's gradient to length 1 over all parameters; zero gradients stay zero."""
     flat = [gradient.detach().flatten(1) for gradient in gradients]
+    # by the largest entry first: the squares of a member's tiny gradient would underflow in float32
     largest = torch.stack([f.abs().amax(1) for f in flat]).amax(0)
     scaled = [f / torch.where(largest > 0, largest, 1.0)[:, None] for f in flat]
-    # the largest entry is 1 after the scaling
+    # the largest entry is 1 after the scaling, so the length is 1 or more, and below it only where all entries are 0
     length = torch.stack([f.norm(dim=1) for f in scaled]).norm(dim=0).clamp_min(1)
     return tuple((f / length[:, None]).view_as(gradient) for f, gradient in zip(scaled, gradients, strict=True))

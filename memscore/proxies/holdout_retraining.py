@@ -60,6 +60,7 @@ class HoldoutConfig:
         validate_choice("holdout variant", self.variant, VARIANTS)
         if self.patience < 1:
             raise ValueError(f"patience must be 1 epoch or more, got {self.patience}; RUM takes 4")
+        # Recipe checks the other fields
         build_fine_tuning_recipe(self, self.batch)
 
     def metadata(self) -> dict[str, str]:
@@ -80,7 +81,7 @@ def holdout_retraining(
     config: HoldoutConfig,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Compute the symmetric KL divergence by fine-tuning, for the first `scored` images.
+    """Compute (KL(p || q) + KL(q || p)) / 2, p before and q after fine-tuning, for the first `scored` images.
 
     Args:
         theta_o: on the images' device; its weights and mode are not changed.
@@ -120,6 +121,7 @@ def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np
     Raises:
         ValueError: the validation set has fewer than two images, so no halves.
     """
+    # rows are numbered over train, validation and test in this order
     start = len(splits.train)
     if config.variant == TEST:
         return np.arange(len(splits.test)) + start + len(splits.validation)
@@ -128,6 +130,7 @@ def select_held_out_rows(splits: Splits, config: HoldoutConfig, seed: int) -> np
             f"holdout retraining fine-tunes on one half of the validation images, and there are "
             f"{len(splits.validation)}; load with a validation share above 0, or name the variant {TEST!r}"
         )
+    # the half is a set of ids: its positions within validation, shifted to rows
     first, _ = split_halves(splits.validation, seed)
     return start + np.flatnonzero(np.isin(splits.validation.ids, first.ids))
 
@@ -152,11 +155,11 @@ def fine_tune(
     config: HoldoutConfig,
     rng: np.random.Generator,
 ) -> list[float]:
-    """Train theta in place on the held-out rows until the loss no longer decreases.
+    """Train theta in place on the held-out rows until their loss has not decreased for `patience` epochs.
 
     Args:
         theta: a copy of theta_o.
-        images: all rows.
+        images: all rows, flat where theta is trained as a stack, else channels last.
         labels: int64, one per row.
         held_out: int64, the rows to train on, whose loss also decides when to stop.
         config: settings.
@@ -168,6 +171,7 @@ def fine_tune(
     Raises:
         ValueError: the images have the other layout.
     """
+    # train() selects the engine by this rule: stacks read flat images, the eager engine channels last
     recipe = build_fine_tuning_recipe(config, len(held_out))
     if images.flat != is_stackable(theta, recipe):
         expected, got = ("channels last", "flat") if images.flat else ("flat", "channels last")
@@ -178,8 +182,11 @@ def fine_tune(
     rows = torch.from_numpy(held_out).to(labels.device)
     losses: list[float] = []
 
+    # The training loop has no early stop of its own, so an exception leaves it. Before each callback it copies the
+    # weights into theta, so theta keeps those of the last epoch; those of the best epoch are not restored.
     def on_epoch_end(_: int) -> None:
         losses.append(compute_mean_loss(theta, images, labels, rows))
+        # epochs since the lowest loss
         if len(losses) - 1 - int(np.argmin(losses)) >= config.patience:
             raise EarlyStop
 
@@ -206,13 +213,15 @@ def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int, ba
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute (KL(p || q) + KL(q || p)) / 2 per row; terms are finite and 0 or more.
+    """Compute (KL(p || q) + KL(q || p)) / 2 = sum_k (p_k - q_k) (log p_k - log q_k) / 2 per row.
+
+    Every term is finite and 0 or more, since both factors have the same sign: nothing cancels, and nothing is clamped.
 
     Args:
-        log_p: [N, K], log-probabilities.
+        log_p: [N, K], finite log-probabilities.
         log_q: [N, K].
 
     Returns:
-        [N] in nats.
+        [N] in nats, 0 or more.
     """
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2

@@ -1,4 +1,4 @@
-"""Similarity of a reconstructed image to the original: PSNR and SSIM."""
+"""Measure the similarity of a reconstructed image to the original: PSNR and SSIM."""
 
 import numpy as np
 
@@ -37,11 +37,13 @@ def ssim(original: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
     Returns:
         float64 [N], at most 1, the value of equal images.
     """
+    # an odd side, so that the window has a middle pixel: 10 becomes 9
     side = min(WINDOW, *(size - 1 + size % 2 for size in original.shape[2:]))
     offset = np.arange(side) - side // 2
     window = np.exp(-(offset**2) / (2 * SIGMA**2))
     window /= window.sum()
     x, y = original.astype(np.float64), rebuilt.astype(np.float64)
+    # [N, C, H - side + 1, W - side + 1] each; variances and covariance as E[ab] - E[a] E[b] under the same window
     m_x, m_y = _window_means(x, window), _window_means(y, window)
     s_x, s_y, s_xy = (
         _window_means(a * b, window) - m for a, b, m in ((x, x, m_x**2), (y, y, m_y**2), (x, y, m_x * m_y))
@@ -52,7 +54,7 @@ def ssim(original: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 
 
 def _window_means(values: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Compute weighted means over every window inside the image."""
+    # the Gaussian window is a product over the two axes, so one pass along each gives the two-dimensional mean
     for axis in (-2, -1):
         values = np.lib.stride_tricks.sliding_window_view(values, len(window), axis) @ window
     return values

@@ -68,7 +68,7 @@ def curvature(
     rng: np.random.Generator,
     batch: int = 256,
 ) -> np.ndarray:
-    """Compute the loss curvature around each of the first N images.
+    """Compute the loss curvature around each of the first N images, by the config's definition.
 
     Args:
         model: on the images' device; its weights and mode are unchanged afterwards.
@@ -97,25 +97,14 @@ def curvature(
 def track_curvature(
     model: nn.Module, images: DeviceImages, labels: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> EpochMean:
-    """Track mean curvature: pass it as train(..., on_epoch_end=...), then call mean().
-
-    Args:
-        model: the model in training.
-        images: N or more, on the device.
-        labels: int64 [N], same device.
-        config: the definition.
-        rng: draws the probes, new ones at every epoch.
-
-    Returns:
-        The running mean, [N].
-    """
+    """Track mean curvature, [N], with new probes every epoch: pass it as train(..., on_epoch_end=...), then mean()."""
     return EpochMean(lambda: curvature(model, images, labels, config, rng))
 
 
 def compute_gradient_change(
     compute_gradient: Callable[[Tensor], Tensor], images: Tensor, config: CurvatureConfig, rng: np.random.Generator
 ) -> Tensor:
-    """Compute how much the gradient changes over one small step, by the config's definition.
+    """Compute || grad(x + step) - grad(x) ||_2 for the config's step, or its mean over probes.
 
     Args:
         compute_gradient: images -> the gradient of each image's loss, same shape.
@@ -124,29 +113,34 @@ def compute_gradient_change(
         rng: draws the probes; "sign" draws none.
 
     Returns:
-        [B].
+        [B], 0 or more.
     """
+    # a finite difference of gradients: the Hessian times the step, up to O(h^2)
     gradient = compute_gradient(images)
     if config.direction == "sign":
         signs = gradient.sign()
-        length = signs.flatten(1).norm(dim=1).clamp_min(1)  # at least 1 unless all are 0, and then the step is 0
-        return _distance(compute_gradient(images + config.h * signs / _as_column(length, images)), gradient)
+        # the root of the number of pixels with a gradient: 1 or more, unless all are 0, and then the step is 0
+        length = signs.flatten(1).norm(dim=1).clamp_min(1).view(-1, *[1] * (images.ndim - 1))  # [B, 1, ...]
+        return _distance(compute_gradient(images + config.h * signs / length), gradient)
+    # [B, n, ...]; one backward pass for each probe, so that the memory of activations does not grow with n
     probes = draw_rademacher_signs(images.shape, config.probes, rng).to(images)
     steps = [_distance(compute_gradient(images + config.h * probes[:, k]), gradient) for k in range(config.probes)]
     return torch.stack(steps).mean(0)
 
 
 def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generator) -> Tensor:
-    """Draw fair signs for every pixel of every example.
+    """Draw +1 or -1 with equal probability for every pixel of every example and probe.
 
     Args:
         shape: [B, ...] of the examples.
         probes: n.
-        rng: each example gets whole 64-bit words, so the signs do not depend on the batches.
+        rng: draws the signs, example by example.
 
     Returns:
         int8 [B, n, ...], +1 or -1.
     """
+    # One random bit per sign, in whole 64-bit words per example: B examples take the same words from the stream in one
+    # call as in several, so the signs do not depend on the batch size. Bits of the last word beyond n signs are unused.
     pixels = int(np.prod(shape[1:]))
     words = rng.integers(0, 2**64, (shape[0], -(-probes * pixels // 64)), dtype=np.uint64)
     bits = np.unpackbits(words.view(np.uint8), axis=1)[:, : probes * pixels]
@@ -154,11 +148,5 @@ def draw_rademacher_signs(shape: torch.Size, probes: int, rng: np.random.Generat
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the Euclidean distance per example."""
     distance: Tensor = (a - b).flatten(1).norm(dim=1)
     return distance
-
-
-def _as_column(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape [B] to [B, 1, ...]."""
-    return values.view(-1, *[1] * (like.ndim - 1))

@@ -11,7 +11,7 @@ ALL_PROXIES = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """One proxy.
+    """When a proxy is computed, which scores it gives, and which images it spends.
 
     Attributes:
         stage: EVERY_EPOCH and EARLY_EPOCH are computed during training; FINISHED_WEIGHTS needs only the stored files
@@ -41,8 +41,7 @@ PROXIES: dict[str, Proxy] = {
 def select_proxies(names: Iterable[str]) -> tuple[str, ...]:
     """Select the proxies that a user names, each once, in the order of the table.
 
-    Args:
-        names: of PROXIES, or "all": all but those that train on the test set, which must be named explicitly.
+    "all" leaves out those that train on the test set, which must be named explicitly.
 
     Returns:
         Names of PROXIES.
@@ -65,15 +64,7 @@ def select_training_proxies(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_validation_images(names: Iterable[str], validation: int) -> None:
-    """Check that a proxy that fine-tunes on one half of the validation images has two of them.
-
-    Args:
-        names: of PROXIES.
-        validation: images in that split.
-
-    Raises:
-        ValueError: there are fewer than two.
-    """
+    """Raise ValueError if a proxy fine-tunes on half of the validation images and there are fewer than two."""
     affected = [name for name in names if PROXIES[name].trains_on == "validation"]
     if affected and validation < 2:
         remaining = [name for name in names if name not in affected]

@@ -22,15 +22,7 @@ SMOOTHED_SOURCE = "sqrt(p~ (1 - p~) / (n + 1)), p~ = (k + .5) / (n + 1), of k su
 
 
 def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
-    """Write learning events and final loss of the originals, averaged over them.
-
-    Args:
-        store: open.
-        keys: of the originals.
-
-    Returns:
-        The names of the scores written.
-    """
+    """Write learning events and final loss, averaged over the originals; return the names of the scores."""
     if not keys:
         return []
     n, written = store.manifest.split_sizes[0], []
@@ -45,16 +37,7 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
 
 
 def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions | None) -> list[str]:
-    """Write every stored proxy, averaged over the originals that have it.
-
-    Args:
-        store: open.
-        keys: of the originals.
-        inversion: the settings of the requested inversion, if any.
-
-    Returns:
-        The names of the scores written.
-    """
+    """Write every stored proxy, averaged over the originals that have it; return the names of the scores."""
     written = []
     for name, proxy in PROXIES.items():
         tables = {key: table for key in keys if (table := read_proxy(store, key, name, inversion)) is not None}
@@ -68,16 +51,7 @@ def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions
 
 
 def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[str]:
-    """Write the members' learning events, averaged over the bank models' visits.
-
-    Args:
-        store: open.
-        name: of the arm.
-        indices: its valid models.
-
-    Returns:
-        The names of the scores written; none if no model has stored events.
-    """
+    """Write learning events in an arm's models, averaged over those trained on the example; return the names."""
     models = [format_model_name(name, m) for m in indices if store.has_events(format_model_name(name, m))]
     if not models:
         return []
@@ -106,23 +80,23 @@ def write_mean_score(
     keys: Sequence[str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a proxy's mean over models, its standard error, and the number of models.
-
-    The error is undefined for one model, for an infinite value (the PSNR of a perfect copy), and where all models have
-    the same value: a few models that agree by chance, as on an example that is right at every visit, give no
-    information on how much others would differ, and 0 would claim certainty. Shares of models have smoothed errors,
-    always above 0.
-    """
+    """Write a proxy's mean over models, its standard error and the number of models; NaN values are left out."""
     stacked = np.stack([np.asarray(v, np.float64) for v in values])
+    # [models, N]; an example may be undefined in some of them, such as those that were not trained on it
     count = (~np.isnan(stacked)).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(count > 0, np.nansum(stacked, 0) / count, np.nan)
         spread = np.nansum((stacked - mean) ** 2, 0) / (count - 1)
+        # The error is undefined for one model, for an infinite value (the PSNR of a perfect copy), and where all models
+        # agree: a few that agree by chance, as on an example that is right at every visit, give no information on how
+        # much others would differ, and 0 would claim certainty.
         agree = np.fmin.reduce(stacked) == np.fmax.reduce(stacked)  # to the bit: their mean may be rounded
         se = np.where((count > 1) & np.isfinite(mean) & ~agree, np.sqrt(spread / count), np.nan)
+        # a share of models has the smoothed error of a proportion instead, which is above 0 where all agree too
         if stem in SHARE_SCORES:
             se = np.where(count > 1, np.sqrt(smoothed_variance(np.nansum(stacked, 0), count)), np.nan)
     columns = {name: mean, f"{name}_se": se, f"{name}_n": count.astype(np.int32)}
+    # identifies the models that were averaged; they are named, since originals have no shards with hashes
     digest = hash_shards(models_of, dict(enumerate(keys)))
     file_metadata = {"models_of": models_of, "models": str(len(keys)), **(metadata or {})}
     fields = build_field_metadata(stem, columns)
@@ -133,6 +107,7 @@ def write_mean_score(
 def compute_original_loss(store: Store, key: str) -> np.ndarray:
     """Compute the cross-entropy of one original on every example, float64 [N]."""
     logits, _ = store.read_outputs(key)
+    # the small loss of a member is a difference of large logits, which float32 would round to 0
     z = logits.astype(np.float64)
     labels = np.asarray(store.examples()["label"].to_numpy())
     top = z.max(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Store an original's proxies: one file and one receipt per proxy.
+"""Read and write an original's proxies: one file and one receipt per proxy.
 
 A file is events/<key>-<ending>.parquet, where the ending is the proxy's name. Gradient inversion is stored in several
 files, so that many workers share it; its ending also identifies its settings, so that other settings give other files.
@@ -50,6 +50,7 @@ class InversionOptions:
             raise ValueError(
                 f"--inversion-tv must be 0 or more and finite, got {self.total_variation}; leave it out for the default"
             )
+        # InversionConfig checks the rest
         _ = self.config
 
     @property
@@ -61,7 +62,7 @@ class InversionOptions:
 
     @property
     def ending(self) -> str:
-        """The part of its file names after the key."""
+        """The part of its file names after the key, with a hash of all settings."""
         return f"inversion-{hash_record(asdict(self))[:8]}"
 
     def rows(self, seed: int, n_train: int) -> np.ndarray:
@@ -78,12 +79,12 @@ class InversionOptions:
 
 
 def choose_total_variation(input_shape: tuple[int, int, int]) -> float:
-    """Choose the total variation weight: 0.1 (Geiping et al. 2020), 0.001 if very small."""
+    """Choose the weight of total variation: 0.1 (Geiping et al. 2020), but 0.001 for very small images."""
     return 0.1 if min(input_shape[1:]) >= SMALL_IMAGE_SIDE else 0.001
 
 
 def list_file_endings(store: Store, name: str, inversion: InversionOptions | None) -> list[str]:
-    """List a proxy's file name endings; none for an inversion of unknown settings."""
+    """List the endings of a proxy's file names; none for an inversion of unknown settings."""
     if name != "inversion":
         return [name]
     return [] if inversion is None else list(inversion.list_files(store.manifest.split_sizes[0]))
@@ -92,19 +93,7 @@ def list_file_endings(store: Store, name: str, inversion: InversionOptions | Non
 def write_proxy(
     store: Store, key: str, ending: str, columns: Columns, seconds: float, receipt: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write one file of a proxy, after its receipt.
-
-    Args:
-        store: open.
-        key: of the original.
-        ending: of the file's name.
-        columns: row, and the scores of those rows.
-        seconds: of computing it, without the training.
-        receipt: the worker's fields, and "proxy", its name.
-
-    Returns:
-        The receipt as written.
-    """
+    """Write one file of a proxy after its receipt, which is returned with key, ending and seconds added."""
     written = {**receipt, "key": key, "ending": ending, "seconds": seconds}
     # the receipt first: a worker killed in between leaves no file without its receipt
     store.write_receipt(f"{key}-{ending}", written)
@@ -113,21 +102,12 @@ def write_proxy(
 
 
 def read_proxy(store: Store, key: str, name: str, inversion: InversionOptions | None) -> Columns | None:
-    """Read the scores of one proxy of one original.
-
-    Args:
-        store: open.
-        key: of the original.
-        name: of the proxy.
-        inversion: its settings, if the name is "inversion".
-
-    Returns:
-        Score -> float64 [n_train], NaN for examples that were not attacked; None if any of its files is missing.
-    """
+    """Read one proxy of one original: score -> float64 [n_train], NaN where not attacked; None if a file is missing."""
     files = [f"{key}-{ending}" for ending in list_file_endings(store, name, inversion)]
     if not files or not all(store.has_events(file) for file in files):
         return None
     tables = [store.read_events(file) for file in files]
+    # an inversion has only the rows of its candidates, in the order in which they were drawn
     rows = np.concatenate([table["row"] for table in tables])
     scores = {}
     for score in PROXIES[name].scores:
@@ -144,7 +124,7 @@ def read_stored_inversion(store: Store) -> InversionOptions | None:
 
 
 def build_score_metadata(name: str, inversion: InversionOptions | None) -> dict[str, str]:
-    """Build the metadata of a proxy's score: how it was computed."""
+    """Build the metadata of a proxy's score: its stage, its settings, and whether it used the test set."""
     metadata = {"proxy": name, "taken": PROXIES[name].stage, "leaks": "nothing"}
     if PROXIES[name].trains_on == "test":
         metadata["leaks"] = "test"
@@ -156,22 +136,14 @@ def build_score_metadata(name: str, inversion: InversionOptions | None) -> dict[
 def sum_proxy_seconds(
     store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
 ) -> dict[str, dict[str, float]]:
-    """Sum each proxy's cost without the training of its originals.
-
-    Args:
-        store: open.
-        inversion: the settings of the inversion, if any, as from read_stored_inversion.
-        receipts: of the store, if they were read already.
-
-    Returns:
-        Name -> key of each original -> seconds of one worker, over all its files; only what the store has.
-    """
+    """Sum each stored proxy's cost beyond training: name -> key of an original -> seconds of one worker."""
     receipts = store.receipts() if receipts is None else receipts
     seconds: dict[str, dict[str, float]] = {}
     for name in PROXIES:
         file_endings = set(list_file_endings(store, name, inversion))
         for receipt in receipts.values():
             if receipt.get("ending") in file_endings:
+                # an inversion has many files, and a receipt for each
                 by_key = seconds.setdefault(name, {})
                 by_key[receipt["key"]] = by_key.get(receipt["key"], 0.0) + receipt["seconds"]
     return seconds

@@ -13,7 +13,8 @@ ROWS_SHOWN = 5
 
 
 def print_audit(console: Console, audit: AuditResult, path: str) -> None:
-    """Print the results of an audit, and where its table is."""
+    """Print the results of an audit, and the path of its table."""
+    # soft_wrap leaves long lines to the terminal, so that a pipe gets each of them whole
     verdict = audit.table["verdict"]
     n_members, n_undefined = verdict.to_pylist().count(True), verdict.null_count
     accuracy = ", ".join(f"{split} {format_number(value)}" for split, value in audit.accuracy.items())
@@ -35,7 +36,7 @@ def print_audit(console: Console, audit: AuditResult, path: str) -> None:
 
 
 def print_curves(console: Console, audit: AuditResult) -> None:
-    """Print how well each evidence separates members from others, and the epsilon bound."""
+    """Print AUC and true-positive rates of each evidence, and the bound on epsilon."""
     n_members = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
     title = f"{n_members} members and {audit.table.num_rows - n_members} others: value and 95 % interval"
     table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
@@ -53,7 +54,7 @@ def print_curves(console: Console, audit: AuditResult) -> None:
 
 
 def format_epsilon(bound: EpsilonBound) -> str:
-    """Format the bound on epsilon and its evidence."""
+    """Format the lower bound on epsilon, with the counts that it rests on."""
     if np.isnan(bound.value):
         return "epsilon   no bound: each half of the examples needs members and others"
     sign = ">" if bound.says == "member" else "<="

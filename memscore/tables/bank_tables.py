@@ -16,7 +16,6 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
-from memscore.statistics.roc import TargetMean
 from memscore.tables.console import make_table
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
@@ -89,8 +88,9 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
 def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> None:
     """Print each forecast beside the result, and what an error that was not reached would take."""
     for check in checks:
+        # a forecast from all of the models that there are predicts nothing
         if check.wish is None and check.models == check.planned_from:
-            continue  # the forecast was made from these models
+            continue
         requested = "" if check.wish is None else f" {check.models_predicted} models for RMSE {check.wish:g}, and"
         console.print(
             f"{check.suffix}: the forecast from {check.planned_from} models was{requested} "
@@ -112,7 +112,8 @@ def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> 
 
 
 def print_result(console: Console, result: EstimateResult, store: str) -> None:
-    """Print the results of a run, and where they are stored."""
+    """Print the results of a run of estimate, and where they are stored."""
+    # what went wrong first, then the scores, from the whole bank to single examples
     print_problems(console, result.training)
     print_scores(console, result.table, result.arms)
     print_forecast_checks(console, result.forecast_checks)
@@ -135,7 +136,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
-    """Print the models' accuracy, a warning where it is low, and the speed of training."""
+    """Print the models' accuracy, a warning where it is low on members, and the speed of training."""
     accuracies = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in result.accuracy.items())
     console.print(f"accuracy (median model): {accuracies}", highlight=False)
     member_accuracy = result.accuracy.get("members", 1.0)
@@ -172,6 +173,7 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
 
 def print_problems(console: Console, summary: TrainingSummary) -> None:
     """Print one line for each kind of problem, with what happens next."""
+    # reasons are escaped: rich would read a word in brackets as markup
     for path, reason in summary.damaged.items():
         console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; set aside and trained again", soft_wrap=True)
     if summary.diverged:
@@ -206,6 +208,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
 
 def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -> None:
     """Print each score's distribution, the bank's precision, and the attacks' success."""
+    # distributions; a bank may lack attack success, as an imported one without logits
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
     distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in arms:
@@ -214,13 +217,17 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
                 distribution.add_row(*build_spread_row(f"{stem}_{arm.suffix}", table))
     console.print(distribution)
     print_reliabilities(console, arms)
+    # attacks: means over targets, models of the bank that are attacked with the others as shadow models
     title = "membership inference: mean and 95 % interval over targets"
     attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for arm in arms:
         for name, curve in arm.attacks.items():
-            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *build_curve_row(curve.measures))
+            measures = (curve.measures[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
+            numbers = (f"{format_number(m.value)} ± {format_number(m.hi - m.value)}" for m in measures)
+            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
     if attacks.row_count:
         console.print(attacks)
+    # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
     for arm in arms:
         console.print(
             f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
@@ -236,7 +243,7 @@ def format_unfinished(count: int) -> str:
 
 
 def print_reliabilities(console: Console, arms: Sequence[ArmScores]) -> None:
-    """Print how far halves of the models agree on each score, stepped up to all models."""
+    """Print how far halves of the models agree on each score, corrected to all models (Spearman-Brown)."""
     columns = ("score", "Spearman", "Pearson", f"top {100 * TOP_FRACTION:.1f} %, halves", "RMSE")
     table = make_table("reliability: halves of the models, stepped up to all", columns)
     for arm in arms:
@@ -254,7 +261,8 @@ def print_reliabilities(console: Console, arms: Sequence[ArmScores]) -> None:
 
 
 def build_spread_row(name: str, table: pa.Table) -> list[str]:
-    """Build the row of one score's distribution over the examples that define it."""
+    """Build the row of one score's distribution over the examples on which it is defined."""
+    # a null of the file is NaN in NumPy
     values = np.asarray(table[name].to_numpy(), float)
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -269,14 +277,8 @@ def build_spread_row(name: str, table: pa.Table) -> list[str]:
     ]
 
 
-def build_curve_row(curve: Mapping[str, TargetMean]) -> list[str]:
-    """Format AUC and two true-positive rates with their intervals."""
-    measures = (curve[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
-    return [f"{format_number(measure.value)} ± {format_number(measure.hi - measure.value)}" for measure in measures]
-
-
 def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None:
-    """Print the most memorized examples."""
+    """Print the examples with the highest memorization, ties by row, undefined ones last."""
     name = f"memorization_{suffix}"
     values = np.asarray(table[name].to_numpy(), float)
     top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:ROWS_SHOWN]
@@ -296,7 +298,7 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
 
 
 def print_noise_detection(console: Console, intervals: Mapping[str, Interval]) -> None:
-    """Print how well each score finds the changed labels."""
+    """Print how well each score finds the changed labels, best first; nothing without changed labels."""
     if not intervals:
         return
     table = make_table("AUROC for the changed labels", ("score", "AUROC and 95 % interval"))

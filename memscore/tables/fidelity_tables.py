@@ -25,7 +25,8 @@ def print_fidelity(console: Console, comparison: Comparison) -> None:
 
 
 def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
-    """Print SCALE's Table 1, with correlations corrected for the noise of the estimate."""
+    """Print SCALE's Table 1: correlation with memorization, also without the estimate's noise, and cost per score."""
+    # proxies are of other models than the estimate: their correlations have intervals and can be corrected
     reliability = fidelity.reliability
     resampled = "blocks of models" if fidelity.by_blocks else "models"
     columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_COLUMN, "seconds", "% bank", "% training")
@@ -42,6 +43,7 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
         console.print(table)
     else:
         console.print("no proxies: `python -m memscore.estimate --proxies all` with --originals 1 or more makes them")
+    # scores of the same models have a table of their own, so that nobody compares them with the proxies
     title = "scores of the same models share its noise, which raises their correlations"
     same_models = make_table(title, ("score", "Spearman", "Pearson", TOP_COLUMN))
     for row in fidelity.rows:
@@ -67,7 +69,7 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
 
 
 def print_skew(console: Console, gini: dict[str, Interval]) -> None:
-    """Print SCALE's Table 3, step 0."""
+    """Print the Gini coefficient of each score: SCALE's Table 3 before any unlearning step."""
     table = make_table("skew over the examples", ("score", "Gini", "95 %"))
     for name, value in gini.items():
         table.add_row(name, format_number(value.value), format_interval(value.lo, value.hi))
@@ -76,6 +78,7 @@ def print_skew(console: Console, gini: dict[str, Interval]) -> None:
 
 def print_loss_groups(console: Console, signals: RiskSignals) -> None:
     """Print RSU's Fig. 5 and Table 3 as numbers."""
+    # with another risk, the tenths are of the examples that have it, such as the candidates of an inversion
     if signals.risk.startswith("attack_success"):
         table = make_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))
         for group in signals.groups:

@@ -1,4 +1,4 @@
-"""Tables of influence in a terminal: strong pairs, how many are noise, the strongest."""
+"""Tables of influence in a terminal: the number of strong pairs, how many may be noise, and the strongest."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,14 +18,7 @@ TARGET_NAMES = {
 
 
 def print_influence(console: Console, result: InfluenceResult, store: Store, figure: str | None) -> None:
-    """Print the results of a run, and where they are stored.
-
-    Args:
-        console: prints the tables.
-        result: of the run.
-        store: the bank.
-        figure: path of the figure within the store, if there is one.
-    """
+    """Print the pairs of a run, and where they and the figure are stored."""
     for path, reason in result.damaged.items():
         console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; left out", soft_wrap=True)
     for line in format_summary(result):
@@ -39,7 +32,8 @@ def print_influence(console: Console, result: InfluenceResult, store: Store, fig
 
 
 def format_summary(result: InfluenceResult) -> list[str]:
-    """Format the numbers of the whole run."""
+    """Format the numbers of the whole run, one line each."""
+    # of the targets: how many have a strong pair, and how many have exactly one
     strong = result.strong
     n_strong = int(strong.sum())
     per_target = result.table["test_row"].filter(strong).value_counts()
@@ -54,6 +48,7 @@ def format_summary(result: InfluenceResult) -> list[str]:
         f"noise      {result.opposite} such pairs have influence <= {-result.least:g}: if these are noise, about as "
         "many of the strong pairs are noise too",
     ]
+    # noise is as often negative as positive: the pairs below -least estimate how many above least are noise
     if n_strong and 2 * result.opposite > n_strong:
         lines.append("           most strong pairs may be noise: train more models, or raise --least")
     return lines

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, a plain line every few seconds in a log."""
+"""Show the progress of a run: a bar in a terminal, a plain line every few seconds in a log."""
 
 import math
 import sys
@@ -16,13 +16,9 @@ REPEAT_S = 60.0  # so a run whose models take long shows that it is alive
 
 
 class ProgressBar:
-    """Shows the progress of something; a context manager.
+    """Shows how many of something are done, as a bar if the stream is a terminal, else as lines; a context manager.
 
-    Args:
-        label: of what is counted.
-        stream: gets the lines, stderr if None; a bar is drawn if it is a terminal.
-        update_s: seconds between two lines with new counts.
-        repeat_s: seconds after which a line is repeated.
+    In a log, a line with new counts follows after update_s seconds at the earliest, the same line after repeat_s.
     """
 
     def __init__(
@@ -32,6 +28,7 @@ class ProgressBar:
         self.stream = stream or sys.stderr
         self.began = self.last = time.monotonic()
         self.last_text, self.is_empty = "", True
+        # no columns of rich for speed and time left: the text has them, as in a log
         self.bar: Progress | None = None
         if self.stream.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -59,6 +56,8 @@ class ProgressBar:
 
     def show_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Show a monitored run: done, rate, time left, failures, workers; always at its end."""
+        # Nothing is shown before the first jobs are known. The last line is about the models, unless the run ended
+        # among originals or proxies.
         is_last = heartbeat.state != "running"
         if is_last:
             phase = heartbeat.phase if heartbeat.phase in {"originals", "proxies"} else self.label
@@ -89,14 +88,7 @@ class ProgressBar:
 
 
 def format_counts(heartbeat: Heartbeat) -> str:
-    """Format rate, time left, failures and workers of a run.
-
-    Args:
-        heartbeat: state of a run at one moment.
-
-    Returns:
-        One line.
-    """
+    """Format rate, time left, failures and workers of a run in one line; what is unknown or 0 is left out."""
     parts = [f"{3600 * heartbeat.rate_per_s:.0f} an hour"] if heartbeat.rate_per_s else []
     is_running = heartbeat.state == "running"
     if is_running and heartbeat.eta_s is not None and heartbeat.phase == "models":
@@ -112,13 +104,7 @@ def format_counts(heartbeat: Heartbeat) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds in at most two units.
-
-    Args:
-        seconds: 0 or more.
-
-    Returns:
-        Two units at most.
+    """Format seconds in at most two units, rounded down.
 
     >>> [format_duration(s) for s in (0.4, 59, 61, 3660, 200_000)]
     ['0 s', '59 s', '1 min 1 s', '1 h 1 min', '2 d 7 h']
