@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -217,7 +217,11 @@ def run_on_each_node(check: Callable[[], str | None]) -> dict[str, str]:
             return f"{type(error).__name__}: {error}"
 
     # without CPUs, so that a full node answers; soft=False, or Ray would run the task of a lost node on another one
-    nodes = {node["NodeID"]: _describe_node(node) for node in ray.nodes() if _has_workers(node)}
+    nodes = {
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"  # two nodes may be on one machine
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+    }
     task = ray.remote(num_cpus=0, max_retries=0)(run_check)
     node_names = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(code): name
@@ -241,12 +245,3 @@ def run_on_each_node(check: Callable[[], str | None]) -> dict[str, str]:
         else:
             problems |= {node_names[ref]: problem} if problem else {}
     return problems
-
-
-def _has_workers(node: Mapping[str, Any]) -> bool:
-    return bool(node["Alive"]) and node["Resources"].get("CPU", 0) >= 1
-
-
-def _describe_node(node: Mapping[str, Any]) -> str:
-    """Return a node's host name and the start of its id, because two nodes may be on one machine."""
-    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"

@@ -199,7 +199,7 @@ class _SingleSampler:
 
     def __init__(self, search: Search, sampler: SamplerName, seed: int) -> None:
         self.search, self._n_values = search, count_values(search.space)
-        self._distributions = build_distributions(search.space)
+        self._distributions = {name: _build_distribution(domain) for name, domain in search.space.items()}
         # from the name, not from the position: a search draws the same whatever other searches run beside it
         number = int.from_bytes(hashlib.sha256(f"{seed}/{search.name}".encode()).digest()[:4], "little")
         self._rng = random.Random(number)
@@ -292,12 +292,8 @@ def _replace_nonfinite(objective: float) -> float:
     return objective if math.isfinite(objective) else 0.0
 
 
-def build_distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """Build Optuna's distributions; a choice is the index of its value, because Optuna takes only plain values."""
-    return {name: _build_distribution(domain) for name, domain in space.items()}
-
-
 def _build_distribution(domain: Domain) -> BaseDistribution:
+    """Build Optuna's distribution; a choice is the index of its value, because Optuna takes only plain values."""
     if domain[0] == "choice":
         return CategoricalDistribution(range(len(domain[1])))
     if domain[0] == "whole":

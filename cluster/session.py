@@ -73,7 +73,10 @@ def connect(
         url = _start_cluster(workers, dashboard, dashboard_host) if address == "local" else _join_cluster(address)
         import ray
 
-        restore_sigterm(sigterm_handler)
+        # Ray's own SIGTERM handler prints the stack of its C++ code and aborts. Only the main thread may set handlers,
+        # and in another one Ray sets none.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, sigterm_handler or signal.SIG_DFL)
         try:
             yield f"http://{url}" if url else None
         except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
@@ -140,13 +143,6 @@ def defer_signals() -> Generator[list[int], None, None]:
         restore()
         if received:
             signal.raise_signal(received[0])
-
-
-def restore_sigterm(handler: Any) -> None:
-    """Restore the former SIGTERM handler: Ray's own prints the stack of its C++ code and aborts."""
-    # only the main thread may set handlers, and in another one Ray sets none
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
 
 
 def require_same_cluster(address: str | None) -> None:
