@@ -34,12 +34,9 @@ def has_token() -> bool:
 
 
 def protect_token(*, make: bool) -> None:
-    """Let nobody else read the token file: create it before Ray does (readable by all), or restrict an existing one.
-
-    Args:
-        make: create a token where there is none.
-    """
+    """Let nobody else read the token file: create it before Ray does (readable by all), or restrict an existing one."""
     path = get_token_path()
+    # mode and O_EXCL in one call: others can read the file at no moment, and nobody else's new token is overwritten
     if make and not has_token():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -54,14 +51,7 @@ def format_export_line(dashboard: str) -> str:
 
 
 def require_protected_dashboard(host: str) -> None:
-    """Stop before a dashboard without authentication is opened to other machines.
-
-    Args:
-        host: the address that it is to listen on.
-
-    Raises:
-        ValueError: other machines reach the address, and authentication is off.
-    """
+    """Raise ValueError before a dashboard without authentication listens on an address that other machines reach."""
     if get_auth_mode() == "token" or is_loopback(host):
         return
     raise ValueError(

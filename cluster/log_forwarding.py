@@ -45,19 +45,15 @@ LogBufferActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 
 
 class ForwardingHandler(logging.Handler):
-    """In a worker: sends warnings to the driver's buffer.
-
-    Args:
-        buffer: the LogBufferActor.
-        worker: the worker's name, for the driver's log line.
-    """
+    """In a worker: sends warnings, with the worker's name, to the driver's LogBufferActor."""
 
     def __init__(self, buffer: Any, worker: str) -> None:
         super().__init__(logging.WARNING)
         self.buffer, self.worker = buffer, worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one warning; a failure to send does not end the job."""
+        """Send one warning, without waiting; a failure to send does not end the job."""
+        # the kind is the message before its values are filled in, so that one cause on many files is one kind
         try:
             kind = hashlib.sha256(str(record.msg).encode()).hexdigest()
             self.buffer.put.remote(kind, f"{self.worker} on host {socket.gethostname()}: {record.getMessage()}")
@@ -66,11 +62,7 @@ class ForwardingHandler(logging.Handler):
 
 
 class LogCollector:
-    """In the driver: logs the warnings of a pool's workers.
-
-    Args:
-        name: of the pool.
-    """
+    """In the driver: logs the warnings of a pool's workers."""
 
     def __init__(self, name: str) -> None:
         self._name = f"{name}-warnings"
@@ -82,6 +74,7 @@ class LogCollector:
     @property
     def buffer(self) -> Any:
         """The actor that workers send to; created when it is first needed."""
+        # on this node, so that the loss of another one loses no warnings; needing no CPU, it fits into a full cluster
         if self._buffer is None:
             this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             self._buffer = LogBufferActor.options(scheduling_strategy=this_node).remote(self._name)
@@ -89,6 +82,7 @@ class LogCollector:
 
     def poll(self) -> None:
         """Log what is new, each kind of warning once a minute; requests once a second and never waits."""
+        # one request at a time, whose answer a later call collects: a slow buffer delays warnings, never the run
         now = time.monotonic()
         if self._buffer is None or now - self._requested_at < POLL_S:
             return
@@ -103,6 +97,7 @@ class LogCollector:
         try:
             warnings = ray.get(reference)
         except RayError:
+            # not replaced, since the workers hold a handle of this one; inf stops all further requests
             _log.warning("warnings of the workers are no longer forwarded, their log buffer was lost; jobs go on")
             self._requested_at = float("inf")
             return

@@ -18,31 +18,20 @@ MetricValues = Mapping[str, float | Mapping[str, float]]
 
 
 class Telemetry:
-    """The metrics of one driver.
-
-    Args:
-        prefix: of every name.
-        run: the value of the tag `run`.
-        counters: name -> what is counted, and the name of a further tag or None.
-        gauges: in the same form.
-    """
+    """The metrics of one driver: tables of name -> (description, name of a further tag or None)."""
 
     def __init__(self, prefix: str, run: str, counters: MetricTable, gauges: MetricTable) -> None:
         self._counters = {
             name: (_make_metric(Counter, prefix, name, run, *row), row[1]) for name, row in counters.items()
         }
         self._gauges = {name: (_make_metric(Gauge, prefix, name, run, *row), row[1]) for name, row in gauges.items()}
-        self._published: dict[tuple[str, str], float] = {}  # the counters' last values
+        # Ray's Counter only adds, and cannot be read: the totals passed on so far, by name and label
+        self._published: dict[tuple[str, str], float] = {}
 
     def publish(self, counters: MetricValues, gauges: MetricValues) -> None:
-        """Set the metrics to these values.
+        """Set counters, given as totals since the run began, and gauges, given as current values.
 
-        Args:
-            counters: totals since the run began; one that did not grow is not changed.
-            gauges: current values; one that is not finite is not changed.
-
-        Raises:
-            ValueError: a name that the constructor was not given, or one value where a tag needs several.
+        A total that did not grow and a gauge that is not finite change nothing; an undeclared name raises ValueError.
         """
         for name, value in counters.items():
             metric, tag = _find_metric(name, self._counters)
@@ -51,6 +40,7 @@ class Telemetry:
                 if increase > 0:
                     metric.inc(increase, {tag: label} if tag else None)
                     self._published[name, label] = total
+        # every gauge on every call, changed or not: Ray 2.60 drops a gauge with each scrape until it is set again
         for name, value in gauges.items():
             metric, tag = _find_metric(name, self._gauges)
             for label, level in _split_by_label(name, value, tag).items():

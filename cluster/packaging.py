@@ -21,20 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
-    """Write a folder into a zip file, the same bytes for the same content.
+    """Write a folder into a zip file, the same bytes for the same content; return its size in bytes.
 
-    Args:
-        folder: the content of the job's working directory.
-        archive: the zip file to write.
-        limit_bytes: the largest upload that the cluster accepts.
-
-    Returns:
-        Bytes of the zip file.
-
-    Raises:
-        NotADirectoryError: the path is not a folder.
-        OSError: something in it cannot be read, or the zip file cannot be written.
-        ValueError: it is too large; the message names its largest parts.
+    Raises ValueError, naming the largest parts, where the zip file would be larger than the limit, and OSError where
+    the folder is none, something in it cannot be read, or the zip file cannot be written.
     """
     folder = folder.absolute()
     leave_out = f"name it in {folder}/.rayignore (as in .gitignore)"
@@ -46,6 +36,7 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
             raise ValueError(f"--working-dir {folder} is the whole file system; give the command's own folder")
         return _write_zip(folder, list_files(folder, limit_bytes), archive, limit_bytes)
     except OSError as error:
+        # an error of the folder's files gets a remedy; one of the archive (a full disk) is passed on as it is
         if error.filename is None or not Path(error.filename).is_relative_to(folder):
             raise
         if isinstance(error, FileNotFoundError):
@@ -56,18 +47,8 @@ def pack(folder: Path, archive: Path, limit_bytes: int = LIMIT_BYTES) -> int:
 
 
 def list_files(folder: Path, limit_bytes: int) -> dict[Path, int]:
-    """List every file that is sent, with its size; stop reading a folder that is far too large.
-
-    Args:
-        folder: absolute.
-        limit_bytes: the largest upload that the cluster accepts.
-
-    Returns:
-        Path -> bytes, in the order of paths.
-
-    Raises:
-        ValueError: more files than MAX_FILES, or more bytes than zip to the limit.
-    """
+    """Return path -> bytes of every file that is sent, sorted; raise ValueError early where there is far too much."""
+    # up to MAX_COMPRESSION times the limit only zipping can show whether it fits
     sizes: dict[Path, int] = {}
     total = 0
     for path in _iterate_files(folder):
@@ -80,9 +61,11 @@ def list_files(folder: Path, limit_bytes: int) -> dict[Path, int]:
 
 def _write_zip(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes: int) -> int:
     """Write the zip file and return its bytes; stop as soon as it is too large."""
+    # Equal bytes for equal content, for Ray names a package by the hash of its bytes: a ZipInfo without a date has that
+    # of 1980, and the upper half of external_attr, Unix's mode, has one of two values.
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sizes:
-            member = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # the date stays 1980
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix())
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (0o755 if path.stat().st_mode & EXECUTABLE else 0o644) << 16
             with path.open("rb") as content, packed.open(member, "w", force_zip64=True) as target:
@@ -90,6 +73,7 @@ def _write_zip(folder: Path, sizes: dict[Path, int], archive: Path, limit_bytes:
                     target.write(chunk)
                     if archive.stat().st_size > limit_bytes:
                         raise ValueError(format_too_large(folder, sizes, limit_bytes))
+    # once more, with the directory at the archive's end
     size = archive.stat().st_size
     if size > limit_bytes:
         raise ValueError(format_too_large(folder, sizes, limit_bytes))
@@ -116,9 +100,11 @@ def _iterate_files(
     folder: Path, above: tuple[Path, ...] = (), rules: tuple[object, ...] = ()
 ) -> Generator[Path, None, None]:
     """Yield every file that Ray would send; links are followed, but not in circles."""
+    # Ray 2.60 has no public function that lists them; a test compares with the archive that Ray itself makes.
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
+    # rules grow on the way down; each is a function of a path below the folder of its file, links not resolved
     gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
     rules = (*rules, *get_excludes_from_ignore_files(folder, include_gitignore=gitignore, logger=_log))
     real = folder.resolve()
@@ -127,6 +113,7 @@ def _iterate_files(
         if excluded or any(rule(path) for rule in rules):  # type: ignore[operator]
             continue
         if path.is_dir():
+            # a link back to a folder on the way here would never end; one to any other folder is sent as a copy
             if path.resolve() not in (*above, real):
                 yield from _iterate_files(path, (*above, real), rules)
         elif path.is_file():

@@ -67,7 +67,21 @@ class Pool(Protocol):
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
-        """Call fn(job, shared) for every job; yield each job once, in any order; arrays in shared are read-only."""
+        """Call fn(job, shared) for every job.
+
+        Args:
+            fn: a function that workers can import: of an installed module, or of one in the driver's working folder or
+                beside its script.
+            jobs: the work; a pool may read all of it before the first job runs.
+            shared: the object that every job may read; must be picklable, and its arrays arrive read-only.
+
+        Yields:
+            Each job once, in any order, with its result or Failure. A job with `split()` is yielded as its parts if it
+            had to be split; text is never split.
+
+        Raises:
+            Exception: the one with a true `stops_the_run` that a job raised; no further job is started.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -84,19 +98,8 @@ class SerialPool:
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
-        """Call fn(job, shared) for each job in order.
-
-        Args:
-            fn: a function of a job and of the shared object.
-            jobs: the work; read as it is needed.
-            shared: the object that every job may read; must be picklable.
-
-        Yields:
-            The job, and its result or Failure.
-
-        Raises:
-            Exception: the one with a true `stops_the_run` that a job raised.
-        """
+        """Call fn(job, shared) for each job in order, reading the jobs one by one; see Pool.run."""
+        # a job that writes into its arrays fails here as it would on a cluster
         shared = make_read_only_copy(shared)
         for job in jobs:
             outcome: Result | Failure
@@ -114,7 +117,7 @@ class SerialPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Do nothing: there are no workers to end."""
+        """There are no workers to end."""
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -129,6 +132,7 @@ def format_error(error: BaseException) -> str:
 
 def make_read_only_copy(shared: Any) -> Any:
     """Return a copy of shared whose contiguous arrays use the same memory, read-only, as a worker receives it."""
+    # protocol 5 hands out an array's memory instead of a copy; rebuilt from read-only views, the copies share it
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(content, buffers=[buffer.raw().toreadonly() for buffer in buffers])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -34,14 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 def require_reachable(address: str) -> None:
-    """Stop if nothing listens at a cluster's address.
+    """Raise ConnectionError if nothing listens at a cluster's address, ValueError if it is none.
 
-    Args:
-        address: host:port, ray://host:port or "auto".
-
-    Raises:
-        ValueError: the address has another form.
-        ConnectionError: nothing listens there.
+    An address is host:port or ray://host:port; "auto", the cluster on this machine, is not checked here.
     """
     if address == "auto":
         return
@@ -61,16 +56,14 @@ def require_reachable(address: str) -> None:
 
 
 def require_authorized(address: str) -> None:
-    """Stop if `ray status` shows that the cluster refuses this user.
+    """Raise ConnectionError if `ray status` shows that the cluster refuses this user, or that there is none.
 
-    Args:
-        address: host:port or "auto"; Ray Client's ray://host:port is not checked here.
-
-    Raises:
-        ConnectionError: the token is refused, or what answers is not a Ray cluster.
+    The address is host:port or "auto"; Ray Client's ray://host:port is not checked here.
     """
     if address.startswith("ray://"):
         return
+
+    # in a process of its own: this one must not import Ray yet, and could not end a call that hangs
     try:
         status = subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
@@ -86,6 +79,8 @@ def require_authorized(address: str) -> None:
         ) from None
     if not status.returncode:
         return
+
+    # one exit code stands for all failures, so the text of `ray status` has to tell them apart
     output = status.stdout + status.stderr
     if "AuthenticationError" in output and get_auth_mode() != "token":
         raise ConnectionError(
@@ -104,17 +99,12 @@ def require_authorized(address: str) -> None:
 
 
 def require_same_protection(address: str) -> None:
-    """Stop if this process uses a token and the cluster has none: Ray lets it join, and ends each of its actors.
+    """Raise ConnectionError if this process uses a token and the cluster at host:port has none.
 
-    `ray status` does not show the difference: with a token it is answered, without one it takes half a minute where a
-    token is required.
-
-    Args:
-        address: host:port of a cluster that answers.
-
-    Raises:
-        ConnectionError: the cluster has no token; the message names both remedies.
+    Ray lets such a process join, and ends each of its actors.
     """
+    # `ray status` does not show the difference: with a token it is answered, without one it takes half a minute where a
+    # token is required
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and accepts_unauthenticated(address):
         raise ConnectionError(
             f"the Ray cluster at {address} runs without a token, so whoever reaches it runs code there, and workers of "
@@ -124,19 +114,11 @@ def require_same_protection(address: str) -> None:
 
 
 def accepts_unauthenticated(address: str) -> bool:
-    """Return whether a cluster's head node answers a request without a token.
-
-    Args:
-        address: host:port.
-
-    Returns:
-        True if it does; False if it refuses, or does not answer such a request, as through TLS.
-    """
+    """Return whether a cluster's head node answers a request without a token; False also if it does not answer."""
+    # an empty message is a valid request of this method, so Ray's generated code is not needed
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(CHECK_ALIVE_METHOD)(
-                b"", timeout=CONNECT_TIMEOUT_S
-            )  # an empty message is a valid one here
+            channel.unary_unary(CHECK_ALIVE_METHOD)(b"", timeout=CONNECT_TIMEOUT_S)
         except grpc.RpcError:
             return False
         return True
@@ -144,6 +126,7 @@ def accepts_unauthenticated(address: str) -> bool:
 
 def explain_join_failure(address: str, message: str) -> str:
     """Return an error message for Ray's own message on failing to join a cluster that answers."""
+    # Ray's message on another version has several lines, the cluster's versions first, then this process's
     message = " ".join(message.split())
     versions = re.findall(r"Ray: (\S+) Python: (\S+)", message)
     if "ersion mismatch" in message and len(versions) == 2:
@@ -157,15 +140,9 @@ def explain_join_failure(address: str, message: str) -> str:
 
 
 def warn_if_full(kind: str, share: float, limit_s: float) -> bool:
-    """Warn if no worker can be placed at once, and name who holds the resource; the pool then waits for it.
+    """Warn if no worker with this share of a "CPU" or "GPU" can be placed, naming who holds them; return whether so.
 
-    Args:
-        kind: "CPU" or "GPU".
-        share: how much of it a worker needs.
-        limit_s: how long the pool will wait, for the message.
-
-    Returns:
-        Whether the cluster is full.
+    The pool then waits, for at most `limit_s`.
     """
     import ray
 
@@ -216,21 +193,19 @@ def _describe_job(job: Any, job_id: str) -> str:
 
 
 def run_on_each_node(check: Callable[[], str | None]) -> dict[str, str]:
-    """Run a check on every node that may get workers, on all at once, in a task that needs no CPU.
+    """Run a check, which returns a problem or None, on every node that may get workers; return node -> problem.
 
-    Args:
-        check: a function that workers can import; returns the problem it finds, or None.
-
-    Returns:
-        Node -> problem, for the nodes that have one. A node that does not answer is warned of and left out: it may be
-        frozen, and the run can start without it.
+    Workers must be able to import the check. A node that does not answer is warned of and left out: it may be frozen,
+    and the run can start without it.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    # A node where this package is missing must be able to say so. Hence a nested function, which cloudpickle pickles by
+    # value instead of by its module's name, and the check as bytes, which are unpickled within the try.
     code = ray.cloudpickle.dumps(check)
 
-    def run_check(code: bytes) -> str | None:  # nested: pickled by value, for a node where this package is missing
+    def run_check(code: bytes) -> str | None:
         import pickle
 
         try:
@@ -241,7 +216,12 @@ def run_on_each_node(check: Callable[[], str | None]) -> dict[str, str]:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
-    nodes = {node["NodeID"]: _describe_node(node) for node in ray.nodes() if _has_workers(node)}
+    # without CPUs, so that a full node answers; soft=False, or Ray would run the task of a lost node on another one
+    nodes = {
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"  # two nodes may be on one machine
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+    }
     task = ray.remote(num_cpus=0, max_retries=0)(run_check)
     node_names = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(code): name
@@ -265,12 +245,3 @@ def run_on_each_node(check: Callable[[], str | None]) -> dict[str, str]:
         else:
             problems |= {node_names[ref]: problem} if problem else {}
     return problems
-
-
-def _has_workers(node: Mapping[str, Any]) -> bool:
-    return bool(node["Alive"]) and node["Resources"].get("CPU", 0) >= 1
-
-
-def _describe_node(node: Mapping[str, Any]) -> str:
-    """Return a node's host name and the start of its id, because two nodes may be on one machine."""
-    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"

@@ -96,26 +96,15 @@ class RayPool:
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
-        """Call fn(job, shared) for every job, in processes of the cluster.
+        """Call fn(job, shared) for every job, in processes of the cluster; see Pool.run.
 
         Within `with pool:` the workers outlive the run, and the next run uses them: it starts no processes, and the
-        same shared object is not sent again. Otherwise they end with the run.
-
-        Args:
-            fn: a function that workers can import: of an installed module, or of one in the driver's working folder or
-                beside its script.
-            jobs: the work, read at once. A job with `split()` is yielded as its parts if it had to be split; text
-                is never split.
-            shared: the object that every job may read; sent to the object store once, its arrays arrive read-only.
-
-        Yields:
-            The job and its result or Failure, as they finish.
-
-        Raises:
-            Exception: the one with a true `stops_the_run` that a job raised; jobs in flight are then killed.
-            RuntimeError: workers cannot start, or this process's node is lost.
-            TimeoutError: no worker could be placed for `wait_s`.
+        same shared object is not sent again. Otherwise they end with the run. Raises RuntimeError where workers cannot
+        start or this process's node is lost, TimeoutError where no worker could be placed for `wait_s`. Jobs in flight
+        are killed when the run ends early, by an exception or because the caller stops reading.
         """
+        # Pickled here, not by Ray: where a node lacks the function's module, Worker.start reports that, while an
+        # argument that cannot be read would fail in the actor's creation.
         code, reference = ray.cloudpickle.dumps(fn), self._reference(shared)
         scheduler = JobScheduler(
             SchedulerConfig(
@@ -134,15 +123,19 @@ class RayPool:
         self._runs.append(scheduler)
         try:
             scheduler.adopt_workers(self._reuse_workers(code, reference))
+            # one round lasts a second at most (poll): so often are the cluster, deadlines and warnings looked at
             while scheduler.is_open() and scheduler.stop is None:
                 scheduler.scale_workers()
                 scheduler.assign_jobs()
                 outcomes = scheduler.poll()
                 self._log_collector.poll()
-                scheduler.assign_jobs()  # a slow reader of the outcomes must not keep workers idle
+                # again before yielding, where the generator stands still: a caller that takes seconds to store an
+                # outcome must not keep idle the workers that have just finished
+                scheduler.assign_jobs()
                 yield from outcomes
             if scheduler.stop is not None:
                 raise scheduler.stop
+            # close() kills what is the scheduler's: all workers after an exception, those not released otherwise
             if self._keep_idle:
                 self._idle_workers += [(actor, (code, reference)) for actor in scheduler.release_idle()]
         finally:
@@ -153,12 +146,14 @@ class RayPool:
 
     def _reference(self, shared: Any) -> Any:
         """Return a reference to the shared object; consecutive runs with the same object put it into the store once."""
+        # by identity; self._put holds the object itself too, so that no other object can have its identity meanwhile
         if self._put is None or self._put[0] is not shared:
             self._put = (shared, ray.put(shared)) if self._keep_idle else None
         return self._put[1] if self._put else ray.put(shared)
 
     def _reuse_workers(self, code: bytes, reference: Any) -> dict[Any, Any]:
         """Prepare an earlier run's idle workers for this one; return them by the reference that resolves when ready."""
+        # start() also where nothing has changed: its answer shows that the worker is still alive
         idle, self._idle_workers = self._idle_workers, []
         return {
             (actor.start.remote() if loaded == (code, reference) else actor.switch_run.remote(code, reference)): actor
@@ -168,6 +163,8 @@ class RayPool:
     def _start_worker(self, code: bytes, shared: Any) -> Any:
         """Create an actor, perhaps not placed yet, for a pickled function and a reference to the shared object."""
         name = f"{self.name}-worker-{next(_numbers)}"
+        # Ray 2.60 leaves CUDA_VISIBLE_DEVICES unset for an actor without GPUs, which then sees all of them. OpenMP and
+        # MKL read their variables when they are loaded, perhaps before the worker's first line: hence runtime_env.
         gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
         gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
         return WorkerActor.options(
@@ -191,6 +188,7 @@ class RayPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill the workers, also those of runs that were not read to their end."""
+        # such a run is a suspended generator, whose `finally` runs only once it is collected
         for scheduler in self._runs:
             scheduler.close()
         if ray.is_initialized():
@@ -202,6 +200,7 @@ class RayPool:
 def count_fitting_workers(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
     """Count the workers of one CPU that fit on the nodes that are alive, each worker on one node."""
 
+    # rounded down on each node; the addend keeps a quotient such as 0.3 / 0.1 = 2.9999999999999996 from losing one
     def count_on_node(resources: Mapping[str, float]) -> int:
         limits = [resources.get("CPU", 0)]
         limits += [resources.get("GPU", 0) / gpus] if gpus else []

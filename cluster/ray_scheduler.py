@@ -86,14 +86,7 @@ def warn_no_worker(waited_s: float, wait_s: float) -> None:
 def check_waiting_time(waited_s: float, wait_s: float, driver_node: str) -> None:
     """Stop if no worker can be placed any more, or the run has waited long enough for one.
 
-    Args:
-        waited_s: how long no worker has been ready.
-        wait_s: how long to wait for a worker.
-        driver_node: id of this process's node.
-
-    Raises:
-        ClusterLost: this process's own node is dead.
-        TimeoutError: the waiting time is over.
+    Raises ClusterLost if Ray has marked the driver's own node dead, TimeoutError after more than `wait_s`.
     """
     if driver_node in find_dead_nodes():
         raise ClusterLost(f"the Ray node that this command runs on was lost; {RERUN_HINT}")
@@ -121,7 +114,7 @@ def find_dead_nodes() -> set[str]:
 
 
 def split_job(job: Any) -> list[Any]:
-    """Return the parts of a job; text has a split() that means something else."""
+    """Return the parts of a job, none where it has no split(); that of text means something else."""
     return [] if isinstance(job, (str, bytes)) or not hasattr(job, "split") else list(job.split())
 
 
@@ -133,6 +126,9 @@ class JobScheduler:
     Attributes:
         stop: the exception of a job that ended the run.
     """
+
+    # A task is in exactly one place: in _queue, in a slot of _waiting, or in _unresponsive. A slot is in _waiting while
+    # a call of its actor is in flight, start() (no task) or run_job() (a task), else in _idle; discarded, in neither.
 
     def __init__(self, config: SchedulerConfig, jobs: Iterable[Any]) -> None:
         self.config = config
@@ -165,27 +161,34 @@ class JobScheduler:
 
     def count_busy(self) -> int:
         """Return how many jobs run now; any thread may call it."""
+        # list() copies in one step, while a loop would fail where the run's thread changes the dictionary
         return sum(slot.task is not None for slot in list(self._waiting.values()))
 
     def scale_workers(self) -> None:
         """Start workers up to what cluster and jobs allow, and kill idle ones beyond it.
 
-        Raises:
-            ClusterLost: no worker is ready, and this process's own node is dead.
-            TimeoutError: no worker could be placed for the configured time.
+        Raises ClusterLost or TimeoutError as check_waiting_time does, while no worker is ready.
         """
+        # each look at the cluster is a request to Ray's head node: once a second, however often the pool loops
         now = time.monotonic()
         if now - self._scaled_at < POLL_S:
             return
         self._scaled_at = now
         self._update_targets()
+
+        # a job of an unresponsive worker counts like a queued one, for it may come back
         needed = min(self._target, len(self._queue) + len(self._unresponsive) + self.count_busy())
         allowed = self._target if self.config.keep_idle else needed
+
+        # Ray accepts an actor that does not fit yet (an autoscaler adds nodes for it), and its start() resolves once it
+        # is placed. Only idle workers are killed.
         while len(self._waiting) + len(self._idle) < needed:
             actor = self.config.start_worker()
             self._waiting[actor.start.remote()] = WorkerSlot(actor)
         while self._idle and len(self._waiting) + len(self._idle) > allowed:
             kill_actors([self._idle.pop().actor])
+
+        # the clock of waiting runs only while jobs wait and no worker at all is ready
         if self._idle or self.count_busy() or not self._queue:
             self._ready_at = now
         else:
@@ -197,6 +200,8 @@ class JobScheduler:
 
     def _update_targets(self) -> int:
         """Set how many workers to have and to keep busy for the cluster's present size; return how many fit."""
+        # More than fit may be requested, so that nodes are added; how many are busy follows from those that fit. At
+        # least one, also where none fits now: the run waits for it.
         fitting = max(1, self.config.count_fitting())
         requested = fitting if self.config.workers is None else self.config.workers
         fitting = min(fitting, requested)
@@ -207,11 +212,13 @@ class JobScheduler:
 
     def _reduce_share(self, workers: int) -> None:
         """Limit the run to so many workers, and to the same share of what the cluster grows to."""
+        # a share of the workers that fit, not of those requested: only the former have used memory
         self._share = min(self._share, workers / max(self._update_targets(), workers))
         self._update_targets()
 
     def assign_jobs(self) -> None:
         """Assign one job to each idle worker, within what memory allows."""
+        # none to a worker that is not placed yet: Ray would accept the call, and the job would wait for that worker
         while self._queue and self._idle and self.stop is None and (busy := self.count_busy()) < self._max_busy:
             slot, task = self._idle.pop(), self._queue.popleft()
             slot.task, slot.started_at, slot.concurrent = task, time.monotonic(), busy + 1
@@ -219,6 +226,8 @@ class JobScheduler:
 
     def poll(self) -> list[JobOutcome]:
         """Wait at most POLL_S for a reference, then handle all that have resolved."""
+        # ray.wait returns once one reference has resolved, so a second call that does not wait collects the others;
+        # without references it would not wait at all
         refs = list(self._waiting)
         if not refs:
             time.sleep(POLL_S)
@@ -226,6 +235,7 @@ class JobScheduler:
             refs = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
         else:
             refs = []
+        # deadlines come last, when what has ended has left _waiting
         finished = [outcome for ref in refs for outcome in self._handle(ref, self._waiting.pop(ref))]
         return [*finished, *self._kill_overdue(), *self._resolve_unresponsive()]
 
@@ -242,23 +252,31 @@ class JobScheduler:
         if task is None:
             self._handle_start(ref, slot)
             return []
+
+        # alone on its GPU if no other job ran when it began, and none runs now (its slot has no task any more)
         alone = self.config.whole_gpus or max(slot.concurrent, 1 + self.count_busy()) == 1
         try:
             outcome = ray.get(ref)
         except ray_exceptions.OutOfMemoryError as error:
+            # one fewer than ran when this one began, not than run now: jobs that began together are killed together
             self._discard(slot)
             self._reduce_share(max(1, slot.concurrent - 1))
             return self._retry(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
         except (ray_exceptions.RayActorError, ray_exceptions.NodeDiedError, ray_exceptions.ObjectLostError) as error:
+            # a lost node, which is not counted, may appear as a dead or unavailable actor or as a lost object
             self._discard(slot)
             if not isinstance(error, ray_exceptions.RayActorError) or slot.node in find_dead_nodes():
                 return self._retry_after_node_loss(task)
+            # The connection broke, and Ray knows only up to a minute later whether the node is dead. The job waits for
+            # that; counted as a death of its worker, lost nodes would use up its attempts.
             if isinstance(error, ray_exceptions.ActorUnavailableError):
                 self._unresponsive.append((time.monotonic(), slot.node, task))
                 return []
             return self._retry(task, "worker", "its worker process died", str(error))
-        except ray_exceptions.RayError as error:  # the result could not be sent or read
+        except ray_exceptions.RayError as error:
+            # exceptions of the job arrive as data, so the result could not be sent or read; the worker is sound
             outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)
+        # only the end of the process frees all that it has allocated on the GPU
         if isinstance(outcome, RemoteError) and outcome.gpu_memory and outcome.stop is None:
             self._discard(slot)
             return self._retry_after_gpu_memory(task, outcome, slot.concurrent, alone=alone)
@@ -270,10 +288,14 @@ class JobScheduler:
         try:
             node = ray.get(ref)
         except ray_exceptions.RayError as error:
+            # Many may fail at one moment, for one cause: that is one failed start. A reused worker has died between two
+            # runs, which says nothing about starting.
             self._discard(slot)
-            if not slot.reused and time.monotonic() - self._failed_start_at >= POLL_S:  # many may fail at one moment
+            if not slot.reused and time.monotonic() - self._failed_start_at >= POLL_S:
                 self._failed_starts, self._failed_start_at = self._failed_starts + 1, time.monotonic()
-            self._scaled_at = time.monotonic()  # wait a tick: an immediate restart may fail in the same way
+            # wait a tick, which _discard does not: a successor that starts at once may fail in the same way
+            self._scaled_at = time.monotonic()
+            # an error of the actor's __init__, most often an argument that cannot be read, would repeat itself
             if getattr(error, "actor_init_failed", False) or self._failed_starts >= MAX_FAILED_STARTS:
                 raise ClusterLost(f"workers cannot start: {format_error(error)[:500]}; {RERUN_HINT}") from error
             return
@@ -285,14 +307,18 @@ class JobScheduler:
     def _finish(self, task: Task, outcome: Any, wall_s: float) -> list[JobOutcome]:
         """Return the outcome of a job that ended by itself, with a result or an exception."""
         if isinstance(outcome, RemoteError):
+            # a job that stops the run has no outcome: RayPool.run raises its exception after this round
             self.stop = self.stop or outcome.stop
             failure = Failure(error=outcome.error, attempts=task.attempts + 1, traceback=outcome.traceback)
             return [] if outcome.stop else [(task.job, failure)]
+        # results only: jobs that raise at once would shorten the median, and with it the deadline of the others
         self._wall_s.append(wall_s)
         return [(task.job, outcome)]
 
     def _retry(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
         """Queue a job again; after MAX_ATTEMPTS its parts as new jobs, or return its Failure if it has none."""
+        # The parts begin with no attempts, so that sound ones are not charged for a faulty one. A job that is its own
+        # only part would be split for ever.
         self.config.setbacks[kind] += 1
         task.attempts += 1
         if task.attempts < MAX_ATTEMPTS:
@@ -309,7 +335,8 @@ class JobScheduler:
         """Count the attempt of a job that had its GPU alone; otherwise run half as many workers."""
         if alone:
             return self._retry(task, "memory", error.error, error.traceback)
-        self._reduce_share(max(1, concurrent // 2))  # of those at its start: jobs that began together fail together
+        # half of those that ran when it began: jobs that began together fail together, and each would halve again
+        self._reduce_share(max(1, concurrent // 2))
         self.config.setbacks["memory"] += 1
         self._queue.append(task)
         return []
@@ -330,6 +357,7 @@ class JobScheduler:
         if len(self._wall_s) < MIN_FINISHED:
             self._warn_long_jobs([now - slot.started_at for slot in self._waiting.values() if slot.task is not None])
             return []
+        # the reference of the killed call leaves _waiting with its slot, so that its error is not handled as well
         limit_s = max(self.config.deadline_s, DEADLINE_FACTOR * statistics.median(self._wall_s))
         for ref, slot in list(self._waiting.items()):
             if slot.task is not None and now - slot.started_at > limit_s:
@@ -356,6 +384,7 @@ class JobScheduler:
 
     def _resolve_unresponsive(self) -> list[JobOutcome]:
         """Retry the jobs of workers that stopped answering, once it is known whether their node was lost."""
+        # a node that Ray still has after NODE_LOSS_TIMEOUT_S is alive, so it was the worker; until then the job stays
         dead, now = find_dead_nodes() if self._unresponsive else set(), time.monotonic()
         before = self._unresponsive
         self._unresponsive = [x for x in before if x[1] not in dead and now - x[0] <= NODE_LOSS_TIMEOUT_S]

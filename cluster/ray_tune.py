@@ -122,24 +122,20 @@ class TuneSearch:
         sampler: SamplerName = "tpe",
         seed: int = 0,
     ) -> None:
-        """Evaluate the configurations of all searches, in processes of the cluster.
+        """Evaluate the configurations of all searches, in processes of the cluster; see SearchBackend.search.
 
-        The arguments are those of SerialSearch.search. Searches run side by side where the cluster allows it. Workers
-        must be able to import fn. The shared object is sent to the object store once, also for calls that follow with
-        the same object; Ray holds it until this process leaves the cluster.
-
-        Raises:
-            BaseException: what on_result raised, or an evaluation's exception with a true `stops_the_run`.
-            ClusterLost: workers cannot start, Tune failed, or this process's node was lost.
-            RuntimeError: workers cannot load fn.
-            TimeoutError: no worker could be placed for `wait_s`.
-            ValueError: as of ConfigSampler.
+        Searches run side by side where the cluster allows it. The shared object is sent to the object store once, also
+        for calls that follow with the same object; Ray holds it until this process leaves the cluster. Also raises
+        ClusterLost where workers cannot start, Tune fails or this process's node is lost, RuntimeError where workers
+        cannot load fn, and TimeoutError where no worker could be placed for `wait_s`.
         """
+        # All state is here, in this process: Tune only asks for values (_SuggestNext) and reports (_ResultCallback).
         state = SearchState(
             ConfigSampler(searches, sampler, seed),
             on_result,
             log_collector=LogCollector(f"{self.name}-search"),
-            count_fitting=lambda: self._workers or self.workers,  # more than fit add nodes, where they come on demand
+            # of a requested number more than fit may wait: they add nodes, where nodes come on demand
+            count_fitting=lambda: self._workers or self.workers,
             setbacks=self.setbacks,
             wait_s=self.wait_s,
             silence_s=self.silence_s,
@@ -148,28 +144,34 @@ class TuneSearch:
             return
         self._release_idle_workers()
         callback = _ResultCallback(state)
+
+        # Entered in this order, so left in the opposite one: Tune's settings are taken back, its folder is removed, the
+        # log buffer is killed, and only then a deferred Ctrl-C has its effect, which ends the program.
         with (
             defer_signals() as state.signals,
             closing(state.log_collector),
             tempfile.TemporaryDirectory(prefix=f"memscore-search-{os.getpid()}-") as folder,
             tune_environment(),
         ):
+            # The shared object's reference is inside a list, so that Tune does not resolve it: SearchWorker.setup does,
+            # and reports an object that cannot be loaded. Tune keeps these arguments until the process ends.
             worker = tune.with_parameters(
                 SearchWorker,
                 code=ray.cloudpickle.dumps(fn),
                 jobs=[search.job for search in searches],
-                shared=[self._reference(shared)],  # in a list, for Ray would send the object again
+                shared=[self._reference(shared)],
                 log_buffer=state.log_collector.buffer,
                 name=self.name,
                 gpus=self._gpus,
             )
+            # -1 samples: the searcher says when it has nothing more. Tune's own names would contain all parameters.
             try:
                 tune.Tuner(
                     tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
                     tune_config=tune.TuneConfig(
                         search_alg=_SuggestNext(state),
                         scheduler=_KeepWorkerScheduler(),
-                        num_samples=-1,  # the searcher says when it has nothing more
+                        num_samples=-1,
                         max_concurrent_trials=self._workers or MAX_CONCURRENT,
                         reuse_actors=True,
                         trial_name_creator=lambda trial: str(trial.trial_id),
@@ -185,18 +187,21 @@ class TuneSearch:
                     ),
                 ).fit()
             except Exception as error:
+                # SearchEnded, perhaps wrapped, only ended Tune's loop; else it is a failure of Tune's own
                 if state.stop is None and not state.signals:
                     raise ClusterLost(f"Ray Tune failed ({format_error(error)[:500]}); {RERUN_HINT}") from error
             finally:
+                # Tune's working folders are not in `folder` but in Ray's session folder, and it leaves them
                 for left_folder in callback.left_folders:
                     shutil.rmtree(left_folder, ignore_errors=True)
+        # a deferred signal has had its effect by now; Tune can also end early without an exception, as on SIGUSR1
         if state.stop is not None:
             raise state.stop
         if state.unfinished or not state.exhausted:
             raise ClusterLost(f"Ray Tune ended with {len(state.unfinished)} evaluations unfinished; {RERUN_HINT}")
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-        """See cluster.search.enumerate_configs."""
+        """Return all values that a search will evaluate; see cluster.search.enumerate_configs."""
         return enumerate_configs(search, sampler, seed)
 
     def _reference(self, shared: Any) -> Any:
@@ -209,20 +214,12 @@ class TuneSearch:
 class SearchState:
     """The driver's state of one search: evaluations that run, how they ended, when to warn and when to stop.
 
-    Tune's searcher and callback call suggest, finish, recover, lose and update.
-
-    Args:
-        sampler: draws the next configuration.
-        on_result: as of TuneSearch.search.
-        log_collector: receives the workers' warnings.
-        count_fitting: returns how many evaluations may run at once now.
-        setbacks: counts what ended an evaluation's process.
-        wait_s: how long no worker at all may be placed.
-        silence_s: after how long without a result a warning is logged.
-
-    Attributes:
-        stop: the exception that ended the search.
+    Tune's searcher and callback call suggest, finish, recover, lose and update; `stop` is the exception that ended the
+    search. Only update raises and calls on_result: in the others Tune would turn an exception into one of its own.
     """
+
+    # An evaluation is in `unfinished` from suggest() to its outcome, also while it waits for a worker or is repeated,
+    # and in `running` while a worker has it. Its outcome waits in `ended` for the next update().
 
     def __init__(
         self,
@@ -253,6 +250,8 @@ class SearchState:
 
     def suggest(self, trial_id: str) -> SampledConfig | None:
         """Return the next configuration, stored under Tune's id, if a worker can be placed for one and one is left."""
+        # Tune asks for max_concurrent_trials at once; here a configuration is drawn only when a worker can take it, so
+        # that the sampler has learnt from all results by then
         now = time.monotonic()
         if now - self._counted_at > POLL_S:
             self._max_unfinished, self._counted_at = self._count_fitting(), now
@@ -290,6 +289,7 @@ class SearchState:
 
     def lose(self, trial_id: str, message: str) -> None:
         """Record that an evaluation lost its process for the last time, with Tune's error message."""
+        # Tune has tried MAX_ATTEMPTS times; where a process cannot be created, no other evaluation will have one either
         if "in its creation task" in message:
             text = f"workers cannot start: {' '.join(message.split())[:500]}; {RERUN_HINT}"
             self.stop = self.stop or ClusterLost(text)
@@ -297,6 +297,7 @@ class SearchState:
 
     def update(self) -> None:
         """Report what has ended, and raise SearchEnded where the search must end."""
+        # outcomes are reported also after a signal or an exception that stops the search: they are results to be stored
         try:
             self.log_collector.poll()
             while self.ended:
@@ -308,8 +309,9 @@ class SearchState:
                 self._check_progress()
         except BaseException as error:
             self.stop = self.stop or error
+        # at the end Tune asks each actor to stop, and would wait for those in the middle of a step
         if self.stop is not None or self.signals:
-            kill_actors(self.actors)  # Tune would wait for them
+            kill_actors(self.actors)
             raise SearchEnded
 
     def _check_progress(self) -> None:
@@ -318,6 +320,8 @@ class SearchState:
         if now - self._checked_at < POLL_S:
             return
         self._checked_at = now
+
+        # the clock of waiting runs only while evaluations wait and none runs
         if self.running or not self.unfinished:
             self._ready_at = now
         elif (waited_s := now - self._ready_at) > POLL_S:
@@ -325,6 +329,8 @@ class SearchState:
             if waited_s > NO_WORKER_WARNING_S and not self._warned_no_worker:
                 self._warned_no_worker = True
                 warn_no_worker(waited_s, self.wait_s)
+
+        # both are long: one evaluation may be large while others end, and after a long one the next has just begun
         longest_s = max((now - since for since in self.running.values()), default=0)
         if min(longest_s, now - self._result_at) > self._warn_after_s:
             self._warn_after_s *= 2
@@ -348,6 +354,7 @@ class LoadFailure(str):
 
 def _classify_worker_loss(message: str) -> Failure:
     """Return the Failure of an evaluation whose worker was lost the last time, from Tune's error message."""
+    # at each loss Tune appends text headed "Failure # 1 (occurred at ...)"; the exceptions themselves are gone
     last = message.rpartition("Failure # ")[2].strip()
     if "low on memory" in last:
         error = "its node ran low on memory and Ray killed the worker"
@@ -362,16 +369,20 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: Any, code: bytes, jobs: Any, shared: Any, log_buffer: Any, name: str, gpus: float) -> None:
         """Load the function and the shared object; if that fails, the first step reports it."""
-        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # before the function imports torch
+        # Tune gives its actors no runtime environment, so the variables are set here, before fn's module imports torch.
+        # Ray 2.60 leaves CUDA_VISIBLE_DEVICES unset without a GPU, and then all GPUs can be seen.
+        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         if not gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 leaves it unset, and then all GPUs can be seen
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif gpus % 1:
             os.environ["MEMSCORE_GPU_SHARE"] = f"{gpus:g}"
         self.jobs, self.load_error = jobs, None
+        # most often a module is not installed on this node; an exception here would be, for Tune, an actor that died in
+        # its creation, to be tried again
         try:
             self.fn = ray.cloudpickle.loads(code)
             self.shared = ray.get(shared[0])
-        except Exception as error:  # most often a module that is not installed there
+        except Exception as error:
             self.load_error = make_remote_error(error)
             return
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
@@ -386,12 +397,16 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
         else:
             try:
                 outcome = evaluate_config(self.fn, self.jobs[index], values, self.shared)
-            except Exception as error:  # returned as data: it may not be picklable, or be taken for one of Ray's
+            except Exception as error:
+                # Returned as data: Tune would take it for a lost process, and repeat the evaluation in a new one. A
+                # full GPU needs that, for only the end of the process frees its memory.
                 outcome = make_remote_error(error)
                 if outcome.gpu_memory and outcome.stop is None:
                     raise
+        # Tune makes a folder on this node for each evaluation
         with suppress(OSError):
-            Path(self.logdir).rmdir()  # Tune makes one on this node for each evaluation
+            Path(self.logdir).rmdir()
+        # in a tuple, because Tune flattens a dict and keeps statistics of each number in it
         return {"outcome": (outcome,), "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -400,12 +415,11 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
 
 
 class _KeepWorkerScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Lets an evaluation keep the process that starts for it.
+    """Lets an evaluation keep the process that starts for it."""
 
-    Ray 2.60's own gives a process that has become free to the evaluation that waits longest, and Tune then ends the one
-    that was starting for it: evaluations shorter than a start would never run side by side. Here a new evaluation takes
-    the free process.
-    """
+    # Ray 2.60's FIFOScheduler names the evaluation that waits longest, and Tune gives it the process that has become
+    # free, ending the one that was starting for it: evaluations shorter than a start would never run side by side.
+    # Where none is named, a new evaluation takes the free process.
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Choose none, so that Tune starts waiting evaluations in order."""
@@ -423,6 +437,7 @@ class _SuggestNext(Searcher):  # type: ignore[misc]
         sample = self.state.suggest(trial_id)
         if sample is None:
             return str(Searcher.FINISHED) if self.state.exhausted else None
+        # the workers have the jobs of all searches
         return {"sample": (sample.index, sample.values)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -432,16 +447,20 @@ class _SuggestNext(Searcher):  # type: ignore[misc]
         """Do nothing: Tuner.restore is not used."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it for a restoration that never happens
+        # Tune pickles the searcher, and the callback below, for a restoration that never happens
+        return {}
 
 
 class _ResultCallback(tune.Callback):  # type: ignore[misc]
-    """Records Tune's events in the SearchState; only on_step_end may raise, elsewhere Tune would wrap the exception."""
+    """Records Tune's events in the SearchState; only on_step_end may raise."""
+
+    # on_step_end is called from Tune's loop itself, the others while it handles an actor's answer, where it replaces
+    # each exception by a TuneError with a traceback as text
 
     def __init__(self, state: SearchState) -> None:
         self.state = state
         self.outcomes: dict[str, Any] = {}
-        self.left_folders: set[Path] = set()  # Tune would leave one for each evaluation in Ray's folder here
+        self.left_folders: set[Path] = set()  # of Tune, in Ray's session folder on this node
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record that an evaluation has a worker."""
@@ -454,7 +473,7 @@ class _ResultCallback(tune.Callback):  # type: ignore[misc]
         self.outcomes[trial.trial_id] = result["outcome"][0]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the outcome once the worker is free."""
+        """Record the outcome, which came with the last result, once the worker is free."""
         self.state.finish(trial.trial_id, self.outcomes.pop(trial.trial_id))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -463,8 +482,9 @@ class _ResultCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a lost worker whose evaluation is not repeated."""
+        # trial.get_error() reads a copy of this file, which may come a moment later
         self.state.setbacks["worker"] += 1
-        error_file = trial.error_file  # get_error reads a copy of it, which may come a moment later
+        error_file = trial.error_file
         message = Path(error_file).read_text() if error_file and Path(error_file).exists() else ""
         self.state.lose(trial.trial_id, message)
 

@@ -42,6 +42,7 @@ class Worker:
 
     def start(self) -> str | RemoteError:
         """Load the function; return the id of this node, or a RemoteError if it cannot be loaded."""
+        # not in __init__, whose exceptions Ray reports as an actor that died; called again between two runs
         try:
             self.fn = ray.cloudpickle.loads(self.code)
         except Exception as error:  # most often a module that is not installed there
@@ -57,17 +58,21 @@ class Worker:
 
     def run_job(self, job: Any) -> Any:
         """Return the result of the job, or a RemoteError."""
+        # Returned as data, not raised: the exception may not be picklable, and Ray would wrap it in an error of its own
+        # class, which the driver takes for the loss of a worker or of a result.
         try:
             return self.fn(job, self.shared)
-        except Exception as error:  # returned as data: it may not be picklable, or be taken for one of Ray's
+        except Exception as error:
             return make_remote_error(error)
 
 
+# the driver alone decides about repetition: an actor that Ray restarts hangs after a lost node
 WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
 
 
 def make_remote_error(error: Exception) -> RemoteError:
     """Describe an exception that is being handled."""
+    # by the class's name: jobs need not use torch, and importing it here would cost each worker seconds
     gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     stop = _make_picklable(error) if is_fatal(error) else None
     return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop)
@@ -75,6 +80,7 @@ def make_remote_error(error: Exception) -> RemoteError:
 
 def _make_picklable(error: Exception) -> Exception:
     """Return the exception as the driver will receive it, or a RunStopped with its message if it cannot be pickled."""
+    # there and back: an exception whose __init__ takes more than a message is pickled, but cannot be rebuilt
     try:
         return cast("Exception", pickle.loads(pickle.dumps(error)))
     except Exception:

@@ -59,10 +59,25 @@ class SearchBackend(Protocol):
         sampler: SamplerName = "tpe",
         seed: int = 0,
     ) -> None:
-        """Call fn(search.job, values, shared) up to each search's budget, and on_result after each call."""
+        """Call fn(search.job, values, shared) up to each search's budget, and on_result after each call.
+
+        Args:
+            fn: of a job, values and the shared object; returns a dict with a float "objective", which is maximized.
+                Workers must be able to import it.
+            searches: they take turns; none starts where nothing is left of its budget.
+            shared: the object that every evaluation may read; must be picklable, its arrays arrive read-only.
+            on_result: called in this process with the search, the values and the dict, or a Failure if fn raised or
+                its worker was lost, as each evaluation ends. An exception that it raises ends the search.
+            sampler: as in ConfigSampler.
+            seed: as in ConfigSampler.
+
+        Raises:
+            BaseException: what on_result raised, or an evaluation's exception with a true `stops_the_run`.
+            ValueError: as of ConfigSampler.
+        """
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-        """Return all values that a search will evaluate."""
+        """Return all values that a search will evaluate; see enumerate_configs."""
 
 
 class SerialSearch:
@@ -78,27 +93,14 @@ class SerialSearch:
         sampler: SamplerName = "tpe",
         seed: int = 0,
     ) -> None:
-        """Evaluate the configurations of all searches in order.
-
-        Args:
-            fn: of a job, values and the shared object; returns a dict with a float "objective".
-            searches: they take turns.
-            shared: the object that every evaluation may read; must be picklable, its arrays arrive read-only.
-            on_result: called with the search, the values and the dict, or a Failure if fn raised, as each evaluation
-                ends. An exception that it raises ends the search.
-            sampler: as in ConfigSampler.
-            seed: as in ConfigSampler.
-
-        Raises:
-            Exception: the one with a true `stops_the_run` that an evaluation raised.
-            ValueError: as of ConfigSampler.
-        """
+        """Evaluate the configurations of all searches in order, one after the other; see SearchBackend.search."""
         config_sampler, shared = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared)
         while (sample := config_sampler.next()) is not None:
             outcome: dict[str, Any] | Failure
+            # one failed evaluation must not end the others
             try:
                 outcome = evaluate_config(fn, sample.search.job, sample.values, shared)
-            except Exception as error:  # one failed evaluation must not end the others
+            except Exception as error:
                 if is_fatal(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
@@ -106,25 +108,13 @@ class SerialSearch:
             on_result(sample.search, sample.values, outcome)
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-        """See the function of that name."""
+        """Return all values that a search will evaluate; see the function enumerate_configs."""
         return enumerate_configs(search, sampler, seed)
 
 
 def evaluate_config(fn: EvaluateFn, job: Any, values: Values, shared: Any) -> dict[str, Any]:
-    """Call fn with a copy of the values and check its result.
-
-    Args:
-        fn: the function.
-        job: of the search.
-        values: the configuration.
-        shared: the object that all evaluations share.
-
-    Returns:
-        The dict that fn returned.
-
-    Raises:
-        TypeError: it has no float "objective".
-    """
+    """Call fn with a copy of the values; raise TypeError if the dict that it returns has no float "objective"."""
+    # a copy, for fn may change its values, which on_result is given too
     result = fn(job, dict(values), shared)
     if not isinstance(result, dict) or not isinstance(result.get("objective"), float):
         raise TypeError(
@@ -158,15 +148,8 @@ class ConfigSampler:
     goes through the points of cluster.search_space.choose_grid_counts, as many as the budget leaves beside `initial`. A
     sampler's seed depends on `seed` and the search's name only. Values that were evaluated are not evaluated again but
     redrawn, so a random search that continues ends with the values of one that was not interrupted. Of a finite
-    space anything that is left is evaluated; where nothing is left, the search ends before its budget.
-
-    Args:
-        searches: the searches.
-        sampler: "tpe", "random" or "grid".
-        seed: of all samplers.
-
-    Raises:
-        ValueError: an unknown sampler, two searches of one name, or a grid that does not fit its budget.
+    space anything that is left is evaluated; where nothing is left, the search ends before its budget. Raises
+    ValueError for an unknown sampler, two searches of one name, or a grid that does not fit its budget.
     """
 
     def __init__(self, searches: Sequence[Search], sampler: SamplerName = "tpe", seed: int = 0) -> None:
@@ -181,6 +164,7 @@ class ConfigSampler:
 
     def next(self) -> SampledConfig | None:
         """Return the next configuration of the search whose turn it is; None once every search has ended."""
+        # a search whose turn yields nothing has ended, and is not put back into the queue
         while self._order:
             index, sampler = self._order.popleft()
             if (drawn := sampler.next()) is not None:
@@ -190,6 +174,7 @@ class ConfigSampler:
 
     def report(self, sample: SampledConfig, outcome: Mapping[str, Any] | Failure) -> None:
         """Report an outcome to the sampler; an objective that is not finite counts as 0."""
+        # A failed trial teaches TPE nothing, but has to be ended: constant_liar takes all that run for bad ones.
         if sample.trial is None:
             return
         study = self._samplers[sample.index].study
@@ -200,19 +185,11 @@ class ConfigSampler:
 
 
 def enumerate_configs(search: Search, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
-    """Return all values that a search will evaluate with a sampler that does not learn.
+    """Return all values that a search will evaluate with a sampler that does not learn, in this order.
 
-    Args:
-        search: the search; its earlier results are ignored.
-        sampler: "random" or "grid".
-        seed: as in ConfigSampler.
-
-    Returns:
-        Values, in the order in which they are evaluated; a smaller budget evaluates the first of them, except by grid.
-
-    Raises:
-        ValueError: as of ConfigSampler.
+    Earlier results of the search are ignored. A smaller budget evaluates the first of the values, except by grid.
     """
+    # possible because such a sampler draws the same whatever the outcomes are
     config_sampler = ConfigSampler([replace(search, evaluated=())], sampler, seed)
     return [sample.values for sample in iter(config_sampler.next, None)]
 
@@ -222,7 +199,8 @@ class _SingleSampler:
 
     def __init__(self, search: Search, sampler: SamplerName, seed: int) -> None:
         self.search, self._n_values = search, count_values(search.space)
-        self._distributions = build_distributions(search.space)
+        self._distributions = {name: _build_distribution(domain) for name, domain in search.space.items()}
+        # from the name, not from the position: a search draws the same whatever other searches run beside it
         number = int.from_bytes(hashlib.sha256(f"{seed}/{search.name}".encode()).digest()[:4], "little")
         self._rng = random.Random(number)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line for each study
@@ -232,11 +210,16 @@ class _SingleSampler:
             if sampler == "random"
             else optuna.samplers.TPESampler(seed=number, constant_liar=True),
         )
+
+        # Earlier results count towards the budget, are not repeated, and teach the sampler. Read from a file, a tuple
+        # may be a list and a whole number a float, so types are restored before values are compared.
         evaluated = [(restore_types(search.space, values), objective) for values, objective in search.evaluated]
         self._seen = {make_values_key(values) for values, _ in evaluated}
         self._n_left = (search.budget if search.space else 1) - len(evaluated)
         for values, objective in evaluated:
             self._add_result(values, objective)
+
+        # what is known in advance comes first; a grid has no more than that
         self._draws = sampler != "grid"
         initial = [restore_types(search.space, values) for values in search.initial]
         if sampler == "grid":
@@ -256,18 +239,24 @@ class _SingleSampler:
 
     def _draw(self) -> tuple[Values, optuna.Trial | None] | None:
         """Draw values with the sampler; of a finite space it may be anything that is left."""
+        # a space that can be listed is used up exactly; where nothing is left, the search ends before its budget
         if self._n_values <= MAX_ENUMERATED:
             left = [
                 values for values in enumerate_values(self.search.space) if make_values_key(values) not in self._seen
             ]
             if not left:
                 return None
+
+        # A random sampler that begins anew repeats its draws, since its seed is the same; len(_seen) redraws pass over
+        # all that were evaluated, so a search that continues ends with the values of one that was not interrupted. A
+        # learning sampler may draw a few values again and again; after MAX_REDRAWS more they are evaluated twice.
         redraws = len(self._seen) + MAX_REDRAWS
         while True:
             trial = self.study.ask(self._distributions)
             values = from_optuna(self.search.space, trial.params)
             if make_values_key(values) not in self._seen or not redraws:
                 return self._take(values, trial)
+            # a trial that is not evaluated has to end, or it would count as one that runs; failed, it teaches nothing
             self.study.tell(trial, state=TrialState.FAIL)
             if self._n_values <= MAX_ENUMERATED:
                 values = self._rng.choice(left)
@@ -280,7 +269,8 @@ class _SingleSampler:
         return values, trial
 
     def _create_trial(self, values: Values) -> optuna.Trial | None:
-        """Create Optuna's trial for values that it did not draw."""
+        """Create Optuna's trial for values that it did not draw; None if they lie outside of the space."""
+        # ask() takes the enqueued values without calling the sampler, whose random stream thus does not move on
         params = to_optuna(self.search.space, values)
         if params is None:
             return None
@@ -298,15 +288,12 @@ class _SingleSampler:
 
 
 def _replace_nonfinite(objective: float) -> float:
+    # Optuna refuses an earlier result that is NaN, and takes a trial of that value for a failed one
     return objective if math.isfinite(objective) else 0.0
 
 
-def build_distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """Build Optuna's distributions; a choice is the index of its value, because Optuna takes only plain values."""
-    return {name: _build_distribution(domain) for name, domain in space.items()}
-
-
 def _build_distribution(domain: Domain) -> BaseDistribution:
+    """Build Optuna's distribution; a choice is the index of its value, because Optuna takes only plain values."""
     if domain[0] == "choice":
         return CategoricalDistribution(range(len(domain[1])))
     if domain[0] == "whole":

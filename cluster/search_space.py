@@ -49,14 +49,7 @@ class Search:
 
 
 def restore_types(space: Mapping[str, Domain], values: Mapping[str, Any]) -> Values:
-    """Restore the types and the order of values that were read from a file.
-
-    Args:
-        space: the domains.
-        values: a value for each.
-
-    Returns:
-        The values in the order of the space and of its types.
+    """Restore the types and the order, which are those of the space, of values that were read from a file.
 
     >>> restore_types({"k": ("whole", 1, 9), "lr": ("log", 0.1, 1.0), "on": ("choice", ((1, 2), None))},
     ...         {"on": [1, 2], "lr": 1, "k": 3.0})
@@ -72,6 +65,7 @@ def make_values_key(values: Values) -> str:
 
 def to_optuna(space: Mapping[str, Domain], values: Values) -> dict[str, Any] | None:
     """Convert values with restored types to Optuna's, or return None if they lie outside of the space."""
+    # a choice becomes its index, because Optuna takes only plain values for choices, and tuples are none
     if not all(_is_inside(domain, values[name]) for name, domain in space.items()):
         return None
     return {
@@ -86,7 +80,7 @@ def from_optuna(space: Mapping[str, Domain], params: Mapping[str, Any]) -> Value
 
 
 def count_values(space: Mapping[str, Domain]) -> float:
-    """Count the different values of a space; infinite with a domain of real numbers."""
+    """Count the different values of a space: 1 where it is empty, infinite with a domain of real numbers."""
     return math.prod(_count_domain(domain) for domain in space.values())
 
 
@@ -108,16 +102,7 @@ def choose_grid_counts(search: str, space: Mapping[str, Domain], limit: int) -> 
     domain with the fewest points gets one more, the first of them in the order of the space. Two and more points
     include both ends and are evenly spaced, on a log scale where the domain is one.
 
-    Args:
-        search: its name, for the error message.
-        space: its domains.
-        limit: points of the grid.
-
-    Returns:
-        Name -> number of points.
-
-    Raises:
-        ValueError: the choices alone have more values.
+    Raises ValueError, naming the search, where the choices alone have more values than `limit`.
 
     >>> choose_grid_counts("a", {"lr": ("log", 0.01, 1.0), "on": ("choice", (True, False)), "k": ("whole", 1, 2)}, 13)
     {'lr': 3, 'on': 2, 'k': 2}
@@ -128,6 +113,8 @@ def choose_grid_counts(search: str, space: Mapping[str, Domain], limit: int) -> 
             f"a grid of the search {search!r} has at least {math.prod(counts.values())} points, all of its choices, "
             f"but {limit} evaluations are left for it; raise the budget, or draw with tpe or random"
         )
+    # a domain whose next point would exceed the limit is left out; one with more points may still fit another, since
+    # the grid then grows by a smaller factor
     while extensible := [
         name
         for name, domain in space.items()
@@ -140,7 +127,7 @@ def choose_grid_counts(search: str, space: Mapping[str, Domain], limit: int) -> 
 
 
 def _validate_domain(search: str, name: str, domain: Domain) -> None:
-    """Stop if nothing can be drawn from a domain."""
+    """Raise ValueError if nothing can be drawn from a domain."""
     kind, *rest = domain
     if kind == "choice" and len(rest) == 1 and len(rest[0]):
         return
@@ -159,6 +146,7 @@ def _restore_type(domain: Domain, value: Any) -> Any:
         return value if index is None else domain[1][index]
     if not isinstance(value, Real):
         return value
+    # a whole number that was stored as 3.0 is 3 again; one that is not whole stays as it is, outside of the space
     number = float(value)
     return int(number) if domain[0] == "whole" and number.is_integer() else number
 
@@ -176,6 +164,7 @@ def _find_index(choices: Sequence[Any], value: Any) -> int | None:
 def _is_inside(domain: Domain, value: Any) -> bool:
     if domain[0] == "choice":
         return _find_index(domain[1], value) is not None
+    # NaN compares as false with both ends, so it is outside
     if not isinstance(value, Real) or not domain[1] <= value <= domain[2]:
         return False
     return domain[0] != "whole" or float(value).is_integer()
@@ -193,10 +182,12 @@ def _build_points(domain: Domain, count: int) -> list[Any]:
     """Return so many points of a domain, ends included; a single one is the middle."""
     if domain[0] == "choice":
         return list(domain[1])
+    # evenly spaced in the logarithm where the domain is "log": shares in [0, 1] of the way from low to high
     low, high = (math.log(x) if domain[0] == "log" else x for x in domain[1:])
     shares = [k / (count - 1) for k in range(count)] if count > 1 else [0.5]
     raw = [low + (high - low) * share for share in shares]
     if domain[0] == "whole":
         return [round(x) for x in raw]
-    ends = {0.0: float(domain[1]), 1.0: float(domain[2])}  # exactly, whatever exp(log(x)) is
+    # the ends exactly: exp(log(x)) may differ from x in the last digit, and lie outside of the domain
+    ends = {0.0: float(domain[1]), 1.0: float(domain[2])}
     return [ends.get(share, math.exp(x) if domain[0] == "log" else x) for share, x in zip(shares, raw, strict=True)]

@@ -46,38 +46,37 @@ def connect(
 ) -> Generator[str | None, None, None]:
     """Provide a Ray cluster for the length of a with block.
 
-    Joins the cluster at `address`, or else at RAY_ADDRESS (which Ray sets inside a submitted job); without either,
-    or with address="local", starts one on this machine, protected by a token that only this user can read, and stops it
-    at the end. A process that already is in a cluster stays in it, and nothing is stopped.
+    Joins the cluster at `address` (host:port, or "auto" for the one on this machine), or else at RAY_ADDRESS, which Ray
+    sets inside a submitted job; without either, or with address="local", starts one on this machine, protected by a
+    token that only this user can read, and stops it at the end. A process that already is in a cluster stays in it,
+    and nothing is stopped. `workers` (CPUs; as many as the machine has if None) and the dashboard's options are those
+    of a cluster started here.
 
-    Args:
-        address: host:port of a running cluster, "auto" for the one on this machine, or "local" for a new one.
-        workers: CPUs of a cluster started here; as many as the machine has if None. A joined cluster has its own.
-        dashboard: start Ray's dashboard with a cluster started here.
-        dashboard_host: the address it listens on; an address that other machines reach needs authentication.
-
-    Yields:
-        The dashboard's URL; None without a dashboard, and in a process that was connected before.
-
-    Raises:
-        ConnectionError: the cluster cannot be reached, refuses the token, has none, or runs another version.
-        ClusterLost: a cluster could not be started here, or Ray fails within the block.
-        ValueError: fewer than one worker, an address of another form, or another one than this process is connected
-            to, or a dashboard that is open to all.
+    Yields the dashboard's URL; None without one, and in a process that was connected before. Raises ConnectionError
+    where a cluster cannot be reached, refuses the token, has none or runs another version; ClusterLost where none could
+    be started here or Ray fails within the block; ValueError for wrong arguments and a dashboard that is open to all.
     """
     validate_workers(workers)
     require_protected_dashboard(dashboard_host)
+
+    # a process that has not imported Ray is in no cluster, and must not import it before the mode is set
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         require_same_cluster(address)
         yield None
         return
+
+    # taken before Ray is imported and started, which replaces it
     address = resolve_address(address)
     sigterm_handler = signal.getsignal(signal.SIGTERM)
+    # around starting and stopping too, during which Ray can end this process as well
     with message_on_abrupt_exit(ABRUPT_EXIT_MESSAGE):
         url = _start_cluster(workers, dashboard, dashboard_host) if address == "local" else _join_cluster(address)
         import ray
 
-        restore_sigterm(sigterm_handler)
+        # Ray's own SIGTERM handler prints the stack of its C++ code and aborts. Only the main thread may set handlers,
+        # and in another one Ray sets none.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, sigterm_handler or signal.SIG_DFL)
         try:
             yield f"http://{url}" if url else None
         except ray.exceptions.RayError as error:  # a job's own exceptions are outcomes by now
@@ -88,19 +87,15 @@ def connect(
 
 @contextmanager
 def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
-    """Write a line to stderr if this process ends within the block in any way but by leaving it.
-
-    Args:
-        line: the message.
-
-    Yields:
-        Nothing.
-    """
+    """Write a line to stderr if this process ends within the block in any way but by leaving it."""
+    # The message is sent at once, for a killed process can send nothing: the kernel closes its end of the pipe, which
+    # no child inherits, and the watcher, reading until then, finds no end mark. In a session of its own it is not ended
+    # by a terminal's Ctrl-C; -IS keeps site packages out of it.
     watcher = subprocess.Popen(
         [sys.executable, "-ISc", WATCHER_CODE],
         stdin=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for this process
+        start_new_session=True,
     )
     assert watcher.stdin is not None  # for mypy: stdin is a pipe
     watcher.stdin.write(f"{line}\n")
@@ -117,9 +112,9 @@ def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
 def defer_signals() -> Generator[list[int], None, None]:
     """Defer Ctrl-C and SIGTERM to the end of the block, where they have their former effect; a second one acts at once.
 
-    Yields:
-        The first signal that arrived, as a list that is empty until then.
+    Yields a list that is empty until the first signal arrives, and then holds its number.
     """
+    # Python runs signal handlers in the main thread and lets only that one set them
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -137,25 +132,21 @@ def defer_signals() -> Generator[list[int], None, None]:
             restore()
             signal.raise_signal(number)
 
+    # an ignored signal stays ignored (nohup); None is a handler that is not Python's, and could not be restored
     for number in (signal.SIGINT, signal.SIGTERM):
         if before[number] not in {None, signal.SIG_IGN}:
             signal.signal(number, record)
     try:
         yield received
     finally:
-        restore()  # of SIGUSR1 too, which Tune takes
+        # SIGUSR1 too, for which Tune sets a handler and never restores the former one
+        restore()
         if received:
             signal.raise_signal(received[0])
 
 
-def restore_sigterm(handler: Any) -> None:
-    """Restore the former SIGTERM handler: Ray's own prints the stack of its C++ code and aborts."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
-
-
 def require_same_cluster(address: str | None) -> None:
-    """Stop if a process that is connected already is given the address of another cluster."""
+    """Stop if the cluster that this process is connected to is not the one at the address."""
     import ray
 
     connected = ray.get_runtime_context().gcs_address
@@ -166,7 +157,7 @@ def require_same_cluster(address: str | None) -> None:
 
 
 def validate_workers(workers: int | None) -> None:
-    """Stop if the number of workers is below 1."""
+    """Raise ValueError if the number of workers is below 1."""
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}; leave it out for one a CPU")
 
@@ -190,11 +181,13 @@ def count_gpus() -> float:
 
 def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) -> str | None:
     """Start a cluster on this machine; return its dashboard's host:port."""
+    # The token before Ray is imported; since 2.59 a new cluster uses it unless RAY_AUTH_MODE says otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if get_auth_mode() == "token":
         protect_token(make=True)
-    import ray  # a new cluster has a token unless RAY_AUTH_MODE says otherwise (Ray 2.59 and later)
+    import ray
 
+    # log_to_driver would print all that workers print; cluster/log_forwarding.py passes on their warnings
     try:
         context = ray.init(
             address="local",
@@ -216,11 +209,13 @@ def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) ->
 
 def _join_cluster(address: str) -> str | None:
     """Join a running cluster; return its dashboard's host:port."""
+    # the checks first: where nothing listens, ray.init takes two minutes
     require_reachable(address)
     imported_early = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
     if get_auth_mode() == "token" and (has_token() or "RAY_AUTH_MODE" in os.environ):
         protect_token(make=False)
         os.environ["RAY_AUTH_MODE"] = "token"  # Ray turns it on by itself for "auto" only, not for a host:port
+    # the driver of a submitted job was started by the cluster itself, so there is nothing to find out
     if not is_submitted_job():
         require_authorized(address)
     import ray
@@ -230,6 +225,8 @@ def _join_cluster(address: str) -> str | None:
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         hint = "; RAY_AUTH_MODE=token must be set before Ray is imported" if imported_early else ""
         raise ConnectionError(explain_join_failure(address, str(error)) + hint) from error
+
+    # only now: this needs the head's own host:port, which "auto" does not give and ray.init has found out
     try:
         require_same_protection(ray.get_runtime_context().gcs_address)
     except ConnectionError:
@@ -240,5 +237,6 @@ def _join_cluster(address: str) -> str | None:
 
 def _choose_object_store_bytes(shared_memory: Path = Path("/dev/shm")) -> int:
     """Return room for one data set: 2 GiB, or half of a small shared memory; Ray spills the rest to disk."""
+    # Ray's own choice is 30 % of the memory, far more than one data set needs; 75 MiB is the least that it accepts
     free = shutil.disk_usage(shared_memory).free if shared_memory.is_dir() else GIB
     return max(100 * 2**20, min(2 * GIB, free // 2))

@@ -55,21 +55,10 @@ class SubmittedJob:
 
 
 def submit(command: Sequence[str], folder: Path, address: str | None = None, job_id: str | None = None) -> SubmittedJob:
-    """Submit a command to a cluster, with its working directory.
+    """Submit a command, with its working directory, to the cluster of a dashboard; see resolve_dashboard, make_next_id.
 
-    Args:
-        command: the command's words.
-        folder: its working directory; what .gitignore and .rayignore name is not sent.
-        address: of the cluster's dashboard; None for RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or this machine.
-        job_id: a submission id; None for one made of the command and the number of the attempt.
-
-    Returns:
-        The job.
-
-    Raises:
-        ConnectionError: no dashboard answers, or it refuses the token.
-        ValueError: no command, an id that was used, a command that runs already, or a folder that is too large.
-        RuntimeError: the cluster does not accept it, with Ray's message.
+    Raises ConnectionError where no dashboard answers or it refuses the token, ValueError for no command, an id that was
+    used, a command that runs already or a folder that is too large, RuntimeError with Ray's message on a refusal.
     """
     if not command:
         raise ValueError("there is no command; write it after --, as in -- python -m memscore.estimate")
@@ -78,14 +67,19 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
     require_dashboard(address)
     protect_token(make=False)
     client = _make_client(address)
+
+    # drivers that were not submitted are listed too, without an id
     used = {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
     name = make_next_id(command, used, address) if job_id is None else require_unused_id(job_id, used, address)
+
+    # packed here, because Ray refuses a folder that is too large only after the upload
     with tempfile.TemporaryDirectory() as temporary_folder:
         archive = Path(temporary_folder) / "folder.zip"
         pack(folder, archive)
         try:
             _submit_with_retry(client, command, name, {"working_dir": str(archive), "env_vars": environment})
         except RuntimeError as error:
+            # somebody else took the id after list_jobs; Ray has no exception of its own for it
             if "already exists" not in str(error):
                 raise
             raise ValueError(f"the submission id {name} was taken a moment ago; {format_id_hint(job_id)}") from None
@@ -107,17 +101,9 @@ def _submit_with_retry(client: Any, command: Sequence[str], name: str, environme
 
 
 def follow(job: SubmittedJob, on_output: Callable[[str], Any]) -> str:
-    """Pass on what a job prints until it has ended.
+    """Pass on what a job prints until it has ended; return its final status: SUCCEEDED, FAILED or STOPPED.
 
-    Args:
-        job: from submit.
-        on_output: called with pieces of its log.
-
-    Returns:
-        Its final status: SUCCEEDED, FAILED or STOPPED.
-
-    Raises:
-        ConnectionError: the dashboard was lost; the job goes on without it.
+    Raises ConnectionError where the dashboard was lost; the job goes on without it.
     """
 
     async def tail() -> str:
@@ -127,9 +113,10 @@ def follow(job: SubmittedJob, on_output: Callable[[str], Any]) -> str:
             await asyncio.sleep(POLL_S)
         return status
 
+    # Ray's client raises aiohttp's and requests' errors, which are OSErrors, and its own, which are RuntimeErrors
     try:
         return asyncio.run(tail())
-    except (OSError, RuntimeError) as error:  # aiohttp's and requests' errors are OSErrors, Ray's own are RuntimeErrors
+    except (OSError, RuntimeError) as error:
         raise ConnectionError(
             f"the dashboard at {job.address} was lost ({' '.join(str(error).split())[:200]}); the job goes on: "
             f"{format_export_line(job.address)}; ray job logs -f {job.id}"
@@ -137,17 +124,11 @@ def follow(job: SubmittedJob, on_output: Callable[[str], Any]) -> str:
 
 
 def resolve_dashboard(option: str | None) -> str:
-    """Return the dashboard's address: the user's option, else the environment's, else this machine's.
+    """Return the dashboard's http(s) address: the user's option, else the environment's, else this machine's.
 
-    Args:
-        option: the user's --address.
-
-    Returns:
-        http://host:port or https://...
-
-    Raises:
-        ValueError: an address of another form.
+    Raises ValueError for an address of another form, naming where it comes from.
     """
+    # of the two variables, in the order of Ray's own client
     names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
     source, address = "--address", option
     for name in names:
@@ -162,13 +143,9 @@ def resolve_dashboard(option: str | None) -> str:
 
 
 def select_environment() -> dict[str, str]:
-    """Return the environment variables that are sent with the job.
+    """Return the environment variables that are sent with the job: MEMSCORE_HOME, the folder of the stores, if set.
 
-    Returns:
-        MEMSCORE_HOME, the folder of the stores, if it is set.
-
-    Raises:
-        ValueError: it has credentials, which everybody who sees the dashboard could read, or is a relative path.
+    Raises ValueError if it has credentials, which everybody who sees the dashboard could read, or is a relative path.
     """
     home = os.environ.get("MEMSCORE_HOME")
     if not home:
@@ -187,19 +164,13 @@ def select_environment() -> dict[str, str]:
 
 
 def require_dashboard(address: str) -> None:
-    """Stop if no dashboard answers, or it refuses this user.
-
-    Args:
-        address: http://host:port.
-
-    Raises:
-        ConnectionError: with the reason and a remedy.
-    """
+    """Raise ConnectionError, with the reason and a remedy, if no dashboard answers, or it refuses this user."""
     token = read_token()
     request = urllib.request.Request(
         f"{address}/api/version", headers={"Authorization": f"Bearer {token}"} if token else {}
     )
     hint = f"start a cluster (bash cluster/deploy/local.sh up), or open a tunnel: ssh -L 8265:{DASHBOARD[7:]} HEAD"
+    # other servers listen on such ports too: only an answer with Ray's version is a dashboard's
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:
             version = json.loads(response.read(10_000))
@@ -223,16 +194,7 @@ def require_dashboard(address: str) -> None:
 def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> str:
     """Make the submission id of the next attempt at a command: module or program, hash of the command, number.
 
-    Args:
-        command: the command's words.
-        used: submission id -> status, of all jobs that the cluster lists.
-        address: of the dashboard, for the error message.
-
-    Returns:
-        The id.
-
-    Raises:
-        ValueError: the same command runs already.
+    `used` has the status of each submission id that the cluster lists. Raises ValueError if the command runs already.
 
     >>> make_next_id(["python", "-m", "memscore.estimate"], {"memscore-estimate-924e0f29-1": "FAILED"}, "")
     'memscore-estimate-924e0f29-2'
@@ -241,6 +203,7 @@ def make_next_id(command: Sequence[str], used: dict[str, str], address: str) -> 
     program = words[words.index("-m") + 1] if "-m" in words[:-1] else Path(words[0]).name
     digest = hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]
     stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', program).strip('-')}-{digest}"
+    # the largest number of an attempt plus one, not their count: Ray may have forgotten early ones
     attempts = {
         int(name.removeprefix(f"{stem}-")): name
         for name in used
@@ -278,12 +241,15 @@ def format_id_hint(job_id: str | None) -> str:
 
 
 def _make_client(address: str) -> Any:
-    """Make Ray's own client; it prefers the environment's address to its argument."""
+    """Make Ray's own client."""
+    # Before Ray is imported, which reads RAY_AUTH_MODE once. Ray 2.60's client prefers RAY_API_SERVER_ADDRESS and even
+    # RAY_ADDRESS, which may be a cluster's host:port, to its argument.
     if get_auth_mode() == "token" and read_token():
-        os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
+        os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
-    for part in ("dashboard_sdk", "job.sdk"):  # they log each step, and lower their own level for it
+    # these modules log each step, and set their own level to INFO when they are imported
+    for part in ("dashboard_sdk", "job.sdk"):
         logging.getLogger(f"ray.dashboard.modules.{part}").setLevel(logging.WARNING)
     return JobSubmissionClient(address)
