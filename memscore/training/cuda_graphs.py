@@ -186,7 +186,8 @@ class CudaGraphEngine:
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
         self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
-        with self.ordered_on_stream(), preserve_torch_generators(device):
+        cuda_devices = [device] if device.type == "cuda" else []
+        with self.ordered_on_stream(), torch.random.fork_rng(devices=cuda_devices):
             self.network = copy_network(model, images)
             # The number of classes sizes the table of logits. In evaluation mode, so that no running statistic moves.
             with torch.no_grad():
@@ -213,7 +214,7 @@ class CudaGraphEngine:
                     group["capturable"] = device.type == "cuda"
             # A first step creates the optimizer's state, which `load` sets to zero. With a graph, the warm-up does it.
             if self.stream is None:
-                self.run_first_step()
+                self.step()
                 self.replay: Callable[[], None] = self.step
         self.uses_device_rng = False
         if self.stream is not None:
@@ -275,11 +276,6 @@ class CudaGraphEngine:
         """Copy weights and buffers into the model that was loaded."""
         with self.ordered_on_stream(), torch.no_grad():
             copy_state(self.network, self.model)
-
-    def run_first_step(self) -> None:
-        """Run a step from the first row of the tables."""
-        self.position.zero_()
-        self.step()
 
     def on_stream(self) -> AbstractContextManager[object]:
         """Run kernels launched inside the context on the engine's stream."""
@@ -379,8 +375,3 @@ def copy_state(source: nn.Module, target: nn.Module) -> None:
         sources.append(from_value.detach())
     for targets, sources in groups.values():
         torch._foreach_copy_(targets, sources)
-
-
-def preserve_torch_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Restore the states of torch's generators when the context ends."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
