@@ -46,7 +46,7 @@ class PublishedDataset:
     validation: Dataset | None = None
     default_validation: int | None = None  # images to hold out when the user gives no share; None is 10 % of train
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    label_changes: Mapping[str, object] = field(default_factory=dict)
+    label_changes: Mapping[str, object] = field(default_factory=dict)  # what changed the labels, for the manifest
 
 
 def load_dataset(
@@ -99,9 +99,12 @@ def split_published(
     seed: int = 0,
 ) -> Splits:
     """Split a data set that is in memory; the arguments are those of load_dataset."""
+    # Validation first: banks of one seed with different limits then share their validation set.
     train, held_out = _take_validation(source, validation, seed)
     if train_limit is not None:
         train = _limit_train(train, train_limit, source.n_classes, seed)
+    # A user's Splits bring their normalization; else it is that of the images left to train on. Flips come last, so
+    # that split and limit are stratified by the published labels, and the share is one of the images that remain.
     mean, std = source.mean_std or compute_mean_std(train.images)
     changes = dict(source.label_changes)
     if label_noise:
@@ -131,6 +134,7 @@ def _take_validation(source: PublishedDataset, share: float | None, seed: int) -
                 f"{reason}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
             )
         return train, select_rows(source.validation, np.arange(0)) if share == 0 else source.validation
+    # Without a share the size is the data set's own default, else 10 %. A share that rounds to no image is a mistake.
     default = max(1, round(len(train) / 10)) if source.default_validation is None else source.default_validation
     size = default if share is None else round(share * len(train))
     if share and not size:
@@ -161,6 +165,7 @@ def _flip_labels(train: Dataset, share: float, n_classes: int, seed: int) -> Dat
     rng = generator(seed, "label-noise")
     rows = rng.permutation(len(train))[: round(share * len(train))]
     labels = train.labels.copy()
+    # Adding 1 to K - 1 modulo K reaches every class but the present one, each equally likely.
     labels[rows] = (labels[rows] + rng.integers(1, n_classes, len(rows))) % n_classes
     return Dataset(images=train.images, labels=labels, labels_true=train.labels_true, ids=train.ids)
 
@@ -176,6 +181,8 @@ def read_published(name: str, folder: str | None = None) -> PublishedDataset:
         return _load_torchvision(name, folder)
     if is_function:
         return _call_function(name)
+    # What is neither built in nor a function is a path. A bare word that names no file is more likely a misspelt
+    # built-in name, so it gets the nearest one as a suggestion.
     path = Path(folder or name).expanduser()
     if folder is None and os.sep not in name and not path.exists():
         try:
@@ -202,6 +209,8 @@ def _build_published(name: str, parts: Mapping[str, Dataset]) -> PublishedDatase
     if classes[0] != 0 or classes[-1] != n_classes - 1:
         labels = f"{n_classes} different ones from {classes[0]} to {classes[-1]}"
         raise ValueError(f"training labels of {name} must be 0..K-1 without gaps, got {labels}; renumber them")
+    # Published splits stay as they are. A test set drawn from a single split is drawn with seed 0, so it is the same
+    # for every seed of a user.
     if "all" not in parts:
         validation = parts.get("validation")
         return PublishedDataset(name=name, train=train, test=parts["test"], validation=validation, n_classes=n_classes)
@@ -222,6 +231,7 @@ def _load_digits() -> PublishedDataset:
 
 def _load_torchvision(name: str, folder: str | None) -> PublishedDataset:
     """Load a torchvision data set; torchvision downloads and checks it unless it exists."""
+    # Debian's package has Fashion-MNIST's files without the folders in which torchvision looks for them.
     idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
     if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
         files = {"train": "train", "test": "t10k"}
@@ -243,7 +253,7 @@ def _load_torchvision(name: str, folder: str | None) -> PublishedDataset:
 
 
 def _extract_arrays(split: str, part: Any) -> Dataset:
-    """Return the arrays of a torchvision data set."""
+    # SVHN calls its labels `labels`, the others `targets`.
     return make_dataset(split, part.data, part.labels if hasattr(part, "labels") else part.targets)
 
 
@@ -253,6 +263,7 @@ def _read_idx(split: str, folder: Path, prefix: str) -> Dataset:
     for path in (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"):
         try:
             raw = gzip.decompress(path.read_bytes())
+            # The lengths of the axes are big-endian; the header has 4 bytes and 4 more for each of raw[3] axes.
             shape = np.frombuffer(raw, ">u4", raw[3], 4)
             arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy())
         except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
@@ -270,6 +281,7 @@ def _read_npz(path: Path, name: str) -> PublishedDataset:
             arrays = {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
+    # Keys without a prefix are one data set without splits; any train_* key selects the layout with splits.
     single = not any(key.startswith("train_") for key in arrays)
     has_validation = any(key.startswith("validation_") for key in arrays)
     prefixes = {"all": ""} if single else {"train": "train_", "test": "test_"}
@@ -304,6 +316,7 @@ def _call_function(name: str) -> PublishedDataset:
     if not isinstance(result, Splits):
         rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
         raise ValueError(f"{name} must return {rule}, got {type(result).__name__}; fix that function")
+    # The user's Splits are taken whole: without validation images none are taken from train either.
     return PublishedDataset(
         name=result.name,
         train=result.train,

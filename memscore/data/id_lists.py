@@ -8,19 +8,7 @@ import numpy as np
 
 
 def read_id_list(path: str, option: str = "--members") -> np.ndarray:
-    """Read ids of examples, such as those that a model was trained on.
-
-    Args:
-        path: .txt with one id per line, .json with a list, or .npz with one array (or one named ids).
-        option: the command-line option that gave the path, for messages.
-
-    Returns:
-        str [n].
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another ending, another content, or no id.
-    """
+    """Read ids, str [n], from .txt (one per line), .json (a list) or .npz (one array, or one named ids)."""
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no file of ids at {path!r}; give {option} a .txt, .json or .npz")
@@ -41,7 +29,6 @@ def read_id_list(path: str, option: str = "--members") -> np.ndarray:
 
 
 def _read_text(file: Path) -> list[str]:
-    """Read one id per line; empty lines are skipped."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -50,7 +37,6 @@ def _read_text(file: Path) -> list[str]:
 
 
 def _read_json(file: Path) -> list[str]:
-    """Read a list."""
     try:
         ids = json.loads(file.read_text())
     except ValueError as error:
@@ -65,6 +51,7 @@ def _read_npz(file: Path) -> list[str]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             names = archive.files
+            # Several arrays without one named ids raise the KeyError that becomes the message below.
             name = "ids" if "ids" in names or len(names) != 1 else names[0]
             ids: list[str] = archive[name].ravel().tolist()
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:

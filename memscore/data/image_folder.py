@@ -4,7 +4,8 @@
     train/CLASS/**  val/images/*  val/val_annotations.txt           Tiny-ImageNet: val is the test, test/ has no labels
     CLASS/**                                                        one set, to be split by the caller
 
-Classes are the sorted folder names, ids the relative paths, rows in the order of ids. Gray only if every image is gray.
+Classes are the sorted folder names, ids the relative paths, rows in the order of ids. Images are gray only if every
+image is gray: gray ones among coloured ones become RGB. Alpha is dropped.
 """
 
 import os
@@ -18,21 +19,10 @@ GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}  # 
 
 
 def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
-    """Decode every image below a folder.
-
-    Alpha is dropped, and gray images among coloured ones become RGB.
-
-    Args:
-        root: an existing folder in one of the layouts above.
-
-    Returns:
-        (uint8 [N, C, H, W], int64 [N], ids) for train, test and perhaps validation, or for "all" alone.
-
-    Raises:
-        ValueError: a layout, an annotation or an image that cannot be used.
-        OSError: a folder or an image that cannot be read.
-    """
+    """Decode a folder as split -> (images uint8 [N, C, H, W], labels int64 [N], ids); "all" if it has no splits."""
     labels_by_split = _list_splits(root)
+    # Headers before pixels: a wrong size or mode among many thousand files is found before any image is decoded, and
+    # the number of channels, which all splits share, depends on every one of them.
     headers = {path: _read_header(root / path) for labels in labels_by_split.values() for path in labels}
     first, (size, _) = next(iter(headers.items()))
     for path, (other_size, _) in headers.items():
@@ -47,11 +37,14 @@ def _list_splits(root: Path) -> dict[str, dict[str, int]]:
     """Return split -> relative path -> label."""
     if not (root / "train").is_dir():
         return {"all": _label_by_folder(root, root, _list_classes(root))}
+    # The training set decides which classes there are; the other splits may hold fewer, not others.
     classes = _list_classes(root / "train")
     folders = {"train": root / "train"}
     for name in ("valid", "validation", "val"):
         if (root / name).is_dir():
             folders["validation"] = root / name
+    # Tiny-ImageNet publishes no test labels, so its annotated validation images are the test set; so is val/ in any
+    # layout without test/.
     annotations = folders.get("validation", root) / "val_annotations.txt"
     if annotations.is_file():
         return {
@@ -95,6 +88,7 @@ def _label_by_folder(root: Path, folder: Path, classes: list[str]) -> dict[str, 
 
 def _list_images(folder: Path) -> list[Path]:
     """List image files at any depth, except hidden ones."""
+    # os.walk skips folders that it cannot read unless onerror raises; their images would be missing without a word.
 
     def raise_error(error: OSError) -> None:
         raise OSError(f"folder {error.filename} cannot be read ({error.strerror}); check its permissions") from error
@@ -135,13 +129,14 @@ def _read_header(path: Path) -> tuple[tuple[int, int], str]:
 def _decode_split(
     root: Path, labels: dict[str, int], size: tuple[int, int], mode: str
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Decode pixels, labels and ids of one split."""
+    # Mode L gives [H, W] and RGB gives [H, W, C]; the reshape adds the channel that L lacks.
     width, height = size
     pixels = np.empty((len(labels), height, width, len(mode)), np.uint8)
     for row, path in enumerate(labels):
         try:
             with Image.open(root / path) as image:
                 pixels[row] = np.asarray(image.convert(mode)).reshape(pixels.shape[1:])
+        # Pillow raises SyntaxError for some broken PNG files.
         except (OSError, SyntaxError) as error:
             raise OSError(f"image {root / path} cannot be decoded ({error}); replace or remove it") from error
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), np.array([*labels.values()], np.int64), list(labels)

@@ -23,6 +23,7 @@ class Dataset:
     ids: np.ndarray
 
     def __post_init__(self) -> None:
+        # object.__setattr__ because the dataclass is frozen; the ids of a user's function may be a list.
         object.__setattr__(self, "ids", np.asarray(self.ids, dtype=str))
         lengths = (len(self.images), len(self.labels), len(self.labels_true), len(self.ids))
         if len(set(lengths)) > 1:
@@ -43,7 +44,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """A data set for training, with the normalization of its training images (scaled to [0, 1])."""
+    """A data set for training, with mean and std per channel of its training images (scaled to [0, 1])."""
 
     name: str
     n_classes: int
@@ -85,6 +86,8 @@ class Splits:
     def fingerprint(self) -> str:
         """SHA-256 over images, labels, true labels, ids and the number of classes; not the name."""
         digest = hashlib.sha256(json.dumps({"n_classes": self.n_classes}).encode())
+        # Shape and ids as JSON separate the arrays: moving bytes from one split to another changes the digest. Labels
+        # are hashed little-endian, so every machine gets the same one.
         for split, part in self._parts().items():
             digest.update(json.dumps([split, part.images.shape, part.ids.tolist()]).encode())
             for values in (part.images, part.labels.astype("<i8"), part.labels_true.astype("<i8")):
@@ -97,20 +100,7 @@ class Splits:
 
 
 def make_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = None) -> Dataset:
-    """Make a Dataset from a publisher's arrays.
-
-    Args:
-        split: train, validation or test; "all" where the publisher has no splits.
-        images: uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3.
-        labels: whole numbers [N].
-        ids: N unique names; without them split and position, as in train/00042.
-
-    Returns:
-        The data set, channels first.
-
-    Raises:
-        ValueError: another shape or type.
-    """
+    """Make a Dataset of a publisher's arrays: uint8 [N, H, W], [N, H, W, C] or [N, C, H, W], and labels [N]."""
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
         hint = "scale to 0..255, round and use .astype(numpy.uint8)"
@@ -119,6 +109,7 @@ def make_dataset(split: str, images: Any, labels: Any, ids: list[str] | None = N
         raise ValueError(
             f"{split} labels must be whole numbers [N], got {labels.dtype} {labels.shape}; use numpy.int64"
         )
+    # The default ids are split and position, such as train/00042: they name rows of the publisher's arrays.
     label_ids = labels.astype(np.int64)
     names = [f"{split}/{position:05d}" for position in range(len(images))] if ids is None else ids
     return Dataset(
@@ -133,6 +124,7 @@ def _to_channels_first(images: np.ndarray, split: str) -> np.ndarray:
     """Convert [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 to [N, C, H, W]."""
     if images.ndim == 3:
         return images[:, None]
+    # With 1 or 3 at both ends (or neither) the layout would be a guess.
     first, last = (images.ndim == 4 and images.shape[axis] in {1, 3} for axis in (1, -1))
     if first == last:
         rule = "[N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3 in one place only"
@@ -141,15 +133,7 @@ def _to_channels_first(images: np.ndarray, split: str) -> np.ndarray:
 
 
 def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """Copy some rows of a data set.
-
-    Args:
-        dataset: any data set of N examples.
-        rows: int64 positions or a bool mask [N].
-
-    Returns:
-        The examples at those rows, in the order of rows.
-    """
+    """Copy the examples at some rows: int64 positions, in their order, or a bool mask [N]."""
     return Dataset(
         images=dataset.images[rows],
         labels=dataset.labels[rows],
@@ -161,16 +145,20 @@ def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
 def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
     """Draw exactly size examples, each class in proportion by largest remainder.
 
+    With n_k of n examples in class k, class k gets floor(size n_k / n) of them, and one more where the remainder is
+    among the largest; of equal remainders the lower label comes first.
+
     Args:
-        dataset: N >= 1 examples.
-        size: how many to draw, in [0, N].
-        rng: decides which.
+        dataset: n >= 1 examples.
+        size: how many to draw, in [0, n].
+        rng: decides which; one permutation per class, in the order of the classes.
 
     Returns:
         (drawn, rest), both in data-set order.
     """
     classes, counts = np.unique(dataset.labels, return_counts=True)
     quota, remainder = np.divmod(counts * size, len(dataset))
+    # In whole numbers the quotas add up exactly, and equal remainders are equal.
     quota[np.argsort(-remainder, kind="stable")[: size - quota.sum()]] += 1
     drawn = np.zeros(len(dataset), bool)
     for label, share in zip(classes, quota, strict=True):
@@ -179,36 +167,18 @@ def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> t
 
 
 def split_halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Split into two disjoint stratified halves.
-
-    One is for algorithms that train on validation images, one for selection.
-
-    Args:
-        dataset: at least two examples, as a rule the validation split.
-        seed: root seed.
-
-    Returns:
-        The halves in data-set order; of an odd number the second has one more.
-
-    Raises:
-        ValueError: fewer than two examples.
-    """
+    """Split into disjoint stratified halves in data-set order; of an odd number the second has one more."""
+    # Halves of the validation split: the first is for algorithms that train on validation images, the second for
+    # selection, which would otherwise see images that were trained on.
     if len(dataset) < 2:
         raise ValueError(f"{len(dataset)} validation images cannot be halved; load with a validation share above 0")
     return split_stratified(dataset, len(dataset) // 2, generator(seed, "validation", "halves"))
 
 
 def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation of each channel, of pixels scaled to [0, 1].
-
-    Sums are exact integers over chunks of images, so the result does not depend on the chunks.
-
-    Args:
-        images: uint8 [N, C, H, W], N >= 1.
-
-    Returns:
-        (mean, std), one float per channel; std is at least 1e-6.
-    """
+    """Compute mean and standard deviation (at least 1e-6) of each channel, of pixels scaled to [0, 1]."""
+    # Sums are exact integers over chunks of images, so the result does not depend on the chunks. The variance is
+    # (count * squares - sum^2) / count^2 in Python's integers: the product does not fit into 64 bits for CIFAR-10.
     n_images, channels, height, width = images.shape
     rows = max(1, 2**22 // (channels * height * width))
     sums, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
@@ -224,18 +194,8 @@ def compute_mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
 
 
 def build_examples_table(splits: Splits, clusters: np.ndarray | None = None) -> pa.Table:
-    """Build a table with one row per example: train, validation, test, as in every shard.
-
-    Args:
-        splits: the data set.
-        clusters: int32 [n_train], or None where no design needs them.
-
-    Returns:
-        Columns row, id, split, label, label_true and cluster (null outside train).
-
-    Raises:
-        ValueError: clusters of another length than train.
-    """
+    """Build a table with one row per example: train, validation, test, as in every shard."""
+    # clusters is int32 [n_train]; the column is null outside train, and everywhere if no design needs clusters.
     parts = splits._parts()
     lengths = [len(part) for part in parts.values()]
     cluster_ids = np.zeros(0, np.int32) if clusters is None else clusters

@@ -58,6 +58,8 @@ def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = Tru
     _require_image_size(
         f"{network} with the {'CIFAR' if cifar_stem else 'ImageNet'} stem", shape, 8 if cifar_stem else 16
     )
+    # torchvision's stem is made for 224 pixels and shrinks each side to a quarter: of CIFAR's 32 pixels it leaves 8.
+    # New layers get the initial weights that torchvision gives to the layers that they replace.
     net = models.get_model(network, weights=None, num_classes=n_classes)
     if cifar_stem:
         net.conv1 = _he_normal(nn.Conv2d(shape[0], 64, 3, padding=1, bias=False))
@@ -73,6 +75,7 @@ def vgg16(shape: Shape, n_classes: int) -> Classifier:
     from torchvision.models.vgg import cfgs, make_layers
 
     _require_image_size("vgg16 with its 5 poolings", shape, 32)
+    # make_layers leaves torch's default weights; torchvision's VGG class initialises them, as done here.
     convolutions = make_layers(cfgs["D"], batch_norm=True)
     if shape[0] != 3:
         convolutions[0] = nn.Conv2d(shape[0], 64, 3, padding=1)
@@ -95,6 +98,7 @@ def vit(shape: Shape, n_classes: int, *, width: int, depth: int, heads: int, pat
             f"a ViT cuts squares into {patch}x{patch} patches, got images {_format_shape(shape)}; pad or use cnn"
         )
     net = VisionTransformer(side, patch, depth, heads, width, 4 * width, num_classes=n_classes)
+    # torchvision's patch projection reads 3 channels; this is the same layer with the same initial weights for others.
     if channels != 3:
         net.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
         nn.init.trunc_normal_(net.conv_proj.weight, std=math.sqrt(1 / (channels * patch**2)))
@@ -144,6 +148,7 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> n
     if n_classes < 2:
         raise ValueError(f"a classifier needs 2 classes or more, got {n_classes}")
     builder = _find_builder(arch)
+    # devices=[]: forking the GPUs' generators too would start CUDA in a process that may never use it.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         if ":" in arch:
@@ -152,19 +157,7 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> n
 
 
 def compute_logits(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> Tensor:
-    """Compute logits with the last linear layer in float32, in any precision of the body.
-
-    Args:
-        model: any network for autocast None, else a Classifier.
-        images: float32 [B, C, H, W], normalised, on the model's device.
-        autocast: dtype of the body's matrix products, e.g. torch.bfloat16; None is float32 throughout.
-
-    Returns:
-        float32 [B, K], with its graph if gradients are on.
-
-    Raises:
-        ValueError: autocast with a model whose head is not known.
-    """
+    """Compute float32 logits [B, K]: the body in `autocast` (None: float32), the head always in float32."""
     device_type = images.device.type
     if not isinstance(model, Classifier):
         if autocast is not None:
@@ -176,27 +169,20 @@ def compute_logits(model: nn.Module, images: Tensor, autocast: torch.dtype | Non
         return logits.float()
     with torch.autocast(device_type, dtype=autocast, enabled=autocast is not None):
         embedding: Tensor = model.body(images)
+    # Scores are differences of logits, and many would be equal if logits were rounded to bfloat16's 8 significant bits.
+    # enabled=False also turns off a caller's autocast.
     with torch.autocast(device_type, enabled=False):
         logits = model.head(embedding.float())
     return logits
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Compute embeddings: the input of the last linear layer.
-
-    Args:
-        model: a Classifier (its body's output), or any network: then the last nn.Linear that runs in a forward pass.
-        images: float32 [B, C, H, W], normalised, on the model's device.
-
-    Returns:
-        [B, E], with its graph if gradients are on.
-
-    Raises:
-        ValueError: no nn.Linear runs, or the last one reads something other than one vector per image.
-    """
+    """Compute embeddings [B, E]: what the last nn.Linear that runs in a forward pass reads."""
     if isinstance(model, Classifier):
         embedding: Tensor = model.body(images)
         return embedding
+    # A user's network does not tell which layer is last, and the order of modules() is not the order of execution. So
+    # every linear layer reports its input when it runs, and the last report stays.
     inputs: list[Tensor] = []
 
     def keep_last(_: nn.Module, arguments: tuple[Tensor]) -> None:
@@ -222,15 +208,9 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def find_mlp_layers(model: nn.Module) -> list[nn.Linear] | None:
-    """Return the linear layers of a plain MLP, in order; None for every other network.
-
-    Args:
-        model: a Classifier or an nn.Sequential is searched; anything else is not a plain MLP.
-
-    Returns:
-        The layers, if the model is Flatten, Linear, then (ReLU, Linear) any number of times, each layer with a bias,
-        none frozen and none used twice.
-    """
+    """Return the linear layers of a plain MLP, in order; None for every other network."""
+    # Plain is what the stack computes: Flatten, Linear, then (ReLU, Linear) any number of times, each layer with a
+    # bias, none frozen and none used twice. Types must be equal: a subclass may have a forward pass of its own.
     layers = flatten_layers(model)
     if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear] + [nn.ReLU, nn.Linear] * (len(layers) // 2 - 1):
         return None
@@ -251,9 +231,9 @@ def flatten_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _find_builder(arch: str) -> Builder:
-    """Return the function that builds an architecture."""
     if ":" in arch:
         return _import_builder(arch)
+    # No width starts with 0: mlp-064 and mlp-64 would be one network with two names.
     match = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
     if match:
         return partial(WIDTH_FAMILIES[match[1]], widths=tuple(int(width) for width in match[2][1:].split("-")))
@@ -282,6 +262,8 @@ def _build_user_network(arch: str, builder: Builder, shape: Shape, n_classes: in
         raise ValueError(f"architecture {arch!r} fails for {shape} and {n_classes} classes: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"architecture {arch!r} must return an nn.Module, got {type(model).__name__}")
+    # Evaluation mode keeps the zero batch out of batch norm's statistics. The modes come back module by module, because
+    # a user may have set some layers to evaluation on purpose.
     training = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():

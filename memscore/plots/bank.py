@@ -20,16 +20,7 @@ CELL_SIZE, TITLE_HEIGHT = (1.1, 1.45), 0.4  # inches: an image with its caption,
 
 
 def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
-    """Plot a histogram of memorization on a log count axis, beside its standard errors.
-
-    Args:
-        memorization: [n], NaN where undefined.
-        se: [n], its standard error.
-        title: what bank this is.
-
-    Returns:
-        A PNG.
-    """
+    """Plot a histogram of memorization [n] (NaN where undefined) beside its standard errors [n], as PNG."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     defined = ~np.isnan(memorization)
@@ -41,21 +32,12 @@ def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> b
 
 
 def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
-    """Plot images with captions in a grid.
-
-    Args:
-        images: uint8 [rows * columns, C, H, W], each row of the picture after the other.
-        captions: for each image a line or two under it.
-        rows: of the picture.
-        title: over it.
-
-    Returns:
-        A PNG.
-    """
+    """Plot images, uint8 [rows * columns, C, H, W], row by row with a line or two under each, as PNG."""
     columns, (_, height, width) = len(images) // rows, images.shape[1:]
     figure = Figure(figsize=(CELL_SIZE[0] * columns, CELL_SIZE[1] * rows + TITLE_HEIGHT))
     figure.suptitle(title, y=1 - 0.3 * TITLE_HEIGHT / (CELL_SIZE[1] * rows + TITLE_HEIGHT), fontsize=9)
-    # one axes for all: an axes an image takes a second of drawing for thirty of them
+    # One axes for all: an axes per image takes a second of drawing for thirty of them. Its units are cells, with row 0
+    # at the top; an image fills 0.92 x 0.7 of its cell at most and keeps its proportions.
     axis = figure.add_axes((0, 0, 1, CELL_SIZE[1] * rows / (CELL_SIZE[1] * rows + TITLE_HEIGHT)))
     half, tall = 0.46 * width / max(height, width), 0.7 * height / max(height, width)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
@@ -71,6 +53,7 @@ def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title
 
 def draw_cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
     """Draw an image, uint8 [C, H, W], on the full scale from black to white, with a caption."""
+    # Without vmin and vmax matplotlib would stretch each gray image to its own darkest and brightest pixel.
     shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     axis.imshow(shown, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255)
     axis.set_xticks([])
@@ -84,17 +67,7 @@ def plot_influence(
     faint: Sequence[Sequence[bool]],
     title: str,
 ) -> bytes:
-    """Plot a row for each target: its image in a frame, then the images that influence it most.
-
-    Args:
-        images: for each target its own and those of its examples, uint8 [C, H, W].
-        captions: for each image a few lines under it.
-        faint: for each image whether it is drawn faintly.
-        title: over it.
-
-    Returns:
-        A PNG.
-    """
+    """Plot a row for each target, as PNG: its image in a frame, then the images that influence it most."""
     rows, columns = len(images), max(map(len, images))
     figure = Figure(figsize=(1.2 * columns, 1.6 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
@@ -121,23 +94,17 @@ def plot_most_memorized(
     columns: int = 8,
     classes: int = 10,
 ) -> bytes:
-    """Plot the most memorized images of each class: label, prediction, memorization.
+    """Plot the most memorized images of each class, as PNG: label, prediction, memorization.
 
-    Args:
-        images: uint8 [n, C, H, W].
-        labels: int64 [n], as trained.
-        labels_true: int64 [n].
-        predicted: what models trained on everything take them for, [n] or longer; None if there are none.
-        memorization: [n], NaN where undefined.
-        columns: images per class; fewer where the smallest class shown has fewer.
-        classes: rows at most, those with the highest mean memorization.
-
-    Returns:
-        A PNG.
+    A row is a class, of those with the highest mean memorization. `predicted` are the predictions of models trained on
+    everything, [n] or longer; `memorization` is NaN where undefined.
     """
+    # Undefined values come last in their class, and classes without a defined value come after all others.
     values = np.nan_to_num(memorization, nan=-np.inf)
     present = np.unique(labels)
     means = [np.nanmean(memorization[labels == k]) if np.isfinite(values[labels == k]).any() else -1 for k in present]
+    # The classes are selected by their mean, and shown in the order of their labels. A grid is rectangular, so the
+    # smallest class shown decides how many images each row has.
     shown = np.sort(present[np.argsort(-np.asarray(means), kind="stable")[:classes]])
     columns = min(columns, *(int((labels == k).sum()) for k in shown))
     rows = [np.flatnonzero(labels == k) for k in shown]
@@ -152,26 +119,14 @@ def plot_most_memorized(
 
 
 def encode_png(figure: Figure) -> bytes:
-    """Encode the figure as PNG, without a date."""
+    """Encode the figure as PNG, without a date or matplotlib's version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
-    """Plot the mean ROC curve of each attack, with the central 95 % of targets shaded.
-
-    A curve ends where its mean true positive rate is 0, which a log axis cannot show. The diagonal is dashed.
-
-    A curve ends where its mean true positive rate is 0, which a log axis cannot show.
-
-    Args:
-        curves: by the name of the attack.
-        title: what bank this is.
-
-    Returns:
-        A PNG.
-    """
+    """Plot the mean ROC curve of each attack, with the central 95 % of targets shaded, as PNG."""
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axis = figure.subplots()
     draw_bands(axis, curves)
@@ -180,16 +135,12 @@ def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
 
 
 def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
-    """Draw mean curves with shaded bands and the diagonal on log axes.
-
-    Args:
-        axis: that is drawn on.
-        curves: by the name in the legend; none gives the diagonal alone.
-    """
+    """Draw mean curves with shaded bands and the dashed diagonal on log axes; no curves give the diagonal alone."""
     lowest = min((float(curve.fpr[0]) for curve in curves.values()), default=0.001)
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, (name, curve) in enumerate(curves.items()):
         colour = colours[number % len(colours)]
+        # A log axis cannot show 0: a curve ends where its mean is 0, and a band that reaches 0 ends below the axis.
         shown = np.nan_to_num(curve.mean) > 0
         fpr = curve.fpr[shown]
         axis.plot(fpr, curve.mean[shown], color=colour, label=name, linewidth=1.4)

@@ -44,6 +44,7 @@ def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
     """
     if cap < 1:
         raise ValueError(f"a cluster must be allowed 1 example or more, got {cap}")
+    # points is float32 [N, <= 32]. pending is a stack of sets of row numbers; a set that fits gets the next number.
     points = _principal(images.reshape(len(images), -1), generator(seed, "clusters"))
     label = np.zeros(len(points), np.int64)
     pending, done = [np.arange(len(points))], 0
@@ -55,6 +56,8 @@ def cluster_images(images: np.ndarray, cap: int, seed: int) -> np.ndarray:
         else:
             label[members] = done
             done += 1
+    # Numbers so far follow the order of splitting, which depends on the eigenvectors' signs. Renumber by first member:
+    # argsort of argsort is the rank of each cluster's first row.
     _, first, label = np.unique(label, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[label].astype(np.int32)
 
@@ -63,6 +66,7 @@ def _principal(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Project pixels [N, D] to float32 [N, <= 32] along their leading principal axes."""
     selected = np.sort(rng.permutation(len(pixels))[:_SAMPLE])
     sample = pixels[selected].astype(np.float32)
+    # The rows of V^T are the principal axes. Points are not centred: a common shift changes no distance.
     axes = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:_AXES].T
     chunks = [pixels[i : i + 4096].astype(np.float32) @ axes for i in range(0, len(pixels), 4096)]
     return np.concatenate(chunks)
@@ -70,17 +74,21 @@ def _principal(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _split_in_two(points: np.ndarray) -> np.ndarray:
     """Return the side of each point under 2-means, bool [n]; both sides are non-empty."""
+    # Start from the sign along the set's own principal axis (eigh sorts eigenvalues upwards, so the last one).
     centred = points - points.mean(0)
     along: np.ndarray = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
     side: np.ndarray = along > 0
     for _ in range(20):
         if not 0.02 < side.mean() < 0.98:
             break
+        # |x - a|^2 < |x - b|^2 is x.(a - b) > (|a|^2 - |b|^2) / 2 for the means a and b of the two sides.
         first, second = centred[side].mean(0), centred[~side].mean(0)
         updated = centred @ (first - second) > (first @ first - second @ second) / 2
         if (updated == side).all():
             return side
         side = updated
+    # A split that has not converged after 20 rounds is used as it is. One that takes off single points is not: n points
+    # would take about n splits of n points each, so such a set is halved along its axis.
     if 0.02 < side.mean() < 0.98:
         return side
     equal = np.zeros(len(points), dtype=bool)
@@ -94,14 +102,7 @@ TrainPilot = Callable[[], tuple[str, np.ndarray]]  # returns the pilot's key, an
 
 
 def count_models_in_partial_blocks(indices: Iterable[int], block: int) -> int:
-    """Count the models in incomplete blocks; such models reduce the error less.
-
-    Args:
-        indices: of the existing models.
-        block: models per block.
-
-    Returns:
-        The count.
+    """Return how many models are in incomplete blocks; such models reduce the error less.
 
     >>> count_models_in_partial_blocks([0, 1, 2, 3, 5], 4), count_models_in_partial_blocks([0, 7], 1)
     (1, 0)
@@ -110,18 +111,7 @@ def count_models_in_partial_blocks(indices: Iterable[int], block: int) -> int:
 
 
 def find_clustering_source(store: Store, requested: ClusteringSource | None) -> ClusteringSource:
-    """Return the clustering source: as stored, else as requested, else pixels.
-
-    Args:
-        store: open, or not created yet.
-        requested: the user's option, if any.
-
-    Returns:
-        "pixels" or "pilot".
-
-    Raises:
-        ValueError: the store has clusters of the other source.
-    """
+    """Return the clustering source: as stored, else as requested, else pixels."""
     stored = _read_stored_source(store)
     if stored and requested and stored != requested:
         raise ValueError(
@@ -133,17 +123,7 @@ def find_clustering_source(store: Store, requested: ClusteringSource | None) -> 
 
 
 def require_compatible_clusters(store: Store, arms: Sequence[Arm], requested: ClusteringSource | None) -> None:
-    """Check, before anything is created, that the arms can use the clusters that the store has.
-
-    Args:
-        store: open, or not created yet.
-        arms: orthogonal ones.
-        requested: the clustering source that the user requests, if any.
-
-    Raises:
-        ValueError: the clusters have another source, or an orthogonal array has fewer columns than a cluster has
-            examples.
-    """
+    """Check, before anything is created, that orthogonal arms can use the clusters that the store has."""
     find_clustering_source(store, requested)
     if (clusters := store.clusters()) is None:
         return
@@ -160,39 +140,23 @@ def require_compatible_clusters(store: Store, arms: Sequence[Arm], requested: Cl
 def get_or_create_clusters(
     store: Store, arms: Sequence[Arm], splits: Splits, requested: ClusteringSource | None, train_pilot: TrainPilot
 ) -> np.ndarray:
-    """Return the store's clusters of similar images; create and store them if missing.
-
-    Args:
-        store: open.
-        arms: orthogonal ones, at least one.
-        splits: the data set.
-        requested: the clustering source for a store that has no clusters yet.
-        train_pilot: returns the pilot; called only where its embeddings are needed.
-
-    Returns:
-        int32 [n_train].
-    """
+    """Return the store's clusters of similar images, int32 [n_train]; create and store them if missing."""
+    # The pilot is trained only where its embeddings are needed. The cap is the smallest of the arms', since all arms of
+    # a store share one clustering.
     source, clusters = find_clustering_source(store, requested), store.clusters()
     if clusters is None:
         key, points = train_pilot() if source == "pilot" else ("", splits.train.images)
         clusters = cluster_images(points, min(map(get_max_cluster_size, arms)), store.manifest.seed)
         store.write_clusters(clusters, {"made_from": source} | ({"pilot": key} if key else {}))
+    # examples.parquet is written before clusters exist; its column is filled once, also after an interrupted run.
     if store.examples()["cluster"].null_count == store.manifest.n_rows:
         store.write_table("examples.parquet", build_examples_table(splits, clusters))
     return clusters
 
 
 def build_arm_record(arm: Arm, clusters: np.ndarray | None, source: ClusteringSource) -> dict[str, object]:
-    """Build the record that decides an arm's subsets; no source is written for pixels.
-
-    Args:
-        arm: the arm.
-        clusters: int32 [n_train] if it is orthogonal.
-        source: of the clusters.
-
-    Returns:
-        The record for store.add_arm.
-    """
+    """Build the record that decides an arm's subsets; clusters are None unless it is orthogonal."""
+    # No source is written for pixels, so records from before there was a choice stay equal.
     hash_ = None if clusters is None else hashlib.sha256(clusters.astype("<i4").tobytes()).hexdigest()
     record = {"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": hash_}
     return record | ({"clusters_from": source} if clusters is not None and source != "pixels" else {})
@@ -208,5 +172,4 @@ def _read_stored_source(store: Store) -> ClusteringSource | None:
 
 
 def _describe_source(source: ClusteringSource) -> str:
-    """Describe a clustering source for a message."""
     return "a pilot's embeddings (pilot)" if source == "pilot" else "pixels (pixels)"

@@ -26,7 +26,9 @@ DEFAULT_BLOCK_SIZES = {"iid": 1, "exact": 64, "orthogonal": 64}
 """Every design, with its default number of models per block."""
 
 _LEVELS = {0.5: 2, 0.75: 4}  # leaving out one of this many levels keeps this fraction
-_CELLS = 2**18  # cells per chunk of an exact block: 4,096 examples at 64 models
+# Cells per chunk of an exact block: 4,096 examples at 64 models. Each chunk has its own random stream, so this number
+# is part of every exact draw: with another one a bank's membership would change.
+_CELLS = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Arm:
             raise ValueError(
                 f"keep must lie between 0 and 1, got {self.keep}; 0.5 suits LiRA, 0.7 is Feldman & Zhang's"
             )
+        # The default is filled in here, once, so that equal arms are equal and a stored arm has its number of models.
         if self.block is None:
             object.__setattr__(self, "block", DEFAULT_BLOCK_SIZES[self.design])
         {"iid": _check_iid, "exact": _check_exact, "orthogonal": _check_orthogonal}[self.design](self)
@@ -59,6 +62,7 @@ class Arm:
         >>> Arm(design="iid", keep=0.7).name, Arm(block=16).name
         ('iid-k0.700', 'orthogonal-k0.500-b16')
         """
+        # The name is part of every seed and file name, so it must never change. It leaves out a default block.
         suffix = "" if self.block == DEFAULT_BLOCK_SIZES[self.design] else f"-b{self.block}"
         return f"{self.design}-k{self.keep:.3f}{suffix}"
 
@@ -73,7 +77,7 @@ def count_whole_blocks(n_models: int, arm: Arm) -> int:
 
     Args:
         n_models: number of models requested for the arm.
-        arm: the arm.
+        arm: its examples are balanced over whole blocks only.
 
     Returns:
         n_models / block, at least 1.
@@ -118,7 +122,7 @@ def draw_membership(
     """Draw which examples each of these models is trained on.
 
     A row does not depend on which other rows are requested, nor on their order. Besides the requested rows, memory
-    holds one chunk of one block.
+    holds one chunk of one block. What each design draws is at the top of this module.
 
     Args:
         arm: the arm that the models belong to.
@@ -128,7 +132,7 @@ def draw_membership(
         seed: the root seed.
 
     Returns:
-        bool [len(models), n].
+        bool [len(models), n], true where the model is trained on the example.
 
     Raises:
         ValueError: an index is negative, a subset would have no example or all, or clusters are missing, of another
@@ -137,12 +141,15 @@ def draw_membership(
     indices = np.asarray(models, dtype=np.int64).reshape(-1)
     if indices.size and indices.min() < 0:
         raise ValueError(f"a model's index must be 0 or more, got {indices.min()}")
+    # Index i is row i % block of block i // block. A block's seed depends on its number alone and each draw is made for
+    # the whole block, of which only the requested rows are kept: that is what makes rows independent of the request.
     member = np.zeros((indices.size, n), dtype=bool)
     blocks, block_rows = np.divmod(indices, arm.models_per_block)
     groups = _list_clusters(arm, n, clusters) if arm.design == "orthogonal" else []
     for block in np.unique(blocks):
         positions = np.flatnonzero(blocks == block)
         root = seed_for(seed, "subsets", arm.name, int(block))
+        # included is [requested rows of this block, examples of one chunk or cluster]
         for examples, included in _draw(arm, block_rows[positions], root, n, groups):
             member[positions[:, None], examples] = included
     return member
@@ -151,20 +158,10 @@ def draw_membership(
 def compute_min_subset_size(
     arm: Arm, models: Sequence[int], n: int, clusters: np.ndarray | None = None, seed: int = 0
 ) -> int:
-    """Compute the size of these models' smallest training set, the largest valid batch.
-
-    Args:
-        arm: the arm that the models belong to.
-        models: their indices within the arm, at least one.
-        n: number of examples.
-        clusters: int [n], as for draw_membership.
-        seed: the root seed.
-
-    Returns:
-        The number of examples.
-    """
+    """Compute the number of examples in the smallest training set of these models, the largest valid batch."""
     if arm.design == "iid":
         return _iid_size(arm, n)
+    # Block by block, so that memory holds one block's rows and not those of a whole bank.
     blocks: dict[int, list[int]] = {}
     for index in models:
         blocks.setdefault(index // arm.models_per_block, []).append(index)
@@ -180,6 +177,7 @@ def _check_exact(arm: Arm) -> None:
     block = arm.models_per_block
     if block < 2:
         raise ValueError(f"a block of an exact arm needs 2 models or more, got {block}; 64 is the default")
+    # An example is in exactly keep * block models, so this must be a whole number, up to the rounding of the product.
     if abs(arm.keep * block - round(arm.keep * block)) > 1e-9 or not 0 < round(arm.keep * block) < block:
         low = min(max(int(arm.keep * block), 1), block - 1)
         near = " or ".join(f"{k / block:g}" for k in (low, low + 1) if k < block)
@@ -190,6 +188,7 @@ def _check_orthogonal(arm: Arm) -> None:
     block = arm.models_per_block
     if arm.keep not in _LEVELS:
         raise ValueError(f"orthogonal arms have keep 0.5 or 0.75, got {arm.keep}; take exact or iid for other shares")
+    # _orthogonal_array exists for powers of the number of levels; by whole numbers, since a float logarithm rounds.
     levels = _LEVELS[arm.keep]
     power = levels
     while power < block:
@@ -211,7 +210,8 @@ def _iid_size(arm: Arm, n: int) -> int:
 def _draw(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int, groups: list[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield sets of examples, together all n, and their membership in the block's rows."""
+    """Yield sets of examples, together all n, and their membership in the block's rows, [rows, examples]."""
+    # A block of an iid arm is one model: its row is the first keep * n of a permutation of all examples.
     if arm.design == "iid":
         member = np.zeros((1, n), dtype=bool)
         member[0, np.random.default_rng(root).permutation(n)[: _iid_size(arm, n)]] = True
@@ -224,13 +224,16 @@ def _draw(
 
 def _part_rng(root: np.random.SeedSequence, part: int) -> np.random.Generator:
     """Return the random stream of one chunk or cluster of a block."""
+    # As SeedSequence.spawn would, but a child can be had without its elder siblings.
     return np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, part)))
 
 
 def _draw_exact(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, n: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield chunks of examples and their membership in these rows of the block."""
+    """Draw exactly keep * block of the block's models for each example; yield as _draw does."""
+    # pattern has keep * block ones. permuted shuffles each example's row by itself, where permutation would shuffle
+    # whole columns. A chunk is drawn for the whole block, [examples, block], before the requested rows are taken.
     chunk = max(_CELLS // arm.models_per_block, 1)
     pattern = np.arange(arm.models_per_block) < round(arm.keep * arm.models_per_block)
     for part, start in enumerate(range(0, n, chunk)):
@@ -242,39 +245,54 @@ def _draw_exact(
 def _draw_orthogonal(
     arm: Arm, rows: np.ndarray, root: np.random.SeedSequence, groups: list[tuple[int, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield clusters of examples and their membership in these rows of the block."""
+    """Draw distinct columns of an orthogonal array for each cluster's examples; yield as _draw does."""
+    # Example i of a cluster is in model r of the block if array[row(r), column(i)] is not the level that i leaves out.
     array = _orthogonal_array(_LEVELS[arm.keep], arm.models_per_block)
     for number, examples in groups:
         rng = _part_rng(root, number)
+        # The three draws are part of every bank: their order and sizes must stay. All rows are shuffled before some are
+        # taken, so a model's row does not depend on the others requested.
         shuffled = rng.permutation(len(array))[rows]
+        # Distinct columns have strength 2: over a block two examples of a cluster are included independently, exactly.
+        # Rows are shuffled anew for every cluster, so examples of different clusters are independent on average.
         columns = rng.permutation(array.shape[1])[: len(examples)]
+        # One of q levels is left out, uniformly and for each example by itself. Whatever a row of the array holds, each
+        # of its entries then differs from the level with probability 1 - 1/q = keep: one model is a Bernoulli sample.
         left_out = rng.integers(0, _LEVELS[arm.keep], len(examples))
         yield examples, array[shuffled[:, None], columns] != left_out
 
 
 @functools.cache
 def _orthogonal_array(levels: int, runs: int) -> np.ndarray:
-    """Build an orthogonal array [runs, columns] of strength 2."""
+    """Build an orthogonal array of strength 2: int8 [runs, (runs - 1) / (levels - 1)], entries 0 .. levels - 1."""
+    # Any two columns show each pair of levels equally often. With q levels and q^m runs (Rao-Hamming construction): the
+    # rows are all vectors v of GF(q)^m, the columns those vectors d whose first non-zero entry is 1, and the entry is
+    # their inner product. Two such d are linearly independent, so v -> (v.d, v.d') is a linear map onto all q^2 pairs
+    # and takes each of them q^(m-2) times. For q = 2 the signs of a Sylvester-Hadamard matrix are these inner products.
     if levels == 2:
         two: np.ndarray = (hadamard(runs)[:, 1:] > 0).astype(np.int8)  # without the constant column
         return two
+    # Multiplication in GF(4) = {0, 1, w, w + 1}, coded 0 to 3 as polynomials in w over GF(2), w^2 = w + 1.
     times = np.array([[0, 0, 0, 0], [0, 1, 2, 3], [0, 2, 3, 1], [0, 3, 1, 2]], dtype=np.int8)
     digits = round(np.log(runs) / np.log(4))
     vectors = np.stack(np.unravel_index(np.arange(runs), (4,) * digits), axis=1)
+    # One vector of each line through 0: its multiples would give the same column with renamed levels.
     directions = np.array([v for v in vectors if v.any() and v[np.flatnonzero(v)[0]] == 1])
-    # the inner product of every vector with every direction over GF(4), where adding is xor
+    # Products are [runs, columns, m]; adding over GF(4) is xor of the codes.
     four: np.ndarray = np.bitwise_xor.reduce(times[vectors[:, None, :], directions[None, :, :]], axis=2)
     return four
 
 
 def _list_clusters(arm: Arm, n: int, clusters: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
-    """Return every cluster's number and members."""
+    """Return every cluster's number and its examples in data-set order."""
     if clusters is None:
         raise ValueError(
             f"{arm.name} needs clusters; make them with cluster_images(images, get_max_cluster_size(arm), seed)"
         )
     if clusters.shape != (n,) or clusters.min(initial=0) < 0:
         raise ValueError(f"clusters must be {n} numbers >= 0, one per example, got shape {clusters.shape}")
+    # A stable sort by cluster leaves each cluster's examples in data-set order, and that order decides which column of
+    # the array an example gets.
     order = np.argsort(clusters, kind="stable")
     numbers, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
     if sizes.max(initial=0) > get_max_cluster_size(arm):

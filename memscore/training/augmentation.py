@@ -36,6 +36,8 @@ def augment(images: Tensor, black: Tensor, recipe: Recipe, rng: np.random.Genera
 
 def sample_augmentation(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw crop corners int64 [2, B] (top, left) and flips bool [B]; zeros if unused."""
+    # One draw per augmentation and batch: the CUDA graph engine draws many batches in advance from the same stream, so
+    # what is drawn must depend on the recipe and the batch's size only.
     corners, mirrored = np.zeros((2, size), dtype=np.int64), np.zeros(size, dtype=bool)
     if "crop" in recipe.augment:
         corners = rng.integers(0, 2 * recipe.crop_padding + 1, (2, size))
@@ -46,11 +48,15 @@ def sample_augmentation(recipe: Recipe, size: int, rng: np.random.Generator) -> 
 
 def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: Tensor, mirrored: Tensor) -> Tensor:
     """Crop and mirror images [B, C, H, W] as `sample_augmentation` drew."""
+    # Every step has a fixed shape and no step reads a value on the host (no boolean indexing), because this also runs
+    # inside a CUDA graph.
     size, channels, height, width = images.shape
     if "crop" in recipe.augment:
         pad = recipe.crop_padding
         canvas = black.view(1, -1, 1, 1).expand(size, channels, height + 2 * pad, width + 2 * pad).clone()
         canvas[:, :, pad : pad + height, pad : pad + width] = images
+        # One gather cuts all windows: indices [B, 1, 1], [B, H, 1] and [B, 1, W] broadcast over the canvas with its
+        # channels last, and the result is channels last in memory too.
         top, left = corners[..., None]
         rows, columns = (start + torch.arange(n, device=images.device) for start, n in ((top, height), (left, width)))
         index = torch.arange(size, device=images.device)[:, None, None]
@@ -82,6 +88,7 @@ def list_test_time_augmentations(recipe: Recipe, count: int) -> list[TestTimeAug
     Raises:
         ValueError: `count` is below 1, or above what the recipe allows.
     """
+    # A crop from a canvas padded by p shifts the image by -p to p pixels; near shifts first, ties by position.
     reach = recipe.crop_padding if "crop" in recipe.augment else 0
     moves = itertools.product(range(-reach, reach + 1), repeat=2)
     near = sorted(moves, key=lambda move: (abs(move[0]) + abs(move[1]), move))
@@ -99,21 +106,13 @@ def list_test_time_augmentations(recipe: Recipe, count: int) -> list[TestTimeAug
 def with_augmentation(
     predict: Callable[[Tensor], Tensor], augmentation: TestTimeAugmentation, black: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """Wrap a forward function so that it sees augmented images.
-
-    Args:
-        predict: images [B, C, H, W] -> logits [B, K].
-        augmentation: applied to the images before the forward pass.
-        black: [C], a black pixel after normalisation.
-
-    Returns:
-        A function of the unaugmented images.
-    """
+    """Wrap a function of images [B, C, H, W] so that it sees them augmented; black is the value [C] of padding."""
 
     def predict_augmented(images: Tensor) -> Tensor:
         shifted = images.flip(-1) if augmentation.mirror else images
         if augmentation.down or augmentation.right:
             canvas = black.view(1, -1, 1, 1).expand_as(shifted).clone(memory_format=torch.preserve_format)
+            # Pixels that land on the rows of shift_slice(2) come from those of shift_slice(-2); the rest stays black.
             height, width = shifted.shape[-2:]
             target, source = (
                 (shift_slice(sign * augmentation.down, height), shift_slice(sign * augmentation.right, width))
@@ -128,13 +127,6 @@ def with_augmentation(
 
 def shift_slice(move: int, size: int) -> slice:
     """Return the positions that pixels cover after a shift along an axis.
-
-    Args:
-        move: shift in pixels.
-        size: length of the axis.
-
-    Returns:
-        The covered positions.
 
     >>> shift_slice(2, 8), shift_slice(-2, 8)
     (slice(2, 8, None), slice(0, 6, None))

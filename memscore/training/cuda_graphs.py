@@ -58,20 +58,9 @@ class RecordedStep(NamedTuple):
 
 
 def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stream) -> RecordedStep:
-    """Run a step three times, then capture it as a CUDA graph.
-
-    Args:
-        step: works on tensors whose addresses stay the same; the caller restores the values that it changes.
-        network: the network that the step runs.
-        stream: the step is run and captured on it; nothing else may use these tensors at the same time.
-
-    Returns:
-        The captured step. The states of torch's generators are restored.
-
-    Raises:
-        GraphCaptureError: the step synchronizes with the device, or depends on something that a graph does not repeat.
-        torch.OutOfMemoryError: the memory of the device is full.
-    """
+    """Run a step three times, then capture it as a CUDA graph; torch's generators are restored."""
+    # The step works on tensors whose addresses stay the same, and the caller restores the values that it changes. The
+    # streams wait for each other before and after: the current one has written these tensors and will read them.
     graph = torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     try:
@@ -80,6 +69,8 @@ def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cud
                 uses_device_rng = run_warmup_steps(step, network, stream.device)
             with torch.cuda.graph(graph, stream=stream):
                 step()
+    # A full device is no reason to train eagerly: the pool decides what to do. Where memory runs out during a capture,
+    # ending the capture fails too, and that second error hides the first.
     except (GraphCaptureError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # any kind; if the network itself is wrong, the eager engine raises the same error
@@ -91,15 +82,10 @@ def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cud
 
 
 def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
-    """Run three warm-up steps; the second must not synchronize with the device.
-
-    Returns:
-        Whether they drew from the device's generator.
-
-    Raises:
-        GraphCaptureError: a step synchronizes, or changes something on the host.
-        RuntimeError: the memory of the device is full.
-    """
+    """Return whether a step draws from the device's generator; refuse a step that a graph would not repeat."""
+    # The first step may synchronize: it creates the optimizer's state and whatever libraries set up when first used.
+    # The later ones must be what a graph repeats. Checked here and not by trying a capture: one that fails may leave
+    # torch's generators unusable.
     before, rng_state = snapshot_host_state(network), torch.cuda.get_rng_state(device)
     step()
     try:
@@ -129,6 +115,8 @@ def forbid_device_sync() -> Generator[None, None, None]:
 
 def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
     """Return the host state that a step could change: generators, plain values of modules."""
+    # Tensors are left out: a replay changes them as the step does. Of lists, tuples, dicts and sets only the length is
+    # compared, which is enough for a network that appends something at every call.
     attributes = {
         f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN_TYPES) else len(value)
         for name, module in network.named_modules()
@@ -145,11 +133,7 @@ def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
 
 
 def require_unchanged_host_state(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Check that a step changed nothing on the host: a graph would not repeat such a change.
-
-    Raises:
-        GraphCaptureError: it changed something; the message names what.
-    """
+    """Raise GraphCaptureError, naming what a step changed on the host: a graph would not repeat it."""
     names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if names:
         raise GraphCaptureError(f"a step changes {', '.join(names)}")
@@ -165,21 +149,16 @@ def find_oom_error(error: BaseException | None) -> torch.OutOfMemoryError | None
 
 
 def get_first_line(error: Exception) -> str:
-    """Return the first line of an exception's message."""
+    """Return the first line of an error's message, or the error's type where there is no message."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 class CudaGraphEngine:
     """Static storage for training one network, and the captured step.
 
-    Args:
-        model: on the device; copied, so it is not changed.
-        images: on the device.
-        labels: int64 [N], same device.
-        recipe: how it is trained.
-        capture: False runs the step itself instead of replaying the graph; for a CPU.
-        compiled: fuse the network's kernels by torch.compile before they are captured; rounds differently, and takes a
-            minute for the first network.
+    The model is copied and not changed; `load` puts another one of the same architecture in its place. Without
+    `capture` the step itself is run instead of the graph, also on a CPU. `compiled` fuses the network's kernels by
+    torch.compile before they are captured: it rounds differently, and takes a minute for the first network.
 
     Attributes:
         length: steps that the tables hold.
@@ -187,7 +166,7 @@ class CudaGraphEngine:
         uses_device_rng: whether the network draws from the device's generator, so that two must not run at once.
 
     Raises:
-        GraphCaptureError: see record_graph.
+        GraphCaptureError: the step cannot be captured.
     """
 
     def __init__(
@@ -207,13 +186,17 @@ class CudaGraphEngine:
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
         self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
-        with self.ordered_on_stream(), preserve_torch_generators(device):
+        cuda_devices = [device] if device.type == "cuda" else []
+        with self.ordered_on_stream(), torch.random.fork_rng(devices=cuda_devices):
             self.network = copy_network(model, images)
+            # The number of classes sizes the table of logits. In evaluation mode, so that no running statistic moves.
             with torch.no_grad():
                 classes = compute_logits(
                     self.network.eval(), images.take(torch.arange(2, device=device)), self.autocast
                 ).shape[1]
             self.network.train()
+            # Everything that a step reads or writes keeps its address: the graph records addresses. The rows must be
+            # valid even before the first window, because the warm-up steps train on them.
             self.length = min(MAX_TABLE_STEPS, max(1, LOGIT_BYTES // (4 * batch * classes)))
             self.position = torch.zeros(1, dtype=torch.int64, device=device)
             self.rows = torch.arange(self.length * batch, device=device).remainder_(len(labels)).view(-1, batch)
@@ -223,12 +206,15 @@ class CudaGraphEngine:
             self.logits_table = torch.zeros(self.length, batch, classes, device=device)
             self.learning_rate = torch.zeros((), device=device)
             self.optimizer = build_optimizer(self.network, recipe)
+            # A rate that is a number would be recorded as a constant; as a tensor it is read at every replay. So is
+            # Adam's step count, if it is capturable.
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
                 if "capturable" in group:
                     group["capturable"] = device.type == "cuda"
+            # A first step creates the optimizer's state, which `load` sets to zero. With a graph, the warm-up does it.
             if self.stream is None:
-                self.run_first_step()
+                self.step()
                 self.replay: Callable[[], None] = self.step
         self.uses_device_rng = False
         if self.stream is not None:
@@ -236,14 +222,18 @@ class CudaGraphEngine:
 
     def step(self) -> None:
         """Run one step, from the tables' row at the counter."""
+        # All of this is recorded once, so nothing may depend on a value on the host: a counter on the device, which the
+        # step increments at the end, says which row of the tables is this step's.
         rows = self.current_row(self.rows)
         self.learning_rate.copy_(self.current_row(self.learning_rates))
         augmented = self.images.take(rows)
         if self.recipe.augment:
             corners, mirrored = self.current_row(self.corners), self.current_row(self.mirrored)
             augmented = apply_augmentation(augmented, self.images.black, self.recipe, corners, mirrored)
+        # torch.compile chooses the layouts itself.
         with nullcontext() if self.images.flat or self.compiled else keep_gradient_layout(self.network):
             output = self.compute_logits(self.network, augmented, self.autocast)
+        # Gradients of None make backward() allocate them, in a capture from the graph's own memory, instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         cross_entropy(output, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -258,25 +248,23 @@ class CudaGraphEngine:
         """Start another model: its weights and random stream, and a zeroed optimizer state."""
         self.model, self.augmentation_rng = run.model, run.augmentation_rng
         with self.ordered_on_stream(), torch.no_grad():
+            # Channels last, as the eager engine leaves a model; then both sides of the copy have one layout.
             if not self.images.flat:
                 self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             copy_state(self.model, self.network)
+            # In place: the graph reads these addresses. Momenta, second moments and step counts all start from zero.
             for state in self.optimizer.state.values():
                 for value in state.values():
                     if isinstance(value, Tensor):
                         value.zero_()
 
     def fill_tables(self, rows: Tensor, learning_rates: Sequence[float]) -> None:
-        """Fill the tables for the next steps, on the current stream.
-
-        Args:
-            rows: int64 [steps, B], no more steps than `length`.
-            learning_rates: learning rate of each step.
-        """
+        """Fill the tables for the next steps, at most `length`, with rows int64 [steps, B], on the current stream."""
         steps, device = len(learning_rates), self.labels.device
         self.position.zero_()
         self.rows[:steps].copy_(rows)
         self.learning_rates[:steps].copy_(send_to_device(np.array(learning_rates, dtype=np.float32), device))
+        # One draw per step, in the order of the steps: the stream of random numbers is the eager engine's.
         if self.recipe.augment:
             augmentations = [
                 sample_augmentation(self.recipe, self.recipe.batch, self.augmentation_rng) for _ in learning_rates
@@ -288,11 +276,6 @@ class CudaGraphEngine:
         """Copy weights and buffers into the model that was loaded."""
         with self.ordered_on_stream(), torch.no_grad():
             copy_state(self.network, self.model)
-
-    def run_first_step(self) -> None:
-        """Run a step from the first row of the tables."""
-        self.position.zero_()
-        self.step()
 
     def on_stream(self) -> AbstractContextManager[object]:
         """Run kernels launched inside the context on the engine's stream."""
@@ -318,6 +301,7 @@ class CudaGraphEngine:
 
     def step_to_capture(self) -> None:
         """Run the step that is captured; before the capture, from the first row of the tables."""
+        # The reset must not be recorded: every replay would start from the first row again.
         if not torch.cuda.is_current_stream_capturing():
             self.position.zero_()
         self.step()
@@ -326,18 +310,15 @@ class CudaGraphEngine:
 class CudaGraphForward:
     """Static storage for evaluating one network, and its captured forward pass over one batch.
 
-    Args:
-        model: on the device; copied.
-        like: images [B, C, H, W] of the shape and layout of later calls.
-        recipe: its precision is used.
-        capture: False for a CPU, as for CudaGraphEngine.
+    The model is copied; `like` are images [B, C, H, W] of the shape and layout of later calls, for any B.
 
     Raises:
-        GraphCaptureError: see record_graph.
+        GraphCaptureError: the forward pass cannot be captured.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
         self.autocast, self.network = get_autocast_dtype(recipe), copy_network(model, None).eval()
+        # The graph reads one layout; copying images of another one into the storage would convert them at every batch.
         shape, device = (GRAPH_EVALUATION_BATCH, *like.shape[1:]), like.device
         layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
         self.images = torch.zeros(shape, device=device).to(memory_format=layout)
@@ -350,12 +331,15 @@ class CudaGraphForward:
     @torch.no_grad()
     def step(self) -> None:
         """Compute the logits of the images in the static storage."""
+        # The tensor made in the capture stays: every replay writes its logits there.
         self.logits = compute_logits(self.network, self.images, self.autocast)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return a model's logits float32 [B, K] by replaying the graph on batches."""
         copy_state(model, self.network)
+        # A short batch is filled up by what the storage held before, whose logits are cut off. clone, because the next
+        # replay overwrites the logits.
         batches = []
         for part in torch.split(images, GRAPH_EVALUATION_BATCH):
             self.images[: len(part)].copy_(part)
@@ -370,14 +354,7 @@ def get_autocast_dtype(recipe: Recipe) -> torch.dtype | None:
 
 
 def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:
-    """Copy a network, channels last if the images are.
-
-    Returns:
-        The copy.
-
-    Raises:
-        GraphCaptureError: the network cannot be copied.
-    """
+    """Copy a network, channels last if the images are; GraphCaptureError if it cannot be copied."""
     try:
         network = copy.deepcopy(model)
     except Exception as error:
@@ -389,6 +366,7 @@ def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:
 
 def copy_state(source: nn.Module, target: nn.Module) -> None:
     """Copy all parameters and buffers into a network of the same architecture, in place."""
+    # One call per dtype, since torch copies a list of tensors with few kernels only where all have one dtype.
     pairs = zip(chain(target.parameters(), target.buffers()), chain(source.parameters(), source.buffers()), strict=True)
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for to_value, from_value in pairs:
@@ -397,8 +375,3 @@ def copy_state(source: nn.Module, target: nn.Module) -> None:
         sources.append(from_value.detach())
     for targets, sources in groups.values():
         torch._foreach_copy_(targets, sources)
-
-
-def preserve_torch_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Restore the states of torch's generators when the context ends."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -49,25 +49,16 @@ class DeviceImages:
 def to_device(
     images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, flat: bool
 ) -> DeviceImages:
-    """Normalise uint8 images, (x / 255 - mean) / std, and copy them to the device.
-
-    Args:
-        images: uint8 [N, C, H, W]; not changed, may be read-only.
-        mean: per channel, of images scaled to [0, 1].
-        std: per channel, above 0.
-        device: the device of the training.
-        flat: one row of numbers per image for fully connected networks, else channels last.
-
-    Returns:
-        The images on the device.
-    """
+    """Normalise uint8 images [N, C, H, W], (x / 255 - mean) / std, and copy them to the device."""
     n, channels, height, width = images.shape
     scale = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
     offset = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
     size = channels * height * width
+    # Flat rows are padded with zeros, so that every row, and so every batch of a stack, starts on a cache line.
     layout = (n, round_up_to_alignment(size)) if flat else (n, height, width, channels)
     pixels = torch.zeros(layout, dtype=torch.float32, device=device)
     for start in range(0, n, 8192):  # no second float copy of the whole data set
+        # np.array copies, because torch warns about arrays that are read-only.
         part = (torch.from_numpy(np.array(images[start : start + 8192])).float() / 255 - offset) / scale
         if flat:
             pixels[start : start + 8192, :size] = part.flatten(1).to(device)

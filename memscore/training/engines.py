@@ -29,7 +29,7 @@ _best_stream_counts: dict[tuple[str, Recipe], tuple[int, int]] = {}  # models of
 
 
 def use_default_engine(runs: Sequence[TrainingRun]) -> None:
-    """Make no engine for these models: `train` then builds its default one, a stack or one eager model."""
+    """Return no engine: `train` then builds its default one, a stack or one eager model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,14 +48,10 @@ class EngineChoice:
 
 
 class MultiStreamEngine:
-    """Several networks trained from CUDA graphs, each on its own stream.
-
-    Args:
-        engines: at least as many as runs, of these models' architecture.
-        runs: the model of each engine; loaded here.
-    """
+    """Several networks trained from CUDA graphs, each on its own stream; the models are loaded into the engines."""
 
     def __init__(self, engines: Sequence[CudaGraphEngine], runs: Sequence[TrainingRun]):
+        # The last models of a job may be fewer than the cached engines.
         self.engines = engines[: len(runs)]
         for engine, run in zip(self.engines, runs, strict=True):
             engine.load(run)
@@ -73,26 +69,21 @@ class MultiStreamEngine:
 def run_engines(
     engines: Sequence[CudaGraphEngine], rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool
 ) -> Tensor | None:
-    """Run the steps of several engines in turn; the host waits for none of them.
-
-    Args:
-        engines: S of one architecture.
-        rows: int64 [S, steps, B].
-        learning_rates: learning rate of each step.
-        return_logits: whether to return logits.
-
-    Returns:
-        float32 [S, steps, B, K], or None.
-    """
+    """Run the steps of S engines in turn, rows int64 [S, steps, B]; return logits [S, steps, B, K] or None."""
     shape = (len(engines), len(learning_rates), *engines[0].logits_table.shape[1:])
     logits = torch.empty(shape, device=rows.device) if return_logits else None
+    # The current stream has allocated logits and made rows; it must not run on before the engines have read and written
+    # them. Between these two waits only streams wait for streams, never the host.
     for engine in engines:
         engine.wait_for_current_stream()
     for start in range(0, len(learning_rates), engines[0].length):
+        # Tables hold `length` steps. They are filled on the engine's own stream, so after the replays and the copy of
+        # logits of the part before.
         part = slice(start, min(start + engines[0].length, len(learning_rates)))
         for engine, engine_rows in zip(engines, rows, strict=True):
             with engine.on_stream():
                 engine.fill_tables(engine_rows[part], learning_rates[part])
+        # Step by step and not engine by engine: all streams have work once the host has launched one graph for each.
         for _ in learning_rates[part]:
             for engine in engines:
                 with engine.on_stream():
@@ -114,25 +105,16 @@ def select_engine(
     *,
     capture: bool | None = None,
 ) -> EngineChoice:
-    """Select the engine by architecture, recipe and device; on a GPU also by a short timing.
-
-    Args:
-        runs: the models of the job.
-        images: on the device.
-        labels: int64 [N], same device.
-        recipe: how they are trained.
-        capture: None captures on a GPU. False runs the CUDA graph engine's steps without a graph, on any device.
-
-    Returns:
-        The choice.
-
-    Raises:
-        torch.OutOfMemoryError: the device has too little memory for one network.
-    """
+    """Select the engine by architecture, recipe and device; on a GPU also by a short timing."""
+    # Architecture and recipe alone decide between a stack and single networks, so all models of a bank are trained in
+    # the same way, however many of them a job has left to train.
     if is_stackable(runs[0].model, recipe):
         return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
+    # capture None captures on a GPU only. False runs the CUDA graph engine's steps without a graph on any device.
     if capture is None and labels.device.type == "cpu":
         return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
+    # Engines are reused by the architecture's name. Equal layers would not be enough: two networks with the same layers
+    # may differ in their forward passes.
     name = runs[0].architecture
     if not name:
         return choose_eager_engine("nobody says what architecture it is")
@@ -141,6 +123,8 @@ def select_engine(
     # cached engines hold images and labels, so no other object gets these ids
     tag = (name, recipe, id(images), id(labels), capture)
 
+    # The cache keeps the engines of one tag, since each holds a network, tables and a graph on the device. The list
+    # itself is returned, so that autotune_streams can delete engines from it.
     def get_engines(count: int) -> list[CudaGraphEngine]:
         if tag not in _engine_cache:
             clear_engine_cache()
@@ -149,6 +133,8 @@ def select_engine(
             cached.append(CudaGraphEngine(runs[0].model, images, labels, recipe, capture=capture is not False))
         return cached
 
+    # A job that reuses the counts of an earlier one may still have to make its engines, so they are made here, where a
+    # failed capture is caught. A device that is full is no such failure: the error reaches the pool.
     try:
         streams = autotune_streams(name, recipe, len(runs), get_engines)
         get_engines(min(streams, len(runs)))
@@ -164,32 +150,21 @@ def select_engine(
 
 
 def choose_eager_engine(reason: str) -> EngineChoice:
-    """Choose the eager engine for a network that cannot be captured."""
+    """Choose the eager engine and state the reason in the receipts."""
     return EngineChoice(receipt_fields={"engine": f"eager, because {reason}", "streams": 1}, models_per_call=1)
 
 
 def autotune_streams(
     name: str, recipe: Recipe, models: int, get_engines: Callable[[int], list[CudaGraphEngine]]
 ) -> int:
-    """Find how many models at once take the least time per model; timed once in a process.
-
-    Args:
-        name: of the architecture.
-        recipe: how they are trained.
-        models: in this job; larger counts are not timed.
-        get_engines: returns at least so many cached engines.
-
-    Returns:
-        One of STREAM_COUNTS; 1 for one model and for networks with dropout. Counts that do not fit into
-        memory are skipped.
-
-    Raises:
-        torch.OutOfMemoryError: the device has too little memory for one engine.
-    """
+    """Return which of STREAM_COUNTS takes the least time per model; timed once in a process."""
+    # Timed again only for a job with more models than any before, because larger counts were not timed then.
     timed_models, best = _best_stream_counts.get((name, recipe), (0, 1))
     if models <= timed_models:
         return best
     seconds: dict[int, float] = {}
+    # Upwards, so that the first engine tells whether the network draws on the device: all graphs share the position of
+    # that generator, so such networks (dropout) run one at a time. Counts that do not fit into memory are skipped.
     for count in STREAM_COUNTS:
         if (
             count <= models
@@ -199,6 +174,7 @@ def autotune_streams(
             seconds[count] = 0.0 if models == 1 else measure_seconds_per_step(get_engines(count)[:count])
     best = min(seconds, key=seconds.__getitem__)
     _best_stream_counts[name, recipe] = models, best
+    # Free the engines that the best count does not need. Their last replays may still run.
     synchronize()
     del get_engines(best)[best:]
     return best
@@ -221,6 +197,7 @@ def fits_in_memory(count: int, get_engines: Callable[[int], list[CudaGraphEngine
 
 def measure_seconds_per_step(engines: Sequence[CudaGraphEngine]) -> float:
     """Measure seconds per step and model; the engines must be loaded again afterwards."""
+    # A learning rate of 0 leaves the weights as they are; running statistics and momenta do change.
     steps, batch = min(AUTOTUNE_STEPS, engines[0].length), engines[0].recipe.batch
     rows = engines[0].rows[:steps].expand(len(engines), steps, batch).clone()
     seconds = []

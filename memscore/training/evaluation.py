@@ -19,16 +19,10 @@ EVALUATION_BATCH = 1024
 
 
 def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
-    """Build a function from images to float32 logits, with the network in evaluation mode.
+    """Return a function from images [B, C, H, W] to float32 logits; puts the network in evaluation mode.
 
-    Args:
-        model: on the images' device.
-        recipe: its precision is used.
-        architecture: of the model; if given, a GPU replays one graph for all models of this architecture, which differ
-            in their weights only. The graph gives no gradients.
-
-    Returns:
-        A function of images [B, C, H, W].
+    With the name of the architecture, a GPU replays one graph for all models of that name, which differ in their
+    weights only. The graph gives no gradients.
     """
     model.eval()
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
@@ -45,6 +39,8 @@ _graph_cache: dict[tuple[object, ...], CudaGraphForward | None] = {}  # at most 
 
 def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architecture: str) -> CudaGraphForward | None:
     """Return the graph for such networks and images; warn and return None without one."""
+    # None is cached too, so that a network without a graph is tried, and warned about, once. Only one graph is kept: it
+    # holds the activations of a batch. The name includes the shape of the images.
     tag = (architecture, recipe.precision, images.device)
     if tag not in _graph_cache:
         _graph_cache.clear()
@@ -116,32 +112,22 @@ def top_gap(logits: Tensor) -> Tensor:
 def evaluate_examples(
     predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int = 1024
 ) -> dict[str, np.ndarray]:
-    """Evaluate one model on every example, in the order of the examples.
-
-    Args:
-        predict: images [B, C, H, W] -> float32 logits [B, K], of a network in evaluation mode.
-        images: N images on the model's device.
-        labels: int64 [N], same device.
-        batch: images per forward pass; the last bits depend on it, so every engine uses the same value.
-
-    Returns:
-        correct bool [N] and logit_confidence, gap, top_gap float32 [N]; correct is gap > 0, so a tie counts as wrong.
-    """
+    """Evaluate a model on every example: correct bool [N]; logit_confidence, gap and top_gap float32 [N]."""
+    # The last bits of logits depend on the batch, so every engine and the CUDA graph use the same one.
     columns: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for start in range(0, len(labels), batch):
             rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
             logits, batch_labels = predict(images.take(rows)), labels[rows]
             columns.append((logit_confidence(logits, batch_labels), gap(logits, batch_labels), top_gap(logits)))
+    # Copied to the host once, at the end: each copy would wait for the device. A tie (gap 0) counts as wrong.
     confidence, margin, top = (torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True))
     return {"correct": margin > 0, "logit_confidence": confidence, "gap": margin, "top_gap": top}
 
 
 def _label_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return z_y of each row."""
     return logits.gather(-1, labels[:, None])[:, 0]
 
 
 def _other_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the logits with the label's set to minus infinity."""
     return logits.scatter(-1, labels[:, None], -torch.inf)

@@ -62,7 +62,10 @@ class LearningEvents:
         p = log_p.exp()
         p_label = p.gather(1, labels[:, None])[:, 0]
         right = by_class.argmax(1) == labels
+        # [S, 4, L] in the order of AVERAGED_EVENTS. The entropy overwrites log_p, of which it is the last use.
         values = torch.stack([p_label, p.amax(1), -log_p.mul_(p).sum(1), right.float()], 1)
+        # Tables are added to as flat vectors, so one index_add_ serves all models: model s starts at s N, its row of
+        # the four sums at (4 s + position) N. A mask [S, L] selects the visits of a pass.
         for part in counted:
             if not part.any():
                 continue
@@ -70,6 +73,8 @@ class LearningEvents:
             for position in range(values.shape[1]):
                 column = (rows + (4 * offset + position) * examples)[part]
                 self.sums.view(-1).index_add_(0, column, values[:, position][part])
+            # Right at the last visit and wrong now is one forgetting event. The last visit is read and written once per
+            # example, so none may occur twice in a pass.
             before = self.was_right.view(-1)[index]
             self.forgetting.view(-1).index_add_(0, index, (before & ~now_right).int())
             self.was_right.view(-1)[index] = now_right
@@ -86,20 +91,13 @@ class LearningEvents:
         )
 
     def compute_averages(self, model: int) -> dict[str, np.ndarray]:
-        """Compute the table of one model.
-
-        Args:
-            model: position in the stack.
-
-        Returns:
-            visits int32 [N], forgetting float32 [N] (a count) and the four averages float32 [N]; NaN where the example
-            was never visited.
-        """
+        """Compute one model's averages and forgetting, float32 [N], NaN if never visited, and visits, int32 [N]."""
         visits = self.visits[model].cpu().numpy()
         denominator = np.where(visits > 0, visits, np.nan).astype(np.float32)
         sums = self.sums[model].cpu().numpy()
         table: dict[str, np.ndarray] = {"visits": visits}
         for position, name in enumerate(AVERAGED_EVENTS):
             table[name] = sums[position] / denominator
+        # Times 1 where visited, NaN elsewhere: a count of 0 would look like an example that was never forgotten.
         table["forgetting"] = self.forgetting[model].cpu().numpy() * (denominator / denominator)
         return table

@@ -112,19 +112,24 @@ def train(
     samplers = [EpochSampler(run.rows, run.order_rng) for run in runs]
     if engine is None:
         engine = build_default_engine(runs, images, labels, recipe)
+    # An engine takes the steps of one window per call. A window reads one pass of the smallest subset at most, so each
+    # model starts at most one new permutation in it; and the logits of its learning events fit into memory.
     longest = smallest // recipe.batch
     if events is not None:
         step_bytes = 4 * len(runs) * recipe.batch * (int(labels.max()) + 1)
         longest = min(longest, max(1, LOGIT_BYTES // step_bytes))
     done = 0
     for length, epoch in split_into_windows(steps, recipe.epochs, longest):
+        # rows is [S, steps of the window, B]; models of a stack have different permutations and pass boundaries.
         batches = [sampler.take(length * recipe.batch) for sampler in samplers]
         rows = send_to_device(np.stack([rows for rows, _ in batches]), labels.device).view(len(samplers), length, -1)
+        # The schedule follows progress through all T steps, so the windows' lengths change nothing.
         learning_rates = [compute_lr(recipe, (done + step) / steps) for step in range(length)]
         logits = engine.run(rows, learning_rates, return_logits=events is not None)
         done += length
         if events is not None and logits is not None:
             count_visits(events, rows.flatten(1), logits.flatten(1, 2), labels, [ending for _, ending in batches])
+        # Engines train on copies of the weights, except the eager one.
         if epoch and on_epoch_end:
             engine.write_back()
             on_epoch_end(epoch)
@@ -141,6 +146,7 @@ def build_default_engine(runs: Sequence[TrainingRun], images: DeviceImages, labe
 
 def send_to_device(values: np.ndarray, device: torch.device) -> Tensor:
     """Copy values to the device without waiting for a GPU, which computes meanwhile."""
+    # Only a copy from page-locked memory is asynchronous.
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
@@ -166,6 +172,7 @@ def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[
     [(4, 0), (1, 1), (4, 0), (1, 2)]
     """
     done = 0
+    # With more epochs than steps (a billion are allowed) only the epochs that end with a step are visited.
     for epoch in range(1, epochs + 1) if epochs <= steps else find_last_epochs(steps, epochs):
         end = round(epoch * steps / epochs)
         while done < end:
@@ -176,13 +183,15 @@ def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[
 
 def find_last_epochs(steps: int, epochs: int) -> Iterator[int]:
     """Yield the last epoch that ends with each step, for more epochs than steps."""
+    # Epoch e ends with step s if round(e T / E) = s, so the last one is floor((2 s + 1) E / (2 T)), in whole numbers,
+    # except where its e T / E lies exactly halfway and is rounded up.
     for step in range(1, steps + 1):
         epoch = min(epochs, (2 * step + 1) * epochs // (2 * steps))
         yield epoch - (round(epoch * steps / epochs) > step)  # round() rounds a half to the even step
 
 
 class EpochSampler:
-    """Endless sampler of one model's examples: permutation after permutation."""
+    """Endless sampler of one model's examples, int64 [m]: permutation after permutation, without a gap between them."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator):
         self.rows, self.rng = rows, rng
@@ -197,6 +206,8 @@ class EpochSampler:
         Returns:
             int64 [count], and how many of them complete the pass in progress.
         """
+        # A batch may start with the last examples of one permutation and end with the first of the next: every batch is
+        # full and none is skipped. Another permutation is drawn only when its first example is read.
         ending = min(count, len(self.remaining))
         rows, self.remaining = self.remaining[:ending], self.remaining[ending:]
         if ending < count:
@@ -207,13 +218,15 @@ class EpochSampler:
 
 def count_visits(events: LearningEvents, rows: Tensor, logits: Tensor, labels: Tensor, ending: Sequence[int]) -> None:
     """Count one window of visits: those that complete a pass, then those of the next."""
+    # An example can be read twice in a window, once in each pass, and forgetting depends on the order of its visits. So
+    # the passes are counted one after the other; `first` is bool [S, L], and `ending` differs between models.
     position = torch.arange(rows.shape[1], device=rows.device)
     first = position < torch.tensor(ending, device=rows.device)[:, None]
     events.add(rows, logits, labels[rows], first, ~first)
 
 
 class EagerEngine:
-    """Trains one network of any kind by autograd."""
+    """Train one network of any kind by autograd."""
 
     def __init__(self, run: TrainingRun, images: DeviceImages, labels: Tensor, recipe: Recipe):
         self.model, self.augmentation_rng = run.model, run.augmentation_rng
@@ -228,6 +241,7 @@ class EagerEngine:
             return self._run(rows, learning_rates, return_logits=return_logits)
 
     def _run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
+        # rows is [1, steps, B]. train() each time: a callback at an epoch's end may have evaluated the model.
         logits_before = []
         autocast = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
         self.model.train()
@@ -250,6 +264,8 @@ class EagerEngine:
 @contextmanager
 def keep_gradient_layout(model: nn.Module) -> Generator[None, None, None]:
     """Give gradients at Flatten layers their input's layout: mixed layouts are slow."""
+    # The backward pass of Flatten returns gradients that are contiguous as [B, C, H, W]. The layers before it run
+    # channels last, and torch takes a slow path for two layouts in one operation.
 
     def register_hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].ndim == 4 and inputs[0].requires_grad:

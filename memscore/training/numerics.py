@@ -52,6 +52,7 @@ def float32_matmul(device: torch.device) -> Generator[str, None, None]:
     precision = "highest"
     try:
         if device.type == "cpu" and cpu_vendor() == "AuthenticAMD":
+            # Try "medium" on one product. A generator of its own leaves torch's alone.
             torch.set_float32_matmul_precision("medium")
             rng = torch.Generator().manual_seed(0)
             a, b = torch.randn(2, 256, 256, generator=rng)
@@ -69,17 +70,7 @@ def float32_matmul(device: torch.device) -> Generator[str, None, None]:
 
 
 def resolve_device(requested: str) -> str:
-    """Resolve the device option for this process: "auto" is a GPU where one is available.
-
-    Args:
-        requested: "auto", "cpu" or "cuda".
-
-    Returns:
-        "cpu" or "cuda".
-
-    Raises:
-        ValueError: a GPU is requested and none is available.
-    """
+    """Return "cpu" or "cuda": as requested (ValueError without a GPU), and for "auto" a GPU if there is one."""
     has_gpu = torch.cuda.is_available()
     if requested == "cuda" and not has_gpu:
         raise ValueError("--device cuda, but torch sees no GPU here; use --device cpu, or auto")
@@ -88,6 +79,7 @@ def resolve_device(requested: str) -> str:
 
 def limit_gpu_memory(device: torch.device) -> None:
     """Limit this worker to its share of a GPU's memory; exceeding it is an error here only."""
+    # Without a limit one worker could fill the GPU, and the others on it would fail.
     share = os.environ.get("MEMSCORE_GPU_SHARE")  # set by the pool for each worker
     if share and device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(float(share), device)

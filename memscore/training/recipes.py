@@ -70,7 +70,6 @@ class Recipe:
         self._check_milestones()
 
     def _check_numbers(self) -> None:
-        """Check that every number is in its range."""
         rules = (
             ("epochs", 1 <= self.epochs <= 10**9, "in 1 to 10^9"),
             ("batch", self.batch >= 1, "1 or more"),
@@ -85,7 +84,6 @@ class Recipe:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}")
 
     def _check_milestones(self) -> None:
-        """Check that the schedule reads the milestones, and that they rise within the epochs."""
         marks = self.milestones
         if (self.schedule == "steps") != bool(marks):
             raise ValueError(
