@@ -34,8 +34,10 @@ from unlearn.oracles import build_reference_jobs, train_reference_models
 from unlearn.search_space import is_at_boundary
 from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config
 from unlearn.trials.measure import compute_population_measures, select_population_measures
+from unlearn.trials.prepare import prepare_trials
+from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import TrialOptions, UnlearningContext, open_context
+from unlearn.trials.setup import UnlearningContext
 from unlearn.trials.tables import mean_with_interval
 
 COLUMNS = (
@@ -77,7 +79,7 @@ def main(
     """
     trials, seeds = (2, 1) if quick else (trials, seeds)
     wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
-    asked = open_context(TrialOptions(store, forget, size, "original"))
+    asked = prepare_trials(TrialRequest(store=store, forget=forget, size=size, algorithm="original")).context
     last = tune + max(2 * seeds, seeds + many)
     with open_pool("ray", None, workers, "auto") as session:
         pool, device = session.pool, session.device

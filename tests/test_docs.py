@@ -30,8 +30,8 @@ from unlearn import experiment, sweep, trial
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.measures import MEASURES
+from unlearn.tuning.config import SELECTIONS
 from unlearn.tuning.methods import VARIANTS
-from unlearn.tuning.search import SELECTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

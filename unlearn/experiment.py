@@ -54,7 +54,7 @@ def run_experiment(
         session, search = stack.enter_context(opened)
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
-        path = write_experiment(experiment.store, config.name, experiment.experiment, experiment.context, result)
+        path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
     print_experiment(
         Console(width=None if sys.stdout.isatty() else 160),
         experiment.experiment,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cluster.pool import Failure, Pool
+from cluster.pool import Failure
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device
 from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS
 from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, holdout_retraining
@@ -26,11 +26,12 @@ from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, limit_gpu_memory, single_threaded
+from unlearn.experiments.base import SweepRunner
 from unlearn.forget_sets import ForgetSet, select_forget_set
 from unlearn.oracles import TrialData, build_reference_jobs
 from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
 from unlearn.trials.runner import load_network
-from unlearn.trials.setup import ShowProgress, UnlearningContext, require_reference_models, run_trials, zero_embeddings
+from unlearn.trials.setup import UnlearningContext, require_reference_models, run_trials, zero_embeddings
 from unlearn.tuning.methods import ORIGINAL, Method
 
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
@@ -87,7 +88,7 @@ class RequestSequence:
         """
         forget_set = select_next_forget_set(context, values, (*self.forgotten, *self.excluded), size)
         parts = self.method.partition.split(
-            forget_set.rows, lambda _: values, lambda: zero_embeddings(context.splits), context.options.seed
+            forget_set.rows, lambda _: values, lambda: zero_embeddings(context.splits), context.seed
         )
         round_steps = [
             Step(algorithm=self.method.plan[0], params=params, rows=part)
@@ -104,7 +105,7 @@ class RequestSequence:
             part=last.rows if before else (),
             judged=forget_set.rows if self.trials else (),
             index=self.index,
-            seed=context.options.seed,
+            seed=context.seed,
             device=device,
             save_model=True,
             save_checkpoints=True,
@@ -120,9 +121,7 @@ def select_next_forget_set(
     remaining[list(excluded)] = np.nan
     scores = context.splits.train.ids, remaining
     embeddings = zero_embeddings(context.splits)
-    return select_forget_set(
-        f"{PROXY}:union", size, context.splits, lambda _: scores, lambda: embeddings, context.options.seed
-    )
+    return select_forget_set(f"{PROXY}:union", size, context.splits, lambda _: scores, lambda: embeddings, context.seed)
 
 
 def run_rounds(
@@ -130,9 +129,7 @@ def run_rounds(
     sequences: Sequence[RequestSequence],
     rounds: int,
     size: int,
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> list[str]:
     """Run all sequences through all rounds.
 
@@ -141,21 +138,20 @@ def run_rounds(
         sequences: the sequences, before their first round.
         rounds: number of rounds.
         size: number of examples that each round forgets.
-        pool: where jobs run.
-        device: "cpu" or "cuda".
-        show_progress: called with "proxies", "oracles" and "trials" in each round; gives the progress callbacks.
+        runner: gives pool, device, and show_progress, which is called with "proxies", "oracles" and "trials" in each
+            round.
 
     Returns:
         A line for each sequence that ended early.
     """
     for number in range(1, rounds + 2):
         active = [sequence for sequence in sequences if not sequence.end_reason]
-        values = compute_proxies(context, active, pool, device, show_progress)
+        values = compute_proxies(context, active, runner)
         active = [sequence for sequence in active if not sequence.end_reason]
         for sequence in active:
             sequence.skew.append(compute_skew(values[sequence.key(context.store)], sequence.forgotten))
         if number <= rounds:
-            run_round(context, active, values, size, pool, device, show_progress)
+            run_round(context, active, values, size, runner)
     return [
         f"{sequence.method.name} {sequence.method.variant} on original {sequence.index} ended early: "
         f"{sequence.end_reason}"
@@ -167,20 +163,18 @@ def run_rounds(
 def compute_proxies(
     context: UnlearningContext,
     sequences: Sequence[RequestSequence],
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> dict[str, np.ndarray]:
     """Compute the proxy of every sequence's current network, by key; a sequence whose proxy fails ends."""
     store, proxies = context.store, dict[str, np.ndarray]()
     jobs = {
-        key: RecomputeProxyJob(store=store.url, key=key, index=sequence.index, device=device)
+        key: RecomputeProxyJob(store=store.url, key=key, index=sequence.index, device=runner.device)
         for sequence in sequences
         if (key := sequence.key(store))
     }
-    with show_progress("proxies") as progress:
+    with runner.show_progress("proxies") as progress:
         for done, (job, result) in enumerate(
-            pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
+            runner.pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
         ):
             if isinstance(result, Failure):
                 for sequence in (sequence for sequence in sequences if sequence.key(store) == job.key):
@@ -196,22 +190,25 @@ def run_round(
     sequences: Sequence[RequestSequence],
     values: Mapping[str, np.ndarray],
     size: int,
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> None:
     """Select the next forget sets, train the oracles, unlearn and measure; a sequence that diverges ends."""
     store, planned = context.store, list[tuple[RequestSequence, TrialConfig]]()
     for sequence in sequences:
         try:
-            planned.append((sequence, sequence.plan_next_round(context, values[sequence.key(store)], size, device)))
+            planned.append((
+                sequence,
+                sequence.plan_next_round(context, values[sequence.key(store)], size, runner.device),
+            ))
         except ValueError as error:  # too few remain; other sequences may have more
             sequence.end_reason = f"round {len(sequence.trials) + 1}: {error}"
-    jobs = [job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], device)]
-    require_reference_models(context, list(dict.fromkeys(jobs)), pool, show_progress, "oracles")
+    jobs = [
+        job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], runner.device)
+    ]
+    require_reference_models(context, list(dict.fromkeys(jobs)), runner.pool, runner.show_progress, "oracles")
     trials = [reference for _, trial in planned for reference in (trial, *make_reference_trials(trial))]
-    with show_progress("trials") as progress:
-        rows, failed = run_trials(list(dict.fromkeys(trials)), context.trial_data, pool, progress)
+    with runner.show_progress("trials") as progress:
+        rows, failed = run_trials(list(dict.fromkeys(trials)), context.trial_data, runner.pool, progress)
     status = {row["trial"]: row["status"] for row in rows}
     for sequence, trial in planned:
         if any(trial_key(store, reference) not in status for reference in (trial, *make_reference_trials(trial))):

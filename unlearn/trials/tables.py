@@ -11,7 +11,8 @@ from memscore.tables.console import make_table
 from unlearn.measures import MEASURES
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.measure import select_measures
-from unlearn.trials.setup import TrialOptions, TrialResults
+from unlearn.trials.prepare import TrialResults
+from unlearn.trials.request import TrialRequest
 
 TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
@@ -54,18 +55,18 @@ def format_mean(values: Sequence[float]) -> str:
     return f"{interval.value:.3f}{half}" + (f" (n={n_defined})" if n_defined < len(values) else "")
 
 
-def print_trials(console: Console, results: TrialResults, options: TrialOptions) -> int:
+def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
     """Print the results of the trials as tables.
 
     Args:
         console: the console.
         results: rows of the oracle, the algorithm and the original, and the failures.
-        options: the options; measures beyond the core ones get their own tables.
+        request: the request; measures beyond the core ones get their own tables.
 
     Returns:
         Exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = options.algorithm, results.rows
+    name, rows = request.algorithm, results.rows
     for line in results.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
@@ -80,7 +81,7 @@ def print_trials(console: Console, results: TrialResults, options: TrialOptions)
             table.add_row(row_name, *(format_mean(select_values(rows, row_name, column)) for column in columns))
         console.print(table)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
-    _print_requested_measures(console, rows, order, options.measures)
+    _print_requested_measures(console, rows, order, request.measures)
     if results.population_values:
         _print_population_measures(console, results.population_values, name, n)
     n_diverged = sum(row["status"] == "diverged" for row in rows)

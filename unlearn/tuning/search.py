@@ -45,9 +45,9 @@ from unlearn.oracles import TrialData
 from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
 from unlearn.trials.config import Row, Step, TrialConfig, trial_key
 from unlearn.trials.runner import run_trial
+from unlearn.trials.setup import UnlearningContext
+from unlearn.tuning.config import Sampler, Selection, SweepConfig
 
-Selection = Literal["oracle", "blind"]
-SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
 """Measures of a configuration; their values on validation are read, none on test."""
 OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
@@ -245,9 +245,6 @@ def find_boundary_params(search: HyperparameterSearch, values: Values) -> list[s
     return [name for name, space in search.space.items() if name in values and is_at_boundary(space, values[name])]
 
 
-Sampler = Literal["tpe", "random", "grid"]
-
-
 class SearchBackend(Protocol):
     """Protocol of what evaluates configurations; see cluster/search.py."""
 
@@ -268,41 +265,38 @@ class SearchBackend(Protocol):
 
 
 def run_searches(
-    store: Store,
+    config: SweepConfig,
+    context: UnlearningContext,
     searches: Mapping[str, HyperparameterSearch],
-    budget: int,
     backend: SearchBackend,
-    trial_data: TrialData,
-    sampler: Sampler,
-    seed: int,
     progress: ProgressCallback,
 ) -> tuple[dict[str, list[ConfigResult]], list[str]]:
     """Run hyper-parameter searches, skipping configurations that were already evaluated.
 
     Args:
-        store: open store.
+        config: gives sampler, seed, and the budget: configurations of each search, stored ones included; 1 if nothing
+            is searched, fewer if the space has fewer.
+        context: the store and its data.
         searches: searches by key.
-        budget: configurations of each, stored ones included; 1 if nothing is searched, fewer if the space has fewer.
         backend: evaluates the configurations.
-        trial_data: the data.
-        sampler: how values are drawn.
-        seed: of the draws.
         progress: called after each.
 
     Returns:
         Key of a search -> results, in the order of their draws, or in one that does not depend on when each was
         evaluated; and a line for each configuration that failed.
     """
+    store, sampler = context.store, config.sampler
     trials = set(store.trials())
     results = {
         name: deduplicate_results(read_config_results(store, search, trials)) for name, search in searches.items()
     }
-    requests = [build_search(search, name, budget, results[name]) for name, search in searches.items()]
+    requests = [build_search(search, name, config.budget, results[name]) for name, search in searches.items()]
     keys = {request.name: key for request, key in zip(requests, searches, strict=True)}
     order: dict[str, Sequence[Mapping[str, Any]]] = {}
     if sampler != "tpe":
         requests = [
-            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=seed)) for request in requests
+            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=config.seed))
+            for request in requests
         ]
         planned = {keys[request.name]: {hash_record(values) for values, _ in request.evaluated} for request in requests}
         results = {
@@ -326,7 +320,7 @@ def run_searches(
         progress(done, total, f"{request.name} {format_values(values)}: {outcome}")
 
     if requests:
-        backend.search(evaluate_config, requests, trial_data, on_result, sampler=sampler, seed=seed)
+        backend.search(evaluate_config, requests, context.trial_data, on_result, sampler=sampler, seed=config.seed)
     return {
         name: deduplicate_results(search_results, order.get(name, ())) for name, search_results in results.items()
     }, failed

@@ -1,50 +1,13 @@
-"""Settings of a sweep, progress of each method, and results."""
+"""Progress of each method of a sweep, and results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unlearn.forget_sets import ForgetSet
 from unlearn.trials.config import Params, Row
-from unlearn.trials.setup import MAX_COUNT
+from unlearn.tuning.config import Selection
 from unlearn.tuning.methods import Method
-from unlearn.tuning.search import SELECTIONS, ConfigResult, Sampler, Selection
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepSettings:
-    """Hold the settings of a sweep.
-
-    Attributes:
-        budget: configurations evaluated at each step of a plan; the defaults are the first.
-        tune_forget: the forget set for tuning, as the user wrote it; "" for another one of the same kind.
-        tune_seeds: number of originals for tuning: 0 to tune_seeds - 1.
-        seeds: number of originals to judge on, the next ones; twice as many where labels are drawn at random.
-        sampler: see search.py.
-        select: the selection rules.
-        measures: measures of the judged trials beyond the core ones.
-        seed: of forget sets, shuffles, samplers and the algorithms' random streams.
-        dynamics: whether the judged sequences are measured after each of their steps.
-    """
-
-    budget: int = 10
-    tune_forget: str = ""
-    tune_seeds: int = 2
-    seeds: int = 3
-    sampler: Sampler = "random"
-    select: tuple[Selection, ...] = SELECTIONS
-    measures: tuple[str, ...] = ()
-    seed: int = 0
-    dynamics: bool = False
-
-    def __post_init__(self) -> None:
-        rules = (("--budget", self.budget), ("--tune-seeds", self.tune_seeds), ("--seeds", self.seeds))
-        for flag, value in rules:
-            if value < 1:
-                raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
-            if value > MAX_COUNT:
-                raise ValueError(
-                    f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is probably a typing error"
-                )
+from unlearn.tuning.search import ConfigResult
 
 
 @dataclass(kw_only=True)

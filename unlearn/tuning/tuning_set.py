@@ -9,6 +9,7 @@ from memscore.data.splits import Splits
 from unlearn.forget_sets import ForgetSet, find_score_name, parse_classes, select_forget_set
 from unlearn.meta.partition import mean_score
 from unlearn.trials.setup import UnlearningContext
+from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
 
 SAME = "same"
@@ -16,13 +17,13 @@ SAME = "same"
 
 
 def select_tuning_set(
-    context: UnlearningContext, spec: str, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
+    config: SweepConfig, context: UnlearningContext, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
 ) -> ForgetSet:
     """Select the forget set that parameters are chosen on.
 
     Args:
+        config: gives --tune-forget; "" for another of the same kind.
         context: the context, of the judged forget set.
-        spec: the forget set, as the user wrote it; "" for another of the same kind.
         judged_set: the judged forget set.
         embeddings: [n_train, E] of the first original.
 
@@ -33,8 +34,8 @@ def select_tuning_set(
     Raises:
         ValueError: there is no other set of that size.
     """
-    options, splits, user_spec = context.options, context.splits, spec
-    kind, _, part = options.forget.partition(":")
+    spec, splits = config.tune_forget, context.splits
+    kind, _, part = config.forget.partition(":")
     if spec == SAME or (not spec and (context.injected or kind in {"id", "ids"})):
         return judged_set
     excluded = () if spec else judged_set.rows
@@ -42,12 +43,12 @@ def select_tuning_set(
         if not spec and kind == "class":
             spec = next_classes(part, splits)
         tuning_set = select_forget_set(
-            spec or options.forget, options.size, splits, context.score_store.score, embeddings, options.seed, excluded
+            spec or config.forget, config.size, splits, context.score_store.score, embeddings, config.seed, excluded
         )
         return tuning_set if spec else replace(tuning_set, name=f"another {tuning_set.name}")
     except ValueError as error:
-        if user_spec:
-            raise ValueError(f"--tune-forget {user_spec}: {error}") from None
+        if config.tune_forget:
+            raise ValueError(f"--tune-forget {config.tune_forget}: {error}") from None
         raise ValueError(
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
