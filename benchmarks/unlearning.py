@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.results_file import save
-from cluster.launch import open_pool
+from cluster.launch import PoolOptions, open_ray_pool
 from memscore.cli.options import Several
 from memscore.pipeline.jobs import compute_job_key
 from memscore.tables.console import make_table
@@ -81,7 +81,7 @@ def main(
     wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
     asked = prepare_trials(TrialRequest(store=store, forget=forget, size=size, algorithm="original")).context
     last = tune + max(2 * seeds, seeds + many)
-    with open_pool("ray", None, workers, "auto") as session:
+    with open_ray_pool(PoolOptions(workers=workers)) as session:
         pool, device = session.pool, session.device
         with ProgressBar("models") as meter:
             train_reference_models(

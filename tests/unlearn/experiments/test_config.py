@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.launch import PoolOptions
 from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
 from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_config
@@ -118,5 +119,6 @@ def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
 
     monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, claims=[]))
     monkeypatch.setattr("unlearn.experiments.tables.write_experiment", keep)
-    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), pool="serial", device="cpu") == 0
+    options = PoolOptions(pool="serial", device="cpu")
+    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), options) == 0
     assert written_names == ["rsu"]
