@@ -46,15 +46,9 @@ class PoolOptions:
 def validate_pool_options(options: PoolOptions) -> bool:
     """Check a command's pool options before anything is started.
 
-    Args:
-        options: the options.
-
-    Returns:
-        Whether all workers will be on this machine, so that its GPUs are theirs.
-
-    Raises:
-        ValueError: fewer than one worker, options of a Ray pool given to a serial one, or a GPU share outside (0, 1].
-        ConnectionError: nothing listens at the cluster's address.
+    Returns whether all workers will be on this machine, so that its GPUs are theirs. Raises ValueError for fewer than
+    one worker, options of a Ray pool given to a serial one, or a GPU share outside (0, 1]; ConnectionError if nothing
+    listens at the cluster's address.
     """
     pool, gpus_per_worker = options.pool, options.gpus_per_worker
     if pool == "serial" and (options.workers is not None or options.address is not None):
@@ -79,15 +73,7 @@ def validate_pool_options(options: PoolOptions) -> bool:
 
 
 def estimate_worker_count(options: PoolOptions, *, local: bool) -> int:
-    """Estimate how many workers will run, before there is a cluster.
-
-    Args:
-        options: gives the requested number; None for all that fit.
-        local: the result of validate_pool_options; on this machine no more fit than it has CPUs.
-
-    Returns:
-        The number of workers.
-    """
+    """Estimate how many workers will run, before there is a cluster; `local` from validate_pool_options."""
     if options.pool == "serial":
         return 1
     cpus = os.cpu_count() or 1
@@ -112,14 +98,9 @@ class PoolSession:
 
 @contextmanager
 def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Generator[PoolSession, None, None]:
-    """Open a pool of either kind.
+    """Open a pool of either kind; the options are checked.
 
-    Args:
-        options: the options, checked.
-        resolve_device: gives the device of this process, for a serial pool: "auto", "cpu" or "cuda" -> the device.
-
-    Yields:
-        The pool with its device.
+    `resolve_device` gives the device of this process, for a serial pool: "auto", "cpu" or "cuda" -> "cpu" or "cuda".
     """
     if options.pool == "serial":
         yield PoolSession(pool=SerialPool(), device=resolve_device(options.device))
@@ -132,14 +113,9 @@ def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Gen
 def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
     """Join or start a cluster and start workers on it, each with a GPU, a share of one, or none.
 
-    Args:
-        options: the options, checked; without an address, one is started on this machine unless RAY_ADDRESS names one.
-
-    Yields:
-        The pool, before any worker is started, with the device that its workers will have.
-
-    Raises:
-        ValueError: GPUs are requested and no node has one, or not the share that each worker needs.
+    Without an address, a cluster is started on this machine unless RAY_ADDRESS names one. The pool is yielded before
+    any worker is started. Raises ValueError if GPUs are requested and no node has one, or not the share that each
+    worker needs.
     """
     joined = resolve_address(options.address) != "local"
     with connect(address=options.address, workers=options.workers, dashboard=options.dashboard) as url:
@@ -162,15 +138,7 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
 def open_pool_and_search(
     options: PoolOptions, resolve_device: Callable[[str], str]
 ) -> Generator[tuple[PoolSession, "SearchBackend"], None, None]:
-    """Open a pool and a search backend of either kind, which use the same CPUs and GPUs in turn.
-
-    Args:
-        options: as in open_pool.
-        resolve_device: as in open_pool.
-
-    Yields:
-        The pool with its device, and the search backend.
-    """
+    """Open a pool, as open_pool does, and a search backend, which use the same CPUs and GPUs in turn."""
     with open_pool(options, resolve_device) as session:
         if options.pool == "serial":
             from cluster.search import SerialSearch  # imports Optuna, which other commands do not need

@@ -77,15 +77,7 @@ class ExperimentResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SweepRunner:
-    """Run the sweeps of one experiment.
-
-    Attributes:
-        pool: where models are trained and trials judged.
-        backend: evaluates the configurations of searches.
-        device: "cpu" or "cuda".
-        show_progress: see Sweep.
-        cache: the data that the experiment has read.
-    """
+    """Where the sweeps of one experiment run, and the data that the experiment has read."""
 
     pool: Pool
     backend: SearchBackend
@@ -108,6 +100,7 @@ class SweepRunner:
             sweep = prepare_sweep(config, self.cache)
             result = sweep.run(self.pool, self.backend, self.device, partial(label_progress, self.show_progress, name))
             results[name], sweeps[name] = result.judged_rows, result
+            # Methods share configurations: each trial and each configuration is paid for once.
             tuning_rows = {row["trial"]: row for row in result.tuning_rows}
             cost["runs"] += len(tuning_rows)
             cost["tuning_s"] += float(sum(row["run_wall_s"] for row in tuning_rows.values()))
@@ -131,6 +124,7 @@ class SweepRunner:
                     *describe_diverged(result.judged_rows),
                 )
             ]
+            # A chosen value at an end of its space may be beaten by one outside.
             boundary_params = sorted({
                 f"{state.method.name} {state.method.variant} {param}"
                 for state in result.states
@@ -178,15 +172,6 @@ def select_by_selection(rows: Sequence[Row], selection: str = "oracle") -> list[
 
 
 def describe_class_counts(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
-    """Describe how many examples of each class are forgotten (RUM Table 10).
-
-    Args:
-        name: name of the sweep.
-        labels: int [n_train].
-        rows: rows of the forget set.
-
-    Returns:
-        The counts in the order of the classes.
-    """
+    """Describe how many examples of each class, in their order, are forgotten (RUM Table 10)."""
     counts = np.bincount(labels[list(rows)], minlength=int(labels.max()) + 1)
     return f"{name}: of each class in turn {', '.join(map(str, counts))} examples go"

@@ -55,6 +55,7 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     configs |= {
         name: config.make_sweep_config(f"{ENTANGLEMENT_AT}{config.score}:{name.split()[1]}") for name in MATCHED
     }
+    # ES (entanglement score) is of originals: these sweeps unlearn nothing, so there is nothing to choose.
     untuned = {
         "algorithms": ("original",),
         "budget": 1,
@@ -69,13 +70,14 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
 
 
 def name_bucket(level: str) -> str:
-    """Name the part with a bucket of the score."""
+    """Return the name of the part with a bucket of the score."""
     return f"{level} score"
 
 
 def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Run the sweeps, and add the distribution of the score in each forget set to its rows."""
     result = runner.run(make_sweeps(config))
+    # Any forget set opens the same data and scores.
     context = runner.open_context(config.make_sweep_config("random"))
     values = align_scores(config.score, context.bank_store.score, context.splits.train.ids)
     results = {
@@ -88,12 +90,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
 def summarize_scores(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, float]:
     """Compute mean and quantiles of a score over the examples of a forget set where it is defined.
 
-    Args:
-        values: the score of each training row.
-        rows: rows of the forget set.
-
-    Returns:
-        The mean, and score_<share> for each of QUANTILES; NaN if no score is defined.
+    Columns score_mean, and score_<share> for each of QUANTILES; NaN if no score is defined.
     """
     selected = values[list(rows)]
     defined = selected[~np.isnan(selected)]
@@ -148,6 +145,7 @@ def check_relabelling(rows_by_method: Mapping[str, list[list[Row]]], suffix: str
         names_by_kind[get_algorithm(name).random_labels].append(name)
     if not all(names_by_kind.values()):
         return []
+    # Mean fall from low to high ES over the methods that draw labels, less that over the others.
     terms = [
         (sign * (1 if draws_labels else -1) / len(names), rows_by_method[name][place])
         for draws_labels, names in names_by_kind.items()

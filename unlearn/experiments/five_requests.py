@@ -54,12 +54,14 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
     tuning = sweep_configs[TUNING]
     context = runner.open_context(tuning)
     size, n_train = tuning.size, len(context.splits.train)
+    # Before anything is trained: rounds and tuning forget disjoint sets.
     if (rounds + 1) * size > n_train:
         raise ValueError(
             f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
             f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
         )
     result = runner.run(sweep_configs)
+    # No round forgets an example that parameters were chosen on.
     excluded = result.sweeps[TUNING].tuning_set.rows
     sequences = [
         RequestSequence(
@@ -67,6 +69,7 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
         )
         for state in result.sweeps[TUNING].states
         if not state.end_reason
+        # The originals that the sweep judged on: none of the tuning.
         for index in tuning.get_judged_originals(draws_labels=state.method.draws_labels)
     ]
     labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
@@ -106,6 +109,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
         ):
             value = paired_difference(first[REFINED], first[VANILLA], column)
             claims.append(judge_claim(f"{name}: RUM^F is above vanilla in round 1 ({label})", paper, value))
+        # (refined - vanilla) in round 1, less the same in the last round.
         terms = ((1, first[REFINED]), (-1, first[VANILLA]), (-1, end[REFINED]), (1, end[VANILLA]))
         claims += [
             judge_claim(

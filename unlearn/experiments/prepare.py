@@ -15,14 +15,7 @@ from unlearn.tuning.search import SearchBackend
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedExperiment:
-    """Hold a checked experiment, before anything is trained.
-
-    Attributes:
-        experiment: its entry of the table.
-        config: its options, resolved.
-        store: open store of the bank.
-        cache: the data that was read for the checks.
-    """
+    """A checked experiment with its resolved options, before anything is trained."""
 
     experiment: Experiment
     config: ExperimentConfig
@@ -42,14 +35,7 @@ class PreparedExperiment:
 def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     """Check all options that need no model: those of the experiment, and of all its sweeps.
 
-    Args:
-        config: the configuration, as the user wrote it.
-
-    Returns:
-        The prepared experiment.
-
-    Raises:
-        ValueError: an unknown name, an option that the experiment does not read, or one that a sweep rejects.
+    Raises ValueError for an unknown name, an option that the experiment does not read, or one that a sweep rejects.
     """
     experiment = get_experiment(config.name)
     if config.other and not experiment.compares_proxies:
@@ -62,18 +48,22 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         raise ValueError(
             f"--proxies {' '.join(config.proxies)}: {config.name} compares none, {comparing} does; leave it out"
         )
+    # 1. Options that need no store. The score is a placeholder until the store is open.
     resolved = config.resolve(experiment.small_preset if config.preset == "small" else experiment.paper_preset)
     for name in resolved.algorithms:
         get_algorithm(name)
     store, cache = Store.open(config.store), SplitsCache()
+    # 2. The score: a user's, else the store's. Experiments that read none keep the placeholder in their identity.
     if depends_on_score(experiment, resolved):
         resolved = replace(resolved, score=config.score or find_default_score(store))
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
+    # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
     try:
         for sweep_config in experiment.make_sweeps(resolved).values():
             prepare_sweep(sweep_config, cache)
     except ValueError as error:
+        # A size that the preset brought is not the user's, so the message says where it comes from.
         if config.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
@@ -88,12 +78,8 @@ def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:
 def find_default_score(store: Store) -> str:
     """Find the score that is used if none is named.
 
-    Args:
-        store: open store.
-
-    Returns:
-        The first of DEFAULT_SCORES that it has, else its only memorization score; else the last of DEFAULT_SCORES,
-        which raises an error when it is read, with the command that computes it.
+    The first of DEFAULT_SCORES that the store has, else its only memorization score; else the last of DEFAULT_SCORES,
+    which raises an error when it is read, with the command that computes it.
     """
     scores = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
     memorization_scores = [name for name in scores if name.startswith(MEMORIZATION)]

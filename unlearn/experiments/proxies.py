@@ -184,6 +184,7 @@ def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, 
 
 def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interval:
     """Compute the seconds of several methods over those of others, less 1, as a mean over originals."""
+    # The ratio of sums, not the mean of ratios: a method counts by the seconds that it takes.
     sums = []
     for side in (ours, theirs):
         seconds = [average_by_original(rows, "wall_s") for rows in side]
@@ -234,6 +235,7 @@ def check_augmentation(results: Results, config: ExperimentConfig) -> list[Claim
                 for algorithm in others
             ]
             terms.append((-sign / len(list_scores(config)), select_rows(rows, contender="salun")))
+    # The first half of the terms is the augmented bank's, with weight +1; the second subtracts the other bank's.
     augmented_terms = terms[: len(terms) // 2]
     return [
         judge_claim(

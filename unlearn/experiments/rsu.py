@@ -70,6 +70,7 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     n, size = manifest.n_classes, config.size or manifest.split_sizes[0] // 10
     tenth = max(1, n // 10)
     classes = "class:" + ",".join(str((config.seed * tenth + number) % n) for number in range(tenth))
+    # See the module: disjoint rounds of algorithms that read F alone get more epochs, to read as much as nested ones.
     epochs = {name: compute_disjoint_epochs(name, manifest.architecture) for name in config.algorithms}
     fixed = tuple(f"{name}.epochs={number}" for name, number in epochs.items() if number)
     return {
@@ -96,12 +97,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
 def describe_costs(results: Results, config: ExperimentConfig) -> list[str]:
     """Describe the examples that each sequence read, as a multiple of a single run; a line per algorithm.
 
-    Args:
-        results: judged rows.
-        config: the options of the experiment.
-
-    Returns:
-        The lines; nan where all runs of an arm diverged, or a single run reads no examples.
+    nan where all runs of an arm diverged, or a single run reads no examples.
     """
     rows = {
         part: select_rows(select_by_selection(part_rows, config.selection), status="ok")

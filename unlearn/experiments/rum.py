@@ -52,6 +52,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     def select(method: str, variant: str) -> list[Row]:
         return select_rows(rows, contender=method, variant=name_variant_by_score(variant, config.score))
 
+    # A method that ended early has no rows, and nothing is claimed of it.
     names = [name for name in config.algorithms if select(name, "rum")]
     plan_claims = check_plans(select, names) if select(PAPER_PLAN, "rum") else []
     return [*check_refinement(select, names), *check_order(select, names), *plan_claims]

@@ -56,6 +56,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     context = runner.open_context(configs[UNION])
     forget = result.sweeps[UNION].judged_set.rows
     values = align_scores(config.score, context.bank_store.score, context.splits.train.ids)
+    # The parts of the ascending order are named low, medium and high in both orders.
     parts = make_score_partition(config.score, len(PARTS), "equal").split(
         forget, lambda _: values, lambda: zero_embeddings(context.splits), config.seed
     )
@@ -76,17 +77,9 @@ def build_row_sets(parts: Sequence[Sequence[int]], trial_data: TrialData, n_trai
 def compute_accuracies(
     store: Store, row: Row, forget: tuple[int, ...], sets: Mapping[str, np.ndarray], trial_data: TrialData
 ) -> dict[str, float]:
-    """Compute the accuracy of the network of a row on each set.
+    """Compute the accuracy of the network of a row on each set: right_<set> -> share in [0, 1].
 
-    Args:
-        store: open store.
-        row: row of a stored trial, of the oracle, or of the original.
-        forget: the whole forget set, on which the oracle was not trained.
-        sets: rows of each set.
-        trial_data: gives the labels.
-
-    Returns:
-        right_<set> -> share in [0, 1]; NaN for a diverged run.
+    NaN for a diverged run. `forget` is the whole forget set, on which the oracle was not trained.
     """
     margins = compute_margins(store, row, forget, trial_data)
     if margins is None:
@@ -96,6 +89,7 @@ def compute_accuracies(
 
 def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data: TrialData) -> np.ndarray | None:
     """Compute the label's logit minus the largest other, on every example; None if the run diverged."""
+    # A trial stores its predictions; the oracle and theta_o are stored models with outputs.
     if row["contender"] not in {ORACLE, "original"}:
         predictions = store.read_predictions(row["trial"])
         return None if predictions is None else predictions["gap"]

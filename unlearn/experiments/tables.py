@@ -20,17 +20,7 @@ COLUMNS = (
 
 
 def write_experiment(store: Store, experiment: Experiment, config: ExperimentConfig, result: ExperimentResult) -> str:
-    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment.
-
-    Args:
-        store: open store.
-        experiment: its entry of the table.
-        config: its options, resolved.
-        result: its result.
-
-    Returns:
-        The folder in the store.
-    """
+    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment."""
     record = make_record(config, result)
     path = f"{EXPERIMENTS_FOLDER}/{config.name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
     rows = [row | {"part": part} for part, part_rows in result.results.items() for row in part_rows]
@@ -41,14 +31,7 @@ def write_experiment(store: Store, experiment: Experiment, config: ExperimentCon
 
 
 def print_experiment(console: Console, experiment: Experiment, result: ExperimentResult, folder: str) -> None:
-    """Print the tables of all parts, then the verdicts.
-
-    Args:
-        console: the console.
-        experiment: the experiment.
-        result: its result.
-        folder: the folder of the experiment.
-    """
+    """Print the tables of all parts, then the verdicts."""
     first, last = COLUMNS
     for part, rows in result.results.items():
         groups = group_by_method(rows)

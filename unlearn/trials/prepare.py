@@ -32,12 +32,12 @@ from unlearn.trials.setup import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialResults:
-    """Hold the rows of all trials and the measures of many models.
+    """Rows of all trials, and the measures of many models.
 
     Attributes:
         rows: rows of the oracle, the algorithm and the original for every seed.
         failed: a line for each trial that has no row.
-        population_values: values of the requested measures of many models.
+        population_values: column -> value of the requested measures of many models.
     """
 
     rows: list[Row]
@@ -47,13 +47,7 @@ class TrialResults:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedTrials:
-    """Hold a checked request, before anything is trained.
-
-    Attributes:
-        request: the request, as the user wrote it.
-        context: the stores and the data.
-        params: parameters of the algorithm, name -> value.
-    """
+    """A checked request with its stores and data, before anything is trained; `params` are name -> value."""
 
     request: TrialRequest
     context: UnlearningContext
@@ -146,7 +140,7 @@ def prepare_trials(request: TrialRequest) -> PreparedTrials:
 
 
 def check_counts(request: TrialRequest) -> None:
-    """Check the number of originals, which measures of many models raise, and the seed."""
+    """Check the number of originals, of which measures of many models need more, and the seed."""
     if request.seeds < 1:
         raise ValueError(f"--seeds {request.seeds}: at least one original is needed; 3 give an interval")
     if request.seeds > MAX_COUNT:

@@ -20,17 +20,10 @@ from unlearn.trials.runner import read_stored_row, run_trial
 
 
 def open_score_store(store: Store, url: str | None) -> tuple[Store, tuple[str, ...]]:
-    """Open the store that scores are read from, which may be another bank of the same data.
+    """Open the store that scores are read from: the user's, or another bank of the same data.
 
-    Args:
-        store: the user's store, whose recipe trains theta_o.
-        url: path or URL of another bank; None for the same.
-
-    Returns:
-        The store that has the scores, and a note if its models were trained otherwise than theta_o.
-
-    Raises:
-        ValueError: a bank of other data, whose scores are of other examples or of models trained on other examples.
+    The notes say if its models were trained otherwise than theta_o. Raises ValueError for a bank of other data, whose
+    scores are of other examples or of models trained on other examples.
     """
     if url is None:
         return store, ()
@@ -45,6 +38,7 @@ def open_score_store(store: Store, url: str | None) -> tuple[Store, tuple[str, .
             f"{theirs.split_sizes} and {ours.split_sizes}, fingerprints {theirs.fingerprint[:8]} and "
             f"{ours.fingerprint[:8]}); use one of the same data, --validation, --label-noise and --seed"
         )
+    # Another recipe is allowed, since scores are of examples; a note tells the reader.
     our_settings, their_settings = (
         {"architecture": manifest.architecture, **manifest.recipe} for manifest in (ours, theirs)
     )
@@ -79,7 +73,7 @@ def no_progress(label: str) -> Generator[ProgressCallback, None, None]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnlearningContext:
-    """Hold the open stores and the data of a trial command, a sweep or an experiment, before anything is trained.
+    """Open stores and data of a trial command, a sweep or an experiment, before anything is trained.
 
     Attributes:
         forget: the forget set, as the user wrote it; see forget_sets.select_forget_set and inject_forget_set.
@@ -124,6 +118,7 @@ class SplitsCache:
 
     def read(self, store: Store, data: str | None, folder: str | None) -> Splits:
         """Read the data of a store, or return what was read for a store of the same data."""
+        # The fingerprint covers the images; mean and std are each bank's own.
         key = (store.manifest.fingerprint, data, folder)
         if key not in self._splits:
             self._splits[key] = reload_splits(store, data, folder)
@@ -202,17 +197,11 @@ def run_trials(
     pool: Pool,
     progress: ProgressCallback = lambda done, total, line: None,
 ) -> tuple[list[Row], list[str]]:
-    """Run the trials whose rows are missing, and read the others.
+    """Run the trials whose rows are missing, and read the others; their originals and oracles are stored.
 
-    Args:
-        trials: trials whose originals and oracles are stored.
-        trial_data: the data.
-        pool: where they run.
-        progress: called after each trial that is run now.
-
-    Returns:
-        The rows in the order of the trials, and a line for each trial that failed.
+    Returns the rows in the order of the trials, and a line for each trial that failed.
     """
+    # Equal trials, which several methods may need, are one entry and run once.
     rows = {trial: row for trial in trials if (row := read_stored_row(trial))}
     missing, failed = [trial for trial in trials if trial not in rows], []
     for done, (trial, result) in enumerate(pool.run(run_trial, missing, trial_data), start=1):
@@ -231,7 +220,8 @@ def require_reference_models(
     with show_progress(label) as progress:
         summary: TrainingSummary = train_reference_models(context.store, jobs, context.trial_data, pool, progress)
     if summary.trained and context.store.folder.exists("models.parquet"):
-        write_models_table(context.store)  # it lists originals
+        # The table lists originals.
+        write_models_table(context.store)
     for name, error in summary.failed.items():
         raise RuntimeError(f"{name} could not be trained: {error}; the next command tries it again")
     if summary.diverged:

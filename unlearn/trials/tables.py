@@ -26,14 +26,12 @@ DIRECTIONS = "tow is best at 1, a gap at 0, others where the oracle's is; rrt: o
 
 
 def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Compute the mean of values of several seeds, with a t interval.
+    """Compute the mean of values of several seeds, with a Student t interval.
 
-    Args:
-        values: one per seed; NaN where a run diverged or the measure is undefined, left out.
-        level: nominal coverage.
+        mean +- t_{(1 + level) / 2, n - 1} sd / sqrt(n)
 
-    Returns:
-        NaN without values; an interval of NaN for a single one.
+    NaN, where a run diverged or the measure is undefined, is left out. The mean is NaN without values, the interval for
+    fewer than two.
     """
     defined = np.asarray(values, np.float64)
     defined = defined[~np.isnan(defined)]
@@ -56,15 +54,9 @@ def format_mean(values: Sequence[float]) -> str:
 
 
 def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
-    """Print the results of the trials as tables.
+    """Print the results of the trials as tables, measures beyond the core ones in their own.
 
-    Args:
-        console: the console.
-        results: rows of the oracle, the algorithm and the original, and the failures.
-        request: the request; measures beyond the core ones get their own tables.
-
-    Returns:
-        Exit code: 1 if a trial failed or diverged, else 0.
+    Returns the exit code: 1 if a trial failed or diverged, else 0.
     """
     name, rows = request.algorithm, results.rows
     for line in results.failed:

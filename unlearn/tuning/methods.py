@@ -69,17 +69,10 @@ class Method:
         return dict(self.fixed).get(name, ())
 
     def build_schedule(self, rows: Sequence[int], read_score: Callable[[str], np.ndarray]) -> RsuSchedule | None:
-        """Build the RSU schedule for these examples, with the risk of each if a score gives it.
+        """Build the RSU schedule for these rows, with the risk of each if a score gives it; None without RSU.
 
-        Args:
-            rows: rows of the training set that are forgotten in rounds.
-            read_score: a score's name -> float [n_train], oriented: higher is riskier.
-
-        Returns:
-            The schedule; None for methods without RSU.
-
-        Raises:
-            ValueError: the score is undefined for one of them.
+        `read_score` gives float [n_train], oriented: higher is riskier. Raises ValueError if the score is undefined for
+        a row.
         """
         if self.rounds is None or self.risk is None:
             return self.rounds
@@ -117,12 +110,14 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         get_algorithm(name)
     fixed_params = tuple((name, tuple(sorted(params.items()))) for name, params in sorted(fixed.items()))
     methods: list[Method] = []
+    # 1. Whatever refines needs a score to refine by.
     refining = [variant for variant in variants if variant.startswith(("rum", "auto"))]
     if (refining or plans) and not scores:
         raise ValueError(
             f"{', '.join((*refining, *plans))} refines the forget set by a score; name one with --scores, as "
             f"memorization_k0.500, or {CENTROID}"
         )
+    # 2. Variants: each algorithm in each, once per score where the variant refines.
     make_method = partial(Method, tuning=tuning, fixed=fixed_params)
     for variant in variants:
         descending = variant.endswith("-reversed")
@@ -135,6 +130,7 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
                 )
             if len(algorithms) < MIN_CANDIDATES:
                 raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
+            # Doing nothing is a candidate for each part, as in the best plan of RUM.
             candidates = tuple(dict.fromkeys((ORIGINAL, *algorithms)))
             methods += [
                 make_method(
@@ -157,38 +153,31 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
                 rounds = replace(schedule, order="descending" if descending else "ascending")
                 variant_name = variant if risk is None else f"{variant} {risk}"
                 methods.append(make_method(plan=(name,), variant=variant_name, rounds=rounds, risk=risk))
+    # 3. Plans, once per score, in the order of the parts and with rum-reversed in the other.
     for plan, score in itertools.product(plans, scores):
         steps = parse_plan(plan, k)
         partition = make_score_partition(score, k, rule)
         methods.append(make_method(plan=steps, variant=name_variant("rum", partition), partition=partition))
         if "rum-reversed" in variants:
+            # The partition is reversed too: each algorithm keeps its part, the parts only swap places in time.
             partition = make_score_partition(score, k, rule, descending=True)
             methods.append(
                 make_method(plan=steps[::-1], variant=name_variant("rum-reversed", partition), partition=partition)
             )
     if not methods:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
+    # 4. Check what can be known only of all methods together.
     compared = {name for method in methods for name in method.plan}
     for name in sorted(fixed.keys() - compared):
         raise ValueError(
             f"--set gives parameters of {name}, which is not compared; known: {', '.join(sorted(compared))}"
         )
+    # What was requested twice is compared once.
     return list(dict.fromkeys(methods))
 
 
 def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
-    """Parse parameters with fixed values, such as finetune.epochs=5.
-
-    Args:
-        settings: one ALGORITHM.NAME=VALUE for each parameter.
-        architecture: architecture of the bank.
-
-    Returns:
-        Algorithm -> name -> value.
-
-    Raises:
-        ValueError: a setting of another form, or one that parse_params rejects.
-    """
+    """Parse parameters with fixed values, such as finetune.epochs=5: algorithm -> name -> value."""
     settings_by_algorithm: dict[str, list[str]] = {}
     for setting in settings:
         name, dot, rest = setting.partition(".")

@@ -27,14 +27,7 @@ RSU_OPTIONS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedSweep:
-    """Hold a checked sweep, before anything is trained.
-
-    Attributes:
-        config: the configuration, as the user wrote it.
-        context: the store and its data.
-        methods: the methods to compare.
-        path: the sweep's folder in the store.
-    """
+    """A checked sweep, before anything is trained; `path` is its folder in the store."""
 
     config: SweepConfig
     context: UnlearningContext
@@ -52,19 +45,12 @@ class PreparedSweep:
 
 
 def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> PreparedSweep:
-    """Open the store and check all options that need no model.
+    """Open the store and check all options that need no model; nothing is written yet.
 
-    Args:
-        config: the configuration, as the user wrote it.
-        cache: the data that this command has read; None reads anew.
-
-    Returns:
-        The prepared sweep; nothing is written yet.
-
-    Raises:
-        ValueError: an unknown name, a score missing from the store, more parts than examples to forget, a budget of
-            0, or the folder of another sweep.
+    Without a cache the data are read anew. Raises ValueError for an unknown name, a score missing from the store, more
+    parts than examples to forget, a budget of 0, or the folder of another sweep.
     """
+    # The order is from cheap to costly: options alone, the manifest, the data set, scores.
     check_counts(config)
     check_options_used(config)
     for name in select_population_measures(config.measures):
@@ -108,17 +94,14 @@ def check_counts(config: SweepConfig) -> None:
 def check_options_used(config: SweepConfig) -> None:
     """Check that every option has an effect, since each changes the sweep's identity.
 
-    Args:
-        config: the configuration, as the user wrote it.
-
-    Raises:
-        ValueError: options of partitions without a partition, of rounds without RSU, of a search without a search,
-            another bank's scores where none is read; rounds below 1; or --again where a score replaces the loss.
+    Raises ValueError for options of partitions without a partition, of rounds without RSU, of a search without a
+    search, another bank's scores where none is read; rounds below 1; or --again where a score replaces the loss.
     """
     if config.rounds < 1:
         raise ValueError(f"--rounds {config.rounds}: rsu has 1 or more; 1 is the algorithm itself")
     if config.risk is not None and config.again:
         raise ValueError(f"--again recomputes the loss, and --risk {config.risk} replaces it; leave one of them out")
+    # An option without effect would give the same results another identity and folder.
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
     refines = bool(kinds & {"rum", "auto"} or config.plans)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
@@ -128,6 +111,7 @@ def check_options_used(config: SweepConfig) -> None:
         "refines the forget set by a score; add --variants rum or --plans",
         "partitions the forget set; add --variants ",
     )
+    # (options, whether they have an effect, why not).
     rules = (
         (("scores", "rule"), refines, f"no method {refining}"),
         (("parts", "dynamics"), partitions, f"no method {partitioning}rum or shuffle, or --plans"),

@@ -46,15 +46,9 @@ from unlearn.tuning.tuning_set import describe_outdated_scores, describe_score_d
 
 
 def check_methods(context: UnlearningContext, methods: Sequence[Method]) -> None:
-    """Check that every algorithm can be used with this bank.
+    """Check that every algorithm can change the bank's networks, and that validation examples exist.
 
-    Args:
-        context: the store and its data.
-        methods: the methods to compare.
-
-    Raises:
-        ValueError: an algorithm that cannot change the bank's networks, or no validation examples, which some
-            algorithms and every selection read.
+    Some algorithms and every selection read validation examples.
     """
     method_by_algorithm = {name: method for method in methods for name in method.plan}
     for name, method in method_by_algorithm.items():
@@ -73,15 +67,8 @@ def check_rounds(
 ) -> None:
     """Check that RSU would have no empty round, and can rank the examples.
 
-    Args:
-        context: the data.
-        method: the method, with RSU or without.
-        forget: its forget set.
-        read_score: name of a score -> its value for each training row.
-
-    Raises:
-        ValueError: more rounds than examples, or than classes where classes are admitted whole; a risk that is not a
-            score, or is undefined for an example to forget.
+    Raises ValueError for more rounds than examples, or than classes where classes are admitted whole; and for a risk
+    that is not a score, or is undefined for an example to forget.
     """
     schedule = method.build_schedule(forget.rows, read_score)
     if schedule is None:
@@ -100,13 +87,7 @@ def check_rounds(
 def check_matched_classes(config: SweepConfig, context: UnlearningContext, tuning_set: ForgetSet) -> None:
     """Check that the oracle-free selection has unseen examples to compare the forget set with.
 
-    Args:
-        config: gives the selection rules.
-        context: the data.
-        tuning_set: the forget set that parameters are chosen on.
-
-    Raises:
-        ValueError: a class of it has no example among those that the selection reads.
+    Raises ValueError if a class of the tuning set has no example among those that the selection reads.
     """
     if "blind" not in config.selections:
         return
@@ -137,28 +118,24 @@ def check_sweep(config: SweepConfig, context: UnlearningContext, methods: Sequen
         for method in methods:
             check_rounds(context, method, forget, read_score)
             partition = (
+                # With random embeddings, parts of equal ranges may be empty; equally large parts are not.
                 method.partition if method.partition.kind != "centroid" else replace(method.partition, rule="equal")
             )
             partition.split(forget.rows, read_score, lambda: placeholder, config.seed)
+    # A set chosen by entanglement is another one once there are embeddings; run() checks it then.
     if not tuning_set.name.startswith("entanglement"):
         check_matched_classes(config, context, tuning_set)
 
 
 def make_score_reader(context: UnlearningContext) -> Callable[[str], np.ndarray]:
-    """Make a function that reads a score's value for each training row, once."""
+    """Make a function that reads a score's value for each training row, from the store only once."""
     return cache(lambda name: align_scores(name, context.score_store.score, context.splits.train.ids))
 
 
 class Sweep:
-    """Run one sweep over the store of a context.
+    """Run one sweep over the store of a context, whose forget set is the one to judge on.
 
-    Args:
-        config: the configuration.
-        context: the context; its forget set is the one to judge on.
-        methods: the methods to compare.
-        device: "cpu" or "cuda".
-        show_progress: called with a label for originals, oracles, searches and trials in turn; gives the progress
-            callback of each.
+    `show_progress` is called with a label for originals, oracles, searches and trials in turn.
     """
 
     def __init__(
@@ -179,18 +156,11 @@ class Sweep:
     def run(self, pool: Pool, backend: SearchBackend) -> SweepResult:
         """Train what is missing, tune every method, and judge it.
 
-        Args:
-            pool: where models are trained and trials judged.
-            backend: evaluates the configurations of searches.
-
-        Returns:
-            The results.
-
-        Raises:
-            RuntimeError: a model that trials need could not be trained.
-            ValueError: what cannot be checked before there are originals: empty parts by the distance to a centroid, or
-                classes of an entangled forget set without a validation example.
+        Raises RuntimeError if a model that trials need could not be trained. Raises ValueError for what cannot be
+        checked before there are originals: empty parts by the distance to a centroid, or classes of an entangled forget
+        set without a validation example.
         """
+        # 1. Originals first: entanglement and centroids read their embeddings.
         indices = [*self.config.tuning_originals, *self.judged_indices]
         require_reference_models(
             self.context,
@@ -199,16 +169,19 @@ class Sweep:
             self.show_progress,
             "originals",
         )
+        # 2. Both forget sets, by the first original's embeddings, and all oracles in one run of the pool.
         judged_set = self.context.select_forget_set(lambda: self._read_embeddings(0))
         tuning_set = select_tuning_set(self.config, self.context, judged_set, lambda: self._read_embeddings(0))
         check_matched_classes(self.config, self.context, tuning_set)
         self._train_oracles(tuning_set, judged_set, pool)
+        # 3. Tune level by level: a step can be searched only when the step before it is chosen.
         states = [
             MethodProgress(method=method, select=select) for method in self.methods for select in self.config.selections
         ]
         for level in range(max(method.levels for method in self.methods)):
             if active := [state for state in states if state.method.levels > level and not state.end_reason]:
                 self._tune_next_step(active, tuning_set, backend)
+        # 4. Judge what was chosen, on originals and a forget set that had no part in the choice.
         judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
         forget_sets = self.config.forget, tuning_set, judged_set
         notes = (
@@ -247,6 +220,7 @@ class Sweep:
                 sets = [forget.rows]
                 for method in self.methods:
                     parts = self._split(method, forget, index)
+                    # A step is compared with the oracle of the parts forgotten so far, so every prefix needs one.
                     stepwise = method.tuning == "steps" if tuning else self.config.dynamics
                     if stepwise:
                         sets += [merge_parts(parts[:number]) for number in range(1, len(parts))]
@@ -267,6 +241,7 @@ class Sweep:
             algorithm=steps[-1][0],
             params=steps[-1][1],
             forget=merge_parts(rows),
+            # Alone, a step forgets the whole set, and the trial has the key of a plain one.
             part=rows[-1] if before else (),
             before=before,
             rounds=method.build_schedule(rows[-1], self.read_score),
@@ -279,6 +254,7 @@ class Sweep:
     def _next_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
         """Yield the searches of a method's next level, with the algorithm of each."""
         method = state.method
+        # tpe learns from an objective, so each selection has its own search; others share one.
         guide: Any = state.select if self.config.sampler == "tpe" else ""
         parts_by_original = [self._split(method, forget, index) for index in self.config.tuning_originals]
         common: dict[str, Any] = {
@@ -288,6 +264,7 @@ class Sweep:
             "core": False,
         }
         level = len(state.steps)
+        # Jointly, or not at all: one search over the whole sequence, against the last oracle.
         if method.tuning != "steps":
             names = [method.list_candidates(number)[0] for number in range(method.partition.k)]
             steps = [(name, method.fixed_params(name)) for name in names]
@@ -302,9 +279,11 @@ class Sweep:
                 ),
             )
             return
+        # Step by step: one search per candidate, after the steps that were chosen before.
         for name in method.list_candidates(level):
             steps = [*state.steps, (name, method.fixed_params(name))]
             trials = [
+                # All configurations of a later step resume from the same stored model after the earlier steps.
                 self._make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
                 for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
@@ -317,12 +296,14 @@ class Sweep:
             for state in states
             for name, search in self._next_searches(state, forget)
         ]
+        # Methods and selections that need the same search share its key: it is run once.
         searches = {key: search for _, _, search, key in requested}
         with self.show_progress(f"attempts at step {len(states[0].steps) + 1}") as progress:
             results, failed = run_searches(self.config, self.context, searches, backend, progress)
         self.failed += failed
         for state in states:
             best: tuple[ConfigResult, HyperparameterSearch, list[ConfigResult]] | None = None
+            # Among several candidate algorithms, automatic RUM takes the one whose best configuration is best.
             for name, search, key in ((name, search, key) for owner, name, search, key in requested if owner is state):
                 state.searches.append((len(state.steps), name, results[key]))
                 result, column = select_config(results[key], state.select), OBJECTIVE[state.select]
@@ -339,6 +320,7 @@ class Sweep:
         self, state: MethodProgress, result: ConfigResult, search: HyperparameterSearch, results: Sequence[ConfigResult]
     ) -> None:
         """Add the chosen configuration to the state; boundaries are not noted if all results are equal."""
+        # Where all results are equal, the first was chosen and lies at a boundary only by chance of the order.
         all_equal = len(results) > 1 and len({other[OBJECTIVE[state.select]] for other in results}) == 1
         trial = search.make_trials(result["values"])[0]
         chosen_steps = trial.steps if state.method.tuning != "steps" else trial.steps[-1:]
@@ -346,6 +328,7 @@ class Sweep:
         state.steps += [(step.algorithm, step.params) for step in chosen_steps]
         state.chosen.append(result)
         for value in () if all_equal else find_boundary_params(search, result["values"]):
+            # A joint search names its parameters 1.lr, 2.lr, ...; a search of one step names them lr.
             number, _, param = value.rpartition(".")
             step = int(number) if number else n_before + 1
             prefix = f"{step}." * (state.method.partition.k > 1)
@@ -354,10 +337,12 @@ class Sweep:
     def _tuning_rows(self, states: Sequence[MethodProgress]) -> list[Row]:
         """List a row for each original of each configuration that a method chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
-        read_row = cache(self._read_row)  # methods share configurations
+        # Methods share configurations: each row is read once.
+        read_row = cache(self._read_row)
         for state in states:
             for level, name, results in state.searches:
                 for number, result in enumerate(results):
+                    # A configuration that both selections chose is one row, with "oracle blind".
                     was_chosen = level < len(state.chosen) and result is state.chosen[level]
                     for trial in result["trials"]:
                         identity = (state.method.name, state.method.variant, level, name, trial)
@@ -388,6 +373,7 @@ class Sweep:
             "measures": tuple(sorted(self.config.measures)),
         }
         planned: list[tuple[TrialConfig, Row]] = []
+        # The rows that every table compares with: the oracle, and doing nothing.
         for index in self.judged_indices:
             for name in (ORACLE, ORIGINAL):
                 reference = Method(plan=(name,), variant="")
@@ -399,10 +385,12 @@ class Sweep:
                 whole = self._make_trial(
                     state.method, state.steps, parts, index=index, save_model=self.config.dynamics, **common
                 )
+                # With --dynamics each prefix of a sequence is a row, else the whole sequence alone.
                 first = 1 if self.config.dynamics else len(state.steps)
                 for number in range(first, len(state.steps) + 1):
                     columns = identity_columns(state.method, len(state.steps), state.select, number, 0)
                     planned.append((whole.truncate(number), columns))
+        # Selections may choose the same configuration: one trial, a row for each.
         trials = list(dict.fromkeys(trial for trial, _ in planned))
         with self.show_progress("judged trials") as progress:
             rows, failed = run_trials(trials, self.context.trial_data, pool, progress)

@@ -67,15 +67,7 @@ class SweepResult:
 
 
 def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> str:
-    """Explain why no configuration could be chosen.
-
-    Args:
-        step: step of the sequence, counted from 1.
-        searches: the results of each candidate algorithm.
-
-    Returns:
-        A line.
-    """
+    """Explain in a line why no configuration of a step, counted from 1, could be chosen."""
     results = [result for search_results in searches for result in search_results]
     if not results:
         return f"every attempt at step {step} failed"
@@ -86,15 +78,8 @@ def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> 
 def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int) -> Row:
     """Return the columns that identify a row in a sweep.
 
-    Args:
-        method: the method.
-        levels: number of chosen steps of its sequence; 0 for the oracle and theta_o.
-        select: the selection rule.
-        level: the step of the row, counted from 1.
-        attempt: number of the configuration in its search.
-
-    Returns:
-        The columns.
+    `levels` is the number of chosen steps of its sequence, 0 for the oracle and theta_o; `level` is the step of the
+    row, counted from 1; `attempt` is the number of the configuration in its search.
     """
     return {
         "contender": method.name,
