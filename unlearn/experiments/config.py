@@ -1,6 +1,6 @@
 """Configuration of an experiment as a user writes it. Imports no torch, so that --help answers at once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -79,15 +79,8 @@ class ExperimentConfig:
 
     def resolve(self, preset: Preset) -> "ExperimentConfig":
         """Fill in what was left out; a score that is left out is the last of DEFAULT_SCORES until a store is open."""
-        return replace(
-            self,
-            score=self.score or DEFAULT_SCORES[-1],
-            size=preset.size if self.size is None else self.size,
-            algorithms=self.algorithms or preset.algorithms,
-            budget=preset.budget if self.budget is None else self.budget,
-            tune_seeds=preset.tune_seeds if self.tune_seeds is None else self.tune_seeds,
-            seeds=preset.seeds if self.seeds is None else self.seeds,
-        )
+        left_out = {name: value for name, value in asdict(preset).items() if getattr(self, name) in {None, ()}}
+        return replace(self, score=self.score or DEFAULT_SCORES[-1], **left_out)
 
     @property
     def identity(self) -> dict[str, Any]:

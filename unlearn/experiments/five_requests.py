@@ -9,7 +9,7 @@ originals and on a forget set that no round uses, and kept for all rounds; the p
 ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +27,6 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_over_steps
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
-from unlearn.trials.config import Row
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
@@ -74,10 +73,15 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
     ]
     labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
     remarks = run_rounds(context, sequences, rounds, size, labelled)
-    rows = [row for sequence in sequences for row in read_rows(context.store, sequence)]
+    # The sequences of one original share the row of doing nothing.
+    rows = {
+        (row["trial"], row["contender"], row["variant"]): row
+        for sequence in sequences
+        for row in read_rows(context.store, sequence)
+    }
     return replace(
         result,
-        results={"rounds": deduplicate_rows(rows)},
+        results={"rounds": list(rows.values())},
         remarks=[
             *result.remarks,
             f"parameters were chosen by {config.selection} for round 1 and kept; rrt is of a whole walk "
@@ -86,11 +90,6 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
         ],
         incomplete=result.incomplete or bool(remarks),
     )
-
-
-def deduplicate_rows(rows: Sequence[Row]) -> list[Row]:
-    """Remove repeated rows: the sequences of one original share the row of doing nothing."""
-    return list({(row["trial"], row["contender"], row["variant"]): row for row in rows}.values())
 
 
 def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:

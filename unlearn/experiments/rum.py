@@ -185,18 +185,13 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         rows = select_last_step(select_by_selection(results[UNION], selection))
         names = list(dict.fromkeys(row["contender"] for row in rows if row["select"]))
         panels[f"chosen by {selection}"] = {
-            f"{name}|{variant}": _select_variant(rows, name, variant, config.score)
+            f"{name}|{variant}": select_rows(rows, contender=name, variant=name_variant_by_score(variant, config.score))
             for name in names
             for variant in VARIANTS
         }
     names = list(dict.fromkeys(key.split("|")[0] for panel in panels.values() for key in panel))
     title = f"{config.score}, union of {config.size}"
     return render_points(panels, names, VARIANTS, "tow_test", "ToW (test)", title)
-
-
-def _select_variant(rows: Sequence[Row], method: str, variant: str, score: str) -> list[Row]:
-    """Select the rows of a method in a variant."""
-    return select_rows(rows, contender=method, variant=name_variant_by_score(variant, score))
 
 
 EXPERIMENT = Experiment(

@@ -183,7 +183,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "config": json.dumps(config, sort_keys=True),
         "before": json.dumps(before, sort_keys=True),
         "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
-        "plan": format_plan(trial),
+        "plan": ">".join(step.algorithm for step in trial.steps),
         "forget_set": trial.forget_set,
         "n_forget": len(trial.judged or trial.forget),
         "forget_sha256": hash_record({"rows": trial.forget}),
@@ -191,11 +191,6 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "seed": trial.seed,
         "beyond_its_purpose": beyond_purpose,
     }
-
-
-def format_plan(trial: TrialConfig) -> str:
-    """Format the algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
-    return ">".join(step.algorithm for step in trial.steps)
 
 
 def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:
