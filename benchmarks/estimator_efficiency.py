@@ -21,7 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
-from cluster.launch import open_ray_pool
+from cluster.launch import PoolOptions, open_ray_pool
 from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import open_bank, prepare_arms
@@ -63,7 +63,7 @@ def main(folder: Path, workers: int = 2, data: tuple[str, ...] = tuple(DATA), qu
         quick: a tiny run; its numbers mean nothing.
     """
     found = {}
-    with open_ray_pool(None, workers, "cpu") as session:
+    with open_ray_pool(PoolOptions(workers=workers, device="cpu")) as session:
         for name in data:
             found[name] = efficiency(
                 folder / name, BankConfig(data=name, **DATA[name] | smaller(quick)), session.pool, quick

@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.results_file import save
-from cluster.launch import open_pool
+from cluster.launch import PoolOptions, open_ray_pool
 from memscore.cli.options import Several
 from memscore.pipeline.jobs import compute_job_key
 from memscore.tables.console import make_table
@@ -34,8 +34,10 @@ from unlearn.oracles import build_reference_jobs, train_reference_models
 from unlearn.search_space import is_at_boundary
 from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config
 from unlearn.trials.measure import compute_population_measures, select_population_measures
+from unlearn.trials.prepare import prepare_trials
+from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import TrialOptions, UnlearningContext, open_context
+from unlearn.trials.setup import UnlearningContext
 from unlearn.trials.tables import mean_with_interval
 
 COLUMNS = (
@@ -77,9 +79,9 @@ def main(
     """
     trials, seeds = (2, 1) if quick else (trials, seeds)
     wanted = [n for n in algorithms or ALGORITHMS if n not in FIXED]
-    asked = open_context(TrialOptions(store, forget, size, "original"))
+    asked = prepare_trials(TrialRequest(store=store, forget=forget, size=size, algorithm="original")).context
     last = tune + max(2 * seeds, seeds + many)
-    with open_pool("ray", None, workers, "auto") as session:
+    with open_ray_pool(PoolOptions(workers=workers)) as session:
         pool, device = session.pool, session.device
         with ProgressBar("models") as meter:
             train_reference_models(

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from cluster.auth import format_export_line
 from cluster.pool import Pool, SerialPool
@@ -20,28 +22,38 @@ if TYPE_CHECKING:
 RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
 
-def validate_pool_options(
-    pool: str, workers: int | None, address: str | None, gpus_per_worker: float = 1, *, dashboard: bool = False
-) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """Where the jobs of a command run.
+
+    Attributes:
+        pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other.
+        workers: processes at once (default: every CPU or GPU of the cluster); for --pool ray.
+        address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
+        device: auto: a GPU for each worker if the cluster has one, else CPUs.
+        gpus_per_worker: below 1, so many workers share a GPU, each with that part of its memory.
+        dashboard: also start Ray's dashboard, on 127.0.0.1, if the cluster is started here, and print its address.
+    """
+
+    pool: Literal["ray", "serial"] = "ray"
+    workers: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    address: Annotated[str | None, tyro.conf.arg(help_behavior_hint="")] = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus_per_worker: float = 1
+    dashboard: bool = False
+
+
+def validate_pool_options(options: PoolOptions) -> bool:
     """Check a command's pool options before anything is started.
 
-    Args:
-        pool: "ray" or "serial".
-        workers: jobs at once.
-        address: of a running cluster.
-        gpus_per_worker: 1, or a share of a GPU.
-        dashboard: whether Ray's dashboard is requested.
-
-    Returns:
-        Whether all workers will be on this machine, so that its GPUs are theirs.
-
-    Raises:
-        ValueError: fewer than one worker, options of a Ray pool given to a serial one, or a GPU share outside (0, 1].
-        ConnectionError: nothing listens at the cluster's address.
+    Returns whether all workers will be on this machine, so that its GPUs are theirs. Raises ValueError for fewer than
+    one worker, options of a Ray pool given to a serial one, or a GPU share outside (0, 1]; ConnectionError if nothing
+    listens at the cluster's address.
     """
-    if pool == "serial" and (workers is not None or address is not None):
+    pool, gpus_per_worker = options.pool, options.gpus_per_worker
+    if pool == "serial" and (options.workers is not None or options.address is not None):
         raise ValueError("--pool serial is this process alone; leave out --workers and --address, or use --pool ray")
-    if pool == "serial" and dashboard:
+    if pool == "serial" and options.dashboard:
         raise ValueError("--dashboard shows a Ray cluster, and --pool serial has none; use --pool ray")
     if pool == "serial" and gpus_per_worker != 1:
         raise ValueError(
@@ -53,28 +65,19 @@ def validate_pool_options(
             f"--gpus-per-worker {gpus_per_worker:g}: a worker trains on one GPU or on a share of one; "
             "give a number above 0, at most 1, or --device cpu"
         )
-    validate_workers(workers)
-    cluster = resolve_address(address)
+    validate_workers(options.workers)
+    cluster = resolve_address(options.address)
     if pool == "ray" and cluster != "local":
         require_reachable(cluster)
     return pool == "serial" or cluster == "local"
 
 
-def estimate_worker_count(pool: str, workers: int | None, *, local: bool) -> int:
-    """Estimate how many workers will run, before there is a cluster.
-
-    Args:
-        pool: "ray" or "serial".
-        workers: the requested number; None for all that fit.
-        local: the result of validate_pool_options; on this machine no more fit than it has CPUs.
-
-    Returns:
-        The number of workers.
-    """
-    if pool == "serial":
+def estimate_worker_count(options: PoolOptions, *, local: bool) -> int:
+    """Estimate how many workers will run, before there is a cluster; `local` from validate_pool_options."""
+    if options.pool == "serial":
         return 1
     cpus = os.cpu_count() or 1
-    return min(workers or cpus, cpus) if local else workers or cpus
+    return min(options.workers or cpus, cpus) if local else options.workers or cpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,101 +97,50 @@ class PoolSession:
 
 
 @contextmanager
-def open_pool(
-    kind: str,
-    address: str | None,
-    workers: int | None,
-    device: str,
-    gpus_per_worker: float = 1,
-    *,
-    dashboard: bool = False,
-) -> Generator[PoolSession, None, None]:
-    """Open a pool of either kind.
+def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Generator[PoolSession, None, None]:
+    """Open a pool of either kind; the options are checked.
 
-    Args:
-        kind: "ray", for which see open_ray_pool, or "serial".
-        address: of a running cluster.
-        workers: jobs at once.
-        device: "cpu", "cuda" or, for Ray, "auto"; a serial pool has this process's device, which the caller decides.
-        gpus_per_worker: as in open_ray_pool.
-        dashboard: as in open_ray_pool.
-
-    Yields:
-        The pool with its device.
+    `resolve_device` gives the device of this process, for a serial pool: "auto", "cpu" or "cuda" -> "cpu" or "cuda".
     """
-    if kind == "serial":
-        yield PoolSession(pool=SerialPool(), device=device)
+    if options.pool == "serial":
+        yield PoolSession(pool=SerialPool(), device=resolve_device(options.device))
         return
-    with open_ray_pool(address, workers, device, gpus_per_worker, dashboard=dashboard) as session:
+    with open_ray_pool(options) as session:
         yield session
 
 
 @contextmanager
-def open_ray_pool(
-    address: str | None,
-    workers: int | None,
-    device: str,
-    gpus_per_worker: float = 1,
-    *,
-    dashboard: bool = False,
-) -> Generator[PoolSession, None, None]:
+def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
     """Join or start a cluster and start workers on it, each with a GPU, a share of one, or none.
 
-    Args:
-        address: of a running cluster; None starts one on this machine unless RAY_ADDRESS names one.
-        workers: jobs at once; None for all that fit.
-        device: "cpu", "cuda", or "auto" for GPUs where the cluster has any.
-        gpus_per_worker: 1, or the share of a GPU, and of its memory, that each worker has.
-        dashboard: start Ray's dashboard on 127.0.0.1 with a cluster started here, and print its address.
-
-    Yields:
-        The pool, before any worker is started, with the device that its workers will have.
-
-    Raises:
-        ValueError: GPUs are requested and no node has one, or not the share that each worker needs.
+    Without an address, a cluster is started on this machine unless RAY_ADDRESS names one. The pool is yielded before
+    any worker is started. Raises ValueError if GPUs are requested and no node has one, or not the share that each
+    worker needs.
     """
-    joined = resolve_address(address) != "local"
-    with connect(address=address, workers=workers, dashboard=dashboard) as url:
+    joined = resolve_address(options.address) != "local"
+    with connect(address=options.address, workers=options.workers, dashboard=options.dashboard) as url:
         # both import Ray, whose authentication mode connect() sets first
         from cluster.preflight import run_on_each_node, warn_if_full
         from cluster.ray_pool import RayPool
 
-        if dashboard:
+        if options.dashboard:
             sys.stderr.write(f"{format_dashboard_hint(url)}\n")
-        chosen = ("cuda" if count_gpus() else "cpu") if device == "auto" else device
-        if chosen == "cuda" and not count_gpus():
+        device = ("cuda" if count_gpus() else "cpu") if options.device == "auto" else options.device
+        if device == "cuda" and not count_gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
-        with RayPool(workers=workers, gpus_per_worker=gpus_per_worker * (chosen == "cuda")) as pool:
+        with RayPool(workers=options.workers, gpus_per_worker=options.gpus_per_worker * (device == "cuda")) as pool:
             if joined:
-                warn_if_full("GPU" if chosen == "cuda" else "CPU", 1, pool.wait_s)
-            yield PoolSession(pool=pool, device=chosen, run_on_each_node=run_on_each_node if joined else None)
+                warn_if_full("GPU" if device == "cuda" else "CPU", 1, pool.wait_s)
+            yield PoolSession(pool=pool, device=device, run_on_each_node=run_on_each_node if joined else None)
 
 
 @contextmanager
 def open_pool_and_search(
-    kind: str,
-    address: str | None,
-    workers: int | None,
-    device: str,
-    gpus_per_worker: float = 1,
-    *,
-    dashboard: bool = False,
+    options: PoolOptions, resolve_device: Callable[[str], str]
 ) -> Generator[tuple[PoolSession, "SearchBackend"], None, None]:
-    """Open a pool and a search backend of either kind, which use the same CPUs and GPUs in turn.
-
-    Args:
-        kind: as in open_pool.
-        address: as in open_pool.
-        workers: as in open_pool.
-        device: as in open_pool.
-        gpus_per_worker: as in open_pool.
-        dashboard: as in open_pool.
-
-    Yields:
-        The pool with its device, and the search backend.
-    """
-    with open_pool(kind, address, workers, device, gpus_per_worker, dashboard=dashboard) as session:
-        if kind == "serial":
+    """Open a pool, as open_pool does, and a search backend, which use the same CPUs and GPUs in turn."""
+    with open_pool(options, resolve_device) as session:
+        if options.pool == "serial":
             from cluster.search import SerialSearch  # imports Optuna, which other commands do not need
 
             yield session, SerialSearch()
@@ -197,10 +149,13 @@ def open_pool_and_search(
         from cluster.ray_tune import TuneSearch
 
         assert isinstance(session.pool, RayPool)
-        share = gpus_per_worker * (session.device == "cuda")
         yield (
             session,
-            TuneSearch(workers=workers, gpus_per_worker=share, release_idle_workers=session.pool.release_idle_workers),
+            TuneSearch(
+                workers=options.workers,
+                gpus_per_worker=options.gpus_per_worker * (session.device == "cuda"),
+                release_idle_workers=session.pool.release_idle_workers,
+            ),
         )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack
-from typing import Annotated, Literal
+from typing import Annotated
 
 from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
@@ -12,36 +12,25 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import create_metrics, estimate_worker_count, open_pool, validate_pool_options
+from cluster.launch import PoolOptions, create_metrics, estimate_worker_count, open_pool, validate_pool_options
 from cluster.session import is_submitted_job
-from memscore.cli.options import Maybe
 from memscore.pipeline.config import BankConfig
 
 
 def estimate_bank(
     plan: Annotated[BankConfig, tyro.conf.arg(name="")],
-    pool: Literal["ray", "serial"] = "ray",
-    workers: Maybe[int] = None,
-    address: Maybe[str] = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    gpus_per_worker: float = 1,
-    dashboard: bool = False,
+    options: Annotated[PoolOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Train a bank of subset models, store their predictions, and score every example.
 
     Args:
         plan: the bank.
-        pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other.
-        workers: processes at once (default: every CPU or GPU of the cluster); for --pool ray.
-        address: of a running Ray cluster; without it and without RAY_ADDRESS one is started on this machine.
-        device: auto: a GPU for each worker if the cluster has one, else CPUs.
-        gpus_per_worker: below 1, so many workers share a GPU, each with that part of its memory.
-        dashboard: also start Ray's dashboard, on 127.0.0.1, if the cluster is started here, and print its address.
+        options: where its jobs run.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
-    local = validate_pool_options(pool, workers, address, gpus_per_worker, dashboard=dashboard)
+    local = validate_pool_options(options)
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
@@ -52,24 +41,21 @@ def estimate_bank(
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
-    if local and device == "cuda":
-        resolve_device(device)
+    if local and options.device == "cuda":
+        resolve_device(options.device)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
     bank_tables.print_heading(console, bank)
     if plan.dry_run:
-        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(pool, workers, local=local)))
+        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
         return 0
     with ExitStack() as stack:
         if locked := bank.store.is_created:
             stack.enter_context(bank.store.lock())
-        pool_device = resolve_device(device) if pool == "serial" else device
-        session = stack.enter_context(
-            open_pool(pool, address, workers, pool_device, gpus_per_worker, dashboard=dashboard)
-        )
+        session = stack.enter_context(open_pool(options, resolve_device))
         require_visible_on_all_nodes(bank.store, session.run_on_each_node)
         prepare_store(bank, stack, locked=locked)
-        metrics = create_metrics(*describe_metrics(bank.store.manifest)) if pool == "ray" else None
+        metrics = create_metrics(*describe_metrics(bank.store.manifest)) if options.pool == "ray" else None
         monitored_pool = stack.enter_context(
             monitor_pool(bank, session.pool, stack.enter_context(ProgressBar("models")), metrics)
         )

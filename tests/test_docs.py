@@ -17,6 +17,7 @@ import pytest
 import tyro
 
 from benchmarks import experiments, unlearning_tables
+from cluster.launch import PoolOptions
 from cluster.submission import DASHBOARD
 from memscore import attack, bank, estimate, fidelity, influence, status, submit
 from memscore.data.datasets import TORCHVISION_CLASSES
@@ -26,8 +27,8 @@ from memscore.store.manifest import build_default_url
 from memscore.store.store import Store
 from unlearn import experiment, sweep, trial
 from unlearn.experiments.registry import EXPERIMENTS
+from unlearn.tuning.config import SELECTIONS
 from unlearn.tuning.methods import VARIANTS
-from unlearn.tuning.search import SELECTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -98,7 +99,8 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
     small |= {"proxies": ("all", "holdout-test"), "inversion_candidates": 8, "inversion_iterations": 2}
-    assert estimate.estimate_bank(BankConfig(store=str(folder / "memscore" / "digits"), **small), pool="serial") == 0
+    config = BankConfig(store=str(folder / "memscore" / "digits"), **small)
+    assert estimate.estimate_bank(config, PoolOptions(pool="serial")) == 0
     assert influence.main([str(folder / "memscore" / "digits")]) == 0
     return folder
 

@@ -25,7 +25,8 @@ from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.experiments.tables import COLUMNS, print_experiment
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials import tables as trial_tables
-from unlearn.trials.setup import TrialOptions, TrialResults
+from unlearn.trials.prepare import TrialResults
+from unlearn.trials.request import TrialRequest
 
 ROOT = Path(__file__).parents[1]
 WIDE = 200
@@ -85,9 +86,9 @@ def print_trials():
     rows = [
         Row(usual, algorithm=name, index=i) for name in ("oracle", "boundary-expand-plus", "original") for i in (0, 1)
     ]
-    options = TrialOptions("s", "random", 120, "boundary-expand-plus", measures=("mia-threshold", "epsilon"))
+    request = TrialRequest(store="s", size=120, algorithm="boundary-expand-plus", measures=("mia-threshold", "epsilon"))
     results = TrialResults(rows=rows, failed=[], population_values=epsilon(make_population(9.0, models=(32, 32))))
-    assert trial_tables.print_trials(Console(), results, options) == 0
+    assert trial_tables.print_trials(Console(), results, request) == 0
 
 
 def print_an_experiment():

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack
-from typing import Annotated, Literal
+from typing import Annotated
 
 from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
 
@@ -12,33 +12,24 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import open_pool_and_search, validate_pool_options
-from memscore.cli.options import Maybe
+from cluster.launch import PoolOptions, open_pool_and_search, validate_pool_options
 from unlearn.experiments.config import ExperimentConfig
 
 
 def run_experiment(
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
-    pool: Literal["ray", "serial"] = "ray",
-    workers: Maybe[int] = None,
-    address: Maybe[str] = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    gpus_per_worker: float = 1,
+    options: Annotated[PoolOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 
     Args:
         config: the experiment.
-        pool: ray: Ray Tune over worker processes; serial: this process.
-        workers: how many (default: every CPU or GPU of the cluster).
-        address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
-        device: auto: GPUs where the cluster has any, else CPUs.
-        gpus_per_worker: below 1, workers share a GPU.
+        options: where its jobs run.
 
     Returns:
         Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
-    validate_pool_options(pool, workers, address, gpus_per_worker)
+    validate_pool_options(options)
     with quiet_interrupt_during_imports():
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
@@ -49,12 +40,10 @@ def run_experiment(
     experiment = prepare_experiment(config)
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())
-        pool_device = resolve_device(device) if pool == "serial" else device
-        opened = open_pool_and_search(pool, address, workers, pool_device, gpus_per_worker)
-        session, search = stack.enter_context(opened)
+        session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
-        path = write_experiment(experiment.store, config.name, experiment.experiment, experiment.context, result)
+        path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
     print_experiment(
         Console(width=None if sys.stdout.isatty() else 160),
         experiment.experiment,

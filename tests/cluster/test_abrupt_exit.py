@@ -26,9 +26,9 @@ except ValueError:
 
 SLEEPER = """
 import sys
-from cluster.launch import open_ray_pool
+from cluster.launch import PoolOptions, open_ray_pool
 from tests.fixtures.jobs import note_node_and_sleep
-with open_ray_pool(None, 1, "cpu") as session:
+with open_ray_pool(PoolOptions(workers=1, device="cpu")) as session:
     list(session.pool.run(note_node_and_sleep, ["slow"], shared=sys.argv[1]))
 """
 

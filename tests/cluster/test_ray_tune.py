@@ -128,9 +128,9 @@ def test_what_stops_the_run_and_what_on_result_raises_end_the_search_at_once(tun
 
 
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
-    from cluster.launch import open_pool_and_search
+    from cluster.launch import PoolOptions, open_pool_and_search
 
-    with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
+    with open_pool_and_search(PoolOptions(workers=2, device="cpu"), str) as (session, search):
         pool = session.pool
         assert session.device == "cpu"
         assert session.run_on_each_node is None
@@ -204,13 +204,13 @@ def test_an_evaluation_on_a_lost_node_is_repeated_elsewhere(run_alone, tmp_path)
 
 INTERRUPTED = """
 import sys, time
-from cluster.launch import open_pool_and_search
+from cluster.launch import PoolOptions, open_pool_and_search
 from cluster.search_space import Search
 from memscore.cli.app import run_command
 from tests.fixtures import objectives
 
 def command():
-    with open_pool_and_search("ray", None, 2, "cpu") as (session, search):
+    with open_pool_and_search(PoolOptions(workers=2, device="cpu"), str) as (session, search):
         searches = [Search(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
         search.search(objectives.sleep_long, searches, None, print)
     return 0

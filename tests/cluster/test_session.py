@@ -17,10 +17,10 @@ pytestmark = pytest.mark.ray
 
 START = """
 import json, os
-from cluster.launch import open_ray_pool
+from cluster.launch import PoolOptions, open_ray_pool
 from cluster.session import connect, count_gpus
 from tests.fixtures.jobs import double
-with connect(workers=1) as url, open_ray_pool(None, None, "cpu") as session:
+with connect(workers=1) as url, open_ray_pool(PoolOptions(device="cpu")) as session:
     pool = session.pool
     report = {"url": url, "workers": pool.workers, "outcomes": list(pool.run(double, [4])), "gpus": count_gpus()}
 import ray
@@ -29,9 +29,9 @@ print(json.dumps(report | {"mode": os.environ["RAY_AUTH_MODE"], "left": not ray.
 
 JOIN = """
 import sys
-from cluster.launch import open_ray_pool
+from cluster.launch import PoolOptions, open_ray_pool
 assert "ray" not in sys.modules
-with open_ray_pool(None, None, "cpu") as session:
+with open_ray_pool(PoolOptions(device="cpu")) as session:
     print(session.pool.workers)
 """
 

@@ -1,17 +1,37 @@
 """Configuration of an experiment as a user writes it. Imports no torch, so that --help answers at once."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from memscore.cli.options import Maybe, Several
+from unlearn.tuning.config import SELECTIONS, Selection, SweepConfig
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it refines by: confidence, binary accuracy, holdout retraining."""
 MEMORIZATION = "memorization_k"
 DEFAULT_SCORES = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
 """RUM's own score, of models with keep fraction .7, and the score of estimate's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Values of the options that a user may leave out, each experiment's own.
+
+    Attributes:
+        size: number of examples to forget; 0 if the experiment decides it.
+        algorithms: the algorithms that take part.
+        budget: configurations evaluated at each step of a plan.
+        tune_seeds: number of originals for tuning.
+        seeds: number of originals that methods are judged on.
+    """
+
+    size: int
+    algorithms: tuple[str, ...]
+    budget: int
+    tune_seeds: int
+    seeds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +76,62 @@ class ExperimentConfig:
     data: Maybe[str] = None
     folder: Maybe[str] = None
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+
+    def resolve(self, preset: Preset) -> "ExperimentConfig":
+        """Fill in what was left out; a score that is left out is the last of DEFAULT_SCORES until a store is open."""
+        left_out = {name: value for name, value in asdict(preset).items() if getattr(self, name) in {None, ()}}
+        return replace(self, score=self.score or DEFAULT_SCORES[-1], **left_out)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All options that decide the results, once resolved: the stored record, which names the folder."""
+        # The keys, and what is nested under "scale", are those of records that exist: another key would rename folders.
+        # The store's address is left out because it may change.
+        record = {
+            "store": "",
+            "score": self.score,
+            "proxies": self.proxies,
+            "scale": {
+                "size": self.size,
+                "algorithms": self.algorithms,
+                "budget": self.budget,
+                "tune_seeds": self.tune_seeds,
+                "seeds": self.seeds,
+            },
+            "sampler": self.sampler,
+            "select": self.select,
+            "seed": self.seed,
+            "data": self.data,
+            "folder": self.folder,
+            "other": self.other,
+        }
+        # tune_forget was added later: without it, the names of folders stay as they were.
+        return record | ({"tune_forget": self.tune_forget} if self.tune_forget else {})
+
+    @property
+    def selection(self) -> Selection:
+        """Selection that verdicts rest on: the oracle's, unless only the oracle-free one was requested."""
+        return "blind" if self.select == "blind" else "oracle"
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The selection rules that are compared."""
+        return SELECTIONS if self.select == "both" else (self.select,)
+
+    def make_sweep_config(self, forget: str, **changes: Any) -> SweepConfig:
+        """Configure a sweep on a forget set; the options are resolved."""
+        options: dict[str, Any] = {
+            "store": self.store,
+            "size": self.size,
+            "algorithms": self.algorithms,
+            "budget": self.budget,
+            "tune_seeds": self.tune_seeds,
+            "seeds": self.seeds,
+            "sampler": self.sampler,
+            "select": self.select,
+            "tune_forget": self.tune_forget,
+            "seed": self.seed,
+            "data": self.data,
+            "folder": self.folder,
+        }
+        return SweepConfig(forget=forget, **options | changes)

@@ -12,28 +12,24 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from cluster.pool import Pool
 from memscore.plots.bank import encode_png
 from memscore.statistics.claims import Claim, judge_claim
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     ExperimentResult,
     Results,
-    run_sweeps,
+    SweepRunner,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.plots import DETAIL_COLUMNS, Group, compute_figure_size, draw_grid
 from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.setup import ShowProgress
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
-from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.tuning_set import SAME
 
 MATCHED = ("matched low", "matched high")
@@ -53,12 +49,13 @@ QUANTILES = tuple(float(share) for share in np.linspace(0, 1, 21).round(2))
 """Quantiles of the score of a forget set that are stored, as columns score_<share>."""
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure a sweep for each level of ES, two at equal score, and one of originals for each bucket of the score."""
-    configs = {level: context.make_sweep_config(f"entanglement:{level}") for level in LEVELS}
+    configs = {level: config.make_sweep_config(f"entanglement:{level}") for level in LEVELS}
     configs |= {
-        name: context.make_sweep_config(f"{ENTANGLEMENT_AT}{context.score}:{name.split()[1]}") for name in MATCHED
+        name: config.make_sweep_config(f"{ENTANGLEMENT_AT}{config.score}:{name.split()[1]}") for name in MATCHED
     }
+    # ES (entanglement score) is of originals: these sweeps unlearn nothing, so there is nothing to choose.
     untuned = {
         "algorithms": ("original",),
         "budget": 1,
@@ -68,22 +65,21 @@ def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
         "select": "oracle",
     }
     return configs | {
-        name_bucket(level): context.make_sweep_config(f"{context.score}:{level}", **untuned) for level in BUCKETS
+        name_bucket(level): config.make_sweep_config(f"{config.score}:{level}", **untuned) for level in BUCKETS
     }
 
 
 def name_bucket(level: str) -> str:
-    """Name the part with a bucket of the score."""
+    """Return the name of the part with a bucket of the score."""
     return f"{level} score"
 
 
-def run(
-    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
-) -> ExperimentResult:
+def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Run the sweeps, and add the distribution of the score in each forget set to its rows."""
-    result = run_sweeps(context, make_sweeps(context), pool, backend, device, show_progress)
-    unlearning = prepare_sweep(context.make_sweep_config("random"), context.splits_cache).context
-    values = align_scores(context.score, unlearning.bank_store.score, unlearning.splits.train.ids)
+    result = runner.run(make_sweeps(config))
+    # Any forget set opens the same data and scores.
+    context = runner.open_context(config.make_sweep_config("random"))
+    values = align_scores(config.score, context.bank_store.score, context.splits.train.ids)
     results = {
         name: [row | summarize_scores(values, result.sweeps[name].judged_set.rows) for row in rows]
         for name, rows in result.results.items()
@@ -94,12 +90,7 @@ def run(
 def summarize_scores(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, float]:
     """Compute mean and quantiles of a score over the examples of a forget set where it is defined.
 
-    Args:
-        values: the score of each training row.
-        rows: rows of the forget set.
-
-    Returns:
-        The mean, and score_<share> for each of QUANTILES; NaN if no score is defined.
+    Columns score_mean, and score_<share> for each of QUANTILES; NaN if no score is defined.
     """
     selected = values[list(rows)]
     defined = selected[~np.isnan(selected)]
@@ -108,9 +99,9 @@ def summarize_scores(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, flo
     return {MEAN_SCORE: mean_score(values, rows)} | columns
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge the claims on the ES of the sets, on what falls with it, at equal score, and on buckets of the score."""
-    rows = {name: select_by_selection(level_rows, context.selection) for name, level_rows in results.items()}
+    rows = {name: select_by_selection(level_rows, config.selection) for name, level_rows in results.items()}
     original_rows = {
         name: select_rows(level_rows, contender="original", select="") for name, level_rows in rows.items()
     }
@@ -137,8 +128,7 @@ def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
             judge_claim(f"to do nothing is nearer to retraining at low ES{suffix} (ToW)", paper_original, value)
         )
         rows_by_method = {
-            name: [select_rows(rows[level], contender=name) for level in (low, high)]
-            for name in context.scale.algorithms
+            name: [select_rows(rows[level], contender=name) for level in (low, high)] for name in config.algorithms
         }
         for name, (low_rows, high_rows) in rows_by_method.items():
             value = paired_difference(low_rows, high_rows, "tow_test")
@@ -155,6 +145,7 @@ def check_relabelling(rows_by_method: Mapping[str, list[list[Row]]], suffix: str
         names_by_kind[get_algorithm(name).random_labels].append(name)
     if not all(names_by_kind.values()):
         return []
+    # Mean fall from low to high ES over the methods that draw labels, less that over the others.
     terms = [
         (sign * (1 if draws_labels else -1) / len(names), rows_by_method[name][place])
         for draws_labels, names in names_by_kind.items()
@@ -186,21 +177,21 @@ def check_buckets(original_rows: Mapping[str, list[Row]]) -> list[Claim]:
     ]
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW, its parts and MIA by level of ES, also at equal score; below, the distribution of the score."""
-    names, ylabels = [*context.scale.algorithms, "original", ORACLE], {"tow_test": "ToW (test)"} | DETAIL_COLUMNS
+    names, ylabels = [*config.algorithms, "original", ORACLE], {"tow_test": "ToW (test)"} | DETAIL_COLUMNS
     panels: dict[str, Group] = {}
-    for title, prefix in (("forget sets by ES", ""), (f"at equal {context.score}", "matched ")):
+    for title, prefix in (("forget sets by ES", ""), (f"at equal {config.score}", "matched ")):
         panels[title] = {
             f"{name}|{level}": select_rows(
-                select_by_selection(results.get(prefix + level, []), context.selection), contender=name
+                select_by_selection(results.get(prefix + level, []), config.selection), contender=name
             )
             for name in names
             for level in LEVELS
         }
     width, height = compute_figure_size(panels, LEVELS, ylabels)
     figure = Figure(figsize=(width, height + 3), layout="constrained")
-    figure.suptitle(f"entanglement: {context.scale.size} examples to forget, chosen by {context.selection}")
+    figure.suptitle(f"entanglement: {config.size} examples to forget, chosen by {config.selection}")
     ((top,), (bottom,)) = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, 3))
     draw_grid(top, panels, names, LEVELS, ylabels)
     for axis, levels in zip(bottom.subplots(1, 2, sharex=True, sharey=True), (LEVELS, MATCHED), strict=True):
@@ -208,7 +199,7 @@ def draw_figure(results: Results, context: ExperimentContext) -> bytes:
             row = results[name][0]
             spread = [row[f"score_{share:.2f}"] for share in QUANTILES]
             axis.plot(spread, QUANTILES, label=f"{name} ES, mean {row[MEAN_SCORE]:.3f}", linewidth=1)
-        axis.set(xlabel=context.score, ylabel="share of F up to it")
+        axis.set(xlabel=config.score, ylabel="share of F up to it")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False)
     return encode_png(figure)
@@ -220,8 +211,8 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=SMALL,
-    paper_scale=PAPER,
+    small_preset=SMALL,
+    paper_preset=PAPER,
     run=run,
     columns=("entanglement_original", MEAN_SCORE),
 )

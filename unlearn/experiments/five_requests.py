@@ -9,32 +9,27 @@ originals and on a forget set that no round uses, and kept for all rounds; the p
 ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from matplotlib.figure import Figure
 
-from cluster.pool import Pool
 from memscore.plots.bank import encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     ExperimentResult,
     Results,
-    Scale,
+    SweepRunner,
     label_progress,
-    run_sweeps,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_over_steps
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
-from unlearn.trials.config import Row
-from unlearn.trials.setup import ShowProgress
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
-from unlearn.tuning.search import SearchBackend
 
 ROUNDS = 5
 TUNING = "tuning"
@@ -42,45 +37,30 @@ VANILLA, REFINED = "vanilla", f"rum {PROXY}"
 ARM_LABELS = {VANILLA: "vanilla", REFINED: "RUM^F"}
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure the sweep for tuning; the bank's proxy is the mean over its originals."""
-    options = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": context.selection}
-    return {TUNING: context.make_sweep_config(f"{PROXY}:union", **options)}
+    options = {"variants": ("vanilla", "rum"), "scores": (PROXY,), "select": config.selection}
+    return {TUNING: config.make_sweep_config(f"{PROXY}:union", **options)}
 
 
-def run(
-    context: ExperimentContext,
-    pool: Pool,
-    backend: SearchBackend,
-    device: str,
-    show_progress: ShowProgress,
-    rounds: int = ROUNDS,
-) -> ExperimentResult:
-    """Tune, then run every arm of every original through the rounds.
+def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> ExperimentResult:
+    """Tune, then run every arm of every original through the rounds, of which the paper has 5.
 
-    Args:
-        context: the context of the experiment.
-        pool: where models are trained and trials run.
-        backend: evaluates the configurations of searches.
-        device: "cpu" or "cuda".
-        show_progress: see Sweep.
-        rounds: number of rounds; 5 in the paper.
-
-    Returns:
-        The rows of all rounds; those of the sweep are in its own folder.
-
-    Raises:
-        ValueError: the rounds would forget more than the training set.
+    The result has the rows of all rounds; those of the sweep are in its own folder. Raises ValueError if the rounds
+    would forget more than the training set.
     """
-    configs = make_sweeps(context)
-    unlearning = prepare_sweep(configs[TUNING], context.splits_cache).context
-    size, n_train = context.scale.size, len(unlearning.splits.train)
+    sweep_configs = make_sweeps(config)
+    tuning = sweep_configs[TUNING]
+    context = runner.open_context(tuning)
+    size, n_train = tuning.size, len(context.splits.train)
+    # Before anything is trained: rounds and tuning forget disjoint sets.
     if (rounds + 1) * size > n_train:
         raise ValueError(
             f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
             f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
         )
-    result = run_sweeps(context, configs, pool, backend, device, show_progress)
+    result = runner.run(sweep_configs)
+    # No round forgets an example that parameters were chosen on.
     excluded = result.sweeps[TUNING].tuning_set.rows
     sequences = [
         RequestSequence(
@@ -88,18 +68,23 @@ def run(
         )
         for state in result.sweeps[TUNING].states
         if not state.end_reason
-        for index in get_judged_originals(context, draws_labels=state.method.draws_labels)
+        # The originals that the sweep judged on: none of the tuning.
+        for index in tuning.get_judged_originals(draws_labels=state.method.draws_labels)
     ]
-    remarks = run_rounds(
-        unlearning, sequences, rounds, size, pool, device, lambda label: label_progress(show_progress, "rounds", label)
-    )
-    rows = [row for sequence in sequences for row in read_rows(unlearning.store, sequence)]
+    labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
+    remarks = run_rounds(context, sequences, rounds, size, labelled)
+    # The sequences of one original share the row of doing nothing.
+    rows = {
+        (row["trial"], row["contender"], row["variant"]): row
+        for sequence in sequences
+        for row in read_rows(context.store, sequence)
+    }
     return replace(
         result,
-        results={"rounds": deduplicate_rows(rows)},
+        results={"rounds": list(rows.values())},
         remarks=[
             *result.remarks,
-            f"parameters were chosen by {context.selection} for round 1 and kept; rrt is of a whole walk "
+            f"parameters were chosen by {config.selection} for round 1 and kept; rrt is of a whole walk "
             "over one retraining",
             *remarks,
         ],
@@ -107,23 +92,12 @@ def run(
     )
 
 
-def get_judged_originals(context: ExperimentContext, *, draws_labels: bool) -> range:
-    """Return the originals that a sweep judges on: none of the tuning, twice as many where labels are drawn."""
-    scale = context.scale
-    return range(scale.tune_seeds, scale.tune_seeds + scale.seeds * (2 if draws_labels else 1))
-
-
-def deduplicate_rows(rows: Sequence[Row]) -> list[Row]:
-    """Remove repeated rows: the sequences of one original share the row of doing nothing."""
-    return list({(row["trial"], row["contender"], row["variant"]): row for row in rows}.values())
-
-
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge RUM^F against vanilla in the first and the last round, and how the skew of the proxy changes."""
     rows, claims = results["rounds"], []
     last = max((row["round"] for row in rows), default=0)
     start = select_rows(rows, round=0)
-    for name in context.scale.algorithms:
+    for name in config.algorithms:
         method_rows = select_rows(rows, contender=name)
         first, end = (
             {arm: select_rows(method_rows, arm=arm, round=number) for arm in ARM_LABELS} for number in (1, last)
@@ -134,6 +108,7 @@ def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
         ):
             value = paired_difference(first[REFINED], first[VANILLA], column)
             claims.append(judge_claim(f"{name}: RUM^F is above vanilla in round 1 ({label})", paper, value))
+        # (refined - vanilla) in round 1, less the same in the last round.
         terms = ((1, first[REFINED]), (-1, first[VANILLA]), (-1, end[REFINED]), (1, end[VANILLA]))
         claims += [
             judge_claim(
@@ -171,14 +146,14 @@ def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
     return claims
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW, ToW-MIA and the Gini coefficient over the rounds; below, Lorenz curves of the proxy per round."""
     all_rows = results["rounds"]
     rounds = range(1, max((row["round"] for row in all_rows), default=1) + 1)
-    arms = [(name, arm) for name in context.scale.algorithms for arm in ARM_LABELS]
+    arms = [(name, arm) for name in config.algorithms for arm in ARM_LABELS]
     n_columns = max(3, len(arms))
     figure = Figure(figsize=(3.6 * n_columns, 6.6), layout="constrained")
-    figure.suptitle(f"{context.scale.size} examples to forget in each round, by {PROXY} retraining of theta_u")
+    figure.suptitle(f"{config.size} examples to forget in each round, by {PROXY} retraining of theta_u")
     top, bottom = figure.subplots(2, n_columns)
     start = select_rows(all_rows, round=0)
     for axis, (column, label) in zip(
@@ -223,8 +198,8 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=Scale(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
-    paper_scale=Scale(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
+    small_preset=Preset(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
+    paper_preset=Preset(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("gini", "round_wall_s"),
 )

@@ -10,12 +10,10 @@ from memscore.statistics.claims import Claim, judge_claim
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     Results,
-    Scale,
-    make_counting_run,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import DETAIL_COLUMNS, render_points
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
@@ -32,8 +30,8 @@ PAPER_FALLS = {
 PAPER_RISES = {"random-label": "CIFAR-10 .709 to .877", "salun": "CIFAR-10 .774 to .886"}
 PAPER_MIA_AT_LOW = {"salun": "CIFAR-10 .960 against .010", "random-label": "CIFAR-10 .611 against .010"}
 TABLE_7 = (*PAPER_FALLS, *PAPER_RISES)
-SMALL = Scale(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8)
-PAPER = Scale(
+SMALL = Preset(size=200, algorithms=TABLE_7, budget=10, tune_seeds=2, seeds=8)
+PAPER = Preset(
     size=3000,
     algorithms=tuple(name for name in ALGORITHMS if name not in {"original", "retrain"}),
     budget=20,
@@ -42,14 +40,14 @@ PAPER = Scale(
 )
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure a sweep for each level."""
-    return {level: context.make_sweep_config(f"{context.score}:{level}") for level in LEVELS}
+    return {level: config.make_sweep_config(f"{config.score}:{level}") for level in LEVELS}
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge the claims on the oracle, the original, and each algorithm between low and high memorization."""
-    low, high = (select_by_selection(results[level], context.selection) for level in ("low", "high"))
+    low, high = (select_by_selection(results[level], config.selection) for level in ("low", "high"))
     oracles = [select_rows(rows, contender=ORACLE) for rows in (low, high)]
     originals = [select_rows(rows, contender="original", select="") for rows in (low, high)]
     claims = [
@@ -69,7 +67,7 @@ def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
             paired_difference(originals[0], originals[1], "tow_test"),
         ),
     ]
-    for name in context.scale.algorithms:
+    for name in config.algorithms:
         rows = [select_rows(level_rows, contender=name) for level_rows in (low, high)]
         if name in PAPER_RISES:
             claims.append(
@@ -95,18 +93,18 @@ def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
     return claims
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW, its parts and MIA by level, a line per algorithm, chosen with and without an oracle."""
-    names = [*context.scale.algorithms, "original", ORACLE]
+    names = [*config.algorithms, "original", ORACLE]
     panels = {
         f"chosen by {selection}": {
             f"{name}|{level}": select_rows(select_by_selection(results[level], selection), contender=name)
             for name in names
             for level in LEVELS
         }
-        for selection in (("oracle", "blind") if context.select == "both" else (context.select,))
+        for selection in config.selections
     }
-    title = f"{context.score}: {context.scale.size} examples to forget"
+    title = f"{config.score}: {config.size} examples to forget"
     return render_points(panels, names, LEVELS, "tow_test", "ToW (test)", title, DETAIL_COLUMNS)
 
 
@@ -116,7 +114,6 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=SMALL,
-    paper_scale=PAPER,
-    run=make_counting_run(make_sweeps),
+    small_preset=SMALL,
+    paper_preset=PAPER,
 )

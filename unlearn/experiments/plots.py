@@ -17,15 +17,9 @@ Groups = Sequence[Sequence[Row]]
 def plot_over_steps(
     axis: Axes, positions: Sequence[float], groups: Groups, column: str, label: str, color: str
 ) -> None:
-    """Plot one line over the steps of a sequence.
+    """Plot one line over the steps of a sequence, with 95 % intervals; a step without rows is left out.
 
-    Args:
-        axis: the axis to plot on.
-        positions: x position of each step; lines that are slightly shifted do not overlap.
-        groups: rows of each step; a step without rows is left out.
-        column: column of the rows.
-        label: label of the line.
-        color: color of the line.
+    Slightly shifted positions keep lines from overlapping.
     """
     intervals = [mean_with_interval([row[column] for row in rows]) for rows in groups]
     means = np.array([interval.value for interval in intervals])
@@ -62,19 +56,10 @@ def render_points(
     title: str,
     extra: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Render a panel for each group of methods: a line per series, over the places on the x axis.
+    """Render a panel for each group of methods, PNG: a line per series, over the places on the x axis.
 
-    Args:
-        panels: title of a panel -> "series|place" -> rows.
-        series: the lines, in the order of the legend.
-        places: places on the x axis, in their order.
-        column: column of the rows.
-        ylabel: label of the y axis.
-        title: title of the figure.
-        extra: further column -> ylabel, each a row of panels below.
-
-    Returns:
-        A PNG.
+    `panels` is the title of a panel -> "series|place" -> rows; `extra` is further column -> ylabel, each a row of
+    panels below.
     """
     ylabels = {column: ylabel} | dict(extra or {})
     figure = Figure(figsize=compute_figure_size(panels, places, ylabels), layout="constrained")
@@ -114,9 +99,11 @@ def draw_panel(axis: Axes, groups: Group, series: Sequence[str], places: Sequenc
     for number, name in enumerate(series):
         intervals = [mean_with_interval([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in places]
         means = np.array([interval.value for interval in intervals])
-        defined = ~np.isnan(means)  # a line continues over a place without rows
+        # A line continues over a place without rows.
+        defined = ~np.isnan(means)
         if not defined.any():
             continue
+        # Rows: below and above the mean, as errorbar wants them.
         half = np.array([[interval.value - interval.lo, interval.hi - interval.value] for interval in intervals]).T
         linestyle, marker = ("-", "o") if number < N_COLORS else ("--", "s")
         axis.errorbar(

@@ -5,50 +5,37 @@ from dataclasses import dataclass, replace
 from cluster.pool import Pool
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
-from unlearn.experiments.base import Experiment, ExperimentContext, ExperimentResult, Scale, run_sweeps
+from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
 from unlearn.experiments.config import DEFAULT_SCORES, MEMORIZATION, PROXIES, ExperimentConfig
 from unlearn.experiments.registry import EXPERIMENTS, get_experiment
-from unlearn.trials.setup import ShowProgress
+from unlearn.trials.setup import ShowProgress, SplitsCache
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedExperiment:
-    """Hold a checked experiment, before anything is trained.
-
-    Attributes:
-        experiment: its entry of the table.
-        context: its context.
-        store: open store of the bank.
-    """
+    """A checked experiment with its resolved options, before anything is trained."""
 
     experiment: Experiment
-    context: ExperimentContext
+    config: ExperimentConfig
     store: Store
+    cache: SplitsCache
 
     def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
         """Run the experiment, and judge its claims."""
+        runner = SweepRunner(pool=pool, backend=backend, device=device, show_progress=show_progress, cache=self.cache)
         if self.experiment.run is not None:
-            result = self.experiment.run(self.context, pool, backend, device, show_progress)
+            result = self.experiment.run(self.config, runner)
         else:
-            result = run_sweeps(
-                self.context, self.experiment.make_sweeps(self.context), pool, backend, device, show_progress
-            )
-        return replace(result, claims=self.experiment.check_claims(result.results, self.context))
+            result = runner.run_and_count_classes(self.experiment.make_sweeps(self.config))
+        return replace(result, claims=self.experiment.check_claims(result.results, self.config))
 
 
 def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     """Check all options that need no model: those of the experiment, and of all its sweeps.
 
-    Args:
-        config: the configuration, as the user wrote it.
-
-    Returns:
-        The prepared experiment.
-
-    Raises:
-        ValueError: an unknown name, an option that the experiment does not read, or one that a sweep rejects.
+    Raises ValueError for an unknown name, an option that the experiment does not read, or one that a sweep rejects.
     """
     experiment = get_experiment(config.name)
     if config.other and not experiment.compares_proxies:
@@ -61,67 +48,42 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         raise ValueError(
             f"--proxies {' '.join(config.proxies)}: {config.name} compares none, {comparing} does; leave it out"
         )
-    context = make_context(config, experiment)
-    store = Store.open(config.store)
-    if depends_on_score(experiment, context):
-        context = replace(context, score=config.score or find_default_score(store))
+    # 1. Options that need no store. The score is a placeholder until the store is open.
+    resolved = config.resolve(experiment.small_preset if config.preset == "small" else experiment.paper_preset)
+    for name in resolved.algorithms:
+        get_algorithm(name)
+    store, cache = Store.open(config.store), SplitsCache()
+    # 2. The score: a user's, else the store's. Experiments that read none keep the placeholder in their identity.
+    if depends_on_score(experiment, resolved):
+        resolved = replace(resolved, score=config.score or find_default_score(store))
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
+    # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
     try:
-        for entry in experiment.make_sweeps(context).values():
-            prepare_sweep(entry, context.splits_cache)
+        for sweep_config in experiment.make_sweeps(resolved).values():
+            prepare_sweep(sweep_config, cache)
     except ValueError as error:
+        # A size that the preset brought is not the user's, so the message says where it comes from.
         if config.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
-    return PreparedExperiment(experiment=experiment, context=context, store=store)
+    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache)
 
 
-def depends_on_score(experiment: Experiment, context: ExperimentContext) -> bool:
-    """Whether the score changes the experiment."""
-    return experiment.make_sweeps(context) != experiment.make_sweeps(replace(context, score="another"))
+def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:
+    """Return whether the score changes the sweeps of an experiment, whose options are resolved."""
+    return experiment.make_sweeps(config) != experiment.make_sweeps(replace(config, score="another"))
 
 
 def find_default_score(store: Store) -> str:
     """Find the score that is used if none is named.
 
-    Args:
-        store: open store.
-
-    Returns:
-        The first of DEFAULT_SCORES that it has, else its only memorization score; else the last of DEFAULT_SCORES,
-        which raises an error when it is read, with the command that computes it.
+    The first of DEFAULT_SCORES that the store has, else its only memorization score; else the last of DEFAULT_SCORES,
+    which raises an error when it is read, with the command that computes it.
     """
     scores = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
     memorization_scores = [name for name in scores if name.startswith(MEMORIZATION)]
     return next(
         (name for name in DEFAULT_SCORES if name in memorization_scores),
         memorization_scores[0] if len(memorization_scores) == 1 else DEFAULT_SCORES[-1],
-    )
-
-
-def make_context(config: ExperimentConfig, experiment: Experiment) -> ExperimentContext:
-    """Make the context at the scale of the preset, except for what was given."""
-    scale = experiment.small_scale if config.preset == "small" else experiment.paper_scale
-    chosen_scale = Scale(
-        size=scale.size if config.size is None else config.size,
-        algorithms=config.algorithms or scale.algorithms,
-        budget=scale.budget if config.budget is None else config.budget,
-        tune_seeds=scale.tune_seeds if config.tune_seeds is None else config.tune_seeds,
-        seeds=scale.seeds if config.seeds is None else config.seeds,
-    )
-    for name in chosen_scale.algorithms:
-        get_algorithm(name)
-    return ExperimentContext(
-        store=config.store,
-        score=config.score or DEFAULT_SCORES[-1],
-        proxies=config.proxies,
-        scale=chosen_scale,
-        sampler=config.sampler,
-        select=config.select,
-        seed=config.seed,
-        data=config.data,
-        folder=config.folder,
-        other=config.other,
-        tune_forget=config.tune_forget,
     )

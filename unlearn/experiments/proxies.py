@@ -13,22 +13,19 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from cluster.pool import Pool
 from memscore.statistics.claims import Claim, judge_claim
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     ExperimentResult,
     Results,
-    Scale,
-    run_sweeps,
+    SweepRunner,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.trials.config import Row
-from unlearn.trials.setup import ShowProgress
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import (
@@ -38,7 +35,6 @@ from unlearn.tuning.results import (
     paired_mean_difference,
     select_rows,
 )
-from unlearn.tuning.search import SearchBackend
 
 ALGORITHMS = ("finetune", "neggrad-plus", "l1-sparse", "salun")
 VARIANTS = ("vanilla", "shuffle", "rum")
@@ -85,24 +81,24 @@ PAPER_SHUFFLED = {
 COMPARED_COLUMNS = (("ToW", "tow_test", PAPER_GAINS), ("ToW-MIA", "tow_mia_test", PAPER_MIA_GAINS))
 
 
-def list_scores(context: ExperimentContext) -> tuple[str, ...]:
+def list_scores(config: ExperimentConfig) -> tuple[str, ...]:
     """List memorization and the proxies, without repeats."""
-    return tuple(dict.fromkeys((context.score, *context.proxies)))
+    return tuple(dict.fromkeys((config.score, *config.proxies)))
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure a sweep for each score, and the same for a second bank."""
-    banks = {"": context.store} | ({OTHER_PREFIX: check_augmented_bank(context)} if context.other else {})
+    banks = {"": config.store} | ({OTHER_PREFIX: check_augmented_bank(config)} if config.other else {})
     return {
-        prefix + name: context.make_sweep_config(f"{name}:union", store=store, variants=VARIANTS, scores=(name,))
+        prefix + name: config.make_sweep_config(f"{name}:union", store=store, variants=VARIANTS, scores=(name,))
         for prefix, store in banks.items()
-        for name in list_scores(context)
+        for name in list_scores(config)
     }
 
 
-def check_augmented_bank(context: ExperimentContext) -> str:
+def check_augmented_bank(config: ExperimentConfig) -> str:
     """Check that the second bank has the same data, and augments where the first one does not."""
-    bank, other = Store.open(context.store), Store.open(context.other)
+    bank, other = Store.open(config.store), Store.open(config.other)
     if bank.manifest.fingerprint != other.manifest.fingerprint:
         raise ValueError(
             f"--other {other.folder.display_name} has other data than {bank.folder.display_name}; give a bank of the "
@@ -116,25 +112,23 @@ def check_augmented_bank(context: ExperimentContext) -> str:
             "as "
             "--other one of `python -m memscore.estimate --augment crop flip`"
         )
-    return context.other
+    return config.other
 
 
-def run(
-    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
-) -> ExperimentResult:
+def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Run the sweeps, holding the lock of the second bank too."""
     with ExitStack() as stack:
-        if context.other:
-            stack.enter_context(Store.open(context.other).lock())
-        result = run_sweeps(context, make_sweeps(context), pool, backend, device, show_progress)
-    differing = list_recipe_differences(context) if context.other else []
+        if config.other:
+            stack.enter_context(Store.open(config.other).lock())
+        result = runner.run(make_sweeps(config))
+    differing = list_recipe_differences(config) if config.other else []
     remark = f"the second bank's recipe differs in {', '.join(differing)} too, and so may what is said of augmentation"
     return replace(result, remarks=[remark, *result.remarks]) if differing else result
 
 
-def list_recipe_differences(context: ExperimentContext) -> list[str]:
+def list_recipe_differences(config: ExperimentConfig) -> list[str]:
     """List the fields, other than augmentation, in which the two banks differ."""
-    manifest, other = (Store.open(url).manifest for url in (context.store, context.other))
+    manifest, other = (Store.open(url).manifest for url in (config.store, config.other))
     ignored = {"augment", "crop_padding", "source"}
     differing = [
         name for name in manifest.recipe if name not in ignored and manifest.recipe[name] != other.recipe[name]
@@ -145,15 +139,15 @@ def list_recipe_differences(context: ExperimentContext) -> list[str]:
     ]
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge for each bank refinement, control and run time by each score, and the best proxy; then augmentation."""
     claims = []
-    for prefix in ("", OTHER_PREFIX) if context.other else ("",):
-        for name in list_scores(context):
-            rows = select_by_selection(results[prefix + name], context.selection)
-            claims += check_score(rows, prefix, name, context.scale.algorithms)
-        claims += check_holdout_best(results, prefix, context)
-    return claims + (check_augmentation(results, context) if context.other else [])
+    for prefix in ("", OTHER_PREFIX) if config.other else ("",):
+        for name in list_scores(config):
+            rows = select_by_selection(results[prefix + name], config.selection)
+            claims += check_score(rows, prefix, name, config.algorithms)
+        claims += check_holdout_best(results, prefix, config)
+    return claims + (check_augmentation(results, config) if config.other else [])
 
 
 def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, ...]) -> list[Claim]:
@@ -190,6 +184,7 @@ def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, 
 
 def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interval:
     """Compute the seconds of several methods over those of others, less 1, as a mean over originals."""
+    # The ratio of sums, not the mean of ratios: a method counts by the seconds that it takes.
     sums = []
     for side in (ours, theirs):
         seconds = [average_by_original(rows, "wall_s") for rows in side]
@@ -200,18 +195,18 @@ def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interv
     ])
 
 
-def check_holdout_best(results: Results, prefix: str, context: ExperimentContext) -> list[Claim]:
+def check_holdout_best(results: Results, prefix: str, config: ExperimentConfig) -> list[Claim]:
     """Judge whether holdout retraining refines better than each other score."""
     refined = {
         name: [
             select_rows(
-                select_by_selection(results[prefix + name], context.selection),
+                select_by_selection(results[prefix + name], config.selection),
                 contender=algorithm,
                 variant=f"rum {name}",
             )
-            for algorithm in context.scale.algorithms
+            for algorithm in config.algorithms
         ]
-        for name in list_scores(context)
+        for name in list_scores(config)
     }
     best = next((name for name in refined if name.startswith("holdout")), "")
     paper = "no longer, with augmentation" if prefix else "best of the proxies on CIFAR-10, mostly above memorization"
@@ -226,20 +221,21 @@ def check_holdout_best(results: Results, prefix: str, context: ExperimentContext
     ]
 
 
-def check_augmentation(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_augmentation(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge whether SalUn falls behind the others where the bank was trained with crop and flip."""
-    others = [name for name in context.scale.algorithms if name != "salun"]
-    if not others or "salun" not in context.scale.algorithms:
+    others = [name for name in config.algorithms if name != "salun"]
+    if not others or "salun" not in config.algorithms:
         return []
     terms: list[tuple[float, list[Row]]] = []
     for prefix, sign in ((OTHER_PREFIX, 1), ("", -1)):
-        for score in list_scores(context):
-            rows = select_rows(select_by_selection(results[prefix + score], context.selection), variant=f"rum {score}")
+        for score in list_scores(config):
+            rows = select_rows(select_by_selection(results[prefix + score], config.selection), variant=f"rum {score}")
             terms += [
-                (sign / len(others) / len(list_scores(context)), select_rows(rows, contender=algorithm))
+                (sign / len(others) / len(list_scores(config)), select_rows(rows, contender=algorithm))
                 for algorithm in others
             ]
-            terms.append((-sign / len(list_scores(context)), select_rows(rows, contender="salun")))
+            terms.append((-sign / len(list_scores(config)), select_rows(rows, contender="salun")))
+    # The first half of the terms is the augmented bank's, with weight +1; the second subtracts the other bank's.
     augmented_terms = terms[: len(terms) // 2]
     return [
         judge_claim(
@@ -255,23 +251,23 @@ def check_augmentation(results: Results, context: ExperimentContext) -> list[Cla
     ]
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW and ToW-MIA by score, a line per algorithm; one column of panels per bank and variant."""
     panels = {}
-    for prefix in ("", OTHER_PREFIX) if context.other else ("",):
+    for prefix in ("", OTHER_PREFIX) if config.other else ("",):
         for variant in VARIANTS:
             panels[f"{prefix}{variant}"] = {
                 f"{algorithm}|{name}": select_rows(
-                    select_by_selection(results[prefix + name], context.selection),
+                    select_by_selection(results[prefix + name], config.selection),
                     contender=algorithm,
                     variant=f"rum {name}" if variant == "rum" else variant,
                 )
-                for algorithm in context.scale.algorithms
-                for name in list_scores(context)
+                for algorithm in config.algorithms
+                for name in list_scores(config)
             }
-    title = f"refinement by proxies: {context.scale.size} examples to forget, chosen by {context.selection}"
+    title = f"refinement by proxies: {config.size} examples to forget, chosen by {config.selection}"
     extra = {"tow_mia_test": "ToW-MIA (test)"}
-    return render_points(panels, context.scale.algorithms, list_scores(context), "tow_test", "ToW (test)", title, extra)
+    return render_points(panels, config.algorithms, list_scores(config), "tow_test", "ToW (test)", title, extra)
 
 
 EXPERIMENT = Experiment(
@@ -280,8 +276,8 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=Scale(size=300, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
-    paper_scale=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    small_preset=Preset(size=300, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("wall_s", "rrt_wall"),
     compares_proxies=True,

@@ -19,26 +19,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from cluster.pool import Pool
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     ExperimentResult,
     Results,
-    Scale,
-    run_sweeps,
+    SweepRunner,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.trials.config import Row, build_algorithm_config
-from unlearn.trials.setup import ShowProgress
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
-from unlearn.tuning.search import SearchBackend
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
 FORGET_ONLY = ("gradient-ascent", "boundary-shrink", "boundary-expand")
@@ -68,18 +64,19 @@ PAPER_MIA_GAPS = {
 }
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure a tenth of the classes and of the examples in all variants; the classes again in disjoint parts."""
-    manifest = Store.open(context.store).manifest
-    n, size = manifest.n_classes, context.scale.size or manifest.split_sizes[0] // 10
+    manifest = Store.open(config.store).manifest
+    n, size = manifest.n_classes, config.size or manifest.split_sizes[0] // 10
     tenth = max(1, n // 10)
-    classes = "class:" + ",".join(str((context.seed * tenth + number) % n) for number in range(tenth))
-    epochs = {name: compute_disjoint_epochs(name, manifest.architecture) for name in context.scale.algorithms}
+    classes = "class:" + ",".join(str((config.seed * tenth + number) % n) for number in range(tenth))
+    # See the module: disjoint rounds of algorithms that read F alone get more epochs, to read as much as nested ones.
+    epochs = {name: compute_disjoint_epochs(name, manifest.architecture) for name in config.algorithms}
     fixed = tuple(f"{name}.epochs={number}" for name, number in epochs.items() if number)
     return {
-        "class": context.make_sweep_config(classes, variants=VARIANTS, rounds=ROUNDS),
-        "random": context.make_sweep_config("random", variants=VARIANTS, rounds=ROUNDS, size=size),
-        DISJOINT: context.make_sweep_config(
+        "class": config.make_sweep_config(classes, variants=VARIANTS, rounds=ROUNDS),
+        "random": config.make_sweep_config("random", variants=VARIANTS, rounds=ROUNDS, size=size),
+        DISJOINT: config.make_sweep_config(
             classes, variants=("rsu",), rounds=ROUNDS, schedule="partition", rsu_epochs="whole", set=fixed
         ),
     }
@@ -91,26 +88,19 @@ def compute_disjoint_epochs(name: str, architecture: str) -> int:
     return round_epochs * (ROUNDS + 1) // 2 if name in FORGET_ONLY else round_epochs
 
 
-def run(
-    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
-) -> ExperimentResult:
+def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Run the sweeps, and add a remark on the cost of each arm; see base.run_sweeps."""
-    result = run_sweeps(context, make_sweeps(context), pool, backend, device, show_progress)
-    return replace(result, remarks=[*result.remarks, *describe_costs(result.results, context)])
+    result = runner.run(make_sweeps(config))
+    return replace(result, remarks=[*result.remarks, *describe_costs(result.results, config)])
 
 
-def describe_costs(results: Results, context: ExperimentContext) -> list[str]:
+def describe_costs(results: Results, config: ExperimentConfig) -> list[str]:
     """Describe the examples that each sequence read, as a multiple of a single run; a line per algorithm.
 
-    Args:
-        results: judged rows.
-        context: the context of the experiment.
-
-    Returns:
-        The lines; nan where all runs of an arm diverged, or a single run reads no examples.
+    nan where all runs of an arm diverged, or a single run reads no examples.
     """
     rows = {
-        part: select_rows(select_by_selection(part_rows, context.selection), status="ok")
+        part: select_rows(select_by_selection(part_rows, config.selection), status="ok")
         for part, part_rows in results.items()
     }
     arms = (
@@ -121,7 +111,7 @@ def describe_costs(results: Results, context: ExperimentContext) -> list[str]:
         ("random", "rsu-reversed"),
     )
     lines = []
-    for name in context.scale.algorithms:
+    for name in config.algorithms:
         ratios = []
         for part, variant in arms:
             single_run = select_rows(rows["class" if part == DISJOINT else part], contender=name, variant="vanilla")
@@ -139,12 +129,12 @@ def mean_examples_read(rows: list[Row], others: list[Row]) -> float:
     return mean_with_interval([row["rrt_examples"] for row in rows if row["index"] in shared]).value
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge RSU against a single run, more on a class than at random; then the order, and disjoint parts."""
-    names = context.scale.algorithms
+    names = config.algorithms
     rows_by_method = {
         (name, part, variant): select_rows(
-            select_by_selection(results[part], context.selection), contender=name, variant=variant
+            select_by_selection(results[part], config.selection), contender=name, variant=variant
         )
         for name in names
         for part in results
@@ -239,21 +229,21 @@ def check_order(name: str, class_rows: Mapping[str, list[Row]], disjoint_rows: l
     ]
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW of a single run, reversed and RSU, a line per algorithm; a panel for the class, one for random."""
     variants = ("vanilla", "rsu-reversed", "rsu")
     panels = {
         f"forgetting {suffix}": {
             f"{name}|{variant}": select_rows(
-                select_by_selection(results[part], context.selection), contender=name, variant=variant
+                select_by_selection(results[part], config.selection), contender=name, variant=variant
             )
-            for name in context.scale.algorithms
+            for name in config.algorithms
             for variant in variants
         }
         for part, suffix in PARTS.items()
     }
-    title = f"order by risk, chosen by {context.selection}"
-    return render_points(panels, context.scale.algorithms, variants, "tow_test", "ToW (test)", title)
+    title = f"order by risk, chosen by {config.selection}"
+    return render_points(panels, config.algorithms, variants, "tow_test", "ToW (test)", title)
 
 
 EXPERIMENT = Experiment(
@@ -262,7 +252,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=Scale(size=0, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
-    paper_scale=Scale(size=5000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    small_preset=Preset(size=0, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper_preset=Preset(size=5000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
 )

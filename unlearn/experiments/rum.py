@@ -13,12 +13,10 @@ from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, jud
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     Results,
-    Scale,
-    make_counting_run,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
@@ -41,20 +39,21 @@ SelectRows = Callable[[str, str], list[Row]]
 """(method, variant) -> judged rows."""
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure one sweep over the union."""
-    options = {"variants": VARIANTS, "plans": PLANS, "scores": (context.score,)}
-    return {UNION: context.make_sweep_config(f"{context.score}:union", **options)}
+    options = {"variants": VARIANTS, "plans": PLANS, "scores": (config.score,)}
+    return {UNION: config.make_sweep_config(f"{config.score}:union", **options)}
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge RUM^F against vanilla and shuffle, one order against the other, and the plans."""
-    rows = select_last_step(select_by_selection(results[UNION], context.selection))
+    rows = select_last_step(select_by_selection(results[UNION], config.selection))
 
     def select(method: str, variant: str) -> list[Row]:
-        return select_rows(rows, contender=method, variant=name_variant_by_score(variant, context.score))
+        return select_rows(rows, contender=method, variant=name_variant_by_score(variant, config.score))
 
-    names = [name for name in context.scale.algorithms if select(name, "rum")]
+    # A method that ended early has no rows, and nothing is claimed of it.
+    names = [name for name in config.algorithms if select(name, "rum")]
     plan_claims = check_plans(select, names) if select(PAPER_PLAN, "rum") else []
     return [*check_refinement(select, names), *check_order(select, names), *plan_claims]
 
@@ -179,25 +178,20 @@ def check_plans(select: SelectRows, names: Sequence[str]) -> list[Claim]:
     return claims
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw ToW of every algorithm and plan by variant."""
     panels = {}
-    for selection in ("oracle", "blind") if context.select == "both" else (context.select,):
+    for selection in config.selections:
         rows = select_last_step(select_by_selection(results[UNION], selection))
         names = list(dict.fromkeys(row["contender"] for row in rows if row["select"]))
         panels[f"chosen by {selection}"] = {
-            f"{name}|{variant}": _select_variant(rows, name, variant, context.score)
+            f"{name}|{variant}": select_rows(rows, contender=name, variant=name_variant_by_score(variant, config.score))
             for name in names
             for variant in VARIANTS
         }
     names = list(dict.fromkeys(key.split("|")[0] for panel in panels.values() for key in panel))
-    title = f"{context.score}, union of {context.scale.size}"
+    title = f"{config.score}, union of {config.size}"
     return render_points(panels, names, VARIANTS, "tow_test", "ToW (test)", title)
-
-
-def _select_variant(rows: Sequence[Row], method: str, variant: str, score: str) -> list[Row]:
-    """Select the rows of a method in a variant."""
-    return select_rows(rows, contender=method, variant=name_variant_by_score(variant, score))
 
 
 EXPERIMENT = Experiment(
@@ -206,7 +200,6 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=Scale(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
-    paper_scale=Scale(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
-    run=make_counting_run(make_sweeps),
+    small_preset=Preset(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
 )

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.plots.bank import encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, judge_not_lower
@@ -21,23 +20,20 @@ from memscore.training.evaluation import gap
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
-    ExperimentContext,
     ExperimentResult,
     Results,
-    Scale,
-    run_sweeps,
+    SweepRunner,
     select_by_selection,
 )
+from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_mean_line, plot_over_steps
 from unlearn.meta.partition import align_scores
 from unlearn.oracles import TrialData
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.setup import ShowProgress, zero_embeddings
+from unlearn.trials.setup import zero_embeddings
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import make_score_partition
-from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import average_by_original, paired_difference, select_last_step, select_rows
-from unlearn.tuning.search import SearchBackend
 
 UNION, PARTS = "union", ("low", "medium", "high")
 ORDERS = {"rum": "low to high", "rum-reversed": "high to low"}
@@ -47,28 +43,26 @@ PAPER_TOW = {"salun": "CIFAR-10 .887 and .881", "neggrad-plus": "CIFAR-100 .92 a
 PAPER_MIA = {"salun": "CIFAR-10 .031 against .221"}
 
 
-def make_sweeps(context: ExperimentContext) -> Mapping[str, SweepConfig]:
+def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure one sweep, each of its sequences measured after each step."""
-    options = {"variants": tuple(ORDERS), "scores": (context.score,), "parts": len(PARTS), "dynamics": True}
-    return {UNION: context.make_sweep_config(f"{context.score}:union", **options)}
+    options = {"variants": tuple(ORDERS), "scores": (config.score,), "parts": len(PARTS), "dynamics": True}
+    return {UNION: config.make_sweep_config(f"{config.score}:union", **options)}
 
 
-def run(
-    context: ExperimentContext, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress
-) -> ExperimentResult:
+def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Run the sweep, and add the accuracy on every part to each row."""
-    configs = make_sweeps(context)
-    result = run_sweeps(context, configs, pool, backend, device, show_progress)
-    unlearning = prepare_sweep(configs[UNION], context.splits_cache).context
+    configs = make_sweeps(config)
+    result = runner.run(configs)
+    context = runner.open_context(configs[UNION])
     forget = result.sweeps[UNION].judged_set.rows
-    values = align_scores(context.score, unlearning.bank_store.score, unlearning.splits.train.ids)
-    parts = make_score_partition(context.score, len(PARTS), "equal").split(
-        forget, lambda _: values, lambda: zero_embeddings(unlearning.splits), context.seed
+    values = align_scores(config.score, context.bank_store.score, context.splits.train.ids)
+    # The parts of the ascending order are named low, medium and high in both orders.
+    parts = make_score_partition(config.score, len(PARTS), "equal").split(
+        forget, lambda _: values, lambda: zero_embeddings(context.splits), config.seed
     )
-    sets = build_row_sets(parts, unlearning.trial_data, len(values))
+    sets = build_row_sets(parts, context.trial_data, len(values))
     rows = [
-        row | compute_accuracies(unlearning.store, row, forget, sets, unlearning.trial_data)
-        for row in result.results[UNION]
+        row | compute_accuracies(context.store, row, forget, sets, context.trial_data) for row in result.results[UNION]
     ]
     return replace(result, results={UNION: rows})
 
@@ -83,17 +77,9 @@ def build_row_sets(parts: Sequence[Sequence[int]], trial_data: TrialData, n_trai
 def compute_accuracies(
     store: Store, row: Row, forget: tuple[int, ...], sets: Mapping[str, np.ndarray], trial_data: TrialData
 ) -> dict[str, float]:
-    """Compute the accuracy of the network of a row on each set.
+    """Compute the accuracy of the network of a row on each set: right_<set> -> share in [0, 1].
 
-    Args:
-        store: open store.
-        row: row of a stored trial, of the oracle, or of the original.
-        forget: the whole forget set, on which the oracle was not trained.
-        sets: rows of each set.
-        trial_data: gives the labels.
-
-    Returns:
-        right_<set> -> share in [0, 1]; NaN for a diverged run.
+    NaN for a diverged run. `forget` is the whole forget set, on which the oracle was not trained.
     """
     margins = compute_margins(store, row, forget, trial_data)
     if margins is None:
@@ -103,6 +89,7 @@ def compute_accuracies(
 
 def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data: TrialData) -> np.ndarray | None:
     """Compute the label's logit minus the largest other, on every example; None if the run diverged."""
+    # A trial stores its predictions; the oracle and theta_o are stored models with outputs.
     if row["contender"] not in {ORACLE, "original"}:
         predictions = store.read_predictions(row["trial"])
         return None if predictions is None else predictions["gap"]
@@ -113,13 +100,13 @@ def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data:
     return gap(torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(trial_data.labels))).numpy()
 
 
-def check_claims(results: Results, context: ExperimentContext) -> list[Claim]:
+def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge what each step does to examples of low memorization, and whether the order matters."""
-    rows = select_by_selection(results[UNION], context.selection)
+    rows = select_by_selection(results[UNION], config.selection)
     original_rows, claims = select_rows(rows, contender="original"), []
-    for name in context.scale.algorithms:
+    for name in config.algorithms:
         ascending, descending = (
-            [r for r in rows if r["contender"] == name and r["variant"] == f"{v} {context.score}"] for v in ORDERS
+            [r for r in rows if r["contender"] == name and r["variant"] == f"{v} {config.score}"] for v in ORDERS
         )
         if get_algorithm(name).random_labels:
             first_step, last_step = select_rows(ascending, level=1), select_rows(ascending, level=len(PARTS))
@@ -163,17 +150,17 @@ def find_lowest_accuracy(rows: Sequence[Row]) -> list[Row]:
     return [{"index": index, "right_low": float(np.min([step[index] for step in steps]))} for index in sorted(shared)]
 
 
-def draw_figure(results: Results, context: ExperimentContext) -> bytes:
+def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw the accuracy on each set over the steps, a panel per algorithm and order; dashed, the oracle."""
-    rows, names = select_by_selection(results[UNION], context.selection), context.scale.algorithms
+    rows, names = select_by_selection(results[UNION], config.selection), config.algorithms
     figure = Figure(figsize=(9.5, 3.2 * len(names) + 0.4), layout="constrained")
     figure.suptitle(
-        f"{context.score}: {context.scale.size} examples to forget, chosen by {context.selection}; dashed: retrained"
+        f"{config.score}: {config.size} examples to forget, chosen by {config.selection}; dashed: retrained"
     )
     panels = figure.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
     for axes, name in zip(panels, names, strict=True):
         for axis, (variant, order) in zip(axes, ORDERS.items(), strict=True):
-            ordered_rows = select_rows(rows, contender=name, variant=f"{variant} {context.score}")
+            ordered_rows = select_rows(rows, contender=name, variant=f"{variant} {config.score}")
             steps = [
                 select_rows(rows, contender="original"),
                 *(select_rows(ordered_rows, level=n) for n in range(1, len(PARTS) + 1)),
@@ -197,7 +184,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_scale=Scale(size=210, algorithms=("salun", "neggrad-plus"), budget=10, tune_seeds=2, seeds=8),
-    paper_scale=Scale(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
+    small_preset=Preset(size=210, algorithms=("salun", "neggrad-plus"), budget=10, tune_seeds=2, seeds=8),
+    paper_preset=Preset(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
     run=run,
 )

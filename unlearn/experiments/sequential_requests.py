@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cluster.pool import Failure, Pool
+from cluster.pool import Failure
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device
 from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS
 from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, holdout_retraining
@@ -26,11 +26,12 @@ from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, limit_gpu_memory, single_threaded
+from unlearn.experiments.base import SweepRunner
 from unlearn.forget_sets import ForgetSet, select_forget_set
 from unlearn.oracles import TrialData, build_reference_jobs
 from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
 from unlearn.trials.runner import load_network
-from unlearn.trials.setup import ShowProgress, UnlearningContext, require_reference_models, run_trials, zero_embeddings
+from unlearn.trials.setup import UnlearningContext, require_reference_models, run_trials, zero_embeddings
 from unlearn.tuning.methods import ORIGINAL, Method
 
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
@@ -71,24 +72,16 @@ class RequestSequence:
         return compute_job_key(store, OriginalJob(store=store.url, index=self.index))
 
     def plan_next_round(self, context: UnlearningContext, values: np.ndarray, size: int, device: str) -> TrialConfig:
-        """Plan its next round.
+        """Plan the next round: the sequence with this round added; `judged` is what this round forgets.
 
-        Args:
-            context: the store and its data.
-            values: float64 [n_train], the proxy of its current network.
-            size: number of examples to forget; a multiple of 3.
-            device: "cpu" or "cuda".
-
-        Returns:
-            The sequence with this round; `judged` is what this round forgets.
-
-        Raises:
-            ValueError: too few examples remain.
+        `values` is float64 [n_train], the proxy of the current network; `size` is a multiple of 3. Raises ValueError if
+        too few examples remain.
         """
         forget_set = select_next_forget_set(context, values, (*self.forgotten, *self.excluded), size)
         parts = self.method.partition.split(
-            forget_set.rows, lambda _: values, lambda: zero_embeddings(context.splits), context.options.seed
+            forget_set.rows, lambda _: values, lambda: zero_embeddings(context.splits), context.seed
         )
+        # A round is one step per part; the trial is the whole sequence up to and with this round.
         round_steps = [
             Step(algorithm=self.method.plan[0], params=params, rows=part)
             for params, part in zip(self.params, parts, strict=True)
@@ -99,12 +92,13 @@ class RequestSequence:
             algorithm=last.algorithm,
             params=last.params,
             forget_set=f"{forget_set.name}, round {len(self.trials) + 1}",
+            # The oracle forgets all that was ever forgotten, while the round is judged on its own set.
             forget=tuple(sorted({*self.forgotten, *forget_set.rows})),
             before=tuple(before),
             part=last.rows if before else (),
             judged=forget_set.rows if self.trials else (),
             index=self.index,
-            seed=context.options.seed,
+            seed=context.seed,
             device=device,
             save_model=True,
             save_checkpoints=True,
@@ -120,9 +114,7 @@ def select_next_forget_set(
     remaining[list(excluded)] = np.nan
     scores = context.splits.train.ids, remaining
     embeddings = zero_embeddings(context.splits)
-    return select_forget_set(
-        f"{PROXY}:union", size, context.splits, lambda _: scores, lambda: embeddings, context.options.seed
-    )
+    return select_forget_set(f"{PROXY}:union", size, context.splits, lambda _: scores, lambda: embeddings, context.seed)
 
 
 def run_rounds(
@@ -130,32 +122,21 @@ def run_rounds(
     sequences: Sequence[RequestSequence],
     rounds: int,
     size: int,
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> list[str]:
-    """Run all sequences through all rounds.
+    """Run all sequences through all rounds; a line for each sequence that ended early.
 
-    Args:
-        context: the store and its data; its originals are stored.
-        sequences: the sequences, before their first round.
-        rounds: number of rounds.
-        size: number of examples that each round forgets.
-        pool: where jobs run.
-        device: "cpu" or "cuda".
-        show_progress: called with "proxies", "oracles" and "trials" in each round; gives the progress callbacks.
-
-    Returns:
-        A line for each sequence that ended early.
+    Their originals are stored. Progress is shown of "proxies", "oracles" and "trials" in each round.
     """
+    # One pass more than rounds: the last one measures the skew of the proxy after the last round.
     for number in range(1, rounds + 2):
         active = [sequence for sequence in sequences if not sequence.end_reason]
-        values = compute_proxies(context, active, pool, device, show_progress)
+        values = compute_proxies(context, active, runner)
         active = [sequence for sequence in active if not sequence.end_reason]
         for sequence in active:
             sequence.skew.append(compute_skew(values[sequence.key(context.store)], sequence.forgotten))
         if number <= rounds:
-            run_round(context, active, values, size, pool, device, show_progress)
+            run_round(context, active, values, size, runner)
     return [
         f"{sequence.method.name} {sequence.method.variant} on original {sequence.index} ended early: "
         f"{sequence.end_reason}"
@@ -167,20 +148,19 @@ def run_rounds(
 def compute_proxies(
     context: UnlearningContext,
     sequences: Sequence[RequestSequence],
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> dict[str, np.ndarray]:
     """Compute the proxy of every sequence's current network, by key; a sequence whose proxy fails ends."""
     store, proxies = context.store, dict[str, np.ndarray]()
+    # Arms of one original share theta_o before the first round: one job by key.
     jobs = {
-        key: RecomputeProxyJob(store=store.url, key=key, index=sequence.index, device=device)
+        key: RecomputeProxyJob(store=store.url, key=key, index=sequence.index, device=runner.device)
         for sequence in sequences
         if (key := sequence.key(store))
     }
-    with show_progress("proxies") as progress:
+    with runner.show_progress("proxies") as progress:
         for done, (job, result) in enumerate(
-            pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
+            runner.pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
         ):
             if isinstance(result, Failure):
                 for sequence in (sequence for sequence in sequences if sequence.key(store) == job.key):
@@ -196,24 +176,30 @@ def run_round(
     sequences: Sequence[RequestSequence],
     values: Mapping[str, np.ndarray],
     size: int,
-    pool: Pool,
-    device: str,
-    show_progress: ShowProgress,
+    runner: SweepRunner,
 ) -> None:
     """Select the next forget sets, train the oracles, unlearn and measure; a sequence that diverges ends."""
     store, planned = context.store, list[tuple[RequestSequence, TrialConfig]]()
     for sequence in sequences:
         try:
-            planned.append((sequence, sequence.plan_next_round(context, values[sequence.key(store)], size, device)))
-        except ValueError as error:  # too few remain; other sequences may have more
+            planned.append((
+                sequence,
+                sequence.plan_next_round(context, values[sequence.key(store)], size, runner.device),
+            ))
+        except ValueError as error:
+            # Too few examples remain; other sequences may have more.
             sequence.end_reason = f"round {len(sequence.trials) + 1}: {error}"
-    jobs = [job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], device)]
-    require_reference_models(context, list(dict.fromkeys(jobs)), pool, show_progress, "oracles")
+    # Each trial has an oracle of its own, since each arm forgets other examples.
+    jobs = [
+        job for _, trial in planned for job in build_reference_jobs(store, [trial.forget], [trial.index], runner.device)
+    ]
+    require_reference_models(context, list(dict.fromkeys(jobs)), runner.pool, runner.show_progress, "oracles")
     trials = [reference for _, trial in planned for reference in (trial, *make_reference_trials(trial))]
-    with show_progress("trials") as progress:
-        rows, failed = run_trials(list(dict.fromkeys(trials)), context.trial_data, pool, progress)
+    with runner.show_progress("trials") as progress:
+        rows, failed = run_trials(list(dict.fromkeys(trials)), context.trial_data, runner.pool, progress)
     status = {row["trial"]: row["status"] for row in rows}
     for sequence, trial in planned:
+        # Without one of its rows a sequence cannot go on; another one may.
         if any(trial_key(store, reference) not in status for reference in (trial, *make_reference_trials(trial))):
             sequence_failures = [line for line in failed if f"on original {sequence.index} " in line]
             sequence.end_reason = f"round {len(sequence.trials) + 1}: {'; '.join(sequence_failures)}"
@@ -226,19 +212,15 @@ def run_round(
 def make_reference_trials(trial: TrialConfig) -> list[TrialConfig]:
     """Make the trials that a round is compared with: its oracle, and in the first round doing nothing."""
     reference = replace(trial, params=(), before=(), part=(), save_model=False, save_checkpoints=False)
+    # `judged` is set from the second round on; doing nothing is a row of the first round alone.
     first = not trial.judged
     return [replace(reference, algorithm=name) for name in (ORACLE, *([ORIGINAL] if first else []))]
 
 
 def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, float]:
-    """Compute how unequally a proxy is distributed over the remaining examples.
+    """Compute how unequally a proxy, 0 or more, is distributed over the remaining examples.
 
-    Args:
-        values: float64 [n_train], 0 or more.
-        forgotten: rows that are left out.
-
-    Returns:
-        gini, and lorenz_<share>: the share of the total that this share of the examples holds, lowest first.
+    gini, and lorenz_<share>: the share of the total that this share of the examples holds, lowest first.
     """
     remaining = np.delete(values, list(forgotten))
     share, cumulative = lorenz(remaining)
@@ -248,17 +230,11 @@ def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, floa
 
 
 def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:
-    """Read the rows of a sequence, which are stored.
+    """Read the stored rows of a sequence after its last round.
 
-    Args:
-        store: open store.
-        sequence: the sequence after its last round.
-
-    Returns:
-        A row of doing nothing, with round 0; for each round a row of theta_u and one of its oracle. Besides the columns
-        of a trial they have `arm`, `round`, the skew of the proxy after that round (NaN for oracles, and after a
-        diverged run), and the cost of the round: round_wall_s, round_examples (the trial's own columns are of the whole
-        sequence).
+    A row of doing nothing, with round 0; for each round a row of theta_u and one of its oracle. Besides the columns of
+    a trial they have `arm`, `round`, the skew of the proxy after that round (NaN for oracles, and after a diverged
+    run), and the cost of the round: round_wall_s, round_examples (the trial's own columns are of the whole sequence).
     """
     undefined = dict.fromkeys(compute_skew(np.ones(2), ()), float("nan"))
     arm = sequence.method.variant
@@ -270,6 +246,7 @@ def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:
             is_unlearned = round_trial is trial
             is_baseline = round_trial.algorithm == ORIGINAL and not is_unlearned
             skew = sequence.skew[number] if is_unlearned and number < len(sequence.skew) else undefined
+            # Columns of a trial are of the whole sequence: a round's cost is the difference to the round before.
             round_cost = {f"round_{c}": row[c] - earlier_cost[c] if is_unlearned else row[c] for c in earlier_cost}
             row |= {
                 "contender": round_trial.algorithm,
@@ -312,15 +289,7 @@ class RecomputeProxyJob:
 
 
 def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
-    """Compute the proxy of one network in a worker, and store it.
-
-    Args:
-        job: the network.
-        trial_data: the data.
-
-    Returns:
-        Whether it was computed now; false if it was stored.
-    """
+    """Compute the proxy of one network in a worker, and store it; false if it was stored."""
     store, device = open_visible_store(job.store), torch.device(job.device)
     if store.has_events(job.name):
         return False
@@ -328,7 +297,8 @@ def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
     config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
     with single_threaded(), float32_matmul(device):
         theta = load_network(store, job.key, device)
-        held_out = np.array(trial_data.validation)  # a copy: arrays that a pool shares are read-only
+        # A copy: arrays that a pool shares are read-only.
+        held_out = np.array(trial_data.validation)
         recipe = build_fine_tuning_recipe(config, len(held_out))
         images, labels = load_on_device(store, trial_data.images, trial_data.labels, theta, recipe, device)
         rng = generator(store.manifest.seed, "proxies", PROXY, job.index)

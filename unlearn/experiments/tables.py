@@ -5,7 +5,8 @@ from rich.console import Console
 from memscore.store.json_records import encode_record, hash_record, replace_nonfinite
 from memscore.store.store import Store
 from memscore.tables.console import make_table
-from unlearn.experiments.base import Experiment, ExperimentContext, ExperimentResult, make_record
+from unlearn.experiments.base import Experiment, ExperimentResult, make_record
+from unlearn.experiments.config import ExperimentConfig
 from unlearn.trials.tables import DIRECTIONS, format_mean
 from unlearn.tuning.results import group_by_method, rows_to_table
 from unlearn.tuning.tables import format_interval
@@ -18,39 +19,19 @@ COLUMNS = (
 """Columns of each table, the experiment's own in the last: more do not fit besides the names of plans."""
 
 
-def write_experiment(
-    store: Store, name: str, experiment: Experiment, context: ExperimentContext, result: ExperimentResult
-) -> str:
-    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment.
-
-    Args:
-        store: open store.
-        name: name of the experiment.
-        experiment: its entry of the table.
-        context: its context.
-        result: its result.
-
-    Returns:
-        The folder in the store.
-    """
-    record = make_record(name, context, result)
-    path = f"{EXPERIMENTS_FOLDER}/{name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
+def write_experiment(store: Store, experiment: Experiment, config: ExperimentConfig, result: ExperimentResult) -> str:
+    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment."""
+    record = make_record(config, result)
+    path = f"{EXPERIMENTS_FOLDER}/{config.name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
     rows = [row | {"part": part} for part, part_rows in result.results.items() for row in part_rows]
     store.write_table(f"{path}/rows.parquet", rows_to_table(rows))
     store.folder.replace(f"{path}/findings.json", encode_record(record))
-    store.folder.replace(f"{path}/figure.png", experiment.draw_figure(result.results, context))
+    store.folder.replace(f"{path}/figure.png", experiment.draw_figure(result.results, config))
     return path
 
 
 def print_experiment(console: Console, experiment: Experiment, result: ExperimentResult, folder: str) -> None:
-    """Print the tables of all parts, then the verdicts.
-
-    Args:
-        console: the console.
-        experiment: the experiment.
-        result: its result.
-        folder: the folder of the experiment.
-    """
+    """Print the tables of all parts, then the verdicts."""
     first, last = COLUMNS
     for part, rows in result.results.items():
         groups = group_by_method(rows)

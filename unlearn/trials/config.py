@@ -92,6 +92,7 @@ class TrialConfig:
 
     def truncate(self, number: int) -> "TrialConfig":
         """Return the first `number` steps of the sequence as a trial of its own."""
+        # A whole sequence keeps its rounds and judged rows; a prefix is judged on all that it has forgotten.
         if number == len(self.steps):
             return self
         *before, last = self.steps[:number]
@@ -102,6 +103,7 @@ class TrialConfig:
             params=last.params,
             forget=forgotten,
             before=tuple(before),
+            # () where the step forgets everything: so a prefix of one step has the key of the plain trial.
             part=() if last.rows == forgotten else last.rows,
             rounds=None,
             judged=(),
@@ -109,24 +111,13 @@ class TrialConfig:
 
 
 def build_algorithm_config(entry: Algorithm, params: Mapping[str, Any], architecture: str) -> Any:
-    """Build an algorithm's config with these fields set.
-
-    Args:
-        entry: an entry of ALGORITHMS.
-        params: name -> value.
-        architecture: architecture of theta_o, for algorithms that build a network themselves.
-
-    Returns:
-        The config.
-
-    Raises:
-        ValueError: an unknown name (the message offers the nearest one), or a value out of its range.
-    """
+    """Build an algorithm's config with these fields set; ValueError for an unknown name or a value out of range."""
     field_types = {field.name: field.type for field in fields(entry.config)}  # type: ignore[arg-type]
     arguments = {
         validate_choice(f"parameter of {entry.fn.__name__}", name, field_types): value for name, value in params.items()
     }
     if "architecture" in field_types:
+        # Some algorithms build a network themselves, which must look like theta_o.
         arguments.setdefault("architecture", architecture)
     return entry.config(**arguments)
 
@@ -153,6 +144,7 @@ def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
     }
     if trial.algorithm != ORACLE:
         record["config"] = resolve_config(store, trial.algorithm, trial.params)
+    # Left out where they say nothing, so that a trial without a sequence or rounds keeps its key.
     if trial.before:
         record["part"] = trial.part
         record["before"] = [
@@ -177,6 +169,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
     config, beyond_purpose = {}, False
     if trial.algorithm != ORACLE:
         config = resolve_config(store, trial.algorithm, trial.params)
+        # Algorithms for whole classes also run on other sets; their rows say so.
         beyond_purpose = any(
             get_algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps
         )
@@ -190,7 +183,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "config": json.dumps(config, sort_keys=True),
         "before": json.dumps(before, sort_keys=True),
         "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
-        "plan": format_plan(trial),
+        "plan": ">".join(step.algorithm for step in trial.steps),
         "forget_set": trial.forget_set,
         "n_forget": len(trial.judged or trial.forget),
         "forget_sha256": hash_record({"rows": trial.forget}),
@@ -200,25 +193,11 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
     }
 
 
-def format_plan(trial: TrialConfig) -> str:
-    """Format the algorithms of a sequence in their order, as a user writes them: original>finetune>salun."""
-    return ">".join(step.algorithm for step in trial.steps)
-
-
 def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:
-    """Parse an algorithm's parameters from settings such as lr=0.05.
+    """Parse an algorithm's parameters from settings such as lr=0.05, each to its field's type.
 
-    Args:
-        name: name of the algorithm.
-        settings: one NAME=VALUE for each parameter.
-        architecture: architecture of the bank.
-        prefix: what the user wrote before each setting, for messages.
-
-    Returns:
-        Name -> value in the field's type.
-
-    Raises:
-        ValueError: a setting without "=", an unknown name, or a value of another type or out of its range.
+    `prefix` is what the user wrote before each setting, for messages. Raises ValueError for a setting without "=", an
+    unknown name, or a value of another type or out of its range.
     """
     if name == ORACLE:
         raise ValueError(
@@ -247,13 +226,7 @@ def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: 
 def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None:
     """Check that an algorithm can change networks of a bank's architecture, before any is trained.
 
-    Args:
-        store: open store of the bank; gives architecture, images and classes.
-        name: name of the algorithm.
-        params: its parameters, name -> value.
-
-    Raises:
-        ValueError: the algorithm's own error, as for CF-k with more layers than the network has.
+    Raises the algorithm's own ValueError, as for CF-k with more layers than the network has.
     """
     entry, manifest = get_algorithm(name), store.manifest
     if entry.check_fit:
@@ -263,6 +236,7 @@ def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None
 
 def _parse_value(entry: Algorithm, name: str, text: str, prefix: str) -> Any:
     """Convert text to the type of a config's field."""
+    # The type of the field decides how the text is read; SPACE is a class variable, not a parameter.
     hints = get_type_hints(entry.config)
     hints.pop("SPACE", None)
     field_type = hints[validate_choice(f"parameter of {entry.fn.__name__}", name, hints)]

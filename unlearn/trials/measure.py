@@ -22,7 +22,8 @@ from unlearn.trials.config import TrialConfig, trial_key
 @torch.no_grad()
 def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int) -> Outputs:
     """Compute logits and embeddings of the first n images, as originals and oracles are evaluated."""
-    if isinstance(model, Classifier) and recipe.precision == "float32":  # one pass, for the head reads the embedding
+    if isinstance(model, Classifier) and recipe.precision == "float32":
+        # One pass suffices: the head reads the embedding.
         model.eval()
         embeddings = torch.cat([model.body(part) for part in iterate_batches(images, n)])
         logits = torch.cat([model.head(part) for part in torch.split(embeddings, EVALUATION_BATCH)])
@@ -33,17 +34,9 @@ def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: i
 
 
 def select_measures(names: Sequence[str], *, core: bool = True) -> dict[str, Measure]:
-    """Select the core measures of a single model and the measures requested beyond them.
+    """Select the core measures of a single model and those requested beyond them, in the order of the table.
 
-    Args:
-        names: names of MEASURES.
-        core: whether to include the core measures.
-
-    Returns:
-        Name -> measure, in the order of the table; measures of many models are not part of a trial's row.
-
-    Raises:
-        ValueError: an unknown name; the message offers the nearest one.
+    Measures of many models are no part of a trial's row. Raises ValueError for an unknown name.
     """
     requested = {validate_choice("measure", name, MEASURES) for name in names}
     single_model = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
@@ -62,23 +55,18 @@ def compute_measures(
     measures: Mapping[str, Measure],
     cache_key: str,
 ) -> dict[str, float]:
-    """Compute all measures of one row.
+    """Compute all measures of one row: column -> value.
 
-    Args:
-        inputs: outputs of the judged model, the oracle and the original; the held-out rows are those for selection.
-        model_inputs: the same three as networks.
-        trial_data: the data of the trials; gives the test rows.
-        measures: from `select_measures`.
-        cache_key: keys of the original and the oracle, whose own values are cached between the trials of a worker.
-
-    Returns:
-        Column -> value; a column of one split ends in its name. A column whose ideal is the oracle's value is
-        followed by `_gap`, its distance to that, and `_gap_original`, its distance to theta_o's.
+    A column of one split ends in its name. A column whose ideal is the oracle's value is followed by `_gap`, its
+    distance to that, and `_gap_original`, its distance to theta_o's. The held-out rows of `inputs` are those for
+    selection. `cache_key` names the original and the oracle, whose own values are cached between the trials of a
+    worker.
     """
     row: dict[str, float] = {}
     for name, measure in measures.items():
         for suffix, judged, oracle, original in iterate_splits(measure, inputs, model_inputs, trial_data):
             values = measure.fn(judged)
+            # Only columns whose ideal is the oracle's value have gaps; others need no second and third evaluation.
             compared = [column for column in values if measure.columns[column].best == "oracle"]
             oracle_values = measure_once(f"{cache_key} oracle {name}{suffix}", measure, oracle) if compared else {}
             original_values = (
@@ -120,6 +108,7 @@ def iterate_splits(
         )
         return
     for split in measure.splits or ("",):
+        # The held-out rows of `inputs` are those for selection, which is the validation split.
         split_inputs = replace(inputs, held_out=trial_data.test) if split == "test" else inputs
         yield (
             f"_{split}" if split else "",
@@ -136,22 +125,13 @@ MIN_POPULATION = 8
 def load_population_inputs(
     store: Store, unlearned: Sequence[TrialConfig], oracles: Sequence[TrialConfig], trial_data: TrialData
 ) -> PopulationInputs:
-    """Load the predictions of all models of two groups of trials for every example.
+    """Load the predictions of all models of two groups of trials, one trial per original in each.
 
-    Args:
-        store: open store.
-        unlearned: trials of one algorithm on one forget set, one per original; where one diverged, its oracle is left
-            out too, so that both groups stay paired by original.
-        oracles: trials of the oracles.
-        trial_data: the data of the trials; gives the held-out rows.
-
-    Returns:
-        The population.
-
-    Raises:
-        ValueError: fewer than MIN_POPULATION models on a side.
+    Where a run diverged, its oracle is left out too, so that the groups stay paired by original. Raises ValueError for
+    fewer than MIN_POPULATION pairs.
     """
     sides = [{t.index: store.read_predictions(trial_key(store, t)) for t in trials} for trials in (unlearned, oracles)]
+    # None is a diverged run, which has no predictions.
     paired_indices = [
         i for i, predictions in sides[0].items() if predictions is not None and sides[1].get(i) is not None
     ]
@@ -185,17 +165,9 @@ def compute_population_measures(
     trial_data: TrialData,
     names: Sequence[str],
 ) -> dict[str, float]:
-    """Compute every requested measure of many models; nothing if none was requested.
+    """Compute every requested measure of many models: column -> value; nothing if none was requested.
 
-    Args:
-        store: open store.
-        unlearned: as load_population_inputs.
-        oracles: as load_population_inputs.
-        trial_data: as load_population_inputs.
-        names: names of measures.
-
-    Returns:
-        Column -> value; a column of one split ends in its name.
+    A column of one split ends in its name.
     """
     measures = select_population_measures(names)
     if not measures:
@@ -204,6 +176,7 @@ def compute_population_measures(
     row: dict[str, float] = {}
     for measure in measures.values():
         for split in measure.splits or ("",):
+            # Here the held-out rows are those of test, unlike in compute_measures.
             split_inputs = replace(population, held_out=trial_data.selection) if split == "validation" else population
             row |= {
                 column + (f"_{split}" if split else ""): value for column, value in measure.fn(split_inputs).items()

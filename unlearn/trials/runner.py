@@ -43,14 +43,9 @@ from unlearn.trials.measure import compute_measures, compute_outputs, select_mea
 
 
 def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
-    """Unlearn, measure, and store the row.
+    """Unlearn, measure, and store the row; a stored row is read.
 
-    Args:
-        trial: the trial.
-        trial_data: the data.
-
-    Returns:
-        The row; for a diverged run the measures are NaN and `status` is "diverged". A stored row is read.
+    For a diverged run the measures are NaN and `status` is "diverged".
     """
     if stored_row := read_stored_row(trial):
         return stored_row
@@ -62,8 +57,9 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     row = {"trial": key, **describe_trial(store, trial), **values}
     if (trial.save_model or select_population_measures(trial.measures)) and row["status"] == "ok":
         logits, labels = torch.from_numpy(np.array(inputs.judged.logits)), torch.from_numpy(np.array(trial_data.labels))
+        # Predictions and model come before the row: a stored row implies that the rest is stored.
         predictions = {"logit_confidence": logit_confidence(logits, labels).numpy(), "gap": gap(logits, labels).numpy()}
-        store.write_predictions(key, predictions)  # first: a stored row implies that the rest is stored
+        store.write_predictions(key, predictions)
     if trial.save_model:
         write_model(store, model_key(store, trial), theta_u, row)
     store.write_trial(key, {column: np.array([value]) for column, value in row.items()}, {"trial": key})
@@ -76,7 +72,8 @@ def read_stored_row(trial: TrialConfig) -> Row | None:
     row = store.read_trial(trial_key(store, trial))
     if row is None or (trial.save_model and store.read_cost(model_key(store, trial)) is None):
         return None
-    return row | describe_trial(store, trial)  # equal rows of the training set may have another name
+    # An equal forget set may be stored under another name: the row gets that of this trial.
+    return row | describe_trial(store, trial)
 
 
 def write_model(store: Store, key: str, theta: nn.Module, cost: Row) -> None:
@@ -95,6 +92,7 @@ def run_and_measure(
 ) -> tuple[Row, EvaluationInputs, nn.Module]:
     """Compute the cost and the measures of one trial, the inputs of its measures, and its network."""
     manifest, recipe = store.manifest, read_recipe(store)
+    # theta_o and theta_r are stored models: one trained on everything, one without the forget set.
     jobs = [OriginalJob(store=store.url, index=trial.index, removed=removed) for removed in ((), trial.forget)]
     keys = [compute_job_key(store, job) for job in jobs]
     (theta_o, original), (theta_r, oracle) = (load_cached_model(store, key, device) for key in keys)
@@ -103,6 +101,7 @@ def run_and_measure(
         *(theta_o, images, labels, manifest.split_sizes, trial.forget, recipe, manifest.n_classes),
         validation_rows=trial_data.validation,
     )
+    # What retraining cost: its seconds, and the examples that its steps read.
     receipt = store.read_receipt(format_original_name(jobs[1], keys[1])) or {}
     retrained_s = float(receipt.get("train_s") or receipt.get("seconds") or "nan")
     share = len(problem.retain) / manifest.split_sizes[0]
@@ -111,6 +110,7 @@ def run_and_measure(
         theta_u, judged = theta_r, oracle
         cost: Row = {"status": "ok", "wall_s": retrained_s, "run_wall_s": 0.0, "examples": read_by_oracle}
     else:
+        # The steps that a stored prefix has taken are not taken again, but their cost counts.
         completed_steps, checkpoint, checkpoint_cost = load_latest_checkpoint(store, trial, theta_o, device)
 
         def save_checkpoint(number: int, theta: nn.Module, steps_cost: Row) -> None:
@@ -122,9 +122,11 @@ def run_and_measure(
         theta_u, cost = apply_algorithms(
             trial, problem, manifest.architecture, checkpoint, completed_steps, save_checkpoint
         )
+        # wall_s is that of the whole sequence, run_wall_s that of the steps taken here.
         cost = add_costs(cost | {"run_wall_s": cost["wall_s"]}, checkpoint_cost)
         judged = compute_outputs(theta_u, recipe, images, len(labels)) if cost["status"] == "ok" else original
-        if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):  # though the weights are
+        if not (np.isfinite(judged.logits).all() and np.isfinite(judged.embeddings).all()):
+            # Finite weights may still give infinite logits. theta_o stands in, so that measures have their columns.
             theta_u, judged, cost = theta_o, original, cost | {"status": "diverged"}
     cost |= {"rrt_wall": cost["wall_s"] / retrained_s, "rrt_examples": cost["examples"] / read_by_oracle}
     inputs = EvaluationInputs(
@@ -139,7 +141,9 @@ def run_and_measure(
         seed=trial.index,
     )
     model_inputs = ModelInputs(problem=problem, judged=theta_u, theta_r=theta_r, seed=trial.index)
-    cache_key = "-".join([*keys, hash_record({"judged": trial.judged})[:16]])  # an oracle may have several sets
+    # The judged rows are in the key, because one oracle may be measured on several sets.
+    cache_key = "-".join([*keys, hash_record({"judged": trial.judged})[:16]])
+    # Measures of a diverged run are computed on theta_o for their columns alone; all become NaN below.
     values = compute_measures(
         inputs, model_inputs, trial_data, select_measures(trial.measures, core=trial.core), cache_key
     )
@@ -156,20 +160,13 @@ def load_cached_model(store: Store, key: str, device: torch.device) -> LoadedMod
     """Load an original or an oracle with its outputs for every example, cached between trials.
 
     The trials of a search use the same few originals and oracles in turn: with one pair cached, each trial would read
-    both again.
-
-    Args:
-        store: open store.
-        key: key of the model.
-        device: device of the network; trials copy the network and change neither.
-
-    Returns:
-        The network and its outputs.
+    both again. Trials copy the network and change neither.
     """
     cache_key = (key, str(device))
     if cache_key not in _model_cache:
         logits, embeddings = store.read_outputs(key)
         _model_cache[cache_key] = load_network(store, key, device), Outputs(logits=logits, embeddings=embeddings)
+        # The least recently used models go first; two always stay, since every trial needs a pair.
         sizes = [outputs.logits.nbytes + outputs.embeddings.nbytes for _, outputs in _model_cache.values()]
         while len(_model_cache) > 2 and sum(sizes) > MODEL_CACHE_BYTES:
             _model_cache.popitem(last=False)
@@ -188,17 +185,11 @@ def load_network(store: Store, key: str, device: torch.device) -> nn.Module:
 def load_latest_checkpoint(
     store: Store, trial: TrialConfig, theta_o: nn.Module, device: torch.device
 ) -> tuple[int, nn.Module, Row]:
-    """Load the model after the longest stored prefix of a sequence.
+    """Load the model after the longest stored prefix of a sequence, with the number of its steps and their cost.
 
-    Args:
-        store: open store.
-        trial: the whole sequence.
-        theta_o: the original.
-        device: device of the network.
-
-    Returns:
-        The number of its steps, the network after them, and their cost; 0 and theta_o if nothing is stored.
+    0 steps and theta_o if nothing is stored.
     """
+    # The longest prefix first. Of a diverged run theta_o is stored, which is no start.
     for number in range(len(trial.before), 0, -1):
         key = model_key(store, trial.truncate(number))
         cost = store.read_cost(key)
@@ -217,29 +208,22 @@ def apply_algorithms(
 ) -> tuple[nn.Module, Row]:
     """Compute theta_u and its cost; theta_o in its place if the run diverged.
 
-    Args:
-        trial: the algorithms, their parameters, and the parts they forget.
-        problem: the data that they may read.
-        architecture: architecture of theta_o.
-        start: the network after the first steps of the sequence; theta_o if None.
-        completed_steps: the number of those steps.
-        on_step_end: called after each step but the last with its number from 1, the network, and the cost so far.
-
-    Returns:
-        The network; status, seconds of the algorithms alone, without those of `on_step_end`, and examples read, in the
-        steps that were taken here.
+    `start` is the network after the first `completed_steps` of the sequence; the cost is that of the steps taken here:
+    status, seconds of the algorithms alone, and examples read. `on_step_end` is called after each step but the last
+    with its number from 1, the network, and the cost so far; its own seconds are not counted.
     """
     device, steps, paused = problem.forget.rows.device, trial.steps, 0.0
 
     def read_clock() -> float:
         if device.type == "cuda":
+            # GPU kernels run asynchronously: without this the clock would measure their launch.
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def run_step(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
-        """Run one step of the sequence."""
         nonlocal paused
         if number + 1 < len(steps):
+            # An earlier step. Storing its model takes time that is not the algorithm's.
             theta = apply_one(theta, retain, forget, number)
             cost_so_far, pause_started = cost("ok"), read_clock()
             on_step_end(number + 1, theta, cost_so_far)
@@ -248,22 +232,26 @@ def apply_algorithms(
         if trial.rounds is None:
             return apply_one(theta, retain, forget, number)
 
+        # Only the last step of a sequence has rounds. Each round has a random stream of its own.
         def apply_in_round(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, round_number: int) -> nn.Module:
             return apply_one(theta, retain, forget, number + round_number)
 
         return rsu(theta, retain, forget, apply_in_round, trial.rounds)
 
     def apply_one(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
-        """Run one algorithm once, with its own random stream; step 0 has the stream of the algorithm alone."""
+        # Numbers beyond the last step are rounds of it.
         step = steps[min(number, len(steps) - 1)]
         entry = get_algorithm(step.algorithm)
         config = build_algorithm_config(entry, dict(step.params), architecture)
         if trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs") and number + 1 >= len(steps):
+            # ceil(epochs / rounds): the rounds together take about the epochs of one run.
             config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
         extra: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
+        # Step 0 has the stream of the algorithm alone, so a first step has the bits of the trial without a sequence.
         family = step.algorithm + (f"-after-{number}" if number else "")
         stream = (family, trial.index * 1_000_003 + trial.seed)
         torch.random.manual_seed(torch_seed(0, "unlearn", *stream))
+        # Dropout and the like draw from torch's global stream, which is seeded too and restored after the run.
         unlearned: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *stream), **extra)
         if not is_finite(unlearned):
             raise TrainingDiverged(0, float("nan"))
@@ -276,6 +264,7 @@ def apply_algorithms(
             "examples": problem.forget.read_counter.examples,
         }
 
+    # Before the clock starts.
     warm_up_optimizers()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         started = read_clock()

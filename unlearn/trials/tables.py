@@ -11,7 +11,8 @@ from memscore.tables.console import make_table
 from unlearn.measures import MEASURES
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.measure import select_measures
-from unlearn.trials.setup import TrialOptions, TrialResults
+from unlearn.trials.prepare import TrialResults
+from unlearn.trials.request import TrialRequest
 
 TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
@@ -25,14 +26,12 @@ DIRECTIONS = "tow is best at 1, a gap at 0, others where the oracle's is; rrt: o
 
 
 def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Compute the mean of values of several seeds, with a t interval.
+    """Compute the mean of values of several seeds, with a Student t interval.
 
-    Args:
-        values: one per seed; NaN where a run diverged or the measure is undefined, left out.
-        level: nominal coverage.
+        mean +- t_{(1 + level) / 2, n - 1} sd / sqrt(n)
 
-    Returns:
-        NaN without values; an interval of NaN for a single one.
+    NaN, where a run diverged or the measure is undefined, is left out. The mean is NaN without values, the interval for
+    fewer than two.
     """
     defined = np.asarray(values, np.float64)
     defined = defined[~np.isnan(defined)]
@@ -54,18 +53,12 @@ def format_mean(values: Sequence[float]) -> str:
     return f"{interval.value:.3f}{half}" + (f" (n={n_defined})" if n_defined < len(values) else "")
 
 
-def print_trials(console: Console, results: TrialResults, options: TrialOptions) -> int:
-    """Print the results of the trials as tables.
+def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
+    """Print the results of the trials as tables, measures beyond the core ones in their own.
 
-    Args:
-        console: the console.
-        results: rows of the oracle, the algorithm and the original, and the failures.
-        options: the options; measures beyond the core ones get their own tables.
-
-    Returns:
-        Exit code: 1 if a trial failed or diverged, else 0.
+    Returns the exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = options.algorithm, results.rows
+    name, rows = request.algorithm, results.rows
     for line in results.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
@@ -80,7 +73,7 @@ def print_trials(console: Console, results: TrialResults, options: TrialOptions)
             table.add_row(row_name, *(format_mean(select_values(rows, row_name, column)) for column in columns))
         console.print(table)
     console.print(DIRECTIONS, highlight=False, soft_wrap=True)
-    _print_requested_measures(console, rows, order, options.measures)
+    _print_requested_measures(console, rows, order, request.measures)
     if results.population_values:
         _print_population_measures(console, results.population_values, name, n)
     n_diverged = sum(row["status"] == "diverged" for row in rows)

@@ -10,6 +10,9 @@ from memscore.store.json_records import hash_record
 
 DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 TuningMode = Literal["steps", "joint", "defaults"]
+Sampler = Literal["tpe", "random", "grid"]
+Selection = Literal["oracle", "blind"]
+SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,20 @@ class SweepConfig:
         unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
         excluded = {"store", "name", "data", "folder"} | unset
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The selection rules that are compared."""
+        return SELECTIONS if self.select == "both" else (self.select,)
+
+    @property
+    def tuning_originals(self) -> range:
+        """The originals that parameters are chosen on."""
+        return range(self.tune_seeds)
+
+    def get_judged_originals(self, *, draws_labels: bool) -> range:
+        """The originals that a method is judged on: none of the tuning, twice as many where it draws labels."""
+        return range(self.tune_seeds, self.tune_seeds + self.seeds * (2 if draws_labels else 1))
 
     @property
     def folder_name(self) -> str:

@@ -1,7 +1,7 @@
 """Methods that a sweep compares: algorithms or plans, and how the forget set is partitioned and ordered."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,8 +12,8 @@ from memscore.choices import validate_choice
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
-from unlearn.trials.config import Params
-from unlearn.tuning.config import TuningMode
+from unlearn.trials.config import Params, parse_params
+from unlearn.tuning.config import SweepConfig, TuningMode
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
 ORIGINAL = "original"
@@ -69,17 +69,10 @@ class Method:
         return dict(self.fixed).get(name, ())
 
     def build_schedule(self, rows: Sequence[int], read_score: Callable[[str], np.ndarray]) -> RsuSchedule | None:
-        """Build the RSU schedule for these examples, with the risk of each if a score gives it.
+        """Build the RSU schedule for these rows, with the risk of each if a score gives it; None without RSU.
 
-        Args:
-            rows: rows of the training set that are forgotten in rounds.
-            read_score: a score's name -> float [n_train], oriented: higher is riskier.
-
-        Returns:
-            The schedule; None for methods without RSU.
-
-        Raises:
-            ValueError: the score is undefined for one of them.
+        `read_score` gives float [n_train], oriented: higher is riskier. Raises ValueError if the score is undefined for
+        a row.
         """
         if self.rounds is None or self.risk is None:
             return self.rounds
@@ -97,52 +90,34 @@ class Method:
         return any(get_algorithm(name).random_labels for name in self.plan)
 
 
-def build_methods(
-    algorithms: Sequence[str],
-    variants: Sequence[str] = ("vanilla",),
-    plans: Sequence[str] = (),
-    scores: Sequence[str] = (),
-    k: int = 3,
-    rule: str = "equal",
-    rounds: RsuSchedule | None = None,
-    tuning: TuningMode = "steps",
-    fixed: Mapping[str, Mapping[str, Any]] | None = None,
-    risk: str | None = None,
-) -> list[Method]:
-    """Build every combination of the options.
+def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
+    """Build every combination of algorithms, variants, plans and scores, without repeats.
 
-    Args:
-        algorithms: each is a method in every variant; together the candidates of automatic RUM.
-        variants: names of VARIANTS.
-        plans: algorithms with ">" between them, one a part from the lowest score to the highest, as
-            original>finetune>salun; unlearned in that order, and where rum-reversed is a variant, in the other too.
-        scores: scores that RUM refines by: scores of the store, or "centroid".
-        k: number of parts.
-        rule: rule of refinement.
-        rounds: the schedule of RSU.
-        tuning: see Method.
-        fixed: algorithm -> its parameters with fixed values.
-        risk: score by which RSU ranks; None for the loss.
-
-    Returns:
-        The methods, without repeats.
-
-    Raises:
-        ValueError: an unknown variant or algorithm, none of them, refinement without a score, a plan of another length,
-            parameters of an algorithm that no method has, automatic RUM that is not tuned in steps.
+    An algorithm is a method in every variant; a plan, such as original>finetune>salun, names an algorithm for each part
+    from the lowest score to the highest. It is unlearned in that order, and where rum-reversed is a variant, in the
+    other too. Raises ValueError for an unknown variant or algorithm, none of them, refinement without a score, a plan
+    of another length, parameters of an algorithm that no method has, or automatic RUM that is not tuned in steps.
     """
+    algorithms, variants, plans, scores = config.algorithms, config.variants, config.plans, config.scores
+    k, rule, tuning, risk = config.parts, config.rule, config.tuning, config.risk
+    schedule = RsuSchedule(
+        n=config.rounds, epochs=config.rsu_epochs, schedule=config.schedule, unit=config.unit, again=config.again
+    )
+    fixed = parse_fixed_params(config.set, architecture)
     for variant in variants:
         validate_choice("variant", variant, VARIANTS)
     for name in algorithms:
         get_algorithm(name)
-    fixed_params = tuple((name, tuple(sorted(params.items()))) for name, params in sorted((fixed or {}).items()))
+    fixed_params = tuple((name, tuple(sorted(params.items()))) for name, params in sorted(fixed.items()))
     methods: list[Method] = []
+    # 1. Whatever refines needs a score to refine by.
     refining = [variant for variant in variants if variant.startswith(("rum", "auto"))]
     if (refining or plans) and not scores:
         raise ValueError(
             f"{', '.join((*refining, *plans))} refines the forget set by a score; name one with --scores, as "
             f"memorization_k0.500, or {CENTROID}"
         )
+    # 2. Variants: each algorithm in each, once per score where the variant refines.
     make_method = partial(Method, tuning=tuning, fixed=fixed_params)
     for variant in variants:
         descending = variant.endswith("-reversed")
@@ -155,6 +130,7 @@ def build_methods(
                 )
             if len(algorithms) < MIN_CANDIDATES:
                 raise ValueError(f"{variant} chooses among --algorithms, and there are {len(algorithms)}; name 5 or so")
+            # Doing nothing is a candidate for each part, as in the best plan of RUM.
             candidates = tuple(dict.fromkeys((ORIGINAL, *algorithms)))
             methods += [
                 make_method(
@@ -174,26 +150,44 @@ def build_methods(
                     for partition in partitions
                 ]
             else:
-                schedule = replace(rounds or RsuSchedule(), order="descending" if descending else "ascending")
+                rounds = replace(schedule, order="descending" if descending else "ascending")
                 variant_name = variant if risk is None else f"{variant} {risk}"
-                methods.append(make_method(plan=(name,), variant=variant_name, rounds=schedule, risk=risk))
+                methods.append(make_method(plan=(name,), variant=variant_name, rounds=rounds, risk=risk))
+    # 3. Plans, once per score, in the order of the parts and with rum-reversed in the other.
     for plan, score in itertools.product(plans, scores):
         steps = parse_plan(plan, k)
         partition = make_score_partition(score, k, rule)
         methods.append(make_method(plan=steps, variant=name_variant("rum", partition), partition=partition))
         if "rum-reversed" in variants:
+            # The partition is reversed too: each algorithm keeps its part, the parts only swap places in time.
             partition = make_score_partition(score, k, rule, descending=True)
             methods.append(
                 make_method(plan=steps[::-1], variant=name_variant("rum-reversed", partition), partition=partition)
             )
     if not methods:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
+    # 4. Check what can be known only of all methods together.
     compared = {name for method in methods for name in method.plan}
-    for name in sorted((fixed or {}).keys() - compared):
+    for name in sorted(fixed.keys() - compared):
         raise ValueError(
             f"--set gives parameters of {name}, which is not compared; known: {', '.join(sorted(compared))}"
         )
+    # What was requested twice is compared once.
     return list(dict.fromkeys(methods))
+
+
+def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
+    """Parse parameters with fixed values, such as finetune.epochs=5: algorithm -> name -> value."""
+    settings_by_algorithm: dict[str, list[str]] = {}
+    for setting in settings:
+        name, dot, rest = setting.partition(".")
+        if not dot or "=" not in rest or "=" in name:
+            raise ValueError(f"--set {setting!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
+        settings_by_algorithm.setdefault(name, []).append(rest)
+    return {
+        name: parse_params(name, algorithm_settings, architecture, f"{name}.")
+        for name, algorithm_settings in settings_by_algorithm.items()
+    }
 
 
 def make_score_partition(score: str, k: int, rule: str, *, descending: bool = False) -> Partition:

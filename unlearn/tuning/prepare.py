@@ -1,35 +1,33 @@
 """Open the store of a sweep, and check its configuration before anything is trained."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from cluster.pool import Pool
 from unlearn.forget_sets import find_score_name
-from unlearn.meta.rsu import RsuSchedule
-from unlearn.trials.config import parse_params
-from unlearn.trials.measure import select_population_measures
-from unlearn.trials.setup import ShowProgress, SplitsCache, TrialOptions, UnlearningContext, no_progress, open_context
+from unlearn.trials.measure import select_measures, select_population_measures
+from unlearn.trials.setup import (
+    MAX_COUNT,
+    ShowProgress,
+    SplitsCache,
+    UnlearningContext,
+    check_seed,
+    no_progress,
+    open_context,
+    open_trainable_store,
+)
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import CENTROID, Method, build_methods
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
-from unlearn.tuning.runner import Sweep
-from unlearn.tuning.search import SELECTIONS, SearchBackend
-from unlearn.tuning.state import SweepResult, SweepSettings
+from unlearn.tuning.runner import Sweep, check_sweep
+from unlearn.tuning.search import SearchBackend
+from unlearn.tuning.state import SweepResult
 
 RSU_OPTIONS = ("rounds", "rsu_epochs", "schedule", "unit", "risk", "again")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedSweep:
-    """Hold a checked sweep, before anything is trained.
-
-    Attributes:
-        config: the configuration, as the user wrote it.
-        context: the store and its data.
-        methods: the methods to compare.
-        path: the sweep's folder in the store.
-    """
+    """A checked sweep, before anything is trained; `path` is its folder in the store."""
 
     config: SweepConfig
     context: UnlearningContext
@@ -41,57 +39,38 @@ class PreparedSweep:
     ) -> SweepResult:
         """Run the sweep, and store its results."""
         claim_sweep_folder(self.context.store, self.config.folder_name, self.config.identity)
-        result = Sweep(self.context, self.methods, make_settings(self.config), device, show_progress).run(pool, backend)
+        result = Sweep(self.config, self.context, self.methods, device, show_progress).run(pool, backend)
         write_sweep(self.context.store, self.path, result)
         return result
 
 
 def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> PreparedSweep:
-    """Open the store and check all options that need no model.
+    """Open the store and check all options that need no model; nothing is written yet.
 
-    Args:
-        config: the configuration, as the user wrote it.
-        cache: the data that this command has read; None reads anew.
-
-    Returns:
-        The prepared sweep; nothing is written yet.
-
-    Raises:
-        ValueError: an unknown name, a score missing from the store, more parts than examples to forget, a budget of
-            0, or the folder of another sweep.
+    Without a cache the data are read anew. Raises ValueError for an unknown name, a score missing from the store, more
+    parts than examples to forget, a budget of 0, or the folder of another sweep.
     """
-    settings = make_settings(config)
+    # The order is from cheap to costly: options alone, the manifest, the data set, scores.
+    check_counts(config)
     check_options_used(config)
-    options = (
-        config.store,
-        config.forget,
-        config.size,
-        "original",
-        (),
-        config.seeds,
-        config.measures,
-        config.seed,
-        config.data,
-    )
     for name in select_population_measures(config.measures):
         raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
-    context = open_context(TrialOptions(*options, config.folder, config.scores_of), cache)
-    schedule = RsuSchedule(
-        n=config.rounds, epochs=config.rsu_epochs, schedule=config.schedule, unit=config.unit, again=config.again
+    bank_store = open_trainable_store(config.store)
+    check_seed(config.seed)
+    select_measures(config.measures)
+    context = open_context(
+        bank_store,
+        forget=config.forget,
+        size=config.size,
+        seed=config.seed,
+        data=config.data,
+        folder=config.folder,
+        scores_of=config.scores_of,
+        cache=cache,
     )
-    methods = build_methods(
-        config.algorithms,
-        config.variants,
-        config.plans,
-        config.scores,
-        config.parts,
-        config.rule,
-        schedule,
-        config.tuning,
-        parse_fixed_params(config.set, context.store.manifest.architecture),
-        config.risk,
-    )
-    Sweep(context, methods, settings, "cpu").check()
+    context.check_forget_set()
+    methods = build_methods(config, context.store.manifest.architecture)
+    check_sweep(config, context, methods)
     return PreparedSweep(
         config=config,
         context=context,
@@ -100,20 +79,29 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
     )
 
 
+def check_counts(config: SweepConfig) -> None:
+    """Check the numbers of configurations and originals."""
+    rules = (("--budget", config.budget), ("--tune-seeds", config.tune_seeds), ("--seeds", config.seeds))
+    for flag, value in rules:
+        if value < 1:
+            raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
+        if value > MAX_COUNT:
+            raise ValueError(
+                f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is probably a typing error"
+            )
+
+
 def check_options_used(config: SweepConfig) -> None:
     """Check that every option has an effect, since each changes the sweep's identity.
 
-    Args:
-        config: the configuration, as the user wrote it.
-
-    Raises:
-        ValueError: options of partitions without a partition, of rounds without RSU, of a search without a search,
-            another bank's scores where none is read; rounds below 1; or --again where a score replaces the loss.
+    Raises ValueError for options of partitions without a partition, of rounds without RSU, of a search without a
+    search, another bank's scores where none is read; rounds below 1; or --again where a score replaces the loss.
     """
     if config.rounds < 1:
         raise ValueError(f"--rounds {config.rounds}: rsu has 1 or more; 1 is the algorithm itself")
     if config.risk is not None and config.again:
         raise ValueError(f"--again recomputes the loss, and --risk {config.risk} replaces it; leave one of them out")
+    # An option without effect would give the same results another identity and folder.
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
     refines = bool(kinds & {"rum", "auto"} or config.plans)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
@@ -123,6 +111,7 @@ def check_options_used(config: SweepConfig) -> None:
         "refines the forget set by a score; add --variants rum or --plans",
         "partitions the forget set; add --variants ",
     )
+    # (options, whether they have an effect, why not).
     rules = (
         (("scores", "rule"), refines, f"no method {refining}"),
         (("parts", "dynamics"), partitions, f"no method {partitioning}rum or shuffle, or --plans"),
@@ -140,43 +129,3 @@ def check_options_used(config: SweepConfig) -> None:
                 flag = f"--{name.replace('_', '-')}"
                 shown_value = "" if value is True else f" {' '.join(value) if isinstance(value, tuple) else value}"
                 raise ValueError(f"{flag}{shown_value} does nothing here: {reason}, or leave {flag} out")
-
-
-def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:
-    """Parse parameters with fixed values, such as finetune.epochs=5.
-
-    Args:
-        settings: one ALGORITHM.NAME=VALUE for each parameter.
-        architecture: architecture of the bank.
-
-    Returns:
-        Algorithm -> name -> value.
-
-    Raises:
-        ValueError: a setting of another form, or one that parse_params rejects.
-    """
-    settings_by_algorithm: dict[str, list[str]] = {}
-    for setting in settings:
-        name, dot, rest = setting.partition(".")
-        if not dot or "=" not in rest or "=" in name:
-            raise ValueError(f"--set {setting!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
-        settings_by_algorithm.setdefault(name, []).append(rest)
-    return {
-        name: parse_params(name, algorithm_settings, architecture, f"{name}.")
-        for name, algorithm_settings in settings_by_algorithm.items()
-    }
-
-
-def make_settings(config: SweepConfig) -> SweepSettings:
-    """Make the settings of the sweep."""
-    return SweepSettings(
-        budget=config.budget,
-        tune_forget=config.tune_forget,
-        tune_seeds=config.tune_seeds,
-        seeds=config.seeds,
-        sampler=config.sampler,
-        select=SELECTIONS if config.select == "both" else (config.select,),
-        measures=config.measures,
-        seed=config.seed,
-        dynamics=config.dynamics,
-    )

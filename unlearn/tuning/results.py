@@ -29,15 +29,9 @@ def average_by_original(rows: Sequence[Row], column: str) -> dict[int, float]:
 
 
 def paired_difference(ours: Sequence[Row], theirs: Sequence[Row], column: str) -> Interval:
-    """Compute how much higher a column is in one group of rows than in another.
+    """Compute how much higher a column is in `ours` than in `theirs`.
 
-    Args:
-        ours: judged rows of one method.
-        theirs: judged rows of another method.
-        column: column of the rows.
-
-    Returns:
-        Mean difference over the originals that both have, with a 95 % t interval; NaN where there are none.
+    Mean difference over the originals that both have, with a 95 % t interval; NaN where there are none.
     """
     return paired_contrast([(1, ours), (-1, theirs)], column)
 
@@ -45,13 +39,7 @@ def paired_difference(ours: Sequence[Row], theirs: Sequence[Row], column: str) -
 def paired_mean_difference(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], column: str) -> Interval:
     """Compute a paired difference between the means over several methods on each side.
 
-    Args:
-        groups: rows of each method of one side.
-        others: rows of each method of the other side.
-        column: column of the rows.
-
-    Returns:
-        Mean difference with a 95 % t interval over the originals that all have.
+    Mean difference with a 95 % t interval over the originals that all have.
     """
     weighted_rows = [(sign / len(side), rows) for sign, side in ((1, groups), (-1, others)) for rows in side]
     return paired_contrast(weighted_rows, column)
@@ -60,12 +48,9 @@ def paired_mean_difference(groups: Sequence[Sequence[Row]], others: Sequence[Seq
 def paired_contrast(weighted_rows: Sequence[tuple[float, Sequence[Row]]], column: str) -> Interval:
     """Compute a weighted sum of a column over several methods of the same originals, as (a - b) - (c - d).
 
-    Args:
-        weighted_rows: pairs of a weight and the rows of a method.
-        column: column of the rows.
+        c_i = sum_m w_m mean_m,i    the column of method m averaged over its rows of original i
 
-    Returns:
-        Mean with a 95 % t interval over the originals that all have; NaN where there are none.
+    Mean of c_i with a 95 % t interval over the originals that all methods have; NaN where there are none.
     """
     sides = [(weight, average_by_original(rows, column)) for weight, rows in weighted_rows]
     shared = set.intersection(*(set(averages) for _, averages in sides)) if sides else set()
@@ -105,22 +90,15 @@ SWEEPS_FOLDER = "sweeps"
 def resolve_sweep_folder(store: Store, name: str, identity: Mapping[str, Any]) -> str:
     """Return a sweep's folder, after checking that no other sweep has it; nothing is written.
 
-    Args:
-        store: open store.
-        name: name of the sweep.
-        identity: all options that decide the results; a larger "budget" than the stored one continues the sweep.
-
-    Returns:
-        Its path in the store.
-
-    Raises:
-        ValueError: not a valid name of a folder, or another sweep has it; the message names the options that differ.
+    A larger "budget" in the identity than the stored one continues the sweep. Raises ValueError for an invalid name of
+    a folder, and for another sweep's; the message names the options that differ.
     """
     if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|') or not name.isprintable():
         raise ValueError(f"--name {name!r} is not a valid folder name; use letters, digits and -")
     path = f"{SWEEPS_FOLDER}/{name}"
     if store.folder.exists(f"{path}/sweep.json"):
         stored = read_record(store.folder, f"{path}/sweep.json")
+        # A search resumes from stored configurations, so a larger budget continues a sweep.
         if identity.get("budget", 0) > stored.get("budget", 0):
             stored |= {"budget": identity["budget"]}
         require_same(
@@ -133,16 +111,7 @@ def resolve_sweep_folder(store: Store, name: str, identity: Mapping[str, Any]) -
 
 
 def claim_sweep_folder(store: Store, name: str, identity: Mapping[str, Any]) -> str:
-    """Check the folder of a sweep and write sweep.json; the caller holds the lock of the store.
-
-    Args:
-        store: open store.
-        name: name of the sweep.
-        identity: all options that decide the results.
-
-    Returns:
-        Its path in the store.
-    """
+    """Check the folder of a sweep and write sweep.json; the caller holds the lock of the store."""
     path = resolve_sweep_folder(store, name, identity)
     store.folder.replace(f"{path}/sweep.json", encode_record(identity))
     return path
@@ -188,12 +157,7 @@ def rows_to_table(rows: Sequence[Row]) -> pa.Table:
 def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], Interval]:
     """Compute the regret of choosing without an oracle: the oracle's choice minus the blind one, paired.
 
-    Args:
-        judged: judged rows of a sweep.
-        column: higher is better.
-
-    Returns:
-        (method, variant) -> mean with a 95 % t interval, for the methods that have both.
+    (method, variant) -> mean with a 95 % t interval, for the methods that have both; in `column`, higher is better.
     """
     groups = group_by_method(judged)
     names = dict.fromkeys((method, variant) for method, variant, select in groups if select)
@@ -204,20 +168,16 @@ def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tup
 def compare_automatic(
     judged: Sequence[Row], column: str = "tow_test"
 ) -> list[tuple[str, str, tuple[str, str], Interval]]:
-    """Compare automatic RUM with the best fixed plan.
+    """Compare automatic RUM with the best fixed plan; in `column`, higher is better.
 
-    Args:
-        judged: judged rows of a sweep.
-        column: higher is better.
-
-    Returns:
-        For each automatic method and selection: its variant, the selection, the fixed plan with the highest mean over
-        the shared originals (chosen on these same rows, which flatters it), and its paired advantage.
+    For each automatic method and selection: its variant, the selection, the fixed plan with the highest mean over the
+    shared originals (chosen on these same rows, which flatters it), and its paired advantage.
     """
     groups, comparisons = restrict_to_shared_originals(group_by_method(judged)), []
     for (name, variant, select), rows in groups.items():
         if name != AUTOMATIC:
             continue
+        # Fixed plans under the same selection; the oracle and theta_o are no plans.
         fixed = {key: method_rows for key, method_rows in groups.items() if key[0] not in {AUTOMATIC, ORACLE, ORIGINAL}}
         fixed = {key: method_rows for key, method_rows in fixed.items() if key[2] == select}
         if fixed:

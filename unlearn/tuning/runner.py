@@ -7,7 +7,7 @@ share are run once. The search backend and the pool are arguments: nothing here 
 The checks at the top reject a sweep before any model is trained for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,6 +29,7 @@ from unlearn.trials.setup import (
     require_reference_models,
     run_trials,
 )
+from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import ORIGINAL, Method
 from unlearn.tuning.search import (
     OBJECTIVE,
@@ -40,20 +41,14 @@ from unlearn.tuning.search import (
     run_searches,
     select_config,
 )
-from unlearn.tuning.state import MethodProgress, SweepResult, SweepSettings, explain_no_choice, identity_columns
+from unlearn.tuning.state import MethodProgress, SweepResult, explain_no_choice, identity_columns
 from unlearn.tuning.tuning_set import describe_outdated_scores, describe_score_difference, select_tuning_set
 
 
 def check_methods(context: UnlearningContext, methods: Sequence[Method]) -> None:
-    """Check that every algorithm can be used with this bank.
+    """Check that every algorithm can change the bank's networks, and that validation examples exist.
 
-    Args:
-        context: the store and its data.
-        methods: the methods to compare.
-
-    Raises:
-        ValueError: an algorithm that cannot change the bank's networks, or no validation examples, which some
-            algorithms and every selection read.
+    Some algorithms and every selection read validation examples.
     """
     method_by_algorithm = {name: method for method in methods for name in method.plan}
     for name, method in method_by_algorithm.items():
@@ -67,21 +62,15 @@ def check_methods(context: UnlearningContext, methods: Sequence[Method]) -> None
         )
 
 
-def check_rounds(context: UnlearningContext, method: Method, forget: ForgetSet) -> None:
+def check_rounds(
+    context: UnlearningContext, method: Method, forget: ForgetSet, read_score: Callable[[str], np.ndarray]
+) -> None:
     """Check that RSU would have no empty round, and can rank the examples.
 
-    Args:
-        context: the data and its scores.
-        method: the method, with RSU or without.
-        forget: its forget set.
-
-    Raises:
-        ValueError: more rounds than examples, or than classes where classes are admitted whole; a risk that is not a
-            score, or is undefined for an example to forget.
+    Raises ValueError for more rounds than examples, or than classes where classes are admitted whole; and for a risk
+    that is not a score, or is undefined for an example to forget.
     """
-    schedule = method.build_schedule(
-        forget.rows, lambda name: align_scores(name, context.score_store.score, context.splits.train.ids)
-    )
+    schedule = method.build_schedule(forget.rows, read_score)
     if schedule is None:
         return
     rows = np.array(forget.rows)
@@ -95,18 +84,12 @@ def check_rounds(context: UnlearningContext, method: Method, forget: ForgetSet) 
         )
 
 
-def check_matched_classes(context: UnlearningContext, settings: SweepSettings, tuning_set: ForgetSet) -> None:
+def check_matched_classes(config: SweepConfig, context: UnlearningContext, tuning_set: ForgetSet) -> None:
     """Check that the oracle-free selection has unseen examples to compare the forget set with.
 
-    Args:
-        context: the data.
-        settings: gives the selection rules.
-        tuning_set: the forget set that parameters are chosen on.
-
-    Raises:
-        ValueError: a class of it has no example among those that the selection reads.
+    Raises ValueError if a class of the tuning set has no example among those that the selection reads.
     """
-    if "blind" not in settings.select:
+    if "blind" not in config.selections:
         return
     trial_data = context.trial_data
     missing = np.setdiff1d(trial_data.labels[np.array(tuning_set.rows)], trial_data.labels_true[trial_data.selection])
@@ -119,72 +102,66 @@ def check_matched_classes(context: UnlearningContext, settings: SweepSettings, t
         )
 
 
-class Sweep:
-    """Run one sweep over the store of a context.
+def check_sweep(config: SweepConfig, context: UnlearningContext, methods: Sequence[Method]) -> None:
+    """Check all options that need no trained model; embeddings are assumed to exist.
 
-    Args:
-        context: the context; its forget set is the one to judge on.
-        methods: the methods to compare.
-        settings: the settings.
-        device: "cpu" or "cuda".
-        show_progress: called with a label for originals, oracles, searches and trials in turn; gives the progress
-            callback of each.
+    Raises ValueError as the checks above, and for no second forget set, a score that is missing or undefined for an
+    example to forget, or more parts than examples.
+    """
+    check_methods(context, methods)
+    # Originals may not exist yet: any embeddings do, since only the number of examples in a part is checked.
+    placeholder = np.random.default_rng(0).normal(size=(len(context.splits.train), 2))
+    judged_set = context.select_forget_set(lambda: placeholder)
+    tuning_set = select_tuning_set(config, context, judged_set, lambda: placeholder)
+    read_score = make_score_reader(context)
+    for forget in (judged_set, tuning_set):
+        for method in methods:
+            check_rounds(context, method, forget, read_score)
+            partition = (
+                # With random embeddings, parts of equal ranges may be empty; equally large parts are not.
+                method.partition if method.partition.kind != "centroid" else replace(method.partition, rule="equal")
+            )
+            partition.split(forget.rows, read_score, lambda: placeholder, config.seed)
+    # A set chosen by entanglement is another one once there are embeddings; run() checks it then.
+    if not tuning_set.name.startswith("entanglement"):
+        check_matched_classes(config, context, tuning_set)
+
+
+def make_score_reader(context: UnlearningContext) -> Callable[[str], np.ndarray]:
+    """Make a function that reads a score's value for each training row, from the store only once."""
+    return cache(lambda name: align_scores(name, context.score_store.score, context.splits.train.ids))
+
+
+class Sweep:
+    """Run one sweep over the store of a context, whose forget set is the one to judge on.
+
+    `show_progress` is called with a label for originals, oracles, searches and trials in turn.
     """
 
     def __init__(
         self,
+        config: SweepConfig,
         context: UnlearningContext,
         methods: Sequence[Method],
-        settings: SweepSettings,
         device: str,
         show_progress: ShowProgress = no_progress,
     ) -> None:
-        self.context, self.methods, self.settings = context, methods, settings
+        self.config, self.context, self.methods = config, context, methods
         self.device, self.show_progress = device, show_progress
         self.store = context.store
-        self.tuning_indices = range(settings.tune_seeds)
-        twice = 2 if any(method.draws_labels for method in methods) else 1
-        self.judged_indices = range(settings.tune_seeds, settings.tune_seeds + settings.seeds * twice)
+        self.judged_indices = config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods))
         self.failed: list[str] = []
-        self.read_score = cache(lambda name: align_scores(name, context.score_store.score, context.splits.train.ids))
-
-    def check(self) -> None:
-        """Check all options that need no trained model; embeddings are assumed to exist.
-
-        Raises:
-            ValueError: as the checks above; no second forget set, a score that is missing or undefined for an example
-                to forget, or more parts than examples.
-        """
-        check_methods(self.context, self.methods)
-        placeholder = np.random.default_rng(0).normal(size=(len(self.context.splits.train), 2))
-        judged_set = self.context.select_forget_set(lambda: placeholder)
-        tuning_set = select_tuning_set(self.context, self.settings.tune_forget, judged_set, lambda: placeholder)
-        for forget in (judged_set, tuning_set):
-            for method in self.methods:
-                check_rounds(self.context, method, forget)
-                partition = (
-                    method.partition if method.partition.kind != "centroid" else replace(method.partition, rule="equal")
-                )
-                partition.split(forget.rows, self.read_score, lambda: placeholder, self.settings.seed)
-        if not tuning_set.name.startswith("entanglement"):
-            check_matched_classes(self.context, self.settings, tuning_set)
+        self.read_score = make_score_reader(context)
 
     def run(self, pool: Pool, backend: SearchBackend) -> SweepResult:
         """Train what is missing, tune every method, and judge it.
 
-        Args:
-            pool: where models are trained and trials judged.
-            backend: evaluates the configurations of searches.
-
-        Returns:
-            The results.
-
-        Raises:
-            RuntimeError: a model that trials need could not be trained.
-            ValueError: what cannot be checked before there are originals: empty parts by the distance to a centroid, or
-                classes of an entangled forget set without a validation example.
+        Raises RuntimeError if a model that trials need could not be trained. Raises ValueError for what cannot be
+        checked before there are originals: empty parts by the distance to a centroid, or classes of an entangled forget
+        set without a validation example.
         """
-        indices = [*self.tuning_indices, *self.judged_indices]
+        # 1. Originals first: entanglement and centroids read their embeddings.
+        indices = [*self.config.tuning_originals, *self.judged_indices]
         require_reference_models(
             self.context,
             build_reference_jobs(self.store, [], indices, self.device),
@@ -192,19 +169,21 @@ class Sweep:
             self.show_progress,
             "originals",
         )
+        # 2. Both forget sets, by the first original's embeddings, and all oracles in one run of the pool.
         judged_set = self.context.select_forget_set(lambda: self._read_embeddings(0))
-        tuning_set = select_tuning_set(
-            self.context, self.settings.tune_forget, judged_set, lambda: self._read_embeddings(0)
-        )
-        check_matched_classes(self.context, self.settings, tuning_set)
+        tuning_set = select_tuning_set(self.config, self.context, judged_set, lambda: self._read_embeddings(0))
+        check_matched_classes(self.config, self.context, tuning_set)
         self._train_oracles(tuning_set, judged_set, pool)
-        selections = self.settings.select
-        states = [MethodProgress(method=method, select=select) for method in self.methods for select in selections]
+        # 3. Tune level by level: a step can be searched only when the step before it is chosen.
+        states = [
+            MethodProgress(method=method, select=select) for method in self.methods for select in self.config.selections
+        ]
         for level in range(max(method.levels for method in self.methods)):
             if active := [state for state in states if state.method.levels > level and not state.end_reason]:
                 self._tune_next_step(active, tuning_set, backend)
+        # 4. Judge what was chosen, on originals and a forget set that had no part in the choice.
         judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
-        forget_sets = self.context.options.forget, tuning_set, judged_set
+        forget_sets = self.config.forget, tuning_set, judged_set
         notes = (
             describe_score_difference(*forget_sets, self.read_score),
             describe_outdated_scores(self.context.injected, self.methods),
@@ -228,20 +207,21 @@ class Sweep:
         """Split a forget set into the parts of a method, in their order."""
         partition = method.partition
         return partition.split(
-            forget.rows, self.read_score, lambda: self._read_embeddings(index), self.settings.seed, index
+            forget.rows, self.read_score, lambda: self._read_embeddings(index), self.config.seed, index
         )
 
     def _train_oracles(self, tuning_set: ForgetSet, judged_set: ForgetSet, pool: Pool) -> None:
         """Train every oracle of searches and judged trials, in one run of the pool."""
         jobs: dict[OriginalJob, None] = {}
         # The two sets may be the same.
-        groups = (tuning_set, self.tuning_indices, True), (judged_set, self.judged_indices, False)
+        groups = (tuning_set, self.config.tuning_originals, True), (judged_set, self.judged_indices, False)
         for forget, indices, tuning in groups:
             for index in indices:
                 sets = [forget.rows]
                 for method in self.methods:
                     parts = self._split(method, forget, index)
-                    stepwise = method.tuning == "steps" if tuning else self.settings.dynamics
+                    # A step is compared with the oracle of the parts forgotten so far, so every prefix needs one.
+                    stepwise = method.tuning == "steps" if tuning else self.config.dynamics
                     if stepwise:
                         sets += [merge_parts(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(build_reference_jobs(self.store, sets, [index], self.device))
@@ -261,10 +241,11 @@ class Sweep:
             algorithm=steps[-1][0],
             params=steps[-1][1],
             forget=merge_parts(rows),
+            # Alone, a step forgets the whole set, and the trial has the key of a plain one.
             part=rows[-1] if before else (),
             before=before,
             rounds=method.build_schedule(rows[-1], self.read_score),
-            seed=self.settings.seed,
+            seed=self.config.seed,
             device=self.device,
             variant=method.variant,
             **more,
@@ -273,8 +254,9 @@ class Sweep:
     def _next_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
         """Yield the searches of a method's next level, with the algorithm of each."""
         method = state.method
-        guide: Any = state.select if self.settings.sampler == "tpe" else ""
-        parts_by_original = [self._split(method, forget, index) for index in self.tuning_indices]
+        # tpe learns from an objective, so each selection has its own search; others share one.
+        guide: Any = state.select if self.config.sampler == "tpe" else ""
+        parts_by_original = [self._split(method, forget, index) for index in self.config.tuning_originals]
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
@@ -282,12 +264,13 @@ class Sweep:
             "core": False,
         }
         level = len(state.steps)
+        # Jointly, or not at all: one search over the whole sequence, against the last oracle.
         if method.tuning != "steps":
             names = [method.list_candidates(number)[0] for number in range(method.partition.k)]
             steps = [(name, method.fixed_params(name)) for name in names]
             trials = [
                 self._make_trial(method, steps, parts, index=i, **common)
-                for i, parts in zip(self.tuning_indices, parts_by_original, strict=True)
+                for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
             yield (
                 method.name,
@@ -296,11 +279,13 @@ class Sweep:
                 ),
             )
             return
+        # Step by step: one search per candidate, after the steps that were chosen before.
         for name in method.list_candidates(level):
             steps = [*state.steps, (name, method.fixed_params(name))]
             trials = [
+                # All configurations of a later step resume from the same stored model after the earlier steps.
                 self._make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
-                for i, parts in zip(self.tuning_indices, parts_by_original, strict=True)
+                for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
             yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
 
@@ -311,13 +296,14 @@ class Sweep:
             for state in states
             for name, search in self._next_searches(state, forget)
         ]
-        settings, searches = self.settings, {key: search for _, _, search, key in requested}
+        # Methods and selections that need the same search share its key: it is run once.
+        searches = {key: search for _, _, search, key in requested}
         with self.show_progress(f"attempts at step {len(states[0].steps) + 1}") as progress:
-            common = self.store, searches, settings.budget, backend, self.context.trial_data
-            results, failed = run_searches(*common, settings.sampler, settings.seed, progress)
+            results, failed = run_searches(self.config, self.context, searches, backend, progress)
         self.failed += failed
         for state in states:
             best: tuple[ConfigResult, HyperparameterSearch, list[ConfigResult]] | None = None
+            # Among several candidate algorithms, automatic RUM takes the one whose best configuration is best.
             for name, search, key in ((name, search, key) for owner, name, search, key in requested if owner is state):
                 state.searches.append((len(state.steps), name, results[key]))
                 result, column = select_config(results[key], state.select), OBJECTIVE[state.select]
@@ -334,6 +320,7 @@ class Sweep:
         self, state: MethodProgress, result: ConfigResult, search: HyperparameterSearch, results: Sequence[ConfigResult]
     ) -> None:
         """Add the chosen configuration to the state; boundaries are not noted if all results are equal."""
+        # Where all results are equal, the first was chosen and lies at a boundary only by chance of the order.
         all_equal = len(results) > 1 and len({other[OBJECTIVE[state.select]] for other in results}) == 1
         trial = search.make_trials(result["values"])[0]
         chosen_steps = trial.steps if state.method.tuning != "steps" else trial.steps[-1:]
@@ -341,6 +328,7 @@ class Sweep:
         state.steps += [(step.algorithm, step.params) for step in chosen_steps]
         state.chosen.append(result)
         for value in () if all_equal else find_boundary_params(search, result["values"]):
+            # A joint search names its parameters 1.lr, 2.lr, ...; a search of one step names them lr.
             number, _, param = value.rpartition(".")
             step = int(number) if number else n_before + 1
             prefix = f"{step}." * (state.method.partition.k > 1)
@@ -349,10 +337,12 @@ class Sweep:
     def _tuning_rows(self, states: Sequence[MethodProgress]) -> list[Row]:
         """List a row for each original of each configuration that a method chose among."""
         rows: dict[tuple[Any, ...], Row] = {}
-        read_row = cache(self._read_row)  # methods share configurations
+        # Methods share configurations: each row is read once.
+        read_row = cache(self._read_row)
         for state in states:
             for level, name, results in state.searches:
                 for number, result in enumerate(results):
+                    # A configuration that both selections chose is one row, with "oracle blind".
                     was_chosen = level < len(state.chosen) and result is state.chosen[level]
                     for trial in result["trials"]:
                         identity = (state.method.name, state.method.variant, level, name, trial)
@@ -380,25 +370,27 @@ class Sweep:
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
-            "measures": tuple(sorted(self.settings.measures)),
+            "measures": tuple(sorted(self.config.measures)),
         }
         planned: list[tuple[TrialConfig, Row]] = []
+        # The rows that every table compares with: the oracle, and doing nothing.
         for index in self.judged_indices:
             for name in (ORACLE, ORIGINAL):
                 reference = Method(plan=(name,), variant="")
                 trial = self._make_trial(reference, [(name, ())], (forget.rows,), index=index, **common)
                 planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
         for state in (state for state in states if not state.end_reason):
-            last = len(self.judged_indices) if state.method.draws_labels else self.settings.seeds
-            for index in self.judged_indices[:last]:
+            for index in self.config.get_judged_originals(draws_labels=state.method.draws_labels):
                 parts = self._split(state.method, forget, index)
                 whole = self._make_trial(
-                    state.method, state.steps, parts, index=index, save_model=self.settings.dynamics, **common
+                    state.method, state.steps, parts, index=index, save_model=self.config.dynamics, **common
                 )
-                first = 1 if self.settings.dynamics else len(state.steps)
+                # With --dynamics each prefix of a sequence is a row, else the whole sequence alone.
+                first = 1 if self.config.dynamics else len(state.steps)
                 for number in range(first, len(state.steps) + 1):
                     columns = identity_columns(state.method, len(state.steps), state.select, number, 0)
                     planned.append((whole.truncate(number), columns))
+        # Selections may choose the same configuration: one trial, a row for each.
         trials = list(dict.fromkeys(trial for trial, _ in planned))
         with self.show_progress("judged trials") as progress:
             rows, failed = run_trials(trials, self.context.trial_data, pool, progress)

@@ -45,9 +45,9 @@ from unlearn.oracles import TrialData
 from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
 from unlearn.trials.config import Row, Step, TrialConfig, trial_key
 from unlearn.trials.runner import run_trial
+from unlearn.trials.setup import UnlearningContext
+from unlearn.tuning.config import Sampler, Selection, SweepConfig
 
-Selection = Literal["oracle", "blind"]
-SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
 """Measures of a configuration; their values on validation are read, none on test."""
 OBJECTIVE: dict[Selection | Literal[""], str] = {"oracle": "tow", "blind": "blind", "": "tow"}
@@ -108,6 +108,7 @@ class HyperparameterSearch:
     def key(self, store: Store) -> str:
         """Hash everything but the values that a result depends on, and the searched parameters; 64 hex digits."""
         steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
+        # A value fixed at its default gives the same trials as none, so the searched names tell such a search apart.
         restricted = not self.tuned or any(
             get_free_space(step).keys() != get_search_space(step).keys() for step in steps
         )
@@ -137,6 +138,7 @@ def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfi
         step_values = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{number}.")}
         return tuple(sorted({**dict(params), **step_values}.items()))
 
+    # A step-by-step search changes the last step alone.
     if not joint:
         return replace(trial, params=tuple(sorted({**dict(trial.params), **values}.items())))
     before: tuple[Step, ...] = tuple(
@@ -159,11 +161,13 @@ def evaluate_config(search: HyperparameterSearch, values: Values, trial_data: Tr
         counts 0 for tow and -1 for blind; blind is the minimum if that is below 0, since a good original must not
         compensate for a spoilt one.
     """
+    # The oracle-free objective compares with theta_o, whose row is stored after the first configuration.
     rows = [run_trial(trial, trial_data) for trial in search.make_trials(values)]
     baseline_rows = [run_trial(make_baseline_trial(trial), trial_data) for trial in search.trials]
     objectives = [oracle_free_objective(row, baseline) for row, baseline in zip(rows, baseline_rows, strict=True)]
     result: ConfigResult = {
         "tow": float(np.mean([0.0 if row["status"] == "diverged" else row["tow_validation"] for row in rows])),
+        # A negative objective is an excess drop of accuracy, which a good original must not compensate.
         "blind": float(np.min(objectives) if min(objectives) < 0 else np.mean(objectives)),
         "wall_s": float(sum(row["run_wall_s"] for row in rows)),
         "examples": int(sum(row["examples"] for row in rows)),
@@ -179,14 +183,7 @@ def evaluate_config(search: HyperparameterSearch, values: Values, trial_data: Tr
 def read_config_results(store: Store, search: HyperparameterSearch, trials: Container[str]) -> list[ConfigResult]:
     """Read the stored results of a search; null in the file is NaN.
 
-    Args:
-        store: open store.
-        search: the search.
-        trials: keys of the trials whose rows are stored; a configuration with a missing row (a quarantined one) is
-            evaluated again.
-
-    Returns:
-        The results.
+    `trials` are the keys of stored rows: a configuration with a missing row (a quarantined one) is evaluated again.
     """
     records = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{search.key(store)}").values()
     results = [result for result in records if all(trial in trials for trial in result["trials"])]
@@ -212,6 +209,7 @@ def oracle_free_objective(row: Row, baseline: Row) -> float:
     """
     if row["status"] == "diverged":
         return -1.0
+    # How far the accuracy is below the limit; within the limit the gap alone counts.
     deficit = baseline["kept_class_accuracy_validation"] - MAX_ACCURACY_DROP - row["kept_class_accuracy_validation"]
     return -float(deficit) if deficit > 0 else 1 - float(row["class_matched_gap_validation"])
 
@@ -228,12 +226,8 @@ def select_config(results: Sequence[ConfigResult], select: Selection) -> ConfigR
 def deduplicate_results(results: Sequence[ConfigResult], order: Sequence[Mapping[str, Any]] = ()) -> list[ConfigResult]:
     """Remove repeated configurations, in an order that does not depend on when they were evaluated.
 
-    Args:
-        results: the results.
-        order: values in the order of their draws; the defaults are the first, and the first of equals is chosen.
-
-    Returns:
-        The drawn ones in that order, then the others in the order of a hash.
+    The drawn ones in the order of their draws, then the others in the order of a hash. The defaults are drawn first,
+    and the first of equals is chosen.
     """
     positions = {hash_record(values): number for number, values in enumerate(order)}
     unique = {hash_record(result["values"]): result for result in results}
@@ -243,9 +237,6 @@ def deduplicate_results(results: Sequence[ConfigResult], order: Sequence[Mapping
 def find_boundary_params(search: HyperparameterSearch, values: Values) -> list[str]:
     """Find the chosen values that lie at an end of their search space."""
     return [name for name, space in search.space.items() if name in values and is_at_boundary(space, values[name])]
-
-
-Sampler = Literal["tpe", "random", "grid"]
 
 
 class SearchBackend(Protocol):
@@ -268,41 +259,33 @@ class SearchBackend(Protocol):
 
 
 def run_searches(
-    store: Store,
+    config: SweepConfig,
+    context: UnlearningContext,
     searches: Mapping[str, HyperparameterSearch],
-    budget: int,
     backend: SearchBackend,
-    trial_data: TrialData,
-    sampler: Sampler,
-    seed: int,
     progress: ProgressCallback,
 ) -> tuple[dict[str, list[ConfigResult]], list[str]]:
-    """Run hyper-parameter searches, skipping configurations that were already evaluated.
+    """Run hyper-parameter searches, by key, skipping configurations that were already evaluated.
 
-    Args:
-        store: open store.
-        searches: searches by key.
-        budget: configurations of each, stored ones included; 1 if nothing is searched, fewer if the space has fewer.
-        backend: evaluates the configurations.
-        trial_data: the data.
-        sampler: how values are drawn.
-        seed: of the draws.
-        progress: called after each.
-
-    Returns:
-        Key of a search -> results, in the order of their draws, or in one that does not depend on when each was
-        evaluated; and a line for each configuration that failed.
+    The budget counts stored configurations; it is 1 if nothing is searched, fewer if the space has fewer. Returns key
+    -> results, in the order of their draws, or in one that does not depend on when each was evaluated; and a line for
+    each configuration that failed.
     """
+    store, sampler = context.store, config.sampler
+    # 1. What is stored: a configuration counts only while all its rows exist.
     trials = set(store.trials())
     results = {
         name: deduplicate_results(read_config_results(store, search, trials)) for name, search in searches.items()
     }
-    requests = [build_search(search, name, budget, results[name]) for name, search in searches.items()]
+    requests = [build_search(search, name, config.budget, results[name]) for name, search in searches.items()]
+    # The backend knows a search by its name, the caller by its key.
     keys = {request.name: key for request, key in zip(requests, searches, strict=True)}
     order: dict[str, Sequence[Mapping[str, Any]]] = {}
+    # 2. Without learning all configurations are known: keep exactly those, whatever else is stored.
     if sampler != "tpe":
         requests = [
-            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=seed)) for request in requests
+            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=config.seed))
+            for request in requests
         ]
         planned = {keys[request.name]: {hash_record(values) for values, _ in request.evaluated} for request in requests}
         results = {
@@ -310,7 +293,9 @@ def run_searches(
             for name, search_results in results.items()
         }
         order = {keys[request.name]: request.initial for request in requests}
-        sampler = "random"  # the points of a grid are all in `initial`
+        # The points of a grid are all in `initial`, so nothing is drawn.
+        sampler = "random"
+    # 3. Evaluate what is missing; each result is stored by the worker, so an interrupted search resumes here.
     requests = [request for request in requests if len(request.evaluated) < request.budget]
     total, done, failed = sum(request.budget - len(request.evaluated) for request in requests), 0, []
 
@@ -326,7 +311,8 @@ def run_searches(
         progress(done, total, f"{request.name} {format_values(values)}: {outcome}")
 
     if requests:
-        backend.search(evaluate_config, requests, trial_data, on_result, sampler=sampler, seed=seed)
+        backend.search(evaluate_config, requests, context.trial_data, on_result, sampler=sampler, seed=config.seed)
+    # 4. Put the results into an order that does not depend on which came first.
     return {
         name: deduplicate_results(search_results, order.get(name, ())) for name, search_results in results.items()
     }, failed
@@ -336,7 +322,8 @@ def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Se
     """Build the request of a search to a search backend."""
     first_trial, space = search.trials[0], search.space
     return Search(
-        name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",  # draws depend on it
+        # The backend seeds the draws with this name.
+        name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",
         space=to_domains(space),
         budget=budget if space else 1,
         job=search,
@@ -346,15 +333,7 @@ def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Se
 
 
 def fix_configs(request: Search, values: Sequence[Values]) -> Search:
-    """Fix the configurations of a request, so that none is left to draw.
-
-    Args:
-        request: the request of a search.
-        values: all configurations.
-
-    Returns:
-        The request with these configurations, a budget of their number, and those of them that are stored.
-    """
+    """Fix the configurations of a request, so that none is left to draw; stored others are left out."""
     planned = {hash_record(config) for config in values}
     stored = [(config, objective) for config, objective in request.evaluated if hash_record(config) in planned]
     return replace(request, initial=values, evaluated=stored, budget=len(values))

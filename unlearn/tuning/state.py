@@ -1,50 +1,13 @@
-"""Settings of a sweep, progress of each method, and results."""
+"""Progress of each method of a sweep, and results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unlearn.forget_sets import ForgetSet
 from unlearn.trials.config import Params, Row
-from unlearn.trials.setup import MAX_COUNT
+from unlearn.tuning.config import Selection
 from unlearn.tuning.methods import Method
-from unlearn.tuning.search import SELECTIONS, ConfigResult, Sampler, Selection
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepSettings:
-    """Hold the settings of a sweep.
-
-    Attributes:
-        budget: configurations evaluated at each step of a plan; the defaults are the first.
-        tune_forget: the forget set for tuning, as the user wrote it; "" for another one of the same kind.
-        tune_seeds: number of originals for tuning: 0 to tune_seeds - 1.
-        seeds: number of originals to judge on, the next ones; twice as many where labels are drawn at random.
-        sampler: see search.py.
-        select: the selection rules.
-        measures: measures of the judged trials beyond the core ones.
-        seed: of forget sets, shuffles, samplers and the algorithms' random streams.
-        dynamics: whether the judged sequences are measured after each of their steps.
-    """
-
-    budget: int = 10
-    tune_forget: str = ""
-    tune_seeds: int = 2
-    seeds: int = 3
-    sampler: Sampler = "random"
-    select: tuple[Selection, ...] = SELECTIONS
-    measures: tuple[str, ...] = ()
-    seed: int = 0
-    dynamics: bool = False
-
-    def __post_init__(self) -> None:
-        rules = (("--budget", self.budget), ("--tune-seeds", self.tune_seeds), ("--seeds", self.seeds))
-        for flag, value in rules:
-            if value < 1:
-                raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
-            if value > MAX_COUNT:
-                raise ValueError(
-                    f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is probably a typing error"
-                )
+from unlearn.tuning.search import ConfigResult
 
 
 @dataclass(kw_only=True)
@@ -104,15 +67,7 @@ class SweepResult:
 
 
 def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> str:
-    """Explain why no configuration could be chosen.
-
-    Args:
-        step: step of the sequence, counted from 1.
-        searches: the results of each candidate algorithm.
-
-    Returns:
-        A line.
-    """
+    """Explain in a line why no configuration of a step, counted from 1, could be chosen."""
     results = [result for search_results in searches for result in search_results]
     if not results:
         return f"every attempt at step {step} failed"
@@ -123,15 +78,8 @@ def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> 
 def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int) -> Row:
     """Return the columns that identify a row in a sweep.
 
-    Args:
-        method: the method.
-        levels: number of chosen steps of its sequence; 0 for the oracle and theta_o.
-        select: the selection rule.
-        level: the step of the row, counted from 1.
-        attempt: number of the configuration in its search.
-
-    Returns:
-        The columns.
+    `levels` is the number of chosen steps of its sequence, 0 for the oracle and theta_o; `level` is the step of the
+    row, counted from 1; `attempt` is the number of the configuration in its search.
     """
     return {
         "contender": method.name,

@@ -27,13 +27,7 @@ COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
 def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     """Print the results of a sweep.
 
-    Args:
-        console: the console.
-        result: the results.
-        folder: the folder of the sweep.
-
-    Returns:
-        Exit code: 1 if a trial failed, a judged one diverged, or a method ended early, else 0.
+    Returns the exit code: 1 if a trial failed, a judged one diverged, or a method ended early, else 0.
     """
     groups = group_by_method(result.judged_rows)
     n_originals = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
@@ -45,6 +39,7 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     title = (
         f"{result.judged_set.name}: {len(result.judged_set.rows)} examples, judged on originals unseen by the choice"
     )
+    # Means over different originals are not comparable: order by the shared ones, and show that column.
     uneven = len(set(n_originals.values())) > 1
     extra = (f"tow_test of the same {n_shared}",) * uneven
     table = make_table(title, ("", "variant", "chosen by", "n", *COLUMNS, *extra))
@@ -69,7 +64,6 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
 
 
 def _print_regrets(console: Console, result: SweepResult) -> None:
-    """Print the cost of choosing without an oracle."""
     regrets = compute_regrets(result.judged_rows)
     if not regrets:
         return

@@ -9,6 +9,7 @@ from memscore.data.splits import Splits
 from unlearn.forget_sets import ForgetSet, find_score_name, parse_classes, select_forget_set
 from unlearn.meta.partition import mean_score
 from unlearn.trials.setup import UnlearningContext
+from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
 
 SAME = "same"
@@ -16,38 +17,34 @@ SAME = "same"
 
 
 def select_tuning_set(
-    context: UnlearningContext, spec: str, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
+    config: SweepConfig, context: UnlearningContext, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
 ) -> ForgetSet:
     """Select the forget set that parameters are chosen on.
 
-    Args:
-        context: the context, of the judged forget set.
-        spec: the forget set, as the user wrote it; "" for another of the same kind.
-        judged_set: the judged forget set.
-        embeddings: [n_train, E] of the first original.
-
-    Returns:
-        A set of the same kind without an example of the judged one; for classes as many others, those that follow; the
-        judged set itself where a user's list or a change of the data leaves no other, or where the value is "same".
-
-    Raises:
-        ValueError: there is no other set of that size.
+    A set of the same kind without an example of the judged one, unless --tune-forget names one; for classes as many
+    others, those that follow; the judged set itself where a user's list or a change of the data leaves no other, or
+    where --tune-forget is "same". `embeddings` is [n_train, E] of the first original. Raises ValueError if there is no
+    other set of that size.
     """
-    options, splits, user_spec = context.options, context.splits, spec
-    kind, _, part = options.forget.partition(":")
+    spec, splits = config.tune_forget, context.splits
+    kind, _, part = config.forget.partition(":")
+    # A list of the user and a change of the data have no second set of their kind.
     if spec == SAME or (not spec and (context.injected or kind in {"id", "ids"})):
         return judged_set
+    # A set that the user names may overlap the judged one; the tables say by how much.
     excluded = () if spec else judged_set.rows
     try:
+        # Excluding rows leaves no example of a class, so other classes are taken instead.
         if not spec and kind == "class":
             spec = next_classes(part, splits)
         tuning_set = select_forget_set(
-            spec or options.forget, options.size, splits, context.score_store.score, embeddings, options.seed, excluded
+            spec or config.forget, config.size, splits, context.score_store.score, embeddings, config.seed, excluded
         )
         return tuning_set if spec else replace(tuning_set, name=f"another {tuning_set.name}")
+    # The message must name what the user can change: the option given, or the one to give.
     except ValueError as error:
-        if user_spec:
-            raise ValueError(f"--tune-forget {user_spec}: {error}") from None
+        if config.tune_forget:
+            raise ValueError(f"--tune-forget {config.tune_forget}: {error}") from None
         raise ValueError(
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
@@ -55,17 +52,9 @@ def select_tuning_set(
 
 
 def next_classes(part: str, splits: Splits) -> str:
-    """Choose as many classes as a forget set has: those that follow, and none of its own.
+    """Choose as many classes as class:`part` has: those that follow, and none of its own.
 
-    Args:
-        part: numbers of its classes, as 3 or 0,1,3.
-        splits: the data set.
-
-    Returns:
-        A forget set as the user writes it: class:4 after class:3; class 0 follows the last class.
-
-    Raises:
-        ValueError: fewer classes are left.
+    class:4 after class:3; class 0 follows the last class. Raises ValueError if fewer classes are left.
     """
     classes, n = parse_classes(part, splits), splits.n_classes
     following = [(max(classes) + step) % n for step in range(1, n)]
@@ -80,16 +69,9 @@ def next_classes(part: str, splits: Splits) -> str:
 def describe_score_difference(
     spec: str, tuning_set: ForgetSet, judged_set: ForgetSet, read_score: Callable[[str], np.ndarray]
 ) -> str:
-    """Describe the mean score of both forget sets, if a score selects them; they differ most in small data sets.
+    """Describe the mean score of both forget sets, which differ most in small data sets.
 
-    Args:
-        spec: the judged forget set, as the user wrote it.
-        tuning_set: the forget set that parameters are chosen on.
-        judged_set: the judged forget set.
-        read_score: name of a score -> its value for each training row.
-
-    Returns:
-        A line; "" if no score selects them, or if both sets are the same.
+    "" if no score selects them, or if both sets are the same.
     """
     score = find_score_name(spec)
     if not score or tuning_set.rows == judged_set.rows:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.launch import PoolOptions
 from memscore import estimate
 from memscore.estimators.lira import fit_shadow_prior, lira_scores
 from memscore.pipeline.attacks import ATTACKS
@@ -55,7 +56,7 @@ def bank(tmp_path_factory):
         store=folder, queries=3, recipe="rum-cifar100", arch="cnn-4", train_limit=200, epochs=2, batch=32, lr=0.05,
         design="exact", block=8, models=8, originals=0, attacks=("lira", "lira-paper"),
     )  # fmt: skip
-    assert estimate.estimate_bank(plan, pool="serial") == 0
+    assert estimate.estimate_bank(plan, PoolOptions(pool="serial")) == 0
     return folder, plan
 
 
@@ -76,7 +77,7 @@ def test_a_bank_stores_predictions_per_augmentation_and_lira_is_their_mean(bank)
 
 def test_the_number_of_queries_belongs_to_the_arm_and_does_not_change(bank, capsys):
     folder, plan = bank
-    assert estimate.estimate_bank(replace(plan, queries=None), pool="serial") == 0
+    assert estimate.estimate_bank(replace(plan, queries=None), PoolOptions(pool="serial")) == 0
     assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3
     with pytest.raises(ValueError, match=r"queries is 3, asked for 2"):
-        estimate.estimate_bank(replace(plan, queries=2), pool="serial")
+        estimate.estimate_bank(replace(plan, queries=2), PoolOptions(pool="serial"))

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.launch import PoolOptions
 from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
-from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_context
+from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_config
 from unlearn import experiment
 from unlearn.experiments.base import ExperimentResult, make_record
 from unlearn.experiments.config import ExperimentConfig
@@ -48,16 +49,14 @@ def test_the_forget_set_to_tune_on_reaches_every_sweep(empty_bank):
     with pytest.raises(ValueError, match=r"^--tune-forget rendom: unknown forget set 'rendom'"):
         prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, size=12, tune_forget="rendom"))
     prepared = prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, tune_forget="same"))
-    assert {config.tune_forget for config in prepared.experiment.make_sweeps(prepared.context).values()} == {"same"}
+    assert {config.tune_forget for config in prepared.experiment.make_sweeps(prepared.config).values()} == {"same"}
 
 
 def test_an_experiment_that_says_nothing_of_it_keeps_its_name():
     nothing = ExperimentResult(results={}, claims=[])
-    plain = make_record("rum", make_context("finetune"), nothing)["asked"]
+    plain = make_record(make_config("finetune"), nothing)["asked"]
     assert "tune_forget" not in plain
-    assert make_record("rum", make_context("finetune", tune_forget="same"), nothing)["asked"] == plain | {
-        "tune_forget": "same"
-    }
+    assert make_record(make_config("finetune", tune_forget="same"), nothing)["asked"] == plain | {"tune_forget": "same"}
 
 
 @pytest.mark.parametrize(
@@ -82,13 +81,13 @@ def test_the_score_that_is_meant_is_rum_s_where_the_bank_has_it(tmp_path, stored
 def test_an_experiment_goes_by_the_score_of_its_bank_and_its_record_says_which(tmp_path, keep, name):
     store = make_bank(tmp_path, keep=keep, design="iid", block=None)
 
-    def make_context_record(**more):
+    def make_config_record(**more):
         prepared = prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, **more))
-        assert {config.scores for config in prepared.experiment.make_sweeps(prepared.context).values()} == {(name,)}
-        return make_record("rum", prepared.context, ExperimentResult(results={}, claims=[]))["asked"]
+        assert {config.scores for config in prepared.experiment.make_sweeps(prepared.config).values()} == {(name,)}
+        return make_record(prepared.config, ExperimentResult(results={}, claims=[]))["asked"]
 
-    assert make_context_record() == make_context_record(score=name)
-    assert make_context_record()["score"] == name
+    assert make_config_record() == make_config_record(score=name)
+    assert make_config_record()["score"] == name
     with pytest.raises(ValueError, match=r"unknown score 'memorization_k0.600'; did you mean"):
         prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, score="memorization_k0.600"))
 
@@ -97,7 +96,7 @@ def test_a_score_is_refused_where_nothing_reads_it(empty_bank):
     not_reading = {
         name
         for name, entry in EXPERIMENTS.items()
-        if not depends_on_score(entry, replace(make_context("finetune"), store=empty_bank))
+        if not depends_on_score(entry, replace(make_config("finetune"), store=empty_bank))
     }
     assert not_reading == {"five-steps", "rsu"}
     for name in sorted(not_reading):
@@ -106,9 +105,7 @@ def test_a_score_is_refused_where_nothing_reads_it(empty_bank):
         ):
             prepare_experiment(ExperimentConfig(name=name, store=empty_bank, score=SCORE))
     prepared = prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank))
-    assert (
-        prepared.context.score == SCORE
-    )  # as it was before a score could be refused, so that folders keep their names
+    assert prepared.config.score == SCORE  # as it was before a score could be refused, so that folders keep their names
 
 
 def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
@@ -117,10 +114,11 @@ def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
     def keep(store, *more):
         with pytest.raises(BlockingIOError), Store.open(empty_bank).lock():
             pass
-        written_names.append(more[0])
+        written_names.append(more[1].name)
         return "experiments/here"
 
     monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, claims=[]))
     monkeypatch.setattr("unlearn.experiments.tables.write_experiment", keep)
-    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), pool="serial", device="cpu") == 0
+    options = PoolOptions(pool="serial", device="cpu")
+    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), options) == 0
     assert written_names == ["rsu"]

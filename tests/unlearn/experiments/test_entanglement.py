@@ -63,7 +63,7 @@ def test_every_row_knows_the_distribution_in_its_set(experiment):
 def test_buckets_tune_nothing(experiment):
     prepared, result, _ = experiment
     assert result.cost["attempts"] == len([*LEVELS, *MATCHED]) * 2 + len(BUCKETS)
-    assert all(config.budget == 1 for config in prepared.experiment.make_sweeps(prepared.context).values())
+    assert all(config.budget == 1 for config in prepared.experiment.make_sweeps(prepared.config).values())
 
 
 def make_results(low, high, matched, es):
@@ -87,7 +87,7 @@ def make_results(low, high, matched, es):
 
 def test_verdicts():
     claims = entanglement.check_claims(
-        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (200, 300, 90)), tiny.make_context("finetune", "salun")
+        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (200, 300, 90)), tiny.make_config("finetune", "salun")
     )
     assert tiny.list_verdicts(claims, "has a higher ES than the low one") == ["holds"]
     assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES") == ["holds", "undecided"]
@@ -99,7 +99,7 @@ def test_verdicts():
 
 def test_verdicts_the_other_way():
     claims = entanglement.check_claims(
-        make_results((0.6, 0.9), (0.9, 0.9), (0.8, 0.5), (90, 90, 90)), tiny.make_context("finetune", "salun")
+        make_results((0.6, 0.9), (0.9, 0.9), (0.8, 0.5), (90, 90, 90)), tiny.make_config("finetune", "salun")
     )
     assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES") == ["fails", "holds"]
     assert tiny.list_verdicts(claims, "salun: ToW is higher at low ES") == ["undecided", "holds"]
@@ -109,7 +109,7 @@ def test_verdicts_the_other_way():
 
 def test_only_one_kind_of_algorithm_compares_no_kinds():
     claims = entanglement.check_claims(
-        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1)), tiny.make_context("finetune")
+        make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1)), tiny.make_config("finetune")
     )
     assert tiny.list_verdicts(claims, "draw labels") == []
 
@@ -117,5 +117,5 @@ def test_only_one_kind_of_algorithm_compares_no_kinds():
 def test_blind_alone_is_judged_by_the_blind_choice():
     rows = make_results((0.9, 0.8), (0.9, 0.5), (0.7, 0.7), (1, 1, 1))
     blind = {part: [row | {"select": row["select"] and "blind"} for row in own] for part, own in rows.items()}
-    claims = entanglement.check_claims(blind, tiny.make_context("finetune", select="blind"))
+    claims = entanglement.check_claims(blind, tiny.make_config("finetune", select="blind"))
     assert tiny.list_verdicts(claims, "finetune: ToW is higher at low ES")[0] == "holds"

@@ -12,7 +12,8 @@ from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.inequality import gini
 from memscore.store.verify import verify
-from unlearn.experiments.base import ExperimentContext, Scale
+from tests.fixtures import tiny
+from unlearn.experiments.base import SweepRunner
 from unlearn.experiments.five_requests import ARM_LABELS, EXPERIMENT, REFINED, VANILLA, check_claims, run
 from unlearn.experiments.sequential_requests import (
     RecomputeProxyJob,
@@ -25,7 +26,6 @@ from unlearn.experiments.sequential_requests import (
 )
 from unlearn.oracles import build_trial_data
 from unlearn.trials.config import model_key
-from unlearn.trials.setup import no_progress
 from unlearn.tuning.methods import Method
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import select_rows
@@ -58,9 +58,12 @@ class RecordingPool(SerialPool):
             yield job, result
 
 
-def make_context(store):
-    scale = Scale(size=SIZE, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
-    return ExperimentContext(store=store.url, score="memorization_k0.500", proxies=("holdout",), scale=scale)
+def make_config(store):
+    return tiny.make_config("neggrad-plus", store=store.url, size=SIZE, seeds=2)
+
+
+def make_runner(pool):
+    return SweepRunner(pool=pool, backend=SerialSearch(), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +71,13 @@ def lab(tmp_path_factory):
     bank = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
     estimate(bank, SerialPool())
     pool = RecordingPool()
-    result = run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
+    result = run(make_config(bank.store), make_runner(pool), rounds=2)
     assert not result.incomplete, result.remarks
     return bank, result, pool
 
 
 def open_unlearning_context(bank):
-    return prepare_sweep(EXPERIMENT.make_sweeps(make_context(bank.store))["tuning"]).context
+    return prepare_sweep(EXPERIMENT.make_sweeps(make_config(bank.store))["tuning"]).context
 
 
 def find_trial(pool, arm, index, number):
@@ -173,7 +176,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same_rows(lab):
     bank, result, _ = lab
     before = {name: bank.store.folder.names(name) for name in KEPT}
     pool = RecordingPool()
-    again = run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=2)
+    again = run(make_config(bank.store), make_runner(pool), rounds=2)
     assert {name: bank.store.folder.names(name) for name in before} == before
     assert not [job for fn, job, result in pool.done if fn == "work" or (fn == "rescore" and result)]
     np.testing.assert_equal(again.results, result.results)
@@ -187,7 +190,7 @@ def test_a_walk_that_diverges_ends_and_another_goes_on(lab):
     steep, flat = (("epochs", 1), ("lr", 1e30)), (("epochs", 1), ("lr", 1e-4))
     method = Method(plan=("gradient-ascent",), variant="vanilla")
     sequences = [RequestSequence(method=method, params=(params,), index=1) for params in (steep, flat)]
-    ended = run_rounds(open_unlearning_context(bank), sequences, 2, SIZE, SerialPool(), "cpu", no_progress)
+    ended = run_rounds(open_unlearning_context(bank), sequences, 2, SIZE, make_runner(SerialPool()))
     assert ended == ["gradient-ascent vanilla on original 1 ended early: it diverged in round 1"]
     rows = [select_rows(read_rows(bank.store, sequence), contender="gradient-ascent") for sequence in sequences]
     assert [row["status"] for row in rows[0]] == ["diverged"]
@@ -203,9 +206,7 @@ def test_a_walk_without_enough_examples_left_ends(lab):
         [RequestSequence(method=method, params=((),), index=1)],
         1,
         237,
-        SerialPool(),
-        "cpu",
-        no_progress,
+        make_runner(SerialPool()),
     )
     assert len(ended) == 1
     assert "round 1: --size 237: low, medium and high holdout share examples at 79 each" in ended[0]
@@ -215,13 +216,13 @@ def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trai
     bank, _, _ = lab
     pool = RecordingPool()
     with pytest.raises(ValueError, match=r"--size 15: 16 rounds and a set .* take 255 of the 240 .* use 14 or less"):
-        run(make_context(bank.store), pool, SerialSearch(), "cpu", no_progress, rounds=16)
+        run(make_config(bank.store), make_runner(pool), rounds=16)
     assert not pool.done
 
 
 def test_the_figure_is_drawn_from_the_rows(lab):
     bank, result, _ = lab
-    assert EXPERIMENT.draw_figure(result.results, make_context(bank.store)).startswith(b"\x89PNG")
+    assert EXPERIMENT.draw_figure(result.results, make_config(bank.store)).startswith(b"\x89PNG")
 
 
 def make_rows(refined, vanilla, skew, originals=8):
@@ -238,11 +239,11 @@ def make_rows(refined, vanilla, skew, originals=8):
 
 
 def test_verdicts_follow_the_rows():
-    context = ExperimentContext(store="", score="", proxies=(), scale=EXPERIMENT.small_scale)
-    as_printed = check_claims(make_rows((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), context)
+    config = tiny.make_config(*EXPERIMENT.small_preset.algorithms)
+    as_printed = check_claims(make_rows((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), config)
     assert [claim.verdict for claim in as_printed] == ["holds"] * 8
     assert [round(claim.value.value, 2) for claim in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
-    turned = check_claims(make_rows((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), context)
+    turned = check_claims(make_rows((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), config)
     assert [claim.verdict for claim in turned] == ["fails"] * 8
-    single = check_claims(make_rows((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), context)
+    single = check_claims(make_rows((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), config)
     assert {claim.verdict for claim in single} == {"undecided"}  # one original has no interval

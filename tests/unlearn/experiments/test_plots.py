@@ -49,7 +49,7 @@ def render_calls(monkeypatch):
 
 def test_memorization_shows_what_tow_is_made_of_and_the_oracle(render_calls):
     rows = {level: tiny.make_rows(ORACLE, "", "", tow_test=1.0) for level in LEVELS}
-    memorization.draw_figure(rows, tiny.make_context("finetune"))
+    memorization.draw_figure(rows, tiny.make_config("finetune"))
     ((series, columns, panels),) = render_calls
     assert series == ("finetune", "original", ORACLE)
     assert columns == ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test")
@@ -57,6 +57,6 @@ def test_memorization_shows_what_tow_is_made_of_and_the_oracle(render_calls):
 
 
 def test_proxies_show_the_attack_too(render_calls):
-    context = tiny.make_context("finetune")
-    proxies.draw_figure({name: [] for name in proxies.list_scores(context)}, context)
+    config = tiny.make_config("finetune")
+    proxies.draw_figure({name: [] for name in proxies.list_scores(config)}, config)
     assert render_calls[0][1] == ("tow_test", "tow_mia_test")

@@ -55,9 +55,9 @@ def test_a_second_bank_that_shows_nothing_of_augmentation_is_refused(banks, tmp_
 
 
 def test_the_usual_proxies_are_those_that_a_bank_has_by_name():
-    assert list_scores(tiny.make_context("finetune")) == NAMES
+    assert list_scores(tiny.make_config("finetune")) == NAMES
     assert PROXIES == ("events_confidence", "events_accuracy", "holdout")
-    sweeps = make_sweeps(tiny.make_context("finetune"))
+    sweeps = make_sweeps(tiny.make_config("finetune"))
     assert {config.forget for config in sweeps.values()} == {f"{name}:union" for name in NAMES}
     assert all(config.scores == (name,) and config.variants == VARIANTS for name, config in sweeps.items())
 
@@ -84,7 +84,7 @@ def make_results(tow, wall, salun_there=None):
 
 def test_verdicts():
     claims = proxies.check_claims(
-        make_results((0.7, 0.6, (0.9, 0.9, 0.7)), (2, 4)), tiny.make_context("finetune", "salun")
+        make_results((0.7, 0.6, (0.9, 0.9, 0.7)), (2, 4)), tiny.make_config("finetune", "salun")
     )
     assert tiny.list_verdicts(claims, "finetune: RUM^F by holdout is above vanilla (ToW)") == ["holds"]
     assert tiny.list_verdicts(claims, "salun: RUM^F by holdout is above vanilla (ToW-MIA)") == ["fails"]
@@ -99,7 +99,7 @@ def test_verdicts():
 
 def test_run_times_are_over_vanillas_and_over_retrainings():
     claims = proxies.check_claims(
-        make_results((0.7, 0.6, (0.9, 0.9, 0.7)), (20, 15)), tiny.make_context("finetune", "salun")
+        make_results((0.7, 0.6, (0.9, 0.9, 0.7)), (20, 15)), tiny.make_config("finetune", "salun")
     )
     longer, less = (
         next(claim for claim in claims if make_options in claim.claim)
@@ -112,8 +112,8 @@ def test_run_times_are_over_vanillas_and_over_retrainings():
 
 @pytest.mark.parametrize(("below", "verdict"), [(0.3, "holds"), (0.1, "undecided"), (-0.2, "fails")])
 def test_what_augmentation_does_to_salun(below, verdict):
-    context = tiny.make_context("finetune", "salun", other="there")
-    claims = proxies.check_claims(make_results((0.7, 0.6, (0.9, 0.9, 0.9)), (2, 4), below), context)
+    config = tiny.make_config("finetune", "salun", other="there")
+    claims = proxies.check_claims(make_results((0.7, 0.6, (0.9, 0.9, 0.9)), (2, 4), below), config)
     assert tiny.list_verdicts(claims, "augmentation widens") == [verdict]
     assert tiny.list_verdicts(claims, "below the mean of the others") == ["fails" if verdict == "fails" else "holds"]
     assert tiny.list_verdicts(claims, f"{OTHER_PREFIX}finetune: RUM^F by holdout is above vanilla (ToW)") == ["holds"]

@@ -56,7 +56,7 @@ def test_a_class_and_a_tenth_at_random_are_judged_in_all_orders(store):
 
 
 def test_a_size_that_is_given_is_that_of_the_random_set(store):
-    sweeps = make_sweeps(replace(tiny.make_context("gradient-ascent"), store=store))
+    sweeps = make_sweeps(replace(tiny.make_config("gradient-ascent"), store=store))
     assert sweeps["random"].size == 12
     assert all(config.rounds == 5 for config in sweeps.values())
 
@@ -65,7 +65,7 @@ def test_a_tenth_of_the_classes_is_forgotten_and_at_least_one(monkeypatch):
     def class_spec(n_classes, seed):
         manifest = SimpleNamespace(n_classes=n_classes, split_sizes=(1000, 0, 0), architecture="mlp-8")
         monkeypatch.setattr(rsu, "Store", SimpleNamespace(open=lambda url: SimpleNamespace(manifest=manifest)))
-        result = make_sweeps(tiny.make_context("gradient-ascent", seed=seed))
+        result = make_sweeps(tiny.make_config("gradient-ascent", seed=seed))
         assert result["class"].forget == result[DISJOINT].forget
         return result["class"].forget
 
@@ -99,7 +99,7 @@ def test_costs_are_multiples_of_one_go_on_the_originals_that_both_have():
         "random": [*arm("vanilla", 0.1), *arm("rsu", 0.2), *arm("rsu-reversed", 0.3)],
         DISJOINT: arm("rsu", 0.45),
     }
-    assert describe_costs(results, tiny.make_context("gradient-ascent")) == [
+    assert describe_costs(results, tiny.make_config("gradient-ascent")) == [
         "gradient-ascent: examples read, as a multiple of one go's: 0.80 rsu (class), nan rsu-reversed (class), "
         "0.90 rsu (class, disjoint), 2.00 rsu (random), 3.00 rsu-reversed (random)"
     ]
@@ -120,9 +120,7 @@ def make_results(of_class, at_random, apart):
 
 
 def test_verdicts():
-    claims = rsu.check_claims(
-        make_results((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.make_context("gradient-ascent")
-    )
+    claims = rsu.check_claims(make_results((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9), tiny.make_config("gradient-ascent"))
     assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
     assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["holds", "holds"]
     assert tiny.list_verdicts(claims, "nearer to the oracle's") == ["holds"]
@@ -132,7 +130,7 @@ def test_verdicts():
 
 
 def test_verdicts_the_other_way():
-    claims = rsu.check_claims(make_results((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_context("gradient-ascent"))
+    claims = rsu.check_claims(make_results((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_config("gradient-ascent"))
     assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
     assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["fails", "fails"]
     assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["fails"]
@@ -144,7 +142,7 @@ def test_the_mean_of_all_weighs_algorithms_alike():
     for part, rows in ours.items():
         twin = [row | {"contender": "bad-teacher", "tow_test": 0.5} for row in rows]
         ours[part] = [*rows, *twin]
-    claims = rsu.check_claims(ours, tiny.make_context("gradient-ascent", "bad-teacher"))
+    claims = rsu.check_claims(ours, tiny.make_config("gradient-ascent", "bad-teacher"))
     mean = [claim.value.value for claim in claims if claim.claim.startswith("mean of all: RSU")]
     alone = [claim.value.value for claim in claims if claim.claim.startswith("gradient-ascent: RSU is above")]
     assert mean == pytest.approx([alone[0] / 2, alone[1] / 2, (alone[0] - alone[1]) / 2])

@@ -1,7 +1,6 @@
 """RUM's two main experiments: end to end on a bank of small models, and their verdicts on made rows."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,7 +64,7 @@ def test_memorization_s_verdicts_follow_the_rows():
         "low": make_level_rows(0.95, 0.9, finetune=0.9, neggrad_plus=0.5, salun=0.6),
         "high": make_level_rows(0.2, 0.3, finetune=0.4, neggrad_plus=0.9, salun=0.8),
     }
-    claims = memorization.check_claims(results, tiny.make_context("finetune", "neggrad-plus", "salun"))
+    claims = memorization.check_claims(results, tiny.make_config("finetune", "neggrad-plus", "salun"))
     assert tiny.list_verdicts(claims, "the oracle is right more often") == ["holds"]
     assert tiny.list_verdicts(claims, "the oracle's MIA is higher") == ["holds"]
     assert tiny.list_verdicts(claims, "to do nothing") == ["holds"]
@@ -74,7 +73,7 @@ def test_memorization_s_verdicts_follow_the_rows():
     assert tiny.list_verdicts(claims, "salun: ToW is higher on high") == ["holds"]
     assert tiny.list_verdicts(claims, "salun: MIA on low memorization") == ["holds"]  # .4 above .05
     level = make_level_rows(0.5, 0.5, finetune=0.5)
-    even = memorization.check_claims({"low": level, "high": level}, tiny.make_context("finetune"))
+    even = memorization.check_claims({"low": level, "high": level}, tiny.make_config("finetune"))
     assert {claim.verdict for claim in even} == {"undecided"}
 
 
@@ -86,12 +85,12 @@ def select_blind(results):
 
 
 def test_verdicts_rest_on_the_blind_choice_where_it_alone_was_asked_for():
-    context = replace(tiny.make_context("salun"), select="blind")
+    config = tiny.make_config("salun", select="blind")
     levels = {"low": make_level_rows(0.95, 0.9, salun=0.6), "high": make_level_rows(0.2, 0.3, salun=0.8)}
-    claims = memorization.check_claims(select_blind(levels), context)
+    claims = memorization.check_claims(select_blind(levels), config)
     assert tiny.list_verdicts(claims, "salun: ToW is higher on high") == ["holds"]
     claims = rum.check_claims(
-        select_blind(make_union_rows(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)), context
+        select_blind(make_union_rows(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)), config
     )
     assert tiny.list_verdicts(claims, "salun: RUM^F has a higher ToW than vanilla") == ["holds"]
 
@@ -116,13 +115,13 @@ def make_union_rows(contender="salun", rrt=0.5, **tow):
 
 def test_rum_s_verdicts_follow_the_rows():
     claims = rum.check_claims(
-        make_union_rows(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8), tiny.make_context("salun")
+        make_union_rows(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8), tiny.make_config("salun")
     )
     assert [claim.verdict for claim in claims if claim.claim.startswith("salun")] == ["holds"] * 4
     assert tiny.list_verdicts(claims, "a smaller MIA gap ascending") == ["holds"]
     assert tiny.list_verdicts(claims, "ascending has a smaller MIA gap") == ["holds"]
     claims = rum.check_claims(
-        make_union_rows(vanilla=0.9, shuffle=0.95, rum=0.7, rum_reversed=0.8), tiny.make_context("salun")
+        make_union_rows(vanilla=0.9, shuffle=0.95, rum=0.7, rum_reversed=0.8), tiny.make_config("salun")
     )
     assert {claim.verdict for claim in claims} == {"fails"}
 
@@ -130,7 +129,7 @@ def test_rum_s_verdicts_follow_the_rows():
 def test_printed_numbers_stand_beside_what_they_are_printed_for():
     results = make_union_rows(vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)
     results["union"] += make_union_rows("random-label", vanilla=0.7, shuffle=0.6, rum=0.9, rum_reversed=0.8)["union"]
-    claims = rum.check_claims(results, tiny.make_context("salun", "random-label"))
+    claims = rum.check_claims(results, tiny.make_config("salun", "random-label"))
     paper_by_claim = {claim.claim: claim.paper for claim in claims}
     assert (
         paper_by_claim["salun: RUM^F has a smaller MIA gap ascending than descending"] == "CIFAR-10 .031 against .221"
@@ -142,7 +141,7 @@ def test_printed_numbers_stand_beside_what_they_are_printed_for():
         paper_by_claim[f"RUM^F has a higher ToW than vanilla, {mean}"] == "0.887 against 0.731"
     )  # SalUn's: it is alone here
     level = make_level_rows(0.5, 0.5, salun=0.5, random_label=0.5)
-    claims = memorization.check_claims({"low": level, "high": level}, tiny.make_context("salun", "random-label"))
+    claims = memorization.check_claims({"low": level, "high": level}, tiny.make_config("salun", "random-label"))
     mia = [claim.paper for claim in claims if "MIA on low memorization" in claim.claim]
     assert mia == ["CIFAR-10 .960 against .010", "CIFAR-10 .611 against .010"]
 
@@ -164,7 +163,7 @@ def make_plan_rows(swapped, costs):
     ("swapped", "costs", "expected"), [(0.9, 0.3, ("holds", "holds", "holds")), (0.99, 0.7, ("fails",) * 3)]
 )
 def test_plans_are_compared_by_order_and_by_cost(swapped, costs, expected):
-    claims = rum.check_claims(make_plan_rows(swapped, costs), tiny.make_context("salun", "finetune"))
+    claims = rum.check_claims(make_plan_rows(swapped, costs), tiny.make_config("salun", "finetune"))
     paper_by_claim = (
         "than nothing, SalUn, fine-tuning",
         "finetune: RUM^F has a similar ToW",
@@ -177,7 +176,7 @@ def test_plans_are_compared_by_order_and_by_cost(swapped, costs, expected):
 def test_every_trend_of_rum_finds_its_claims(trend):
     results = make_plan_rows(0.9, 0.3)
     results["union"] += make_union_rows(vanilla=0.7, shuffle=0.6)["union"]
-    claims = [claim.claim for claim in rum.check_claims(results, tiny.make_context("salun", "finetune"))]
+    claims = [claim.claim for claim in rum.check_claims(results, tiny.make_config("salun", "finetune"))]
     assert any(re.search(words, claim) for name, words in trend.claims if name == "rum" for claim in claims)
 
 

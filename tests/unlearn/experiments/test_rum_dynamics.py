@@ -13,11 +13,11 @@ from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate, open_bank
 from memscore.statistics.claims import judge_equivalent, judge_not_lower
 from memscore.statistics.intervals import Interval
-from unlearn.experiments.base import ExperimentContext, Scale
+from tests.fixtures import tiny
+from unlearn.experiments.base import SweepRunner
 from unlearn.experiments.rum_dynamics import EXPERIMENT, PARTS, SETS, check_claims, find_lowest_accuracy, run
 from unlearn.experiments.tables import print_experiment
 from unlearn.meta.partition import align_scores
-from unlearn.trials.setup import no_progress
 from unlearn.tuning.results import select_rows
 
 SCORE = "memorization_k0.500"
@@ -29,9 +29,8 @@ ORDERS = (f"rum {SCORE}", f"rum-reversed {SCORE}")
 def lab(tmp_path_factory):
     bank = open_bank(replace(PLAN, store=str(tmp_path_factory.mktemp("lab") / "store")))
     estimate(bank, SerialPool())
-    scale = Scale(size=15, algorithms=("neggrad-plus",), budget=1, tune_seeds=1, seeds=2)
-    context = ExperimentContext(store=bank.store.url, score=SCORE, proxies=(), scale=scale, select="oracle")
-    return bank, context, run(context, SerialPool(), SerialSearch(), "cpu", no_progress)
+    config = tiny.make_config("neggrad-plus", store=bank.store.url, size=15, seeds=2, select="oracle")
+    return bank, config, run(config, SweepRunner(pool=SerialPool(), backend=SerialSearch(), device="cpu"))
 
 
 def test_accuracies_are_those_of_the_rows_measured_another_way(lab):
@@ -74,14 +73,14 @@ def test_parts_are_thirds_by_the_score(lab):
 
 
 def test_the_figure_is_drawn_from_the_rows(lab):
-    _, context, result = lab
-    assert EXPERIMENT.draw_figure(result.results, context).startswith(b"\x89PNG")
-    assert len(check_claims(result.results, context)) == 3
+    _, config, result = lab
+    assert EXPERIMENT.draw_figure(result.results, config).startswith(b"\x89PNG")
+    assert len(check_claims(result.results, config)) == 3
 
 
 def test_long_claims_leave_room_for_their_verdicts(lab):
-    _, context, result = lab
-    claims = check_claims(result.results, context)
+    _, config, result = lab
+    claims = check_claims(result.results, config)
     console = Console(width=160, file=io.StringIO())
     print_experiment(console, EXPERIMENT, replace(result, claims=claims), "here")
     printed = console.file.getvalue().split("what was measured")[1]
@@ -104,9 +103,8 @@ def make_rows(up, down, before=1.0, tow=(0.9, 0.9), mia=(0.03, 0.22), contender=
 
 
 def list_verdicts(algorithm, *bank, **more):
-    scale = replace(EXPERIMENT.small_scale, algorithms=(algorithm,))
-    context = ExperimentContext(store="", score=SCORE, proxies=(), scale=scale)
-    return [one.verdict for one in check_claims(make_rows(*bank, contender=algorithm, **more), context)]
+    config = tiny.make_config(algorithm)
+    return [one.verdict for one in check_claims(make_rows(*bank, contender=algorithm, **more), config)]
 
 
 def test_verdicts_follow_the_rows():

@@ -43,9 +43,9 @@ def test_what_is_printed_has_every_column_and_cuts_none(name):
 def render_page(name, **scale):
     """The page of an experiment with these rows."""
     values, rows = make_judged_rows(name)
-    context = tiny.make_context("finetune")
+    config = tiny.make_config("finetune")
     result = ExperimentResult(results={}, claims=[], cost={"attempts": 1, "runs": 1, "tuning_s": 1.0})
-    record = make_record(name, replace(context, scale=replace(context.scale, **scale)), result)
+    record = make_record(replace(config, name=name, **scale), result)
     more = {"page": "p", "bank": "digits", "originals": 4, "theta_o_train_accuracy": 1.0}
     return values, "\n".join(page(record | more | {"rows": [row | {"part": "union"} for row in rows]}))
 

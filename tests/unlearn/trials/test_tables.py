@@ -6,7 +6,8 @@ from rich.console import Console
 
 from tests.fixtures.populations import make_population
 from unlearn.measures.epsilon import epsilon
-from unlearn.trials.setup import TrialOptions, TrialResults
+from unlearn.trials.prepare import TrialResults
+from unlearn.trials.request import TrialRequest
 from unlearn.trials.tables import format_mean, mean_with_interval, print_trials
 
 
@@ -19,14 +20,14 @@ def test_intervals_over_seeds():
 
 
 def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling():
-    options = TrialOptions("s", "random", 120, "finetune", measures=("epsilon",))
+    request = TrialRequest(store="s", size=120, algorithm="finetune", measures=("epsilon",))
     row = {"algorithm": "oracle", "index": 0, "forget_set": "random", "n_forget": 120, "status": "ok"}
     text = {}
     for name, apart in (("apart", 9.0), ("near", 1.0)):
         output = io.StringIO()
         values = epsilon(make_population(apart, models=(32, 32)))
         results = TrialResults(rows=[Row(row)], failed=[], population_values=values)
-        assert print_trials(Console(file=output, width=120), results, options) == 0
+        assert print_trials(Console(file=output, width=120), results, request) == 0
         text[name] = {line.split()[0]: line for line in output.getvalue().splitlines() if " epsilon_" in line[:9]}
     assert "none finite (50)" in text["apart"]["epsilon_median"]
     assert "1.000" in text["apart"]["epsilon_separated"]

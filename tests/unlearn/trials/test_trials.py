@@ -21,8 +21,10 @@ from unlearn import trial
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
 from unlearn.trials.config import ORACLE, TrialConfig, trial_key
 from unlearn.trials.measure import load_population_inputs
+from unlearn.trials.prepare import prepare_trials
+from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import TrialOptions, describe_missing_models, open_context, run_all_seeds, run_trials
+from unlearn.trials.setup import run_trials
 
 PLAN = BankConfig(
     data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16
@@ -145,9 +147,21 @@ def test_a_trial_does_not_touch_the_streams_of_its_process(trained_store, trial_
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def prepare(store, forget, size, algorithm, **more):
+    """Prepare trials of an algorithm."""
+    return prepare_trials(TrialRequest(store=store.url, forget=forget, size=size, algorithm=algorithm, **more))
+
+
 def test_a_request_is_fulfilled_once(bank, trained_store):
-    options = TrialOptions(bank.store.url, "memorization_k0.500:high", 20, "finetune", ("epochs=1", "lr=0.05"), seeds=2)
-    found = run_all_seeds(open_context(options), InOrder(), "cpu")
+    request = TrialRequest(
+        store=bank.store.url,
+        forget="memorization_k0.500:high",
+        size=20,
+        algorithm="finetune",
+        set=("epochs=1", "lr=0.05"),
+        seeds=2,
+    )
+    found = prepare_trials(request).run(InOrder(), "cpu")
     rows = found.rows
     assert (found.failed, found.population_values) == ([], {})
     assert [(row["algorithm"], row["index"]) for row in rows] == [
@@ -155,33 +169,33 @@ def test_a_request_is_fulfilled_once(bank, trained_store):
     ]
     assert json.loads(rows[1]["config"])["lr"] == 0.05
     again = InOrder()
-    assert run_all_seeds(open_context(options), again, "cpu").rows == rows
+    assert prepare_trials(request).run(again, "cpu").rows == rows
     assert again.jobs == []
 
 
 @pytest.mark.parametrize("words", ["canaries", "confusion:1,7"])
 def test_changed_data_has_originals_and_oracles_of_its_own(tmp_path, words):
     opened = open_bank(replace(PLAN, train_limit=None, epochs=1, store=str(tmp_path / "store")))
-    options = TrialOptions(opened.store.url, words, 40, "original", seeds=1)
-    context = open_context(options)
-    assert len(run_all_seeds(context, InOrder(), "cpu").rows) == 2
-    inner = Store.open(context.store.url)
+    request = TrialRequest(store=opened.store.url, forget=words, size=40, algorithm="original", seeds=1)
+    trials = prepare_trials(request)
+    assert len(trials.run(InOrder(), "cpu").rows) == 2
+    inner = Store.open(trials.context.store.url)
     assert inner.manifest.fingerprint != opened.store.manifest.fingerprint
     assert opened.store.folder.names("weights") == []
     assert len(inner.folder.names("weights")) == 2
-    assert open_context(options).store.url == context.store.url
+    assert prepare_trials(request).context.store.url == trials.context.store.url
 
 
 @pytest.mark.parametrize("forget", ["random", "entanglement:high"])
 def test_what_is_to_be_trained_is_said_until_it_is_there(tmp_path, forget):
     """Entanglement chooses by an original's embeddings: before there is one, its oracles are counted all the same."""
     opened = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
-    context = open_context(TrialOptions(opened.store.url, forget, 10, "original", seeds=3))
-    assert describe_missing_models(context) == "to train first: originals 3, oracles 3 (stored: 0)\n"
-    run_all_seeds(open_context(replace(context.options, seeds=1)), InOrder(), "cpu")
-    assert describe_missing_models(context) == "to train first: originals 2, oracles 2 (stored: 2)\n"
-    run_all_seeds(context, InOrder(), "cpu")
-    assert describe_missing_models(context) == ""
+    trials = prepare(opened.store, forget, 10, "original", seeds=3)
+    assert trials.describe_missing_models() == "to train first: originals 3, oracles 3 (stored: 0)\n"
+    prepare_trials(replace(trials.request, seeds=1)).run(InOrder(), "cpu")
+    assert trials.describe_missing_models() == "to train first: originals 2, oracles 2 (stored: 2)\n"
+    trials.run(InOrder(), "cpu")
+    assert trials.describe_missing_models() == ""
 
 
 def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
@@ -205,20 +219,20 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
             {"algorithm": "oracle"},
             "'oracle' is not an algorithm but the retrained model .* always printed; .* use retrain",
         ),
-        ({"params": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
-        ({"params": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
-        ({"params": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
-        ({"params": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
-        ({"params": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number"),
+        ({"set": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
+        ({"set": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
+        ({"set": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
+        ({"set": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
+        ({"set": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number"),
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
         (
-            {"algorithm": "cf-k", "params": ("k=99",)},
+            {"algorithm": "cf-k", "set": ("k=99",)},
             "the network has 2 convolutional or linear layers, not 99; use k 2",
         ),
-        ({"algorithm": "eu-k", "params": ("k=3",)}, "the network has 2 convolutional or linear layers, not 3; use k 2"),
-        ({"params": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
+        ({"algorithm": "eu-k", "set": ("k=3",)}, "the network has 2 convolutional or linear layers, not 3; use k 2"),
+        ({"set": ("lr=1", "lr=2")}, "--set gives lr twice, 1 and 2"),
         ({"forget": "random:5"}, "random:5: a random set has no part"),
         ({"seeds": 0}, "--seeds 0: at least one original"),
         (
@@ -231,40 +245,44 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
 def test_a_wrong_word_is_one_clear_line_before_anything_is_trained(bank, more, message):
     usual = {"forget": "random", "size": 10, "algorithm": "finetune"}
     with pytest.raises(ValueError, match=message):
-        open_context(TrialOptions(store=bank.store.url, **usual | more))
+        prepare_trials(TrialRequest(store=bank.store.url, **usual | more))
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(tmp_path):
     opened = open_bank(replace(PLAN, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=r"has no scores yet, so none named .*; run `python -m memscore"):
-        open_context(TrialOptions(opened.store.url, "memorization_k0.500:high", 10, "finetune"))
+        prepare(opened.store, "memorization_k0.500:high", 10, "finetune")
 
 
 @pytest.mark.parametrize("name", ["sure", "scrub-rewind"])
 def test_what_reads_validation_needs_some(tmp_path, name):
     opened = open_bank(replace(PLAN, validation=0.0, store=str(tmp_path / "store")))
     with pytest.raises(ValueError, match=f"{name} reads validation examples, .* holds out 0; use a bank made with"):
-        open_context(TrialOptions(opened.store.url, "random", 10, name))
+        prepare(opened.store, "random", 10, name)
 
 
 def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
     opened = open_bank(replace(PLAN, validation=0.0, epochs=1, store=str(tmp_path / "store")))
-    row = run_all_seeds(
-        open_context(TrialOptions(opened.store.url, "random", 10, "original", seeds=1)), InOrder(), "cpu"
-    ).rows[-1]
+    row = prepare(opened.store, "random", 10, "original", seeds=1).run(InOrder(), "cpu").rows[-1]
     assert math.isnan(row["tow_validation"])
     assert row["tow_test"] > 0
 
 
 def test_measures_of_many_models(bank):
-    options = TrialOptions(
-        bank.store.url, "random", 20, "finetune", ("epochs=1",), seeds=8, measures=("klom", "u-lira", "epsilon")
+    request = TrialRequest(
+        store=bank.store.url,
+        forget="random",
+        size=20,
+        algorithm="finetune",
+        set=("epochs=1",),
+        seeds=8,
+        measures=("klom", "u-lira", "epsilon"),
     )
-    values = run_all_seeds(open_context(options), InOrder(), "cpu").population_values
+    values = prepare_trials(request).run(InOrder(), "cpu").population_values
     assert values["u_lira_n"] == 8
     assert values["klom_forget_mean"] >= 0
     with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
-        open_context(replace(options, seeds=7))
+        prepare_trials(replace(request, seeds=7))
 
 
 def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(trained_store, trial_data, monkeypatch):
@@ -305,7 +323,7 @@ def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, trial_
 def test_a_bank_with_trials_is_still_estimated_and_verified(bank, trained_store, trial_data):
     """Oracles are no models of the bank; originals are listed; a store within is verified with the outer one."""
     run_trial(config(trained_store, "original"), trial_data)
-    run_all_seeds(open_context(TrialOptions(bank.store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    prepare(bank.store, "canaries", 40, "original", seeds=1).run(InOrder(), "cpu")
     estimate(bank, InOrder())
     models = bank.store.read_table("models.parquet")["model"].to_pylist()
     assert not [name for name in models if name.startswith("oracle")]
@@ -321,10 +339,8 @@ def test_a_bank_with_trials_is_still_estimated_and_verified(bank, trained_store,
 def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
     opened = open_bank(replace(PLAN, epochs=1, store=str(tmp_path / "store")))
     store, more = opened.store, {"measures": (), "seeds": 2}
-    run_all_seeds(
-        open_context(TrialOptions(store.url, "random", 20, "gradient-ascent", ("lr=1e30",), **more)), InOrder(), "cpu"
-    )
-    run_all_seeds(open_context(TrialOptions(store.url, "canaries", 40, "original", seeds=1)), InOrder(), "cpu")
+    prepare(store, "random", 20, "gradient-ascent", set=("lr=1e30",), **more).run(InOrder(), "cpu")
+    prepare(store, "canaries", 40, "original", seeds=1).run(InOrder(), "cpu")
     found = compute_bank_status(store)
     assert found.problems == []
     assert found.originals == 2
@@ -344,7 +360,7 @@ def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):
     opened = open_bank(replace(PLAN, epochs=1, models=8, store=str(tmp_path / "store")))
     estimate(opened, InOrder())
-    run_all_seeds(open_context(TrialOptions(opened.store.url, "random", 20, "original", seeds=1)), InOrder(), "cpu")
+    prepare(opened.store, "random", 20, "original", seeds=1).run(InOrder(), "cpu")
     assert verify(opened.store).stale == {}
 
 

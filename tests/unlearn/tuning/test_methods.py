@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from unlearn.meta.rsu import RsuSchedule
-from unlearn.tuning.methods import CENTROID, ORIGINAL, build_methods
+from unlearn.tuning import methods
+from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.methods import CENTROID, ORIGINAL
 
 SCORES = ("memorization_k0.500", CENTROID)
+
+
+def build_methods(*algorithms, **more):
+    """Build the methods of a sweep of these algorithms."""
+    return methods.build_methods(SweepConfig(store="", algorithms=algorithms, **more), "mlp-8")
 
 
 def split_parts(method, values):
@@ -16,15 +23,15 @@ def split_parts(method, values):
 
 
 def test_each_variant_is_a_cut_and_an_order():
-    methods = build_methods(
-        ("finetune", "salun"),
-        ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed"),
+    built = build_methods(
+        *("finetune", "salun"),
+        variants=("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed"),
         scores=SCORES,
-        k=4,
-        rounds=RsuSchedule(n=3),
+        parts=4,
+        rounds=3,
     )
-    by_name = {(method.name, method.variant): method for method in methods}
-    assert len(by_name) == len(methods) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
+    by_name = {(method.name, method.variant): method for method in built}
+    assert len(by_name) == len(built) == 2 * (1 + 1 + 2 + 2 + 1 + 1) + 2 + 2
     for name in ("finetune", "salun"):
         partitions = {variant: method.partition for (owner, variant), method in by_name.items() if owner == name}
         assert (partitions["vanilla"].kind, partitions["vanilla"].k) == ("whole", 1)
@@ -41,8 +48,8 @@ def test_each_variant_is_a_cut_and_an_order():
 
 def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
     plain, up, down = (
-        *build_methods(("finetune",), ("rsu",), rounds=RsuSchedule(n=2)),
-        *build_methods(("finetune",), ("rsu", "rsu-reversed"), rounds=RsuSchedule(n=2), risk="attack_success"),
+        *build_methods("finetune", variants=("rsu",), rounds=2),
+        *build_methods("finetune", variants=("rsu", "rsu-reversed"), rounds=2, risk="attack_success"),
     )
     assert [method.variant for method in (plain, up, down)] == [
         "rsu",
@@ -58,7 +65,7 @@ def test_rsu_ranks_by_a_score_in_the_order_of_the_rows_and_names_it():
 
 
 def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
-    [auto] = build_methods(("finetune", "scrub"), ("auto",), scores=SCORES[:1], k=3)
+    [auto] = build_methods("finetune", "scrub", variants=("auto",), scores=SCORES[:1], parts=3)
     assert auto.automatic
     assert auto.name == "automatic"
     assert auto.levels == 3
@@ -67,36 +74,38 @@ def test_automatic_rum_chooses_among_all_algorithms_and_nothing():
 
 def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
     values = np.array([0.9, 0.1, 0.5, 0.2, 0.8, 0.4])
-    up, down = build_methods((), ("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], k=3)
+    up, down = build_methods(
+        variants=("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], parts=3
+    )
     assert (up.name, down.name) == ("original>finetune>salun", "salun>finetune>original")
     assert split_parts(up, values) == [((ORIGINAL,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
     assert split_parts(down, values) == split_parts(up, values)[::-1]
 
 
 def test_one_algorithm_takes_every_part():
-    [rum] = build_methods(("finetune",), ("rum",), scores=SCORES[:1], k=3)
+    [rum] = build_methods("finetune", variants=("rum",), scores=SCORES[:1], parts=3)
     assert [rum.list_candidates(number) for number in range(3)] == [("finetune",)] * 3
     assert rum.levels == 3
 
 
 def test_joint_tuning_is_one_search():
-    methods = build_methods(("finetune",), ("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
-    assert [method.levels for method in methods] == [1, 1]
+    built = build_methods("finetune", variants=("vanilla", "rum"), scores=SCORES[:1], tuning="joint")
+    assert [method.levels for method in built] == [1, 1]
 
 
 def test_what_is_asked_for_twice_is_compared_once():
-    assert len(build_methods(("finetune", "finetune"), ("vanilla", "vanilla"))) == 1
+    assert len(build_methods("finetune", "finetune", variants=("vanilla", "vanilla"))) == 1
 
 
 def test_given_parameters_belong_to_their_algorithm():
-    [method, _] = build_methods(("finetune", "scrub"), fixed={"finetune": {"lr": 0.1, "epochs": 2}})
+    [method, _] = build_methods("finetune", "scrub", set=("finetune.lr=0.1", "finetune.epochs=2"))
     assert method.fixed_params("finetune") == (("epochs", 2), ("lr", 0.1))
     assert method.fixed_params("scrub") == ()
 
 
 def test_algorithms_that_draw_labels_are_known():
-    methods = build_methods(("finetune", "salun"), plans=("finetune>random-label>original",), scores=SCORES[:1])
-    assert {method.name: method.draws_labels for method in methods} == {
+    built = build_methods("finetune", "salun", plans=("finetune>random-label>original",), scores=SCORES[:1])
+    assert {method.name: method.draws_labels for method in built} == {
         "finetune": False,
         "salun": True,
         "finetune>random-label>original": True,
@@ -117,9 +126,10 @@ def test_algorithms_that_draw_labels_are_known():
         ({"plans": ("finetune>salun",), "scores": SCORES}, "has 2 steps for 3 parts; name an algorithm for each"),
         ({"variants": ("auto",), "scores": SCORES, "algorithms": ("finetune",)}, "auto chooses among --algorithms"),
         ({"algorithms": ()}, "nothing to compare"),
-        ({"fixed": {"scrub": {"lr": 1.0}}}, "--set gives parameters of scrub, which is not compared; known: finetune"),
+        ({"set": ("scrub.lr=1.0",)}, "--set gives parameters of scrub, which is not compared; known: finetune"),
     ],
 )
 def test_words_that_cannot_hold_are_refused(more, message):
+    config = {"algorithms": ("finetune", "salun")} | more
     with pytest.raises(ValueError, match=message):
-        build_methods(**{"algorithms": ("finetune", "salun"), **more})
+        build_methods(*config.pop("algorithms"), **config)

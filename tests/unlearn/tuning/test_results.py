@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from memscore.store.store import Store
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Partition
+from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method, build_methods
 from unlearn.tuning.results import (
     claim_sweep_folder,
@@ -258,7 +259,9 @@ def test_contenders_of_a_sweep_have_names_of_their_own():
     """Rows are told apart by these alone."""
     variants = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
     plans = ("finetune>salun", "salun>finetune", "finetune>finetune")
-    found = build_methods(("finetune", "salun"), variants, plans, ("a", "b", "centroid"), k=2)
+    algorithms, scores = ("finetune", "salun"), ("a", "b", "centroid")
+    config = SweepConfig(store="", algorithms=algorithms, variants=variants, plans=plans, scores=scores, parts=2)
+    found = build_methods(config, "mlp-8")
     assert len({(method.name, method.variant) for method in found}) == len(found)
 
 

@@ -1,0 +1,156 @@
+"""Check a request for trials before anything is trained, and run it: one algorithm on one forget set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.pool import Pool
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from unlearn.algorithms import get_algorithm
+from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
+from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, parse_params
+from unlearn.trials.measure import (
+    MIN_POPULATION,
+    compute_population_measures,
+    select_measures,
+    select_population_measures,
+)
+from unlearn.trials.request import TrialRequest
+from unlearn.trials.setup import (
+    MAX_COUNT,
+    ShowProgress,
+    UnlearningContext,
+    check_seed,
+    no_progress,
+    open_context,
+    open_trainable_store,
+    read_embeddings,
+    require_reference_models,
+    run_trials,
+    zero_embeddings,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialResults:
+    """Rows of all trials, and the measures of many models.
+
+    Attributes:
+        rows: rows of the oracle, the algorithm and the original for every seed.
+        failed: a line for each trial that has no row.
+        population_values: column -> value of the requested measures of many models.
+    """
+
+    rows: list[Row]
+    failed: list[str]
+    population_values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedTrials:
+    """A checked request with its stores and data, before anything is trained; `params` are name -> value."""
+
+    request: TrialRequest
+    context: UnlearningContext
+    params: dict[str, Any]
+
+    def describe_missing_models(self) -> str:
+        """Describe in a line how many models must be trained first; empty if none is missing."""
+        context, store = self.context, self.context.store
+        first = compute_job_key(store, OriginalJob(store=store.url, index=0))
+        if store.has_outputs(first):
+            forget = context.select_forget_set(lambda: read_embeddings(store, first))
+        else:
+            # Without an original no oracle is stored either, so any forget set of this size gives the right count.
+            forget = context.select_forget_set(lambda: zero_embeddings(context.splits))
+        names = find_model_names(store, build_reference_jobs(store, [forget.rows], range(self.request.seeds), "cpu"))
+        missing = find_missing_models(store, names)
+        oracles = sum(bool(job.removed) for job in missing)
+        stored = len(names) - len(missing)
+        if not missing:
+            return ""
+        return f"to train first: originals {len(missing) - oracles}, oracles {oracles} (stored: {stored})\n"
+
+    def run(self, pool: Pool, device: str, show_progress: ShowProgress = no_progress) -> TrialResults:
+        """Train the missing originals and oracles, then run the missing trials of all seeds.
+
+        Raises RuntimeError if a model that trials need could not be trained, or diverged. `show_progress` is called
+        with "originals", "oracles" and "trials" in turn.
+        """
+        request, context, store = self.request, self.context, self.context.store
+        indices = range(request.seeds)
+        originals = build_reference_jobs(store, [], indices, device)
+        require_reference_models(context, originals, pool, show_progress, "originals")
+        # Entanglement selects by the embeddings of the first original, so oracles are known only now.
+        first = compute_job_key(store, OriginalJob(store=store.url, index=0))
+        forget = context.select_forget_set(lambda: read_embeddings(store, first))
+        oracles = build_reference_jobs(store, [forget.rows], indices, device)
+        require_reference_models(context, oracles, pool, show_progress, "oracles")
+        trials = [
+            TrialConfig(
+                store=store.url,
+                algorithm=name,
+                params=tuple(sorted(self.params.items())) if name == request.algorithm else (),
+                forget_set=forget.name,
+                forget=forget.rows,
+                by_class=forget.by_class,
+                index=index,
+                seed=request.seed,
+                measures=tuple(sorted(request.measures)),
+                device=device,
+            )
+            for index in indices
+            for name in dict.fromkeys((ORACLE, request.algorithm, "original"))
+        ]
+        with show_progress("trials") as progress:
+            rows, failed = run_trials(trials, context.trial_data, pool, progress)
+        by_algorithm = {name: [t for t in trials if t.algorithm == name] for name in (request.algorithm, ORACLE)}
+        values = compute_population_measures(
+            store, by_algorithm[request.algorithm], by_algorithm[ORACLE], context.trial_data, request.measures
+        )
+        return TrialResults(rows=rows, failed=failed, population_values=values)
+
+
+def prepare_trials(request: TrialRequest) -> PreparedTrials:
+    """Open the store, read its data, and check all options that need no model.
+
+    Raises ValueError for an imported bank, data that cannot be read again, no seeds, or an unknown name.
+    """
+    # The cheap checks come before the data set is read, which takes up to a minute.
+    bank_store = open_trainable_store(request.store)
+    check_counts(request)
+    params = parse_params(request.algorithm, request.set, bank_store.manifest.architecture)
+    check_applicable(bank_store, request.algorithm, params)
+    select_measures(request.measures)
+    context = open_context(
+        bank_store,
+        forget=request.forget,
+        size=request.size,
+        seed=request.seed,
+        data=request.data,
+        folder=request.folder,
+    )
+    if get_algorithm(request.algorithm).reads_validation and not len(context.trial_data.validation):
+        raise ValueError(
+            f"{request.algorithm} reads validation examples, half of those that the bank holds out, and "
+            f"{bank_store.folder.display_name} holds out {len(context.trial_data.selection)}; use a bank made with "
+            "--validation 0.1"
+        )
+    context.check_forget_set()
+    return PreparedTrials(request=request, context=context, params=params)
+
+
+def check_counts(request: TrialRequest) -> None:
+    """Check the number of originals, of which measures of many models need more, and the seed."""
+    if request.seeds < 1:
+        raise ValueError(f"--seeds {request.seeds}: at least one original is needed; 3 give an interval")
+    if request.seeds > MAX_COUNT:
+        raise ValueError(
+            f"--seeds {request.seeds} asks for {2 * request.seeds} models, an original and an oracle a seed; at most "
+            f"{MAX_COUNT} seeds are allowed, and 64 suffice for the measures of many models"
+        )
+    check_seed(request.seed)
+    if select_population_measures(request.measures) and request.seeds < MIN_POPULATION:
+        raise ValueError(
+            f"--seeds {request.seeds}: {', '.join(select_population_measures(request.measures))} compare many models; "
+            f"use {MIN_POPULATION} or more, and 64 for useful values"
+        )
