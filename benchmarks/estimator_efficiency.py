@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from cluster.launch import open_ray_pool
-from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
+from memscore.estimators.memorization import MEMORIZATION_PROBABILITY, MEMORIZATION_PROBIT, memorization
+from memscore.estimators.statistic import compute_table
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import open_bank, prepare_arms
 from memscore.pipeline.train_bank import Pool, train_missing
@@ -128,8 +129,8 @@ def estimate(statistic: str, said: Said, models: slice) -> np.ndarray:
     if statistic == "counts":
         return memorization(said["correct"][models], member)
     if statistic == "probability":
-        return memorization_probability(said["logit_confidence"][models], member)["value"]
-    return memorization_probit(said["gap"][models], member)["value"]
+        return compute_table(MEMORIZATION_PROBABILITY, said["logit_confidence"][models], member)["value"]
+    return compute_table(MEMORIZATION_PROBIT, said["gap"][models], member)["value"]
 
 
 def compared(statistic: str, said: dict[int, Said], reference: Said, of: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Source, unit and direction of each score, as stored in the metadata of its column."""
+"""Source, unit and direction of each score, as stored in the metadata of its column.
+
+Those of statistics stand in their rows of memscore.estimators.registry.STATISTICS.
+"""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -22,18 +25,6 @@ class ScoreInfo(NamedTuple):
 
 
 SCORES: dict[str, ScoreInfo] = {
-    "memorization": ScoreInfo("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
-    "memorization_probability": ScoreInfo(
-        "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out",
-        "probability",
-        1,
-    ),
-    "memorization_probit": ScoreInfo(
-        "Feldman & Zhang 2020 eq. 1 by a Gaussian fit to clipped gaps; a bias of about .02 stays",
-        "probability",
-        1,
-    ),
-    "cscore": ScoreInfo("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
     "lira": ScoreInfo(
         "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
         "nat",
@@ -112,15 +103,14 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
     )
 
 
-def build_field_metadata(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+def build_field_metadata(info: ScoreInfo, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Build source, unit and direction of a score's columns; only the score has a direction."""
-    source, unit, direction = SCORES[stem]
     names = list(columns)
     return {
         name: {
-            "source": source,
-            "unit": "count" if "_n_" in name or name.endswith("_n") else unit,
-            "direction": direction if name == names[0] else 0,
+            "source": info.source,
+            "unit": "count" if "_n_" in name or name.endswith("_n") else info.unit,
+            "direction": info.direction if name == names[0] else 0,
         }
         for name in names
     }

@@ -20,9 +20,9 @@ from benchmarks import experiments, unlearning_tables
 from cluster.submission import DASHBOARD
 from memscore import attack, bank, estimate, fidelity, influence, status, submit
 from memscore.data.datasets import TORCHVISION_CLASSES
+from memscore.estimators.cscore import CSCORE
 from memscore.models.architectures import ARCHITECTURES
 from memscore.pipeline.config import PRESETS, BankConfig, build_designs, build_manifest, load_splits
-from memscore.score_registry import SCORES
 from memscore.store.manifest import build_default_url
 from memscore.store.store import Store
 from memscore.training.recipes import RECIPES
@@ -354,7 +354,7 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
     signs = {"+": 1, "-": -1}
     for name, up in said.items():
         if name == "cscore":  # only where a bank has two fractions
-            assert signs[up] == SCORES["cscore"][2]
+            assert signs[up] == CSCORE.info.direction
         elif up:
             assert signs[up] == int(schema.field(name).metadata[b"direction"]), name
         else:

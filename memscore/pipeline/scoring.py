@@ -14,16 +14,16 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.cscore import average_fractions, cscore
+from memscore.estimators.cscore import CSCORE, average_fractions
 from memscore.estimators.lira import average_by_membership
-from memscore.estimators.memorization import (
-    compute_bank_rmse,
-    memorization_probability,
-    memorization_probit,
-    memorization_table,
-    sum_variances,
+from memscore.estimators.memorization import compute_bank_rmse, sum_variances
+from memscore.estimators.registry import STATISTICS, select_statistics
+from memscore.estimators.statistic import (
+    compute_between_block_se,
+    compute_tables,
+    compute_weighted_values,
+    count_set_weights,
 )
-from memscore.estimators.weighted import compute_between_block_se, compute_weighted_scores, count_set_weights
 from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.score_registry import SCORES, build_field_metadata
@@ -231,7 +231,8 @@ def score_arm(
         for stem, table in tables.items():
             score = f"{stem}_{suffix}"
             columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
-            store.write_score(score, columns, build_field_metadata(stem, columns), metadata, digest)
+            info = STATISTICS[stem].info if stem in STATISTICS else SCORES[stem]
+            store.write_score(score, columns, build_field_metadata(info, columns), metadata, digest)
             written.append(score)
 
     tables, variances, reliabilities = compute_statistics(store, name, indices, arm, pool)
@@ -261,7 +262,7 @@ def score_arm(
 def compute_statistics(
     store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
 ) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
-    """Compute memorization in its three statistics, and the C-score, in one pass.
+    """Compute all statistics whose columns the bank has, in one pass.
 
     Args:
         store: open.
@@ -289,7 +290,9 @@ def compute_statistics(
             variances += statistics.variances
             for stem, values in statistics.halves.items():
                 buffer.write(stem, rows, values)
-        reliabilities = {stem: compute_reliability(buffer.read_pairs(stem, SCORES[stem][2])) for stem in buffer.names}
+        reliabilities = {
+            stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
+        }
     return tables.columns, variances, reliabilities
 
 
@@ -297,7 +300,7 @@ def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_
     """Compute the statistics of one block, a few examples at a time.
 
     Args:
-        block: member and correct, and logit_confidence and gap where the bank has them.
+        block: member, correct, and the other signals of statistics that the bank has.
         weights: from count_set_weights, of the halves and then of whole blocks of models.
         halves: how many of them are halves.
         is_orthogonal: whether the others are blocks of an orthogonal design.
@@ -306,24 +309,20 @@ def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_
         The statistics of the block.
     """
     n = block.rows.stop - block.rows.start
+    statistics = select_statistics(block.columns)
     tables, estimates, variances = ColumnBuffer(n), ColumnBuffer(n), []
     for part in split_blocks([block]):
         columns = part.columns
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        correct, is_member = columns["correct"], columns["member"]
-        part_tables = {"memorization": memorization_table(correct, is_member), "cscore": cscore(correct, is_member)}
-        if "logit_confidence" in columns:
-            part_tables["memorization_probability"] = memorization_probability(columns["logit_confidence"], is_member)
-        if "gap" in columns:
-            part_tables["memorization_probit"] = memorization_probit(columns["gap"], is_member)
-        for stem, values in compute_weighted_scores(weights, columns).items():
+        part_tables = compute_tables(statistics, columns)
+        for stem, values in compute_weighted_values(statistics, weights, columns).items():
             estimates.write(
                 columns_slice, {stem: {str(half): half_values for half, half_values in enumerate(values[:halves])}}
             )
             if is_orthogonal:
                 part_tables[stem]["se_block"] = compute_between_block_se(values[halves:])
         tables.write(columns_slice, part_tables)
-        variances.append(sum_variances(correct, is_member))
+        variances.append(sum_variances(columns["correct"], columns["member"]))
     return BlockStatistics(
         tables=tables.columns,
         variances=variances,
@@ -341,7 +340,8 @@ def compute_rmse_between_blocks(table: Columns) -> float:
 def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]:
     """Select the columns for the statistics; an imported bank may not have all of them."""
     stored = store.read_shard_columns(name, indices[0])
-    return [column for column in SHARD_COLUMNS if column in stored and column not in {"row", "top_gap"}]
+    signals = {"member", "correct"} | {statistic.signal for statistic in STATISTICS.values()}
+    return [column for column in SHARD_COLUMNS if column in stored and column in signals]
 
 
 def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
@@ -374,5 +374,5 @@ def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
     columns = {f"cscore_{key}" if key != "value" else "cscore": v for key, v in average_fractions(parts).items()}
     metadata = {"fractions": " ".join(f"{keep:.3f}" for keep in sorted(first))}
     digest = hash_shards("cscore", dict(enumerate(store.read_score_digest(f"cscore_{arm.suffix}") for arm in chosen)))
-    store.write_score("cscore", columns, build_field_metadata("cscore", columns), metadata, digest)
+    store.write_score("cscore", columns, build_field_metadata(CSCORE.info, columns), metadata, digest)
     return ["cscore"]
