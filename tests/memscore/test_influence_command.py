@@ -14,13 +14,13 @@ import pytest
 from memscore.analysis import influence_pairs
 from memscore.influence import main
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.plots.bank import plot_influence
 from memscore.store.parquet import decode_metadata
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import examples, flip, manifest, path_of, shard
+from tests.fixtures.opened import open_bank
 
 TRAIN, TEST, TWINS, MODELS = 80, 30, 12, 48
 SUFFIX = "k0.500"
