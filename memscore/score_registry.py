@@ -3,6 +3,7 @@
 Those of statistics stand in their rows of memscore.estimators.registry.STATISTICS.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -101,6 +102,25 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
         "probability",
         1,
     )
+
+
+ESTIMATOR_VERSIONS: dict[str, int] = {}
+"""Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
+influence. All other estimators are version 1. A file of another version is stale.
+
+It stands here and not in the tables of statistics, attacks and proxies because a store compares versions, and a store
+knows no estimators."""
+
+ARM_SUFFIX = re.compile(r"_k[01]\.\d{3}(_(iid|exact|orthogonal)(-b\d+)?)?")
+
+
+def get_estimator_version(score: str) -> int:
+    """Return the version of the estimator of a score, given its name with the suffix of its arm.
+
+    >>> get_estimator_version("memorization_k0.500_iid-b8")
+    1
+    """
+    return ESTIMATOR_VERSIONS.get(ARM_SUFFIX.sub("", score), 1)
 
 
 def build_field_metadata(info: ScoreInfo, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
