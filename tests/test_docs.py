@@ -246,7 +246,7 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     plan = parsed(words[3:])
     build_designs(plan)
     if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
-        build_manifest(plan, load_splits(plan))
+        build_manifest(plan, load_splits(plan), build_designs(plan)[0])
 
 
 @pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])

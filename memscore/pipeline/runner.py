@@ -185,7 +185,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Ba
     splits = load_splits(config)
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
-    manifest, recipe = build_manifest(config, splits)
+    manifest, recipe = build_manifest(config, splits, arms)
     url = (
         build_default_url(config.data, manifest.architecture, recipe, manifest)
         if config.store is None

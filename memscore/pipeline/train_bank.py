@@ -39,6 +39,7 @@ from memscore.store.store import Store
 from memscore.subsets.designs import Arm, compute_min_subset_size
 from memscore.training.engines import STREAM_COUNTS
 from memscore.training.loop import is_stackable
+from memscore.training.recipes import check_batch_size
 from memscore.training.stacked_mlp import compute_stack_size
 
 ProgressCallback = Callable[[int, int, str], None]
@@ -112,7 +113,7 @@ def train_missing(
     summary, jobs, waiting = TrainingSummary(), [], {}
     for arm in arms:
         missing = find_missing_models(store, arm, count, summary, events=events)
-        check_batch_size(store, arm, missing, shared)
+        check_smallest_subset(store, arm, missing, shared)
         jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
         if count_first_models(arm) <= count:
             waiting[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
@@ -298,18 +299,13 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
         yield from (tuple(group[start : start + size]) for start in range(0, len(group), size))
 
 
-def check_batch_size(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
-    """Raise before training starts if a batch is larger than the smallest subset."""
-    n_train, batch = store.manifest.split_sizes[0], read_recipe(store).batch
-    if not models:
-        return
-    first = models[: arm.block or 1]
-    smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
-    if batch > smallest:
-        raise ValueError(
-            f"a batch of {batch} is larger than the smallest subset, {smallest} of {n_train} examples; "
-            f"use --batch {smallest} or less, or a larger --keep"
-        )
+def check_smallest_subset(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
+    """Raise before training starts if a batch does not fit into the smallest subset of the first block of models."""
+    n_train = store.manifest.split_sizes[0]
+    if models:
+        first = models[: arm.block or 1]
+        smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+        check_batch_size(read_recipe(store).batch, smallest, n_train)
 
 
 def train_until_precise(
@@ -351,7 +347,7 @@ def train_until_precise(
     """
     summary = TrainingSummary()
     missing = find_missing_models(store, arm, maximum, summary, events=events)
-    check_batch_size(store, arm, missing, shared)
+    check_smallest_subset(store, arm, missing, shared)
     done, stop = 0, min(count_first_models(arm), maximum)
     counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     earlier = 0  # models of earlier steps of this run

@@ -405,7 +405,7 @@ class Store:
         return orient_score(table, name)
 
     def require_fresh(self, name: str, table: pa.Table, digest: str | None = None) -> None:
-        """Raise ValueError if a score is of other shards than stored or than this digest, or of another version."""
+        """Raise ValueError if a score has another digest than this (None: the stored shards), or another version."""
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
             digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
