@@ -110,6 +110,7 @@ def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
     """
     following = np.empty_like(values)
     latest = np.zeros(values.shape[1])
+    # backwards, `latest` is the next model of the side; the first round only finds what follows the last model
     for last_round in (False, True):
         for m in reversed(range(len(values))):
             if last_round:
@@ -261,6 +262,8 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
     """Return [4, M] without model m: sums and counts of the means and of the variances."""
     count, mean, squares = compute_moments(phi, side)
+    # leave-one-out by downdating: without a model of deviation d the mean falls by d / (count - 1) and the squares by
+    # d^2 count / (count - 1); a target of the other side has d = 0 and changes nothing
     remaining = count - side
     deviation = np.where(side, phi - mean, 0)
     means = np.where(remaining > 0, mean - deviation / np.maximum(remaining, 1), 0)
@@ -273,12 +276,15 @@ def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute one side's Student-t for each target: statistic, scale and df."""
+    # moments of the side without the target and without the dropped shadow, [M, n]; relative to the centre, since
+    # squares of large confidences would cancel
     count, centre, squares = compute_moments(phi, side)
     deviation = np.where(side, phi - centre, 0)
     dropped = np.where(drop, find_next_on_side(phi - centre, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     mean = -(deviation + dropped) / np.maximum(n, 1)  # relative to the centre, where the side's sum is 0
     spread = np.maximum(squares - deviation**2 - dropped**2 - n * mean**2, 0)
+    # posterior of a normal-inverse-gamma prior at the pooled mean and variance, then its predictive
     strength = MEAN_STRENGTH + n
     from_prior = prior_mean[:, None] - centre
     location = (MEAN_STRENGTH * from_prior + n * mean) / strength

@@ -198,6 +198,7 @@ def compute_probability_errors(inside: Side, outside: Side, terms: Terms, member
         se: float64 [N], never 0; NaN with fewer than two models on a side.
     """
     variance = np.zeros(member.shape[1])
+    # two passes, not sums of squares: near p = 1 the latter cancel to rounding errors
     for side, models in ((inside, member), (outside, ~member)):
         deviation = (terms[0] - side.sums[0] / np.maximum(side.n, 1)) * models
         variance += compute_mean_variance((deviation**2).sum(0), side.n)
@@ -266,9 +267,11 @@ def compute_probit_errors(inside: Side, outside: Side, terms: Terms, member: np.
     for side, models in ((inside, member), (outside, ~member)):
         z, mean, variance, squares = _standardize(side)
         df = np.maximum(side.n - 1, 1)
+        # influence of each model on z: through the mean, and through the variance
         d = (terms[0] - mean) * models
         variance_influence = (d**2 * side.n - squares) / df * models
         influence = d / np.sqrt(variance) - z * variance_influence / (2 * variance)
+        # phi(z) turns an influence on z into one on Phi(z)
         density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
         total += compute_mean_variance((influence**2).sum(0) * density**2, side.n)
     return {"se": np.sqrt(total)}

@@ -86,6 +86,7 @@ def compute_tables(
     member, tables = columns["member"], {}
     computed: dict[tuple[object, str], tuple[Side, Side, Terms]] = {}
     for name, statistic in statistics.items():
+        # memorization and the C-score differ only in what follows the sums
         key = (statistic.terms, statistic.signal)
         if key not in computed:
             computed[key] = _sum_all_models(statistic, columns[statistic.signal], member)
@@ -109,6 +110,7 @@ def compute_weighted_values(
     """
     values = {}
     inside = columns["member"].astype(weights.dtype)
+    # [W, n]: models of each set that were trained on each example
     n_in = weights @ inside
     n_out = weights.sum(1, keepdims=True) - n_in
     computed: dict[tuple[object, str], tuple[Terms, Terms]] = {}
@@ -137,6 +139,7 @@ def count_set_weights(sets: Sequence[np.ndarray], models: int) -> np.ndarray:
     Returns:
         float32 [len(sets), models].
     """
+    # the reshape keeps the width where there are no sets
     return np.array([np.bincount(positions, minlength=models) for positions in sets], np.float32).reshape(
         len(sets), models
     )

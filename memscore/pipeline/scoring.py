@@ -44,9 +44,9 @@ class BlockScores:
     """Scores of an attack on one block.
 
     Attributes:
-        member: bool [T, n], of the first targets.
-        scores: by name float32 [T, n], of the first targets.
-        tables: by name the columns [n] over all targets.
+        member: bool [T, n], of the first targets, whose ROC curves are computed.
+        scores: by name float32 [T, n], of these targets.
+        tables: by name the columns [n], means over all targets.
     """
 
     member: np.ndarray
@@ -80,18 +80,11 @@ def run_attack(
 ) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
     """Run one attack on every training example, with every model of the arm in turn as target.
 
-    Args:
-        store: open.
-        arm: name of the arm.
-        indices: its valid models, ascending.
-        attack: one of ATTACKS.
-        pool: reduces a large bank; None for this process.
-
-    Returns:
-        By the name of each score its columns [N] (value: the mean over targets trained on the example; out: over the
-        other targets), with the attack success; and by the name of each score except that one its curve.
+    It returns by score the columns [N] (value: the mean over targets trained on the example; out: over the other
+    targets), with the attack success; and by score, except that one, the curve.
     """
     n = store.manifest.split_sizes[0]
+    # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
     target_scores = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
@@ -103,6 +96,7 @@ def run_attack(
         context=context,
         n_targets=targets,
     )
+    # the second pass: means over all targets, and the first targets' scores example by example
     tables = ColumnBuffer(n)
     for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
         member[:, rows] = block_scores.member
@@ -122,6 +116,7 @@ def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool:
     """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
     context, summaries = build_attack_context(store, arm, attack), []
     if attack.accumulate is not None:
+        # a population is the validation examples, which no model was trained on: they have no membership to read
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
         summarize = partial(accumulate_block, attack=attack, context=context)
@@ -143,6 +138,7 @@ def score_block(block: Block, attack: Attack, state: Any, context: AttackContext
     models, n = block.columns["member"].shape
     scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.scores}
     tables = ColumnBuffer(n)
+    # a few examples at a time, so that the [M, n] arrays of an attack stay in the cache
     for part in split_blocks([block]):
         is_member = part.columns["member"]
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
@@ -155,6 +151,7 @@ def score_block(block: Block, attack: Attack, state: Any, context: AttackContext
         if attack.success:
             columns[attack.success] = attack_success(part_scores[attack.scores[0]], is_member)
         tables.write(columns_slice, columns)
+    # a view would keep the members of all models in memory while the next block is read
     return BlockScores(member=block.columns["member"][:n_targets].copy(), scores=scores, tables=tables.columns)
 
 
@@ -206,20 +203,10 @@ class ArmScores:
 def score_arm(
     store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",), pool: Pool | None = None
 ) -> ArmScores:
-    """Write every score of one arm.
+    """Write every score of one arm, from its valid models: index -> hash of the shard's contents.
 
-    Args:
-        store: open.
-        name: of the arm.
-        shards: index of every valid model -> hash of its contents.
-        attacks: names in ATTACKS; attacks that the arm was scored with before are computed again too.
-        pool: reduces a large bank; None for this process. The scores have the same bits either way.
-
-    Returns:
-        The names of the scores, and the numbers of the whole arm.
-
-    Raises:
-        ValueError: an attack needs a column or examples that the bank does not have.
+    Attacks that the arm was scored with before are computed again too. The scores have the same bits with and without
+    a pool. ValueError if an attack needs a column or examples that the bank does not have.
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = parse_arm_record(record), record["suffix"]
@@ -264,26 +251,21 @@ def compute_statistics(
 ) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
     """Compute all statistics whose columns the bank has, in one pass.
 
-    Args:
-        store: open.
-        name: of the arm.
-        indices: its valid models, ascending.
-        arm: the design.
-        pool: reduces a large bank; None for this process.
-
-    Returns:
-        Columns [N] of each score; sums for the precision; how far halves of the models agree on each score.
+    It returns the columns [N] of each score, sums for the precision, and how far halves of the models agree.
     """
     columns = select_columns(store, name, indices)
+    # halves of whole blocks: the models of a balanced block depend on each other
     halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
     half_sets, is_orthogonal = [half for pair in halves for half in pair], arm.design == "orthogonal"
     blocks = find_whole_blocks(indices, arm.models_per_block) if is_orthogonal else []
+    # one weight matrix [sets, models], halves first, so that the bank is read once for all sets
     weights = count_set_weights([*half_sets, *blocks], len(indices))
     compute_block = partial(
         compute_block_statistics, weights=weights, halves=len(half_sets), is_orthogonal=is_orthogonal
     )
     n = store.manifest.split_sizes[0]
     tables, variances = ColumnBuffer(n), []
+    # reliabilities rank all examples, so the halves' estimates are kept on disk until the last block
     with DiskBuffer(n) as buffer:
         for rows, statistics in map_blocks(store, name, indices, columns, compute_block, pool=pool):
             tables.write(rows, statistics.tables)
@@ -299,14 +281,7 @@ def compute_statistics(
 def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool) -> BlockStatistics:
     """Compute the statistics of one block, a few examples at a time.
 
-    Args:
-        block: member, correct, and the other signals of statistics that the bank has.
-        weights: from count_set_weights, of the halves and then of whole blocks of models.
-        halves: how many of them are halves.
-        is_orthogonal: whether the others are blocks of an orthogonal design.
-
-    Returns:
-        The statistics of the block.
+    The first rows of `weights` are the halves; the others, in an orthogonal design, its whole blocks of models.
     """
     n = block.rows.stop - block.rows.start
     statistics = select_statistics(block.columns)
@@ -352,14 +327,9 @@ def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
-    """Write the C-score over keep fractions: the mean of their means, for two or more.
+    """Write the C-score over keep fractions, if there are two or more: the mean of their means.
 
-    Args:
-        store: open.
-        arms: one for each fraction; several arms of one fraction are never pooled, the first one counts.
-
-    Returns:
-        ["cscore"], or nothing.
+    Several arms of one fraction are never pooled, the first one counts. It returns the names written.
     """
     first = {arm.arm.keep: arm for arm in reversed(arms)}
     if len(first) < 2:
