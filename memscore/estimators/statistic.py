@@ -108,8 +108,8 @@ def compute_weighted_values(
     Returns:
         By name the values [W, n], NaN where a statistic is undefined in a set; in float32 where weights and terms are.
     """
-    values = {}
-    inside = columns["member"].astype(weights.dtype)
+    member, values = columns["member"], {}
+    inside = member.astype(weights.dtype)
     # [W, n]: models of each set that were trained on each example
     n_in = weights @ inside
     n_out = weights.sum(1, keepdims=True) - n_in
@@ -117,13 +117,8 @@ def compute_weighted_values(
     for name, statistic in statistics.items():
         key = (statistic.terms, statistic.signal)
         if key not in computed:
-            terms = [
-                term.astype(weights.dtype) if term.dtype == bool else term
-                for term in statistic.terms(columns[statistic.signal])
-            ]
-            sums_in = tuple(weights @ (inside * term) for term in terms)
-            # the other side by subtraction: as many products, and no second copy of the term
-            computed[key] = sums_in, tuple(weights @ term - own for term, own in zip(terms, sums_in, strict=True))
+            sums = [_sum_sets(term, member, inside, weights) for term in statistic.terms(columns[statistic.signal])]
+            computed[key] = tuple(own for own, _ in sums), tuple(other for _, other in sums)
         sums_in, sums_out = computed[key]
         values[name] = statistic.value(Side(n_in, sums_in), Side(n_out, sums_out))
     return values
@@ -175,6 +170,19 @@ def _sum_side(term: np.ndarray, side: np.ndarray) -> np.ndarray:
     """Sum a term over the models of a side, [n]; a product, since np.where takes ten times as long on random masks."""
     total: np.ndarray = (term & side).sum(0) if term.dtype == bool else np.einsum("mn,mn->n", term, side.astype(float))
     return total
+
+
+def _sum_sets(
+    term: np.ndarray, member: np.ndarray, inside: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum a term over the models of each set that were trained on an example, and over the others, [W, n] each."""
+    if term.dtype == bool:
+        # combined as booleans, which take a quarter of the memory of floats
+        own, term = weights @ (term & member).astype(weights.dtype), term.astype(weights.dtype)
+    else:
+        own = weights @ (term * inside)
+    # the other side by subtraction: as many products, and no second copy of the term
+    return own, weights @ term - own
 
 
 def _complete_table(
