@@ -20,9 +20,10 @@ import tyro
 
 from benchmarks.plain_loop import plain_query, plain_training
 from benchmarks.results_file import save, spread
+from memscore.data.splits import build_examples_table
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, build_model, read_recipe, run_job
-from memscore.pipeline.runner import open_bank
+from memscore.pipeline.runner import prepare_bank
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.subsets.designs import draw_membership
 from memscore.training.recipes import count_steps
@@ -66,7 +67,8 @@ def main(rounds: int = 5, models: int = 12) -> None:
 
 def interleaved(folder: str, rounds: int) -> list[tuple[dict[str, float], dict[str, float]]]:
     """Plain loop and engine, turn about, on the same subsets."""
-    bank = open_bank(replace(PLAN, store=f"{folder}/store", models=rounds + 1))
+    bank = prepare_bank(replace(PLAN, store=f"{folder}/store", models=rounds + 1))
+    bank.store.create_files(build_examples_table(bank.splits))
     store, arm, splits = bank.store, bank.arms[0], bank.splits
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     shared, recipe = build_shared_data(splits, None), read_recipe(store)

@@ -22,9 +22,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from cluster.launch import PoolOptions, open_ray_pool
-from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
+from memscore.data.splits import build_examples_table
+from memscore.estimators.memorization import MEMORIZATION_PROBABILITY, MEMORIZATION_PROBIT, memorization
+from memscore.estimators.statistic import compute_table
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import open_bank, prepare_arms
+from memscore.pipeline.runner import prepare_arms, prepare_bank
 from memscore.pipeline.train_bank import Pool, train_missing
 from memscore.plots.bank import encode_png
 from memscore.statistics.correlation import TOP_FRACTION, rmse, top_overlap
@@ -111,7 +113,8 @@ def efficiency(folder: Path, plan: BankConfig, pool: Pool, quick: bool) -> dict[
 
 def said_by(plan: BankConfig, design: dict[str, Any], models: int, pool: Pool) -> Said:
     """Train what a bank lacks, and give what its first models say of all training examples, [M, N]."""
-    bank = open_bank(BankConfig(**vars(plan) | design | {"models": models, "originals": 0}))
+    bank = prepare_bank(BankConfig(**vars(plan) | design | {"models": models, "originals": 0}))
+    bank.store.create_files(build_examples_table(bank.splits))
     with bank.store.lock(), ProgressBar(Path(bank.store.url).name) as meter:
         filled = train_missing(bank.store, bank.arms, models, prepare_arms(bank, pool), pool, progress=meter)
     arm = bank.arms[0].name
@@ -128,8 +131,8 @@ def estimate(statistic: str, said: Said, models: slice) -> np.ndarray:
     if statistic == "counts":
         return memorization(said["correct"][models], member)
     if statistic == "probability":
-        return memorization_probability(said["logit_confidence"][models], member)["value"]
-    return memorization_probit(said["gap"][models], member)["value"]
+        return compute_table(MEMORIZATION_PROBABILITY, said["logit_confidence"][models], member)["value"]
+    return compute_table(MEMORIZATION_PROBIT, said["gap"][models], member)["value"]
 
 
 def compared(statistic: str, said: dict[int, Said], reference: Said, of: str) -> dict[str, Any]:

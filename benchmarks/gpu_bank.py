@@ -11,10 +11,11 @@ import numpy as np
 
 from benchmarks.gpu_cases import Bench, Step, padded, train_models, with_precision
 from benchmarks.results_file import spread
+from memscore.data.splits import build_examples_table
 from memscore.estimators.memorization import memorization
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, SharedData, run_job
-from memscore.pipeline.runner import open_bank
+from memscore.pipeline.runner import prepare_bank
 from memscore.pipeline.scoring import score_arm
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job, split_into_groups
 from memscore.store.store import Store
@@ -108,7 +109,8 @@ def bank_steps(bench: Bench, folder: Path, models: int) -> Iterator[Step]:
     )
     if bench.tiny:
         plan = replace(plan, recipe="digits", epochs=1)
-    bank = open_bank(plan)
+    bank = prepare_bank(plan)
+    bank.store.create_files(build_examples_table(bank.splits))
     arm, store = bank.arms[0], bank.store
     store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
     shared, kind = build_shared_data(bank.splits, None), bench.device.type

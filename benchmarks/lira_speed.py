@@ -2,7 +2,7 @@
 
     python -m benchmarks.lira_speed [--models 256] [--examples 50000] [--targets 4] [--repeats 3]
 
-Ours: fit_shadow_prior and lira_scores, online and offline scores of all models against all examples. The loop: for one
+Ours: the prior and lira_scores, online and offline scores of all models against all examples. The loop: for one
 target after the other, means and standard deviations of the remaining models that held an example and that did not, and
 two normal densities, in NumPy over whole arrays, as public code does it. It is run for some targets and scaled to all
 of them. No part of either uses a second thread; the ways take turns.
@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save, spread
-from memscore.estimators.lira import fit_shadow_prior, lira_scores
+from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
 
 
 def main(models: int = 256, examples: int = 50_000, targets: int = 4, repeats: int = 3) -> None:
@@ -32,7 +32,7 @@ def main(models: int = 256, examples: int = 50_000, targets: int = 4, repeats: i
     seconds: dict[str, list[float]] = {"ours": [], "loop": []}
     for _ in range(repeats):
         started = time.perf_counter()
-        online, _ = lira_scores(confidence, member, fit_shadow_prior([(confidence, member)]))
+        online, _ = lira_scores(confidence, member, combine_prior_sums([compute_prior_sums(confidence, member)]))
         seconds["ours"].append(time.perf_counter() - started)
         started = time.perf_counter()
         looped = [one_target(confidence, member, target) for target in range(targets)]

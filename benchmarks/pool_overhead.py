@@ -22,9 +22,10 @@ import tyro
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
 from cluster.session import connect
+from memscore.data.splits import build_examples_table
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, SharedData, run_job
-from memscore.pipeline.runner import open_bank, prepare_arms
+from memscore.pipeline.runner import prepare_arms, prepare_bank
 from memscore.pipeline.train_bank import build_bank_jobs
 
 PLAN = BankConfig(data="digits", design="exact", keep=0.5, originals=0)
@@ -75,7 +76,8 @@ def summary(pairs: list[dict[str, tuple[float, int]]]) -> dict[str, Any]:
 
 def bank_in(url: str, models: int) -> tuple[list[BankJob], SharedData]:
     """The jobs of an empty bank, and its data."""
-    bank = open_bank(replace(PLAN, store=url, models=models))
+    bank = prepare_bank(replace(PLAN, store=url, models=models))
+    bank.store.create_files(build_examples_table(bank.splits))
     shared = prepare_arms(bank, SerialPool())
     return build_bank_jobs(bank.store, bank.arms[0], list(range(models)), events=False, device="cpu"), shared
 

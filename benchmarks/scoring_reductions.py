@@ -11,8 +11,8 @@ from functools import partial
 
 from benchmarks.memory import memory_mb
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.cscore import cscore
-from memscore.estimators.memorization import memorization_probability, memorization_probit, memorization_table
+from memscore.estimators.registry import STATISTICS
+from memscore.estimators.statistic import compute_table
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.map_reduce import map_blocks
 from memscore.pipeline.scoring import run_attack, score_arm
@@ -61,10 +61,15 @@ def statistic(made: Callable[..., object], *columns: str) -> Reduction:
 
 REDUCTIONS: dict[str, Reduction] = {
     "reading": statistic(lambda *columns: None, "correct", "member", "logit_confidence", "gap"),
-    "counts": statistic(memorization_table, "correct", "member"),
-    "cscore": statistic(cscore, "correct", "member"),
-    "probability": statistic(memorization_probability, "logit_confidence", "member"),
-    "probit": statistic(memorization_probit, "gap", "member"),
+    **{
+        label: statistic(partial(compute_table, STATISTICS[name]), STATISTICS[name].signal, "member")
+        for label, name in (
+            ("counts", "memorization"),
+            ("cscore", "cscore"),
+            ("probability", "memorization_probability"),
+            ("probit", "memorization_probit"),
+        )
+    },
     "attack_success": statistic(attack_success, "logit_confidence", "member"),
     **{
         name: partial(attacked, name=name)

@@ -22,9 +22,10 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.results_file import save, spread
 from cluster.pool import SerialPool
+from memscore.data.splits import build_examples_table
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device, read_recipe
-from memscore.pipeline.runner import open_bank
+from memscore.pipeline.runner import prepare_bank
 from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import float32_matmul
 from unlearn.algorithms import get_algorithm
@@ -50,7 +51,8 @@ def main(rounds: int = 9, quick: bool = False) -> None:
         plan = BankConfig(
             data=data, train_limit=limit, arch="cnn", epochs=2 if quick else 5, models=64, store=f"{folder}/s"
         )
-        bank = open_bank(plan)
+        bank = prepare_bank(plan)
+        bank.store.create_files(build_examples_table(bank.splits))
         bench, forget = build_trial_data(bank.splits, 0), tuple(row for row in FORGET if row < limit)
         jobs = build_reference_jobs(bank.store, [forget], [0], "cpu")
         began = time.perf_counter()

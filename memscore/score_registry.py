@@ -1,5 +1,9 @@
-"""Source, unit and direction of each score, as stored in the metadata of its column."""
+"""Source, unit and direction of each score, as stored in the metadata of its column.
 
+Those of statistics stand in their rows of memscore.estimators.registry.STATISTICS.
+"""
+
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -22,18 +26,6 @@ class ScoreInfo(NamedTuple):
 
 
 SCORES: dict[str, ScoreInfo] = {
-    "memorization": ScoreInfo("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
-    "memorization_probability": ScoreInfo(
-        "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out",
-        "probability",
-        1,
-    ),
-    "memorization_probit": ScoreInfo(
-        "Feldman & Zhang 2020 eq. 1 by a Gaussian fit to clipped gaps; a bias of about .02 stays",
-        "probability",
-        1,
-    ),
-    "cscore": ScoreInfo("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
     "lira": ScoreInfo(
         "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
         "nat",
@@ -112,15 +104,33 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
     )
 
 
-def build_field_metadata(stem: str, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+ESTIMATOR_VERSIONS: dict[str, int] = {}
+"""Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
+influence. All other estimators are version 1. A file of another version is stale.
+
+It stands here and not in the tables of statistics, attacks and proxies because a store compares versions, and a store
+knows no estimators."""
+
+ARM_SUFFIX = re.compile(r"_k[01]\.\d{3}(_(iid|exact|orthogonal)(-b\d+)?)?")
+
+
+def get_estimator_version(score: str) -> int:
+    """Return the version of the estimator of a score, given its name with the suffix of its arm.
+
+    >>> get_estimator_version("memorization_k0.500_iid-b8")
+    1
+    """
+    return ESTIMATOR_VERSIONS.get(ARM_SUFFIX.sub("", score), 1)
+
+
+def build_field_metadata(info: ScoreInfo, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Build source, unit and direction of a score's columns; only the score has a direction."""
-    source, unit, direction = SCORES[stem]
     names = list(columns)
     return {
         name: {
-            "source": source,
-            "unit": "count" if "_n_" in name or name.endswith("_n") else unit,
-            "direction": direction if name == names[0] else 0,
+            "source": info.source,
+            "unit": "count" if "_n_" in name or name.endswith("_n") else info.unit,
+            "direction": info.direction if name == names[0] else 0,
         }
         for name in names
     }

@@ -34,7 +34,10 @@ from tests.folder_comparison import Comparison, compare, list_files
 
 ROOT = Path(__file__).parents[1]
 
-EARLIER = dict.fromkeys(("shards", "scores", "trials", "sweeps"), "6ad91c17de76f1606421a283e01e35756394ebc4")
+EARLIER = dict.fromkeys(("shards", "trials", "sweeps"), "6ad91c17de76f1606421a283e01e35756394ebc4") | {
+    # memorization_probit moved by 2e-15: its variance comes from sums of squares, as that of weighted models did
+    "scores": "0fe0d4c7a3a9d6efd954effffe83102e66e2daca",
+}
 """Group of files -> the commit that it is compared with."""
 
 SCORES = ("scores", "scores.parquet", "models.parquet", "influence", "reports", "status.json")

@@ -21,8 +21,8 @@ from cluster.launch import PoolOptions
 from cluster.submission import DASHBOARD
 from memscore import attack, bank, estimate, fidelity, influence, status, submit
 from memscore.data.datasets import TORCHVISION_CLASSES
+from memscore.estimators.cscore import CSCORE
 from memscore.pipeline.config import BankConfig, build_designs, build_manifest, load_splits
-from memscore.score_registry import SCORES
 from memscore.store.manifest import build_default_url
 from memscore.store.store import Store
 from unlearn import experiment, sweep, trial
@@ -244,7 +244,7 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     plan = parsed(words[3:])
     build_designs(plan)
     if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
-        build_manifest(plan, load_splits(plan))
+        build_manifest(plan, load_splits(plan), build_designs(plan)[0])
 
 
 @pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])
@@ -352,7 +352,7 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
     signs = {"+": 1, "-": -1}
     for name, up in said.items():
         if name == "cscore":  # only where a bank has two fractions
-            assert signs[up] == SCORES["cscore"][2]
+            assert signs[up] == CSCORE.info.direction
         elif up:
             assert signs[up] == int(schema.field(name).metadata[b"direction"]), name
         else:

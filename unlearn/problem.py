@@ -57,10 +57,6 @@ class ExampleSet:
         """Select the examples at these positions, in that order."""
         return replace(self, rows=self.rows[positions], labels=self.labels[positions])
 
-    def with_labels(self, labels: Tensor) -> "ExampleSet":
-        """Replace the labels, int64 [n], and keep the examples."""
-        return replace(self, labels=labels)
-
     def concatenate(self, others: "ExampleSet") -> "ExampleSet":
         """Append the other examples to these."""
         rows, labels = torch.cat([self.rows, others.rows]), torch.cat([self.labels, others.labels])

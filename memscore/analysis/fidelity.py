@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from memscore.analysis.fidelity_plots import plot_lorenz_curves, plot_loss_and_success, plot_proxies
 from memscore.analysis.risk_signals import RiskSignals, compute_risk_signals
 from memscore.choices import validate_choice
-from memscore.estimators.weighted import compute_weighted_scores, count_set_weights
+from memscore.estimators.memorization import MEMORIZATION
+from memscore.estimators.statistic import compute_weighted_values, count_set_weights
 from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import read_stored_inversion
@@ -200,7 +201,7 @@ def bootstrap_memorization(
     halves = draw_arm_halves(store.manifest.seed, arm, numbers)
     weights = count_set_weights([*samples, *itertools.chain.from_iterable(halves)], len(indices))
     parts = [
-        compute_weighted_scores(weights, read.columns)["memorization"]
+        compute_weighted_values({"memorization": MEMORIZATION}, weights, read.columns)["memorization"]
         for read in store.read_blocks(arm, indices, ["member", "correct"], max_bytes=BLOCK_BYTES)
     ]
     scores = np.concatenate(parts, axis=1)

@@ -18,7 +18,9 @@ from memscore.estimators.influence import Tile, influence_from_counts, iterate_t
 from memscore.estimators.memorization import memorization, memorization_from_counts
 from memscore.pipeline.config import reload_splits
 from memscore.plots.bank import format_label, plot_influence
+from memscore.score_registry import get_estimator_version
 from memscore.store.parquet import decode_metadata, to_table
+from memscore.store.score_files import build_version_metadata
 from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.clustering import count_models_in_partial_blocks
@@ -106,6 +108,7 @@ def find_influence_pairs(
     columns = _build_columns(selection.pairs(), rows.start, np.concatenate(scores), store)
     parameters = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
     metadata = {"arm": arm, "models": len(indices), "shards_digest": hash_shards(arm, shards)}
+    metadata |= build_version_metadata(get_estimator_version("influence"))
     metadata |= {**parameters, "opposite": selection.opposite}
     return to_table(columns, {key: str(value) for key, value in metadata.items()})
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from memscore.estimators.statistic import Side, Statistic, Terms, compute_table, take_signal
+from memscore.score_registry import ScoreInfo
 from memscore.statistics.intervals import smoothed_variance, wilson
 
 
@@ -21,26 +23,33 @@ def cscore(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
         member: bool [M, N], example n was in model m's training set.
 
     Returns:
-        The columns of cscore_from_counts, each [N].
+        value, se (smoothed, never 0), lo, hi (Wilson, 95 %): float64 [N], higher is more regular, NaN where an example
+        was always in; n_out: int64 [N], models trained without it.
     """
-    return cscore_from_counts((correct & ~member).sum(0), (~member).sum(0))
+    return compute_table(CSCORE, correct, member)
 
 
-def cscore_from_counts(k_out: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate P(correct | out) from counts.
-
-    Args:
-        k_out: int [N], models trained without the example that are right.
-        n_out: int [N], models trained without it.
-
-    Returns:
-        value, se (smoothed, never 0), lo, hi (Wilson, 95 %): float64 [N], higher is more regular, NaN where n_out is 0;
-        n_out as given.
-    """
-    lo, hi = wilson(k_out, n_out)
+def compute_cscore(inside: Side, outside: Side) -> np.ndarray:
+    """Compute k_out / n_out, the share of the models without the example that are right; NaN without such a model."""
     with np.errstate(invalid="ignore"):
-        value = k_out / n_out
-    return {"value": value, "se": np.sqrt(smoothed_variance(k_out, n_out)), "lo": lo, "hi": hi, "n_out": n_out}
+        share: np.ndarray = outside.sums[0] / outside.n
+    return share
+
+
+def compute_cscore_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the smoothed standard error of that share, never 0, and the ends of Wilson's 95 % interval."""
+    lo, hi = wilson(outside.sums[0], outside.n)
+    return {"se": np.sqrt(smoothed_variance(outside.sums[0], outside.n)), "lo": lo, "hi": hi}
+
+
+CSCORE = Statistic(
+    info=ScoreInfo("Jiang et al. 2021 (SCALE 2.2): P[correct | out] at one subset fraction", "probability", -1),
+    signal="correct",
+    terms=take_signal,
+    value=compute_cscore,
+    errors=compute_cscore_errors,
+    counts=("n_out",),
+)
 
 
 def average_fractions(fractions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -110,6 +110,7 @@ def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
     """
     following = np.empty_like(values)
     latest = np.zeros(values.shape[1])
+    # backwards, `latest` is the next model of the side; the first round only finds what follows the last model
     for last_round in (False, True):
         for m in reversed(range(len(values))):
             if last_round:
@@ -174,22 +175,8 @@ class PriorSums(NamedTuple):
     cells: int
 
 
-def fit_shadow_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ShadowPrior:
-    """Fit the prior, the first of two passes: what the predictives shrink to.
-
-    Args:
-        blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples; all models in the same
-            order in each.
-
-    Returns:
-        One mean and one variance per side for each target, in float64; the same up to rounding however the examples are
-        split. NaN where no example has two shadows on that side.
-    """
-    return combine_prior_sums(compute_prior_sums(confidence, member) for confidence, member in blocks)
-
-
 def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
-    """Compute the sums of some examples for the prior; combine_prior_sums takes them.
+    """Compute the sums of some examples for the prior, the first of two passes; combine_prior_sums takes them.
 
     Args:
         confidence: float [M, n].
@@ -205,13 +192,14 @@ def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
 
 
 def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
-    """Combine sums of disjoint examples to the prior; the order decides the last bits.
+    """Combine sums of disjoint examples to the prior: what the predictives shrink to.
 
     Args:
-        parts: from compute_prior_sums.
+        parts: from compute_prior_sums, of all models in the same order; the order of the parts decides the last bits.
 
     Returns:
-        As fit_shadow_prior.
+        One mean and one variance per side for each target, in float64; the same up to rounding however the examples are
+        split. NaN where no example has two shadows on that side.
     """
     total, included, cells = np.zeros((2, 4, 1)), 0, 0
     for part in parts:
@@ -224,61 +212,22 @@ def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
     )
 
 
-def lira_online(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> np.ndarray:
-    """Compute the log-likelihood ratio of in against out, every model in turn as target.
+def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
+    """Compute both attacks, every model in turn as target.
+
+    Online is the log-likelihood ratio of in against out. Offline is how far a target's confidence exceeds the
+    out-shadows': the z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the
+    exact z up to 5). Probits, unlike the CDF, do not saturate; unlike t statistics they compare between different
+    numbers of shadows.
 
     Args:
         confidence: float [M, N], logit confidence of model m in example n's label.
         member: bool [M, N], example n was in model m's training set.
-        prior: from fit_shadow_prior, over all examples of the bank.
+        prior: from combine_prior_sums, over all examples of the bank.
 
     Returns:
-        float64 [M, N], higher for members; NaN where one side has no shadow.
-    """
-    ratio = np.empty(confidence.shape)
-    start = 0
-    for phi, is_in in iterate_column_chunks(confidence, member):
-        drop_in = find_in_surplus(is_in, prior.keep)
-        inside = _predictive(phi, is_in, drop_in, prior.mean_in, prior.variance_in)
-        outside = _predictive(phi, ~is_in, ~drop_in, prior.mean_out, prior.variance_out)
-        ratio[:, start : start + phi.shape[1]] = student_t_log_density(*inside) - student_t_log_density(*outside)
-        start += phi.shape[1]
-    return ratio
-
-
-def lira_offline(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> np.ndarray:
-    """Compute how far a target's confidence exceeds the out-shadows', one-sided.
-
-    z with Phi(z) = CDF of the out-predictive at phi, by Wallace's formula (1959; within .03 of the exact z up to 5).
-    Probits, unlike the CDF, do not saturate; unlike t statistics they compare between different numbers of shadows.
-
-    Args:
-        confidence: float [M, N].
-        member: bool [M, N].
-        prior: from fit_shadow_prior, over all examples of the bank.
-
-    Returns:
-        float64 [M, N], higher for members; NaN where no out-shadow is left.
-    """
-    deviate = np.empty(confidence.shape)
-    start = 0
-    for phi, is_in in iterate_column_chunks(confidence, member):
-        t, _, df = _predictive(phi, ~is_in, ~find_in_surplus(is_in, prior.keep), prior.mean_out, prior.variance_out)
-        deviate[:, start : start + phi.shape[1]] = student_t_to_normal(t, df)
-        start += phi.shape[1]
-    return deviate
-
-
-def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
-    """Compute both attacks at once, with the same bits as separately.
-
-    Args:
-        confidence: float [M, N].
-        member: bool [M, N].
-        prior: from fit_shadow_prior, over all examples of the bank.
-
-    Returns:
-        The results of lira_online and lira_offline.
+        Online and offline, float64 [M, N], both higher for members; NaN where one side has no shadow, offline where no
+        out-shadow is left.
     """
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
@@ -296,7 +245,7 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
     """Average an attack's scores over targets trained on an example, and over others.
 
     Args:
-        scores: [M, N], from lira_online or lira_offline.
+        scores: [M, N], one of lira_scores.
         member: bool [M, N].
 
     Returns:
@@ -313,6 +262,8 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
 def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
     """Return [4, M] without model m: sums and counts of the means and of the variances."""
     count, mean, squares = compute_moments(phi, side)
+    # leave-one-out by downdating: without a model of deviation d the mean falls by d / (count - 1) and the squares by
+    # d^2 count / (count - 1); a target of the other side has d = 0 and changes nothing
     remaining = count - side
     deviation = np.where(side, phi - mean, 0)
     means = np.where(remaining > 0, mean - deviation / np.maximum(remaining, 1), 0)
@@ -325,12 +276,15 @@ def _predictive(
     phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute one side's Student-t for each target: statistic, scale and df."""
+    # moments of the side without the target and without the dropped shadow, [M, n]; relative to the centre, since
+    # squares of large confidences would cancel
     count, centre, squares = compute_moments(phi, side)
     deviation = np.where(side, phi - centre, 0)
     dropped = np.where(drop, find_next_on_side(phi - centre, side), 0)
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     mean = -(deviation + dropped) / np.maximum(n, 1)  # relative to the centre, where the side's sum is 0
     spread = np.maximum(squares - deviation**2 - dropped**2 - n * mean**2, 0)
+    # posterior of a normal-inverse-gamma prior at the pooled mean and variance, then its predictive
     strength = MEAN_STRENGTH + n
     from_prior = prior_mean[:, None] - centre
     location = (MEAN_STRENGTH * from_prior + n * mean) / strength

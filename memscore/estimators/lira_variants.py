@@ -87,30 +87,13 @@ def get_lira_variant(name: str) -> LiraVariant:
     return LIRA_VARIANTS[validate_choice("variant of LiRA", name, LIRA_VARIANTS)]
 
 
-def fit_shared_std(blocks: Iterable[tuple[np.ndarray, np.ndarray]], keep: float, variant: LiraVariant) -> SharedStd:
-    """Fit the shared standard deviations, the first of two passes.
-
-    Args:
-        blocks: (statistic, member), float [Q, M, n] or [M, n] and bool [M, n], for disjoint sets of examples; models
-            in the same order in each. Not read where the variance is per example.
-        keep: the arm's keep fraction; decides which side loses the extra shadow.
-        variant: one with a shared variance, or per example.
-
-    Returns:
-        One standard deviation per side for each target; NaN for per-example variances.
-    """
-    if variant.variance == "per-example":
-        return SharedStd(keep=keep, inside=np.array(np.nan), outside=np.array(np.nan))
-    return combine_std_sums((compute_std_sums(statistic, member, keep, variant) for statistic, member in blocks), keep)
-
-
 def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, variant: LiraVariant) -> np.ndarray:
-    """Compute the sums of some examples for the shared standard deviations.
+    """Compute the sums of some examples for the shared standard deviations, the first of two passes.
 
     Args:
         statistic: float [Q, M, n] or [M, n].
         member: bool [M, n].
-        keep: the arm's keep fraction.
+        keep: the arm's keep fraction; decides which side loses the extra shadow.
         variant: one with a shared variance.
 
     Returns:
@@ -128,11 +111,11 @@ def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
     """Combine sums of disjoint examples; the order of the parts decides the last bits.
 
     Args:
-        parts: from compute_std_sums.
+        parts: from compute_std_sums; none for per-example variances.
         keep: the arm's keep fraction.
 
     Returns:
-        As fit_shared_std.
+        One standard deviation per side for each target; NaN without parts.
     """
     sums = np.zeros((2, 3, 1))
     for part in parts:
@@ -152,7 +135,7 @@ def lira_variant_scores(
         statistic: float [M, N], or [Q, M, N] for Q fixed augmentations; higher for members.
         member: bool [M, N], example n was in model m's training set.
         variant: centre, variance and offline score.
-        shared: from fit_shared_std, over all examples of the bank, with the same variant.
+        shared: from combine_std_sums, over all examples of the bank, with the same variant.
 
     Returns:
         online and offline: float64 [M, N], higher for members; NaN where a required side has no spread.

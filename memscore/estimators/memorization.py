@@ -35,6 +35,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import expit, ndtr
 
+from memscore.estimators.statistic import Side, Statistic, Terms, take_signal
+from memscore.score_registry import ScoreInfo
 from memscore.statistics.intervals import smoothed_variance, wilson
 
 
@@ -48,20 +50,8 @@ def memorization(correct: np.ndarray, member: np.ndarray) -> np.ndarray:
     Returns:
         [N] in [-1, 1], higher is more memorized; NaN where an example was always in or always out.
     """
-    return _difference(*count_by_membership(correct, member))
-
-
-def memorization_table(correct: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate memorization with its standard error, 95 % interval and counts.
-
-    Args:
-        correct: bool [M, N].
-        member: bool [M, N].
-
-    Returns:
-        The columns of memorization_from_counts, each [N].
-    """
-    return memorization_from_counts(*count_by_membership(correct, member))
+    k_in, n_in, k_out, n_out = count_by_membership(correct, member)
+    return subtract_means(Side(n_in, (k_in,)), Side(n_out, (k_out,)))
 
 
 def count_by_membership(
@@ -78,6 +68,13 @@ def count_by_membership(
     """
     k_in, n_in = (correct & member).sum(0), member.sum(0)
     return k_in, n_in, correct.sum(0) - k_in, len(member) - n_in
+
+
+def subtract_means(inside: Side, outside: Side) -> np.ndarray:
+    """Compute the mean of a term in minus its mean out, of counts k_in / n_in - k_out / n_out; NaN without a model."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference: np.ndarray = inside.sums[0] / inside.n - outside.sums[0] / outside.n
+    return difference
 
 
 def memorization_from_counts(
@@ -97,7 +94,7 @@ def memorization_from_counts(
     Returns:
         value, se, lo, hi: float64 [N], higher is more memorized, NaN where either count is 0; n_in, n_out as given.
     """
-    value = _difference(k_in, n_in, k_out, n_out)
+    value = subtract_means(Side(n_in, (k_in,)), Side(n_out, (k_out,)))
     with np.errstate(invalid="ignore"):
         p_in, p_out = k_in / n_in, k_out / n_out
     (lo_in, hi_in), (lo_out, hi_out) = wilson(k_in, n_in), wilson(k_out, n_out)
@@ -109,6 +106,23 @@ def memorization_from_counts(
         "n_in": n_in,
         "n_out": n_out,
     }
+
+
+def compute_memorization_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute se, lo and hi as memorization_from_counts does."""
+    table = memorization_from_counts(inside.sums[0], inside.n, outside.sums[0], outside.n)
+    return {name: table[name] for name in ("se", "lo", "hi")}
+
+
+MEMORIZATION = Statistic(
+    info=ScoreInfo("Feldman & Zhang 2020; RUM eq. 1: P[correct | in] - P[correct | out]", "probability", 1),
+    signal="correct",
+    terms=take_signal,
+    value=subtract_means,
+    errors=compute_memorization_errors,
+)
+"""value, se, lo, hi: float64 [N], higher is more memorized, NaN where an example was always in or always out; n_in,
+n_out: int64 [N]."""
 
 
 def sum_variances(correct: np.ndarray, member: np.ndarray) -> tuple[float, int]:
@@ -159,60 +173,55 @@ def compute_bank_rmse(parts: Iterable[tuple[float, int]]) -> float:
     return float(np.sqrt(total / number)) if number else float("nan")
 
 
-def _difference(k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray) -> np.ndarray:
-    """Compute the estimate, 0 / 0 being NaN."""
-    with np.errstate(invalid="ignore"):
-        difference: np.ndarray = k_in / n_in - k_out / n_out
-    return difference
-
-
 MIN_STD = 1e-3
 """Least standard deviation over models: models that agree to the last bit do not prove an error of 0."""
 
 
-def memorization_probability(confidence: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate mean p_y in minus mean p_y out, for each example.
+def compute_probabilities(confidence: np.ndarray) -> Terms:
+    """Compute p_y from logit confidence log p_y / (1 - p_y)."""
+    return (expit(confidence),)
+
+
+def compute_probability_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the standard error of that difference.
 
     se^2 = sum over both sides of max(s^2, MIN_STD^2) / n, s the sample standard deviation over that side's models.
     It ignores kinds of models that have not occurred yet; there the error of the counts is more conservative.
 
     Args:
-        confidence: float [M, N], logit confidence log p_y / (1 - p_y) of model m in example n's label.
-        member: bool [M, N], example n was in model m's training set.
+        inside: sums of p_y over the models with each example.
+        outside: over those without it.
+        terms: p_y, float64 [M, N].
+        member: bool [M, N].
 
     Returns:
-        value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a
-        side; n_in, n_out: int64 [N].
+        se: float64 [N], never 0; NaN with fewer than two models on a side.
     """
-    p = expit(confidence.astype(np.float64))
-    (n_in, mean_in, squares_in), (n_out, mean_out, squares_out) = (
-        compute_moments(p, member),
-        compute_moments(p, ~member),
-    )
-    variance = compute_mean_variance(squares_in, n_in) + compute_mean_variance(squares_out, n_out)
-    return {"value": mean_in - mean_out, "se": np.sqrt(variance), "n_in": n_in, "n_out": n_out}
+    variance = np.zeros(member.shape[1])
+    # two passes, not sums of squares: near p = 1 the latter cancel to rounding errors
+    for side, models in ((inside, member), (outside, ~member)):
+        deviation = (terms[0] - side.sums[0] / np.maximum(side.n, 1)) * models
+        variance += compute_mean_variance((deviation**2).sum(0), side.n)
+    return {"se": np.sqrt(variance)}
 
 
-def compute_moments(values: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute count, mean and sum of squared deviations of one side's models, for each example.
-
-    Args:
-        values: float64 [M, N].
-        side: bool [M, N], the models that count.
-
-    Returns:
-        Count int64 [N], mean and sum of squared deviations from it float64 [N]; both NaN with fewer than two models.
-    """
-    count = side.sum(0)
-    few = np.where(count >= 2, 0.0, np.nan)
-    mean = np.where(side, values, 0).sum(0) / np.maximum(count, 1)
-    return count, mean + few, (np.where(side, values - mean, 0) ** 2).sum(0) + few
+MEMORIZATION_PROBABILITY = Statistic(
+    info=ScoreInfo(
+        "Feldman & Zhang 2020 eq. 1 with p_y in place of correctness: mean p_y in - mean p_y out", "probability", 1
+    ),
+    signal="logit_confidence",
+    terms=compute_probabilities,
+    value=subtract_means,
+    errors=compute_probability_errors,
+)
+"""value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a side;
+n_in, n_out: int64 [N]."""
 
 
 def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Compute a mean's variance from squared deviations; above 0, NaN where they are."""
+    """Compute a mean's variance from the sum of squared deviations of n models; above 0, NaN with fewer than two."""
     variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
-    return variance
+    return np.where(n > 1, variance, np.nan)
 
 
 GAP_CLIP = 5.0
@@ -223,40 +232,68 @@ PROBIT_BIAS = 0.02
 """Root mean square difference from the definition that more models do not remove: .015 to .02 on tested banks."""
 
 
-def memorization_probit(gap: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate Phi in minus Phi out, for each example.
+def compute_probit_terms(gap: np.ndarray) -> Terms:
+    """Compute clipped gaps and their squares; in float64, since the squares cancel in a variance."""
+    clipped = np.clip(gap, -GAP_CLIP, GAP_CLIP).astype(np.float64)
+    return clipped, clipped**2
 
-    The standard error is the infinitesimal jackknife's (Jaeckel 1972), which is the delta method with the sample's
-    third and fourth moments: a model whose gap is d above its side's mean moves Phi(z), z = m / s, s^2 = v + .05, by
+
+def compute_probit_difference(inside: Side, outside: Side) -> np.ndarray:
+    """Compute Phi in minus Phi out, in [-1, 1]; NaN with fewer than two models on a side."""
+    difference: np.ndarray = ndtr(_standardize(inside)[0]) - ndtr(_standardize(outside)[0])
+    return difference
+
+
+def compute_probit_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the standard error of that difference.
+
+    It is the infinitesimal jackknife's (Jaeckel 1972), which is the delta method with the sample's third and fourth
+    moments: a model whose gap is d above its side's mean moves Phi(z), z = m / s, s^2 = v + .05, by
 
         phi(z) (d / s - z (d^2 n / (n - 1) - v) / (2 s^2)) / n.
 
     It is the sampling error only; PROBIT_BIAS comes on top. As for probabilities it is never 0.
 
     Args:
-        gap: float [M, N], logit of the label minus the largest other one.
-        member: bool [M, N], example n was in model m's training set.
+        inside: sums of the terms over the models with each example.
+        outside: over those without it.
+        terms: clipped gaps and their squares, float64 [M, N].
+        member: bool [M, N].
 
     Returns:
-        value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a
-        side; n_in, n_out: int64 [N].
+        se: float64 [N]; NaN with fewer than two models on a side.
     """
-    clipped = np.clip(gap.astype(np.float64), -GAP_CLIP, GAP_CLIP)
-    (share_in, variance_in, n_in), (share_out, variance_out, n_out) = (
-        _estimate_side(clipped, member),
-        _estimate_side(clipped, ~member),
-    )
-    return {"value": share_in - share_out, "se": np.sqrt(variance_in + variance_out), "n_in": n_in, "n_out": n_out}
+    total = np.zeros(member.shape[1])
+    for side, models in ((inside, member), (outside, ~member)):
+        z, mean, variance, squares = _standardize(side)
+        df = np.maximum(side.n - 1, 1)
+        # influence of each model on z: through the mean, and through the variance
+        d = (terms[0] - mean) * models
+        variance_influence = (d**2 * side.n - squares) / df * models
+        influence = d / np.sqrt(variance) - z * variance_influence / (2 * variance)
+        # phi(z) turns an influence on z into one on Phi(z)
+        density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        total += compute_mean_variance((influence**2).sum(0) * density**2, side.n)
+    return {"se": np.sqrt(total)}
 
 
-def _estimate_side(gap: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute Phi(z), its variance and the count of one side, [N] each."""
-    n, mean, squares = compute_moments(gap, side)
-    df = np.maximum(n - 1, 1)
-    variance = squares / df + PROBIT_VARIANCE_FLOOR
-    z = mean / np.sqrt(variance)
-    d = np.where(side, gap - mean, 0)
-    variance_influence = np.where(side, (d**2 * n - squares) / df, 0)
-    influence = d / np.sqrt(variance) - z * variance_influence / (2 * variance)
-    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return ndtr(z), compute_mean_variance((influence**2).sum(0) * density**2, n), n
+def _standardize(side: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compute z, mean, v + .05 and the sum of squared deviations of one side, NaN with fewer than two models."""
+    n = np.where(side.n > 1, side.n, np.nan)
+    mean = side.sums[0] / n
+    squares = np.maximum(side.sums[1] - n * mean**2, 0)  # rounding may leave less than 0 where all gaps agree
+    variance = squares / (n - 1) + PROBIT_VARIANCE_FLOOR
+    return mean / np.sqrt(variance), mean, variance, squares
+
+
+MEMORIZATION_PROBIT = Statistic(
+    info=ScoreInfo(
+        "Feldman & Zhang 2020 eq. 1 by a Gaussian fit to clipped gaps; a bias of about .02 stays", "probability", 1
+    ),
+    signal="gap",
+    terms=compute_probit_terms,
+    value=compute_probit_difference,
+    errors=compute_probit_errors,
+)
+"""value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a side;
+n_in, n_out: int64 [N]."""

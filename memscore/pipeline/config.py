@@ -1,6 +1,7 @@
 """Options of one bank, and the designs, recipe, manifest and data set that they define."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,13 @@ from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, count_whole_blocks
-from memscore.training.recipes import AUGMENTATIONS, Recipe, get_default_recipe_name, get_recipe
+from memscore.training.recipes import (
+    AUGMENTATIONS,
+    Recipe,
+    check_batch_size,
+    get_default_recipe_name,
+    get_recipe,
+)
 
 if TYPE_CHECKING:
     from memscore.proxies.storage import InversionOptions
@@ -205,18 +212,6 @@ def load_splits(config: BankConfig) -> Splits:
     )
 
 
-def check_batch_size(recipe: Recipe, arm: Arm, n_train: int) -> None:
-    """Raise before a store is created if a batch is larger than an average subset."""
-    expected = round(arm.keep * n_train)
-    if recipe.batch > expected:
-        # subsets of a block differ in size, so a size just below the expected one may not fit either
-        suggested = 2 ** max(0, (expected // 2).bit_length() - 1)
-        raise ValueError(
-            f"a batch of {recipe.batch} is larger than a subset, about {expected} of {n_train} examples; "
-            f"use --batch {suggested}, or a larger --keep"
-        )
-
-
 def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
     """Build the network before a store is created; raise if it does not fit into memory."""
     from memscore.models.architectures import build_network  # brings torch
@@ -233,12 +228,13 @@ def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
         ) from error
 
 
-def build_manifest(config: BankConfig, splits: Splits) -> tuple[Manifest, str]:
+def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> tuple[Manifest, str]:
     """Build the bank's manifest, its identity; return the recipe's name too, for the folder.
 
     Args:
         config: the user's options.
         splits: the data set.
+        arms: from build_designs.
 
     Returns:
         Everything that two banks must have in common to be one, and the recipe's name.
@@ -249,8 +245,8 @@ def build_manifest(config: BankConfig, splits: Splits) -> tuple[Manifest, str]:
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
-    for arm in build_designs(config)[0]:
-        check_batch_size(recipe, arm, len(splits.train))
+    for arm in arms:
+        check_batch_size(recipe.batch, round(arm.keep * len(splits.train)), len(splits.train), is_expected=True)
     fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
     manifest = Manifest(
         fingerprint=splits.fingerprint,

@@ -95,22 +95,10 @@ def map_blocks(
     rows: slice | None = None,
     pool: Pool | None = None,
 ) -> Generator[tuple[slice, Any], None, None]:
-    """Apply a function to every block of one pass.
+    """Apply a function to every block of one pass; yield rows and result in the order of the examples.
 
-    Args:
-        store: open.
-        arm: name of the arm.
-        models: its models, ascending.
-        columns: of their shards.
-        map_fn: see MapSpec.
-        rows: start and stop within train, validation, test; all of train if None.
-        pool: reduces large banks, if it has several workers; None for this process.
-
-    Yields:
-        The rows of a block and the function's result, in the order of the examples.
-
-    Raises:
-        OSError: a block could not be reduced by any worker; the message has the reason.
+    `rows` are start and stop within train, validation, test; all of train if None. A pool reduces large banks, if it
+    has several workers. OSError if a block could not be reduced by any worker; the message has the reason.
     """
     n_rows = store.manifest.n_rows
     example_rows = resolve_slice(rows or slice(0, store.manifest.split_sizes[0]), n_rows)
@@ -130,7 +118,9 @@ def map_blocks(
                 f"examples {job.start} to {job.stop} of {arm} could not be scored: {result.error}; models stay "
                 "stored, and the same command scores them again"
             )
+        # workers finish in any order; results wait here until all examples before theirs are done
         results_by_start[job.start] = result
+        # the loop's variable would keep it in memory until the next one arrives
         del result
         while next_job is not None and next_job.start in results_by_start:
             yield slice(next_job.start, next_job.stop), results_by_start.pop(next_job.start)
@@ -138,18 +128,7 @@ def map_blocks(
 
 
 def run_block_job(job: BlockJob, shared: MapSpec) -> Any:
-    """Run one job on a worker.
-
-    Args:
-        job: the examples.
-        shared: the models, and the function that is applied.
-
-    Returns:
-        The function's result.
-
-    Raises:
-        StoreNotVisible: the store is not visible on this node; names the node.
-    """
+    """Run one job on a worker; StoreNotVisible names a node on which the store is not visible."""
     return _map_block(open_visible_store(shared.store), job, shared)
 
 

@@ -50,18 +50,9 @@ class OutcomeVariance:
 def compute_outcome_variance(
     k_in: np.ndarray, n_in: np.ndarray, k_out: np.ndarray, n_out: np.ndarray
 ) -> OutcomeVariance:
-    """Compute both means from counts.
+    """Compute both means from counts [N], over examples with two models or more on each side; NaN without any.
 
     Each example's k (n - k) / (n (n - 1)) is unbiased for p (1 - p).
-
-    Args:
-        k_in: int [N], models that held the example and were right.
-        n_in: int [N], models that held it.
-        k_out: int [N], models that did not hold it and were right.
-        n_out: int [N], models that did not hold it.
-
-    Returns:
-        The means over examples with two models or more on each side; NaN without any.
     """
     defined = (n_in >= 2) & (n_out >= 2)
     if not defined.any():
@@ -76,12 +67,6 @@ def compute_outcome_variance(
 def count_first_models(arm: Arm) -> int:
     """Return how many models a forecast needs: whole blocks with at least 32 models.
 
-    Args:
-        arm: the arm.
-
-    Returns:
-        Models, in whole blocks.
-
     >>> [count_first_models(Arm(design=d, block=b)) for d, b in (("orthogonal", 64), ("iid", 1), ("exact", 20))]
     [64, 32, 40]
     """
@@ -89,45 +74,19 @@ def count_first_models(arm: Arm) -> int:
 
 
 def compute_models_needed(variance: OutcomeVariance, arm: Arm, rmse: float) -> int:
-    """Compute the smallest number of whole blocks whose predicted error is at most this.
-
-    Args:
-        variance: of the arm's models.
-        arm: the arm.
-        rmse: requested, above 0.
-
-    Returns:
-        Models, at least one block.
-    """
+    """Compute the smallest number of models, in whole blocks, whose predicted error is at most this."""
     return _round_up_to_blocks((variance.predict_rmse(arm.keep, 1) / rmse) ** 2, arm.models_per_block)
 
 
 def rescale_models_needed(models: int, measured: float, arm: Arm, rmse: float) -> int:
-    """Compute the same from a measured error, which falls with the square root of the models.
-
-    Args:
-        models: number of models.
-        measured: the error with them.
-        arm: the arm.
-        rmse: requested, above 0.
-
-    Returns:
-        Models in whole blocks, at least one.
-    """
+    """Compute the same from the error measured with `models`, which falls with the square root of their number."""
     return _round_up_to_blocks(models * (measured / rmse) ** 2, arm.models_per_block)
 
 
 def choose_next_model_count(arm: Arm, done: int, needed: int, maximum: int) -> int:
-    """Choose the models to train before the error is measured again: nine tenths, then steps.
+    """Choose up to how many models, in whole blocks, to train before the error is measured again.
 
-    Args:
-        arm: the arm.
-        done: models on which the error was measured.
-        needed: models that are estimated to be needed; any number if there is no estimate.
-        maximum: of models.
-
-    Returns:
-        A number of models above done, of whole blocks, or the maximum.
+    Nine tenths of those that are estimated to be `needed` (any number if there is no estimate), then steps.
 
     >>> [choose_next_model_count(Arm(), done, 640, 10_000) for done in (64, 576, 640)]
     [576, 640, 704]
@@ -218,18 +177,7 @@ class ForecastCheck:
 def check_forecast(
     forecast: PrecisionForecast, suffix: str, models: int, rmse: float, target_rmse: float | None
 ) -> ForecastCheck:
-    """Compare a forecast with the arm after training.
-
-    Args:
-        forecast: made from the arm's first models.
-        suffix: of the arm's scores.
-        models: number of models now.
-        rmse: measured on them.
-        target_rmse: the requested error, if any.
-
-    Returns:
-        Both.
-    """
+    """Compare a forecast with the arm after training: the number of models now, and the error measured on them."""
     is_reached = target_rmse is None or rmse <= target_rmse
     return ForecastCheck(
         suffix=suffix,
@@ -252,13 +200,7 @@ def check_forecast(
 def forecast_precision(store: Store, arm: Arm, workers: int) -> PrecisionForecast | None:
     """Forecast the precision of an arm from its first models.
 
-    Args:
-        store: open; those models were trained, or failed.
-        arm: a stored arm.
-        workers: how many train at once.
-
-    Returns:
-        The forecast; None if too few are valid for any example to have two models on each side.
+    None if too few of them are valid for any example to have two models on each side.
     """
     stored = find_stored_models(store, arm)
     first_models = [index for index in stored if index < count_first_models(arm)]
@@ -268,6 +210,7 @@ def forecast_precision(store: Store, arm: Arm, workers: int) -> PrecisionForecas
     variance = compute_outcome_variance(*counts)
     if np.isnan(variance.out):
         return None
+    # a restored receipt was written again from a shard, which does not hold its seconds
     receipts, names = store.receipts(), [format_model_name(arm.name, index) for index in first_models]
     seconds = [receipts[name]["seconds"] for name in names if name in receipts and "restored" not in receipts[name]]
     sizes = [len(store.folder.read(build_shard_path(arm.name, index))) for index in first_models[:SHARDS_SAMPLED]]
@@ -290,15 +233,9 @@ def find_stored_models(store: Store, arm: Arm) -> list[int]:
 
 
 def read_membership_counts(store: Store, arm: Arm, models: Sequence[int]) -> np.ndarray:
-    """Count for each example the correct models in, models in, correct models out, models out.
+    """Count for each example correct models in, models in, correct models out, models out: int64 [4, N].
 
-    Args:
-        store: open.
-        arm: a stored arm.
-        models: indices, ascending, at least one.
-
-    Returns:
-        int64 [4, N]; counts of disjoint sets of models add up.
+    `models` are ascending indices, at least one; counts of disjoint sets of models add up.
     """
     blocks = store.read_blocks(arm.name, models, ["correct", "member"], max_bytes=READ_BYTES)
     return np.concatenate(

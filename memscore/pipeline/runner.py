@@ -168,14 +168,6 @@ class Bank:
     host: str = ""
 
 
-def open_bank(config: BankConfig) -> Bank:
-    """Prepare a bank, and create its store unless the run is dry."""
-    bank = prepare_bank(config)
-    if not config.dry_run:
-        bank.store.create_files(build_examples_table(bank.splits))
-    return bank
-
-
 def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
     """Read the data, and open the store if it exists; write nothing and train nothing.
 
@@ -193,7 +185,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Ba
     splits = load_splits(config)
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
-    manifest, recipe = build_manifest(config, splits)
+    manifest, recipe = build_manifest(config, splits, arms)
     url = (
         build_default_url(config.data, manifest.architecture, recipe, manifest)
         if config.store is None

@@ -14,16 +14,16 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.cscore import average_fractions, cscore
+from memscore.estimators.cscore import CSCORE, average_fractions
 from memscore.estimators.lira import average_by_membership
-from memscore.estimators.memorization import (
-    compute_bank_rmse,
-    memorization_probability,
-    memorization_probit,
-    memorization_table,
-    sum_variances,
+from memscore.estimators.memorization import compute_bank_rmse, sum_variances
+from memscore.estimators.registry import STATISTICS, select_statistics
+from memscore.estimators.statistic import (
+    compute_between_block_se,
+    compute_tables,
+    compute_weighted_values,
+    count_set_weights,
 )
-from memscore.estimators.weighted import compute_between_block_se, compute_weighted_scores, count_set_weights
 from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.score_registry import SCORES, build_field_metadata
@@ -44,9 +44,9 @@ class BlockScores:
     """Scores of an attack on one block.
 
     Attributes:
-        member: bool [T, n], of the first targets.
-        scores: by name float32 [T, n], of the first targets.
-        tables: by name the columns [n] over all targets.
+        member: bool [T, n], of the first targets, whose ROC curves are computed.
+        scores: by name float32 [T, n], of these targets.
+        tables: by name the columns [n], means over all targets.
     """
 
     member: np.ndarray
@@ -80,18 +80,11 @@ def run_attack(
 ) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
     """Run one attack on every training example, with every model of the arm in turn as target.
 
-    Args:
-        store: open.
-        arm: name of the arm.
-        indices: its valid models, ascending.
-        attack: one of ATTACKS.
-        pool: reduces a large bank; None for this process.
-
-    Returns:
-        By the name of each score its columns [N] (value: the mean over targets trained on the example; out: over the
-        other targets), with the attack success; and by the name of each score except that one its curve.
+    It returns by score the columns [N] (value: the mean over targets trained on the example; out: over the other
+    targets), with the attack success; and by score, except that one, the curve.
     """
     n = store.manifest.split_sizes[0]
+    # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
     target_scores = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
@@ -103,6 +96,7 @@ def run_attack(
         context=context,
         n_targets=targets,
     )
+    # the second pass: means over all targets, and the first targets' scores example by example
     tables = ColumnBuffer(n)
     for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
         member[:, rows] = block_scores.member
@@ -122,6 +116,7 @@ def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool:
     """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
     context, summaries = build_attack_context(store, arm, attack), []
     if attack.accumulate is not None:
+        # a population is the validation examples, which no model was trained on: they have no membership to read
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
         summarize = partial(accumulate_block, attack=attack, context=context)
@@ -143,6 +138,7 @@ def score_block(block: Block, attack: Attack, state: Any, context: AttackContext
     models, n = block.columns["member"].shape
     scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.scores}
     tables = ColumnBuffer(n)
+    # a few examples at a time, so that the [M, n] arrays of an attack stay in the cache
     for part in split_blocks([block]):
         is_member = part.columns["member"]
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
@@ -155,6 +151,7 @@ def score_block(block: Block, attack: Attack, state: Any, context: AttackContext
         if attack.success:
             columns[attack.success] = attack_success(part_scores[attack.scores[0]], is_member)
         tables.write(columns_slice, columns)
+    # a view would keep the members of all models in memory while the next block is read
     return BlockScores(member=block.columns["member"][:n_targets].copy(), scores=scores, tables=tables.columns)
 
 
@@ -206,20 +203,10 @@ class ArmScores:
 def score_arm(
     store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",), pool: Pool | None = None
 ) -> ArmScores:
-    """Write every score of one arm.
+    """Write every score of one arm, from its valid models: index -> hash of the shard's contents.
 
-    Args:
-        store: open.
-        name: of the arm.
-        shards: index of every valid model -> hash of its contents.
-        attacks: names in ATTACKS; attacks that the arm was scored with before are computed again too.
-        pool: reduces a large bank; None for this process. The scores have the same bits either way.
-
-    Returns:
-        The names of the scores, and the numbers of the whole arm.
-
-    Raises:
-        ValueError: an attack needs a column or examples that the bank does not have.
+    Attacks that the arm was scored with before are computed again too. The scores have the same bits with and without
+    a pool. ValueError if an attack needs a column or examples that the bank does not have.
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = parse_arm_record(record), record["suffix"]
@@ -231,7 +218,8 @@ def score_arm(
         for stem, table in tables.items():
             score = f"{stem}_{suffix}"
             columns = {f"{score}_{key}" if key != "value" else score: v for key, v in table.items()}
-            store.write_score(score, columns, build_field_metadata(stem, columns), metadata, digest)
+            info = STATISTICS[stem].info if stem in STATISTICS else SCORES[stem]
+            store.write_score(score, columns, build_field_metadata(info, columns), metadata, digest)
             written.append(score)
 
     tables, variances, reliabilities = compute_statistics(store, name, indices, arm, pool)
@@ -261,69 +249,55 @@ def score_arm(
 def compute_statistics(
     store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
 ) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
-    """Compute memorization in its three statistics, and the C-score, in one pass.
+    """Compute all statistics whose columns the bank has, in one pass.
 
-    Args:
-        store: open.
-        name: of the arm.
-        indices: its valid models, ascending.
-        arm: the design.
-        pool: reduces a large bank; None for this process.
-
-    Returns:
-        Columns [N] of each score; sums for the precision; how far halves of the models agree on each score.
+    It returns the columns [N] of each score, sums for the precision, and how far halves of the models agree.
     """
     columns = select_columns(store, name, indices)
+    # halves of whole blocks: the models of a balanced block depend on each other
     halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
     half_sets, is_orthogonal = [half for pair in halves for half in pair], arm.design == "orthogonal"
     blocks = find_whole_blocks(indices, arm.models_per_block) if is_orthogonal else []
+    # one weight matrix [sets, models], halves first, so that the bank is read once for all sets
     weights = count_set_weights([*half_sets, *blocks], len(indices))
     compute_block = partial(
         compute_block_statistics, weights=weights, halves=len(half_sets), is_orthogonal=is_orthogonal
     )
     n = store.manifest.split_sizes[0]
     tables, variances = ColumnBuffer(n), []
+    # reliabilities rank all examples, so the halves' estimates are kept on disk until the last block
     with DiskBuffer(n) as buffer:
         for rows, statistics in map_blocks(store, name, indices, columns, compute_block, pool=pool):
             tables.write(rows, statistics.tables)
             variances += statistics.variances
             for stem, values in statistics.halves.items():
                 buffer.write(stem, rows, values)
-        reliabilities = {stem: compute_reliability(buffer.read_pairs(stem, SCORES[stem][2])) for stem in buffer.names}
+        reliabilities = {
+            stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
+        }
     return tables.columns, variances, reliabilities
 
 
 def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool) -> BlockStatistics:
     """Compute the statistics of one block, a few examples at a time.
 
-    Args:
-        block: member and correct, and logit_confidence and gap where the bank has them.
-        weights: from count_set_weights, of the halves and then of whole blocks of models.
-        halves: how many of them are halves.
-        is_orthogonal: whether the others are blocks of an orthogonal design.
-
-    Returns:
-        The statistics of the block.
+    The first rows of `weights` are the halves; the others, in an orthogonal design, its whole blocks of models.
     """
     n = block.rows.stop - block.rows.start
+    statistics = select_statistics(block.columns)
     tables, estimates, variances = ColumnBuffer(n), ColumnBuffer(n), []
     for part in split_blocks([block]):
         columns = part.columns
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        correct, is_member = columns["correct"], columns["member"]
-        part_tables = {"memorization": memorization_table(correct, is_member), "cscore": cscore(correct, is_member)}
-        if "logit_confidence" in columns:
-            part_tables["memorization_probability"] = memorization_probability(columns["logit_confidence"], is_member)
-        if "gap" in columns:
-            part_tables["memorization_probit"] = memorization_probit(columns["gap"], is_member)
-        for stem, values in compute_weighted_scores(weights, columns).items():
+        part_tables = compute_tables(statistics, columns)
+        for stem, values in compute_weighted_values(statistics, weights, columns).items():
             estimates.write(
                 columns_slice, {stem: {str(half): half_values for half, half_values in enumerate(values[:halves])}}
             )
             if is_orthogonal:
                 part_tables[stem]["se_block"] = compute_between_block_se(values[halves:])
         tables.write(columns_slice, part_tables)
-        variances.append(sum_variances(correct, is_member))
+        variances.append(sum_variances(columns["correct"], columns["member"]))
     return BlockStatistics(
         tables=tables.columns,
         variances=variances,
@@ -341,7 +315,8 @@ def compute_rmse_between_blocks(table: Columns) -> float:
 def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]:
     """Select the columns for the statistics; an imported bank may not have all of them."""
     stored = store.read_shard_columns(name, indices[0])
-    return [column for column in SHARD_COLUMNS if column in stored and column not in {"row", "top_gap"}]
+    signals = {"member", "correct"} | {statistic.signal for statistic in STATISTICS.values()}
+    return [column for column in SHARD_COLUMNS if column in stored and column in signals]
 
 
 def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
@@ -352,14 +327,9 @@ def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
-    """Write the C-score over keep fractions: the mean of their means, for two or more.
+    """Write the C-score over keep fractions, if there are two or more: the mean of their means.
 
-    Args:
-        store: open.
-        arms: one for each fraction; several arms of one fraction are never pooled, the first one counts.
-
-    Returns:
-        ["cscore"], or nothing.
+    Several arms of one fraction are never pooled, the first one counts. It returns the names written.
     """
     first = {arm.arm.keep: arm for arm in reversed(arms)}
     if len(first) < 2:
@@ -374,5 +344,5 @@ def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
     columns = {f"cscore_{key}" if key != "value" else "cscore": v for key, v in average_fractions(parts).items()}
     metadata = {"fractions": " ".join(f"{keep:.3f}" for keep in sorted(first))}
     digest = hash_shards("cscore", dict(enumerate(store.read_score_digest(f"cscore_{arm.suffix}") for arm in chosen)))
-    store.write_score("cscore", columns, build_field_metadata("cscore", columns), metadata, digest)
+    store.write_score("cscore", columns, build_field_metadata(CSCORE.info, columns), metadata, digest)
     return ["cscore"]

@@ -39,6 +39,7 @@ from memscore.store.store import Store
 from memscore.subsets.designs import Arm, compute_min_subset_size
 from memscore.training.engines import STREAM_COUNTS
 from memscore.training.loop import is_stackable
+from memscore.training.recipes import check_batch_size
 from memscore.training.stacked_mlp import compute_stack_size
 
 ProgressCallback = Callable[[int, int, str], None]
@@ -89,35 +90,25 @@ def train_missing(
     progress: ProgressCallback = lambda done, total, line: None,
     on_first_models: Callable[[Arm], None] = lambda arm: None,
 ) -> TrainingSummary:
-    """Train the missing models of some arms, in one run of the pool, block by block.
+    """Train the missing ones of models 0 .. count - 1 of some arms, in one run of the pool, block by block.
 
-    Args:
-        store: open, with the records of the arms.
-        arms: the designs.
-        count: models of each, indices 0 .. count - 1; more may be stored already.
-        shared: the data.
-        pool: runs the jobs.
-        events: whether the members' learning events are stored too.
-        device: "cpu" or "cuda".
-        progress: called with the number of models done, their total, and a line about the last one.
-        on_first_models: called with an arm as soon as its first models (precision.count_first_models) are done, if it
-            has as many; others are still in training then.
-
-    Returns:
-        The summary, with all stored models.
-
-    Raises:
-        ValueError: a batch larger than the smallest subset.
+    The summary has all stored models, also beyond `count`. `progress` is called with the number of models done, their
+    total, and a line about the last one; `on_first_models` with an arm as soon as its first models
+    (precision.count_first_models) are done, while others train. ValueError if a batch is larger than the smallest
+    subset.
     """
     summary, jobs, waiting = TrainingSummary(), [], {}
+    # everything is checked for all arms before the first job starts
     for arm in arms:
         missing = find_missing_models(store, arm, count, summary, events=events)
-        check_batch_size(store, arm, missing, shared)
+        check_smallest_subset(store, arm, missing, shared)
         jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
         if count_first_models(arm) <= count:
             waiting[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
+    # the same block of every arm, then the next: an interrupted run has arms of similar size
     blocks = {arm.name: arm.models_per_block for arm in arms}
-    jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])  # the same block of every arm, then the next
+    jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])
+    # arms whose first models were all stored before
     for arm, remaining in [*waiting.values()]:
         if not remaining:
             del waiting[arm.name]
@@ -184,17 +175,7 @@ def train_missing_originals(
 ) -> tuple[list[str], TrainingSummary]:
     """Train the originals that are missing, or that lack something only their training can give.
 
-    Args:
-        store: open.
-        count: number of originals.
-        shared: the data.
-        pool: runs the jobs.
-        evaluate: whether learning events of an evaluation pass are stored too.
-        proxies: names of the proxies that are computed during training.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The keys of the stored originals, in order, and the summary of the training.
+    It returns the keys of the stored originals, in order, and the summary.
     """
     jobs = [
         OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
@@ -220,17 +201,7 @@ def train_missing_originals(
 
 
 def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: SharedData, pool: Pool) -> dict[str, str]:
-    """Compute the missing proxies of stored originals.
-
-    Args:
-        store: open.
-        jobs: all, whether their files are stored or not.
-        shared: the data.
-        pool: runs the jobs.
-
-    Returns:
-        Failed job -> reason; the next run tries it again.
-    """
+    """Run those jobs whose files are missing; return failed job -> reason, which the next run tries again."""
     summary = TrainingSummary()
     for job, result in pool.run(run_proxy_job, [job for job in jobs if not is_proxy_stored(store, job)], shared):
         record_result(store, summary, [job.name], result)
@@ -286,9 +257,6 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
     A group ends where a block ends; of blocks smaller than the limit it has whole ones. Models that are drawn one by
     one (block 1) are only counted.
 
-    Yields:
-        The models of one job.
-
     >>> [list(split_into_groups([0, 1, 5, 6, 7, 8, 9], 4, block)) for block in (8, 2)]
     [[(0, 1, 5, 6), (7,), (8, 9)], [(0, 1), (5, 6, 7), (8, 9)]]
     """
@@ -298,18 +266,13 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
         yield from (tuple(group[start : start + size]) for start in range(0, len(group), size))
 
 
-def check_batch_size(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
-    """Raise before training starts if a batch is larger than the smallest subset."""
-    n_train, batch = store.manifest.split_sizes[0], read_recipe(store).batch
-    if not models:
-        return
-    first = models[: arm.block or 1]
-    smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
-    if batch > smallest:
-        raise ValueError(
-            f"a batch of {batch} is larger than the smallest subset, {smallest} of {n_train} examples; "
-            f"use --batch {smallest} or less, or a larger --keep"
-        )
+def check_smallest_subset(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
+    """Raise before training starts if a batch does not fit into the smallest subset of the first block of models."""
+    n_train = store.manifest.split_sizes[0]
+    if models:
+        first = models[: arm.block or 1]
+        smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+        check_batch_size(read_recipe(store).batch, smallest, n_train)
 
 
 def train_until_precise(
@@ -328,30 +291,15 @@ def train_until_precise(
     """Train whole blocks of an arm until the measured error of memorization is small enough.
 
     How many are trained depends on the models alone, not on when a run was stopped: stored models are measured as if
-    they had just been trained, so the same call again trains nothing, and a smaller error continues.
+    they had just been trained, so the same call again trains nothing, and a smaller error continues. The error stays
+    larger than requested if `maximum` (whole blocks) is reached, or if no model of a step could be trained.
 
-    Args:
-        store: open, with the record of the arm.
-        arm: the design.
-        rmse: requested, above 0.
-        maximum: models that the arm may have, whole blocks.
-        shared: the data.
-        pool: runs the jobs; one run each time the error is measured.
-        events: whether the members' learning events are stored too.
-        device: "cpu" or "cuda".
-        progress: called with the number of models done, the total until the error is measured again, and a line.
-        on_first_models: called with the arm once its first models are done.
-
-    Returns:
-        The summary; the error is larger than requested if `maximum` was reached, or if no model of a step could be
-        trained.
-
-    Raises:
-        ValueError: a batch larger than the smallest subset.
+    `progress` is called with the models done, the total until the error is measured again, and a line. ValueError if a
+    batch is larger than the smallest subset.
     """
     summary = TrainingSummary()
     missing = find_missing_models(store, arm, maximum, summary, events=events)
-    check_batch_size(store, arm, missing, shared)
+    check_smallest_subset(store, arm, missing, shared)
     done, stop = 0, min(count_first_models(arm), maximum)
     counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     earlier = 0  # models of earlier steps of this run
@@ -360,13 +308,16 @@ def train_until_precise(
         progress(earlier + number, earlier + total, line)
 
     while True:
+        # one step: train what is missing of models done .. stop - 1, then measure the error with them
         jobs = build_bank_jobs(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
         for _ in run_bank_jobs(store, summary, jobs, shared, pool, report):
             pass
         earlier += sum(len(job.models) for job in jobs)
+        # the stored models of the step, whichever run trained them
         new_models = [m for m in find_stored_models(store, arm) if done <= m < stop]
         if not new_models:
             break
+        # counts of disjoint models add, so no shard is read twice
         counts += read_membership_counts(store, arm, new_models)
         if not done:
             on_first_models(arm)

@@ -6,7 +6,7 @@ import numpy as np
 
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import InversionOptions, build_score_metadata, read_proxy
-from memscore.score_registry import EVENT_DIRECTIONS, build_field_metadata
+from memscore.score_registry import EVENT_DIRECTIONS, SCORES, build_field_metadata
 from memscore.statistics.intervals import smoothed_variance
 from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
@@ -99,7 +99,7 @@ def write_mean_score(
     # identifies the models that were averaged; they are named, since originals have no shards with hashes
     digest = hash_shards(models_of, dict(enumerate(keys)))
     file_metadata = {"models_of": models_of, "models": str(len(keys)), **(metadata or {})}
-    fields = build_field_metadata(stem, columns)
+    fields = build_field_metadata(SCORES[stem], columns)
     fields[f"{name}_se"]["source"] = SMOOTHED_SOURCE if stem in SHARE_SCORES else SPREAD_SOURCE
     store.write_score(name, columns, fields, file_metadata, digest)
 

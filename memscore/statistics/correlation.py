@@ -6,8 +6,6 @@ reported with an interval over models and with the corrections of memscore/stati
 which either score is undefined (NaN) is left out of a pair.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import rankdata
 
@@ -87,41 +85,6 @@ def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP_FRACTION) -> fl
     return float((_top_probability(x, k) * _top_probability(y, k)).sum() / k)
 
 
-def bootstrap_over_models(
-    measure: Callable[[np.ndarray], float],
-    blocks: np.ndarray,
-    rng: np.random.Generator,
-    draws: int = 200,
-    level: float = 0.95,
-) -> Interval:
-    """Compute a correlation with its bootstrap interval over models.
-
-    Models, or whole blocks of them where the design balances blocks, are drawn with replacement and the correlation is
-    measured again. A score from resampled models is noisier than the score (repeated models add no information), so
-    its correlations are lower and a plain percentile interval can miss the value itself. Hence, on Fisher's scale
-    z = arctanh r, draws are centred on their own mean:
-
-        tanh( z + sqrt(B / (B - 1)) (quantile of z* - mean of z*) ),   B the number of blocks.
-
-    Args:
-        measure: from models (int [M], repeats included) to a correlation of the score estimated from them.
-        blocks: int [M], the block of each model; np.arange(M) where models are independent.
-        rng: draws the models.
-        draws: number of bootstrap samples; the measure is called once more for the value.
-        level: nominal coverage.
-
-    Returns:
-        The correlation of all models, and its interval. The ends are NaN with fewer than three blocks, with a
-        correlation of 1 or -1, or where more than one draw in ten is undefined.
-    """
-    value = measure(np.arange(len(blocks)))
-    members = group_models_by_block(blocks)
-    correlations = [
-        measure(models) for models in draw_bootstrap_samples(members, rng, draws if len(members) > 2 else 0)
-    ]
-    return compute_interval_from_draws(value, np.array(correlations), len(members), level)
-
-
 def draw_bootstrap_samples(members: list[np.ndarray], rng: np.random.Generator, draws: int) -> list[np.ndarray]:
     """Draw bootstrap samples of models, whole blocks at a time.
 
@@ -138,16 +101,24 @@ def draw_bootstrap_samples(members: list[np.ndarray], rng: np.random.Generator, 
 
 
 def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
-    """Compute the interval of bootstrap_over_models from given bootstrap correlations.
+    """Compute a correlation's bootstrap interval over models.
+
+    Models, or whole blocks of them where the design balances blocks, are drawn with replacement and the correlation is
+    measured again. A score from resampled models is noisier than the score (repeated models add no information), so
+    its correlations are lower and a plain percentile interval can miss the value itself. Hence, on Fisher's scale
+    z = arctanh r, draws are centred on their own mean:
+
+        tanh( z + sqrt(B / (B - 1)) (quantile of z* - mean of z*) ),   B the number of blocks.
 
     Args:
         value: the correlation of all models.
         draws: the correlation of each bootstrap sample, [draws].
-        blocks: number of blocks that were sampled from.
+        blocks: number of blocks, or of single models, that were sampled from.
         level: nominal coverage.
 
     Returns:
-        The correlation, and its interval.
+        The correlation, and its interval. The ends are NaN with fewer than three blocks, with a correlation of 1 or -1,
+        or where more than one draw in ten is undefined.
     """
     defined = draws[abs(draws) < 1]
     if blocks < 3 or not abs(value) < 1 or not len(draws) or len(defined) < 0.9 * len(draws):

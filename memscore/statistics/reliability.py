@@ -5,7 +5,7 @@ share the true value but not the noise, so their agreement shows how reliable th
 it would have been without the noise.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,29 +35,6 @@ class Reliability:
     rmse: float
     top: float
     halves: int
-
-
-def split_half(
-    estimate: Callable[[np.ndarray], np.ndarray],
-    blocks: np.ndarray,
-    rng: np.random.Generator,
-    halves: int = 10,
-    share: float = TOP_FRACTION,
-) -> Reliability:
-    """Estimate a score's reliability from random halves of the models.
-
-    Args:
-        estimate: from models (int [n]) to the score [N] estimated from them.
-        blocks: int [M], the block of each model; np.arange(M) where models are independent.
-        rng: draws the halves.
-        halves: number of random splits into halves.
-        share: fraction of the examples that counts as the top.
-
-    Returns:
-        compute_reliability of those pairs.
-    """
-    pairs = draw_random_halves(blocks, rng, halves)
-    return compute_reliability([(estimate(x), estimate(y)) for x, y in pairs], share)
 
 
 def draw_random_halves(
@@ -148,7 +125,7 @@ def disattenuate(r: float, reliability: float, other: float = 1.0) -> float:
 
     Args:
         r: their correlation.
-        reliability: of the first score, split_half's for all models, of the same kind of correlation.
+        reliability: of the first score from all models (Reliability.spearman_full), of the same kind of correlation.
         other: reliability of the second score; 1 makes no correction for it.
 
     Returns:

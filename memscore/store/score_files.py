@@ -9,6 +9,8 @@ import pyarrow as pa
 from memscore.store.parquet import Columns, decode_metadata, encode, to_table
 
 DIRECTIONS = (-1, 0, 1)
+VERSION_KEY = "estimator_version"
+"""Metadata entry of files by an estimator of version 2 or more; files without it are of version 1."""
 
 
 def encode_score(
@@ -41,6 +43,25 @@ def encode_score(
     field_metadata = {key: _format_field(key, fields) for key in values}
     score_ids = ids[rows] if "row" in columns else ids[:n]  # slice: a copy of a million ids takes tens of megabytes
     return encode(to_table({"row": rows, "id": score_ids, **values}, metadata, field_metadata))
+
+
+def build_version_metadata(version: int) -> dict[str, str]:
+    """Build the metadata entry of an estimator's version; none for version 1, which keeps the bytes of old files."""
+    return {VERSION_KEY: str(version)} if version > 1 else {}
+
+
+def has_other_version(metadata: Mapping[str, str], version: int) -> bool:
+    """Return whether a file was computed by another version of its estimator than this one."""
+    return int(metadata.get(VERSION_KEY, 1)) != version
+
+
+def is_stale(metadata: Mapping[str, str], digest: str | None, version: int) -> bool:
+    """Return whether a file of scores or influence is to be computed again.
+
+    It is if it was computed from other shards than those with this digest (None if they are not known), or by another
+    version of its estimator (score_registry.get_estimator_version).
+    """
+    return digest not in {None, metadata["shards_digest"]} or has_other_version(metadata, version)
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.choices import validate_choice
+from memscore.score_registry import get_estimator_version
 from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
@@ -32,7 +33,13 @@ from memscore.store.parquet import (
     to_columns,
     to_table,
 )
-from memscore.store.score_files import encode_score, orient_score
+from memscore.store.score_files import (
+    build_version_metadata,
+    encode_score,
+    has_other_version,
+    is_stale,
+    orient_score,
+)
 from memscore.store.shards import (
     ShardCheck,
     build_shard_path,
@@ -376,7 +383,8 @@ class Store:
             digest: hash_shards of the shards it was computed from.
         """
         ids = np.array(self.examples()["id"].to_pylist(), dtype=np.str_)
-        content = encode_score(name, columns, ids, fields, {**metadata, "shards_digest": digest})
+        version = build_version_metadata(get_estimator_version(name))
+        content = encode_score(name, columns, ids, fields, {**metadata, "shards_digest": digest, **version})
         self.folder.replace(f"scores/{name}.parquet", content)
 
     def score(self, name: str, digest: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -397,14 +405,14 @@ class Store:
         return orient_score(table, name)
 
     def require_fresh(self, name: str, table: pa.Table, digest: str | None = None) -> None:
-        """Raise ValueError if a score is not of the shards with this digest, or of the present ones."""
+        """Raise ValueError if a score has another digest than this (None: the stored shards), or another version."""
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
             digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
-        if digest not in {None, metadata["shards_digest"]}:
-            raise ValueError(
-                f"score {name!r} is stale, the bank's shards have changed since; run {self.rebuild_command}"
-            )
+        version = get_estimator_version(name)
+        if is_stale(metadata, digest, version):
+            changed = "its estimator has" if has_other_version(metadata, version) else "the bank's shards have"
+            raise ValueError(f"score {name!r} is stale, {changed} changed since; run {self.rebuild_command}")
 
     def read_score(self, name: str) -> pa.Table:
         """Read a score's table (row, id, values), stale or not; errors offer the nearest name."""

@@ -13,7 +13,6 @@ from memscore.training.device_data import DeviceImages
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
-PREDICTION_COLUMNS = ("correct", "logit_confidence", "gap", "top_gap")
 EVALUATION_BATCH = 1024
 """Images evaluated at once; the last bits of an example's logits may depend on it."""
 

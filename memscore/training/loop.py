@@ -27,7 +27,7 @@ from memscore.models.architectures import compute_logits, find_mlp_layers
 from memscore.training.augmentation import augment
 from memscore.training.device_data import DeviceImages
 from memscore.training.learning_events import LearningEvents
-from memscore.training.recipes import Recipe, compute_lr
+from memscore.training.recipes import Recipe, check_batch_size, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine
 
 EpochCallback = Callable[[int], None]
@@ -104,11 +104,7 @@ def train(
         ValueError: a batch is larger than the smallest subset.
     """
     smallest = min(len(run.rows) for run in runs)
-    if recipe.batch > smallest:
-        raise ValueError(
-            f"a batch of {recipe.batch} is larger than the smallest subset, {smallest} examples; "
-            f"use --batch {smallest} or less, or a larger keep fraction"
-        )
+    check_batch_size(recipe.batch, smallest, len(labels))
     samplers = [EpochSampler(run.rows, run.order_rng) for run in runs]
     if engine is None:
         engine = build_default_engine(runs, images, labels, recipe)

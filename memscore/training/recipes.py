@@ -117,6 +117,19 @@ def compute_lr(recipe: Recipe, progress: float) -> float:
     return recipe.lr
 
 
+def check_batch_size(batch: int, size: int, n_train: int, *, is_expected: bool = False) -> None:
+    """Raise ValueError if a batch is larger than the smallest subset, or than an expected one before any are drawn."""
+    subset, suggested = f"the smallest subset, {size}", f"{size} or less"
+    if is_expected:
+        # subsets of a block differ in size, so a batch just below the expected size may not fit either
+        subset, suggested = f"a subset, about {size}", str(2 ** max(0, (size // 2).bit_length() - 1))
+    if batch > size:
+        raise ValueError(
+            f"a batch of {batch} is larger than {subset} of {n_train} examples; "
+            f"use --batch {suggested}, or a larger --keep"
+        )
+
+
 def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
     """Count the training steps, T = round(epochs keep n_train / batch).
 

@@ -13,10 +13,11 @@ from rich.console import Console
 from memscore.estimate import main
 from memscore.pipeline import jobs
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.pipeline.train_bank import TrainingSummary, list_diverged_models
 from memscore.tables import bank_tables
 from tests.fixtures.command import MODELS, RAY, SERIAL, SMALL, contents, ended, here, receipts, shards, start
+from tests.fixtures.opened import open_bank
 
 pytestmark = pytest.mark.usefixtures("home")
 

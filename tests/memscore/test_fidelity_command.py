@@ -77,7 +77,7 @@ def test_what_cannot_be_compared_is_one_line(bank, tmp_path, capsys):
 
 
 def test_a_bank_without_scores_names_the_command_that_makes_them(bank, tmp_path, capsys):
-    from memscore.pipeline.runner import open_bank
+    from tests.fixtures.opened import open_bank
 
     open_bank(BankConfig(store=str(tmp_path / "empty"), **SMALL))
     assert "`python -m memscore.estimate --store" in get_error([str(tmp_path / "empty")], capsys)

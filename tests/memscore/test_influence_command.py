@@ -14,13 +14,14 @@ import pytest
 from memscore.analysis import influence_pairs
 from memscore.influence import main
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.plots.bank import plot_influence
+from memscore.score_registry import ESTIMATOR_VERSIONS
 from memscore.store.parquet import decode_metadata
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from tests.fixtures.banks import examples, flip, manifest, path_of, shard
+from tests.fixtures.opened import open_bank
 
 TRAIN, TEST, TWINS, MODELS = 80, 30, 12, 48
 SUFFIX = "k0.500"
@@ -189,7 +190,7 @@ def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsy
     assert "(truly" in capsys.readouterr().out
 
 
-def test_a_stale_file_is_refused_with_the_command_that_recomputes_it(bank, capsys):
+def test_a_stale_file_is_refused_with_the_command_that_recomputes_it(bank, capsys, monkeypatch):
     assert run_influence(bank, "--top", "2", "--least", "0.4", "--pictures", "0") == 0
     arm = next(iter(bank.arms()))
     columns = shard(0, TRAIN + TEST)
@@ -201,6 +202,12 @@ def test_a_stale_file_is_refused_with_the_command_that_recomputes_it(bank, capsy
     assert main([*command[3:], "--pictures", "0"]) == 0
     metadata = decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)
     assert (metadata["models"], metadata["top"], metadata["least"]) == (str(MODELS + 1), "2", "0.4")
+    assert "estimator_version" not in metadata
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", 2)
+    with pytest.raises(ValueError, match="is stale, its estimator has changed since; run `python -m"):
+        bank.read_influence(f"test_{SUFFIX}")
+    assert main([*command[3:], "--pictures", "0"]) == 0
+    assert decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)["estimator_version"] == "2"
     capsys.readouterr()
 
 

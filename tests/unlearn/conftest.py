@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
+from tests.fixtures.opened import open_bank
 from tests.fixtures.sweeps import BANK, RecordingSearch, make_config, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 

@@ -1,5 +1,7 @@
 """Forget sets that are none, and sets of examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def test_the_four_sets_are_the_whole_data_set_and_disjoint():
 
 def test_other_labels_are_nobody_elses():
     problem = make_tiny_problem()
-    other = problem.forget.with_labels(1 - problem.forget.labels.clamp(max=1))
+    other = replace(problem.forget, labels=1 - problem.forget.labels.clamp(max=1))
     assert not torch.equal(other.labels, problem.forget.labels)
     assert torch.equal(problem.forget.labels, make_tiny_problem().forget.labels)
     both = other.concatenate(problem.retain)

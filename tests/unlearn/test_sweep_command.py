@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.store.store import Store
+from tests.fixtures.opened import open_bank
 from tests.fixtures.sweeps import BANK, SCORE
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import sweep

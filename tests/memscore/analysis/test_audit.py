@@ -21,13 +21,13 @@ from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
 from memscore.pipeline.config import BankConfig, reload_splits
 from memscore.pipeline.jobs import BankJob, OriginalJob, run_job
-from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode
 from memscore.store.store import Store
 from memscore.tables.audit_table import print_audit
 from memscore.training.evaluation import logit_confidence
+from tests.fixtures.opened import open_bank
 
 PLAN = BankConfig(
     data="digits", arch="mlp-32", train_limit=400, label_noise=0.25, epochs=40, lr=0.1, batch=20, design="exact",

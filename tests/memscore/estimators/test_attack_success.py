@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import norm
 
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.lira import fit_shadow_prior, lira_online
 from memscore.statistics.intervals import wilson
 from memscore.subsets.designs import Arm, draw_membership
+from tests.fixtures.whole_banks import fit_shadow_prior, lira_online
 
 
 def test_a_perfect_and_a_reversed_attack_score_1_and_0():

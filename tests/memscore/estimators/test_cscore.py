@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from memscore.estimators.cscore import average_fractions, cscore, cscore_from_counts
+from memscore.estimators.cscore import average_fractions, cscore
 from memscore.estimators.memorization import memorization
 from memscore.statistics.intervals import wilson
 from memscore.subsets.designs import Arm, draw_membership
+
+
+def count_right(k, n):
+    """The C-score of examples that n models were trained without, k of which are right."""
+    place = np.arange(max(n) + 1)[:, None]
+    return cscore(place < np.array(k), place >= np.array(n))
 
 
 def test_only_models_without_the_example_count():
@@ -20,7 +26,7 @@ def test_only_models_without_the_example_count():
 
 
 def test_the_interval_is_wilsons_and_the_error_is_never_zero():
-    table = cscore_from_counts(np.array([0, 3, 8, 0]), np.array([8, 8, 8, 0]))
+    table = count_right([0, 3, 8, 0], [8, 8, 8, 0])
     np.testing.assert_array_equal([table["lo"], table["hi"]], wilson(np.array([0, 3, 8, 0]), np.array([8, 8, 8, 0])))
     assert (table["se"][:3] > 0).all()
     assert np.isnan([table[c][3] for c in ("value", "se", "lo", "hi")]).all()
@@ -28,17 +34,14 @@ def test_the_interval_is_wilsons_and_the_error_is_never_zero():
 
 
 def test_fractions_weigh_the_same_whatever_their_counts():
-    few, many = cscore_from_counts(np.array([1]), np.array([2])), cscore_from_counts(np.array([900]), np.array([1000]))
+    few, many = count_right([1], [2]), count_right([900], [1000])
     mean = average_fractions([few, many])
     np.testing.assert_allclose(mean["value"], 0.7, rtol=1e-10)
     np.testing.assert_allclose(mean["se"], np.hypot(few["se"], many["se"]) / 2, rtol=1e-10)
 
 
 def test_one_fraction_is_its_own_mean_and_an_undefined_one_leaves_no_mean():
-    whole, hole = (
-        cscore_from_counts(np.array([1, 2]), np.array([4, 4])),
-        cscore_from_counts(np.array([1, 0]), np.array([4, 0])),
-    )
+    whole, hole = count_right([1, 2], [4, 4]), count_right([1, 0], [4, 0])
     np.testing.assert_allclose(average_fractions([whole])["se"], whole["se"], rtol=1e-10)
     mean = average_fractions([whole, hole])
     assert np.isnan(mean["value"]).tolist() == [False, True]

@@ -9,7 +9,8 @@ import pytest
 from memscore.analysis import influence_pairs as module
 from memscore.analysis.influence_pairs import find_influence_pairs
 from memscore.estimators.influence import Tile, influence, iterate_tiles, pack_targets
-from memscore.estimators.memorization import memorization, memorization_table
+from memscore.estimators.memorization import MEMORIZATION, memorization
+from memscore.estimators.statistic import compute_table
 from memscore.store.manifest import Manifest
 from memscore.store.parquet import decode_metadata
 from memscore.store.shards import format_model_name, hash_shards
@@ -226,7 +227,7 @@ def test_the_error_of_a_self_pair_would_be_that_of_memorization():
     member, correct = noise(40, 5, 5, seed=6)
     tile: Tile = next(iterate_tiles([member], pack_targets([(correct, None)])))
     on_itself = tile.counts(np.arange(5), np.arange(5))
-    table = memorization_table(correct, member)
+    table = compute_table(MEMORIZATION, correct, member)
     assert (on_itself[1] == table["n_in"]).all()
     assert (on_itself[3] == table["n_out"]).all()
     assert (on_itself[0] == (correct & member).sum(0)).all()

@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memscore.estimators.lira import (
-    MEAN_STRENGTH,
-    VARIANCE_STRENGTH,
-    average_by_membership,
-    fit_shadow_prior,
-    lira_offline,
-    lira_online,
-)
+from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, average_by_membership
 from memscore.statistics.roc import compute_target_means
 from memscore.subsets.designs import Arm, draw_membership
+from tests.fixtures.whole_banks import fit_shadow_prior, lira_offline, lira_online
 from tests.oracles import gaussian_auc, gaussian_tpr
 
 NULL_ARMS = [

@@ -5,17 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from memscore.estimators.lira import fit_shadow_prior, lira_offline, lira_online, lira_scores
-from memscore.estimators.lira_variants import (
-    LIRA_VARIANTS,
-    LiraVariant,
-    fit_shared_std,
-    get_lira_variant,
-    lira_variant_scores,
-)
+from memscore.estimators.lira_variants import LIRA_VARIANTS, LiraVariant, get_lira_variant, lira_variant_scores
 from memscore.statistics.roc import auc, compute_target_means
 from memscore.subsets.designs import Arm, draw_membership
 from memscore.training.evaluation import logit_confidence
+from tests.fixtures.whole_banks import fit_shared_std
 from tests.oracles import gaussian_auc
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
@@ -278,17 +272,6 @@ def test_every_target_is_judged_not_only_the_last():
     for scores in (online, offline):
         assert np.isfinite(scores).all()
     assert all(auc(scores, held) > 0.8 for scores, held in zip(online, member, strict=True))
-
-
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_both_default_attacks_at_once_have_the_bits_of_each(arm):
-    rng = np.random.default_rng(8)
-    member = draw_membership(arm, range(16), 70_000 // 16)
-    confidence = (rng.normal(size=member.shape) * 5 + 3 * member).astype(np.float32)
-    pool = fit_shadow_prior([(confidence, member)])
-    online, offline = lira_scores(confidence, member, pool)
-    np.testing.assert_array_equal(online, lira_online(confidence, member, pool))
-    np.testing.assert_array_equal(offline, lira_offline(confidence, member, pool))
 
 
 def test_inputs_are_left_as_they_were():

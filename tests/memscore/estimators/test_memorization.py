@@ -5,20 +5,21 @@ import pytest
 from scipy.stats import binom
 
 from memscore.estimators.memorization import (
+    MEMORIZATION,
     compute_bank_rmse,
     count_by_membership,
     memorization,
     memorization_from_counts,
-    memorization_table,
     sum_variances,
 )
+from memscore.estimators.statistic import compute_table
 from memscore.subsets.designs import Arm, draw_membership
 from tests.oracles import nearest_neighbour_correct, nearest_neighbour_memorization
 
 
 def test_an_example_right_exactly_when_in_is_wholly_memorized():
     member = draw_membership(Arm(design="iid", keep=0.7), range(50), 200)
-    table = memorization_table(member, member)
+    table = compute_table(MEMORIZATION, member, member)
     assert (table["value"] == 1).all()
     assert (table["se"] > 0).all()
     assert (table["lo"] < 1).all()
@@ -29,14 +30,14 @@ def test_an_example_right_exactly_when_in_is_wholly_memorized():
 
 def test_an_example_always_right_is_not_memorized():
     member = draw_membership(Arm(design="iid", keep=0.7), range(50), 200)
-    table = memorization_table(np.ones_like(member), member)
+    table = compute_table(MEMORIZATION, np.ones_like(member), member)
     assert (table["value"] == 0).all()
     assert ((table["lo"] < 0) & (table["hi"] > 0)).all()
 
 
 def test_an_empty_side_is_undefined_and_its_counts_are_kept():
     member = np.array([[True, False, True], [True, False, False]])
-    table = memorization_table(np.ones((2, 3), bool), member)
+    table = compute_table(MEMORIZATION, np.ones((2, 3), bool), member)
     for column in ("value", "se", "lo", "hi"):
         assert np.isnan(table[column]).tolist() == [True, True, False]
     assert table["n_in"].tolist() == [2, 0, 1]
@@ -49,7 +50,7 @@ def test_twins_memorize_one_minus_keep(keep):
     """Two equal examples with a label of their own: right exactly when either is in; keep 1/2 leaves 1/2."""
     member = draw_membership(Arm(design="exact", keep=keep, block=4000), range(4000), n=2)
     correct = np.repeat(member.any(1, keepdims=True), 2, axis=1)
-    table = memorization_table(correct, member)
+    table = compute_table(MEMORIZATION, correct, member)
     # 4 s.e.: one false alarm in 16,000, seed fixed
     assert (abs(table["value"] - (1 - keep)) < 4 * table["se"]).all()
 
@@ -65,7 +66,7 @@ def test_coin_flips_have_z_scores_of_mean_0_and_sd_1():
     """sd within 4 s.e. of 1.004: the smoothed error is low by 1 / (2 n) at q = 1/2, n = 128 a side."""
     rng = np.random.default_rng(0)
     member = draw_membership(Arm(design="exact"), range(256), 4000)
-    table = memorization_table(rng.random(member.shape) < 0.5, member)
+    table = compute_table(MEMORIZATION, rng.random(member.shape) < 0.5, member)
     z = table["value"] / table["se"]
     assert abs(z.mean()) < 4 / np.sqrt(4000)
     assert abs(z.std() - 1.004) < 4 / np.sqrt(2 * 4000)
@@ -75,7 +76,7 @@ def test_one_nearest_neighbour_memorizes_what_counting_says():
     rng = np.random.default_rng(1)
     points, labels = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
     member = draw_membership(Arm(design="iid", keep=0.7), range(2000), 60)
-    table = memorization_table(nearest_neighbour_correct(points, labels, member), member)
+    table = compute_table(MEMORIZATION, nearest_neighbour_correct(points, labels, member), member)
     exact = nearest_neighbour_memorization(points, labels, 42)
     assert exact.std() > 0.1
     assert (abs(table["value"] - exact) < 4 * table["se"]).all()
@@ -100,7 +101,7 @@ def test_counts_of_disjoint_models_add():
     rng = np.random.default_rng(2)
     correct, member = rng.random((2, 20, 30)) < 0.5
     parts = [count_by_membership(correct[rows], member[rows]) for rows in (slice(0, 7), slice(7, 20))]
-    table = memorization_table(correct, member)
+    table = compute_table(MEMORIZATION, correct, member)
     for key, column in memorization_from_counts(*(a + b for a, b in zip(*parts, strict=True))).items():
         np.testing.assert_array_equal(column, table[key])
 

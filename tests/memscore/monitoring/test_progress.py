@@ -16,10 +16,11 @@ from memscore.monitoring.prometheus import COUNTERS, GAUGES, compute_counters, c
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.map_reduce import BlockJob
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.tables.progress_bar import ProgressBar, format_counts
 from tests.fixtures import banks
 from tests.fixtures.command import SERIAL, SMALL, contents, here
+from tests.fixtures.opened import open_bank
 from tests.memscore.monitoring.test_status import make_heartbeat
 
 ARM = banks.ARM["name"]

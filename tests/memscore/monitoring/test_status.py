@@ -28,12 +28,13 @@ from memscore.monitoring.heartbeat import (
 from memscore.monitoring.status import compute_bank_status, compute_rate, find_latest_store
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import DIVERGED
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.status import main
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.tables.status_table import print_status
 from tests.fixtures import banks
+from tests.fixtures.opened import open_bank
 
 ROOT = Path(__file__).parents[3]
 ARM = banks.ARM["name"]

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memscore.estimators.lira import fit_shadow_prior, lira_offline, lira_online
-from memscore.estimators.lira_variants import LIRA_VARIANTS, fit_shared_std, lira_variant_scores
+from memscore.estimators.lira_variants import LIRA_VARIANTS, lira_variant_scores
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
 from memscore.pipeline.attacks import ATTACKS, check_attacks
 from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
@@ -18,6 +17,7 @@ from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.banks import examples, manifest
+from tests.fixtures.whole_banks import fit_shadow_prior, fit_shared_std, lira_offline, lira_online
 
 TRAIN, VALIDATION, TEST = 300, 20, 5
 N, M = TRAIN + VALIDATION + TEST, 16

@@ -9,11 +9,12 @@ import torch
 from memscore.pipeline import train_bank
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, build_model, compute_job_key, read_recipe, run_job
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.pipeline.train_bank import build_shared_data, train_missing, train_missing_originals
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
 from memscore.training.numerics import single_threaded
+from tests.fixtures.opened import open_bank
 
 PLAN = BankConfig(data="digits", train_limit=200, epochs=3, design="exact", block=8, models=16, originals=1)
 

@@ -13,7 +13,7 @@ from memscore.data.splits import split_halves
 from memscore.pipeline.dry_run import estimate_cost
 from memscore.pipeline.jobs import build_model, load_on_device, make_training_run, read_recipe
 from memscore.pipeline.proxy_jobs import build_proxy_jobs
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.proxies.collectors import ProxyCollector
 from memscore.proxies.epoch_mean import EpochMean
@@ -25,6 +25,7 @@ from memscore.tables import bank_tables
 from memscore.training.evaluation import predict_logits
 from memscore.training.loop import train
 from memscore.training.numerics import float32_matmul, single_threaded
+from tests.fixtures.opened import open_bank
 from tests.fixtures.proxied import (
     CPU,
     SETTINGS,

@@ -5,10 +5,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.data.splits import Dataset, Splits, build_examples_table
-from memscore.estimators.memorization import memorization, memorization_probability, memorization_probit
-from memscore.pipeline.scoring import score_arm, score_fractions
+from memscore.estimators.memorization import memorization, subtract_means
+from memscore.estimators.registry import STATISTICS
+from memscore.estimators.statistic import (
+    Statistic,
+    compute_table,
+    compute_weighted_values,
+    count_set_weights,
+    take_signal,
+)
+from memscore.pipeline.scoring import score_arm, score_fractions, select_columns
 from memscore.pipeline.tables import compute_noise_detection, write_scores_table
 from memscore.proxies.scores import score_bank_events, score_originals
+from memscore.score_registry import ScoreInfo
+from memscore.statistics.correlation import draw_bootstrap_samples
 from memscore.store.manifest import Manifest
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
@@ -122,12 +132,14 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
     for block in (0, 4, 8):
         shards = store.read_blocks(arm.name, range(block, block + 4), ["member", "correct", "logit_confidence", "gap"])
         columns = next(shards).columns
-        inside, gap = columns["member"], columns["gap"]
+        inside = columns["member"]
         for stem, values in {
             "memorization": memorization(columns["correct"], inside),
             "cscore": np.where(inside, 0, columns["correct"]).sum(0) / 2,
-            "memorization_probability": memorization_probability(columns["logit_confidence"], inside)["value"],
-            "memorization_probit": memorization_probit(gap, inside)["value"],
+            **{
+                statistic: compute_table(STATISTICS[statistic], columns[STATISTICS[statistic].signal], inside)["value"]
+                for statistic in ("memorization_probability", "memorization_probit")
+            },
         }.items():
             expected.setdefault(stem, []).append(values)
     for stem, each in expected.items():
@@ -137,6 +149,45 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
     errors = store.read_score(f"memorization_{result.suffix}")[f"memorization_{result.suffix}_se_block"].to_numpy()
     assert result.rmse_block == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
     assert (result.models, result.unfinished) == (15, 3)
+
+
+def test_a_new_row_of_the_table_gets_values_errors_reliability_and_bootstrap(store, monkeypatch):
+    """A statistic is one function of sums: nothing but the row names it."""
+
+    def compute_errors(inside, outside, terms, member):
+        spread = [terms[0].std(0, where=side, ddof=1) ** 2 / side.sum(0) for side in (member, ~member)]
+        return {"se": np.sqrt(sum(spread))}
+
+    toy = Statistic(
+        info=ScoreInfo("mean logit confidence in minus out", "nat", 1),
+        signal="logit_confidence",
+        terms=take_signal,
+        value=subtract_means,
+        errors=compute_errors,
+    )
+    monkeypatch.setitem(STATISTICS, "mean_confidence", toy)
+    arm = Arm(design="exact", keep=0.5, block=4)
+    inside, shards = fill(store, arm, range(16), lambda inside: inside | (np.arange(N) > 20))
+    result = score_arm(store, arm.name, shards)
+    score = f"mean_confidence_{result.suffix}"
+    assert score in result.names
+    assert store.score(score)[1][:21].min() > 3 > 1 > store.score(score)[1][21:].max()  # +2 and -2 against +2 and +2
+    table = store.read_score(score)
+    assert table.column_names == ["row", "id", score, *(f"{score}_{end}" for end in ("se", "n_in", "n_out"))]
+    columns = next(store.read_blocks(arm.name, range(16), select_columns(store, arm.name, range(16)))).columns
+    phi = columns["logit_confidence"].astype(float)
+    pairs = [(phi[inside[:, i], i], phi[~inside[:, i], i]) for i in range(N)]
+    for end, expected in {
+        "": [a.mean() - b.mean() for a, b in pairs],
+        "_se": [np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)) for a, b in pairs],
+    }.items():
+        np.testing.assert_allclose(table[score + end].to_numpy(), expected, rtol=1e-6)
+    assert result.reliability["mean_confidence"].halves == 10
+    assert result.reliability["mean_confidence"].pearson > 0.9
+    samples = draw_bootstrap_samples([np.array([m]) for m in range(16)], np.random.default_rng(0), 5)
+    drawn = compute_weighted_values(STATISTICS, count_set_weights(samples, 16), columns)["mean_confidence"]
+    assert drawn.shape == (5, N)
+    assert np.nanmin(drawn[:, :21]) > 3
 
 
 def test_two_blocks_have_no_error_between_them(store):

@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 from memscore.estimators.memorization import memorization
-from memscore.statistics.correlation import bootstrap_over_models, pearson, rmse, spearman, top_overlap
-from memscore.statistics.reliability import disattenuate, spearman_brown, split_half
+from memscore.statistics.correlation import pearson, rmse, spearman, top_overlap
+from memscore.statistics.reliability import disattenuate, spearman_brown
 from memscore.subsets.designs import Arm, draw_membership
+from tests.fixtures.whole_banks import bootstrap_over_models, split_half
 
 
 def with_ties(n, seed=0):

@@ -4,6 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from memscore.score_registry import ESTIMATOR_VERSIONS, get_estimator_version
+from memscore.store.parquet import decode_metadata
+from memscore.store.score_files import is_stale
 from memscore.store.shards import format_model_name, hash_shards
 from tests.fixtures.banks import ARM, FIELD, bank, path_of, shard
 
@@ -63,6 +66,57 @@ def test_a_stale_score_is_refused_with_the_command_that_renews_it(store):
     store.score("mem")
     with pytest.raises(ValueError, match="stale"):
         store.score("mem", digest="another")
+
+
+def test_a_score_of_another_version_of_its_estimator_is_stale(store, monkeypatch):
+    """Version 1 is not written, so files from before there were versions are of version 1 and keep their bytes."""
+    name = "mem_k0.500_exact-b8"
+    score(store, name)
+    first = path_of(store, f"scores/{name}.parquet").read_bytes()
+    assert b"estimator_version" not in first
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "mem", 2)
+    with pytest.raises(ValueError, match=r"stale, its estimator has changed since; run `python -m memscore\.est"):
+        store.score(name)
+    score(store, name)
+    store.score(name)
+    assert decode_metadata(store.read_score(name).schema)["estimator_version"] == "2"
+    monkeypatch.delitem(ESTIMATOR_VERSIONS, "mem")
+    with pytest.raises(ValueError, match="its estimator has changed"):
+        store.score(name)
+    score(store, name)
+    assert path_of(store, f"scores/{name}.parquet").read_bytes() == first
+
+
+def test_a_score_of_no_arm_can_have_another_version_too(store, monkeypatch):
+    score(store, "events_mem", models_of="originals")
+    store.score("events_mem")
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "events_mem", 2)
+    with pytest.raises(ValueError, match="its estimator has changed"):
+        store.score("events_mem")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "digest", "version", "stale"),
+    [
+        ({"shards_digest": "a"}, "a", 1, False),
+        ({"shards_digest": "a"}, None, 1, False),
+        ({"shards_digest": "a"}, "b", 1, True),
+        ({"shards_digest": "a"}, "a", 2, True),
+        ({"shards_digest": "a", "estimator_version": "2"}, "a", 2, False),
+        ({"shards_digest": "a", "estimator_version": "2"}, None, 3, True),
+    ],
+)
+def test_what_is_stale_is_of_other_shards_or_of_another_version(metadata, digest, version, stale):
+    assert is_stale(metadata, digest, version) == stale
+
+
+def test_a_version_is_that_of_the_score_in_every_arm(monkeypatch):
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "memorization", 2)
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "events_bank_entropy", 3)
+    for name in ("memorization", "memorization_k0.700", "memorization_k0.700_orthogonal"):
+        assert get_estimator_version(name) == 2
+    assert get_estimator_version("memorization_probit_k0.500") == 1
+    assert get_estimator_version("events_bank_k0.500_iid_entropy") == 3
 
 
 def test_an_unknown_score_offers_the_nearest(store):

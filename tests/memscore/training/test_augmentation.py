@@ -8,7 +8,7 @@ import torch
 
 from cluster.launch import PoolOptions
 from memscore import estimate
-from memscore.estimators.lira import fit_shadow_prior, lira_scores
+from memscore.estimators.lira import lira_scores
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.scoring import run_attack
@@ -16,6 +16,7 @@ from memscore.store.store import Store
 from memscore.training.augmentation import TestTimeAugmentation as Augmentation
 from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
 from memscore.training.recipes import get_recipe
+from tests.fixtures.whole_banks import fit_shadow_prior
 
 BOTH = replace(get_recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 

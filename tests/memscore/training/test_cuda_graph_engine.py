@@ -10,7 +10,6 @@ from torch import nn
 from memscore.models.architectures import Classifier, build_network, compute_logits
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
-from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
 from memscore.training import cuda_graphs, engines, evaluation
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward, GraphCaptureError
@@ -21,6 +20,7 @@ from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import EagerEngine, TrainingRun, train
 from memscore.training.numerics import single_threaded
 from memscore.training.recipes import Recipe
+from tests.fixtures.opened import open_bank
 
 CPU = torch.device("cpu")
 N, K = 70, 3

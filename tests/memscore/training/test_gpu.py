@@ -10,7 +10,6 @@ from torch import nn
 from memscore.models.architectures import Classifier, build_network, compute_logits
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
-from memscore.pipeline.runner import open_bank
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.training import engines, evaluation
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
@@ -20,6 +19,7 @@ from memscore.training.evaluation import evaluate_examples
 from memscore.training.loop import TrainingRun, train
 from memscore.training.numerics import float32_matmul
 from memscore.training.recipes import Recipe
+from tests.fixtures.opened import open_bank
 
 pytestmark = [
     pytest.mark.gpu,

@@ -152,7 +152,7 @@ def test_a_billion_epochs_in_twenty_steps_are_twenty_windows():
 def test_a_batch_larger_than_the_smallest_subset_is_refused():
     images, labels = toy_data()
     with pytest.raises(
-        ValueError, match="a batch of 50 is larger than the smallest subset, 45 examples; use --batch 45"
+        ValueError, match="a batch of 50 is larger than the smallest subset, 45 of 90 examples; use --batch 45 or less"
     ):
         train(make_runs([0, 1]), images, labels, replace(RECIPE, batch=50), 3)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from cluster.launch import PoolOptions
-from memscore.pipeline.runner import open_bank
 from memscore.store.store import Store
+from tests.fixtures.opened import open_bank
 from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_config
 from unlearn import experiment
 from unlearn.experiments.base import ExperimentResult, make_record

@@ -9,10 +9,11 @@ from cluster.pool import SerialPool
 from cluster.search import SerialSearch
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.statistics.inequality import gini
 from memscore.store.verify import verify
 from tests.fixtures import tiny
+from tests.fixtures.opened import open_bank
 from unlearn.experiments.base import SweepRunner
 from unlearn.experiments.five_requests import ARM_LABELS, EXPERIMENT, REFINED, VANILLA, check_claims, run
 from unlearn.experiments.sequential_requests import (

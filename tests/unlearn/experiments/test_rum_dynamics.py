@@ -10,10 +10,11 @@ from rich.console import Console
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.statistics.claims import judge_equivalent, judge_not_lower
 from memscore.statistics.intervals import Interval
 from tests.fixtures import tiny
+from tests.fixtures.opened import open_bank
 from unlearn.experiments.base import SweepRunner
 from unlearn.experiments.rum_dynamics import EXPERIMENT, PARTS, SETS, check_claims, find_lowest_accuracy, run
 from unlearn.experiments.tables import print_experiment

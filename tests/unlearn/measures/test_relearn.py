@@ -15,7 +15,7 @@ from unlearn.measures.relearn import LOOP_CONFIG, LOSS_FLOOR, count_steps_until,
 def make_relabelled_problem(kind="cnn"):
     """F under labels that only a model trained on F has: the next class's."""
     problem = make_tiny_problem(kind)
-    return replace(problem, forget=problem.forget.with_labels((problem.forget.labels + 1) % 4))
+    return replace(problem, forget=replace(problem.forget, labels=(problem.forget.labels + 1) % 4))
 
 
 def train_on_forget_set(problem, steps=400):

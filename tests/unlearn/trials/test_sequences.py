@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.store.verify import verify
+from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.meta.rsu import RsuSchedule
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models

@@ -13,9 +13,10 @@ from memscore import status
 from memscore.monitoring.status import TrialsStatus, compute_bank_status
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, run_job
-from memscore.pipeline.runner import estimate, open_bank
+from memscore.pipeline.runner import estimate
 from memscore.store.store import Store
 from memscore.store.verify import verify
+from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import trial
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models

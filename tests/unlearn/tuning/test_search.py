@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from memscore.pipeline.runner import open_bank
 from memscore.store.json_records import hash_record
 from memscore.store.store import Store
+from tests.fixtures.opened import open_bank
 from tests.fixtures.sweeps import BANK
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
