@@ -12,8 +12,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from memscore.estimators.cscore import CSCORE
+from memscore.estimators.registry import STATISTICS
 from memscore.models.architectures import ARCHITECTURES
+from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
+from memscore.proxies.registry import PROXIES
+from memscore.score_registry import EVENT_DIRECTIONS, SCORES, ScoreInfo
 from memscore.training.recipes import RECIPES, Recipe, get_default_recipe_name
 from unlearn.algorithms import ALGORITHMS, Algorithm
 from unlearn.forget_sets import FORGET_SETS
@@ -24,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 REGION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 NEEDS = {"outputs": "outputs", "weights": "weights", "population": "many models"}
+CSCORE_SOURCE = "Jiang et al. 2021: mean over the keep fractions of the C-score at each"
+"""Of the C-score of a bank with several keep fractions; the statistic's own source is that at one fraction."""
 BEST = {"max": "higher", "min": "lower", "oracle": "the oracle's", "none": ""}
 """What a user reads for Column.best."""
 
@@ -138,6 +145,23 @@ def list_forget_sets() -> list[str]:
     return format_table(("value", "forget set"), rows)
 
 
+def list_scores() -> list[str]:
+    """List the scores of every example: definition with its source, direction, unit, and how a user gets it."""
+    rows: list[tuple[str, ScoreInfo, str]] = []
+    rows += [(f"{stem}_k0.500", statistic.info, "always") for stem, statistic in STATISTICS.items()]
+    rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
+    for name, attack in ATTACKS.items():
+        scores = (*attack.scores, *((attack.success,) if attack.success else ()))
+        option = "always" if name == "lira" else f"`--attacks {name}`"
+        rows += [(f"{score}_k0.500", SCORES[score], option) for score in scores]
+    rows += [(f"events_{event}", SCORES[event], "`--originals` of 1 or more") for event in EVENT_DIRECTIONS]
+    rows += [("final_loss", SCORES["final_loss"], "`--originals` of 1 or more")]
+    rows += [(score, SCORES[score], f"`--proxies {name}`") for name, proxy in PROXIES.items() for score in proxy.scores]
+    signs = {1: "+", -1: "-", 0: ""}
+    table = [(quote(name), info.source, signs[info.direction], info.unit, option) for name, info, option in rows]
+    return format_table(("column", "definition and source", "up", "unit", "computed with"), table)
+
+
 def list_presets() -> list[str]:
     """List the presets of subset designs."""
     rows = []
@@ -205,6 +229,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "measures": list_measures,
     "measure-columns": list_measure_columns,
     "forget-sets": list_forget_sets,
+    "scores": list_scores,
     "presets": list_presets,
     "architectures": list_architectures,
     "recipes": list_recipes,
