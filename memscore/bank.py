@@ -35,7 +35,11 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
         result = verify(bank)
         moved = quarantine_damaged(bank, result) if set_aside else {}
     for path, reason in result.damaged.items():
-        print(f"damaged: {path}: {reason}" + (f"; moved to {moved[path]}" if path in moved else ""))
+        place = f"; moved to {moved[path]}" if path in moved else ""
+        advice = f"; {result.advice[path]}" if path in result.advice else ""
+        print(f"damaged: {path}: {reason}{place}{advice}")
+    for path in sorted(moved.keys() - result.damaged.keys()):
+        print(f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
     for label, paths in (("missing", result.missing), ("old", result.stale)):
         for path, hint in paths.items():
             print(f"{label}: {path}: {hint}")
