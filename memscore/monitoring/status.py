@@ -19,7 +19,7 @@ from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, fin
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
 from memscore.store.manifest import get_home_url
-from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
+from memscore.store.parquet import decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable, retry
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
@@ -132,9 +132,7 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
-            command = f"`python -m memscore.bank verify {store.folder.display_name} --set-aside`"
-            hint = f"{command}, and the next trial computes it again"
-            raise CorruptFile(f"{store.folder.display_path(path)} is damaged: {error}; {hint}") from error
+            raise store.corrupt_file_error(path, error) from error
         return status
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -391,8 +389,14 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
     """Compare the models in each score's footer with the models that its arm has now."""
 
     def read_footer(name: str) -> Any:
-        with store.folder.open(f"scores/{name}") as stream:
-            return decode_metadata(open_parquet(stream).schema_arrow)
+        path = f"scores/{name}"
+        try:
+            with store.folder.open(path) as stream:
+                return decode_metadata(open_parquet(stream).schema_arrow)
+        except (FileNotFoundError, StoreUnavailable):
+            raise
+        except (OSError, ValueError) as error:
+            raise store.corrupt_file_error(path, error) from error
 
     names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
     with ThreadPoolExecutor(THREADS) as pool:

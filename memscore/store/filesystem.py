@@ -205,6 +205,13 @@ class Folder:
 
         self._with_retries(move, relpath)
 
+    def quarantine(self, relpath: str) -> str:
+        """Move a damaged file to damaged/<name>-<n> and return that path."""
+        name, names = relpath.rpartition("/")[2], set(self.names("damaged"))
+        new_name = next(f"{name}-{n}" for n in range(1, len(names) + 2) if f"{name}-{n}" not in names)
+        self.move(relpath, f"damaged/{new_name}")
+        return f"damaged/{new_name}"
+
     def remove(self, relpath: str) -> None:
         """Delete a file if it exists."""
         if self.exists(relpath):

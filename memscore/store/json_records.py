@@ -50,7 +50,10 @@ def decode_record(content: bytes | str, *, require_checksum: bool = False) -> di
     Raises:
         ValueError: no JSON object, or a hash that does not match, or none although one is required.
     """
-    record = json.loads(content)
+    try:
+        record = json.loads(content)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("it holds no JSON object")
     stated = record.pop(CHECKSUM_KEY, None)

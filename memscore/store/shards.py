@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from memscore.store.filesystem import Folder
+from memscore.store.json_records import hash_record, read_record
 from memscore.store.parquet import Columns, CorruptFile, check_file_checksum, decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable
 
@@ -196,11 +198,51 @@ def _read_footer(folder: Folder, path: str, verify: bool) -> dict[str, str]:
     return decode_metadata(open_parquet(pa.BufferReader(content)).schema_arrow)
 
 
-def require_no_orphan_shards(folder: Folder) -> None:
-    """Raise if there are shards without a manifest; a new one would make all of them damaged."""
+def compute_run_hash(manifest_digest: str, arm: Mapping[str, Any]) -> str:
+    """Hash a manifest and an arm to the 16 hex digits in each shard of the arm."""
+    content = {key: value for key, value in arm.items() if key != "suffix"}
+    return hash_record({"manifest": manifest_digest, "arm": content})[:16]
+
+
+def match_shards(folder: Folder, manifest_digest: str) -> bool | None:
+    """Return whether a store's shards were made under this manifest.
+
+    True if one of them was, False if all that can be read were made under others, None if there is none of a readable
+    arm.
+    """
+    models = [name.removesuffix(".parquet") for name in folder.names("shards")]
+    result = None
+    for name in [name.removesuffix(".json") for name in folder.names("arms")] if models else []:
+        try:
+            run_hash = compute_run_hash(manifest_digest, read_record(folder, f"arms/{name}.json"))
+        except CorruptFile:
+            continue
+        for model in models:
+            if parse_model_index(model, name) is None:
+                continue
+            try:
+                metadata = _read_footer(folder, f"shards/{model}.parquet", verify=False)
+            except CorruptFile:
+                continue
+            if metadata.get("run_hash") == run_hash:
+                return True
+            result = False
+    return result
+
+
+def require_own_shards(folder: Folder, manifest_digest: str) -> None:
+    """Raise if there are shards without a manifest, unless they were made under the one with this digest.
+
+    Another one would call all of them damaged.
+    """
     shards = folder.names("shards")
-    if shards:
+    if shards and not (made_under_it := match_shards(folder, manifest_digest)):
+        reason = (
+            "no readable arm tells what they are"
+            if made_under_it is None
+            else "they are of other data, another network, recipe or seed than this run"
+        )
         raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
-            "put it back from a copy, or give another --store"
+            f"{folder.display_name} has {len(shards)} shards and no manifest.json, and {reason}; use the options that "
+            "they were made with, put manifest.json back from a copy, or give another --store"
         )

@@ -20,8 +20,8 @@ from memscore.choices import validate_choice
 from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
-from memscore.store.json_records import add_arm, encode_record, hash_record, read_record, read_records, require_same
-from memscore.store.manifest import Manifest, require_matching_rows
+from memscore.store.json_records import add_arm, encode_record, read_record, read_records, require_same
+from memscore.store.manifest import CorruptManifest, Manifest, require_matching_rows
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
@@ -39,9 +39,11 @@ from memscore.store.shards import (
     check_columns,
     check_shard,
     check_shards,
+    compute_run_hash,
     hash_shards,
+    match_shards,
     parse_model_index,
-    require_no_orphan_shards,
+    require_own_shards,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
 
@@ -51,6 +53,11 @@ if TYPE_CHECKING:
 
 Receipts = Mapping[str, Mapping[str, Any]]
 """Receipts by model, as Store.receipts returns them."""
+
+FOREIGN_MANIFEST_REASON = "it is another store's, for no shard here was made under it"
+REMAKE_MANIFEST = (
+    "the command that made the store, run again with the same options, writes manifest.json again and keeps the models"
+)
 
 
 class Store:
@@ -97,7 +104,7 @@ class Store:
         """
         folder = Folder.from_url(url)
         if not folder.exists("manifest.json", retry_s=0):
-            require_no_orphan_shards(folder)
+            require_own_shards(folder, manifest.digest)
             folder.require_bucket()
             return cls(folder, manifest)
         store = cls.open(url)
@@ -105,7 +112,14 @@ class Store:
         if store.manifest.imported != manifest.imported:
             kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
             raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {hint}")
-        require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", hint)
+        fits = match_shards(folder, store.manifest.digest)
+        try:
+            require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", hint)
+        except ValueError:
+            if fits is not False or not match_shards(folder, manifest.digest):
+                raise
+        if fits is False:  # training would call every shard damaged
+            raise ValueError(_format_manifest_error(folder, FOREIGN_MANIFEST_REASON))
         return store
 
     @property
@@ -143,23 +157,28 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: its manifest cannot be read.
+            CorruptManifest: its manifest is damaged; a ValueError.
+            ValueError: its manifest is of another version.
         """
         folder = Folder.from_url(url, retry_s)
         try:
             return cls(folder, Manifest.from_json(folder.read("manifest.json", retry_s)))
         except FileNotFoundError:
             folder.require_bucket()
+            if shards := folder.names("shards"):
+                raise FileNotFoundError(
+                    f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
+                    f"{REMAKE_MANIFEST}; or put it back from a copy"
+                ) from None
             raise FileNotFoundError(
                 f"no store at {folder.display_name} (it has no manifest.json); create one with "
                 f"`python -m memscore.estimate --store {folder.display_name}`, "
                 "or give a shared path or s3:// URL that this machine sees"
             ) from None
+        except CorruptManifest as error:
+            raise CorruptManifest(_format_manifest_error(folder, str(error))) from None
         except ValueError as error:
-            raise ValueError(
-                f"cannot read {folder.display_path('manifest.json')}: {error}; delete it and run the estimate that "
-                "made this store again: its models are kept if the data and flags are the same"
-            ) from None
+            raise ValueError(f"cannot read {folder.display_path('manifest.json')}: {error}") from None
 
     @property
     def url(self) -> str:
@@ -205,8 +224,7 @@ class Store:
         if arm_name not in self._run_hashes:
             names = [name.removesuffix(".json") for name in self.folder.names("arms")]
             record = read_record(self.folder, f"arms/{validate_choice('arm', arm_name, names)}.json")
-            arm = {key: value for key, value in record.items() if key != "suffix"}
-            self._run_hashes[arm_name] = hash_record({"manifest": self.manifest.digest, "arm": arm})[:16]
+            self._run_hashes[arm_name] = compute_run_hash(self.manifest.digest, record)
         return self._run_hashes[arm_name]
 
     def write_shard(self, model: str, arm_name: str, columns: Columns) -> bool:
@@ -259,10 +277,7 @@ class Store:
 
     def quarantine(self, path: str) -> str:
         """Move a damaged file to damaged/<name>-<n> and return that path."""
-        name, names = path.rpartition("/")[2], set(self.folder.names("damaged"))
-        new_name = next(f"{name}-{n}" for n in range(1, len(names) + 2) if f"{name}-{n}" not in names)
-        self.folder.move(path, f"damaged/{new_name}")
-        return f"damaged/{new_name}"
+        return self.folder.quarantine(path)
 
     def read_blocks(
         self,
@@ -338,7 +353,7 @@ class Store:
         try:
             return decode_weights(self.folder.read(path))
         except CorruptFile as error:
-            raise self._corrupt_file_error(path, error) from error
+            raise self.corrupt_file_error(path, error) from error
 
     def has_weights(self, key: str) -> bool:
         """Return whether a model's tensors are stored."""
@@ -497,7 +512,7 @@ class Store:
         try:
             return decode(self.folder.read(relpath))
         except CorruptFile as error:
-            raise self._corrupt_file_error(relpath, error) from error
+            raise self.corrupt_file_error(relpath, error) from error
 
     @property
     def rebuild_command(self) -> str:
@@ -514,12 +529,27 @@ class Store:
         """Read the columns of a file, verified."""
         return to_columns(self.read_table(relpath))
 
-    def _corrupt_file_error(self, relpath: str, error: CorruptFile) -> CorruptFile:
-        """Add the file's name and what to do to the error."""
-        commands = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
-        command = commands.get(relpath.partition("/")[0], "estimate")
+    def corrupt_file_error(self, relpath: str, error: Exception) -> CorruptFile:
+        """Build the error of a damaged file, with its name and what to do."""
+        commands = {
+            **dict.fromkeys(("weights", "outputs", "events"), "command that needs it"),
+            "influence": "memscore.influence",
+            "trials": "unlearn.trial",
+            "sweeps": "unlearn.sweep",
+            "experiments": "unlearn.experiment",
+        }
+        # The folder of the file: its path may begin with that of a store within this one, scenarios/NAME.
+        command = next((commands[part] for part in relpath.split("/") if part in commands), "estimate")
         return CorruptFile(
             f"{self.folder.display_path(relpath)} is damaged: {error}; "
             f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, "
             f"and the next {command} makes it again"
         )
+
+
+def _format_manifest_error(folder: Folder, reason: str) -> str:
+    """Say why a manifest cannot be used, and what to do: it is moved away, and written again if the shards fit."""
+    return (
+        f"cannot read {folder.display_path('manifest.json')}: {reason}; "
+        f"`python -m memscore.bank verify {folder.display_name} --set-aside` moves it away, and {REMAKE_MANIFEST}"
+    )

@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.store.file_kinds import CHECKED_FOLDERS, FILE_KINDS, advise, find_completing_path, find_format
+from memscore.store.file_kinds import (
+    CHECKED_FOLDERS,
+    FILE_KINDS,
+    advise,
+    by_trial_command,
+    find_completing_path,
+    find_format,
+)
 from memscore.store.filesystem import Folder
+from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.remote import StoreUnavailable
-from memscore.store.shards import build_shard_path, format_model_name
-from memscore.store.store import Store
+from memscore.store.shards import build_shard_path, format_model_name, match_shards
+from memscore.store.store import FOREIGN_MANIFEST_REASON, REMAKE_MANIFEST, Store
 from memscore.store.stored_files import UNKNOWN_ARM_REASON, StoredFiles
 
 THREADS = 4
@@ -43,6 +51,26 @@ class VerificationResult:
     kept_in_place: frozenset[str] = frozenset()
 
 
+def verify_folder(folder: Folder) -> VerificationResult:
+    """Verify the store in a folder; where its manifest cannot be used, only the bytes of each file are compared."""
+    reason = find_manifest_fault(folder)
+    if not reason:
+        return verify(Store.open(folder.url))
+    n_checked, damaged, _ = check_files(folder)
+    damaged["manifest.json"] = reason
+    advice = dict.fromkeys(damaged, "verify again once manifest.json is there") | {"manifest.json": REMAKE_MANIFEST}
+    return VerificationResult(verified=n_checked - len(damaged), damaged=damaged, advice=advice)
+
+
+def find_manifest_fault(folder: Folder) -> str:
+    """Return why a store's manifest.json is not its own or not what was written; empty if it is."""
+    try:
+        manifest = Manifest.from_json(folder.read("manifest.json"))
+    except CorruptManifest as error:
+        return str(error)
+    return FOREIGN_MANIFEST_REASON if match_shards(folder, manifest.digest) is False else ""
+
+
 def verify(store: Store) -> VerificationResult:
     """Read every byte of the store and of the stores within it, and compare each file with its hashes.
 
@@ -67,7 +95,11 @@ def verify(store: Store) -> VerificationResult:
         advice={path: advise(files, path) for path in damaged if path not in unknown},
         kept_in_place=unknown,
     )
-    return merge_results(result, {path: verify(Store.open(f"{store.url}/{path}")) for path in store.scenarios()})
+    inner = {path: Folder.from_url(f"{store.url}/{path}") for path in store.scenarios()}
+    created = {path: folder for path, folder in inner.items() if folder.exists("manifest.json")}
+    lost = {f"{path}/manifest.json": by_trial_command(files, path) for path in inner.keys() - created.keys()}
+    result.missing.update(sorted(lost.items()))
+    return merge_results(result, {path: verify_folder(folder) for path, folder in created.items()})
 
 
 def merge_results(outer: VerificationResult, inner: dict[str, VerificationResult]) -> VerificationResult:
@@ -90,7 +122,7 @@ def merge_results(outer: VerificationResult, inner: dict[str, VerificationResult
     )
 
 
-def quarantine_damaged(store: Store, result: VerificationResult) -> dict[str, str]:
+def quarantine_damaged(folder: Folder, result: VerificationResult) -> dict[str, str]:
     """Move damaged files to the folder damaged/, so that the next command writes them again.
 
     The caller holds the store's lock. Returns old path -> new path; intact shards of an unknown arm stay.
@@ -99,8 +131,8 @@ def quarantine_damaged(store: Store, result: VerificationResult) -> dict[str, st
     for path in [path for path in result.damaged if path not in result.kept_in_place]:
         # A file that calls this one complete goes too, or the command would take this one as stored.
         for gone in (path, find_completing_path(path)):
-            if gone and gone not in moved and store.folder.exists(gone):
-                moved[gone] = store.quarantine(gone)
+            if gone and gone not in moved and folder.exists(gone):
+                moved[gone] = folder.quarantine(gone)
     return moved
 
 

@@ -171,7 +171,7 @@ def test_the_advice_makes_a_store_whole_that_lost_a_file_of_each_kind(copy, how)
         else:
             (copy / path).unlink()
     result = verify(Store.open(copy))
-    quarantine_damaged(Store.open(copy), result)
+    quarantine_damaged(Store.open(copy).folder, result)
     run_advised_commands(list_problems(result).values(), copy)
     again = verify(Store.open(copy))
     assert (again.damaged, again.missing, again.stale) == ({}, {}, {})
@@ -190,7 +190,7 @@ def test_files_of_an_oracle_are_made_again_by_the_trial_and_not_by_estimate(copy
     hints = list_problems(result)
     assert hints
     assert all("unlearn.trial" in hint and "memscore.estimate" not in hint for hint in hints.values())
-    quarantine_damaged(Store.open(copy), result)
+    quarantine_damaged(Store.open(copy).folder, result)
     run_advised_commands(hints.values(), copy)
     assert verify(Store.open(copy)).missing == {}
     assert kind == "receipts" or (copy / path).read_bytes() == content
