@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from memscore.store.filesystem import Folder
@@ -12,12 +13,30 @@ from memscore.store.parquet import CorruptFile
 THREADS = 4
 CHECKSUM_KEY = "record_sha256"
 MAX_FIELDS_SHOWN = 6  # of two records that differ
+SINCE = "since"
+"""Key in the metadata of a dataclass's field: the version that added it to a record that is hashed.
+
+Fields of 0.1.0 have none; tests/fixtures/record_hashes.json lists them."""
 
 
 def hash_record(record: Mapping[str, Any]) -> str:
     """Hash a record's JSON, whatever the order of its keys."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def omit_new_defaults(config: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as a record to be hashed, without later ones that have their default.
+
+    So a field that a version adds, `field(default=..., metadata={SINCE: "0.2"})`, renames no stored file: without it
+    the record is as before, and only another value gives another hash.
+    """
+    record = asdict(config)
+    for option in fields(config):
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        if SINCE in option.metadata and getattr(config, option.name) == default:
+            del record[option.name]
+    return record
 
 
 def format_json(record: Mapping[str, Any]) -> str:
