@@ -277,6 +277,12 @@ FILE_KINDS = (
         rebuild=by_command_that_made_the_store,
     ),
     FileKind(
+        pattern="data.json",
+        format=JSON,
+        content="Where the data were read and how, class names, image size; no identity, may be absent.",
+        rebuild=by_bank_command,
+    ),
+    FileKind(
         pattern="examples.parquet",
         format=PARQUET,
         content="One row per example: row, id, split, label, label as published, cluster.",

@@ -1,9 +1,10 @@
 """The store of one bank: the predictions of every model and everything computed from them.
 
-    manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
+    manifest.json  data.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
     models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/  progress.json
 
-Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path.
+Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path
+(data.json, which says where the data lie, has no columns).
 Only this file knows the path of each kind of file, with a few lines per kind, which is why it is long; the module of
 each kind encodes and checks it.
 """
@@ -69,13 +70,20 @@ class Store:
         self._run_hashes: dict[str, str] = {}
 
     @classmethod
-    def create(cls, url: str | os.PathLike[str], manifest: Manifest, examples: pa.Table) -> "Store":
+    def create(
+        cls,
+        url: str | os.PathLike[str],
+        manifest: Manifest,
+        examples: pa.Table,
+        origin: Mapping[str, Any] | None = None,
+    ) -> "Store":
         """Open the store at a location, or create it.
 
         Args:
             url: path or URL.
             manifest: identity of the store.
             examples: one row for each row of a shard, with at least the columns row and id.
+            origin: where the data were read and how; see write_origin.
 
         Returns:
             The store.
@@ -85,7 +93,7 @@ class Store:
         """
         require_matching_rows(manifest, examples)
         store = cls.open_or_plan(url, manifest)
-        store.create_files(examples)
+        store.create_files(examples, origin)
         return store
 
     @classmethod
@@ -127,11 +135,12 @@ class Store:
         """Whether the store exists."""
         return self.folder.exists("manifest.json")
 
-    def create_files(self, examples: pa.Table) -> None:
+    def create_files(self, examples: pa.Table, origin: Mapping[str, Any] | None = None) -> None:
         """Write those of the files common to all stores that are missing.
 
         Args:
             examples: as for create.
+            origin: as for create.
 
         Raises:
             ValueError: examples of another length, or another store was created here after open_or_plan.
@@ -143,6 +152,8 @@ class Store:
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
         self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
         self.folder.publish("examples.parquet", encode(examples))  # it may have been moved to damaged/
+        if origin:
+            self.write_origin(origin)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Store":
@@ -192,6 +203,23 @@ class Store:
     def examples(self) -> pa.Table:
         """Read one row for each row of a shard: row, id, split, label, label_true, cluster."""
         return self.read_table("examples.parquet")
+
+    def write_origin(self, origin: Mapping[str, Any]) -> None:
+        """Store where the data were read and how in data.json, beside what else is on file there.
+
+        It is no part of the identity, and may change: the data may be moved.
+        """
+        stored = self.read_origin()
+        content = encode_record({**(stored or {}), **origin})
+        if stored is None or content != encode_record(stored):
+            self.folder.replace("data.json", content)
+
+    def read_origin(self) -> dict[str, Any] | None:
+        """Read where the data were read and how; None in a store of 0.1.0, or where the record is damaged."""
+        try:
+            return read_record(self.folder, "data.json")
+        except (FileNotFoundError, CorruptFile):
+            return None
 
     def write_clusters(self, clusters: np.ndarray, metadata: Mapping[str, str] | None = None) -> bool:
         """Store the cluster of each train example, int32 [n], and its source; False if it exists."""
