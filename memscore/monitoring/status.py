@@ -16,6 +16,7 @@ from typing import Any
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
 from memscore.store.manifest import get_home_url
@@ -132,7 +133,7 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
-            raise store.corrupt_file_error(path, error) from error
+            raise build_damage_error(store.folder, path, error) from error
         return status
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -396,7 +397,7 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
-            raise store.corrupt_file_error(path, error) from error
+            raise build_damage_error(store.folder, path, error) from error
 
     names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
     with ThreadPoolExecutor(THREADS) as pool:

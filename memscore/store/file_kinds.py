@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from memscore.store import rebuild_advice as rebuild
 from memscore.store import stored_files as stored
-from memscore.store.influence_files import INFLUENCE_OPTIONS
 from memscore.store.json_records import decode_record
-from memscore.store.manifest import compute_original_key
 from memscore.store.parquet import CorruptFile, check_content
 from memscore.store.stored_files import HASH, StoredFiles
 from memscore.store.weight_files import check_weights
@@ -27,7 +26,6 @@ WORDS = {
     "PROXY": r"(?!evaluation\b|rescored\b)[^/]+",
 }
 """Words of patterns that stand for something narrower than any name."""
-DEFAULT_ORIGINALS = 3
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -138,135 +136,7 @@ def find_format(path: str) -> Format:
 def advise(files: StoredFiles, path: str) -> str:
     """Say what to do where the file at a path within the store is missing or damaged."""
     kind = find_kind(path)
-    return (kind.rebuild if kind else by_bank_command)(files, path)
-
-
-def name_bank_command(files: StoredFiles) -> str:
-    """Return the command that fills the store itself: estimate or import, or a trial for a store within a bank."""
-    return name_trial_command(files) if files.is_inner else files.store.rebuild_command
-
-
-def name_trial_command(files: StoredFiles) -> str:
-    """Return the commands that write originals, oracles and trials; their files do not say which of them did."""
-    return (
-        f"`python -m unlearn.trial {files.bank}`, or the unlearn.sweep or unlearn.experiment that made it, with the "
-        "options it was made with,"
-    )
-
-
-def by_bank_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that fills the store."""
-    return f"{name_bank_command(files)} makes it again"
-
-
-def by_trial_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that ran the trial."""
-    return f"{name_trial_command(files)} makes it again"
-
-
-def by_maker_of_model(files: StoredFiles, path: str) -> str:
-    """Advise the command that trained the model: estimate for the bank's originals, else that of a trial.
-
-    Trials train further originals, all oracles and all unlearned models, which estimate never does.
-    """
-    stem = path.rpartition("/")[2].rpartition(".")[0]  # a name, a key, or a key and the name of a proxy
-    key = re.match(HASH, stem)
-    if not key and not stem.startswith(("original-", "oracle-")):
-        return by_bank_command(files, path)
-    # Without a summary the bank was never scored, and its first originals are most probably those of estimate.
-    originals = (files.read_record("reports/summary.json") or {"originals": DEFAULT_ORIGINALS})["originals"]
-    if key:
-        keys = (compute_original_key(files.store.manifest, index=index) for index in range(originals))
-        is_of_bank = key[0] in keys
-    else:
-        index = stem.removeprefix("original-")
-        is_of_bank = index.isdigit() and int(index) < originals
-    return (by_bank_command if is_of_bank and not files.is_inner else by_trial_command)(files, path)
-
-
-def by_bank_command_on_this_machine(files: StoredFiles, path: str) -> str:
-    """Advise the command that fills the store, which clusters alike only on like machines."""
-    return f"{by_bank_command(files, path)}, to the same bits on one kind of CPU only; a copy is safer"
-
-
-def by_restoring_from_shard(files: StoredFiles, path: str) -> str:
-    """Advise the command that writes a receipt from its shard; an import writes all of it."""
-    if files.store.manifest.imported or not files.exists(f"shards/{path[len('receipts/') : -len('.json')]}.parquet"):
-        return by_maker_of_model(files, path)
-    return f"its seconds, worker and device are lost; {name_bank_command(files)} makes the rest again from the shard"
-
-
-def by_command_that_made_the_store(files: StoredFiles, path: str) -> str:
-    """Advise the command that created the store."""
-    return f"{name_bank_command(files)} makes it again, and keeps the models"
-
-
-def by_influence_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that computed the influence, with its options where they are on file."""
-    command = f"python -m memscore.influence {files.bank}"
-    name = path.rpartition("/")[2].rpartition(".")[0].removeprefix("influence_")
-    options: dict[str, Any] = files.read_record(f"reports/influence_{name}.json") or {}
-    if not options and files.is_readable(f"influence/{name}.parquet"):
-        options = files.read_metadata(f"influence/{name}.parquet")
-    flags = " ".join(f"--{key.replace('_', '-')} {options[key]}" for key in INFLUENCE_OPTIONS if key in options)
-    return (
-        f"`{command} {flags}` makes it again"
-        if flags
-        else f"`{command}` with the options it was made with makes it again"
-    )
-
-
-def by_fidelity_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that compared the scores."""
-    suffix = re.search(r"k[\d.]+\d[^/]*(?=\.(?:png|json)$)", path)
-    arm = f" --arm {suffix[0]}" if suffix else ""
-    return f"`python -m memscore.fidelity {files.bank}{arm}` makes it again"
-
-
-def by_attack_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that audited a model."""
-    return f"`python -m memscore.attack --store {files.bank}` with the options it was made with makes it again"
-
-
-def by_sweep_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that ran the sweep, whose options are on file beside its results."""
-    name = path.split("/")[1]
-    options = f"sweeps/{name}/sweep.json"
-    where = f", which are in {options}," if path != options and files.is_readable(options) else ""
-    return (
-        f"`python -m unlearn.sweep {files.bank} --name {name}` with the options it was run with{where} makes it again"
-    )
-
-
-def by_search_command(files: StoredFiles, path: str) -> str:
-    """Advise the commands that search parameters; the file does not say for which sweep."""
-    return (
-        f"`python -m unlearn.sweep {files.bank}`, or the unlearn.experiment that made it, with the options it was made "
-        "with, makes it again"
-    )
-
-
-def by_experiment_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that ran the experiment."""
-    folder, findings = path.split("/")[1], path.rpartition("/")[0] + "/findings.json"
-    where = f", which are in {findings}," if path != findings and files.is_readable(findings) else ""
-    name = folder.rpartition("-")[0]
-    return f"`python -m unlearn.experiment {name} {files.bank}` with the options it was run with{where} makes it again"
-
-
-def by_requests_experiment(files: StoredFiles, path: str) -> str:
-    """Advise the experiment that computes a proxy again after each request."""
-    return f"`python -m unlearn.experiment five-requests {files.bank}` with the options it was run with makes it again"
-
-
-def by_next_command(files: StoredFiles, path: str) -> str:
-    """Advise any next run: the file is about the last one."""
-    return f"the next run of {name_bank_command(files)} makes it again"
-
-
-def by_nothing(files: StoredFiles, path: str) -> str:
-    """Advise nothing: no command reads the file."""
-    return "nothing is lost"
+    return (kind.rebuild if kind else rebuild.by_bank_command)(files, path)
 
 
 FILE_KINDS = (
@@ -274,40 +144,40 @@ FILE_KINDS = (
         pattern="manifest.json",
         format=JSON,
         content="Identity of the store: data fingerprint, split sizes, label changes, architecture, recipe, root seed.",
-        rebuild=by_command_that_made_the_store,
+        rebuild=rebuild.by_command_that_made_the_store,
     ),
     FileKind(
         pattern="data.json",
         format=JSON,
         content="Where the data were read and how, class names, image size; no identity, may be absent.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
     ),
     FileKind(
         pattern="examples.parquet",
         format=PARQUET,
         content="One row per example: row, id, split, label, label as published, cluster.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_examples,
     ),
     FileKind(
         pattern="clusters.parquet",
         format=PARQUET,
         content="Cluster of each training example, from which orthogonal subsets are drawn.",
-        rebuild=by_bank_command_on_this_machine,
+        rebuild=rebuild.by_bank_command_on_this_machine,
         expected=stored.expect_clusters,
     ),
     FileKind(
         pattern="arms/ARM.json",
         format=JSON,
         content="How the subsets of one arm are drawn: design, keep fraction, block, hash of the clusters, queries.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_arms,
     ),
     FileKind(
         pattern="shards/MODEL.parquet",
         format=PARQUET,
         content="One bank model: member, correct, logit confidence, gap and top gap of every example.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_shards,
         conflicts=stored.find_foreign_shards,
     ),
@@ -315,33 +185,33 @@ FILE_KINDS = (
         pattern="receipts/MODEL.json",
         format=JSON,
         content="How one bank model or original was trained: seconds, worker, device, engine, accuracies.",
-        rebuild=by_restoring_from_shard,
+        rebuild=rebuild.by_restoring_from_shard,
         expected=stored.expect_receipts,
     ),
     FileKind(
         pattern="receipts/oracle-ID.json",
         format=JSON,
         content="The same of one oracle, a model trained without a forget set.",
-        rebuild=by_trial_command,
+        rebuild=rebuild.by_trial_command,
     ),
     FileKind(
         pattern="receipts/KEY-PROXY.json",
         format=JSON,
         content="Seconds, worker and device of one proxy of the original KEY.",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
     ),
     FileKind(
         pattern="failures/NAME.json",
         format=JSON,
         content="Why a model has no result; one that diverged is never trained again.",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_failures,
     ),
     FileKind(
         pattern="weights/KEY.safetensors",
         format=SAFETENSORS,
         content="Weights of an original, an oracle, or a stored unlearned model.",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_weights,
         completed_by="trials/KEY-cost.parquet",
     ),
@@ -349,7 +219,7 @@ FILE_KINDS = (
         pattern="outputs/KEY.parquet",
         format=PARQUET,
         content="Logits and embeddings that an original or oracle gives for every example.",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_outputs,
         conflicts=stored.find_outputs_without_receipt,
     ),
@@ -357,21 +227,21 @@ FILE_KINDS = (
         pattern="events/KEY.parquet",
         format=PARQUET,
         content="Learning events of an original or oracle: per example its averages over the visits in training.",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_events,
     ),
     FileKind(
         pattern="events/KEY-evaluation.parquet",
         format=PARQUET,
         content="Learning events of an original in an evaluation pass after every epoch (--evaluation-events).",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_evaluation_events,
     ),
     FileKind(
         pattern="events/KEY-PROXY.parquet",
         format=PARQUET,
         content="Values of one proxy of the original KEY (--proxies).",
-        rebuild=by_maker_of_model,
+        rebuild=rebuild.by_maker_of_model,
         expected=stored.expect_proxies,
         conflicts=stored.find_proxies_without_receipt,
     ),
@@ -379,20 +249,20 @@ FILE_KINDS = (
         pattern="events/KEY-rescored.parquet",
         format=PARQUET,
         content="Holdout-retraining proxy of an unlearned model, computed again after a request.",
-        rebuild=by_requests_experiment,
+        rebuild=rebuild.by_requests_experiment,
     ),
     FileKind(
         pattern="events/MODEL.parquet",
         format=PARQUET,
         content="Learning events of one bank model on its members (--bank-events).",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_bank_events,
     ),
     FileKind(
         pattern="scores/SCORE.parquet",
         format=PARQUET,
         content="One score: row, id, values, standard errors and counts, with source, unit and direction.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_scores,
         stale=stored.find_outdated_scores,
     ),
@@ -400,7 +270,7 @@ FILE_KINDS = (
         pattern="scores.parquet",
         format=PARQUET,
         content="All scores, one row per training example.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_scores_table,
         stale=stored.find_outdated_scores_table,
     ),
@@ -408,7 +278,7 @@ FILE_KINDS = (
         pattern="models.parquet",
         format=PARQUET,
         content="One row per bank model and original, from the receipts.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_models_table,
         stale=stored.find_outdated_models_table,
     ),
@@ -416,7 +286,7 @@ FILE_KINDS = (
         pattern="influence/NAME.parquet",
         format=PARQUET,
         content="Pairs of a target and a training example with their influence, of one kind of targets and one arm.",
-        rebuild=by_influence_command,
+        rebuild=rebuild.by_influence_command,
         expected=stored.expect_influence,
         stale=stored.find_outdated_influence,
     ),
@@ -424,159 +294,159 @@ FILE_KINDS = (
         pattern="reports/summary.json",
         format=JSON,
         content="The numbers that estimate prints: errors, accuracies, attacks of each arm.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_summary,
     ),
     FileKind(
         pattern="reports/memorization_SUFFIX.png",
         format=PNG,
         content="Distribution of memorization and of its standard errors, of one arm.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_memorization_pictures,
     ),
     FileKind(
         pattern="reports/most_memorized_SUFFIX.png",
         format=PNG,
         content="The most memorized training examples, of one arm.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_galleries,
     ),
     FileKind(
         pattern="reports/roc_SUFFIX.png",
         format=PNG,
         content="ROC curves of the membership attacks, of one arm.",
-        rebuild=by_bank_command,
+        rebuild=rebuild.by_bank_command,
         expected=stored.expect_roc_pictures,
     ),
     FileKind(
         pattern="reports/fidelity_SUFFIX.json",
         format=JSON,
         content="Agreement of every score with memorization, and its cost (memscore.fidelity).",
-        rebuild=by_fidelity_command,
+        rebuild=rebuild.by_fidelity_command,
         expected=stored.expect_fidelity,
     ),
     FileKind(
         pattern="reports/lorenz_SUFFIX.png",
         format=PNG,
         content="Lorenz curves of memorization and of each proxy.",
-        rebuild=by_fidelity_command,
+        rebuild=rebuild.by_fidelity_command,
         expected=stored.expect_lorenz_pictures,
     ),
     FileKind(
         pattern="reports/proxies_SUFFIX.png",
         format=PNG,
         content="Each proxy against memorization.",
-        rebuild=by_fidelity_command,
+        rebuild=rebuild.by_fidelity_command,
         expected=stored.expect_proxy_pictures,
     ),
     FileKind(
         pattern="reports/loss_and_SCORE.png",
         format=PNG,
         content="Loss of the models against the success of one attack.",
-        rebuild=by_fidelity_command,
+        rebuild=rebuild.by_fidelity_command,
         expected=stored.expect_loss_pictures,
     ),
     FileKind(
         pattern="reports/influence_NAME.json",
         format=JSON,
         content="Options of one influence file (memscore.influence).",
-        rebuild=by_influence_command,
+        rebuild=rebuild.by_influence_command,
         expected=stored.expect_influence_records,
     ),
     FileKind(
         pattern="reports/influence_NAME.png",
         format=PNG,
         content="Targets with the training examples that help them most; not drawn with --pictures 0.",
-        rebuild=by_influence_command,
+        rebuild=rebuild.by_influence_command,
     ),
     FileKind(
         pattern="reports/audit-NAME.parquet",
         format=PARQUET,
         content="Membership of each example in the training set of a model of yours (memscore.attack).",
-        rebuild=by_attack_command,
+        rebuild=rebuild.by_attack_command,
     ),
     FileKind(
         pattern="trials/KEY.parquet",
         format=PARQUET,
         content="The row of one unlearning trial: its options, measures and cost.",
-        rebuild=by_trial_command,
+        rebuild=rebuild.by_trial_command,
         expected=stored.expect_trials,
     ),
     FileKind(
         pattern="trials/KEY-said.parquet",
         format=PARQUET,
         content="Logit confidence and gap that the unlearned model of a trial gives for every example.",
-        rebuild=by_trial_command,
+        rebuild=rebuild.by_trial_command,
         completed_by="trials/KEY.parquet",
     ),
     FileKind(
         pattern="trials/KEY-cost.parquet",
         format=PARQUET,
         content="Status and cost of the stored unlearned model KEY; written after its weights.",
-        rebuild=by_trial_command,
+        rebuild=rebuild.by_trial_command,
         conflicts=stored.find_costs_without_weights,
     ),
     FileKind(
         pattern="attempts/SEARCH/VALUES.json",
         format=JSON,
         content="One configuration that a hyper-parameter search evaluated: values, objectives, trials.",
-        rebuild=by_search_command,
+        rebuild=rebuild.by_search_command,
     ),
     FileKind(
         pattern="sweeps/NAME/sweep.json",
         format=JSON,
         content="Options of a sweep.",
-        rebuild=by_sweep_command,
+        rebuild=rebuild.by_sweep_command,
         expected=stored.expect_sweep_files,
     ),
     FileKind(
         pattern="sweeps/NAME/trials.parquet",
         format=PARQUET,
         content="Rows of all trials of a sweep, for tuning and judged.",
-        rebuild=by_sweep_command,
+        rebuild=rebuild.by_sweep_command,
     ),
     FileKind(
         pattern="sweeps/NAME/chosen.json",
         format=JSON,
         content="Parameters that a sweep chose, their objectives, and what failed.",
-        rebuild=by_sweep_command,
+        rebuild=rebuild.by_sweep_command,
     ),
     FileKind(
         pattern="experiments/NAME/rows.parquet",
         format=PARQUET,
         content="Judged rows of an experiment.",
-        rebuild=by_experiment_command,
+        rebuild=rebuild.by_experiment_command,
         expected=stored.expect_experiment_files,
     ),
     FileKind(
         pattern="experiments/NAME/findings.json",
         format=JSON,
         content="Options of an experiment, and verdicts on the claims of its paper.",
-        rebuild=by_experiment_command,
+        rebuild=rebuild.by_experiment_command,
     ),
     FileKind(
         pattern="experiments/NAME/figure.png",
         format=PNG,
         content="Figure of an experiment.",
-        rebuild=by_experiment_command,
+        rebuild=rebuild.by_experiment_command,
     ),
     FileKind(
         pattern="progress.json",
         format=JSON,
         content="Heartbeat of the last run, written every few seconds.",
-        rebuild=by_next_command,
+        rebuild=rebuild.by_next_command,
     ),
     FileKind(
         pattern="lock",
         format=TEXT,
         content="Locked by the process that writes to the store; empty when none does.",
-        rebuild=by_nothing,
+        rebuild=rebuild.by_nothing,
     ),
     FileKind(
         pattern="damaged/NAME",
         format=ANY,
         content="A file that was moved away since it did not hold what was written.",
-        rebuild=by_nothing,
+        rebuild=rebuild.by_nothing,
     ),
 )
 """Every kind of file that a command writes into a store; a path matches one row."""

@@ -228,21 +228,3 @@ def match_shards(folder: Folder, manifest_digest: str) -> bool | None:
                 return True
             result = False
     return result
-
-
-def require_own_shards(folder: Folder, manifest_digest: str) -> None:
-    """Raise if there are shards without a manifest, unless they were made under the one with this digest.
-
-    Another one would call all of them damaged.
-    """
-    shards = folder.names("shards")
-    if shards and not (made_under_it := match_shards(folder, manifest_digest)):
-        reason = (
-            "no readable arm tells what they are"
-            if made_under_it is None
-            else "they are of other data, another network, recipe or seed than this run"
-        )
-        raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, and {reason}; use the options that "
-            "they were made with, put manifest.json back from a copy, or give another --store"
-        )

@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from memscore.choices import validate_choice
 from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
+from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
-from memscore.store.json_records import add_arm, encode_record, read_record, read_records, require_same
-from memscore.store.manifest import CorruptManifest, Manifest, require_matching_rows
+from memscore.store.json_records import add_arm, encode_record, read_record, read_records
+from memscore.store.manifest import Manifest, require_matching_rows
+from memscore.store.manifest_file import read_manifest, require_own_shards, require_same_store
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
@@ -42,9 +44,7 @@ from memscore.store.shards import (
     check_shards,
     compute_run_hash,
     hash_shards,
-    match_shards,
     parse_model_index,
-    require_own_shards,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
 
@@ -54,11 +54,6 @@ if TYPE_CHECKING:
 
 Receipts = Mapping[str, Mapping[str, Any]]
 """Receipts by model, as Store.receipts returns them."""
-
-FOREIGN_MANIFEST_REASON = "it is another store's, for no shard here was made under it"
-REMAKE_MANIFEST = (
-    "the command that made the store, run again with the same options, writes manifest.json again and keeps the models"
-)
 
 
 class Store:
@@ -98,36 +93,14 @@ class Store:
 
     @classmethod
     def open_or_plan(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
-        """Open the store at a location, or return one that is not created yet; write nothing.
-
-        Args:
-            url: path or URL.
-            manifest: identity of the store.
-
-        Returns:
-            The store.
-
-        Raises:
-            ValueError: a store of another identity exists, or shards without a manifest.
-        """
+        """Open the store at a location, or return one that is not created yet; ValueError as for create."""
         folder = Folder.from_url(url)
         if not folder.exists("manifest.json", retry_s=0):
             require_own_shards(folder, manifest.digest)
             folder.require_bucket()
             return cls(folder, manifest)
         store = cls.open(url)
-        hint = "give another store for this run"
-        if store.manifest.imported != manifest.imported:
-            kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
-            raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {hint}")
-        fits = match_shards(folder, store.manifest.digest)
-        try:
-            require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", hint)
-        except ValueError:
-            if fits is not False or not match_shards(folder, manifest.digest):
-                raise
-        if fits is False:  # training would call every shard damaged
-            raise ValueError(_format_manifest_error(folder, FOREIGN_MANIFEST_REASON))
+        require_same_store(folder, store.manifest, manifest)
         return store
 
     @property
@@ -136,15 +109,7 @@ class Store:
         return self.folder.exists("manifest.json")
 
     def create_files(self, examples: pa.Table, origin: Mapping[str, Any] | None = None) -> None:
-        """Write those of the files common to all stores that are missing.
-
-        Args:
-            examples: as for create.
-            origin: as for create.
-
-        Raises:
-            ValueError: examples of another length, or another store was created here after open_or_plan.
-        """
+        """Write those of the files common to all stores that are missing; ValueError as for create."""
         require_matching_rows(self.manifest, examples)
         if not self.is_created:
             self.folder.create()
@@ -168,28 +133,10 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
-            CorruptManifest: its manifest is damaged; a ValueError.
-            ValueError: its manifest is of another version.
+            ValueError: its manifest is damaged (CorruptManifest), or of another version.
         """
         folder = Folder.from_url(url, retry_s)
-        try:
-            return cls(folder, Manifest.from_json(folder.read("manifest.json", retry_s)))
-        except FileNotFoundError:
-            folder.require_bucket()
-            if shards := folder.names("shards"):
-                raise FileNotFoundError(
-                    f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
-                    f"{REMAKE_MANIFEST}; or put it back from a copy"
-                ) from None
-            raise FileNotFoundError(
-                f"no store at {folder.display_name} (it has no manifest.json); create one with "
-                f"`python -m memscore.estimate --store {folder.display_name}`, "
-                "or give a shared path or s3:// URL that this machine sees"
-            ) from None
-        except CorruptManifest as error:
-            raise CorruptManifest(_format_manifest_error(folder, str(error))) from None
-        except ValueError as error:
-            raise ValueError(f"cannot read {folder.display_path('manifest.json')}: {error}") from None
+        return cls(folder, read_manifest(folder, retry_s))
 
     @property
     def url(self) -> str:
@@ -205,10 +152,7 @@ class Store:
         return self.read_table("examples.parquet")
 
     def write_origin(self, origin: Mapping[str, Any]) -> None:
-        """Store where the data were read and how in data.json, beside what else is on file there.
-
-        It is no part of the identity, and may change: the data may be moved.
-        """
+        """Store where the data were read and how; it is no part of the identity, for data may be moved."""
         stored = self.read_origin()
         content = encode_record({**(stored or {}), **origin})
         if stored is None or content != encode_record(stored):
@@ -235,9 +179,8 @@ class Store:
         """Read the source of the stored clusters; None if none are stored."""
         if not self.folder.exists("clusters.parquet"):
             return None
-        return decode_metadata(self.read_table("clusters.parquet").schema).get(
-            "made_from", "pixels"
-        )  # older files have no source
+        # Older files have no source.
+        return decode_metadata(self.read_table("clusters.parquet").schema).get("made_from", "pixels")
 
     def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """Store an arm and return its record with the suffix; see json_records.add_arm."""
@@ -381,7 +324,7 @@ class Store:
         try:
             return decode_weights(self.folder.read(path))
         except CorruptFile as error:
-            raise self.corrupt_file_error(path, error) from error
+            raise build_damage_error(self.folder, path, error) from error
 
     def has_weights(self, key: str) -> bool:
         """Return whether a model's tensors are stored."""
@@ -474,17 +417,7 @@ class Store:
         self.folder.replace(f"reports/influence_{name}.json", encode_record(decode_metadata(table.schema)))
 
     def read_influence(self, name: str) -> pa.Table:
-        """Read the pairs of one kind of targets and one arm, computed from the present shards.
-
-        Args:
-            name: targets and the arm's suffix, such as test_k0.500.
-
-        Returns:
-            The table of memscore.analysis.influence_pairs.find_influence_pairs.
-
-        Raises:
-            ValueError: none of that name, or a stale one; names the command that computes it.
-        """
+        """Read an influence table, such as test_k0.500; ValueError if there is none, or a stale one."""
         table = self.read_table(find_influence_path(self.folder, name))
         arm = decode_metadata(table.schema)["arm"]
         digest = hash_shards(arm, self.find_valid_shards(arm, verify=False))
@@ -540,7 +473,7 @@ class Store:
         try:
             return decode(self.folder.read(relpath))
         except CorruptFile as error:
-            raise self.corrupt_file_error(relpath, error) from error
+            raise build_damage_error(self.folder, relpath, error) from error
 
     @property
     def rebuild_command(self) -> str:
@@ -556,28 +489,3 @@ class Store:
     def _read_columns(self, relpath: str) -> dict[str, np.ndarray]:
         """Read the columns of a file, verified."""
         return to_columns(self.read_table(relpath))
-
-    def corrupt_file_error(self, relpath: str, error: Exception) -> CorruptFile:
-        """Build the error of a damaged file, with its name and what to do."""
-        commands = {
-            **dict.fromkeys(("weights", "outputs", "events"), "command that needs it"),
-            "influence": "memscore.influence",
-            "trials": "unlearn.trial",
-            "sweeps": "unlearn.sweep",
-            "experiments": "unlearn.experiment",
-        }
-        # The folder of the file: its path may begin with that of a store within this one, scenarios/NAME.
-        command = next((commands[part] for part in relpath.split("/") if part in commands), "estimate")
-        return CorruptFile(
-            f"{self.folder.display_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, "
-            f"and the next {command} makes it again"
-        )
-
-
-def _format_manifest_error(folder: Folder, reason: str) -> str:
-    """Say why a manifest cannot be used, and what to do: it is moved away, and written again if the shards fit."""
-    return (
-        f"cannot read {folder.display_path('manifest.json')}: {reason}; "
-        f"`python -m memscore.bank verify {folder.display_name} --set-aside` moves it away, and {REMAKE_MANIFEST}"
-    )

@@ -16,15 +16,15 @@ from memscore.store.file_kinds import (
     CHECKED_FOLDERS,
     FILE_KINDS,
     advise,
-    by_trial_command,
     find_completing_path,
     find_format,
 )
 from memscore.store.filesystem import Folder
-from memscore.store.manifest import CorruptManifest, Manifest
+from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
+from memscore.store.rebuild_advice import by_trial_command
 from memscore.store.remote import StoreUnavailable
-from memscore.store.shards import build_shard_path, format_model_name, match_shards
-from memscore.store.store import FOREIGN_MANIFEST_REASON, REMAKE_MANIFEST, Store
+from memscore.store.shards import build_shard_path, format_model_name
+from memscore.store.store import Store
 from memscore.store.stored_files import UNKNOWN_ARM_REASON, StoredFiles
 
 THREADS = 4
@@ -60,15 +60,6 @@ def verify_folder(folder: Folder) -> VerificationResult:
     damaged["manifest.json"] = reason
     advice = dict.fromkeys(damaged, "verify again once manifest.json is there") | {"manifest.json": REMAKE_MANIFEST}
     return VerificationResult(verified=n_checked - len(damaged), damaged=damaged, advice=advice)
-
-
-def find_manifest_fault(folder: Folder) -> str:
-    """Return why a store's manifest.json is not its own or not what was written; empty if it is."""
-    try:
-        manifest = Manifest.from_json(folder.read("manifest.json"))
-    except CorruptManifest as error:
-        return str(error)
-    return FOREIGN_MANIFEST_REASON if match_shards(folder, manifest.digest) is False else ""
 
 
 def verify(store: Store) -> VerificationResult:
