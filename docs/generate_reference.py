@@ -19,6 +19,7 @@ from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
 from memscore.proxies.registry import PROXIES
 from memscore.score_registry import EVENT_DIRECTIONS, SCORES, ScoreInfo
+from memscore.store.file_kinds import FILE_KINDS
 from memscore.training.recipes import RECIPES, Recipe, get_default_recipe_name
 from unlearn.algorithms import ALGORITHMS, Algorithm
 from unlearn.forget_sets import FORGET_SETS
@@ -162,6 +163,12 @@ def list_scores() -> list[str]:
     return format_table(("column", "definition and source", "up", "unit", "computed with"), table)
 
 
+def list_file_kinds() -> list[str]:
+    """List every kind of file of a store."""
+    rows = [(quote(kind.pattern), kind.format.name, kind.content.removesuffix(".")) for kind in FILE_KINDS]
+    return format_table(("path", "format", "content"), rows)
+
+
 def list_presets() -> list[str]:
     """List the presets of subset designs."""
     rows = []
@@ -230,6 +237,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "measure-columns": list_measure_columns,
     "forget-sets": list_forget_sets,
     "scores": list_scores,
+    "file-kinds": list_file_kinds,
     "presets": list_presets,
     "architectures": list_architectures,
     "recipes": list_recipes,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Annotated
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
@@ -27,15 +27,23 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
         Exit code: 0 if all files are good, 1 if one is damaged, missing, or older than the files it was computed from.
     """
     with quiet_interrupt_during_imports():
+        from memscore.store.filesystem import Folder, acquire_lock
+        from memscore.store.manifest import CorruptManifest
         from memscore.store.store import Store
-        from memscore.store.verify import quarantine_damaged, verify
+        from memscore.store.verify import quarantine_damaged, verify_folder
 
-    bank = Store.open(store)
-    with bank.lock() if set_aside else nullcontext():
-        result = verify(bank)
-        moved = quarantine_damaged(bank, result) if set_aside else {}
+    folder = Folder.from_url(store)
+    with suppress(CorruptManifest):  # it is reported with the other files; no store at all is an error
+        Store.open(store)
+    with acquire_lock(folder) if set_aside else nullcontext():
+        result = verify_folder(folder)
+        moved = quarantine_damaged(folder, result) if set_aside else {}
     for path, reason in result.damaged.items():
-        print(f"damaged: {path}: {reason}" + (f"; moved to {moved[path]}" if path in moved else ""))
+        place = f"; moved to {moved[path]}" if path in moved else ""
+        advice = f"; {result.advice[path]}" if path in result.advice else ""
+        print(f"damaged: {path}: {reason}{place}{advice}")
+    for path in sorted(moved.keys() - result.damaged.keys()):
+        print(f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
     for label, paths in (("missing", result.missing), ("old", result.stale)):
         for path, hint in paths.items():
             print(f"{label}: {path}: {hint}")

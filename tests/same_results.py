@@ -9,7 +9,8 @@ and values of JSON, names, types, metadata and values of Parquet columns, names,
 runs of one commit never have in common (seconds, process ids) is named in folder_comparison.VARIES, entry by entry.
 
 EARLIER says which commit each group of files is compared with. A change that alters a group on purpose moves the commit
-of that group, in one commit that says why. pytest runs this as tests/test_same_results.py with `-m slow`.
+of that group, in one commit that says why. A kind of file that this tree adds is named in folder_comparison.ADDED.
+pytest runs this as tests/test_same_results.py with `-m slow`.
 """
 
 import argparse

@@ -5,6 +5,7 @@ pytest, and keeps the results of the earlier commit where it is told to.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,7 +34,15 @@ from tests.same_results import (
 TIMES = {"*/rows.parquet": ("wall_s",), "*/record.json": ("cost.*.seconds",)}
 RECORD = {"name": "a", "cost": [{"seconds": 1.5, "models": 2}], "none": {}, "zero": 0.0}
 KINDS = (
-    *("manifest.json", "examples.parquet", "clusters.parquet", "arms/*.json", "shards/*.parquet", "events/*.parquet"),
+    *(
+        "manifest.json",
+        "data.json",
+        "examples.parquet",
+        "clusters.parquet",
+        "arms/*.json",
+        "shards/*.parquet",
+        "events/*.parquet",
+    ),
     *("receipts/*.json", "weights/*.safetensors", "outputs/*.parquet", "progress.json", "damaged/*", "lock"),
     *("scores/*.parquet", "scores.parquet", "models.parquet", "influence/*.parquet", "reports/*.png"),
     *("reports/summary.json", "reports/fidelity_*.json", "reports/influence_*.json", "reports/audit-*.parquet"),
@@ -129,6 +138,16 @@ def test_a_missing_file_and_a_new_name_are_named(folders):
         f"store/key.safetensors: a file became {MISSING}",
         f"store/other.safetensors: {MISSING} became a file",
     ]
+
+
+def test_a_file_that_was_added_on_purpose_may_be_new_but_not_be_lost(folders):
+    for folder in folders:
+        (folder / "store" / "data.json").write_text("{}")
+    assert differences(folders) == []
+    (folders[0] / "store" / "data.json").unlink()
+    assert differences(folders) == []
+    shutil.move(folders[1] / "store" / "data.json", folders[0] / "store" / "data.json")
+    assert differences(folders) == [f"store/data.json: a file became {MISSING}"]
 
 
 def test_a_renamed_key_is_named_even_where_its_value_varies(folders):

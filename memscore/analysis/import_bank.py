@@ -179,7 +179,8 @@ def import_bank(source: ExternalArrays) -> EstimateResult:
         build_shard(source, arrays, m)  # all of them are checked before anything is written
     arm = infer_arm(source, arrays)
     require_balanced(arrays.member, arm, source.member)
-    store = Store.create(source.store, build_manifest(arrays, examples, splits), examples)
+    manifest = build_manifest(arrays, examples, splits)
+    store = Store.create(source.store, manifest, examples, splits.origin if splits else None)
     with store.lock():
         name = f"{IMPORTED}-{arm.name}"
         record = {"name": name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None}

@@ -14,7 +14,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class PublishedDataset:
     default_validation: int | None = None  # images to hold out when the user gives no share; None is 10 % of train
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     label_changes: Mapping[str, object] = field(default_factory=dict)  # what changed the labels, for the manifest
+    class_names: tuple[str, ...] | None = None  # in the order of the labels; None where the publisher gives none
+    origin: Mapping[str, object] = field(default_factory=dict)
 
 
 def load_dataset(
@@ -81,13 +83,14 @@ def load_dataset(
     for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
         if not 0 <= share < 1:
             raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
-    return split_published(
+    splits = split_published(
         read_published(name, folder),
         validation=validation,
         train_limit=train_limit,
         label_noise=label_noise,
         seed=seed,
     )
+    return replace(splits, origin=splits.origin | {"validation": validation, "train_limit": train_limit})
 
 
 def split_published(
@@ -121,6 +124,7 @@ def split_published(
         mean=mean,
         std=std,
         label_changes=changes,
+        origin=dict(source.origin),
     )
 
 
@@ -171,7 +175,44 @@ def _flip_labels(train: Dataset, share: float, n_classes: int, seed: int) -> Dat
 
 
 def read_published(name: str, folder: str | None = None) -> PublishedDataset:
-    """Read a data set as published, by the reader for its name."""
+    """Read a data set as published, by the reader for its name, and note where it was read."""
+    source = _read_by_name(name, folder)
+    path = _find_place(name, folder)
+    return replace(
+        source,
+        origin={
+            "name": name,
+            "folder": folder,
+            "path": None if path is None else str(path.resolve()),
+            "class_names": None if source.class_names is None else list(source.class_names),
+            "image_size": list(source.train.images.shape[2:]),
+        },
+    )
+
+
+def _find_place(name: str, folder: str | None) -> Path | None:
+    """Find the folder or file that a data set is read from; None for digits and a function."""
+    if name in TORCHVISION_CLASSES:
+        if name == "fashion-mnist" and (idx := _find_idx_folder(folder)):
+            return idx
+        return _find_download_folder(folder)
+    path = Path(folder or name).expanduser()
+    return path if name != "digits" and path.exists() else None
+
+
+def _find_idx_folder(folder: str | None) -> Path | None:
+    """Return the folder of Fashion-MNIST's own files, Debian's by default; None if they are not there."""
+    idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
+    return idx if (idx / "train-images-idx3-ubyte.gz").exists() else None
+
+
+def _find_download_folder(folder: str | None) -> Path:
+    """Return the folder that torchvision reads from, and downloads to."""
+    return Path(folder or os.environ.get("MEMSCORE_DATA") or "~/.cache/memscore/data").expanduser()
+
+
+def _read_by_name(name: str, folder: str | None) -> PublishedDataset:
+    """Read a data set by the reader for its name."""
     is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
     if folder is not None and (is_function or name == "digits"):
         raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
@@ -193,7 +234,8 @@ def read_published(name: str, folder: str | None = None) -> PublishedDataset:
         parts = {
             split: make_dataset(split, *columns) for split, columns in image_folder.read_image_folder(path).items()
         }
-        return _build_published(name if folder else path.resolve().name, parts)
+        published = _build_published(name if folder else path.resolve().name, parts)
+        return replace(published, class_names=tuple(image_folder.list_class_names(path)))
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or .npz file {str(path)!r}; check the path or use a known name")
     return _read_npz(path, name if folder else path.stem)
@@ -232,13 +274,12 @@ def _load_digits() -> PublishedDataset:
 def _load_torchvision(name: str, folder: str | None) -> PublishedDataset:
     """Load a torchvision data set; torchvision downloads and checks it unless it exists."""
     # Debian's package has Fashion-MNIST's files without the folders in which torchvision looks for them.
-    idx = Path(folder or DEBIAN_FASHION_MNIST).expanduser()
-    if name == "fashion-mnist" and (idx / "train-images-idx3-ubyte.gz").exists():
+    if name == "fashion-mnist" and (idx := _find_idx_folder(folder)):
         files = {"train": "train", "test": "t10k"}
         return _build_published(name, {split: _read_idx(split, idx, prefix) for split, prefix in files.items()})
     import torchvision
 
-    root = Path(folder or os.environ.get("MEMSCORE_DATA") or "~/.cache/memscore/data").expanduser()
+    root = _find_download_folder(folder)
     factory = getattr(torchvision.datasets, TORCHVISION_CLASSES[name])
     arguments = {
         split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")
@@ -249,7 +290,9 @@ def _load_torchvision(name: str, folder: str | None) -> PublishedDataset:
         reason = " ".join(str(error).split())
         hint = "put the publisher's files there, or name a folder that has them (folder, or $MEMSCORE_DATA)"
         raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {hint}") from error
-    return _build_published(name, {split: _extract_arrays(split, part) for split, part in parts.items()})
+    published = _build_published(name, {split: _extract_arrays(split, part) for split, part in parts.items()})
+    names = getattr(parts["train"], "classes", None)  # SVHN has none
+    return replace(published, class_names=tuple(map(str, names)) if names else None)
 
 
 def _extract_arrays(split: str, part: Any) -> Dataset:

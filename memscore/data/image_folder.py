@@ -33,6 +33,11 @@ def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, lis
     return {split: _decode_split(root, labels, size, mode) for split, labels in labels_by_split.items()}
 
 
+def list_class_names(root: Path) -> list[str]:
+    """List the names of the classes in the order of their labels."""
+    return _list_classes(root / "train" if (root / "train").is_dir() else root)
+
+
 def _list_splits(root: Path) -> dict[str, dict[str, int]]:
     """Return split -> relative path -> label."""
     if not (root / "train").is_dir():

@@ -44,7 +44,10 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """A data set for training, with mean and std per channel of its training images (scaled to [0, 1])."""
+    """A data set for training, with mean and std per channel of its training images (scaled to [0, 1]).
+
+    `origin` says where it was read and how, for a reader of the store; it is no part of the data set's identity.
+    """
 
     name: str
     n_classes: int
@@ -54,6 +57,7 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_changes: dict[str, object] = field(default_factory=dict)
+    origin: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:

@@ -16,10 +16,11 @@ from typing import Any
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
 from memscore.store.manifest import get_home_url
-from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
+from memscore.store.parquet import decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable, retry
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
@@ -56,14 +57,7 @@ def list_record_names(folder: Folder, kind: str) -> list[str]:
 
 
 def find_latest_store() -> str:
-    """Find the store with the newest progress record or manifest.
-
-    Returns:
-        Its path or URL.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """Return path or URL of the store with the newest heartbeat or manifest; FileNotFoundError without any."""
     home = Folder.from_url(get_home_url())
     selector = fs.FileSelector(home.path(""), allow_not_found=True)
     entries = retry(lambda: home.filesystem.get_file_info(selector), home.display_name, 0.0, read=True)
@@ -103,22 +97,14 @@ class TrialsStatus:
 
 
 def list_trials_statuses(store: Store, problems: list[str]) -> list[TrialsStatus]:
-    """Compute the status of the trials of a bank and of its nested stores.
-
-    Args:
-        store: open.
-        problems: gets a line for each trial that cannot be read.
-
-    Returns:
-        The statuses, the bank's first.
-    """
+    """Compute the status of the trials of a bank, then of its nested stores."""
     return [compute_trials_status(store, place, problems) for place in ("", *store.scenarios())]
 
 
 def compute_trials_status(store: Store, place: str, problems: list[str]) -> TrialsStatus:
     """Compute the status of one store's trials."""
     prefix = f"{place}/" if place else ""
-    # the receipt of an oracle is named by the first 16 digits of the key of its weights
+    # The receipt of an oracle is named by the first 16 digits of the key of its weights.
     weights = {name[:16] for name in store.folder.names(f"{prefix}weights") if name.endswith(".safetensors")}
     receipts = store.folder.names(f"{prefix}receipts")
     oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
@@ -132,9 +118,7 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
-            command = f"`python -m memscore.bank verify {store.folder.display_name} --set-aside`"
-            hint = f"{command}, and the next trial computes it again"
-            raise CorruptFile(f"{store.folder.display_path(path)} is damaged: {error}; {hint}") from error
+            raise build_damage_error(store.folder, path, error) from error
         return status
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -246,15 +230,7 @@ class BankStatus:
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
-    """Compute the status of a bank.
-
-    Args:
-        store: open.
-        variances: cache of an earlier call, so that a second call reads no shard again.
-
-    Returns:
-        The status. Damaged files are among the problems and left out of the rest.
-    """
+    """Compute the status of a bank; damaged files are among its problems. `variances` caches what shards give."""
     problems: list[str] = []
     heartbeat = read_or_report(lambda: read_heartbeat(store.folder), problems)
     files = {info.base_name.removesuffix(".parquet"): info for info in list_files(store.folder, "shards")}
@@ -270,12 +246,14 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         compute_arm_status(store, record, [*files], failed_models, diverged, heartbeat, variances, problems)
         for record in records.values()
     ]
+    # Each shard belongs to one arm at most, so what no arm has counted is of none.
     n_unknown = len(files) - sum(arm.models for arm in arms)
     if n_unknown:
         problems.append(
             f"{n_unknown} shards of unknown arms; `python -m memscore.bank verify {store.folder.display_name}`"
         )
     times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
+    # A driver with a heartbeat knows its rate; where none ever wrote one, the times of the last shards give it.
     driver, now = find_driver(store.folder, heartbeat), time.time()
     trials = list_trials_statuses(store, problems)
     is_running = heartbeat is not None and driver.state == "running"
@@ -346,6 +324,7 @@ def compute_precision(
     from memscore.subsets.designs import parse_arm_record
 
     arm = parse_arm_record(record)
+    # The error of a whole bank would take all its shards: a few first models give the variance, which is scaled.
     first_models = [index for index in models if index < count_first_models(arm)]
     key = (arm.name, len(first_models))
     if first_models and key not in variances:
@@ -391,8 +370,14 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
     """Compare the models in each score's footer with the models that its arm has now."""
 
     def read_footer(name: str) -> Any:
-        with store.folder.open(f"scores/{name}") as stream:
-            return decode_metadata(open_parquet(stream).schema_arrow)
+        path = f"scores/{name}"
+        try:
+            with store.folder.open(path) as stream:
+                return decode_metadata(open_parquet(stream).schema_arrow)
+        except (FileNotFoundError, StoreUnavailable):
+            raise
+        except (OSError, ValueError) as error:
+            raise build_damage_error(store.folder, path, error) from error
 
     names = [name for name in store.folder.names("scores") if name.endswith(".parquet")]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -407,7 +392,8 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
         if "arm" in facts and name in n_models
     }
     parts = [is_fresh for name, is_fresh in fresh.items() if name.startswith("cscore_")]
-    if "cscore" in stored_scores:  # over the fractions of several arms
+    # The grid's score has no arm of its own: it is as fresh as the scores of the fractions that it was summed from.
+    if "cscore" in stored_scores:
         fresh["cscore"] = all(parts)
     for name in stored_scores:
         yield ScoreStatus(name=name, models=n_models.get(name), fresh=fresh.get(name))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -12,6 +12,7 @@ from memscore.cli.options import Maybe, Several, make_nonempty_spec
 from memscore.data.datasets import load_dataset, read_published, split_published
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
+from memscore.store.json_records import omit_new_defaults
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
@@ -228,6 +229,11 @@ def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
         ) from error
 
 
+def build_recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Build the recipe's record in the manifest, which is hashed: all fields but its source."""
+    return {field: value for field, value in omit_new_defaults(recipe).items() if field != "source"}
+
+
 def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> tuple[Manifest, str]:
     """Build the bank's manifest, its identity; return the recipe's name too, for the folder.
 
@@ -247,7 +253,6 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
     for arm in arms:
         check_batch_size(recipe.batch, round(arm.keep * len(splits.train)), len(splits.train), is_expected=True)
-    fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
     manifest = Manifest(
         fingerprint=splits.fingerprint,
         data=splits.name,
@@ -258,7 +263,7 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         std=splits.std,
         label_changes=splits.label_changes,
         architecture=arch,
-        recipe=fields,
+        recipe=build_recipe_record(recipe),
         precision=recipe.precision,
         seed=config.seed,
     )

@@ -208,7 +208,7 @@ def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
         stack: gets the lock.
         locked: whether the caller holds the lock; of a store that existed it was taken before workers were started.
     """
-    bank.store.create_files(build_examples_table(bank.splits))
+    bank.store.create_files(build_examples_table(bank.splits), bank.splits.origin)
     if not locked:
         stack.enter_context(bank.store.lock())
 

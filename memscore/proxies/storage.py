@@ -15,7 +15,7 @@ import numpy as np
 from memscore.proxies.gradient_inversion import InversionConfig
 from memscore.proxies.registry import PROXIES
 from memscore.seeds import generator
-from memscore.store.json_records import hash_record
+from memscore.store.json_records import hash_record, omit_new_defaults
 from memscore.store.parquet import decode_metadata
 from memscore.store.store import Receipts, Store
 
@@ -63,7 +63,7 @@ class InversionOptions:
     @property
     def ending(self) -> str:
         """The part of its file names after the key, with a hash of all settings."""
-        return f"inversion-{hash_record(asdict(self))[:8]}"
+        return f"inversion-{hash_record(omit_new_defaults(self))[:8]}"
 
     def rows(self, seed: int, n_train: int) -> np.ndarray:
         """Draw the candidates, int64 [min(candidates, n_train)]; fewer are the first of more."""

@@ -48,6 +48,7 @@ def read_blocks(
     Raises:
         CorruptFile: a damaged page, or a shard without a row or a column; the message names the file.
     """
+    # All models of an arm have the same columns, so one footer tells the types of all.
     types, group = _read_types(folder, shards[0], columns)
     row_bytes = len(shards) * sum(kind.itemsize for kind in types.values())
     boundaries = compute_block_boundaries(rows.start, rows.stop, max(1, max_bytes // 2 // row_bytes), group)
@@ -55,25 +56,20 @@ def read_blocks(
         for start, stop in itertools.pairwise(boundaries):
             arrays = {name: np.empty((len(shards), stop - start), kind) for name, kind in types.items()}
 
+            # Defaults bind this block's start and arrays: threads must not see those of the next block.
             def copy_model(model: int, start: int = start, arrays: dict[str, np.ndarray] = arrays) -> None:
                 _copy_rows(folder, shards[model], {name: array[model] for name, array in arrays.items()}, start)
 
+            # Exhausting the map waits for all threads and raises the first error of one.
             for _ in pool.map(copy_model, range(len(shards))):
                 pass
             yield Block(rows=slice(start, stop), columns=arrays)
+            # Both hold the block too: now a caller that has dropped it frees its memory before the next one is read.
             del arrays, copy_model
 
 
 def split_blocks(blocks: Iterable[Block], cells: int = MAX_CELLS) -> Iterator[Block]:
-    """Split blocks into views of a few examples each, so that computations stay in the cache.
-
-    Args:
-        blocks: as read.
-        cells: models x examples per view at most, but at least one example.
-
-    Yields:
-        Blocks, in order.
-    """
+    """Split blocks into views of at most `cells` models x examples, so that computations stay in the cache."""
     for block in blocks:
         models = len(next(iter(block.columns.values())))
         boundaries = [*range(block.rows.start, block.rows.stop, max(cells // models, 1)), block.rows.stop]
@@ -83,17 +79,7 @@ def split_blocks(blocks: Iterable[Block], cells: int = MAX_CELLS) -> Iterator[Bl
 
 
 def require_ascending(indices: Sequence[int]) -> list[int]:
-    """Return the indices if they are ascending and unique; otherwise raise.
-
-    Args:
-        indices: of models.
-
-    Returns:
-        The same indices.
-
-    Raises:
-        ValueError: none, one twice, or out of order.
-    """
+    """Return the indices of models as a list; ValueError unless they are ascending and unique, and there is one."""
     indices = list(indices)
     if not indices or indices != sorted(set(indices)):
         raise ValueError(f"blocks take models in rising order and at least one, got {indices[:8]}; sort them")
@@ -101,18 +87,7 @@ def require_ascending(indices: Sequence[int]) -> list[int]:
 
 
 def resolve_slice(rows: slice, n_rows: int) -> slice:
-    """Return rows as a slice with a start and a stop.
-
-    Args:
-        rows: a slice of 0 to n_rows; open ends reach to the ends.
-        n_rows: rows of a shard.
-
-    Returns:
-        The slice, both ends set.
-
-    Raises:
-        ValueError: it is empty, exceeds the rows, or skips some.
-    """
+    """Set both ends of a slice of the rows; ValueError if it is empty, exceeds them, or skips some."""
     start, stop = rows.start or 0, n_rows if rows.stop is None else rows.stop
     if not 0 <= start < stop <= n_rows or rows.step not in {None, 1}:
         raise ValueError(f"rows must be a slice within 0 to {n_rows} that is not empty, got {rows}")
@@ -136,9 +111,11 @@ def compute_block_boundaries(start: int, stop: int, fit: int, group: int = ROW_G
     >>> compute_block_boundaries(0, 5_000, 1_500)
     [0, 1024, 2048, 3072, 4096, 5000]
     """
+    # Boundaries count from row 0, not from `start`, so that equal rows are in equal blocks whatever part is asked for.
     if fit >= group:
         boundaries = list(range(0, stop, fit // group * group))
     else:
+        # As few equal parts of a row group as fit, rounded up: each part decodes the whole group again.
         part = -(-group // -(-group // fit))
         boundaries = [first + within for first in range(0, stop, group) for within in range(0, group, part)]
     return [start, *(boundary for boundary in boundaries if start < boundary < stop), stop]

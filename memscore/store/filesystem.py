@@ -69,19 +69,7 @@ class Folder:
 
     @classmethod
     def from_url(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Folder":
-        """Return the folder at a path or a URL; create nothing.
-
-        Args:
-            url: a local path, or a URL that pyarrow.fs.FileSystem.from_uri reads, query options included.
-            retry_s: how long the request for a bucket's region is retried, in seconds.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: an empty name, or a URL that pyarrow has no file system for.
-            NotADirectoryError: a file is at the path, or above it.
-        """
+        """Return the folder at a local path or a pyarrow URL, and create nothing; an error for no usable name."""
         url = os.fspath(url)
         root = parse_local_path(url)
         if root is not None:
@@ -133,28 +121,16 @@ class Folder:
             Path(self.root).rmdir()
 
     def publish(self, relpath: str, content: bytes, retry_s: float = RETRY_S) -> bool:
-        """Write a file unless it exists: whole or not at all, and the first writer wins.
+        """Write a file unless it exists, whole or not at all; return whether this call created it.
 
-        Args:
-            relpath: path within the folder, its parts separated by "/".
-            content: the whole content of the file.
-            retry_s: how long errors that may pass (a full disk, an unreachable server) are retried, in seconds.
-
-        Returns:
-            True if this call created the file, False if it existed.
-
-        Raises:
-            WriteFailed: it could not be written; at once where retrying cannot help (read-only, no permission).
+        The first writer wins. Errors that may pass (a full disk, an unreachable server) are retried for retry_s
+        seconds, then WriteFailed is raised; at once where retrying cannot help (read-only, no permission).
         """
         write = self._publish_local if self.local else self._publish_remote
         return retry(lambda: write(relpath, content), self.display_path(relpath), retry_s)
 
     def replace(self, relpath: str, content: bytes, retry_s: float = RETRY_S) -> None:
-        """Write a derived file over an existing one; a reader sees the old one or the new one, whole.
-
-        Raises:
-            WriteFailed: as for publish.
-        """
+        """Write a derived file over an existing one, of which readers see the whole; WriteFailed as for publish."""
         write = self._replace_local if self.local else self._put
         retry(lambda: write(relpath, content), self.display_path(relpath), retry_s)
 
@@ -205,6 +181,13 @@ class Folder:
 
         self._with_retries(move, relpath)
 
+    def quarantine(self, relpath: str) -> str:
+        """Move a damaged file to damaged/<name>-<n> and return that path."""
+        name, names = relpath.rpartition("/")[2], set(self.names("damaged"))
+        new_name = next(f"{name}-{n}" for n in range(1, len(names) + 2) if f"{name}-{n}" not in names)
+        self.move(relpath, f"damaged/{new_name}")
+        return f"damaged/{new_name}"
+
     def remove(self, relpath: str) -> None:
         """Delete a file if it exists."""
         if self.exists(relpath):
@@ -212,12 +195,9 @@ class Folder:
                 self._with_retries(lambda: self.filesystem.delete_file(self.path(relpath)), relpath)
 
     def remove_temporary_files(self) -> int:
-        """Delete temporary files of dead processes of this host, and those older than an hour.
+        """Delete temporary files of dead processes of this host, and those older than an hour; return how many.
 
         A live writer whose temporary file was deleted writes it again. Object stores have none.
-
-        Returns:
-            How many were deleted.
         """
         if not self.local:
             return 0
@@ -245,6 +225,7 @@ class Folder:
     def _publish_local(self, relpath: str, content: bytes) -> bool:
         """Hard-link a synced temporary file to its final name."""
         path = self.path(relpath)
+        # lexists: a dangling link is in the way of the hard link too. This only saves the write; the link decides.
         if os.path.lexists(path):
             return False
         with self._temporary_file(relpath, content) as temporary:
@@ -282,6 +263,7 @@ class Folder:
         finally:
             with suppress(OSError):  # do not hide the error that is being raised
                 temporary.unlink(missing_ok=True)
+        # The new name is in the folder's own data: without this a power failure may lose it, though not the file.
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -344,20 +326,9 @@ class Folder:
 
 @contextmanager
 def acquire_lock(folder: Folder, name: str = "lock") -> Generator[None, None, None]:
-    """Hold the lock of a store while the block runs; another process that writes to it is refused.
+    """Hold the lock of a store while the block runs; BlockingIOError names the process that holds it already.
 
-    Object stores have no locks: there the block is entered at once.
-
-    Args:
-        folder: the store's folder.
-        name: the file that is locked; it holds the pid and host of the process that locked it.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        BlockingIOError: another process holds the lock; its pid and host are named.
-        OSError: the store cannot be written to.
+    The file holds the pid and host of its holder. Object stores have no locks: there the block is entered at once.
     """
     if not folder.local:
         yield
@@ -366,6 +337,7 @@ def acquire_lock(folder: Folder, name: str = "lock") -> Generator[None, None, No
         descriptor = os.open(folder.path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise OSError(format_write_error(error, folder.display_name)) from error
+    # The kernel drops the lock when the process dies, so no lock is ever stale. The text is for people and status only.
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from memscore.store.filesystem import Folder
@@ -12,12 +13,30 @@ from memscore.store.parquet import CorruptFile
 THREADS = 4
 CHECKSUM_KEY = "record_sha256"
 MAX_FIELDS_SHOWN = 6  # of two records that differ
+SINCE = "since"
+"""Key in the metadata of a dataclass's field: the version that added it to a record that is hashed.
+
+Fields of 0.1.0 have none; tests/fixtures/record_hashes.json lists them."""
 
 
 def hash_record(record: Mapping[str, Any]) -> str:
     """Hash a record's JSON, whatever the order of its keys."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def omit_new_defaults(config: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as a record to be hashed, without later ones that have their default.
+
+    So a field that a version adds, `field(default=..., metadata={SINCE: "0.2"})`, renames no stored file: without it
+    the record is as before, and only another value gives another hash.
+    """
+    record = asdict(config)
+    for option in fields(config):
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        if SINCE in option.metadata and getattr(config, option.name) == default:
+            del record[option.name]
+    return record
 
 
 def format_json(record: Mapping[str, Any]) -> str:
@@ -38,21 +57,14 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def decode_record(content: bytes | str, *, require_checksum: bool = False) -> dict[str, Any]:
-    """Decode a record from its JSON.
-
-    Args:
-        content: the file.
-        require_checksum: refuse a record without its own hash.
-
-    Returns:
-        The record without its hash, which was compared.
-
-    Raises:
-        ValueError: no JSON object, or a hash that does not match, or none although one is required.
-    """
-    record = json.loads(content)
+    """Decode a record without its own hash; ValueError if that does not match, or is missing though required."""
+    try:
+        record = json.loads(content)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("it holds no JSON object")
+    # The hash is over all other fields, and independent of their order and of white space.
     stated = record.pop(CHECKSUM_KEY, None)
     if stated is None and require_checksum:
         raise ValueError(f"it has no {CHECKSUM_KEY}")
@@ -62,17 +74,8 @@ def decode_record(content: bytes | str, *, require_checksum: bool = False) -> di
 
 
 def require_same(stored: Mapping[str, Any], requested: Mapping[str, Any], name: str, hint: str) -> None:
-    """Raise if two records differ.
-
-    Args:
-        stored: the stored record.
-        requested: the record of this run.
-        name: the stored thing, for the message.
-        hint: what the user can do.
-
-    Raises:
-        ValueError: they differ; names the fields, with both values.
-    """
+    """Raise ValueError if two records differ; it names the fields with both values, `name` and `hint`."""
+    # Through JSON, so that a tuple equals the list that it is stored as.
     stored, requested = _flatten(json.loads(json.dumps(stored))), _flatten(json.loads(json.dumps(requested)))
     keys = [key for key in {**stored, **requested} if stored.get(key) != requested.get(key)]
     if keys:
@@ -95,18 +98,7 @@ def _flatten(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
-    """Read every record in one sub-folder.
-
-    Args:
-        folder: the store's folder.
-        kind: the sub-folder.
-
-    Returns:
-        Name without .json -> record, sorted by name.
-
-    Raises:
-        CorruptFile: a file is no JSON; the message names it.
-    """
+    """Read every record in one sub-folder: name without .json -> record, sorted; CorruptFile names a damaged one."""
     names = [name for name in folder.names(kind) if name.endswith(".json")]
     with ThreadPoolExecutor(THREADS) as pool:
         records = pool.map(lambda name: read_record(folder, f"{kind}/{name}"), names)
@@ -114,18 +106,7 @@ def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
-    """Read one record.
-
-    Args:
-        folder: the store's folder.
-        relpath: the file.
-
-    Returns:
-        The record.
-
-    Raises:
-        CorruptFile: the file holds no record, or not what was written; the message names it.
-    """
+    """Read one record; CorruptFile names the file if it is not what was written."""
     content = folder.read(relpath)
     try:
         return decode_record(content, require_checksum=True)
@@ -150,11 +131,13 @@ def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: an arm of that name but with other content is stored.
     """
+    # The suffix depends on the arms that were there before, so it is stored with the arm and never computed again.
     arms = read_records(folder, "arms")
     name = arm["name"]
     if name not in arms:
         record = {**arm, "suffix": _suffix(arm, {other["suffix"] for other in arms.values()})}
         folder.publish(f"arms/{name}.json", encode_record(record))
+    # Read back: another process may have published an arm of this name first.
     stored = read_record(folder, f"arms/{name}.json")
     content = {key: value for key, value in stored.items() if key != "suffix"}
     require_same(content, arm, f"the arm {name!r} in {folder.display_name}", "give another --store for this arm")

@@ -17,6 +17,10 @@ IMPORTED = "imported"
 """The architecture of an imported bank; its recipe says which numbers were given."""
 
 
+class CorruptManifest(ValueError):
+    """A manifest.json that is not what was written, as opposed to one of another version."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Identity of a store; immutable.
@@ -103,10 +107,16 @@ class Manifest:
             An equal manifest.
 
         Raises:
-            ValueError: not what was written, fields missing or unknown, or another schema version.
+            CorruptManifest: not what was written, or no manifest.
+            ValueError: another schema version, or fields missing or unknown.
         """
-        record = decode_record(text)
+        try:
+            record = decode_record(text)
+        except ValueError as error:
+            raise CorruptManifest(str(error)) from None
         version = record.get("schema_version")
+        if not isinstance(version, int):
+            raise CorruptManifest("it has no schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"schema version {version} cannot be read, only {SCHEMA_VERSION}; use the memscore that wrote it"

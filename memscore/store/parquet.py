@@ -115,6 +115,7 @@ def encode(table: pa.Table) -> bytes:
         write_page_checksum=True,
     ) as writer:
         writer.write_table(table, row_group_size=compute_row_group_size(len(table)))
+        # The checksum stands in the footer that it covers: it is computed with 64 zeros in its place, then put there.
         writer.add_key_value_metadata({CHECKSUM_KEY: CHECKSUM_PLACEHOLDER})
     content: bytes = sink.getvalue().to_pybytes()
     before, _, after = _split_at_checksum(content)
@@ -122,17 +123,7 @@ def encode(table: pa.Table) -> bytes:
 
 
 def decode(content: bytes) -> pa.Table:
-    """Decode a file to its table after verifying the file checksum and those of its pages.
-
-    Args:
-        content: the file, as encode made it.
-
-    Returns:
-        The table, metadata included.
-
-    Raises:
-        CorruptFile: the bytes are not those that were written; the message says where.
-    """
+    """Decode a file to its table, metadata included; CorruptFile says where bytes were changed."""
     check_file_checksum(content)
     try:
         table: pa.Table = open_parquet(pa.BufferReader(content)).read(use_threads=False)
@@ -142,14 +133,7 @@ def decode(content: bytes) -> pa.Table:
 
 
 def check_file_checksum(content: bytes) -> None:
-    """Compare every byte of a file with its checksum, which is much faster than decoding it.
-
-    Args:
-        content: the file, as encode made it.
-
-    Raises:
-        CorruptFile: the bytes are not those that were written; the message says where.
-    """
+    """Compare every byte of a file with its checksum, much faster than decoding it; CorruptFile says where."""
     if not content:
         raise CorruptFile("the file is empty")
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
@@ -160,14 +144,7 @@ def check_file_checksum(content: bytes) -> None:
 
 
 def check_content(content: bytes) -> None:
-    """Verify the file checksum, every page, and the hash over the values.
-
-    Args:
-        content: the file, as encode made it.
-
-    Raises:
-        CorruptFile: one of them does not match.
-    """
+    """Raise CorruptFile unless the file checksum, every page, and the hash over the values match."""
     table = decode(content)
     stated = decode_metadata(table.schema).get("content_sha256")
     if stated and stated != hash_columns(to_columns(table)):
@@ -205,9 +182,9 @@ def decode_metadata(schema: pa.Schema) -> dict[str, str]:
 
 def _split_at_checksum(content: bytes) -> tuple[memoryview, bytes, memoryview]:
     """Split a file into the bytes before its checksum, the checksum, and the bytes after it."""
-    at = (
-        content.rfind(CHECKSUM_KEY) + len(CHECKSUM_KEY) + 2
-    )  # Thrift puts the field's type and the length 64 between key and value
+    # The last occurrence, for a column may hold the same text. Thrift puts two bytes between key and value, the field's
+    # type and the length 64.
+    at = content.rfind(CHECKSUM_KEY) + len(CHECKSUM_KEY) + 2
     view = memoryview(content)
     return view[:at], content[at : at + 64], view[at + 64 :]
 
@@ -226,6 +203,7 @@ def _locate_damage(content: bytes) -> str:
         file = open_parquet(pa.BufferReader(content))
     except CorruptFile:
         return "in the footer"
+    # Pages have CRCs: the first part that cannot be read is the damaged one.
     for group in range(file.num_row_groups):
         for column in file.schema_arrow.names:
             try:
@@ -244,6 +222,7 @@ def _to_bytes(values: np.ndarray) -> bytes:
     """Return an array's values as little-endian bytes with one representation of NaN."""
     if values.dtype.kind in "UO":
         return b"".join(len(text).to_bytes(4, "little") + text for text in (str(v).encode() for v in values))
+    # NaNs come with different bits, and a file gives back only one kind: null.
     if values.dtype.kind == "f" and np.isnan(values).any():
         values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
     flat = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).reshape(-1)

@@ -88,8 +88,10 @@ def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = F
                 _log.warning("%s is %s after all, %.0f s later; %s", path, done, time.monotonic() - start, continues)
             return result
         except (OSError, pa.ArrowException) as error:  # on Azure, even a denied request is no OSError
+            # These are answers and no outage.
             if (read and isinstance(error, FileNotFoundError)) or isinstance(error, ValueError):
                 raise type(error)(*error.args) from None
+            # The next attempt would begin after the wait: stop now if that is beyond the time that was given.
             tried_s = time.monotonic() - start
             reason = summarize_error(error)
             if _is_permanent(error) or tried_s + wait_s > retry_s:
@@ -167,18 +169,7 @@ def redact_credentials(url: str) -> str:
 
 
 def parse_local_path(url: str) -> str | None:
-    """Return the absolute local path of a path or a file:// URL.
-
-    Args:
-        url: a path or a URL.
-
-    Returns:
-        The path; None for a URL of another kind.
-
-    Raises:
-        ValueError: no name at all, or a URL with one slash too few.
-        NotADirectoryError: a file is at the path, or above it.
-    """
+    """Return the absolute path of a local path or file:// URL; None for other URLs, an error for no usable name."""
     if not url.strip():
         raise ValueError("the name of the store is empty; give a folder or a URL, or leave out --store")
     if re.match(r"(s3|gs|gcs|abfss?|file):(?!//)", url):
@@ -195,27 +186,15 @@ def parse_local_path(url: str) -> str | None:
 
 
 def open_remote(url: str, retry_s: float = 0.0) -> tuple[fs.FileSystem, str]:
-    """Open the file system behind a URL.
-
-    Args:
-        url: in a form that pyarrow.fs.FileSystem.from_uri reads, query options included.
-        retry_s: how long the request for the bucket's region is retried, in seconds.
-
-    Returns:
-        The file system and the path on it. Requests to S3 and Google Cloud Storage time out within seconds.
-
-    Raises:
-        ValueError: pyarrow has no file system for it, or it names no folder within a bucket.
-    """
+    """Open the file system behind a URL, with timeouts of seconds; return it and the path on it."""
     filesystem, path = retry(lambda: _open_url(url), redact_credentials(url), retry_s, read=True)
     path = path.rstrip("/")
     if filesystem.type_name in OBJECT_STORES and not re.fullmatch(r"[^/]+/.*[^/]", path):
         missing = "a folder within the bucket" if path else "a bucket and a folder within it"
         raise ValueError(f"the store {redact_credentials(url)} lacks {missing}; give a URL such as s3://bucket/run")
     if filesystem.type_name == "s3":
-        options = filesystem.__reduce__()[1][
-            0
-        ]  # the arguments for pickle; they hold all options that a URL cannot give
+        # pyarrow has no getters: the arguments for pickle hold all options, so that only timeouts are replaced.
+        options = filesystem.__reduce__()[1][0]
         timeouts = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "request_timeout": REQUEST_TIMEOUT_S,
@@ -278,6 +257,7 @@ class RetryingFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to a position and return it."""
+        # PythonFile seeks, then reads; the position is kept here, for read_at of the remote file takes it each time.
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._stream.size()}[whence]
         return self._at
 
@@ -291,13 +271,5 @@ class RetryingFile:
 
 
 def wrap_with_retries(stream: Any, path: str) -> pa.PythonFile:
-    """Wrap a remote file so that its reads are retried during an outage.
-
-    Args:
-        stream: an opened input file.
-        path: of the file, for messages.
-
-    Returns:
-        The wrapped file.
-    """
+    """Wrap a remote file for pyarrow so that its reads are retried during an outage."""
     return pa.PythonFile(RetryingFile(stream, path), mode="r")

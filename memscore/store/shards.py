@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from memscore.store.filesystem import Folder
+from memscore.store.json_records import hash_record, read_record
 from memscore.store.parquet import Columns, CorruptFile, check_file_checksum, decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable
 
@@ -45,13 +47,6 @@ class ShardCheck:
 def format_model_name(arm_name: str, index: int) -> str:
     """Return the name of one model of an arm; names sort by index.
 
-    Args:
-        arm_name: the arm.
-        index: position of the model within the arm.
-
-    Returns:
-        The name.
-
     >>> format_model_name("iid-k0.700", 42)
     'iid-k0.700-00042'
     """
@@ -61,16 +56,10 @@ def format_model_name(arm_name: str, index: int) -> str:
 def parse_model_index(model: str, arm_name: str) -> int | None:
     """Return the index of a model within an arm, or None if it belongs to another arm.
 
-    Args:
-        model: a name.
-        arm_name: the arm.
-
-    Returns:
-        The index, or None.
-
     >>> parse_model_index("iid-k0.700-00042", "iid-k0.700"), parse_model_index("iid-k0.700-b8-00042", "iid-k0.700")
     (42, None)
     """
+    # Formatting the index again refuses longer paddings: 000042 would be a second name of model 42.
     tail = re.fullmatch(rf"{re.escape(arm_name)}-(\d{{5,}})", model)
     return int(tail[1]) if tail and format_model_name(arm_name, int(tail[1])) == model else None
 
@@ -81,15 +70,7 @@ def build_shard_path(arm_name: str, index: int) -> str:
 
 
 def hash_shards(arm_name: str, valid: Mapping[int, str]) -> str:
-    """Hash a set of shards; scores carry the hash of the shards that they were computed from.
-
-    Args:
-        arm_name: arm of the shards.
-        valid: index -> content_sha256, in any order.
-
-    Returns:
-        64 hex digits.
-    """
+    """Hash a set of shards (index -> content_sha256, in any order) to 64 hex digits, which scores carry."""
     digest = hashlib.sha256(arm_name.encode())
     for index in sorted(valid):
         digest.update(f"|{index}:{valid[index]}".encode())
@@ -108,6 +89,7 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
         ValueError: columns missing, in another order, of another type or length; rows out of order; a number that is
             not finite.
     """
+    # The order of columns is part of the content hash, so it is fixed.
     names = list(columns)
     expected = [name for name in SHARD_COLUMNS if not imported or name in REQUIRED_COLUMNS or name in columns]
     if names[: len(expected)] != expected:
@@ -129,17 +111,7 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
 
 
 def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> ShardCheck:
-    """Sort the shards of an arm into valid and damaged ones; move nothing.
-
-    Args:
-        folder: the store's folder.
-        arm_name: the arm.
-        expected: required metadata of each shard.
-        verify: hash every byte; otherwise only footers are read.
-
-    Returns:
-        Both kinds.
-    """
+    """Sort the shards of an arm into valid and damaged ones; move nothing. Without verify only footers are read."""
     models = [name.removesuffix(".parquet") for name in folder.names("shards") if name.endswith(".parquet")]
     indices = sorted(index for model in models if (index := parse_model_index(model, arm_name)) is not None)
     valid: dict[int, str] = {}
@@ -157,20 +129,8 @@ def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], ver
 
 
 def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: bool) -> str:
-    """Check one shard and return its content hash.
-
-    Args:
-        folder: the store's folder.
-        path: the shard.
-        expected: required metadata besides the model's name.
-        verify: hash every byte; otherwise only the footer is read.
-
-    Returns:
-        content_sha256.
-
-    Raises:
-        CorruptFile: the shard is not what was written, or belongs to another run.
-    """
+    """Return content_sha256 of a shard; CorruptFile if it is not what was written, or belongs to another run."""
+    # A whole shard may lie under another's name, or come from another store: its own metadata says what it is.
     metadata = _read_footer(folder, path, verify)
     model = path.rpartition("/")[2].removesuffix(".parquet")
     for key, value in {**expected, "model": model}.items():
@@ -196,11 +156,34 @@ def _read_footer(folder: Folder, path: str, verify: bool) -> dict[str, str]:
     return decode_metadata(open_parquet(pa.BufferReader(content)).schema_arrow)
 
 
-def require_no_orphan_shards(folder: Folder) -> None:
-    """Raise if there are shards without a manifest; a new one would make all of them damaged."""
-    shards = folder.names("shards")
-    if shards:
-        raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
-            "put it back from a copy, or give another --store"
-        )
+def compute_run_hash(manifest_digest: str, arm: Mapping[str, Any]) -> str:
+    """Hash a manifest and an arm to the 16 hex digits in each shard of the arm."""
+    content = {key: value for key, value in arm.items() if key != "suffix"}
+    return hash_record({"manifest": manifest_digest, "arm": content})[:16]
+
+
+def match_shards(folder: Folder, manifest_digest: str) -> bool | None:
+    """Return whether a store's shards were made under this manifest.
+
+    True if one of them was, False if all that can be read were made under others, None if there is none of a readable
+    arm.
+    """
+    models = [name.removesuffix(".parquet") for name in folder.names("shards")]
+    result = None
+    for name in [name.removesuffix(".json") for name in folder.names("arms")] if models else []:
+        try:
+            run_hash = compute_run_hash(manifest_digest, read_record(folder, f"arms/{name}.json"))
+        except CorruptFile:
+            continue
+        for model in models:
+            if parse_model_index(model, name) is None:
+                continue
+            try:
+                metadata = _read_footer(folder, f"shards/{model}.parquet", verify=False)
+            except CorruptFile:
+                continue
+            # One is enough: single shards of other runs are damage, not a sign of another store.
+            if metadata.get("run_hash") == run_hash:
+                return True
+            result = False
+    return result

@@ -1,9 +1,10 @@
 """The store of one bank: the predictions of every model and everything computed from them.
 
-    manifest.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
+    manifest.json  data.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
     models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/  progress.json
 
-Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path.
+Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path
+(data.json, which says where the data lie, has no columns).
 Only this file knows the path of each kind of file, with a few lines per kind, which is why it is long; the module of
 each kind encodes and checks it.
 """
@@ -19,10 +20,12 @@ import pyarrow as pa
 from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version
 from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
+from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
-from memscore.store.json_records import add_arm, encode_record, hash_record, read_record, read_records, require_same
+from memscore.store.json_records import add_arm, encode_record, read_record, read_records
 from memscore.store.manifest import Manifest, require_matching_rows
+from memscore.store.manifest_file import read_manifest, require_own_shards, require_same_store
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
@@ -46,9 +49,9 @@ from memscore.store.shards import (
     check_columns,
     check_shard,
     check_shards,
+    compute_run_hash,
     hash_shards,
     parse_model_index,
-    require_no_orphan_shards,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
 
@@ -69,13 +72,20 @@ class Store:
         self._run_hashes: dict[str, str] = {}
 
     @classmethod
-    def create(cls, url: str | os.PathLike[str], manifest: Manifest, examples: pa.Table) -> "Store":
+    def create(
+        cls,
+        url: str | os.PathLike[str],
+        manifest: Manifest,
+        examples: pa.Table,
+        origin: Mapping[str, Any] | None = None,
+    ) -> "Store":
         """Open the store at a location, or create it.
 
         Args:
             url: path or URL.
             manifest: identity of the store.
             examples: one row for each row of a shard, with at least the columns row and id.
+            origin: where the data were read and how; see write_origin.
 
         Returns:
             The store.
@@ -85,34 +95,19 @@ class Store:
         """
         require_matching_rows(manifest, examples)
         store = cls.open_or_plan(url, manifest)
-        store.create_files(examples)
+        store.create_files(examples, origin)
         return store
 
     @classmethod
     def open_or_plan(cls, url: str | os.PathLike[str], manifest: Manifest) -> "Store":
-        """Open the store at a location, or return one that is not created yet; write nothing.
-
-        Args:
-            url: path or URL.
-            manifest: identity of the store.
-
-        Returns:
-            The store.
-
-        Raises:
-            ValueError: a store of another identity exists, or shards without a manifest.
-        """
+        """Open the store at a location, or return one that is not created yet; ValueError as for create."""
         folder = Folder.from_url(url)
         if not folder.exists("manifest.json", retry_s=0):
-            require_no_orphan_shards(folder)
+            require_own_shards(folder, manifest.digest)
             folder.require_bucket()
             return cls(folder, manifest)
         store = cls.open(url)
-        hint = "give another store for this run"
-        if store.manifest.imported != manifest.imported:
-            kind = "imported from somebody else's arrays" if store.manifest.imported else "trained by memscore.estimate"
-            raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {hint}")
-        require_same(store.manifest.identity(), manifest.identity(), f"the store {folder.display_name}", hint)
+        require_same_store(folder, store.manifest, manifest)
         return store
 
     @property
@@ -120,15 +115,8 @@ class Store:
         """Whether the store exists."""
         return self.folder.exists("manifest.json")
 
-    def create_files(self, examples: pa.Table) -> None:
-        """Write those of the files common to all stores that are missing.
-
-        Args:
-            examples: as for create.
-
-        Raises:
-            ValueError: examples of another length, or another store was created here after open_or_plan.
-        """
+    def create_files(self, examples: pa.Table, origin: Mapping[str, Any] | None = None) -> None:
+        """Write those of the files common to all stores that are missing; ValueError as for create."""
         require_matching_rows(self.manifest, examples)
         if not self.is_created:
             self.folder.create()
@@ -136,6 +124,8 @@ class Store:
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
         self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
         self.folder.publish("examples.parquet", encode(examples))  # it may have been moved to damaged/
+        if origin:
+            self.write_origin(origin)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Store":
@@ -150,23 +140,10 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: its manifest cannot be read.
+            ValueError: its manifest is damaged (CorruptManifest), or of another version.
         """
         folder = Folder.from_url(url, retry_s)
-        try:
-            return cls(folder, Manifest.from_json(folder.read("manifest.json", retry_s)))
-        except FileNotFoundError:
-            folder.require_bucket()
-            raise FileNotFoundError(
-                f"no store at {folder.display_name} (it has no manifest.json); create one with "
-                f"`python -m memscore.estimate --store {folder.display_name}`, "
-                "or give a shared path or s3:// URL that this machine sees"
-            ) from None
-        except ValueError as error:
-            raise ValueError(
-                f"cannot read {folder.display_path('manifest.json')}: {error}; delete it and run the estimate that "
-                "made this store again: its models are kept if the data and flags are the same"
-            ) from None
+        return cls(folder, read_manifest(folder, retry_s))
 
     @property
     def url(self) -> str:
@@ -180,6 +157,20 @@ class Store:
     def examples(self) -> pa.Table:
         """Read one row for each row of a shard: row, id, split, label, label_true, cluster."""
         return self.read_table("examples.parquet")
+
+    def write_origin(self, origin: Mapping[str, Any]) -> None:
+        """Store where the data were read and how; it is no part of the identity, for data may be moved."""
+        stored = self.read_origin()
+        content = encode_record({**(stored or {}), **origin})
+        if stored is None or content != encode_record(stored):
+            self.folder.replace("data.json", content)
+
+    def read_origin(self) -> dict[str, Any] | None:
+        """Read where the data were read and how; None in a store of 0.1.0, or where the record is damaged."""
+        try:
+            return read_record(self.folder, "data.json")
+        except (FileNotFoundError, CorruptFile):
+            return None
 
     def write_clusters(self, clusters: np.ndarray, metadata: Mapping[str, str] | None = None) -> bool:
         """Store the cluster of each train example, int32 [n], and its source; False if it exists."""
@@ -195,9 +186,8 @@ class Store:
         """Read the source of the stored clusters; None if none are stored."""
         if not self.folder.exists("clusters.parquet"):
             return None
-        return decode_metadata(self.read_table("clusters.parquet").schema).get(
-            "made_from", "pixels"
-        )  # older files have no source
+        # Older files have no source.
+        return decode_metadata(self.read_table("clusters.parquet").schema).get("made_from", "pixels")
 
     def add_arm(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """Store an arm and return its record with the suffix; see json_records.add_arm."""
@@ -212,8 +202,7 @@ class Store:
         if arm_name not in self._run_hashes:
             names = [name.removesuffix(".json") for name in self.folder.names("arms")]
             record = read_record(self.folder, f"arms/{validate_choice('arm', arm_name, names)}.json")
-            arm = {key: value for key, value in record.items() if key != "suffix"}
-            self._run_hashes[arm_name] = hash_record({"manifest": self.manifest.digest, "arm": arm})[:16]
+            self._run_hashes[arm_name] = compute_run_hash(self.manifest.digest, record)
         return self._run_hashes[arm_name]
 
     def write_shard(self, model: str, arm_name: str, columns: Columns) -> bool:
@@ -266,10 +255,7 @@ class Store:
 
     def quarantine(self, path: str) -> str:
         """Move a damaged file to damaged/<name>-<n> and return that path."""
-        name, names = path.rpartition("/")[2], set(self.folder.names("damaged"))
-        new_name = next(f"{name}-{n}" for n in range(1, len(names) + 2) if f"{name}-{n}" not in names)
-        self.folder.move(path, f"damaged/{new_name}")
-        return f"damaged/{new_name}"
+        return self.folder.quarantine(path)
 
     def read_blocks(
         self,
@@ -345,7 +331,7 @@ class Store:
         try:
             return decode_weights(self.folder.read(path))
         except CorruptFile as error:
-            raise self._corrupt_file_error(path, error) from error
+            raise build_damage_error(self.folder, path, error) from error
 
     def has_weights(self, key: str) -> bool:
         """Return whether a model's tensors are stored."""
@@ -439,17 +425,7 @@ class Store:
         self.folder.replace(f"reports/influence_{name}.json", encode_record(decode_metadata(table.schema)))
 
     def read_influence(self, name: str) -> pa.Table:
-        """Read the pairs of one kind of targets and one arm, computed from the present shards.
-
-        Args:
-            name: targets and the arm's suffix, such as test_k0.500.
-
-        Returns:
-            The table of memscore.analysis.influence_pairs.find_influence_pairs.
-
-        Raises:
-            ValueError: none of that name, or a stale one; names the command that computes it.
-        """
+        """Read an influence table, such as test_k0.500; ValueError if there is none, or a stale one."""
         table = self.read_table(find_influence_path(self.folder, name))
         arm = decode_metadata(table.schema)["arm"]
         digest = hash_shards(arm, self.find_valid_shards(arm, verify=False))
@@ -505,7 +481,7 @@ class Store:
         try:
             return decode(self.folder.read(relpath))
         except CorruptFile as error:
-            raise self._corrupt_file_error(relpath, error) from error
+            raise build_damage_error(self.folder, relpath, error) from error
 
     @property
     def rebuild_command(self) -> str:
@@ -521,13 +497,3 @@ class Store:
     def _read_columns(self, relpath: str) -> dict[str, np.ndarray]:
         """Read the columns of a file, verified."""
         return to_columns(self.read_table(relpath))
-
-    def _corrupt_file_error(self, relpath: str, error: CorruptFile) -> CorruptFile:
-        """Add the file's name and what to do to the error."""
-        commands = {"influence": "memscore.influence", "trials": "unlearn.trial", "weights": "command that needs it"}
-        command = commands.get(relpath.partition("/")[0], "estimate")
-        return CorruptFile(
-            f"{self.folder.display_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {self.folder.display_name} --set-aside`, "
-            f"and the next {command} makes it again"
-        )

@@ -1,36 +1,33 @@
 """Verify a store: find damaged, missing and stale files; restore receipts from shards.
 
-Files are compared with the hashes they hold. Missing files are those that other files imply: a receipt implies a shard,
-a column of scores.parquet implies the score's file, a score implies its learning events. Stale tables were computed
-from other shards, receipts or scores than are stored now.
+Which files there are, how each is checked and what rebuilds it stands in file_kinds.py.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from memscore.store.influence_files import INFLUENCE_OPTIONS
-from memscore.store.json_records import decode_record, read_record
-from memscore.store.parquet import CorruptFile, check_content, decode_metadata
-from memscore.store.remote import StoreUnavailable
-from memscore.store.shards import build_shard_path, format_model_name, hash_shards, parse_model_index
-from memscore.store.store import Store
-from memscore.store.weight_files import check_weights
-
-FOLDERS = (
-    *("", "arms", "shards", "events", "receipts", "failures", "weights", "outputs", "scores", "influence", "trials"),
-    "reports",
+from memscore.store.file_kinds import (
+    CHECKED_FOLDERS,
+    FILE_KINDS,
+    advise,
+    find_completing_path,
+    find_format,
 )
-NESTED_FOLDERS = ("attempts", "experiments", "sweeps")
-"""Folders that contain folders."""
-DERIVED_FILES = ("scores.parquet", "models.parquet", "reports/summary.json")
+from memscore.store.filesystem import Folder
+from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
+from memscore.store.rebuild_advice import by_trial_command
+from memscore.store.remote import StoreUnavailable
+from memscore.store.shards import build_shard_path, format_model_name
+from memscore.store.store import Store
+from memscore.store.stored_files import UNKNOWN_ARM_REASON, StoredFiles
+
 THREADS = 4
-UNKNOWN_ARM_REASON = "a shard of no stored arm; it stays, and the estimate that made it stores its arm again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,312 +39,136 @@ class VerificationResult:
         damaged: path of a file that does not -> reason and place.
         missing: path of a file that other files imply and that does not exist -> what to do.
         stale: path of a table computed from other files than are stored now -> what to do.
+        advice: path of a damaged file -> what to do.
         kept_in_place: those of the damaged that are intact, shards of an unknown arm, and are not to be moved.
     """
 
     verified: int
     damaged: dict[str, str]
-    missing: dict[str, str]
-    stale: dict[str, str]
-    kept_in_place: frozenset[str]
+    missing: dict[str, str] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    advice: dict[str, str] = field(default_factory=dict)
+    kept_in_place: frozenset[str] = frozenset()
+
+
+def verify_folder(folder: Folder) -> VerificationResult:
+    """Verify the store in a folder; where its manifest cannot be used, only the bytes of each file are compared."""
+    reason = find_manifest_fault(folder)
+    if not reason:
+        return verify(Store.open(folder.url))
+    n_checked, damaged, _ = check_files(folder)
+    damaged["manifest.json"] = reason
+    advice = dict.fromkeys(damaged, "verify again once manifest.json is there") | {"manifest.json": REMAKE_MANIFEST}
+    return VerificationResult(verified=n_checked - len(damaged), damaged=damaged, advice=advice)
 
 
 def verify(store: Store) -> VerificationResult:
-    """Read every byte of the store and compare each file with its hashes.
+    """Read every byte of the store and of the stores within it, and compare each file with its hashes.
 
     Parquet: the checksum of the file, of each page, the hash over the values, and for shards their arm and model.
-    Weights: the hash over the tensors. JSON: the record's hash. Pictures are not read.
-
-    Args:
-        store: open; nothing in it is changed.
+    Weights: the hash over the tensors. JSON: the record's hash. PNG: the CRC of each chunk. Nothing is changed.
 
     Returns:
         The number of good files, and by path the damaged, the missing and the stale ones.
     """
-    checks = dict(_list_checks(store))
-    with ThreadPoolExecutor(THREADS) as pool:
-        reasons = dict(zip(checks, pool.map(_run_check, checks.values()), strict=True))
-    damaged = {path: reason for path, reason in reasons.items() if reason}
-    other_runs, unknown_arm = _find_unknown_shards(store, set(damaged))
-    unknown_arm -= set(damaged)
-    damaged |= {path: reason for path, reason in other_runs.items() if path not in damaged}
-    damaged |= dict.fromkeys(sorted(unknown_arm), UNKNOWN_ARM_REASON)
+    n_checked, damaged, records = check_files(store.folder)
+    files = StoredFiles(store, damaged, records)
+    for kind in FILE_KINDS:
+        for path, reason in kind.conflicts(files) if kind.conflicts else ():
+            damaged.setdefault(path, reason)
+    unknown = frozenset(path for path, reason in damaged.items() if reason == UNKNOWN_ARM_REASON)
+    expected = dict.fromkeys(path for kind in FILE_KINDS if kind.expected for path in kind.expected(files))
     result = VerificationResult(
-        verified=len(checks) - len(damaged),
+        verified=n_checked - len(damaged),
         damaged=damaged,
-        missing=find_missing_files(store, damaged),
-        stale=find_stale_files(store, damaged),
-        kept_in_place=frozenset(unknown_arm),
+        missing={path: advise(files, path) for path in expected if not files.exists(path)},
+        stale={path: hint for kind in FILE_KINDS if kind.stale for path, hint in kind.stale(files)},
+        advice={path: advise(files, path) for path in damaged if path not in unknown},
+        kept_in_place=unknown,
     )
-    return merge_results(result, {path: verify(Store.open(f"{store.url}/{path}")) for path in store.scenarios()})
+    inner = {path: Folder.from_url(f"{store.url}/{path}") for path in store.scenarios()}
+    created = {path: folder for path, folder in inner.items() if folder.exists("manifest.json")}
+    lost = {f"{path}/manifest.json": by_trial_command(files, path) for path in inner.keys() - created.keys()}
+    result.missing.update(sorted(lost.items()))
+    return merge_results(result, {path: verify_folder(folder) for path, folder in created.items()})
 
 
 def merge_results(outer: VerificationResult, inner: dict[str, VerificationResult]) -> VerificationResult:
     """Merge the results of a store and of the stores within it, with paths in the outer one."""
+
+    def merge(name: str) -> dict[str, str]:
+        own: dict[str, str] = getattr(outer, name)
+        return own | {
+            f"{prefix}/{path}": text for prefix, result in inner.items() for path, text in getattr(result, name).items()
+        }
+
     return VerificationResult(
         verified=outer.verified + sum(result.verified for result in inner.values()),
-        damaged=outer.damaged
-        | {f"{prefix}/{path}": reason for prefix, result in inner.items() for path, reason in result.damaged.items()},
-        missing=outer.missing
-        | {f"{prefix}/{path}": reason for prefix, result in inner.items() for path, reason in result.missing.items()},
-        stale=outer.stale
-        | {f"{prefix}/{path}": reason for prefix, result in inner.items() for path, reason in result.stale.items()},
+        damaged=merge("damaged"),
+        missing=merge("missing"),
+        stale=merge("stale"),
+        advice=merge("advice"),
         kept_in_place=outer.kept_in_place
         | {f"{prefix}/{path}" for prefix, result in inner.items() for path in result.kept_in_place},
     )
 
 
-def quarantine_damaged(store: Store, result: VerificationResult) -> dict[str, str]:
+def quarantine_damaged(folder: Folder, result: VerificationResult) -> dict[str, str]:
     """Move damaged files to the folder damaged/, so that the next command writes them again.
 
-    Args:
-        store: open; the caller holds its lock.
-        result: of verify.
-
-    Returns:
-        Old path -> new path; intact shards of an unknown arm stay.
+    The caller holds the store's lock. Returns old path -> new path; intact shards of an unknown arm stay.
     """
-    return {path: store.quarantine(path) for path in result.damaged if path not in result.kept_in_place}
+    moved: dict[str, str] = {}
+    for path in [path for path in result.damaged if path not in result.kept_in_place]:
+        # A file that calls this one complete goes too, or the command would take this one as stored.
+        for gone in (path, find_completing_path(path)):
+            if gone and gone not in moved and folder.exists(gone):
+                moved[gone] = folder.quarantine(gone)
+    return moved
 
 
-def _list_checks(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
+def check_files(folder: Folder) -> tuple[int, dict[str, str], dict[str, dict[str, Any]]]:
+    """Read every file of a store; return their number, path -> reason of the damaged, and path -> JSON record."""
+    checks = dict(list_checks(folder))
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = dict(zip(checks, pool.map(run_check, checks.values()), strict=True))
+    damaged = {path: reason for path, (reason, _) in results.items() if reason}
+    return len(checks), damaged, {path: record for path, (_, record) in results.items() if isinstance(record, dict)}
+
+
+def list_checks(folder: Folder) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the path of each file and a call that raises CorruptFile if it is damaged."""
-    by_ending = {".parquet": check_content, ".safetensors": check_weights, ".json": _check_json}
-    nested = [f"{kind}/{inner}" for kind in NESTED_FOLDERS for inner in store.folder.folders(kind)]
-    for kind in (*FOLDERS, *nested):
-        for name in store.folder.names(kind):
-            path = f"{kind}/{name}".lstrip("/")
-            check = by_ending.get("." + name.rpartition(".")[2])
-            if check:
-                yield path, partial(_read_and_check, store, path, check)
+    for name in CHECKED_FOLDERS:
+        outer, _, last = name.rpartition("/")
+        for place in [f"{outer}/{inner}" for inner in folder.folders(outer)] if last.isupper() else [name]:
+            for file in folder.names(place):
+                path = f"{place}/{file}".lstrip("/")
+                if check := find_format(path).check:
+                    yield path, partial(read_and_check, folder, path, check)
 
 
-def _read_and_check(store: Store, path: str, check: Callable[[bytes], None]) -> None:
+def read_and_check(folder: Folder, path: str, check: Callable[[bytes], Any]) -> Any:
     """Read one file and check it."""
-    check(store.folder.read(path))
+    return check(folder.read(path))
 
 
-def _check_json(content: bytes) -> None:
-    """Raise unless a record is a JSON object with a matching hash."""
+def run_check(check: Callable[[], Any]) -> tuple[str, Any]:
+    """Run a check; return its error message, empty if it passed, and the record that it read, if any."""
     try:
-        decode_record(content, require_checksum=True)
-    except ValueError as error:
-        raise CorruptFile(str(error)) from None
-
-
-def _run_check(check: Callable[[], None]) -> str:
-    """Run a check and return its error message; empty if it passed."""
-    try:
-        check()
+        return "", check()
     except FileNotFoundError:  # deleted by a running command
-        return ""
+        return "", None
     except StoreUnavailable:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        return str(error)
-    return ""
+        return str(error), None
 
 
-def _find_unknown_shards(store: Store, damaged: set[str]) -> tuple[dict[str, str], set[str]]:
-    """Find shards of another run, with the reason, and those of no stored arm."""
-    arms = [name.removesuffix(".json") for name in store.folder.names("arms")]
-    other_runs: dict[str, str] = {}
-    for arm in arms:
-        if f"arms/{arm}.json" not in damaged:
-            other_runs |= store.check(arm, verify=False).damaged
-    models = {f"shards/{name}": name.removesuffix(".parquet") for name in store.folder.names("shards")}
-    return other_runs, {
-        path for path, model in models.items() if all(parse_model_index(model, arm) is None for arm in arms)
-    }
+def restore_receipts(store: Store, shards: Mapping[str, Collection[int]]) -> list[str]:
+    """Write the missing receipts of models with a shard, as far as the shard determines them; return the models.
 
-
-def find_missing_files(store: Store, unreadable: Collection[str] = ()) -> dict[str, str]:
-    """Find files that do not exist although other files imply them.
-
-    Args:
-        store: open; nothing in it is changed.
-        unreadable: paths of damaged files, which imply nothing.
-
-    Returns:
-        Path -> what to do. A bank that was never scored has no missing table.
-    """
-    rebuild = f"{store.rebuild_command} makes it again"
-    # Receipts before shards: a running command writes them in this order.
-    receipts, failures = list_names(store, "receipts"), list_names(store, "failures")
-    arms, shards = list_names(store, "arms"), list_names(store, "shards")
-    expected = {f"arms/{name.rpartition('-')[0]}.json": rebuild for name in shards if not belongs_to_any(name, arms)}
-    expected["examples.parquet"] = rebuild
-    if any(arm.get("clusters") for arm in read_readable_records(store, "arms", arms, unreadable).values()):
-        expected["clusters.parquet"] = f"{rebuild}, to the same bits on one kind of CPU only; a copy is safer"
-    expected |= {
-        f"shards/{name}.parquet": rebuild for name in sorted(receipts - failures) if belongs_to_any(name, arms)
-    }
-    for name in sorted(name for name in shards if belongs_to_any(name, arms)):
-        receipt_hint = (
-            f"its seconds, worker and device are lost; {store.rebuild_command} makes the rest again from the shard"
-        )
-        expected[f"receipts/{name}.json"] = rebuild if store.manifest.imported else receipt_hint
-    originals = [name for name in sorted(receipts - failures) if name.startswith("original-")]
-    read_receipts = read_readable_records(store, "receipts", originals, unreadable)
-    for receipt in read_receipts.values():
-        expected |= {f"weights/{receipt['key']}.safetensors": rebuild, f"outputs/{receipt['key']}.parquet": rebuild}
-    keys = tuple(f"{receipt['key']}-" for receipt in read_receipts.values())
-    proxies = [name for name in sorted(receipts - failures) if keys and name.startswith(keys)]
-    read_receipts |= read_readable_records(store, "receipts", proxies, unreadable)
-    expected |= dict.fromkeys(find_expected_events(store, read_receipts, shards, unreadable), rebuild)
-    if store.folder.names("scores"):
-        expected |= dict.fromkeys(DERIVED_FILES, rebuild)
-    expected |= dict.fromkeys(find_expected_scores(store, unreadable), rebuild)
-    expected |= find_expected_influence(store, unreadable)
-    return {path: hint for path, hint in expected.items() if not store.folder.exists(path)}
-
-
-def find_expected_scores(store: Store, unreadable: Collection[str]) -> Iterator[str]:
-    """Find files of scores whose columns are in scores.parquet and in no score's own file."""
-    path = "scores.parquet"
-    if any(file in unreadable or not store.folder.exists(file) for file in (path, "examples.parquet")):
-        return
-    files = [f"scores/{name}" for name in store.folder.names("scores")]
-    if any(file in unreadable for file in files):
-        return  # it is reported already, and its columns are unknown
-    columns = set(store.examples().column_names).union(*(store.read_table(file).column_names for file in files))
-    missing = [column for column in store.read_table(path).column_names if column not in columns]
-    yield from (f"scores/{c}.parquet" for c in missing if not any(c.startswith(f"{stem}_") for stem in missing))
-
-
-def find_expected_events(
-    store: Store, receipts: Mapping[str, Mapping[str, Any]], shards: Collection[str], unreadable: Collection[str]
-) -> Iterator[str]:
-    """Find learning events and proxy values of originals with a receipt, or that scores need.
-
-    Args:
-        store: open.
-        receipts: of originals that did not diverge, and of their proxies.
-        shards: names of models that have one.
-        unreadable: paths of damaged files.
-
-    Yields:
-        Paths, existing or not.
-    """
-    keys = [receipt["key"] for receipt in receipts.values() if "ending" not in receipt]
-    yield from (f"events/{key}.parquet" for key in keys)
-    yield from (f"events/{r['key']}-{r['ending']}.parquet" for r in receipts.values() if "ending" in r)
-    stored = {name.removesuffix(".parquet") for name in store.folder.names("events")}
-    for file in store.folder.names("scores"):
-        if f"scores/{file}" in unreadable or not file.startswith(("events_bank_", "events_evaluation_")):
-            continue
-        metadata = decode_metadata(store.read_table(f"scores/{file}").schema)
-        if file.startswith("events_bank_"):
-            models = {name for name in shards if parse_model_index(name, metadata["models_of"]) is not None}
-        else:
-            models = {f"{key}-evaluation" for key in keys}
-        if len(models & stored) < int(metadata["models"]):
-            yield from (f"events/{model}.parquet" for model in sorted(models))
-
-
-def find_expected_influence(store: Store, unreadable: Collection[str]) -> dict[str, str]:
-    """Find influence files that a record or a picture implies; return path -> what to do."""
-    command = f"python -m memscore.influence {store.folder.display_name}"
-    expected: dict[str, str] = {}
-    for report in store.folder.names("reports"):
-        name, _, ending = report.removeprefix("influence_").rpartition(".")
-        path = f"influence/{name}.parquet"
-        if report.startswith("influence_") and ending == "png":
-            expected.setdefault(path, f"`{command}` with the options it was made with makes it again")
-        elif report.startswith("influence_") and ending == "json" and f"reports/{report}" not in unreadable:
-            record = read_record(store.folder, f"reports/{report}")
-            flags = " ".join(f"--{key.replace('_', '-')} {record[key]}" for key in INFLUENCE_OPTIONS if key in record)
-            expected[path] = f"`{command} {flags}` makes it again"
-    return expected
-
-
-def find_stale_files(store: Store, unreadable: Collection[str] = ()) -> dict[str, str]:
-    """Find tables that were computed from other shards, receipts or scores than are stored now.
-
-    Args:
-        store: open; nothing in it is changed.
-        unreadable: paths of damaged files.
-
-    Returns:
-        Path -> what to do.
-    """
-    stale: dict[str, str] = {}
-    commands = {
-        "scores": store.rebuild_command,
-        "influence": f"`python -m memscore.influence {store.folder.display_name}`",
-    }
-    arms = [arm for arm in find_intact_arms(store, unreadable) if f"arms/{arm}.json" not in unreadable]
-    digests = {arm: hash_shards(arm, store.find_valid_shards(arm, verify=False)) for arm in arms}
-    for kind, command in commands.items():
-        for name in store.folder.names(kind):
-            path = f"{kind}/{name}"
-            metadata = {} if path in unreadable else decode_metadata(store.read_table(path).schema)
-            if metadata.get("arm") in digests and metadata["shards_digest"] != digests[metadata["arm"]]:
-                stale[path] = f"{command} makes it from the shards that are there now"
-    tables = [name for name in DERIVED_FILES[:2] if name not in unreadable and store.folder.exists(name)]
-    has_stale_score = any(path.startswith("scores/") for path in stale)
-    if "scores.parquet" in tables and (
-        has_stale_score or has_other_values(store, store.read_table("scores.parquet"), unreadable)
-    ):
-        stale["scores.parquet"] = f"{store.rebuild_command} makes it from the scores that are there now"
-    if "models.parquet" in tables:
-        receipts = list_names(store, "receipts")
-        models = {name for name in receipts if belongs_to_any(name, [*list_names(store, "arms"), "original"])}
-        if set(store.read_table("models.parquet")["model"].to_pylist()) != models:
-            stale["models.parquet"] = f"{store.rebuild_command} makes it from the receipts that are there now"
-    return stale
-
-
-def has_other_values(store: Store, all_scores: pa.Table, unreadable: Collection[str]) -> bool:
-    """Return whether a column of scores.parquet differs from the score's own file."""
-    for file in store.folder.names("scores"):
-        if f"scores/{file}" in unreadable:
-            continue
-        score = store.read_table(f"scores/{file}")
-        rows = np.asarray(score["row"])
-        for column in set(score.column_names[2:]) & set(all_scores.column_names):
-            if not all_scores[column].take(rows).equals(score[column]):
-                return True
-    return False
-
-
-def list_names(store: Store, kind: str) -> set[str]:
-    """List the names of one kind of files, without their endings."""
-    return {name.rpartition(".")[0] for name in store.folder.names(kind)}
-
-
-def belongs_to_any(model: str, arms: Iterable[str]) -> bool:
-    """Return whether a model belongs to one of these arms."""
-    return any(parse_model_index(model, arm) is not None for arm in arms)
-
-
-def find_intact_arms(store: Store, unreadable: Collection[str]) -> list[str]:
-    """Find arms without a damaged shard; training repeats one exactly, so scores stay fresh."""
-    damaged = {path.removeprefix("shards/").removesuffix(".parquet") for path in unreadable}
-    return [
-        arm for arm in sorted(list_names(store, "arms")) if not any(belongs_to_any(model, [arm]) for model in damaged)
-    ]
-
-
-def read_readable_records(
-    store: Store, kind: str, names: Iterable[str], unreadable: Collection[str]
-) -> dict[str, dict[str, Any]]:
-    """Read the records that are not damaged."""
-    paths = {name: f"{kind}/{name}.json" for name in names}
-    return {name: read_record(store.folder, path) for name, path in paths.items() if path not in unreadable}
-
-
-def restore_receipts(store: Store, shards: Mapping[str, Mapping[int, str]]) -> list[str]:
-    """Write the missing receipts of models with a shard, as far as the shard determines them.
-
-    The other fields are null.
-
-    Args:
-        store: the bank; the caller holds its lock.
-        shards: arm -> indices of its models with a valid shard.
-
-    Returns:
-        The models; their receipts say `restored`.
+    Other fields are null, and the receipts say `restored`. `shards` is arm -> indices of its models with a valid shard;
+    the caller holds the store's lock.
     """
     with_receipt = {name.removesuffix(".json") for name in store.folder.names("receipts")}
     paths = {

@@ -31,6 +31,7 @@ def require_visible_on_all_nodes(store: Store, run_on_each_node: RunOnEachNode |
     """
     if run_on_each_node is None:
         return
+    # A store that was only planned gets its folder for the marker; it goes again if the run cannot start.
     created, visible = store.folder.create(), False
     try:
         reasons = find_nodes_without_store(store, run_on_each_node)
@@ -58,15 +59,8 @@ def find_nodes_without_store(store: Store, run_on_each_node: RunOnEachNode) -> d
 
 
 def check_visibility(url: str, marker: str) -> str | None:
-    """Read the driver's marker on a node, and write a file.
-
-    Args:
-        url: of the store.
-        marker: the file that the driver wrote.
-
-    Returns:
-        The reason of a failure; None if there is none.
-    """
+    """Read the driver's marker on a node, and write a file there; return the reason of a failure, or None."""
+    # Network file systems show new files late, so the marker is looked for until the deadline.
     folder, deadline = Folder.from_url(url), time.monotonic() + MARKER_TIMEOUT_S
     while not folder.exists(marker):
         if time.monotonic() > deadline:

@@ -19,23 +19,14 @@ def encode_weights(tensors: Mapping[str, "Tensor"]) -> bytes:
     """Encode tensors as a safetensors file with a hash over names, types, shapes and bits."""
     from safetensors.torch import save  # torch takes seconds to import, and only weights need it
 
+    # Saved twice: the hash is over the tensors as they lie in the file, and stands in its header.
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content: bytes = save(contiguous, {"sha256": _hash_tensors(save(contiguous))})
     return content
 
 
 def decode_weights(content: bytes) -> "dict[str, Tensor]":
-    """Decode the tensors of a file after verifying its hash.
-
-    Args:
-        content: the file.
-
-    Returns:
-        Name -> tensor on the CPU.
-
-    Raises:
-        CorruptFile: the file is not what was written.
-    """
+    """Decode a file to its tensors on the CPU, by name; CorruptFile if the hash over them does not match."""
     from safetensors.torch import load  # as above
 
     check_weights(content)
@@ -44,14 +35,8 @@ def decode_weights(content: bytes) -> "dict[str, Tensor]":
 
 
 def check_weights(content: bytes) -> None:
-    """Compare the tensors in a file with its hash, without torch.
-
-    Args:
-        content: the file.
-
-    Raises:
-        CorruptFile: the file is not what was written.
-    """
+    """Raise CorruptFile unless the tensors in a file give its hash; torch is not needed."""
+    # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         stated, actual = header["__metadata__"]["sha256"], _hash_tensors(content)

@@ -107,7 +107,9 @@ def test_a_shard_of_no_arm_stays_only_while_it_is_whole(full):
     result = verify(full)
     assert result.kept_in_place == {"shards/stranger-00001.parquet"}
     assert set(result.damaged) == {"shards/stranger-00001.parquet", "shards/stranger-00002.parquet"}
-    assert quarantine_damaged(full, result) == {"shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"}
+    assert quarantine_damaged(full.folder, result) == {
+        "shards/stranger-00002.parquet": "damaged/stranger-00002.parquet-1"
+    }
     assert full.folder.exists("shards/stranger-00001.parquet")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from memscore.choices import validate_choice
 from memscore.pipeline.jobs import build_model
-from memscore.store.json_records import hash_record
+from memscore.store.json_records import hash_record, omit_new_defaults
 from memscore.store.store import Store
 from unlearn.algorithms import Algorithm, get_algorithm
 from unlearn.meta.rsu import RsuSchedule
@@ -152,16 +152,14 @@ def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
             for s in trial.before
         ]
     if trial.rounds:
-        record["rounds"] = asdict(trial.rounds)
+        record["rounds"] = omit_new_defaults(trial.rounds)
     return record
 
 
 def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
-    """Return every field of an algorithm's config, defaults included."""
-    config: dict[str, Any] = asdict(
-        build_algorithm_config(get_algorithm(name), dict(params), store.manifest.architecture)
-    )
-    return config
+    """Return an algorithm's config as the record that is hashed: defaults included, but those of later versions."""
+    config = build_algorithm_config(get_algorithm(name), dict(params), store.manifest.architecture)
+    return omit_new_defaults(config)
 
 
 def describe_trial(store: Store, trial: TrialConfig) -> Row:

@@ -266,3 +266,13 @@ def test_a_store_that_goes_while_it_is_watched_ends_the_watch(tmp_path, monkeypa
     monkeypatch.setattr("memscore.status.time.sleep", lambda seconds: (tmp_path / "bank").rename(tmp_path / "gone"))
     assert main([store.url, "--watch", "1"]) == 2
     assert f"no store at {store.url}" in capsys.readouterr().err
+
+
+def test_a_truncated_score_is_named_with_its_file_and_a_command(tmp_path):
+    store = banks.bank(tmp_path / "bank")
+    store.write_score("mem", {"mem": np.ones(40)}, {"mem": banks.FIELD}, {}, "0" * 64)
+    content = store.folder.read("scores/mem.parquet")
+    store.folder.replace("scores/mem.parquet", content[: len(content) // 2])
+    [problem] = compute_bank_status(store).problems
+    assert problem.startswith(f"{store.url}/scores/mem.parquet is damaged: ")
+    assert "--set-aside`, and the next estimate makes it again" in problem

@@ -8,6 +8,7 @@ import pytest
 
 from memscore import influence
 from memscore.bank import main
+from memscore.score_registry import ESTIMATOR_VERSIONS
 from memscore.store.store import Store
 from tests.fixtures.command import SERIAL, SMALL, here
 
@@ -141,6 +142,17 @@ def test_tables_older_than_the_models_are_named_and_made_again(copy, capsys):
     assert "python -m memscore.estimate --store" in problems["scores.parquet"][1]
     assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
     assert run_verify(copy, capsys) == (0, {})
+
+
+def test_scores_and_influence_of_an_earlier_estimator_are_named(copy, capsys, monkeypatch):
+    assert influence.main([copy.url, "--pictures", "0", "--top", "3"]) == 0
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "cscore", 2)
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", 2)
+    code, problems = run_verify(copy, capsys)
+    assert code == 1
+    assert set(problems) == {"scores/cscore_k0.500.parquet", "scores.parquet", "influence/test_k0.500.parquet"}
+    assert "with the estimator of this memscore" in problems["scores/cscore_k0.500.parquet"][1]
+    assert "python -m memscore.influence" in problems["influence/test_k0.500.parquet"][1]
 
 
 def test_a_wide_table_that_holds_another_column_is_old(copy, capsys):

@@ -1,0 +1,28 @@
+"""The error of a reader that meets a damaged file: its name, the place, and what to do."""
+
+from memscore.store.filesystem import Folder
+from memscore.store.parquet import CorruptFile
+
+NEXT_COMMANDS = {
+    **dict.fromkeys(("weights", "outputs", "events"), "command that needs it"),
+    "influence": "memscore.influence",
+    "trials": "unlearn.trial",
+    "sweeps": "unlearn.sweep",
+    "experiments": "unlearn.experiment",
+}
+"""Folder -> what makes its files again, for errors of readers, which have no time to read what else is on file."""
+
+
+def name_next_command(path: str) -> str:
+    """Name what makes a damaged file again after it was moved away; estimate, unless its folder says otherwise."""
+    # The path may begin with that of a store within the store, scenarios/NAME.
+    return next((NEXT_COMMANDS[part] for part in path.split("/") if part in NEXT_COMMANDS), "estimate")
+
+
+def build_damage_error(folder: Folder, path: str, error: Exception) -> CorruptFile:
+    """Build the error of a damaged file from the reader's, which knows no name."""
+    return CorruptFile(
+        f"{folder.display_path(path)} is damaged: {error}; "
+        f"`python -m memscore.bank verify {folder.display_name} --set-aside`, "
+        f"and the next {name_next_command(path)} makes it again"
+    )

@@ -1,0 +1,82 @@
+"""data.json: where the data of a bank were read and how; no part of its identity, and absent in older stores."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memscore.bank import main as bank_command
+from memscore.data.datasets import load_dataset, read_published
+from memscore.store.json_records import decode_record
+from memscore.store.store import Store
+from tests.fixtures.banks import bank
+from tests.fixtures.command import SERIAL, SMALL, contents, here
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A folder of images of two classes."""
+    rng = np.random.default_rng(0)
+    for name in ("dog", "cat"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for k in range(20):
+            Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(tmp_path / "pets" / name / f"{k}.png")
+    return tmp_path / "pets"
+
+
+def test_a_bank_says_where_its_data_were_read_and_how(small):
+    record = decode_record((small / "data.json").read_bytes(), require_checksum=True)
+    assert record == {
+        "name": "digits",
+        "folder": None,
+        "path": None,
+        "class_names": None,
+        "image_size": [8, 8],
+        "validation": None,
+        "train_limit": 200,
+    }
+    assert record == Store.open(small).read_origin()
+
+
+def test_a_folder_gives_its_absolute_path_and_the_names_of_its_classes(pets, monkeypatch):
+    monkeypatch.chdir(pets.parent)
+    for origin in (load_dataset("./pets", validation=0.2).origin, read_published("mine", "pets").origin):
+        assert origin["path"] == str(pets)
+        assert origin["class_names"] == ["cat", "dog"]
+        assert origin["image_size"] == [6, 9]
+    assert load_dataset("./pets", validation=0.2).origin["validation"] == 0.2
+
+
+def test_an_archive_gives_its_path_and_no_names(tmp_path):
+    images, labels = np.zeros((40, 5, 5), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    origin = read_published(str(tmp_path / "mine.npz")).origin
+    assert (origin["path"], origin["class_names"]) == (str(tmp_path / "mine.npz"), None)
+
+
+def test_where_data_lie_changes_neither_fingerprint_nor_digest(pets, tmp_path):
+    moved = shutil.copytree(pets, tmp_path / "elsewhere" / "pets")
+    assert load_dataset(str(pets)).fingerprint == load_dataset(str(moved)).fingerprint
+
+
+def test_an_older_store_gets_it_from_the_next_estimate_and_does_without_until_then(small, tmp_path, capsys):
+    copy = shutil.copytree(small, tmp_path / "bank")
+    before = contents(copy, ("shards", "scores", "manifest.json", "data.json"))
+    (copy / "data.json").unlink()
+    assert Store.open(copy).read_origin() is None
+    assert bank_command(["verify", str(copy)]) == 0
+    assert here(f"{SMALL} {SERIAL} --store {copy}", capsys)[0] == 0
+    assert contents(copy, ("shards", "scores", "manifest.json", "data.json")) == before
+
+
+def test_what_was_learned_later_stays_and_a_damaged_record_is_written_anew(tmp_path):
+    store = bank(tmp_path / "bank")
+    store.write_origin({"path": "/a", "later": [1]})
+    store.write_origin({"path": "/b"})
+    assert store.read_origin() == {"path": "/b", "later": [1]}
+    store.folder.replace("data.json", json.dumps({"path": "/b"}).encode())
+    assert store.read_origin() is None
+    store.write_origin({"path": "/c"})
+    assert store.read_origin() == {"path": "/c"}
