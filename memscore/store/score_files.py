@@ -61,7 +61,8 @@ def is_stale(metadata: Mapping[str, str], digest: str | None, version: int) -> b
     It is if it was computed from other shards than those with this digest (None if they are not known), or by another
     version of its estimator (score_registry.get_estimator_version).
     """
-    return digest not in {None, metadata["shards_digest"]} or has_other_version(metadata, version)
+    from_other_shards = digest is not None and metadata["shards_digest"] != digest
+    return from_other_shards or has_other_version(metadata, version)
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
