@@ -293,16 +293,11 @@ def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
         )
     for arm in bank.arms:
         record = build_arm_record(arm, shared.clusters, find_clustering_source(store, config.clusters))
-        # an arm's record is part of the hash in its shards, so it is stored before the first model
-        store.add_arm(record | build_query_fields(store, arm.name, config.queries))
+        queries = store.arms().get(arm.name, {}).get("queries", 1) if config.queries is None else config.queries
+        # An arm's record is part of the hash in its shards, so it is stored before the first model. It has no field for
+        # one query, so that records from before there were queries stay equal.
+        store.add_arm(record | ({"queries": queries} if queries > 1 else {}))
     return shared
-
-
-def build_query_fields(store: Store, arm: str, requested: int | None) -> dict[str, int]:
-    """Build the query fields of an arm's record, requested or stored."""
-    # none for one query, so that records from before there were queries stay equal
-    count = store.arms().get(arm, {}).get("queries", 1) if requested is None else requested
-    return {"queries": count} if count > 1 else {}
 
 
 def score_bank(
