@@ -101,7 +101,7 @@ def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
 
 
 def time_model(bank: Bank) -> float:
-    """Time one model on one core: a few steps, scaled to all of them, and one evaluation."""
+    """Time one model on one core, in seconds: a few steps, scaled to all of them, and one evaluation."""
     store, device = bank.store, torch.device("cpu")
     recipe, n_train, size = read_recipe(store), len(bank.splits.train), choose_models_per_job(store, "cpu")
     shared = build_shared_data(bank.splits, None)
@@ -127,14 +127,14 @@ def time_model(bank: Bank) -> float:
 
 
 def time_proxies(bank: Bank) -> dict[str, float]:
-    """Time each selected proxy of one original on one core."""
+    """Time each selected proxy of one original on one core, in seconds."""
     shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
     with single_threaded(), float32_matmul(device):
         return {name: time_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
 
 
 def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
-    """Time one proxy of one original on one core, scaled from one batch."""
+    """Time one proxy of one original on one core, in seconds, scaled from a small part of its work."""
     store, recipe, n_train = bank.store, read_recipe(bank.store), len(bank.splits.train)
     # An untrained network takes as long as a trained one. Each kind of proxy is timed on the smallest unit of its work:
     # a batch of fine-tuning, two iterations of an inversion, or a batch at the end of an epoch.

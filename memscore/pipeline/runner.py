@@ -316,7 +316,8 @@ def score_bank(
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
     The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
-    originals; without `inversion` the settings of the stored score are used.
+    originals; a large bank is reduced on `pool`, if there is one; without `inversion` the settings of the stored score
+    are used.
     """
     # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
