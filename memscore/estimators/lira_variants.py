@@ -194,7 +194,7 @@ def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: s
     all_squares = (deviations**2).sum(0)
     squares = np.maximum(all_squares - deviations**2 - dropped**2, 0)
     mean = total / np.maximum(n, 1)
-    # What subtracting leaves of equal shadows is rounding error of the size of the whole sum; it is no variance.
+    # What subtracting leaves of equal shadows is rounding error, relative to the squares of the whole side.
     spread = np.maximum(squares - n * mean**2, 0)
     spread = np.where(spread > _ROUNDING * all_squares, spread, 0)
     centre_value = mean if centre == "mean" else _median(deviations, side, drop, n)

@@ -242,7 +242,6 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
     for arm in arms:
         check_batch_size(recipe.batch, round(arm.keep * len(splits.train)), len(splits.train), is_expected=True)
-    # the recipe's source is a citation, so a better citation does not make another bank
     fields: dict[str, Any] = {field: value for field, value in asdict(recipe).items() if field != "source"}
     manifest = Manifest(
         fingerprint=splits.fingerprint,
