@@ -76,6 +76,7 @@ SCORES: dict[str, ScoreInfo] = {
     ),
 }
 
+# three scores for each further statistic of LiRA, with one source each and what sets the statistic apart
 _LIRA, _SUCCESS = (
     "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
     SCORES["attack_success"].source,
@@ -111,6 +112,7 @@ influence. All other estimators are version 1. A file of another version is stal
 It stands here and not in the tables of statistics, attacks and proxies because a store compares versions, and a store
 knows no estimators."""
 
+# the keep fraction; design and block only in the name of an arm that is not the first one of its fraction
 ARM_SUFFIX = re.compile(r"_k[01]\.\d{3}(_(iid|exact|orthogonal)(-b\d+)?)?")
 
 
@@ -125,6 +127,7 @@ def get_estimator_version(score: str) -> int:
 
 def build_field_metadata(info: ScoreInfo, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Build source, unit and direction of a score's columns; only the score has a direction."""
+    # the first column is the score, the others its errors and counts; an error has the unit of the score
     names = list(columns)
     return {
         name: {

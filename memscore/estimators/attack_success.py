@@ -26,6 +26,7 @@ def attack_success(scores: np.ndarray, member: np.ndarray, threshold: float = 0.
         value, se (smoothed, never 0), lo, hi (Wilson, 95 %): float64 [N], higher is riskier, NaN where no target
         has a score; n: int64 [N], the targets that have one.
     """
+    # NaN compares as not above the threshold, which would be right for non-members
     counted = ~np.isnan(scores)
     hits = (((scores > threshold) == member) & counted).sum(0)
     n = counted.sum(0)

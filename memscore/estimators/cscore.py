@@ -67,6 +67,7 @@ def average_fractions(fractions: Sequence[dict[str, np.ndarray]]) -> dict[str, n
     """
     if not fractions:
         raise ValueError("a C-score needs one fraction or more, got none; add an arm to the bank")
+    # NaN in one fraction stays NaN: a mean over the others alone would compare examples at different fractions
     errors = np.array([fraction["se"] for fraction in fractions])
     value: np.ndarray = np.mean([fraction["value"] for fraction in fractions], axis=0)
     return {"value": value, "se": np.sqrt((errors**2).sum(0)) / len(fractions)}

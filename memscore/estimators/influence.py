@@ -63,6 +63,8 @@ class Tile:
 
     def influence(self) -> np.ndarray:
         """Compute each pair's influence, float32 [a, b], to a few 1e-7; NaN for empty sides."""
+        # k_in / n_in - (k - k_in) / n_out with k_in factored out, which takes fewer passes over arrays [a, b]. An empty
+        # side gives 0 times infinity, or infinity minus infinity, and so NaN.
         with np.errstate(divide="ignore", invalid="ignore"):
             per_in, per_out = 1 / self.n_in, 1 / (self.n - self.n_in)
             value: np.ndarray = self.k_in * (per_in + per_out)
@@ -72,6 +74,7 @@ class Tile:
     def counts(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return k_in, n_in, k_out, n_out of these pairs, int64 [4, pairs]."""
         k_in = self.k_in[a, b]
+        # n_in and n have one entry for a whole row or tile where all models count
         n_in, n = (np.broadcast_to(count, self.k_in.shape)[a, b] for count in (self.n_in, self.n))
         return np.stack([k_in, n_in, self.k[b] - k_in, n - n_in]).astype(np.int64)
 
@@ -90,6 +93,7 @@ def influence(member: np.ndarray, correct: np.ndarray, counted: np.ndarray | Non
     targets = pack_targets([(correct, counted)])
     dense = np.empty((member.shape[1], correct.shape[1]))
     for tile in iterate_tiles([member], targets):
+        # from the counts in float64, not Tile.influence in float32: small sets can afford it
         pairs = np.indices(tile.k_in.shape).reshape(2, -1)
         dense[tile.train, tile.target] = influence_from_counts(tile.counts(*pairs)).reshape(tile.k_in.shape)
     return dense
@@ -108,6 +112,7 @@ def pack_targets(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> Pack
     right, counted, models = [], [], 0
     for correct, counts in blocks:
         models = len(correct)
+        # a model that does not count for a target is not right there either, so k needs no second mask
         right.append(np.packbits(correct if counts is None else correct & counts, axis=0))
         counted += [] if counts is None else [np.packbits(counts, axis=0)]
     return PackedTargets(
@@ -138,7 +143,8 @@ def iterate_tiles(train: Iterable[np.ndarray], targets: PackedTargets, tile: int
             raise ValueError(f"members are of {len(block)} models, targets of {targets.models}; give the same models")
         for offset in range(0, block.shape[1], tile):
             member = block[:, offset : offset + tile].astype(np.float32)
-            n_in = member.sum(0)[:, None]  # of 0 and 1: exact
+            # [a, 1]; a sum of zeros and ones, so exact in float32
+            n_in = member.sum(0)[:, None]
             rows = slice(start + offset, start + offset + member.shape[1])
             for column in range(0, targets.right.shape[1], tile):
                 yield _count_tile(
@@ -164,6 +170,8 @@ def influence_from_counts(counts: np.ndarray) -> np.ndarray:
 
 def _count_tile(member: np.ndarray, n_in: np.ndarray, train: slice, targets: PackedTargets, columns: slice) -> Tile:
     """Count one tile: one matrix product, or two where not all models count for all targets."""
+    # right is [M, b]. Where all models count, n is M for each target and n_in depends on the train example alone; else
+    # both depend on the pair, and n_in is a second product.
     right = _unpack(targets.right[:, columns], targets.models)
     n = np.array([targets.models], np.float32)
     k, k_in = right.sum(0), _count_both(member, right)

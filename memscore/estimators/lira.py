@@ -76,6 +76,7 @@ def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.n
     Returns:
         Three arrays [n]; mean and sum of an empty side are 0.
     """
+    # deviations from the mean, not squares of phi, which would cancel
     count = side.sum(0)
     mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
     return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
@@ -94,6 +95,7 @@ def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
     Returns:
         bool [M, n], for every model as target: true to drop an in-shadow, false, also in a tie, to drop an out-shadow.
     """
+    # member.sum(0) - member counts the in-shadows of each target, that is without the target
     exceeding: np.ndarray = member.sum(0) - member > keep * (len(member) - 1)
     return exceeding
 
@@ -133,6 +135,7 @@ def student_t_log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> n
     Returns:
         float64 of the same shape; NaN where t or scale is.
     """
+    # few values of df occur, all of them a whole number above the smallest: gammaln of each once, then a look-up
     fewest = df.min(initial=VARIANCE_STRENGTH)
     table = np.arange(fewest, df.max(initial=fewest) + 1)
     constant = gammaln((table + 1) / 2) - gammaln(table / 2) - np.log(table * np.pi) / 2
@@ -158,11 +161,19 @@ def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShadowPrior:
-    """Mean and variance of each target's shadows over all examples, without the target."""
+    """Mean and variance of each target's shadows over all examples, without the target.
 
-    keep: float  # observed: the share of true cells in member, over all models and examples
-    mean_in: np.ndarray  # [M], mean over examples of their shadows' mean
-    variance_in: np.ndarray  # [M], mean over examples of their shadows' variance
+    Attributes:
+        keep: observed, the share of true cells in member over all models and examples.
+        mean_in: [M], mean over examples of the mean of their in-shadows.
+        variance_in: [M], mean over examples of the variance of their in-shadows.
+        mean_out: [M], the same of out-shadows.
+        variance_out: [M].
+    """
+
+    keep: float
+    mean_in: np.ndarray
+    variance_in: np.ndarray
     mean_out: np.ndarray
     variance_out: np.ndarray
 
@@ -232,6 +243,8 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) 
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
     for phi, is_in in iterate_column_chunks(confidence, member):
+        # One shadow is dropped for each target and example: from the in-side where drop_in, else from the out-side.
+        # Ratio and deviate are of the target's own phi under the predictives of its remaining shadows, [M, n].
         drop_in, columns = find_in_surplus(is_in, prior.keep), slice(start, start + phi.shape[1])
         inside = _predictive(phi, is_in, drop_in, prior.mean_in, prior.variance_in)
         outside = _predictive(phi, ~is_in, ~drop_in, prior.mean_out, prior.variance_out)
@@ -251,6 +264,7 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
     Returns:
         mean_in, mean_out: float64 [N], NaN where no such target has a score.
     """
+    # NaN times a false cell would still be NaN, so undefined scores add 0 and are not counted
     defined = np.nan_to_num(scores, nan=0.0)
     with np.errstate(invalid="ignore"):
         return {
@@ -319,6 +333,7 @@ def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Exter
         phi = confidence.astype(np.float64)
         for side, selected in enumerate((member, ~member)):
             n, mean, squares = compute_moments(phi, selected)
+            # each example adds one mean and one variance, however many shadows it has
             variance = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
             sums[side] += (mean.sum(), (n > 0).sum(), variance.sum(), (n > 1).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -354,6 +369,7 @@ def _external_predictive(
     target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute one side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
+    # as _predictive, with one target, of which the bank's models are all shadows
     n, mean, squares = compute_moments(phi, side)
     strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
     location = (MEAN_STRENGTH * prior_mean + n * mean) / strength

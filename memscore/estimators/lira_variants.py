@@ -64,7 +64,7 @@ LIRA_VARIANTS: dict[str, LiraVariant] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStd:
-    """Standard deviations per side and target [M], over all examples; NaN if unused."""
+    """Standard deviations per side and target [M], over all examples, and the arm's keep fraction; NaN if unused."""
 
     keep: float
     inside: np.ndarray
@@ -120,6 +120,7 @@ def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
     sums = np.zeros((2, 3, 1))
     for part in parts:
         sums = sums + part
+    # transposed, sums unpack by kind: [2, M] each, in and out
     with np.errstate(invalid="ignore", divide="ignore"):
         n, total, squares = sums.transpose(1, 0, 2)
         std = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
@@ -161,7 +162,9 @@ def _score_augmentation(
     if variant.variance == "per-example":
         s_in, s_out = _compute_std(inside), _compute_std(outside)
     else:
+        # [M, 1]: one value for all examples of a target
         s_in, s_out = _replace_zeros(shared.inside)[:, None], _replace_zeros(shared.outside)[:, None]
+    # shared-a has one width for both sides, that of the in-statistics; its offline score has that of the out-statistics
     online = _log_normal(phi, inside, s_in) - _log_normal(
         phi, outside, s_in if variant.variance == "shared-a" else s_out
     )
@@ -178,15 +181,20 @@ def _select_shadows(phi: np.ndarray, member: np.ndarray, keep: float, centre: st
 
 def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _Shadows:
     """Return one side without the target and, where `drop`, without the side's next model."""
+    # Sums are of deviations from one value of the side, [n], that of its first model: squares of large statistics would
+    # cancel, and equal shadows become exactly 0.
     count = side.sum(0)
-    origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]  # a shadow's value, so that equal shadows become 0
+    origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]
     deviations = np.where(side, phi - origin, 0)
     dropped = np.where(drop, find_next_on_side(deviations, side), 0)
+    # The sums of the whole side, less the target, which is 0 where it is on the other side, less the dropped shadow:
+    # [M, n]. Where the target is the side's only model it is also its own next one, and n is 0.
     n = np.maximum(count - side - drop.astype(np.int64), 0)
     total = deviations.sum(0) - deviations - dropped
     all_squares = (deviations**2).sum(0)
     squares = np.maximum(all_squares - deviations**2 - dropped**2, 0)
     mean = total / np.maximum(n, 1)
+    # What subtracting leaves of equal shadows is rounding error, relative to the squares of the whole side.
     spread = np.maximum(squares - n * mean**2, 0)
     spread = np.where(spread > _ROUNDING * all_squares, spread, 0)
     centre_value = mean if centre == "mean" else _median(deviations, side, drop, n)
@@ -196,20 +204,27 @@ def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: s
 
 def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Compute the median [M, n] of one side without two of its models, from one sort."""
+    # The side's models in order, the others behind them; rank [M, n] is each model's place. Both are shared by all
+    # targets, so M medians of each example cost one sort.
     order = np.argsort(np.where(side, values, np.inf), axis=0, kind="stable")
     ordered = np.take_along_axis(values, order, 0)
     models = len(values)
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(models)[:, None], 0)
+    # The places of the two models to leave out. A target of the other side, or nothing to drop, gets the place behind
+    # all, where leaving it out changes nothing.
     target_rank = np.where(side, rank, models)
     dropped_rank = np.where(drop, find_next_on_side(rank, side), models)
     first, second = np.minimum(target_rank, dropped_rank), np.maximum(target_rank, dropped_rank)
 
+    # A position among the remaining models becomes one in `ordered` by stepping over the two places, lower one first.
+    # The minimum only keeps indices valid where n is 0; the caller sets those to NaN.
     def value_at(position: np.ndarray) -> np.ndarray:
         index = position + (position >= first)
         index = np.minimum(index + (index >= second), models - 1)
         return np.take_along_axis(ordered, index, 0)
 
+    # the two middle values, which are one and the same for an odd n
     median: np.ndarray = (value_at(np.maximum(n - 1, 0) // 2) + value_at(n // 2)) / 2
     return median
 
@@ -221,6 +236,7 @@ def _compute_std(side: _Shadows) -> np.ndarray:
 
 def _sum_deviations(side: _Shadows, variance: str) -> np.ndarray:
     """Sum one side's shadows, raw (a) or centred (b): number, sum, sum of squares [3, M]."""
+    # Sums are relative to the origin. Moved to `zero`, they are of raw statistics (a) or of residuals (b).
     zero = -side.origin if variance == "shared-a" else side.centre
     total = side.total - side.n * zero
     squares = side.squares - 2 * zero * side.total + side.n * zero**2

@@ -153,6 +153,7 @@ def sum_variances_from_counts(
     Returns:
         As sum_variances.
     """
+    # with p = k / n, p (1 - p) / (n - 1) is k (n - k) / (n^2 (n - 1))
     defined = (n_in >= 2) & (n_out >= 2)
     total = 0.0
     for k, n in ((k_in[defined], n_in[defined]), (k_out[defined], n_out[defined])):
@@ -267,11 +268,13 @@ def compute_probit_errors(inside: Side, outside: Side, terms: Terms, member: np.
     for side, models in ((inside, member), (outside, ~member)):
         z, mean, variance, squares = _standardize(side)
         df = np.maximum(side.n - 1, 1)
-        # influence of each model on z: through the mean, and through the variance
+        # Influence of each model on z = m / s: d / s through the mean, and through the variance v, on which a model's
+        # influence is d^2 n / (n - 1) - v. Models of the other side have none. [M, N]
         d = (terms[0] - mean) * models
         variance_influence = (d**2 * side.n - squares) / df * models
         influence = d / np.sqrt(variance) - z * variance_influence / (2 * variance)
-        # phi(z) turns an influence on z into one on Phi(z)
+        # phi(z) turns an influence on z into one on Phi(z). The jackknife's variance is the sum of squared influences
+        # over n (n - 1), which is the variance of a mean of n influences.
         density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
         total += compute_mean_variance((influence**2).sum(0) * density**2, side.n)
     return {"se": np.sqrt(total)}

@@ -35,11 +35,19 @@ SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
 
 @dataclass(frozen=True, kw_only=True)
 class RmiaConfig:
-    """The form of p(x), and the ratio above which an example exceeds a population example."""
+    """The form of p(x), and the ratio above which an example exceeds a population example.
+
+    Attributes:
+        kind: "online" or "offline", the form of p(x).
+        gamma: above 0, the ratio that LR(x, z) must exceed.
+        offline_a: a of the offline form, in [0, 1]; the default is CIFAR-10's in the paper's code.
+        signal: "softmax"; the other names are known, and rejected because they need all logits.
+        temperature: of the softmax; 1, for the same reason.
+    """
 
     kind: str = "online"
     gamma: float = 1.0
-    offline_a: float = 0.3  # CIFAR-10's in the paper's code
+    offline_a: float = 0.3
     signal: str = "softmax"
     temperature: float = 1.0
 
@@ -76,6 +84,8 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
             f"RMIA compares with validation examples under other models, got {size} examples and {models} models; use "
             "a bank of 2 models or more that was begun with a validation set"
         )
+    # No model was trained on z, so all other models are its out-models, and none needs to be dropped. The maximum is
+    # for rounding: a sum of probabilities minus one of them may be just below 0.
     p = _probability(confidence)
     others = np.maximum(p.sum(0) - p, 0) / (models - 1)
     return np.sort(_compute_ratio(p, _reference_probability(others, others, config)), axis=1)
@@ -96,9 +106,11 @@ def rmia(
     Returns:
         float64 [M, N] in [0, 1], higher for members; NaN where a required side has no model.
     """
+    # means over the shadows of each target, [M, N]; the dropped shadow is an in-model where drop_in, else an out-model
     p, drop_in = _probability(confidence), find_in_surplus(member, keep)
     p_out = _mean_without_target(p, ~member, ~drop_in)
     p_in = _mean_without_target(p, member, drop_in) if config.kind == "online" else p_out
+    # LR(x, z) > gamma where the ratio of z is below that of x / gamma: a search in each target's sorted ratios
     ratios = _compute_ratio(p, _reference_probability(p_in, p_out, config))
     return np.stack([compute_share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
 
@@ -170,6 +182,7 @@ def _probability(confidence: np.ndarray) -> np.ndarray:
 
 def _reference_probability(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConfig) -> np.ndarray:
     """Compute p(x) from the means of models trained on x and of models trained without it."""
+    # offline p_in is approximated by a p_out + 1 - a, so its mean with p_out is this sum over 2
     a = config.offline_a
     reference: np.ndarray = ((1 + a) * p_out + (1 - a) if config.kind == "offline" else p_in + p_out) / 2
     return reference
@@ -177,6 +190,7 @@ def _reference_probability(p_in: np.ndarray, p_out: np.ndarray, config: RmiaConf
 
 def _mean_without_target(p: np.ndarray, side: np.ndarray, drop: np.ndarray) -> np.ndarray:
     """Compute one side's mean [M, N] without the target and, where `drop`, its next model."""
+    # the whole side's sum and count, less the target's and the dropped model's, which are 0 on the other side
     values = np.where(side, p, 0)
     dropped = np.where(drop, find_next_on_side(p, side), 0)
     return _divide_by_count(np.maximum(values.sum(0) - values - dropped, 0), side.sum(0) - side - drop.astype(np.int64))

@@ -32,7 +32,7 @@ class AttackContext:
     """What an attack needs to know about an arm.
 
     Attributes:
-        signals: the columns of the attack's signal, one for each query (test-time augmentation).
+        signals: the columns of the attack's signal, one for each query (test-time augmentation), first the image's.
         keep: the share of the training set on which a model of the arm is trained.
     """
 
@@ -72,25 +72,29 @@ def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContex
     return AttackContext(signals=signals, keep=parse_arm_record(record).keep)
 
 
+# Functions of the module with options bound by partial, no lambdas: a pass on a pool pickles them (MapSpec.map_fn).
 def compute_student_sums(block: Block, context: AttackContext) -> list[PriorSums]:
-    """Summarize a block for LiRA with Student-t predictives: sums for each query's prior."""
+    """Sum the moments of a block's shadows, for the Student-t prior of each query."""
     return [compute_prior_sums(block.columns[signal], block.columns["member"]) for signal in context.signals]
 
 
 def combine_student_sums(parts: Iterable[list[PriorSums]], context: AttackContext) -> list[Any]:
-    """Combine the sums of all blocks into the prior of each query."""
+    """Combine the sums of all blocks into one ShadowPrior per query."""
+    # parts are blocks of queries; zip turns them into queries of blocks
     return [combine_prior_sums(sums) for sums in zip(*parts, strict=True)]
 
 
 def score_student_lira(block: Block, priors: list[Any], context: AttackContext) -> list[np.ndarray]:
     """Score a block by LiRA with Student-t predictives, online and offline, mean over queries."""
+    # per query (online, offline); the mean over queries leaves one [M, n] of each
     signals, member = [block.columns[signal] for signal in context.signals], block.columns["member"]
     scores = [lira_scores(phi, member, prior) for phi, prior in zip(signals, priors, strict=True)]
     return list(scores[0] if len(scores) == 1 else np.mean(scores, axis=0))
 
 
 def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraVariant) -> np.ndarray:
-    """Summarize a block for a LiRA variant with a shared variance, a few examples at a time."""
+    """Sum the deviations of a block's shadows, for the shared variance of a LiRA variant."""
+    # in parts that stay in the cache: the stack of all queries of a whole block is Q times as large as the block
     sums = [
         compute_std_sums(stack_signals(part, context), part.columns["member"], context.keep, variant)
         for part in split_blocks([block])
@@ -100,7 +104,7 @@ def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraV
 
 
 def combine_variant_sums(parts: Iterable[np.ndarray], context: AttackContext) -> Any:
-    """Combine the sums of all blocks into the shared standard deviations; NaN without sums."""
+    """Combine the sums of all blocks into a SharedStd; NaN for a variant without a shared variance."""
     return combine_std_sums(parts, context.keep)
 
 
@@ -120,7 +124,7 @@ def read_population(block: Block, context: AttackContext) -> np.ndarray:
 
 
 def build_population(parts: Iterable[np.ndarray], context: AttackContext, *, config: RmiaConfig) -> np.ndarray:
-    """Build RMIA's population, ready to be searched, from the confidences of all blocks."""
+    """Build RMIA's sorted population ratios from the confidences of all validation examples."""
     return rmia_population(np.concatenate(list(parts), axis=1), config)
 
 
@@ -186,18 +190,13 @@ without its shared variance is lira-released."""
 def check_attacks(names: Iterable[str], columns: Collection[str], validation: int) -> None:
     """Raise before anything is trained or written if an attack is impossible.
 
-    Args:
-        names: requested attacks.
-        columns: of the bank's shards.
-        validation: how many validation examples the bank has.
-
-    Raises:
-        ValueError: an attack that is unknown, reads a column that the bank does not store, or compares with validation
-            examples where there are none.
+    ValueError for an attack that is unknown, reads none of the shards' `columns`, or compares with validation examples
+    where `validation`, their number, is 0.
     """
     for name in names:
         attack = ATTACKS[validate_choice("attack", name, ATTACKS)]
         if attack.signal not in columns:
+            # an imported bank may have fewer columns; name the attacks that its columns and examples allow
             possible = [
                 other
                 for other, other_attack in ATTACKS.items()

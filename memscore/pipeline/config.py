@@ -147,17 +147,10 @@ class BankConfig:
 
 
 def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
-    """Build the arms and the number of models of each from the options.
+    """Build the arms and the number of models of each; the preset decides what the options leave open.
 
-    Args:
-        config: the user's options; what they leave open comes from the preset.
-
-    Returns:
-        The arms, one unless the preset is a grid of fractions and no --keep is given; the models per arm, whole blocks,
-        which is the maximum where an error is requested.
-
-    Raises:
-        ValueError: an impossible design, or a count that is not whole blocks.
+    One arm, unless the preset is a grid of fractions and no --keep is given. The number is in whole blocks, and the
+    maximum where an error is requested. ValueError for an impossible design, or a number that is not whole blocks.
     """
     arms, count = PRESETS[validate_choice("preset", config.preset, PRESETS)]
     design = config.design or arms[0].design
@@ -165,11 +158,14 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
         raise ValueError(
             f"--clusters {config.clusters} is for orthogonal subsets, and {design} subsets need no clusters"
         )
+    # A grid's block size belongs to the grid's design. With another --design, and in presets of one arm, None means the
+    # default of the design.
     block = arms[0].block if config.block is None and len(arms) > 1 and config.design is None else config.block
     keep_fractions = [arm.keep for arm in arms] if config.keep is None else [config.keep]
     designs = [Arm(design=design, keep=keep, block=block) for keep in keep_fractions]
     if config.until_rmse is not None and len(designs) > 1:
         raise ValueError(f"--until-rmse trains one arm, and --preset {config.preset} has {len(designs)}; give a --keep")
+    # the largest number of whole blocks that five digits can name
     if config.models is None and config.until_rmse is not None:
         return designs, MAX_MODELS // designs[0].models_per_block * designs[0].models_per_block
     count = count if config.models is None else config.models
@@ -186,7 +182,8 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
     recipe = get_recipe(name)
-    if config.epochs is not None:  # the schedule keeps its shape
+    # the schedule keeps its shape: the learning rate falls after the same shares of the training
+    if config.epochs is not None:
         changes["milestones"] = tuple(milestone * config.epochs / recipe.epochs for milestone in recipe.milestones)
     return name, replace(recipe, **changes)
 
@@ -202,7 +199,7 @@ def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int
 
 
 def load_splits(config: BankConfig) -> Splits:
-    """Load the data set of the options."""
+    """Load and split the data set that the options name, with their label noise."""
     return load_dataset(
         config.data,
         folder=config.folder,
@@ -217,6 +214,7 @@ def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
     """Build the network before a store is created; raise if it does not fit into memory."""
     from memscore.models.architectures import build_network  # brings torch
 
+    # torch reports a tensor that is too large as a RuntimeError, which has many other causes, so its message decides
     try:
         build_network(arch, splits.input_shape, splits.n_classes, seed)
     except (RuntimeError, MemoryError) as error:
@@ -235,21 +233,18 @@ def build_recipe_record(recipe: Recipe) -> dict[str, Any]:
 
 
 def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> tuple[Manifest, str]:
-    """Build the bank's manifest, its identity; return the recipe's name too, for the folder.
+    """Build the bank's manifest, everything that two runs must share to extend one bank; and the recipe's name.
 
-    Args:
-        config: the user's options.
-        splits: the data set.
-        arms: from build_designs.
-
-    Returns:
-        Everything that two banks must have in common to be one, and the recipe's name.
+    `arms` are only checked, since a bank may get more of them later. ValueError if the network does not fit into
+    memory, a batch does not fit into an arm's subsets, or the recipe's augmentations allow fewer than --queries.
     """
     arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
     check_network_fits(arch, splits, config.seed)
     name, recipe = build_recipe(config, arch)
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
+    # both only check, before a store is created: that there are as many augmentations as queries, and that a batch fits
+    # into the subsets
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
     for arm in arms:
         check_batch_size(recipe.batch, round(arm.keep * len(splits.train)), len(splits.train), is_expected=True)
@@ -274,27 +269,20 @@ def reload_splits(store: Store, data: str | None = None, folder: str | None = No
     """Load again the data set that a bank was made from.
 
     Validation share, limit, label noise and seed come from the manifest, which holds the data set's name but not the
-    path of a user's folder or file.
-
-    Args:
-        store: open.
-        data: name or path, as estimate's --data; None for the manifest's.
-        folder: as estimate's --folder.
-
-    Returns:
-        Splits with the bank's fingerprint.
-
-    Raises:
-        ValueError: no data can be read by that name, or it is other data.
+    path of a user's folder or file; `data` and `folder` are as estimate's options. ValueError if nothing can be read by
+    that name, or its fingerprint is another.
     """
     manifest = store.manifest
     name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
     noise = float(manifest.label_changes.get("label_noise", 0.0))
+    # The manifest has the sizes of the splits but not the options that made them. The data set's default split is tried
+    # first; if its fingerprint is another, the share and the limit are computed back from the sizes.
     try:
         published = read_published(name, folder)
         splits = split_published(published, label_noise=noise, seed=manifest.seed)
         total = len(splits.train) + len(splits.validation)
         if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
+            # a publisher's own validation split cannot be asked for by a share, so a share is given only where needed
             has_default_share = len(splits.validation) == n_validation
             validation = None if has_default_share else n_validation / total
             limit = None if n_train + n_validation == total else n_train
@@ -311,4 +299,5 @@ def reload_splits(store: Store, data: str | None = None, folder: str | None = No
             f"the data {name!r} is not what {store.folder.display_name} was made from: its fingerprint is "
             f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
         )
+    # the bank's own normalization, not one that is computed again
     return replace(splits, mean=manifest.mean, std=manifest.std)

@@ -55,7 +55,7 @@ class CostEstimate:
 
     @property
     def wall_s(self) -> float:
-        """Seconds until missing models are trained; an original takes at most 1 / keep of a model."""
+        """Seconds until missing models are trained. An original counts as one, and takes at most 1 / keep of one."""
         models = self.seconds * (self.planned - self.stored + self.originals)
         return (models + self.originals * sum(self.proxies.values())) / self.workers
 
@@ -63,15 +63,12 @@ class CostEstimate:
 def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
     """Estimate the cost of a run from a few steps, timed on one CPU thread; write nothing.
 
-    Args:
-        bank: from prepare_bank; its store need not exist.
-        workers: how many will train at once.
-
-    Returns:
-        The estimate.
+    The store need not exist; `workers` is how many will train at once.
     """
     manifest, is_created = bank.store.manifest, bank.store.folder.exists("manifest.json")
     stored_arms = [arm for arm in bank.arms if is_created and arm.name in bank.store.arms()]
+    # With --until-rmse the number of models follows from a forecast, once the first models are stored. Before that,
+    # only those are counted.
     count, only_first = bank.count, bank.config.until_rmse is not None
     if bank.config.until_rmse is not None:
         first_models = count_first_models(bank.arms[0])
@@ -84,10 +81,12 @@ def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
         )
         count = min(count, needed)
     stored = sum(index < count for arm in stored_arms for index in bank.store.find_valid_shards(arm.name, verify=False))
+    # a pilot is original 0, which a run without originals trains too
     models = count * len(bank.arms)
     orthogonal = bank.arms[0].design == ORTHOGONAL
     pilot = orthogonal and find_clustering_source(bank.store, bank.config.clusters) == "pilot"
     originals = max(bank.config.originals, int(pilot))
+    # float32 logits and embeddings of every example, whose width is taken as 128
     outputs = originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
     return CostEstimate(
         planned=models,
@@ -102,12 +101,13 @@ def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
 
 
 def time_model(bank: Bank) -> float:
-    """Return the seconds of one core for one model: a few scaled steps, and one evaluation."""
+    """Time one model on one core, in seconds: a few steps, scaled to all of them, and one evaluation."""
     store, device = bank.store, torch.device("cpu")
     recipe, n_train, size = read_recipe(store), len(bank.splits.train), choose_models_per_job(store, "cpu")
     shared = build_shared_data(bank.splits, None)
     keep = sum(arm.keep for arm in bank.arms) / len(bank.arms)
-    arm = Arm(design="iid", keep=keep)  # subsets of the same size, whatever the design
+    # the time depends on the size of a subset only, and iid subsets need no clusters, which may not exist yet
+    arm = Arm(design="iid", keep=keep)
     with single_threaded(), float32_matmul(device):
         models = [build_model(store, "size", m, device) for m in range(size)]
         data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
@@ -116,6 +116,7 @@ def time_model(bank: Bank) -> float:
             make_training_run(store, "size", *run_arguments)
             for run_arguments in zip(range(size), models, member, strict=True)
         ]
+        # two steps first, so that what only the first ones do is not timed
         train(runs, data, labels, recipe, 2)
         started = time.perf_counter()
         train(runs, data, labels, recipe, TIMED_STEPS)
@@ -126,16 +127,17 @@ def time_model(bank: Bank) -> float:
 
 
 def time_proxies(bank: Bank) -> dict[str, float]:
-    """Return the seconds of one core for each selected proxy of one original."""
+    """Time each selected proxy of one original on one core, in seconds."""
     shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
     with single_threaded(), float32_matmul(device):
         return {name: time_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
 
 
 def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
-    """Return the seconds of one core for one proxy of one original, scaled from one batch."""
+    """Time one proxy of one original on one core, in seconds, scaled from a small part of its work."""
     store, recipe, n_train = bank.store, read_recipe(bank.store), len(bank.splits.train)
-    # a fresh network takes as long as a trained one
+    # An untrained network takes as long as a trained one. Each kind of proxy is timed on the smallest unit of its work:
+    # a batch of fine-tuning, two iterations of an inversion, or a batch at the end of an epoch.
     model, rng = build_model(store, "size", 0, device), np.random.default_rng(0)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
     if name in HOLDOUT_CONFIGS:
@@ -166,8 +168,10 @@ def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) 
         return (
             seconds / short_config.iterations * options.iterations * min(options.candidates, n_train) / len(positions)
         )
+    # distances between stored embeddings take no time to speak of
     if PROXIES[name].stage == FINISHED_WEIGHTS:
-        return 0.0  # distances between stored embeddings
+        return 0.0
+    # a recipe of one epoch, so that epoch 1 is also the early epoch of the proxies that are computed once
     n_examples = min(n_train, recipe.batch)
     epoch_mean = build_epoch_means(
         [name], model, data, labels[:n_examples], replace(recipe, epochs=1), 1, lambda _: rng
@@ -181,7 +185,7 @@ def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) 
 
 
 def time_second_call(function: Callable[[], object]) -> float:
-    """Return the seconds of the second call: the first one also compiles."""
+    """Time the second of two calls, in seconds: the first one also compiles."""
     function()
     started = time.perf_counter()
     function()

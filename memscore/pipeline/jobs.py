@@ -38,7 +38,7 @@ from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memo
 from memscore.training.recipes import Recipe, count_steps
 
 ORIGINAL, ORACLE = "original", "oracle"
-# of a model one of whose weights, running statistics or predictions is not a finite number (see build_receipt)
+# failure record of a model one of whose weights, running statistics or predictions is not finite (see build_receipt)
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
 
 Receipt = dict[str, Any]
@@ -51,7 +51,8 @@ def read_recipe(store: Store) -> Recipe:
 
 
 def build_model(store: Store, arm: str, index: int, device: torch.device) -> nn.Module:
-    """Build the initialized network of a model of an arm or of ORIGINAL, always on the CPU, and move it."""
+    """Build the initialized network of a model of an arm or of ORIGINAL on the device."""
+    # on the CPU first: its random numbers are the same whatever the device
     manifest = store.manifest
     seed = torch_seed(manifest.seed, "init", arm, index)
     return build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed).to(device)
@@ -70,12 +71,12 @@ def make_training_run(store: Store, arm: str, index: int, model: nn.Module, memb
 
 
 def describe_architecture(store: Store) -> str:
-    """Return a name for what `build_model` builds; networks of two names share no storage."""
+    """Name what `build_model` builds, to reuse engines by; networks of two names share no storage."""
     manifest = store.manifest
     return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
 
 
-# one data set, cached between the jobs of a worker
+# one data set, cached between the jobs of a worker, by manifest, device and layout
 _device_cache: dict[tuple[str, str, bool], tuple[DeviceImages, Tensor]] = {}
 
 
@@ -86,7 +87,9 @@ def load_on_device(
     manifest, flatten = store.manifest, is_stackable(model, recipe)
     cache_key = (manifest.digest, str(device), flatten)
     if cache_key not in _device_cache:
+        # before the next one is loaded: a GPU may not hold two
         _device_cache.clear()
+        # a copy, since arrays that a pool shares are read-only, which torch warns of
         label_tensor = torch.from_numpy(np.array(labels)).to(device)
         _device_cache[cache_key] = (to_device(images, manifest.mean, manifest.std, device, flat=flatten), label_tensor)
     return _device_cache[cache_key]
@@ -152,14 +155,9 @@ class OriginalJob:
 
 
 def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
-    """Run one job.
+    """Train the missing models of a job and store their results; return a receipt for each.
 
-    Args:
-        job: what to train.
-        shared: the data.
-
-    Returns:
-        A receipt for each model that the job trained; `diverged` is true if its weights or outputs are not finite.
+    In a receipt `diverged` is true if the weights or the outputs of the model are not finite.
     """
     store, device = open_visible_store(job.store), torch.device(job.device)
     limit_gpu_memory(device)
@@ -180,6 +178,8 @@ def train_subset_models(
     missing = [m for m in job.models if not is_model_stored(store, job, m)]
     if not missing:
         return []
+    # 1. Build the models. Which of them are missing changes none: memberships, weights and random streams depend on the
+    # arm and on a model's index alone.
     started = time.perf_counter()
     member = draw_membership(arm, missing, n_train, shared.clusters, seed=manifest.seed)
     models = [build_model(store, arm.name, m, device) for m in missing]
@@ -190,14 +190,19 @@ def train_subset_models(
         make_training_run(store, arm.name, *run_arguments)
         for run_arguments in zip(missing, models, member, strict=True)
     ]
+    # 2. Train them, as many at once as the engine takes. The learning events of a group are views of those of the job.
     choice = select_engine(runs, data, labels, recipe)
     for k in range(0, len(missing), choice.models_per_call):
         group = runs[k : k + choice.models_per_call]
         group_events = events.select_models(k, len(group)) if events else None
         train(group, data, labels, recipe, steps, events=group_events, engine=choice.engine(group))
+    # 3. Charge each model an equal part of the time, since models of a stack are not trained one by one. Without the
+    # wait for the GPU the training would count into the time of the first evaluation.
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # else the training would count into the time of the first evaluation
+        torch.cuda.synchronize(device)
     trained_s = (time.perf_counter() - started) / len(missing)
+    # 4. Evaluate each model on all examples, and under the other queries too, and store it at once: if the worker is
+    # killed, the models before are kept.
     receipts = []
     for k, (index, model, is_member) in enumerate(zip(missing, models, member, strict=True)):
         evaluation_started = time.perf_counter()
@@ -222,10 +227,12 @@ def write_results(
     store: Store, name: str, arm: str, predictions: dict[str, np.ndarray], is_member: np.ndarray, receipt: Receipt
 ) -> None:
     """Write the receipt of a model, then its shard, or its failure record if it diverged."""
-    store.write_receipt(name, receipt)  # first: a worker killed in between leaves no shard without its receipt
+    # the receipt first: a worker killed in between leaves no shard without its receipt
+    store.write_receipt(name, receipt)
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return
+    # rows of a shard are train, validation and test; no model is trained on the latter two
     member = np.zeros(store.manifest.n_rows, dtype=bool)
     member[: len(is_member)] = is_member
     store.write_shard(name, arm, {"row": np.arange(len(member), dtype=np.int32), "member": member, **predictions})
@@ -240,11 +247,14 @@ def train_original(
     key, architecture = compute_job_key(store, job), describe_architecture(store)
     if is_original_stored(store, key, evaluate=job.evaluate, proxies=job.proxies):
         return []
+    # 1. Build the model. An oracle has the initial weights and the random streams of its original.
     started = time.perf_counter()
     model = build_model(store, ORIGINAL, job.index, device)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
     is_member = np.ones(n_train, dtype=bool)
     is_member[list(job.removed)] = False
+    # 2. Prepare what is computed during training: learning events of the training visits, those of evaluation passes,
+    # and the proxies that are not stored yet.
     events, evaluated = (LearningEvents.zeros(1, n_train, device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
     steps = count_steps(recipe, float(is_member.mean()), n_train)
@@ -259,10 +269,12 @@ def train_original(
 
     def on_epoch_end(epoch: int) -> None:
         collecting(epoch)
+        # every example counts once per epoch, also a removed one, which training visits never see
         if job.evaluate:
             logits = predict_logits(model, recipe, data, n_train, architecture)
             evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
+    # 3. Train. Seconds of proxies are charged to their own receipts, not to the original.
     runs = [make_training_run(store, ORIGINAL, job.index, model, is_member)]
     choice = select_engine(runs, data, labels, recipe)
     training_started = time.perf_counter()
@@ -279,6 +291,8 @@ def train_original(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
+    # 4. Evaluate, and write the receipt before anything that it describes. `differs` compares with the weights of an
+    # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
     predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
     name = format_original_name(job, key)
     receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
@@ -289,6 +303,8 @@ def train_original(
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return [receipt]
+    # 5. Store the results. The original counts as stored once all of these files exist (is_original_stored), so one
+    # whose worker is killed in between is trained again.
     row = np.arange(n_train, dtype=np.int32)
     for proxy, taker in collecting.epoch_means.items():
         columns = {"row": row, PROXIES[proxy].scores[0]: taker.mean()}
@@ -325,7 +341,7 @@ def is_original_stored(store: Store, key: str, *, evaluate: bool, proxies: Seque
 
 
 def has_other_weights(store: Store, key: str, model: nn.Module) -> bool:
-    """Return whether the weights differ from the stored ones, as on another kind of CPU."""
+    """Return whether weights are stored that differ from these, as after training on another kind of CPU."""
     if not store.has_weights(key):
         return False
     stored, trained = store.read_weights(key), model.state_dict()
@@ -350,6 +366,7 @@ def build_receipt(
         "validation": correct[train : train + validation],
         "test": correct[train + validation :],
     }
+    # weights alone are not enough: finite weights can give infinite logits
     finite = is_finite(model) and all(bool(np.isfinite(column).all()) for column in predictions.values())
     return {
         "model": name,

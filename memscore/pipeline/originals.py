@@ -23,13 +23,17 @@ from memscore.store.store import Receipts, Store
 
 def sum_model_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
     """Sum the seconds of some models of an arm; models without a time are left out."""
+    # a restored receipt was written again from a shard, which does not hold the seconds
     receipts = store.receipts()
     models = [receipts[name]["seconds"] for m in indices if (name := format_model_name(arm, m)) in receipts]
     return float(sum(seconds for seconds in models if seconds is not None))
 
 
 def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> float:
-    """Compute the median seconds of training one original without proxies; NaN without any."""
+    """Compute the median seconds of training one original without proxies; NaN without any.
+
+    `receipts` are the store's, if they were read already.
+    """
     receipts = store.receipts() if receipts is None else receipts
     seconds = [receipts[name]["seconds"] for name in receipts if name.rpartition("-")[0] == ORIGINAL]
     return float(np.median(seconds)) if seconds else float("nan")
@@ -38,15 +42,9 @@ def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> 
 def compute_proxy_seconds(
     store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
 ) -> dict[str, float]:
-    """Compute the median seconds that each proxy adds to one original.
+    """Compute the median seconds that each stored proxy adds to one original, by its name.
 
-    Args:
-        store: open.
-        inversion: options of the inversion to count, if any.
-        receipts: of the store, if they were read already.
-
-    Returns:
-        Name of each stored proxy -> seconds.
+    `inversion` says which inversion is counted, if any; `receipts` are the store's, if they were read already.
     """
     return {
         name: float(np.median([*each.values()])) for name, each in sum_proxy_seconds(store, inversion, receipts).items()
@@ -62,20 +60,11 @@ def train_originals_and_proxies(
     pool: Pool,
     device: str,
 ) -> list[str]:
-    """Train the originals and compute the selected proxies; add what went wrong to the summary.
+    """Train the originals and compute the selected proxies; return the keys of the stored originals.
 
-    Args:
-        config: how many originals, and which proxies.
-        store: open.
-        splits: the data set.
-        summary: of training the arms.
-        shared: the data as the jobs read them.
-        pool: runs the jobs.
-        device: "cpu" or "cuda".
-
-    Returns:
-        Keys of the stored originals.
+    Failed and diverged originals, and failed proxies, are added to `summary`.
     """
+    # 1. Originals, with the proxies that only training can give.
     proxies = select_proxies(config.proxies)
     keys, originals_summary = train_missing_originals(
         *(store, config.originals, shared, pool),
@@ -83,6 +72,8 @@ def train_originals_and_proxies(
         proxies=select_training_proxies(proxies),
         device=device,
     )
+    # 2. Proxies of finished originals. A job is seeded by the index of its original, and `keys` has a gap where one
+    # failed.
     all_keys = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(config.originals)}
     stored_keys = {i: key for i, key in all_keys.items() if key in keys}
     jobs = build_proxy_jobs(
@@ -99,21 +90,12 @@ def get_or_train_pilot(
 ) -> tuple[str, np.ndarray]:
     """Return original 0, whose embeddings define the clusters; train it if it is missing.
 
-    Args:
-        config: what else to store of its training, so that it is not trained twice.
-        store: open.
-        shared: the data as the jobs read them.
-        pool: trains it.
-        device: "cpu" or "cuda".
-
-    Returns:
-        Its key, and its embeddings of the training images, float32 [n_train, E].
-
-    Raises:
-        ValueError: it could not be trained, or diverged.
+    It is returned as its key and its embeddings of the training images, float32 [n_train, E]. ValueError if it could
+    not be trained, or diverged.
     """
     key = compute_job_key(store, OriginalJob(store=store.url, index=0))
     if not store.has_outputs(key):
+        # what the originals are trained for later is computed now, so that original 0 is not trained twice
         proxies = select_training_proxies(select_proxies(config.proxies)) if config.originals else []
         evaluate = bool(config.originals) and config.evaluation_events
         _, summary = train_missing_originals(store, 1, shared, pool, evaluate=evaluate, proxies=proxies, device=device)

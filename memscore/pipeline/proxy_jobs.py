@@ -41,7 +41,8 @@ from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, single_threaded
 
-GRADIENT_BYTES = 256 * 2**20  # memory for the gradients of one step of an inversion
+# memory for the gradients of one step of an inversion
+GRADIENT_BYTES = 256 * 2**20
 HOLDOUT_CONFIGS = {
     "holdout": HoldoutConfig(variant=VALIDATION),
     "holdout-test": HoldoutConfig(variant=TEST),
@@ -88,19 +89,11 @@ def build_proxy_jobs(
     inversion: InversionOptions,
     device: str = "cpu",
 ) -> list[ProxyJob]:
-    """Build the jobs of some proxies for some originals; each part of an inversion is one job.
+    """Build the jobs of some proxies for some originals, index -> key, whether their files are stored or not.
 
-    Args:
-        store: open.
-        splits: the data set.
-        names: of PROXIES; those that are computed during training are skipped.
-        originals: index -> key of each stored original.
-        inversion: its options.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The jobs, whether their files are stored or not.
+    Each part of an inversion is one job. Names of proxies that are computed during training are skipped.
     """
+    # jobs without an original first, because held-out rows and candidates are the same for all originals
     seed, n_train = store.manifest.seed, store.manifest.split_sizes[0]
     files: list[ProxyJob] = []
     for name in names:
@@ -125,19 +118,12 @@ def is_proxy_stored(store: Store, job: ProxyJob) -> bool:
 
 
 def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
-    """Run one job.
-
-    Args:
-        job: which proxy of which original.
-        shared: the data.
-
-    Returns:
-        Its receipt; empty if the file was stored already.
-    """
+    """Compute a proxy and store its file; return its receipt, or nothing if the file was stored already."""
     store, device = open_visible_store(job.store), torch.device(job.device)
     if is_proxy_stored(store, job):
         return []
     with single_threaded(), float32_matmul(device) as arithmetic:
+        # the seconds are the proxy's cost alone: reading the original and loading the data are not timed
         compute = PREPARERS[job.proxy](job, shared, store, device)
         started = time.perf_counter()
         columns = compute()
@@ -206,7 +192,7 @@ def prepare_inversion(job: ProxyJob, shared: SharedData, store: Store, device: t
 
 
 def compute_inversion_chunk(model: nn.Module) -> int:
-    """Compute how many examples an inversion attacks at once with gradients in memory."""
+    """Compute how many examples an inversion attacks at once, by the memory of their float32 gradients."""
     return int(np.clip(GRADIENT_BYTES // (4 * count_parameters(model)), 1, CANDIDATES_PER_FILE))
 
 

@@ -88,7 +88,7 @@ class EstimateResult:
 
 
 def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """Predict each class by the summed logits of the originals, [N]; None without any."""
+    """Predict classes [N] by the summed logits of the originals; None without any."""
     if not keys:
         return None
     logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
@@ -171,16 +171,10 @@ class Bank:
 def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
     """Read the data, and open the store if it exists; write nothing and train nothing.
 
-    Args:
-        config: the user's options.
-        in_temporary_folder: the current folder will be deleted, so no store may be in it.
-
-    Returns:
-        The bank.
-
-    Raises:
-        ValueError: an option is impossible, the store is another bank's, or it would be deleted.
+    With `in_temporary_folder` the current folder will be deleted, so no store may be in it. ValueError if an option is
+    impossible, the store is another bank's, or it would be deleted.
     """
+    # everything that can be wrong is found here, before workers are started and files are written
     arms, count = build_designs(config)
     splits = load_splits(config)
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
@@ -196,6 +190,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Ba
     store = Store.open_or_plan(url, manifest)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
+    # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
     return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host)
 
@@ -203,10 +198,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Ba
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
     """Create the store's files where there are none yet, and take its lock unless that is done.
 
-    Args:
-        bank: from prepare_bank.
-        stack: gets the lock.
-        locked: whether the caller holds the lock; of a store that existed it was taken before workers were started.
+    `stack` gets the lock. `locked` is true for a store that existed, whose lock was taken before workers were started.
     """
     bank.store.create_files(build_examples_table(bank.splits), bank.splits.origin)
     if not locked:
@@ -232,19 +224,11 @@ def estimate(
 ) -> EstimateResult:
     """Train the bank's missing models and score it; the caller holds the store's lock.
 
-    Args:
-        bank: from prepare_bank.
-        pool: trains the models.
-        progress: called with the progress of the arms.
-        on_forecast: called with the forecast from an arm's first models, and the requested error if there is one.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The result; everything in it is in the store too.
-
-    Raises:
-        ValueError: no model of the arm could be trained, so there is nothing to score.
+    Everything in the result is in the store too. `on_forecast` is called with the forecast from an arm's first models,
+    and the requested error if there is one. ValueError if no model of an arm could be trained, so that there is nothing
+    to score.
     """
+    # 1. Remove what killed runs left, and prepare what jobs read.
     config, store = bank.config, bank.store
     store.folder.remove_temporary_files()
     shared = prepare_arms(bank, pool, device)
@@ -256,6 +240,7 @@ def estimate(
             forecasts.append(forecast)
             on_forecast(forecast, config.until_rmse)
 
+    # 2. Train the arms, to a number of models or until the error is small enough.
     target_rmse = config.until_rmse
     train_arms = (
         partial(train_missing, store, bank.arms)
@@ -272,12 +257,14 @@ def estimate(
         on_first_models=on_first_models,
     )
     wall_s = time.perf_counter() - started
+    # 3. Originals and proxies. They are stored even if an arm has no model, which is an error only after them.
     keys = train_originals_and_proxies(config, store, bank.splits, training, shared, pool, device)
     for name, shards in training.shards.items():
         if not shards:
             write_models_table(store)
             reason = next(iter(training.failed.values()), "every model diverged; try a smaller --lr")
             raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {reason}")
+    # 4. Score. Without a requested inversion score_bank takes the settings of the stored score.
     return score_bank(
         *(store, bank.splits, training),
         pool=pool,
@@ -295,14 +282,9 @@ def estimate(
 def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
     """Create clusters where needed, store the records of the arms, and return the jobs' data.
 
-    Args:
-        bank: from prepare_bank.
-        pool: trains a pilot, if clusters are made from one and it is missing.
-        device: "cpu" or "cuda".
-
-    Returns:
-        The data as the jobs read them.
+    Trains a pilot if clusters are made from one and it is missing.
     """
+    # the pilot is trained on everything, so its job reads no clusters
     config, store, shared = bank.config, bank.store, build_shared_data(bank.splits, None)
     if bank.arms[0].design == ORTHOGONAL:
         train_pilot = partial(get_or_train_pilot, config, store, shared, pool, device)
@@ -311,14 +293,11 @@ def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
         )
     for arm in bank.arms:
         record = build_arm_record(arm, shared.clusters, find_clustering_source(store, config.clusters))
-        store.add_arm(record | build_query_fields(store, arm.name, config.queries))
+        queries = store.arms().get(arm.name, {}).get("queries", 1) if config.queries is None else config.queries
+        # An arm's record is part of the hash in its shards, so it is stored before the first model. It has no field for
+        # one query, so that records from before there were queries stay equal.
+        store.add_arm(record | ({"queries": queries} if queries > 1 else {}))
     return shared
-
-
-def build_query_fields(store: Store, arm: str, requested: int | None) -> dict[str, int]:
-    """Build the query fields of an arm's record, requested or stored; empty for one query."""
-    count = store.arms().get(arm, {}).get("queries", 1) if requested is None else requested
-    return {"queries": count} if count > 1 else {}
 
 
 def score_bank(
@@ -336,24 +315,15 @@ def score_bank(
 ) -> EstimateResult:
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
-    Args:
-        store: the bank; the caller holds its lock.
-        splits: its data, for the figures; None if unknown.
-        training: the summary of its training.
-        attacks: names of membership attacks.
-        pool: reduces a large bank; None for this process.
-        keys: of the originals.
-        inversion: options of the requested inversion; None for those of the stored score.
-        wall_s: seconds that training took.
-        forecasts: from the first models of arms.
-        target_rmse: the requested error of memorization.
-
-    Returns:
-        The result of the run.
+    The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
+    originals; a large bank is reduced on `pool`, if there is one; without `inversion` the settings of the stored score
+    are used.
     """
+    # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
     receipts = store.receipts()
     write_models_table(store, receipts)
+    # 2. Scores of all stored arms, also of those that this run did not train, and of what all arms share.
     arms, names = [], []
     for name in sorted(store.arms()):
         shards = training.shards[name] if name in training.shards else store.find_valid_shards(name, verify=False)
@@ -363,6 +333,7 @@ def score_bank(
     inversion = inversion or read_stored_inversion(store)
     proxies = score_proxies(store, keys, inversion)
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
+    # 3. The table of all scores, and the result.
     table = write_scores_table(store, names)
     noise = compute_noise_detection(store, names)
     result = EstimateResult(

@@ -13,17 +13,10 @@ from memscore.store.store import Receipts, Store
 
 
 def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
-    """Write scores.parquet: per training example every score with its errors and counts.
-
-    Args:
-        store: open.
-        names: scores, in the order of their columns.
-
-    Returns:
-        The table as written.
-    """
+    """Write scores.parquet, per training example every score with its errors and counts; return the table."""
     table = store.examples().slice(0, store.manifest.split_sizes[0])
     for name in names:
+        # the first two columns of a score's file, row and id, are those of the examples
         score = store.read_score(name)
         for column in score.column_names[2:]:
             table = table.append_column(score.schema.field(column), score[column])
@@ -35,7 +28,8 @@ def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
     """Write models.parquet from the receipts: one row per bank model and original."""
     rows = []
     for name, receipt in sorted((store.receipts() if receipts is None else receipts).items()):
-        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):  # a proxy is no model, an oracle none of the bank
+        # a proxy is no model, and an oracle is none of the bank
+        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):
             continue
         accuracy = receipt.get("accuracy", {})
         rows.append({
@@ -56,16 +50,13 @@ def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
 def compute_noise_detection(store: Store, names: Sequence[str]) -> dict[str, Interval]:
     """Compute how well each score finds the examples with a changed label, a positive control.
 
-    Args:
-        store: open.
-        names: scores.
-
-    Returns:
-        Score -> AUROC with its 95 % interval, of the oriented score; empty if no training label was changed.
+    The AUROC, with its 95 % interval, of a score that is turned so that higher is more memorized; empty if no training
+    label was changed.
     """
     examples = store.examples().slice(0, store.manifest.split_sizes[0])
     differs = pc.not_equal(examples["label"], examples["label_true"])
-    is_changed = np.asarray(pc.fill_null(differs, False).to_numpy(), bool)  # an imported bank may have no labels
+    # labels of an imported bank may be null, which counts as unchanged
+    is_changed = np.asarray(pc.fill_null(differs, False).to_numpy(), bool)
     if not is_changed.any():
         return {}
     intervals = {}

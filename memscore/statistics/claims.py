@@ -25,7 +25,7 @@ def judge_interval(interval: Interval) -> str:
         interval: of the difference, in the stated direction.
 
     Returns:
-        "holds", "fails" or "undecided".
+        "holds" if all of it is above 0, "fails" if all of it is below, else "undecided", also where it is NaN.
 
     >>> judge_interval(Interval(value=0.2, lo=0.1, hi=0.3)), judge_interval(Interval(value=0.2, lo=-0.1, hi=0.5))
     ('holds', 'undecided')
@@ -71,6 +71,7 @@ def judge_equivalent(claim: str, paper: str, value: Interval, margin: float = EQ
     Returns:
         The claim; it holds where the whole interval lies within the margin, and fails where all of it lies outside.
     """
+    # comparisons with NaN are false, so an undefined interval is neither
     inside = -margin < value.lo and value.hi < margin
     outside = value.lo > margin or value.hi < -margin
     verdict = "holds" if inside else "fails" if outside else "undecided"

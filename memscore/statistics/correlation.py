@@ -81,6 +81,8 @@ def top_overlap(x: np.ndarray, y: np.ndarray, share: float = TOP_FRACTION) -> fl
     x, y = _select_defined(x, y)
     if not len(x):
         return float("nan")
+    # ties of the two scores are broken independently, so the probability to be in both tops is a product, and the sum
+    # over examples is the expected overlap
     k = max(round(share * len(x)), 1)
     return float((_top_probability(x, k) * _top_probability(y, k)).sum() / k)
 
@@ -120,9 +122,11 @@ def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, le
         The correlation, and its interval. The ends are NaN with fewer than three blocks, with a correlation of 1 or -1,
         or where more than one draw in ten is undefined.
     """
+    # leaves out NaN, and draws of exactly 1 or -1, which are infinite on Fisher's scale
     defined = draws[abs(draws) < 1]
     if blocks < 3 or not abs(value) < 1 or not len(draws) or len(defined) < 0.9 * len(draws):
         return Interval(value=value, lo=float("nan"), hi=float("nan"))
+    # sampling B blocks from B with replacement gives a variance that is (B - 1) / B of the unbiased one
     z = np.arctanh(defined)
     ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(blocks / (blocks - 1))
     lo, hi = np.tanh(np.arctanh(value) + ends)
@@ -139,6 +143,7 @@ def _select_defined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Compute Pearson's correlation, or NaN where it is undefined."""
+    # constant values are found by comparing: their rounded mean may differ from them, and then the variance is not 0
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return float("nan")
     a, b = (v.astype(np.float64) - v.mean(dtype=np.float64) for v in (x, y))
@@ -147,6 +152,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def _top_probability(values: np.ndarray, k: int) -> np.ndarray:
     """Return the probability [N] to be among the k highest, ties broken at random."""
+    # all above the k-th value are in; those equal to it share the remaining places
     last = np.partition(values, -k)[-k]
     above, tied = values > last, values == last
     probability: np.ndarray = above + tied * ((k - above.sum()) / tied.sum())

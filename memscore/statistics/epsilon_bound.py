@@ -61,6 +61,8 @@ def clopper_pearson(k: np.ndarray, n: np.ndarray, tail: float) -> tuple[np.ndarr
     >>> float(lo), round(float(hi), 4), round(1 - 0.05**0.1, 4)
     (0.0, 0.2589, 0.2589)
     """
+    # The ends are quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k). At k = 0 or k = n one of them does not exist,
+    # and the maximum only keeps its parameter valid where np.where takes the constant.
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
     lo = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
     hi = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
@@ -81,6 +83,8 @@ def epsilon_lower_bound(
     Returns:
         The bound, delta 0.
     """
+    # 1. Halves, drawn within members and within non-members, so that both have some of each; of one example alone they
+    # cannot, and there is no bound.
     selection = np.zeros(len(scores), bool)
     for side in (member, ~member):
         selection[rng.permutation(np.flatnonzero(side))[: int(side.sum()) // 2]] = True
@@ -89,11 +93,14 @@ def epsilon_lower_bound(
         return EpsilonBound(
             value=nan, level=level, threshold=nan, says="member", hits=0, of_hits=0, false=0, of_false=0
         )
+    # 2. On the first half, the best bound over all thresholds and both inequalities. It is too high, since it is the
+    # largest of many, so only its threshold and its inequality are used.
     tail = (1 - level) / 2
     thresholds = np.unique(scores[selection])
     above = _count_above(scores[selection], member[selection], thresholds)
     bounds = {says: _compute_bound(_select_calls(says, *above), tail) for says in ("member", "non-member")}
     says = max(bounds, key=lambda kind: float(bounds[kind].max()))
+    # 3. On the second half, the bound at that one threshold, with both ends' errors adding up to 1 - level.
     threshold = float(thresholds[bounds[says].argmax()])
     calls = _select_calls(says, *_count_above(scores[~selection], member[~selection], np.array([threshold])))
     hits, of_hits, false, of_false = (int(np.ravel(count)[0]) for count in calls)
@@ -116,6 +123,7 @@ def _select_calls(
     says: str, tp: np.ndarray, n_in: np.ndarray, fp: np.ndarray, n_out: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Return hits, their total, false calls and their total for one kind of call."""
+    # "non-member" calls the examples not above the threshold: n_out - fp of them rightly, n_in - tp wrongly
     return (tp, n_in, fp, n_out) if says == "member" else (n_out - fp, n_out, n_in - tp, n_in)
 
 
@@ -124,6 +132,7 @@ def _compute_bound(calls: tuple[np.ndarray, ...], tail: float) -> np.ndarray:
     hits, of_hits, false, of_false = calls
     lo, _ = clopper_pearson(hits, of_hits, tail)
     _, hi = clopper_pearson(false, of_false, tail)
+    # without a hit the lower end is 0 and the bound -infinity, below all others
     with np.errstate(divide="ignore"):
         bound: np.ndarray = np.log(lo) - np.log(hi)
     return bound

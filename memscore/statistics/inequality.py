@@ -101,7 +101,9 @@ def gini_interval(
     n, value = len(x), gini(values, shift)
     if n < 2 or np.isnan(value):
         return Interval(value=value, lo=float("nan"), hi=float("nan"))
+    # a resample is how often each value occurs, so the sorted values are not sorted again
     coefficients = np.array([_weighted_gini(x, np.bincount(rng.integers(0, n, n), minlength=n)) for _ in range(draws)])
+    # a resample of zeros alone has no coefficient
     coefficients = coefficients[~np.isnan(coefficients)]
     lo, hi = np.quantile(coefficients, [(1 - level) / 2, (1 + level) / 2]) + value - coefficients.mean()
     return Interval(value=value, lo=float(max(lo, 0)), hi=float(min(hi, 1)))
@@ -120,5 +122,6 @@ def _shift_and_sort(values: np.ndarray, shift: float | None) -> np.ndarray:
 def _weighted_gini(x: np.ndarray, times: np.ndarray) -> float:
     """Compute the coefficient of a sample in which x_(i), rising, occurs times[i] times."""
     n, total = times.sum(), times @ x
-    ranks = times * (2 * np.cumsum(times) - times - n)  # the sum of 2 i - n - 1 over the copies of a value
+    # the sum of 2 i - n - 1 over the copies of a value, whose last rank is the cumulative count
+    ranks = times * (2 * np.cumsum(times) - times - n)
     return float(ranks @ x / (n * total)) if total > 0 else float("nan")

@@ -54,6 +54,7 @@ def draw_random_halves(
         Pairs of rising positions in `blocks`; none with fewer than two blocks.
     """
     members = group_models_by_block(blocks)
+    # both halves come from one permutation, so that they are disjoint
     half = len(members) // 2
     orders = [rng.permutation(len(members)) for _ in range(halves if half else 0)]
     return [(_merge_blocks(members, order[:half]), _merge_blocks(members, order[half : 2 * half])) for order in orders]
@@ -88,6 +89,8 @@ def compute_reliability(pairs: Iterable[tuple[np.ndarray, np.ndarray]], share: f
         The means; all NaN without a pair.
     """
     measures = [(spearman(x, y), pearson(x, y), rmse(x, y), top_overlap(x, y, share)) for x, y in pairs]
+    # If an estimate from all models has error variance v, one from half of them has 2 v and the difference of two such
+    # has 4 v: hence half of the root mean square difference.
     ranks, values, difference, top = np.mean(measures, axis=0).tolist() if measures else [float("nan")] * 4
     return Reliability(
         spearman=ranks,

@@ -54,6 +54,8 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     >>> auc(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
     0.5
     """
+    # Mann and Whitney's U: the sum of the positives' ranks, less their ranks among themselves, is the number of pairs
+    # that are ordered rightly; mean ranks count a tie as one half
     n_pos = int(positive.sum())
     pairs = n_pos * (len(positive) - n_pos)
     return float((rankdata(scores)[positive].sum() - n_pos * (n_pos + 1) / 2) / pairs) if pairs else float("nan")
@@ -76,8 +78,11 @@ def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
     pos, neg = scores[positive], scores[~positive]
     if not len(pos) or not len(neg):
         return float("nan")
+    # DeLong's components without comparing pairs: an example's rank among all, less its rank on its own side, is the
+    # number of the other side below it. So for each positive the share of negatives below it, and for each negative the
+    # share of positives above it.
     ranks = rankdata(scores)
-    share_below = (ranks[positive] - rankdata(pos)) / len(neg)  # for each positive, the share of negatives below it
+    share_below = (ranks[positive] - rankdata(pos)) / len(neg)
     share_above = 1 - (ranks[~positive] - rankdata(neg)) / len(pos)
     fewer = min(len(pos), len(neg))
     variance = share_below.var(ddof=1) / len(pos) + share_above.var(ddof=1) / len(neg) if fewer > 1 else 0.0
@@ -101,6 +106,7 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
     """
     value, se = auc(scores, positive), auc_se(scores, positive)
     if 0 < value < 1:
+        # by the delta method: the derivative of logit(A) is 1 / (A (1 - A))
         reach = ndtri((1 + level) / 2) * se / (value * (1 - value))
         return Interval(value=value, lo=float(expit(logit(value) - reach)), hi=float(expit(logit(value) + reach)))
     fewer = min(int(positive.sum()), int((~positive).sum()))
@@ -131,7 +137,8 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
     pos, neg = scores[positive], np.sort(scores[~positive])[::-1]
     if not len(pos) or not len(neg):
         return Interval(value=float("nan"), lo=float("nan"), hi=float("nan"))
-    allowed = int(fpr * len(neg) + 1e-9)  # 0.29 * 100 is 28.999...
+    # negatives that may be above the threshold, which is the next one; 1e-9 because 0.29 * 100 is 28.999...
+    allowed = int(fpr * len(neg) + 1e-9)
     hits = int((pos > neg[allowed]).sum()) if allowed < len(neg) else len(pos)
     lo, hi = wilson(np.asarray(hits), np.asarray(len(pos)), level)
     return Interval(value=hits / len(pos), lo=float(lo), hi=float(hi))
@@ -171,6 +178,7 @@ def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> 
     pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
     if not len(pos) or not len(neg):
         return np.full(len(fprs), np.nan)
+    # as tpr_at_fpr, for all rates in one search; -infinity stands for the threshold where all negatives are allowed
     allowed = (fprs * len(neg) + 1e-9).astype(np.int64)
     thresholds = np.append(neg, -np.inf)[np.minimum(allowed, len(neg))]
     above = len(pos) - np.searchsorted(pos, thresholds, side="right")
@@ -187,11 +195,14 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     Returns:
         Mean and central 95 % of the targets that have a curve; NaN where none has.
     """
+    # the lowest rate is one false positive of the target with the fewest negatives, and at most 1/2, so that there is
+    # something between it and 1
     negatives = (~member).sum(1)
     lowest = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
     fprs = np.append(np.geomspace(lowest, 1, CURVE_POINTS)[:-1], 1.0)
     targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
     tprs = np.array([compute_tprs(*target, fprs) for target in targets])
+    # a target without members or without non-members has no curve
     tprs = tprs[~np.isnan(tprs).any(1)]
     if not len(tprs):
         undefined = np.full(len(fprs), np.nan)

@@ -102,6 +102,7 @@ def summarize_scores(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, flo
 def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge the claims on the ES of the sets, on what falls with it, at equal score, and on buckets of the score."""
     rows = {name: select_by_selection(level_rows, config.selection) for name, level_rows in results.items()}
+    # Of theta_o, before anything is forgotten: its ES, and how near it is to retraining.
     original_rows = {
         name: select_rows(level_rows, contender="original", select="") for name, level_rows in rows.items()
     }
@@ -117,6 +118,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             paired_difference(original_rows["matched high"], original_rows["matched low"], "entanglement_original"),
         ),
     ]
+    # Each pair of levels is judged alike: the paper's partitions, then the sets that are matched in score, which are
+    # not in the paper.
     pairs: tuple[tuple[tuple[str, str], str, dict[str, str]], ...] = (
         (("low", "high"), "", PAPER_FALLS),
         (MATCHED, " at equal score", {}),
@@ -189,6 +192,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
             for name in names
             for level in LEVELS
         }
+    # The grid of panels above, and a row of fixed height below: cumulative distributions from the stored quantiles.
     width, height = compute_figure_size(panels, LEVELS, ylabels)
     figure = Figure(figsize=(width, height + 3), layout="constrained")
     figure.suptitle(f"entanglement: {config.size} examples to forget, chosen by {config.selection}")

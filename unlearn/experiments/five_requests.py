@@ -99,6 +99,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     start = select_rows(rows, round=0)
     for name in config.algorithms:
         method_rows = select_rows(rows, contender=name)
+        # Round 1 and the last round, each as arm -> rows.
         first, end = (
             {arm: select_rows(method_rows, arm=arm, round=number) for arm in ARM_LABELS} for number in (1, last)
         )
@@ -155,6 +156,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     figure = Figure(figsize=(3.6 * n_columns, 6.6), layout="constrained")
     figure.suptitle(f"{config.size} examples to forget in each round, by {PROXY} retraining of theta_u")
     top, bottom = figure.subplots(2, n_columns)
+    # Top: a line per arm and algorithm over the rounds. Round 0, before any request, is part of the skew alone.
     start = select_rows(all_rows, round=0)
     for axis, (column, label) in zip(
         top, (("tow_test", "ToW"), ("tow_mia_test", "ToW-MIA"), ("gini", "Gini")), strict=False
@@ -169,6 +171,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         )
         axis.grid(axis="y", alpha=0.3)
     top[0].legend(fontsize=8, frameon=False)
+    # Bottom: a Lorenz curve per round, darker from round to round; the diagonal is equality.
     for axis, (name, arm) in zip(bottom, arms, strict=False):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
         for number, rows in enumerate([

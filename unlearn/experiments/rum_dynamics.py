@@ -93,6 +93,7 @@ def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data:
     if row["contender"] not in {ORACLE, "original"}:
         predictions = store.read_predictions(row["trial"])
         return None if predictions is None else predictions["gap"]
+    # Their key hashes the removed rows, none for theta_o.
     removed = forget if row["contender"] == ORACLE else ()
     logits, _ = store.read_outputs(
         compute_job_key(store, OriginalJob(store=store.url, index=row["index"], removed=removed))
@@ -108,6 +109,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
         ascending, descending = (
             [r for r in rows if r["contender"] == name and r["variant"] == f"{v} {config.score}"] for v in ORDERS
         )
+        # The paper finds opposite effects on the low part: SalUn, which draws labels, loses it in the first step and
+        # brings it back, and NegGrad+, which draws none, never loses it. Other algorithms are judged with their kind.
         if get_algorithm(name).random_labels:
             first_step, last_step = select_rows(ascending, level=1), select_rows(ascending, level=len(PARTS))
             claims += [
@@ -144,7 +147,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
 
 
 def find_lowest_accuracy(rows: Sequence[Row]) -> list[Row]:
-    """Find for each original the lowest accuracy on the first part after any step."""
+    """Find for each original the lowest accuracy on the low part after any step."""
+    # The minimum of each original, not of means over originals: their worst steps may differ.
     steps = [average_by_original(select_rows(rows, level=number), "right_low") for number in range(1, len(PARTS) + 1)]
     shared = set.intersection(*(set(step) for step in steps))
     return [{"index": index, "right_low": float(np.min([step[index] for step in steps]))} for index in sorted(shared)]
@@ -161,6 +165,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     for axes, name in zip(panels, names, strict=True):
         for axis, (variant, order) in zip(axes, ORDERS.items(), strict=True):
             ordered_rows = select_rows(rows, contender=name, variant=f"{variant} {config.score}")
+            # Before the first step every line starts at theta_o.
             steps = [
                 select_rows(rows, contender="original"),
                 *(select_rows(ordered_rows, level=n) for n in range(1, len(PARTS) + 1)),

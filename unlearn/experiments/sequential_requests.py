@@ -110,6 +110,7 @@ def select_next_forget_set(
     context: UnlearningContext, values: np.ndarray, excluded: Sequence[int], size: int
 ) -> ForgetSet:
     """Select the lowest, the middle (around the median) and the highest of the proxy among the remaining rows."""
+    # NaN takes a row out: forget sets by a score are selected where it is defined.
     remaining = values.copy()
     remaining[list(excluded)] = np.nan
     scores = context.splits.train.ids, remaining
@@ -222,6 +223,7 @@ def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, floa
 
     gini, and lorenz_<share>: the share of the total that this share of the examples holds, lowest first.
     """
+    # Without the forgotten rows, but with those that no round may forget: they are still trained on.
     remaining = np.delete(values, list(forgotten))
     share, cumulative = lorenz(remaining)
     return {"gini": gini(remaining)} | {
@@ -241,10 +243,12 @@ def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:
     rows: list[Row] = []
     earlier_cost = {"wall_s": 0.0, "examples": 0}
     for number, trial in enumerate(sequence.trials, start=1):
+        # Doing nothing, then the oracle, then theta_u: the last row of a round is the one whose cost is carried over.
         for round_trial in (*make_reference_trials(trial)[::-1], trial):
             row = dict(store.read_trial(trial_key(store, round_trial)) or {}) | describe_trial(store, round_trial)
             is_unlearned = round_trial is trial
             is_baseline = round_trial.algorithm == ORIGINAL and not is_unlearned
+            # skew[0] is before the first round. A sequence that diverged has no network to compute a skew of.
             skew = sequence.skew[number] if is_unlearned and number < len(sequence.skew) else undefined
             # Columns of a trial are of the whole sequence: a round's cost is the difference to the round before.
             round_cost = {f"round_{c}": row[c] - earlier_cost[c] if is_unlearned else row[c] for c in earlier_cost}
