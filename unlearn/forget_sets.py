@@ -250,7 +250,7 @@ def _select_random(selection: Selection) -> np.ndarray:
     return selection.draw(selection.available, "training examples to choose from")
 
 
-def _select_part_of_class(selection: Selection) -> np.ndarray:
+def _select_class_part(selection: Selection) -> np.ndarray:
     """Draw examples of one class."""
     available, labels = selection.available, selection.splits.train.labels
     candidates = available[labels[available] == _parse_class(selection.part, selection.splits)]
@@ -445,7 +445,7 @@ FORGET_SETS: dict[str, ForgetSetKind] = {
     ),
     "partial-class": ForgetSetKind(
         meanings={"partial-class:3": "`--size` examples of a class, drawn at random"},
-        select=_select_part_of_class,
+        select=_select_class_part,
     ),
     "id": ForgetSetKind(meanings={"id:ID": "one example by id"}, select=_select_ids, sized=False),
     "ids": ForgetSetKind(

@@ -15,16 +15,7 @@ Several = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=lambda nam
 
 
 def make_nonempty_spec(choices: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
-    """Make tyro refuse the option without a value, which it would read as an empty tuple.
-
-    For Annotated[Several, ...].
-
-    Args:
-        choices: valid values, for the message.
-
-    Returns:
-        The specification of how tyro reads the values.
-    """
+    """Make tyro refuse an Annotated[Several, ...] without a value, which it would read as an empty tuple."""
     listed = ", ".join(choices)
 
     def read(values: list[str]) -> tuple[str, ...]:

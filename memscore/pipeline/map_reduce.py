@@ -133,19 +133,10 @@ def run_block_job(job: BlockJob, shared: MapSpec) -> Any:
 
 
 def split_into_jobs(rows: slice, n_rows: int, models: int, columns: Sequence[str]) -> list[BlockJob]:
-    """Split a pass into blocks of examples.
+    """Split a pass over rows start to stop of shards of n_rows rows into blocks of examples, in their order.
 
     A block is as many whole row groups as fit into BLOCK_BYTES, or one row group, or a part of one that is larger than
     MAX_BLOCK_BYTES.
-
-    Args:
-        rows: start and stop.
-        n_rows: of a shard.
-        models: how many.
-        columns: of their shards.
-
-    Returns:
-        Jobs in the order of the examples.
 
     >>> split_into_jobs(slice(0, 20_000), 1_331_167, 2000, ["correct", "member", "logit_confidence", "gap"])
     [BlockJob(start=0, stop=16384), BlockJob(start=16384, stop=20000)]

@@ -95,16 +95,9 @@ def resolve_slice(rows: slice, n_rows: int) -> slice:
 
 
 def compute_block_boundaries(start: int, stop: int, fit: int, group: int = ROW_GROUP_SIZE) -> list[int]:
-    """Compute boundaries of blocks of at most fit rows: at row groups, or in equal parts of one.
+    """Compute boundaries from start to stop of blocks of at most fit rows: at row groups, or in equal parts of one.
 
-    Args:
-        start: first row.
-        stop: one past the last.
-        fit: rows per block at most, at least 1.
-        group: rows of a row group.
-
-    Returns:
-        Ascending, from start to stop; apart from those two, the boundaries do not depend on start and stop.
+    They ascend; apart from the first and the last, they do not depend on start and stop.
 
     >>> compute_block_boundaries(0, 50_000, 40_000)
     [0, 38912, 50000]

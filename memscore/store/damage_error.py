@@ -10,7 +10,7 @@ NEXT_COMMANDS = {
     "sweeps": "unlearn.sweep",
     "experiments": "unlearn.experiment",
 }
-"""Folder -> what makes its files again, for errors of readers, which have no time to read what else is on file."""
+"""Folder -> what makes its files again, for errors of readers, which have no time to read what else is stored."""
 
 
 def name_next_command(path: str) -> str:

@@ -9,7 +9,7 @@ from memscore.store.json_records import require_same
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.shards import match_shards
 
-FOREIGN_MANIFEST_REASON = "it is another store's, for no shard here was made under it"
+OTHER_MANIFEST_REASON = "it is another store's, for no shard here was made under it"
 REMAKE_MANIFEST = (
     "the command that made the store, run again with the same options, writes manifest.json again and keeps the models"
 )
@@ -43,15 +43,15 @@ def require_same_store(folder: Folder, stored: Manifest, requested: Manifest) ->
     if stored.imported != requested.imported:
         kind = "imported from somebody else's arrays" if stored.imported else "trained by memscore.estimate"
         raise ValueError(f"the bank in {folder.display_name} was {kind} and stays so; {hint}")
-    is_foreign = match_shards(folder, stored.digest) is False
+    is_from_another_store = match_shards(folder, stored.digest) is False
     try:
         require_same(stored.identity(), requested.identity(), f"the store {folder.display_name}", hint)
     except ValueError:
         # Another store may have this run's identity only in its shards: then it is the manifest that must go.
-        if not (is_foreign and match_shards(folder, requested.digest)):
+        if not (is_from_another_store and match_shards(folder, requested.digest)):
             raise
-    if is_foreign:  # training would call every shard damaged
-        raise ValueError(format_manifest_error(folder, FOREIGN_MANIFEST_REASON))
+    if is_from_another_store:  # training would call every shard damaged
+        raise ValueError(format_manifest_error(folder, OTHER_MANIFEST_REASON))
 
 
 def require_own_shards(folder: Folder, manifest_digest: str) -> None:
@@ -75,7 +75,7 @@ def find_manifest_fault(folder: Folder) -> str:
         manifest = Manifest.from_json(folder.read("manifest.json"))
     except CorruptManifest as error:
         return str(error)
-    return FOREIGN_MANIFEST_REASON if match_shards(folder, manifest.digest) is False else ""
+    return OTHER_MANIFEST_REASON if match_shards(folder, manifest.digest) is False else ""
 
 
 def format_manifest_error(folder: Folder, reason: str) -> str:

@@ -29,14 +29,7 @@ class CorruptFile(OSError):
 
 
 def hash_columns(columns: Columns) -> str:
-    """Hash names, types, shapes and values in column order; every NaN counts as the same NaN.
-
-    Args:
-        columns: arrays of numbers, bools or strings.
-
-    Returns:
-        64 hex digits.
-    """
+    """Hash names, types, shapes and values in column order, 64 hex digits; every NaN counts as the same NaN."""
     digest = hashlib.sha256()
     for name, values in columns.items():
         digest.update(f"{name}|{_type_name(values)}|{values.shape}|".encode())
@@ -86,13 +79,7 @@ def to_columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def compute_row_group_size(n_rows: int) -> int:
-    """Compute the rows of a row group: ROW_GROUP_SIZE, doubled until MAX_ROW_GROUPS suffice.
-
-    Args:
-        n_rows: of the file.
-
-    Returns:
-        The rows; the last group may have fewer.
+    """Compute the rows of a row group: ROW_GROUP_SIZE, doubled until MAX_ROW_GROUPS suffice; the last may have fewer.
 
     >>> compute_row_group_size(60_000), compute_row_group_size(1_331_167)
     (2048, 16384)
@@ -154,16 +141,8 @@ def check_content(content: bytes) -> None:
 def open_parquet(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:
     """Open a file so that each page read is verified, which is not pyarrow's default.
 
-    Args:
-        source: a pyarrow file or buffer reader.
-        pre_buffer: fetch columns that are read together in one request, which saves round trips to an object store.
-
-    Returns:
-        The opened file.
-
-    Raises:
-        CorruptFile: the footer cannot be read.
-        StoreUnavailable: the server that has the file stays unreachable.
+    With pre_buffer, columns that are read together are fetched in one request, which saves round trips to an object
+    store. Raises CorruptFile if the footer cannot be read, StoreUnavailable if the file's server stays unreachable.
     """
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=pre_buffer)

@@ -1,8 +1,8 @@
 """Say which command makes a missing or damaged file again; file_kinds.py lists which function is for which kind.
 
 Each function takes the store's files and a path within the store, and names a command that works: for what trials made
-that of a trial, since estimate never trains oracles, further originals or unlearned models. Options that are not on
-file are left to the user.
+that of a trial, since estimate never trains oracles, further originals or unlearned models. Options that are not
+stored are left to the user.
 """
 
 import re
@@ -38,7 +38,7 @@ def by_trial_command(files: StoredFiles, path: str) -> str:
     return f"{name_trial_command(files)} makes it again"
 
 
-def by_maker_of_model(files: StoredFiles, path: str) -> str:
+def by_model_command(files: StoredFiles, path: str) -> str:
     """Advise the command that trained the model: estimate for the bank's originals, else that of a trial.
 
     Trials train further originals, all oracles and all unlearned models, which estimate never does.
@@ -66,7 +66,7 @@ def by_bank_command_on_this_machine(files: StoredFiles, path: str) -> str:
 def by_restoring_from_shard(files: StoredFiles, path: str) -> str:
     """Advise the command that writes a receipt from its shard; an import writes all of it."""
     if files.store.manifest.imported or not files.exists(f"shards/{path[len('receipts/') : -len('.json')]}.parquet"):
-        return by_maker_of_model(files, path)
+        return by_model_command(files, path)
     return f"its seconds, worker and device are lost; {name_bank_command(files)} makes the rest again from the shard"
 
 
@@ -76,7 +76,7 @@ def by_command_that_made_the_store(files: StoredFiles, path: str) -> str:
 
 
 def by_influence_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that computed the influence, with its options where they are on file."""
+    """Advise the command that computed the influence, with its options where they are stored."""
     command = f"python -m memscore.influence {files.bank}"
     name = path.rpartition("/")[2].rpartition(".")[0].removeprefix("influence_")
     options: dict[str, Any] = files.read_record(f"reports/influence_{name}.json") or {}
@@ -103,7 +103,7 @@ def by_attack_command(files: StoredFiles, path: str) -> str:
 
 
 def by_sweep_command(files: StoredFiles, path: str) -> str:
-    """Advise the command that ran the sweep, whose options are on file beside its results."""
+    """Advise the command that ran the sweep, whose options are stored beside its results."""
     name = path.split("/")[1]
     options = f"sweeps/{name}/sweep.json"
     where = f", which are in {options}," if path != options and files.is_readable(options) else ""

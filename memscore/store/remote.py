@@ -112,13 +112,7 @@ def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = F
 
 
 def summarize_error(error: Exception) -> str:
-    """Shorten an error to one line.
-
-    Args:
-        error: of the operating system, or pyarrow's error for a server.
-
-    Returns:
-        The reason.
+    """Shorten an error of the operating system, or pyarrow's for a server, to its reason in one line.
 
     >>> summarize_error(OSError("When reading: AWS Error ACCESS_DENIED during HeadObject operation: Forbidden"))
     'ACCESS_DENIED during HeadObject operation: Forbidden'
@@ -153,13 +147,7 @@ def _hint(error: Exception, retry_s: float) -> str:
 
 
 def redact_credentials(url: str) -> str:
-    """Replace user, password and keys of a URL by ***, so that it may be printed.
-
-    Args:
-        url: a path or a URL, well formed or not.
-
-    Returns:
-        The URL without its credentials.
+    """Replace user, password and keys of a URL, well formed or not, by ***, so that it may be printed.
 
     >>> redact_credentials("s3://key:se/cr@t@bank/run?secret_key=hush&region=x"), redact_credentials("s3://bank/run@2")
     ('s3://***@bank/run?secret_key=***&region=x', 's3://bank/run@2')

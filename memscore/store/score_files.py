@@ -66,17 +66,9 @@ def is_stale(metadata: Mapping[str, str], digest: str | None, version: int) -> b
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and the score with its sign such that higher is more memorized or riskier.
+    """Return ids [n] and the score, float64 [n], with its sign such that higher is more memorized or riskier.
 
-    Args:
-        table: a score's table.
-        name: its value column.
-
-    Returns:
-        ids [n] and float64 [n]; NaN where the score is undefined.
-
-    Raises:
-        ValueError: the score has no direction.
+    It is NaN where the score is undefined. Raises ValueError if the score has no direction.
     """
     direction = int(decode_metadata(table.schema.field(name))["direction"])
     if direction == 0:

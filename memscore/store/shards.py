@@ -78,16 +78,10 @@ def hash_shards(arm_name: str, valid: Mapping[int, str]) -> str:
 
 
 def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None:
-    """Raise unless the columns are those of a shard.
+    """Raise ValueError unless the columns are those of a shard.
 
-    Args:
-        columns: SHARD_COLUMNS, then those of further fixed augmentations (queries).
-        n_rows: rows of train, validation and test.
-        imported: the columns computed from logits may be missing.
-
-    Raises:
-        ValueError: columns missing, in another order, of another type or length; rows out of order; a number that is
-            not finite.
+    They are SHARD_COLUMNS, of which an imported shard may lack those computed from logits, then those of further fixed
+    augmentations (queries): each of its type and n_rows long, rows in order, every number finite.
     """
     # The order of columns is part of the content hash, so it is fixed.
     names = list(columns)

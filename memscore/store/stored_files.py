@@ -331,7 +331,7 @@ def expect_experiment_files(files: StoredFiles) -> Iterator[str]:
             yield from (f"experiments/{name}/{file}" for file in names)
 
 
-def find_foreign_shards(files: StoredFiles) -> Iterator[tuple[str, str]]:
+def find_shards_from_elsewhere(files: StoredFiles) -> Iterator[tuple[str, str]]:
     """Find shards of another run, and those of no stored arm."""
     arms = sorted(files.list_stems("arms"))
     for arm in arms:

@@ -67,9 +67,6 @@ def verify(store: Store) -> VerificationResult:
 
     Parquet: the checksum of the file, of each page, the hash over the values, and for shards their arm and model.
     Weights: the hash over the tensors. JSON: the record's hash. PNG: the CRC of each chunk. Nothing is changed.
-
-    Returns:
-        The number of good files, and by path the damaged, the missing and the stale ones.
     """
     n_checked, damaged, records = check_files(store.folder)
     files = StoredFiles(store, damaged, records)

@@ -20,14 +20,10 @@ RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
 
 def require_visible_on_all_nodes(store: Store, run_on_each_node: RunOnEachNode | None) -> None:
-    """Raise if a node does not see the store.
+    """Raise FileNotFoundError that names each node that does not see the store, or may not write, with its reason.
 
-    Args:
-        store: open, and writable here; or not created yet, then its folder is made, and removed if a node fails.
-        run_on_each_node: runs a function on every node that may train; None if all workers are on this machine.
-
-    Raises:
-        FileNotFoundError: nodes that do not see it, or may not write, each with its reason.
+    A store that is not created yet has its folder made, and removed if a node fails. Without a function that runs on
+    every node, all workers are on this machine.
     """
     if run_on_each_node is None:
         return

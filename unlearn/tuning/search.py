@@ -150,16 +150,10 @@ def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfi
 def evaluate_config(search: HyperparameterSearch, values: Values, trial_data: TrialData) -> ConfigResult:
     """Run the trials of one configuration in a worker, and store what the search needs of them.
 
-    Args:
-        search: the search.
-        values: values of the searched parameters.
-        trial_data: the data.
-
-    Returns:
-        `objective`, of the guide; means over the originals of `tow` and `blind`, seconds that algorithms ran here,
-        examples that the whole sequences read, the number of diverged runs, and the keys of the trials. A diverged run
-        counts 0 for tow and -1 for blind; blind is the minimum if that is below 0, since a good original must not
-        compensate for a spoilt one.
+    That is `objective`, of the guide; means over the originals of `tow` and `blind`, seconds that algorithms ran here,
+    examples that the whole sequences read, the number of diverged runs, and the keys of the trials. A diverged run
+    counts 0 for tow and -1 for blind; blind is the minimum if that is below 0, since a good original must not
+    compensate for a spoilt one.
     """
     # The oracle-free objective compares with theta_o, whose row is stored after the first configuration.
     rows = [run_trial(trial, trial_data) for trial in search.make_trials(values)]
@@ -196,16 +190,11 @@ def make_baseline_trial(trial: TrialConfig) -> TrialConfig:
 
 
 def oracle_free_objective(row: Row, baseline: Row) -> float:
-    """Compute the objective of a trial that needs no oracle.
+    """Compute the objective of a trial that needs no oracle, from its row and that of theta_o.
 
-    Args:
-        row: row of the trial.
-        baseline: row of theta_o.
-
-    Returns:
-        1 - class_matched_gap where the validation accuracy on the retained classes is at most MAX_ACCURACY_DROP below
-        theta_o's, else the (negative) distance to that limit; -1 for a diverged run; NaN where a class of the forget
-        set has no validation example although some of its training examples are retained.
+    1 - class_matched_gap where the validation accuracy on the retained classes is at most MAX_ACCURACY_DROP below
+    theta_o's, else the (negative) distance to that limit; -1 for a diverged run; NaN where a class of the forget set
+    has no validation example although some of its training examples are retained.
     """
     if row["status"] == "diverged":
         return -1.0
