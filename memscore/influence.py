@@ -45,7 +45,7 @@ def find_bank_influence(
         ValueError: a number of pictures below 0 or above MAX_PICTURES.
     """
     with quiet_interrupt_during_imports():
-        from memscore.analysis.audit import select_arm
+        from memscore.analysis.arms import select_arm
         from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
         from memscore.store.store import Store
         from memscore.tables.influence_table import print_influence

@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from memscore.choices import validate_choice
+from memscore.analysis.arms import check_arm, select_arm
 from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
@@ -97,11 +97,7 @@ def run_audit(
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
     name = select_arm(store, arm)
-    shards = store.find_valid_shards(name, verify=False)
-    if not shards:
-        raise ValueError(
-            f"arm {name} of {store.folder.display_name} has no models; `python -m memscore.estimate` trains them"
-        )
+    shards = check_arm(store, name).valid
     # evidence from the model's confidence beside that of every shadow model
     predictions = compute_predictions(store, model, splits, device)
     n_train = store.manifest.split_sizes[0]
@@ -152,23 +148,6 @@ def build_table(
     table = table.append_column("verdict", pa.array(lira > threshold, mask=np.isnan(lira)))
     # columns were appended after to_table had hashed its own
     return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
-
-
-def select_arm(store: Store, requested: str | None) -> str:
-    """Return the name of the arm with the requested name or suffix; if none is requested, of the bank's only arm."""
-    arms = store.arms()
-    if not arms:
-        raise ValueError(f"{store.folder.display_name} has no arm yet; `python -m memscore.estimate` begins one")
-    if requested is None:
-        if len(arms) > 1:
-            raise ValueError(
-                f"{store.folder.display_name} has {len(arms)} arms and their models are never pooled; choose with "
-                "--arm: "
-                f"{', '.join(arms)}"
-            )
-        return next(iter(arms))
-    by_suffix = {record["suffix"]: name for name, record in arms.items()}
-    return by_suffix[requested] if requested in by_suffix else validate_choice("arm", requested, arms)
 
 
 def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:

@@ -17,9 +17,9 @@ import pyarrow as pa
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
+from memscore.analysis.arms import select_arm
 from memscore.analysis.fidelity_plots import plot_lorenz_curves, plot_loss_and_success, plot_proxies
 from memscore.analysis.risk_signals import RiskSignals, compute_risk_signals
-from memscore.choices import validate_choice
 from memscore.estimators.memorization import MEMORIZATION
 from memscore.estimators.statistic import compute_weighted_values, count_set_weights
 from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
@@ -345,20 +345,14 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
 def select_scored_arm(store: Store, arm: str | None) -> str:
     """Return the name of the requested arm, or of the only one that has memorization scores."""
     scores = {file.removesuffix(".parquet") for file in store.folder.names("scores")}
-    scored = {name: record["suffix"] for name, record in store.arms().items()}
-    scored = {name: suffix for name, suffix in scored.items() if f"memorization_{suffix}" in scores}
+    arms = store.arms()
+    scored = {name: record for name, record in arms.items() if f"memorization_{record['suffix']}" in scores}
     if not scored:
         raise ValueError(
             f"{store.folder.display_name} has no memorization scores to compare with; `python -m memscore.estimate "
             f"--store {store.folder.display_name}` makes them"
         )
-    by_suffix = {suffix: name for name, suffix in scored.items()}
-    if arm is not None:
-        choice = validate_choice("arm", arm, [*scored, *by_suffix])
-        return by_suffix.get(choice, choice)
-    if len(scored) > 1:
-        raise ValueError(f"the bank has several arms, so say which: --arm {' or --arm '.join(sorted(scored))}")
-    return next(iter(scored))
+    return select_arm(store, arm, scored)
 
 
 def find_original_keys(store: Store) -> list[str]:

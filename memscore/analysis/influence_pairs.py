@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.analysis.arms import check_arm
 from memscore.choices import validate_choice
 from memscore.data.splits import Splits
 from memscore.estimators.influence import Tile, influence_from_counts, iterate_tiles, pack_targets
@@ -282,13 +283,8 @@ def compute_influence(
     The caller holds the store's lock, so that no shard is added or removed. ValueError for an arm without models, and
     for what find_influence_pairs refuses.
     """
-    # shards that cannot be read are left out and named in the result; verify=False reads their footers only
-    shards = store.check(name, verify=False)
-    if not shards.valid:
-        raise ValueError(
-            f"arm {name} of {store.folder.display_name} has no models that can be read; `python -m memscore.estimate "
-            f"--store {store.folder.display_name}` trains them"
-        )
+    # shards that cannot be read are left out and named in the result
+    shards = check_arm(store, name)
     table = find_influence_pairs(
         store,
         name,

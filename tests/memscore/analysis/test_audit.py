@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from memscore import attack
-from memscore.analysis.audit import run_audit, select_arm
+from memscore.analysis.arms import select_arm
+from memscore.analysis.audit import run_audit
 from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
