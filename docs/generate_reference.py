@@ -12,8 +12,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memscore.estimators.cscore import CSCORE
 from memscore.estimators.registry import STATISTICS
+from memscore.estimators.statistic import compute_table
 from memscore.models.architectures import ARCHITECTURES
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
@@ -136,6 +139,17 @@ def list_measure_columns() -> list[str]:
     return format_table(header, rows)
 
 
+def list_statistic_columns() -> list[str]:
+    """List the columns that stand beside each statistic, by computing it for a bank of random models."""
+    rng = np.random.default_rng(0)
+    member, signal = rng.random((8, 5)) < 0.5, rng.normal(size=(8, 5))
+    rows = []
+    for stem, entry in STATISTICS.items():
+        table = compute_table(entry, signal > 0 if entry.signal == "correct" else signal, member)
+        rows.append((quote(f"{stem}_k0.500"), ", ".join(f"`_{column}`" for column in table if column != "value")))
+    return format_table(("statistic", "columns beside it"), rows)
+
+
 def list_forget_sets() -> list[str]:
     """List the values of --forget."""
     rows = [
@@ -149,11 +163,12 @@ def list_forget_sets() -> list[str]:
 def list_scores() -> list[str]:
     """List the scores of every example: definition with its source, direction, unit, and how a user gets it."""
     rows: list[tuple[str, ScoreInfo, str]] = []
-    rows += [(f"{stem}_k0.500", statistic.info, "always") for stem, statistic in STATISTICS.items()]
+    # an imported bank has only the columns that were given
+    rows += [(f"{stem}_k0.500", entry.info, f"always, from `{entry.signal}`") for stem, entry in STATISTICS.items()]
     rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
     for name, attack in ATTACKS.items():
         scores = (*attack.scores, *((attack.success,) if attack.success else ()))
-        option = "always" if name == "lira" else f"`--attacks {name}`"
+        option = f"always, from `{attack.signal}`" if name == "lira" else f"`--attacks {name}`"
         rows += [(f"{score}_k0.500", SCORES[score], option) for score in scores]
     rows += [(f"events_{event}", SCORES[event], "`--originals` of 1 or more") for event in EVENT_DIRECTIONS]
     rows += [("final_loss", SCORES["final_loss"], "`--originals` of 1 or more")]
@@ -237,6 +252,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "measure-columns": list_measure_columns,
     "forget-sets": list_forget_sets,
     "scores": list_scores,
+    "statistic-columns": list_statistic_columns,
     "file-kinds": list_file_kinds,
     "presets": list_presets,
     "architectures": list_architectures,

@@ -35,7 +35,15 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import expit, ndtr
 
-from memscore.estimators.statistic import Side, Statistic, Terms, take_signal
+from memscore.estimators.statistic import (
+    Side,
+    Statistic,
+    Terms,
+    compute_difference_errors,
+    compute_mean_variance,
+    subtract_means,
+    take_signal,
+)
 from memscore.score_registry import ScoreInfo
 from memscore.statistics.intervals import smoothed_variance, wilson
 
@@ -68,13 +76,6 @@ def count_by_membership(
     """
     k_in, n_in = (correct & member).sum(0), member.sum(0)
     return k_in, n_in, correct.sum(0) - k_in, len(member) - n_in
-
-
-def subtract_means(inside: Side, outside: Side) -> np.ndarray:
-    """Compute the mean of a term in minus its mean out, of counts k_in / n_in - k_out / n_out; NaN without a model."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference: np.ndarray = inside.sums[0] / inside.n - outside.sums[0] / outside.n
-    return difference
 
 
 def memorization_from_counts(
@@ -174,36 +175,9 @@ def compute_bank_rmse(parts: Iterable[tuple[float, int]]) -> float:
     return float(np.sqrt(total / number)) if number else float("nan")
 
 
-MIN_STD = 1e-3
-"""Least standard deviation over models: models that agree to the last bit do not prove an error of 0."""
-
-
 def compute_probabilities(confidence: np.ndarray) -> Terms:
     """Compute p_y from logit confidence log p_y / (1 - p_y)."""
     return (expit(confidence),)
-
-
-def compute_probability_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the standard error of that difference.
-
-    se^2 = sum over both sides of max(s^2, MIN_STD^2) / n, s the sample standard deviation over that side's models.
-    It ignores kinds of models that have not occurred yet; there the error of the counts is more conservative.
-
-    Args:
-        inside: sums of p_y over the models with each example.
-        outside: over those without it.
-        terms: p_y, float64 [M, N].
-        member: bool [M, N].
-
-    Returns:
-        se: float64 [N], never 0; NaN with fewer than two models on a side.
-    """
-    variance = np.zeros(member.shape[1])
-    # two passes, not sums of squares: near p = 1 the latter cancel to rounding errors
-    for side, models in ((inside, member), (outside, ~member)):
-        deviation = (terms[0] - side.sums[0] / np.maximum(side.n, 1)) * models
-        variance += compute_mean_variance((deviation**2).sum(0), side.n)
-    return {"se": np.sqrt(variance)}
 
 
 MEMORIZATION_PROBABILITY = Statistic(
@@ -213,16 +187,10 @@ MEMORIZATION_PROBABILITY = Statistic(
     signal="logit_confidence",
     terms=compute_probabilities,
     value=subtract_means,
-    errors=compute_probability_errors,
+    errors=compute_difference_errors,
 )
 """value, se: float64 [N], value in [-1, 1] and higher for more memorized, NaN with fewer than two models on a side;
 n_in, n_out: int64 [N]."""
-
-
-def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Compute a mean's variance from the sum of squared deviations of n models; above 0, NaN with fewer than two."""
-    variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
-    return np.where(n > 1, variance, np.nan)
 
 
 GAP_CLIP = 5.0

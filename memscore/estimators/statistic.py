@@ -15,6 +15,9 @@ import numpy as np
 from memscore.score_registry import ScoreInfo
 
 Terms = tuple[np.ndarray, ...]
+MIN_STD = 1e-3
+"""Least standard deviation over models, in the unit of the term (a probability, a nat): models that agree to the last
+bit do not prove an error of 0."""
 
 
 class Side(NamedTuple):
@@ -55,6 +58,42 @@ class Statistic:
 def take_signal(signal: np.ndarray) -> Terms:
     """Sum the signal itself: the terms of a statistic of means or shares."""
     return (signal,)
+
+
+def subtract_means(inside: Side, outside: Side) -> np.ndarray:
+    """Compute the mean of a term in minus its mean out, of counts k_in / n_in - k_out / n_out; NaN without a model."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference: np.ndarray = inside.sums[0] / inside.n - outside.sums[0] / outside.n
+    return difference
+
+
+def compute_difference_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the standard error of subtract_means, from the spread of the one term over the models of each side.
+
+    se^2 = sum over both sides of max(s^2, MIN_STD^2) / n, s the sample standard deviation over that side's models.
+    It ignores kinds of models that have not occurred yet; there the error of the counts is more conservative.
+
+    Args:
+        inside: sums of the term over the models with each example.
+        outside: over those without it.
+        terms: the term, float64 [M, N].
+        member: bool [M, N].
+
+    Returns:
+        se: float64 [N], never 0; NaN with fewer than two models on a side.
+    """
+    variance = np.zeros(member.shape[1])
+    # two passes, not sums of squares: where all values are near 1, the latter cancel to rounding errors
+    for side, models in ((inside, member), (outside, ~member)):
+        deviation = (terms[0] - side.sums[0] / np.maximum(side.n, 1)) * models
+        variance += compute_mean_variance((deviation**2).sum(0), side.n)
+    return {"se": np.sqrt(variance)}
+
+
+def compute_mean_variance(squares: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Compute a mean's variance from the sum of squared deviations of n models; above 0, NaN with fewer than two."""
+    variance: np.ndarray = np.maximum(squares / np.maximum(n - 1, 1), MIN_STD**2) / np.maximum(n, 1)
+    return np.where(n > 1, variance, np.nan)
 
 
 def compute_table(statistic: Statistic, signal: np.ndarray, member: np.ndarray) -> dict[str, np.ndarray]:

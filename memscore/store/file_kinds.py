@@ -3,7 +3,8 @@
 `memscore.bank verify` reads this table and knows no kind by name, so a new kind is one row, and one function in
 stored_files.py if other files imply it or make it stale. A pattern has words in capitals for the parts of a name that
 vary; each path matches one pattern at most. Stores of forget sets that change the data, scenarios/NAME/, hold the same
-kinds again.
+kinds again. A kind that is added to stores that exist is expected only of files that are as new (as data.json, which
+may be absent), or verify would miss it in every older store.
 """
 
 import re

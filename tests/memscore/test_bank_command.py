@@ -35,7 +35,7 @@ KINDS = {
 
 @pytest.fixture
 def full(tmp_path):
-    """A store with a file of every kind."""
+    """A store with a file of each kind in KINDS."""
     store = bank(tmp_path / "bank")
     store.write_clusters(np.zeros(40))
     store.write_events("k", {"confidence": np.ones(40, np.float32)})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from memscore.estimators.memorization import MEMORIZATION_PROBABILITY, MIN_STD, memorization
-from memscore.estimators.statistic import compute_table
+from memscore.estimators.memorization import MEMORIZATION_PROBABILITY, memorization
+from memscore.estimators.statistic import MIN_STD, compute_table
 from memscore.subsets.designs import Arm, draw_membership
 
 

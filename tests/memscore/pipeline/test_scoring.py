@@ -5,13 +5,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.data.splits import Dataset, Splits, build_examples_table
-from memscore.estimators.memorization import memorization, subtract_means
+from memscore.estimators.memorization import memorization
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import (
     Statistic,
     compute_table,
     compute_weighted_values,
     count_set_weights,
+    subtract_means,
     take_signal,
 )
 from memscore.pipeline.scoring import score_arm, score_fractions, select_columns
