@@ -83,7 +83,7 @@ def test_it_differs_from_the_definition():
 
 def test_saturated_confidence_keeps_its_spread(monkeypatch):
     """Deviations are summed, not squares: near p = 1 the mean of squares less the square of the mean is rounding."""
-    monkeypatch.setattr("memscore.estimators.memorization.MIN_STD", 0.0)
+    monkeypatch.setattr("memscore.estimators.statistic.MIN_STD", 0.0)
     values = 1 - np.array([[1e-9], [2e-9], [3e-9], [4e-9]] * 2)
     table = compute_table(MEMORIZATION_PROBABILITY, logit(values), np.arange(8)[:, None] < 4)
     # 1 - 1e-9 is itself rounded by 1e-16
