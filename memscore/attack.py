@@ -63,7 +63,7 @@ def audit_model(
         from memscore.training.numerics import resolve_device
 
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = Store.open(store)
+    bank = Store.open(store, check_manifest=True)
     torch_device = resolve_device(device)
     mean_std = resolve_normalization(bank.manifest, mean, std)
     network = load_user_model(model, arch, bank.manifest)

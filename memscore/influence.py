@@ -54,7 +54,7 @@ def find_bank_influence(
     if not 0 <= pictures <= MAX_PICTURES:
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = Store.open(store)
+    bank = Store.open(store, check_manifest=True)
     with bank.lock():  # a running estimate would add shards and make this result stale
         name = select_arm(bank, arm)
         # before the pairs, so that a data set that is not found is an error at once

@@ -8,18 +8,18 @@ may be absent), or verify would miss it in every older store.
 """
 
 import re
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
+
+import pyarrow as pa
 
 from memscore.store import rebuild_advice as rebuild
 from memscore.store import stored_files as stored
-from memscore.store.json_records import decode_record
-from memscore.store.parquet import CorruptFile, check_content
+from memscore.store.file_formats import ANY, FORMATS, JSON, PARQUET, PNG, SAFETENSORS, TEXT, Format
+from memscore.store.parquet import decode_metadata
 from memscore.store.stored_files import HASH, StoredFiles
-from memscore.store.weight_files import check_weights
 
 WORDS = {
     "KEY": HASH,
@@ -27,47 +27,7 @@ WORDS = {
     "PROXY": r"(?!evaluation\b|rescored\b)[^/]+",
 }
 """Words of patterns that stand for something narrower than any name."""
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-
-class Format(NamedTuple):
-    """A file format and what reads all bytes of a file in it: it raises CorruptFile, and returns a record, if any."""
-
-    name: str
-    check: Callable[[bytes], Any] | None
-
-
-def check_record(content: bytes) -> dict[str, Any]:
-    """Decode a record; raise CorruptFile unless it is a JSON object with a matching hash."""
-    try:
-        return decode_record(content, require_checksum=True)
-    except ValueError as error:
-        raise CorruptFile(str(error)) from None
-
-
-def check_picture(content: bytes) -> None:
-    """Raise CorruptFile unless the chunks of a PNG have their CRCs, and the last one is its end."""
-    if not content.startswith(PNG_SIGNATURE):
-        raise CorruptFile("it is no PNG")
-    start, kind = len(PNG_SIGNATURE), b""
-    while start < len(content):
-        # A chunk: length of its data, kind (4 bytes), data, CRC of kind and data.
-        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
-        kind = content[start + 4 : start + 8]
-        if zlib.crc32(content[start + 4 : end]).to_bytes(4, "big") != content[end : end + 4]:
-            raise CorruptFile(f"bytes were changed in the chunk at byte {start}")
-        start = end + 4
-    if kind != b"IEND":
-        raise CorruptFile("its end is missing")
-
-
-PARQUET = Format("Parquet", check_content)
-JSON = Format("JSON", check_record)
-SAFETENSORS = Format("safetensors", check_weights)
-PNG = Format("PNG", check_picture)
-TEXT = Format("text", None)
-ANY = Format("any", None)
-FORMATS = {".parquet": PARQUET, ".json": JSON, ".safetensors": SAFETENSORS, ".png": PNG}
 
 Paths = Callable[[StoredFiles], Iterable[str]]
 Reasons = Callable[[StoredFiles], Iterable[tuple[str, str]]]
@@ -88,6 +48,10 @@ class FileKind:
         conflicts: path and reason, for files that are intact but do not go with the others.
         completed_by: pattern of a file that tells commands that this one is stored; it is moved away with this one,
             since otherwise no command would write this one again.
+        entries: keys of the record, or columns of the table, that every file of this kind has; a word in capitals
+            stands for the file's name.
+        named_by: key of the record, or metadata entry of the table, that names what the file is of: its name, or the
+            hash that its name begins with.
     """
 
     pattern: str
@@ -98,6 +62,8 @@ class FileKind:
     stale: Reasons | None = None
     conflicts: Reasons | None = None
     completed_by: str = ""
+    entries: tuple[str, ...] = ()
+    named_by: str = ""
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -106,6 +72,21 @@ class FileKind:
         return re.compile(
             "".join(WORDS.get(part, "[^/]+") if k % 2 else re.escape(part) for k, part in enumerate(parts))
         )
+
+    def find_mixup(self, path: str, content: pa.Schema | dict[str, Any] | None) -> str:
+        """Return why an intact file is not what its path says, as after a wrong copy; empty if it is."""
+        if content is None:
+            return ""
+        stem = path.rpartition("/")[2].rpartition(".")[0]
+        is_record = isinstance(content, dict)
+        entries = list(content) if isinstance(content, dict) else content.names
+        values: Mapping[str, Any] = content if isinstance(content, dict) else decode_metadata(content)
+        for entry in (stem if entry.isupper() else entry for entry in self.entries):
+            if entry not in entries:
+                return f"it is another file, without {'an entry' if is_record else 'a column'} {entry!r}"
+        key = re.match(HASH, stem)
+        name = values.get(self.named_by, stem) if self.named_by else stem
+        return "" if name in {stem, key and key[0]} else f"it is the file of {name}"
 
 
 def split_scenario(path: str) -> tuple[str, str]:
@@ -151,12 +132,14 @@ FILE_KINDS = (
         pattern="data.json",
         format=JSON,
         content="Where the data were read and how, class names, image size; no identity, may be absent.",
+        entries=("name",),
         rebuild=rebuild.by_bank_command,
     ),
     FileKind(
         pattern="examples.parquet",
         format=PARQUET,
         content="One row per example: row, id, split, label, label as published, cluster.",
+        entries=("row", "id"),
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_examples,
     ),
@@ -164,6 +147,7 @@ FILE_KINDS = (
         pattern="clusters.parquet",
         format=PARQUET,
         content="Cluster of each training example, from which orthogonal subsets are drawn.",
+        entries=("cluster",),
         rebuild=rebuild.by_bank_command_on_this_machine,
         expected=stored.expect_clusters,
     ),
@@ -171,6 +155,8 @@ FILE_KINDS = (
         pattern="arms/ARM.json",
         format=JSON,
         content="How the subsets of one arm are drawn: design, keep fraction, block, hash of the clusters, queries.",
+        entries=("name", "design", "keep", "block", "suffix"),
+        named_by="name",
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_arms,
     ),
@@ -178,6 +164,7 @@ FILE_KINDS = (
         pattern="shards/MODEL.parquet",
         format=PARQUET,
         content="One bank model: member, correct, logit confidence, gap and top gap of every example.",
+        entries=("row", "member", "correct"),  # find_shards_from_elsewhere compares the model with the name
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_shards,
         conflicts=stored.find_shards_from_elsewhere,
@@ -186,6 +173,8 @@ FILE_KINDS = (
         pattern="receipts/MODEL.json",
         format=JSON,
         content="How one bank model or original was trained: seconds, worker, device, engine, accuracies.",
+        entries=("model", "diverged"),
+        named_by="model",
         rebuild=rebuild.by_restoring_from_shard,
         expected=stored.expect_receipts,
     ),
@@ -193,18 +182,23 @@ FILE_KINDS = (
         pattern="receipts/oracle-ID.json",
         format=JSON,
         content="The same of one oracle, a model trained without a forget set.",
+        entries=("model", "key", "diverged"),
+        named_by="model",
         rebuild=rebuild.by_trial_command,
     ),
     FileKind(
         pattern="receipts/KEY-PROXY.json",
         format=JSON,
         content="Seconds, worker and device of one proxy of the original KEY.",
+        entries=("key", "seconds"),
+        named_by="key",
         rebuild=rebuild.by_model_command,
     ),
     FileKind(
         pattern="failures/NAME.json",
         format=JSON,
         content="Why a model has no result; one that diverged is never trained again.",
+        entries=("kind",),
         rebuild=rebuild.by_model_command,
         expected=stored.expect_failures,
     ),
@@ -220,6 +214,8 @@ FILE_KINDS = (
         pattern="outputs/KEY.parquet",
         format=PARQUET,
         content="Logits and embeddings that an original or oracle gives for every example.",
+        entries=("logits", "embeddings"),
+        named_by="model",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_outputs,
         conflicts=stored.find_outputs_without_receipt,
@@ -228,6 +224,8 @@ FILE_KINDS = (
         pattern="events/KEY.parquet",
         format=PARQUET,
         content="Learning events of an original or oracle: per example its averages over the visits in training.",
+        entries=("row", "confidence"),
+        named_by="model",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_events,
     ),
@@ -235,6 +233,8 @@ FILE_KINDS = (
         pattern="events/KEY-evaluation.parquet",
         format=PARQUET,
         content="Learning events of an original in an evaluation pass after every epoch (--evaluation-events).",
+        entries=("row", "confidence"),
+        named_by="model",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_evaluation_events,
     ),
@@ -242,6 +242,8 @@ FILE_KINDS = (
         pattern="events/KEY-PROXY.parquet",
         format=PARQUET,
         content="Values of one proxy of the original KEY (--proxies).",
+        entries=("row",),
+        named_by="model",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_proxies,
         conflicts=stored.find_proxies_without_receipt,
@@ -250,12 +252,16 @@ FILE_KINDS = (
         pattern="events/KEY-rescored.parquet",
         format=PARQUET,
         content="Holdout-retraining proxy of an unlearned model, computed again after a request.",
+        entries=("row",),
+        named_by="model",
         rebuild=rebuild.by_requests_experiment,
     ),
     FileKind(
         pattern="events/MODEL.parquet",
         format=PARQUET,
         content="Learning events of one bank model on its members (--bank-events).",
+        entries=("row", "confidence"),
+        named_by="model",
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_bank_events,
     ),
@@ -263,6 +269,7 @@ FILE_KINDS = (
         pattern="scores/SCORE.parquet",
         format=PARQUET,
         content="One score: row, id, values, standard errors and counts, with source, unit and direction.",
+        entries=("row", "id", "SCORE"),
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_scores,
         stale=stored.find_outdated_scores,
@@ -271,6 +278,7 @@ FILE_KINDS = (
         pattern="scores.parquet",
         format=PARQUET,
         content="All scores, one row per training example.",
+        entries=("row", "id"),
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_scores_table,
         stale=stored.find_outdated_scores_table,
@@ -279,6 +287,7 @@ FILE_KINDS = (
         pattern="models.parquet",
         format=PARQUET,
         content="One row per bank model and original, from the receipts.",
+        entries=("model", "arm", "index"),
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_models_table,
         stale=stored.find_outdated_models_table,
@@ -287,6 +296,7 @@ FILE_KINDS = (
         pattern="influence/NAME.parquet",
         format=PARQUET,
         content="Pairs of a target and a training example with their influence, of one kind of targets and one arm.",
+        entries=("train_row", "test_row", "influence"),
         rebuild=rebuild.by_influence_command,
         expected=stored.expect_influence,
         stale=stored.find_outdated_influence,
@@ -295,6 +305,7 @@ FILE_KINDS = (
         pattern="reports/summary.json",
         format=JSON,
         content="The numbers that estimate prints: errors, accuracies, attacks of each arm.",
+        entries=("arms", "originals"),
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_summary,
     ),
@@ -323,6 +334,7 @@ FILE_KINDS = (
         pattern="reports/fidelity_SUFFIX.json",
         format=JSON,
         content="Agreement of every score with memorization, and its cost (memscore.fidelity).",
+        entries=("standings", "suffix"),
         rebuild=rebuild.by_fidelity_command,
         expected=stored.expect_fidelity,
     ),
@@ -351,6 +363,7 @@ FILE_KINDS = (
         pattern="reports/influence_NAME.json",
         format=JSON,
         content="Options of one influence file (memscore.influence).",
+        entries=("arm", "targets"),
         rebuild=rebuild.by_influence_command,
         expected=stored.expect_influence_records,
     ),
@@ -364,12 +377,15 @@ FILE_KINDS = (
         pattern="reports/audit-NAME.parquet",
         format=PARQUET,
         content="Membership of each example in the training set of a model of yours (memscore.attack).",
+        entries=("row", "id", "verdict"),
         rebuild=rebuild.by_attack_command,
     ),
     FileKind(
         pattern="trials/KEY.parquet",
         format=PARQUET,
         content="The row of one unlearning trial: its options, measures and cost.",
+        entries=("trial", "algorithm", "status"),
+        named_by="trial",
         rebuild=rebuild.by_trial_command,
         expected=stored.expect_trials,
     ),
@@ -377,6 +393,8 @@ FILE_KINDS = (
         pattern="trials/KEY-said.parquet",
         format=PARQUET,
         content="Logit confidence and gap that the unlearned model of a trial gives for every example.",
+        entries=("logit_confidence", "gap"),
+        named_by="trial",
         rebuild=rebuild.by_trial_command,
         completed_by="trials/KEY.parquet",
     ),
@@ -384,6 +402,8 @@ FILE_KINDS = (
         pattern="trials/KEY-cost.parquet",
         format=PARQUET,
         content="Status and cost of the stored unlearned model KEY; written after its weights.",
+        entries=("status", "wall_s"),
+        named_by="theta",
         rebuild=rebuild.by_trial_command,
         conflicts=stored.find_costs_without_weights,
     ),
@@ -391,12 +411,14 @@ FILE_KINDS = (
         pattern="attempts/SEARCH/VALUES.json",
         format=JSON,
         content="One configuration that a hyper-parameter search evaluated: values, objectives, trials.",
+        entries=("values", "trials"),
         rebuild=rebuild.by_search_command,
     ),
     FileKind(
         pattern="sweeps/NAME/sweep.json",
         format=JSON,
         content="Options of a sweep.",
+        entries=("forget", "seeds"),
         rebuild=rebuild.by_sweep_command,
         expected=stored.expect_sweep_files,
     ),
@@ -404,18 +426,21 @@ FILE_KINDS = (
         pattern="sweeps/NAME/trials.parquet",
         format=PARQUET,
         content="Rows of all trials of a sweep, for tuning and judged.",
+        entries=("trial", "algorithm"),
         rebuild=rebuild.by_sweep_command,
     ),
     FileKind(
         pattern="sweeps/NAME/chosen.json",
         format=JSON,
         content="Parameters that a sweep chose, their objectives, and what failed.",
+        entries=("chosen", "failed"),
         rebuild=rebuild.by_sweep_command,
     ),
     FileKind(
         pattern="experiments/NAME/rows.parquet",
         format=PARQUET,
         content="Judged rows of an experiment.",
+        entries=("trial", "algorithm"),
         rebuild=rebuild.by_experiment_command,
         expected=stored.expect_experiment_files,
     ),
@@ -423,6 +448,7 @@ FILE_KINDS = (
         pattern="experiments/NAME/findings.json",
         format=JSON,
         content="Options of an experiment, and verdicts on the claims of its paper.",
+        entries=("experiment", "findings"),
         rebuild=rebuild.by_experiment_command,
     ),
     FileKind(
@@ -435,6 +461,7 @@ FILE_KINDS = (
         pattern="progress.json",
         format=JSON,
         content="Heartbeat of the last run, written every few seconds.",
+        entries=("state",),
         rebuild=rebuild.by_next_command,
     ),
     FileKind(

@@ -109,7 +109,12 @@ def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
     """Read one record; CorruptFile names the file if it is not what was written."""
     content = folder.read(relpath)
     try:
-        return decode_record(content, require_checksum=True)
+        record = decode_record(content, require_checksum=True)
+        place, _, name = relpath.removesuffix(".json").rpartition("/")
+        # An intact record of something else, copied here, would make every shard of the arm another store's.
+        if place == "arms" and record.get("name") != name:
+            raise ValueError(f"it holds no arm {name}")
+        return record
     except ValueError as error:
         raise CorruptFile(
             f"{folder.display_path(relpath)} is damaged: {error}; "

@@ -54,6 +54,12 @@ def require_same_store(folder: Folder, stored: Manifest, requested: Manifest) ->
         raise ValueError(format_manifest_error(folder, OTHER_MANIFEST_REASON))
 
 
+def require_own_manifest(folder: Folder, manifest_digest: str) -> None:
+    """Raise CorruptManifest if all shards of a store were made under another manifest than the one that it has."""
+    if match_shards(folder, manifest_digest) is False:
+        raise CorruptManifest(format_manifest_error(folder, OTHER_MANIFEST_REASON))
+
+
 def require_own_shards(folder: Folder, manifest_digest: str) -> None:
     """Raise if shards without a manifest were not made under this one, which would call all of them damaged."""
     shards = folder.names("shards")

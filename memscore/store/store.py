@@ -25,7 +25,7 @@ from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, read_record, read_records
 from memscore.store.manifest import Manifest, require_matching_rows
-from memscore.store.manifest_file import read_manifest, require_own_shards, require_same_store
+from memscore.store.manifest_file import read_manifest, require_own_manifest, require_own_shards, require_same_store
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
@@ -128,22 +128,26 @@ class Store:
             self.write_origin(origin)
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0) -> "Store":
+    def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0, *, check_manifest: bool = False) -> "Store":
         """Open the store at a location.
 
         Args:
             url: path or URL.
             retry_s: how long requests to an unreachable server are retried, in seconds; 0 at the start of a command.
+            check_manifest: compare the manifest with a shard, as a command does that would train or judge by it.
 
         Returns:
             The store.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: its manifest is damaged (CorruptManifest), or of another version.
+            ValueError: its manifest is damaged or another store's (CorruptManifest), or of another version.
         """
         folder = Folder.from_url(url, retry_s)
-        return cls(folder, read_manifest(folder, retry_s))
+        store = cls(folder, read_manifest(folder, retry_s))
+        if check_manifest:
+            require_own_manifest(folder, store.manifest.digest)
+        return store
 
     @property
     def url(self) -> str:

@@ -18,9 +18,11 @@ from memscore.store.file_kinds import (
     advise,
     find_completing_path,
     find_format,
+    find_kind,
 )
 from memscore.store.filesystem import Folder
 from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
+from memscore.store.parquet import CorruptFile
 from memscore.store.rebuild_advice import by_trial_command
 from memscore.store.remote import StoreUnavailable
 from memscore.store.shards import build_shard_path, format_model_name
@@ -51,14 +53,17 @@ class VerificationResult:
     kept_in_place: frozenset[str] = frozenset()
 
 
-def verify_folder(folder: Folder) -> VerificationResult:
-    """Verify the store in a folder; where its manifest cannot be used, only the bytes of each file are compared."""
+def verify_folder(folder: Folder, remake: str = REMAKE_MANIFEST) -> VerificationResult:
+    """Verify the store in a folder; where its manifest cannot be used, only the bytes of each file are compared.
+
+    `remake` says what makes the manifest again.
+    """
     reason = find_manifest_fault(folder)
     if not reason:
         return verify(Store.open(folder.url))
     n_checked, damaged, _ = check_files(folder)
     damaged["manifest.json"] = reason
-    advice = dict.fromkeys(damaged, "verify again once manifest.json is there") | {"manifest.json": REMAKE_MANIFEST}
+    advice = dict.fromkeys(damaged, "verify again once manifest.json is there") | {"manifest.json": remake}
     return VerificationResult(verified=n_checked - len(damaged), damaged=damaged, advice=advice)
 
 
@@ -87,7 +92,9 @@ def verify(store: Store) -> VerificationResult:
     created = {path: folder for path, folder in inner.items() if folder.exists("manifest.json")}
     lost = {f"{path}/manifest.json": by_trial_command(files, path) for path in inner.keys() - created.keys()}
     result.missing.update(sorted(lost.items()))
-    return merge_results(result, {path: verify_folder(folder) for path, folder in created.items()})
+    return merge_results(
+        result, {path: verify_folder(folder, by_trial_command(files, path)) for path, folder in created.items()}
+    )
 
 
 def merge_results(outer: VerificationResult, inner: dict[str, VerificationResult]) -> VerificationResult:
@@ -145,8 +152,12 @@ def list_checks(folder: Folder) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def read_and_check(folder: Folder, path: str, check: Callable[[bytes], Any]) -> Any:
-    """Read one file and check it."""
-    return check(folder.read(path))
+    """Read one file and check its bytes, and that it is of the kind that its path says; return its record, if any."""
+    content = check(folder.read(path))
+    kind = find_kind(path)
+    if kind and (mixup := kind.find_mixup(path, content)):
+        raise CorruptFile(mixup)
+    return content
 
 
 def run_check(check: Callable[[], Any]) -> tuple[str, Any]:

@@ -41,15 +41,18 @@ def full(tmp_path):
     store.write_events("k", {"confidence": np.ones(40, np.float32)})
     store.write_outputs("k", np.ones((52, 10)), np.ones((52, 3)))
     store.write_weights("k", {"w": torch.ones(30)})
-    store.write_receipt("k", {"seconds": 1})
+    store.write_receipt("k", {"model": "k", "diverged": False, "seconds": 1})
     store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, hash_shards("a", {}))
-    store.write_influence("test_k0.700", to_table({"train_row": np.arange(9, dtype=np.int32)}, {}))
+    columns = ("train_row", "test_row", "influence")
+    store.write_influence(
+        "test_k0.700", to_table(dict.fromkeys(columns, np.arange(9, dtype=np.int32)), {"arm": "a", "targets": "test"})
+    )
     models = [format_model_name(ARM["name"], index) for index in range(3)]
     for name in models:
-        store.write_receipt(name, {"seconds": 1})
-    store.write_table("models.parquet", pa.table({"model": models}))
+        store.write_receipt(name, {"model": name, "diverged": False, "seconds": 1})
+    store.write_table("models.parquet", pa.table({"model": models, "arm": models, "index": range(3)}))
     store.write_table("scores.parquet", store.read_score("mem"))
-    store.folder.replace("reports/summary.json", encode_record({"originals": 1}))
+    store.folder.replace("reports/summary.json", encode_record({"arms": {}, "originals": 1}))
     return store
 
 

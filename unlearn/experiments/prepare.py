@@ -52,7 +52,7 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     resolved = config.resolve(experiment.small_preset if config.preset == "small" else experiment.paper_preset)
     for name in resolved.algorithms:
         get_algorithm(name)
-    store, cache = Store.open(config.store), SplitsCache()
+    store, cache = Store.open(config.store, check_manifest=True), SplitsCache()
     # 2. The score: a user's, else the store's. Experiments that read none keep the placeholder in their identity.
     if depends_on_score(experiment, resolved):
         resolved = replace(resolved, score=config.score or find_default_score(store))

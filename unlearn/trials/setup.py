@@ -127,7 +127,7 @@ class SplitsCache:
 
 def open_trainable_store(url: str) -> Store:
     """Open a bank whose models can be trained; an imported one is an error."""
-    store = Store.open(url)
+    store = Store.open(url, check_manifest=True)
     if store.manifest.imported:
         raise ValueError(
             f"{store.folder.display_name} was imported without a way to train its models, so no original can be "

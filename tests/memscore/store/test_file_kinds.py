@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from memscore.store import rebuild_advice
-from memscore.store.file_kinds import FILE_KINDS, check_picture, find_kind
+from memscore.store.file_formats import check_picture
+from memscore.store.file_kinds import FILE_KINDS, find_kind
 from memscore.store.parquet import CorruptFile
 from memscore.store.store import Store
 from memscore.store.verify import quarantine_damaged, verify

@@ -1,16 +1,19 @@
 """bank verify names missing files and those older than the models, with the command that makes them."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from memscore import influence
+from memscore import attack, fidelity, influence
 from memscore.bank import main
 from memscore.score_registry import ESTIMATOR_VERSIONS
 from memscore.store.store import Store
 from tests.fixtures.command import SERIAL, SMALL, here
+from unlearn import experiment, sweep, trial
 
 AGAIN = "`python -m memscore.estimate --store {store}` with the flags it was filled with makes it again"
 LAST = "exact-k0.500-b8-00015"
@@ -153,6 +156,48 @@ def test_scores_and_influence_of_an_earlier_estimator_are_named(copy, capsys, mo
     assert set(problems) == {"scores/cscore_k0.500.parquet", "scores.parquet", "influence/test_k0.500.parquet"}
     assert "with the estimator of this memscore" in problems["scores/cscore_k0.500.parquet"][1]
     assert "python -m memscore.influence" in problems["influence/test_k0.500.parquet"][1]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "reason"),
+    [
+        ("receipts/exact-k0.500-b8-00000.json", "arms/exact-k0.500-b8.json", "without an entry 'name'"),
+        ("receipts/exact-k0.500-b8-00000.json", "receipts/exact-k0.500-b8-00001.json", "file of exact-k0.500-b8-00000"),
+        ("receipts/exact-k0.500-b8-00000.json", "reports/summary.json", "without an entry 'arms'"),
+        ("scores.parquet", "models.parquet", "without a column 'model'"),
+        ("scores/cscore_k0.500.parquet", "scores/lira_k0.500.parquet", "without a column 'lira_k0.500'"),
+        ("models.parquet", "examples.parquet", "without a column 'row'"),
+    ],
+)
+def test_an_intact_file_under_the_name_of_another_is_damage_and_its_advice_works(copy, capsys, source, target, reason):
+    copy.folder.replace(target, copy.folder.read(source))
+    code, problems = run_verify(copy, capsys)
+    assert (code, problems[target][0]) == (1, "damaged")
+    assert reason in problems[target][1]
+    assert "manifest.json" not in problems
+    assert main(["verify", copy.url, "--set-aside"]) == 1
+    assert here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)[0] == 0
+    assert run_verify(copy, capsys) == (0, {})
+
+
+def test_a_manifest_of_another_store_is_refused_by_every_command_that_would_judge_by_it(copy, capsys):
+    manifest = replace(copy.manifest, seed=copy.manifest.seed + 1)
+    copy.folder.replace("manifest.json", manifest.to_json().encode())
+    before = sorted(Path(copy.url).rglob("*"))
+    commands = {
+        influence: [copy.url],
+        fidelity: [copy.url],
+        attack: ["--store", copy.url, "--model", "m.safetensors", "--arch", "mlp"],
+        trial: [copy.url, "--algorithm", "finetune", "--pool", "serial"],
+        sweep: [copy.url, "--pool", "serial"],
+        experiment: ["memorization", copy.url, "--pool", "serial"],
+    }
+    for command, arguments in commands.items():
+        assert command.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "manifest.json: it is another store's" in error, command.__name__
+        assert "bank verify" in error
+    assert sorted(Path(copy.url).rglob("*")) == before
 
 
 def test_a_wide_table_that_holds_another_column_is_old(copy, capsys):
