@@ -6,7 +6,7 @@ from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version
 from memscore.store.filesystem import Folder
 from memscore.store.parquet import decode_metadata
-from memscore.store.score_files import has_other_version, is_stale
+from memscore.store.score_files import is_stale, name_what_changed
 
 INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")
 """Options of memscore.influence that the metadata of each file holds."""
@@ -27,7 +27,7 @@ def require_fresh_influence(folder: Folder, name: str, table: pa.Table, digest: 
     """Raise ValueError if influence was computed from shards of another digest, or by another version."""
     metadata, version = decode_metadata(table.schema), get_estimator_version("influence")
     if is_stale(metadata, digest, version):
-        changed = "its estimator has" if has_other_version(metadata, version) else "the bank's shards have"
+        changed = name_what_changed(metadata, version)
         flags = " ".join(f"--{key.replace('_', '-')} {metadata[key]}" for key in INFLUENCE_OPTIONS)
         raise ValueError(
             f"influence {name!r} is stale, {changed} changed since; "

@@ -65,6 +65,11 @@ def is_stale(metadata: Mapping[str, str], digest: str | None, version: int) -> b
     return from_other_shards or has_other_version(metadata, version)
 
 
+def name_what_changed(metadata: Mapping[str, str], version: int) -> str:
+    """Name what has changed since a stale file was computed, as the subject of a sentence."""
+    return "its estimator has" if has_other_version(metadata, version) else "the bank's shards have"
+
+
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return ids [n] and the score, float64 [n], with its sign such that higher is more memorized or riskier.
 

@@ -1,12 +1,8 @@
 """The store of one bank: the predictions of every model and everything computed from them.
 
-    manifest.json  data.json  arms/  examples.parquet  clusters.parquet  shards/  events/  receipts/  failures/
-    models.parquet  scores.parquet  scores/  influence/  weights/  outputs/  damaged/  progress.json
-
-Files are whole or absent, shards never change, and equal columns give equal bytes: they hold no time, host or path
-(data.json, which says where the data lie, has no columns).
-Only this file knows the path of each kind of file, with a few lines per kind, which is why it is long; the module of
-each kind encodes and checks it.
+file_kinds.py lists every kind of file. Files are whole or absent, shards never change, and equal columns give equal
+bytes: they hold no time, host or path (data.json, which says where the data lie, has no columns). The methods that read
+and write each kind stand here, which is why the file is long; the module of each kind encodes and checks it.
 """
 
 import os
@@ -39,8 +35,8 @@ from memscore.store.parquet import (
 from memscore.store.score_files import (
     build_version_metadata,
     encode_score,
-    has_other_version,
     is_stale,
+    name_what_changed,
     orient_score,
 )
 from memscore.store.shards import (
@@ -401,7 +397,7 @@ class Store:
             digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
         version = get_estimator_version(name)
         if is_stale(metadata, digest, version):
-            changed = "its estimator has" if has_other_version(metadata, version) else "the bank's shards have"
+            changed = name_what_changed(metadata, version)
             raise ValueError(f"score {name!r} is stale, {changed} changed since; run {self.rebuild_command}")
 
     def read_score(self, name: str) -> pa.Table:

@@ -98,7 +98,7 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
 
 def check_augmented_bank(config: ExperimentConfig) -> str:
     """Check that the second bank has the same data, and augments where the first one does not."""
-    bank, other = Store.open(config.store), Store.open(config.other)
+    bank, other = Store.open(config.store), Store.open(config.other, check_manifest=True)
     if bank.manifest.fingerprint != other.manifest.fingerprint:
         raise ValueError(
             f"--other {other.folder.display_name} has other data than {bank.folder.display_name}; give a bank of the "

@@ -28,7 +28,7 @@ def open_score_store(store: Store, url: str | None) -> tuple[Store, tuple[str, .
     if url is None:
         return store, ()
     try:
-        other = Store.open(url)
+        other = Store.open(url, check_manifest=True)
     except (ValueError, OSError) as error:
         raise ValueError(f"--scores-of {url}: {error}") from None
     ours, theirs = store.manifest, other.manifest
