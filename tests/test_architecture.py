@@ -34,9 +34,10 @@ LEVELS = (
 )
 """Packages and the modules beside them, the lowest level first; each imports only itself and lower levels."""
 
-WITHOUT_RAY = {"cluster/__init__.py", "cluster/pool.py", "cluster/search.py", "cluster/search_space.py"}
-FOR_EVERYBODY = {"cluster/pool.py", "cluster/search_space.py"}
+FOR_EVERYBODY = {"cluster/device_errors.py", "cluster/pool.py", "cluster/search_space.py"}
 """What memscore and unlearn may import of cluster; only commands import the rest."""
+
+WITHOUT_RAY = FOR_EVERYBODY | {"cluster/__init__.py", "cluster/search.py"}
 
 WEIGHTS_CHANGE_IN = ("memscore/training/", "unlearn/optimization/", "unlearn/algorithms/")
 SEEDS_A_GLOBAL_GENERATOR = ("random.seed", "manual_seed", "manual_seed_all", "torch.seed", "set_rng_state")
