@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
+from cluster.device_errors import is_broken_device
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -43,11 +45,12 @@ class Failure:
 
 
 class RunStopped(OSError):
-    """Nothing can be stored any more: the run stops, and the same command continues it."""
+    """No further job can be done or stored: the run stops, and the same command continues it."""
 
     stops_the_run = True
 
 
+MAX_LOST_GPUS = 2
 RERUN_HINT = "what is finished is kept: run the same command again"
 
 
@@ -100,16 +103,19 @@ class SerialPool:
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
         """Call fn(job, shared) for each job in order, reading the jobs one by one; see Pool.run."""
         # a job that writes into its arrays fails here as it would on a cluster
-        shared = make_read_only_copy(shared)
+        shared, n_lost_gpus = make_read_only_copy(shared), 0
         for job in jobs:
             outcome: Result | Failure
             try:
-                outcome = fn(job, shared)
+                outcome, n_lost_gpus = fn(job, shared), 0
             except Exception as error:  # one bad job must not end the other 9,999
                 if is_fatal(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
+                n_lost_gpus = n_lost_gpus + 1 if is_broken_device(error) else 0
             yield job, outcome
+            if isinstance(outcome, Failure):
+                check_lost_gpus(n_lost_gpus, outcome.error)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +124,16 @@ class SerialPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """There are no workers to end."""
+
+
+def check_lost_gpus(n_lost: int, error: str) -> None:
+    """Raise RunStopped if the last jobs of this process show that it can no longer use its GPU."""
+    # one of them may be that job's own fault, and then the next one succeeds; all others of the run would fail too
+    if n_lost >= MAX_LOST_GPUS:
+        raise RunStopped(
+            f"this process lost its GPU, in {n_lost} jobs in a row ({error}); {RERUN_HINT}, "
+            "or use --pool ray, which replaces such a process"
+        )
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -23,7 +23,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from cluster.pool import Failure, format_error, is_fatal, make_read_only_copy
+from cluster.device_errors import is_broken_device
+from cluster.pool import Failure, check_lost_gpus, format_error, is_fatal, make_read_only_copy
 from cluster.search_space import (
     Domain,
     Search,
@@ -94,18 +95,21 @@ class SerialSearch:
         seed: int = 0,
     ) -> None:
         """Evaluate the configurations of all searches in order, one after the other; see SearchBackend.search."""
-        config_sampler, shared = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared)
+        config_sampler, shared, n_lost_gpus = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared), 0
         while (sample := config_sampler.next()) is not None:
             outcome: dict[str, Any] | Failure
             # one failed evaluation must not end the others
             try:
-                outcome = evaluate_config(fn, sample.search.job, sample.values, shared)
+                outcome, n_lost_gpus = evaluate_config(fn, sample.search.job, sample.values, shared), 0
             except Exception as error:
                 if is_fatal(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
+                n_lost_gpus = n_lost_gpus + 1 if is_broken_device(error) else 0
             config_sampler.report(sample, outcome)
             on_result(sample.search, sample.values, outcome)
+            if isinstance(outcome, Failure):
+                check_lost_gpus(n_lost_gpus, outcome.error)
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
         """Return all values that a search will evaluate; see the function enumerate_configs."""

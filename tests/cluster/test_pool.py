@@ -81,3 +81,18 @@ def test_format_error_folds_a_message():
     assert format_error(ValueError("keep must lie\n  between 0 and 1")) == "ValueError: keep must lie between 0 and 1"
     assert format_error(KeyError()) == "KeyError"
     assert format_error(RunStopped(28, "no space")) == "RunStopped: [Errno 28] no space"
+
+
+def test_a_serial_run_whose_process_lost_its_gpu_stops_after_the_second_job():
+    outcomes = []
+    with pytest.raises(
+        RunStopped, match=r"lost its GPU, in 2 jobs in a row \(Accel.*triggered in job 1\); .*run the same"
+    ):
+        outcomes.extend(SerialPool().run(jobs.always_lose_gpu, range(30)))
+    assert [job for job, _ in outcomes] == [0, 1]
+    assert all(isinstance(outcome, Failure) for _, outcome in outcomes)
+
+
+def test_a_serial_run_goes_on_where_the_gpu_works_again():
+    outcomes = dict(SerialPool().run(jobs.lose_gpu_at_odd, range(10)))
+    assert [job for job, outcome in outcomes.items() if isinstance(outcome, Failure)] == [1, 3, 5, 7, 9]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cluster.pool import Failure
+from cluster.pool import Failure, RunStopped
 from cluster.search import ConfigSampler, SerialSearch
 from cluster.search_space import Search
 from tests.fixtures import jobs, objectives
@@ -194,3 +194,12 @@ def test_searches_of_one_name_an_unknown_sampler_and_a_grid_too_large_are_refuse
         ConfigSampler([search], "bayes")
     with pytest.raises(ValueError, match="has at least 3 points, all of its choices, but 2 evaluations are left"):
         ConfigSampler([search], "grid")
+
+
+def test_a_serial_search_whose_process_lost_its_gpu_stops_after_the_second_evaluation():
+    results = Results()
+    with pytest.raises(RunStopped, match="lost its GPU, in 2 jobs in a row"):
+        SerialSearch().search(
+            objectives.always_lose_gpu, [Search(name="a", space=UNIT, budget=9, job=None)], None, results
+        )
+    assert len(results) == 2
