@@ -13,14 +13,16 @@ yet.
     a node was lost                                 again, not counted; a Failure after ten
     the GPU's memory ran out                        worker killed, again; it counts for a job that had its GPU alone,
                                                     and where other jobs used the GPU, concurrency is halved
+    the worker lost its GPU (an illegal access)     replaced, then as for one that died; its job goes to another GPU if
+                                                    there is one
     `stops_the_run`                                 the run ends with that exception
     any other exception                             a Failure, with its traceback
+    three in a row on one worker                    another worker tries the last; if it succeeds, the first is replaced
 """
 
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +30,9 @@ import ray
 
 from cluster.log_forwarding import LogCollector
 from cluster.pool import Failure, Job, Result
+from cluster.ray_nodes import count_fitting_workers, require_gpu_share
 from cluster.ray_scheduler import JobScheduler, SchedulerConfig, kill_actors
-from cluster.ray_worker import WorkerActor
+from cluster.ray_worker import WorkerActor, make_worker_environment
 
 _numbers = itertools.count()  # actor names must differ within a process, also between pools
 
@@ -48,7 +51,9 @@ class RayPool:
         wait_s: how long no worker at all may be placed before the run gives up.
 
     Attributes:
-        setbacks: how often a "worker", a "node", "memory" or a "deadline" ended a job, since the pool was made.
+        setbacks: how often a job ended without an outcome, since the pool was made, because a "worker" or a "node" was
+            lost, because of a lost "gpu", "memory" or a "deadline", or for an "exception" that another worker was to
+            confirm.
 
     Raises:
         RuntimeError: this process is in no cluster.
@@ -163,16 +168,13 @@ class RayPool:
     def _start_worker(self, code: bytes, shared: Any) -> Any:
         """Create an actor, perhaps not placed yet, for a pickled function and a reference to the shared object."""
         name = f"{self.name}-worker-{next(_numbers)}"
-        # Ray 2.60 leaves CUDA_VISIBLE_DEVICES unset for an actor without GPUs, which then sees all of them. OpenMP and
-        # MKL read their variables when they are loaded, perhaps before the worker's first line: hence runtime_env.
-        gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
-        gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        # OpenMP and MKL read their variables when they are loaded, perhaps before the worker's first line
         return WorkerActor.options(
             name=name,
             num_cpus=1,
             num_gpus=self._gpus,
             memory=self._memory,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | gpu},
+            runtime_env={"env_vars": make_worker_environment(self._gpus)},
         ).remote(name, code, shared, self._log_collector.buffer)
 
     def release_idle_workers(self) -> None:
@@ -195,25 +197,3 @@ class RayPool:
             self.release_idle_workers()
         self._log_collector.close()
         self._keep_idle, self._idle_workers, self._put = False, [], None
-
-
-def count_fitting_workers(nodes: Sequence[Mapping[str, Any]], gpus: float = 0, memory: int | None = None) -> int:
-    """Count the workers of one CPU that fit on the nodes that are alive, each worker on one node."""
-
-    # rounded down on each node; the addend keeps a quotient such as 0.3 / 0.1 = 2.9999999999999996 from losing one
-    def count_on_node(resources: Mapping[str, float]) -> int:
-        limits = [resources.get("CPU", 0)]
-        limits += [resources.get("GPU", 0) / gpus] if gpus else []
-        limits += [resources.get("memory", 0) / memory] if memory else []
-        return math.floor(min(limits) + 1e-9)
-
-    return sum(count_on_node(node["Resources"]) for node in nodes if node["Alive"])
-
-
-def require_gpu_share(share: float, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Stop if no node has the GPUs that a worker needs: Ray would wait for them for ever."""
-    if share < 0:
-        raise ValueError(f"gpus_per_worker must be 0 or more, got {share}")
-    largest = max((node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]), default=0)
-    if share > largest:
-        raise ValueError(f"{share:g} GPU a worker, but no node has more than {largest:g}; use 0 to train on CPUs")

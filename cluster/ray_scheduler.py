@@ -12,12 +12,13 @@ from typing import Any, Literal
 import ray
 from ray import exceptions as ray_exceptions
 
+from cluster.faulty_workers import FaultyWorkers, Task, WorkerSlot
 from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
-from cluster.ray_worker import RemoteError
+from cluster.ray_nodes import NO_WORKER_WARNING_S, check_waiting_time, find_dead_nodes, warn_no_worker
+from cluster.ray_worker import RemoteError, WorkerInfo
 
 MAX_ATTEMPTS = 3  # of a job, and again of each part of it
 MAX_NODE_LOSSES = 10  # a job that ran on ten nodes that were lost is itself suspect
-NO_WORKER_WARNING_S = 60.0
 MAX_FAILED_STARTS = 10  # in a row, a second apart, at which workers could not start
 NODE_LOSS_TIMEOUT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
@@ -45,72 +46,10 @@ class SchedulerConfig:
     keep_idle: bool = False  # workers without a job stay for the next run, as long as they fit
 
 
-@dataclass(eq=False)
-class Task:
-    """A job, and how often it was interrupted."""
-
-    job: Any
-    attempts: int = 0
-    node_losses: int = 0
-
-
-@dataclass(eq=False)
-class WorkerSlot:
-    """An actor: starting while it has no node, busy while it has a task, else idle."""
-
-    actor: Any
-    node: str = ""
-    task: Task | None = None
-    started_at: float = 0
-    concurrent: int = 0  # slots that were busy when its task began, this one included
-    reused: bool = False  # it worked in an earlier run
-
-
 def kill_actors(actors: Iterable[Any]) -> None:
     """Kill actors; a call in flight raises at once, and nothing of it starts again."""
     for actor in actors:
         ray.kill(actor, no_restart=True)
-
-
-def warn_no_worker(waited_s: float, wait_s: float) -> None:
-    """Warn that no worker could be placed so far, and how much longer the run waits."""
-    _log.warning(
-        "no worker is ready after %.0f s: %s (what starting workers hold is not free). Machines may be busy, "
-        "others may have the rest, or nodes are on their way; this run waits for %.0f s more, then it stops",
-        waited_s,
-        describe_resources(),
-        wait_s - waited_s,
-    )
-
-
-def check_waiting_time(waited_s: float, wait_s: float, driver_node: str) -> None:
-    """Stop if no worker can be placed any more, or the run has waited long enough for one.
-
-    Raises ClusterLost if Ray has marked the driver's own node dead, TimeoutError after more than `wait_s`.
-    """
-    if driver_node in find_dead_nodes():
-        raise ClusterLost(f"the Ray node that this command runs on was lost; {RERUN_HINT}")
-    if waited_s > wait_s:
-        raise TimeoutError(
-            f"no worker could be placed for {wait_s:g} s: {describe_resources()}; "
-            f"wait for it, add nodes, or ask for less a worker; {RERUN_HINT}"
-        )
-
-
-def describe_resources() -> str:
-    """Return what the cluster has and what of it is free, in one line."""
-    kinds, total, free = ("CPU", "GPU", "memory"), ray.cluster_resources(), ray.available_resources()
-
-    def format_line(amounts: Mapping[str, float]) -> str:
-        numbers = {kind: amounts.get(kind, 0) / (2**30 if kind == "memory" else 1) for kind in kinds}
-        return f"{numbers['CPU']:g} CPUs, {numbers['GPU']:g} GPUs, {numbers['memory']:.0f} GiB of memory"
-
-    return f"the cluster has {format_line(total)} in all; free are {format_line(free)}"
-
-
-def find_dead_nodes() -> set[str]:
-    """Return the ids of the nodes that Ray has marked dead."""
-    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
 
 
 def split_job(job: Any) -> list[Any]:
@@ -128,7 +67,8 @@ class JobScheduler:
     """
 
     # A task is in exactly one place: in _queue, in a slot of _waiting, or in _unresponsive. A slot is in _waiting while
-    # a call of its actor is in flight, start() (no task) or run_job() (a task), else in _idle; discarded, in neither.
+    # a call of its actor is in flight, start() (no task) or run_job() (a task), else in _idle, or in _faulty where it
+    # may have no job; discarded, in none of them.
 
     def __init__(self, config: SchedulerConfig, jobs: Iterable[Any]) -> None:
         self.config = config
@@ -136,6 +76,7 @@ class JobScheduler:
         self._queue = deque(Task(job) for job in jobs)
         self._waiting: dict[Any, WorkerSlot] = {}  # starting and busy slots, by the reference that they will resolve
         self._idle: list[WorkerSlot] = []
+        self._faulty = FaultyWorkers()
         self._unresponsive: list[tuple[float, str, Task]] = []  # since when, node: a dead worker or a lost node?
         self._wall_s: deque[float] = deque(maxlen=1000)
         self._warn_after_s = config.deadline_s
@@ -182,7 +123,7 @@ class JobScheduler:
 
         # Ray accepts an actor that does not fit yet (an autoscaler adds nodes for it), and its start() resolves once it
         # is placed. Only idle workers are killed.
-        while len(self._waiting) + len(self._idle) < needed:
+        while len(self._waiting) + len(self._idle) + len(self._faulty.suspected) < needed:
             actor = self.config.start_worker()
             self._waiting[actor.start.remote()] = WorkerSlot(actor)
         while self._idle and len(self._waiting) + len(self._idle) > allowed:
@@ -205,10 +146,32 @@ class JobScheduler:
         fitting = max(1, self.config.count_fitting())
         requested = fitting if self.config.workers is None else self.config.workers
         fitting = min(fitting, requested)
+        self._keep_retired()
+        requested -= len(self._faulty.retired)
         self._target, self._max_busy = (
             max(1, math.floor(count * self._share + 1e-9)) for count in (requested, fitting)
         )
         return fitting
+
+    def _keep_retired(self) -> None:
+        """Forget retired workers whose nodes were lost; where no others are left, kill them and use their places."""
+        if not self._faulty.retired:
+            return
+        dead = find_dead_nodes()
+        self._faulty.retired = [slot for slot in self._faulty.retired if slot.node not in dead]
+        if not self._list_started() and not self._faulty.suspected:
+            kill_actors(slot.actor for slot in self._faulty.retired)
+            self._faulty.retired = []
+
+    def _list_started(self) -> list[WorkerSlot]:
+        """Return the workers that have a job or could be given one."""
+        return [*self._idle, *(slot for slot in self._waiting.values() if slot.task is not None)]
+
+    def _is_starting(self) -> bool:
+        """Return whether workers are starting that fit on the cluster as it is."""
+        busy, faulty = self.count_busy(), self._faulty
+        placed = len(self._idle) + busy + len(faulty.suspected) + len(faulty.retired)
+        return len(self._waiting) > busy and placed < self._max_busy
 
     def _reduce_share(self, workers: int) -> None:
         """Limit the run to so many workers, and to the same share of what the cluster grows to."""
@@ -218,11 +181,24 @@ class JobScheduler:
 
     def assign_jobs(self) -> None:
         """Assign one job to each idle worker, within what memory allows."""
+        # where no other worker is left to try a job, the suspected one goes on
+        for untestable in self._faulty.find_untestable(self._queue, self._list_started(), self._is_starting()):
+            self._end_suspicion(untestable)
         # none to a worker that is not placed yet: Ray would accept the call, and the job would wait for that worker
-        while self._queue and self._idle and self.stop is None and (busy := self.count_busy()) < self._max_busy:
-            slot, task = self._idle.pop(), self._queue.popleft()
-            slot.task, slot.started_at, slot.concurrent = task, time.monotonic(), busy + 1
-            self._waiting[slot.actor.run_job.remote(task.job)] = slot
+        started = self._list_started()
+        for slot in reversed(list(self._idle)):
+            if not self._queue or self.stop is not None or self.count_busy() >= self._max_busy:
+                break
+            task = next((task for task in self._queue if self._faulty.may_take(slot, task, started)), None)
+            if task is not None:
+                self._idle.remove(slot)
+                self._queue.remove(task)
+                slot.task, slot.started_at, slot.concurrent = task, time.monotonic(), 0
+                self._waiting[slot.actor.run_job.remote(task.job)] = slot
+        # also of the jobs that run already: all of them use memory together from now on
+        busy = self.count_busy()
+        for slot in self._waiting.values():
+            slot.concurrent = max(slot.concurrent, busy)
 
     def poll(self) -> list[JobOutcome]:
         """Wait at most POLL_S for a reference, then handle all that have resolved."""
@@ -241,8 +217,8 @@ class JobScheduler:
 
     def close(self) -> None:
         """Kill all workers of this run."""
-        slots = [*self._idle, *self._waiting.values()]
-        self._idle, self._waiting = [], {}
+        slots = [*self._idle, *self._waiting.values(), *self._faulty.suspected, *self._faulty.retired]
+        self._idle, self._waiting, self._faulty = [], {}, FaultyWorkers()
         if ray.is_initialized():
             kill_actors(slot.actor for slot in slots)
 
@@ -253,12 +229,10 @@ class JobScheduler:
             self._handle_start(ref, slot)
             return []
 
-        # alone on its GPU if no other job ran when it began, and none runs now (its slot has no task any more)
-        alone = self.config.whole_gpus or max(slot.concurrent, 1 + self.count_busy()) == 1
         try:
             outcome = ray.get(ref)
         except ray_exceptions.OutOfMemoryError as error:
-            # one fewer than ran when this one began, not than run now: jobs that began together are killed together
+            # one fewer than ran beside it, not than run now: jobs that run together are killed together
             self._discard(slot)
             self._reduce_share(max(1, slot.concurrent - 1))
             return self._retry(task, "memory", "its node ran low on memory and Ray killed the worker", str(error))
@@ -276,17 +250,15 @@ class JobScheduler:
         except ray_exceptions.RayError as error:
             # exceptions of the job arrive as data, so the result could not be sent or read; the worker is sound
             outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)
-        # only the end of the process frees all that it has allocated on the GPU
-        if isinstance(outcome, RemoteError) and outcome.gpu_memory and outcome.stop is None:
-            self._discard(slot)
-            return self._retry_after_gpu_memory(task, outcome, slot.concurrent, alone=alone)
+        if isinstance(outcome, RemoteError) and outcome.stop is None:
+            return self._handle_error(slot, task, outcome)
         self._idle.append(slot)
-        return self._finish(task, outcome, time.monotonic() - slot.started_at)
+        return self._finish(slot, task, outcome)
 
     def _handle_start(self, ref: Any, slot: WorkerSlot) -> None:
         """Make a started worker idle; one that could not start is no job's failure."""
         try:
-            node = ray.get(ref)
+            info: WorkerInfo | RemoteError = ray.get(ref)
         except ray_exceptions.RayError as error:
             # Many may fail at one moment, for one cause: that is one failed start. A reused worker has died between two
             # runs, which says nothing about starting.
@@ -299,29 +271,81 @@ class JobScheduler:
             if getattr(error, "actor_init_failed", False) or self._failed_starts >= MAX_FAILED_STARTS:
                 raise ClusterLost(f"workers cannot start: {format_error(error)[:500]}; {RERUN_HINT}") from error
             return
-        if isinstance(node, RemoteError):
-            raise RuntimeError(f"workers cannot load the job's function: {node.error}; install its module on all nodes")
-        slot.node, self._failed_starts = node, 0
+        if isinstance(info, RemoteError):
+            raise RuntimeError(f"workers cannot load the job's function: {info.error}; install its module on all nodes")
+        slot.node, slot.gpus, slot.label, self._failed_starts = info.node, info.gpus, info.label, 0
         self._idle.append(slot)
 
-    def _finish(self, task: Task, outcome: Any, wall_s: float) -> list[JobOutcome]:
-        """Return the outcome of a job that ended by itself, with a result or an exception."""
+    def _handle_error(self, slot: WorkerSlot, task: Task, error: RemoteError) -> list[JobOutcome]:
+        """Handle an exception of a job, which may show that its worker can run no other either."""
+        # only the end of the process frees all that it has allocated on the GPU
+        if error.gpu_memory:
+            self._discard(slot)
+            return self._retry_after_gpu_memory(task, error, slot.concurrent)
+        # nor can the process use its GPU again: each later job of it would fail at once
+        if error.broken_gpu:
+            task.lost_gpus.add(slot.place)
+            self._replace(slot, f"lost its GPU ({error.error})")
+            return self._retry(
+                task, "worker", f"its worker lost its GPU: {error.error}", error.traceback, counter="gpu"
+            )
+        task.attempts += 1
+        self._end_suspicion(task)
+        if self._faulty.record_error(slot, task, error.error, self._list_started(), self._is_starting()):
+            self.config.setbacks["exception"] += 1
+            self._queue.appendleft(task)
+            return []
+        self._idle.append(slot)
+        return [(task.job, Failure(error=error.error, attempts=task.attempts, traceback=error.traceback))]
+
+    def _finish(self, slot: WorkerSlot, task: Task, outcome: Any) -> list[JobOutcome]:
+        """Return the outcome of a job that ended with a result, or with an exception that stops the run."""
+        # such a job has no outcome: RayPool.run raises its exception after this round
         if isinstance(outcome, RemoteError):
-            # a job that stops the run has no outcome: RayPool.run raises its exception after this round
             self.stop = self.stop or outcome.stop
-            failure = Failure(error=outcome.error, attempts=task.attempts + 1, traceback=outcome.traceback)
-            return [] if outcome.stop else [(task.job, failure)]
+            return []
         # results only: jobs that raise at once would shorten the median, and with it the deadline of the others
-        self._wall_s.append(wall_s)
+        self._wall_s.append(time.monotonic() - slot.started_at)
+        faulty = self._faulty.record_success(slot, task)
+        if faulty is not None:
+            self._replace(
+                faulty,
+                f"raised in its last {faulty.raised} jobs, the last of which another worker has done ({task.error})",
+            )
         return [(task.job, outcome)]
 
-    def _retry(self, task: Task, kind: InterruptionKind, error: str, details: str = "") -> list[JobOutcome]:
+    def _replace(self, slot: WorkerSlot, reason: str) -> None:
+        """Discard a worker that can do no more jobs; where those before it failed too, its place stays empty."""
+        retired = self._faulty.must_retire(slot, self._list_started())
+        remedy = (
+            "so did workers before it, and nothing runs there until the run ends; check it"
+            if retired
+            else "it is replaced"
+        )
+        _log.warning("%s %s; %s", slot.label, reason, remedy)
+        if retired:
+            self._faulty.retired.append(slot)
+        else:
+            self._discard(slot)
+
+    def _end_suspicion(self, task: Task) -> None:
+        """Let a worker go on that waited for another one to try this task's job."""
+        suspect = self._faulty.end_suspicion(task)
+        self._idle += [suspect] if suspect is not None else []
+
+    def _retry(
+        self, task: Task, kind: InterruptionKind, error: str, details: str = "", counter: str = ""
+    ) -> list[JobOutcome]:
         """Queue a job again; after MAX_ATTEMPTS its parts as new jobs, or return its Failure if it has none."""
         # The parts begin with no attempts, so that sound ones are not charged for a faulty one. A job that is its own
         # only part would be split for ever.
-        self.config.setbacks[kind] += 1
+        self._end_suspicion(task)
+        self.config.setbacks[counter or kind] += 1
         task.attempts += 1
-        if task.attempts < MAX_ATTEMPTS:
+        # where a GPU was lost, another one shows soonest whether the job or that GPU was at fault
+        if task.attempts < MAX_ATTEMPTS and counter == "gpu":
+            self._queue.appendleft(task)
+        elif task.attempts < MAX_ATTEMPTS:
             self._queue.append(task)
         elif len(parts := split_job(task.job)) > 1:
             self._queue.extend(Task(part) for part in parts)
@@ -329,13 +353,12 @@ class JobScheduler:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
         return []
 
-    def _retry_after_gpu_memory(
-        self, task: Task, error: RemoteError, concurrent: int, *, alone: bool
-    ) -> list[JobOutcome]:
+    def _retry_after_gpu_memory(self, task: Task, error: RemoteError, concurrent: int) -> list[JobOutcome]:
         """Count the attempt of a job that had its GPU alone; otherwise run half as many workers."""
-        if alone:
+        if self.config.whole_gpus or concurrent == 1:
             return self._retry(task, "memory", error.error, error.traceback)
-        # half of those that ran when it began: jobs that began together fail together, and each would halve again
+        self._end_suspicion(task)
+        # half of those that ran beside it: jobs that run together fail together, and each would halve again
         self._reduce_share(max(1, concurrent // 2))
         self.config.setbacks["memory"] += 1
         self._queue.append(task)
@@ -343,6 +366,7 @@ class JobScheduler:
 
     def _retry_after_node_loss(self, task: Task) -> list[JobOutcome]:
         """Queue a job again without counting the attempt, until it has lost MAX_NODE_LOSSES nodes."""
+        self._end_suspicion(task)
         self.config.setbacks["node"] += 1
         task.node_losses += 1
         if task.node_losses < MAX_NODE_LOSSES:

@@ -10,8 +10,10 @@ read, and no pickle of an earlier run is ever loaded. Tune's own folder is a tem
 
     an exception of the function                    a Failure, the others go on
     `stops_the_run`                                 the search ends with that exception
-    the process died, its node was lost             again, three times in all, then a Failure "worker"
+    the process died, its node or GPU was lost      again, three times in all, then a Failure "worker"
     memory ran out, the host's or the GPU's         the same, a Failure "memory"
+    three exceptions in a row in one process while  the process ends, and another one evaluates the last again
+      others' evaluations succeed
     Ctrl-C, SIGTERM                                 processes are killed, then the signal has its former effect
 """
 
@@ -31,23 +33,17 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from cluster.faulty_workers import MAX_RAISED
 from cluster.log_forwarding import ForwardingHandler, LogCollector
-from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
-from cluster.ray_pool import count_fitting_workers, require_gpu_share
-from cluster.ray_scheduler import (
-    MAX_ATTEMPTS,
-    NO_WORKER_WARNING_S,
-    POLL_S,
-    check_waiting_time,
-    kill_actors,
-    warn_no_worker,
-)
-from cluster.ray_worker import RemoteError, make_remote_error
+from cluster.pool import RERUN_HINT, ClusterLost, format_error
+from cluster.ray_nodes import count_fitting_workers, require_gpu_share
+from cluster.ray_scheduler import MAX_ATTEMPTS
+from cluster.ray_search_state import LoadFailure, SearchState, UnfitWorker
+from cluster.ray_worker import RemoteError, make_remote_error, make_worker_environment
 from cluster.search import (
     ConfigSampler,
     EvaluateFn,
     OnResult,
-    SampledConfig,
     SamplerName,
     enumerate_configs,
     evaluate_config,
@@ -57,7 +53,7 @@ from cluster.session import defer_signals
 from cluster.tune_environment import tune_environment
 
 MAX_CONCURRENT = 10_000  # evaluations at once, where the cluster's size is the limit
-_log = logging.getLogger(__name__)
+START_S = 10.0  # in which other processes start
 
 
 class TuneSearch:
@@ -72,7 +68,8 @@ class TuneSearch:
         release_idle_workers: called before a search needs CPUs, for a pool whose idle workers hold them.
 
     Attributes:
-        setbacks: how often a "worker" was lost with its evaluation, since this was made.
+        setbacks: how often a "worker" was lost with its evaluation, since this was made; or ended because it lost its
+            "gpu", for "memory", or because it could do none of its last evaluations ("exception").
 
     Raises:
         RuntimeError: this process is in no cluster.
@@ -204,172 +201,15 @@ class TuneSearch:
         return self._put[1]
 
 
-class SearchState:
-    """The driver's state of one search: evaluations that run, how they ended, when to warn and when to stop.
-
-    Tune's searcher and callback call suggest, finish, recover, lose and update; `stop` is the exception that ended the
-    search. Only update raises and calls on_result: in the others Tune would turn an exception into one of its own.
-    """
-
-    # An evaluation is in `unfinished` from suggest() to its outcome, also while it waits for a worker or is repeated,
-    # and in `running` while a worker has it. Its outcome waits in `ended` for the next update().
-
-    def __init__(
-        self,
-        sampler: ConfigSampler,
-        on_result: OnResult,
-        *,
-        log_collector: LogCollector,
-        count_fitting: Callable[[], int],
-        setbacks: Counter[str],
-        wait_s: float,
-        silence_s: float,
-    ) -> None:
-        self.sampler, self.on_result, self.log_collector = sampler, on_result, log_collector
-        self.setbacks, self.wait_s = setbacks, wait_s
-        self.first = sampler.next()  # nothing is started where there is nothing to evaluate
-        self.exhausted = False  # whether the sampler has no further configuration
-        self.unfinished: dict[str, SampledConfig] = {}  # by Tune's id, those that wait for a worker too
-        self.running: dict[str, float] = {}  # by Tune's id, since when
-        self.ended: list[tuple[SampledConfig, dict[str, Any] | Failure]] = []
-        self.n_ended = 0
-        self.actors: set[Any] = set()
-        self.stop: BaseException | None = None
-        self.signals: Sequence[int] = ()
-        self._driver_node = ray.get_runtime_context().get_node_id()
-        self._count_fitting, self._max_unfinished, self._counted_at = count_fitting, 0, float("-inf")
-        self._ready_at = self._result_at = self._checked_at = time.monotonic()
-        self._warn_after_s, self._warned_no_worker = silence_s, False
-
-    def suggest(self, trial_id: str) -> SampledConfig | None:
-        """Return the next configuration, stored under Tune's id, if a worker can be placed for one and one is left."""
-        # Tune asks for max_concurrent_trials at once; here a configuration is drawn only when a worker can take it, so
-        # that the sampler has learnt from all results by then
-        now = time.monotonic()
-        if now - self._counted_at > POLL_S:
-            self._max_unfinished, self._counted_at = self._count_fitting(), now
-        if len(self.unfinished) >= self._max_unfinished:
-            return None
-        sample, self.first = self.first or self.sampler.next(), None
-        if sample is None:
-            self.exhausted = True
-        else:
-            self.unfinished[trial_id] = sample
-        return sample
-
-    def finish(self, trial_id: str, outcome: Any) -> None:
-        """Record the outcome that an evaluation returned."""
-        sample = self.unfinished.pop(trial_id)
-        self.running.pop(trial_id, None)
-        if isinstance(outcome, LoadFailure):
-            text = f"workers cannot load the search's function: {outcome}; install its module on all nodes"
-            self.stop = self.stop or RuntimeError(text)
-        elif isinstance(outcome, RemoteError) and outcome.stop is not None:
-            self.stop = self.stop or outcome.stop
-        elif isinstance(outcome, RemoteError):
-            self.ended.append((sample, Failure(error=outcome.error, traceback=outcome.traceback)))
-        else:
-            self.ended.append((sample, outcome))
-
-    def recover(self, trial_id: str) -> None:
-        """Record that an evaluation lost its process, and is repeated in another."""
-        self.running.pop(trial_id, None)
-        self.setbacks["worker"] += 1
-        sample = self.unfinished[trial_id]
-        _log.warning(
-            "a worker was lost, and its configuration is evaluated again: %s %s", sample.search.name, sample.values
-        )
-
-    def lose(self, trial_id: str, message: str) -> None:
-        """Record that an evaluation lost its process for the last time, with Tune's error message."""
-        # Tune has tried MAX_ATTEMPTS times; where a process cannot be created, no other evaluation will have one either
-        if "in its creation task" in message:
-            text = f"workers cannot start: {' '.join(message.split())[:500]}; {RERUN_HINT}"
-            self.stop = self.stop or ClusterLost(text)
-        self.finish(trial_id, _classify_worker_loss(message))
-
-    def update(self) -> None:
-        """Report what has ended, and raise SearchEnded where the search must end."""
-        # outcomes are reported also after a signal or an exception that stops the search: they are results to be stored
-        try:
-            self.log_collector.poll()
-            while self.ended:
-                sample, outcome = self.ended.pop(0)
-                self.n_ended, self._result_at = self.n_ended + 1, time.monotonic()
-                self.sampler.report(sample, outcome)
-                self.on_result(sample.search, sample.values, outcome)
-            if self.stop is None and not self.signals:
-                self._check_progress()
-        except BaseException as error:
-            self.stop = self.stop or error
-        # at the end Tune asks each actor to stop, and would wait for those in the middle of a step
-        if self.stop is not None or self.signals:
-            kill_actors(self.actors)
-            raise SearchEnded
-
-    def _check_progress(self) -> None:
-        """Warn if no worker is placed or no evaluation ends, and stop if no worker can be placed any more."""
-        now = time.monotonic()
-        if now - self._checked_at < POLL_S:
-            return
-        self._checked_at = now
-
-        # the clock of waiting runs only while evaluations wait and none runs
-        if self.running or not self.unfinished:
-            self._ready_at = now
-        elif (waited_s := now - self._ready_at) > POLL_S:
-            check_waiting_time(waited_s, self.wait_s, self._driver_node)
-            if waited_s > NO_WORKER_WARNING_S and not self._warned_no_worker:
-                self._warned_no_worker = True
-                warn_no_worker(waited_s, self.wait_s)
-
-        # both are long: one evaluation may be large while others end, and after a long one the next has just begun
-        longest_s = max((now - since for since in self.running.values()), default=0)
-        if min(longest_s, now - self._result_at) > self._warn_after_s:
-            self._warn_after_s *= 2
-            _log.warning(
-                "no evaluation has ended for %.0f min; running: %d, one for %.0f min; ended: %d. None is killed. If "
-                "this is too long, press Ctrl-C: what has ended is kept, and the same command goes on",
-                (now - self._result_at) / 60,
-                len(self.running),
-                longest_s / 60,
-                self.n_ended,
-            )
-
-
-class SearchEnded(Exception):
-    """Ends Tune's loop; the reason is in the SearchState."""
-
-
-class LoadFailure(str):
-    """Why a worker cannot load the function."""
-
-
-def _classify_worker_loss(message: str) -> Failure:
-    """Return the Failure of an evaluation whose worker was lost the last time, from Tune's error message."""
-    # at each loss Tune appends text headed "Failure # 1 (occurred at ...)"; the exceptions themselves are gone
-    last = message.rpartition("Failure # ")[2].strip()
-    if "low on memory" in last:
-        error = "its node ran low on memory and Ray killed the worker"
-        return Failure(error=error, kind="memory", attempts=MAX_ATTEMPTS, traceback=last)
-    if "OutOfMemoryError" in last:
-        return Failure(error=last.splitlines()[-1].strip(), kind="memory", attempts=MAX_ATTEMPTS, traceback=last)
-    return Failure(error="its worker process died", kind="worker", attempts=MAX_ATTEMPTS, traceback=last)
-
-
 class SearchWorker(tune.Trainable):  # type: ignore[misc]
     """A process that makes one evaluation after the other; one step is one evaluation."""
 
     def setup(self, config: Any, code: bytes, jobs: Any, shared: Any, log_buffer: Any, name: str, gpus: float) -> None:
         """Load the function and the shared object; if that fails, the first step reports it."""
-        # Tune gives its actors no runtime environment, so the variables are set here, before fn's module imports torch.
-        # Ray 2.60 leaves CUDA_VISIBLE_DEVICES unset without a GPU, and then all GPUs can be seen.
-        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        if not gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        elif gpus % 1:
-            os.environ["MEMSCORE_GPU_SHARE"] = f"{gpus:g}"
+        # Tune gives its actors no runtime environment, so the variables are set here, before fn's module imports torch
+        os.environ |= make_worker_environment(gpus)
         self.jobs, self.load_error = jobs, None
+        self.n_raised, self.n_succeeded_before, self.has_succeeded = 0, 0, False
         # most often a module is not installed on this node; an exception here would be, for Tune, an actor that died in
         # its creation, to be tried again
         try:
@@ -382,25 +222,44 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
         logging.getLogger(package).addHandler(ForwardingHandler(log_buffer, f"{name}-search-{os.getpid()}"))
 
     def step(self) -> dict[str, Any]:
-        """Evaluate one configuration; a full GPU ends the process, so that Tune repeats it in a fresh one."""
-        index, values = self.config["sample"]
+        """Evaluate one configuration; a process that can do no more ends, so that Tune repeats it in a fresh one."""
+        index, values, n_succeeded, may_end = self.config["sample"]
         outcome: Any
         if self.load_error is not None:
             outcome = LoadFailure(self.load_error.error)
         else:
             try:
                 outcome = evaluate_config(self.fn, self.jobs[index], values, self.shared)
+                self.n_raised, self.has_succeeded = 0, True
             except Exception as error:
-                # Returned as data: Tune would take it for a lost process, and repeat the evaluation in a new one. A
-                # full GPU needs that, for only the end of the process frees its memory.
+                # returned as data: Tune would take it for a lost process, and repeat the evaluation in a new one
                 outcome = make_remote_error(error)
-                if outcome.gpu_memory and outcome.stop is None:
-                    raise
+                if outcome.stop is None:
+                    self._end_if_unfit(outcome, error, n_succeeded, may_end)
         # Tune makes a folder on this node for each evaluation
         with suppress(OSError):
             Path(self.logdir).rmdir()
         # in a tuple, because Tune flattens a dict and keeps statistics of each number in it
         return {"outcome": (outcome,), "done": True}
+
+    def _end_if_unfit(self, outcome: RemoteError, error: Exception, n_succeeded: int, may_end: bool) -> None:
+        """Raise UnfitWorker if this process can evaluate nothing more, or others succeed while all fails here.
+
+        `n_succeeded` evaluations of all processes had succeeded when this one was sampled.
+        """
+        # only the end of the process frees its memory on a GPU, or gives it a GPU that works
+        if outcome.gpu_memory or outcome.broken_gpu:
+            raise UnfitWorker("memory" if outcome.gpu_memory else "gpu", outcome.error) from error
+        # as in faulty_workers.py, another process shows whether the configuration or this process was at fault
+        if not self.n_raised:
+            self.n_succeeded_before = n_succeeded
+        self.n_raised += 1
+        others_succeed = n_succeeded > self.n_succeeded_before
+        if self.n_raised >= MAX_RAISED and others_succeed and (may_end or not self.has_succeeded):
+            raise UnfitWorker("exception", outcome.error) from error
+        # nothing has succeeded anywhere: others may be starting, and would find little left
+        if self.n_raised == MAX_RAISED and n_succeeded == 0:
+            time.sleep(START_S)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Accept the next configuration; nothing is left of the one before."""
@@ -431,7 +290,7 @@ class _SuggestNext(Searcher):  # type: ignore[misc]
         if sample is None:
             return str(Searcher.FINISHED) if self.state.exhausted else None
         # the workers have the jobs of all searches
-        return {"sample": (sample.index, sample.values)}
+        return {"sample": (sample.index, sample.values, self.state.n_succeeded, self.state.may_replace)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: _ResultCallback records the outcome with its reason."""
@@ -452,7 +311,7 @@ class _ResultCallback(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, state: SearchState) -> None:
         self.state = state
-        self.outcomes: dict[str, Any] = {}
+        self.outcomes: dict[str, tuple[Any, Any]] = {}  # with the worker
         self.left_folders: set[Path] = set()  # of Tune, in Ray's session folder on this node
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -463,23 +322,21 @@ class _ResultCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """Store the outcome that an evaluation returned."""
-        self.outcomes[trial.trial_id] = result["outcome"][0]
+        self.outcomes[trial.trial_id] = result["outcome"][0], trial.temporary_state.ray_actor
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the outcome, which came with the last result, once the worker is free."""
-        self.state.finish(trial.trial_id, self.outcomes.pop(trial.trial_id))
+        outcome, worker = self.outcomes.pop(trial.trial_id)
+        self.state.record_worker(worker, raised=isinstance(outcome, RemoteError))
+        self.state.finish(trial.trial_id, outcome)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a lost worker whose evaluation waits for another."""
-        self.state.recover(trial.trial_id)
+        self.state.recover(trial.trial_id, _read_error(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a lost worker whose evaluation is not repeated."""
-        # trial.get_error() reads a copy of this file, which may come a moment later
-        self.state.setbacks["worker"] += 1
-        error_file = trial.error_file
-        message = Path(error_file).read_text() if error_file and Path(error_file).exists() else ""
-        self.state.lose(trial.trial_id, message)
+        self.state.lose(trial.trial_id, _read_error(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Update the state, some ten times a second."""
@@ -487,3 +344,10 @@ class _ResultCallback(tune.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _read_error(trial: Any) -> str:
+    """Return what Tune has written of an evaluation's lost workers."""
+    # trial.get_error() reads a copy of this file, which may come a moment later
+    error_file = trial.error_file
+    return Path(error_file).read_text() if error_file and Path(error_file).exists() else ""

@@ -2,12 +2,14 @@
 
 import logging
 import pickle
+import socket
 import traceback
 from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
 
+from cluster.device_errors import is_broken_device, is_memory_shortage
 from cluster.log_forwarding import ForwardingHandler
 from cluster.pool import RunStopped, format_error, is_fatal
 
@@ -20,6 +22,7 @@ class RemoteError:
         error: one line: type and message.
         traceback: as text.
         gpu_memory: whether the GPU's memory ran out.
+        broken_gpu: whether the process can no longer use its GPU.
         stop: the exception, if it stops the run.
     """
 
@@ -27,6 +30,32 @@ class RemoteError:
     traceback: str
     gpu_memory: bool
     stop: Exception | None
+    broken_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Where a worker runs.
+
+    Attributes:
+        node: id of its node.
+        gpus: ids of its GPUs on that node.
+        label: its name, host and GPUs, for messages.
+    """
+
+    node: str
+    gpus: tuple[str, ...]
+    label: str
+
+
+def make_worker_environment(gpus: float) -> dict[str, str]:
+    """Return the environment variables of a worker process with so many GPUs, or with a part of one."""
+    # one CPU each, also for the compiler of torch.compile, which would otherwise start a process for each CPU there is
+    variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    # Ray 2.60 leaves CUDA_VISIBLE_DEVICES unset for an actor without GPUs, which then sees all of them
+    if not gpus:
+        return variables | {"CUDA_VISIBLE_DEVICES": ""}
+    return variables | ({"MEMSCORE_GPU_SHARE": f"{gpus:g}"} if gpus % 1 else {})
 
 
 class Worker:
@@ -35,23 +64,28 @@ class Worker:
     name = "worker"  # Ray calls repr before __init__ where an argument cannot be read
 
     def __init__(self, name: str, code: bytes, shared: Any, log_buffer: Any) -> None:
-        self.name, self.code, self.shared, self.log_buffer = name, code, shared, log_buffer
+        self.name, self.code, self.shared = name, code, shared
+        # one for all runs: a logger takes the same handler only once
+        self.handler = ForwardingHandler(log_buffer, name)
 
     def __repr__(self) -> str:
         return self.name
 
-    def start(self) -> str | RemoteError:
-        """Load the function; return the id of this node, or a RemoteError if it cannot be loaded."""
+    def start(self) -> WorkerInfo | RemoteError:
+        """Load the function; return where this is, or a RemoteError if it cannot be loaded."""
         # not in __init__, whose exceptions Ray reports as an actor that died; called again between two runs
         try:
             self.fn = ray.cloudpickle.loads(self.code)
         except Exception as error:  # most often a module that is not installed there
             return make_remote_error(error)
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(ForwardingHandler(self.log_buffer, self.name))
-        return str(ray.get_runtime_context().get_node_id())
+        logging.getLogger(package).addHandler(self.handler)
+        context = ray.get_runtime_context()
+        gpus = tuple(sorted(context.get_accelerator_ids()["GPU"]))
+        label = f"{self.name} on host {socket.gethostname()}" + (f", GPU {', '.join(gpus)}," if gpus else "")
+        return WorkerInfo(str(context.get_node_id()), gpus, label)
 
-    def switch_run(self, code: bytes, shared: Any) -> str | RemoteError:
+    def switch_run(self, code: bytes, shared: Any) -> WorkerInfo | RemoteError:
         """Replace the function and the shared object by those of another run; then as start."""
         self.code, self.shared = code, shared
         return self.start()
@@ -72,10 +106,14 @@ WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
 
 def make_remote_error(error: Exception) -> RemoteError:
     """Describe an exception that is being handled."""
-    # by the class's name: jobs need not use torch, and importing it here would cost each worker seconds
-    gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     stop = _make_picklable(error) if is_fatal(error) else None
-    return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop)
+    return RemoteError(
+        format_error(error),
+        traceback.format_exc(),
+        gpu_memory=is_memory_shortage(error),
+        broken_gpu=is_broken_device(error),
+        stop=stop,
+    )
 
 
 def _make_picklable(error: Exception) -> Exception:

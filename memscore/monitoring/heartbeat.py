@@ -48,7 +48,8 @@ class Heartbeat:
         trained: models of arms that this run stored.
         failed: models, originals and proxies without a result; the next command tries them again.
         diverged: models whose numbers were not finite.
-        retried: cause of the end of jobs that were then tried again (worker, node, memory, deadline) -> how often.
+        retried: cause of the end of jobs that were then tried again -> how often: worker, node, gpu, memory, deadline,
+            exception.
         workers: how many jobs can run at once.
         busy: how many jobs run; None where the pool does not tell.
         rate_per_s: models of arms per second, over the last few rounds; None before the first.

@@ -15,7 +15,10 @@ COUNTERS: MetricTable = {
     "models_trained_total": ("models of arms that this run stored", None),
     "models_failed_total": ("models, originals and proxies of this run without a result", None),
     "models_diverged_total": ("models of this run whose numbers were not finite", None),
-    "retries_total": ("jobs that a worker, a node, memory or a deadline ended, and that were tried again", "kind"),
+    "retries_total": (
+        "jobs that a worker, a node, a GPU, memory, a deadline or an exception ended, and that ran again",
+        "kind",
+    ),
     "bytes_written_total": ("bytes of the shards that this run stored", None),
 }
 """Counters: name -> description, and the tag that distinguishes the series, if there is one."""

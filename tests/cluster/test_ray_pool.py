@@ -103,6 +103,16 @@ def test_a_job_past_its_deadline_is_killed_and_counted(ray_pool, monkeypatch):
     assert pool.setbacks == {"deadline": 2}
 
 
+def test_a_process_that_lost_its_gpu_is_replaced_and_its_job_runs_elsewhere(ray_pool, tmp_path, caplog):
+    pool = ray_pool(workers=2)
+    outcomes = dict(pool.run(jobs.lose_gpu_once, range(12), shared=str(tmp_path)))
+    assert outcomes == {job: job for job in range(12)}
+    assert pool.setbacks == {"gpu": 1}
+    assert [r.getMessage().partition(" lost its GPU ")[2] for r in caplog.records if r.name.startswith("cluster")] == [
+        "(AcceleratorError: CUDA error: an illegal memory access was encountered); it is replaced"
+    ]
+
+
 def test_gpu_out_of_memory_halves_the_workers_until_the_jobs_fit(ray_pool, tmp_path):
     pool = ray_pool(workers=2)
     assert sorted(pool.run(jobs.greedy, range(6), shared=str(tmp_path))) == [(job, job) for job in range(6)]
@@ -258,18 +268,3 @@ def test_of_more_workers_than_fit_plans_count_those_that_fit(ray_pool):
 
 def test_without_a_number_there_is_a_worker_a_cpu(ray_pool):
     assert ray_pool().workers == 2
-
-
-def test_capacity_counts_whole_workers_on_living_nodes():
-    from cluster.ray_pool import count_fitting_workers
-
-    nodes = [
-        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0, "memory": 30.0}},
-        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 15.0}},
-        {"Alive": False, "Resources": {"CPU": 64.0}},
-        {"Alive": True, "Resources": {}},  # a head that runs no jobs
-    ]
-    assert count_fitting_workers(nodes) == 10
-    assert count_fitting_workers(nodes, gpus=0.1) == 8
-    assert count_fitting_workers(nodes, gpus=0.25) == 4
-    assert count_fitting_workers(nodes, memory=10) == 3 + 1

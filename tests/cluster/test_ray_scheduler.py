@@ -27,7 +27,7 @@ class FakeCluster:
     def get(self, ref):
         kind, number = ref
         if kind == "start":
-            return "node"
+            return SimpleNamespace(node="node", gpus=(), label="a worker")
         if number in self.call_results:
             end = self.call_results.pop(number)
             if isinstance(end, Exception):
@@ -68,9 +68,12 @@ def ray_scheduler():
 
 @pytest.fixture
 def cluster(monkeypatch, ray_scheduler):
+    from cluster import ray_nodes
+
     fake = FakeCluster()
     monkeypatch.setattr(ray_scheduler, "time", fake)
-    monkeypatch.setattr(ray_scheduler, "ray", fake)
+    for module in (ray_scheduler, ray_nodes):
+        monkeypatch.setattr(module, "ray", fake)
     return fake
 
 
@@ -171,6 +174,11 @@ def run_round(run, cluster):
     return busy
 
 
+def list_running(run):
+    """The numbers of the calls of jobs in flight."""
+    return [number for (_, number), slot in run._waiting.items() if slot.task is not None]
+
+
 def run_rounds(run, cluster, rounds=2):
     """Run some rounds; the first ones only start the workers."""
     return [run_round(run, cluster) for _ in range(rounds)][-1]
@@ -186,15 +194,14 @@ def test_workers_follow_the_nodes_up_and_down(cluster):
     assert run_rounds(run, cluster, rounds=3) == 1
 
 
-def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_cluster(cluster):
+@pytest.mark.parametrize("which", [min, max])  # of those that began together
+def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_cluster(cluster, which):
     from ray.exceptions import OutOfMemoryError
 
     room = 4
     run = make_scheduler(cluster, lambda: room, [3] * 1000)
     run_rounds(run, cluster)
-    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError(
-        "low on memory"
-    )
+    cluster.call_results[which(list_running(run))] = OutOfMemoryError("low on memory")
     run_rounds(run, cluster, rounds=6)
     assert [run_round(run, cluster) for _ in range(3)] == [3, 3, 3]
     assert run.config.setbacks == {"memory": 1}
@@ -202,16 +209,15 @@ def test_a_host_out_of_memory_costs_one_worker_and_the_share_grows_with_the_clus
     assert run_rounds(run, cluster, rounds=6) == 6
 
 
-def test_workers_that_do_not_fit_yet_do_not_deepen_the_cut(cluster):
+@pytest.mark.parametrize("which", [min, max])  # of those that began together
+def test_workers_that_do_not_fit_yet_do_not_deepen_the_cut(cluster, which):
     """One of two workers ran out of memory, 100 are requested: one goes on, and half of what a new node adds."""
     from ray.exceptions import OutOfMemoryError
 
     room = 2
     run = make_scheduler(cluster, lambda: room, [3] * 1000, workers=100)
     assert run_rounds(run, cluster, rounds=6) == 2
-    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = OutOfMemoryError(
-        "low on memory"
-    )
+    cluster.call_results[which(list_running(run))] = OutOfMemoryError("low on memory")
     run_rounds(run, cluster, rounds=6)
     assert [run_round(run, cluster) for _ in range(3)] == [1, 1, 1]
     assert len(run._idle) + len(run._waiting) == 50  # still requested, so that nodes are added
@@ -219,18 +225,37 @@ def test_workers_that_do_not_fit_yet_do_not_deepen_the_cut(cluster):
     assert run_rounds(run, cluster, rounds=6) == 4
 
 
+@pytest.mark.parametrize("which", [min, max])  # of those that began together
 @pytest.mark.parametrize(("whole_gpus", "then", "counted"), [(True, 4, 1), (False, 2, 0)])
-def test_a_job_with_a_gpu_of_its_own_counts_its_attempt(cluster, whole_gpus, then, counted):
+def test_a_job_with_a_gpu_of_its_own_counts_its_attempt(cluster, whole_gpus, then, counted, which):
     from cluster.ray_worker import RemoteError
 
     run = make_scheduler(cluster, lambda: 4, [3] * 1000, whole_gpus=whole_gpus)
     run_rounds(run, cluster)
     full = RemoteError("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
-    cluster.call_results[max(number for kind, number in cluster.due if kind == "job")] = full
+    cluster.call_results[which(list_running(run))] = full
     run_rounds(run, cluster, rounds=6)
     assert [run_round(run, cluster) for _ in range(3)] == [then] * 3
     assert run.config.setbacks == {"memory": 1}
     assert max(task.attempts for task in run._queue) == counted
+
+
+def test_a_job_counts_as_alone_only_if_no_other_ran_beside_it_at_any_time(cluster):
+    from cluster.ray_worker import RemoteError
+
+    full = RemoteError("OutOfMemoryError: CUDA out of memory", "", gpu_memory=True, stop=None)
+    room = 1
+    run = make_scheduler(cluster, lambda: room, [5, 1])
+    run_rounds(run, cluster)  # the first job runs alone
+    room = 2
+    run_rounds(run, cluster, rounds=3)  # the second one has come and gone
+    assert (run.count_busy(), len(run._queue)) == (1, 0)
+    cluster.call_results[min(list_running(run))] = full
+    run_rounds(run, cluster)
+    assert [task.attempts for task in run._queue] + [
+        slot.task.attempts for slot in run._waiting.values() if slot.task
+    ] == [0]
+    assert run_rounds(run, cluster, rounds=1) == 1
 
 
 def test_a_full_cluster_is_warned_of_and_given_up(cluster, caplog):

@@ -83,6 +83,74 @@ def test_searches_run_side_by_side_and_each_result_is_reported_once(tune_search,
     assert not find_temporary_folders()
 
 
+@pytest.fixture
+def evaluate(monkeypatch):
+    """The object in a search's process; gives what it returns, or the message with which it ends the process."""
+    from cluster.ray_search_state import UnfitWorker
+    from cluster.ray_tune import SearchWorker
+
+    worker = SearchWorker.__new__(SearchWorker)
+    worker.jobs, worker.load_error, worker.fn, worker.shared, worker._logdir = [None], None, raise_it, None, "/none"
+    worker.n_raised, worker.n_succeeded_before, worker.has_succeeded = 0, 0, False
+
+    def call(error, n_succeeded, *, may_end=True):
+        worker.config = {"sample": (0, {"error": error}, n_succeeded, may_end)}
+        try:
+            outcome = worker.step()["outcome"][0]
+        except UnfitWorker as end:
+            return str(end)
+        return getattr(outcome, "error", outcome)
+
+    call.slept = []
+    monkeypatch.setattr("cluster.ray_tune.time.sleep", call.slept.append)
+    return call
+
+
+def raise_it(job, values, shared):
+    if values["error"] is not None:
+        raise values["error"]
+    return {"objective": 1.0}
+
+
+BAD, FINE = ValueError("x"), {"objective": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (jobs.AcceleratorError("CUDA error: unknown"), "gpu: AcceleratorError: CUDA error: unknown"),
+        (RuntimeError("CUDA error: out of memory"), "memory: RuntimeError: CUDA error: out of memory"),
+        (BAD, "ValueError: x"),
+    ],
+)
+def test_a_process_ends_itself_only_if_its_gpu_is_full_or_lost(evaluate, error, end):
+    assert evaluate(error, 0) == end
+
+
+def test_a_process_ends_itself_after_three_exceptions_while_others_succeed(evaluate):
+    assert [evaluate(BAD, n) for n in (5, 5, 6)] == ["ValueError: x", "ValueError: x", "exception: ValueError: x"]
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [[(BAD, 5)] * 9, [(BAD, 5), (BAD, 5), (None, 6), (BAD, 7), (BAD, 8)]],
+    ids=["nobody succeeds", "it succeeds"],
+)
+def test_a_process_that_raises_as_others_do_or_succeeds_now_and_then_goes_on(evaluate, calls):
+    assert [evaluate(*call) for call in calls] == [FINE if error is None else "ValueError: x" for error, _ in calls]
+
+
+def test_a_process_that_has_worked_before_ends_only_within_the_bound(evaluate):
+    assert evaluate(None, 0) == FINE
+    assert [evaluate(BAD, n, may_end=False) for n in range(9)] == ["ValueError: x"] * 9
+
+
+def test_where_nothing_has_succeeded_a_failing_process_gives_others_the_time_to_start_once(evaluate):
+    for _ in range(9):
+        evaluate(BAD, 0)
+    assert evaluate.slept == [10.0]
+
+
 @pytest.mark.slow
 def test_a_killed_worker_s_evaluation_is_repeated_and_the_third_time_is_a_failure(tune_search, tmp_path, caplog):
     search = tune_search(workers=2)
@@ -108,9 +176,10 @@ def test_a_killed_worker_s_evaluation_is_repeated_and_the_third_time_is_a_failur
     assert full.kind == "memory"
     assert full.error.endswith("OutOfMemoryError: CUDA out of memory")
     assert len(list(gpu.iterdir())) == 3  # a fresh process each time
-    assert search.setbacks == {"worker": 7}  # one of 2, three of 3, three of the GPU
+    assert search.setbacks == {"worker": 4, "memory": 3}  # one of 2, three of 3; three of the GPU
     messages = [record.getMessage() for record in caplog.records]
-    assert sum("its configuration is evaluated again: dies" in message for message in messages) == 3
+    assert sum(m.startswith("dies {") and m.endswith("again: its worker process died") for m in messages) == 3
+    assert sum("is evaluated again: OutOfMemoryError: CUDA out of memory" in message for message in messages) == 2
 
 
 def test_what_stops_the_run_and_what_on_result_raises_end_the_search_at_once(tune_search, tmp_path):
@@ -169,7 +238,7 @@ def test_a_long_silence_and_the_warnings_of_workers_are_logged(tune_search, capl
 def test_a_cluster_without_room_is_warned_of_once_and_given_up(tune_search, monkeypatch, caplog):
     import ray
 
-    monkeypatch.setattr("cluster.ray_tune.NO_WORKER_WARNING_S", 2)
+    monkeypatch.setattr("cluster.ray_search_state.NO_WORKER_WARNING_S", 2)
     caplog.set_level(logging.WARNING)
     holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
     ray.get([holder.is_ready.remote() for holder in holders])
