@@ -31,7 +31,8 @@ class PoolOptions:
         workers: processes at once (default: every CPU or GPU of the cluster); for --pool ray.
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
         device: auto: a GPU for each worker if the cluster has one, else CPUs.
-        gpus_per_worker: below 1, so many workers share a GPU, each with that part of its memory.
+        gpus_per_worker: below 1, workers share a GPU, each with that part of its memory; they take turns on it, so
+            this saves memory and no time.
         dashboard: also start Ray's dashboard, on 127.0.0.1, if the cluster is started here, and print its address.
     """
 
@@ -121,6 +122,7 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
     with connect(address=options.address, workers=options.workers, dashboard=options.dashboard) as url:
         # both import Ray, whose authentication mode connect() sets first
         from cluster.preflight import run_on_each_node, warn_if_full
+        from cluster.ray_nodes import warn_if_unused_or_too_few
         from cluster.ray_pool import RayPool
 
         if options.dashboard:
@@ -128,7 +130,9 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
         device = ("cuda" if count_gpus() else "cpu") if options.device == "auto" else options.device
         if device == "cuda" and not count_gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
-        with RayPool(workers=options.workers, gpus_per_worker=options.gpus_per_worker * (device == "cuda")) as pool:
+        gpus = options.gpus_per_worker * (device == "cuda")
+        with RayPool(workers=options.workers, gpus_per_worker=gpus) as pool:
+            warn_if_unused_or_too_few(options.workers, gpus, grows=joined)
             if joined:
                 warn_if_full("GPU" if device == "cuda" else "CPU", 1, pool.wait_s)
             yield PoolSession(pool=pool, device=device, run_on_each_node=run_on_each_node if joined else None)
