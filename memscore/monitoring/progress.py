@@ -103,10 +103,11 @@ class MonitoredPool:
             return
         for job in jobs:
             self._total[get_phase(job)] += count_models(job)
-        self._update(phase=get_phase(jobs[0]) if jobs else DRIVER_PHASE)
+        self._update(phase=self._find_phase(DRIVER_PHASE))
         # counted before it is passed on, since the caller may raise and never ask for the next one
         for job, result in self.pool.run(fn, jobs, shared):
             self._count_result(job, result)
+            self._update(phase=self._find_phase(get_phase(job)))
             yield job, result
         self._update(phase=DRIVER_PHASE)
 
@@ -173,6 +174,10 @@ class MonitoredPool:
     def _update(self, **changes: Any) -> None:
         with self._lock:
             self._heartbeat = replace(self._heartbeat, **changes)
+
+    def _find_phase(self, otherwise: str) -> str:
+        """Return the first phase that has jobs left; models and originals are trained side by side."""
+        return next((phase for phase in PHASES.values() if self._done[phase] < self._total[phase]), otherwise)
 
     def _count_result(self, job: Any, result: Any) -> None:
         phase, n_models = get_phase(job), count_models(job)
