@@ -1,6 +1,6 @@
 """A pool that begins in this process, and goes on with workers if its jobs take much longer than was forecast.
 
-Starting Ray and its workers takes some 8 s of two cores, more than a small run. So `--pool auto` takes this pool where
+Starting and ending Ray and its workers takes longer than a small run. So `--pool auto` takes this pool where
 a forecast says that the run is small, and Ray is neither imported nor started unless the forecast was wrong. Where jobs
 run changes none of their results. This file imports no Ray.
 """

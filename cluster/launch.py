@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 SERIAL_LIMIT_S = 15.0
-"""Seconds on one core from which on --pool auto takes Ray, whose start and end take about 7 s."""
+"""Seconds on one core from which on --pool auto takes Ray; two workers then gain what their start and end cost."""
 SWITCH_FACTOR = 2
 """Times SERIAL_LIMIT_S: remaining seconds from which on a pool that began in this process goes on with workers."""
 
