@@ -1,23 +1,31 @@
 """Open a worker pool, and optionally a search backend, together with the Ray cluster they need; for the commands."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from cluster.auth import format_export_line
+from cluster.auto_pool import AutoPool, LateMetrics, MetricPublisher
 from cluster.pool import Pool, SerialPool
 from cluster.preflight import require_reachable
-from cluster.session import connect, count_gpus, resolve_address, validate_workers
+from cluster.session import connect, count_gpus, is_submitted_job, resolve_address, validate_workers
 
 if TYPE_CHECKING:
     from cluster.metrics import MetricTable, Telemetry
     from cluster.search import SearchBackend
 
+
+SERIAL_LIMIT_S = 15.0
+"""Seconds on one core from which on --pool auto takes Ray; two workers then gain what their start and end cost."""
+SWITCH_FACTOR = 2
+"""Times SERIAL_LIMIT_S: remaining seconds from which on a pool that began in this process goes on with workers."""
 
 RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
@@ -27,8 +35,9 @@ class PoolOptions:
     """Where the jobs of a command run.
 
     Attributes:
-        pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other.
-        workers: processes at once (default: every CPU or GPU of the cluster); for --pool ray.
+        pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other;
+            auto: serial if all takes less than 15 s on one core and no other option here needs Ray.
+        workers: processes at once (default: every CPU or GPU of the cluster); needs Ray.
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
         device: auto: a GPU for each worker if the cluster has one, else CPUs.
         gpus_per_worker: below 1, workers share a GPU, each with that part of its memory; they take turns on it, so
@@ -36,7 +45,7 @@ class PoolOptions:
         dashboard: also start Ray's dashboard, on 127.0.0.1, if the cluster is started here, and print its address.
     """
 
-    pool: Literal["ray", "serial"] = "ray"
+    pool: Literal["auto", "serial", "ray"] = "auto"
     workers: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
     address: Annotated[str | None, tyro.conf.arg(help_behavior_hint="")] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -68,14 +77,44 @@ def validate_pool_options(options: PoolOptions) -> bool:
         )
     validate_workers(options.workers)
     cluster = resolve_address(options.address)
-    if pool == "ray" and cluster != "local":
+    if pool != "serial" and cluster != "local":
         require_reachable(cluster)
     return pool == "serial" or cluster == "local"
 
 
+def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> PoolOptions:
+    """Choose where --pool auto runs, and write a line that says so; the options are checked.
+
+    `forecast` is called with SERIAL_LIMIT_S and returns the seconds that all jobs take on one core; at or above the
+    limit a lower bound. The pool of the result is "ray", or it stays "auto": this process, at first (AutoPool).
+    """
+    if options.pool != "auto":
+        return options
+    if options != PoolOptions(device=options.device) or is_submitted_job():
+        return replace(options, pool="ray")
+    if resolve_address(None) != "local":
+        write_line("on the cluster that RAY_ADDRESS names; --pool serial for this process")
+        return replace(options, pool="ray")
+    seconds = forecast(SERIAL_LIMIT_S)
+    if seconds < SERIAL_LIMIT_S:
+        write_line(f"about {math.ceil(seconds)} s on one core: in this process; --pool ray for workers")
+        return options
+    write_line(f"{SERIAL_LIMIT_S:.0f} s or more on one core: in Ray workers; --pool serial for this process")
+    return replace(options, pool="ray")
+
+
+def write_line(line: str) -> None:
+    """Write a line for the user of a command."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def estimate_worker_count(options: PoolOptions, *, local: bool) -> int:
-    """Estimate how many workers will run, before there is a cluster; `local` from validate_pool_options."""
-    if options.pool == "serial":
+    """Estimate how many workers will run, before there is a cluster.
+
+    `local` is of validate_pool_options, and the pool was chosen by choose_pool.
+    """
+    if options.pool != "ray":
         return 1
     cpus = os.cpu_count() or 1
     return min(options.workers or cpus, cpus) if local else options.workers or cpus
@@ -99,15 +138,50 @@ class PoolSession:
 
 @contextmanager
 def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Generator[PoolSession, None, None]:
-    """Open a pool of either kind; the options are checked.
+    """Open a pool of any kind; the options are checked, and the pool was chosen by choose_pool.
 
-    `resolve_device` gives the device of this process, for a serial pool: "auto", "cpu" or "cuda" -> "cpu" or "cuda".
+    `resolve_device` gives the device of this machine's workers: "auto", "cpu" or "cuda" -> "cpu" or "cuda".
     """
-    if options.pool == "serial":
-        yield PoolSession(pool=SerialPool(), device=resolve_device(options.device))
+    if options.pool != "ray":
+        device = resolve_device(options.device)
+        # this process keeps its memory on a GPU, which workers that it opens later would lack
+        if options.pool == "serial" or device == "cuda":
+            yield PoolSession(pool=SerialPool(), device=device)
+            return
+        with AutoPool(partial(open_cpu_workers, options), SWITCH_FACTOR * SERIAL_LIMIT_S, write_line) as pool:
+            yield PoolSession(pool=pool, device=device)
         return
+    # torch and not Ray says what this machine has: Ray also counts a GPU that torch cannot use
+    if not is_joining(options):
+        options = replace(options, device="cuda" if resolve_device(options.device) == "cuda" else "cpu")
     with open_ray_pool(options) as session:
         yield session
+
+
+def is_joining(options: PoolOptions) -> bool:
+    """Return whether the workers will be on a cluster that runs already, not only on this machine."""
+    return options.pool != "serial" and resolve_address(options.address) != "local"
+
+
+def resolve_worker_device(options: PoolOptions, resolve_device: Callable[[str], str]) -> str:
+    """Return the device that open_pool will give the workers, "cpu" or "cuda", and start none of them.
+
+    `resolve_device` is that of open_pool. A cluster is joined only where it alone knows, and left again unless this
+    process is in it already.
+    """
+    if not is_joining(options):
+        return resolve_device(options.device)
+    if options.device != "auto":
+        return options.device
+    with connect(address=options.address):
+        return "cuda" if count_gpus() else "cpu"
+
+
+@contextmanager
+def open_cpu_workers(options: PoolOptions) -> Generator[Pool, None, None]:
+    """Open the workers of an AutoPool."""
+    with open_ray_pool(replace(options, device="cpu")) as session:
+        yield session.pool
 
 
 @contextmanager
@@ -129,7 +203,7 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
             sys.stderr.write(f"{format_dashboard_hint(url)}\n")
         device = ("cuda" if count_gpus() else "cpu") if options.device == "auto" else options.device
         if device == "cuda" and not count_gpus():
-            raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
+            raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu")
         gpus = options.gpus_per_worker * (device == "cuda")
         with RayPool(workers=options.workers, gpus_per_worker=gpus) as pool:
             warn_if_unused_or_too_few(options.workers, gpus, grows=joined)
@@ -143,31 +217,44 @@ def open_pool_and_search(
     options: PoolOptions, resolve_device: Callable[[str], str]
 ) -> Generator[tuple[PoolSession, "SearchBackend"], None, None]:
     """Open a pool, as open_pool does, and a search backend, which use the same CPUs and GPUs in turn."""
+    # the modules of a search import Optuna, which other commands do not need
     with open_pool(options, resolve_device) as session:
-        if options.pool == "serial":
-            from cluster.search import SerialSearch  # imports Optuna, which other commands do not need
+        if isinstance(session.pool, AutoPool):
+            from cluster.auto_search import AutoSearch
+
+            yield session, AutoSearch(session.pool, partial(create_tune_search, options, session))
+        elif isinstance(session.pool, SerialPool):
+            from cluster.search import SerialSearch
 
             yield session, SerialSearch()
-            return
-        from cluster.ray_pool import RayPool
-        from cluster.ray_tune import TuneSearch
-
-        assert isinstance(session.pool, RayPool)
-        yield (
-            session,
-            TuneSearch(
-                workers=options.workers,
-                gpus_per_worker=options.gpus_per_worker * (session.device == "cuda"),
-                release_idle_workers=session.pool.release_idle_workers,
-            ),
-        )
+        else:
+            yield session, create_tune_search(options, session)
 
 
-def create_metrics(prefix: str, run: str, counters: "MetricTable", gauges: "MetricTable") -> "Telemetry":
-    """Create the metrics of this driver, within open_ray_pool; see Telemetry."""
-    from cluster.metrics import Telemetry  # imports Ray, whose authentication mode connect() sets first
+def create_tune_search(options: PoolOptions, session: PoolSession) -> "SearchBackend":
+    """Create the search backend of a cluster whose pool is open."""
+    from cluster.ray_tune import TuneSearch
 
-    return Telemetry(prefix, run, counters, gauges)
+    return TuneSearch(
+        workers=options.workers,
+        gpus_per_worker=options.gpus_per_worker * (session.device == "cuda"),
+        release_idle_workers=session.pool.release_idle_workers,  # type: ignore[attr-defined]
+    )
+
+
+def create_metrics(
+    pool: Pool, prefix: str, run: str, counters: "MetricTable", gauges: "MetricTable"
+) -> MetricPublisher | None:
+    """Create the metrics of this driver, see Telemetry; None where no job will run on Ray."""
+
+    def create() -> "Telemetry":
+        from cluster.metrics import Telemetry  # imports Ray, whose authentication mode connect() sets first
+
+        return Telemetry(prefix, run, counters, gauges)
+
+    if isinstance(pool, AutoPool):
+        return LateMetrics(pool, create)
+    return None if isinstance(pool, SerialPool) else create()
 
 
 def format_dashboard_hint(url: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
@@ -12,7 +13,14 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, create_metrics, estimate_worker_count, open_pool, validate_pool_options
+from cluster.launch import (
+    PoolOptions,
+    choose_pool,
+    create_metrics,
+    estimate_worker_count,
+    open_pool,
+    validate_pool_options,
+)
 from cluster.session import is_submitted_job
 from memscore.pipeline.config import BankConfig
 
@@ -35,6 +43,7 @@ def estimate_bank(
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
         from memscore.pipeline.dry_run import estimate_cost
+        from memscore.pipeline.run_forecast import forecast_bank
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables import bank_tables
@@ -46,6 +55,7 @@ def estimate_bank(
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
     bank_tables.print_heading(console, bank)
+    options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:
         bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
         return 0
@@ -55,7 +65,7 @@ def estimate_bank(
         session = stack.enter_context(open_pool(options, resolve_device))
         require_visible_on_all_nodes(bank.store, session.run_on_each_node)
         prepare_store(bank, stack, locked=locked)
-        metrics = create_metrics(*describe_metrics(bank.store.manifest)) if options.pool == "ray" else None
+        metrics = create_metrics(session.pool, *describe_metrics(bank.store.manifest))
         monitored_pool = stack.enter_context(
             monitor_pool(bank, session.pool, stack.enter_context(ProgressBar("models")), metrics)
         )

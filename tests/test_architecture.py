@@ -37,7 +37,9 @@ LEVELS = (
 FOR_EVERYBODY = {"cluster/device_errors.py", "cluster/pool.py", "cluster/search_space.py"}
 """What memscore and unlearn may import of cluster; only commands import the rest."""
 
-WITHOUT_RAY = FOR_EVERYBODY | {"cluster/__init__.py", "cluster/search.py"}
+WITHOUT_RAY = FOR_EVERYBODY | {
+    *("cluster/__init__.py", "cluster/search.py", "cluster/auto_pool.py", "cluster/auto_search.py"),
+}
 
 WEIGHTS_CHANGE_IN = ("memscore/training/", "unlearn/optimization/", "unlearn/algorithms/")
 SEEDS_A_GLOBAL_GENERATOR = ("random.seed", "manual_seed", "manual_seed_all", "torch.seed", "set_rng_state")

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, open_pool_and_search, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from unlearn.experiments.config import ExperimentConfig
 
 
@@ -38,6 +38,7 @@ def run_experiment(
         from unlearn.experiments.tables import print_experiment, write_experiment
 
     experiment = prepare_experiment(config)
+    options = choose_pool(options, lambda limit_s: experiment.forecast_s)
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))

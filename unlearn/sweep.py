@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, open_pool_and_search, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from unlearn.tuning.config import SweepConfig
 
 
@@ -38,6 +38,7 @@ def run_sweep(
         from unlearn.tuning.tables import print_sweep
 
     sweep = prepare_sweep(config)
+    options = choose_pool(options, lambda limit_s: sweep.forecast())
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))

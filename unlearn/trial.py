@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, open_pool, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
 from unlearn.trials.request import TrialRequest
 
 
@@ -38,6 +38,7 @@ def unlearn_and_compare(
         from unlearn.trials.tables import print_trials
 
     trials = prepare_trials(request)
+    options = choose_pool(options, lambda limit_s: trials.forecast())
     store = trials.context.bank_store
     with ExitStack() as stack:
         stack.enter_context(store.lock())

@@ -103,10 +103,11 @@ class MonitoredPool:
             return
         for job in jobs:
             self._total[get_phase(job)] += count_models(job)
-        self._update(phase=get_phase(jobs[0]) if jobs else DRIVER_PHASE)
+        self._update(phase=self._find_phase(DRIVER_PHASE))
         # counted before it is passed on, since the caller may raise and never ask for the next one
         for job, result in self.pool.run(fn, jobs, shared):
             self._count_result(job, result)
+            self._update(phase=self._find_phase(get_phase(job)))
             yield job, result
         self._update(phase=DRIVER_PHASE)
 
@@ -128,8 +129,7 @@ class MonitoredPool:
         changes["busy"] = getattr(self.pool, "busy", None)
         with self._lock:
             heartbeat, rate_per_s = self._heartbeat, self._compute_rate(workers)
-            # taken out of the list, so that the bytes of each shard are added once
-            new_models, self._unmeasured = self._unmeasured, []
+            new_models = list(self._unmeasured)
             predicted_rmse = {
                 arm: forecast.variance.predict_rmse(forecast.arm.keep, heartbeat.models[arm])
                 for arm, forecast in self._forecasts.items()
@@ -137,8 +137,7 @@ class MonitoredPool:
             # the driver's own phase has no jobs; the models' counts are shown beside it
             phase = heartbeat.phase if heartbeat.phase in self._total else "models"
             done, total = self._done[phase], self._total[phase]
-        # Only these fields: results that were counted since the lock was released stay. The bytes may be added to those
-        # of the older heartbeat, since nothing else changes them and only one thread reports at a time.
+        # only these fields: results that were counted since the lock was released stay
         self._update(
             at=time.time(),
             done=done,
@@ -147,10 +146,23 @@ class MonitoredPool:
             rmse={arm: predicted_rmse.get(arm) for arm in heartbeat.planned},
             rate_per_s=rate_per_s,
             eta_s=(total - done) / rate_per_s if rate_per_s and phase == "models" else None,
-            bytes=heartbeat.bytes + sum_shard_sizes(self.store, new_models),
             **changes,
         )
+        self._add_bytes(new_models)
         return self._heartbeat
+
+    def _add_bytes(self, models: Sequence[str]) -> None:
+        """Add the bytes of the shards of the models that wait first; those of a store that does not answer wait on."""
+        try:
+            size = sum_shard_sizes(self.store, models)
+        except Exception as error:  # the rest of the heartbeat needs no store
+            self._warn_once(error)
+            return
+        # Results add models at the end of the list meanwhile. Only one thread reports at a time, so the first ones are
+        # still those that were measured, and each is added once.
+        with self._lock:
+            del self._unmeasured[: len(models)]
+            self._heartbeat = replace(self._heartbeat, bytes=self._heartbeat.bytes + size)
 
     def __enter__(self) -> Self:
         self._report()
@@ -173,6 +185,10 @@ class MonitoredPool:
     def _update(self, **changes: Any) -> None:
         with self._lock:
             self._heartbeat = replace(self._heartbeat, **changes)
+
+    def _find_phase(self, otherwise: str) -> str:
+        """Return the first phase that has jobs left; models and originals are trained side by side."""
+        return next((phase for phase in PHASES.values() if self._done[phase] < self._total[phase]), otherwise)
 
     def _count_result(self, job: Any, result: Any) -> None:
         phase, n_models = get_phase(job), count_models(job)

@@ -1,14 +1,20 @@
-"""Estimate what a run would cost before it starts: models, time and disk."""
+"""Estimate what a run would cost before it starts: models, time and disk.
+
+Times are CPU seconds of one thread, so that what else runs on the machine counts little.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from memscore.models.architectures import embed
 from memscore.pipeline.config import build_inversion_options
 from memscore.pipeline.jobs import SharedData, build_model, load_on_device, make_training_run, read_recipe
+from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.precision import count_first_models, forecast_precision
 from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS, compute_inversion_chunk
 from memscore.pipeline.runner import Bank
@@ -19,14 +25,18 @@ from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, fine_t
 from memscore.proxies.registry import EVERY_EPOCH, FINISHED_WEIGHTS, PROXIES, select_proxies
 from memscore.proxies.storage import CANDIDATES_PER_FILE
 from memscore.subsets.clustering import ORTHOGONAL, find_clustering_source
-from memscore.subsets.designs import Arm, draw_membership
+from memscore.training.device_data import DeviceImages, to_device
 from memscore.training.evaluation import build_forward, evaluate_examples
-from memscore.training.loop import train
+from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, single_threaded
-from memscore.training.recipes import count_steps
+from memscore.training.recipes import Recipe, count_steps
 
-TIMED_STEPS = 20  # steps, timed and scaled to the whole training
+TIMED_STEPS, TIMED_S = 20, 0.3  # steps that are timed and scaled to the whole training; fewer if one is slow
+SAMPLE, SAMPLE_BYTES = 2048, 64 * 2**20  # training examples that they read; fewer if these are large
+PREDICTED = 256  # images in a timed prediction
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression
+MODEL_S = 0.008  # building a model, and writing its shard and receipt on a local disk
+WRITTEN_BYTES_PER_S = 50e6  # of outputs, which are compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +46,11 @@ class CostEstimate:
     Attributes:
         planned: models of all arms.
         stored: how many of them are stored.
-        originals: models trained on the whole training set, stored ones included.
+        originals: models trained on the whole training set that are missing.
         seconds: of one core for one model, the mean over arms.
+        original_seconds: of one core for one original, without proxies.
         workers: how many train at once.
-        bytes: of all shards and of the originals' outputs.
+        bytes: of all shards and of the outputs of all originals.
         proxies: seconds of one core that each selected proxy adds to one original.
         only_first_models: these are the first models only; they decide how many follow.
     """
@@ -48,24 +59,58 @@ class CostEstimate:
     stored: int
     originals: int
     seconds: float
+    original_seconds: float
     workers: int
     bytes: float
     proxies: dict[str, float]
     only_first_models: bool = False
 
     @property
+    def core_s(self) -> float:
+        """Seconds of one core for all that is missing; proxies of stored originals are not counted."""
+        original = self.original_seconds + sum(self.proxies.values())
+        return self.seconds * (self.planned - self.stored) + self.originals * original
+
+    @property
     def wall_s(self) -> float:
-        """Seconds until missing models are trained. An original counts as one, and takes at most 1 / keep of one."""
-        models = self.seconds * (self.planned - self.stored + self.originals)
-        return (models + self.originals * sum(self.proxies.values())) / self.workers
+        """Seconds until all that is missing is trained."""
+        return self.core_s / self.workers
 
 
-def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
-    """Estimate the cost of a run from a few steps, timed on one CPU thread; write nothing.
+@dataclass(frozen=True, kw_only=True)
+class TrainingTimes:
+    """Seconds of one core for the parts of a training, and the width of the network's embeddings.
 
-    The store need not exist; `workers` is how many will train at once.
+    Attributes:
+        step: one step of one model of a job.
+        original_step: one step of a model that is trained alone.
+        image: the prediction of one image.
+        embedding: numbers that the last layer reads of one image.
     """
-    manifest, is_created = bank.store.manifest, bank.store.folder.exists("manifest.json")
+
+    step: float
+    original_step: float
+    image: float
+    embedding: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingModels:
+    """How many models a run is to have, how many of them are stored, and which originals are missing.
+
+    Attributes are as of CostEstimate; `all_originals` counts the stored ones too.
+    """
+
+    planned: int
+    stored: int
+    originals: int
+    all_originals: int
+    only_first_models: bool
+
+
+def count_missing_models(bank: Bank, workers: int) -> MissingModels:
+    """Count what a run would train; the store need not exist."""
+    is_created = bank.store.folder.exists("manifest.json")
     stored_arms = [arm for arm in bank.arms if is_created and arm.name in bank.store.arms()]
     # With --until-rmse the number of models follows from a forecast, once the first models are stored. Before that,
     # only those are counted.
@@ -82,55 +127,96 @@ def estimate_cost(bank: Bank, workers: int) -> CostEstimate:
         count = min(count, needed)
     stored = sum(index < count for arm in stored_arms for index in bank.store.find_valid_shards(arm.name, verify=False))
     # a pilot is original 0, which a run without originals trains too
-    models = count * len(bank.arms)
     orthogonal = bank.arms[0].design == ORTHOGONAL
     pilot = orthogonal and find_clustering_source(bank.store, bank.config.clusters) == "pilot"
     originals = max(bank.config.originals, int(pilot))
-    # float32 logits and embeddings of every example, whose width is taken as 128
-    outputs = originals * manifest.n_rows * 4.0 * (manifest.n_classes + 128)
-    return CostEstimate(
-        planned=models,
+    missing = len(build_missing_originals(bank.config, bank.store, originals, "cpu")) if is_created else originals
+    return MissingModels(
+        planned=count * len(bank.arms),
         stored=stored,
-        originals=originals,
-        seconds=time_model(bank),
-        workers=workers,
-        bytes=models * ROW_BYTES * manifest.n_rows + outputs,
-        proxies=time_proxies(bank),
+        originals=missing,
+        all_originals=originals,
         only_first_models=only_first,
     )
 
 
-def time_model(bank: Bank) -> float:
-    """Time one model on one core, in seconds: a few steps, scaled to all of them, and one evaluation."""
-    store, device = bank.store, torch.device("cpu")
-    recipe, n_train, size = read_recipe(store), len(bank.splits.train), choose_models_per_job(store, "cpu")
-    shared = build_shared_data(bank.splits, None)
-    keep = sum(arm.keep for arm in bank.arms) / len(bank.arms)
-    # the time depends on the size of a subset only, and iid subsets need no clusters, which may not exist yet
-    arm = Arm(design="iid", keep=keep)
+def estimate_cost(bank: Bank, workers: int, missing: MissingModels | None = None) -> CostEstimate:
+    """Estimate the cost of a run from a few steps, timed on one CPU thread; write nothing.
+
+    The store need not exist; `workers` is how many will train at once. `missing` was counted by the caller, if given.
+    """
+    missing = missing or count_missing_models(bank, workers)
+    manifest, config, times = bank.store.manifest, bank.config, time_training(bank)
+    recipe, (n_train, _, _) = read_recipe(bank.store), manifest.split_sizes
+    steps = float(np.mean([count_steps(recipe, arm.keep, n_train) for arm in bank.arms]))
+    # An original is evaluated for its receipt, its logits and its embeddings, and once more after each epoch if asked.
+    outputs = manifest.n_rows * 4.0 * (manifest.n_classes + times.embedding)
+    passes = 3 * manifest.n_rows + (recipe.epochs * n_train if config.evaluation_events else 0)
+    return CostEstimate(
+        planned=missing.planned,
+        stored=missing.stored,
+        originals=missing.originals,
+        seconds=times.step * steps + times.image * manifest.n_rows * (config.queries or 1) + MODEL_S,
+        original_seconds=times.original_step * count_steps(recipe, 1.0, n_train)
+        + times.image * passes
+        + outputs / WRITTEN_BYTES_PER_S
+        + MODEL_S,
+        workers=workers,
+        bytes=missing.planned * ROW_BYTES * manifest.n_rows + missing.all_originals * outputs,
+        proxies=time_proxies(bank, select_proxies(config.proxies)),
+        only_first_models=missing.only_first_models,
+    )
+
+
+def time_training(bank: Bank) -> TrainingTimes:
+    """Time some steps and predictions on one core, with a part of the training set."""
+    store, manifest, device, splits = bank.store, bank.store.manifest, torch.device("cpu"), bank.splits
+    recipe, size = read_recipe(store), choose_models_per_job(store, "cpu")
+    # Neither the size of the training set nor which examples a model has changes the time of a step.
+    fitting = SAMPLE_BYTES // (4 * int(np.prod(manifest.input_shape)))
+    n = min(len(splits.train), max(min(SAMPLE, fitting), recipe.batch))
     with single_threaded(), float32_matmul(device):
         models = [build_model(store, "size", m, device) for m in range(size)]
-        data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
-        member = draw_membership(arm, range(size), n_train, seed=0)
-        runs = [
-            make_training_run(store, "size", *run_arguments)
-            for run_arguments in zip(range(size), models, member, strict=True)
-        ]
-        # two steps first, so that what only the first ones do is not timed
-        train(runs, data, labels, recipe, 2)
-        started = time.perf_counter()
-        train(runs, data, labels, recipe, TIMED_STEPS)
-        step_s = (time.perf_counter() - started) / TIMED_STEPS / size
-        started = time.perf_counter()
-        evaluate_examples(build_forward(models[0], recipe), data, labels)
-        return step_s * count_steps(recipe, keep, n_train) + time.perf_counter() - started
+        # not load_on_device, whose cache is of all images
+        flat = is_stackable(models[0], recipe)
+        data = to_device(splits.train.images[:n], manifest.mean, manifest.std, device, flat=flat)
+        labels = torch.from_numpy(np.array(splits.train.labels[:n]))
+        everyone = np.ones(n, dtype=bool)
+        runs = [make_training_run(store, "size", m, model, everyone) for m, model in enumerate(models)]
+        original_step_s = time_step(runs[:1], data, labels, recipe)
+        step_s = original_step_s if size == 1 else time_step(runs, data, labels, recipe) / size
+        forward, batch = build_forward(models[0], recipe), min(n, PREDICTED)
+        with torch.no_grad():
+            embedding = embed(models[0], data.take(torch.arange(1))).shape[1]
+        return TrainingTimes(
+            step=step_s,
+            original_step=original_step_s,
+            image=time_second_call(lambda: evaluate_examples(forward, data, labels[:batch])) / batch,
+            embedding=embedding,
+        )
 
 
-def time_proxies(bank: Bank) -> dict[str, float]:
-    """Time each selected proxy of one original on one core, in seconds."""
+def time_step(runs: Sequence[TrainingRun], data: DeviceImages, labels: Tensor, recipe: Recipe) -> float:
+    """Time one step of all models together, in seconds."""
+
+    def time_steps(count: int) -> float:
+        started = time.thread_time()
+        train(runs, data, labels, recipe, count)
+        return time.thread_time() - started
+
+    # The difference of two calls: what a call takes beside its steps belongs to a job, not to each step. The first call
+    # has what only the first step does, and is not used.
+    time_steps(1)
+    one_s = time_steps(1)
+    count = int(np.clip(TIMED_S / max(one_s, 1e-9), 1, TIMED_STEPS))
+    return max(time_steps(1 + count) - one_s, 0.0) / count
+
+
+def time_proxies(bank: Bank, names: Sequence[str]) -> dict[str, float]:
+    """Time some proxies of one original on one core, in seconds."""
     shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
     with single_threaded(), float32_matmul(device):
-        return {name: time_proxy(bank, name, shared, device) for name in select_proxies(bank.config.proxies)}
+        return {name: time_proxy(bank, name, shared, device) for name in names}
 
 
 def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:
@@ -187,6 +273,6 @@ def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) 
 def time_second_call(function: Callable[[], object]) -> float:
     """Time the second of two calls, in seconds: the first one also compiles."""
     function()
-    started = time.perf_counter()
+    started = time.thread_time()
     function()
-    return time.perf_counter() - started
+    return time.thread_time() - started

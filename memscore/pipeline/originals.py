@@ -12,9 +12,14 @@ import numpy as np
 from cluster.pool import Pool
 from memscore.data.splits import Splits
 from memscore.pipeline.config import BankConfig, build_inversion_options
-from memscore.pipeline.jobs import ORIGINAL, OriginalJob, SharedData, compute_job_key
+from memscore.pipeline.jobs import ORIGINAL, OriginalJob, SharedData, compute_job_key, is_original_stored
 from memscore.pipeline.proxy_jobs import build_proxy_jobs
-from memscore.pipeline.train_bank import TrainingSummary, compute_missing_proxies, train_missing_originals
+from memscore.pipeline.train_bank import (
+    TrainingSummary,
+    compute_missing_proxies,
+    list_diverged_models,
+    train_missing,
+)
 from memscore.proxies.registry import select_proxies, select_training_proxies
 from memscore.proxies.storage import InversionOptions, sum_proxy_seconds
 from memscore.store.shards import format_model_name
@@ -51,7 +56,27 @@ def compute_proxy_seconds(
     }
 
 
-def train_originals_and_proxies(
+def build_missing_originals(config: BankConfig, store: Store, count: int, device: str) -> list[OriginalJob]:
+    """Build the jobs of those of originals 0 .. count - 1 that are missing, or lack what only their training can give.
+
+    Those that diverged are not trained again.
+    """
+    proxies = select_training_proxies(select_proxies(config.proxies)) if config.originals else []
+    evaluate = bool(config.originals) and config.evaluation_events
+    jobs = [
+        OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
+        for i in range(count)
+    ]
+    diverged = list_diverged_models(store, ORIGINAL)
+    return [
+        job
+        for job in jobs
+        if format_model_name(ORIGINAL, job.index) not in diverged
+        and not is_original_stored(store, compute_job_key(store, job), evaluate=evaluate, proxies=proxies)
+    ]
+
+
+def compute_proxies(
     config: BankConfig,
     store: Store,
     splits: Splits,
@@ -60,29 +85,19 @@ def train_originals_and_proxies(
     pool: Pool,
     device: str,
 ) -> list[str]:
-    """Train the originals and compute the selected proxies; return the keys of the stored originals.
+    """Compute the selected proxies of the stored originals; return the keys of these originals, in order.
 
-    Failed and diverged originals, and failed proxies, are added to `summary`.
+    Diverged originals and failed proxies are added to `summary`.
     """
-    # 1. Originals, with the proxies that only training can give.
-    proxies = select_proxies(config.proxies)
-    keys, originals_summary = train_missing_originals(
-        *(store, config.originals, shared, pool),
-        evaluate=config.evaluation_events,
-        proxies=select_training_proxies(proxies),
-        device=device,
-    )
-    # 2. Proxies of finished originals. A job is seeded by the index of its original, and `keys` has a gap where one
-    # failed.
-    all_keys = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(config.originals)}
-    stored_keys = {i: key for i, key in all_keys.items() if key in keys}
-    jobs = build_proxy_jobs(
-        store, splits, proxies, stored_keys, build_inversion_options(config, store.manifest.input_shape), device
-    )
-    summary.failed |= originals_summary.failed | compute_missing_proxies(store, jobs, shared, pool)
-    summary.diverged += originals_summary.diverged
-    summary.differing_originals += originals_summary.differing_originals
-    return keys
+    keys = {i: compute_job_key(store, OriginalJob(store=store.url, index=i)) for i in range(config.originals)}
+    # A job is seeded by the index of its original, and the indices have a gap where one failed. An original without the
+    # proxies that only training gives has the others.
+    stored = {i: key for i, key in keys.items() if is_original_stored(store, key, evaluate=config.evaluation_events)}
+    inversion = build_inversion_options(config, store.manifest.input_shape)
+    jobs = build_proxy_jobs(store, splits, select_proxies(config.proxies), stored, inversion, device)
+    summary.failed |= compute_missing_proxies(store, jobs, shared, pool)
+    summary.diverged += list_diverged_models(store, ORIGINAL)
+    return list(stored.values())
 
 
 def get_or_train_pilot(
@@ -95,10 +110,9 @@ def get_or_train_pilot(
     """
     key = compute_job_key(store, OriginalJob(store=store.url, index=0))
     if not store.has_outputs(key):
-        # what the originals are trained for later is computed now, so that original 0 is not trained twice
-        proxies = select_training_proxies(select_proxies(config.proxies)) if config.originals else []
-        evaluate = bool(config.originals) and config.evaluation_events
-        _, summary = train_missing_originals(store, 1, shared, pool, evaluate=evaluate, proxies=proxies, device=device)
+        # its job has what the originals are trained for later, so that original 0 is not trained twice
+        pilot = build_missing_originals(config, store, 1, device)
+        summary = train_missing(store, [], 0, shared, pool, originals=pilot)
         if not store.has_outputs(key):
             reason = next(iter(summary.failed.values()), "it diverged; try a smaller --lr")
             raise ValueError(f"the pilot could not be trained: {reason} (--clusters pixels needs no pilot)")

@@ -17,10 +17,11 @@ from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.originals import (
+    build_missing_originals,
+    compute_proxies,
     compute_proxy_seconds,
     compute_training_seconds,
     get_or_train_pilot,
-    train_originals_and_proxies,
 )
 from memscore.pipeline.precision import ForecastCheck, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
@@ -63,7 +64,7 @@ class EstimateResult:
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
         accuracy: median over the arm's models on their members, on the left-out examples, and on the test set.
-        wall_s: seconds that training the arms took.
+        wall_s: seconds that training the arms and originals took.
         originals: number of stored originals.
         training_s: median seconds of one worker for training one of them; NaN without any.
         proxy_s: name -> median seconds that each stored proxy adds to one of them.
@@ -240,7 +241,7 @@ def estimate(
             forecasts.append(forecast)
             on_forecast(forecast, config.until_rmse)
 
-    # 2. Train the arms, to a number of models or until the error is small enough.
+    # 2. Train the arms, to a number of models or until the error is small enough, and the originals beside them.
     target_rmse = config.until_rmse
     train_arms = (
         partial(train_missing, store, bank.arms)
@@ -251,14 +252,15 @@ def estimate(
         bank.count,
         shared,
         pool,
+        originals=build_missing_originals(config, store, config.originals, device),
         events=config.bank_events,
         device=device,
         progress=progress,
         on_first_models=on_first_models,
     )
     wall_s = time.perf_counter() - started
-    # 3. Originals and proxies. They are stored even if an arm has no model, which is an error only after them.
-    keys = train_originals_and_proxies(config, store, bank.splits, training, shared, pool, device)
+    # 3. Proxies. They are stored even if an arm has no model, which is an error only after them.
+    keys = compute_proxies(config, store, bank.splits, training, shared, pool, device)
     for name, shards in training.shards.items():
         if not shards:
             write_models_table(store)

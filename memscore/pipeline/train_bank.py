@@ -3,7 +3,7 @@
 An arm is trained to a number of models, or until its memorization is precise enough: train, measure, continue.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -19,8 +19,6 @@ from memscore.pipeline.jobs import (
     Receipt,
     SharedData,
     build_model,
-    compute_job_key,
-    is_original_stored,
     read_recipe,
     run_job,
 )
@@ -51,7 +49,8 @@ class TrainingSummary:
 
     Attributes:
         shards: name of each arm -> index of every valid model -> the hash of its contents.
-        trained: how many models this run trained.
+        trained: how many models of arms this run trained.
+        trained_originals: how many originals.
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
         damaged: shard -> why it was quarantined before it was trained again.
@@ -61,6 +60,7 @@ class TrainingSummary:
 
     shards: dict[str, dict[int, str]] = field(default_factory=dict)
     trained: int = 0
+    trained_originals: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
@@ -85,17 +85,18 @@ def train_missing(
     shared: SharedData,
     pool: Pool,
     *,
+    originals: Sequence[OriginalJob] = (),
     events: bool = False,
     device: str = "cpu",
     progress: ProgressCallback = lambda done, total, line: None,
     on_first_models: Callable[[Arm], None] = lambda arm: None,
 ) -> TrainingSummary:
-    """Train the missing ones of models 0 .. count - 1 of some arms, in one run of the pool, block by block.
+    """Train the missing ones of models 0 .. count - 1 of some arms, and originals, in one run of the pool.
 
-    The summary has all stored models, also beyond `count`. `progress` is called with the number of models done, their
-    total, and a line about the last one; `on_first_models` with an arm as soon as its first models
-    (precision.count_first_models) are done, while others train. ValueError if a batch is larger than the smallest
-    subset.
+    Models are trained block by block. The summary has all stored models, also beyond `count`. `progress` is called with
+    the number of models done, their total, originals included, and a line about the last one; `on_first_models` with an
+    arm as soon as its first models (precision.count_first_models) are done, while others train. ValueError if a batch
+    is larger than the smallest subset.
     """
     summary, jobs, waiting = TrainingSummary(), [], {}
     # everything is checked for all arms before the first job starts
@@ -108,13 +109,14 @@ def train_missing(
     # the same block of every arm, then the next: an interrupted run has arms of similar size
     blocks = {arm.name: arm.models_per_block for arm in arms}
     jobs.sort(key=lambda job: job.models[0] // blocks[job.arm])
+    keep = {arm.name: arm.keep for arm in arms}
     # arms whose first models were all stored before
     for arm, remaining in [*waiting.values()]:
         if not remaining:
             del waiting[arm.name]
             on_first_models(arm)
-    for job in run_bank_jobs(store, summary, jobs, shared, pool, progress):
-        if job.arm in waiting:
+    for job in run_jobs(store, summary, add_originals(jobs, originals, keep), shared, pool, progress):
+        if isinstance(job, BankJob) and job.arm in waiting:
             arm, remaining = waiting[job.arm]
             remaining.difference_update(job.models)
             if not remaining:
@@ -123,21 +125,44 @@ def train_missing(
     return count_stored(store, arms, summary)
 
 
-def run_bank_jobs(
+def add_originals(
+    jobs: Sequence[BankJob], originals: Sequence[OriginalJob], keep: Mapping[str, float]
+) -> list[BankJob | OriginalJob]:
+    """Queue the originals before the jobs of the arms, or after them if a job of an arm takes longer."""
+    # Long jobs first, so that no worker waits for the last one. An original reads the whole training set in an epoch, a
+    # model of an arm the share that is its arm's keep; a job has one model, or a whole stack or streams of a GPU.
+    is_longer = any(len(job.models) * keep[job.arm] > 1 for job in jobs)
+    return [*jobs, *originals] if is_longer else [*originals, *jobs]
+
+
+def run_jobs(
     store: Store,
     summary: TrainingSummary,
-    jobs: Sequence[BankJob],
+    jobs: Sequence[BankJob | OriginalJob],
     shared: SharedData,
     pool: Pool,
     progress: ProgressCallback,
-) -> Iterator[BankJob]:
+) -> Iterator[BankJob | OriginalJob]:
     """Run jobs; record the result of each, report it, and yield the job."""
-    done, total = 0, sum(len(job.models) for job in jobs)
+    done, total = 0, sum(len(list_models(job)) for job in jobs)
     for job, result in pool.run(run_job, jobs, shared):
-        record_result(store, summary, [format_model_name(job.arm, m) for m in job.models], result)
-        done += len(job.models)
+        names = list_models(job)
+        record_result(store, summary, names, result)
+        if isinstance(job, OriginalJob) and not isinstance(result, Failure):
+            # counted by record_result as models of an arm
+            summary.trained -= len(result)
+            summary.trained_originals += len(result)
+            summary.differing_originals += [names[0] for receipt in result if receipt["differs"]]
+        done += len(names)
         progress(done, total, format_result(result))
         yield job
+
+
+def list_models(job: BankJob | OriginalJob) -> list[str]:
+    """List the names of the models that a job trains."""
+    if isinstance(job, BankJob):
+        return [format_model_name(job.arm, m) for m in job.models]
+    return [format_model_name(ORIGINAL, job.index)]
 
 
 def count_stored(store: Store, arms: Sequence[Arm], summary: TrainingSummary) -> TrainingSummary:
@@ -161,43 +186,6 @@ def find_missing_models(store: Store, arm: Arm, count: int, summary: TrainingSum
         for m in requested
         if m not in check.valid or (events and not store.has_events(format_model_name(arm.name, m)))
     ]
-
-
-def train_missing_originals(
-    store: Store,
-    count: int,
-    shared: SharedData,
-    pool: Pool,
-    *,
-    evaluate: bool = False,
-    proxies: Sequence[str] = (),
-    device: str = "cpu",
-) -> tuple[list[str], TrainingSummary]:
-    """Train the originals that are missing, or that lack something only their training can give.
-
-    It returns the keys of the stored originals, in order, and the summary.
-    """
-    jobs = [
-        OriginalJob(store=store.url, index=i, evaluate=evaluate, proxies=tuple(proxies), device=device)
-        for i in range(count)
-    ]
-    keys = [compute_job_key(store, job) for job in jobs]
-    diverged = list_diverged_models(store, ORIGINAL)
-    missing = [
-        job
-        for job, key in zip(jobs, keys, strict=True)
-        if not is_original_stored(store, key, evaluate=evaluate, proxies=proxies)
-        and format_model_name(ORIGINAL, job.index) not in diverged
-    ]
-    summary = TrainingSummary()
-    for job, result in pool.run(run_job, missing, shared):
-        name = format_model_name(ORIGINAL, job.index)
-        record_result(store, summary, [name], result)
-        if not isinstance(result, Failure):
-            summary.differing_originals += [name for receipt in result if receipt["differs"]]
-    summary.diverged = list_diverged_models(store, ORIGINAL)
-    stored = [key for key in keys if is_original_stored(store, key, evaluate=evaluate)]  # with or without proxies
-    return stored, summary
 
 
 def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: SharedData, pool: Pool) -> dict[str, str]:
@@ -283,6 +271,7 @@ def train_until_precise(
     shared: SharedData,
     pool: Pool,
     *,
+    originals: Sequence[OriginalJob] = (),
     events: bool = False,
     device: str = "cpu",
     progress: ProgressCallback = lambda done, total, line: None,
@@ -294,8 +283,8 @@ def train_until_precise(
     they had just been trained, so the same call again trains nothing, and a smaller error continues. The error stays
     larger than requested if `maximum` (whole blocks) is reached, or if no model of a step could be trained.
 
-    `progress` is called with the models done, the total until the error is measured again, and a line. ValueError if a
-    batch is larger than the smallest subset.
+    The originals are trained beside the models of the first step. `progress` is called with the models done, the total
+    until the error is measured again, and a line. ValueError if a batch is larger than the smallest subset.
     """
     summary = TrainingSummary()
     missing = find_missing_models(store, arm, maximum, summary, events=events)
@@ -309,10 +298,11 @@ def train_until_precise(
 
     while True:
         # one step: train what is missing of models done .. stop - 1, then measure the error with them
-        jobs = build_bank_jobs(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
-        for _ in run_bank_jobs(store, summary, jobs, shared, pool, report):
+        bank_jobs = build_bank_jobs(store, arm, [m for m in missing if done <= m < stop], events=events, device=device)
+        jobs = add_originals(bank_jobs, () if done else originals, {arm.name: arm.keep})
+        for _ in run_jobs(store, summary, jobs, shared, pool, report):
             pass
-        earlier += sum(len(job.models) for job in jobs)
+        earlier += sum(len(list_models(job)) for job in jobs)
         # the stored models of the step, whichever run trained them
         new_models = [m for m in find_stored_models(store, arm) if done <= m < stop]
         if not new_models:

@@ -148,9 +148,12 @@ def print_accuracy(console: Console, result: EstimateResult) -> None:
             soft_wrap=True,
         )
     if result.training.trained:
-        models_per_hour = 3600 * result.training.trained / result.wall_s
+        # the time is of both, which are trained side by side
+        trained, originals = result.training.trained, result.training.trained_originals
+        beside = f" and {originals} original{'' if originals == 1 else 's'}" if originals else ""
+        models_per_hour = 3600 * (trained + originals) / result.wall_s
         console.print(
-            f"{result.training.trained} models in {result.wall_s:.1f} s, {models_per_hour:.0f} an hour", highlight=False
+            f"{trained} models{beside} in {result.wall_s:.1f} s, {models_per_hour:.0f} an hour", highlight=False
         )
 
 

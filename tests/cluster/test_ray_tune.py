@@ -199,7 +199,7 @@ def test_what_stops_the_run_and_what_on_result_raises_end_the_search_at_once(tun
 def test_a_pool_and_a_search_take_turns_on_the_same_cpus(ray_cluster):
     from cluster.launch import PoolOptions, open_pool_and_search
 
-    with open_pool_and_search(PoolOptions(workers=2, device="cpu"), str) as (session, search):
+    with open_pool_and_search(PoolOptions(pool="ray", workers=2, device="cpu"), str) as (session, search):
         pool = session.pool
         assert session.device == "cpu"
         assert session.run_on_each_node is None
@@ -279,7 +279,7 @@ from memscore.cli.app import run_command
 from tests.fixtures import objectives
 
 def command():
-    with open_pool_and_search(PoolOptions(workers=2, device="cpu"), str) as (session, search):
+    with open_pool_and_search(PoolOptions(pool="ray", workers=2, device="cpu"), str) as (session, search):
         searches = [Search(name="a", space={"x": ("uniform", 0.0, 1.0)}, budget=4, job=sys.argv[1])]
         search.search(objectives.sleep_long, searches, None, print)
     return 0

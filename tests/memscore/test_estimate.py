@@ -187,4 +187,4 @@ def test_models_that_do_not_fit_their_data_are_warned_of(home, capsys):
     output = " ".join(capsys.readouterr().out.split())
     assert re.search(r"accuracy \(median model\): members 0\.\d+, left out 0\.\d+, test 0\.\d+", output)
     assert "memorization means little below 0.95" in output
-    assert re.search(r"16 models in [0-9.]+ s, \d+ an hour", output)
+    assert re.search(r"16 models and 1 original in [0-9.]+ s, \d+ an hour", output)

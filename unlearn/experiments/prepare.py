@@ -15,12 +15,21 @@ from unlearn.tuning.search import SearchBackend
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedExperiment:
-    """A checked experiment with its resolved options, before anything is trained."""
+    """A checked experiment with its resolved options, before anything is trained.
+
+    Attributes:
+        experiment: its entry.
+        config: its options.
+        store: the user's bank.
+        cache: the data that were read.
+        forecast_s: seconds of one core that its sweeps take.
+    """
 
     experiment: Experiment
     config: ExperimentConfig
     store: Store
     cache: SplitsCache
+    forecast_s: float
 
     def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
         """Run the experiment, and judge its claims."""
@@ -59,15 +68,16 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
+    forecast_s = 0.0
     try:
         for sweep_config in experiment.make_sweeps(resolved).values():
-            prepare_sweep(sweep_config, cache)
+            forecast_s += prepare_sweep(sweep_config, cache).forecast()
     except ValueError as error:
         # A size that the preset brought is not the user's, so the message says where it comes from.
         if config.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
-    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache)
+    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache, forecast_s=forecast_s)
 
 
 def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:

@@ -6,8 +6,10 @@ from typing import Any
 from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from unlearn.algorithms import get_algorithm
+from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
 from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, parse_params
+from unlearn.trials.forecast import forecast_trials
 from unlearn.trials.measure import (
     MIN_POPULATION,
     compute_population_measures,
@@ -15,6 +17,7 @@ from unlearn.trials.measure import (
     select_population_measures,
 )
 from unlearn.trials.request import TrialRequest
+from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import (
     MAX_COUNT,
     ShowProgress,
@@ -55,6 +58,22 @@ class PreparedTrials:
 
     def describe_missing_models(self) -> str:
         """Describe in a line how many models must be trained first; empty if none is missing."""
+        _, missing, stored = self._find_missing_models()
+        oracles = sum(bool(job.removed) for job in missing)
+        if not missing:
+            return ""
+        return f"to train first: originals {len(missing) - oracles}, oracles {oracles} (stored: {stored})\n"
+
+    def forecast(self) -> float:
+        """Forecast the seconds that all missing models and trials take on one core."""
+        forget, missing, _ = self._find_missing_models()
+        trials = self._build_trials(forget, "cpu")
+        # a trial of a model that is missing is missing too
+        count = len(trials) if missing else sum(read_stored_row(trial) is None for trial in trials)
+        return forecast_trials(self.context.bank_store, models=len(missing), trials=count)
+
+    def _find_missing_models(self) -> tuple[ForgetSet, list[OriginalJob], int]:
+        """Return the forget set, the originals and oracles to train first, and how many are stored."""
         context, store = self.context, self.context.store
         first = compute_job_key(store, OriginalJob(store=store.url, index=0))
         if store.has_outputs(first):
@@ -64,11 +83,27 @@ class PreparedTrials:
             forget = context.select_forget_set(lambda: zero_embeddings(context.splits))
         names = find_model_names(store, build_reference_jobs(store, [forget.rows], range(self.request.seeds), "cpu"))
         missing = find_missing_models(store, names)
-        oracles = sum(bool(job.removed) for job in missing)
-        stored = len(names) - len(missing)
-        if not missing:
-            return ""
-        return f"to train first: originals {len(missing) - oracles}, oracles {oracles} (stored: {stored})\n"
+        return forget, missing, len(names) - len(missing)
+
+    def _build_trials(self, forget: ForgetSet, device: str) -> list[TrialConfig]:
+        """Build the trials of the oracle, the algorithm and the original for every seed."""
+        request = self.request
+        return [
+            TrialConfig(
+                store=self.context.store.url,
+                algorithm=name,
+                params=tuple(sorted(self.params.items())) if name == request.algorithm else (),
+                forget_set=forget.name,
+                forget=forget.rows,
+                by_class=forget.by_class,
+                index=index,
+                seed=request.seed,
+                measures=tuple(sorted(request.measures)),
+                device=device,
+            )
+            for index in range(request.seeds)
+            for name in dict.fromkeys((ORACLE, request.algorithm, "original"))
+        ]
 
     def run(self, pool: Pool, device: str, show_progress: ShowProgress = no_progress) -> TrialResults:
         """Train the missing originals and oracles, then run the missing trials of all seeds.
@@ -85,22 +120,7 @@ class PreparedTrials:
         forget = context.select_forget_set(lambda: read_embeddings(store, first))
         oracles = build_reference_jobs(store, [forget.rows], indices, device)
         require_reference_models(context, oracles, pool, show_progress, "oracles")
-        trials = [
-            TrialConfig(
-                store=store.url,
-                algorithm=name,
-                params=tuple(sorted(self.params.items())) if name == request.algorithm else (),
-                forget_set=forget.name,
-                forget=forget.rows,
-                by_class=forget.by_class,
-                index=index,
-                seed=request.seed,
-                measures=tuple(sorted(request.measures)),
-                device=device,
-            )
-            for index in indices
-            for name in dict.fromkeys((ORACLE, request.algorithm, "original"))
-        ]
+        trials = self._build_trials(forget, device)
         with show_progress("trials") as progress:
             rows, failed = run_trials(trials, context.trial_data, pool, progress)
         by_algorithm = {name: [t for t in trials if t.algorithm == name] for name in (request.algorithm, ORACLE)}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 from cluster.pool import Pool
 from unlearn.forget_sets import find_score_name
+from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import select_measures, select_population_measures
 from unlearn.trials.setup import (
     MAX_COUNT,
@@ -33,6 +34,26 @@ class PreparedSweep:
     context: UnlearningContext
     methods: list[Method]
     path: str
+
+    def forecast(self) -> float:
+        """Forecast the seconds of one core that the sweep takes: of its whole budget, unless it was run before."""
+        config, methods, selections = self.config, self.methods, len(self.config.selections)
+        judged = len(config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods)))
+        # A later step follows what each selection chose, so it is searched once for each.
+        searches = sum(
+            len(method.list_candidates(level))
+            * (1 if method.tuning == "defaults" else config.budget)
+            * (selections if level or config.sampler == "tpe" else 1)
+            for method in methods
+            for level in range(method.levels)
+        )
+        trials = searches * config.tune_seeds + (2 + len(methods) * selections) * judged
+        if self.context.store.folder.exists(f"{self.path}/trials.parquet"):
+            return trials * STORED_TRIAL_S
+        # An oracle of the whole set for each original, and for tuning one of each prefix of the parts.
+        prefixes = sum(method.levels - 1 for method in methods) * config.tune_seeds
+        models = 2 * (config.tune_seeds + judged) + prefixes
+        return forecast_trials(self.context.bank_store, models=models, trials=trials)
 
     def run(
         self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress = no_progress

@@ -81,6 +81,29 @@ def test_everything_that_passes_is_counted_once_and_passed_on_unchanged(tmp_path
     assert pool.update_heartbeat().bytes == size
 
 
+def test_bytes_of_shards_wait_for_a_store_that_does_not_answer(tmp_path, monkeypatch, caplog):
+    store = banks.bank(tmp_path / "bank")
+    sizes = [banks.path_of(store, f"shards/{ARM}-0000{index}.parquet").stat().st_size for index in (0, 1, 2)]
+    outcomes = {make_job(0): make_receipts(0), make_job(1, 2): make_receipts(1, 2)}
+    pool = MonitoredPool(FixedPool(outcomes), store, {ARM: 8})
+
+    def fail(store, models):
+        raise OSError("the network is down")
+
+    run = pool.run(None, outcomes)
+    with monkeypatch.context() as patch:
+        patch.setattr("memscore.monitoring.progress.sum_shard_sizes", fail)
+        next(run)
+        heartbeat = pool.update_heartbeat()
+        # all that needs no store is up to date, and shown
+        assert (heartbeat.done, heartbeat.trained, heartbeat.bytes) == (1, 1, 0)
+        pool.update_heartbeat()
+    assert [record.message.count("the network is down") for record in caplog.records] == [1]
+    next(run)
+    assert pool.update_heartbeat().bytes == sum(sizes)
+    assert pool.update_heartbeat().bytes == sum(sizes)
+
+
 def test_originals_and_proxies_are_phases_of_their_own(tmp_path):
     store = banks.bank(tmp_path / "bank")
     jobs = {

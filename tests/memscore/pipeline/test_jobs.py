@@ -9,8 +9,9 @@ import torch
 from memscore.pipeline import train_bank
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, build_model, compute_job_key, read_recipe, run_job
+from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.runner import estimate
-from memscore.pipeline.train_bank import build_shared_data, train_missing, train_missing_originals
+from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm
 from memscore.training.numerics import single_threaded
@@ -119,8 +120,11 @@ def test_a_stack_splits_into_its_models():
 
 def test_the_oracle_of_an_empty_forget_set_is_the_original(tmp_path):
     bank, shared = open_small_bank(tmp_path)
-    keys, _ = train_missing_originals(bank.store, 1, shared, InOrder())
+    [job] = build_missing_originals(bank.config, bank.store, 1, "cpu")
+    train_missing(bank.store, [], 0, shared, InOrder(), originals=[job])
+    keys = [compute_job_key(bank.store, job)]
     assert keys == [compute_job_key(bank.store, OriginalJob(store=bank.store.url, index=0, removed=()))]
+    assert bank.store.has_weights(keys[0])
     removed = OriginalJob(store=bank.store.url, index=0, removed=(4, 9))
     assert compute_job_key(bank.store, removed) not in keys
     run_job(removed, shared)
@@ -130,7 +134,9 @@ def test_the_oracle_of_an_empty_forget_set_is_the_original(tmp_path):
 
 def test_an_originals_outputs_are_what_its_weights_give(tmp_path):
     bank, shared = open_small_bank(tmp_path)
-    [key], _ = train_missing_originals(bank.store, 1, shared, InOrder(), evaluate=True)
+    [job] = build_missing_originals(replace(bank.config, evaluation_events=True), bank.store, 1, "cpu")
+    train_missing(bank.store, [], 0, shared, InOrder(), originals=[job])
+    key = compute_job_key(bank.store, job)
     logits, embeddings = (np.array(table) for table in bank.store.read_outputs(key))
     model = build_model(bank.store, "other", 7, torch.device("cpu"))
     model.load_state_dict(bank.store.read_weights(key))

@@ -218,7 +218,9 @@ def test_the_cost_estimate_has_every_proxy_and_adds_its_time(made):
     )
     assert list(with_all.proxies) == list(PROXIES)
     assert all(seconds > 0 for name, seconds in with_all.proxies.items() if name != "centroid-distance")
-    assert with_all.wall_s == pytest.approx(2 * (with_all.seconds + sum(with_all.proxies.values())))  # the arm is there
+    assert (with_all.originals, with_all.wall_s) == (0, 0)  # models and originals are stored
+    both = 2 * (with_all.original_seconds + sum(with_all.proxies.values()))
+    assert replace(with_all, originals=2).wall_s == pytest.approx(both)
     assert without.proxies == {}
     console = Console(width=200, record=True, file=io.StringIO())
     bank_tables.print_cost(console, with_all)

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from memscore.pipeline.jobs import OriginalJob, build_model, compute_job_key, run_job
+from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS, build_proxy_jobs
-from memscore.pipeline.train_bank import build_shared_data, compute_missing_proxies, train_missing_originals
+from memscore.pipeline.train_bank import build_shared_data, compute_missing_proxies, train_missing
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import InversionOptions, read_proxy, read_stored_inversion, sum_proxy_seconds
@@ -95,7 +96,8 @@ def test_an_original_of_other_bits_is_named(tmp_path):
     bank, shared = open_small_bank(tmp_path)
     job = OriginalJob(store=bank.store.url, index=0)
     bank.store.write_weights(compute_job_key(bank.store, job), build_model(bank.store, "other", 1, CPU).state_dict())
-    _, summary = train_missing_originals(bank.store, 2, shared, SerialPool(), proxies=("aum",))
+    originals = build_missing_originals(replace(bank.config, proxies=("aum",)), bank.store, 2, "cpu")
+    summary = train_missing(bank.store, [], 0, shared, SerialPool(), originals=originals)
     assert summary.differing_originals == ["original-00000"]
     console = Console(width=200, record=True, file=io.StringIO())
     bank_tables.print_problems(console, summary)
