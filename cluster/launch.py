@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -105,8 +105,30 @@ def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Gen
     if options.pool == "serial":
         yield PoolSession(pool=SerialPool(), device=resolve_device(options.device))
         return
+    # torch and not Ray says what this machine has: Ray also counts a GPU that torch cannot use
+    if not is_joining(options):
+        options = replace(options, device="cuda" if resolve_device(options.device) == "cuda" else "cpu")
     with open_ray_pool(options) as session:
         yield session
+
+
+def is_joining(options: PoolOptions) -> bool:
+    """Return whether the workers will be on a cluster that runs already, not only on this machine."""
+    return options.pool != "serial" and resolve_address(options.address) != "local"
+
+
+def resolve_worker_device(options: PoolOptions, resolve_device: Callable[[str], str]) -> str:
+    """Return the device that open_pool will give the workers, "cpu" or "cuda", and start none of them.
+
+    `resolve_device` is that of open_pool. A cluster is joined only where it alone knows, and left again unless this
+    process is in it already.
+    """
+    if not is_joining(options):
+        return resolve_device(options.device)
+    if options.device != "auto":
+        return options.device
+    with connect(address=options.address):
+        return "cuda" if count_gpus() else "cpu"
 
 
 @contextmanager
@@ -127,7 +149,7 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
             sys.stderr.write(f"{format_dashboard_hint(url)}\n")
         device = ("cuda" if count_gpus() else "cpu") if options.device == "auto" else options.device
         if device == "cuda" and not count_gpus():
-            raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu, or auto")
+            raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu")
         with RayPool(workers=options.workers, gpus_per_worker=options.gpus_per_worker * (device == "cuda")) as pool:
             if joined:
                 warn_if_full("GPU" if device == "cuda" else "CPU", 1, pool.wait_s)
