@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+CONTEXT_BYTES = 0.8 * 2**30
+"""Of a GPU's memory for the CUDA context of a process: 0.5 to 0.8 GiB, by GPU and version."""
+
 
 def is_finite(model: nn.Module) -> bool:
     """Return whether every weight and every running statistic is a finite number."""
@@ -81,5 +84,15 @@ def limit_gpu_memory(device: torch.device) -> None:
     """Limit this worker to its share of a GPU's memory; exceeding it is an error here only."""
     # Without a limit one worker could fill the GPU, and the others on it would fail.
     share = os.environ.get("MEMSCORE_GPU_SHARE")  # set by the pool for each worker
-    if share and device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(float(share), device)
+    if not share or device.type != "cuda":
+        return
+    index = device.index or 0  # torch takes no device without an index here
+    total = torch.cuda.get_device_properties(index).total_memory
+    # The limit is of tensors. Beside them every process has a context, and all shares together are the whole GPU.
+    fraction = float(share) - CONTEXT_BYTES / total
+    if fraction <= 0:
+        raise ValueError(
+            f"--gpus-per-worker {share} of a GPU of {total / 2**30:.1f} GiB leaves a worker no memory: its CUDA "
+            f"context alone takes about {CONTEXT_BYTES / 2**30:.1f} GiB; give a larger share"
+        )
+    torch.cuda.set_per_process_memory_fraction(fraction, index)
