@@ -299,7 +299,7 @@ def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
         return False
     limit_gpu_memory(device)
     config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
-    with single_threaded(), float32_matmul(device):
+    with single_threaded(), float32_matmul(device, store.manifest.precision):
         theta = load_network(store, job.key, device)
         # A copy: arrays that a pool shares are read-only.
         held_out = np.array(trial_data.validation)
