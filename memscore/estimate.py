@@ -12,7 +12,14 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, create_metrics, estimate_worker_count, open_pool, validate_pool_options
+from cluster.launch import (
+    PoolOptions,
+    create_metrics,
+    estimate_worker_count,
+    open_pool,
+    resolve_worker_device,
+    validate_pool_options,
+)
 from cluster.session import is_submitted_job
 from memscore.pipeline.config import BankConfig
 
@@ -41,10 +48,9 @@ def estimate_bank(
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
-    if local and options.device == "cuda":
-        resolve_device(options.device)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
+    device = resolve_worker_device(options, resolve_device)
+    bank = prepare_bank(plan, in_temporary_folder=is_submitted_job(), device=device)
     bank_tables.print_heading(console, bank)
     if plan.dry_run:
         bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))

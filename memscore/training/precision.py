@@ -118,8 +118,9 @@ def may_have_tf32() -> bool:
     return not torch.cuda.is_available() or torch.cuda.is_tf32_supported()
 
 
-def require_precision(precision: str, device: torch.device) -> None:
+def require_precision(precision: str, device: torch.device | str) -> None:
     """Raise ValueError if the device lacks a precision; of another machine's GPU only that machine can tell."""
+    device = torch.device(device)
     advice = "use a bank with --precision float32"
     if precision == "tf32" and device.type == "cpu":
         raise ValueError(
@@ -136,7 +137,7 @@ def require_precision(precision: str, device: torch.device) -> None:
 
 def require_trainable(manifest: Manifest, device: str) -> None:
     """Raise ValueError if workers on "cpu" or "cuda" cannot train a bank's networks in its precision."""
-    require_precision(manifest.precision, torch.device(device))
+    require_precision(manifest.precision, device)
     if (manifest.precision, device) == ("bfloat16", "cpu"):
         require_safe_in_bfloat16(manifest.architecture, list_manifest_convolutions(manifest))
 
