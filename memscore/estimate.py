@@ -19,6 +19,7 @@ from cluster.launch import (
     create_metrics,
     estimate_worker_count,
     open_pool,
+    resolve_worker_device,
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
@@ -50,10 +51,9 @@ def estimate_bank(
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
-    if local and options.device == "cuda":
-        resolve_device(options.device)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = prepare_bank(plan, in_temporary_folder=is_submitted_job())
+    device = resolve_worker_device(options, resolve_device)
+    bank = prepare_bank(plan, in_temporary_folder=is_submitted_job(), device=device)
     bank_tables.print_heading(console, bank)
     options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:

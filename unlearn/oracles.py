@@ -27,6 +27,7 @@ from memscore.pipeline.train_bank import (
     format_result,
     list_diverged_models,
     record_result,
+    require_all_trainable,
 )
 from memscore.store.manifest import compute_original_key
 from memscore.store.store import Store
@@ -88,6 +89,7 @@ def train_reference_models(
     """Train the missing models; return those trained and failed now, and those that diverged now or before."""
     summary, names = TrainingSummary(), find_model_names(store, jobs)
     missing = find_missing_models(store, names)
+    require_all_trainable(store, missing)
     for done, (job, result) in enumerate(pool.run(run_job, missing, trial_data), start=1):
         record_result(store, summary, [names[job][0]], result)
         progress(done, len(missing), format_result(result))

@@ -10,6 +10,7 @@ has higher or lower confidence on all examples. That shifts all evidence alike, 
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, evaluate_examples
 from memscore.training.numerics import float32_matmul, single_threaded
 
+_log = logging.getLogger(__name__)
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
 EVIDENCE = ("lira", "lira_offline", "rmia")
 
@@ -154,7 +156,12 @@ def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: 
     """Compute a model's predictions for every row of the bank: the columns of evaluate_examples."""
     # with the threads and matrix products of the bank's own models, so that both are rounded alike
     torch_device, shared = torch.device(device), build_shared_data(splits, None)
-    with single_threaded(), float32_matmul(torch_device):
+    precision = store.manifest.precision
+    # Nothing is trained, and a user's weights may be of any precision: a bank of a GPU is an audit's on a CPU too.
+    if (precision, device) == ("tf32", "cpu"):
+        _log.warning("the bank's models were evaluated with TF32 in convolutions, this one is in float32, on a CPU")
+        precision = "float32"
+    with single_threaded(), float32_matmul(torch_device, precision):
         images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
         labels = torch.from_numpy(shared.labels).to(torch_device)
         predictions = evaluate_examples(build_forward(model.to(torch_device), read_recipe(store)), images, labels)

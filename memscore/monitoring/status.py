@@ -196,6 +196,7 @@ class BankStatus:
         store: its path or URL, without credentials.
         data: name of the data set.
         architecture: of its models.
+        precision: of its models; empty if they were imported.
         arms: stored arms.
         originals: with stored weights.
         bytes: of all shards.
@@ -214,6 +215,7 @@ class BankStatus:
     store: str
     data: str
     architecture: str
+    precision: str
     arms: list[ArmStatus]
     originals: int
     bytes: int
@@ -262,6 +264,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         store=store.folder.display_name,
         data=store.manifest.data,
         architecture=store.manifest.architecture,
+        precision="" if store.manifest.imported else store.manifest.precision,
         arms=arms,
         originals=trials[0].originals,
         bytes=sum(info.size or 0 for info in files.values()),

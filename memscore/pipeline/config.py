@@ -37,6 +37,7 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
 NO_AUGMENTATION = "none"
+AUTO: Literal["auto"] = "auto"
 MAX_MODELS = 99_999
 """Maximum number of models of an arm: a model's name has five digits."""
 MIN_RMSE = 1e-4
@@ -75,8 +76,10 @@ class BankConfig:
         tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), tyro.conf.arg(help_behavior_hint="")
     ] = ()
     """crop, flip, both or none (default: the recipe's): drawn anew for each image in each epoch"""
-    precision: Maybe[Literal["float32", "bfloat16"]] = None
-    """precision of the matrix products (default: the recipe's)"""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = AUTO
+    """auto: that of the stored bank; for a new one tf32 where convolutions are trained on GPUs, else the recipe's.
+    tf32: TF32 in the convolutions of a GPU, as torch has them by default; float32: exact products everywhere; bfloat16:
+    all products but the last layer's"""
     preset: str = "fast"
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
     0.1, 0.2, ... 0.9, 200 models each"""
@@ -175,10 +178,12 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
 
 
 def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
-    """Build the recipe with the user's changes; return its name too."""
+    """Build the recipe with the user's changes, in its own precision for "auto"; return its name too."""
     name = config.recipe or get_default_recipe_name(config.data, arch)
-    overrides = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr, "precision": config.precision}
+    overrides = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr}
     changes: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
+    if config.precision != AUTO:
+        changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
     recipe = get_recipe(name)

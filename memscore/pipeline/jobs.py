@@ -35,6 +35,7 @@ from memscore.training.evaluation import build_forward, evaluate_examples, itera
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
+from memscore.training.precision import require_trainable
 from memscore.training.recipes import Recipe, count_steps
 
 ORIGINAL, ORACLE = "original", "oracle"
@@ -160,8 +161,9 @@ def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
     In a receipt `diverged` is true if the weights or the outputs of the model are not finite.
     """
     store, device = open_visible_store(job.store), torch.device(job.device)
+    require_trainable(store.manifest, job.device)
     limit_gpu_memory(device)
-    with single_threaded(), float32_matmul(device) as arithmetic:
+    with single_threaded(), float32_matmul(device, store.manifest.precision) as arithmetic:
         facts = describe_worker(device, arithmetic)
         if isinstance(job, BankJob):
             return train_subset_models(job, shared, store, device, facts)

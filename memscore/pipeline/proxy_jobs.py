@@ -122,7 +122,7 @@ def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
     store, device = open_visible_store(job.store), torch.device(job.device)
     if is_proxy_stored(store, job):
         return []
-    with single_threaded(), float32_matmul(device) as arithmetic:
+    with single_threaded(), float32_matmul(device, store.manifest.precision) as arithmetic:
         # the seconds are the proxy's cost alone: reading the original and loading the data are not timed
         compute = PREPARERS[job.proxy](job, shared, store, device)
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
 from memscore.pipeline.jobs import SharedData
+from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
     build_missing_originals,
     compute_proxies,
@@ -39,7 +40,6 @@ from memscore.proxies.scores import score_bank_events, score_originals, score_pr
 from memscore.proxies.storage import InversionOptions, read_stored_inversion
 from memscore.statistics.intervals import Interval
 from memscore.store.json_records import encode_record
-from memscore.store.manifest import build_default_url
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
@@ -159,6 +159,7 @@ class Bank:
         arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
+        notes: lines on the precision of the models.
     """
 
     config: BankConfig
@@ -167,13 +168,15 @@ class Bank:
     arms: list[Arm]
     count: int
     host: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Bank:
+def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, device: str = "cpu") -> Bank:
     """Read the data, and open the store if it exists; write nothing and train nothing.
 
-    With `in_temporary_folder` the current folder will be deleted, so no store may be in it. ValueError if an option is
-    impossible, the store is another bank's, or it would be deleted.
+    The device is that of the workers, "cpu" or "cuda". With `in_temporary_folder` the current folder will be deleted,
+    so no store may be in it. ValueError if an option is impossible, the store is another bank's or would be
+    deleted, or a new one's models cannot be trained on the device.
     """
     # everything that can be wrong is found here, before workers are started and files are written
     arms, count = build_designs(config)
@@ -181,19 +184,15 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False) -> Ba
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
     manifest, recipe = build_manifest(config, splits, arms)
-    url = (
-        build_default_url(config.data, manifest.architecture, recipe, manifest)
-        if config.store is None
-        else config.store
-    )
+    location = locate_store(config, manifest, recipe, device)
     if in_temporary_folder:
-        check_absolute_path(url)
-    store = Store.open_or_plan(url, manifest)
+        check_absolute_path(location.url)
+    store = Store.open_or_plan(location.url, location.manifest)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
-    return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host)
+    return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host, notes=location.notes)
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:

@@ -37,6 +37,7 @@ from memscore.store.store import Store
 from memscore.subsets.designs import Arm, compute_min_subset_size
 from memscore.training.engines import STREAM_COUNTS
 from memscore.training.loop import is_stackable
+from memscore.training.precision import require_trainable
 from memscore.training.recipes import check_batch_size
 from memscore.training.stacked_mlp import compute_stack_size
 
@@ -144,6 +145,7 @@ def run_jobs(
     progress: ProgressCallback,
 ) -> Iterator[BankJob | OriginalJob]:
     """Run jobs; record the result of each, report it, and yield the job."""
+    require_all_trainable(store, jobs)
     done, total = 0, sum(len(list_models(job)) for job in jobs)
     for job, result in pool.run(run_job, jobs, shared):
         names = list_models(job)
@@ -190,10 +192,18 @@ def find_missing_models(store: Store, arm: Arm, count: int, summary: TrainingSum
 
 def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: SharedData, pool: Pool) -> dict[str, str]:
     """Run those jobs whose files are missing; return failed job -> reason, which the next run tries again."""
-    summary = TrainingSummary()
-    for job, result in pool.run(run_proxy_job, [job for job in jobs if not is_proxy_stored(store, job)], shared):
+    summary, missing = TrainingSummary(), [job for job in jobs if not is_proxy_stored(store, job)]
+    require_all_trainable(store, missing)
+    for job, result in pool.run(run_proxy_job, missing, shared):
         record_result(store, summary, [job.name], result)
     return summary.failed
+
+
+def require_all_trainable(store: Store, jobs: Iterable[BankJob | OriginalJob | ProxyJob]) -> None:
+    """Raise ValueError before jobs are run if the precision of the store is not one of their device."""
+    # In a worker it would be a failure of each model, on file, that the next run tries again.
+    for device in {job.device for job in jobs}:
+        require_trainable(store.manifest, device)
 
 
 def list_diverged_models(store: Store, arm: str) -> list[str]:

@@ -34,6 +34,7 @@ def print_heading(console: Console, bank: Bank) -> None:
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
+        *(f"note   {note}" for note in bank.notes),
         *(f"arm    {arm.name}: {format_goal(bank)}" for arm in bank.arms),
         f"store  {bank.store.folder.display_name}" + (f" on host {bank.host}" if bank.host else ""),
     )

@@ -33,7 +33,8 @@ def format_heading(status: BankStatus) -> Iterator[str]:
     """Yield lines about the store, its driver and its rate."""
     yield f"store   {status.store}"
     last = "" if status.last_s is None else f", the last one {format_duration(status.last_s)} ago"
-    yield f"bank    {status.data}, {status.architecture}: {status.bytes / 1e6:.1f} MB of shards{last}"
+    models = ", ".join(filter(None, (status.data, status.architecture, status.precision)))
+    yield f"bank    {models}: {status.bytes / 1e6:.1f} MB of shards{last}"
     yield f"driver  {format_driver(status)}"
     if status.rate_per_s and status.driver.state != "running":
         yield f"rate    {3600 * status.rate_per_s:.0f} models an hour between the last shards"

@@ -3,11 +3,17 @@
 import os
 import platform
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from memscore.training.precision import require_precision
+
+CONTEXT_BYTES = 0.8 * 2**30
+"""Of a GPU's memory for the CUDA context of a process: 0.5 to 0.8 GiB, by GPU and version."""
 
 
 def is_finite(model: nn.Module) -> bool:
@@ -34,39 +40,57 @@ def cpu_vendor() -> str:
 
 
 @contextmanager
-def float32_matmul(device: torch.device) -> Generator[str, None, None]:
-    """Use this machine's fastest matrix product that is float32, checked by float64.
+def float32_matmul(device: torch.device, precision: str = "float32") -> Generator[str, None, None]:
+    """Use this machine's fastest matrix product that is float32, checked by float64, and the bank's convolutions.
 
     On AMD's CPUs the default library takes a slow path, and the setting "medium" selects another library that is twice
     as fast and keeps full precision; on Intel's that other library is the slower one (a step of a stack took 1.3 times
     as long). On some CPUs, and on GPUs, "medium" lowers the precision, so it is used only where a 256 x 256 x 256
     product shows float32's error. The vendor decides and not a timing: a bank's bits must not depend on a timing. On a
-    GPU the convolutions are set to float32 too, which they are not by default, and their kernels are selected by a
-    timing unless torch is set to deterministic algorithms.
+    GPU the convolutions are TF32 for `precision` "tf32", as torch has them by default, and float32 for any other; their
+    kernels are selected by a timing unless torch is set to deterministic algorithms.
 
     Yields:
-        The active setting, "medium" or "highest", to be written into the receipt.
+        The active setting, "medium" or "highest", with ", tf32 convolutions" where they are; for the receipt.
+
+    Raises:
+        ValueError: the device lacks the precision.
     """
-    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
-    convolutions = (cudnn.allow_tf32, cudnn.benchmark) if device.type == "cuda" else None
-    precision = "highest"
+    require_precision(precision, device)
+    before, active = torch.get_float32_matmul_precision(), "highest"
+    with set_cudnn(precision) if device.type == "cuda" else nullcontext():
+        try:
+            if device.type == "cpu" and cpu_vendor() == "AuthenticAMD":
+                # Try "medium" on one product. A generator of its own leaves torch's alone.
+                torch.set_float32_matmul_precision("medium")
+                rng = torch.Generator().manual_seed(0)
+                a, b = torch.randn(2, 256, 256, generator=rng)
+                truth = a.double() @ b.double()
+                if float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6:  # bfloat16 3e-3, float32 3e-7
+                    active = "medium"
+            torch.set_float32_matmul_precision(active)
+            yield active + ", tf32 convolutions" * (precision == "tf32")
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def set_cudnn(precision: str) -> Generator[None, None, None]:
+    """Use TF32 in cuDNN for "tf32" and float32 for any other precision, and kernels selected by a timing."""
+    # fp32_precision and never allow_tf32: torch raises where both are used, and without allow_tf32 a program's global
+    # setting would still give TF32. Recurrent layers have a setting of their own.
+    cudnn = torch.backends.cudnn
+    layers: tuple[Any, ...] = (cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
+    before, benchmark = [layer.fp32_precision for layer in layers], cudnn.benchmark
     try:
-        if device.type == "cpu" and cpu_vendor() == "AuthenticAMD":
-            # Try "medium" on one product. A generator of its own leaves torch's alone.
-            torch.set_float32_matmul_precision("medium")
-            rng = torch.Generator().manual_seed(0)
-            a, b = torch.randn(2, 256, 256, generator=rng)
-            truth = a.double() @ b.double()
-            if float(((a @ b).double() - truth).norm() / truth.norm()) < 2e-6:  # bfloat16 gives 3e-3, float32 3e-7
-                precision = "medium"
-        if convolutions:
-            cudnn.allow_tf32, cudnn.benchmark = False, not torch.are_deterministic_algorithms_enabled()
-        torch.set_float32_matmul_precision(precision)
-        yield precision
+        for layer in layers:
+            layer.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
-        if convolutions:
-            cudnn.allow_tf32, cudnn.benchmark = convolutions
+        for layer, setting in zip(layers, before, strict=True):
+            layer.fp32_precision = setting
+        cudnn.benchmark = benchmark
 
 
 def resolve_device(requested: str) -> str:
@@ -81,5 +105,15 @@ def limit_gpu_memory(device: torch.device) -> None:
     """Limit this worker to its share of a GPU's memory; exceeding it is an error here only."""
     # Without a limit one worker could fill the GPU, and the others on it would fail.
     share = os.environ.get("MEMSCORE_GPU_SHARE")  # set by the pool for each worker
-    if share and device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(float(share), device)
+    if not share or device.type != "cuda":
+        return
+    index = device.index or 0  # torch takes no device without an index here
+    total = torch.cuda.get_device_properties(index).total_memory
+    # The limit is of tensors. Beside them every process has a context, and all shares together are the whole GPU.
+    fraction = float(share) - CONTEXT_BYTES / total
+    if fraction <= 0:
+        raise ValueError(
+            f"--gpus-per-worker {share} of a GPU of {total / 2**30:.1f} GiB leaves a worker no memory: its CUDA "
+            f"context alone takes about {CONTEXT_BYTES / 2**30:.1f} GiB; give a larger share"
+        )
+    torch.cuda.set_per_process_memory_fraction(fraction, index)

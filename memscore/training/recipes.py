@@ -13,7 +13,7 @@ from memscore.choices import validate_choice
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")
 AUGMENTATIONS = ("crop", "flip")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,8 @@ class Recipe:
         gamma: that factor.
         augment: some of AUGMENTATIONS, drawn for each image anew.
         crop_padding: pixels on each side before a crop of the old size.
-        precision: of the matrix products; weights and the last layer are always float32.
+        precision: one of PRECISIONS: tf32 of convolutions, bfloat16 of all products; weights and the last layer are
+            always float32.
         source: paper and place, and the values taken where it states none.
     """
 

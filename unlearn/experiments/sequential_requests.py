@@ -26,6 +26,7 @@ from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, limit_gpu_memory, single_threaded
+from memscore.training.precision import require_precision
 from unlearn.experiments.base import SweepRunner
 from unlearn.forget_sets import ForgetSet, select_forget_set
 from unlearn.oracles import TrialData, build_reference_jobs
@@ -159,6 +160,8 @@ def compute_proxies(
         for sequence in sequences
         if (key := sequence.key(store))
     }
+    if not all(store.has_events(job.name) for job in jobs.values()):
+        require_precision(store.manifest.precision, runner.device)
     with runner.show_progress("proxies") as progress:
         for done, (job, result) in enumerate(
             runner.pool.run(recompute_proxy, list(jobs.values()), context.trial_data), start=1
@@ -299,7 +302,7 @@ def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
         return False
     limit_gpu_memory(device)
     config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
-    with single_threaded(), float32_matmul(device):
+    with single_threaded(), float32_matmul(device, store.manifest.precision):
         theta = load_network(store, job.key, device)
         # A copy: arrays that a pool shares are read-only.
         held_out = np.array(trial_data.validation)

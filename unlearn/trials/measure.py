@@ -22,7 +22,7 @@ from unlearn.trials.config import TrialConfig, trial_key
 @torch.no_grad()
 def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int) -> Outputs:
     """Compute logits and embeddings of the first n images, as originals and oracles are evaluated."""
-    if isinstance(model, Classifier) and recipe.precision == "float32":
+    if isinstance(model, Classifier) and recipe.precision != "bfloat16":
         # One pass suffices: the head reads the embedding.
         model.eval()
         embeddings = torch.cat([model.body(part) for part in iterate_batches(images, n)])

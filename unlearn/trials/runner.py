@@ -52,7 +52,7 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     store, device = open_visible_store(trial.store), torch.device(trial.device)
     key = trial_key(store, trial)
     limit_gpu_memory(device)
-    with single_threaded(), float32_matmul(device):
+    with single_threaded(), float32_matmul(device, store.manifest.precision):
         values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
     row = {"trial": key, **describe_trial(store, trial), **values}
     if (trial.save_model or select_population_measures(trial.measures)) and row["status"] == "ok":

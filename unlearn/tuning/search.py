@@ -40,6 +40,7 @@ from memscore.pipeline.train_bank import ProgressCallback
 from memscore.store.json_records import encode_record, hash_record, read_records
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
+from memscore.training.precision import require_precision
 from unlearn.algorithms import get_algorithm
 from unlearn.oracles import TrialData
 from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
@@ -300,6 +301,7 @@ def run_searches(
         progress(done, total, f"{request.name} {format_values(values)}: {outcome}")
 
     if requests:
+        require_precision(store.manifest.precision, next(iter(searches.values())).trials[0].device)
         backend.search(evaluate_config, requests, context.trial_data, on_result, sampler=sampler, seed=config.seed)
     # 4. Put the results into an order that does not depend on which came first.
     return {
