@@ -20,7 +20,7 @@ from memscore.proxies.registry import EVERY_EPOCH, FINISHED_WEIGHTS, PROXIES, se
 from memscore.proxies.storage import CANDIDATES_PER_FILE
 from memscore.subsets.clustering import ORTHOGONAL, find_clustering_source
 from memscore.subsets.designs import Arm, draw_membership
-from memscore.training.evaluation import build_forward, evaluate_examples
+from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
 from memscore.training.loop import train
 from memscore.training.numerics import float32_matmul, single_threaded
 from memscore.training.recipes import count_steps
@@ -122,7 +122,7 @@ def time_model(bank: Bank) -> float:
         train(runs, data, labels, recipe, TIMED_STEPS)
         step_s = (time.perf_counter() - started) / TIMED_STEPS / size
         started = time.perf_counter()
-        evaluate_examples(build_forward(models[0], recipe), data, labels)
+        evaluate_examples(build_forward(models[0], recipe), data, labels, choose_evaluation_batch(models[0], device))
         return step_s * count_steps(recipe, keep, n_train) + time.perf_counter() - started
 
 

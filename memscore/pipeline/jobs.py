@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import build_network, embed
+from memscore.models.architectures import build_network
 from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import write_proxy
@@ -31,7 +31,13 @@ from memscore.subsets.designs import draw_membership, parse_arm_record
 from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
 from memscore.training.device_data import DeviceImages, to_device
 from memscore.training.engines import select_engine
-from memscore.training.evaluation import build_forward, evaluate_examples, iterate_batches, predict_logits
+from memscore.training.evaluation import (
+    build_forward,
+    choose_evaluation_batch,
+    evaluate_examples,
+    predict_embeddings,
+    predict_logits,
+)
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
@@ -207,9 +213,10 @@ def train_subset_models(
     for k, (index, model, is_member) in enumerate(zip(missing, models, member, strict=True)):
         evaluation_started = time.perf_counter()
         forward = build_forward(model, recipe, describe_architecture(store))
-        predictions = evaluate_examples(forward, data, labels)
+        batch = choose_evaluation_batch(model, device)
+        predictions = evaluate_examples(forward, data, labels, batch)
         for number, query in enumerate(queries[1:], start=1):
-            query_predictions = evaluate_examples(with_augmentation(forward, query, data.black), data, labels)
+            query_predictions = evaluate_examples(with_augmentation(forward, query, data.black), data, labels, batch)
             predictions |= {
                 f"{column}_q{number}": query_predictions[column] for column in ("logit_confidence", "gap", "top_gap")
             }
@@ -293,7 +300,8 @@ def train_original(
     trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
     # 4. Evaluate, and write the receipt before anything that it describes. `differs` compares with the weights of an
     # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
-    predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
+    forward, batch = build_forward(model, recipe, architecture), choose_evaluation_batch(model, device)
+    predictions = evaluate_examples(forward, data, labels, batch)
     name = format_original_name(job, key)
     receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
@@ -314,11 +322,7 @@ def train_original(
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
     store.write_weights(key, model.state_dict())
     logits = predict_logits(model, recipe, data, len(labels), architecture).cpu().numpy()
-    with torch.no_grad():
-        embeddings = (
-            torch.cat([embed(model, part).float() for part in iterate_batches(data, len(labels))]).cpu().numpy()
-        )
-    store.write_outputs(key, logits, embeddings)
+    store.write_outputs(key, logits, predict_embeddings(model, data, len(labels)).cpu().numpy())
     store.clear_failure(name)
     return [receipt]
 

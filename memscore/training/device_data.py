@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EVALUATION_BATCH = 1024
+"""Images of an evaluation pass on a GPU or through linear layers; see evaluation.choose_evaluation_batch."""
 ALIGNMENT = 32
 """A model's part of a tensor is padded to a multiple of this many numbers. Data that starts on a cache line gives the
 same bits at any address; and torch's elementwise loops take 32 float32 numbers at a time and round the remainder
