@@ -37,7 +37,7 @@ from memscore.subsets.clustering import count_models_in_partial_blocks
 from memscore.subsets.designs import parse_arm_record
 from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
-from memscore.training.numerics import float32_matmul, single_threaded
+from memscore.training.numerics import float32_matmul, open_device, single_threaded
 
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
 EVIDENCE = ("lira", "lira_offline", "rmia")
@@ -153,7 +153,7 @@ def build_table(
 def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
     """Compute a model's predictions for every row of the bank: the columns of evaluate_examples."""
     # with the threads and matrix products of the bank's own models, so that both are rounded alike
-    torch_device, shared = torch.device(device), build_shared_data(splits, None)
+    torch_device, shared = open_device(device), build_shared_data(splits, None)
     with single_threaded(), float32_matmul(torch_device):
         images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
         labels = torch.from_numpy(shared.labels).to(torch_device)

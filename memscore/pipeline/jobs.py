@@ -30,7 +30,7 @@ from memscore.store.visibility import open_visible_store
 from memscore.subsets.designs import draw_membership, parse_arm_record
 from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
 from memscore.training.device_data import DeviceImages, to_device
-from memscore.training.engines import select_engine
+from memscore.training.engines import clear_engine_cache, select_engine
 from memscore.training.evaluation import (
     build_forward,
     choose_evaluation_batch,
@@ -40,7 +40,7 @@ from memscore.training.evaluation import (
 )
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import TrainingRun, is_stackable, train
-from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
+from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
 from memscore.training.recipes import Recipe, count_steps
 
 ORIGINAL, ORACLE = "original", "oracle"
@@ -93,8 +93,9 @@ def load_on_device(
     manifest, flatten = store.manifest, is_stackable(model, recipe)
     cache_key = (manifest.digest, str(device), flatten)
     if cache_key not in _device_cache:
-        # before the next one is loaded: a GPU may not hold two
+        # before the next one is loaded: a GPU may not hold two, and engines hold the images that they read
         _device_cache.clear()
+        clear_engine_cache()
         # a copy, since arrays that a pool shares are read-only, which torch warns of
         label_tensor = torch.from_numpy(np.array(labels)).to(device)
         _device_cache[cache_key] = (to_device(images, manifest.mean, manifest.std, device, flat=flatten), label_tensor)
@@ -165,8 +166,7 @@ def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
 
     In a receipt `diverged` is true if the weights or the outputs of the model are not finite.
     """
-    store, device = open_visible_store(job.store), torch.device(job.device)
-    limit_gpu_memory(device)
+    store, device = open_visible_store(job.store), open_device(job.device)
     with single_threaded(), float32_matmul(device) as arithmetic:
         facts = describe_worker(device, arithmetic)
         if isinstance(job, BankJob):
