@@ -19,6 +19,7 @@ from memscore.pipeline.runner import prepare_bank
 from memscore.pipeline.scoring import score_arm
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job, split_into_groups
 from memscore.store.store import Store
+from memscore.training.device_data import EVALUATION_BATCH
 from memscore.training.evaluation import build_forward, evaluate_examples
 
 TWO = ("captured", "eager")
@@ -38,9 +39,8 @@ def four_models(bench: Bench, engine: str, precision: str, first: int) -> dict[s
     groups = [range(first, first + 4)] if engine == "captured" else [[k] for k in range(first, first + 4)]
     for group in groups:
         for own in train_models(bench, case, list(group), engine=engine, recipe=recipe)[0]:
-            correct = evaluate_examples(build_forward(own.model, recipe, case.arch), bench.images, bench.labels)[
-                "correct"
-            ]
+            forward = build_forward(own.model, recipe, case.arch)
+            correct = evaluate_examples(forward, bench.images, bench.labels, EVALUATION_BATCH)["correct"]
             rows.append((np.isin(np.arange(case.available), own.rows), correct[: case.available]))
     packed = [[np.packbits(bits).tobytes().hex() for bits in column] for column in zip(*rows, strict=True)]
     return {"examples": case.available, "member": packed[0], "correct": packed[1]}

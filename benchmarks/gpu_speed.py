@@ -23,6 +23,7 @@ from benchmarks.gpu_cases import (
 )
 from benchmarks.plain_loop import plain_query, plain_training
 from memscore.models.architectures import build_network
+from memscore.training.device_data import EVALUATION_BATCH
 from memscore.training.evaluation import build_forward, evaluate_examples
 
 ENGINES = [("eager", "float32", 1), ("eager", "bfloat16", 1), ("captured", "float32", 1)]
@@ -81,7 +82,7 @@ def evaluation(bench: Bench, arch: str) -> dict[str, float]:
     for name, architecture in (("eager", ""), ("captured", arch)):
         for _ in range(2):
             started = time.perf_counter()
-            evaluate_examples(build_forward(model, recipe, architecture), bench.images, bench.labels)
+            evaluate_examples(build_forward(model, recipe, architecture), bench.images, bench.labels, EVALUATION_BATCH)
             seconds[f"{name}_s"] = time.perf_counter() - started
     return seconds
 
@@ -113,7 +114,7 @@ def captured_accuracy(bench: Bench, name: str, seed: int) -> float:
     recipe = with_precision(case, "bfloat16")
     [own], _, _ = train_models(bench, case, [seed], engine="captured", recipe=recipe)
     return float(
-        evaluate_examples(build_forward(own.model, recipe), bench.images, bench.labels)["correct"][
+        evaluate_examples(build_forward(own.model, recipe), bench.images, bench.labels, EVALUATION_BATCH)["correct"][
             -len(bench.test) :
         ].mean()
     )

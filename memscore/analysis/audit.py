@@ -37,8 +37,8 @@ from memscore.store.store import Store
 from memscore.subsets.clustering import count_models_in_partial_blocks
 from memscore.subsets.designs import parse_arm_record
 from memscore.training.device_data import to_device
-from memscore.training.evaluation import build_forward, evaluate_examples
-from memscore.training.numerics import float32_matmul, single_threaded
+from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
+from memscore.training.numerics import float32_matmul, open_device, single_threaded
 
 _log = logging.getLogger(__name__)
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
@@ -155,7 +155,7 @@ def build_table(
 def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
     """Compute a model's predictions for every row of the bank: the columns of evaluate_examples."""
     # with the threads and matrix products of the bank's own models, so that both are rounded alike
-    torch_device, shared = torch.device(device), build_shared_data(splits, None)
+    torch_device, shared = open_device(device), build_shared_data(splits, None)
     precision = store.manifest.precision
     # Nothing is trained, and a user's weights may be of any precision: a bank of a GPU is an audit's on a CPU too.
     if (precision, device) == ("tf32", "cpu"):
@@ -164,7 +164,8 @@ def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: 
     with single_threaded(), float32_matmul(torch_device, precision):
         images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
         labels = torch.from_numpy(shared.labels).to(torch_device)
-        predictions = evaluate_examples(build_forward(model.to(torch_device), read_recipe(store)), images, labels)
+        forward = build_forward(model.to(torch_device), read_recipe(store))
+        predictions = evaluate_examples(forward, images, labels, choose_evaluation_batch(model, torch_device))
     nonfinite = np.flatnonzero(~np.isfinite(predictions["logit_confidence"]))
     if len(nonfinite):
         first = store.examples()["id"][int(nonfinite[0])].as_py()

@@ -122,7 +122,7 @@ WIDTH_FAMILIES = {"mlp": mlp, "cnn": cnn}
 """Families whose name gives the widths: mlp-512-256, cnn-32-64."""
 
 
-def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> nn.Module:
+def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int, *, in_thread: bool = False) -> nn.Module:
     """Build a freshly initialised network on the CPU in float32.
 
     Torch's global generators do not change.
@@ -133,12 +133,15 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> n
         input_shape: (C, H, W).
         n_classes: K >= 2.
         seed: of the initial weights; equal seeds give equal weights.
+        in_thread: other threads may draw from torch's global generator meanwhile; the weights are the same. Not for a
+            user's function, which may draw from anything.
 
     Returns:
         The network in training mode: [B, C, H, W] -> [B, K]. A Classifier, unless the user's function built it.
 
     Raises:
-        ValueError: an unknown architecture, an unsupported shape, or a user's function that returns something else.
+        ValueError: an unknown architecture, an unsupported shape, a user's function that returns something else, or one
+            in a thread.
 
     >>> build_network("mlp-32", (1, 8, 8), 10, seed=0)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
@@ -148,6 +151,14 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int) -> n
     if n_classes < 2:
         raise ValueError(f"a classifier needs 2 classes or more, got {n_classes}")
     builder = _find_builder(arch)
+    if in_thread:
+        if ":" in arch:
+            raise ValueError(f"architecture {arch!r} may draw from global generators; build it without in_thread")
+        # imported here: its first use imports torch's compiler, which takes a second
+        from memscore.models.own_generator import DrawFrom
+
+        with DrawFrom(torch.Generator().manual_seed(seed)), torch.device("cpu"):
+            return builder(input_shape, n_classes)
     # devices=[]: forking the GPUs' generators too would start CUDA in a process that may never use it.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too

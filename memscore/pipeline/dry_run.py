@@ -26,7 +26,7 @@ from memscore.proxies.registry import EVERY_EPOCH, FINISHED_WEIGHTS, PROXIES, se
 from memscore.proxies.storage import CANDIDATES_PER_FILE
 from memscore.subsets.clustering import ORTHOGONAL, find_clustering_source
 from memscore.training.device_data import DeviceImages, to_device
-from memscore.training.evaluation import build_forward, evaluate_examples
+from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, single_threaded
 from memscore.training.recipes import Recipe, count_steps
@@ -186,12 +186,13 @@ def time_training(bank: Bank) -> TrainingTimes:
         original_step_s = time_step(runs[:1], data, labels, recipe)
         step_s = original_step_s if size == 1 else time_step(runs, data, labels, recipe) / size
         forward, batch = build_forward(models[0], recipe), min(n, PREDICTED)
+        evaluation_batch = choose_evaluation_batch(models[0], device)
         with torch.no_grad():
             embedding = embed(models[0], data.take(torch.arange(1))).shape[1]
         return TrainingTimes(
             step=step_s,
             original_step=original_step_s,
-            image=time_second_call(lambda: evaluate_examples(forward, data, labels[:batch])) / batch,
+            image=time_second_call(lambda: evaluate_examples(forward, data, labels[:batch], evaluation_batch)) / batch,
             embedding=embedding,
         )
 

@@ -10,15 +10,19 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import build_network, embed
+from memscore.models.architectures import build_network
+from memscore.pipeline.background_writer import BackgroundWriter
 from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import write_proxy
@@ -28,13 +32,19 @@ from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.subsets.designs import draw_membership, parse_arm_record
-from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
+from memscore.training.augmentation import TestTimeAugmentation, list_test_time_augmentations, with_augmentation
 from memscore.training.device_data import DeviceImages, to_device
-from memscore.training.engines import select_engine
-from memscore.training.evaluation import build_forward, evaluate_examples, iterate_batches, predict_logits
+from memscore.training.engines import clear_engine_cache, select_engine
+from memscore.training.evaluation import (
+    build_forward,
+    choose_evaluation_batch,
+    evaluate_examples,
+    predict_embeddings,
+    predict_logits,
+)
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import TrainingRun, is_stackable, train
-from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
+from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
 from memscore.training.precision import require_trainable
 from memscore.training.recipes import Recipe, count_steps
 
@@ -51,12 +61,13 @@ def read_recipe(store: Store) -> Recipe:
     return Recipe(**fields, source="the store's manifest")
 
 
-def build_model(store: Store, arm: str, index: int, device: torch.device) -> nn.Module:
+def build_model(store: Store, arm: str, index: int, device: torch.device, *, in_thread: bool = False) -> nn.Module:
     """Build the initialized network of a model of an arm or of ORIGINAL on the device."""
     # on the CPU first: its random numbers are the same whatever the device
     manifest = store.manifest
     seed = torch_seed(manifest.seed, "init", arm, index)
-    return build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed).to(device)
+    sizes = manifest.input_shape, manifest.n_classes
+    return build_network(manifest.architecture, *sizes, seed, in_thread=in_thread).to(device)
 
 
 def make_training_run(store: Store, arm: str, index: int, model: nn.Module, member: np.ndarray) -> TrainingRun:
@@ -88,8 +99,9 @@ def load_on_device(
     manifest, flatten = store.manifest, is_stackable(model, recipe)
     cache_key = (manifest.digest, str(device), flatten)
     if cache_key not in _device_cache:
-        # before the next one is loaded: a GPU may not hold two
+        # before the next one is loaded: a GPU may not hold two, and engines hold the images that they read
         _device_cache.clear()
+        clear_engine_cache()
         # a copy, since arrays that a pool shares are read-only, which torch warns of
         label_tensor = torch.from_numpy(np.array(labels)).to(device)
         _device_cache[cache_key] = (to_device(images, manifest.mean, manifest.std, device, flat=flatten), label_tensor)
@@ -160,9 +172,8 @@ def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
 
     In a receipt `diverged` is true if the weights or the outputs of the model are not finite.
     """
-    store, device = open_visible_store(job.store), torch.device(job.device)
+    store, device = open_visible_store(job.store), open_device(job.device)
     require_trainable(store.manifest, job.device)
-    limit_gpu_memory(device)
     with single_threaded(), float32_matmul(device, store.manifest.precision) as arithmetic:
         facts = describe_worker(device, arithmetic)
         if isinstance(job, BankJob):
@@ -171,64 +182,98 @@ def run_job(job: BankJob | OriginalJob, shared: SharedData) -> list[Receipt]:
 
 
 def train_subset_models(
-    job: BankJob, shared: SharedData, store: Store, device: torch.device, facts: Receipt
+    job: BankJob, shared: SharedData, store: Store, device: torch.device, facts: Receipt, *, overlap: bool | None = None
 ) -> list[Receipt]:
-    """Train, evaluate and store the missing models of a job."""
+    """Train, evaluate and store the missing models of a job, as many at once as the engine takes.
+
+    With `overlap` (None: on a GPU, which would be idle meanwhile) the next models are built, and the results of the
+    last one written, in threads beside the training. A CPU's worker has one core.
+    """
     record, manifest, recipe = store.arms()[job.arm], store.manifest, read_recipe(store)
     arm, queries = parse_arm_record(record), list_test_time_augmentations(recipe, record.get("queries", 1))
     n_train = manifest.split_sizes[0]
     missing = [m for m in job.models if not is_model_stored(store, job, m)]
     if not missing:
         return []
-    # 1. Build the models. Which of them are missing changes none: memberships, weights and random streams depend on the
-    # arm and on a model's index alone.
+    # 1. Build the first model, and select the engine by it: the models of a job differ in weights and streams only.
+    # Which of them are missing changes none: memberships, weights and random streams depend on the arm and on a model's
+    # index alone.
     started = time.perf_counter()
-    member = draw_membership(arm, missing, n_train, shared.clusters, seed=manifest.seed)
-    models = [build_model(store, arm.name, m, device) for m in missing]
-    data, labels = load_on_device(store, shared.images, shared.labels, models[0], recipe, device)
-    events = LearningEvents.zeros(len(missing), n_train, device) if job.events else None
+    memberships = draw_membership(arm, missing, n_train, shared.clusters, seed=manifest.seed)
+    member = dict(zip(missing, memberships, strict=True))
     steps = count_steps(recipe, arm.keep, n_train)
-    runs = [
-        make_training_run(store, arm.name, *run_arguments)
-        for run_arguments in zip(missing, models, member, strict=True)
-    ]
-    # 2. Train them, as many at once as the engine takes. The learning events of a group are views of those of the job.
-    choice = select_engine(runs, data, labels, recipe)
-    for k in range(0, len(missing), choice.models_per_call):
-        group = runs[k : k + choice.models_per_call]
-        group_events = events.select_models(k, len(group)) if events else None
-        train(group, data, labels, recipe, steps, events=group_events, engine=choice.engine(group))
-    # 3. Charge each model an equal part of the time, since models of a stack are not trained one by one. Without the
-    # wait for the GPU the training would count into the time of the first evaluation.
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    trained_s = (time.perf_counter() - started) / len(missing)
-    # 4. Evaluate each model on all examples, and under the other queries too, and store it at once: if the worker is
-    # killed, the models before are kept.
+
+    def build_runs(indices: Sequence[int], *, in_thread: bool = False) -> dict[int, TrainingRun]:
+        models = {m: build_model(store, arm.name, m, torch.device("cpu"), in_thread=in_thread) for m in indices}
+        return {m: make_training_run(store, arm.name, m, model, member[m]) for m, model in models.items()}
+
+    runs = build_runs(missing[:1])
+    first = runs[missing[0]]
+    first.model.to(device)
+    data, labels = load_on_device(store, shared.images, shared.labels, first.model, recipe, device)
+    choice = select_engine([first] * len(missing), data, labels, recipe)
+    size = choice.models_per_call
+    runs |= build_runs(missing[1:size])
     receipts = []
-    for k, (index, model, is_member) in enumerate(zip(missing, models, member, strict=True)):
-        evaluation_started = time.perf_counter()
-        forward = build_forward(model, recipe, describe_architecture(store))
-        predictions = evaluate_examples(forward, data, labels)
-        for number, query in enumerate(queries[1:], start=1):
-            query_predictions = evaluate_examples(with_augmentation(forward, query, data.black), data, labels)
-            predictions |= {
-                f"{column}_q{number}": query_predictions[column] for column in ("logit_confidence", "gap", "top_gap")
-            }
-        name = format_model_name(arm.name, index)
-        receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
-        receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
-        if events is not None and not receipt["diverged"]:
-            store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.compute_averages(k)})
-        write_results(store, name, arm.name, predictions, is_member, receipt)
-        receipts.append(receipt)
+    overlap = device.type == "cuda" if overlap is None else overlap
+    with ThreadPoolExecutor(2) if overlap else nullcontext() as threads, BackgroundWriter(threads) as writer:
+        for start in range(0, len(missing), size):
+            # 2. Train a group, while the next is built. A user's network is built afterwards: it may draw from any
+            # generator of the process.
+            for run in runs.values():
+                run.model.to(device)
+            engine = choice.engine([*runs.values()])
+            build_next: Callable[[], dict[int, TrainingRun]]
+            build_next = partial(build_runs, missing[start + size : start + 2 * size])
+            if threads is not None and ":" not in manifest.architecture:
+                build_next = threads.submit(build_next, in_thread=True).result
+            events = LearningEvents.zeros(len(runs), n_train, device) if job.events else None
+            train([*runs.values()], data, labels, recipe, steps, events=events, engine=engine)
+            # 3. Charge each model of the group an equal part of the time, since models of a stack are not trained one
+            # by one. Without the wait for the GPU the training would count into the time of the first evaluation.
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            trained_s = (time.perf_counter() - started) / len(runs)
+            # 4. Evaluate each model, and store it at once: if the worker is killed, the models before are kept.
+            for k, (index, run) in enumerate(runs.items()):
+                evaluation_started, name = time.perf_counter(), format_model_name(arm.name, index)
+                predictions = evaluate_queries(run, recipe, queries, data, labels)
+                receipt = build_receipt(store, name, run.model, predictions, member[index])
+                receipt |= facts | choice.receipt_fields
+                receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
+                averages = events.compute_averages(k) if events is not None and not receipt["diverged"] else None
+                writer.run(partial(write_results, store, name, arm.name, predictions, member[index], receipt, averages))
+                receipts.append(receipt)
+            started = time.perf_counter()
+            runs = build_next()
     return receipts
 
 
+def evaluate_queries(
+    run: TrainingRun, recipe: Recipe, queries: Sequence[TestTimeAugmentation], data: DeviceImages, labels: Tensor
+) -> dict[str, np.ndarray]:
+    """Evaluate a model on all examples: evaluate_examples's columns, and those of further queries as name_q1, ..."""
+    forward = build_forward(run.model, recipe, run.architecture)
+    batch = choose_evaluation_batch(run.model, labels.device)
+    predictions = evaluate_examples(forward, data, labels, batch)
+    for number, query in enumerate(queries[1:], start=1):
+        augmented = evaluate_examples(with_augmentation(forward, query, data.black), data, labels, batch)
+        predictions |= {f"{name}_q{number}": augmented[name] for name in ("logit_confidence", "gap", "top_gap")}
+    return predictions
+
+
 def write_results(
-    store: Store, name: str, arm: str, predictions: dict[str, np.ndarray], is_member: np.ndarray, receipt: Receipt
+    store: Store,
+    name: str,
+    arm: str,
+    predictions: dict[str, np.ndarray],
+    is_member: np.ndarray,
+    receipt: Receipt,
+    events: dict[str, np.ndarray] | None,
 ) -> None:
-    """Write the receipt of a model, then its shard, or its failure record if it diverged."""
+    """Write the learning events and the receipt of a model, then its shard, or its failure record if it diverged."""
+    if events is not None:
+        store.write_events(name, {"row": np.arange(len(is_member), dtype=np.int32), **events})
     # the receipt first: a worker killed in between leaves no shard without its receipt
     store.write_receipt(name, receipt)
     if receipt["diverged"]:
@@ -295,7 +340,8 @@ def train_original(
     trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
     # 4. Evaluate, and write the receipt before anything that it describes. `differs` compares with the weights of an
     # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
-    predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
+    forward, batch = build_forward(model, recipe, architecture), choose_evaluation_batch(model, device)
+    predictions = evaluate_examples(forward, data, labels, batch)
     name = format_original_name(job, key)
     receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
@@ -316,11 +362,7 @@ def train_original(
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
     store.write_weights(key, model.state_dict())
     logits = predict_logits(model, recipe, data, len(labels), architecture).cpu().numpy()
-    with torch.no_grad():
-        embeddings = (
-            torch.cat([embed(model, part).float() for part in iterate_batches(data, len(labels))]).cpu().numpy()
-        )
-    store.write_outputs(key, logits, embeddings)
+    store.write_outputs(key, logits, predict_embeddings(model, data, len(labels)).cpu().numpy())
     store.clear_failure(name)
     return [receipt]
 

@@ -39,7 +39,7 @@ from memscore.seeds import generator
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
-from memscore.training.numerics import float32_matmul, single_threaded
+from memscore.training.numerics import float32_matmul, open_device, single_threaded
 
 # memory for the gradients of one step of an inversion
 GRADIENT_BYTES = 256 * 2**20
@@ -119,7 +119,7 @@ def is_proxy_stored(store: Store, job: ProxyJob) -> bool:
 
 def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
     """Compute a proxy and store its file; return its receipt, or nothing if the file was stored already."""
-    store, device = open_visible_store(job.store), torch.device(job.device)
+    store, device = open_visible_store(job.store), open_device(job.device)
     if is_proxy_stored(store, job):
         return []
     with single_threaded(), float32_matmul(device, store.manifest.precision) as arithmetic:

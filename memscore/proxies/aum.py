@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.per_example_gradients import evaluation_mode
 from memscore.training.device_data import DeviceImages
-from memscore.training.evaluation import evaluate_examples
+from memscore.training.evaluation import choose_evaluation_batch, evaluate_examples
 
 
 def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> np.ndarray:
@@ -26,7 +26,7 @@ def compute_margins(model: nn.Module, images: DeviceImages, labels: Tensor) -> n
         float32 [N]; below 0 where another class has a larger logit. Lower is more memorized.
     """
     with evaluation_mode(model), torch.no_grad():
-        return evaluate_examples(model, images, labels)["gap"]
+        return evaluate_examples(model, images, labels, choose_evaluation_batch(model, labels.device))["gap"]
 
 
 def track_area_under_margin(model: nn.Module, images: DeviceImages, labels: Tensor) -> EpochMean:

@@ -24,6 +24,7 @@ from memscore.choices import validate_choice
 from memscore.data.splits import Splits, split_halves
 from memscore.proxies.per_example_gradients import compute_example_losses, evaluation_mode
 from memscore.training.device_data import DeviceImages
+from memscore.training.evaluation import choose_evaluation_batch
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import is_finite
 from memscore.training.recipes import Recipe, count_steps
@@ -198,16 +199,18 @@ def fine_tune(
     return losses
 
 
-def compute_mean_loss(model: nn.Module, images: DeviceImages, labels: Tensor, rows: Tensor, batch: int = 1024) -> float:
+def compute_mean_loss(model: nn.Module, images: DeviceImages, labels: Tensor, rows: Tensor) -> float:
     """Compute the mean cross-entropy over these rows, in evaluation mode."""
+    batch = choose_evaluation_batch(model, labels.device)
     with evaluation_mode(model), torch.no_grad():
         losses = [compute_example_losses(model(images.take(part)), labels[part]) for part in torch.split(rows, batch)]
     return float(torch.cat(losses).double().mean())
 
 
-def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int, batch: int = 1024) -> Tensor:
+def compute_log_probabilities(model: nn.Module, images: DeviceImages, n: int) -> Tensor:
     """Compute the log-softmax of the first n images in evaluation mode, float64 [n, K]."""
     rows = torch.arange(n, device=images.pixels.device)
+    batch = choose_evaluation_batch(model, rows.device)
     with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(images.take(part)).double().log_softmax(-1) for part in torch.split(rows, batch)])
 

@@ -30,12 +30,12 @@ from torch.nn.functional import cross_entropy
 
 from memscore.models.architectures import compute_logits
 from memscore.training.augmentation import apply_augmentation, sample_augmentation
-from memscore.training.device_data import DeviceImages
+from memscore.training.device_data import EVALUATION_BATCH, DeviceImages
 from memscore.training.loop import LOGIT_BYTES, TrainingRun, build_optimizer, keep_gradient_layout, send_to_device
 from memscore.training.recipes import Recipe
 
 MAX_TABLE_STEPS = 256  # steps in the tables, at most
-GRAPH_EVALUATION_BATCH = 1024  # images per evaluation; the same as evaluation.evaluate_examples uses
+GRAPH_EVALUATION_BATCH = EVALUATION_BATCH  # images per replay of an evaluation
 PLAIN_TYPES = (bool, int, float, complex, str, type(None))
 SIZED_TYPES = (list, tuple, dict, set)
 

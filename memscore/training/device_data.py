@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EVALUATION_BATCH = 1024
+"""Images of an evaluation pass on a GPU or through linear layers; see evaluation.choose_evaluation_batch."""
 ALIGNMENT = 32
 """A model's part of a tensor is padded to a multiple of this many numbers. Data that starts on a cache line gives the
 same bits at any address; and torch's elementwise loops take 32 float32 numbers at a time and round the remainder
@@ -49,20 +51,24 @@ class DeviceImages:
 def to_device(
     images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, *, flat: bool
 ) -> DeviceImages:
-    """Normalise uint8 images [N, C, H, W], (x / 255 - mean) / std, and copy them to the device."""
+    """Copy uint8 images [N, C, H, W] to the device and normalise them there, (x / 255 - mean) / std."""
     n, channels, height, width = images.shape
-    scale = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
-    offset = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+    # 255 is a tensor on the device, because a GPU would multiply by the reciprocal of a Python number.
+    scale, offset, white_level = (
+        torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1) for values in (std, mean, [255])
+    )
     size = channels * height * width
     # Flat rows are padded with zeros, so that every row, and so every batch of a stack, starts on a cache line.
     layout = (n, round_up_to_alignment(size)) if flat else (n, height, width, channels)
     pixels = torch.zeros(layout, dtype=torch.float32, device=device)
     for start in range(0, n, 8192):  # no second float copy of the whole data set
-        # np.array copies, because torch warns about arrays that are read-only.
-        part = (torch.from_numpy(np.array(images[start : start + 8192])).float() / 255 - offset) / scale
+        # Sent as bytes and normalised on the device: one thread takes seconds for what a GPU does at once. np.array
+        # copies, because torch warns about arrays that are read-only.
+        part = torch.from_numpy(np.array(images[start : start + 8192])).to(device)
+        part = (part.float() / white_level - offset) / scale
         if flat:
-            pixels[start : start + 8192, :size] = part.flatten(1).to(device)
+            pixels[start : start + 8192, :size] = part.flatten(1)
         else:
-            pixels[start : start + 8192] = part.permute(0, 2, 3, 1).to(device)
-    black, white = ((shade / scale).flatten().to(device) for shade in (-offset, 1 - offset))
+            pixels[start : start + 8192] = part.permute(0, 2, 3, 1)
+    black, white = ((shade / scale).flatten() for shade in (-offset, 1 - offset))
     return DeviceImages(pixels=pixels, shape=(channels, height, width), flat=flat, black=black, white=white)

@@ -6,15 +6,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from memscore.models.architectures import compute_logits
+from memscore.models.architectures import compute_logits, embed
 from memscore.training.cuda_graphs import CudaGraphForward, GraphCaptureError
-from memscore.training.device_data import DeviceImages
+from memscore.training.device_data import EVALUATION_BATCH, DeviceImages
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
-EVALUATION_BATCH = 1024
-"""Images evaluated at once; the last bits of an example's logits may depend on it."""
+CONVOLUTION_BATCH = 64  # for a CPU: the activations of 1024 images are larger than its cache, and take twice as long
+
+
+def choose_evaluation_batch(model: nn.Module, device: torch.device) -> int:
+    """Choose how many images are evaluated at once, by architecture and device alone."""
+    # The last bits of an example's logits depend on the batch, so it never follows the number of images or of models.
+    # Without convolutions a small batch is slower: an MLP reads all weights again for each.
+    has_convolutions = any(isinstance(layer, _ConvNd) for layer in model.modules())
+    return CONVOLUTION_BATCH if has_convolutions and device.type == "cpu" else EVALUATION_BATCH
 
 
 def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> Callable[[Tensor], Tensor]:
@@ -51,8 +59,8 @@ def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architec
     return _graph_cache[tag]
 
 
-def iterate_batches(images: DeviceImages, n: int, batch: int = EVALUATION_BATCH) -> Iterator[Tensor]:
-    """Iterate over the first n images in batches."""
+def iterate_batches(images: DeviceImages, n: int, batch: int) -> Iterator[Tensor]:
+    """Iterate over the first n images in batches; for their size see choose_evaluation_batch."""
     device = images.pixels.device
     return (images.take(torch.arange(s, min(s + batch, n), device=device)) for s in range(0, n, batch))
 
@@ -61,7 +69,15 @@ def iterate_batches(images: DeviceImages, n: int, batch: int = EVALUATION_BATCH)
 def predict_logits(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "") -> Tensor:
     """Predict the logits [n, K] of the first n images; for the architecture see build_forward."""
     predict = build_forward(model, recipe, architecture)
-    return torch.cat([predict(part) for part in iterate_batches(images, n)])
+    batch = choose_evaluation_batch(model, images.pixels.device)
+    return torch.cat([predict(part) for part in iterate_batches(images, n, batch)])
+
+
+@torch.no_grad()
+def predict_embeddings(model: nn.Module, images: DeviceImages, n: int) -> Tensor:
+    """Compute the float32 embeddings [n, E] of the first n images, outside autocast, as the model's mode has it."""
+    batch = choose_evaluation_batch(model, images.pixels.device)
+    return torch.cat([embed(model, part).float() for part in iterate_batches(images, n, batch)])
 
 
 def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:
@@ -109,10 +125,13 @@ def top_gap(logits: Tensor) -> Tensor:
 
 
 def evaluate_examples(
-    predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int = 1024
+    predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int
 ) -> dict[str, np.ndarray]:
-    """Evaluate a model on every example: correct bool [N]; logit_confidence, gap and top_gap float32 [N]."""
-    # The last bits of logits depend on the batch, so every engine and the CUDA graph use the same one.
+    """Evaluate a model on every example, `batch` of them at once (choose_evaluation_batch).
+
+    Returns:
+        correct bool [N]; logit_confidence, gap and top_gap float32 [N].
+    """
     columns: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for start in range(0, len(labels), batch):

@@ -27,7 +27,7 @@ class LearningEvents:
         visits: int32 [S, N].
         sums: float32 [S, 4, N]: confidence, max_confidence, entropy, accuracy.
         forgetting: int32 [S, N].
-        was_right: bool [S, N], at the last visit.
+        was_right: int32 [S, N], 1 if right at the last visit.
     """
 
     visits: Tensor
@@ -42,11 +42,11 @@ class LearningEvents:
             visits=torch.zeros(models, examples, dtype=torch.int32, device=device),
             sums=torch.zeros(models, 4, examples, device=device),
             forgetting=torch.zeros(models, examples, dtype=torch.int32, device=device),
-            was_right=torch.zeros(models, examples, dtype=torch.bool, device=device),
+            was_right=torch.zeros(models, examples, dtype=torch.int32, device=device),
         )
 
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor, *counted: Tensor) -> None:
-        """Count a visit of each of these examples, pass by pass; changes the sums.
+        """Count a visit of each of these examples, pass by pass; changes the sums. On a GPU the host does not wait.
 
         Args:
             rows: int64 [S, L].
@@ -64,21 +64,22 @@ class LearningEvents:
         right = by_class.argmax(1) == labels
         # [S, 4, L] in the order of AVERAGED_EVENTS. The entropy overwrites log_p, of which it is the last use.
         values = torch.stack([p_label, p.amax(1), -log_p.mul_(p).sum(1), right.float()], 1)
-        # Tables are added to as flat vectors, so one index_add_ serves all models: model s starts at s N, its row of
-        # the four sums at (4 s + position) N. A mask [S, L] selects the visits of a pass.
-        for part in counted:
-            if not part.any():
-                continue
-            index, now_right = (rows + offset * examples)[part], right[part]
-            for position in range(values.shape[1]):
-                column = (rows + (4 * offset + position) * examples)[part]
-                self.sums.view(-1).index_add_(0, column, values[:, position][part])
-            # Right at the last visit and wrong now is one forgetting event. The last visit is read and written once per
-            # example, so none may occur twice in a pass.
-            before = self.was_right.view(-1)[index]
-            self.forgetting.view(-1).index_add_(0, index, (before & ~now_right).int())
-            self.was_right.view(-1)[index] = now_right
-            self.visits.view(-1).index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+        # No mask selects elements, and nothing asks whether one is empty: both make the host wait for a GPU. A visit
+        # that is not counted adds 0. Tables are added to as flat vectors, so one index_add_ serves all models: model s
+        # starts at s N, its row of the four sums at (4 s + position) N.
+        in_any_pass = torch.stack(counted).any(0)
+        values = torch.where(in_any_pass[:, None], values, 0.0)
+        position = torch.arange(values.shape[1], device=rows.device)[:, None]
+        cells = rows[:, None] + (values.shape[1] * offset[:, None] + position) * examples
+        self.sums.view(-1).index_add_(0, cells.flatten(), values.flatten())
+        index, right = (rows + offset * examples).flatten(), right.flatten().int()
+        self.visits.view(-1).index_add_(0, index, in_any_pass.flatten().int())
+        # Right at the last visit and wrong now is one forgetting event. An example occurs at most once in a pass, but
+        # may also occur uncounted: so was_right is not overwritten, but changed by a difference, which is 0 there.
+        for in_pass in counted:
+            part, before = in_pass.flatten().int(), self.was_right.view(-1)[index]
+            self.forgetting.view(-1).index_add_(0, index, before * (1 - right) * part)
+            self.was_right.view(-1).index_add_(0, index, (right - before) * part)
 
     def select_models(self, model: int, count: int = 1) -> "LearningEvents":
         """Return the sums of `count` models from `model` on, as views of these sums."""

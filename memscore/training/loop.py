@@ -217,7 +217,7 @@ def count_visits(events: LearningEvents, rows: Tensor, logits: Tensor, labels: T
     # An example can be read twice in a window, once in each pass, and forgetting depends on the order of its visits. So
     # the passes are counted one after the other; `first` is bool [S, L], and `ending` differs between models.
     position = torch.arange(rows.shape[1], device=rows.device)
-    first = position < torch.tensor(ending, device=rows.device)[:, None]
+    first = position < send_to_device(np.array(ending), rows.device)[:, None]
     events.add(rows, logits, labels[rows], first, ~first)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from cluster.pool import Failure
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, load_on_device
@@ -25,7 +24,7 @@ from memscore.seeds import generator
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
-from memscore.training.numerics import float32_matmul, limit_gpu_memory, single_threaded
+from memscore.training.numerics import float32_matmul, open_device, single_threaded
 from memscore.training.precision import require_precision
 from unlearn.experiments.base import SweepRunner
 from unlearn.forget_sets import ForgetSet, select_forget_set
@@ -297,10 +296,9 @@ class RecomputeProxyJob:
 
 def recompute_proxy(job: RecomputeProxyJob, trial_data: TrialData) -> bool:
     """Compute the proxy of one network in a worker, and store it; false if it was stored."""
-    store, device = open_visible_store(job.store), torch.device(job.device)
+    store, device = open_visible_store(job.store), open_device(job.device)
     if store.has_events(job.name):
         return False
-    limit_gpu_memory(device)
     config, n_train = HOLDOUT_CONFIGS[PROXY], store.manifest.split_sizes[0]
     with single_threaded(), float32_matmul(device, store.manifest.precision):
         theta = load_network(store, job.key, device)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from memscore.training.evaluation import choose_evaluation_batch
 from unlearn.measures.inputs import Column, Measure, ModelInputs
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_frozen, copy_model
 from unlearn.problem import BatchSampler, ExampleSet, ReadCounter, iterate_in_order
@@ -110,8 +111,9 @@ def count_steps_until(
 @torch.no_grad()
 def mean_loss(theta: nn.Module, examples: ExampleSet) -> float:
     """Compute the mean cross-entropy of a network in evaluation mode on a set without augmentation."""
+    batch = choose_evaluation_batch(theta, examples.rows.device)
     total = sum(
         float(cross_entropy(theta(images), labels, reduction="sum"))
-        for images, labels in iterate_in_order(examples, 1024)
+        for images, labels in iterate_in_order(examples, batch)
     )
     return total / len(examples)

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from memscore.choices import validate_choice
-from memscore.models.architectures import Classifier, embed
+from memscore.models.architectures import Classifier
 from memscore.store.store import Store
 from memscore.training.device_data import DeviceImages
-from memscore.training.evaluation import EVALUATION_BATCH, iterate_batches, predict_logits
+from memscore.training.evaluation import choose_evaluation_batch, predict_embeddings, predict_logits
 from memscore.training.recipes import Recipe
 from unlearn.measures import MEASURES
 from unlearn.measures.inputs import EvaluationInputs, Measure, ModelInputs, Outputs, PopulationInputs
@@ -24,12 +24,12 @@ def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: i
     """Compute logits and embeddings of the first n images, as originals and oracles are evaluated."""
     if isinstance(model, Classifier) and recipe.precision != "bfloat16":
         # One pass suffices: the head reads the embedding.
-        model.eval()
-        embeddings = torch.cat([model.body(part) for part in iterate_batches(images, n)])
-        logits = torch.cat([model.head(part) for part in torch.split(embeddings, EVALUATION_BATCH)])
+        embeddings = predict_embeddings(model.eval(), images, n)
+        batch = choose_evaluation_batch(model, embeddings.device)
+        logits = torch.cat([model.head(part) for part in torch.split(embeddings, batch)])
     else:
         logits = predict_logits(model, recipe, images, n)
-        embeddings = torch.cat([embed(model, part).float() for part in iterate_batches(images, n)])
+        embeddings = predict_embeddings(model, images, n)
     return Outputs(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 

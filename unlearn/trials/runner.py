@@ -29,7 +29,7 @@ from memscore.store.json_records import hash_record
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
-from memscore.training.numerics import float32_matmul, is_finite, limit_gpu_memory, single_threaded
+from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
 from memscore.training.recipes import count_steps
 from unlearn.algorithms import get_algorithm
 from unlearn.measures.inputs import EvaluationInputs, ModelInputs, Outputs
@@ -49,9 +49,8 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     """
     if stored_row := read_stored_row(trial):
         return stored_row
-    store, device = open_visible_store(trial.store), torch.device(trial.device)
+    store, device = open_visible_store(trial.store), open_device(trial.device)
     key = trial_key(store, trial)
-    limit_gpu_memory(device)
     with single_threaded(), float32_matmul(device, store.manifest.precision):
         values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
     row = {"trial": key, **describe_trial(store, trial), **values}

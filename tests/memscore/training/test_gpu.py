@@ -260,8 +260,10 @@ def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_pa
     models = [build_network("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
     static = CudaGraphForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)
     for model in (*models, models[0]):
-        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels)
-        expected = evaluate_examples(lambda shown, model=model: compute_logits(model, shown, None), images, labels)
+        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, 1024)
+        expected = evaluate_examples(
+            lambda shown, model=model: compute_logits(model, shown, None), images, labels, 1024
+        )
         for column in ("logit_confidence", "gap", "top_gap"):
             np.testing.assert_allclose(outputs[column], expected[column], rtol=1e-3, atol=1e-3)
 

@@ -8,7 +8,7 @@ import torch
 
 from memscore.models.architectures import build_network, embed
 from memscore.training.device_data import DeviceImages
-from memscore.training.evaluation import iterate_batches, predict_logits
+from memscore.training.evaluation import choose_evaluation_batch, iterate_batches, predict_logits
 from memscore.training.recipes import get_recipe
 from unlearn.trials.measure import compute_outputs
 
@@ -29,5 +29,6 @@ def test_logits_and_embeddings_are_those_of_a_pass_each(arch, precision, monkeyp
     assert not model.training
     with torch.no_grad():
         np.testing.assert_array_equal(outputs.logits, predict_logits(model, options, images, 2050).numpy())
-        apart = torch.cat([embed(model, part).float() for part in iterate_batches(images, 2050)])
+        batch = choose_evaluation_batch(model, torch.device("cpu"))
+        apart = torch.cat([embed(model, part).float() for part in iterate_batches(images, 2050, batch)])
     np.testing.assert_array_equal(outputs.embeddings, apart.numpy())
