@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import is_finite
+from memscore.training.optimizers import FusedOptimizer
 
 StepCallback = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; returning a true value ends the run."""
@@ -121,17 +122,12 @@ class UnlearningLoop:
         self.masked = [(parameters[name], ~free, parameters[name].detach().clone()) for name, free in masked.items()]
         # Group 0 is theta's, whose learning rate _step sets; an adversary is group 1 and keeps its constant learning
         # rate.
-        groups = [{"params": [parameters[name] for name in parameters if name in self.trainable], "lr": config.lr}]
+        groups = [([parameters[name] for name in parameters if name in self.trainable], config.lr)]
         if adversary:
-            groups.append({"params": list(adversary[0].parameters()), "lr": adversary[1]})
-        if config.optimizer == "adam":
-            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                groups, weight_decay=config.weight_decay, fused=True
-            )
-        else:
-            self.optimizer = torch.optim.SGD(
-                groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-            )
+            groups.append((list(adversary[0].parameters()), adversary[1]))
+        self.optimizer = FusedOptimizer(
+            groups, config.optimizer, momentum=config.momentum, weight_decay=config.weight_decay
+        )
         self.adversary = adversary[0] if adversary else None
 
     def run(self, losses: Iterator[Tensor]) -> nn.Module:
