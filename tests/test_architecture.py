@@ -193,6 +193,11 @@ def test_weights_change_only_in_training_optimization_and_algorithms(path):
     assert not steps, f"{path} takes a gradient step on lines {steps}; weights change only in {WEIGHTS_CHANGE_IN}"
 
 
+def test_no_optimizer_of_torch_is_built():
+    built = [f"{path}:{node.lineno}" for path in source_files() for name, node in find_calls(path) if "optim." in name]
+    assert not built, f"{built} import torch's compiler, for .8 s; use training/optimizers.py"
+
+
 def forks_generators(node):
     return isinstance(node, ast.With) and any(
         ast.unparse(item.context_expr).split("(")[0].endswith("fork_rng") for item in node.items

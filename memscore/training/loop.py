@@ -27,6 +27,7 @@ from memscore.models.architectures import compute_logits, find_mlp_layers
 from memscore.training.augmentation import augment
 from memscore.training.device_data import DeviceImages
 from memscore.training.learning_events import LearningEvents
+from memscore.training.optimizers import FusedOptimizer
 from memscore.training.recipes import Recipe, check_batch_size, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine
 
@@ -279,12 +280,12 @@ def keep_gradient_layout(model: nn.Module) -> Generator[None, None, None]:
             hook.remove()
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the recipe's optimizer over all weights, fused."""
-    weights = list(model.parameters())
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov, fused=True
-        )
-    kind: type[torch.optim.Optimizer] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)  # type: ignore[call-arg]
+def build_optimizer(model: nn.Module, recipe: Recipe) -> FusedOptimizer:
+    """Build the recipe's optimizer over all weights."""
+    return FusedOptimizer(
+        [(model.parameters(), recipe.lr)],
+        recipe.optimizer,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )

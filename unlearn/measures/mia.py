@@ -6,13 +6,15 @@ R, not of D: an example of F would otherwise be evidence about itself. Each mode
 that model. The ideal is theta_r's value for every attack.
 """
 
+from functools import lru_cache
+
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from unlearn.measures.inputs import HELD_OUT_SPLITS, Column, EvaluationInputs, Measure, Outputs
+from unlearn.measures.logistic_regression import predict_logistic_regression
 
 MAX_PER_SIDE = 2000
 """Maximum examples per side: the cost of a kernel machine is quadratic in them, its result hardly changes (see mia)."""
@@ -146,8 +148,9 @@ def mia_confidence(inputs: EvaluationInputs) -> dict[str, float]:
     member_p, other_p, forget_p = (
         np.exp(inputs.judged.label_log_probabilities(rows, inputs.labels)) for rows in (members, others, inputs.forget)
     )
-    attack = LogisticRegression().fit(*build_attack_data(member_p, other_p))
-    return {"mia_confidence": float(1 - attack.predict(forget_p[:, None]).mean())}
+    features, is_member = build_attack_data(member_p, other_p)
+    called_member = predict_logistic_regression(features[:, 0], is_member, forget_p)
+    return {"mia_confidence": float(1 - called_member.mean())}
 
 
 MEASURE_CONFIDENCE = Measure(
@@ -195,9 +198,21 @@ def mia_losses(inputs: EvaluationInputs) -> dict[str, float]:
         np.clip(-inputs.judged.label_log_probabilities(rows, inputs.labels), -CLIP, CLIP)
         for rows in (forgotten, others)
     ]
-    splits = StratifiedShuffleSplit(N_SPLITS, test_size=TEST_SHARE, random_state=int(rng.integers(2**31)))
-    accuracies = cross_val_score(LogisticRegression(), *build_attack_data(*losses), cv=splits)
-    return {"mia_losses": float(accuracies.mean()), "mia_losses_n": float(len(forgotten))}
+    features, is_forgotten = build_attack_data(*losses)
+    loss = features[:, 0]
+    accuracies = [
+        (predict_logistic_regression(loss[train], is_forgotten[train], loss[test]) == is_forgotten[test]).mean()
+        for train, test in draw_splits(len(forgotten), int(rng.integers(2**31)))
+    ]
+    return {"mia_losses": float(np.mean(accuracies)), "mia_losses_n": float(len(forgotten))}
+
+
+@lru_cache(maxsize=64)
+def draw_splits(per_side: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw the splits of mia_losses, rows of train and test; all models of a forget set and seed have the same."""
+    is_forgotten = np.arange(2 * per_side) < per_side
+    splits = StratifiedShuffleSplit(N_SPLITS, test_size=TEST_SHARE, random_state=seed)
+    return list(splits.split(is_forgotten, is_forgotten))
 
 
 MEASURE_LOSSES = Measure(

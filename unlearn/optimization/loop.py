@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import is_finite
+from memscore.training.optimizers import FusedOptimizer
 
 StepCallback = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; returning a true value ends the run."""
@@ -121,17 +122,12 @@ class UnlearningLoop:
         self.masked = [(parameters[name], ~free, parameters[name].detach().clone()) for name, free in masked.items()]
         # Group 0 is theta's, whose learning rate _step sets; an adversary is group 1 and keeps its constant learning
         # rate.
-        groups = [{"params": [parameters[name] for name in parameters if name in self.trainable], "lr": config.lr}]
+        groups = [([parameters[name] for name in parameters if name in self.trainable], config.lr)]
         if adversary:
-            groups.append({"params": list(adversary[0].parameters()), "lr": adversary[1]})
-        if config.optimizer == "adam":
-            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                groups, weight_decay=config.weight_decay, fused=True
-            )
-        else:
-            self.optimizer = torch.optim.SGD(
-                groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-            )
+            groups.append((list(adversary[0].parameters()), adversary[1]))
+        self.optimizer = FusedOptimizer(
+            groups, config.optimizer, momentum=config.momentum, weight_decay=config.weight_decay
+        )
         self.adversary = adversary[0] if adversary else None
 
     def run(self, losses: Iterator[Tensor]) -> nn.Module:
@@ -151,11 +147,12 @@ class UnlearningLoop:
         with self._training():
             for loss in losses:
                 step += 1
-                value = float(loss.detach())
+                read_value = copy_to_host(loss.detach())
+                self._backpropagate(loss)
                 # Checked before the step: theta keeps its last finite weights, which the caller may still inspect.
-                if not math.isfinite(value):
+                if not math.isfinite(value := read_value()):
                     raise TrainingDiverged(step, value)
-                self._step(loss)
+                self._update()
                 if self.step_callback is not None and self.step_callback(step, self.theta):
                     break
         # After a break the generator is suspended at its yield: close it now, so that its `finally` blocks run here and
@@ -167,23 +164,27 @@ class UnlearningLoop:
             raise TrainingDiverged(step, math.nan)
         return self.theta.eval()
 
-    def _step(self, loss: Tensor) -> None:
-        """Take one optimizer step; masked weights do not move and get no momentum that could move them later."""
-        self.optimizer.param_groups[0]["lr"] = self.lr
-        self.optimizer.zero_grad(set_to_none=True)
+    def _backpropagate(self, loss: Tensor) -> None:
+        """Compute the gradients, 0 for masked weights."""
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for parameter, fixed, _ in self.masked:
             if parameter.grad is not None:
-                parameter.grad[fixed] = 0
+                parameter.grad.masked_fill_(fixed, 0)
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        """Take one optimizer step; masked weights do not move and get no momentum that could move them later."""
+        self.optimizer.param_groups[0]["lr"] = self.lr
         self.optimizer.step()
         # Zero gradients are not enough: weight decay and moments move a weight without one. So the initial values are
-        # written back, bit for bit, and the moments set to 0. Adam's step count, of shape [], is left as it is.
-        with torch.no_grad():
-            for parameter, fixed, initial in self.masked:
-                parameter[fixed] = initial[fixed]
-                for moment in self.optimizer.state[parameter].values():
-                    if isinstance(moment, Tensor) and moment.shape == fixed.shape:
-                        moment[fixed] = 0
+        # written back, bit for bit, and the moments set to 0. Adam's step count, of shape [], is left as it is. No mask
+        # is an index: the number of elements that it selects is known on the device only, and the host would wait.
+        for parameter, fixed, initial in self.masked:
+            torch.where(fixed, initial, parameter, out=parameter)
+            for moment in self.optimizer.state[parameter].values():
+                if moment.shape == fixed.shape:
+                    moment.masked_fill_(fixed, 0)
 
     @contextmanager
     def _training(self) -> Generator[None, None, None]:
@@ -196,6 +197,11 @@ class UnlearningLoop:
         # Images come in channels last; convolutions are fast if their weights and gradients have that layout too.
         if has_convolutions:
             self.theta.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # One layout: an operation on two takes ten times as long. preserve_format gives a copy the weight's strides.
+        self.masked = [
+            (p, torch.empty_like(p, dtype=torch.bool).copy_(fixed), torch.empty_like(p).copy_(initial).detach())
+            for p, fixed, initial in self.masked
+        ]
         self.theta.train()
         if self.adversary is not None:
             self.adversary.train()
@@ -229,6 +235,23 @@ class UnlearningLoop:
                 layer.training = self.theta.training and updates_statistics and has_variance
 
         return set_mode
+
+
+def copy_to_host(value: Tensor) -> Callable[[], float]:
+    """Start to copy a scalar to the host, and return a function that waits for the copy and gives it."""
+    if value.device.type != "cuda":
+        return value.item
+    # Not item(): it waits for all that has been launched by the time it is called. The copy follows what computes the
+    # value and comes before what is launched next, so that the GPU computes while the host waits for the copy alone.
+    on_host = torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()  # type: ignore[no-untyped-call]
+
+    def read() -> float:
+        copied.synchronize()  # type: ignore[no-untyped-call]
+        return float(on_host)
+
+    return read
 
 
 def finish_one_shot(theta: nn.Module, step_callback: StepCallback | None, hint: str) -> nn.Module:

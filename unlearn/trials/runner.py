@@ -264,7 +264,7 @@ def apply_algorithms(
         }
 
     # Before the clock starts.
-    warm_up_optimizers()
+    warm_up(frozenset(step.algorithm for step in steps))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         started = read_clock()
         try:
@@ -276,9 +276,12 @@ def apply_algorithms(
 
 
 @cache
-def warm_up_optimizers() -> None:
-    """Take one step of each optimizer on one number: the first step imports code, which takes seconds."""
+def warm_up(algorithms: frozenset[str]) -> None:
+    """Run once what the first run of a process would spend on imports and threads."""
     for name in ("sgd", "adam"):
         number = nn.Linear(1, 1)
         config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]
         UnlearningLoop(number, config).run(iter([number(torch.ones(1, 1)).sum()]))
+    # The first derivatives by torch.func import torch's compiler, which takes most of a second; influence takes both.
+    if "influence" in algorithms:
+        torch.func.jvp(torch.func.grad(torch.sum), (torch.ones(1),), (torch.ones(1),))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from scipy.special import log_softmax, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 from sklearn.svm import SVC
 
 from tests.fixtures.cases import make_inputs, make_outputs
@@ -225,6 +227,21 @@ def test_two_thousand_a_side_say_what_six_thousand_say():
         for seed in range(3)
     ]
     assert np.abs(np.array(sampled) - whole).max() < 0.02
+
+
+@pytest.mark.parametrize("forget_like", ["retain", "unseen"])
+@pytest.mark.parametrize("seed", range(3))
+def test_logistic_attacks_are_those_of_scikit_learn(forget_like, seed):
+    inputs = make_inputs_for(make_model(forget_like, seed), seed=seed)
+    log_p = inputs.judged.label_log_probabilities(np.arange(N), CLASSES)
+    rng = inputs.rng("mia-losses")
+    rows = np.concatenate(sample_forgotten_and_unseen(inputs, rng))
+    splits = StratifiedShuffleSplit(5, test_size=0.1, random_state=int(rng.integers(2**31)))
+    accuracies = cross_val_score(LogisticRegression(), -log_p[rows, None], np.arange(400) < 200, cv=splits)
+    assert mia_losses(inputs) == {"mia_losses": accuracies.mean(), "mia_losses_n": 200}
+    rows = np.concatenate(sample_members_and_nonmembers(inputs, inputs.rng("mia-confidence")))
+    attack = LogisticRegression().fit(np.exp(log_p[rows, None]), np.arange(600) < 300)
+    assert mia_confidence(inputs) == {"mia_confidence": 1 - attack.predict(np.exp(log_p[FORGET, None])).mean()}
 
 
 def test_tow_mia_is_one_for_the_oracle_and_its_product_for_others():
