@@ -59,7 +59,7 @@ def float32_matmul(device: torch.device, precision: str = "float32") -> Generato
     Raises:
         ValueError: the device lacks the precision.
     """
-    require_precision(precision, device)
+    require_precision(precision, device.type)
     before, active = torch.get_float32_matmul_precision(), "highest"
     with set_cudnn(precision) if device.type == "cuda" else nullcontext():
         try:

@@ -118,20 +118,19 @@ def may_have_tf32() -> bool:
     return not torch.cuda.is_available() or torch.cuda.is_tf32_supported()
 
 
-def require_precision(precision: str, device: torch.device | str) -> None:
-    """Raise ValueError if the device lacks a precision; of another machine's GPU only that machine can tell."""
-    device = torch.device(device)
+def require_precision(precision: str, device: str) -> None:
+    """Raise ValueError if "cpu" or "cuda" lacks a precision; of another machine's GPU only that machine can tell."""
     advice = "use a bank with --precision float32"
-    if precision == "tf32" and device.type == "cpu":
+    if precision == "tf32" and device == "cpu":
         raise ValueError(
             f"precision tf32 is TF32 in the convolutions of a GPU, and a CPU has none; train on a GPU, or {advice} "
             "(what is stored stays, and is scored on a CPU too)"
         )
-    if device.type == "cpu" or not torch.cuda.is_available():
+    if device == "cpu" or not torch.cuda.is_available():
         return
     lacks_tf32 = precision == "tf32" and not torch.cuda.is_tf32_supported()
     if lacks_tf32 or (precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False)):
-        name = torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name()
         raise ValueError(f"precision {precision} is not one of {name}, which is older than NVIDIA's Ampere; {advice}")
 
 

@@ -72,21 +72,21 @@ def pretend_gpu(monkeypatch, major):
 
 
 def test_a_cpu_has_no_tf32():
-    for check in (lambda: require_precision("tf32", CPU), lambda: float32_matmul(CPU, "tf32").__enter__()):
+    for check in (lambda: require_precision("tf32", "cpu"), lambda: float32_matmul(CPU, "tf32").__enter__()):
         with pytest.raises(ValueError, match=r"^precision tf32 .* a CPU has none; train on a GPU, or use a bank with"):
             check()
-    require_precision("float32", CPU)
-    require_precision("bfloat16", CPU)
+    require_precision("float32", "cpu")
+    require_precision("bfloat16", "cpu")
 
 
 @pytest.mark.parametrize("name", ["tf32", "bfloat16"])
 def test_a_gpu_older_than_ampere_is_named(monkeypatch, name):
     pretend_gpu(monkeypatch, major=7)
     with pytest.raises(ValueError, match=rf"^precision {name} is not one of Tesla V100, which .* --precision float32$"):
-        require_precision(name, CUDA)
-    require_precision("float32", CUDA)
+        require_precision(name, "cuda")
+    require_precision("float32", "cuda")
     pretend_gpu(monkeypatch, major=8)
-    require_precision(name, CUDA)
+    require_precision(name, "cuda")
 
 
 @pytest.mark.parametrize(
