@@ -68,7 +68,7 @@ def pretend_gpu(monkeypatch, major):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: type("P", (), {"major": major}))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
 
 
 def test_a_cpu_has_no_tf32():
