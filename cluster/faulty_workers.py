@@ -80,8 +80,10 @@ class FaultyWorkers:
 
     def may_take(self, slot: WorkerSlot, task: Task, started: Collection[WorkerSlot]) -> bool:
         """Return whether a worker may be given a task; `started` are all that could be, busy ones too."""
+        # one that has not done a job yet may be unable to work itself
         if task.suspect is not None:
-            return slot.raised == 0
+            proven = slot.succeeded or not any(other.succeeded and other.raised == 0 for other in started)
+            return slot.raised == 0 and proven
         # in another place than where it lost its GPU, if there is one
         return slot.place not in task.lost_gpus or all(other.place in task.lost_gpus for other in started)
 

@@ -41,6 +41,8 @@ class SimulatedCluster:
     killed: list = field(default_factory=list)
     calls: Counter = field(default_factory=Counter)
     job_s: object = lambda worker, job: JOB_S
+    fail_s: object = lambda worker, job: FAIL_S
+    start_s: object = lambda worker: START_S
 
     def monotonic(self):
         return self.now
@@ -75,7 +77,7 @@ class SimulatedCluster:
         self.workers.append(worker)
         gpus = (worker.place[1],) if worker.place[1] else ()
         info = SimpleNamespace(node=worker.place[0], gpus=gpus, label=f"worker {worker.number}")
-        start = SimpleNamespace(remote=lambda: self.call(START_S, info))
+        start = SimpleNamespace(remote=lambda: self.call(self.start_s(worker), info))
         run_job = SimpleNamespace(remote=lambda job: self.call(*self.run_job(worker, job)))
         return SimpleNamespace(worker=worker, start=start, run_job=run_job)
 
@@ -96,7 +98,7 @@ class SimulatedCluster:
             worker.broken = True
             return FAIL_S, RemoteError(GPU_ERROR, "", gpu_memory=False, broken_gpu=True, stop=None)
         except ValueError as error:
-            return FAIL_S, RemoteError(f"ValueError: {error}", "", gpu_memory=False, stop=None)
+            return self.fail_s(worker, job), RemoteError(f"ValueError: {error}", "", gpu_memory=False, stop=None)
         except RayActorError as error:
             return FAIL_S, error
 
@@ -345,6 +347,77 @@ def test_a_worker_goes_on_if_no_other_is_left_to_try_its_job(run_jobs):
     def behave(worker, job):
         raise ValueError("wrong labels")
 
-    outcomes, cluster, _ = run_jobs(behave, range(10))
+    outcomes, cluster, setbacks = run_jobs(behave, range(10), fail_s=lambda worker, job: JOB_S if job == 1 else FAIL_S)
     assert len(list_failures(outcomes)) == 10
-    assert len(cluster.workers) == 2
+    assert (len(cluster.workers), setbacks) == (2, {"exception": 1})
+
+
+def test_a_worker_goes_on_if_others_die_of_its_job_until_that_is_given_up(run_jobs):
+    from ray.exceptions import RayActorError
+
+    calls = Counter()
+
+    def behave(worker, job):
+        calls[job] += 1
+        if job == 3 and calls[job] > 1:
+            raise RayActorError
+        if job in {0, 2, 3}:
+            raise ValueError("wrong labels")
+        return job
+
+    outcomes, cluster, _ = run_jobs(behave, range(24))
+    assert (outcomes[3].kind, outcomes[3].attempts) == ("worker", 3)
+    assert cluster.now < JOB_S * (20 / 2 + 2)  # both workers had their part of the others
+
+
+def test_a_failing_worker_waits_for_one_that_is_starting(run_jobs):
+    def behave(worker, job):
+        if worker.number == 0:
+            raise ValueError("no space left")
+        return job
+
+    outcomes, _, _ = run_jobs(behave, range(30), start_s=lambda worker: 30.0 if worker.number == 1 else START_S)
+    assert len(list_failures(outcomes)) == 2
+
+
+def test_a_worker_that_fails_itself_does_not_judge_another_one(run_jobs):
+    """Two of three fail at once, while the third one is in a long job."""
+
+    def behave(worker, job):
+        if worker.number < 2:
+            raise ValueError("no space left")
+        return job
+
+    outcomes, cluster, _ = run_jobs(behave, range(30), [("a", "0"), ("a", "1"), ("a", "2")])
+    assert len(list_failures(outcomes)) == 2 * 2
+    assert len(cluster.workers) == 3 + 2
+
+
+def test_a_worker_that_has_begun_to_fail_does_not_judge_another_one(run_jobs):
+    """Two of three do a job each and nothing after it, one of them more slowly."""
+    done = Counter()
+
+    def behave(worker, job):
+        if worker.number < 2 and done[worker.number]:
+            raise ValueError("no space left")
+        done[worker.number] += 1
+        return job
+
+    places = [("a", "0"), ("a", "1"), ("a", "2")]
+    outcomes, cluster, _ = run_jobs(behave, range(60), places, fail_s=lambda worker, job: 1.0 + worker.number)
+    assert len(list_failures(outcomes)) == 2 * 2
+    assert len(cluster.workers) == 3 + 2
+
+
+def test_most_of_a_cluster_may_be_unable_to_work(run_jobs):
+    """Workers that never did a job are replaced beyond the bound, and their places left alone."""
+    places = [("bad", str(k)) for k in range(6)] + [("good", "0"), ("good", "1")]
+
+    def behave(worker, job):
+        if worker.place[0] == "bad":
+            raise ValueError("no space left")
+        return job
+
+    outcomes, cluster, _ = run_jobs(behave, range(200), places)
+    assert len(list_failures(outcomes)) == 6 * 3 * 2
+    assert len(cluster.workers) == 8 + 6 * 2

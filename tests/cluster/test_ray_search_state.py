@@ -29,7 +29,7 @@ def state(state_module):
         ConfigSampler([search], "random"),
         lambda *result: None,
         log_collector=None,
-        count_fitting=lambda: 2,
+        count_fitting=lambda: 3,
         setbacks=Counter(),
         wait_s=math.inf,
         silence_s=math.inf,
@@ -96,6 +96,7 @@ def test_a_worker_that_was_lost_is_counted_by_its_cause(state, text, kind, line)
 
 def test_after_three_exceptions_of_one_worker_none_begins_until_another_one_ends(state):
     assert begin(state, "long")
+    assert begin(state, "longer")
     for k in range(3):
         assert begin(state, f"short{k}")
         end(state, f"short{k}", "failing", raised=True)
