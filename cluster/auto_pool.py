@@ -6,8 +6,8 @@ run changes none of their results. This file imports no Ray.
 """
 
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -39,7 +39,7 @@ class AutoPool:
         # another thread, which reports progress, reads it too
         self._pool: Pool = self._serial
         self._may_open = True
-        self._seconds: defaultdict[object, list[float]] = defaultdict(list)  # of finished jobs, by kind
+        self._times: dict[object, tuple[int, float, float]] = {}  # by kind: finished jobs, seconds of all, of the first
 
     @property
     def is_serial(self) -> bool:
@@ -71,6 +71,7 @@ class AutoPool:
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
         """Call fn(job, shared) for every job, here or in workers; see Pool.run. All jobs are read at once."""
         remaining = deque(jobs)
+        kinds = Counter(type(job) for job in remaining)
 
         def run_timed(job: Job, shared: Any) -> Result:
             started = time.monotonic()
@@ -81,11 +82,12 @@ class AutoPool:
 
         # Handed out one by one, as SerialPool reads them, so that those which remain can go to workers.
         def take_jobs() -> Generator[Job, None, None]:
-            while remaining and self.is_serial and not self.takes_too_long([type(job) for job in remaining]):
+            while remaining and not self.takes_too_long(kinds):
+                kinds[type(remaining[0])] -= 1
                 yield remaining.popleft()
 
         while remaining:
-            if self.is_serial and not self.open_if_slow([type(job) for job in remaining]):
+            if not self.open_if_slow(kinds):
                 yield from self._serial.run(run_timed, take_jobs(), shared)
             else:
                 yield from self._pool.run(fn, list(remaining), shared)
@@ -93,28 +95,29 @@ class AutoPool:
 
     def add_time(self, kind: object, seconds: float) -> None:
         """Record the seconds of a job of some kind."""
-        self._seconds[kind].append(seconds)
+        done, total, first = self._times.get(kind, (0, 0.0, seconds))
+        self._times[kind] = done + 1, total + seconds, first
 
-    def forecast(self, kinds: Iterable[object]) -> float:
-        """Forecast the seconds of jobs of these kinds in this process; those of an unknown kind count 0."""
+    def forecast(self, kinds: Mapping[Any, int]) -> float:
+        """Forecast the seconds of so many jobs of each kind in this process; those of an unknown kind count 0."""
         # The first of a kind may have waited for imports, unless it took longer than these do.
-        means = {}
-        for kind, seconds in self._seconds.items():
-            sample = seconds[1:] or [s for s in seconds if s > START_S]
-            means[kind] = sum(sample) / len(sample) if sample else 0.0
-        return sum(means.get(kind, 0.0) for kind in kinds)
+        seconds = 0.0
+        for kind, count in kinds.items():
+            done, total, first = self._times.get(kind, (0, 0.0, 0.0))
+            seconds += count * ((total - first) / (done - 1) if done > 1 else first * (first > START_S))
+        return seconds
 
-    def takes_too_long(self, kinds: Sequence[object]) -> bool:
+    def takes_too_long(self, kinds: Mapping[Any, int]) -> bool:
         """Return whether workers should run jobs of these kinds; never again once they could not be started."""
         return self._may_open and self.forecast(kinds) > self.limit_s
 
-    def open_if_slow(self, kinds: Sequence[object]) -> bool:
+    def open_if_slow(self, kinds: Mapping[Any, int]) -> bool:
         """Open the workers if jobs of these kinds would take too long here; return whether they are open."""
         if self.is_serial and self.takes_too_long(kinds):
             self._may_open = False
             self.tell(
-                f"{len(kinds)} jobs are left and take about {self.forecast(kinds):.0f} s in this process, longer than "
-                "forecast: starting Ray workers for them"
+                f"{sum(kinds.values())} jobs are left and take about {self.forecast(kinds):.0f} s in this process, "
+                "longer than forecast: starting Ray workers for them"
             )
             try:
                 self._pool = self._stack.enter_context(self._open_workers())

@@ -39,7 +39,7 @@ class AutoSearch:
     ) -> None:
         """Evaluate the configurations of all searches; see SearchBackend.search."""
         left = sum(max(0, search.budget - len(search.evaluated)) for search in searches)
-        if self._pool.open_if_slow([EVALUATION] * left):
+        if self._pool.open_if_slow({EVALUATION: left}):
             self._tune = self._tune or self._open_tune()
             self._tune.search(fn, searches, shared, on_result, sampler=sampler, seed=seed)
             return
@@ -56,11 +56,11 @@ class AutoSearch:
             nonlocal done, told
             done += 1
             on_result(search, values, outcome)  # type: ignore[arg-type]
-            rest = [EVALUATION] * (left - done)
+            rest = {EVALUATION: left - done}
             if not told and self._pool.takes_too_long(rest):
                 told = True
                 self._pool.tell(
-                    f"{len(rest)} configurations are left and take about {self._pool.forecast(rest):.0f} s, longer "
+                    f"{left - done} configurations are left and take about {self._pool.forecast(rest):.0f} s, longer "
                     "than forecast; this search ends in this process. For Ray workers stop it and use --pool ray: what "
                     "is finished is kept"
                 )
