@@ -16,6 +16,7 @@ from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import draw_membership
 from memscore.training import precision as rules
+from tests.fixtures.command import here
 from tests.fixtures.opened import open_bank
 
 MLP = BankConfig(data="digits", train_limit=200, validation=0.2, epochs=1, batch=20, design="exact", block=8, models=8)
@@ -215,3 +216,16 @@ def test_a_worker_refuses_too(tmp_path, arch):
             run_job(job, shared)
     assert not torch.cuda.is_initialized()
     assert Store.open(bank.store.url).failures() == {}
+
+
+def test_the_command_plans_for_the_workers_device(monkeypatch, capsys):
+    """On a machine with a GPU; nothing is trained."""
+    monkeypatch.setattr("memscore.training.numerics.resolve_device", lambda requested: "cuda")
+    monkeypatch.setattr("memscore.pipeline.dry_run.estimate_cost", lambda *_: None)
+    monkeypatch.setattr("memscore.tables.bank_tables.print_cost", lambda *_: None)
+    flags = "--pool serial --dry-run --train-limit 200 --originals 0 --arch cnn-4 --recipe rsu-mnist --batch 20"
+    code, said = here(flags, capsys)
+    assert code == 0
+    assert "sgd lr 0.1, tf32\nnote   the paper's code ran float32 as torch's default: TF32 in convolutions" in said
+    code, said = here(f"{flags} --precision float32", capsys)
+    assert "sgd lr 0.1, float32\nnote   precision float32 takes about 3 times as long as --precision tf32" in said

@@ -1,6 +1,8 @@
 """Precisions: what torch is set to, which device has which, and convolutions that a CPU computes wrongly."""
 
+import ast
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from memscore.training.numerics import float32_matmul
 from memscore.training.precision import Convolution, list_convolutions, require_precision, require_trainable
 from tests.fixtures.banks import manifest
 
+ROOT = Path(__file__).parents[3]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -55,6 +58,24 @@ def test_tf32_is_what_torch_does_on_a_gpu_by_default():
     default = cudnn_settings()
     with float32_matmul(CUDA, "tf32"):
         assert [setting == "tf32" for setting in cudnn_settings()] == [setting == "tf32" for setting in default]
+
+
+def test_all_who_train_or_evaluate_have_the_precision_of_the_bank():
+    """A dry run alone times steps on a CPU, whatever trains them later."""
+    calls = {
+        path: [len(call.args) for call in ast.walk(ast.parse(path.read_text())) if is_call(call, "float32_matmul")]
+        for package in ("memscore", "unlearn")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    found = {path.name: set(counts) for path, counts in calls.items() if counts}
+    assert found.pop("dry_run.py") == {1}
+    assert len(found) >= 5
+    assert all(counts == {2} for counts in found.values()), found
+
+
+def is_call(node, name):
+    """Whether a node of a syntax tree calls a function of that name."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
 
 
 def test_an_error_leaves_no_setting_behind():
