@@ -91,7 +91,7 @@ def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | No
     """Predict classes [N] by the summed logits of the originals; None without any."""
     if not keys:
         return None
-    logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
+    logits = np.sum([store.read_logits(key) for key in keys], axis=0)
     return np.asarray(logits.argmax(1))
 
 

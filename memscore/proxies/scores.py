@@ -106,7 +106,7 @@ def write_mean_score(
 
 def compute_original_loss(store: Store, key: str) -> np.ndarray:
     """Compute the cross-entropy of one original on every example, float64 [N]."""
-    logits, _ = store.read_outputs(key)
+    logits = store.read_logits(key)
     # the small loss of a member is a difference of large logits, which float32 would round to 0
     z = logits.astype(np.float64)
     labels = np.asarray(store.examples()["label"].to_numpy())
