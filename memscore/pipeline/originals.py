@@ -81,7 +81,7 @@ def train_originals_and_proxies(
     )
     summary.failed |= originals_summary.failed | compute_missing_proxies(store, jobs, shared, pool)
     summary.diverged += originals_summary.diverged
-    summary.differing_originals += originals_summary.differing_originals
+    summary.differing_originals |= originals_summary.differing_originals
     return keys
 
 

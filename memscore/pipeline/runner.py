@@ -124,6 +124,8 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "seconds_an_original": result.training_s,
         "proxy_seconds_an_original": result.proxy_s,
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
+        # only where there are any
+        **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
     }
 
 

@@ -34,6 +34,7 @@ from memscore.pipeline.precision import (
     read_membership_counts,
 )
 from memscore.pipeline.proxy_jobs import ProxyJob, is_proxy_stored, run_proxy_job
+from memscore.proxies.storage import read_differing_originals
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, compute_min_subset_size
@@ -55,7 +56,7 @@ class TrainingSummary:
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
         damaged: shard -> why it was quarantined before it was trained again.
-        differing_originals: originals that were trained again for a proxy, with other weights than the stored ones.
+        differing_originals: original -> its proxies and learning events that are of another training than its weights.
         restored_receipts: models whose lost receipt was written again from their shard, without seconds and worker.
     """
 
@@ -64,7 +65,7 @@ class TrainingSummary:
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
-    differing_originals: list[str] = field(default_factory=list)
+    differing_originals: dict[str, list[str]] = field(default_factory=dict)
     restored_receipts: list[str] = field(default_factory=list)
 
 
@@ -191,10 +192,8 @@ def train_missing_originals(
     ]
     summary = TrainingSummary()
     for job, result in pool.run(run_job, missing, shared):
-        name = format_model_name(ORIGINAL, job.index)
-        record_result(store, summary, [name], result)
-        if not isinstance(result, Failure):
-            summary.differing_originals += [name for receipt in result if receipt["differs"]]
+        record_result(store, summary, [format_model_name(ORIGINAL, job.index)], result)
+    summary.differing_originals = read_differing_originals(store)
     summary.diverged = list_diverged_models(store, ORIGINAL)
     stored = [key for key in keys if is_original_stored(store, key, evaluate=evaluate)]  # with or without proxies
     return stored, summary
