@@ -123,7 +123,7 @@ def compute_original_signals(store: Store, keys: list[str], labels: np.ndarray) 
     """Compute loss and entropy in nats, and probability of the label, float64 [n], means over the originals."""
     signals: dict[str, list[np.ndarray]] = {"loss": [], "entropy": [], "probability": []}
     for key in keys:
-        logits, _ = store.read_outputs(key)
+        logits = store.read_logits(key)
         log_p = log_softmax(logits[: len(labels)].astype(np.float64), axis=1)
         log_p_label = log_p[np.arange(len(labels)), labels]
         signals["loss"].append(-log_p_label)

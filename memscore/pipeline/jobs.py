@@ -49,6 +49,7 @@ from memscore.training.precision import require_trainable
 from memscore.training.recipes import Recipe, count_steps
 
 ORIGINAL, ORACLE = "original", "oracle"
+EVENTS, EVALUATION = "events", "evaluation"
 # failure record of a model one of whose weights, running statistics or predictions is not finite (see build_receipt)
 DIVERGED = {"kind": "diverged", "error": "its weights or logits are not finite numbers"}
 
@@ -301,11 +302,13 @@ def train_original(
     is_member = np.ones(n_train, dtype=bool)
     is_member[list(job.removed)] = False
     # 2. Prepare what is computed during training: learning events of the training visits, those of evaluation passes,
-    # and the proxies that are not stored yet.
+    # and the proxies that are not stored yet. `added` are those of them that this training will store.
     events, evaluated = (LearningEvents.zeros(1, n_train, device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
     steps = count_steps(recipe, float(is_member.mean()), n_train)
-    missing = [name for name in job.proxies if not store.has_events(f"{key}-{name}")]
+    requested = [EVENTS, *([EVALUATION] if job.evaluate else []), *job.proxies]
+    added = [name for name in requested if not store.has_events(key if name == EVENTS else f"{key}-{name}")]
+    missing = [name for name in added if name in job.proxies]
     collecting = ProxyCollector(
         build_epoch_means(
             *(missing, model, data, labels[:n_train], recipe, steps),
@@ -339,7 +342,8 @@ def train_original(
         torch.cuda.synchronize(device)
     trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
     # 4. Evaluate, and write the receipt before anything that it describes. `differs` compares with the weights of an
-    # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
+    # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now. What this
+    # training adds is then of other weights than the stored ones, and stays named as `differing` until stored anew.
     forward, batch = build_forward(model, recipe, architecture), choose_evaluation_batch(model, device)
     predictions = evaluate_examples(forward, data, labels, batch)
     name = format_original_name(job, key)
@@ -347,12 +351,18 @@ def train_original(
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = has_other_weights(store, key, model)
+    differing = set((store.read_receipt(name) or {}).get("differing", ())) - {*added}
+    differing |= {*added} if receipt["differs"] else set()
+    if differing:
+        receipt["differing"] = sorted(differing)
     store.write_receipt(name, receipt)
     if receipt["diverged"]:
         store.write_failure(name, DIVERGED)
         return [receipt]
     # 5. Store the results. The original counts as stored once all of these files exist (is_original_stored), so one
-    # whose worker is killed in between is trained again.
+    # whose worker is killed in between is trained again. The weights come first: whatever a later training adds is
+    # compared with them, and the outputs are always theirs.
+    store.write_weights(key, model.state_dict())
     row = np.arange(n_train, dtype=np.int32)
     for proxy, taker in collecting.epoch_means.items():
         columns = {"row": row, PROXIES[proxy].scores[0]: taker.mean()}
@@ -360,7 +370,8 @@ def train_original(
     store.write_events(key, {"row": row, **events.compute_averages(0)})
     if job.evaluate:
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
-    store.write_weights(key, model.state_dict())
+    if receipt["differs"]:
+        model.load_state_dict(store.read_weights(key))
     logits = predict_logits(model, recipe, data, len(labels), architecture).cpu().numpy()
     store.write_outputs(key, logits, predict_embeddings(model, data, len(labels)).cpu().numpy())
     store.clear_failure(name)

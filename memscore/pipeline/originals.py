@@ -21,7 +21,7 @@ from memscore.pipeline.train_bank import (
     train_missing,
 )
 from memscore.proxies.registry import select_proxies, select_training_proxies
-from memscore.proxies.storage import InversionOptions, sum_proxy_seconds
+from memscore.proxies.storage import InversionOptions, read_differing_originals, sum_proxy_seconds
 from memscore.store.shards import format_model_name
 from memscore.store.store import Receipts, Store
 
@@ -97,6 +97,7 @@ def compute_proxies(
     jobs = build_proxy_jobs(store, splits, select_proxies(config.proxies), stored, inversion, device)
     summary.failed |= compute_missing_proxies(store, jobs, shared, pool)
     summary.diverged += list_diverged_models(store, ORIGINAL)
+    summary.differing_originals = read_differing_originals(store)
     return list(stored.values())
 
 

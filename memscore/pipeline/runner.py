@@ -92,7 +92,7 @@ def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | No
     """Predict classes [N] by the summed logits of the originals; None without any."""
     if not keys:
         return None
-    logits = np.sum([store.read_outputs(key)[0] for key in keys], axis=0)
+    logits = np.sum([store.read_logits(key) for key in keys], axis=0)
     return np.asarray(logits.argmax(1))
 
 
@@ -125,6 +125,8 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "seconds_an_original": result.training_s,
         "proxy_seconds_an_original": result.proxy_s,
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
+        # only where there are any
+        **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
     }
 
 

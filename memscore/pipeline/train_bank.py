@@ -55,7 +55,7 @@ class TrainingSummary:
         failed: model or job -> what went wrong; the next run tries them again.
         diverged: models whose numbers are not finite; never trained again, counted in every table.
         damaged: shard -> why it was quarantined before it was trained again.
-        differing_originals: originals that were trained again for a proxy, with other weights than the stored ones.
+        differing_originals: original -> its proxies and learning events that are of another training than its weights.
         restored_receipts: models whose lost receipt was written again from their shard, without seconds and worker.
     """
 
@@ -65,7 +65,7 @@ class TrainingSummary:
     failed: dict[str, str] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
-    differing_originals: list[str] = field(default_factory=list)
+    differing_originals: dict[str, list[str]] = field(default_factory=dict)
     restored_receipts: list[str] = field(default_factory=list)
 
 
@@ -154,7 +154,6 @@ def run_jobs(
             # counted by record_result as models of an arm
             summary.trained -= len(result)
             summary.trained_originals += len(result)
-            summary.differing_originals += [names[0] for receipt in result if receipt["differs"]]
         done += len(names)
         progress(done, total, format_result(result))
         yield job

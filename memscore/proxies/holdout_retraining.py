@@ -14,6 +14,7 @@ epochs and ranked planted wrong labels worse (digits, 3 seeds: AUC .90 against .
 """
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,7 +165,7 @@ def fine_tune(
         labels: int64, one per row.
         held_out: int64, the rows to train on, whose loss also decides when to stop.
         config: settings.
-        rng: orders the examples.
+        rng: orders the examples, and seeds what the network draws.
 
     Returns:
         The mean loss of those rows after each epoch.
@@ -179,7 +180,7 @@ def fine_tune(
         raise ValueError(
             f"fine-tuning {type(theta).__name__} reads {expected} images, got {got} ones; use to_device(...)"
         )
-    order_rng, augmentation_rng = rng.spawn(2)
+    order_rng, augmentation_rng, network_rng = rng.spawn(3)
     rows = torch.from_numpy(held_out).to(labels.device)
     losses: list[float] = []
 
@@ -191,11 +192,12 @@ def fine_tune(
         if len(losses) - 1 - int(np.argmin(losses)) >= config.patience:
             raise EarlyStop
 
-    try:
-        run = TrainingRun(model=theta, rows=held_out, order_rng=order_rng, augmentation_rng=augmentation_rng)
-        train([run], images, labels, recipe, count_steps(recipe, 1, len(held_out)), on_epoch_end=on_epoch_end)
-    except EarlyStop:
-        pass
+    run = TrainingRun(model=theta, rows=held_out, order_rng=order_rng, augmentation_rng=augmentation_rng)
+    # Dropout and the like draw from torch's global generators, which are seeded too and restored afterwards.
+    with torch.random.fork_rng(devices=[labels.device] if labels.is_cuda else []):
+        torch.random.manual_seed(int(network_rng.integers(2**63)))
+        with suppress(EarlyStop):
+            train([run], images, labels, recipe, count_steps(recipe, 1, len(held_out)), on_epoch_end=on_epoch_end)
     return losses
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from memscore.proxies.registry import PROXIES
-from memscore.proxies.storage import InversionOptions, build_score_metadata, read_proxy
+from memscore.proxies.storage import InversionOptions, build_score_metadata, describe_training, read_proxy
 from memscore.score_registry import EVENT_DIRECTIONS, SCORES, build_field_metadata
 from memscore.statistics.intervals import smoothed_variance
 from memscore.store.shards import format_model_name, hash_shards
@@ -26,11 +26,11 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
     n, written = store.manifest.split_sizes[0], []
-    for prefix, ending in (("events", ""), ("events_evaluation", "-evaluation")):
+    for prefix, name, ending in (("events", "events", ""), ("events_evaluation", "evaluation", "-evaluation")):
         present = [key + ending for key in keys if store.has_events(key + ending)]
         if len(present) == len(keys):
             tables = [store.read_events(key) for key in present]
-            written += write_event_scores(store, prefix, tables, "originals", keys)
+            written += write_event_scores(store, prefix, tables, "originals", keys, describe_training(store, name))
     losses = [compute_original_loss(store, key)[:n] for key in keys]
     write_mean_score(store, "final_loss", "final_loss", losses, "originals", keys)
     return [*written, "final_loss"]
@@ -41,11 +41,12 @@ def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions
     written = []
     for name, proxy in PROXIES.items():
         tables = {key: table for key in keys if (table := read_proxy(store, key, name, inversion)) is not None}
-        for score in proxy.scores if tables else ():
+        if not tables:
+            continue
+        metadata = build_score_metadata(name, inversion) | describe_training(store, name)
+        for score in proxy.scores:
             values = [table[score] for table in tables.values()]
-            write_mean_score(
-                store, score, score, values, "originals", list(tables), build_score_metadata(name, inversion)
-            )
+            write_mean_score(store, score, score, values, "originals", list(tables), metadata)
             written.append(score)
     return written
 
@@ -60,13 +61,18 @@ def score_bank_events(store: Store, name: str, indices: Sequence[int]) -> list[s
 
 
 def write_event_scores(
-    store: Store, prefix: str, tables: list[Columns], models_of: str, keys: Sequence[str]
+    store: Store,
+    prefix: str,
+    tables: list[Columns],
+    models_of: str,
+    keys: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write one score for each kind of learning event."""
     names = []
     for column in EVENT_DIRECTIONS:
         name = f"{prefix}_{column}"
-        write_mean_score(store, name, column, [table[column] for table in tables], models_of, keys)
+        write_mean_score(store, name, column, [table[column] for table in tables], models_of, keys, metadata)
         names.append(name)
     return names
 
@@ -106,7 +112,7 @@ def write_mean_score(
 
 def compute_original_loss(store: Store, key: str) -> np.ndarray:
     """Compute the cross-entropy of one original on every example, float64 [N]."""
-    logits, _ = store.read_outputs(key)
+    logits = store.read_logits(key)
     # the small loss of a member is a difference of large logits, which float32 would round to 0
     z = logits.astype(np.float64)
     labels = np.asarray(store.examples()["label"].to_numpy())

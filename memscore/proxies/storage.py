@@ -123,6 +123,20 @@ def read_stored_inversion(store: Store) -> InversionOptions | None:
     return InversionOptions(**json.loads(decode_metadata(store.read_score("inversion_psnr").schema)["settings"]))
 
 
+def read_differing_originals(store: Store) -> dict[str, list[str]]:
+    """Read original -> its proxies, "events" or "evaluation" that are of another training than the stored weights."""
+    # Trained again for a further proxy, an original has other weights on a GPU or on another kind of CPU.
+    names = [file.removesuffix(".json") for file in store.folder.names("receipts") if file.startswith("original-")]
+    receipts = {name: store.read_receipt(name) or {} for name in sorted(names)}
+    return {name: receipt["differing"] for name, receipt in receipts.items() if receipt.get("differing")}
+
+
+def describe_training(store: Store, name: str) -> dict[str, str]:
+    """Return score metadata that names the originals whose values of a proxy are of another training; mostly empty."""
+    originals = [original for original, names in read_differing_originals(store).items() if name in names]
+    return {"trained_again": " ".join(originals)} if originals else {}
+
+
 def build_score_metadata(name: str, inversion: InversionOptions | None) -> dict[str, str]:
     """Build the metadata of a proxy's score: its stage, its settings, and whether it used the test set."""
     metadata = {"proxy": name, "taken": PROXIES[name].stage, "leaks": "nothing"}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memscore.store.damage_error import name_damage
 from memscore.store.filesystem import Folder
-from memscore.store.parquet import ROW_GROUP_SIZE, CorruptFile, compute_row_group_size, open_parquet
+from memscore.store.parquet import ROW_GROUP_SIZE, CorruptFile, compute_row_group_size, open_parquet, to_columns
 from memscore.store.remote import StoreUnavailable
 
 THREADS = 4
@@ -76,6 +77,17 @@ def split_blocks(blocks: Iterable[Block], cells: int = MAX_CELLS) -> Iterator[Bl
         for start, stop in itertools.pairwise(boundaries):
             within = slice(start - block.rows.start, stop - block.rows.start)
             yield Block(rows=slice(start, stop), columns={name: v[:, within] for name, v in block.columns.items()})
+
+
+def read_columns(folder: Folder, path: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read some columns of a file; only their pages are read, and each is verified; CorruptFile names the file."""
+    with name_damage(folder, path), folder.open(path) as stream:
+        try:
+            return to_columns(open_parquet(stream).read(columns=list(columns), use_threads=False))
+        except (CorruptFile, StoreUnavailable):
+            raise
+        except Exception as error:  # a damaged page makes the parser fail in many ways
+            raise CorruptFile(f"unreadable column {' or '.join(columns)}: {error}") from error
 
 
 def require_ascending(indices: Sequence[int]) -> list[int]:

@@ -1,5 +1,8 @@
 """The error of a reader that meets a damaged file: its name, the place, and what to do."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from memscore.store.filesystem import Folder
 from memscore.store.parquet import CorruptFile
 
@@ -17,6 +20,15 @@ def name_next_command(path: str) -> str:
     """Name what makes a damaged file again after it was moved away; estimate, unless its folder says otherwise."""
     # The path may begin with that of a store within the store, scenarios/NAME.
     return next((NEXT_COMMANDS[part] for part in path.split("/") if part in NEXT_COMMANDS), "estimate")
+
+
+@contextmanager
+def name_damage(folder: Folder, path: str) -> Generator[None, None, None]:
+    """Name the file and what to do in a CorruptFile of a reader that knows no name."""
+    try:
+        yield
+    except CorruptFile as error:
+        raise build_damage_error(folder, path, error) from error
 
 
 def build_damage_error(folder: Folder, path: str, error: Exception) -> CorruptFile:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version
-from memscore.store.block_reader import Block, read_blocks, require_ascending, resolve_slice
-from memscore.store.damage_error import build_damage_error
+from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
+from memscore.store.damage_error import name_damage
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, read_record, read_records
@@ -327,11 +327,8 @@ class Store:
 
     def read_weights(self, key: str) -> "dict[str, Tensor]":
         """Read a model's tensors to the CPU, verified."""
-        path = f"weights/{key}.safetensors"
-        try:
+        with name_damage(self.folder, path := f"weights/{key}.safetensors"):
             return decode_weights(self.folder.read(path))
-        except CorruptFile as error:
-            raise build_damage_error(self.folder, path, error) from error
 
     def has_weights(self, key: str) -> bool:
         """Return whether a model's tensors are stored."""
@@ -346,6 +343,10 @@ class Store:
         """Read a model's logits [N, K] and embeddings [N, E]."""
         columns = self._read_columns(f"outputs/{key}.parquet")
         return columns["logits"], columns["embeddings"]
+
+    def read_logits(self, key: str) -> np.ndarray:
+        """Read a model's logits [N, K] alone, without embeddings that may be a hundred times as large."""
+        return read_columns(self.folder, f"outputs/{key}.parquet", ["logits"])["logits"]
 
     def has_outputs(self, key: str) -> bool:
         """Return whether a model's outputs are stored."""
@@ -478,10 +479,8 @@ class Store:
 
     def read_table(self, relpath: str) -> pa.Table:
         """Read a table of the store, every byte verified; CorruptFile names the file."""
-        try:
+        with name_damage(self.folder, relpath):
             return decode(self.folder.read(relpath))
-        except CorruptFile as error:
-            raise build_damage_error(self.folder, relpath, error) from error
 
     @property
     def rebuild_command(self) -> str:

@@ -165,7 +165,9 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
         title = f"proxies, median of {originals}; training one takes {result.training_s:.2f} s of one worker"
         table = make_table(title, ("proxy", "seconds", "of one training"))
         for name, seconds in result.proxy_s.items():
-            table.add_row(name, f"{seconds:.3f}", f"{100 * seconds / result.training_s:.1f} %")
+            again = any(name in names for names in result.training.differing_originals.values())
+            label = f"{name} (trained again)" if again else name
+            table.add_row(label, f"{seconds:.3f}", f"{100 * seconds / result.training_s:.1f} %")
         console.print(table)
         console.print(f"seconds: {SECONDS_NOTE}", soft_wrap=True, highlight=False)
     if result.originals == 1:
@@ -188,10 +190,12 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
             soft_wrap=True,
         )
     if summary.differing_originals:
-        names = ", ".join(summary.differing_originals)
+        count, first = len(summary.differing_originals), next(iter(summary.differing_originals))
+        added = ", ".join(sorted(set().union(*summary.differing_originals.values())))
         console.print(
-            f"[yellow]not the same bits[/] {names}: trained again for a proxy, on another kind of CPU or on a GPU; the "
-            "proxies are of this training, weights and outputs of the stored one",
+            f"[yellow]not the same bits[/] {count} originals, first {first}: trained again for {added}, which are of "
+            "that training; weights, outputs and the rest are of the stored one. Two trainings differ on a GPU and on "
+            "two kinds of CPU; on one kind it means another version, or a network that draws what no seed reaches",
             soft_wrap=True,
         )
     if summary.restored_receipts:

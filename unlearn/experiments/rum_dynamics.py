@@ -95,7 +95,7 @@ def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data:
         return None if predictions is None else predictions["gap"]
     # Their key hashes the removed rows, none for theta_o.
     removed = forget if row["contender"] == ORACLE else ()
-    logits, _ = store.read_outputs(
+    logits = store.read_logits(
         compute_job_key(store, OriginalJob(store=store.url, index=row["index"], removed=removed))
     )
     return gap(torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(trial_data.labels))).numpy()

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from memscore.data.datasets import load_dataset
 from memscore.data.splits import split_halves
-from memscore.models.architectures import build_network
+from memscore.models.architectures import Classifier, build_network
 from memscore.proxies.holdout_retraining import (
     TEST,
     VALIDATION,
@@ -166,3 +167,16 @@ def test_what_cannot_be_fine_tuned_is_refused():
 def test_a_batch_is_never_larger_than_what_is_held_out():
     assert build_fine_tuning_recipe(HoldoutConfig(), 98).batch == 98
     assert build_fine_tuning_recipe(HoldoutConfig(), 5000).batch == 256
+
+
+def test_a_network_that_draws_has_one_value_whatever_the_process_has_drawn():
+    """Dropout draws from torch's global generator, which is seeded by the score's stream and restored."""
+    images, labels = points(flat=False)
+    theta = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Dropout(0.5)), nn.Linear(12, K))
+    values = []
+    for _ in range(2):
+        torch.rand(5)
+        before = torch.default_generator.get_state()
+        values.append(scores(theta, images, labels))
+        assert torch.equal(torch.default_generator.get_state(), before)
+    np.testing.assert_array_equal(*values)
