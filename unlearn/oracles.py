@@ -29,6 +29,7 @@ from memscore.pipeline.train_bank import (
     record_result,
     require_all_trainable,
 )
+from memscore.store.example_ids import read_example_ids
 from memscore.store.manifest import compute_original_key
 from memscore.store.store import Store
 
@@ -102,7 +103,7 @@ def train_reference_models(
 def find_model_names(store: Store, jobs: Sequence[OriginalJob]) -> dict[OriginalJob, tuple[str, str]]:
     """Find for each job the name of the model's receipt and the key of its other files."""
     # The key of an oracle hashes the ids of the removed examples, not their rows.
-    ids, names = store.examples()["id"], {}
+    ids, names = read_example_ids(store), {}
     for job in jobs:
         removed = ids.take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
         key = compute_original_key(store.manifest, removed=removed, index=job.index)

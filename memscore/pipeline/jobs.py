@@ -27,6 +27,7 @@ from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import write_proxy
 from memscore.seeds import generator, torch_seed
+from memscore.store.example_ids import read_example_ids
 from memscore.store.manifest import compute_original_key
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
@@ -380,7 +381,7 @@ def train_original(
 
 def compute_job_key(store: Store, job: OriginalJob) -> str:
     """Compute the key under which an original or oracle is stored."""
-    ids = store.examples()["id"].take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
+    ids = read_example_ids(store).take(np.asarray(job.removed, dtype=np.int64)).to_pylist()
     return compute_original_key(store.manifest, removed=ids, index=job.index)
 
 

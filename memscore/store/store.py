@@ -46,7 +46,7 @@ from memscore.store.shards import (
     check_shard,
     check_shards,
     compute_run_hash,
-    hash_shards,
+    compute_stored_digest,
     parse_model_index,
 )
 from memscore.store.weight_files import decode_weights, encode_weights
@@ -395,7 +395,7 @@ class Store:
         """Raise ValueError if a score has another digest than this (None: the stored shards), or another version."""
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
-            digest = hash_shards(metadata["arm"], self.find_valid_shards(metadata["arm"], verify=False))
+            digest = compute_stored_digest(self.folder, metadata["arm"], self.build_shard_metadata(metadata["arm"]))
         version = get_estimator_version(name)
         if is_stale(metadata, digest, version):
             changed = name_what_changed(metadata, version)
@@ -429,7 +429,7 @@ class Store:
         """Read an influence table, such as test_k0.500; ValueError if there is none, or a stale one."""
         table = self.read_table(find_influence_path(self.folder, name))
         arm = decode_metadata(table.schema)["arm"]
-        digest = hash_shards(arm, self.find_valid_shards(arm, verify=False))
+        digest = compute_stored_digest(self.folder, arm, self.build_shard_metadata(arm))
         require_fresh_influence(self.folder, name, table, digest)
         return table
 

@@ -47,9 +47,9 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
 
     For a diverged run the measures are NaN and `status` is "diverged".
     """
-    if stored_row := read_stored_row(trial):
-        return stored_row
     store, device = open_visible_store(trial.store), open_device(trial.device)
+    if stored_row := read_stored_row(store, trial):
+        return stored_row
     key = trial_key(store, trial)
     with single_threaded(), float32_matmul(device, store.manifest.precision):
         values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
@@ -65,9 +65,8 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     return row
 
 
-def read_stored_row(trial: TrialConfig) -> Row | None:
+def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
     """Read the row of a trial; None if there is none, or if its model is requested and not stored."""
-    store = open_visible_store(trial.store)
     row = store.read_trial(trial_key(store, trial))
     if row is None or (trial.save_model and store.read_cost(model_key(store, trial)) is None):
         return None

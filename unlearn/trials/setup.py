@@ -14,6 +14,7 @@ from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
 from memscore.training.precision import require_precision
+from memscore.store.visibility import open_visible_store
 from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig
@@ -203,10 +204,11 @@ def run_trials(
     Returns the rows in the order of the trials, and a line for each trial that failed.
     """
     # Equal trials, which several methods may need, are one entry and run once.
-    rows = {trial: row for trial in trials if (row := read_stored_row(trial))}
+    stores = {url: open_visible_store(url) for url in {trial.store for trial in trials}}
+    rows = {trial: row for trial in trials if (row := read_stored_row(stores[trial.store], trial))}
     missing, failed = [trial for trial in trials if trial not in rows], []
     for url, device in {(trial.store, trial.device) for trial in missing}:
-        require_precision(Store.open(url).manifest.precision, device)
+        require_precision(stores[url].manifest.precision, device)
     for done, (trial, result) in enumerate(pool.run(run_trial, missing, trial_data), start=1):
         if isinstance(result, Failure):
             failed.append(f"{trial.algorithm} on original {trial.index} failed: {result.error}")
