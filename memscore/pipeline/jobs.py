@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.models.architectures import build_network, embed
+from memscore.models.random_state import seed_generators
 from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import write_proxy
@@ -67,6 +68,7 @@ def make_training_run(store: Store, arm: str, index: int, model: nn.Module, memb
         order_rng=generator(seed, "batches", arm, index),
         augmentation_rng=generator(seed, "augment", arm, index),
         architecture=describe_architecture(store),
+        network_seed=torch_seed(seed, "network", arm, index),
     )
 
 
@@ -74,6 +76,11 @@ def describe_architecture(store: Store) -> str:
     """Name what `build_model` builds, to reuse engines by; networks of two names share no storage."""
     manifest = store.manifest
     return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
+
+
+def derive_evaluation_seed(store: Store, arm: str, index: int, data: DeviceImages) -> int | None:
+    """Derive the seed of what a network draws in an evaluation; None for networks that stack, which draw nothing."""
+    return None if data.flat else torch_seed(store.manifest.seed, "evaluation", arm, index)
 
 
 # one data set, cached between the jobs of a worker, by manifest, device and layout
@@ -207,14 +214,18 @@ def train_subset_models(
     for k, (index, model, is_member) in enumerate(zip(missing, models, member, strict=True)):
         evaluation_started = time.perf_counter()
         forward = build_forward(model, recipe, describe_architecture(store))
-        predictions = evaluate_examples(forward, data, labels)
+        seed = derive_evaluation_seed(store, arm.name, index, data)
+        predictions = evaluate_examples(forward, data, labels, seed=seed)
         for number, query in enumerate(queries[1:], start=1):
-            query_predictions = evaluate_examples(with_augmentation(forward, query, data.black), data, labels)
+            query_predictions = evaluate_examples(
+                with_augmentation(forward, query, data.black), data, labels, seed=seed
+            )
             predictions |= {
                 f"{column}_q{number}": query_predictions[column] for column in ("logit_confidence", "gap", "top_gap")
             }
         name = format_model_name(arm.name, index)
-        receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
+        receipt = build_receipt(store, name, model, predictions, is_member) | facts
+        receipt |= choice.receipt_fields
         receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
         if events is not None and not receipt["diverged"]:
             store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.compute_averages(k)})
@@ -265,13 +276,14 @@ def train_original(
             lambda name: generator(store.manifest.seed, "proxies", name, job.index),
         ),
         device,
+        seed := derive_evaluation_seed(store, ORIGINAL, job.index, data),
     )
 
     def on_epoch_end(epoch: int) -> None:
         collecting(epoch)
         # every example counts once per epoch, also a removed one, which training visits never see
         if job.evaluate:
-            logits = predict_logits(model, recipe, data, n_train, architecture)
+            logits = predict_logits(model, recipe, data, n_train, architecture, seed)
             evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
     # 3. Train. Seconds of proxies are charged to their own receipts, not to the original.
@@ -293,7 +305,7 @@ def train_original(
     trained_s = time.perf_counter() - training_started - sum(collecting.seconds.values())
     # 4. Evaluate, and write the receipt before anything that it describes. `differs` compares with the weights of an
     # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
-    predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels)
+    predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels, seed=seed)
     name = format_original_name(job, key)
     receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
@@ -313,8 +325,8 @@ def train_original(
     if job.evaluate:
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
     store.write_weights(key, model.state_dict())
-    logits = predict_logits(model, recipe, data, len(labels), architecture).cpu().numpy()
-    with torch.no_grad():
+    logits = predict_logits(model, recipe, data, len(labels), architecture, seed).cpu().numpy()
+    with torch.no_grad(), seed_generators(seed, device):
         embeddings = (
             torch.cat([embed(model, part).float() for part in iterate_batches(data, len(labels))]).cpu().numpy()
         )

@@ -32,6 +32,7 @@ from memscore.models.architectures import compute_logits
 from memscore.training.augmentation import apply_augmentation, sample_augmentation
 from memscore.training.device_data import DeviceImages
 from memscore.training.loop import LOGIT_BYTES, TrainingRun, build_optimizer, keep_gradient_layout, send_to_device
+from memscore.training.numerics import get_autocast_dtype
 from memscore.training.recipes import Recipe
 
 MAX_TABLE_STEPS = 256  # steps in the tables, at most
@@ -180,7 +181,7 @@ class CudaGraphEngine:
         compiled: bool = False,
     ):
         self.images, self.labels, self.recipe = images, labels, recipe
-        self.autocast = get_autocast_dtype(recipe)
+        self.autocast = get_autocast_dtype(recipe.precision)
         self.compiled = compiled
         self.compute_logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
@@ -317,7 +318,7 @@ class CudaGraphForward:
     """
 
     def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
-        self.autocast, self.network = get_autocast_dtype(recipe), copy_network(model, None).eval()
+        self.autocast, self.network = get_autocast_dtype(recipe.precision), copy_network(model, None).eval()
         # The graph reads one layout; copying images of another one into the storage would convert them at every batch.
         shape, device = (GRAPH_EVALUATION_BATCH, *like.shape[1:]), like.device
         layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
@@ -346,11 +347,6 @@ class CudaGraphForward:
             self.replay()
             batches.append(self.logits[: len(part)].clone())
         return torch.cat(batches)
-
-
-def get_autocast_dtype(recipe: Recipe) -> torch.dtype | None:
-    """Return the dtype of the body's matrix products; None for float32."""
-    return torch.bfloat16 if recipe.precision == "bfloat16" else None
 
 
 def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from memscore.models.architectures import compute_logits
+from memscore.models.random_state import seed_generators
 from memscore.training.cuda_graphs import CudaGraphForward, GraphCaptureError
 from memscore.training.device_data import DeviceImages
+from memscore.training.numerics import get_autocast_dtype
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> C
     weights only. The graph gives no gradients.
     """
     model.eval()
-    autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    autocast = get_autocast_dtype(recipe.precision)
 
     def predict(images: Tensor) -> Tensor:
         graph = get_graph_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
@@ -58,10 +60,13 @@ def iterate_batches(images: DeviceImages, n: int, batch: int = EVALUATION_BATCH)
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "") -> Tensor:
-    """Predict the logits [n, K] of the first n images; for the architecture see build_forward."""
+def predict_logits(
+    model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "", seed: int | None = None
+) -> Tensor:
+    """Predict the logits [n, K] of the first n images; architecture as in build_forward, seed in evaluate_examples."""
     predict = build_forward(model, recipe, architecture)
-    return torch.cat([predict(part) for part in iterate_batches(images, n)])
+    with seed_generators(seed, images.pixels.device):
+        return torch.cat([predict(part) for part in iterate_batches(images, n)])
 
 
 def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:
@@ -109,12 +114,17 @@ def top_gap(logits: Tensor) -> Tensor:
 
 
 def evaluate_examples(
-    predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int = 1024
+    predict: Callable[[Tensor], Tensor],
+    images: DeviceImages,
+    labels: Tensor,
+    batch: int = 1024,
+    seed: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Evaluate a model on every example: correct bool [N]; logit_confidence, gap and top_gap float32 [N]."""
-    # The last bits of logits depend on the batch, so every engine and the CUDA graph use the same one.
+    # The seed is for networks that draw random numbers in evaluation mode too. The last bits of logits depend on the
+    # batch, so every engine and the CUDA graph use the same one.
     columns: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
+    with torch.no_grad(), seed_generators(seed, labels.device):
         for start in range(0, len(labels), batch):
             rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
             logits, batch_labels = predict(images.take(rows)), labels[rows]

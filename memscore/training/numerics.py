@@ -10,6 +10,11 @@ import torch
 from torch import nn
 
 
+def get_autocast_dtype(precision: str) -> torch.dtype | None:
+    """Return the dtype of the matrix products under autocast; None where a recipe's precision needs no autocast."""
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
 def is_finite(model: nn.Module) -> bool:
     """Return whether every weight and every running statistic is a finite number."""
     return all(bool(torch.isfinite(t).all()) for t in model.state_dict().values() if t.is_floating_point())
