@@ -13,6 +13,7 @@ yet.
     a node was lost                                 again, not counted; a Failure after ten
     the GPU's memory ran out                        worker killed, again; it counts for a job that had its GPU alone,
                                                     and where other jobs used the GPU, concurrency is halved
+    `worker_environment`                            worker killed, again; new workers have these variables
     `stops_the_run`                                 the run ends with that exception
     any other exception                             a Failure, with its traceback
 """
@@ -75,6 +76,7 @@ class RayPool:
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[JobScheduler] = []
         self._log_collector = LogCollector(name)  # one for all runs: workers outlive a run
+        self._environment: dict[str, str] = {}  # what new workers are told that earlier ones found out
         self._keep_idle = False  # only within `with pool`, whose end kills them
         self._idle_workers: list[tuple[Any, tuple[bytes, Any]]] = []  # each with the function and object it has loaded
         self._put: tuple[Any, Any] | None = None  # the object shared last, and the reference to it
@@ -115,6 +117,7 @@ class RayPool:
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,
                 keep_idle=self._keep_idle,
+                environment=self._environment,
                 driver_node=ray.get_runtime_context().get_node_id(),
                 whole_gpus=self._gpus >= 1,
             ),
@@ -167,6 +170,8 @@ class RayPool:
         # MKL read their variables when they are loaded, perhaps before the worker's first line: hence runtime_env.
         gpu = {"MEMSCORE_GPU_SHARE": f"{self._gpus:g}"} if self._gpus % 1 else {}
         gpu |= {} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        # by MEMSCORE_WORKER a job knows that an exception with `worker_environment` gives its process a successor
+        gpu |= {"MEMSCORE_WORKER": "1"} | self._environment
         return WorkerActor.options(
             name=name,
             num_cpus=1,

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
@@ -43,6 +43,7 @@ class SchedulerConfig:
     driver_node: str = ""  # id of this process's node
     whole_gpus: bool = False  # each worker has whole GPUs, so no other worker uses their memory
     keep_idle: bool = False  # workers without a job stay for the next run, as long as they fit
+    environment: dict[str, str] = field(default_factory=dict)  # variables that start_worker gives to new workers
 
 
 @dataclass(eq=False)
@@ -276,6 +277,9 @@ class JobScheduler:
         except ray_exceptions.RayError as error:
             # exceptions of the job arrive as data, so the result could not be sent or read; the worker is sound
             outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)
+        if isinstance(outcome, RemoteError) and outcome.worker_environment and outcome.stop is None:
+            self._discard(slot)
+            return self._retry_with_environment(task, outcome)
         # only the end of the process frees all that it has allocated on the GPU
         if isinstance(outcome, RemoteError) and outcome.gpu_memory and outcome.stop is None:
             self._discard(slot)
@@ -327,6 +331,15 @@ class JobScheduler:
             self._queue.extend(Task(part) for part in parts)
         else:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
+        return []
+
+    def _retry_with_environment(self, task: Task, error: RemoteError) -> list[JobOutcome]:
+        """Queue a job again for workers with variables that its own lacked; counted if they are not new to the run."""
+        if error.worker_environment.items() <= self.config.environment.items():
+            return self._retry(task, "worker", error.error, error.traceback)
+        self.config.environment.update(error.worker_environment)
+        self.config.setbacks["worker"] += 1
+        self._queue.append(task)
         return []
 
     def _retry_after_gpu_memory(

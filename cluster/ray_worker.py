@@ -3,7 +3,7 @@
 import logging
 import pickle
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import ray
@@ -21,12 +21,15 @@ class RemoteError:
         traceback: as text.
         gpu_memory: whether the GPU's memory ran out.
         stop: the exception, if it stops the run.
+        worker_environment: variables for the successor of this worker, which has to be replaced; of an exception with
+            that attribute.
     """
 
     error: str
     traceback: str
     gpu_memory: bool
     stop: Exception | None
+    worker_environment: dict[str, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -75,7 +78,8 @@ def make_remote_error(error: Exception) -> RemoteError:
     # by the class's name: jobs need not use torch, and importing it here would cost each worker seconds
     gpu_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     stop = _make_picklable(error) if is_fatal(error) else None
-    return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop)
+    environment = dict(getattr(error, "worker_environment", {}))
+    return RemoteError(format_error(error), traceback.format_exc(), gpu_memory, stop, environment)
 
 
 def _make_picklable(error: Exception) -> Exception:
