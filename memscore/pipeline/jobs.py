@@ -225,7 +225,7 @@ def train_subset_models(
             }
         name = format_model_name(arm.name, index)
         receipt = build_receipt(store, name, model, predictions, is_member) | facts
-        receipt |= choice.receipt_fields
+        receipt |= choice.describe_model(k, len(missing))
         receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
         if events is not None and not receipt["diverged"]:
             store.write_events(name, {"row": np.arange(n_train, dtype=np.int32), **events.compute_averages(k)})
@@ -307,7 +307,7 @@ def train_original(
     # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now.
     predictions = evaluate_examples(build_forward(model, recipe, architecture), data, labels, seed=seed)
     name = format_original_name(job, key)
-    receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
+    receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.describe_model(0, 1)
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = has_other_weights(store, key, model)

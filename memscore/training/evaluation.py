@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from memscore.models.architectures import compute_logits
 from memscore.models.random_state import seed_generators
-from memscore.training.cuda_graphs import CudaGraphForward, GraphCaptureError
+from memscore.training.cuda_graphs import CudaGraphForward
 from memscore.training.device_data import DeviceImages
+from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
 from memscore.training.numerics import get_autocast_dtype
 from memscore.training.recipes import Recipe
 
@@ -23,14 +24,20 @@ def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> C
     """Return a function from images [B, C, H, W] to float32 logits; puts the network in evaluation mode.
 
     With the name of the architecture, a GPU replays one graph for all models of that name, which differ in their
-    weights only. The graph gives no gradients.
+    weights only: it takes the weights of the first call. The graph gives no gradients.
     """
     model.eval()
-    autocast = get_autocast_dtype(recipe.precision)
+    autocast, user = get_autocast_dtype(recipe.precision), object()
 
     def predict(images: Tensor) -> Tensor:
         graph = get_graph_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
-        return graph(model, images) if graph else compute_logits(model, images, autocast)
+        if graph is None:
+            return compute_logits(model, images, autocast)
+        # Once per model and not for each batch, unless another model was evaluated in between.
+        if graph.user is not user:
+            graph.load(model)
+            graph.user = user
+        return graph(images)
 
     return predict
 
@@ -46,7 +53,8 @@ def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architec
     if tag not in _graph_cache:
         _graph_cache.clear()
         try:
-            _graph_cache[tag] = CudaGraphForward(model, images, recipe)
+            with handle_failed_recording(f"evaluation of {architecture}", 0, images.device):
+                _graph_cache[tag] = CudaGraphForward(model, images, recipe)
         except GraphCaptureError as error:
             _log.warning("%s is evaluated without a CUDA graph, which is slower, because %s", architecture, error)
             _graph_cache[tag] = None
