@@ -13,7 +13,7 @@ _MEMORY_TEXT = re.compile(
     r"CUDA(?: driver)? error: out of memory|CUDA out of memory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY"
     r"|unable to find an engine to execute this computation|(?:CUDNN|CUBLAS|CUSOLVER)_STATUS_ALLOC_FAILED"
 )
-_BROKEN_CLASSES = ("AcceleratorError", "CudaError")
+_BROKEN_CLASSES = ("AcceleratorError", "CudaError", "GraphRecordingError")
 _BROKEN_TEXT = re.compile(
     r"CUDA(?: driver)? error|cudaError|CUDA_ERROR|device-side assert"
     r"|(?:CUDNN|CUBLAS|CUSOLVER|CUSPARSE|CUFFT|NVRTC)_STATUS"

@@ -15,6 +15,7 @@ yet.
                                                     and where other jobs used the GPU, concurrency is halved
     the worker lost its GPU (an illegal access)     replaced, then as for one that died; its job goes to another GPU if
                                                     there is one
+    `worker_environment`                            worker killed, again; new workers have these variables
     `stops_the_run`                                 the run ends with that exception
     any other exception                             a Failure, with its traceback
     three in a row on one worker                    another worker tries the last; if it succeeds, the first is replaced
@@ -80,6 +81,7 @@ class RayPool:
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[JobScheduler] = []
         self._log_collector = LogCollector(name)  # one for all runs: workers outlive a run
+        self._environment: dict[str, str] = {}  # what new workers are told that earlier ones found out
         self._keep_idle = False  # only within `with pool`, whose end kills them
         self._idle_workers: list[tuple[Any, tuple[bytes, Any]]] = []  # each with the function and object it has loaded
         self._put: tuple[Any, Any] | None = None  # the object shared last, and the reference to it
@@ -120,6 +122,7 @@ class RayPool:
                 wait_s=self.wait_s,
                 setbacks=self.setbacks,
                 keep_idle=self._keep_idle,
+                environment=self._environment,
                 driver_node=ray.get_runtime_context().get_node_id(),
                 whole_gpus=self._gpus >= 1,
             ),
@@ -168,13 +171,16 @@ class RayPool:
     def _start_worker(self, code: bytes, shared: Any) -> Any:
         """Create an actor, perhaps not placed yet, for a pickled function and a reference to the shared object."""
         name = f"{self.name}-worker-{next(_numbers)}"
+        # By MEMSCORE_WORKER a job knows that an exception with `worker_environment` gives its process a successor.
         # OpenMP and MKL read their variables when they are loaded, perhaps before the worker's first line
         return WorkerActor.options(
             name=name,
             num_cpus=1,
             num_gpus=self._gpus,
             memory=self._memory,
-            runtime_env={"env_vars": make_worker_environment(self._gpus)},
+            runtime_env={
+                "env_vars": make_worker_environment(self._gpus) | {"MEMSCORE_WORKER": "1"} | self._environment
+            },
         ).remote(name, code, shared, self._log_collector.buffer)
 
     def release_idle_workers(self) -> None:

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
@@ -44,6 +44,7 @@ class SchedulerConfig:
     driver_node: str = ""  # id of this process's node
     whole_gpus: bool = False  # each worker has whole GPUs, so no other worker uses their memory
     keep_idle: bool = False  # workers without a job stay for the next run, as long as they fit
+    environment: dict[str, str] = field(default_factory=dict)  # variables that start_worker gives to new workers
 
 
 def kill_actors(actors: Iterable[Any]) -> None:
@@ -278,6 +279,9 @@ class JobScheduler:
 
     def _handle_error(self, slot: WorkerSlot, task: Task, error: RemoteError) -> list[JobOutcome]:
         """Handle an exception of a job, which may show that its worker can run no other either."""
+        if error.worker_environment:
+            self._discard(slot)
+            return self._retry_with_environment(task, error)
         # only the end of the process frees all that it has allocated on the GPU
         if error.gpu_memory:
             self._discard(slot)
@@ -351,6 +355,16 @@ class JobScheduler:
             self._queue.extend(Task(part) for part in parts)
         else:
             return [(task.job, Failure(error=error, kind=kind, attempts=task.attempts, traceback=details))]
+        return []
+
+    def _retry_with_environment(self, task: Task, error: RemoteError) -> list[JobOutcome]:
+        """Queue a job again for workers with variables that its own lacked; counted if they are not new to the run."""
+        if error.worker_environment.items() <= self.config.environment.items():
+            return self._retry(task, "worker", error.error, error.traceback)
+        self._end_suspicion(task)
+        self.config.environment.update(error.worker_environment)
+        self.config.setbacks["worker"] += 1
+        self._queue.append(task)
         return []
 
     def _retry_after_gpu_memory(self, task: Task, error: RemoteError, concurrent: int) -> list[JobOutcome]:

@@ -4,7 +4,7 @@ import logging
 import pickle
 import socket
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import ray
@@ -24,6 +24,8 @@ class RemoteError:
         gpu_memory: whether the GPU's memory ran out.
         broken_gpu: whether the process can no longer use its GPU.
         stop: the exception, if it stops the run.
+        worker_environment: variables for the successor of this worker, which has to be replaced; of an exception with
+            that attribute.
     """
 
     error: str
@@ -31,6 +33,7 @@ class RemoteError:
     gpu_memory: bool
     stop: Exception | None
     broken_gpu: bool = False
+    worker_environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def make_remote_error(error: Exception) -> RemoteError:
         gpu_memory=is_memory_shortage(error),
         broken_gpu=is_broken_device(error),
         stop=stop,
+        worker_environment=dict(getattr(error, "worker_environment", {})),
     )
 
 

@@ -28,6 +28,8 @@ PURPOSES = (
     "forget-set",
     "unlearn",
     "measures",
+    "network",
+    "evaluation",
 )
 """Append only: the position of a purpose is part of every seed."""
 

@@ -42,7 +42,12 @@ WITHOUT_RAY = FOR_EVERYBODY | {
 }
 
 WEIGHTS_CHANGE_IN = ("memscore/training/", "unlearn/optimization/", "unlearn/algorithms/")
-SEEDS_A_GLOBAL_GENERATOR = ("random.seed", "manual_seed", "manual_seed_all", "torch.seed", "set_rng_state")
+SEEDS_A_GLOBAL_GENERATOR = (
+    *("random.seed", "manual_seed", "manual_seed_all", "torch.seed"),
+    *("set_rng_state", "set_state", "setstate", "set_bit_generator"),
+)
+RESTORES_GLOBAL_GENERATORS = "memscore/models/random_state.py"
+"""Seeds all of them for one network and restores them; test_random_state.py tests that."""
 
 
 def source_files():
@@ -221,10 +226,22 @@ def find_global_seeds(tree):
                 yield node.lineno
 
 
-@pytest.mark.parametrize("path", source_files())
+@pytest.mark.parametrize("path", [p for p in source_files() if p != RESTORES_GLOBAL_GENERATORS])
 def test_a_global_generator_is_seeded_only_inside_fork_rng(path):
     lines = list(find_global_seeds(read_tree(path)))
-    assert not lines, f"{path} seeds a global generator on lines {lines}; use `with torch.random.fork_rng(...)`"
+    assert not lines, (
+        f"{path} seeds a global generator on lines {lines}; use `with seed_generators(...)` of "
+        f"{RESTORES_GLOBAL_GENERATORS}, or `with torch.random.fork_rng(...)`"
+    )
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_seeds_for_one_network_are_contexts_that_end(path):
+    nodes = list(ast.walk(read_tree(path)))
+    contexts = {id(item.context_expr) for node in nodes if isinstance(node, ast.With) for item in node.items}
+    for node in nodes:
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("seed_generators", "restore_generators")):
+            assert id(node) in contexts, f"{path}:{node.lineno} seeds generators outside of a `with`"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +250,7 @@ def test_a_global_generator_is_seeded_only_inside_fork_rng(path):
         ("torch.manual_seed(0)", [1]),
         ("np.random.seed(0)\nrandom.seed(1)", [1, 2]),
         ("with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)", []),
+        ("np.random.set_state(a)\nrandom.setstate(b)\ntorch.default_generator.set_state(c)", [1, 2, 3]),
         ("torch.Generator().manual_seed(0)", []),
         ("def run():\n    torch.manual_seed(0)\n    with fork_rng():\n        pass", [2]),
         ("def run():\n    def step():\n        torch.manual_seed(0)\n    with fork_rng():\n        step()", []),

@@ -18,13 +18,11 @@ CASES = sorted(path.stem for path in (ROOT / "tests" / "cases").glob("[!_]*.py")
 TIMEOUT_S = 900
 RIGHT, WRONG = 0, 1
 
-ENGINE = "The engine: exact repeats, quick levers, and a first minute on a GPU that works"
 SCORES = "Attack and score results that a user can conclude from"
 FIRST_HOUR = "The first hour"
 UNLEARNING = "Unlearning conclusions that replicate"
 
 KNOWN_FAILURES = {
-    "engine_dropout_seeds": f"dropout masks come from torch's global generator, which nobody seeds; issue: {ENGINE}",
     "first_corrupt_images": f"one broken file is named per run; issue: {FIRST_HOUR}",
     "first_data_in_random_order": f"another order begins another bank and no line says so; issue: {FIRST_HOUR}",
     "first_hidden_folders": f"images in hidden folders below a class folder are read, __MACOSX is refused, the number "

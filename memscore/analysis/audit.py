@@ -26,7 +26,7 @@ from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.train_bank import build_shared_data
-from memscore.seeds import generator
+from memscore.seeds import generator, torch_seed
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval, tpr_at_fpr
@@ -164,8 +164,9 @@ def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: 
     with single_threaded(), float32_matmul(torch_device, precision):
         images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
         labels = torch.from_numpy(shared.labels).to(torch_device)
-        forward = build_forward(model.to(torch_device), read_recipe(store))
-        predictions = evaluate_examples(forward, images, labels, choose_evaluation_batch(model, torch_device))
+        forward, seed = build_forward(model.to(torch_device), read_recipe(store)), torch_seed(0, "evaluation", "audit")
+        batch = choose_evaluation_batch(model, torch_device)
+        predictions = evaluate_examples(forward, images, labels, batch, seed=seed)
     nonfinite = np.flatnonzero(~np.isfinite(predictions["logit_confidence"]))
     if len(nonfinite):
         first = store.examples()["id"][int(nonfinite[0])].as_py()

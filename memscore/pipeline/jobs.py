@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.models.architectures import build_network
+from memscore.models.random_state import seed_generators
 from memscore.pipeline.background_writer import BackgroundWriter
 from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
@@ -81,6 +82,7 @@ def make_training_run(store: Store, arm: str, index: int, model: nn.Module, memb
         order_rng=generator(seed, "batches", arm, index),
         augmentation_rng=generator(seed, "augment", arm, index),
         architecture=describe_architecture(store),
+        network_seed=torch_seed(seed, "network", arm, index),
     )
 
 
@@ -88,6 +90,11 @@ def describe_architecture(store: Store) -> str:
     """Name what `build_model` builds, to reuse engines by; networks of two names share no storage."""
     manifest = store.manifest
     return f"{manifest.architecture} of {manifest.n_classes} classes on {'x'.join(map(str, manifest.input_shape))}"
+
+
+def derive_evaluation_seed(store: Store, arm: str, index: int, data: DeviceImages) -> int | None:
+    """Derive the seed of what a network draws in an evaluation; None for networks that stack, which draw nothing."""
+    return None if data.flat else torch_seed(store.manifest.seed, "evaluation", arm, index)
 
 
 # one data set, cached between the jobs of a worker, by manifest, device and layout
@@ -239,9 +246,10 @@ def train_subset_models(
             # 4. Evaluate each model, and store it at once: if the worker is killed, the models before are kept.
             for k, (index, run) in enumerate(runs.items()):
                 evaluation_started, name = time.perf_counter(), format_model_name(arm.name, index)
-                predictions = evaluate_queries(run, recipe, queries, data, labels)
+                seed = derive_evaluation_seed(store, arm.name, index, data)
+                predictions = evaluate_queries(run, recipe, queries, data, labels, seed)
                 receipt = build_receipt(store, name, run.model, predictions, member[index])
-                receipt |= facts | choice.receipt_fields
+                receipt |= facts | choice.describe_model(start + k, len(missing))
                 receipt["seconds"] = trained_s + time.perf_counter() - evaluation_started
                 averages = events.compute_averages(k) if events is not None and not receipt["diverged"] else None
                 writer.run(partial(write_results, store, name, arm.name, predictions, member[index], receipt, averages))
@@ -252,14 +260,19 @@ def train_subset_models(
 
 
 def evaluate_queries(
-    run: TrainingRun, recipe: Recipe, queries: Sequence[TestTimeAugmentation], data: DeviceImages, labels: Tensor
+    run: TrainingRun,
+    recipe: Recipe,
+    queries: Sequence[TestTimeAugmentation],
+    data: DeviceImages,
+    labels: Tensor,
+    seed: int | None,
 ) -> dict[str, np.ndarray]:
     """Evaluate a model on all examples: evaluate_examples's columns, and those of further queries as name_q1, ..."""
     forward = build_forward(run.model, recipe, run.architecture)
     batch = choose_evaluation_batch(run.model, labels.device)
-    predictions = evaluate_examples(forward, data, labels, batch)
+    predictions = evaluate_examples(forward, data, labels, batch, seed=seed)
     for number, query in enumerate(queries[1:], start=1):
-        augmented = evaluate_examples(with_augmentation(forward, query, data.black), data, labels, batch)
+        augmented = evaluate_examples(with_augmentation(forward, query, data.black), data, labels, batch, seed=seed)
         predictions |= {f"{name}_q{number}": augmented[name] for name in ("logit_confidence", "gap", "top_gap")}
     return predictions
 
@@ -316,13 +329,14 @@ def train_original(
             lambda name: generator(store.manifest.seed, "proxies", name, job.index),
         ),
         device,
+        seed := derive_evaluation_seed(store, ORIGINAL, job.index, data),
     )
 
     def on_epoch_end(epoch: int) -> None:
         collecting(epoch)
         # every example counts once per epoch, also a removed one, which training visits never see
         if job.evaluate:
-            logits = predict_logits(model, recipe, data, n_train, architecture)
+            logits = predict_logits(model, recipe, data, n_train, architecture, seed)
             evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
     # 3. Train. Seconds of proxies are charged to their own receipts, not to the original.
@@ -346,9 +360,9 @@ def train_original(
     # earlier run: an original that is trained again for a proxy keeps its stored files, whatever it is now. What this
     # training adds is then of other weights than the stored ones, and stays named as `differing` until stored anew.
     forward, batch = build_forward(model, recipe, architecture), choose_evaluation_batch(model, device)
-    predictions = evaluate_examples(forward, data, labels, batch)
+    predictions = evaluate_examples(forward, data, labels, batch, seed=seed)
     name = format_original_name(job, key)
-    receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.receipt_fields
+    receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.describe_model(0, 1)
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = has_other_weights(store, key, model)
@@ -373,8 +387,10 @@ def train_original(
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
     if receipt["differs"]:
         model.load_state_dict(store.read_weights(key))
-    logits = predict_logits(model, recipe, data, len(labels), architecture).cpu().numpy()
-    store.write_outputs(key, logits, predict_embeddings(model, data, len(labels)).cpu().numpy())
+    logits = predict_logits(model, recipe, data, len(labels), architecture, seed).cpu().numpy()
+    with seed_generators(seed, device):
+        embeddings = predict_embeddings(model, data, len(labels)).cpu().numpy()
+    store.write_outputs(key, logits, embeddings)
     store.clear_failure(name)
     return [receipt]
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.models.random_state import seed_generators
 from memscore.proxies.aum import track_area_under_margin
 from memscore.proxies.el2n_grand import el2n, grand
 from memscore.proxies.epoch_mean import EpochMean
@@ -23,8 +24,8 @@ EARLY_SHARE = 0.1
 class ProxyCollector:
     """Callback for `train(..., on_epoch_end=...)`: running means of proxies, and the seconds spent on each."""
 
-    def __init__(self, epoch_means: Mapping[str, EpochMean], device: torch.device) -> None:
-        self.epoch_means, self.device = epoch_means, device
+    def __init__(self, epoch_means: Mapping[str, EpochMean], device: torch.device, seed: int | None = None) -> None:
+        self.epoch_means, self.device, self.seed = epoch_means, device, seed
         self.seconds = dict.fromkeys(epoch_means, 0.0)
 
     def __call__(self, epoch: int) -> None:
@@ -35,7 +36,9 @@ class ProxyCollector:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             started = time.perf_counter()
-            epoch_mean(epoch)
+            # what the network draws does not depend on which other proxies are computed
+            with seed_generators(self.seed, self.device):
+                epoch_mean(epoch)
             self.seconds[name] += time.perf_counter() - started
 
 

@@ -192,12 +192,15 @@ def fine_tune(
         if len(losses) - 1 - int(np.argmin(losses)) >= config.patience:
             raise EarlyStop
 
-    run = TrainingRun(model=theta, rows=held_out, order_rng=order_rng, augmentation_rng=augmentation_rng)
-    # Dropout and the like draw from torch's global generators, which are seeded too and restored afterwards.
-    with torch.random.fork_rng(devices=[labels.device] if labels.is_cuda else []):
-        torch.random.manual_seed(int(network_rng.integers(2**63)))
-        with suppress(EarlyStop):
-            train([run], images, labels, recipe, count_steps(recipe, 1, len(held_out)), on_epoch_end=on_epoch_end)
+    run = TrainingRun(
+        model=theta,
+        rows=held_out,
+        order_rng=order_rng,
+        augmentation_rng=augmentation_rng,
+        network_seed=int(network_rng.integers(2**63)),
+    )
+    with suppress(EarlyStop):
+        train([run], images, labels, recipe, count_steps(recipe, 1, len(held_out)), on_epoch_end=on_epoch_end)
     return losses
 
 

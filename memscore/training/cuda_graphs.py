@@ -7,150 +7,38 @@ index into them. So between two steps the host only launches the graph again.
 The static storage outlives its first network. For the next network of the same architecture, fresh weights are copied
 in, the optimizer's state is set to zero, and the same graph is replayed: nothing is compiled or captured twice.
 
-A graph repeats the kernels of one step on the same addresses. What it would not repeat is checked before the capture,
-because a failed capture may leave torch's generators unusable: synchronization with the device, random draws on the
-host, and numbers that the network stores in Python attributes.
+graph_recording.py records the step, and says what a graph would not repeat. A network that draws on the device, such
+as one with dropout, draws anew at every replay.
 
 Differs from EagerEngine: the momentum starts as zeros instead of as the first gradient (the same after one step, where
 dampening is 0), and the learning rate is rounded to float32 before it is used, not after.
 """
 
 import copy
-import random
-import warnings
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from cluster.device_errors import is_broken_device, is_memory_shortage
 from memscore.models.architectures import compute_logits
+from memscore.models.random_state import read_generators, restore_generators
 from memscore.training.augmentation import apply_augmentation, sample_augmentation
 from memscore.training.device_data import EVALUATION_BATCH, DeviceImages
+from memscore.training.graph_recording import GraphCaptureError, get_first_line, record_graph, take_stream
 from memscore.training.loop import LOGIT_BYTES, TrainingRun, build_optimizer, keep_gradient_layout, send_to_device
+from memscore.training.numerics import get_autocast_dtype
 from memscore.training.recipes import Recipe
 
 MAX_TABLE_STEPS = 256  # steps in the tables, at most
 GRAPH_EVALUATION_BATCH = EVALUATION_BATCH  # images per replay of an evaluation
-PLAIN_TYPES = (bool, int, float, complex, str, type(None))
-SIZED_TYPES = (list, tuple, dict, set)
 
-
-class GraphCaptureError(Exception):
-    """A step cannot be captured; the message is a reason that can follow "because"."""
-
-
-class RecordedStep(NamedTuple):
-    """A captured step.
-
-    Attributes:
-        replay: runs the step on the current stream.
-        uses_device_rng: whether it draws from the device's generator, whose state all graphs of a process share: two
-            such graphs must not run at once.
-    """
-
-    replay: Callable[[], None]
-    uses_device_rng: bool
-
-
-def record_graph(step: Callable[[], None], network: nn.Module, stream: torch.cuda.Stream) -> RecordedStep:
-    """Run a step three times, then capture it as a CUDA graph; torch's generators are restored."""
-    # The step works on tensors whose addresses stay the same, and the caller restores the values that it changes. The
-    # streams wait for each other before and after: the current one has written these tensors and will read them.
-    graph = torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream(stream.device))
-    try:
-        with torch.random.fork_rng(devices=[stream.device]):
-            with torch.cuda.stream(stream):
-                uses_device_rng = run_warmup_steps(step, network, stream.device)
-            with torch.cuda.graph(graph, stream=stream):
-                step()
-    # A full device is no reason to train eagerly: the pool decides what to do. Where memory runs out during a capture,
-    # ending the capture fails too, and that second error hides the first.
-    except (GraphCaptureError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # any kind; if the network itself is wrong, the eager engine raises the same error
-        if full := find_oom_error(error):
-            raise full from error
-        raise GraphCaptureError(f"recording it failed: {get_first_line(error)}") from error
-    torch.cuda.current_stream(stream.device).wait_stream(stream)
-    return RecordedStep(graph.replay, uses_device_rng)
-
-
-def run_warmup_steps(step: Callable[[], None], network: nn.Module, device: torch.device) -> bool:
-    """Return whether a step draws from the device's generator; refuse a step that a graph would not repeat."""
-    # The first step may synchronize: it creates the optimizer's state and whatever libraries set up when first used.
-    # The later ones must be what a graph repeats. Checked here and not by trying a capture: one that fails may leave
-    # torch's generators unusable.
-    before, rng_state = snapshot_host_state(network), torch.cuda.get_rng_state(device)
-    step()
-    try:
-        with forbid_device_sync():
-            step()
-    except RuntimeError as error:
-        if find_oom_error(error):
-            raise
-        raise GraphCaptureError(f"a step waits for the device: {get_first_line(error)}") from error
-    step()
-    require_unchanged_host_state(before, snapshot_host_state(network))
-    return not torch.equal(rng_state, torch.cuda.get_rng_state(device))
-
-
-@contextmanager
-def forbid_device_sync() -> Generator[None, None, None]:
-    """Turn synchronization with the device into an error, as far as torch detects it."""
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that it cannot detect all of them; the capture finds the rest
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            yield
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-
-
-def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
-    """Return the host state that a step could change: generators, plain values of modules."""
-    # Tensors are left out: a replay changes them as the step does. Of lists, tuples, dicts and sets only the length is
-    # compared, which is enough for a network that appends something at every call.
-    attributes = {
-        f"{name or 'the network'}.{key}": value if isinstance(value, PLAIN_TYPES) else len(value)
-        for name, module in network.named_modules()
-        for key, value in vars(module).items()
-        if isinstance(value, (*PLAIN_TYPES, *SIZED_TYPES))
-    }
-    # ruff: ignore[numpy-legacy-random] - nothing is drawn; a user's network might
-    numpy_state = np.random.get_state(legacy=False)
-    return attributes | {
-        "numpy's generator": repr(numpy_state),
-        "Python's generator": random.getstate(),
-        "torch's generator on the CPU": bytes(torch.get_rng_state().numpy()),
-    }
-
-
-def require_unchanged_host_state(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Raise GraphCaptureError, naming what a step changed on the host: a graph would not repeat it."""
-    names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
-    if names:
-        raise GraphCaptureError(f"a step changes {', '.join(names)}")
-
-
-def find_oom_error(error: BaseException | None) -> torch.OutOfMemoryError | None:
-    """Find the out-of-memory error behind an exception that a failed capture raised."""
-    while error is not None:
-        if isinstance(error, torch.OutOfMemoryError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def get_first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's type where there is no message."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+_log = logging.getLogger(__name__)
 
 
 class CudaGraphEngine:
@@ -158,15 +46,19 @@ class CudaGraphEngine:
 
     The model is copied and not changed; `load` puts another one of the same architecture in its place. Without
     `capture` the step itself is run instead of the graph, also on a CPU. `compiled` fuses the network's kernels by
-    torch.compile before they are captured: it rounds differently, and takes a minute for the first network.
+    torch.compile before they are captured: it rounds differently, and takes a minute for the first network. A network
+    that cannot be compiled is captured as it is, with a warning.
 
     Attributes:
         length: steps that the tables hold.
         logits_table: float32 [length, B, K], logits before each step since `fill_tables`.
-        uses_device_rng: whether the network draws from the device's generator, so that two must not run at once.
+        uses_device_rng: whether the network draws from the device's generator (without `capture`: from any), so that
+            two must not run at once.
 
     Raises:
         GraphCaptureError: the step cannot be captured.
+        GraphRecordingError: capturing it failed.
+        torch.OutOfMemoryError: memory ran out.
     """
 
     def __init__(
@@ -180,14 +72,14 @@ class CudaGraphEngine:
         compiled: bool = False,
     ):
         self.images, self.labels, self.recipe = images, labels, recipe
-        self.autocast = get_autocast_dtype(recipe)
+        self.autocast = get_autocast_dtype(recipe.precision)
         self.compiled = compiled
         self.compute_logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
-        self.stream = torch.cuda.Stream(device) if capture else None  # type: ignore[no-untyped-call]
-        cuda_devices = [device] if device.type == "cuda" else []
-        with self.ordered_on_stream(), torch.random.fork_rng(devices=cuda_devices):
+        self.stream = take_stream(self, device) if capture else None
+        self.uses_device_rng = False
+        with self.ordered_on_stream(), restore_generators(device):
             self.network = copy_network(model, images)
             # The number of classes sizes the table of logits. In evaluation mode, so that no running statistic moves.
             with torch.no_grad():
@@ -212,13 +104,28 @@ class CudaGraphEngine:
                 group["lr"] = self.learning_rate
                 if "capturable" in group:
                     group["capturable"] = device.type == "cuda"
+            if compiled:
+                self.compile_step()
             # A first step creates the optimizer's state, which `load` sets to zero. With a graph, the warm-up does it.
             if self.stream is None:
+                before = read_generators(device)
                 self.step()
+                self.uses_device_rng = before != read_generators(device)
                 self.replay: Callable[[], None] = self.step
-        self.uses_device_rng = False
         if self.stream is not None:
             self.replay, self.uses_device_rng = record_graph(self.step_to_capture, self.network, self.stream)
+
+    def compile_step(self) -> None:
+        """Compile the network by a first step; without a compiler, or for a network unfit for it, do without."""
+        try:
+            self.step()
+        except Exception as error:
+            if is_memory_shortage(error) or is_broken_device(error):
+                raise
+            # If the network itself is wrong, the step that is not compiled raises the same error.
+            _log.warning("the network is not compiled, so it is slower, because %s", get_first_line(error))
+            self.compiled, self.compute_logits = False, compute_logits
+        self.position.zero_()
 
     def step(self) -> None:
         """Run one step, from the tables' row at the counter."""
@@ -312,12 +219,18 @@ class CudaGraphForward:
 
     The model is copied; `like` are images [B, C, H, W] of the shape and layout of later calls, for any B.
 
+    Attributes:
+        user: whose weights it has; for the caller to set and to compare.
+
     Raises:
         GraphCaptureError: the forward pass cannot be captured.
+        GraphRecordingError: capturing it failed.
+        torch.OutOfMemoryError: memory ran out.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, recipe: Recipe, *, capture: bool = True):
-        self.autocast, self.network = get_autocast_dtype(recipe), copy_network(model, None).eval()
+        self.autocast, self.network = get_autocast_dtype(recipe.precision), copy_network(model, None).eval()
+        self.user: object = None
         # The graph reads one layout; copying images of another one into the storage would convert them at every batch.
         shape, device = (GRAPH_EVALUATION_BATCH, *like.shape[1:]), like.device
         layout = torch.channels_last if like.shape[1] > 1 and like.stride(1) == 1 else torch.contiguous_format
@@ -325,8 +238,7 @@ class CudaGraphForward:
         self.logits = torch.zeros(0)
         self.replay: Callable[[], None] = self.step
         if capture:
-            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            self.replay = record_graph(self.step, self.network, stream).replay
+            self.replay = record_graph(self.step, self.network, take_stream(self, device)).replay
 
     @torch.no_grad()
     def step(self) -> None:
@@ -335,9 +247,13 @@ class CudaGraphForward:
         self.logits = compute_logits(self.network, self.images, self.autocast)
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Return a model's logits float32 [B, K] by replaying the graph on batches."""
+    def load(self, model: nn.Module) -> None:
+        """Copy the weights of the model that is evaluated next."""
         copy_state(model, self.network)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the loaded model's logits float32 [B, K] by replaying the graph on batches."""
         # A short batch is filled up by what the storage held before, whose logits are cut off. clone, because the next
         # replay overwrites the logits.
         batches = []
@@ -346,11 +262,6 @@ class CudaGraphForward:
             self.replay()
             batches.append(self.logits[: len(part)].clone())
         return torch.cat(batches)
-
-
-def get_autocast_dtype(recipe: Recipe) -> torch.dtype | None:
-    """Return the dtype of the body's matrix products; None for float32."""
-    return torch.bfloat16 if recipe.precision == "bfloat16" else None
 
 
 def copy_network(model: nn.Module, images: DeviceImages | None) -> nn.Module:

@@ -2,8 +2,9 @@
 
 On a GPU each model has its own storage, graph and stream (memscore/training/cuda_graphs.py), and the graphs are
 launched in turn, step by step. Whether 1, 2 or 4 models at once are fastest depends on network and GPU, so the first
-job of a process measures it, and the process reuses the result. A network that cannot be captured is trained eagerly
-by the same recipe, and the receipt states the reason.
+job of a process measures it, and the process reuses the result. Networks that draw random numbers run one at a time:
+all graphs share the position of the device's generator, which is set to the model's own. A network that cannot be
+captured is trained eagerly by the same recipe, and the receipt states the reason.
 """
 
 import logging
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memscore.training.cuda_graphs import CudaGraphEngine, GraphCaptureError
+from cluster.device_errors import is_memory_shortage
+from memscore.training.cuda_graphs import CudaGraphEngine
 from memscore.training.device_data import DeviceImages
+from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
 from memscore.training.loop import Engine, TrainingRun, is_stackable
 from memscore.training.recipes import Recipe
 
@@ -37,7 +40,7 @@ class EngineChoice:
     """How the models of a job are trained.
 
     Attributes:
-        receipt_fields: written into the receipts.
+        receipt_fields: of the receipts; describe_model gives those of one model.
         models_per_call: how many models one call of `train` trains.
         engine: makes the engine for these models; returns None where `train` builds its default engine.
     """
@@ -45,6 +48,13 @@ class EngineChoice:
     receipt_fields: dict[str, object]
     models_per_call: int
     engine: Callable[[Sequence[TrainingRun]], Engine | None] = use_default_engine
+
+    def describe_model(self, position: int, models: int) -> dict[str, object]:
+        """Return the receipt's fields of the model at this position of a job; the last call may train fewer models."""
+        if "streams" not in self.receipt_fields:
+            return self.receipt_fields
+        first = position - position % self.models_per_call
+        return self.receipt_fields | {"streams": min(self.models_per_call, models - first)}
 
 
 class MultiStreamEngine:
@@ -107,11 +117,13 @@ def select_engine(
 ) -> EngineChoice:
     """Select the engine by architecture, recipe and device; on a GPU also by a short timing."""
     # Architecture and recipe alone decide between a stack and single networks, so all models of a bank are trained in
-    # the same way, however many of them a job has left to train.
+    # the same way, however many of them a job has left to train. Every other engine than these frees their memory.
     if is_stackable(runs[0].model, recipe):
+        clear_engine_cache()
         return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
     # capture None captures on a GPU only. False runs the CUDA graph engine's steps without a graph on any device.
     if capture is None and labels.device.type == "cpu":
+        clear_engine_cache()
         return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
     # Engines are reused by the architecture's name. Equal layers would not be enough: two networks with the same layers
     # may differ in their forward passes.
@@ -130,7 +142,8 @@ def select_engine(
             clear_engine_cache()
         cached = _engine_cache.setdefault(tag, [])
         while len(cached) < count:
-            cached.append(CudaGraphEngine(runs[0].model, images, labels, recipe, capture=capture is not False))
+            with handle_failed_recording(name, len(cached), labels.device):
+                cached.append(CudaGraphEngine(runs[0].model, images, labels, recipe, capture=capture is not False))
         return cached
 
     # A job that reuses the counts of an earlier one may still have to make its engines, so they are made here, where a
@@ -151,6 +164,7 @@ def select_engine(
 
 def choose_eager_engine(reason: str) -> EngineChoice:
     """Choose the eager engine and state the reason in the receipts."""
+    clear_engine_cache()
     return EngineChoice(receipt_fields={"engine": f"eager, because {reason}", "streams": 1}, models_per_call=1)
 
 
@@ -162,37 +176,38 @@ def autotune_streams(
     timed_models, best = _best_stream_counts.get((name, recipe), (0, 1))
     if models <= timed_models:
         return best
-    seconds: dict[int, float] = {}
-    # Upwards, so that the first engine tells whether the network draws on the device: all graphs share the position of
-    # that generator, so such networks (dropout) run one at a time. Counts that do not fit into memory are skipped.
+    # Networks that draw run one at a time, which the first engine tells before others are made. Upwards, until there is
+    # one engine too many.
+    draws, seconds = get_engines(1)[0].uses_device_rng, dict[int, float]()
     for count in STREAM_COUNTS:
-        if (
-            count <= models
-            and fits_in_memory(count, get_engines)
-            and (count == 1 or not get_engines(1)[0].uses_device_rng)
-        ):
-            seconds[count] = 0.0 if models == 1 else measure_seconds_per_step(get_engines(count)[:count])
+        if count > models or (count > 1 and (draws or not can_make_engines(count, get_engines))):
+            break
+        is_only_choice = models == 1 or draws
+        seconds[count] = 0.0 if is_only_choice else measure_seconds_per_step(get_engines(count)[:count])
     best = min(seconds, key=seconds.__getitem__)
     _best_stream_counts[name, recipe] = models, best
     # Free the engines that the best count does not need. Their last replays may still run.
     synchronize()
     del get_engines(best)[best:]
+    torch.cuda.empty_cache()
     return best
 
 
-def fits_in_memory(count: int, get_engines: Callable[[int], list[CudaGraphEngine]]) -> bool:
-    """Return whether so many engines fit into the device's memory together."""
+def can_make_engines(count: int, get_engines: Callable[[int], list[CudaGraphEngine]]) -> bool:
+    """Return whether so many engines fit into the device's memory together, and all of them can be captured."""
     try:
         get_engines(count)
-    except torch.OutOfMemoryError:
-        if count == 1:
+    except GraphCaptureError as error:
+        # The first one was captured, so this is no reason to train eagerly.
+        _log.warning("fewer than %d models are trained at once, because %s", count, error)
+    except Exception as error:
+        if not is_memory_shortage(error):
             raise
-        full = True  # memory is freed only after this block, whose traceback holds the unfinished engine
     else:
-        full = False
-    if full:
-        torch.cuda.empty_cache()
-    return not full
+        return True
+    # Memory is freed only after the block above, whose traceback holds the unfinished engine.
+    torch.cuda.empty_cache()
+    return False
 
 
 def measure_seconds_per_step(engines: Sequence[CudaGraphEngine]) -> float:

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from memscore.models.architectures import compute_logits, embed
-from memscore.training.cuda_graphs import CudaGraphForward, GraphCaptureError
+from memscore.models.random_state import seed_generators
+from memscore.training.cuda_graphs import CudaGraphForward
 from memscore.training.device_data import EVALUATION_BATCH, DeviceImages
+from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
+from memscore.training.numerics import get_autocast_dtype
 from memscore.training.recipes import Recipe
 
 _log = logging.getLogger(__name__)
@@ -29,14 +32,20 @@ def build_forward(model: nn.Module, recipe: Recipe, architecture: str = "") -> C
     """Return a function from images [B, C, H, W] to float32 logits; puts the network in evaluation mode.
 
     With the name of the architecture, a GPU replays one graph for all models of that name, which differ in their
-    weights only. The graph gives no gradients.
+    weights only: it takes the weights of the first call. The graph gives no gradients.
     """
     model.eval()
-    autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    autocast, user = get_autocast_dtype(recipe.precision), object()
 
     def predict(images: Tensor) -> Tensor:
         graph = get_graph_forward(model, images, recipe, architecture) if architecture and images.is_cuda else None
-        return graph(model, images) if graph else compute_logits(model, images, autocast)
+        if graph is None:
+            return compute_logits(model, images, autocast)
+        # Once per model and not for each batch, unless another model was evaluated in between.
+        if graph.user is not user:
+            graph.load(model)
+            graph.user = user
+        return graph(images)
 
     return predict
 
@@ -52,7 +61,8 @@ def get_graph_forward(model: nn.Module, images: Tensor, recipe: Recipe, architec
     if tag not in _graph_cache:
         _graph_cache.clear()
         try:
-            _graph_cache[tag] = CudaGraphForward(model, images, recipe)
+            with handle_failed_recording(f"evaluation of {architecture}", 0, images.device):
+                _graph_cache[tag] = CudaGraphForward(model, images, recipe)
         except GraphCaptureError as error:
             _log.warning("%s is evaluated without a CUDA graph, which is slower, because %s", architecture, error)
             _graph_cache[tag] = None
@@ -66,11 +76,14 @@ def iterate_batches(images: DeviceImages, n: int, batch: int) -> Iterator[Tensor
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "") -> Tensor:
-    """Predict the logits [n, K] of the first n images; for the architecture see build_forward."""
+def predict_logits(
+    model: nn.Module, recipe: Recipe, images: DeviceImages, n: int, architecture: str = "", seed: int | None = None
+) -> Tensor:
+    """Predict the logits [n, K] of the first n images; architecture as in build_forward, seed in evaluate_examples."""
     predict = build_forward(model, recipe, architecture)
     batch = choose_evaluation_batch(model, images.pixels.device)
-    return torch.cat([predict(part) for part in iterate_batches(images, n, batch)])
+    with seed_generators(seed, images.pixels.device):
+        return torch.cat([predict(part) for part in iterate_batches(images, n, batch)])
 
 
 @torch.no_grad()
@@ -125,15 +138,17 @@ def top_gap(logits: Tensor) -> Tensor:
 
 
 def evaluate_examples(
-    predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int
+    predict: Callable[[Tensor], Tensor], images: DeviceImages, labels: Tensor, batch: int, *, seed: int | None = None
 ) -> dict[str, np.ndarray]:
     """Evaluate a model on every example, `batch` of them at once (choose_evaluation_batch).
+
+    The seed is for networks that draw random numbers in evaluation mode too.
 
     Returns:
         correct bool [N]; logit_confidence, gap and top_gap float32 [N].
     """
     columns: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
+    with torch.no_grad(), seed_generators(seed, labels.device):
         for start in range(0, len(labels), batch):
             rows = torch.arange(start, min(start + batch, len(labels)), device=labels.device)
             logits, batch_labels = predict(images.take(rows)), labels[rows]

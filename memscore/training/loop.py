@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memscore.models.architectures import compute_logits, find_mlp_layers
+from memscore.models.random_state import seed_generators
 from memscore.training.augmentation import augment
 from memscore.training.device_data import DeviceImages
 from memscore.training.learning_events import LearningEvents
+from memscore.training.numerics import get_autocast_dtype
 from memscore.training.optimizers import FusedOptimizer
 from memscore.training.recipes import Recipe, check_batch_size, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine
@@ -47,6 +49,7 @@ class TrainingRun:
         augmentation_rng: draws its augmentations.
         architecture: name of what built it, input shape and classes included; two models with the same name differ in
             the values of their tensors only. "" if unknown.
+        network_seed: of what the network itself draws, such as dropout; None leaves that to the global generators.
     """
 
     model: nn.Module
@@ -54,6 +57,7 @@ class TrainingRun:
     order_rng: np.random.Generator
     augmentation_rng: np.random.Generator
     architecture: str = ""
+    network_seed: int | None = None
 
 
 class Engine(Protocol):
@@ -91,7 +95,8 @@ def train(
     """Train these models in place, all for the same number of steps.
 
     Args:
-        runs: S models of one architecture; more than one only where `is_stackable(model, recipe)`, or with an engine.
+        runs: S models of one architecture; more than one only where `is_stackable(model, recipe)`, or with an engine,
+            and only if the network draws no random numbers.
         images: N images on the device, flat for stacks.
         labels: int64 [N], same device.
         recipe: optimizer, schedule, batch, augmentation.
@@ -106,12 +111,29 @@ def train(
     """
     smallest = min(len(run.rows) for run in runs)
     check_batch_size(recipe.batch, smallest, len(labels))
-    samplers = [EpochSampler(run.rows, run.order_rng) for run in runs]
     if engine is None:
         engine = build_default_engine(runs, images, labels, recipe)
+    # The generators are the network's until it is trained, so that its draws continue from window to window. Whatever
+    # draws in a callback must restore them. Stacks draw nothing, and neither do networks that are trained together.
+    draws = len(runs) == 1 and not isinstance(engine, StackedMLPEngine)
+    with seed_generators(runs[0].network_seed if draws else None, labels.device):
+        take_steps(runs, labels, recipe, steps, smallest // recipe.batch, events, on_epoch_end, engine)
+
+
+def take_steps(
+    runs: Sequence[TrainingRun],
+    labels: Tensor,
+    recipe: Recipe,
+    steps: int,
+    longest: int,
+    events: LearningEvents | None,
+    on_epoch_end: EpochCallback | None,
+    engine: Engine,
+) -> None:
+    """Take all steps of these models, in windows of at most `longest` steps."""
+    samplers = [EpochSampler(run.rows, run.order_rng) for run in runs]
     # An engine takes the steps of one window per call. A window reads one pass of the smallest subset at most, so each
     # model starts at most one new permutation in it; and the logits of its learning events fit into memory.
-    longest = smallest // recipe.batch
     if events is not None:
         step_bytes = 4 * len(runs) * recipe.batch * (int(labels.max()) + 1)
         longest = min(longest, max(1, LOGIT_BYTES // step_bytes))
@@ -240,7 +262,7 @@ class EagerEngine:
     def _run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
         # rows is [1, steps, B]. train() each time: a callback at an epoch's end may have evaluated the model.
         logits_before = []
-        autocast = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
+        autocast = get_autocast_dtype(self.recipe.precision)
         self.model.train()
         for batch, learning_rate in zip(rows[0], learning_rates, strict=True):
             for group in self.optimizer.param_groups:

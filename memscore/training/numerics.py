@@ -16,6 +16,11 @@ CONTEXT_BYTES = 0.8 * 2**30
 """Of a GPU's memory for the CUDA context of a process: 0.5 to 0.8 GiB, by GPU and version."""
 
 
+def get_autocast_dtype(precision: str) -> torch.dtype | None:
+    """Return the dtype of the matrix products under autocast; None where a recipe's precision needs no autocast."""
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
 def is_finite(model: nn.Module) -> bool:
     """Return whether every weight and every running statistic is a finite number."""
     values = [t for t in model.state_dict().values() if t.is_floating_point() and t.numel()]

@@ -21,7 +21,14 @@ SHORTAGES = [
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
+
+
+class GraphRecordingError(RuntimeError):
+    """Named as that of memscore.training.graph_recording."""
+
+
 BREAKS = [
+    GraphRecordingError("recording it failed: a user's own text"),
     AcceleratorError("CUDA error: an illegal memory access was encountered"),
     AcceleratorError("some later wording"),
     RuntimeError("CUDA error: device-side assert triggered"),

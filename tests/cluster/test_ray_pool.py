@@ -129,6 +129,15 @@ def test_a_stack_that_never_fits_is_split_then_fails(ray_pool, monkeypatch):
     assert (failure.kind, failure.error) == ("memory", "OutOfMemoryError: CUDA out of memory")
 
 
+def test_new_workers_know_what_an_exception_told_about_their_predecessors(ray_pool):
+    pool = ray_pool(workers=2)
+    assert sorted(pool.run(jobs.fail_unless_told, range(6))) == [(job, job) for job in range(6)]
+    assert 1 <= pool.setbacks["worker"] <= 2  # once for each worker that did not know
+    before = pool.setbacks["worker"]
+    assert sorted(pool.run(jobs.fail_unless_told, range(2))) == [(job, job) for job in range(2)]
+    assert pool.setbacks["worker"] == before
+
+
 @pytest.mark.slow
 def test_one_gpu_has_one_worker_that_keeps_what_is_shared_and_a_job_that_does_not_fit_is_split(run_alone):
     report = json.loads(run_alone("-m", "tests.fixtures.one_gpu"))

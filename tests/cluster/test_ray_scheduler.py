@@ -258,6 +258,30 @@ def test_a_job_counts_as_alone_only_if_no_other_ran_beside_it_at_any_time(cluste
     assert run_rounds(run, cluster, rounds=1) == 1
 
 
+def test_a_job_whose_worker_learnt_something_is_not_counted_until_that_is_old(cluster):
+    from cluster.ray_worker import RemoteError
+
+    told = RemoteError(
+        "GraphRecordingError: it failed", "", gpu_memory=False, stop=None, worker_environment={"KNOWN": "1"}
+    )
+    run = make_scheduler(cluster, lambda: 1, [3])
+    outcomes, attempts = [], []
+    while run.is_open() and cluster.now < 100 * MINUTE:
+        cluster.now += 2
+        run.scale_workers()
+        run.assign_jobs()
+        attempts += [slot.task.attempts for slot in run._waiting.values() if slot.task]
+        # every job ends in this way
+        cluster.call_results |= {number: told for kind, number in cluster.due if kind == "job"}
+        outcomes += run.poll()
+    [(job, failure)] = outcomes
+    assert (job, failure.kind, failure.attempts, failure.error) == (3, "worker", 3, told.error)
+    assert sorted(set(attempts)) == [0, 1, 2]
+    assert len(cluster.killed) == 4
+    assert run.config.setbacks == {"worker": 4}
+    assert run.config.environment == {"KNOWN": "1"}
+
+
 def test_a_full_cluster_is_warned_of_and_given_up(cluster, caplog):
     cluster.start_worker = lambda: SimpleNamespace(
         start=SimpleNamespace(remote=lambda: cluster.call("start", math.inf))

@@ -9,6 +9,8 @@ from torch import nn
 
 from memscore.choices import validate_choice
 from memscore.models.architectures import Classifier
+from memscore.models.random_state import seed_generators
+from memscore.seeds import torch_seed
 from memscore.store.store import Store
 from memscore.training.device_data import DeviceImages
 from memscore.training.evaluation import choose_evaluation_batch, predict_embeddings, predict_logits
@@ -22,14 +24,16 @@ from unlearn.trials.config import TrialConfig, trial_key
 @torch.no_grad()
 def compute_outputs(model: nn.Module, recipe: Recipe, images: DeviceImages, n: int) -> Outputs:
     """Compute logits and embeddings of the first n images, as originals and oracles are evaluated."""
-    if isinstance(model, Classifier) and recipe.precision != "bfloat16":
-        # One pass suffices: the head reads the embedding.
-        embeddings = predict_embeddings(model.eval(), images, n)
-        batch = choose_evaluation_batch(model, embeddings.device)
-        logits = torch.cat([model.head(part) for part in torch.split(embeddings, batch)])
-    else:
-        logits = predict_logits(model, recipe, images, n)
-        embeddings = predict_embeddings(model, images, n)
+    # seeded for networks that draw random numbers in evaluation mode too
+    with seed_generators(torch_seed(0, "evaluation", "trial"), images.pixels.device):
+        if isinstance(model, Classifier) and recipe.precision != "bfloat16":
+            # One pass suffices: the head reads the embedding.
+            embeddings = predict_embeddings(model.eval(), images, n)
+            batch = choose_evaluation_batch(model, embeddings.device)
+            logits = torch.cat([model.head(part) for part in torch.split(embeddings, batch)])
+        else:
+            logits = predict_logits(model, recipe, images, n)
+            embeddings = predict_embeddings(model, images, n)
     return Outputs(logits=logits.cpu().numpy(), embeddings=embeddings.cpu().numpy())
 
 

@@ -69,7 +69,7 @@ class PreparedTrials:
         forget, missing, _ = self._find_missing_models()
         trials = self._build_trials(forget, "cpu")
         # a trial of a model that is missing is missing too
-        count = len(trials) if missing else sum(read_stored_row(trial) is None for trial in trials)
+        count = len(trials) if missing else sum(read_stored_row(self.context.store, trial) is None for trial in trials)
         return forecast_trials(self.context.bank_store, models=len(missing), trials=count)
 
     def _find_missing_models(self) -> tuple[ForgetSet, list[OriginalJob], int]:

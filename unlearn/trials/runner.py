@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memscore.models.random_state import seed_generators
 from memscore.pipeline.jobs import (
     OriginalJob,
     build_model,
@@ -248,9 +249,9 @@ def apply_algorithms(
         # Step 0 has the stream of the algorithm alone, so a first step has the bits of the trial without a sequence.
         family = step.algorithm + (f"-after-{number}" if number else "")
         stream = (family, trial.index * 1_000_003 + trial.seed)
-        torch.random.manual_seed(torch_seed(0, "unlearn", *stream))
-        # Dropout and the like draw from torch's global stream, which is seeded too and restored after the run.
-        unlearned: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *stream), **extra)
+        # Dropout and the like draw from the global generators, which are seeded too.
+        with seed_generators(torch_seed(0, "unlearn", *stream), device):
+            unlearned: nn.Module = entry.fn(theta, retain, forget, config, generator(0, "unlearn", *stream), **extra)
         if not is_finite(unlearned):
             raise TrainingDiverged(0, float("nan"))
         return unlearned
@@ -264,14 +265,13 @@ def apply_algorithms(
 
     # Before the clock starts.
     warm_up(frozenset(step.algorithm for step in steps))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        started = read_clock()
-        try:
-            parts = [step.rows for step in steps]
-            theta_u = rum(start or problem.theta_o, problem.train, parts, run_step, completed_steps)
-            return theta_u, cost("ok")
-        except TrainingDiverged:
-            return problem.theta_o, cost("diverged")
+    started = read_clock()
+    try:
+        parts = [step.rows for step in steps]
+        theta_u = rum(start or problem.theta_o, problem.train, parts, run_step, completed_steps)
+        return theta_u, cost("ok")
+    except TrainingDiverged:
+        return problem.theta_o, cost("diverged")
 
 
 @cache

@@ -13,8 +13,8 @@ from memscore.pipeline.jobs import OriginalJob
 from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
-from memscore.training.precision import require_precision
 from memscore.store.visibility import open_visible_store
+from memscore.training.precision import require_precision
 from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig

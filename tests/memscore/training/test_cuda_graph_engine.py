@@ -11,14 +11,14 @@ from memscore.models.architectures import Classifier, build_network, compute_log
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
-from memscore.training import cuda_graphs, engines, evaluation
-from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward, GraphCaptureError
+from memscore.training import cuda_graphs, engines
+from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
 from memscore.training.device_data import to_device
 from memscore.training.engines import MultiStreamEngine, select_engine
 from memscore.training.evaluation import evaluate_examples
+from memscore.training.graph_recording import GraphCaptureError
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import EagerEngine, TrainingRun, train
-from memscore.training.numerics import single_threaded
 from memscore.training.recipes import Recipe
 from tests.fixtures.opened import open_bank
 
@@ -26,16 +26,6 @@ CPU = torch.device("cpu")
 N, K = 70, 3
 RECIPE = Recipe(epochs=3, batch=16, lr=0.05, schedule="cosine")
 CNN, RESNET = ("cnn-4-8", (2, 8, 8)), ("resnet18-imagenet-stem", (3, 16, 16))
-
-
-@pytest.fixture(autouse=True)
-def clean_engine_cache():
-    """Use one thread, and clear the engine caches afterwards."""
-    with single_threaded():
-        yield
-    engines.clear_engine_cache()
-    for cached in (engines._capture_errors, engines._best_stream_counts, evaluation._graph_cache):
-        cached.clear()
 
 
 def data(shape, n=N):
@@ -286,7 +276,8 @@ def test_an_evaluation_is_filled_up_reused_and_the_last_rows_are_right(monkeypat
     static = CudaGraphForward(models[0], images.take(torch.arange(5)), recipe, capture=False)
     autocast = torch.bfloat16 if precision == "bfloat16" else None
     for model in (*models, models[0]):
-        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, batch=50)
+        static.load(model)
+        outputs = evaluate_examples(static, images, labels, batch=50)
         expected_values = evaluate_examples(
             lambda shown, model=model: compute_logits(model, shown, autocast), images, labels, batch=50
         )
@@ -335,10 +326,11 @@ def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_
     for name, value in store.read_weights(key).items():
         assert torch.equal(value, plain.read_weights(key)[name])
     engines = {receipt["engine"] for receipt in store.receipts().values()}
-    streams = {r["streams"] for name, r in store.receipts().items() if not name.startswith("original")}
+    streams = {name: receipt["streams"] for name, receipt in store.receipts().items()}
     assert engines == {"uncaptured"}
-    assert len(streams) == 1
-    assert streams < {1, 2, 4}
+    # jobs of four and of three models, whose last group may be smaller than the timing's best count
+    assert set(streams.values()) <= {1, 2, 3, 4}
+    assert streams["original-00000"] == 1
     assert {receipt["engine"] for receipt in plain.receipts().values()} == {"single"}
 
 

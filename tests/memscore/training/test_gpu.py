@@ -59,7 +59,7 @@ def test_a_gpu_trains_models_as_good_as_a_cpu_does(banks, change):
     assert abs(test["cpu"].mean() - test["cuda"].mean()) < 4 * max(se, 1 / 400)  # one test image is 1/400
     kind = "stack" if "arch" not in change else "captured"
     assert {receipt["engine"] for receipt in results["cuda"][2]} == {kind}
-    assert kind == "stack" or {receipt["streams"] for receipt in results["cuda"][2]} <= {1, 2, 4}
+    assert kind == "stack" or {receipt["streams"] for receipt in results["cuda"][2]} <= {1, 2, 3, 4}
 
 
 def test_membership_and_visits_are_the_same_on_a_gpu(banks):
@@ -260,7 +260,8 @@ def test_an_evaluation_by_graph_is_the_eager_one_for_every_model_and_the_last_pa
     models = [build_network("resnet18-imagenet-stem", SHAPE, K, seed=i).to(gpu).eval() for i in range(2)]
     static = CudaGraphForward(models[0], images.take(torch.arange(3, device=gpu)), RECIPE)
     for model in (*models, models[0]):
-        outputs = evaluate_examples(lambda shown, model=model: static(model, shown), images, labels, 1024)
+        static.load(model)
+        outputs = evaluate_examples(static, images, labels, 1024)
         expected = evaluate_examples(
             lambda shown, model=model: compute_logits(model, shown, None), images, labels, 1024
         )
