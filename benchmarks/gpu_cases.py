@@ -159,6 +159,8 @@ def get_graph_engine(
     while len(cached) < len(runs):
         inputs, capture = (runs[0].model, bench.images, bench.labels), bench.device.type == "cuda"
         cached.append(CudaGraphEngine(*inputs, recipe, capture=capture, compiled=compiled and not bench.tiny))
+        if cached[-1].compiled != (compiled and not bench.tiny):  # else its time would be reported as a compiled one's
+            raise RuntimeError(f"{case.arch} could not be compiled; the warning above says why")
     return MultiStreamEngine(cached, runs)
 
 

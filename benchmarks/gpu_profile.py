@@ -20,6 +20,7 @@ KINDS = {
     "elementwise": ("elementwise", "vectorized", "copy", "add", "relu", "clamp", "threshold"),
 }
 """Kind of kernel -> parts of a kernel's name; the first kind that matches counts."""
+OTHER = "other"
 
 
 def profile_cells(bench: Bench) -> Iterator[Cell]:
@@ -49,9 +50,9 @@ def profile_steps(bench: Bench, case: Case, engine: str) -> dict[str, Any]:
     ]
     kernels = sorted((kernel for kernel in kernels if kernel[1] > 0), key=lambda kernel: -kernel[1])
     total = sum(us for _, us, _ in kernels)
-    by_kind: dict[str, float] = {}
+    by_kind = dict.fromkeys([*KINDS, OTHER], 0.0)
     for name, us, _ in kernels:
-        by_kind[classify_kernel(name)] = by_kind.get(classify_kernel(name), 0.0) + us / STEPS
+        by_kind[classify_kernel(name)] += us / STEPS
     return {
         "kernels_a_step": sum(count for _, _, count in kernels) / STEPS,
         "us_a_step": total / STEPS,
@@ -66,7 +67,7 @@ def profile_steps(bench: Bench, case: Case, engine: str) -> dict[str, Any]:
 def classify_kernel(name: str) -> str:
     """The kind of a kernel by its name."""
     lower = name.lower()
-    return next((kind for kind, parts in KINDS.items() if any(part in lower for part in parts)), "other")
+    return next((kind for kind, parts in KINDS.items() if any(part in lower for part in parts)), OTHER)
 
 
 def summarize_profile(cells: dict[str, Any]) -> dict[str, Any]:

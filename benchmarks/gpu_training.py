@@ -123,22 +123,22 @@ class Part:
             longest_s = max(longest_s, time.perf_counter() - begun)
             self.record.write_text(json.dumps(record))
             print(f"{name}: {json.dumps(record[name])[:300]}", flush=True)
-            self.write(record, names, quiet=True)
+            self.write(record, names)
             if is_broken_device(error):
                 print("this process can no longer use its GPU; run the same command again with --resume")
                 return FAILED
             if error is not None:
                 release_engines()  # a failed cell's engines may be half made, and hold memory
-        self.write(record, names)
+        print(f"written to {self.write(record, names)}")
         return FAILED if any(is_failure(record[name]) for name in names) else COMPLETE
 
-    def write(self, record: dict[str, Any], names: Sequence[str], *, quiet: bool = False) -> None:
+    def write(self, record: dict[str, Any], names: Sequence[str]) -> Path:
         """Write the summary of the cells that were measured, and the errors of the others."""
         measured = {name: cell for name, cell in record.items() if not is_failure(cell)}
         failures = {name: cell["error"] for name, cell in record.items() if is_failure(cell)}
         complete = all(name in measured for name in names)
         summary = {"complete": complete, "errors": failures, **self.summarize(measured)}
-        results_file.save(self.name, summary, folder=self.results, quiet=quiet)
+        return results_file.save(self.name, summary, folder=self.results, quiet=True)
 
 
 def is_failure(cell: object) -> bool:
