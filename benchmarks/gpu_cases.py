@@ -116,20 +116,23 @@ def make_run(bench: Bench, case: Case, index: int) -> TrainingRun:
 
 def change_recipe(case: Case, precision: str, epochs: int | None = None) -> Recipe:
     """The case's recipe in this precision, and so many epochs of it if only its speed matters."""
-    # tf32 is a setting of the convolutions (allow_tf32), beside the recipe's float32
+    # tf32 is a setting of the convolutions (allow_tf32) beside a float32 recipe
     recipe = replace(case.recipe, precision="float32" if precision == "tf32" else precision)
     return recipe if epochs is None else replace(recipe, epochs=epochs, schedule="constant", milestones=())
 
 
 @contextmanager
-def allow_tf32(precision: str) -> Generator[None, None, None]:
-    """Let convolutions use TF32 inside this block, as torch does by default, if the precision is tf32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = before or precision == "tf32"
+def allow_tf32(bench: Bench, precision: str) -> Generator[None, None, None]:
+    """Let convolutions on a GPU use TF32 inside this block, as torch does by default, if the precision is tf32."""
+    # fp32_precision and not allow_tf32: torch raises an error where both are used
+    convolutions, before = torch.backends.cudnn.conv, torch.backends.cudnn.conv.fp32_precision
+    if precision == "tf32" and bench.device.type == "cuda":
+        convolutions.fp32_precision = "tf32"
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        if convolutions.fp32_precision != before:
+            convolutions.fp32_precision = before
 
 
 def count_steps(case: Case, recipe: Recipe) -> int:
@@ -137,7 +140,7 @@ def count_steps(case: Case, recipe: Recipe) -> int:
     return round(recipe.epochs * case.members / recipe.batch)
 
 
-_engines: dict[tuple[Case, Recipe, bool, bool], list[CudaGraphEngine]] = {}
+_engines: dict[tuple[Case, Recipe, bool, str], list[CudaGraphEngine]] = {}
 
 
 def release_engines() -> None:
@@ -151,7 +154,7 @@ def get_graph_engine(
     bench: Bench, recipe: Recipe, runs: Sequence[TrainingRun], case: Case, *, compiled: bool
 ) -> Engine:
     """So many networks on as many streams; engines are cached, those of another case or recipe deleted."""
-    key = (case, recipe, compiled, torch.backends.cudnn.allow_tf32)
+    key = (case, recipe, compiled, torch.backends.cudnn.conv.fp32_precision)
     if key not in _engines:
         synchronize(bench)
         release_engines()

@@ -67,7 +67,7 @@ def time_models(
     recipe = change_recipe(case, precision, epochs)
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with allow_tf32(precision):
+    with allow_tf32(bench, precision):
         if engine == "eager":
             warm = replace(recipe, epochs=1, schedule="constant", milestones=())
             train_models(bench, case, [0], engine=engine, recipe=warm)
