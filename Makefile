@@ -10,7 +10,7 @@ STORES := $(or $(MEMSCORE_HOME),$(HOME)/memscore)
 STORE := $(shell printf '%s' '$(STORES)' | sed -E 's|/?([?].*)?$$|/digits\1|')
 NAMES_STORE := $(findstring --store,$(ARGS))$(findstring --data,$(ARGS))
 
-.PHONY: run test lint format reference slow setup
+.PHONY: run test lint format reference slow oldest-torch setup
 run: $(SETUP)
 	$(BIN)/python -m memscore.estimate $(if $(NAMES_STORE),,--store '$(STORE)') $(ARGS)
 
@@ -19,6 +19,10 @@ test: lint
 
 slow: $(SETUP)
 	$(BIN)/python -m pytest -m slow
+
+# Half a gigabyte is downloaded, and deleted after the tests.
+oldest-torch: $(SETUP)
+	$(BIN)/python -m tests.oldest_torch $(VENV)/oldest-torch
 
 lint: $(SETUP)
 	$(BIN)/ruff format --check .

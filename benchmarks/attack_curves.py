@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.scoring import AttackCurve, run_attack
-from memscore.plots.bank import draw_bands, encode_png
+from memscore.plots.bank import create_figure, draw_bands, encode_png
 from memscore.store.store import Store
 
 SIZES = (16, 64, 256)
@@ -62,7 +61,7 @@ def numbers(curve: AttackCurve) -> dict[str, list[float] | int]:
 
 def picture(found: dict[int, dict[str, AttackCurve]]) -> bytes:
     """A panel for each number of models, log axes."""
-    figure = Figure(figsize=(4 * len(found), 3.8), layout="constrained")
+    figure = create_figure(4 * len(found), 3.8)
     axes = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
     for axis, (size, curves) in zip(axes, found.items(), strict=True):
         draw_bands(axis, {name: curves[name].band for name in DRAWN})

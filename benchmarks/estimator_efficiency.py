@@ -18,7 +18,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from benchmarks.results_file import save
 from cluster.launch import PoolOptions, open_ray_pool
@@ -28,7 +27,7 @@ from memscore.estimators.statistic import compute_table
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import prepare_arms, prepare_bank
 from memscore.pipeline.train_bank import Pool, train_missing
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.correlation import TOP_FRACTION, rmse, top_overlap
 from memscore.tables.progress_bar import ProgressBar
 
@@ -209,7 +208,7 @@ COUNTS, ERRORS = (16, 32, 64, 128, 256), (0.02, 0.05, 0.1)  # where the axes of 
 
 def picture(found: dict[str, Any]) -> bytes:
     """RMSE against models: a row a data set, a panel a statistic, a line a design."""
-    figure = Figure(figsize=(9.5, 3 * len(found)), layout="constrained")
+    figure = create_figure(9.5, 3 * len(found))
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     panels = np.atleast_2d(figure.subplots(len(found), len(STATISTICS), sharex=True, sharey=True))
     for row, (data, designs) in zip(panels, found.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu_training.py trains: two recipes, one data file, three engines."""
+"""What benchmarks/gpu_training.py trains: two recipes, one data file, three engines, four precisions."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from memscore.data.datasets import load_dataset
+from benchmarks.gpu_data import CLASSES, read_images
 from memscore.models.architectures import build_network
 from memscore.training.cuda_graphs import CudaGraphEngine
 from memscore.training.device_data import DeviceImages, to_device
@@ -20,12 +20,8 @@ from memscore.training.engines import MultiStreamEngine
 from memscore.training.loop import Engine, TrainingRun, train
 from memscore.training.recipes import RECIPES, Recipe
 
-Step = tuple[str, Callable[[], Any]]
-"""A name, and what measures it."""
-
-FILE = Path(__file__).parent / "data" / "fashion_mnist.npz"
-CLASSES = 10
-MEAN, STD = (0.2,) * 3, (0.33,) * 3  # of the padded images, to two digits
+Cell = tuple[str, Callable[[], Any]]
+"""A name, and the function that measures it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +69,7 @@ class Bench:
     Attributes:
         device: where everything runs.
         file: where the data comes from.
+        source: of the images, in words.
         tiny: whether this only shows that it runs.
         cases: CASES or TINY.
         images: resident, training images first, then the test set.
@@ -82,6 +79,7 @@ class Bench:
 
     device: torch.device
     file: Path
+    source: str
     tiny: bool
     cases: dict[str, Case]
     images: DeviceImages
@@ -89,78 +87,68 @@ class Bench:
     test: Tensor
 
 
-def prepare(file: Path) -> None:
-    """Write Fashion-MNIST as this machine has it, unpadded, for a machine that has not."""
-    splits = load_dataset("fashion-mnist", validation=0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    parts = {"train": splits.train, "test": splits.test}
-    arrays = {f"{name}_{kind}": getattr(part, kind) for name, part in parts.items() for kind in ("images", "labels")}
-    np.savez_compressed(file, **arrays)
-    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
-
-
-def padded(file: Path = FILE) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images, labels, test images, test labels; images uint8 [N, 3, 32, 32], gray in three channels, a black rim."""
-    if not file.exists():
-        raise FileNotFoundError(
-            f"{file} is not there; run `python -m benchmarks.gpu_training prepare` where the data is"
-        )
-    with np.load(file, allow_pickle=False) as arrays:
-        train, labels, test, test_labels = (arrays[f"{a}_{b}"] for a in ("train", "test") for b in ("images", "labels"))
-    rim = ((0, 0), (0, 0), (2, 2), (2, 2))
-    # type: ignore[return-value]
-    return tuple(np.pad(x, rim).repeat(3, axis=1) if x.ndim == 4 else x for x in (train, labels, test, test_labels))
-
-
-def bench_on(device: str, file: Path, *, tiny: bool) -> Bench:
-    """The data on the device."""
-    train, labels, test, test_labels = padded(file)
+def load_bench(device: str, file: Path, *, tiny: bool) -> Bench:
+    """Put the data on the device."""
+    train, labels, test, test_labels, source = read_images(file)
     cases = TINY if tiny else CASES
     most = max(case.available for case in cases.values())
-    test, test_labels = (test[:64], test_labels[:64]) if tiny else (test, test_labels)
-    here = torch.device(device)
-    images = to_device(np.concatenate([train[:most], test]), MEAN, STD, here, flat=False)
-    together = torch.from_numpy(np.concatenate([labels[:most], test_labels]).astype(np.int64)).to(here)
-    rows = torch.arange(most, most + len(test), device=here)
-    return Bench(device=here, file=file, tiny=tiny, cases=cases, images=images, labels=together, test=rows)
+    if tiny:
+        test, test_labels = test[:64], test_labels[:64]
+    channels = train[:most].astype(np.float32).transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    mean, std = (tuple(float(x) for x in statistic) for statistic in (channels.mean(1), channels.std(1)))
+    target = torch.device(device)
+    images = to_device(np.concatenate([train[:most], test]), mean, std, target, flat=False)
+    all_labels = torch.from_numpy(np.concatenate([labels[:most], test_labels]).astype(np.int64)).to(target)
+    rows = torch.arange(most, most + len(test), device=target)
+    return Bench(
+        device=target, file=file, source=source, tiny=tiny, cases=cases, images=images, labels=all_labels, test=rows
+    )
 
 
-def assigned(bench: Bench, case: Case, index: int) -> TrainingRun:
+def make_run(bench: Bench, case: Case, index: int) -> TrainingRun:
     """One model of a case: its subset, initial weights and orders follow from its index."""
-    subsets, order, chance = np.random.default_rng([index, case.members]).spawn(3)
+    subsets, order, augmentation = np.random.default_rng([index, case.members]).spawn(3)
     model = build_network(case.arch, bench.images.shape, CLASSES, seed=index).to(bench.device)
     rows = np.sort(subsets.choice(case.available, case.members, replace=False))
-    return TrainingRun(model=model, rows=rows, order_rng=order, augmentation_rng=chance, architecture=case.arch)
+    return TrainingRun(model=model, rows=rows, order_rng=order, augmentation_rng=augmentation, architecture=case.arch)
 
 
-def with_precision(case: Case, precision: str, epochs: int | None = None) -> Recipe:
+def change_recipe(case: Case, precision: str, epochs: int | None = None) -> Recipe:
     """The case's recipe in this precision, and so many epochs of it if only its speed matters."""
-    if epochs is None:
-        return replace(case.recipe, precision=precision)
-    return replace(case.recipe, precision=precision, epochs=epochs, schedule="constant", milestones=())
+    recipe = replace(case.recipe, precision=precision)
+    return recipe if epochs is None else replace(recipe, epochs=epochs, schedule="constant", milestones=())
 
 
-def steps_of(case: Case, recipe: Recipe) -> int:
+def count_steps(case: Case, recipe: Recipe) -> int:
     """T of the step law."""
     return round(recipe.epochs * case.members / recipe.batch)
 
 
-_engines: dict[tuple[Case, Recipe, bool], list[CudaGraphEngine]] = {}
+_engines: dict[tuple[Case, Recipe, bool, str], list[CudaGraphEngine]] = {}
 
 
-def captured_engine(
-    bench: Bench, recipe: Recipe, assignments: Sequence[TrainingRun], case: Case, *, compiled: bool
+def release_engines() -> None:
+    """Delete the cached engines and free their memory."""
+    _engines.clear()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def get_graph_engine(
+    bench: Bench, recipe: Recipe, runs: Sequence[TrainingRun], case: Case, *, compiled: bool
 ) -> Engine:
-    """So many networks on as many streams; engines are kept, those of another case or recipe given up."""
+    """So many networks on as many streams; engines are cached, those of another case or recipe deleted."""
     key = (case, recipe, compiled)
     if key not in _engines:
-        settle(bench)
-        _engines.clear()
-    kept = _engines.setdefault(key, [])
-    while len(kept) < len(assignments):
-        place, capture = (assignments[0].model, bench.images, bench.labels), bench.device.type == "cuda"
-        kept.append(CudaGraphEngine(*place, recipe, capture=capture, compiled=compiled and not bench.tiny))
-    return MultiStreamEngine(kept, assignments)
+        synchronize(bench)
+        release_engines()
+    cached = _engines.setdefault(key, [])
+    while len(cached) < len(runs):
+        inputs, capture = (runs[0].model, bench.images, bench.labels), bench.device.type == "cuda"
+        cached.append(CudaGraphEngine(*inputs, recipe, capture=capture, compiled=compiled and not bench.tiny))
+        if cached[-1].compiled != (compiled and not bench.tiny):  # else its time would be reported as a compiled one's
+            raise RuntimeError(f"{case.arch} could not be compiled; the warning above says why")
+    return MultiStreamEngine(cached, runs)
 
 
 def train_models(
@@ -178,21 +166,21 @@ def train_models(
     Returns:
         The models, seconds that training them took, and seconds that making the engine took before.
     """
-    chosen = [assigned(bench, case, index) for index in indices]
-    settle(bench)
+    runs = [make_run(bench, case, index) for index in indices]
+    synchronize(bench)
     started = time.perf_counter()
-    made = None
+    graphs = None
     if engine != "eager":
-        made = captured_engine(bench, recipe, chosen, case, compiled=engine == "compiled")
-    settle(bench)
+        graphs = get_graph_engine(bench, recipe, runs, case, compiled=engine == "compiled")
+    synchronize(bench)
     set_up_s = time.perf_counter() - started
     started = time.perf_counter()
-    train(chosen, bench.images, bench.labels, recipe, steps_of(case, recipe), engine=made)
-    settle(bench)
-    return chosen, time.perf_counter() - started, set_up_s
+    train(runs, bench.images, bench.labels, recipe, count_steps(case, recipe), engine=graphs)
+    synchronize(bench)
+    return runs, time.perf_counter() - started, set_up_s
 
 
-def flops_a_step(bench: Bench, case: Case) -> float:
+def count_flops(bench: Bench, case: Case) -> float:
     """Operations of forward and backward for one batch, two for a multiplication with its addition."""
     model, few = build_network(case.arch, bench.images.shape, CLASSES, seed=0).to(bench.device), bench.test[:2]
     with FlopCounterMode(display=False) as counter:
@@ -200,29 +188,29 @@ def flops_a_step(bench: Bench, case: Case) -> float:
     return counter.get_total_flops() / 2 * case.recipe.batch
 
 
-def ceilings(bench: Bench) -> dict[str, float]:
+def measure_ceilings(bench: Bench) -> dict[str, float]:
     """The machine's bfloat16 product in TFLOP/s and its copy in TB/s, on random numbers."""
     side = 256 if bench.tiny else 8192
     a, b = torch.randn(2, side, side, device=bench.device).to(torch.bfloat16)
     source = torch.randn(2**16 if bench.tiny else 2**30, device=bench.device)
     target = torch.empty_like(source)
-    product_s, copy_s = seconds_of(bench, lambda: a @ b), seconds_of(bench, lambda: target.copy_(source))
+    product_s, copy_s = time_work(bench, lambda: a @ b), time_work(bench, lambda: target.copy_(source))
     return {"bf16_tflops": 2e-12 * side**3 / product_s, "copy_tb_s": 8e-12 * len(source) / copy_s}
 
 
-def seconds_of(bench: Bench, work: Callable[[], object], rounds: int = 10) -> float:
+def time_work(bench: Bench, work: Callable[[], object], rounds: int = 10) -> float:
     """Mean over some rounds, after three."""
     for _ in range(3):
         work()
-    settle(bench)
+    synchronize(bench)
     started = time.perf_counter()
     for _ in range(rounds):
         work()
-    settle(bench)
+    synchronize(bench)
     return (time.perf_counter() - started) / rounds
 
 
-def settle(bench: Bench) -> None:
+def synchronize(bench: Bench) -> None:
     """Wait for the GPU."""
     if bench.device.type == "cuda":
         torch.cuda.synchronize(bench.device)

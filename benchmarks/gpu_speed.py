@@ -2,83 +2,103 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.gpu_cases import (
-    CLASSES,
     Bench,
     Case,
-    Step,
-    assigned,
-    ceilings,
-    flops_a_step,
-    steps_of,
+    Cell,
+    change_recipe,
+    count_flops,
+    count_steps,
+    make_run,
+    measure_ceilings,
     train_models,
-    with_precision,
 )
+from benchmarks.gpu_data import CLASSES
 from benchmarks.plain_loop import plain_query, plain_training
 from memscore.models.architectures import build_network
 from memscore.training.device_data import EVALUATION_BATCH
 from memscore.training.evaluation import build_forward, evaluate_examples
+from memscore.training.numerics import set_cudnn
+from memscore.training.recipes import Recipe
 
-ENGINES = [("eager", "float32", 1), ("eager", "bfloat16", 1), ("captured", "float32", 1)]
-ENGINES += [("captured", "bfloat16", streams) for streams in (1, 2, 4)]
-ENGINES += [("compiled", "bfloat16", streams) for streams in (1, 2)]
+STREAMS = {"cifar-stem": (1, 2, 4), "imagenet-stem": (1, 2, 4, 8, 16)}
+SLOW = (("captured", "tf32"), ("eager", "bfloat16"), ("captured", "float32"), ("eager", "float32"))
+CASES = ("cifar-stem", "imagenet-stem")
 KINDS = ("captured", "plain")
 
 
-def speed_steps(bench: Bench) -> Iterator[Step]:
-    """Ceilings; then seconds of three epochs, or of whole models, by each engine."""
-    yield "ceilings", partial(ceilings, bench)
-    for name in ("cifar-stem", "imagenet-stem"):
-        case = bench.cases[name]
-        yield f"{name} flops", partial(flops_a_step, bench, case)
-        yield f"{name} evaluation", partial(evaluation, bench, case.arch)
-        epochs = [3] if name == "cifar-stem" else [None]
-        runs = [(*engine, some) for engine in ENGINES for some in epochs]
-        if name == "cifar-stem":
-            runs += [("captured", "bfloat16", 1, None), ("captured", "bfloat16", 4, None)]
-        for engine, precision, streams, some in runs:
-            key = f"{name} {engine} {precision} {streams} {'whole' if some is None else f'{some} epochs'}"
-            yield key, partial(timed, bench, case, engine, precision, streams, some)
+def speed_cells(bench: Bench) -> Iterator[Cell]:
+    """Ceilings; then seconds of some epochs, or of whole models, by each engine; the slow precisions come last."""
+    yield "ceilings", partial(measure_ceilings, bench)
+    for name in CASES:
+        yield f"{name} flops", partial(count_flops, bench, bench.cases[name])
+        yield f"{name} evaluation", partial(measure_evaluation, bench, bench.cases[name].arch)
+        yield from engine_cells(
+            bench, name, "captured", "bfloat16", STREAMS[name][:4] if bench.tiny else STREAMS[name], 3
+        )
+        yield from engine_cells(bench, name, "compiled", "bfloat16", (1, 2), 3)
+        yield from engine_cells(bench, name, "captured", "bfloat16", (1, 4), None)
+    for engine, precision in SLOW:
+        for name in CASES:
+            yield from engine_cells(bench, name, engine, precision, (1,), 1)
 
 
-def timed(bench: Bench, case: Case, engine: str, precision: str, streams: int, epochs: int | None) -> dict[str, float]:
-    """Seconds of one model, from so many epochs or from whole models, trained so many at once; others came before."""
-    recipe = with_precision(case, precision, epochs)
-    warm = replace(recipe, epochs=1, schedule="constant", milestones=())
-    set_up_s = 0.0
+def engine_cells(
+    bench: Bench, name: str, engine: str, precision: str, streams: tuple[int, ...], epochs: int | None
+) -> Iterator[Cell]:
+    """Cells of one engine with these numbers of models at once; epochs None trains whole models."""
+    length = "whole" if epochs is None else f"{epochs} epochs"
+    for count in streams:
+        work = partial(time_models, bench, bench.cases[name], engine, precision, count, epochs)
+        yield f"{name} {engine} {precision} {count} {length}", work
+
+
+def time_models(
+    bench: Bench, case: Case, engine: str, precision: str, streams: int, epochs: int | None
+) -> dict[str, float]:
+    """Time so many models trained at once, for some epochs or as whole models, whose accuracy is measured too."""
+    recipe = change_recipe(case, precision, epochs)
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    if engine != "eager":
-        chosen, took_s, set_up_s = train_models(bench, case, range(streams), engine=engine, recipe=recipe)
-        if epochs is not None:  # once more, now that nothing is new
-            chosen, took_s, _ = train_models(bench, case, range(streams), engine=engine, recipe=recipe)
-    else:
-        train_models(bench, case, [0], engine=engine, recipe=warm)
-        chosen, took_s, _ = train_models(bench, case, [0], engine=engine, recipe=recipe)
-    steps = steps_of(case, recipe) * len(chosen)
-    whole = steps_of(case, case.recipe)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
+    with set_cudnn(precision) if bench.device.type == "cuda" else nullcontext():
+        if engine == "eager":
+            warm = replace(recipe, epochs=1, schedule="constant", milestones=())
+            train_models(bench, case, [0], engine=engine, recipe=warm)
+        runs, seconds, set_up_s = train_models(bench, case, range(streams), engine=engine, recipe=recipe)
+        if engine != "eager" and epochs is not None:  # once more, now that nothing is new
+            runs, seconds, _ = train_models(bench, case, range(streams), engine=engine, recipe=recipe)
+    steps = count_steps(case, recipe) * len(runs)
+    accuracies = [measure_test_accuracy(bench, run.model, recipe) for run in runs] if epochs is None else []
     return {
-        "ms_a_step": 1e3 * took_s / steps,
-        "s_a_model": took_s / steps * whole,
-        "measured_s": took_s,
-        "models": len(chosen),
+        "ms_a_step": 1e3 * seconds / steps,
+        "s_a_model": seconds / steps * count_steps(case, case.recipe),
+        "measured_s": seconds,
+        "models": len(runs),
         "set_up_s": set_up_s,
-        "peak_gib": memory,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0,
+        **({"test_accuracy": float(np.mean(accuracies))} if accuracies else {}),
     }
 
 
-def evaluation(bench: Bench, arch: str) -> dict[str, float]:
+def measure_test_accuracy(bench: Bench, model: nn.Module, recipe: Recipe) -> float:
+    """Accuracy on the test set."""
+    outputs = evaluate_examples(build_forward(model, recipe), bench.images, bench.labels, EVALUATION_BATCH)
+    return float(outputs["correct"][-len(bench.test) :].mean())
+
+
+def measure_evaluation(bench: Bench, arch: str) -> dict[str, float]:
     """Seconds that all images take, eagerly and from a graph."""
     model = build_network(arch, bench.images.shape, CLASSES, seed=0).to(bench.device)
-    recipe, seconds = with_precision(bench.cases["small"], "bfloat16"), {}
+    recipe, seconds = change_recipe(bench.cases["small"], "bfloat16"), {}
     for name, architecture in (("eager", ""), ("captured", arch)):
         for _ in range(2):
             started = time.perf_counter()
@@ -87,20 +107,20 @@ def evaluation(bench: Bench, arch: str) -> dict[str, float]:
     return seconds
 
 
-def speed_summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Beside each time the share of the ceiling that it reaches."""
-    ceiling = found.get("ceilings", {}).get("bf16_tflops", float("nan"))
+def summarize_speed(cells: dict[str, Any]) -> dict[str, Any]:
+    """Beside each time the share of the ceiling that it reaches; null where the ceiling was not measured."""
+    ceiling = cells.get("ceilings", {}).get("bf16_tflops")
     measured = {}
-    for key, cell in found.items():
-        flops = found.get(f"{key.split()[0]} flops")
+    for key, cell in cells.items():
+        flops = cells.get(f"{key.split()[0]} flops")
         measured[key] = cell
         if flops and isinstance(cell, dict) and "ms_a_step" in cell:
             tflops = 1e-9 * flops / cell["ms_a_step"]
-            measured[key] = cell | {"tflops": tflops, "share_of_bf16_ceiling": tflops / ceiling}
-    return {"what": "Fashion-MNIST 3x32x32, ResNet-18; s_a_model is for the whole recipe", "measured": measured}
+            measured[key] = cell | {"tflops": tflops, "share_of_bf16_ceiling": tflops / ceiling if ceiling else None}
+    return {"what": "ResNet-18; s_a_model is for the whole recipe", "measured": measured}
 
 
-def accuracy_steps(bench: Bench) -> Iterator[Step]:
+def accuracy_cells(bench: Bench) -> Iterator[Cell]:
     """Test accuracy of the captured engine in bfloat16 and of a plain float32 loop, on the same subsets."""
     for name, seeds in (("imagenet-stem", 10), ("cifar-stem", 3)):
         for seed in range(2 if bench.tiny else seeds):
@@ -111,30 +131,26 @@ def accuracy_steps(bench: Bench) -> Iterator[Step]:
 def captured_accuracy(bench: Bench, name: str, seed: int) -> float:
     """One model, by the engine that a bank would take."""
     case = bench.cases[name]
-    recipe = with_precision(case, "bfloat16")
-    [own], _, _ = train_models(bench, case, [seed], engine="captured", recipe=recipe)
-    return float(
-        evaluate_examples(build_forward(own.model, recipe), bench.images, bench.labels, EVALUATION_BATCH)["correct"][
-            -len(bench.test) :
-        ].mean()
-    )
+    recipe = change_recipe(case, "bfloat16")
+    [run], _, _ = train_models(bench, case, [seed], engine="captured", recipe=recipe)
+    return measure_test_accuracy(bench, run.model, recipe)
 
 
 def plain_accuracy(bench: Bench, name: str, seed: int) -> float:
     """One model, by a loop as anybody writes it; its orders are its own."""
     case = bench.cases[name]
-    own, steps = assigned(bench, case, seed), steps_of(case, case.recipe)
-    rows = torch.from_numpy(own.rows).to(bench.device)
-    plain_training(own.model, bench.images.take(rows), bench.labels[rows], case.recipe, steps, seed=seed)
-    said = plain_query(own.model, bench.images.take(bench.test)).argmax(1)
-    return float((said == bench.labels[bench.test]).float().mean())
+    run, steps = make_run(bench, case, seed), count_steps(case, case.recipe)
+    rows = torch.from_numpy(run.rows).to(bench.device)
+    plain_training(run.model, bench.images.take(rows), bench.labels[rows], case.recipe, steps, seed=seed)
+    predicted = plain_query(run.model, bench.images.take(bench.test)).argmax(1)
+    return float((predicted == bench.labels[bench.test]).float().mean())
 
 
-def accuracy_summary(found: dict[str, float]) -> dict[str, Any]:
+def summarize_accuracy(measured: dict[str, float]) -> dict[str, Any]:
     """Means, standard errors, and whether the difference is within two standard errors."""
     cases: dict[str, Any] = {}
     for name in ("imagenet-stem", "cifar-stem"):
-        values = [np.array([v for k, v in found.items() if k.startswith(f"{name} {kind} ")]) for kind in KINDS]
+        values = [np.array([v for k, v in measured.items() if k.startswith(f"{name} {kind} ")]) for kind in KINDS]
         if min(map(len, values)) < 2:
             continue
         means, errors = [v.mean() for v in values], [v.std(ddof=1) / np.sqrt(len(v)) for v in values]
@@ -147,4 +163,4 @@ def accuracy_summary(found: dict[str, float]) -> dict[str, Any]:
             "difference_se": error,
             "within_2_se": abs(difference) <= 2 * error,
         }
-    return {"what": "test accuracy, captured bfloat16 against a plain float32 loop", "cases": cases, "each": found}
+    return {"what": "test accuracy, captured bfloat16 against a plain float32 loop", "cases": cases, "each": measured}

@@ -30,11 +30,11 @@ def machine() -> dict[str, Any]:
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **({"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}),
-        **{name: version_of(name) for name in PACKAGES},
+        **{name: find_version(name) for name in PACKAGES},
     }
 
 
-def version_of(package: str) -> str | None:
+def find_version(package: str) -> str | None:
     """Its version; a machine that only trains has no Ray."""
     try:
         return version(package)

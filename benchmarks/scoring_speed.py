@@ -20,12 +20,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from benchmarks.reduction_memory import noise_manifest
 from benchmarks.results_file import save, spread
 from benchmarks.scoring_reductions import ARM, REDUCTIONS
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.store.parquet import to_table
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
@@ -107,7 +106,7 @@ def slope(pairs: list[tuple[int, float]]) -> dict[str, float | None]:
 
 def picture(points: dict[str, dict[tuple[int, int], dict[str, Any]]], fixed: tuple[int, int]) -> bytes:
     """Seconds against models and against examples, and peak memory against models."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = create_figure(12, 4)
     axes = figure.subplots(1, 3)
     colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
     for number, (name, measured) in enumerate(points.items()):

@@ -20,13 +20,12 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch.nn.functional import conv2d
 
 from benchmarks.plain_loop import plain_training
 from benchmarks.results_file import save, spread
 from memscore.models.architectures import Shape, build_network, count_parameters
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.training.device_data import DeviceImages, to_device
 from memscore.training.loop import TrainingRun, is_stackable, train
 from memscore.training.numerics import float32_matmul, single_threaded
@@ -262,7 +261,7 @@ def together(case: Case, count: int) -> float:
 
 def picture(report: dict[str, dict[str, object]]) -> bytes:
     """Speed beside the plain loop, a bar a network, with the whole spread."""
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    figure = create_figure(7, 3)
     axis: Axes = figure.subplots()
     ratios = [found["plain_over_engine"] for found in report.values()]
     values = np.array([[r["median"], r["min"], r["max"]] for r in ratios])  # type: ignore[index]

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from memscore.analysis.risk_signals import RiskSignals
-from memscore.plots.bank import ACCENT, INK, encode_png
+from memscore.plots.bank import ACCENT, INK, create_figure, encode_png
 from memscore.statistics.inequality import lorenz
 from memscore.statistics.intervals import Interval
 
@@ -20,7 +19,7 @@ def plot_proxies(
 ) -> bytes:
     """Plot one panel per proxy as a PNG: density of examples over proxy and memorization, log scale (SCALE, Fig. 5)."""
     rows = -(-len(proxies) // N_COLUMNS)
-    figure = Figure(figsize=(2.6 * min(N_COLUMNS, len(proxies)), 2.5 * rows + 0.3), layout="constrained")
+    figure = create_figure(2.6 * min(N_COLUMNS, len(proxies)), 2.5 * rows + 0.3)
     figure.suptitle(title)
     axes = figure.subplots(rows, min(N_COLUMNS, len(proxies)), squeeze=False, sharey=True)
     # the last row may have more panels than proxies
@@ -40,7 +39,7 @@ def plot_proxies(
 
 def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Interval], title: str) -> bytes:
     """Plot Lorenz curves of at most ten oriented scores as a PNG, the first one thick (SCALE, Fig. 12)."""
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = create_figure(5.2, 4.4)
     axis = figure.subplots()
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, (name, values) in enumerate(list(scores.items())[:MAX_CURVES]):
@@ -54,7 +53,7 @@ def plot_lorenz_curves(scores: Mapping[str, np.ndarray], gini: Mapping[str, Inte
 
 def plot_loss_and_success(signals: RiskSignals, title: str) -> bytes:
     """Plot attack success over tenths of the loss, and probabilities of risky and random examples, as a PNG."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = create_figure(8, 3.2)
     left, right = figure.subplots(1, 2)
     # Fig. 5 of RSU; matplotlib takes the lengths of error bars, not their ends
     middles = np.arange(1, len(signals.groups) + 1)

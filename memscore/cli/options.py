@@ -1,21 +1,43 @@
-"""Types of optional command-line options, with help texts that tyro does not give."""
+"""Types of optional command-line options, with help texts that tyro does not give.
 
-from collections.abc import Iterable
-from typing import Annotated, TypeVar
+Only commands need tyro. Where it is missing the types of options say nothing more than their values' types, so that
+jobs, which import the options of a bank, run on a machine that only trains; a command ends there as it imports tyro.
+"""
 
-import tyro
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar
+
+try:
+    import tyro
+except ModuleNotFoundError as error:
+    if error.name != "tyro":  # tyro is installed, and something that it needs is missing
+        raise
+    HAS_TYRO = False
+else:
+    HAS_TYRO = True
 
 T = TypeVar("T")
 
-Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
-"""T or None; the help text names the default, so "(default: None)" is not added."""
 
-Several = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=lambda names: f"(default: {names or 'none'})")]
+def set_default_hint(hint: str | Callable[[Any], str]) -> Any:
+    """Return an annotation that sets what the help adds about the default: a text, or a function of the default."""
+    return tyro.conf.arg(help_behavior_hint=hint) if HAS_TYRO else None
+
+
+NO_DEFAULT_HINT = set_default_hint("")
+"""The help text names the default, so "(default: None)" is not added."""
+
+Maybe = Annotated[T | None, NO_DEFAULT_HINT]
+"""T or None."""
+
+Several = Annotated[tuple[str, ...], set_default_hint(lambda names: f"(default: {names or 'none'})")]
 """Any number of strings; the help shows an empty default as none."""
 
 
-def make_nonempty_spec(choices: Iterable[str]) -> tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]]:
-    """Make tyro refuse an Annotated[Several, ...] without a value, which it would read as an empty tuple."""
+def make_nonempty_spec(choices: Iterable[str]) -> Any:
+    """Return an annotation with which tyro refuses an option without a value, which it would read as an empty tuple."""
+    if not HAS_TYRO:
+        return None
     listed = ", ".join(choices)
 
     def read(values: list[str]) -> tuple[str, ...]:

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
 from memscore.choices import validate_choice
-from memscore.cli.options import Maybe, Several, make_nonempty_spec
+from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
 from memscore.data.datasets import load_dataset, read_published, split_published
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
@@ -72,9 +70,7 @@ class BankConfig:
     """batch size (default: the recipe's)"""
     lr: Maybe[float] = None
     """learning rate (default: the recipe's)"""
-    augment: Annotated[
-        tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), tyro.conf.arg(help_behavior_hint="")
-    ] = ()
+    augment: Annotated[tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), NO_DEFAULT_HINT] = ()
     """crop, flip, both or none (default: the recipe's): drawn anew for each image in each epoch"""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = AUTO
     """auto: that of the stored bank; for a new one tf32 where convolutions are trained on GPUs, else the recipe's.

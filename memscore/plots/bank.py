@@ -5,23 +5,34 @@ ROC curves of membership attacks have log axes, on which the left end is visible
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from memscore.statistics.roc import RocBand
 
-mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 INK, ACCENT = "#334155", "#0f766e"
 CELL_SIZE, TITLE_HEIGHT = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
 
 
+def create_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
+    """Create a figure of this size in inches; sets matplotlib's settings to STYLE."""
+    import matplotlib as mpl  # jobs import this module, draw nothing, and may run where matplotlib is missing
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update(STYLE)
+    return Figure(figsize=(width, height), layout=layout)
+
+
 def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> bytes:
     """Plot a histogram of memorization [n] (NaN where undefined) beside its standard errors [n], as PNG."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = create_figure(8, 3)
     left, right = figure.subplots(1, 2)
     defined = ~np.isnan(memorization)
     left.hist(memorization[defined], bins=np.linspace(-0.5, 1, 61), color=ACCENT)
@@ -34,7 +45,7 @@ def plot_memorization(memorization: np.ndarray, se: np.ndarray, title: str) -> b
 def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title: str) -> bytes:
     """Plot images, uint8 [rows * columns, C, H, W], row by row with a line or two under each, as PNG."""
     columns, (_, height, width) = len(images) // rows, images.shape[1:]
-    figure = Figure(figsize=(CELL_SIZE[0] * columns, CELL_SIZE[1] * rows + TITLE_HEIGHT))
+    figure = create_figure(CELL_SIZE[0] * columns, CELL_SIZE[1] * rows + TITLE_HEIGHT, layout=None)
     figure.suptitle(title, y=1 - 0.3 * TITLE_HEIGHT / (CELL_SIZE[1] * rows + TITLE_HEIGHT), fontsize=9)
     # One axes for all: an axes per image takes a second of drawing for thirty of them. Its units are cells, with row 0
     # at the top; an image fills 0.92 x 0.7 of its cell at most and keeps its proportions.
@@ -51,7 +62,7 @@ def plot_gallery(images: np.ndarray, captions: list[list[str]], rows: int, title
     return encode_png(figure)
 
 
-def draw_cell(axis: Axes, image: np.ndarray, caption: Sequence[str]) -> None:
+def draw_cell(axis: "Axes", image: np.ndarray, caption: Sequence[str]) -> None:
     """Draw an image, uint8 [C, H, W], on the full scale from black to white, with a caption."""
     # Without vmin and vmax matplotlib would stretch each gray image to its own darkest and brightest pixel.
     shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
@@ -69,7 +80,7 @@ def plot_influence(
 ) -> bytes:
     """Plot a row for each target, as PNG: its image in a frame, then the images that influence it most."""
     rows, columns = len(images), max(map(len, images))
-    figure = Figure(figsize=(1.2 * columns, 1.6 * rows + 0.5), layout="constrained")
+    figure = create_figure(1.2 * columns, 1.6 * rows + 0.5)
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for row, row_images, row_captions, row_faint in zip(axes, images, captions, faint, strict=True):
@@ -118,7 +129,7 @@ def plot_most_memorized(
     return plot_gallery(images[top], captions, len(shown), title)
 
 
-def encode_png(figure: Figure) -> bytes:
+def encode_png(figure: "Figure") -> bytes:
     """Encode the figure as PNG, without a date or matplotlib's version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
@@ -127,15 +138,17 @@ def encode_png(figure: Figure) -> bytes:
 
 def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:
     """Plot the mean ROC curve of each attack, with the central 95 % of targets shaded, as PNG."""
-    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+    figure = create_figure(5.2, 4.6)
     axis = figure.subplots()
     draw_bands(axis, curves)
     axis.set(title=title, ylabel="true positive rate, mean and 95 % of targets")
     return encode_png(figure)
 
 
-def draw_bands(axis: Axes, curves: Mapping[str, RocBand]) -> None:
+def draw_bands(axis: "Axes", curves: Mapping[str, RocBand]) -> None:
     """Draw mean curves with shaded bands and the dashed diagonal on log axes; no curves give the diagonal alone."""
+    import matplotlib as mpl  # as above
+
     lowest = min((float(curve.fpr[0]) for curve in curves.values()), default=0.001)
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, (name, curve) in enumerate(curves.items()):

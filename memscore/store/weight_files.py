@@ -6,9 +6,6 @@ import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import safetensors
-from safetensors import SafetensorError
-
 from memscore.store.parquet import CorruptFile
 
 if TYPE_CHECKING:
@@ -36,6 +33,8 @@ def decode_weights(content: bytes) -> "dict[str, Tensor]":
 
 def check_weights(content: bytes) -> None:
     """Raise CorruptFile unless the tensors in a file give its hash; torch is not needed."""
+    from safetensors import SafetensorError  # a bank without originals has no weights, and may run where it is missing
+
     # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -48,6 +47,8 @@ def check_weights(content: bytes) -> None:
 
 def _hash_tensors(content: bytes) -> str:
     """Hash the tensors of a safetensors file, sorted by name."""
+    import safetensors  # as above
+
     digest = hashlib.sha256()
     tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     for name, tensor in sorted(tensors, key=operator.itemgetter(0)):

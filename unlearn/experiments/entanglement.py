@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
@@ -194,7 +193,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         }
     # The grid of panels above, and a row of fixed height below: cumulative distributions from the stored quantiles.
     width, height = compute_figure_size(panels, LEVELS, ylabels)
-    figure = Figure(figsize=(width, height + 3), layout="constrained")
+    figure = create_figure(width, height + 3)
     figure.suptitle(f"entanglement: {config.size} examples to forget, chosen by {config.selection}")
     ((top,), (bottom,)) = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, 3))
     draw_grid(top, panels, names, LEVELS, ylabels)

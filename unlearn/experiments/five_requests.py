@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from matplotlib.figure import Figure
-
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from unlearn.experiments.base import (
     Experiment,
@@ -153,7 +151,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     rounds = range(1, max((row["round"] for row in all_rows), default=1) + 1)
     arms = [(name, arm) for name in config.algorithms for arm in ARM_LABELS]
     n_columns = max(3, len(arms))
-    figure = Figure(figsize=(3.6 * n_columns, 6.6), layout="constrained")
+    figure = create_figure(3.6 * n_columns, 6.6)
     figure.suptitle(f"{config.size} examples to forget in each round, by {PROXY} retraining of theta_u")
     top, bottom = figure.subplots(2, n_columns)
     # Top: a line per arm and algorithm over the rounds. Round 0, before any request, is part of the skew alone.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.tables import mean_with_interval
 
@@ -62,7 +62,7 @@ def render_points(
     panels below.
     """
     ylabels = {column: ylabel} | dict(extra or {})
-    figure = Figure(figsize=compute_figure_size(panels, places, ylabels), layout="constrained")
+    figure = create_figure(*compute_figure_size(panels, places, ylabels))
     figure.suptitle(title)
     draw_grid(figure, panels, series, places, ylabels)
     return encode_png(figure)

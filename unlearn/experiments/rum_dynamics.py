@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
-from memscore.plots.bank import encode_png
+from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, judge_not_lower
 from memscore.store.store import Store
 from memscore.training.evaluation import gap
@@ -157,7 +156,7 @@ def find_lowest_accuracy(rows: Sequence[Row]) -> list[Row]:
 def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     """Draw the accuracy on each set over the steps, a panel per algorithm and order; dashed, the oracle."""
     rows, names = select_by_selection(results[UNION], config.selection), config.algorithms
-    figure = Figure(figsize=(9.5, 3.2 * len(names) + 0.4), layout="constrained")
+    figure = create_figure(9.5, 3.2 * len(names) + 0.4)
     figure.suptitle(
         f"{config.score}: {config.size} examples to forget, chosen by {config.selection}; dashed: retrained"
     )

@@ -148,7 +148,6 @@ def network_with_dropout(shape, n_classes):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="what a network draws has no seed of its own yet")
 def test_a_network_with_dropout_is_trained_again_to_the_same_bits_for_a_proxy(tmp_path):
     bank, shared = open_small_bank(tmp_path, arch=f"{__name__}:network_with_dropout", recipe="digits", epochs=1)
     job = OriginalJob(store=bank.store.url, index=0)
