@@ -14,7 +14,7 @@ from torch.cuda._utils import _get_device_index
 
 from memscore.pipeline.jobs import describe_worker
 from memscore.training import engines
-from memscore.training.cuda_graphs import forbid_device_sync, record_graph, run_warmup_steps
+from memscore.training.graph_recording import forbid_device_sync, record_graph, run_warmup_steps
 from memscore.training.numerics import limit_gpu_memory
 
 pytestmark = pytest.mark.skipif(torch.version.cuda is None, reason="this build of torch has no torch.cuda functions")
