@@ -111,8 +111,8 @@ def measure(case: Case, jobs: int, fn: Callable[..., Any], evaluate_fn: Callable
 
     from cluster.pool import Failure
     from cluster.ray_pool import RayPool
-    from cluster.ray_tune import TuneSearch
     from cluster.search_space import Search
+    from cluster.tune.tune_search import TuneSearch
 
     ray.init(
         address="local",

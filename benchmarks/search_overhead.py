@@ -32,7 +32,7 @@ def main(rounds: int = 5, work_s: float = 0.5, quick: bool = False) -> None:
         quick: one round.
     """
     with connect(workers=WORKERS):
-        from cluster.ray_tune import TuneSearch
+        from cluster.tune.tune_search import TuneSearch
 
         kinds: dict[str, tuple[SearchBackend, int]] = {
             "tune": (TuneSearch(workers=WORKERS), WORKERS),

@@ -233,7 +233,7 @@ def open_pool_and_search(
 
 def create_tune_search(options: PoolOptions, session: PoolSession) -> "SearchBackend":
     """Create the search backend of a cluster whose pool is open."""
-    from cluster.ray_tune import TuneSearch
+    from cluster.tune.tune_search import TuneSearch
 
     return TuneSearch(
         workers=options.workers,

@@ -151,7 +151,7 @@ def test_ray_is_imported_only_under_cluster(path):
 
 def test_ray_tune_stands_in_one_file():
     assert {path for path in source_files() for name in find_imports(path) if name.startswith("ray.tune")} == {
-        "cluster/ray_tune.py"
+        "cluster/tune/tune_search.py"
     }
 
 

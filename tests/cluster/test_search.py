@@ -1,4 +1,4 @@
-"""Search backends in one process, and which values they evaluate; the backend on Ray Tune is in test_ray_tune.py."""
+"""Search backends in one process, and which values they evaluate; for Ray Tune see tune/test_tune_search.py."""
 
 import math
 

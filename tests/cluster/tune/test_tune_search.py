@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def tune_search(ray_cluster):
-    from cluster.ray_tune import TuneSearch
+    from cluster.tune.tune_search import TuneSearch
 
     return TuneSearch
 
@@ -86,8 +86,8 @@ def test_searches_run_side_by_side_and_each_result_is_reported_once(tune_search,
 @pytest.fixture
 def evaluate(monkeypatch):
     """The object in a search's process; gives what it returns, or the message with which it ends the process."""
-    from cluster.ray_search_state import UnfitWorker
-    from cluster.ray_tune import SearchWorker
+    from cluster.tune.search_state import UnfitWorker
+    from cluster.tune.tune_search import SearchWorker
 
     worker = SearchWorker.__new__(SearchWorker)
     worker.jobs, worker.load_error, worker.fn, worker.shared, worker._logdir = [None], None, raise_it, None, "/none"
@@ -102,7 +102,7 @@ def evaluate(monkeypatch):
         return getattr(outcome, "error", outcome)
 
     call.slept = []
-    monkeypatch.setattr("cluster.ray_tune.time.sleep", call.slept.append)
+    monkeypatch.setattr("cluster.tune.tune_search.time.sleep", call.slept.append)
     return call
 
 
@@ -238,7 +238,7 @@ def test_a_long_silence_and_the_warnings_of_workers_are_logged(tune_search, capl
 def test_a_cluster_without_room_is_warned_of_once_and_given_up(tune_search, monkeypatch, caplog):
     import ray
 
-    monkeypatch.setattr("cluster.ray_search_state.NO_WORKER_WARNING_S", 2)
+    monkeypatch.setattr("cluster.tune.search_state.NO_WORKER_WARNING_S", 2)
     caplog.set_level(logging.WARNING)
     holders = [ray.remote(num_cpus=1)(jobs.Greedy).remote() for _ in range(2)]
     ray.get([holder.is_ready.remote() for holder in holders])

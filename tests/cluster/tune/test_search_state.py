@@ -15,11 +15,11 @@ GPU_ERROR = "AcceleratorError: CUDA error: an illegal memory access was encounte
 
 @pytest.fixture
 def state_module(monkeypatch):
-    from cluster import ray_search_state
+    from cluster.tune import search_state
 
     context = SimpleNamespace(get_node_id=lambda: "here")
-    monkeypatch.setattr(ray_search_state, "ray", SimpleNamespace(get_runtime_context=lambda: context))
-    return ray_search_state
+    monkeypatch.setattr(search_state, "ray", SimpleNamespace(get_runtime_context=lambda: context))
+    return search_state
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def write_loss(*errors):
     ],
 )
 def test_a_worker_that_ended_itself_says_why(state_module, state, caplog, kind, error, line, failure_kind):
-    marked = f"cluster.ray_search_state.{state_module.UnfitWorker(kind, error).__class__.__name__}: {kind}: {error}"
+    marked = f"cluster.tune.search_state.{state_module.UnfitWorker(kind, error).__class__.__name__}: {kind}: {error}"
     begin(state, "1")
     state.recover("1", write_loss(marked))
     assert caplog.records[-1].getMessage().endswith(f"is evaluated again: {line}")
@@ -88,7 +88,7 @@ def test_a_worker_that_ended_itself_says_why(state_module, state, caplog, kind, 
 )
 def test_a_worker_that_was_lost_is_counted_by_its_cause(state, text, kind, line):
     begin(state, "1")
-    state.lose("1", write_loss("cluster.ray_search_state.UnfitWorker: gpu: earlier", text))
+    state.lose("1", write_loss("cluster.tune.search_state.UnfitWorker: gpu: earlier", text))
     assert state.setbacks == {kind: 1}
     assert isinstance(state.ended[0][1], Failure)
     assert state.ended[0][1].error == line
@@ -128,7 +128,7 @@ def test_where_all_raise_none_waits_longer_than_for_the_next_end(state):
 
 
 def test_replaced_workers_are_bounded(state_module, state):
-    marked = f"cluster.ray_search_state.{state_module.UnfitWorker.__name__}: exception: ValueError: x"
+    marked = f"cluster.tune.search_state.{state_module.UnfitWorker.__name__}: exception: ValueError: x"
     for k in range(state_module.MAX_REPLACED):
         assert state.may_replace
         begin(state, str(k))

@@ -38,7 +38,6 @@ from cluster.log_forwarding import ForwardingHandler, LogCollector
 from cluster.pool import RERUN_HINT, ClusterLost, format_error
 from cluster.ray_nodes import count_fitting_workers, require_gpu_share
 from cluster.ray_scheduler import MAX_ATTEMPTS
-from cluster.ray_search_state import LoadFailure, SearchState, UnfitWorker
 from cluster.ray_worker import RemoteError, make_remote_error, make_worker_environment
 from cluster.search import (
     ConfigSampler,
@@ -50,7 +49,8 @@ from cluster.search import (
 )
 from cluster.search_space import Search, Values
 from cluster.session import defer_signals
-from cluster.tune_environment import tune_environment
+from cluster.tune.environment import tune_environment
+from cluster.tune.search_state import LoadFailure, SearchState, UnfitWorker
 
 MAX_CONCURRENT = 10_000  # evaluations at once, where the cluster's size is the limit
 START_S = 10.0  # in which other processes start
