@@ -141,6 +141,17 @@ def test_a_file_that_was_added_on_purpose_may_be_new_but_not_be_lost(folders):
     assert differences(folders) == [f"store/data.json: a file became {MISSING}"]
 
 
+def test_an_entry_that_was_added_on_purpose_may_be_new_but_not_be_lost_or_changed(folders):
+    earlier, now = (folder / "status.json" for folder in folders)
+    earlier.write_text('{"models": 1}')
+    now.write_text('{"models": 1, "precision": "float32"}')
+    assert differences(folders) == []
+    earlier.write_text('{"models": 1, "precision": "tf32"}')
+    assert differences(folders) == ["status.json: precision: 'tf32' became 'float32'"]
+    now.write_text('{"models": 1}')
+    assert differences(folders) == [f"status.json: precision: 'tf32' became {MISSING}"]
+
+
 def test_a_renamed_key_is_named_even_where_its_value_varies(folders):
     write_record(folders[1], cost=[{"s": 1.5, "models": 2}])
     assert differences(folders) == [
