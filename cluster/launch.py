@@ -86,7 +86,8 @@ def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> Poo
     """Choose where --pool auto runs, and write a line that says so; the options are checked.
 
     `forecast` is called with SERIAL_LIMIT_S and returns the seconds that all jobs take on one core; at or above the
-    limit a lower bound. The pool of the result is "ray", or it stays "auto": this process, at first (AutoPool).
+    limit a lower bound, and NaN if there is none. The pool of the result is "ray", or it stays "auto": this process, at
+    first (AutoPool).
     """
     if options.pool != "auto":
         return options
@@ -99,7 +100,8 @@ def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> Poo
     if seconds < SERIAL_LIMIT_S:
         write_line(f"about {math.ceil(seconds)} s on one core: in this process; --pool ray for workers")
         return options
-    write_line(f"{SERIAL_LIMIT_S:.0f} s or more on one core: in Ray workers; --pool serial for this process")
+    reason = "no forecast" if math.isnan(seconds) else f"{SERIAL_LIMIT_S:.0f} s or more on one core"
+    write_line(f"{reason}: in Ray workers; --pool serial for this process")
     return replace(options, pool="ray")
 
 

@@ -13,12 +13,13 @@ import ray
 from ray import exceptions as ray_exceptions
 
 from cluster.faulty_workers import FaultyWorkers, Task, WorkerSlot
-from cluster.pool import RERUN_HINT, ClusterLost, Failure, format_error
+from cluster.pool import RERUN_HINT, ClusterLost, Failure, RunStopped, format_error
 from cluster.ray_nodes import NO_WORKER_WARNING_S, check_waiting_time, find_dead_nodes, warn_no_worker
 from cluster.ray_worker import RemoteError, WorkerInfo
 
 MAX_ATTEMPTS = 3  # of a job, and again of each part of it
 MAX_NODE_LOSSES = 10  # a job that ran on ten nodes that were lost is itself suspect
+MAX_LOST_GPUS = 12  # in a run without any result: of four jobs, each tried three times
 MAX_FAILED_STARTS = 10  # in a row, a second apart, at which workers could not start
 NODE_LOSS_TIMEOUT_S = 90.0  # Ray marks a killed node dead after some 13 s and a frozen one after 63 s
 DEADLINE_FACTOR = 20
@@ -87,6 +88,7 @@ class JobScheduler:
         self._scaled_at = -math.inf
         self._ready_at = time.monotonic()
         self._warned_no_worker = False
+        self._n_lost_gpus = 0
 
     def is_open(self) -> bool:
         """Return whether any job has no outcome yet."""
@@ -289,6 +291,7 @@ class JobScheduler:
         # nor can the process use its GPU again: each later job of it would fail at once
         if error.broken_gpu:
             task.lost_gpus.add(slot.place)
+            self._check_lost_gpus(error)
             self._replace(slot, f"lost its GPU ({error.error})")
             return self._retry(
                 task, "worker", f"its worker lost its GPU: {error.error}", error.traceback, counter="gpu"
@@ -317,6 +320,15 @@ class JobScheduler:
                 f"raised in its last {faulty.raised} jobs, the last of which another worker has done ({task.error})",
             )
         return [(task.job, outcome)]
+
+    def _check_lost_gpus(self, error: RemoteError) -> None:
+        """Stop the run if all its jobs have lost their GPUs: a fault of every job or GPU would last as long as it."""
+        self._n_lost_gpus += 1
+        if not self._wall_s and self._n_lost_gpus >= MAX_LOST_GPUS:
+            self.stop = self.stop or RunStopped(
+                f"workers lost their GPU {self._n_lost_gpus} times, and no job has ended ({error.error}); check the "
+                f"GPUs and the network's code; {RERUN_HINT}"
+            )
 
     def _replace(self, slot: WorkerSlot, reason: str) -> None:
         """Discard a worker that can do no more jobs; where those before it failed too, its place stays empty."""

@@ -4,13 +4,15 @@ Times are CPU seconds of one thread, so that what else runs on the machine count
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cluster.pool import format_error
 from memscore.models.architectures import embed
 from memscore.pipeline.config import build_inversion_options
 from memscore.pipeline.jobs import SharedData, build_model, load_on_device, make_training_run, read_recipe
@@ -37,6 +39,10 @@ PREDICTED = 256  # images in a timed prediction
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression
 MODEL_S = 0.008  # building a model, and writing its shard and receipt on a local disk
 WRITTEN_BYTES_PER_S = 50e6  # of outputs, which are compressed
+
+
+class TimingError(RuntimeError):
+    """The network or a proxy raised an exception where it was timed; a job of the run would raise it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +176,11 @@ def estimate_cost(bank: Bank, workers: int, missing: MissingModels | None = None
 
 def time_training(bank: Bank) -> TrainingTimes:
     """Time some steps and predictions on one core, with a part of the training set."""
+    with explain_timing_error(f"a few steps of {bank.store.manifest.architecture}"):
+        return _time_training(bank)
+
+
+def _time_training(bank: Bank) -> TrainingTimes:
     store, manifest, device, splits = bank.store, bank.store.manifest, torch.device("cpu"), bank.splits
     recipe, size = read_recipe(store), choose_models_per_job(store, "cpu")
     # Neither the size of the training set nor which examples a model has changes the time of a step.
@@ -215,9 +226,21 @@ def time_step(runs: Sequence[TrainingRun], data: DeviceImages, labels: Tensor, r
 
 def time_proxies(bank: Bank, names: Sequence[str]) -> dict[str, float]:
     """Time some proxies of one original on one core, in seconds."""
-    shared, device = build_shared_data(bank.splits, None), torch.device("cpu")
+    shared, device, seconds = build_shared_data(bank.splits, None), torch.device("cpu"), {}
     with single_threaded(), float32_matmul(device):
-        return {name: time_proxy(bank, name, shared, device) for name in names}
+        for name in names:
+            with explain_timing_error(f"proxy {name} on {bank.store.manifest.architecture}"):
+                seconds[name] = time_proxy(bank, name, shared, device)
+    return seconds
+
+
+@contextmanager
+def explain_timing_error(what: str) -> Generator[None, None, None]:
+    """Say what was timed, if that raises an exception of any kind."""
+    try:
+        yield
+    except Exception as error:
+        raise TimingError(f"timing {what} failed: {format_error(error)}") from error
 
 
 def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) -> float:

@@ -17,6 +17,7 @@ from memscore.training.precision import (
     list_manifest_convolutions,
     may_have_tf32,
     replace_precision,
+    require_own_head,
     require_trainable,
     resolve_precision,
 )
@@ -107,6 +108,8 @@ def read_stored_precision(url: str, manifest: Manifest, precisions: Sequence[str
 def check_new_bank(manifest: Manifest, device: str, *, has_convolutions: bool) -> None:
     """Raise ValueError if a bank that is not stored yet cannot be trained on the device, or need not be in tf32."""
     require_trainable(manifest, device)
+    if manifest.precision == "bfloat16":
+        require_own_head(manifest)
     if manifest.precision == "tf32" and not has_convolutions:
         raise ValueError(
             f"--precision tf32 is of convolutions, and {manifest.architecture} has none; use --precision float32, "

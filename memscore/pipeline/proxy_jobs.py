@@ -14,6 +14,7 @@ from torch import nn
 
 from memscore.data.splits import Splits
 from memscore.models.architectures import count_parameters
+from memscore.models.random_state import seed_generators
 from memscore.pipeline.jobs import (
     ORIGINAL,
     Receipt,
@@ -35,7 +36,7 @@ from memscore.proxies.holdout_retraining import (
 )
 from memscore.proxies.registry import FINISHED_WEIGHTS, PROXIES
 from memscore.proxies.storage import CANDIDATES_PER_FILE, InversionOptions, write_proxy
-from memscore.seeds import generator
+from memscore.seeds import generator, torch_seed
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
@@ -126,7 +127,9 @@ def run_proxy_job(job: ProxyJob, shared: SharedData) -> list[Receipt]:
         # the seconds are the proxy's cost alone: reading the original and loading the data are not timed
         compute = PREPARERS[job.proxy](job, shared, store, device)
         started = time.perf_counter()
-        columns = compute()
+        # for a network that draws random numbers in evaluation mode too
+        with seed_generators(torch_seed(store.manifest.seed, "evaluation", job.ending, job.index), device):
+            columns = compute()
         seconds = time.perf_counter() - started
         facts = describe_worker(device, arithmetic)
     receipt = {"proxy": job.proxy, "original": format_model_name(ORIGINAL, job.index)} | facts

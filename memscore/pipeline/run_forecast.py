@@ -1,5 +1,7 @@
 """Forecast the seconds of one core that a run of estimate takes, cheaply: they decide where its jobs run."""
 
+import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +9,14 @@ import torch
 
 from memscore.models.architectures import count_parameters
 from memscore.pipeline.config import build_inversion_options
-from memscore.pipeline.dry_run import MissingModels, count_missing_models, estimate_cost, time_proxies
+from memscore.pipeline.dry_run import MissingModels, TimingError, count_missing_models, estimate_cost, time_proxies
 from memscore.pipeline.jobs import OriginalJob, build_model, compute_job_key, read_recipe
 from memscore.pipeline.proxy_jobs import build_proxy_jobs, is_proxy_stored
 from memscore.pipeline.runner import Bank
 from memscore.proxies.registry import select_proxies
 from memscore.training.recipes import count_steps
 
+_log = logging.getLogger(__name__)
 FLOPS = 5e11  # floating-point operations in a second, more than a core of today reaches
 SCORED_CELLS_PER_S = 1.5e6  # models x examples that one core scores, attacks included
 
@@ -21,8 +24,19 @@ SCORED_CELLS_PER_S = 1.5e6  # models x examples that one core scores, attacks in
 def forecast_bank(bank: Bank, limit_s: float) -> float:
     """Forecast the seconds of one core that a run takes; where they are `limit_s` or more, a lower bound is enough.
 
-    Writes nothing; the store need not exist. With --until-rmse only the models known to be needed are counted.
+    Writes nothing; the store need not exist. With --until-rmse only the models known to be needed are counted. NaN,
+    with a warning, if the network or a proxy raises an exception.
     """
+    # Its jobs will raise it too, and each such failure is recorded, while the others are done.
+    try:
+        return forecast_seconds(bank, limit_s)
+    except TimingError as error:
+        _log.warning("%s", error)
+        return math.nan
+
+
+def forecast_seconds(bank: Bank, limit_s: float) -> float:
+    """Forecast as forecast_bank; TimingError if the network or a proxy raises an exception."""
     missing, (n_train, _, _) = count_missing_models(bank, 1), bank.store.manifest.split_sizes
     seconds = missing.planned * n_train / SCORED_CELLS_PER_S
     if missing.planned > missing.stored or missing.originals:

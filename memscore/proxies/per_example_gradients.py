@@ -82,5 +82,6 @@ def build_gradient_function(model: nn.Module) -> PerExampleGradients:
         logits = functional_call(model, (theta, fixed), (image[None],))
         return compute_example_losses(logits, label[None])[0]
 
-    compute_gradients = vmap(grad(loss), in_dims=(None, 0, 0))
+    # "different": a network that draws random numbers in evaluation mode too draws them for each example.
+    compute_gradients = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
     return lambda images, labels: tuple(compute_gradients(weights, images, labels).values())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from memscore.models.architectures import Shape, build_network
+from memscore.models.architectures import Classifier, Shape, build_network
 from memscore.store.manifest import Manifest
 
 
@@ -150,6 +150,17 @@ def require_safe_in_bfloat16(architecture: str, convolutions: Sequence[Convoluti
                 "image must be at least as wide as the stride, and from a stride of 4 have two windows a row and no "
                 "padding; use --precision float32, larger images, or a GPU"
             )
+
+
+def require_own_head(manifest: Manifest) -> None:
+    """Raise ValueError if a user's network does not show which layer is its last, which is never in bfloat16."""
+    network = build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed=0)
+    if not isinstance(network, Classifier):
+        raise ValueError(
+            f"--precision bfloat16 leaves the last layer in float32, and {manifest.architecture} returns a "
+            f"{type(network).__name__}, which does not show its last layer; return "
+            "memscore.models.architectures.Classifier(body, head), or use --precision float32"
+        )
 
 
 def replace_precision(manifest: Manifest, precision: str) -> Manifest:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.pool import Failure
+from cluster.pool import Failure, RunStopped
 from tests.fixtures.jobs import Stack
 
 GPU_ERROR = "AcceleratorError: CUDA error: an illegal memory access was encountered"
@@ -125,12 +125,14 @@ def run_jobs(monkeypatch):
             whole_gpus=True,
         )
         scheduler, outcomes = JobScheduler(config, jobs), []
-        while scheduler.is_open():
+        while scheduler.is_open() and scheduler.stop is None:
             assert cluster.now < 1e6, "the run does not end"
             scheduler.scale_workers()
             scheduler.assign_jobs()
             outcomes += scheduler.poll()
         scheduler.close()
+        if scheduler.stop is not None:
+            raise scheduler.stop
         assert len(cluster.workers) == len(set(cluster.killed))  # none is left
         assert len(outcomes) == len(dict(outcomes))  # each job once
         return dict(outcomes), cluster, config.setbacks
@@ -175,6 +177,19 @@ def test_a_job_that_breaks_every_gpu_is_one_failure_and_harms_no_other(run_jobs)
     assert failures[3].error == f"its worker lost its GPU: {GPU_ERROR}"
     assert setbacks == {"gpu": 3}
     assert set(cluster.calls.values()) == {1, 3}
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 5])
+def test_a_run_whose_jobs_all_lose_their_gpu_is_stopped(run_jobs, n_workers):
+    calls = []
+
+    def behave(worker, job):
+        calls.append(job)
+        raise Broken
+
+    with pytest.raises(RunStopped, match=r"^workers lost their GPU 12 times, and no job has ended .*illegal memory"):
+        run_jobs(behave, range(300), [("a", str(gpu)) for gpu in range(n_workers)])
+    assert len(calls) <= 12 + n_workers
 
 
 def test_a_stack_that_breaks_every_gpu_is_split_and_only_the_faulty_part_fails(run_jobs):

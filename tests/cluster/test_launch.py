@@ -1,5 +1,6 @@
 """Which pool a command gets, and the device of its workers."""
 
+import math
 import os
 from dataclasses import replace
 
@@ -48,6 +49,7 @@ def ask_nobody(limit_s):
     [
         (3.2, "auto", "about 4 s on one core: in this process; --pool ray for workers\n"),
         (SERIAL_LIMIT_S, "ray", "15 s or more on one core: in Ray workers; --pool serial for this process\n"),
+        (math.nan, "ray", "no forecast: in Ray workers; --pool serial for this process\n"),
     ],
 )
 def test_the_forecast_chooses_the_pool_and_a_line_says_so(capsys, seconds, pool, line):

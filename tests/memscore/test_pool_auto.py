@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -53,6 +54,39 @@ def test_a_small_bank_is_trained_without_ray_and_a_line_says_why(tmp_path):
     assert done.stdout.splitlines()[-1] == "False 0", done.stderr
     assert " s on one core: in this process; --pool ray for workers\n" in done.stderr
     assert len(set(read_workers(tmp_path / "bank").values())) == 1
+
+
+def build_failing(shape, classes):
+    """A network of which batches of more than one image cannot be trained; named as "module:function"."""
+    from torch import nn
+
+    class Failing(nn.Sequential):
+        def forward(self, images):
+            if self.training and len(images) > 1:
+                raise ArithmeticError("always bad")
+            return super().forward(images)
+
+    return Failing(nn.Flatten(), nn.Linear(64, classes))
+
+
+def test_a_network_that_cannot_be_trained_has_no_forecast_and_goes_to_workers(tmp_path, capsys, caplog, monkeypatch):
+    flags = f"{FLAGS.replace('cnn-4-8', f'{__name__}:build_failing')} --models 4 --store {tmp_path / 'bank'}"
+    code, output = here(f"{flags} --dry-run", capsys)
+    line = f"timing a few steps of {__name__}:build_failing failed: ArithmeticError: always bad"
+    assert code == 2
+    assert f"error: {line}\n" in output
+    assert caplog.messages == [line]
+    opened = []
+    monkeypatch.setattr(launch, "open_ray_pool", lambda options: opened.append(options) or no_cluster())
+    code, output = here(flags, capsys)
+    assert "no forecast: in Ray workers; --pool serial for this process\n" in output
+    assert opened
+
+
+@contextmanager
+def no_cluster():
+    raise ClusterLost("no cluster in this test")
+    yield
 
 
 def test_a_large_bank_is_planned_for_ray_workers(tmp_path, capsys):

@@ -139,12 +139,25 @@ def test_a_named_precision_has_a_store_of_its_own_by_default():
             "bfloat16",
             "^--precision bfloat16 on a CPU: oneDNN computes .* wrongly there",
         ),
+        (
+            replace(CNN, arch=f"{__name__}:build_sequential"),
+            "cpu",
+            "bfloat16",
+            "^--precision bfloat16 leaves the last layer in float32, and .* returns a Sequential, which does not show",
+        ),
     ],
 )
 def test_a_bank_that_cannot_be_trained_is_refused_before_its_store_is_made(tmp_path, config, device, named, reason):
     with pytest.raises(ValueError, match=reason):
         prepare_bank(replace(config, precision=named), device=device)
     assert not (tmp_path / "home").exists()
+
+
+def build_sequential(shape, classes):
+    """A network that does not show its last layer; named as "module:function"."""
+    from torch import nn
+
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
 
 
 def build_narrow(shape, classes):
@@ -221,7 +234,6 @@ def test_a_worker_refuses_too(tmp_path, arch):
 def test_the_command_plans_for_the_workers_device(monkeypatch, capsys):
     """On a machine with a GPU; nothing is trained."""
     monkeypatch.setattr("memscore.training.numerics.resolve_device", lambda requested: "cuda")
-    monkeypatch.setattr("memscore.pipeline.dry_run.estimate_cost", lambda *_: None)
     monkeypatch.setattr("memscore.tables.bank_tables.print_cost", lambda *_: None)
     flags = "--pool serial --dry-run --train-limit 200 --originals 0 --arch cnn-4 --recipe rsu-mnist --batch 20"
     code, said = here(flags, capsys)

@@ -63,6 +63,17 @@ def test_gradients_over_the_weights_are_those_of_one_example_after_the_other(arc
             torch.testing.assert_close(got[k], expected, rtol=1e-10, atol=1e-14)
 
 
+def test_a_network_that_draws_in_evaluation_mode_draws_for_each_example():
+    class Noisy(nn.Linear):
+        def forward(self, images):
+            return super().forward(images.flatten(1)) * torch.rand(len(images), 1, dtype=images.dtype)
+
+    model, (images, labels) = Noisy(2 * 8 * 8, K).double().eval(), examples()
+    images, labels = images[:1].expand(5, -1, -1, -1), labels[:1].expand(5)
+    _, bias_gradients = build_gradient_function(model)(images, labels)
+    assert len(bias_gradients.unique(dim=0)) == 5
+
+
 def test_the_gradient_over_pixels_is_that_of_one_example_and_touches_no_weight():
     model, (images, labels) = network("cnn-3-4"), examples()
     together = compute_input_gradient(model, images, labels)
