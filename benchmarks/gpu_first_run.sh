@@ -7,9 +7,9 @@
 #
 # OUT may also be given as the variable OUT; without "first" or "second" both run. It needs this folder and Python with
 # torch, torchvision, pyarrow, pandas, scikit-learn and pytest, and no network: its images are synthetic, drawn from a
-# seed. Without a GPU it is a dry run. PYTHON names another interpreter than python3. Every line has its own time limit
-# and does not stop those after it. At the end a table compares what was measured with what is expected; the figures
-# are estimates for an H200: 790 TFLOP/s in bfloat16, 4.3 TB/s.
+# seed. Without a GPU it is a dry run. It takes the interpreter that PYTHON names, or that of .venv, or python3. Every
+# line has its own time limit and does not stop those after it. At the end a table compares what was measured with what
+# is expected; the figures are estimates for an H200: 790 TFLOP/s in bfloat16, 4.3 TB/s.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +28,10 @@ case "$part" in first | second | both) ;; *) echo "the second argument is first,
 [ -n "${OUT:-}" ] || { echo "usage: benchmarks/gpu_first_run.sh [--dry-run] OUT [first|second|both]" >&2; exit 2; }
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
-PYTHON=${PYTHON:-python3}
+[ -n "${PYTHON:-}" ] || { [ -x .venv/bin/python ] && PYTHON=$PWD/.venv/bin/python || PYTHON=python3; }
+for module in torch torchvision pyarrow pandas sklearn pytest; do
+  "$PYTHON" -c "import $module" 2>/dev/null || { echo "$PYTHON has no $module; PYTHON names another interpreter" >&2; exit 2; }
+done
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || dry_run=yes
 
