@@ -96,7 +96,7 @@ def test_a_local_cluster_takes_jobs_keeps_their_stores_and_refuses_the_rest(shel
     assert f"{store}/scores.parquet" in output
     assert "-1: SUCCEEDED" in output
     assert "-2: SUCCEEDED" in output
-    assert output.count("16 models in ") == 1  # the second attempt trained nothing
+    assert output.count("16 models and 1 original in ") == 1  # the second attempt trained nothing
     assert "second: 0" in output
     assert "error: the submission id once was used before, and its job has " in output
     assert "used: 2" in output
