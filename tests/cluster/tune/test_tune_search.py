@@ -21,7 +21,7 @@ from tests.fixtures import jobs, objectives
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
