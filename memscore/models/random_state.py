@@ -13,12 +13,17 @@ import numpy as np
 import torch
 
 
-def read_generators(device: torch.device) -> tuple[object, ...]:
-    """Return the states of all global generators, to compare them with later ones."""
-    on_gpu = bytes(torch.cuda.get_rng_state(device).numpy()) if device.type == "cuda" else b""
-    # ruff: ignore[numpy-legacy-random] - nothing is drawn
-    numpy = repr(np.random.get_state(legacy=False))
-    return on_gpu, bytes(torch.default_generator.get_state().numpy()), numpy, random.getstate()
+def read_generators(device: torch.device) -> dict[str, object]:
+    """Return the states of all global generators by a name for messages, to compare them with later ones."""
+    states: dict[str, object] = {
+        "torch's generator on the CPU": bytes(torch.default_generator.get_state().numpy()),
+        # ruff: ignore[numpy-legacy-random] - nothing is drawn
+        "numpy's generator": repr(np.random.get_state(legacy=False)),
+        "Python's generator": random.getstate(),
+    }
+    if device.type == "cuda":
+        states["torch's generator on the GPU"] = bytes(torch.cuda.get_rng_state(device).numpy())
+    return states
 
 
 @contextmanager

@@ -12,7 +12,6 @@ its successor is told not to record that network (`handle_failed_recording`).
 
 import hashlib
 import os
-import random
 import warnings
 import weakref
 from collections import deque
@@ -25,12 +24,12 @@ import torch
 from torch import nn
 
 from cluster.device_errors import is_broken_device, is_memory_shortage
-from memscore.models.random_state import restore_generators
+from memscore.models.random_state import read_generators, restore_generators
 
 PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None))
 CONTAINER_TYPES = (list, tuple, dict, set, frozenset, deque)
 COMPARED_VALUES = 1000  # a container with more is compared by its length alone
-STREAMS = 8
+STREAMS = 20  # for 16 models at once and an evaluation; torch has 32
 
 
 class GraphCaptureError(Exception):
@@ -169,13 +168,8 @@ def snapshot_host_state(network: nn.Module) -> dict[str, Any]:
         for key, value in vars(module).items()
         if isinstance(value, (*PLAIN_TYPES, *CONTAINER_TYPES, np.ndarray))
     }
-    # ruff: ignore[numpy-legacy-random] - nothing is drawn; a user's network might
-    numpy_state = np.random.get_state(legacy=False)
-    return attributes | {
-        "numpy's generator": repr(numpy_state),
-        "Python's generator": random.getstate(),
-        "torch's generator on the CPU": bytes(torch.get_rng_state().numpy()),
-    }
+    # not the device's generator: a replay draws from it anew
+    return attributes | read_generators(torch.device("cpu"))
 
 
 def describe_value(value: Any) -> str:
