@@ -92,7 +92,7 @@ def train_reference_models(
     missing = find_missing_models(store, names)
     require_all_trainable(store, missing)
     for done, (job, result) in enumerate(pool.run(run_job, missing, trial_data), start=1):
-        record_result(store, summary, [names[job][0]], result)
+        summary.trained += record_result(store, summary, [names[job][0]], result)
         progress(done, len(missing), format_result(result))
     # Read after the run, so that models which diverged in it are included.
     diverged = find_diverged_models(store)

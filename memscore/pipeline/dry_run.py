@@ -152,7 +152,9 @@ def estimate_cost(bank: Bank, workers: int, missing: MissingModels | None = None
     The store need not exist; `workers` is how many will train at once. `missing` was counted by the caller, if given.
     """
     missing = missing or count_missing_models(bank, workers)
-    manifest, config, times = bank.store.manifest, bank.config, time_training(bank)
+    manifest, config = bank.store.manifest, bank.config
+    with explain_timing_error(f"a few steps of {manifest.architecture}"):
+        times = time_training(bank)
     recipe, (n_train, _, _) = read_recipe(bank.store), manifest.split_sizes
     steps = float(np.mean([count_steps(recipe, arm.keep, n_train) for arm in bank.arms]))
     # An original is evaluated for its receipt, its logits and its embeddings, and once more after each epoch if asked.
@@ -176,11 +178,6 @@ def estimate_cost(bank: Bank, workers: int, missing: MissingModels | None = None
 
 def time_training(bank: Bank) -> TrainingTimes:
     """Time some steps and predictions on one core, with a part of the training set."""
-    with explain_timing_error(f"a few steps of {bank.store.manifest.architecture}"):
-        return _time_training(bank)
-
-
-def _time_training(bank: Bank) -> TrainingTimes:
     store, manifest, device, splits = bank.store, bank.store.manifest, torch.device("cpu"), bank.splits
     recipe, size = read_recipe(store), choose_models_per_job(store, "cpu")
     # Neither the size of the training set nor which examples a model has changes the time of a step.

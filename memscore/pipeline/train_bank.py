@@ -149,11 +149,11 @@ def run_jobs(
     done, total = 0, sum(len(list_models(job)) for job in jobs)
     for job, result in pool.run(run_job, jobs, shared):
         names = list_models(job)
-        record_result(store, summary, names, result)
-        if isinstance(job, OriginalJob) and not isinstance(result, Failure):
-            # counted by record_result as models of an arm
-            summary.trained -= len(result)
-            summary.trained_originals += len(result)
+        trained = record_result(store, summary, names, result)
+        if isinstance(job, OriginalJob):
+            summary.trained_originals += trained
+        else:
+            summary.trained += trained
         done += len(names)
         progress(done, total, format_result(result))
         yield job
@@ -212,14 +212,14 @@ def list_diverged_models(store: Store, arm: str) -> list[str]:
     return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == arm]
 
 
-def record_result(store: Store, summary: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> None:
-    """Count the models that a job trained, or write its failure record."""
+def record_result(store: Store, summary: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> int:
+    """Return how many models a job trained; write the failure record of one that failed."""
     if not isinstance(result, Failure):
-        summary.trained += len(result)
-        return
+        return len(result)
     for model in models:
         store.write_failure(model, {"kind": result.kind, "error": result.error, "traceback": result.traceback})
         summary.failed[model] = result.error
+    return 0
 
 
 def format_result(result: list[Receipt] | Failure) -> str:

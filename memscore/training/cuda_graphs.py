@@ -98,12 +98,10 @@ class CudaGraphEngine:
             self.logits_table = torch.zeros(self.length, batch, classes, device=device)
             self.learning_rate = torch.zeros((), device=device)
             self.optimizer = build_optimizer(self.network, recipe)
-            # A rate that is a number would be recorded as a constant; as a tensor it is read at every replay. So is
-            # Adam's step count, if it is capturable.
+            # A rate that is a number would be recorded as a constant; as a tensor it is read at every replay, as Adam's
+            # step count is.
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
-                if "capturable" in group:
-                    group["capturable"] = device.type == "cuda"
             if compiled:
                 self.compile_step()
             # A first step creates the optimizer's state, which `load` sets to zero. With a graph, the warm-up does it.
@@ -141,7 +139,7 @@ class CudaGraphEngine:
         with nullcontext() if self.images.flat or self.compiled else keep_gradient_layout(self.network):
             output = self.compute_logits(self.network, augmented, self.autocast)
         # Gradients of None make backward() allocate them, in a capture from the graph's own memory, instead of adding.
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         cross_entropy(output, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.logits_table.index_copy_(0, self.position, output.detach()[None])

@@ -269,7 +269,7 @@ class EagerEngine:
                 group["lr"] = learning_rate
             augmented = augment(self.images.take(batch), self.images.black, self.recipe, self.augmentation_rng)
             output = compute_logits(self.model, augmented, autocast)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             cross_entropy(output, self.labels[batch]).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if return_logits:

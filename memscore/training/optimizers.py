@@ -6,7 +6,7 @@ and every trial; its steps do more on the host, too. The functions behind the cl
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class FusedOptimizer:
         self.kind, self.momentum, self.nesterov, self.weight_decay = kind, momentum, nesterov, weight_decay
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 
-    def zero_grad(self, *, set_to_none: Literal[True] = True) -> None:
+    def zero_grad(self) -> None:
         """Set the gradients of all parameters to None, as torch.optim does by default."""
         for group in self.param_groups:
             for parameter in group["params"]:

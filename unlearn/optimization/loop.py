@@ -120,7 +120,7 @@ class UnlearningLoop:
         # train need one. Kept for each of the others: the parameter, which of its weights stay, their initial values.
         masked = {name: free for name, free in (mask or {}).items() if name in self.trainable and not bool(free.all())}
         self.masked = [(parameters[name], ~free, parameters[name].detach().clone()) for name, free in masked.items()]
-        # Group 0 is theta's, whose learning rate _step sets; an adversary is group 1 and keeps its constant learning
+        # Group 0 is theta's, whose learning rate _update sets; an adversary is group 1 and keeps its constant learning
         # rate.
         groups = [([parameters[name] for name in parameters if name in self.trainable], config.lr)]
         if adversary:
@@ -218,7 +218,7 @@ class UnlearningLoop:
         finally:
             for hook in hooks:
                 hook.remove()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             for name, parameter in self.theta.named_parameters():
                 parameter.requires_grad_(requires_grad[name])
 

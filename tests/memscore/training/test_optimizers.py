@@ -31,7 +31,7 @@ def take_steps(optimizer, parameters, lr=None):
     """Steps on drawn gradients; the vector has none at every third step, and the rate of the first group falls."""
     rng = torch.Generator().manual_seed(1)
     for step in range(STEPS):
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         for k, parameter in enumerate(parameters[:3]):
             if (k, step % 3) != (1, 2):
                 parameter.grad = torch.randn(parameter.shape, generator=rng) * (
