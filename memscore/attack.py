@@ -54,7 +54,9 @@ def audit_model(
     """
     with quiet_interrupt_during_imports():
         from memscore.analysis.audit import run_audit, write_audit
+        from memscore.analysis.audit_copies import describe_copies_in_audit
         from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
+        from memscore.data.duplicates import find_copies
         from memscore.data.id_lists import read_id_list
         from memscore.estimators.rmia import RmiaConfig
         from memscore.pipeline.config import reload_splits
@@ -75,6 +77,8 @@ def audit_model(
         bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=torch_device
     )
     print_audit(console, result, write_audit(bank, result, model, out))
+    for line in describe_copies_in_audit(find_copies(splits), member):
+        console.print(f"copies    {line}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

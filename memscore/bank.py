@@ -1,9 +1,9 @@
-"""Verify a stored bank, or create one from imported masks and margins."""
+"""Verify a stored bank, list copies among its images, or create one from imported masks and margins."""
 
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from memscore.analysis.external_arrays import ExternalArrays
+from memscore.cli.options import Maybe
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
@@ -54,6 +55,52 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     return 1 if result.damaged or result.missing or result.stale else 0
 
 
+def list_duplicates(
+    store: tyro.conf.Positional[str],
+    near: Literal["none", "embeddings", "pixels"] = "none",
+    threshold: Maybe[float] = None,
+    data: Maybe[str] = None,
+    folder: Maybe[str] = None,
+) -> int:
+    """List exact copies among a bank's images, and near ones; write duplicates.parquet and reports/.
+
+    Args:
+        store: path or URL of the store.
+        near: compare images that are not equal too, by an original's embeddings or by pixels; takes N^2 products.
+        threshold: cosine from which two images are near copies (default: that of 95 % of images and their own JPEG).
+        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        folder: folder of the data set.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ValueError: a threshold of near copies that are not listed.
+    """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.near_copies import NEAR_COPIES_PATH, find_near_copies
+        from memscore.data.duplicates import find_copies
+        from memscore.pipeline.config import reload_splits
+        from memscore.pipeline.tables import write_copies_table
+        from memscore.store.store import Store
+        from memscore.tables.duplicates_tables import print_copies_table, print_near_copies
+
+    if near == "none" and threshold is not None:
+        raise ValueError(f"--threshold {threshold:g} is of near copies; add --near pixels or --near embeddings")
+    bank = Store.open(store, check_manifest=True)
+    splits = reload_splits(bank, data, folder)
+    copies = find_copies(splits, bank.manifest.split_sizes)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    with bank.lock():
+        write_copies_table(bank, copies)
+        print_copies_table(console, copies, bank.folder.display_name)
+        if near != "none":
+            found = find_near_copies(bank, splits, copies, near, threshold)
+            bank.write_table(NEAR_COPIES_PATH, found.table)
+            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}")
+    return 0
+
+
 def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
@@ -69,7 +116,11 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    commands: dict[str, Callable[..., int]] = {"verify": verify_bank, "import": import_source}
+    commands: dict[str, Callable[..., int]] = {
+        "verify": verify_bank,
+        "duplicates": list_duplicates,
+        "import": import_source,
+    }
     prog = "python -m memscore.bank"
     return run_command(
         lambda: int(tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=__doc__, args=arguments))

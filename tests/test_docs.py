@@ -273,7 +273,7 @@ def test_any_other_command_is_one_that_is_there(line):
 def test_every_flag_in_the_text_is_one_of_help(capsys):
     """Of all options that a page names; ray's own command has one."""
     known = "--working-dir"
-    doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "import")]
+    doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "duplicates", "import")]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
     doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
     doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"]), lambda: sweep.main(["--help"])]

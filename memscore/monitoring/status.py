@@ -16,6 +16,7 @@ from typing import Any
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
@@ -208,6 +209,7 @@ class BankStatus:
         failures: in groups, the largest first.
         unread: failures that were counted and not read.
         scores: stored scores.
+        copies: counts of exact copies among the images, as count_copies gives them; None where they are unknown.
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
     """
@@ -227,6 +229,7 @@ class BankStatus:
     failures: list[FailureGroup]
     unread: int
     scores: list[ScoreStatus]
+    copies: dict[str, Any] | None
     unlearning: list[TrialsStatus]
     problems: list[str]
 
@@ -276,6 +279,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         failures=group_failures(failures),
         unread=max(len(failed_models) - MAX_FAILURES_READ, 0),
         scores=[*compute_score_statuses(store, {arm.name: arm.models for arm in arms}, problems)],
+        copies=read_or_report(lambda: read_copy_counts(store), problems),
         unlearning=trials,
         problems=problems,
     )

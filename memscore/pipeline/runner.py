@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.pool import Pool
+from memscore.data.duplicates import Copies, CopyCounts, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
@@ -26,7 +27,12 @@ from memscore.pipeline.originals import (
 )
 from memscore.pipeline.precision import ForecastCheck, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
-from memscore.pipeline.tables import compute_noise_detection, write_models_table, write_scores_table
+from memscore.pipeline.tables import (
+    compute_noise_detection,
+    write_copies_table,
+    write_models_table,
+    write_scores_table,
+)
 from memscore.pipeline.train_bank import (
     ProgressCallback,
     TrainingSummary,
@@ -71,6 +77,7 @@ class EstimateResult:
         forecast_checks: for each arm with a forecast, the forecast beside the result.
         target_rmse: the requested error of memorization, if any.
         imported: the models were trained outside memscore.
+        copies: counts of exact copies among the images; None where the images are unknown.
     """
 
     training: TrainingSummary
@@ -86,6 +93,7 @@ class EstimateResult:
     forecast_checks: list[ForecastCheck]
     target_rmse: float | None = None
     imported: bool = False
+    copies: CopyCounts | None = None
 
 
 def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
@@ -125,6 +133,7 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "seconds_an_original": result.training_s,
         "proxy_seconds_an_original": result.proxy_s,
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
+        "exact_copies": result.copies,
         # only where there are any
         **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
     }
@@ -171,6 +180,11 @@ class Bank:
     count: int
     host: str = ""
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The exact copies among the images, found once."""
+        return find_copies(self.splits)
 
 
 def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, device: str = "cpu") -> Bank:
@@ -233,6 +247,7 @@ def estimate(
     # 1. Remove what killed runs left, and prepare what jobs read.
     config, store = bank.config, bank.store
     store.folder.remove_temporary_files()
+    write_copies_table(store, bank.copies)
     shared = prepare_arms(bank, pool, device)
     started = time.perf_counter()
     forecasts: list[PrecisionForecast] = []
@@ -279,6 +294,7 @@ def estimate(
         wall_s=wall_s,
         forecasts=forecasts,
         target_rmse=config.until_rmse,
+        copies=bank.copies,
     )
 
 
@@ -315,12 +331,13 @@ def score_bank(
     wall_s: float = 0.0,
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
+    copies: Copies | None = None,
 ) -> EstimateResult:
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
     The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
     originals; a large bank is reduced on `pool`, if there is one; without `inversion` the settings of the stored score
-    are used.
+    are used; `copies` are found in the splits if they were not yet.
     """
     # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
@@ -336,8 +353,11 @@ def score_bank(
     inversion = inversion or read_stored_inversion(store)
     proxies = score_proxies(store, keys, inversion)
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
-    # 3. The table of all scores, and the result.
-    table = write_scores_table(store, names)
+    # 3. The table of all scores, and the result. An imported bank may lack the examples of a split.
+    if splits is not None and copies is None:
+        copies = find_copies(splits, store.manifest.split_sizes)
+        write_copies_table(store, copies)
+    table = write_scores_table(store, names, copies)
     noise = compute_noise_detection(store, names)
     result = EstimateResult(
         training=training,
@@ -362,6 +382,7 @@ def score_bank(
         ],
         target_rmse=target_rmse,
         imported=store.manifest.imported,
+        copies=None if copies is None else count_copies(copies),
     )
     write_reports(store, splits, result, keys)
     return result

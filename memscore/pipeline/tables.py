@@ -6,15 +6,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from memscore.data.duplicates import Copies, build_copies_table, find_twins
 from memscore.pipeline.jobs import ORACLE
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import auc_interval
+from memscore.store.copy_counts import COPIES_PATH, COPY_COLUMNS
 from memscore.store.store import Receipts, Store
 
 
-def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
-    """Write scores.parquet, per training example every score with its errors and counts; return the table."""
-    table = store.examples().slice(0, store.manifest.split_sizes[0])
+def write_scores_table(store: Store, names: Sequence[str], copies: Copies | None = None) -> pa.Table:
+    """Write scores.parquet, per training example every score with its errors and counts; return the table.
+
+    The copies of each example stand beside its scores; these columns are null where the images are unknown (None).
+    """
+    n_train = store.manifest.split_sizes[0]
+    table = store.examples().slice(0, n_train)
+    twins = {} if copies is None else find_twins(copies)
+    for column, kind in COPY_COLUMNS.items():
+        table = table.append_column(column, pa.array(twins.get(column, [None] * n_train), kind))
     for name in names:
         # the first two columns of a score's file, row and id, are those of the examples
         score = store.read_score(name)
@@ -22,6 +31,11 @@ def write_scores_table(store: Store, names: Sequence[str]) -> pa.Table:
             table = table.append_column(score.schema.field(column), score[column])
     store.write_table("scores.parquet", table)
     return table
+
+
+def write_copies_table(store: Store, copies: Copies) -> None:
+    """Write duplicates.parquet, the examples that have an exact copy, with the counts in its metadata."""
+    store.write_table(COPIES_PATH, build_copies_table(copies, store.manifest.fingerprint))
 
 
 def write_models_table(store: Store, receipts: Receipts | None = None) -> None:

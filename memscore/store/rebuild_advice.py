@@ -90,6 +90,11 @@ def by_influence_command(files: StoredFiles, path: str) -> str:
     )
 
 
+def by_duplicates_command(files: StoredFiles, path: str) -> str:
+    """Advise the command that compared the images."""
+    return f"`python -m memscore.bank duplicates {files.bank} --near pixels`, or embeddings, makes it again"
+
+
 def by_fidelity_command(files: StoredFiles, path: str) -> str:
     """Advise the command that compared the scores."""
     suffix = re.search(r"k[\d.]+\d[^/]*(?=\.(?:png|json)$)", path)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.score_registry import get_estimator_version
+from memscore.store.copy_counts import COPIES_PATH, COPY_COLUMNS
 from memscore.store.json_records import read_record
 from memscore.store.manifest import IMPORTED
 from memscore.store.parquet import decode_metadata
@@ -130,6 +131,20 @@ def expect_clusters(files: StoredFiles) -> Iterator[str]:
         yield "clusters.parquet"
 
 
+def expect_copies(files: StoredFiles) -> Iterator[str]:
+    """A summary that counts exact copies implies their table; older stores and those without images have none."""
+    if (files.read_record("reports/summary.json") or {}).get("exact_copies"):
+        yield COPIES_PATH
+
+
+def find_copies_of_other_data(files: StoredFiles) -> Iterator[tuple[str, str]]:
+    """Find whether the table of copies is that of other data."""
+    if files.is_readable(COPIES_PATH):
+        fingerprint = files.read_metadata(COPIES_PATH).get("fingerprint", "")
+        if fingerprint != files.store.manifest.fingerprint:
+            yield COPIES_PATH, f"it is of other data, with the fingerprint {fingerprint[:12]}"
+
+
 def expect_arms(files: StoredFiles) -> Iterator[str]:
     """A shard implies its arm."""
     arms = files.list_stems("arms")
@@ -214,7 +229,8 @@ def expect_scores(files: StoredFiles) -> Iterator[str]:
     if not all(files.is_readable(path) for path in ("scores.parquet", "examples.parquet", *paths)):
         return
     read = files.store.read_table
-    columns = set(files.store.examples().column_names).union(*(read(path).column_names for path in paths))
+    examples = {*files.store.examples().column_names, *COPY_COLUMNS}
+    columns = examples.union(*(read(path).column_names for path in paths))
     missing = [column for column in read("scores.parquet").column_names if column not in columns]
     # memorization_k0.500_se is a column of the score memorization_k0.500, and no score of its own.
     yield from (f"scores/{c}.parquet" for c in missing if not any(c.startswith(f"{stem}_") for stem in missing))

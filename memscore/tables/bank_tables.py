@@ -7,6 +7,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
+from memscore.data.duplicates import count_copies
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
@@ -17,6 +18,7 @@ from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table
+from memscore.tables.duplicates_lines import describe_copies, print_copies
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
@@ -30,8 +32,10 @@ def print_heading(console: Console, bank: Bank) -> None:
     shape = "x".join(str(size) for size in manifest.input_shape)
     changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
     augmented = "".join(f", {name}" for name in recipe["augment"])
+    copies = "; ".join(describe_copies(count_copies(bank.copies)).values())
     lines = (
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
+        *([f"copies {copies}"] if copies else ()),
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"note   {note}" for note in bank.notes),
@@ -126,6 +130,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
         )
     for arm in result.arms:
         print_most_memorized(console, result.table, arm.suffix)
+    print_copies(console, result.copies)
     print_proxies(console, result)
     print_noise_detection(console, result.noise)
     print_accuracy(console, result)
@@ -290,9 +295,12 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
     name = f"memorization_{suffix}"
     values = np.asarray(table[name].to_numpy(), float)
     top = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:ROWS_SHOWN]
-    columns = ("id", "label", "memorization", "95 % interval", "C-score", "attack")
+    columns = ["id", "label", "memorization", "95 % interval", "C-score", "attack"]
+    # a copy is named only where there is one: one of the training set, else one of validation or test
+    twins = [table["twin"][row].as_py() or table["held_out_twin"][row].as_py() for row in top.tolist()]
+    columns += ["exact copy"] if any(twins) else []
     examples, attack_column = make_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
-    for row in top.tolist():
+    for row, twin in zip(top.tolist(), twins, strict=True):
         values_of_row = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         examples.add_row(
             escape(table["id"][row].as_py()),
@@ -301,6 +309,7 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
             format_interval(values_of_row[f"{name}_lo"], values_of_row[f"{name}_hi"]),
             format_number(table[f"cscore_{suffix}"][row].as_py()),
             format_number(table[attack_column][row].as_py() if attack_column in table.column_names else None),
+            *([escape(twin or "-")] if any(twins) else []),
         )
     console.print(examples)
 

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from memscore.monitoring.status import ArmStatus, BankStatus, TrialsStatus
 from memscore.tables.console import make_table
+from memscore.tables.duplicates_lines import format_copies
 from memscore.tables.progress_bar import format_counts, format_duration
 
 MAX_ERROR_LENGTH = 160  # characters of an error
@@ -35,6 +36,7 @@ def format_heading(status: BankStatus) -> Iterator[str]:
     last = "" if status.last_s is None else f", the last one {format_duration(status.last_s)} ago"
     models = ", ".join(filter(None, (status.data, status.architecture, status.precision)))
     yield f"bank    {models}: {status.bytes / 1e6:.1f} MB of shards{last}"
+    yield f"copies  {format_copies(status.copies)}"
     yield f"driver  {format_driver(status)}"
     if status.rate_per_s and status.driver.state != "running":
         yield f"rate    {3600 * status.rate_per_s:.0f} models an hour between the last shards"

@@ -25,6 +25,7 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_over_steps
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
+from unlearn.trials.forgotten_copies import find_retained_copies
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
@@ -71,6 +72,8 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
     ]
     labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
     remarks = run_rounds(context, sequences, rounds, size, labelled)
+    retained = [find_retained_copies(context.copies, sequence.forgotten) for sequence in sequences if sequence.trials]
+    copied = max(retained, key=lambda found: len(found.pairs), default=None)
     # The sequences of one original share the row of doing nothing.
     rows = {
         (row["trial"], row["contender"], row["variant"]): row
@@ -84,6 +87,7 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
             *result.remarks,
             f"parameters were chosen by {config.selection} for round 1 and kept; rrt is of a whole walk "
             "over one retraining",
+            *([f"after all rounds, at most: {copied.describe()}"] if copied and copied.pairs else []),
             *remarks,
         ],
         incomplete=result.incomplete or bool(remarks),

@@ -10,6 +10,7 @@ from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
 from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, parse_params
 from unlearn.trials.forecast import forecast_trials
+from unlearn.trials.forgotten_copies import RetainedCopies, describe_held_out_copies, find_retained_copies
 from unlearn.trials.measure import (
     MIN_POPULATION,
     compute_population_measures,
@@ -41,11 +42,15 @@ class TrialResults:
         rows: rows of the oracle, the algorithm and the original for every seed.
         failed: a line for each trial that has no row.
         population_values: column -> value of the requested measures of many models.
+        retained: the forgotten examples with an exact copy in the retain set.
+        notes: lines on the data for a reader of the results.
     """
 
     rows: list[Row]
     failed: list[str]
     population_values: dict[str, float]
+    retained: RetainedCopies | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,7 +132,13 @@ class PreparedTrials:
         values = compute_population_measures(
             store, by_algorithm[request.algorithm], by_algorithm[ORACLE], context.trial_data, request.measures
         )
-        return TrialResults(rows=rows, failed=failed, population_values=values)
+        return TrialResults(
+            rows=rows,
+            failed=failed,
+            population_values=values,
+            retained=find_retained_copies(context.copies, forget.rows),
+            notes=tuple(describe_held_out_copies(context.copies)),
+        )
 
 
 def prepare_trials(request: TrialRequest) -> PreparedTrials:
@@ -145,6 +156,7 @@ def prepare_trials(request: TrialRequest) -> PreparedTrials:
         bank_store,
         forget=request.forget,
         size=request.size,
+        with_copies=request.with_copies,
         seed=request.seed,
         data=request.data,
         folder=request.folder,

@@ -16,6 +16,7 @@ class TrialRequest:
         algorithm: finetune, neggrad-plus, salun, ...; an unknown name lists them all.
         forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; an unknown one lists them all.
         size: number of examples to forget, where --forget does not give it.
+        with_copies: forget the exact copies of these examples in the training set too.
         set: parameters of the algorithm, as lr=0.05 epochs=5.
         seeds: number of originals, each with its own oracle.
         measures: beyond the core ones; an unknown name lists them all.
@@ -28,6 +29,7 @@ class TrialRequest:
     algorithm: str
     forget: str = "random"
     size: int = 100
+    with_copies: bool = False
     set: Several = ()
     seeds: int = 3
     measures: Several = ()

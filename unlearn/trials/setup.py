@@ -3,10 +3,12 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from cluster.pool import Failure, Pool
+from memscore.data.duplicates import Copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.config import reload_splits
 from memscore.pipeline.jobs import OriginalJob
@@ -18,6 +20,7 @@ from memscore.training.precision import require_precision
 from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig
+from unlearn.trials.forgotten_copies import add_copies
 from unlearn.trials.runner import read_stored_row, run_trial
 
 
@@ -88,6 +91,7 @@ class UnlearningContext:
         trial_data: the same as trials read it.
         injected: the forget set if it changed the data, else None.
         notes: notes on these options for a reader of the results.
+        with_copies: whether forget sets are completed with the exact copies of their examples.
     """
 
     forget: str
@@ -100,12 +104,23 @@ class UnlearningContext:
     trial_data: TrialData
     injected: ForgetSet | None
     notes: tuple[str, ...] = ()
+    with_copies: bool = False
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The exact copies among the images that models are trained and judged on."""
+        return find_copies(self.splits)
 
     def select_forget_set(self, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
         """Select the forget set; `embeddings` [n_train, E] of the original is called by entanglement alone."""
-        if self.injected:
-            return self.injected
-        return select_forget_set(self.forget, self.size, self.splits, self.score_store.score, embeddings, self.seed)
+        return self.complete(
+            self.injected
+            or select_forget_set(self.forget, self.size, self.splits, self.score_store.score, embeddings, self.seed)
+        )
+
+    def complete(self, forget_set: ForgetSet) -> ForgetSet:
+        """Add the exact copies of a forget set's examples, if that was requested."""
+        return add_copies(self.copies, forget_set) if self.with_copies else forget_set
 
     def check_forget_set(self) -> None:
         """Raise ValueError if the forget set cannot be selected; zeros stand for embeddings, which may not exist."""
@@ -153,6 +168,7 @@ def open_context(
     data: str | None,
     folder: str | None,
     scores_of: str | None = None,
+    with_copies: bool = False,
     cache: SplitsCache | None = None,
 ) -> UnlearningContext:
     """Read the data of a bank, with the changes that a forget set makes to them.
@@ -180,6 +196,7 @@ def open_context(
         splits=splits,
         trial_data=build_trial_data(splits, bank_store.manifest.seed),
         injected=injected,
+        with_copies=with_copies,
     )
 
 

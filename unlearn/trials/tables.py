@@ -10,6 +10,7 @@ from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table
 from unlearn.measures import MEASURES
 from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
@@ -77,25 +78,36 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
     if results.population_values:
         _print_population_measures(console, results.population_values, name, n)
     n_diverged = sum(row["status"] == "diverged" for row in rows)
-    for line in list_remarks(rows, name, n_diverged):
+    for line in (*list_remarks(rows, name, n_diverged, results.retained), *results.notes):
         console.print(line, highlight=False, soft_wrap=True)
     return 1 if results.failed or n_diverged else 0
 
 
-def list_remarks(rows: Sequence[Row], name: str, n_diverged: int) -> list[str]:
+def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: RetainedCopies | None = None) -> list[str]:
     """List remarks that a reader of the table needs."""
-    remarks = []
+    remarks = [line] if retained and (line := retained.describe()) else []
     if n_diverged:
         remarks.append(f"{n_diverged} of {len(rows)} runs diverged and have no measures; a smaller lr may not")
-    changes = select_values(rows, name, "forget_accuracy_gap_original")
-    if name not in {ORACLE, "original"} and changes and all(change < MIN_ACCURACY_CHANGE for change in changes):
+    if name not in {ORACLE, "original"} and has_same_accuracy(rows, name):
+        # Where copies of the forgotten images stay, an algorithm that changes nothing may be as good as retraining.
+        explained = retained is not None and (
+            retained.same_label == retained.n_forget or (bool(retained.pairs) and has_same_accuracy(rows, ORACLE))
+        )
         remarks.append(
-            f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the papers', "
-            "for their networks and data; try others with --set, a larger lr first"
+            f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
+            if explained
+            else f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the "
+            "papers', for their networks and data; try others with --set, a larger lr first"
         )
     if any(row["beyond_its_purpose"] for row in rows):
         remarks.append(f"{name} was made to forget whole classes; on other sets it is known to harm the retain set")
     return remarks
+
+
+def has_same_accuracy(rows: Sequence[Row], algorithm: str) -> bool:
+    """Return whether the models of an algorithm are all as right on the forget set as their originals."""
+    changes = select_values(rows, algorithm, "forget_accuracy_gap_original")
+    return bool(changes) and all(change < MIN_ACCURACY_CHANGE for change in changes)
 
 
 def _print_requested_measures(

@@ -23,6 +23,7 @@ class SweepConfig:
         store: path or URL of a bank of `python -m memscore.estimate`.
         forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
         size: number of examples to forget, where --forget does not give it.
+        with_copies: forget the exact copies of these examples in the training set too.
         algorithms: the algorithms to compare, in every variant; together the candidates of auto.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
@@ -55,6 +56,7 @@ class SweepConfig:
     store: tyro.conf.Positional[str]
     forget: str = "random"
     size: int = 100
+    with_copies: bool = False
     algorithms: Several = DEFAULT_ALGORITHMS
     variants: Several = ("vanilla",)
     plans: Several = ()
@@ -88,7 +90,7 @@ class SweepConfig:
         """All options that decide the results: the identity of the sweep."""
         # Options that were added later: names of folders are hashed without them unless they are set.
         unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
-        excluded = {"store", "name", "data", "folder"} | unset
+        excluded = {"store", "name", "data", "folder"} | unset | (set() if self.with_copies else {"with_copies"})
         return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
 
     @property

@@ -87,6 +87,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         data=config.data,
         folder=config.folder,
         scores_of=config.scores_of,
+        with_copies=config.with_copies,
         cache=cache,
     )
     context.check_forget_set()

@@ -42,7 +42,12 @@ from unlearn.tuning.search import (
     select_config,
 )
 from unlearn.tuning.state import MethodProgress, SweepResult, explain_no_choice, identity_columns
-from unlearn.tuning.tuning_set import describe_outdated_scores, describe_score_difference, select_tuning_set
+from unlearn.tuning.tuning_set import (
+    describe_copies_of_sets,
+    describe_outdated_scores,
+    describe_score_difference,
+    select_tuning_set,
+)
 
 
 def check_methods(context: UnlearningContext, methods: Sequence[Method]) -> None:
@@ -187,6 +192,7 @@ class Sweep:
         notes = (
             describe_score_difference(*forget_sets, self.read_score),
             describe_outdated_scores(self.context.injected, self.methods),
+            *describe_copies_of_sets(self.context, judged_set, tuning_set),
         )
         return SweepResult(
             states=states,

@@ -8,6 +8,7 @@ import numpy as np
 from memscore.data.splits import Splits
 from unlearn.forget_sets import ForgetSet, find_score_name, parse_classes, select_forget_set
 from unlearn.meta.partition import mean_score
+from unlearn.trials.forgotten_copies import describe_held_out_copies, find_retained_copies
 from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
@@ -37,8 +38,10 @@ def select_tuning_set(
         # Excluding rows leaves no example of a class, so other classes are taken instead.
         if not spec and kind == "class":
             spec = next_classes(part, splits)
-        tuning_set = select_forget_set(
-            spec or config.forget, config.size, splits, context.score_store.score, embeddings, config.seed, excluded
+        tuning_set = context.complete(
+            select_forget_set(
+                spec or config.forget, config.size, splits, context.score_store.score, embeddings, config.seed, excluded
+            )
         )
         return tuning_set if spec else replace(tuning_set, name=f"another {tuning_set.name}")
     # The message must name what the user can change: the option given, or the one to give.
@@ -79,6 +82,13 @@ def describe_score_difference(
     values = read_score(score)
     tuning_mean, judged_mean = (mean_score(values, forget_set.rows) for forget_set in (tuning_set, judged_set))
     return f"mean {score}: {tuning_mean:.3f} of what parameters are chosen on, {judged_mean:.3f} of what is reported"
+
+
+def describe_copies_of_sets(context: UnlearningContext, *forget_sets: ForgetSet) -> list[str]:
+    """Describe the exact copies that stay of each forget set, and those that validation and test hold."""
+    distinct = {forget_set.rows: forget_set.name for forget_set in reversed(forget_sets)}
+    lines = {name: find_retained_copies(context.copies, rows).describe() for rows, name in distinct.items()}
+    return [*(f"{name}: {line}" for name, line in lines.items() if line), *describe_held_out_copies(context.copies)]
 
 
 def describe_outdated_scores(injected: ForgetSet | None, methods: Sequence[Method]) -> str:

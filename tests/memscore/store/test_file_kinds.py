@@ -26,6 +26,7 @@ FLAGS = {
     "memscore.estimate": "--data digits --train-limit 200 --validation 0.2 --epochs 2 --batch 20 --lr 0.1 --seed 7 "
     f"--originals 2 --models 16 --block 8 --clusters pilot --bank-events --evaluation-events {SERIAL} "
     "--proxies el2n holdout",
+    "memscore.bank": "--near pixels",
     "memscore.influence": "--top 3 --pictures 1",
     "memscore.fidelity": "--draws 10",
     "memscore.attack": "--model {folder}/model.safetensors --arch mlp --device cpu",
@@ -41,8 +42,9 @@ SCENARIO = f"--algorithm finetune --forget canaries --size 20 --seeds 1 --set ep
 UNSEEN = {
     "progress.json",  # the next run writes it
     "data.json",  # the next estimate writes it
-    "events/KEY-rescored.parquet",  # these seven are results that no other file names
+    "events/KEY-rescored.parquet",  # these eight are results that no other file names
     "reports/influence_NAME.png",
+    "reports/near_duplicates.parquet",
     "reports/audit-NAME.parquet",
     "trials/KEY-said.parquet",
     "trials/KEY-cost.parquet",
@@ -56,7 +58,7 @@ def run(command, store, folder, more=None):
     """Run a command on the store with the flags that it was filled with; its exit code."""
     flags = (FLAGS[command] if more is None else more).format(folder=folder).split()
     where = ["--store", str(store)] if command in {"memscore.estimate", "memscore.attack"} else [str(store)]
-    name = ["five-steps"] if command == "unlearn.experiment" else []
+    name = {"unlearn.experiment": ["five-steps"], "memscore.bank": ["duplicates"]}.get(command, [])
     return importlib.import_module(command).main([*name, *where, *flags])
 
 
