@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
     build_missing_originals,
+    compute_event_seconds,
     compute_proxies,
     compute_proxy_seconds,
     compute_training_seconds,
@@ -35,9 +37,11 @@ from memscore.pipeline.train_bank import (
     train_until_precise,
 )
 from memscore.plots.bank import plot_memorization, plot_most_memorized, plot_roc_bands
+from memscore.plots.inversion import plot_rebuilt_images
+from memscore.proxies.inversion_summary import InversionSummary, summarize_inversions
 from memscore.proxies.registry import PROXIES, require_validation_images, select_proxies
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.storage import InversionOptions, read_stored_inversion
+from memscore.proxies.storage import INVERSIONS, InversionOptions, read_rebuilt_images, read_stored_inversions
 from memscore.statistics.intervals import Interval
 from memscore.store.json_records import encode_record
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
@@ -51,6 +55,9 @@ from memscore.subsets.clustering import (
     require_compatible_clusters,
 )
 from memscore.subsets.designs import Arm
+
+INVERSION_ORDER = {"inversion_gain": "gain, dB", "inversion_psnr_fitted": "fitted, dB"}
+"""Scores by which rebuilt images are sorted, the first one that is stored, and what the figure calls them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +75,8 @@ class EstimateResult:
         originals: number of stored originals.
         training_s: median seconds of one worker for training one of them; NaN without any.
         proxy_s: name -> median seconds that each stored proxy adds to one of them.
+        event_s: kind of learning events -> median seconds of their recording, which are part of training_s.
+        inversion: what gradient inversion reached, over the attacked examples; None without one.
         forecast_checks: for each arm with a forecast, the forecast beside the result.
         target_rmse: the requested error of memorization, if any.
         imported: the models were trained outside memscore.
@@ -83,6 +92,8 @@ class EstimateResult:
     originals: int
     training_s: float
     proxy_s: dict[str, float]
+    event_s: dict[str, float]
+    inversion: InversionSummary | None
     forecast_checks: list[ForecastCheck]
     target_rmse: float | None = None
     imported: bool = False
@@ -114,6 +125,19 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
     store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
+def draw_rebuilt_images(store: Store, splits: Splits, table: pa.Table, columns: Mapping[str, np.ndarray]) -> None:
+    """Draw reports/inversion.png from the stored images of an inversion, by the gain if there is one; or nothing."""
+    if not columns:
+        return
+    score, text = next(item for item in INVERSION_ORDER.items() if item[0] in table.column_names)
+    rows, shape = columns["row"], splits.input_shape
+    pictures = {name: values.reshape(-1, *shape) for name, values in columns.items() if name != "row"}
+    values = np.asarray(table[score].to_numpy(), float)[rows]
+    title = f"{store.manifest.data}, gradient inversion of {store.manifest.architecture}, original 0"
+    picture = plot_rebuilt_images(splits.train.images[rows], pictures, values, text, title)
+    store.folder.replace("reports/inversion.png", picture)
+
+
 def build_summary(result: EstimateResult) -> dict[str, object]:
     """Build the contents of summary.json, the numbers of the whole bank; undefined is NaN."""
     return {
@@ -124,6 +148,8 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "originals": result.originals,
         "seconds_an_original": result.training_s,
         "proxy_seconds_an_original": result.proxy_s,
+        "event_seconds_an_original": result.event_s,
+        **({"inversion": asdict(result.inversion)} if result.inversion else {}),
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
         # only where there are any
         **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
@@ -267,15 +293,16 @@ def estimate(
             write_models_table(store)
             reason = next(iter(training.failed.values()), "every model diverged; try a smaller --lr")
             raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {reason}")
-    # 4. Score. Without a requested inversion score_bank takes the settings of the stored score.
+    # 4. Score. For an inversion that was not requested score_bank takes the settings of the stored score.
     return score_bank(
         *(store, bank.splits, training),
         pool=pool,
         attacks=config.attacks,
         keys=keys,
-        inversion=build_inversion_options(config, store.manifest.input_shape)
-        if "inversion" in select_proxies(config.proxies)
-        else None,
+        inversions=dict.fromkeys(
+            (name for name in select_proxies(config.proxies) if name in INVERSIONS),
+            build_inversion_options(config, store.manifest.input_shape),
+        ),
         wall_s=wall_s,
         forecasts=forecasts,
         target_rmse=config.until_rmse,
@@ -311,7 +338,7 @@ def score_bank(
     attacks: Sequence[str],
     pool: Pool | None = None,
     keys: Sequence[str] = (),
-    inversion: InversionOptions | None = None,
+    inversions: Mapping[str, InversionOptions] = MappingProxyType({}),
     wall_s: float = 0.0,
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
@@ -319,8 +346,8 @@ def score_bank(
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
     The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
-    originals; a large bank is reduced on `pool`, if there is one; without `inversion` the settings of the stored score
-    are used.
+    originals; a large bank is reduced on `pool`, if there is one; `inversions` are the settings of inversions where
+    they are not those of the stored scores.
     """
     # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
@@ -333,8 +360,8 @@ def score_bank(
         if shards:
             arms.append(score_arm(store, name, shards, attacks, pool))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
-    inversion = inversion or read_stored_inversion(store)
-    proxies = score_proxies(store, keys, inversion)
+    inversions = read_stored_inversions(store) | dict(inversions)
+    proxies = score_proxies(store, keys, inversions)
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
     # 3. The table of all scores, and the result.
     table = write_scores_table(store, names)
@@ -351,9 +378,11 @@ def score_bank(
         training_s=compute_training_seconds(store, receipts),
         proxy_s={
             name: seconds
-            for name, seconds in compute_proxy_seconds(store, inversion, receipts).items()
+            for name, seconds in compute_proxy_seconds(store, inversions, receipts).items()
             if PROXIES[name].scores[0] in proxies
         },
+        event_s=compute_event_seconds(store, receipts),
+        inversion=summarize_inversions(table),
         forecast_checks=[
             check_forecast(forecast, arm.suffix, arm.models, arm.rmse, target_rmse)
             for arm in arms
@@ -364,6 +393,8 @@ def score_bank(
         imported=store.manifest.imported,
     )
     write_reports(store, splits, result, keys)
+    if splits:
+        draw_rebuilt_images(store, splits, table, read_rebuilt_images(store, keys, inversions))
     return result
 
 

@@ -205,7 +205,7 @@ FILE_KINDS = (
     FileKind(
         pattern="weights/KEY.safetensors",
         format=SAFETENSORS,
-        content="Weights of an original, an oracle, or a stored unlearned model.",
+        content="Weights of an original, an oracle, a stored unlearned model, or a model of a half for inversion-gain.",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_weights,
         completed_by="trials/KEY-cost.parquet",
@@ -247,6 +247,15 @@ FILE_KINDS = (
         rebuild=rebuild.by_model_command,
         expected=stored.expect_proxies,
         conflicts=stored.find_proxies_without_receipt,
+    ),
+    FileKind(
+        pattern="rebuilt/KEY-PROXY.parquet",
+        format=PARQUET,
+        content="What gradient inversion rebuilt from the original KEY: how near it is, and of original 0 the images.",
+        entries=("row",),
+        named_by="model",
+        rebuild=rebuild.by_model_command,
+        expected=stored.expect_rebuilt_images,
     ),
     FileKind(
         pattern="events/KEY-rescored.parquet",
@@ -329,6 +338,13 @@ FILE_KINDS = (
         content="ROC curves of the membership attacks, of one arm.",
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_roc_pictures,
+    ),
+    FileKind(
+        pattern="reports/inversion.png",
+        format=PNG,
+        content="Examples, and what gradient inversion rebuilt of them from models with and without them.",
+        rebuild=rebuild.by_bank_command,
+        expected=stored.expect_inversion_picture,
     ),
     FileKind(
         pattern="reports/fidelity_SUFFIX.json",
