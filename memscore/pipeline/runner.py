@@ -56,8 +56,8 @@ from memscore.subsets.clustering import (
 )
 from memscore.subsets.designs import Arm
 
-INVERSION_ORDER = {"inversion_gain": "gain, dB", "inversion_psnr_fitted": "fitted, dB"}
-"""Scores by which rebuilt images are sorted, the first one that is stored, and what the figure calls them."""
+INVERSION_ORDER = {"inversion_gain": "gain", "inversion_psnr_fitted": "fitted"}
+"""Scores in dB by which rebuilt images are sorted, the first one that is stored, and what the figure calls them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

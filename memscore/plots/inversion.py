@@ -21,7 +21,7 @@ def plot_rebuilt_images(
     """Plot examples over what is rebuilt from each model, as PNG: the highest, the middle and the lowest by a score.
 
     `originals` and each of `rebuilt`, whose keys are of KINDS, are uint8 [n, C, H, W]; `values` are [n], and examples
-    where they are NaN are left out; `score` is what the values are called.
+    where they are NaN are left out; `score` is what the values, in dB, are called.
     """
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[: int((~np.isnan(values)).sum())]
     columns = min(SHOWN, len(order))
@@ -31,7 +31,7 @@ def plot_rebuilt_images(
     for start in starts:
         shown = order[start : start + columns]
         images.append(originals[shown])
-        captions += [["example", f"{score} {values[i]:.2f}"] for i in shown]
+        captions += [["example", f"{score} {values[i]:.2f} dB"] for i in shown]
         for kind, pictures in rebuilt.items():
             images.append(pictures[shown])
             captions += [[KINDS[kind]]] * columns

@@ -172,7 +172,7 @@ def read_rebuilt_images(
             else:
                 columns = added
         if columns:
-            return columns
+            return {column: columns[column] for column in ("row", *REBUILT_IMAGES) if column in columns}
     return {}
 
 
