@@ -1,14 +1,14 @@
 """Claim: which measures of gradient inversion follow memorization, and which only the picture's brightness and edges.
 
-    python -m benchmarks.inversion_yardsticks --stores DIR ... [--candidates 600] [--originals 3]
+    python -m benchmarks.inversion_yardsticks --store DIR [--candidates 600] [--originals 3]
 
-Banks with originals of networks with convolutions, as
+A bank with originals of a network with convolutions, one of
 
     python -m memscore.estimate --data digits --arch cnn-8-16 --models 128 --store DIR
     python -m memscore.estimate --data fashion-mnist --train-limit 3000 --models 64 --store DIR
 
-Attacks that are stored are not repeated. Where a bank has no memorization scores, 1 - confidence in training stands for
-them. Intervals are percentiles of 1,000 bootstrap samples of the examples.
+Attacks that are stored are not repeated. Where the bank has no memorization scores, 1 - confidence in training stands
+for them. Intervals are percentiles of 1,000 bootstrap samples of the examples.
 """
 
 from collections.abc import Mapping
@@ -34,16 +34,17 @@ MEMORIZATION = "memorization_k0.500"
 DRAWS = 1000
 
 
-def main(stores: list[str], candidates: int = 600, originals: int = 3) -> None:
+def main(store: str, candidates: int = 600, originals: int = 3) -> None:
     """Attack what is not attacked yet, and measure.
 
     Args:
-        stores: banks with originals.
+        store: a bank with originals.
         candidates: how many examples are attacked.
         originals: how many originals are attacked, each with its pair of models of halves.
     """
-    banks = [measure_bank(Store.open(store), candidates, originals) for store in stores]
-    save("inversion_yardsticks", {"banks": {bank.pop("name"): bank for bank in banks}})
+    bank = Store.open(store)
+    name = bank.manifest.data.partition("-")[0]
+    save(f"inversion_yardsticks_{name}", measure_bank(bank, candidates, originals))
 
 
 def measure_bank(bank: Store, candidates: int, originals: int) -> dict[str, Any]:
@@ -84,8 +85,10 @@ def measure_bank(bank: Store, candidates: int, originals: int) -> dict[str, Any]
             **{name: correlate(values, other, {}, draws) for name, other in compared.items()},
             "memorization": correlate(values, memorization, {}, draws),
             "memorization, brightness, edges and variance taken out": correlate(values, memorization, picture, draws),
-            "between originals": correlate(each[0][score][rows], each[-1][score][rows], {}, draws),
         }
+        if len(keys) > 1:
+            pair = each[0][score][rows], each[1][score][rows]
+            follows[score]["the same of another original"] = correlate(*pair, {}, draws)
     # over all training examples, of which there is one row each, as in scores.parquet
     table = {score: np.full(n, np.nan) for score in scores}
     for score, values in scores.items():
@@ -93,7 +96,7 @@ def measure_bank(bank: Store, candidates: int, originals: int) -> dict[str, Any]
     summary = summarize_inversions(pa.table(table))
     assert summary is not None
     return {
-        "name": f"{bank.manifest.data}, {n} images, {bank.manifest.architecture}",
+        "what": f"{bank.manifest.data}, {n} images, {bank.manifest.architecture}",
         "examples": len(rows),
         "originals": len(keys),
         "memorization": MEMORIZATION if has_models else "1 - confidence in training",

@@ -41,7 +41,13 @@ from memscore.plots.inversion import plot_rebuilt_images
 from memscore.proxies.inversion_summary import InversionSummary, summarize_inversions
 from memscore.proxies.registry import PROXIES, require_validation_images, select_proxies
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.storage import INVERSIONS, InversionOptions, read_rebuilt_images, read_stored_inversions
+from memscore.proxies.storage import (
+    INVERSIONS,
+    InversionOptions,
+    read_proxy,
+    read_rebuilt_images,
+    read_stored_inversions,
+)
 from memscore.statistics.intervals import Interval
 from memscore.store.json_records import encode_record
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
@@ -125,14 +131,21 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
     store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
-def draw_rebuilt_images(store: Store, splits: Splits, table: pa.Table, columns: Mapping[str, np.ndarray]) -> None:
-    """Draw reports/inversion.png from the stored images of an inversion, by the gain if there is one; or nothing."""
+def draw_rebuilt_images(
+    store: Store, splits: Splits, keys: Sequence[str], inversions: Mapping[str, InversionOptions]
+) -> None:
+    """Draw reports/inversion.png from the stored images, sorted by the gain if there is one; or nothing without any."""
+    columns = read_rebuilt_images(store, keys[:1], inversions)
     if not columns:
         return
-    score, text = next(item for item in INVERSION_ORDER.items() if item[0] in table.column_names)
+    # the values of this original alone: a mean over originals would not be of the images below it
+    scores: dict[str, np.ndarray] = {}
+    for name, options in inversions.items():
+        scores |= read_proxy(store, keys[0], name, options) or {}
+    score, text = next(item for item in INVERSION_ORDER.items() if item[0] in scores)
     rows, shape = columns["row"], splits.input_shape
     pictures = {name: values.reshape(-1, *shape) for name, values in columns.items() if name != "row"}
-    values = np.asarray(table[score].to_numpy(), float)[rows]
+    values = scores[score][rows]
     title = f"{store.manifest.data}, gradient inversion of {store.manifest.architecture}, original 0"
     picture = plot_rebuilt_images(splits.train.images[rows], pictures, values, text, title)
     store.folder.replace("reports/inversion.png", picture)
@@ -394,7 +407,7 @@ def score_bank(
     )
     write_reports(store, splits, result, keys)
     if splits:
-        draw_rebuilt_images(store, splits, table, read_rebuilt_images(store, keys, inversions))
+        draw_rebuilt_images(store, splits, keys, inversions)
     return result
 
 
