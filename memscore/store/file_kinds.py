@@ -1,10 +1,9 @@
 """The kinds of files of a store, one row each: what a file holds, how it is checked, what implies it, what rebuilds it.
 
 `memscore.bank verify` reads this table and knows no kind by name, so a new kind is one row, and one function in
-stored_files.py if other files imply it or make it stale. A pattern has words in capitals for the parts of a name that
-vary; each path matches one pattern at most. Stores of forget sets that change the data, scenarios/NAME/, hold the same
-kinds again. A kind that is added to stores that exist is expected only of files that are as new (as data.json, which
-may be absent), or verify would miss it in every older store.
+stored_files.py if other files imply it or make it stale. Each path matches one pattern at most. Stores of forget sets
+that change the data, scenarios/NAME/, hold the same kinds again. A kind that is added is expected only of files that
+are as new, or verify would miss it in every older store.
 """
 
 import re
@@ -28,7 +27,6 @@ WORDS = {
 }
 """Words of patterns that stand for something narrower than any name."""
 
-
 Paths = Callable[[StoredFiles], Iterable[str]]
 Reasons = Callable[[StoredFiles], Iterable[tuple[str, str]]]
 
@@ -41,15 +39,12 @@ class FileKind:
         pattern: its path in a store; a word in capitals stands for a part that varies, see WORDS.
         format: what it is encoded as, which says how its bytes are checked.
         content: what it holds, in one line for users.
-        rebuild: what to do where a file of this kind, at this path, is missing or damaged; names a command. Empty for
-            files whose loss changes nothing.
+        rebuild: what to do where a file at this path is missing or damaged; empty if its loss changes nothing.
         expected: paths of this kind that other files imply; None if nothing does, so that a loss cannot be seen.
         stale: path and what to do, for files computed from others than are stored now.
         conflicts: path and reason, for files that are intact but do not go with the others.
-        completed_by: pattern of a file that tells commands that this one is stored; it is moved away with this one,
-            since otherwise no command would write this one again.
-        entries: keys of the record, or columns of the table, that every file of this kind has; a word in capitals
-            stands for the file's name.
+        completed_by: pattern of a file that tells commands that this one is stored; it is moved away with this one.
+        entries: keys or columns that every file of this kind has; a word in capitals stands for the file's name.
         named_by: key of the record, or metadata entry of the table, that names what the file is of: its name, or the
             hash that its name begins with.
     """
