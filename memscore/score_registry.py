@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 EVENT_DIRECTIONS = {"confidence": -1, "max_confidence": -1, "entropy": 1, "accuracy": -1, "forgetting": 1}
 """Learning events: +1 if a higher value means more memorization (SCALE Table 1), -1 if it means less."""
 
-CURVATURE_SOURCE = "Garg et al. 2023 / SCALE 2.2: how far the loss's slope turns over a step of"
+CURVATURE_SOURCE = "Garg et al. 2023 / SCALE 2.2: norm of the change of the loss's input gradient over a step of"
 INVERSION_SOURCE = "RSU Fig. 1, attack of Geiping et al. 2020 on one example's gradient:"
 
 
@@ -57,7 +57,10 @@ SCORES: dict[str, ScoreInfo] = {
     "holdout_test": ScoreInfo("the same, fine-tuned on the test set, which judges nothing any more", "nat", 1),
     "curvature_sign": ScoreInfo(f"{CURVATURE_SOURCE} 0.01 along the sign of the gradient", "nat per pixel unit", 1),
     "curvature_rademacher": ScoreInfo(
-        f"{CURVATURE_SOURCE} 0.001 a pixel, mean of 10 random ones", "nat per pixel unit", 1
+        f"{CURVATURE_SOURCE} 0.001 a pixel, mean of the norms of 10 random ones; ranks as the Frobenius norm of the "
+        "Hessian, not as its trace",
+        "nat per pixel unit",
+        1,
     ),
     "aum": ScoreInfo("Pleiss et al. 2020: margin of the label's logit, mean over training", "logit", -1),
     "el2n": ScoreInfo("Paul et al. 2021: || p - y ||_2 early in training", "probability", 1),
@@ -73,6 +76,33 @@ SCORES: dict[str, ScoreInfo] = {
     ),
     "inversion_success": ScoreInfo(
         f"{INVERSION_SOURCE} share of originals with a PSNR of 20 dB or more", "probability", 1
+    ),
+    "inversion_psnr_fitted": ScoreInfo(
+        f"{INVERSION_SOURCE} PSNR with brightness and contrast of each channel fitted, above that of a flat picture of "
+        "the example's mean colours",
+        "dB",
+        1,
+    ),
+    "inversion_ssim_fitted": ScoreInfo(
+        f"{INVERSION_SOURCE} structure term of SSIM, pooled over windows, which brightness and contrast do not change",
+        "1",
+        1,
+    ),
+    "inversion_retrieval": ScoreInfo(
+        f"{INVERSION_SOURCE} share of originals for which no other training image resembles what is rebuilt more",
+        "probability",
+        1,
+    ),
+    "inversion_percentile": ScoreInfo(
+        f"{INVERSION_SOURCE} share of other training images that resemble what is rebuilt no more than the example",
+        "probability",
+        1,
+    ),
+    "inversion_gain": ScoreInfo(
+        "attack of Geiping et al. 2020 on two models, each trained on one half of the training set: fitted PSNR with "
+        "the model that held the example, less that with the other",
+        "dB",
+        1,
     ),
 }
 

@@ -132,7 +132,8 @@ STAGES: dict[str, tuple[Command | Callable[[Path], None], ...]] = {
             "memscore.estimate",
             f"{BANK} --models 64 --clusters pilot --queries 2 --bank-events --evaluation-events "
             "--attacks lira lira-gap lira-top-gap lira-paper lira-released lira-released-fixed lira-advanced-mia-fixed "
-            "rmia rmia-offline --proxies all holdout-test --inversion-candidates 20 --inversion-iterations 3",
+            "rmia rmia-offline --proxies holdout curvature-sign curvature-rademacher aum el2n grand centroid-distance "
+            "inversion holdout-test --inversion-candidates 20 --inversion-iterations 3",
         ),
         damage_outputs,
         Command("memscore.bank", "verify store --set-aside", code=1),

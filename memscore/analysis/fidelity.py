@@ -22,10 +22,15 @@ from memscore.analysis.fidelity_plots import plot_lorenz_curves, plot_loss_and_s
 from memscore.analysis.risk_signals import RiskSignals, compute_risk_signals
 from memscore.estimators.memorization import MEMORIZATION
 from memscore.estimators.statistic import compute_weighted_values, count_set_weights
-from memscore.pipeline.originals import compute_proxy_seconds, compute_training_seconds, sum_model_seconds
+from memscore.pipeline.originals import (
+    compute_event_seconds,
+    compute_proxy_seconds,
+    compute_training_seconds,
+    sum_model_seconds,
+)
 from memscore.proxies.registry import PROXIES
-from memscore.proxies.storage import read_stored_inversion
-from memscore.score_registry import SCORES
+from memscore.proxies.storage import read_stored_inversions
+from memscore.score_registry import EVENT_DIRECTIONS, SCORES
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, judge_interval
 from memscore.statistics.correlation import (
@@ -324,8 +329,13 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
     """
     name = select_scored_arm(store, arm)
     suffix = store.arms()[name]["suffix"]
-    proxy_seconds = compute_proxy_seconds(store, read_stored_inversion(store))
+    receipts = store.receipts()
+    proxy_seconds = compute_proxy_seconds(store, read_stored_inversions(store), receipts)
     costs = {score: seconds for proxy, seconds in proxy_seconds.items() for score in PROXIES[proxy].scores}
+    # all columns of learning events are recorded together
+    event_s = compute_event_seconds(store, receipts)
+    for prefix, kind in (("events", "learning events"), ("events_evaluation", "events of evaluation passes")):
+        costs |= {f"{prefix}_{column}": event_s[kind] for column in EVENT_DIRECTIONS if kind in event_s}
     fidelity = compare_proxies(store, name, costs, draws=draws)
     proxies = [row.score for row in fidelity.rows if not row.shares_models]
     # each score has a random stream of its own, so its interval does not depend on which others the bank has
@@ -337,7 +347,8 @@ def compare_scores(store: Store, arm: str | None = None, *, draws: int = 200) ->
     keys = find_original_keys(store)
     scores = {row.score for row in fidelity.rows}
     success = f"attack_success_{suffix}"
-    risks = [risk for risk in (success, "inversion_psnr") if risk in scores] if success in scores and keys else []
+    names = (success, "inversion_psnr", "inversion_gain")
+    risks = [risk for risk in names if risk in scores] if success in scores and keys else []
     signals = [compute_risk_signals(store, risk, keys, success) for risk in risks]
     return Comparison(suffix=suffix, standings=fidelity, gini=gini, signals=signals)
 

@@ -22,7 +22,7 @@ from memscore.monitoring.heartbeat import Heartbeat, choose_period_s, get_pid_na
 from memscore.monitoring.prometheus import Publisher, compute_counters, compute_gauges
 from memscore.pipeline.jobs import BankJob, OriginalJob
 from memscore.pipeline.precision import PrecisionForecast
-from memscore.pipeline.proxy_jobs import ProxyJob
+from memscore.pipeline.proxy_job import ProxyJob
 from memscore.pipeline.runner import Bank
 from memscore.pipeline.train_bank import format_result
 from memscore.store.parquet import CorruptFile

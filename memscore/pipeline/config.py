@@ -9,7 +9,7 @@ from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
 from memscore.data.datasets import load_dataset, read_published, split_published
 from memscore.data.splits import Splits
-from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies
+from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
@@ -107,10 +107,10 @@ class BankConfig:
     lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline"""
     proxies: Annotated[Several, make_nonempty_spec((*PROXIES, ALL_PROXIES))] = ()
     """proxies of memorization to compute on the originals in addition to learning events: holdout, curvature-sign,
-    curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, or all of these; holdout-test uses the test
-    set and is not in all"""
+    curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, inversion-gain, or all of these; holdout-test
+    uses the test set and is not in all"""
     inversion_candidates: int = 1000
-    """training examples, drawn at random, that --proxies inversion attacks"""
+    """training examples, drawn at random, that --proxies inversion and inversion-gain attack"""
     inversion_iterations: int = 250
     """iterations of the attack on each of them"""
     inversion_tv: Maybe[float] = None
@@ -249,6 +249,8 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     list_test_time_augmentations(recipe, 1 if config.queries is None else config.queries)
     for arm in arms:
         check_batch_size(recipe.batch, round(arm.keep * len(splits.train)), len(splits.train), is_expected=True)
+    if INVERSION_GAIN in select_proxies(config.proxies):  # trains on halves of the training set
+        check_batch_size(recipe.batch, len(splits.train) // 2, len(splits.train))
     manifest = Manifest(
         fingerprint=splits.fingerprint,
         data=splits.name,

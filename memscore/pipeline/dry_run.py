@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from cluster.pool import format_error
-from memscore.models.architectures import embed
+from memscore.models.architectures import count_parameters, embed
 from memscore.pipeline.config import build_inversion_options
+from memscore.pipeline.inversion_jobs import compute_inversion_chunk, draw_halves
 from memscore.pipeline.jobs import SharedData, build_model, load_on_device, make_training_run, read_recipe
 from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.precision import count_first_models, forecast_precision
-from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS, compute_inversion_chunk
+from memscore.pipeline.proxy_jobs import HOLDOUT_CONFIGS
 from memscore.pipeline.runner import Bank
 from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
 from memscore.proxies.collectors import build_epoch_means
 from memscore.proxies.gradient_inversion import gradient_inversion
 from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, fine_tune, select_held_out_rows
-from memscore.proxies.registry import EVERY_EPOCH, FINISHED_WEIGHTS, PROXIES, select_proxies
-from memscore.proxies.storage import CANDIDATES_PER_FILE
+from memscore.proxies.registry import EVERY_EPOCH, FINISHED_WEIGHTS, INVERSION, INVERSION_GAIN, PROXIES, select_proxies
+from memscore.proxies.storage import CANDIDATES_PER_FILE, INVERSIONS
 from memscore.subsets.clustering import ORTHOGONAL, find_clustering_source
 from memscore.training.device_data import DeviceImages, to_device
 from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
@@ -170,10 +171,21 @@ def estimate_cost(bank: Bank, workers: int, missing: MissingModels | None = None
         + outputs / WRITTEN_BYTES_PER_S
         + MODEL_S,
         workers=workers,
-        bytes=missing.planned * ROW_BYTES * manifest.n_rows + missing.all_originals * outputs,
+        bytes=missing.planned * ROW_BYTES * manifest.n_rows
+        + missing.all_originals * outputs
+        + estimate_inversion_bytes(bank, missing.all_originals),
         proxies=time_proxies(bank, select_proxies(config.proxies)),
         only_first_models=missing.only_first_models,
     )
+
+
+def estimate_inversion_bytes(bank: Bank, originals: int) -> float:
+    """Estimate the bytes of what inversions store: images of original 0, and for the gain two models per original."""
+    config, (n_train, _, _) = bank.config, bank.store.manifest.split_sizes
+    proxies, image = select_proxies(config.proxies), float(np.prod(bank.store.manifest.input_shape))
+    kinds = (INVERSION in proxies) + 2 * (INVERSION_GAIN in proxies)
+    weights = count_parameters(build_model(bank.store, "size", 0, torch.device("cpu"))) if kinds > 1 else 0
+    return kinds * min(config.inversion_candidates, n_train) * image + 2 * 4.0 * weights * originals
 
 
 def time_training(bank: Bank) -> TrainingTimes:
@@ -257,7 +269,7 @@ def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) 
         seconds = time_second_call(lambda: fine_tune(model, data, labels, batch, config, rng))
         # an upper bound: fine-tuning may stop early
         return seconds * HOLDOUT_CONFIGS[name].epochs * len(rows) / len(batch)
-    if name == "inversion":
+    if name in INVERSIONS:
         options = build_inversion_options(bank.config, store.manifest.input_shape)
         positions, short_config = torch.arange(min(CANDIDATES_PER_FILE, n_train)), replace(options.config, iterations=2)
         normalization = (store.manifest.mean, store.manifest.std)
@@ -272,9 +284,14 @@ def time_proxy(bank: Bank, name: str, shared: SharedData, device: torch.device) 
                 chunk=compute_inversion_chunk(model),
             )
         )
-        return (
+        attack_s = (
             seconds / short_config.iterations * options.iterations * min(options.candidates, n_train) / len(positions)
         )
+        if name == INVERSION:
+            return attack_s
+        # two models of halves are trained and attacked
+        half = make_training_run(store, "size", 0, model, draw_halves(store, 0)[0])
+        return 2 * (attack_s + time_step([half], data, labels, recipe) * count_steps(recipe, 0.5, n_train))
     # distances between stored embeddings take no time to speak of
     if PROXIES[name].stage == FINISHED_WEIGHTS:
         return 0.0

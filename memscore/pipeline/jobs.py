@@ -36,6 +36,7 @@ from memscore.store.visibility import open_visible_store
 from memscore.subsets.designs import draw_membership, parse_arm_record
 from memscore.training.augmentation import TestTimeAugmentation, list_test_time_augmentations, with_augmentation
 from memscore.training.device_data import DeviceImages, to_device
+from memscore.training.device_timer import DeviceTimer
 from memscore.training.engines import clear_engine_cache, select_engine
 from memscore.training.evaluation import (
     build_forward,
@@ -318,6 +319,7 @@ def train_original(
     # 2. Prepare what is computed during training: learning events of the training visits, those of evaluation passes,
     # and the proxies that are not stored yet. `added` are those of them that this training will store.
     events, evaluated = (LearningEvents.zeros(1, n_train, device) for _ in range(2))
+    event_timer, evaluation_timer = (DeviceTimer(device) for _ in range(2))
     rows = torch.arange(n_train, device=device)[None]
     steps = count_steps(recipe, float(is_member.mean()), n_train)
     requested = [EVENTS, *([EVALUATION] if job.evaluate else []), *job.proxies]
@@ -336,8 +338,9 @@ def train_original(
         collecting(epoch)
         # every example counts once per epoch, also a removed one, which training visits never see
         if job.evaluate:
-            logits = predict_logits(model, recipe, data, n_train, architecture, seed)
-            evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
+            with evaluation_timer.measure():
+                logits = predict_logits(model, recipe, data, n_train, architecture, seed)
+                evaluated.add(rows, logits[None], labels[rows], torch.ones_like(rows, dtype=torch.bool))
 
     # 3. Train. Seconds of proxies are charged to their own receipts, not to the original.
     runs = [make_training_run(store, ORIGINAL, job.index, model, is_member)]
@@ -350,6 +353,7 @@ def train_original(
         recipe,
         steps,
         events=events,
+        event_timer=event_timer,
         on_epoch_end=on_epoch_end if job.evaluate or missing else None,
         engine=choice.engine(runs),
     )
@@ -364,6 +368,10 @@ def train_original(
     name = format_original_name(job, key)
     receipt = build_receipt(store, name, model, predictions, is_member) | facts | choice.describe_model(0, 1)
     receipt |= {"key": key, "removed": len(job.removed), "train_s": trained_s}
+    # parts of the training's seconds, not beside them
+    receipt["events_s"] = event_timer.sum_seconds()
+    if job.evaluate:
+        receipt["evaluation_events_s"] = evaluation_timer.sum_seconds()
     receipt["seconds"] = time.perf_counter() - started - sum(collecting.seconds.values())
     receipt["differs"] = has_other_weights(store, key, model)
     differing = set((store.read_receipt(name) or {}).get("differing", ())) - {*added}

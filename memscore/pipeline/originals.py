@@ -5,7 +5,7 @@ so a bank that was trained in several runs mixes machines. Over several original
 run changes it least.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,12 @@ from memscore.proxies.registry import select_proxies, select_training_proxies
 from memscore.proxies.storage import InversionOptions, read_differing_originals, sum_proxy_seconds
 from memscore.store.shards import format_model_name
 from memscore.store.store import Receipts, Store
+
+EVENT_ENTRIES = {
+    "learning events": ("events_s", ""),
+    "events of evaluation passes": ("evaluation_events_s", "-evaluation"),
+}
+"""What is printed of learning events: the entry of an original's receipt with its seconds, the ending of their file."""
 
 
 def sum_model_seconds(store: Store, arm: str, indices: Sequence[int]) -> float:
@@ -45,15 +51,31 @@ def compute_training_seconds(store: Store, receipts: Receipts | None = None) -> 
 
 
 def compute_proxy_seconds(
-    store: Store, inversion: InversionOptions | None, receipts: Receipts | None = None
+    store: Store, inversions: Mapping[str, InversionOptions], receipts: Receipts | None = None
 ) -> dict[str, float]:
     """Compute the median seconds that each stored proxy adds to one original, by its name.
 
-    `inversion` says which inversion is counted, if any; `receipts` are the store's, if they were read already.
+    `inversions` are the settings of those that are counted; `receipts` are the store's, if they were read already.
     """
-    return {
-        name: float(np.median([*each.values()])) for name, each in sum_proxy_seconds(store, inversion, receipts).items()
-    }
+    seconds = sum_proxy_seconds(store, inversions, receipts)
+    return {name: float(np.median([*each.values()])) for name, each in seconds.items()}
+
+
+def compute_event_seconds(store: Store, receipts: Receipts | None = None) -> dict[str, float]:
+    """Compute the median seconds that recording learning events takes in the training of one original, by kind.
+
+    A kind is "learning events", or those of evaluation passes; NaN where it was recorded and not timed, as before the
+    receipts had it. Arguments as compute_proxy_seconds's.
+    """
+    receipts = store.receipts() if receipts is None else receipts
+    originals = [receipt for name, receipt in receipts.items() if name.rpartition("-")[0] == ORIGINAL]
+    seconds = {}
+    for kind, (entry, ending) in EVENT_ENTRIES.items():
+        stored = [receipt for receipt in originals if store.has_events(f"{receipt.get('key')}{ending}")]
+        timed = [receipt[entry] for receipt in stored if receipt.get(entry) is not None]
+        if stored:
+            seconds[kind] = float(np.median(timed)) if timed else float("nan")
+    return seconds
 
 
 def build_missing_originals(config: BankConfig, store: Store, count: int, device: str) -> list[OriginalJob]:
@@ -95,7 +117,10 @@ def compute_proxies(
     stored = {i: key for i, key in keys.items() if is_original_stored(store, key, evaluate=config.evaluation_events)}
     inversion = build_inversion_options(config, store.manifest.input_shape)
     jobs = build_proxy_jobs(store, splits, select_proxies(config.proxies), stored, inversion, device)
-    summary.failed |= compute_missing_proxies(store, jobs, shared, pool)
+    summary.failed |= compute_missing_proxies(store, [job for job in jobs if not job.halves], shared, pool)
+    # Attacks on models of halves come after those are trained; without one of them they are left to the next run.
+    attacks = [job for job in jobs if job.halves and all(map(store.has_weights, job.halves))]
+    summary.failed |= compute_missing_proxies(store, attacks, shared, pool)
     summary.diverged += list_diverged_models(store, ORIGINAL)
     summary.differing_originals = read_differing_originals(store)
     return list(stored.values())

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
     build_missing_originals,
+    compute_event_seconds,
     compute_proxies,
     compute_proxy_seconds,
     compute_training_seconds,
@@ -41,9 +43,17 @@ from memscore.pipeline.train_bank import (
     train_until_precise,
 )
 from memscore.plots.bank import plot_memorization, plot_most_memorized, plot_roc_bands
+from memscore.plots.inversion import plot_rebuilt_images
+from memscore.proxies.inversion_summary import InversionSummary, summarize_inversions
 from memscore.proxies.registry import PROXIES, require_validation_images, select_proxies
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
-from memscore.proxies.storage import InversionOptions, read_stored_inversion
+from memscore.proxies.storage import (
+    INVERSIONS,
+    InversionOptions,
+    read_proxy,
+    read_rebuilt_images,
+    read_stored_inversions,
+)
 from memscore.statistics.intervals import Interval
 from memscore.store.json_records import encode_record
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
@@ -57,6 +67,9 @@ from memscore.subsets.clustering import (
     require_compatible_clusters,
 )
 from memscore.subsets.designs import Arm
+
+INVERSION_ORDER = {"inversion_gain": "gain", "inversion_psnr_fitted": "fitted"}
+"""Scores in dB by which rebuilt images are sorted, the first one that is stored, and what the figure calls them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +87,8 @@ class EstimateResult:
         originals: number of stored originals.
         training_s: median seconds of one worker for training one of them; NaN without any.
         proxy_s: name -> median seconds that each stored proxy adds to one of them.
+        event_s: kind of learning events -> median seconds of their recording, which are part of training_s.
+        inversion: what gradient inversion reached, over the attacked examples; None without one.
         forecast_checks: for each arm with a forecast, the forecast beside the result.
         target_rmse: the requested error of memorization, if any.
         imported: the models were trained outside memscore.
@@ -90,6 +105,8 @@ class EstimateResult:
     originals: int
     training_s: float
     proxy_s: dict[str, float]
+    event_s: dict[str, float]
+    inversion: InversionSummary | None
     forecast_checks: list[ForecastCheck]
     target_rmse: float | None = None
     imported: bool = False
@@ -122,6 +139,26 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
     store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
+def draw_rebuilt_images(
+    store: Store, splits: Splits, keys: Sequence[str], inversions: Mapping[str, InversionOptions]
+) -> None:
+    """Draw reports/inversion.png from the stored images, sorted by the gain if there is one; or nothing without any."""
+    columns = read_rebuilt_images(store, keys[:1], inversions)
+    if not columns:
+        return
+    # the values of this original alone: a mean over originals would not be of the images below it
+    scores: dict[str, np.ndarray] = {}
+    for name, options in inversions.items():
+        scores |= read_proxy(store, keys[0], name, options) or {}
+    score, text = next(item for item in INVERSION_ORDER.items() if item[0] in scores)
+    rows, shape = columns["row"], splits.input_shape
+    pictures = {name: values.reshape(-1, *shape) for name, values in columns.items() if name != "row"}
+    values = scores[score][rows]
+    title = f"{store.manifest.data}, gradient inversion of {store.manifest.architecture}, original 0"
+    picture = plot_rebuilt_images(splits.train.images[rows], pictures, values, text, title)
+    store.folder.replace("reports/inversion.png", picture)
+
+
 def build_summary(result: EstimateResult) -> dict[str, object]:
     """Build the contents of summary.json, the numbers of the whole bank; undefined is NaN."""
     return {
@@ -132,6 +169,8 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "originals": result.originals,
         "seconds_an_original": result.training_s,
         "proxy_seconds_an_original": result.proxy_s,
+        "event_seconds_an_original": result.event_s,
+        **({"inversion": asdict(result.inversion)} if result.inversion else {}),
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
         "exact_copies": result.copies,
         # only where there are any
@@ -282,15 +321,16 @@ def estimate(
             write_models_table(store)
             reason = next(iter(training.failed.values()), "every model diverged; try a smaller --lr")
             raise ValueError(f"no model of {name} could be trained, so there is nothing to score: {reason}")
-    # 4. Score. Without a requested inversion score_bank takes the settings of the stored score.
+    # 4. Score. For an inversion that was not requested score_bank takes the settings of the stored score.
     return score_bank(
         *(store, bank.splits, training),
         pool=pool,
         attacks=config.attacks,
         keys=keys,
-        inversion=build_inversion_options(config, store.manifest.input_shape)
-        if "inversion" in select_proxies(config.proxies)
-        else None,
+        inversions=dict.fromkeys(
+            (name for name in select_proxies(config.proxies) if name in INVERSIONS),
+            build_inversion_options(config, store.manifest.input_shape),
+        ),
         wall_s=wall_s,
         forecasts=forecasts,
         target_rmse=config.until_rmse,
@@ -327,7 +367,7 @@ def score_bank(
     attacks: Sequence[str],
     pool: Pool | None = None,
     keys: Sequence[str] = (),
-    inversion: InversionOptions | None = None,
+    inversions: Mapping[str, InversionOptions] = MappingProxyType({}),
     wall_s: float = 0.0,
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
@@ -336,8 +376,8 @@ def score_bank(
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
     The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
-    originals; a large bank is reduced on `pool`, if there is one; without `inversion` the settings of the stored score
-    are used; `copies` are found in the splits if they were not yet.
+    originals; a large bank is reduced on `pool`, if there is one; `inversions` are the settings of inversions where
+    they are not those of the stored scores; `copies` are found in the splits if they were not yet.
     """
     # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
@@ -350,8 +390,8 @@ def score_bank(
         if shards:
             arms.append(score_arm(store, name, shards, attacks, pool))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
-    inversion = inversion or read_stored_inversion(store)
-    proxies = score_proxies(store, keys, inversion)
+    inversions = read_stored_inversions(store) | dict(inversions)
+    proxies = score_proxies(store, keys, inversions)
     names += score_fractions(store, arms) + score_originals(store, keys) + proxies
     # 3. The table of all scores, and the result. An imported bank may lack the examples of a split.
     if splits is not None and copies is None:
@@ -371,9 +411,11 @@ def score_bank(
         training_s=compute_training_seconds(store, receipts),
         proxy_s={
             name: seconds
-            for name, seconds in compute_proxy_seconds(store, inversion, receipts).items()
+            for name, seconds in compute_proxy_seconds(store, inversions, receipts).items()
             if PROXIES[name].scores[0] in proxies
         },
+        event_s=compute_event_seconds(store, receipts),
+        inversion=summarize_inversions(table),
         forecast_checks=[
             check_forecast(forecast, arm.suffix, arm.models, arm.rmse, target_rmse)
             for arm in arms
@@ -385,6 +427,8 @@ def score_bank(
         copies=None if copies is None else count_copies(copies),
     )
     write_reports(store, splits, result, keys)
+    if splits:
+        draw_rebuilt_images(store, splits, keys, inversions)
     return result
 
 

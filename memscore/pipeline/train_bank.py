@@ -31,7 +31,8 @@ from memscore.pipeline.precision import (
     find_stored_models,
     read_membership_counts,
 )
-from memscore.pipeline.proxy_jobs import ProxyJob, is_proxy_stored, run_proxy_job
+from memscore.pipeline.proxy_job import ProxyJob
+from memscore.pipeline.proxy_jobs import is_proxy_stored, run_proxy_job
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, compute_min_subset_size

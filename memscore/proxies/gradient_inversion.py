@@ -6,8 +6,12 @@ same direction (Geiping et al. 2020):
     x^ = argmin_{x' in the box} 1 - <g(x'), g> / (||g(x')|| ||g||) + lambda TV(x')
 
 by Adam on the sign of the gradient; TV is the mean absolute difference of neighbouring pixels, vertical plus
-horizontal. Of several starts the one with the lowest objective is selected, since the attacker cannot see which is
-nearest to the example. The step size falls tenfold after 3/8, 5/8 and 7/8 of the iterations.
+horizontal. Of several starts the one whose gradient matches best is selected, by the cost without TV as in their
+released code: the attacker cannot see which is nearest to the example, and TV prefers a blurred one. The step size
+falls tenfold after 3/8, 5/8 and 7/8 of the iterations.
+
+The cost fixes a direction, so the contrast of the result drifts, and PSNR and SSIM follow the example's own brightness
+and contrast. image_similarity.py has the measures that do not.
 
 RSU (Fig. 1, Table 1) states neither settings nor when an attack counts as successful. Differs from Geiping et al.: 500
 iterations and not 24,000; success is a threshold of this project, stated in the config.
@@ -19,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.proxies.image_similarity import psnr, ssim
+from memscore.proxies.image_similarity import psnr, psnr_fitted, ssim, ssim_fitted
 from memscore.proxies.per_example_gradients import PerExampleGradients, build_gradient_function, evaluation_mode
 
 LR_DECAYS = (3 / 8, 5 / 8, 7 / 8)
@@ -80,8 +84,8 @@ def gradient_inversion(
         chunk: examples attacked at once.
 
     Returns:
-        psnr (decibels) and ssim, [B], higher is more exposed; success bool [B]; objective [B], the lowest reached; and
-        rebuilt float32 [B, C, H, W] in [0, 1].
+        psnr (decibels), ssim, psnr_fitted (decibels) and ssim_fitted, [B], higher is more exposed; success bool [B];
+        objective [B], that of the selected image; and rebuilt float32 [B, C, H, W] in [0, 1].
     """
     # the box: normalised values of black and white, [1, C, 1, 1]
     mean, std = (torch.tensor(values).to(images).view(1, -1, 1, 1) for values in normalisation)
@@ -110,6 +114,8 @@ def gradient_inversion(
     return {
         "psnr": similarity,
         "ssim": ssim(original, rebuilt),
+        "psnr_fitted": psnr_fitted(original, rebuilt),
+        "ssim_fitted": ssim_fitted(original, rebuilt),
         "success": similarity >= config.success_psnr,
         "objective": objective.cpu().numpy(),
         "rebuilt": rebuilt.astype(np.float32),
@@ -124,7 +130,7 @@ def reconstruct_images(
     box: tuple[Tensor, Tensor],
     config: InversionConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Minimize the objective from every start, and return the best image of each example.
+    """Minimize the objective from every start, and return the best match of each example.
 
     Args:
         compute_gradients: of memscore.proxies.per_example_gradients.build_gradient_function.
@@ -135,17 +141,19 @@ def reconstruct_images(
         config: the attack.
 
     Returns:
-        [B, C, H, W] and its objective [B]: for each example from the start with the lowest objective.
+        [B, C, H, W] and its objective [B]: for each example from the start with the lowest matching cost.
     """
-    # B searches at once, one start of every example after the other; an objective of NaN is never the lowest
-    best, lowest = starts[:, 0], torch.full_like(starts[:, 0, 0, 0, 0], torch.inf)
+    # B searches at once, one start of every example after the other; a cost of NaN is never the lowest
+    best = starts[:, 0]
+    lowest, reached = (torch.full_like(starts[:, 0, 0, 0, 0], torch.inf) for _ in range(2))
     for start in starts.unbind(1):
         image = optimize_image(compute_gradients, target, labels, start, box, config)
-        objective = compute_objective(compute_gradients(image, labels), target, image, config.total_variation).detach()
-        lower = objective < lowest
+        cost = compute_matching_cost(compute_gradients(image, labels), target).detach()
+        lower = cost < lowest
         best = torch.where(lower[:, None, None, None], image, best)
-        lowest = torch.where(lower, objective, lowest)
-    return best, lowest
+        reached = torch.where(lower, cost + config.total_variation * compute_total_variation(image), reached)
+        lowest = torch.where(lower, cost, lowest)
+    return best, reached
 
 
 def optimize_image(
@@ -206,14 +214,23 @@ def compute_objective(
     Returns:
         [B], lower is a better match.
     """
+    return compute_matching_cost(gradients, target) + weight * compute_total_variation(image)
+
+
+def compute_matching_cost(gradients: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> Tensor:
+    """Compute 1 - cos(gradients, target), [B]; arguments as compute_objective's."""
     # summed parameter by parameter, so that no [B, P] copy of all gradients is made; the target has length 1
     along = torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(gradients, target, strict=True)]).sum(0)
     square = torch.stack([(a * a).flatten(1).sum(1) for a in gradients]).sum(0)
     # the square root has no gradient at 0, where an image of zero gradient would become NaN
-    tiny = torch.finfo(image.dtype).tiny
+    return 1 - along / (square + torch.finfo(square.dtype).tiny).sqrt()
+
+
+def compute_total_variation(image: Tensor) -> Tensor:
+    """Compute the mean absolute difference of neighbours, vertical plus horizontal, [B] of [B, C, H, W]."""
     down = image.diff(dim=-2).abs().flatten(1).mean(1)
     across = image.diff(dim=-1).abs().flatten(1).mean(1)
-    return 1 - along / (square + tiny).sqrt() + weight * (down + across)
+    return down + across
 
 
 def normalize_gradients(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -4,7 +4,9 @@
     rademacher   mean over v of || grad_x l(x + h v) - grad_x l(x) ||_2,   v = +1 or -1 for each pixel
 
 "sign" is the direction of CURE (Moosavi-Dezfooli et al. 2019) as RUM's released code uses it for SCALE 2.2; neither
-form is divided by h. For small h the second is h ||H v||, and E ||H v||^2 = Tr(H^2) (Garg et al. 2023).
+form is divided by h. For small h the second is the mean of h ||H v||, where E ||H v||^2 = Tr(H^2) = ||H||_F^2 (Garg
+et al. 2023): it ranks examples by the Frobenius norm of the Hessian H, not by its trace. A mean of norms is at most the
+root of the mean square, so it lies some percent below h ||H||_F, for all examples alike.
 
 Differs from the papers: each epoch is scored in one evaluation pass after it, in float32, where RUM scores every batch
 during it. Where the gradient is exactly 0 there is no direction; the loss is flat there and its curvature 0.
@@ -79,7 +81,7 @@ def curvature(
         batch: examples per pass.
 
     Returns:
-        [N], 0 or more; higher is more memorized.
+        [N], 0 or more; higher is more memorized. "rademacher" estimates h ||H||_F (Frobenius norm), from below.
     """
     parts = []
     with evaluation_mode(model):

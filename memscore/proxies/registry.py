@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from memscore.choices import validate_choice
 
+INVERSION, INVERSION_GAIN = "inversion", "inversion-gain"
 EVERY_EPOCH, EARLY_EPOCH, FINISHED_WEIGHTS = "after every epoch", "after an early epoch", "from the finished weights"
 ALL_PROXIES = "all"
 
@@ -34,7 +35,19 @@ PROXIES: dict[str, Proxy] = {
     "el2n": Proxy(stage=EARLY_EPOCH, scores=("el2n",)),
     "grand": Proxy(stage=EARLY_EPOCH, scores=("grand",)),
     "centroid-distance": Proxy(stage=FINISHED_WEIGHTS, scores=("centroid_distance",)),
-    "inversion": Proxy(stage=FINISHED_WEIGHTS, scores=("inversion_psnr", "inversion_ssim", "inversion_success")),
+    INVERSION: Proxy(
+        stage=FINISHED_WEIGHTS,
+        scores=(
+            "inversion_psnr",
+            "inversion_ssim",
+            "inversion_success",
+            "inversion_psnr_fitted",
+            "inversion_ssim_fitted",
+            "inversion_retrieval",
+            "inversion_percentile",
+        ),
+    ),
+    INVERSION_GAIN: Proxy(stage=FINISHED_WEIGHTS, scores=("inversion_gain",)),
 }
 
 

@@ -13,7 +13,7 @@ from memscore.store.store import Store
 
 Columns = dict[str, np.ndarray]
 
-SHARE_SCORES = ("inversion_success",)  # 0 or 1 for each model; their standard error is never 0
+SHARE_SCORES = ("inversion_success", "inversion_retrieval")  # 0 or 1 for each model; their standard error is never 0
 SPREAD_SOURCE = (
     "standard error of the mean over models, s / sqrt(n); null of one model, of an infinite value, and where all "
     "models give the same number, which says nothing of their spread"
@@ -36,18 +36,18 @@ def score_originals(store: Store, keys: Sequence[str]) -> list[str]:
     return [*written, "final_loss"]
 
 
-def score_proxies(store: Store, keys: Sequence[str], inversion: InversionOptions | None) -> list[str]:
-    """Write every stored proxy, averaged over the originals that have it; return the names of the scores."""
+def score_proxies(store: Store, keys: Sequence[str], inversions: Mapping[str, InversionOptions]) -> list[str]:
+    """Write every stored proxy, inversions of these settings, as a mean over originals; return the scores' names."""
     written = []
     for name, proxy in PROXIES.items():
-        tables = {key: table for key in keys if (table := read_proxy(store, key, name, inversion)) is not None}
-        if not tables:
-            continue
-        metadata = build_score_metadata(name, inversion) | describe_training(store, name)
+        settings = inversions.get(name)
+        tables = {key: table for key in keys if (table := read_proxy(store, key, name, settings)) is not None}
+        metadata = build_score_metadata(name, settings, store.manifest.split_sizes[0]) | describe_training(store, name)
         for score in proxy.scores:
-            values = [table[score] for table in tables.values()]
-            write_mean_score(store, score, score, values, "originals", list(tables), metadata)
-            written.append(score)
+            values = {key: table[score] for key, table in tables.items() if score in table}
+            if values:
+                write_mean_score(store, score, score, [*values.values()], "originals", [*values], metadata)
+                written.append(score)
     return written
 
 

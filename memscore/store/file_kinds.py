@@ -1,10 +1,9 @@
 """The kinds of files of a store, one row each: what a file holds, how it is checked, what implies it, what rebuilds it.
 
 `memscore.bank verify` reads this table and knows no kind by name, so a new kind is one row, and one function in
-stored_files.py if other files imply it or make it stale. A pattern has words in capitals for the parts of a name that
-vary; each path matches one pattern at most. Stores of forget sets that change the data, scenarios/NAME/, hold the same
-kinds again. A kind that is added to stores that exist is expected only of files that are as new (as data.json, which
-may be absent), or verify would miss it in every older store.
+stored_files.py if other files imply it or make it stale. Each path matches one pattern at most. Stores of forget sets
+that change the data, scenarios/NAME/, hold the same kinds again. A kind that is added is expected only of files that
+are as new, or verify would miss it in every older store.
 """
 
 import re
@@ -141,7 +140,7 @@ FILE_KINDS = (
     FileKind(
         pattern="weights/KEY.safetensors",
         format=SAFETENSORS,
-        content="Weights of an original, an oracle, or a stored unlearned model.",
+        content="Weights of an original, an oracle, a stored unlearned model, or a model of a half for inversion-gain.",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_weights,
         completed_by="trials/KEY-cost.parquet",
@@ -183,6 +182,15 @@ FILE_KINDS = (
         rebuild=rebuild.by_model_command,
         expected=stored.expect_proxies,
         conflicts=stored.find_proxies_without_receipt,
+    ),
+    FileKind(
+        pattern="rebuilt/KEY-PROXY.parquet",
+        format=PARQUET,
+        content="What gradient inversion rebuilt from the original KEY: how near it is, and of original 0 the images.",
+        entries=("row",),
+        named_by="model",
+        rebuild=rebuild.by_model_command,
+        expected=stored.expect_rebuilt_images,
     ),
     FileKind(
         pattern="events/KEY-rescored.parquet",
@@ -265,6 +273,13 @@ FILE_KINDS = (
         content="ROC curves of the membership attacks, of one arm.",
         rebuild=rebuild.by_bank_command,
         expected=stored.expect_roc_pictures,
+    ),
+    FileKind(
+        pattern="reports/inversion.png",
+        format=PNG,
+        content="Examples, and what gradient inversion rebuilt of them from models with and without them.",
+        rebuild=rebuild.by_bank_command,
+        expected=stored.expect_inversion_picture,
     ),
     FileKind(
         pattern="reports/fidelity_SUFFIX.json",

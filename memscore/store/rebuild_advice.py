@@ -10,7 +10,7 @@ from typing import Any
 
 from memscore.store.influence_files import INFLUENCE_OPTIONS
 from memscore.store.manifest import compute_original_key
-from memscore.store.stored_files import HASH, StoredFiles
+from memscore.store.stored_files import HASH, StoredFiles, list_proxy_receipts
 
 DEFAULT_ORIGINALS = 3  # of estimate
 
@@ -51,7 +51,8 @@ def by_model_command(files: StoredFiles, path: str) -> str:
     originals = (files.read_record("reports/summary.json") or {"originals": DEFAULT_ORIGINALS})["originals"]
     if key:
         keys = (compute_original_key(files.store.manifest, index=index) for index in range(originals))
-        is_of_bank = key[0] in keys
+        halves = {receipt["weights"] for receipt in list_proxy_receipts(files, "weights")}
+        is_of_bank = key[0] in keys or key[0] in halves
     else:
         index = stem.removeprefix("original-")
         is_of_bank = index.isdigit() and int(index) < originals

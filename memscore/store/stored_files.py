@@ -174,6 +174,26 @@ def expect_weights(files: StoredFiles) -> Iterator[str]:
     """The receipt of an original or oracle implies weights, and so does the cost of an unlearned model."""
     yield from (f"weights/{key}.safetensors" for key in files.references)
     yield from (f"weights/{key}.safetensors" for key in list_costed_models(files))
+    yield from (f"weights/{receipt['weights']}.safetensors" for receipt in list_proxy_receipts(files, "weights"))
+
+
+def list_proxy_receipts(files: StoredFiles, entry: str) -> Iterator[dict[str, Any]]:
+    """Yield the receipts of proxies that have an entry."""
+    for name in sorted(name for name in files.models if re.match(f"{HASH}-", name)):
+        receipt = files.read_record(f"receipts/{name}.json")
+        if receipt and receipt.get(entry):
+            yield receipt
+
+
+def expect_rebuilt_images(files: StoredFiles) -> Iterator[str]:
+    """The receipt of an inversion says that it kept what it rebuilt."""
+    yield from (f"rebuilt/{r['key']}-{r['ending']}.parquet" for r in list_proxy_receipts(files, "rebuilt"))
+
+
+def expect_inversion_picture(files: StoredFiles) -> Iterator[str]:
+    """A summary with an inversion, whose images are kept, implies their picture."""
+    if "inversion" in (files.read_record("reports/summary.json") or {}) and files.list_names("rebuilt"):
+        yield "reports/inversion.png"
 
 
 def expect_outputs(files: StoredFiles) -> Iterator[str]:

@@ -19,6 +19,7 @@ from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table
 from memscore.tables.duplicates_lines import describe_copies, print_copies
+from memscore.tables.inversion_table import print_inversion
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
@@ -132,6 +133,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
         print_most_memorized(console, result.table, arm.suffix)
     print_copies(console, result.copies)
     print_proxies(console, result)
+    print_inversion(console, result.inversion)
     print_noise_detection(console, result.noise)
     print_accuracy(console, result)
     console.print(
@@ -165,7 +167,7 @@ def print_accuracy(console: Console, result: EstimateResult) -> None:
 
 def print_proxies(console: Console, result: EstimateResult) -> None:
     """Print the cost of each proxy, and a note that one original gives no standard errors."""
-    if result.proxy_s:
+    if result.proxy_s or result.event_s:
         originals = "1 original" if result.originals == 1 else f"{result.originals} originals"
         title = f"proxies, median of {originals}; training one takes {result.training_s:.2f} s of one worker"
         table = make_table(title, ("proxy", "seconds", "of one training"))
@@ -173,6 +175,9 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
             again = any(name in names for names in result.training.differing_originals.values())
             label = f"{name} (trained again)" if again else name
             table.add_row(label, f"{seconds:.3f}", f"{100 * seconds / result.training_s:.1f} %")
+        for name, seconds in result.event_s.items():  # part of the training: nothing to pay beside it
+            share = "-" if np.isnan(seconds) else f"{100 * seconds / result.training_s:.1f} %"
+            table.add_row(f"{name} (within training)", format_number(seconds), share)
         console.print(table)
         console.print(f"seconds: {SECONDS_NOTE}", soft_wrap=True, highlight=False)
     if result.originals == 1:

@@ -55,7 +55,7 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
         f"{format_number(reliability.spearman_full)}, "
         f"Pearson {format_number(reliability.pearson_full)}; tops of its halves share {format_number(reliability.top)}",
         f"intervals over {resampled}; noiseless: what Spearman would be without the noise of {fidelity.reference}",
-        f"seconds beyond the training: {SECONDS_NOTE}; - means computed in training or not timed; "
+        f"seconds beyond the training: {SECONDS_NOTE}; - means not timed; "
         + (
             f"training takes {fidelity.bank_s:.1f} s for the bank, "
             f"{format_number(fidelity.training_s)} s for one model "

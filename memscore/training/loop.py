@@ -27,6 +27,7 @@ from memscore.models.architectures import compute_logits, find_mlp_layers
 from memscore.models.random_state import seed_generators
 from memscore.training.augmentation import augment
 from memscore.training.device_data import DeviceImages
+from memscore.training.device_timer import DeviceTimer
 from memscore.training.learning_events import LearningEvents
 from memscore.training.numerics import get_autocast_dtype
 from memscore.training.optimizers import FusedOptimizer
@@ -89,6 +90,7 @@ def train(
     steps: int,
     *,
     events: LearningEvents | None = None,
+    event_timer: DeviceTimer | None = None,
     on_epoch_end: EpochCallback | None = None,
     engine: Engine | None = None,
 ) -> None:
@@ -102,6 +104,7 @@ def train(
         recipe: optimizer, schedule, batch, augmentation.
         steps: T of the step rule.
         events: S x N learning events, counted at every visit.
+        event_timer: measures how long the counting takes.
         on_epoch_end: called with 1, 2, ... when the models have taken round(epoch * T / epochs) steps; weights are
             current.
         engine: loaded with these runs, and not used since; None for a stack or a single network.
@@ -117,7 +120,8 @@ def train(
     # draws in a callback must restore them. Stacks draw nothing, and neither do networks that are trained together.
     draws = len(runs) == 1 and not isinstance(engine, StackedMLPEngine)
     with seed_generators(runs[0].network_seed if draws else None, labels.device):
-        take_steps(runs, labels, recipe, steps, smallest // recipe.batch, events, on_epoch_end, engine)
+        timer = event_timer or DeviceTimer(labels.device)
+        take_steps(runs, labels, recipe, steps, smallest // recipe.batch, events, timer, on_epoch_end, engine)
 
 
 def take_steps(
@@ -127,6 +131,7 @@ def take_steps(
     steps: int,
     longest: int,
     events: LearningEvents | None,
+    event_timer: DeviceTimer,
     on_epoch_end: EpochCallback | None,
     engine: Engine,
 ) -> None:
@@ -147,7 +152,8 @@ def take_steps(
         logits = engine.run(rows, learning_rates, return_logits=events is not None)
         done += length
         if events is not None and logits is not None:
-            count_visits(events, rows.flatten(1), logits.flatten(1, 2), labels, [ending for _, ending in batches])
+            with event_timer.measure():
+                count_visits(events, rows.flatten(1), logits.flatten(1, 2), labels, [ending for _, ending in batches])
         # Engines train on copies of the weights, except the eager one.
         if epoch and on_epoch_end:
             engine.write_back()

@@ -28,7 +28,7 @@ def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, caps
         assert ended.value.code == 2
         output = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
         assert "parsing --proxies: it has no value; there are holdout, holdout-test," in output
-        assert "inversion, all; or leave it out" in output
+        assert "inversion-gain, all; or leave it out" in output
     assert not (tmp_path / "bank").exists()
 
 

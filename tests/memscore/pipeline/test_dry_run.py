@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.pool import SerialPool
+from memscore.models.architectures import build_network, count_parameters
 from memscore.pipeline import dry_run, run_forecast
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.dry_run import TrainingTimes, estimate_cost
@@ -102,3 +103,25 @@ def test_proxies_count_until_the_limit(tmp_path, monkeypatch, fixed_times):
     timed.clear()
     assert forecast_bank(bank, without + 10e6) == without + 2 * 2 * 4e6
     assert len(timed) == 2
+
+
+def test_an_inversion_gain_counts_two_attacks_two_trainings_and_what_they_store(tmp_path, monkeypatch):
+    bank = prepare(tmp_path, replace(CNN, proxies=("inversion", "inversion-gain"), inversion_candidates=150))
+    monkeypatch.setattr(dry_run, "time_second_call", lambda function: 3.0)  # two iterations of 64 examples
+    monkeypatch.setattr(dry_run, "time_step", lambda runs, *rest: 0.25 * len(runs))
+    cost, without = (
+        estimate_cost(replace(bank, config=replace(bank.config, proxies=p)), 1) for p in (bank.config.proxies, ())
+    )
+    attack_s = 3.0 / 2 * bank.config.inversion_iterations * 150 / 64
+    steps = count_steps(read_recipe(bank.store), 0.5, 200)
+    assert cost.proxies == pytest.approx({"inversion": attack_s, "inversion-gain": 2 * (attack_s + 0.25 * steps)})
+    weights = 4 * count_parameters(build_network("cnn-4-8", (1, 8, 8), 10, 0))
+    assert cost.bytes - without.bytes == pytest.approx(3 * 150 * 64 + 2 * weights)
+    only = estimate_cost(replace(bank, config=replace(bank.config, proxies=("inversion",))), 1)
+    assert only.bytes - without.bytes == 150 * 64
+
+
+def test_a_half_that_holds_no_batch_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ValueError, match="batch"):
+        prepare(tmp_path, replace(SMALL, keep=0.75, batch=120, proxies=("inversion-gain",)))
+    assert not (tmp_path / "store").exists()

@@ -9,7 +9,7 @@ import torch
 from cluster.pool import SerialPool
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, run_job
-from memscore.pipeline.proxy_jobs import ProxyJob
+from memscore.pipeline.proxy_job import ProxyJob
 from memscore.pipeline.runner import estimate, prepare_arms, prepare_bank
 from memscore.pipeline.train_bank import build_shared_data, compute_missing_proxies
 from memscore.store.shards import format_model_name

@@ -19,7 +19,7 @@ from memscore.proxies.collectors import ProxyCollector
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import ALL_PROXIES, PROXIES, select_proxies, select_training_proxies
 from memscore.proxies.scores import write_mean_score
-from memscore.proxies.storage import InversionOptions
+from memscore.proxies.storage import INVERSIONS, InversionOptions
 from memscore.score_registry import SCORES
 from memscore.tables import bank_tables
 from memscore.training.evaluation import predict_logits
@@ -58,7 +58,7 @@ def test_every_proxy_is_a_column_with_its_error_its_count_and_its_direction(made
         for score in proxy.scores:
             column = {end: np.array(outcome.table[score + end].to_numpy(), float) for end in ("", "_se", "_n")}
             defined = ~np.isnan(column[""])
-            assert defined.sum() == (70 if name == "inversion" else 200)
+            assert defined.sum() == (70 if name in INVERSIONS else 200)
             assert (column["_n"] == np.where(defined, 2, 0)).all()
             assert (column["_se"][defined] > 0).mean() > 0.9  # it is undefined where both agree to the bit
             assert not (column["_se"] == 0).any()

@@ -24,10 +24,11 @@ from memscore.pipeline.train_bank import build_shared_data, compute_missing_prox
 from memscore.proxies.epoch_mean import EpochMean
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import (
+    INVERSIONS,
     InversionOptions,
     read_differing_originals,
     read_proxy,
-    read_stored_inversion,
+    read_stored_inversions,
     sum_proxy_seconds,
 )
 from memscore.store.store import Store
@@ -97,10 +98,10 @@ def test_proxies_requested_later_join_the_stored_ones(tmp_path):
     }
     assert all(after[name] == content for name, content in before.items())
     assert {"aum", "el2n", "inversion_psnr"} <= set(scores)
-    assert (
-        read_stored_inversion(bank.store) == make_inversion_options(first) != make_inversion_options(bank)
-    )  # not of the run that did not request it
-    assert set(sum_proxy_seconds(bank.store, make_inversion_options(first))) == {"aum", "el2n", "inversion"}
+    stored = read_stored_inversions(bank.store)
+    assert stored == {"inversion": make_inversion_options(first)}  # not of the run that did not request it
+    assert make_inversion_options(first) != make_inversion_options(bank)
+    assert set(sum_proxy_seconds(bank.store, stored)) == {"aum", "el2n", "inversion"}
 
 
 def test_what_is_of_another_training_than_the_stored_weights_is_named_everywhere(tmp_path):
@@ -186,13 +187,12 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes_and_counts_no_time_twice
     )
     scores = read_files(fresh.store, ("scores",))
     assert scores == {name: content for name, content in read_files(bank.store).items() if name in scores}
-    seconds = sum_proxy_seconds(fresh.store, make_inversion_options(bank))
+    seconds = sum_proxy_seconds(fresh.store, dict.fromkeys(INVERSIONS, make_inversion_options(bank)))
     assert {name: set(by_key) for name, by_key in seconds.items()} == {
         name: set(compute_original_keys(bank)) for name in PROXIES
     }
-    assert len(read_receipts(fresh.store)) == 2 * (
-        1 + 8 + 2
-    )  # an original, eight files, and two parts of the inversion
+    # an original, eight files, two parts of each inversion, and two models of halves
+    assert len(read_receipts(fresh.store)) == 2 * (1 + 8 + 2 * 2 + 2)
 
 
 def test_fine_tuning_that_diverges_fails_by_name_and_is_tried_again(tmp_path, monkeypatch):
@@ -223,21 +223,21 @@ def test_jobs_that_are_done_are_not_run_again(made):
     jobs = build_proxy_jobs(
         bank.store, bank.splits, PROXIES, dict(enumerate(compute_original_keys(bank))), make_inversion_options(bank)
     )
-    assert len(jobs) == 2 * (2 + 1 + 2)
+    assert len(jobs) == 2 * (2 + 1 + 2 * 2 + 2)
     assert compute_missing_proxies(bank.store, jobs, build_shared_data(bank.splits, None), Dies(0)) == {}
 
 
 def test_the_seconds_of_an_inversion_are_the_sum_of_its_parts(made):
     bank, outcome = made
     store = bank.store
-    options = read_stored_inversion(store)
+    stored = read_stored_inversions(store)
     [key, _] = compute_original_keys(bank)
     parts = [r["seconds"] for r in store.receipts().values() if r.get("proxy") == "inversion" and r["key"] == key]
     assert len(parts) == 2
-    assert sum_proxy_seconds(store, options)["inversion"][key] == pytest.approx(sum(parts))
-    assert "inversion" not in sum_proxy_seconds(store, None)
+    assert sum_proxy_seconds(store, stored)["inversion"][key] == pytest.approx(sum(parts))
+    assert "inversion" not in sum_proxy_seconds(store, {})
     assert outcome.proxy_s["inversion"] == pytest.approx(
-        np.median([*sum_proxy_seconds(store, options)["inversion"].values()])
+        np.median([*sum_proxy_seconds(store, stored)["inversion"].values()])
     )
     assert all(s > 0 for s in outcome.proxy_s.values())
 
@@ -256,7 +256,7 @@ def test_training_and_proxies_together_take_no_longer_than_the_job(tmp_path, mon
     monkeypatch.setattr("memscore.proxies.collectors.track_area_under_margin", lambda *_: Slow(lambda: np.zeros(200)))
     [receipt] = run_job(OriginalJob(store=bank.store.url, index=0, proxies=("aum",)), shared)
     assert receipt["seconds"] == 0
-    assert sum_proxy_seconds(bank.store, None)["aum"] == {receipt["key"]: 30}
+    assert sum_proxy_seconds(bank.store, {})["aum"] == {receipt["key"]: 30}
 
 
 @pytest.mark.slow

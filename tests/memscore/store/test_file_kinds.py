@@ -25,7 +25,7 @@ SERIAL = "--pool serial --device cpu"
 FLAGS = {
     "memscore.estimate": "--data digits --train-limit 200 --validation 0.2 --epochs 2 --batch 20 --lr 0.1 --seed 7 "
     f"--originals 2 --models 16 --block 8 --clusters pilot --bank-events --evaluation-events {SERIAL} "
-    "--proxies el2n holdout",
+    "--proxies el2n holdout inversion inversion-gain --inversion-candidates 3 --inversion-iterations 2",
     "memscore.bank": "--near pixels",
     "memscore.influence": "--top 3 --pictures 1",
     "memscore.fidelity": "--draws 10",
