@@ -42,7 +42,7 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
     examples, strong = store.examples(), result.strong
     images: list[list[np.ndarray]] = []
     captions: list[list[list[str]]] = []
-    faint: list[list[bool]] = []
+    is_faint: list[list[bool]] = []
     for target in targets:
         # the table is sorted by target, then falling influence: the first rows of a target are its most helpful pairs
         start, stop = np.searchsorted(rows, [target, target + 1])
@@ -51,15 +51,17 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
         images.append([part.images[target - first], *(splits.train.images[pair["train_row"]] for pair in pairs)])
         captions.append([[f"label {format_label(examples, target)}", f"row {target}"]])
         captions[-1] += [format_caption(pair, examples) for pair in pairs]
-        faint.append([False, *~strong[start:stop]])
-    faint_where = f"influence < {result.least:g} or memorization < {result.least_memorization:g}"
+        is_faint.append([False, *~strong[start:stop]])
+    faint = f"faint where influence < {result.least:g} or memorization < {result.least_memorization:g}"
+    if np.isinf(result.least):
+        faint = "faint, since no pair is strong"
     title = (
         f"{splits.name}, {result.models} models, {result.suffix}, {result.targets}: each target (framed) and the\n"
         "training examples that help it most; label as trained, influence ± standard error,\n"
-        f"memorization; {'all are faint: no pair is strong' if np.isinf(result.least) else f'faint where {faint_where}'}"
+        f"memorization; {faint}"
     )
     relpath = f"reports/influence_{result.name}.png"
-    store.folder.replace(relpath, plot_influence(images, captions, faint, title))
+    store.folder.replace(relpath, plot_influence(images, captions, is_faint, title))
     return relpath
 
 
