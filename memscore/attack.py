@@ -24,6 +24,7 @@ def audit_model(
     std: Maybe[tuple[float, ...]] = None,
     arm: Maybe[str] = None,
     threshold: float = 0.0,
+    delta: float = 0.0,
     rmia: Literal["online", "offline"] = "online",
     gamma: float = 1.0,
     data: Maybe[str] = None,
@@ -42,6 +43,7 @@ def audit_model(
         std: per channel, divisor of pixels after that (default: the bank's).
         arm: arm of the shadow models, if the bank has several.
         threshold: the verdict is "member" where LiRA's online log-likelihood ratio is above it, in nats.
+        delta: of the bounds on epsilon; with members, far less than 1 over the number of training examples.
         rmia: kind of p(x) in RMIA.
         gamma: of RMIA.
         data: the bank's data by name or path, if the name in its manifest is not enough to find it.
@@ -74,7 +76,15 @@ def audit_model(
     splits = replace(reload_splits(bank, data, folder), mean=mean_std[0], std=mean_std[1])
     config = RmiaConfig(kind=rmia, gamma=gamma)
     result = run_audit(
-        bank, network, splits, arm=arm, member=member, threshold=threshold, config=config, device=torch_device
+        bank,
+        network,
+        splits,
+        arm=arm,
+        member=member,
+        threshold=threshold,
+        delta=delta,
+        config=config,
+        device=torch_device,
     )
     print_audit(console, result, write_audit(bank, result, model, out))
     for line in describe_copies_in_audit(find_copies(splits), member):

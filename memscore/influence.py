@@ -19,7 +19,7 @@ def find_bank_influence(
     arm: Maybe[str] = None,
     targets: Literal["test", "train", "train-held-out"] = "test",
     top: int = 10,
-    least: float = 0.15,
+    least: Maybe[float] = None,
     least_memorization: float = 0.25,
     pictures: int = 8,
     data: Maybe[str] = None,
@@ -32,7 +32,8 @@ def find_bank_influence(
         arm: arm of the models, if the bank has several.
         targets: test examples; or the training examples themselves, over all models or over those not trained on them.
         top: training examples kept for each target, whatever their influence.
-        least: a pair is strong, and kept, from this influence on,
+        least: a pair is strong, and kept, from this influence on (default: the least influence from which a tenth of
+            the pairs are expected to be false, by permuted memberships; Feldman & Zhang took .15 with 2,000 models),
         least_memorization: if the memorization of its training example is at least this.
         pictures: targets in the picture, those with the strongest influences; 0 for none, which needs no images.
         data: the bank's data by name or path, if the name in its manifest is not enough to find it.
@@ -46,7 +47,8 @@ def find_bank_influence(
     """
     with quiet_interrupt_during_imports():
         from memscore.analysis.arms import select_arm
-        from memscore.analysis.influence_pairs import MAX_PICTURES, compute_influence, reload_images, write_picture
+        from memscore.analysis.influence_pairs import compute_influence
+        from memscore.analysis.influence_picture import MAX_PICTURES, reload_images, write_picture
         from memscore.store.store import Store
         from memscore.tables.influence_table import print_influence
         from memscore.tables.progress_bar import ProgressBar
@@ -60,8 +62,15 @@ def find_bank_influence(
         # before the pairs, so that a data set that is not found is an error at once
         splits = reload_images(bank, data, folder) if pictures else None
         with ProgressBar("train examples") as progress_bar:
-            thresholds = {"least": least, "least_memorization": least_memorization}
-            influence = compute_influence(bank, name, targets=targets, top=top, progress=progress_bar, **thresholds)
+            influence = compute_influence(
+                bank,
+                name,
+                targets=targets,
+                top=top,
+                least=least,
+                least_memorization=least_memorization,
+                progress=progress_bar,
+            )
         bank.write_influence(influence.name, influence.table)
         picture = write_picture(bank, influence, splits, pictures) if splits else None
     print_influence(console, influence, bank, picture)

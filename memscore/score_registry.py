@@ -135,7 +135,7 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
     )
 
 
-ESTIMATOR_VERSIONS: dict[str, int] = {}
+ESTIMATOR_VERSIONS: dict[str, int] = {"influence": 2}
 """Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
 influence. All other estimators are version 1. A file of another version is stale.
 

@@ -29,6 +29,7 @@ from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator, torch_seed
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
+from memscore.statistics.privacy_bounds import PrivacyBound, bound_privacy, validate_delta
 from memscore.statistics.roc import auc_interval, tpr_at_fpr
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.parquet import encode, to_table, update_content_hash
@@ -42,6 +43,7 @@ from memscore.training.numerics import float32_matmul, open_device, single_threa
 
 _log = logging.getLogger(__name__)
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
+EPSILON_SPLITS = 20  # how often the halves behind the bounds are drawn; the first draw counts
 EVIDENCE = ("lira", "lira_offline", "rmia")
 
 
@@ -66,6 +68,7 @@ class AuditResult:
         table: one row per training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
         curves: evidence -> how well it separates; empty where the truth is not known.
         epsilon: lower bound from LiRA online; None where the truth is not known.
+        epsilon_bounds: the same by several methods; none where the truth is not known.
         accuracy: of the model on the bank's training, validation and test examples; NaN over none.
     """
 
@@ -76,6 +79,7 @@ class AuditResult:
     table: pa.Table
     curves: dict[str, RocSummary]
     epsilon: EpsilonBound | None
+    epsilon_bounds: tuple[PrivacyBound, ...]
     accuracy: dict[str, float]
 
 
@@ -87,17 +91,19 @@ def run_audit(
     arm: str | None = None,
     member: np.ndarray | None = None,
     threshold: float = 0.0,
+    delta: float = 0.0,
     config: RmiaConfig | None = None,
     device: str = "cpu",
 ) -> AuditResult:
     """Compute evidence of membership for each training example, and how well it separates where the truth is known.
 
     The splits are the bank's data with the mean and std that the model needs; member is the truth, bool [n_train]; the
-    threshold is in nats of LiRA online. Nothing is written. ValueError for an arm without models, and for outputs that
-    are not finite.
+    threshold is in nats of LiRA online, delta that of the bounds on epsilon. Nothing is written. ValueError for an arm
+    without models, a delta outside [0, 1), and for outputs that are not finite.
     """
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
+    validate_delta(delta)
     name = select_arm(store, arm)
     shards = check_arm(store, name).valid
     # evidence from the model's confidence beside that of every shadow model
@@ -107,11 +113,15 @@ def run_audit(
     # with the truth: how well each evidence separates, and a bound on epsilon. Examples without evidence, as those that
     # all shadow models were trained on, are left out.
     curves, epsilon = {}, None
+    epsilon_bounds: tuple[PrivacyBound, ...] = ()
     if member is not None:
         curves = {kind: compute_roc_summary(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
         defined = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
         epsilon = epsilon_lower_bound(evidence["lira"][defined], member[defined], rng)
+        # the first draw of the halves is that of the bound above
+        rngs = [generator(store.manifest.seed, "validation", "audit-halves", k) for k in range(EPSILON_SPLITS)]
+        epsilon_bounds = bound_privacy(evidence["lira"][defined], member[defined], rngs, delta=delta)
     # the file says which shards it was computed from, and has the summary beside the rows
     metadata = {
         "arm": name,
@@ -120,6 +130,7 @@ def run_audit(
         "verdict": f"lira > {threshold:g}",
         "curves": json.dumps(replace_nonfinite({kind: asdict(curve) for kind, curve in curves.items()})),
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
+        "epsilon_bounds": json.dumps([replace_nonfinite(asdict(bound)) for bound in epsilon_bounds]),
     }
     columns = {"logit_confidence": predictions["logit_confidence"][:n_train], **evidence}
     return AuditResult(
@@ -130,6 +141,7 @@ def run_audit(
         table=build_table(store, columns, threshold, member, metadata),
         curves=curves,
         epsilon=epsilon,
+        epsilon_bounds=epsilon_bounds,
         accuracy=compute_accuracy(predictions["correct"], store.manifest.split_sizes),
     )
 

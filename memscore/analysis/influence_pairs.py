@@ -1,39 +1,51 @@
-"""Find pairs of train and target examples with high influence in a bank, and plot the strongest.
+"""Find pairs of train and target examples with high influence in a bank.
 
-Feldman & Zhang 2020 publish the pairs of influence .15 or more whose train example has memorization .25 or more; here
-the most influential examples of every target are added, whatever their influence. One pass over the train examples, no
-N x T array: tiles of pairs are computed, searched and discarded.
+Feldman & Zhang 2020 publish the pairs of influence .15 or more whose train example has memorization .25 or more, from
+2,000 models. With fewer models noise alone reaches .15, so the least influence of a strong pair is by default the one
+from which a tenth of the pairs are expected to be false (memscore/estimators/influence_null.py). The most influential
+examples of every target are added, whatever their influence. One pass over the train examples, no N x T array: tiles of
+pairs are computed, searched and discarded.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from memscore.analysis.arms import check_arm
 from memscore.choices import validate_choice
-from memscore.data.splits import Splits
-from memscore.estimators.influence import Tile, influence_from_counts, iterate_tiles, pack_targets
+from memscore.estimators.influence import (
+    TILE_SIZE,
+    PackedTargets,
+    Tile,
+    influence_from_counts,
+    iterate_tiles,
+    pack_targets,
+)
+from memscore.estimators.influence_null import PairCounts, count_pairs
 from memscore.estimators.memorization import memorization, memorization_from_counts
-from memscore.pipeline.config import reload_splits
-from memscore.plots.bank import format_label, plot_influence
 from memscore.score_registry import get_estimator_version
+from memscore.seeds import generator
 from memscore.store.parquet import decode_metadata, to_table
 from memscore.store.score_files import build_version_metadata
 from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.clustering import count_models_in_partial_blocks
-from memscore.subsets.designs import parse_arm_record
+from memscore.subsets.designs import Arm, parse_arm_record
 
 TARGETS = ("test", "train", "train-held-out")
 MAX_ROWS = 2_000_000
 """Most pairs above the thresholds; they take some 300 bytes each in memory, ids included, before they are written."""
-EXAMPLES_PER_TARGET = 5
-"""Train examples shown with each target in the picture."""
-MAX_PICTURES = 100
-"""Targets in one picture; some 300 would exceed the pixels of a PNG in matplotlib."""
+MAX_FALSE_SHARE = 0.1
+"""Expected share of false pairs among the strong ones, from which their least influence is chosen."""
+MAX_CHOSEN = 200_000
+"""Most strong pairs of a least influence that is chosen; a larger one is taken where there are more."""
+MAX_PERMUTATIONS = 10
+"""Of memberships; fewer where they would cost more than the influences themselves, and CHEAP_PRODUCTS."""
+CHEAP_PRODUCTS = 3 * 10**11
+"""Pairs times models that all permutations may cost in any case: some ten seconds of a core."""
 
 _TOLERANCE = np.float32(1e-4)  # float32 tiles are a few 1e-7 off; selected pairs are checked again in float64
 _BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of train examples
@@ -46,15 +58,16 @@ def find_influence_pairs(
     *,
     targets: str = "test",
     top: int = 10,
-    least: float = 0.15,
+    least: float | None = None,
     least_memorization: float = 0.25,
     max_rows: int = MAX_ROWS,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> pa.Table:
     """Find the most influential train examples of each target, and all strong pairs, of one arm in one pass.
 
-    Peak memory beyond the imports: M x T / 8 bytes of targets (twice that if held out), 64 MB of blocks, tiles
-    (see iterate_tiles: 50 MB at 2,000 models), and some 300 bytes for each of at most top x T + max_rows pairs.
+    Peak memory beyond the imports: M x (T + N) / 8 bytes of targets and memberships (T twice if held out), 64 MB of
+    blocks, tiles (see iterate_tiles: 50 MB at 2,000 models), and some 300 bytes for each of at most top x T + max_rows
+    pairs.
 
     Args:
         store: the bank.
@@ -63,23 +76,29 @@ def find_influence_pairs(
         targets: "test"; "train", the same contrast between train examples; "train-held-out", over models without the
             target.
         top: how many examples are kept for each target whatever their influence; ties go to the lower row.
-        least: a pair is strong if its influence is at least this,
-        least_memorization: and its train example's memorization at least this.
+        least: a pair is strong if its influence is at least this, in (0, 1]; None chooses it by MAX_FALSE_SHARE,
+        least_memorization: and its train example's memorization at least this, in [-1, 1].
         max_rows: most strong pairs.
         progress: called with train examples done, their total, and a line.
 
     Returns:
         train_row, train_id, test_row, test_id (rows and ids of the store, also where the target is a train example),
-        influence, se (smoothed, never 0), memorization of the train example; by test_row, then falling influence. A
-        pair of an example with itself is left out. The schema's metadata has arm, models, hash_shards, parameters, and
-        `opposite`: how many pairs would be strong with the opposite sign, influence -least or less.
+        influence, se (smoothed, never 0), memorization of the train example, and q, the expected share of false pairs
+        among those of this influence or more, null where memorization is below least_memorization; by test_row, then
+        falling influence. A pair of an example with itself is left out. The schema's metadata has arm, models,
+        hash_shards, parameters, and
+
+        - `least_chosen`: whether least was chosen; it is then "inf" where no pair is strong enough;
+        - `false_expected`, `opposite`, `opposite_expected`: strong pairs expected by chance, pairs that would be strong
+          with the opposite sign, influence -least or less, and these expected by chance; `permutations`, of the null;
+        - `pairs`, `undefined`: all pairs, and those with no model on one side, which have no influence.
 
     Raises:
-        ValueError: an unknown kind of targets, a negative top, a threshold that is no number, no test examples, or more
+        ValueError: an unknown kind of targets, a negative top, a threshold out of its range, no test examples, or more
             than max_rows strong pairs.
     """
     validate_choice("kind of targets", targets, TARGETS)
-    _validate_thresholds(top, {"least": least, "least_memorization": least_memorization})
+    _validate_thresholds(top, least, least_memorization)
     indices, train = sorted(shards), slice(0, store.manifest.split_sizes[0])
     rows = slice(sum(store.manifest.split_sizes[:2]), store.manifest.n_rows) if targets == "test" else train
     if rows.start == rows.stop:
@@ -90,28 +109,74 @@ def find_influence_pairs(
         (block.columns["correct"], ~block.columns["member"] if held_out else None)
         for block in store.read_blocks(arm, indices, ["correct", "member"], rows, max_bytes=_BLOCK_BYTES)
     )
-    # Memorization needs the same columns, so it is computed as the blocks pass. A tile is made after its block was
-    # read, so memorization of its train examples is in the list by then.
-    scores: list[np.ndarray] = []
-
-    def members() -> Iterator[np.ndarray]:
-        for block in store.read_blocks(arm, indices, ["member", "correct"], train, max_bytes=_BLOCK_BYTES):
-            scores.append(memorization(block.columns["correct"], block.columns["member"]))
-            yield block.columns["member"]
-
+    # and so do memberships, since the least influence must be known before pairs are kept
+    scores, bits = [], []
+    for block in store.read_blocks(arm, indices, ["member", "correct"], train, max_bytes=_BLOCK_BYTES):
+        scores.append(memorization(block.columns["correct"], block.columns["member"]))
+        bits.append(np.packbits(block.columns["member"], axis=0))
+    memorized, member = np.concatenate(scores), np.concatenate(bits, axis=1)
+    strong = memorized >= least_memorization  # false where memorization is undefined
+    blocks = _group_models(parse_arm_record(store.arms()[arm]), indices)
+    counts = _count_strong(member, strong, packed, blocks, store.manifest.seed, arm, targets != "test", progress)
+    chosen = counts.choose_least(MAX_FALSE_SHARE, min(max_rows, MAX_CHOSEN)) if least is None else least
     # tiles come range by range of train examples: the one with the last target ends a range
     selection = _PairSelection(rows.stop - rows.start, top, max_rows)
-    for tile in iterate_tiles(members(), packed):
-        strong = np.concatenate(scores)[tile.train] >= least_memorization
-        selection.add(tile, least, strong, without_self=targets != "test")
+    for tile in iterate_tiles(_unpack(member, len(indices)), packed):
+        selection.add(tile, chosen, strong[tile.train], without_self=targets != "test")
         if progress and tile.target.stop == rows.stop - rows.start:
             progress(tile.train.stop, train.stop, f"{selection.n_strong} strong pairs")
-    columns = _build_columns(selection.pairs(), rows.start, np.concatenate(scores), store)
-    parameters = {"targets": targets, "top": top, "least": least, "least_memorization": least_memorization}
+    columns = _build_columns(selection.pairs(), rows.start, memorized, store)
+    columns["q"] = np.where(strong[columns["train_row"]], counts.compute_q(columns["influence"]), np.nan)
+    parameters = {"targets": targets, "top": top, "least": chosen, "least_memorization": least_memorization}
     metadata = {"arm": arm, "models": len(indices), "shards_digest": hash_shards(arm, shards)}
     metadata |= build_version_metadata(get_estimator_version("influence"))
-    metadata |= {**parameters, "opposite": selection.opposite}
+    false_expected, opposite_expected = counts.expect_by_chance(chosen)
+    metadata |= {
+        **parameters,
+        "least_chosen": str(least is None).lower(),
+        "false_expected": false_expected,
+        "opposite": selection.opposite,
+        "opposite_expected": opposite_expected,
+        "permutations": counts.permutations,
+        "pairs": selection.n_pairs,
+        "undefined": selection.undefined,
+    }
     return to_table(columns, {key: str(value) for key, value in metadata.items()})
+
+
+def _unpack(member: np.ndarray, models: int) -> Iterator[np.ndarray]:
+    """Unpack memberships for one range of train examples after the other, bool [M, n] each."""
+    for start in range(0, member.shape[1], TILE_SIZE):
+        yield np.unpackbits(member[:, start : start + TILE_SIZE], axis=0, count=models).astype(bool)
+
+
+def _group_models(arm: Arm, indices: list[int]) -> np.ndarray:
+    """Number the whole block of each model, -1 for those of blocks that are not whole, and for all of an iid arm."""
+    numbers = np.array(indices) // arm.models_per_block
+    whole = np.isin(numbers, [n for n, count in Counter(numbers.tolist()).items() if count == arm.models_per_block])
+    return np.where(whole & (arm.models_per_block > 1), numbers, -1)
+
+
+def _count_strong(
+    member: np.ndarray,
+    strong: np.ndarray,
+    packed: PackedTargets,
+    blocks: np.ndarray,
+    seed: int,
+    arm: str,
+    without_self: bool,
+    progress: Callable[[int, int, str], object] | None,
+) -> PairCounts:
+    """Count the pairs of memorized train examples by influence, as they are and by chance."""
+    # pairs of other examples are never strong
+    rows, n_targets = np.flatnonzero(strong), packed.right.shape[1]
+    budget = max(len(strong) * n_targets * packed.models, CHEAP_PRODUCTS)
+    cost = max(len(rows) * n_targets * packed.models, 1)
+    permutations = int(np.clip(budget // cost, 1, MAX_PERMUTATIONS))
+    if progress:
+        progress(0, len(strong), f"{len(rows)} memorized, {permutations} permutations")
+    rngs = [generator(seed, "bootstrap", f"influence {arm}", number) for number in range(permutations)]
+    return count_pairs(member[:, rows], packed, blocks, rngs, rows if without_self else None)
 
 
 class _PairSelection:
@@ -127,17 +192,22 @@ class _PairSelection:
         # the best pairs by the first target of a tile: every range of train examples has tiles of the same targets
         self.best: dict[int, np.ndarray] = {}
         self.strong: list[np.ndarray] = []
-        self.n_strong = self.opposite = 0
+        self.n_strong = self.opposite = self.n_pairs = self.undefined = 0
 
     def add(self, tile: Tile, least: float, strong: np.ndarray, without_self: bool) -> None:
         """Select pairs of a tile; strong [a] is true for its train examples with enough memorization."""
         # undefined pairs are -inf, below every threshold and every defined influence, which is -1 or more
         value = tile.influence()
-        np.copyto(value, -np.inf, where=np.isnan(value))
+        undefined = np.isnan(value)
+        np.copyto(value, -np.inf, where=undefined)
+        self.n_pairs += value.size
         # the diagonal, where it crosses the tile: rows that are both among its train examples and its targets
         if without_self:
             same = np.arange(max(tile.train.start, tile.target.start), min(tile.train.stop, tile.target.stop))
-            value[same - tile.train.start, same - tile.target.start] = -np.inf
+            diagonal = same - tile.train.start, same - tile.target.start
+            value[diagonal], undefined[diagonal] = -np.inf, False
+            self.n_pairs -= len(same)
+        self.undefined += int(undefined.sum())
         self._keep_strong(tile, value, least, strong)
         if self.top:
             self._keep_best(tile, value)
@@ -188,13 +258,16 @@ class _PairSelection:
         self.floor[pairs[1, last]] = exact[last]
 
 
-def _validate_thresholds(top: int, thresholds: Mapping[str, float]) -> None:
+def _validate_thresholds(top: int, least: float | None, least_memorization: float) -> None:
     """Raise ValueError if the parameters would select nothing without an error."""
     if top < 0:
         raise ValueError(f"top must be 0 or more, got {top}; 0 keeps the strong pairs only")
-    for name, value in thresholds.items():
-        if np.isnan(value):
-            raise ValueError(f"{name} must be a number, got nan; Feldman & Zhang use .15 and .25")
+    if least is not None and not 0 < least <= 1:
+        raise ValueError(f"least must lie in (0, 1], got {least:g}; leave it out, or take Feldman & Zhang's .15")
+    if not -1 <= least_memorization <= 1:
+        raise ValueError(
+            f"least_memorization must lie in [-1, 1], got {least_memorization:g}; Feldman & Zhang take .25"
+        )
 
 
 def _build_columns(pairs: np.ndarray, first: int, memorized: np.ndarray, store: Store) -> dict[str, np.ndarray]:
@@ -232,9 +305,15 @@ class InfluenceResult:
         damaged: shards that could not be read -> reason.
         targets: kind of targets, see find_influence_pairs.
         n_targets: their number.
-        least: a pair is strong if its influence is at least this,
+        least: a pair is strong if its influence is at least this, infinite if no value was found,
+        least_chosen: whether it was chosen by the expected share of false pairs,
         least_memorization: and its train example's memorization at least this.
-        opposite: pairs that would be strong with the opposite sign.
+        false_expected: strong pairs expected by chance,
+        permutations: of the models' memberships, by which they are counted.
+        opposite: pairs that would be strong with the opposite sign,
+        opposite_expected: and these expected by chance.
+        pairs: of a train example and a target.
+        undefined: of these, pairs without a model on one side.
         table: from find_influence_pairs.
     """
 
@@ -246,8 +325,14 @@ class InfluenceResult:
     targets: str
     n_targets: int
     least: float
+    least_chosen: bool
     least_memorization: float
+    false_expected: float
+    permutations: int
     opposite: int
+    opposite_expected: float
+    pairs: int
+    undefined: int
     table: pa.Table
 
     @property
@@ -274,7 +359,7 @@ def compute_influence(
     *,
     targets: str,
     top: int,
-    least: float,
+    least: float | None,
     least_memorization: float,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> InfluenceResult:
@@ -296,6 +381,7 @@ def compute_influence(
         progress=progress,
     )
     n_train, _, n_test = store.manifest.split_sizes
+    found = decode_metadata(table.schema)
     return InfluenceResult(
         arm=name,
         suffix=store.arms()[name]["suffix"],
@@ -304,61 +390,14 @@ def compute_influence(
         damaged=shards.damaged,
         targets=targets,
         n_targets=n_test if targets == "test" else n_train,
-        least=least,
+        least=float(found["least"]),
+        least_chosen=found["least_chosen"] == "true",
         least_memorization=least_memorization,
-        opposite=int(decode_metadata(table.schema)["opposite"]),
+        false_expected=float(found["false_expected"]),
+        permutations=int(found["permutations"]),
+        opposite=int(found["opposite"]),
+        opposite_expected=float(found["opposite_expected"]),
+        pairs=int(found["pairs"]),
+        undefined=int(found["undefined"]),
         table=table,
     )
-
-
-def reload_images(store: Store, data: str | None, folder: str | None) -> Splits:
-    """Load the bank's data again, for the picture; the error, always ValueError, says how to do without."""
-    try:
-        return reload_splits(store, data, folder)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise ValueError(f"{error}; --pictures 0 does without images") from error
-
-
-def write_picture(store: Store, result: InfluenceResult, splits: Splits, pictures: int) -> str | None:
-    """Plot the targets with the strongest influences, each with the train examples that help it most.
-
-    Returns the picture's path within the store; None if there is no pair to show.
-    """
-    # the first targets in the order of their strongest pair, each once
-    rows = result.table["test_row"].to_numpy()
-    targets = list(dict.fromkeys(rows[result.strongest()].tolist()))[:pictures]
-    if not targets:
-        return None
-    # rows of targets are the store's: test examples come after train and validation
-    part = splits.test if result.targets == "test" else splits.train
-    first = sum(store.manifest.split_sizes[:2]) if result.targets == "test" else 0
-    examples, strong = store.examples(), result.strong
-    images: list[list[np.ndarray]] = []
-    captions: list[list[list[str]]] = []
-    faint: list[list[bool]] = []
-    for target in targets:
-        # the table is sorted by target, then falling influence: the first rows of a target are its most helpful pairs
-        start, stop = np.searchsorted(rows, [target, target + 1])
-        stop = min(stop, start + EXAMPLES_PER_TARGET)
-        pairs = result.table.slice(start, stop - start).to_pylist()
-        images.append([part.images[target - first], *(splits.train.images[pair["train_row"]] for pair in pairs)])
-        captions.append([[f"label {format_label(examples, target)}", f"row {target}"]])
-        captions[-1] += [format_caption(pair, examples) for pair in pairs]
-        faint.append([False, *~strong[start:stop]])
-    title = (
-        f"{splits.name}, {result.models} models, {result.suffix}, {result.targets}: each target (framed) and the\n"
-        "training examples that help it most; label as trained, influence ± standard error,\n"
-        f"memorization; faint where influence < {result.least:g} or memorization < {result.least_memorization:g}"
-    )
-    relpath = f"reports/influence_{result.name}.png"
-    store.folder.replace(relpath, plot_influence(images, captions, faint, title))
-    return relpath
-
-
-def format_caption(pair: Mapping[str, Any], examples: pa.Table) -> list[str]:
-    """Return the lines of text under a training example."""
-    return [
-        f"label {format_label(examples, pair['train_row'])}",
-        f"{pair['influence']:.2f} ± {pair['se']:.2f}",
-        f"row {pair['train_row']}, mem {pair['memorization']:.2f}",
-    ]

@@ -1,5 +1,8 @@
 """Influence files: influence/<targets>_k<fraction>.parquet, found by name and refused when stale."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 from memscore.choices import validate_choice
@@ -10,6 +13,14 @@ from memscore.store.score_files import is_stale, name_what_changed
 
 INFLUENCE_OPTIONS = ("arm", "targets", "top", "least", "least_memorization")
 """Options of memscore.influence that the metadata of each file holds."""
+
+
+def format_influence_options(options: Mapping[str, Any]) -> str:
+    """Format the known options that make a file again, without a least influence that was chosen."""
+    # Files of version 1 do not say whether theirs was chosen. 0.15 was the default then.
+    chosen = options.get("least_chosen", str(options.get("least") == "0.15").lower()) == "true"
+    known = [key for key in INFLUENCE_OPTIONS if key in options and not (key == "least" and chosen)]
+    return " ".join(f"--{key.replace('_', '-')} {options[key]}" for key in known)
 
 
 def find_influence_path(folder: Folder, name: str) -> str:
@@ -28,8 +39,7 @@ def require_fresh_influence(folder: Folder, name: str, table: pa.Table, digest: 
     metadata, version = decode_metadata(table.schema), get_estimator_version("influence")
     if is_stale(metadata, digest, version):
         changed = name_what_changed(metadata, version)
-        flags = " ".join(f"--{key.replace('_', '-')} {metadata[key]}" for key in INFLUENCE_OPTIONS)
         raise ValueError(
             f"influence {name!r} is stale, {changed} changed since; "
-            f"run `python -m memscore.influence {folder.display_name} {flags}`"
+            f"run `python -m memscore.influence {folder.display_name} {format_influence_options(metadata)}`"
         )

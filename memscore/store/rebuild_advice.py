@@ -8,7 +8,7 @@ stored are left to the user.
 import re
 from typing import Any
 
-from memscore.store.influence_files import INFLUENCE_OPTIONS
+from memscore.store.influence_files import format_influence_options
 from memscore.store.manifest import compute_original_key
 from memscore.store.stored_files import HASH, StoredFiles, list_proxy_receipts
 
@@ -83,7 +83,7 @@ def by_influence_command(files: StoredFiles, path: str) -> str:
     options: dict[str, Any] = files.read_record(f"reports/influence_{name}.json") or {}
     if not options and files.is_readable(f"influence/{name}.parquet"):
         options = files.read_metadata(f"influence/{name}.parquet")
-    flags = " ".join(f"--{key.replace('_', '-')} {options[key]}" for key in INFLUENCE_OPTIONS if key in options)
+    flags = format_influence_options(options)
     return (
         f"`{command} {flags}` makes it again"
         if flags

@@ -7,6 +7,7 @@ from memscore.analysis.audit import AuditResult
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
 from memscore.tables.console import make_table
+from memscore.tables.epsilon_lines import print_epsilon_bounds
 
 EVIDENCE_NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 ROWS_SHOWN = 5
@@ -51,6 +52,7 @@ def print_curves(console: Console, audit: AuditResult) -> None:
         console.print(f"with {n_others} others a false positive rate of .1 % allows no false positive", highlight=False)
     if audit.epsilon is not None:
         console.print(format_epsilon(audit.epsilon), soft_wrap=True, highlight=False)
+        print_epsilon_bounds(console, audit.epsilon_bounds, audit.table.num_rows)
 
 
 def format_epsilon(bound: EpsilonBound) -> str:

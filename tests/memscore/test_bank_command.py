@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from memscore.bank import main
+from memscore.score_registry import get_estimator_version
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import to_table
+from memscore.store.score_files import build_version_metadata
 from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.verify import quarantine_damaged, verify
 from tests.fixtures.banks import ARM, FIELD, bank, flip, path_of, shard
@@ -43,10 +45,9 @@ def full(tmp_path):
     store.write_weights("k", {"w": torch.ones(30)})
     store.write_receipt("k", {"model": "k", "diverged": False, "seconds": 1})
     store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, hash_shards("a", {}))
-    columns = ("train_row", "test_row", "influence")
-    store.write_influence(
-        "test_k0.700", to_table(dict.fromkeys(columns, np.arange(9, dtype=np.int32)), {"arm": "a", "targets": "test"})
-    )
+    columns = dict.fromkeys(("train_row", "test_row", "influence"), np.arange(9, dtype=np.int32))
+    version = build_version_metadata(get_estimator_version("influence"))
+    store.write_influence("test_k0.700", to_table(columns, {"arm": "a", "targets": "test", **version}))
     models = [format_model_name(ARM["name"], index) for index in range(3)]
     for name in models:
         store.write_receipt(name, {"model": name, "diverged": False, "seconds": 1})

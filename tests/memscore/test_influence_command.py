@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from memscore.analysis import influence_pairs
+from memscore.analysis import influence_pairs, influence_picture
 from memscore.influence import main
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.train_bank import build_shared_data, train_missing
@@ -101,7 +101,7 @@ def get_error(arguments, capsys):
 
 def test_the_twin_of_a_test_example_has_the_most_influence_on_it(bank, capsys):
     """A model predicts the same for both, so the twin's influence is its memorization: same definition and models."""
-    assert run_influence(bank, "--top", "3") == 0
+    assert run_influence(bank, "--top", "3", "--least", "0.15") == 0
     printed = capsys.readouterr().out
     table = bank.read_influence(f"test_{SUFFIX}").to_pandas()
     best = table.groupby("test_row").first()
@@ -153,8 +153,8 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
         calls.append((images, captions, faint, title))
         return plot_influence(images, captions, faint, title)
 
-    monkeypatch.setattr(influence_pairs, "plot_influence", spy)
-    assert run_influence(bank, "--pictures", "4") == 0
+    monkeypatch.setattr(influence_picture, "plot_influence", spy)
+    assert run_influence(bank, "--pictures", "4", "--least", "0.15") == 0
     [(images, captions, faint, title)] = calls
     with np.load(get_data_path(bank), allow_pickle=False) as data:
         train, test = data["train_images"], data["test_images"]
@@ -162,7 +162,7 @@ def test_the_picture_has_a_row_a_target_with_its_own_images(bank, monkeypatch):
     strong = table[(table["influence"] >= 0.15) & (table["memorization"] >= 0.25)]
     targets = strong.sort_values("influence", ascending=False, kind="stable")["test_row"].unique()[:4]
     for target, row, texts, pale in zip(targets, images, captions, faint, strict=True):
-        pairs = table[table["test_row"] == target].head(influence_pairs.EXAMPLES_PER_TARGET)
+        pairs = table[table["test_row"] == target].head(influence_picture.EXAMPLES_PER_TARGET)
         np.testing.assert_array_equal(row[0][0], test[target - TRAIN])
         np.testing.assert_array_equal([image[0] for image in row[1:]], train[pairs["train_row"]])
         assert texts[0][1] == f"row {target}"
@@ -177,8 +177,8 @@ def test_changed_labels_are_shown_with_the_true_one(tmp_path, monkeypatch, capsy
     write_twins(tmp_path / "twins.npz")
     store = train_bank(tmp_path, label_noise=0.5, models=16, epochs=20)
     captions = []
-    monkeypatch.setattr(influence_pairs, "plot_influence", lambda _, texts, *__: captions.extend(texts) or b"")
-    assert run_influence(store, "--top", "6", "--pictures", "10") == 0
+    monkeypatch.setattr(influence_picture, "plot_influence", lambda _, texts, *__: captions.extend(texts) or b"")
+    assert run_influence(store, "--top", "6", "--pictures", "10", "--least", "0.15") == 0
     table = store.examples().to_pandas()
     seen = 0
     for text in (text for row in captions for text in row[1:]):
@@ -202,13 +202,80 @@ def test_a_stale_file_is_refused_with_the_command_that_recomputes_it(bank, capsy
     assert main([*command[3:], "--pictures", "0"]) == 0
     metadata = decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)
     assert (metadata["models"], metadata["top"], metadata["least"]) == (str(MODELS + 1), "2", "0.4")
-    assert "estimator_version" not in metadata
-    monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", 2)
+    assert metadata["estimator_version"] == "2"
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", 3)
     with pytest.raises(ValueError, match="is stale, its estimator has changed since; run `python -m"):
         bank.read_influence(f"test_{SUFFIX}")
     assert main([*command[3:], "--pictures", "0"]) == 0
-    assert decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)["estimator_version"] == "2"
+    assert decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)["estimator_version"] == "3"
+    # a least influence that was chosen is chosen again; files of version 1 with their default are of this kind
+    assert run_influence(bank, "--pictures", "0") == 0
+    for version in (4, 5):
+        monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", version)
+        with pytest.raises(ValueError, match="is stale") as caught:
+            bank.read_influence(f"test_{SUFFIX}")
+        assert "--least " not in str(caught.value)
+        table = read_table(bank)
+        first = {key: value for key, value in decode_metadata(table.schema).items() if "least" not in key}
+        bank.write_influence(f"test_{SUFFIX}", table.replace_schema_metadata(first | {"least": "0.15"}))
     capsys.readouterr()
+
+
+def read_table(bank):
+    return pq.read_table(path_of(bank, f"influence/test_{SUFFIX}.parquet"))
+
+
+def test_the_least_influence_is_chosen_by_permuted_memberships_and_said(bank, capsys):
+    assert run_influence(bank, "--pictures", "0") == 0
+    printed, table = capsys.readouterr().out, bank.read_influence(f"test_{SUFFIX}")
+    metadata, rows = decode_metadata(table.schema), table.to_pandas()
+    least = float(metadata["least"])
+    assert metadata["least_chosen"] == "true"
+    strong = rows[(rows["influence"] >= least) & (rows["memorization"] >= 0.25)]
+    # a twin is the one example of influence on its target: all that is found is true, and most twins are
+    assert (strong["train_row"] + TRAIN == strong["test_row"]).mean() > 0.85
+    assert len(strong) >= TWINS / 2
+    assert strong["q"].max() <= 0.1
+    expected = float(metadata["false_expected"])
+    assert expected / len(strong) <= 0.1
+    assert f"strong     {len(strong)} pairs with influence >= {least:g} and" in printed
+    assert f"about {expected:.1f} are expected by chance ({100 * expected / len(strong):.0f} %)" in printed
+    assert f"least      {least:g}, from which at most 10 % of the pairs are expected to be false" in printed
+    # q falls with influence, and examples that are not memorized have none
+    falling = rows.dropna(subset="q").sort_values("influence")["q"]
+    assert falling.is_monotonic_decreasing
+    assert (rows["q"].isna() == (rows["memorization"] < 0.25)).all()
+    assert table["q"].null_count == rows["q"].isna().sum() > 0
+    assert run_influence(bank, "--pictures", "0", "--least", "0.15") == 0
+    assert decode_metadata(bank.read_influence(f"test_{SUFFIX}").schema)["least_chosen"] == "false"
+    assert "\nleast " not in capsys.readouterr().out
+
+
+def test_where_nothing_can_be_compared_that_is_said(tmp_path, capsys):
+    """One model: each example is in or out. Two models that were trained on the same: the same."""
+    for models in (1, 2):
+        store = Store.create(tmp_path / str(models), manifest(), examples())
+        store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
+        for index in range(models):
+            store.write_shard(format_model_name("iid-k0.700", index), "iid-k0.700", shard(0))
+        assert main([store.url, "--pictures", "0"]) == 0
+        printed = capsys.readouterr().out
+        assert "strong     0 pairs" in printed
+        assert "undefined  280 of 280 pairs" in printed
+        assert "nothing can be compared, so train more models" in printed
+        assert store.read_influence("test_k0.700").num_rows == 0
+
+
+def test_a_bank_of_noise_has_no_strong_pair_and_says_why(tmp_path, capsys):
+    store = Store.create(tmp_path / "s", manifest(), examples())
+    store.add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1, "clusters": None})
+    for index in range(12):
+        store.write_shard(format_model_name("iid-k0.700", index), "iid-k0.700", shard(index))
+    assert main([store.url, "--pictures", "0", "--least-memorization", "-1", "--top", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "strong     0 pairs\n" in printed
+    assert "least      none: of no influence are at most 10 % of the pairs expected to be false" in printed
+    assert "inf" not in printed.replace("influence", "")
 
 
 def test_the_reader_names_what_is_missing(bank, capsys):
@@ -253,10 +320,10 @@ def test_a_damaged_shard_is_left_out_and_named(bank, capsys):
 
 
 def test_no_pair_gives_a_file_without_rows_and_no_picture(bank, capsys):
-    assert run_influence(bank, "--top", "0", "--least", "1.5") == 0
+    assert run_influence(bank, "--top", "0", "--least", "1", "--least-memorization", "1", "--targets", "train") == 0
     assert "strong     0 pairs" in capsys.readouterr().out
-    assert bank.read_influence(f"test_{SUFFIX}").num_rows == 0
-    assert not bank.folder.exists(f"reports/influence_test_{SUFFIX}.png")
+    assert bank.read_influence(f"train_{SUFFIX}").num_rows == 0
+    assert not bank.folder.exists(f"reports/influence_train_{SUFFIX}.png")
 
 
 def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
@@ -272,7 +339,8 @@ def test_bad_input_is_one_line_and_exit_code_2(bank, tmp_path, capsys):
     assert "has no models that can be read" in get_error([empty.url, "--arm", "k0.700", "--pictures", "0"], capsys)
     assert "--pictures must lie in 0 to 100, got -1" in get_error([bank.url, "--pictures", "-1"], capsys)
     assert "top must be 0 or more, got -1" in get_error([bank.url, "--pictures", "0", "--top", "-1"], capsys)
-    assert "least must be a number" in get_error([bank.url, "--pictures", "0", "--least", math.nan], capsys)
+    for least in (math.nan, 5, 0, -0.1):
+        assert "least must lie in (0, 1], got" in get_error([bank.url, "--pictures", "0", "--least", least], capsys)
 
 
 def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_path, monkeypatch, capsys):
@@ -281,7 +349,8 @@ def test_a_bank_without_test_examples_and_too_many_pairs_are_refused(bank, tmp_p
     store.write_shard(format_model_name("iid-k0.700", 0), "iid-k0.700", shard(0))
     assert "has no test examples; use targets 'train'" in get_error([store.url, "--pictures", "0"], capsys)
     monkeypatch.setitem(influence_pairs.find_influence_pairs.__kwdefaults__, "max_rows", 5)
-    assert "more than 5 pairs reach influence 0.15" in get_error([bank.url, "--pictures", "0"], capsys)
+    error = get_error([bank.url, "--pictures", "0", "--least", "0.15"], capsys)
+    assert "more than 5 pairs reach influence 0.15" in error
 
 
 def test_the_command_answers_from_a_shell(tmp_path):

@@ -374,3 +374,22 @@ def test_trap_a_threshold_chosen_on_the_examples_that_it_is_read_on_overstates_e
 def test_a_half_without_members_gives_no_bound():
     result = epsilon_lower_bound(np.arange(10.0), np.arange(10) == 3, np.random.default_rng(0))
     assert np.isnan(result.value)
+
+
+def test_bounds_by_every_method_stand_in_the_file_and_on_the_page(bank, half, own_model):
+    result = run_audit(bank.store, own_model, normalize_splits(bank), member=half, delta=1e-5)
+    metadata = {key.decode(): value.decode() for key, value in result.table.schema.metadata.items()}
+    stored = {bound["method"]: bound for bound in json.loads(metadata["epsilon_bounds"])}
+    assert stored["clopper-pearson"]["counts"]["of_hits"] == 100
+    assert stored["clopper-pearson"]["value"] <= result.epsilon.value < stored["clopper-pearson"]["ceiling"]
+    assert stored["one-run"]["value"] > 0
+    assert stored["gdp"]["epsilon"] > 0
+    assert {(bound["delta"], bound["splits"]) for bound in stored.values()} == {(1e-5, 20)}
+    console = Console(width=110, record=True)
+    print_audit(console, result, "somewhere")
+    assert "epsilon, one run f-DP" in console.export_text()
+
+
+def test_a_delta_that_is_no_probability_is_refused_before_anything_is_computed(bank, own_model):
+    with pytest.raises(ValueError, match=r"delta must lie in \[0, 1\), got 1"):
+        run_audit(bank.store, own_model, normalize_splits(bank), arm="no such arm", delta=1.0)

@@ -181,7 +181,7 @@ def test_rows_are_the_pairs_of_the_dense_matrix(bank, targets, top, tile, monkey
     columns = list(range(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST)) if targets == "test" else list(range(TRAIN))
     counted = ~member[:, :TRAIN] if targets == "train-held-out" else None
     pairs, dense, memorized = expected(member, correct, columns, 0.15, 0.25, top, counted)
-    table = rows_of(store, targets=targets, top=top)
+    table = rows_of(store, targets=targets, top=top, least=0.15)
     assert set(zip(table["train_row"], table["test_row"], strict=True)) == pairs
     assert len(table) == len(pairs)
     at = table["test_row"].to_numpy() - columns[0]
@@ -203,10 +203,10 @@ def test_rows_come_by_target_the_most_influential_first(bank):
 
 def test_the_thresholds_are_parameters(bank):
     store = bank[0]
-    some, none = rows_of(store, top=0, least=0.9), rows_of(store, top=0, least=1.1)
-    assert set(some["train_row"]) == {3}
-    assert len(none) == 0
-    assert len(rows_of(store, top=0, least=0.9, least_memorization=1.01)) == 0
+    some, most = rows_of(store, top=0, least=0.9), rows_of(store, top=0, least=1.0)
+    assert set(some["train_row"]) == set(most["train_row"]) == {3}
+    assert (most["influence"] == 1).all()
+    assert len(rows_of(store, top=0, least=0.01, least_memorization=1.0)) < len(rows_of(store, top=0, least=0.01))
 
 
 def test_a_pair_just_at_the_threshold_is_kept():
@@ -234,8 +234,14 @@ def test_the_error_of_a_self_pair_would_be_that_of_memorization():
 
 
 def test_more_strong_pairs_than_fit_are_refused(bank):
-    with pytest.raises(ValueError, match=r"more than 5 pairs reach influence -1;.*raise least"):
-        rows_of(bank[0], least=-1, least_memorization=-1, max_rows=5)
+    with pytest.raises(ValueError, match=r"more than 5 pairs reach influence 0.01;.*raise least"):
+        rows_of(bank[0], least=0.01, least_memorization=-1, max_rows=5)
+
+
+def test_a_least_influence_that_is_chosen_leaves_no_more_pairs_than_fit(bank):
+    assert len(rows_of(bank[0], top=0)) >= 5  # of the example that decides five targets
+    assert len(rows_of(bank[0], top=0, max_rows=5)) == 5
+    assert len(rows_of(bank[0], top=0, max_rows=4)) == 0
 
 
 def test_an_unknown_kind_of_targets_is_refused(bank):
@@ -267,8 +273,9 @@ def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monke
     store = bank[0]
     monkeypatch.setattr(module.iterate_tiles, "__defaults__", (8,))
     reports = []
-    table = rows_of(store, top=0, progress=lambda *line: reports.append(line))
-    assert [done for done, _, _ in reports] == [8, 16, 24, 30]
+    table = rows_of(store, top=0, least=0.15, progress=lambda *line: reports.append(line))
+    assert [done for done, _, _ in reports] == [0, 8, 16, 24, 30]
+    assert reports[0][2].endswith("permutations")
     assert reports[-1] == (30, 30, f"{len(table)} strong pairs")
 
 
@@ -276,8 +283,8 @@ def test_progress_ends_with_every_train_example_and_the_strong_pairs(bank, monke
     ("options", "message"),
     [
         ({"top": -1}, "top must be 0 or more, got -1"),
-        ({"least": math.nan}, "least must be a number"),
-        ({"least_memorization": math.nan}, "least_memorization must be a number"),
+        *(({"least": least}, r"least must lie in \(0, 1\], got") for least in (math.nan, math.inf, 5, 1.01, 0.0, -0.2)),
+        *(({"least_memorization": least}, "least_memorization must lie in") for least in (math.nan, 1.5, -1.01)),
     ],
 )
 def test_parameters_without_a_sense_are_refused(bank, options, message):
