@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.pipeline.outlying_models import read_outlying_models
+from memscore.statistics.outlying_models import Deviation
 from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
@@ -143,6 +145,7 @@ class ArmStatus:
         name: of the arm.
         planned: models that the last command requested; None without a command, or if it requested an error.
         models: stored models.
+        queries: augmentations of an image, itself included, on which each is evaluated.
         block: models per block.
         whole_blocks: blocks whose models are all stored.
         failed: models without a result, to be tried again.
@@ -154,6 +157,7 @@ class ArmStatus:
     name: str
     planned: int | None
     models: int
+    queries: int = 1
     block: int
     whole_blocks: int
     failed: int
@@ -210,6 +214,7 @@ class BankStatus:
         scores: stored scores.
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
+        outlying_models: names of models far from the others when the bank was last scored -> in which measures.
     """
 
     store: str
@@ -229,6 +234,7 @@ class BankStatus:
     scores: list[ScoreStatus]
     unlearning: list[TrialsStatus]
     problems: list[str]
+    outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -278,6 +284,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         scores=[*compute_score_statuses(store, {arm.name: arm.models for arm in arms}, problems)],
         unlearning=trials,
         problems=problems,
+        outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
     )
 
 
@@ -303,6 +310,7 @@ def compute_arm_status(
         name=name,
         planned=heartbeat.planned.get(name) if heartbeat else None,
         models=len(models),
+        queries=record.get("queries", 1),
         block=block,
         whole_blocks=sum(n_models == block for n_models in models_in_block.values()),
         failed=sum(model not in diverged for model in failed_of_arm),
