@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from memscore.analysis.arms import check_arm, select_arm
+from memscore.analysis.calibration import AuditDecisions, assess_decisions, encode_decisions
 from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
@@ -66,6 +67,7 @@ class AuditResult:
         table: one row per training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
         curves: evidence -> how well it separates; empty where the truth is not known.
         epsilon: lower bound from LiRA online; None where the truth is not known.
+        decisions: rates at the threshold and at calibrated ones, leakage by group, the bank's outlying models.
         accuracy: of the model on the bank's training, validation and test examples; NaN over none.
     """
 
@@ -76,6 +78,7 @@ class AuditResult:
     table: pa.Table
     curves: dict[str, RocSummary]
     epsilon: EpsilonBound | None
+    decisions: AuditDecisions
     accuracy: dict[str, float]
 
 
@@ -112,6 +115,7 @@ def run_audit(
         defined = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
         epsilon = epsilon_lower_bound(evidence["lira"][defined], member[defined], rng)
+    decisions = assess_decisions(store, name, sorted(shards), evidence["lira"], threshold, member)
     # the file says which shards it was computed from, and has the summary beside the rows
     metadata = {
         "arm": name,
@@ -119,6 +123,7 @@ def run_audit(
         "shards_digest": hash_shards(name, shards),
         "verdict": f"lira > {threshold:g}",
         "curves": json.dumps(replace_nonfinite({kind: asdict(curve) for kind, curve in curves.items()})),
+        "decisions": encode_decisions(decisions),
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
     }
     columns = {"logit_confidence": predictions["logit_confidence"][:n_train], **evidence}
@@ -130,6 +135,7 @@ def run_audit(
         table=build_table(store, columns, threshold, member, metadata),
         curves=curves,
         epsilon=epsilon,
+        decisions=decisions,
         accuracy=compute_accuracy(predictions["correct"], store.manifest.split_sizes),
     )
 

@@ -1,10 +1,24 @@
-"""The models of a bank that its last scoring found far from the others, from reports/summary.json alone."""
+"""The models of a bank that are far from the others: found in a pass, or read from reports/summary.json alone."""
 
-from memscore.statistics.outlying_models import Deviation
+from collections.abc import Sequence
+
+import numpy as np
+
+from memscore.statistics.outlying_models import (
+    MAX_EXAMPLES,
+    SIGNALS,
+    Deviation,
+    find_outlying_models,
+    sum_model_outputs,
+)
+from memscore.store.block_reader import split_blocks
 from memscore.store.filesystem import Folder
 from memscore.store.json_records import read_record
+from memscore.store.shards import format_model_name
+from memscore.store.store import Store
 
 SUMMARY = "reports/summary.json"
+BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
 
 
 def read_outlying_models(folder: Folder) -> dict[str, tuple[Deviation, ...]]:
@@ -19,3 +33,19 @@ def read_outlying_models(folder: Folder) -> dict[str, tuple[Deviation, ...]]:
         for arm in read_record(folder, SUMMARY)["arms"]
         for model in arm.get("outlying_models", ())
     }
+
+
+def name_outlying_models(arm: str, indices: Sequence[int], sums: np.ndarray) -> dict[str, tuple[Deviation, ...]]:
+    """Find the models far from the others by the sums of sum_model_outputs; name -> in which measures."""
+    found = find_outlying_models(sums)
+    return {format_model_name(arm, indices[model.position]): model.deviations for model in found}
+
+
+def compute_outlying_models(store: Store, arm: str, indices: Sequence[int]) -> dict[str, tuple[Deviation, ...]]:
+    """Find them in a pass over the training examples, for commands that score no bank."""
+    n, stored = store.manifest.split_sizes[0], store.read_shard_columns(arm, indices[0])
+    columns = ["member", "correct", *[name for name in SIGNALS if name in stored][:1]]
+    blocks = store.read_blocks(arm, indices, columns, slice(0, n), BLOCK_BYTES)
+    step = -(-n // MAX_EXAMPLES)
+    sums = [sum_model_outputs(part.columns, step) for part in split_blocks(blocks)]
+    return name_outlying_models(arm, indices, np.sum(sums, axis=0))

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cluster.pool import Pool
 from memscore.data.splits import Splits, build_examples_table
+from memscore.pipeline.attack_decisions import build_group_table, summarize
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
 from memscore.pipeline.jobs import SharedData
@@ -113,6 +114,8 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
+        if (groups := build_group_table(arm.list_decisions())) is not None:
+            store.write_table(f"reports/groups_{arm.suffix}.parquet", groups)
     store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
@@ -145,6 +148,7 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
         "memorization_rmse_between_blocks": arm.rmse_block,
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
+        "groups": sum(len(leaks) for _, decisions in arm.list_decisions() for leaks in decisions.groups.values()),
         "outlying_models": [
             {"model": model, "deviations": [asdict(deviation) for deviation in deviations]}
             for model, deviations in arm.outlying.items()
@@ -154,6 +158,7 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
             name: {
                 "targets": curve.targets,
                 **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
+                **({} if curve.decisions is None else summarize(curve.decisions)),
             }
             for name, curve in arm.attacks.items()
         },

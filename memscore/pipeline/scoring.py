@@ -6,7 +6,7 @@ workers of a pool (map_reduce.py), with the same bits. Membership attacks also g
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,21 +24,16 @@ from memscore.estimators.statistic import (
     compute_weighted_values,
     count_set_weights,
 )
+from memscore.pipeline.attack_decisions import AttackDecisions, compute_decisions, name_decision_score, read_groups
 from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
+from memscore.pipeline.outlying_models import name_outlying_models
 from memscore.score_registry import SCORES, build_field_metadata
-from memscore.statistics.outlying_models import (
-    MAX_EXAMPLES,
-    SIGNALS,
-    Deviation,
-    OutlyingModel,
-    find_outlying_models,
-    sum_model_outputs,
-)
+from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
 from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
 from memscore.statistics.roc import RocBand, TargetMean, compute_roc_band, compute_target_means
 from memscore.store.block_reader import Block, split_blocks
-from memscore.store.shards import SHARD_COLUMNS, format_model_name, hash_shards
+from memscore.store.shards import SHARD_COLUMNS, hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, parse_arm_record
 
@@ -70,11 +65,13 @@ class AttackCurve:
         measures: "auc", "tpr_at_0.001", "tpr_at_0.01".
         band: the curve.
         targets: number of targets.
+        decisions: by thresholds that are set on the targets; of the attack's first score only.
     """
 
     measures: dict[str, TargetMean]
     band: RocBand
     targets: int
+    decisions: AttackDecisions | None = None
 
 
 def find_stored_attacks(store: Store, suffix: str) -> list[str]:
@@ -84,12 +81,13 @@ def find_stored_attacks(store: Store, suffix: str) -> list[str]:
 
 
 def run_attack(
-    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None
+    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None, threshold: float | None = None
 ) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
     """Run one attack on every training example, with every model of the arm in turn as target.
 
     It returns by score the columns [N] (value: the mean over targets trained on the example; out: over the other
-    targets), with the attack success; and by score, except that one, the curve.
+    targets), with the attack success and the agreement of decisions; and by score, except these, the curve.
+    Decisions are also rated at a `threshold` of the first score, if it is given.
     """
     n = store.manifest.split_sizes[0]
     # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
@@ -117,7 +115,10 @@ def run_attack(
         )
         for name, scores in target_scores.items()
     }
-    return tables.columns, curves
+    first = attack.scores[0]
+    decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store), threshold)
+    curves[first] = replace(curves[first], decisions=decisions)
+    return {**tables.columns, name_decision_score(first): agreement}, curves
 
 
 def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
@@ -188,13 +189,13 @@ class BankStatistics:
         tables: by the stem of each score its columns [N].
         variances: sums for the precision of memorization.
         reliabilities: by stem how far halves of the models agree.
-        outlying: models far from the others.
+        outlying: names of models far from the others -> in which measures.
     """
 
     tables: dict[str, Columns]
     variances: list[tuple[float, int]]
     reliabilities: dict[str, Reliability]
-    outlying: list[OutlyingModel]
+    outlying: dict[str, tuple[Deviation, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,10 @@ class ArmScores:
     reliability: dict[str, Reliability]
     attacks: dict[str, AttackCurve]
     outlying: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+
+    def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
+        """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
+        return [(name, curve.decisions) for name, curve in self.attacks.items() if curve.decisions]
 
 
 def score_arm(
@@ -277,7 +282,7 @@ def score_arm(
         undefined=undefined,
         reliability=statistics.reliabilities,
         attacks=curves,
-        outlying={format_model_name(name, indices[model.position]): model.deviations for model in statistics.outlying},
+        outlying=statistics.outlying,
     )
 
 
@@ -316,7 +321,7 @@ def compute_statistics(
         tables=tables.columns,
         variances=variances,
         reliabilities=reliabilities,
-        outlying=find_outlying_models(np.sum(outputs, axis=0)),
+        outlying=name_outlying_models(name, indices, np.sum(outputs, axis=0)),
     )
 
 

@@ -18,6 +18,7 @@ from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table
+from memscore.tables.decision_table import print_decisions
 from memscore.tables.outlying_line import format_outlying_models
 from memscore.training.augmentation import describe_wide_crop
 
@@ -252,6 +253,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
     if attacks.row_count:
         console.print(attacks)
     for arm in arms:
+        print_decisions(console, arm.list_decisions(), arm.suffix)
         if arm.outlying:
             console.print(format_outlying_models(arm.outlying), soft_wrap=True, highlight=False)
     # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
