@@ -18,6 +18,7 @@ from memscore.estimators.cscore import CSCORE
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import compute_table
 from memscore.models.architectures import ARCHITECTURES
+from memscore.pipeline.attack_decisions import name_decision_score
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
 from memscore.proxies.registry import PROXIES
@@ -167,7 +168,8 @@ def list_scores() -> list[str]:
     rows += [(f"{stem}_k0.500", entry.info, f"always, from `{entry.signal}`") for stem, entry in STATISTICS.items()]
     rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
     for name, attack in ATTACKS.items():
-        scores = (*attack.scores, *((attack.success,) if attack.success else ()))
+        decisions = name_decision_score(attack.scores[0])
+        scores = (*attack.scores, *((attack.success,) if attack.success else ()), decisions)
         option = f"always, from `{attack.signal}`" if name == "lira" else f"`--attacks {name}`"
         rows += [(f"{score}_k0.500", SCORES[score], option) for score in scores]
     rows += [(f"events_{event}", SCORES[event], "`--originals` of 1 or more") for event in EVENT_DIRECTIONS]

@@ -31,6 +31,7 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
         from memscore.analysis.fidelity import compare_scores, write_comparison
         from memscore.store.store import Store
         from memscore.tables.fidelity_tables import print_fidelity
+        from memscore.tables.outlying_line import print_outlying_models
 
     if draws < 10:
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
@@ -38,6 +39,7 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
     bank = Store.open(store, check_manifest=True)
     comparison = compare_scores(bank, arm, draws=draws)
     print_fidelity(console, comparison)
+    print_outlying_models(console, bank)
     for path in write_comparison(bank, comparison):
         console.print(bank.folder.display_path(path), soft_wrap=True, markup=False)
     return 0

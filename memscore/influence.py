@@ -51,6 +51,7 @@ def find_bank_influence(
         from memscore.analysis.influence_picture import MAX_PICTURES, reload_images, write_picture
         from memscore.store.store import Store
         from memscore.tables.influence_table import print_influence
+        from memscore.tables.outlying_line import print_outlying_models
         from memscore.tables.progress_bar import ProgressBar
 
     if not 0 <= pictures <= MAX_PICTURES:
@@ -74,6 +75,7 @@ def find_bank_influence(
         bank.write_influence(influence.name, influence.table)
         picture = write_picture(bank, influence, splits, pictures) if splits else None
     print_influence(console, influence, bank, picture)
+    print_outlying_models(console, bank)
     return 0
 
 

@@ -37,6 +37,12 @@ SCORES: dict[str, ScoreInfo] = {
     "attack_success": ScoreInfo(
         "RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1
     ),
+    "decision_agreement": ScoreInfo(
+        "Jebreel et al. 2026: share of targets whose decision at an expected false positive rate of 1 % is right, mean "
+        "of those trained on it and of the others",
+        "probability",
+        1,
+    ),
     "confidence": ScoreInfo("SCALE 2.2: mean p_y over training", "probability", EVENT_DIRECTIONS["confidence"]),
     "max_confidence": ScoreInfo(
         "SCALE 2.2: mean max p over training", "probability", EVENT_DIRECTIONS["max_confidence"]
@@ -111,6 +117,7 @@ _LIRA, _SUCCESS = (
     "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
     SCORES["attack_success"].source,
 )
+_AGREEMENT = SCORES["decision_agreement"].source
 _STATISTICS = {
     "gap": "Student-t predictive, on gaps",
     "top_gap": "Student-t predictive, on RSU's first minus second logit",
@@ -127,7 +134,9 @@ for _name, _description in _STATISTICS.items():
         1,
     )
     SCORES[f"attack_success_{_name}"] = ScoreInfo(f"{_SUCCESS}; {_description}", "probability", 1)
+    SCORES[f"decision_agreement_{_name}"] = ScoreInfo(f"{_AGREEMENT}; {_description}", "probability", 1)
 for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
+    SCORES[f"decision_agreement_{_name}"] = ScoreInfo(f"{_AGREEMENT}; RMIA, {_kind}", "probability", 1)
     SCORES[_name] = ScoreInfo(
         f"Zarifzadeh et al. 2024, {_kind}: share of the population beaten, mean over targets that held it",
         "probability",

@@ -32,6 +32,7 @@ def run_experiment(
     validate_pool_options(options)
     with quiet_interrupt_during_imports():
         from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.outlying_line import print_outlying_models
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
         from unlearn.experiments.prepare import prepare_experiment
@@ -45,12 +46,14 @@ def run_experiment(
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
         path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     print_experiment(
-        Console(width=None if sys.stdout.isatty() else 160),
+        console,
         experiment.experiment,
         result,
         f"{experiment.store.folder.display_name}/{path}",
     )
+    print_outlying_models(console, experiment.store)
     return 1 if result.incomplete else 0
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from memscore.analysis.arms import check_arm, select_arm
+from memscore.analysis.calibration import AuditDecisions, assess_decisions, encode_decisions
 from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
@@ -69,6 +70,7 @@ class AuditResult:
         curves: evidence -> how well it separates; empty where the truth is not known.
         epsilon: lower bound from LiRA online; None where the truth is not known.
         epsilon_bounds: the same by several methods; none where the truth is not known.
+        decisions: rates at the threshold and at calibrated ones, leakage by group, the bank's outlying models.
         accuracy: of the model on the bank's training, validation and test examples; NaN over none.
     """
 
@@ -80,6 +82,7 @@ class AuditResult:
     curves: dict[str, RocSummary]
     epsilon: EpsilonBound | None
     epsilon_bounds: tuple[PrivacyBound, ...]
+    decisions: AuditDecisions
     accuracy: dict[str, float]
 
 
@@ -122,6 +125,7 @@ def run_audit(
         # the first draw of the halves is that of the bound above
         rngs = [generator(store.manifest.seed, "validation", "audit-halves", k) for k in range(EPSILON_SPLITS)]
         epsilon_bounds = bound_privacy(evidence["lira"][defined], member[defined], rngs, delta=delta)
+    decisions = assess_decisions(store, name, sorted(shards), evidence["lira"], threshold, member)
     # the file says which shards it was computed from, and has the summary beside the rows
     metadata = {
         "arm": name,
@@ -129,6 +133,7 @@ def run_audit(
         "shards_digest": hash_shards(name, shards),
         "verdict": f"lira > {threshold:g}",
         "curves": json.dumps(replace_nonfinite({kind: asdict(curve) for kind, curve in curves.items()})),
+        "decisions": encode_decisions(decisions),
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
         "epsilon_bounds": json.dumps([replace_nonfinite(asdict(bound)) for bound in epsilon_bounds]),
     }
@@ -142,6 +147,7 @@ def run_audit(
         curves=curves,
         epsilon=epsilon,
         epsilon_bounds=epsilon_bounds,
+        decisions=decisions,
         accuracy=compute_accuracy(predictions["correct"], store.manifest.split_sizes),
     )
 

@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.pipeline.outlying_models import read_outlying_models
+from memscore.statistics.outlying_models import Deviation
 from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
@@ -144,6 +146,7 @@ class ArmStatus:
         name: of the arm.
         planned: models that the last command requested; None without a command, or if it requested an error.
         models: stored models.
+        queries: augmentations of an image, itself included, on which each is evaluated.
         block: models per block.
         whole_blocks: blocks whose models are all stored.
         failed: models without a result, to be tried again.
@@ -155,6 +158,7 @@ class ArmStatus:
     name: str
     planned: int | None
     models: int
+    queries: int = 1
     block: int
     whole_blocks: int
     failed: int
@@ -212,6 +216,7 @@ class BankStatus:
         copies: counts of exact copies among the images, as count_copies gives them; None where they are unknown.
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
+        outlying_models: names of models far from the others when the bank was last scored -> in which measures.
     """
 
     store: str
@@ -232,6 +237,7 @@ class BankStatus:
     copies: dict[str, Any] | None
     unlearning: list[TrialsStatus]
     problems: list[str]
+    outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -282,6 +288,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         copies=read_or_report(lambda: read_copy_counts(store), problems),
         unlearning=trials,
         problems=problems,
+        outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
     )
 
 
@@ -307,6 +314,7 @@ def compute_arm_status(
         name=name,
         planned=heartbeat.planned.get(name) if heartbeat else None,
         models=len(models),
+        queries=record.get("queries", 1),
         block=block,
         whole_blocks=sum(n_models == block for n_models in models_in_block.values()),
         failed=sum(model not in diverged for model in failed_of_arm),

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cluster.pool import Pool
 from memscore.data.duplicates import Copies, CopyCounts, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
+from memscore.pipeline.attack_decisions import build_group_table, summarize
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
 from memscore.pipeline.jobs import SharedData
@@ -83,6 +84,7 @@ class EstimateResult:
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
         accuracy: median over the arm's models on their members, on the left-out examples, and on the test set.
+        lowest_accuracy: for each of these the lowest one, and its model.
         wall_s: seconds that training the arms and originals took.
         originals: number of stored originals.
         training_s: median seconds of one worker for training one of them; NaN without any.
@@ -101,6 +103,7 @@ class EstimateResult:
     noise: dict[str, Interval]
     store: str
     accuracy: dict[str, float]
+    lowest_accuracy: dict[str, tuple[float, str]]
     wall_s: float
     originals: int
     training_s: float
@@ -136,6 +139,8 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
+        if (groups := build_group_table(arm.list_decisions())) is not None:
+            store.write_table(f"reports/groups_{arm.suffix}.parquet", groups)
     store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
 
 
@@ -164,6 +169,9 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
     return {
         "arms": [build_arm_summary(arm) for arm in result.arms],
         "accuracy": result.accuracy,
+        "lowest_accuracy": {
+            group: {"value": value, "model": model} for group, (value, model) in result.lowest_accuracy.items()
+        },
         "diverged": result.training.diverged,
         "planned": [asdict(check) for check in result.forecast_checks],
         "originals": result.originals,
@@ -183,15 +191,22 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
     return {
         "suffix": arm.suffix,
         "models": arm.models,
+        "queries": arm.queries,
         "memorization_rmse": arm.rmse,
         "memorization_rmse_between_blocks": arm.rmse_block,
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
+        "groups": sum(len(leaks) for _, decisions in arm.list_decisions() for leaks in decisions.groups.values()),
+        "outlying_models": [
+            {"model": model, "deviations": [asdict(deviation) for deviation in deviations]}
+            for model, deviations in arm.outlying.items()
+        ],
         "reliability": {stem: asdict(reliability) for stem, reliability in arm.reliability.items()},
         "attacks": {
             name: {
                 "targets": curve.targets,
                 **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
+                **({} if curve.decisions is None else summarize(curve.decisions)),
             }
             for name, curve in arm.attacks.items()
         },
@@ -352,11 +367,17 @@ def prepare_arms(bank: Bank, pool: Pool, device: str = "cpu") -> SharedData:
         )
     for arm in bank.arms:
         record = build_arm_record(arm, shared.clusters, find_clustering_source(store, config.clusters))
-        queries = store.arms().get(arm.name, {}).get("queries", 1) if config.queries is None else config.queries
+        queries = count_queries(config, store, arm)
         # An arm's record is part of the hash in its shards, so it is stored before the first model. It has no field for
         # one query, so that records from before there were queries stay equal.
         store.add_arm(record | ({"queries": queries} if queries > 1 else {}))
     return shared
+
+
+def count_queries(config: BankConfig, store: Store, arm: Arm) -> int:
+    """Count the queries of an image: those that the user names, else as stored, else the image alone."""
+    stored = store.arms() if store.is_created else {}
+    return int(stored.get(arm.name, {}).get("queries", 1)) if config.queries is None else config.queries
 
 
 def score_bank(
@@ -398,6 +419,7 @@ def score_bank(
         copies = find_copies(splits, store.manifest.split_sizes)
         write_copies_table(store, copies)
     table = write_scores_table(store, names, copies)
+    accuracies = collect_accuracies(receipts, training.shards)
     noise = compute_noise_detection(store, names)
     result = EstimateResult(
         training=training,
@@ -405,7 +427,8 @@ def score_bank(
         table=table,
         noise=noise,
         store=store.url,
-        accuracy=compute_median_accuracies(receipts, training.shards),
+        accuracy={group: float(np.median([*values.values()])) for group, values in accuracies.items()},
+        lowest_accuracy={group: find_lowest(values) for group, values in accuracies.items()},
         wall_s=wall_s,
         originals=len(keys),
         training_s=compute_training_seconds(store, receipts),
@@ -432,9 +455,18 @@ def score_bank(
     return result
 
 
-def compute_median_accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, float]:
-    """Compute the median accuracies of models of some arms; empty groups are left out."""
+def collect_accuracies(receipts: Receipts, shards: Mapping[str, Iterable[int]]) -> dict[str, dict[str, float]]:
+    """Collect the accuracies of models of some arms by group, then by model; empty groups are left out."""
     names = [format_model_name(arm, m) for arm, models in shards.items() for m in models]
-    accuracies = [receipts[name]["accuracy"] for name in names if name in receipts]
-    groups = [group for group in ("members", "left_out", "test") if accuracies and accuracies[0][group] is not None]
-    return {group: float(np.median([accuracy[group] for accuracy in accuracies])) for group in groups}
+    accuracies = {name: receipts[name]["accuracy"] for name in names if name in receipts}
+    groups = {
+        group: {name: values[group] for name, values in accuracies.items() if values.get(group) is not None}
+        for group in ("members", "left_out", "test")
+    }
+    return {group: values for group, values in groups.items() if values}
+
+
+def find_lowest(values: Mapping[str, float]) -> tuple[float, str]:
+    """Find the lowest value and its name; of equal ones the first."""
+    name = min(values, key=lambda each: values[each])
+    return values[name], name

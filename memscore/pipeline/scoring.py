@@ -6,7 +6,7 @@ workers of a pool (map_reduce.py), with the same bits. Membership attacks also g
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,9 +24,12 @@ from memscore.estimators.statistic import (
     compute_weighted_values,
     count_set_weights,
 )
+from memscore.pipeline.attack_decisions import AttackDecisions, compute_decisions, name_decision_score, read_groups
 from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
+from memscore.pipeline.outlying_models import name_outlying_models
 from memscore.score_registry import SCORES, build_field_metadata
+from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
 from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
 from memscore.statistics.roc import RocBand, TargetMean, compute_roc_band, compute_target_means
 from memscore.store.block_reader import Block, split_blocks
@@ -62,11 +65,13 @@ class AttackCurve:
         measures: "auc", "tpr_at_0.001", "tpr_at_0.01".
         band: the curve.
         targets: number of targets.
+        decisions: by thresholds that are set on the targets; of the attack's first score only.
     """
 
     measures: dict[str, TargetMean]
     band: RocBand
     targets: int
+    decisions: AttackDecisions | None = None
 
 
 def find_stored_attacks(store: Store, suffix: str) -> list[str]:
@@ -76,12 +81,13 @@ def find_stored_attacks(store: Store, suffix: str) -> list[str]:
 
 
 def run_attack(
-    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None
+    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None, threshold: float | None = None
 ) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
     """Run one attack on every training example, with every model of the arm in turn as target.
 
     It returns by score the columns [N] (value: the mean over targets trained on the example; out: over the other
-    targets), with the attack success; and by score, except that one, the curve.
+    targets), with the attack success and the agreement of decisions; and by score, except these, the curve.
+    Decisions are also rated at a `threshold` of the first score, if it is given.
     """
     n = store.manifest.split_sizes[0]
     # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
@@ -109,7 +115,10 @@ def run_attack(
         )
         for name, scores in target_scores.items()
     }
-    return tables.columns, curves
+    first = attack.scores[0]
+    decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store), threshold)
+    curves[first] = replace(curves[first], decisions=decisions)
+    return {**tables.columns, name_decision_score(first): agreement}, curves
 
 
 def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
@@ -163,11 +172,30 @@ class BlockStatistics:
         tables: by the stem of each score its columns [n].
         variances: sums for the precision of memorization.
         halves: by stem the estimates from each half of the models, [halves, n].
+        outputs: sums for finding models far from the others.
     """
 
     tables: dict[str, Columns]
     variances: list[tuple[float, int]]
     halves: dict[str, np.ndarray]
+    outputs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BankStatistics:
+    """Per-example statistics of all training examples, and what they say of the bank.
+
+    Attributes:
+        tables: by the stem of each score its columns [N].
+        variances: sums for the precision of memorization.
+        reliabilities: by stem how far halves of the models agree.
+        outlying: names of models far from the others -> in which measures.
+    """
+
+    tables: dict[str, Columns]
+    variances: list[tuple[float, int]]
+    reliabilities: dict[str, Reliability]
+    outlying: dict[str, tuple[Deviation, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +206,7 @@ class ArmScores:
         arm: the design.
         suffix: ends the names of its scores, e.g. k0.500.
         models: number of models read.
+        queries: augmentations of an image, itself included, on which each was evaluated.
         names: scores written.
         rmse: sqrt of the mean of p (1 - p) / (n - 1) over both sides: the precision of memorization in this bank.
         rmse_block: the same measured between blocks, which includes the gain of an orthogonal design; NaN for other
@@ -186,11 +215,13 @@ class ArmScores:
         undefined: examples without a memorization estimate.
         reliability: of the scores on which halves of the models can be compared, by name without the suffix.
         attacks: of each score of an attack the curve over targets, by name without the suffix.
+        outlying: names of models far from the others, the farthest first -> in which measures.
     """
 
     arm: Arm
     suffix: str
     models: int
+    queries: int = 1
     names: list[str]
     rmse: float
     rmse_block: float
@@ -198,6 +229,11 @@ class ArmScores:
     undefined: int
     reliability: dict[str, Reliability]
     attacks: dict[str, AttackCurve]
+    outlying: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+
+    def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
+        """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
+        return [(name, curve.decisions) for name, curve in self.attacks.items() if curve.decisions]
 
 
 def score_arm(
@@ -222,11 +258,13 @@ def score_arm(
             store.write_score(score, columns, build_field_metadata(info, columns), metadata, digest)
             written.append(score)
 
-    tables, variances, reliabilities = compute_statistics(store, name, indices, arm, pool)
-    memorization = tables["memorization"]
+    statistics = compute_statistics(store, name, indices, arm, pool)
+    memorization = statistics.tables["memorization"]
     rmse_block, undefined = compute_rmse_between_blocks(memorization), int(np.isnan(memorization["value"]).sum())
-    write(tables)
-    del tables, memorization  # for a million examples both are large, and so are the scores of an attack
+    write(statistics.tables)
+    # for a million examples tables are large, and so are the scores of an attack
+    statistics.tables.clear()
+    del memorization
     curves: dict[str, AttackCurve] = {}
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
         attack_tables, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
@@ -236,23 +274,22 @@ def score_arm(
         arm=arm,
         suffix=suffix,
         models=len(indices),
+        queries=record.get("queries", 1),
         names=written,
-        rmse=compute_bank_rmse(variances),
+        rmse=compute_bank_rmse(statistics.variances),
         rmse_block=rmse_block,
         unfinished=len(indices) - arm.models_per_block * len(find_whole_blocks(indices, arm.models_per_block)),
         undefined=undefined,
-        reliability=reliabilities,
+        reliability=statistics.reliabilities,
         attacks=curves,
+        outlying=statistics.outlying,
     )
 
 
 def compute_statistics(
     store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
-) -> tuple[dict[str, Columns], list[tuple[float, int]], dict[str, Reliability]]:
-    """Compute all statistics whose columns the bank has, in one pass.
-
-    It returns the columns [N] of each score, sums for the precision, and how far halves of the models agree.
-    """
+) -> BankStatistics:
+    """Compute all statistics whose columns the bank has, in one pass."""
     columns = select_columns(store, name, indices)
     # halves of whole blocks: the models of a balanced block depend on each other
     halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
@@ -260,32 +297,45 @@ def compute_statistics(
     blocks = find_whole_blocks(indices, arm.models_per_block) if is_orthogonal else []
     # one weight matrix [sets, models], halves first, so that the bank is read once for all sets
     weights = count_set_weights([*half_sets, *blocks], len(indices))
-    compute_block = partial(
-        compute_block_statistics, weights=weights, halves=len(half_sets), is_orthogonal=is_orthogonal
-    )
     n = store.manifest.split_sizes[0]
-    tables, variances = ColumnBuffer(n), []
+    compute_block = partial(
+        compute_block_statistics,
+        weights=weights,
+        halves=len(half_sets),
+        is_orthogonal=is_orthogonal,
+        step=-(-n // MAX_EXAMPLES),
+    )
+    tables, variances, outputs = ColumnBuffer(n), [], []
     # reliabilities rank all examples, so the halves' estimates are kept on disk until the last block
     with DiskBuffer(n) as buffer:
         for rows, statistics in map_blocks(store, name, indices, columns, compute_block, pool=pool):
             tables.write(rows, statistics.tables)
             variances += statistics.variances
+            outputs.append(statistics.outputs)
             for stem, values in statistics.halves.items():
                 buffer.write(stem, rows, values)
         reliabilities = {
             stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
         }
-    return tables.columns, variances, reliabilities
+    return BankStatistics(
+        tables=tables.columns,
+        variances=variances,
+        reliabilities=reliabilities,
+        outlying=name_outlying_models(name, indices, np.sum(outputs, axis=0)),
+    )
 
 
-def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool) -> BlockStatistics:
+def compute_block_statistics(
+    block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool, step: int
+) -> BlockStatistics:
     """Compute the statistics of one block, a few examples at a time.
 
-    The first rows of `weights` are the halves; the others, in an orthogonal design, its whole blocks of models.
+    The first rows of `weights` are the halves; the others, in an orthogonal design, its whole blocks of models. Outputs
+    of every `step`-th example are compared between models.
     """
     n = block.rows.stop - block.rows.start
     statistics = select_statistics(block.columns)
-    tables, estimates, variances = ColumnBuffer(n), ColumnBuffer(n), []
+    tables, estimates, variances, outputs = ColumnBuffer(n), ColumnBuffer(n), [], []
     for part in split_blocks([block]):
         columns = part.columns
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
@@ -298,10 +348,12 @@ def compute_block_statistics(block: Block, weights: np.ndarray, halves: int, is_
                 part_tables[stem]["se_block"] = compute_between_block_se(values[halves:])
         tables.write(columns_slice, part_tables)
         variances.append(sum_variances(columns["correct"], columns["member"]))
+        outputs.append(sum_model_outputs(columns, step))
     return BlockStatistics(
         tables=tables.columns,
         variances=variances,
         halves={stem: np.array(list(rows.values())) for stem, rows in estimates.columns.items()},
+        outputs=np.sum(outputs, axis=0),
     )
 
 
@@ -315,7 +367,8 @@ def compute_rmse_between_blocks(table: Columns) -> float:
 def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]:
     """Select the columns for the statistics; an imported bank may not have all of them."""
     stored = store.read_shard_columns(name, indices[0])
-    signals = {"member", "correct"} | {statistic.signal for statistic in STATISTICS.values()}
+    outputs = [name for name in SIGNALS if name in stored][:1]
+    signals = {"member", "correct", *outputs} | {statistic.signal for statistic in STATISTICS.values()}
     return [column for column in SHARD_COLUMNS if column in stored and column in signals]
 
 

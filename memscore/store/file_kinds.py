@@ -282,6 +282,14 @@ FILE_KINDS = (
         expected=stored.expect_inversion_picture,
     ),
     FileKind(
+        pattern="reports/groups_SUFFIX.parquet",
+        format=PARQUET,
+        content="Leakage of each class and cluster by each attack, with intervals, of one arm.",
+        entries=("attack", "kind", "group", "auc"),
+        rebuild=rebuild.by_bank_command,
+        expected=stored.expect_group_tables,
+    ),
+    FileKind(
         pattern="reports/fidelity_SUFFIX.json",
         format=JSON,
         content="Agreement of every score with memorization, and its cost (memscore.fidelity).",

@@ -292,6 +292,11 @@ def expect_roc_pictures(files: StoredFiles) -> Iterator[str]:
     yield from (f"reports/roc_{arm['suffix']}.png" for arm in list_summarized_arms(files) if arm["attacks"])
 
 
+def expect_group_tables(files: StoredFiles) -> Iterator[str]:
+    """An arm of the summary with groups implies their table."""
+    yield from (f"reports/groups_{arm['suffix']}.parquet" for arm in list_summarized_arms(files) if arm.get("groups"))
+
+
 def list_reports(files: StoredFiles, prefix: str, ending: str) -> list[str]:
     """List what stands between the prefix and the ending in the names of reports."""
     names = [name for name in files.list_names("reports") if name.startswith(prefix) and name.endswith(ending)]

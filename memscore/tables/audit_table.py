@@ -7,6 +7,7 @@ from memscore.analysis.audit import AuditResult
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
 from memscore.tables.console import make_table
+from memscore.tables.decision_table import print_audit_decisions
 from memscore.tables.epsilon_lines import print_epsilon_bounds
 
 EVIDENCE_NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
@@ -30,6 +31,7 @@ def print_audit(console: Console, audit: AuditResult, path: str) -> None:
         lines.append("RMIA      none: the bank has no validation examples to compare with")
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+    print_audit_decisions(console, audit.decisions)
     if audit.curves:
         print_curves(console, audit)
     print_strongest(console, audit)

@@ -10,16 +10,20 @@ from rich.markup import escape
 from memscore.data.duplicates import count_copies
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.dry_run import CostEstimate
+from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
-from memscore.pipeline.runner import Bank, EstimateResult
+from memscore.pipeline.runner import Bank, EstimateResult, count_queries
 from memscore.pipeline.scoring import ArmScores
 from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table
+from memscore.tables.decision_table import print_decisions
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
+from memscore.tables.outlying_line import format_outlying_models
+from memscore.training.augmentation import describe_wide_crop
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
@@ -34,17 +38,27 @@ def print_heading(console: Console, bank: Bank) -> None:
     changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
     augmented = "".join(f", {name}" for name in recipe["augment"])
     copies = "; ".join(describe_copies(count_copies(bank.copies)).values())
+    wide_crop = describe_wide_crop(read_recipe(bank.store), manifest.input_shape)
     lines = (
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         *([f"copies {copies}"] if copies else ()),
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"note   {note}" for note in bank.notes),
-        *(f"arm    {arm.name}: {format_goal(bank)}" for arm in bank.arms),
+        *([f"warning {wide_crop}"] if wide_crop else []),
+        *(
+            f"arm    {arm.name}: {format_goal(bank)}, {format_queries(count_queries(bank.config, bank.store, arm))}"
+            for arm in bank.arms
+        ),
         f"store  {bank.store.folder.display_name}" + (f" on host {bank.host}" if bank.host else ""),
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def format_queries(count: int) -> str:
+    """Format on how many augmentations of an image, itself included, the models of an arm are evaluated."""
+    return f"{count} {'query' if count == 1 else 'queries'} an image"
 
 
 def format_goal(bank: Bank) -> str:
@@ -146,7 +160,10 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
 def print_accuracy(console: Console, result: EstimateResult) -> None:
     """Print the models' accuracy, a warning where it is low on members, and the speed of training."""
     accuracies = ", ".join(f"{group.replace('_', ' ')} {value:.3f}" for group, value in result.accuracy.items())
-    console.print(f"accuracy (median model): {accuracies}", highlight=False)
+    lowest = ", ".join(
+        f"{group.replace('_', ' ')} {value:.3f} ({name})" for group, (value, name) in result.lowest_accuracy.items()
+    )
+    console.print(f"accuracy (median model): {accuracies}; lowest: {lowest}", highlight=False, soft_wrap=True)
     member_accuracy = result.accuracy.get("members", 1.0)
     if member_accuracy < MIN_MEMBER_ACCURACY:
         console.print(
@@ -245,10 +262,14 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
             attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
     if attacks.row_count:
         console.print(attacks)
+    for arm in arms:
+        print_decisions(console, arm.list_decisions(), arm.suffix)
+        if arm.outlying:
+            console.print(format_outlying_models(arm.outlying), soft_wrap=True, highlight=False)
     # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
     for arm in arms:
         console.print(
-            f"{arm.suffix}: {arm.models} models, memorization RMSE {arm.rmse:.4f}"
+            f"{arm.suffix}: {arm.models} models, {format_queries(arm.queries)}, memorization RMSE {arm.rmse:.4f}"
             + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
             + format_unfinished(arm.unfinished)
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")

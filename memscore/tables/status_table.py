@@ -8,6 +8,7 @@ from rich.markup import escape
 from memscore.monitoring.status import ArmStatus, BankStatus, TrialsStatus
 from memscore.tables.console import make_table
 from memscore.tables.duplicates_lines import format_copies
+from memscore.tables.outlying_line import format_outlying_models
 from memscore.tables.progress_bar import format_counts, format_duration
 
 MAX_ERROR_LENGTH = 160  # characters of an error
@@ -17,13 +18,12 @@ def print_status(console: Console, status: BankStatus) -> None:
     """Print the status of a bank."""
     for line in format_heading(status):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    table = make_table("", ("arm", "models", "planned", "whole blocks", "failed", "diverged", "RMSE"))
+    table = make_table("", ("arm", "models", "planned", "queries", "whole blocks", "failed", "diverged", "RMSE"))
     for arm in status.arms:
         planned = "-" if arm.planned is None else str(arm.planned)
         blocks = "-" if arm.block == 1 else f"{arm.whole_blocks} x {arm.block}"
-        table.add_row(
-            arm.name, str(arm.models), planned, blocks, str(arm.failed), str(arm.diverged), format_precision(arm)
-        )
+        counts = (arm.models, planned, arm.queries, blocks, arm.failed, arm.diverged)
+        table.add_row(arm.name, *map(str, counts), format_precision(arm))
     if status.arms:
         console.print(table)
     for line in format_remarks(status):
@@ -93,6 +93,8 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
         yield f"scores: {len(status.scores)} stored, {len(stale)} made from fewer models than there are now"
     if stale:
         yield f"[yellow]stale[/] {', '.join(score.name for score in stale)}: the next estimate computes them again"
+    if status.outlying_models:
+        yield format_outlying_models(status.outlying_models)
     for trials in status.unlearning:
         if trials.trials or trials.oracles:
             yield format_trials(trials)

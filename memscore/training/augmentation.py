@@ -8,12 +8,17 @@ and more, where it crops.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memscore.training.recipes import Recipe
+
+MAX_CROP_SHARE = Fraction(1, 8)
+"""Padding of a crop over the image's shorter side, above which users are warned: 4 of 32 pixels, the usual crop of
+CIFAR (He et al. 2016, 4.2)."""
 
 
 def augment(images: Tensor, black: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
@@ -64,6 +69,31 @@ def apply_augmentation(images: Tensor, black: Tensor, recipe: Recipe, corners: T
     if "flip" in recipe.augment:
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
+
+
+def describe_wide_crop(recipe: Recipe, input_shape: tuple[int, int, int]) -> str:
+    """Describe random crops that shift much of an image out of sight.
+
+    Args:
+        recipe: names its augmentations.
+        input_shape: channels, height, width.
+
+    Returns:
+        A line where the padding exceeds MAX_CROP_SHARE of the shorter side; else empty.
+
+    >>> describe_wide_crop(Recipe(epochs=1, batch=1, lr=0.1, augment=("crop",)), (1, 8, 12)).partition(":")[0]
+    "crop pads 4 pixels, 1/2 of the image's side of 8"
+    >>> describe_wide_crop(Recipe(epochs=1, batch=1, lr=0.1, augment=("crop",)), (3, 32, 32))
+    ''
+    """
+    padding, side = recipe.crop_padding, min(input_shape[1:])
+    if "crop" not in recipe.augment or Fraction(padding, side) <= MAX_CROP_SHARE:
+        return ""
+    share = Fraction(padding, side)
+    return (
+        f"crop pads {padding} pixels, {share} of the image's side of {side}: it moves images by up to so many pixels, "
+        "and much of them may be cut off; --augment without crop leaves them whole"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from memscore.pipeline.config import BankConfig
 from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
 from memscore.training.augmentation import TestTimeAugmentation as Augmentation
-from memscore.training.augmentation import list_test_time_augmentations, with_augmentation
-from memscore.training.recipes import get_recipe
+from memscore.training.augmentation import describe_wide_crop, list_test_time_augmentations, with_augmentation
+from memscore.training.recipes import Recipe, get_recipe
 from tests.fixtures.whole_banks import fit_shadow_prior
 
 BOTH = replace(get_recipe("digits"), augment=("crop", "flip"), crop_padding=1)
@@ -82,3 +82,15 @@ def test_the_number_of_queries_belongs_to_the_arm_and_does_not_change(bank, caps
     assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3
     with pytest.raises(ValueError, match=r"queries is 3, asked for 2"):
         estimate.estimate_bank(replace(plan, queries=2), PoolOptions(pool="serial"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding", "share"),
+    [((3, 32, 32), 4, ""), ((3, 64, 64), 4, ""), ((1, 28, 28), 4, "1/7"), ((1, 8, 8), 4, "1/2"), ((1, 8, 8), 1, ""),
+     ((3, 64, 24), 4, "1/6"), ((3, 24, 64), 4, "1/6"), ((3, 32, 32), 5, "5/32"), ((1, 3, 3), 4, "4/3")],
+)  # fmt: skip
+def test_a_crop_that_pads_more_than_an_eighth_of_the_shorter_side_is_described(shape, padding, share):
+    recipe = Recipe(epochs=1, batch=1, lr=0.1, augment=("flip", "crop"), crop_padding=padding)
+    line = describe_wide_crop(recipe, shape)
+    assert line.startswith(f"crop pads {padding} pixels, {share} of") if share else line == ""
+    assert describe_wide_crop(replace(recipe, augment=("flip",)), shape) == ""

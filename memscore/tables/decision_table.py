@@ -1,0 +1,105 @@
+"""Tables of membership decisions: thresholds set on a bank's models, whether they hold, and leakage by group."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+
+from memscore.analysis.calibration import AuditDecisions
+from memscore.pipeline.attack_decisions import AttackDecisions
+from memscore.statistics.calibrated_threshold import PRIORS, DecisionRates, RepeatedDecisions
+from memscore.statistics.group_leak import GroupLeak
+from memscore.statistics.intervals import Interval
+from memscore.tables.console import make_table
+from memscore.tables.outlying_line import format_outlying_models
+
+GROUPS_SHOWN = 3
+PRECISION_COLUMNS = tuple(f"PPV {100 * prior:g} %" for prior in PRIORS)
+PRECISION_NOTE = f"PPV: of the flagged, members, where {', '.join(f'{100 * p:g}' for p in PRIORS)} % of all are"
+
+
+def print_decisions(console: Console, attacks: Sequence[tuple[str, AttackDecisions]], suffix: str) -> None:
+    """Print the thresholds of an arm's attacks and what they do; of the first attack also repeats and groups."""
+    table = make_table(
+        "decisions by thresholds set on other models of the bank, in percent; 95 % interval over targets",
+        ("attack", "threshold", "FPR", "TPR", *PRECISION_COLUMNS),
+    )
+    for name, decisions in attacks:
+        for each in decisions.thresholds:
+            if not np.isnan(each.threshold):
+                table.add_row(f"{name}_{suffix}", f"{each.threshold:.4g}", *format_rates(each.rates))
+    if table.row_count:
+        console.print(table)
+        console.print(PRECISION_NOTE, soft_wrap=True, highlight=False)
+    for name, decisions in attacks[:1]:
+        if line := format_repeats(decisions.repeats):
+            console.print(f"{name}_{suffix} > {decisions.decided_at:.4g}: {line}", soft_wrap=True, highlight=False)
+        for line in format_groups(decisions.groups):
+            console.print(f"{line}; all: reports/groups_{suffix}.parquet", soft_wrap=True, highlight=False)
+
+
+def print_audit_decisions(console: Console, decisions: AuditDecisions) -> None:
+    """Print what an audit's threshold and calibrated ones flag, and the groups that leak most."""
+    given, *calibrated = decisions.thresholds
+    table = make_table(
+        f"flagged, in percent with 95 % interval; expected from {given.expected.targets} models of the bank as targets",
+        ("LiRA >", "flagged", "expected FPR", *(["FPR here"] if given.realised_fpr else []), *PRECISION_COLUMNS),
+    )
+    for each in (given, *calibrated):
+        if not np.isnan(each.threshold):
+            fpr, _, *precision = format_rates(each.expected)
+            here = [format_percent(each.realised_fpr, 1)] if each.realised_fpr else []
+            table.add_row(f"{each.threshold:.4g}", f"{each.flagged} of {each.of}", fpr, *here, *precision)
+    console.print(table)
+    spread = ", ".join(f"{100 * each.expected.fpr_sd:.2f}" for each in decisions.thresholds)
+    note = f"sd of one model's FPR around the expected: {spread}; {PRECISION_NOTE}"
+    console.print(note, soft_wrap=True, highlight=False)
+    for line in format_groups(decisions.groups):
+        console.print(line, soft_wrap=True, highlight=False)
+    if decisions.outlying:
+        console.print(format_outlying_models(decisions.outlying), soft_wrap=True, highlight=False)
+
+
+def format_rates(rates: DecisionRates) -> list[str]:
+    """Format FPR, TPR and precision in percent."""
+    return [
+        *(format_percent(each, 2 if each.value < 0.1 else 1) for each in (rates.fpr, rates.tpr)),
+        *(format_percent(each, 1 if each.value < 0.1 else 0) for each in rates.precision.values()),
+    ]
+
+
+def format_percent(interval: Interval, digits: int) -> str:
+    """Format a share and its interval in percent; a dash where it is undefined."""
+    if np.isnan(interval.value):
+        return "-"
+    ends = "" if np.isnan(interval.lo) else f" [{100 * interval.lo:.{digits}f}, {100 * interval.hi:.{digits}f}]"
+    return f"{100 * interval.value:.{digits}f}{ends}"
+
+
+def format_repeats(repeats: RepeatedDecisions) -> str:
+    """Format whether a decision on an example holds in another model; empty where nobody is flagged."""
+    if np.isnan(repeats.flagged_again):
+        return ""
+    wrongly = "" if np.isnan(repeats.wrongly_again) else f" (a non-member: {repeats.wrongly_again:.2f})"
+    coin_flips = (
+        ""
+        if np.isnan(repeats.coin_flips)
+        else f"; {100 * repeats.coin_flips:.1f} % of examples are flagged in 25 to 75 % of the models trained on them"
+    )
+    again = f"a member flagged in one model is flagged in another with probability {repeats.flagged_again:.2f}"
+    return f"{again}{wrongly}{coin_flips}"
+
+
+def format_groups(groups: Mapping[str, Sequence[GroupLeak]]) -> list[str]:
+    """Format the groups with the largest areas under the curve, a line for each kind that has any."""
+    lines = []
+    for kind, leaks in groups.items():
+        defined = [leak for leak in leaks if not np.isnan(leak.auc.value)]
+        largest = ", ".join(
+            f"{leak.group} {leak.auc.value:.3f} [{leak.auc.lo:.3f}, {leak.auc.hi:.3f}]"
+            for leak in defined[:GROUPS_SHOWN]
+        )
+        if defined:
+            least = defined[-1].auc.value
+            lines.append(f"AUC within each {kind}, the largest of {len(defined)}: {largest}; the least {least:.3f}")
+    return lines
