@@ -3,8 +3,8 @@
 Halves. How reliable attack success is, two disjoint halves of the models tell. Each half is a bank of its own: its
 models are the targets, and only its models are their shadows. With all other models as shadows two halves would share
 the errors of the shadows' estimates, which are most of the error, and would agree too well. So the halves' agreement,
-stepped up to all models, is that of two banks of this size, as far as the attack with half of the shadows makes the
-same errors, only larger: in simulations it is .00 to .03 too high for LiRA, to .07 for the posteriors of RMIA.
+stepped up to all models, is that of two banks of this size, as far as half of the shadows make the same errors, only
+larger. It is somewhat too high: by up to .07 in simulations, .02 to .08 between parts of banks (docs/benchmarks.md).
 
 No information. The confidences of each example are permuted over the models, each example by a permutation of its own,
 while memberships stay as they are. So a confidence says nothing of membership, and what remains is the design, the
