@@ -32,9 +32,9 @@ Columns = dict[str, np.ndarray]
 
 PAIRS_CELLS, MAX_PAIRS = 2**22, 2
 """Models x examples of all pairs of halves together, but one pair at least; and the most pairs."""
-PERMUTED_CELLS, MIN_PERMUTED, MAX_COPIES = 2**17, 256, 32
-"""Models x examples without information: an error of some .002 of the mean; the least number of examples; and how often
-each example of a small bank is permuted."""
+PERMUTED_CELLS, MIN_PERMUTED, MAX_COPIES = 2**17, 256, 16
+"""Models x examples without information: an error of the mean of some .002, in a small bank .004; the least number of
+examples; and how often each example of a small bank is permuted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +97,7 @@ def plan_repeats(store: Store, arm: str, indices: list[int]) -> AttackRepeats:
         halves=tuple(half for pair in halves for half in pair),
         are_whole_blocks=are_whole_blocks,
         stride=max(n // max(PERMUTED_CELLS // models, MIN_PERMUTED), 1),
-        copies=int(np.clip(PERMUTED_CELLS // (2 * models * n), 1, MAX_COPIES)),
+        copies=int(np.clip(PERMUTED_CELLS // (4 * models * n), 1, MAX_COPIES)),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.pool import Failure
-from memscore.pipeline import map_reduce
+from memscore.pipeline import attack_repeats, map_reduce
 from memscore.pipeline.map_reduce import (
     BLOCK_BYTES,
     MAX_BLOCK_BYTES,
@@ -66,6 +66,9 @@ def bank(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "ROW_GROUP_SIZE", 64)
     monkeypatch.setattr(parquet, "MAX_ROW_GROUPS", 4)
     monkeypatch.setattr(map_reduce, "BLOCK_BYTES", 1)
+    # as little as shows whether workers change it
+    monkeypatch.setattr(attack_repeats, "MAX_PAIRS", 1)
+    monkeypatch.setattr(attack_repeats, "PERMUTED_CELLS", 2**10)
     n = TRAIN + VALIDATION + TEST
     store = Store.create(tmp_path / "bank", manifest(split_sizes=(TRAIN, VALIDATION, TEST)), examples(n))
     store.add_arm({"name": ARM.name, "design": ARM.design, "keep": ARM.keep, "block": ARM.block, "clusters": None})
