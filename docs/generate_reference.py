@@ -168,8 +168,7 @@ def list_scores() -> list[str]:
     rows += [(f"{stem}_k0.500", entry.info, f"always, from `{entry.signal}`") for stem, entry in STATISTICS.items()]
     rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
     for name, attack in ATTACKS.items():
-        decisions = name_decision_score(attack.scores[0])
-        scores = (*attack.scores, *((attack.success,) if attack.success else ()), decisions)
+        scores = (*attack.scores, attack.success, attack.soft_success, name_decision_score(attack.scores[0]))
         option = f"always, from `{attack.signal}`" if name == "lira" else f"`--attacks {name}`"
         rows += [(f"{score}_k0.500", SCORES[score], option) for score in scores]
     rows += [(f"events_{event}", SCORES[event], "`--originals` of 1 or more") for event in EVENT_DIRECTIONS]

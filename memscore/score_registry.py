@@ -112,7 +112,10 @@ SCORES: dict[str, ScoreInfo] = {
     ),
 }
 
-# three scores for each further statistic of LiRA, with one source each and what sets the statistic apart
+_SOFT = "mean over targets of the posterior probability of the truth, from"
+_SOFT_LIRA = f"{_SOFT} the online log-likelihood ratio and the keep fraction"
+SCORES["soft_attack_success"] = ScoreInfo(_SOFT_LIRA, "probability", 1)
+# four scores for each further statistic of LiRA, with one source each and what sets the statistic apart
 _LIRA, _SUCCESS = (
     "Carlini et al. 2022: mean log-likelihood ratio over targets that held it",
     SCORES["attack_success"].source,
@@ -135,6 +138,7 @@ for _name, _description in _STATISTICS.items():
     )
     SCORES[f"attack_success_{_name}"] = ScoreInfo(f"{_SUCCESS}; {_description}", "probability", 1)
     SCORES[f"decision_agreement_{_name}"] = ScoreInfo(f"{_AGREEMENT}; {_description}", "probability", 1)
+    SCORES[f"soft_attack_success_{_name}"] = ScoreInfo(f"{_SOFT_LIRA}; {_description}", "probability", 1)
 for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
     SCORES[f"decision_agreement_{_name}"] = ScoreInfo(f"{_AGREEMENT}; RMIA, {_kind}", "probability", 1)
     SCORES[_name] = ScoreInfo(
@@ -142,9 +146,20 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
         "probability",
         1,
     )
+    SCORES[f"{_name}_ratio"] = ScoreInfo(
+        f"RMIA's ratio p(x|t) / p(x), {_kind}, whose log is BASE (Lassila et al. 2025): mean over targets that held it",
+        "1",
+        1,
+    )
+    SCORES[f"attack_success_{_name}"] = ScoreInfo(
+        f"RSU eq. 1: share of targets whose attack by RMIA's ratio, {_kind}, at threshold 1 is right", "probability", 1
+    )
+    SCORES[f"soft_attack_success_{_name}"] = ScoreInfo(
+        f"{_SOFT} the log of RMIA's ratio, {_kind}, and the keep fraction", "probability", 1
+    )
 
 
-ESTIMATOR_VERSIONS: dict[str, int] = {"influence": 2}
+ESTIMATOR_VERSIONS: dict[str, int] = {"influence": 2, "rmia": 2, "rmia_offline": 2}
 """Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
 influence. All other estimators are version 1. A file of another version is stale.
 

@@ -1,8 +1,8 @@
 """Audit a model that was trained elsewhere: evidence of membership, with all models of a bank as shadow models.
 
 For each training example of the bank: LiRA online (a log-likelihood ratio, Student-t), LiRA offline (a normal deviate,
-one-sided) and RMIA (a share of validation examples), each against every model of one arm. The audited model is not in
-the bank, so every shadow model is used: see memscore/estimators/lira.py.
+one-sided) and RMIA (a share of validation examples, and the ratio that it counts), each against every model of one arm.
+The audited model is not in the bank, so every shadow model is used: see memscore/estimators/lira.py.
 
 The evidence compares the model with the bank's own: a model trained by another recipe, for longer or on more examples,
 has higher or lower confidence on all examples. That shifts all evidence alike, which changes the verdict at threshold
@@ -24,7 +24,7 @@ from memscore.analysis.arms import check_arm, select_arm
 from memscore.analysis.calibration import AuditDecisions, assess_decisions, encode_decisions
 from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
-from memscore.estimators.rmia import RmiaConfig, external_rmia, external_rmia_population
+from memscore.estimators.rmia import RmiaConfig, compute_share_below, external_rmia_population, external_rmia_ratio
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator, torch_seed
@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
 EPSILON_SPLITS = 20  # how often the halves behind the bounds are drawn; the first draw counts
 EVIDENCE = ("lira", "lira_offline", "rmia")
+ORDERED_BY = {"rmia": "rmia_ratio"}
+"""Evidence whose curve is of another column, which orders examples alike and breaks the ties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,11 @@ def run_audit(
     curves, epsilon = {}, None
     epsilon_bounds: tuple[PrivacyBound, ...] = ()
     if member is not None:
-        curves = {kind: compute_roc_summary(evidence[kind], member) for kind in EVIDENCE if kind in evidence}
+        curves = {
+            kind: compute_roc_summary(evidence[ORDERED_BY.get(kind, kind)], member)
+            for kind in EVIDENCE
+            if kind in evidence
+        }
         defined = ~np.isnan(evidence["lira"])
         rng = generator(store.manifest.seed, "validation", "audit-halves")
         epsilon = epsilon_lower_bound(evidence["lira"][defined], member[defined], rng)
@@ -201,7 +207,7 @@ def compute_evidence(
     """Compute the evidence of each training example, and the number of shadow models that it uses.
 
     Confidence is the target's, float [N], in all rows of the bank. The result has lira, lira_offline and, with
-    validation examples, rmia: float64 [n_train], higher for members; and n_in, n_out: int64 [n_train].
+    validation examples, rmia and its ratio: float64 [n_train], higher for members; and n_in, n_out: int64 [n_train].
     """
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
@@ -219,7 +225,8 @@ def compute_evidence(
         online, offline = external_lira_scores(target, phi, held, prior)
         evidence = {"lira": online, "lira_offline": offline}
         if population is not None:
-            evidence["rmia"] = external_rmia(target, phi, held, population, config)
+            ratio = external_rmia_ratio(target, phi, held, config)
+            evidence |= {"rmia": compute_share_below(population, ratio / config.gamma), "rmia_ratio": ratio}
         pieces.append({**evidence, "n_in": held.sum(0), "n_out": (~held).sum(0)})
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
 

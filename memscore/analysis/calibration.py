@@ -67,7 +67,7 @@ def assess_decisions(
 ) -> AuditDecisions:
     """Rate decisions on an audited model; scores are its online LiRA, float [n_train], member the truth if known."""
     # the scores of targets take bounded memory, so a large bank is rated on some of its models
-    _, curves = run_attack(store, arm, list(indices), ATTACKS["lira"], threshold=threshold)
+    curves = run_attack(store, arm, list(indices), ATTACKS["lira"], threshold=threshold).curves
     decisions = curves["lira"].decisions
     assert decisions is not None  # for mypy: the first score of an attack has decisions,
     assert decisions.given is not None  # and they were rated at the threshold

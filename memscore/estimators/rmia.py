@@ -13,9 +13,18 @@ and p(z) the same of its out-models: online p_out, since no model was trained on
 The pairs are never computed: LR(x, z) > gamma where the ratio of z is below that of x divided by gamma, so one sort of
 the z's and one search per x count them, ties not counted: O((N + Z) log Z) instead of N Z.
 
+For one target the score is therefore a step function of the ratio p(x|t) / p(x), with as many steps as there are z's:
+the most exposed examples, above all z's, tie at 1. The ratio puts examples in the same order, and breaks these ties.
+Its log was published as BASE (Lassila et al. 2025), which needs no population. So whatever depends on the order of one
+target's examples (ROC curves, areas, rates) is computed from the ratio. Above 1 the target gives the label more
+probability than p(x): the threshold of RMIA's attack success, which is fixed and not fitted to any score. A mean over
+targets is of the ratio and not of its log: the ratio is at most 2 (offline 2 / (1 - a)), and one target that fails on
+the example adds 0 to the sum, not a log of any size.
+
 Every model in turn is the target; from the others one is dropped as in lira.py, so that the numbers of in- and
 out-models do not reveal membership. A probability of 0 is an ordinary value: which models count is read from the
-memberships, not from the probabilities.
+memberships, not from the probabilities. In a ratio, probabilities below the smallest normal number of float64 count as
+that number: where the target and all others say 0 the ratio is 1, no evidence, and every log ratio is finite.
 
 Differs from the research code: gamma 1 and the plain softmax, as in its later versions; means are not trimmed. Its
 tempered and Taylor softmax need all logits, of which a bank stores three numbers: these options are rejected.
@@ -31,6 +40,7 @@ from memscore.estimators.lira import find_in_surplus, find_next_on_side
 
 KINDS = ("online", "offline")
 SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +83,7 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
         config: the attack.
 
     Returns:
-        float64 [M, Z], p(z|t) / p(z) for every model as target, each row sorted; NaN (0 / 0) last.
+        float64 [M, Z], p(z|t) / p(z) for every model as target, each row sorted; NaN last, where a confidence is.
 
     Raises:
         ValueError: the population is empty, or there is one model only, so that the target has no others.
@@ -91,6 +101,25 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
     return np.sort(_compute_ratio(p, _reference_probability(others, others, config)), axis=1)
 
 
+def rmia_ratio(confidence: np.ndarray, member: np.ndarray, keep: float, config: RmiaConfig) -> np.ndarray:
+    """Compute p(x|t) / p(x) of each example, for every target; its log is the score of BASE.
+
+    Args:
+        confidence: float [M, N], logit confidence of model m in example n's label.
+        member: bool [M, N], example n was in model m's training set.
+        keep: the arm's keep fraction; decides which side loses the extra model.
+        config: the attack.
+
+    Returns:
+        float64 [M, N], above 0 and finite, higher for members; NaN where a required side has no model.
+    """
+    # means over the shadows of each target, [M, N]; the dropped shadow is an in-model where drop_in, else an out-model
+    p, drop_in = _probability(confidence), find_in_surplus(member, keep)
+    p_out = _mean_without_target(p, ~member, ~drop_in)
+    p_in = _mean_without_target(p, member, drop_in) if config.kind == "online" else p_out
+    return _compute_ratio(p, _reference_probability(p_in, p_out, config))
+
+
 def rmia(
     confidence: np.ndarray, member: np.ndarray, population: np.ndarray, keep: float, config: RmiaConfig
 ) -> np.ndarray:
@@ -106,12 +135,21 @@ def rmia(
     Returns:
         float64 [M, N] in [0, 1], higher for members; NaN where a required side has no model.
     """
-    # means over the shadows of each target, [M, N]; the dropped shadow is an in-model where drop_in, else an out-model
-    p, drop_in = _probability(confidence), find_in_surplus(member, keep)
-    p_out = _mean_without_target(p, ~member, ~drop_in)
-    p_in = _mean_without_target(p, member, drop_in) if config.kind == "online" else p_out
+    return count_exceeded(rmia_ratio(confidence, member, keep, config), population, config)
+
+
+def count_exceeded(ratios: np.ndarray, population: np.ndarray, config: RmiaConfig) -> np.ndarray:
+    """Compute the fraction of each target's population that its ratios exceed.
+
+    Args:
+        ratios: float [M, N], from rmia_ratio.
+        population: float [M, Z], from rmia_population.
+        config: the attack.
+
+    Returns:
+        float64 [M, N] in [0, 1]; NaN where a ratio is.
+    """
     # LR(x, z) > gamma where the ratio of z is below that of x / gamma: a search in each target's sorted ratios
-    ratios = _compute_ratio(p, _reference_probability(p_in, p_out, config))
     return np.stack([compute_share_below(z, x / config.gamma) for x, z in zip(ratios, population, strict=True)])
 
 
@@ -130,12 +168,32 @@ def external_rmia_population(target: np.ndarray, confidence: np.ndarray, config:
     return np.sort(_compute_ratio(_probability(target), _reference_probability(p_out, p_out, config)))
 
 
+def external_rmia_ratio(
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, config: RmiaConfig
+) -> np.ndarray:
+    """Compute each example's p(x|t) / p(x) for one target outside the bank; its log is the score of BASE.
+
+    No model is dropped: the number trained on an example does not depend on this target's training set.
+
+    Args:
+        target: float [N], the target's logit confidence.
+        confidence: float [M, N], the bank's.
+        member: bool [M, N], of the bank.
+        config: the attack.
+
+    Returns:
+        float64 [N], above 0 and finite, higher for members; NaN where a required side is empty.
+    """
+    p = _probability(confidence)
+    p_out = _divide_by_count(np.where(member, 0, p).sum(0), (~member).sum(0))
+    p_in = _divide_by_count(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
+    return _compute_ratio(_probability(target), _reference_probability(p_in, p_out, config))
+
+
 def external_rmia(
     target: np.ndarray, confidence: np.ndarray, member: np.ndarray, population: np.ndarray, config: RmiaConfig
 ) -> np.ndarray:
     """Compute each example's score for one target outside the bank.
-
-    No model is dropped: the number trained on an example does not depend on this target's training set.
 
     Args:
         target: float [N], the target's logit confidence.
@@ -147,12 +205,7 @@ def external_rmia(
     Returns:
         float64 [N] in [0, 1], higher for members; NaN where a required side is empty.
     """
-    p = _probability(confidence)
-    p_out = _divide_by_count(np.where(member, 0, p).sum(0), (~member).sum(0))
-    p_in = _divide_by_count(np.where(member, p, 0).sum(0), member.sum(0)) if config.kind == "online" else p_out
-    return compute_share_below(
-        population, _compute_ratio(_probability(target), _reference_probability(p_in, p_out, config)) / config.gamma
-    )
+    return compute_share_below(population, external_rmia_ratio(target, confidence, member, config) / config.gamma)
 
 
 def compute_share_below(ordered: np.ndarray, bounds: np.ndarray) -> np.ndarray:
@@ -203,7 +256,7 @@ def _divide_by_count(total: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def _compute_ratio(p: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Divide by the reference: infinite where only the reference is 0, NaN for 0 / 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio: np.ndarray = p / reference
+    """Divide by the reference, both at least the smallest normal float64; NaN where either is."""
+    # 0 / 0 and p / 0 would leave examples without a score where the others' certainty is complete
+    ratio: np.ndarray = np.maximum(p, SMALLEST_PROBABILITY) / np.maximum(reference, SMALLEST_PROBABILITY)
     return ratio

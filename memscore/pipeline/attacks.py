@@ -5,8 +5,8 @@ the attack must know of the whole bank, and `score` scores one block. So an atta
 process or on many workers. Equations and sources of the attacks are in memscore/estimators.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from memscore.estimators.lira_variants import (
     get_lira_variant,
     lira_variant_scores,
 )
-from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.estimators.rmia import RmiaConfig, count_exceeded, rmia_population, rmia_ratio
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
@@ -47,21 +47,45 @@ class Attack:
     Attributes:
         signal: the shard column that it reads.
         scores: names of its scores, without the suffix for the keep fraction.
-        success: name of the attack success of its first score at threshold 0; None if 0 is no threshold of that score.
+        evidence: the one of `scores` that attack success is computed from: a log-likelihood ratio, or RMIA's ratio.
+        success: name of its attack success, of the evidence's log-odds at threshold 0; the soft one has "soft_" before.
         accumulate: (block, context) -> summary of the block, small because those of all blocks are held at once; None
             if each example is scored by itself.
         finalize: (the blocks' summaries in order, context) -> state, what `score` must know of the whole bank.
         score: (block, state, context) -> float64 [M, n] for each of scores.
-        population: whether it compares with validation examples: `accumulate` then gets them, not training examples.
+        population: whether it compares with validation examples: `accumulate` then gets them, not training examples,
+            and `evidence` is computed without a state (None).
+        is_ratio: whether `evidence` is a ratio, whose log-odds are its logarithm.
+        ordered_by: name of a score -> another of `scores` by which its ROC curve orders examples: the order is the
+            same, with the ties broken. The other has no curve of its own.
     """
 
     signal: str
     scores: tuple[str, ...]
-    success: str | None
+    evidence: str
+    success: str
     accumulate: Callable[[Block, AttackContext], Any] | None
     finalize: Callable[[Iterable[Any], AttackContext], Any]
     score: Callable[[Block, Any, AttackContext], list[np.ndarray]]
     population: bool = False
+    is_ratio: bool = False
+    ordered_by: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def soft_success(self) -> str:
+        """Name of its soft attack success."""
+        return f"soft_{self.success}"
+
+    @property
+    def curves(self) -> dict[str, str]:
+        """Name of each ROC curve -> the score that orders its examples."""
+        refining = set(self.ordered_by.values())
+        return {name: self.ordered_by.get(name, name) for name in self.scores if name not in refining}
+
+    def compute_log_odds(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Compute the log-odds of a member at even prior odds from the attack's scores, [M, n]."""
+        evidence = scores[self.evidence]
+        return np.log(evidence) if self.is_ratio else evidence
 
 
 def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContext:
@@ -70,6 +94,11 @@ def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContex
     queries = 1 if attack.population else record.get("queries", 1)
     signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
     return AttackContext(signals=signals, keep=parse_arm_record(record).keep)
+
+
+def select_models(context: AttackContext, positions: np.ndarray) -> AttackContext:
+    """Restrict the context to some of the arm's models; what it holds of single models is to be selected here."""
+    return context
 
 
 # Functions of the module with options bound by partial, no lambdas: a pass on a pool pickles them (MapSpec.map_fn).
@@ -128,9 +157,13 @@ def build_population(parts: Iterable[np.ndarray], context: AttackContext, *, con
     return rmia_population(np.concatenate(list(parts), axis=1), config)
 
 
-def score_rmia(block: Block, population: np.ndarray, context: AttackContext, *, config: RmiaConfig) -> list[np.ndarray]:
-    """Score a block by RMIA against the validation examples, which no model was trained on."""
-    return [rmia(block.columns[context.signals[0]], block.columns["member"], population, context.keep, config)]
+def score_rmia(
+    block: Block, population: np.ndarray | None, context: AttackContext, *, config: RmiaConfig
+) -> list[np.ndarray]:
+    """Score a block by RMIA: the share of a population that is exceeded, NaN without one, and the ratio."""
+    ratio = rmia_ratio(block.columns[context.signals[0]], block.columns["member"], context.keep, config)
+    share = np.full(ratio.shape, np.nan) if population is None else count_exceeded(ratio, population, config)
+    return [share, ratio]
 
 
 def make_lira(signal: str, ending: str) -> Attack:
@@ -138,6 +171,7 @@ def make_lira(signal: str, ending: str) -> Attack:
     return Attack(
         signal=signal,
         scores=(f"lira{ending}", f"lira{ending}_offline"),
+        evidence=f"lira{ending}",
         success=f"attack_success{ending}",
         accumulate=compute_student_sums,
         finalize=combine_student_sums,
@@ -151,6 +185,7 @@ def make_lira_variant(name: str, ending: str) -> Attack:
     return Attack(
         signal="logit_confidence",
         scores=(f"lira{ending}", f"lira{ending}_offline"),
+        evidence=f"lira{ending}",
         success=f"attack_success{ending}",
         accumulate=None if variant.variance == "per-example" else partial(compute_variant_sums, variant=variant),
         finalize=combine_variant_sums,
@@ -159,16 +194,19 @@ def make_lira_variant(name: str, ending: str) -> Attack:
 
 
 def make_rmia(kind: str, name: str) -> Attack:
-    """Make the RMIA attack; its score is a share of the population, without a natural threshold."""
+    """Make the RMIA attack: its share of the population, and the ratio, whose threshold is 1."""
     config = RmiaConfig(kind=kind)
     return Attack(
         signal="logit_confidence",
-        scores=(name,),
-        success=None,
+        scores=(name, f"{name}_ratio"),
+        evidence=f"{name}_ratio",
+        success=f"attack_success_{name}",
         accumulate=read_population,
         finalize=partial(build_population, config=config),
         score=partial(score_rmia, config=config),
         population=True,
+        is_ratio=True,
+        ordered_by={name: f"{name}_ratio"},
     )
 
 

@@ -210,6 +210,11 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
             }
             for name, curve in arm.attacks.items()
         },
+        # the second number is that of the attack without information, for this design and number of models
+        "attack_success": {
+            name: {"mean": success.mean, "no_information": success.no_information}
+            for name, success in arm.success.items()
+        },
     }
 
 

@@ -8,16 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cluster.pool import Pool
-from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import CSCORE, average_fractions
 from memscore.estimators.lira import average_by_membership
 from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.estimators.registry import STATISTICS, select_statistics
+from memscore.estimators.soft_attack_success import widen_by_halves
 from memscore.estimators.statistic import (
     compute_between_block_se,
     compute_tables,
@@ -25,7 +25,23 @@ from memscore.estimators.statistic import (
     count_set_weights,
 )
 from memscore.pipeline.attack_decisions import AttackDecisions, compute_decisions, name_decision_score, read_groups
-from memscore.pipeline.attacks import ATTACKS, Attack, AttackContext, build_attack_context, check_attacks
+from memscore.pipeline.attack_repeats import (
+    AttackRepeats,
+    SuccessSummary,
+    compute_rms_difference,
+    compute_success,
+    plan_repeats,
+    score_success,
+    summarize_success,
+)
+from memscore.pipeline.attacks import (
+    ATTACKS,
+    Attack,
+    AttackContext,
+    build_attack_context,
+    check_attacks,
+    select_models,
+)
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
 from memscore.score_registry import SCORES, build_field_metadata
@@ -48,13 +64,17 @@ class BlockScores:
 
     Attributes:
         member: bool [T, n], of the first targets, whose ROC curves are computed.
-        scores: by name float32 [T, n], of these targets.
+        scores: by name of the curve float32 [T, n], of these targets.
         tables: by name the columns [n], means over all targets.
+        halves: by name of attack success, hard and soft, its values from each half of the models, [halves, n].
+        permuted: by name of attack success its values without information, of some of the examples.
     """
 
     member: np.ndarray
     scores: dict[str, np.ndarray]
     tables: dict[str, Columns]
+    halves: dict[str, np.ndarray]
+    permuted: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +94,21 @@ class AttackCurve:
     decisions: AttackDecisions | None = None
 
 
+class AttackResult(NamedTuple):
+    """What one attack says of a bank.
+
+    Attributes:
+        tables: by score the columns [N] (value: the mean over targets trained on the example; out: over the other
+            targets), with attack success, hard and soft.
+        curves: by score, except attack success and scores that only break the ties of another, the curve.
+        success: by name of attack success.
+    """
+
+    tables: dict[str, Columns]
+    curves: dict[str, AttackCurve]
+    success: dict[str, SuccessSummary]
+
+
 def find_stored_attacks(store: Store, suffix: str) -> list[str]:
     """Find the attacks that a bank's arm was scored with before, which a new run computes again."""
     stored_scores = {name.removesuffix(".parquet") for name in store.folder.names("scores")}
@@ -82,33 +117,41 @@ def find_stored_attacks(store: Store, suffix: str) -> list[str]:
 
 def run_attack(
     store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None, threshold: float | None = None
-) -> tuple[dict[str, Columns], dict[str, AttackCurve]]:
+) -> AttackResult:
     """Run one attack on every training example, with every model of the arm in turn as target.
 
-    It returns by score the columns [N] (value: the mean over targets trained on the example; out: over the other
-    targets), with the attack success and the agreement of decisions; and by score, except these, the curve.
     Decisions are also rated at a `threshold` of the first score, if it is given.
     """
     n = store.manifest.split_sizes[0]
     # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
-    targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
-    target_scores = {name: np.empty((targets, n), np.float32) for name in attack.scores}
+    targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.curves)), min(8, len(indices)), len(indices)))
+    target_scores = {name: np.empty((targets, n), np.float32) for name in attack.curves}
     member = np.empty((targets, n), bool)
-    context = build_attack_context(store, arm, attack)
+    context, repeats = build_attack_context(store, arm, attack), plan_repeats(store, arm, indices)
     score_fn = partial(
         score_block,
         attack=attack,
-        state=fit_attack(store, arm, indices, attack, pool),
+        states=fit_attack(store, arm, indices, attack, pool),
         context=context,
         n_targets=targets,
+        repeats=repeats,
     )
     # the second pass: means over all targets, and the first targets' scores example by example
-    tables = ColumnBuffer(n)
-    for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
-        member[:, rows] = block_scores.member
-        for name, scores in block_scores.scores.items():
-            target_scores[name][:, rows] = scores
-        tables.write(rows, block_scores.tables)
+    tables, permuted = ColumnBuffer(n), {name: list[np.ndarray]() for name in (attack.success, attack.soft_success)}
+    # halves are compared over all examples, so their values are kept on disk until the last block
+    with DiskBuffer(n) as buffer:
+        for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
+            member[:, rows] = block_scores.member
+            for name, scores in block_scores.scores.items():
+                target_scores[name][:, rows] = scores
+            tables.write(rows, block_scores.tables)
+            for name, values in block_scores.halves.items():
+                buffer.write(name, rows, values)
+            for name, values in block_scores.permuted.items():
+                permuted[name].append(values)
+        summaries = summarize_success(tables.columns, buffer, permuted, are_reliable=repeats.are_whole_blocks)
+        difference = compute_rms_difference(buffer, attack.soft_success, n)
+    tables.columns[attack.soft_success] = widen_by_halves(tables.columns[attack.soft_success], difference)
     curves = {
         name: AttackCurve(
             measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=targets
@@ -118,50 +161,84 @@ def run_attack(
     first = attack.scores[0]
     decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store), threshold)
     curves[first] = replace(curves[first], decisions=decisions)
-    return {**tables.columns, name_decision_score(first): agreement}, curves
+    return AttackResult({**tables.columns, name_decision_score(first): agreement}, curves, summaries)
 
 
-def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
-    """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
-    context, summaries = build_attack_context(store, arm, attack), []
+def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> list[Any]:
+    """Compute the states of an attack on the bank, on each half and without information, in a first pass if needed."""
+    context, repeats = build_attack_context(store, arm, attack), plan_repeats(store, arm, indices)
+    contexts = [context, *(select_models(context, models) for models in repeats.halves), context]
+    summaries: list[list[Any]] = [[] for _ in contexts]
     if attack.accumulate is not None:
         # a population is the validation examples, which no model was trained on: they have no membership to read
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
-        summarize = partial(accumulate_block, attack=attack, context=context)
+        summarize = partial(accumulate_block, attack=attack, contexts=contexts, repeats=repeats)
         columns = [*member, *context.signals]
-        summaries = [
-            summary for _, summary in map_blocks(store, arm, indices, columns, summarize, rows=rows, pool=pool)
-        ]
-    return attack.finalize(summaries, context)
+        for _, parts in map_blocks(store, arm, indices, columns, summarize, rows=rows, pool=pool):
+            for number, part in parts.items():
+                summaries[number].append(part)
+    return [
+        None if attack.population and number else attack.finalize(summaries[number], each)
+        for number, each in enumerate(contexts)
+    ]
 
 
-def accumulate_block(block: Block, attack: Attack, context: AttackContext) -> Any:
-    """Summarize a block for an attack; summaries of all blocks are held at once."""
+def accumulate_block(
+    block: Block, attack: Attack, contexts: Sequence[AttackContext], repeats: AttackRepeats
+) -> dict[int, Any]:
+    """Summarize a block for an attack, by number of the context; summaries of all blocks are held at once."""
     assert attack.accumulate is not None  # for mypy: fit_attack has checked
-    return attack.accumulate(block, context)
+    summaries = {0: attack.accumulate(block, contexts[0])}
+    if not attack.population:
+        for number, half in enumerate(repeats.take_halves(block), start=1):
+            summaries[number] = attack.accumulate(half, contexts[number])
+        if permuted := repeats.take_permuted(block):
+            summaries[len(contexts) - 1] = attack.accumulate(permuted, contexts[-1])
+    return summaries
 
 
-def score_block(block: Block, attack: Attack, state: Any, context: AttackContext, n_targets: int) -> BlockScores:
-    """Score a block by an attack: scores of the first targets, and means over all targets."""
+def score_block(
+    block: Block, attack: Attack, states: Sequence[Any], context: AttackContext, n_targets: int, repeats: AttackRepeats
+) -> BlockScores:
+    """Score a block by an attack: scores of the first targets, means over all, and attack success of the repeats."""
     models, n = block.columns["member"].shape
-    scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.scores}
-    tables = ColumnBuffer(n)
+    scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.curves}
+    tables, halves = ColumnBuffer(n), ColumnBuffer(n)
     # a few examples at a time, so that the [M, n] arrays of an attack stay in the cache
     for part in split_blocks([block]):
         is_member = part.columns["member"]
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        part_scores = dict(zip(attack.scores, attack.score(part, state, context), strict=True))
+        part_scores = dict(zip(attack.scores, attack.score(part, states[0], context), strict=True))
+        log_odds = attack.compute_log_odds(part_scores)
+        # in float32 ratios near 1 would tie, and their logarithms near 0 do not
+        for name, ordering in attack.curves.items():
+            values = log_odds if ordering == attack.evidence else part_scores[ordering]
+            scores[name][:, columns_slice] = values[:n_targets]
         columns: dict[str, Columns] = {}
         for name, values in part_scores.items():
-            scores[name][:, columns_slice] = values[:n_targets]
             means = average_by_membership(values, is_member)
             columns[name] = {"value": means["mean_in"], "out": means["mean_out"]}
-        if attack.success:
-            columns[attack.success] = attack_success(part_scores[attack.scores[0]], is_member)
-        tables.write(columns_slice, columns)
+        tables.write(columns_slice, columns | compute_success(log_odds, is_member, attack, context))
+        for number, half in enumerate(repeats.take_halves(part), start=1):
+            of_half = select_models(context, repeats.halves[number - 1])
+            for name, table in score_success(half, attack, states[number], of_half).items():
+                halves.write(columns_slice, {name: {str(number): table["value"]}})
+    permuted = repeats.take_permuted(block)
+    parts = [] if permuted is None else list(split_blocks([permuted]))
+    without_information = [score_success(part, attack, states[-1], context) for part in parts]
     # a view would keep the members of all models in memory while the next block is read
-    return BlockScores(member=block.columns["member"][:n_targets].copy(), scores=scores, tables=tables.columns)
+    return BlockScores(
+        member=block.columns["member"][:n_targets].copy(),
+        scores=scores,
+        tables=tables.columns,
+        halves={name: np.array(list(columns.values())) for name, columns in halves.columns.items()},
+        permuted={
+            name: np.concatenate([success[name]["value"] for success in without_information])
+            for name in (attack.success, attack.soft_success)
+            if without_information
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -216,6 +293,7 @@ class ArmScores:
         reliability: of the scores on which halves of the models can be compared, by name without the suffix.
         attacks: of each score of an attack the curve over targets, by name without the suffix.
         outlying: names of models far from the others, the farthest first -> in which measures.
+        success: of each attack success, hard and soft, by name without the suffix.
     """
 
     arm: Arm
@@ -230,6 +308,7 @@ class ArmScores:
     reliability: dict[str, Reliability]
     attacks: dict[str, AttackCurve]
     outlying: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+    success: dict[str, SuccessSummary] = field(default_factory=dict)
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
@@ -266,10 +345,12 @@ def score_arm(
     statistics.tables.clear()
     del memorization
     curves: dict[str, AttackCurve] = {}
+    success, reliabilities = dict[str, SuccessSummary](), statistics.reliabilities
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
-        attack_tables, curve = run_attack(store, name, indices, ATTACKS[attack], pool)
-        write(attack_tables)
-        curves |= curve
+        result = run_attack(store, name, indices, ATTACKS[attack], pool)
+        write(result.tables)
+        curves, success = curves | result.curves, success | result.success
+        reliabilities |= {stem: each.reliability for stem, each in result.success.items() if each.reliability}
     return ArmScores(
         arm=arm,
         suffix=suffix,
@@ -280,9 +361,10 @@ def score_arm(
         rmse_block=rmse_block,
         unfinished=len(indices) - arm.models_per_block * len(find_whole_blocks(indices, arm.models_per_block)),
         undefined=undefined,
-        reliability=statistics.reliabilities,
+        reliability=reliabilities,
         attacks=curves,
         outlying=statistics.outlying,
+        success=success,
     )
 
 

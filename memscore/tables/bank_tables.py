@@ -18,6 +18,7 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
+from memscore.tables.attack_success_table import print_attack_success
 from memscore.tables.console import make_table
 from memscore.tables.decision_table import print_decisions
 from memscore.tables.duplicates_lines import describe_copies, print_copies
@@ -247,11 +248,12 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
     columns = ("score", "mean", "median", "95 %", "max", "> .25", "> .5", "null")
     distribution = make_table(f"{table.num_rows} training examples: mean, quantiles, share above .25 and .5", columns)
     for arm in arms:
-        for stem in ("memorization", "cscore", "attack_success"):
+        for stem in ("memorization", "cscore", "attack_success", "soft_attack_success"):
             if f"{stem}_{arm.suffix}" in table.column_names:
                 distribution.add_row(*build_spread_row(f"{stem}_{arm.suffix}", table))
     console.print(distribution)
     print_reliabilities(console, arms)
+    print_attack_success(console, arms)
     # attacks: means over targets, models of the bank that are attacked with the others as shadow models
     title = "membership inference: mean and 95 % interval over targets"
     attacks = make_table(title, ("attack", "n", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))

@@ -40,6 +40,7 @@ class Experiment:
         run: runs it; None where it is its sweeps, with the counts of classes.
         columns: columns of its rows that its tables show besides the usual ones.
         compares_proxies: whether it compares proxies, and a second bank if one is given.
+        ranks_by_risk: whether RSU ranks in it, by a score if one is given.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Experiment:
     run: "Callable[[ExperimentConfig, SweepRunner], ExperimentResult] | None" = None
     columns: tuple[str, ...] = ()
     compares_proxies: bool = False
+    ranks_by_risk: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

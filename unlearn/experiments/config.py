@@ -57,6 +57,7 @@ class ExperimentConfig:
         data: the bank's data set by name or path, if its manifest is not enough to find it.
         folder: folder of the data set.
         other: a second bank with augmentation, for proxies.
+        risk: score by which rsu ranks: attack_success, soft_attack_success, ... (default: the loss of theta_o).
     """
 
     name: tyro.conf.Positional[str]
@@ -76,6 +77,7 @@ class ExperimentConfig:
     data: Maybe[str] = None
     folder: Maybe[str] = None
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    risk: Maybe[str] = None
 
     def resolve(self, preset: Preset) -> "ExperimentConfig":
         """Fill in what was left out; a score that is left out is the last of DEFAULT_SCORES until a store is open."""
@@ -105,8 +107,9 @@ class ExperimentConfig:
             "folder": self.folder,
             "other": self.other,
         }
-        # tune_forget was added later: without it, the names of folders stay as they were.
-        return record | ({"tune_forget": self.tune_forget} if self.tune_forget else {})
+        # Options that were added later: without them, the names of folders stay as they were.
+        later = {"tune_forget": self.tune_forget, "risk": self.risk}
+        return record | {name: value for name, value in later.items() if value}
 
     @property
     def selection(self) -> Selection:

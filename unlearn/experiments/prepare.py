@@ -9,7 +9,7 @@ from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
 from unlearn.experiments.config import DEFAULT_SCORES, MEMORIZATION, PROXIES, ExperimentConfig
 from unlearn.experiments.registry import EXPERIMENTS, get_experiment
 from unlearn.trials.setup import ShowProgress, SplitsCache
-from unlearn.tuning.prepare import prepare_sweep
+from unlearn.tuning.prepare import complete_score_name, prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
 
@@ -57,6 +57,9 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         raise ValueError(
             f"--proxies {' '.join(config.proxies)}: {config.name} compares none, {comparing} does; leave it out"
         )
+    if config.risk is not None and not experiment.ranks_by_risk:
+        ranking = ", ".join(name for name, entry in EXPERIMENTS.items() if entry.ranks_by_risk)
+        raise ValueError(f"--risk {config.risk}: {config.name} has no rounds by risk, {ranking} has; leave it out")
     # 1. Options that need no store. The score is a placeholder until the store is open.
     resolved = config.resolve(experiment.small_preset if config.preset == "small" else experiment.paper_preset)
     for name in resolved.algorithms:
@@ -67,6 +70,8 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         resolved = replace(resolved, score=config.score or find_default_score(store))
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
+    if config.risk is not None:
+        resolved = replace(resolved, risk=complete_score_name(store, config.risk))
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
     forecast_s = 0.0
     try:

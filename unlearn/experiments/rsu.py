@@ -1,10 +1,10 @@
 """RSU Tables 5 and 6, Fig. 7: sequences by ascending risk, on a tenth of the classes and of the examples at random.
 
-Five rounds by theta_o's loss, over nested sets, compared with a single run of GA, random labels and bad teaching. A
-tenth of ten classes is one, of fewer also one, and claims say "a class" for any number; --seed gives the first one
-(seed times their number, modulo classes), and parameters are chosen on as many that follow. The random set has --size
-examples, or a tenth of the training set. The paper's D_i in D_{i+1} is read as nested sets; the classes are forgotten
-once more in five disjoint parts.
+Five rounds by theta_o's loss, or by the score of --risk, over nested sets, compared with a single run of GA, random
+labels and bad teaching. A tenth of ten classes is one, of fewer also one, and claims say "a class" for any number;
+--seed gives the first one (seed times their number, modulo classes), and parameters are chosen on as many that follow.
+The random set has --size examples, or a tenth of the training set. The paper's D_i in D_{i+1} is read as nested sets;
+the classes are forgotten once more in five disjoint parts.
 
 The compared methods do not cost the same, and a remark gives the examples read as a multiple of a single run. With T
 rounds of ceil(E / T) epochs each, an algorithm that reads R too reads R T ceil(E / T) times in place of E: as often
@@ -34,6 +34,7 @@ from unlearn.experiments.plots import render_points
 from unlearn.trials.config import Row, build_algorithm_config
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.methods import name_ranked_variant
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
@@ -74,10 +75,16 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     epochs = {name: compute_disjoint_epochs(name, manifest.architecture) for name in config.algorithms}
     fixed = tuple(f"{name}.epochs={number}" for name, number in epochs.items() if number)
     return {
-        "class": config.make_sweep_config(classes, variants=VARIANTS, rounds=ROUNDS),
-        "random": config.make_sweep_config("random", variants=VARIANTS, rounds=ROUNDS, size=size),
+        "class": config.make_sweep_config(classes, variants=VARIANTS, rounds=ROUNDS, risk=config.risk),
+        "random": config.make_sweep_config("random", variants=VARIANTS, rounds=ROUNDS, risk=config.risk, size=size),
         DISJOINT: config.make_sweep_config(
-            classes, variants=("rsu",), rounds=ROUNDS, schedule="partition", rsu_epochs="whole", set=fixed
+            classes,
+            variants=("rsu",),
+            rounds=ROUNDS,
+            risk=config.risk,
+            schedule="partition",
+            rsu_epochs="whole",
+            set=fixed,
         ),
     }
 
@@ -115,7 +122,7 @@ def describe_costs(results: Results, config: ExperimentConfig) -> list[str]:
         ratios = []
         for part, variant in arms:
             single_run = select_rows(rows["class" if part == DISJOINT else part], contender=name, variant="vanilla")
-            in_rounds = select_rows(rows[part], contender=name, variant=variant)
+            in_rounds = select_rows(rows[part], contender=name, variant=name_ranked_variant(variant, config.risk))
             n_single = mean_examples_read(single_run, in_rounds)
             ratio = mean_examples_read(in_rounds, single_run) / n_single if n_single else float("nan")
             ratios.append(f"{ratio:.2f} {variant} ({part})")
@@ -134,7 +141,9 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     names = config.algorithms
     rows_by_method = {
         (name, part, variant): select_rows(
-            select_by_selection(results[part], config.selection), contender=name, variant=variant
+            select_by_selection(results[part], config.selection),
+            contender=name,
+            variant=name_ranked_variant(variant, config.risk),
         )
         for name in names
         for part in results
@@ -235,14 +244,16 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     panels = {
         f"forgetting {suffix}": {
             f"{name}|{variant}": select_rows(
-                select_by_selection(results[part], config.selection), contender=name, variant=variant
+                select_by_selection(results[part], config.selection),
+                contender=name,
+                variant=name_ranked_variant(variant, config.risk),
             )
             for name in config.algorithms
             for variant in variants
         }
         for part, suffix in PARTS.items()
     }
-    title = f"order by risk, chosen by {config.selection}"
+    title = f"order by {config.risk or 'risk'}, chosen by {config.selection}"
     return render_points(panels, config.algorithms, variants, "tow_test", "ToW (test)", title)
 
 
@@ -255,4 +266,5 @@ EXPERIMENT = Experiment(
     small_preset=Preset(size=0, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
     paper_preset=Preset(size=5000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
+    ranks_by_risk=True,
 )

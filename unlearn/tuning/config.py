@@ -35,7 +35,8 @@ class SweepConfig:
         rsu_epochs: split: an algorithm's epochs are divided among the rounds, rounded up; whole: each round has all.
         schedule: nested: a round of rsu forgets all examples admitted so far; partition: only the new ones.
         unit: what rsu admits: single examples or whole classes.
-        risk: score of the store by which rsu ranks, higher is riskier (default: the loss of theta_o).
+        risk: score of the store by which rsu ranks, higher is riskier: attack_success, soft_attack_success, ...
+            (default: the loss of theta_o).
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
         set: parameters with fixed values, which are not tuned, as finetune.epochs=5.

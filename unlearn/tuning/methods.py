@@ -151,7 +151,7 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
                 ]
             else:
                 rounds = replace(schedule, order="descending" if descending else "ascending")
-                variant_name = variant if risk is None else f"{variant} {risk}"
+                variant_name = name_ranked_variant(variant, risk)
                 methods.append(make_method(plan=(name,), variant=variant_name, rounds=rounds, risk=risk))
     # 3. Plans, once per score, in the order of the parts and with rum-reversed in the other.
     for plan, score in itertools.product(plans, scores):
@@ -201,6 +201,11 @@ def make_score_partition(score: str, k: int, rule: str, *, descending: bool = Fa
 def name_variant(variant: str, partition: Partition) -> str:
     """Name a variant with the score that it refines by."""
     return f"{variant} {partition.score or partition.kind}"
+
+
+def name_ranked_variant(variant: str, risk: str | None) -> str:
+    """Name a variant of rounds with the score that ranks it, if one does; other variants stay as they are."""
+    return variant if risk is None or not variant.startswith("rsu") else f"{variant} {risk}"
 
 
 def name_variant_by_score(variant: str, score: str) -> str:

@@ -1,8 +1,9 @@
 """Open the store of a sweep, and check its configuration before anything is trained."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from cluster.pool import Pool
+from memscore.store.store import Store
 from unlearn.forget_sets import find_score_name
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import select_measures, select_population_measures
@@ -91,6 +92,9 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         cache=cache,
     )
     context.check_forget_set()
+    # the full name is part of the sweep's identity, so that both ways of writing it are one sweep
+    if config.risk is not None:
+        config = replace(config, risk=complete_score_name(context.score_store, config.risk))
     methods = build_methods(config, context.store.manifest.architecture)
     check_sweep(config, context, methods)
     return PreparedSweep(
@@ -99,6 +103,20 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         methods=methods,
         path=resolve_sweep_folder(context.store, config.folder_name, config.identity),
     )
+
+
+def complete_score_name(store: Store, name: str) -> str:
+    """Complete the name of a score with the only keep fraction that it is stored for: attack_success_k0.500.
+
+    A stored score, and a name that no stored score begins with, stay as they are. ValueError if there are several.
+    """
+    stored = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
+    candidates = sorted(score for score in stored if name and score.startswith(f"{name}_k"))
+    if name in stored or not candidates:
+        return name
+    if len(candidates) > 1:
+        raise ValueError(f"--risk {name} is stored for {len(candidates)} arms; name one of {', '.join(candidates)}")
+    return candidates[0]
 
 
 def check_counts(config: SweepConfig) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from memscore import attack
 from memscore.analysis.arms import select_arm
-from memscore.analysis.audit import run_audit
+from memscore.analysis.audit import compute_roc_summary, run_audit
 from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
@@ -102,6 +102,14 @@ def test_members_of_a_model_trained_elsewhere_are_separated_from_others(bank, ha
     assert result.accuracy["test"] > 0.6
     assert result.table["n_in"].to_pylist() == [8] * 400  # all sixteen are used, none is left out
     assert result.table["n_out"].to_pylist() == [8] * 400
+
+
+def test_the_curve_of_rmia_is_by_the_ratio_that_its_share_counts(bank, half, own_model):
+    result = run_audit(bank.store, own_model, normalize_splits(bank), member=half)
+    share, ratio = (result.table[name].to_numpy() for name in ("rmia", "rmia_ratio"))
+    assert len(np.unique(share)) < len(np.unique(ratio))
+    assert (np.diff(share[np.argsort(ratio)]) >= 0).all()
+    assert result.curves["rmia"] == compute_roc_summary(ratio, half) != compute_roc_summary(share, half)
 
 
 def test_the_null_control_has_an_area_of_one_half(bank, half):

@@ -5,14 +5,17 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
+from memscore.estimators.attack_success import attack_success
 from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import (
     RmiaConfig,
     compute_share_below,
     external_rmia,
     external_rmia_population,
+    external_rmia_ratio,
     rmia,
     rmia_population,
+    rmia_ratio,
 )
 from memscore.statistics.roc import auc, compute_target_means
 from memscore.subsets.designs import Arm, draw_membership
@@ -111,15 +114,93 @@ def test_trap_a_probability_of_zero_is_a_number_not_a_missing_model(config):
     np.testing.assert_array_equal(attack(confidence, member, population, 0.5, config), expected)
 
 
-def test_where_everybody_says_zero_there_is_no_ratio():
+def test_where_everybody_says_zero_the_ratio_is_one_which_is_no_evidence():
     confidence, member, population = noisy(Arm(design="exact", block=8), 20, 30)
     confidence[:, 4], population[:, 7] = -800, -800
-    scores = attack(confidence, member, population, 0.5, RmiaConfig())
-    assert np.isnan(scores[:, 4]).all()
-    others = np.delete(np.arange(20), 4)
+    ratio = rmia_ratio(confidence, member, 0.5, RmiaConfig())
+    assert (ratio[:, 4] == 1).all()
+    assert (np.isfinite(np.log(ratio))).all()
+    scores, others = attack(confidence, member, population, 0.5, RmiaConfig()), np.delete(np.arange(20), 4)
     without = attack(confidence[:, others], member[:, others], np.delete(population, 7, 1), 0.5, RmiaConfig())
-    np.testing.assert_array_equal(scores[:, others], without)
+    # z's ratio 1 is one more of 30 that those above 1 exceed
+    np.testing.assert_allclose(scores[:, others], (without * 29 + (ratio[:, others] > 1)) / 30)
     assert (attack(confidence, member, population, 0.5, RmiaConfig(kind="offline"))[:, 4] == 0).all()
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2], CONFIGS[4]], ids=lambda c: f"{c.kind}-{c.offline_a:g}")
+def test_perfect_leakage_has_a_score_for_every_target(config):
+    """Models without an example give its label probability 0, exactly."""
+    arm = Arm(design="exact", block=8)
+    member = draw_membership(arm, range(8), 50)
+    ratio = rmia_ratio(np.where(member, 1e6, -1e6).astype(np.float32), member, 0.5, config)
+    assert compute_target_means(np.log(ratio), member)["auc"].value == 1
+    assert (attack_success(np.log(ratio), member)["value"] == 1).all()
+
+
+def test_a_number_that_is_missing_spoils_its_example_and_no_other():
+    confidence, member, population = noisy(ARMS[1], 30, 20)
+    expected = attack(confidence, member, population, 0.5, RmiaConfig())
+    confidence[3, 5] = np.nan
+    scores = attack(confidence, member, population, 0.5, RmiaConfig())
+    assert np.isnan(scores[:, 5]).all()
+    others = np.delete(np.arange(30), 5)
+    np.testing.assert_array_equal(scores[:, others], expected[:, others])
+    population[2, 7] = np.nan
+    assert not np.isnan(attack(confidence, member, population, 0.5, RmiaConfig())[:, others]).any()
+
+
+@pytest.mark.parametrize("kind", ["online", "offline"])
+def test_the_ratio_orders_as_the_share_does_and_breaks_its_ties(kind):
+    """With ten validation examples the share has 11 values; TPR at FPR 1 % is then that of the tie at the top."""
+    config = RmiaConfig(kind=kind)
+    confidence, member, population = noisy(Arm(design="exact", block=16), 800, 10, models=16)
+    share, ratio = attack(confidence, member, population, 0.5, config), rmia_ratio(confidence, member, 0.5, config)
+    for t in range(16):
+        assert (np.diff(share[t][np.argsort(ratio[t])]) >= 0).all()
+        assert len(np.unique(share[t])) <= 11
+        assert len(np.unique(ratio[t])) > 700
+    coarse, fine = (compute_target_means(scores, member) for scores in (share, np.log(ratio)))
+    assert fine["tpr_at_0.01"].value > coarse["tpr_at_0.01"].value + 0.02
+    assert fine["auc"].value == pytest.approx(coarse["auc"].value, abs=0.03)
+
+
+WILD = {
+    "times 30": lambda phi, rng: 30 * phi,
+    "times 1000": lambda phi, rng: 1000 * phi,
+    "up": lambda phi, rng: phi + 1e6,
+    "down": lambda phi, rng: phi - 1e6,
+    "constant": lambda phi, rng: np.zeros_like(phi),
+    "noise": lambda phi, rng: 30 * rng.normal(size=phi.shape),
+}
+
+
+@pytest.mark.parametrize("models", [8, 32])
+@pytest.mark.parametrize("wild", WILD)
+@pytest.mark.parametrize("kind", ["online", "offline"])
+def test_one_wild_model_moves_the_area_of_the_others_by_little(wild, models, kind):
+    """Probabilities are bounded, so one model moves p(x) by at most 1 / its side's number of models."""
+    rng, config = np.random.default_rng(1), RmiaConfig(kind=kind)
+    confidence, member, _ = noisy(Arm(design="exact", block=8), 600, 1, models=models)
+    areas = []
+    for changed in (False, True):
+        if changed:
+            confidence[3] = WILD[wild](confidence[3], rng)
+        log_ratio = np.log(rmia_ratio(confidence, member, 0.5, config))
+        assert np.isfinite(log_ratio).all()
+        rest = np.arange(models) != 3
+        areas.append(compute_target_means(log_ratio[rest], member[rest])["auc"].value)
+    assert areas[0] > 0.75
+    assert areas[1] > areas[0] - 0.05
+
+
+@pytest.mark.parametrize("number", [-1e30, -1e6, 1e6, 1e30])
+def test_outlying_numbers_move_nothing_but_their_examples(number):
+    confidence, member, population = noisy(Arm(design="exact", block=8), 600, 40, models=32)
+    expected = attack(confidence, member, population, 0.5, RmiaConfig())
+    confidence[5, 17], confidence[9, 400] = number, -number
+    scores, others = attack(confidence, member, population, 0.5, RmiaConfig()), np.delete(np.arange(600), [17, 400])
+    np.testing.assert_array_equal(scores[:, others], expected[:, others])
+    assert not np.isnan(scores).any()
 
 
 def test_scores_do_not_depend_on_how_examples_are_cut():
@@ -212,8 +293,12 @@ def test_an_external_target_is_compared_with_all_models_of_the_bank(config):
         if rest.any() and (held.any() or config.kind == "offline"):
             p_in = p[held, j].mean() if held.any() else None
             expected[j] = (expit(target[j]) / typical(p_in, p[rest, j].mean(), config) / z > config.gamma).mean()
-    ours = external_rmia(target, confidence, member, external_rmia_population(target_z, population, config), config)
-    np.testing.assert_array_equal(ours, expected)
+    ready = external_rmia_population(target_z, population, config)
+    np.testing.assert_array_equal(external_rmia(target, confidence, member, ready, config), expected)
+    ratio, some = external_rmia_ratio(target, confidence, member, config), ~np.isnan(expected)
+    assert some.sum() > 40
+    assert (np.diff(expected[some][np.argsort(ratio[some])]) >= 0).all()
+    assert len(np.unique(ratio[some])) == some.sum() > len(np.unique(expected[some]))
 
 
 def test_lira_of_an_external_target_equals_loops_and_scipy():

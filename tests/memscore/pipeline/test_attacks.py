@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from memscore.estimators.lira_variants import LIRA_VARIANTS, lira_variant_scores
-from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population, rmia_ratio
+from memscore.pipeline import attack_repeats
 from memscore.pipeline.attacks import ATTACKS, check_attacks
 from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
 from memscore.score_registry import SCORES
@@ -58,7 +59,7 @@ def scores_by_hand(name, signals):
     if name.startswith("rmia"):
         config = RmiaConfig(kind="offline" if name.endswith("offline") else "online")
         population = rmia_population(signals["logit_confidence"][:, TRAIN : TRAIN + VALIDATION], config)
-        return [rmia(phi, member, population, 0.5, config)]
+        return [rmia(phi, member, population, 0.5, config), rmia_ratio(phi, member, 0.5, config)]
     form = LIRA_VARIANTS.get(name.removeprefix("lira-"))
     if form:
         return lira_variant_scores(phi, member, form, fit_shared_std([(phi, member)], 0.5, form))
@@ -69,25 +70,33 @@ def scores_by_hand(name, signals):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_each_attack_is_its_estimator_over_the_whole_bank(store, signals, name):
     attack = ATTACKS[name]
-    tables, curves = run_attack(store, ARM.name, list(range(M)), attack)
+    tables, curves, success = run_attack(store, ARM.name, list(range(M)), attack)
     member = signals["member"][:, :TRAIN]
-    for score, expected in zip(attack.scores, scores_by_hand(name, signals), strict=True):
+    by_hand = dict(zip(attack.scores, scores_by_hand(name, signals), strict=True))
+    assert set(tables) == {*by_hand, attack.success, attack.soft_success}
+    for score, expected in by_hand.items():
         inside = np.where(member, expected, 0).sum(0) / member.sum(0)
         np.testing.assert_allclose(tables[score]["value"], inside, rtol=1e-9)
-        areas = [auc(expected[m], member[m]) for m in range(M)]
+    for score, ordering in attack.curves.items():
+        areas = [auc(by_hand[ordering][m], member[m]) for m in range(M)]
         np.testing.assert_allclose(curves[score].measures["auc"].value, np.mean(areas), rtol=1e-6)
         # the released offline score is two-sided: far below its out-models counts as a member too
         assert curves[score].measures["auc"].value > (0.55 if "released" in score or "advanced" in score else 0.75)
-    if attack.success:
-        hits = ((scores_by_hand(name, signals)[0] > 0) == member).mean(0)
-        np.testing.assert_allclose(tables[attack.success]["value"], hits)
+    threshold = 1 if attack.is_ratio else 0
+    hits = ((by_hand[attack.evidence] > threshold) == member).mean(0)
+    np.testing.assert_allclose(tables[attack.success]["value"], hits)
+    assert success[attack.success].mean == pytest.approx(hits.mean())
+    odds = by_hand[attack.evidence] if attack.is_ratio else np.exp(by_hand[attack.evidence])
+    posterior = np.where(member, odds / (1 + odds), 1 / (1 + odds)).mean(0)
+    np.testing.assert_allclose(tables[attack.soft_success]["value"], posterior)
 
 
 @pytest.mark.parametrize(
     "name", [name for name, attack in ATTACKS.items() if attack.accumulate and not attack.population]
 )
-def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, name):
+def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, name, monkeypatch):
     """With a part for each piece, ImageNet's came to 1.2 GB."""
+    monkeypatch.setattr(attack_repeats, "MAX_PAIRS", 1)
     n, held = 3 * MAX_CELLS // M, []
     bank = Store.create(tmp_path / "bank", manifest(split_sizes=(n, 0, 1)), examples(n + 1))
     bank.add_arm({"name": ARM.name, "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
@@ -103,8 +112,9 @@ def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, na
     fit_attack(
         bank, ARM.name, list(range(M)), replace(ATTACKS[name], finalize=lambda parts, _: held.append(parts)), None
     )
-    [[part]] = held
-    assert len(pickle.dumps(part)) < 2**13
+    # of the bank, of its two halves, and without information
+    assert [len(parts) for parts in held] == [1, 1, 1, 1]
+    assert len(pickle.dumps(held)) < 2**14
 
 
 def test_every_score_of_an_attack_names_its_source():

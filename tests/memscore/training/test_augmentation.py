@@ -72,7 +72,7 @@ def test_a_bank_stores_predictions_per_augmentation_and_lira_is_their_mean(bank)
     member = outputs.pop("member")
     each = [lira_scores(phi, member, fit_shadow_prior([(phi, member)]))[0] for phi in outputs.values()]
     expected = np.where(member, np.mean(each, axis=0), 0).sum(0) / member.sum(0)
-    tables, _ = run_attack(store, arm, list(range(8)), ATTACKS["lira"])
+    tables = run_attack(store, arm, list(range(8)), ATTACKS["lira"]).tables
     np.testing.assert_allclose(tables["lira"]["value"], expected, rtol=1e-9)
 
 

@@ -122,3 +122,14 @@ def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
     options = PoolOptions(pool="serial", device="cpu")
     assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), options) == 0
     assert written_names == ["rsu"]
+
+
+def test_a_risk_is_refused_where_nothing_is_ranked_by_it():
+    with pytest.raises(ValueError, match=r"--risk attack_success: rum has no rounds by risk, rsu has; leave it out"):
+        prepare_experiment(ExperimentConfig(name="rum", store="nowhere", risk="attack_success"))
+
+
+def test_an_option_that_was_added_later_is_in_the_identity_only_if_it_is_set():
+    plain = ExperimentConfig(name="rsu", store="nowhere")
+    assert "risk" not in plain.identity
+    assert replace(plain, risk="soft_attack_success_k0.500").identity["risk"] == "soft_attack_success_k0.500"

@@ -129,6 +129,17 @@ def test_verdicts():
     assert tiny.list_verdicts(claims, "disjoint") == ["undecided"]
 
 
+def test_by_another_risk_the_sweeps_rank_by_it_and_their_rows_are_judged_alike(store):
+    config = replace(tiny.make_config("gradient-ascent"), store=store, risk="soft_attack_success_k0.500")
+    assert {sweep.risk for sweep in make_sweeps(config).values()} == {"soft_attack_success_k0.500"}
+    results = make_results((0.7, 0.9, 0.8), (0.7, 0.75, 0.7), 0.9)
+    by_risk = {
+        part: [row | {"variant": row["variant"] + f" {config.risk}" * (row["variant"] != "vanilla")} for row in rows]
+        for part, rows in results.items()
+    }
+    assert rsu.check_claims(by_risk, config) == rsu.check_claims(results, replace(config, risk=None))
+
+
 def test_verdicts_the_other_way():
     claims = rsu.check_claims(make_results((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_config("gradient-ascent"))
     assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]

@@ -219,6 +219,21 @@ def test_rsu_by_a_score_ranks_both_forget_sets_by_their_own_values_and_is_apart_
     assert prepare_sweep(replace(config, risk="made", forget="class:3", rounds=1, unit="class"))
 
 
+def test_a_risk_without_its_keep_fraction_is_the_stored_score_and_the_same_sweep(store):
+    config = make_config(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, budget=1)
+    write_score(store, "soft_success_k0.500", np.arange(200.0))
+    short, full = (prepare_sweep(replace(config, risk=f"soft_success{end}")) for end in ("", "_k0.500"))
+    assert short.config.identity == full.config.identity
+    assert short.config.risk == "soft_success_k0.500"
+    [method] = short.methods
+    assert method.variant == "rsu soft_success_k0.500"
+    write_score(store, "soft_success_k0.700", np.arange(200.0))
+    with pytest.raises(ValueError, match=r"--risk soft_success is stored for 2 arms; name one of .*_k0.500, .*_k0.700"):
+        prepare_sweep(replace(config, risk="soft_success"))
+    with pytest.raises(ValueError, match="unknown score 'soft_failure'"):
+        prepare_sweep(replace(config, risk="soft_failure"))
+
+
 def test_a_risk_that_is_undefined_for_an_example_of_either_forget_set_is_refused(store):
     config = make_config(store, algorithms=("neggrad-plus",), variants=("rsu",), rounds=3, risk="holed")
     write_score(store, "holed", np.zeros(200))
