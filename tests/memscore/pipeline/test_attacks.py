@@ -9,6 +9,7 @@ import pytest
 from memscore.estimators.lira_variants import LIRA_VARIANTS, lira_variant_scores
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population, rmia_ratio
 from memscore.pipeline import attack_repeats
+from memscore.pipeline.attack_decisions import name_decision_score
 from memscore.pipeline.attacks import ATTACKS, check_attacks
 from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
 from memscore.score_registry import SCORES
@@ -73,7 +74,8 @@ def test_each_attack_is_its_estimator_over_the_whole_bank(store, signals, name):
     tables, curves, success = run_attack(store, ARM.name, list(range(M)), attack)
     member = signals["member"][:, :TRAIN]
     by_hand = dict(zip(attack.scores, scores_by_hand(name, signals), strict=True))
-    assert set(tables) == {*by_hand, attack.success, attack.soft_success}
+    agreement = name_decision_score(attack.scores[0])
+    assert set(tables) == {*by_hand, attack.success, attack.soft_success, agreement}
     for score, expected in by_hand.items():
         inside = np.where(member, expected, 0).sum(0) / member.sum(0)
         np.testing.assert_allclose(tables[score]["value"], inside, rtol=1e-9)
