@@ -24,6 +24,7 @@ from memscore.pipeline.originals import (
     compute_training_seconds,
     get_or_train_pilot,
 )
+from memscore.pipeline.output_check import find_network_output_kind
 from memscore.pipeline.precision import ForecastCheck, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
 from memscore.pipeline.tables import compute_noise_detection, write_models_table, write_scores_table
@@ -71,6 +72,7 @@ class EstimateResult:
         forecast_checks: for each arm with a forecast, the forecast beside the result.
         target_rmse: the requested error of memorization, if any.
         imported: the models were trained outside memscore.
+        output_kind: what the network returns instead of logits; empty for logits.
     """
 
     training: TrainingSummary
@@ -86,6 +88,7 @@ class EstimateResult:
     forecast_checks: list[ForecastCheck]
     target_rmse: float | None = None
     imported: bool = False
+    output_kind: str = ""
 
 
 def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
@@ -127,6 +130,7 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "auroc_for_changed_labels": {k: [v.value, v.lo, v.hi] for k, v in result.noise.items()},
         # only where there are any
         **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
+        **({"outputs_are": result.output_kind} if result.output_kind else {}),
     }
 
 
@@ -162,6 +166,7 @@ class Bank:
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
         notes: lines on the precision of the models.
+        output_kind: what the network returns instead of logits; empty for logits.
     """
 
     config: BankConfig
@@ -171,6 +176,7 @@ class Bank:
     count: int
     host: str = ""
     notes: tuple[str, ...] = ()
+    output_kind: str = ""
 
 
 def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, device: str = "cpu") -> Bank:
@@ -194,7 +200,16 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         require_compatible_clusters(store, arms, config.clusters)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
-    return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host, notes=location.notes)
+    return Bank(
+        config=config,
+        splits=splits,
+        store=store,
+        arms=arms,
+        count=count,
+        host=host,
+        notes=location.notes,
+        output_kind=find_network_output_kind(location.manifest, splits),
+    )
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
@@ -279,6 +294,7 @@ def estimate(
         wall_s=wall_s,
         forecasts=forecasts,
         target_rmse=config.until_rmse,
+        output_kind=bank.output_kind,
     )
 
 
@@ -315,6 +331,7 @@ def score_bank(
     wall_s: float = 0.0,
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
+    output_kind: str = "",
 ) -> EstimateResult:
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
@@ -362,6 +379,7 @@ def score_bank(
         ],
         target_rmse=target_rmse,
         imported=store.manifest.imported,
+        output_kind=output_kind,
     )
     write_reports(store, splits, result, keys)
     return result

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.dry_run import CostEstimate
+from memscore.pipeline.output_check import format_output_warning
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
 from memscore.pipeline.runner import Bank, EstimateResult
 from memscore.pipeline.scoring import ArmScores
@@ -35,6 +36,7 @@ def print_heading(console: Console, bank: Bank) -> None:
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"note   {note}" for note in bank.notes),
+        *([f"warning {format_output_warning(manifest.architecture, bank.output_kind)}"] if bank.output_kind else []),
         *(f"arm    {arm.name}: {format_goal(bank)}" for arm in bank.arms),
         f"store  {bank.store.folder.display_name}" + (f" on host {bank.host}" if bank.host else ""),
     )
@@ -116,6 +118,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
     """Print the results of a run of estimate, and where they are stored."""
     # what went wrong first, then the scores, from the whole bank to single examples
     print_problems(console, result.training)
+    print_output_warning(console, result)
     print_scores(console, result.table, result.arms)
     print_forecast_checks(console, result.forecast_checks)
     if result.target_rmse is not None and not result.forecast_checks:
@@ -134,6 +137,13 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def print_output_warning(console: Console, result: EstimateResult) -> None:
+    """Print a warning if the network returns probabilities instead of logits."""
+    if result.output_kind:
+        warning = format_output_warning("that was trained", result.output_kind)
+        console.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True, highlight=False)
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
