@@ -30,6 +30,7 @@ VARIES: dict[str, tuple[str, ...]] = {
         "standings.rows.*.of_training",
         RECORD,
     ),
+    "store/reports/audit-*.parquet": (SEAL,),
     "status.json": ("store", "last_s", *(f"beat.{name}" for name in WORK)),
     "*/trials/*-said.parquet": (),
     "*/trials/*-cost.parquet": ("wall_s", CONTENT, SEAL),
@@ -43,11 +44,12 @@ VARIES: dict[str, tuple[str, ...]] = {
 """Pattern of files -> patterns of entries whose values differ between two runs of one commit. That they are there is
 compared all the same, and so are the types of columns. The first pattern that a file matches counts."""
 
-ADDED: tuple[str, ...] = ("*/data.json",)
+ADDED: tuple[str, ...] = ("*/data.json", "*/reports/audit-*.json")
 """Files that this tree writes on purpose and the earlier commits of tests/same_results.py do not. Their contents are
 compared once both trees write them; the patterns go when the commits move past the one that added the file."""
 
-ADDED_ENTRIES = (("status.json", "precision"),)
+AUDIT = "store/reports/audit-model-orthogonal-k0.500.parquet"
+ADDED_ENTRIES = (("status.json", "precision"), (AUDIT, "metadata trusted"), (AUDIT, "metadata reasons"))
 """Entries that this tree adds on purpose to files that both trees write: the file and the entry."""
 
 PICTURES = "*.png"

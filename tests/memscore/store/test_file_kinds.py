@@ -41,9 +41,10 @@ SCENARIO = f"--algorithm finetune --forget canaries --size 20 --seeds 1 --set ep
 UNSEEN = {
     "progress.json",  # the next run writes it
     "data.json",  # the next estimate writes it
-    "events/KEY-rescored.parquet",  # these seven are results that no other file names
+    "events/KEY-rescored.parquet",  # these eight are results that no other file names
     "reports/influence_NAME.png",
     "reports/audit-NAME.parquet",
+    "reports/audit-NAME.json",
     "trials/KEY-said.parquet",
     "trials/KEY-cost.parquet",
     "attempts/SEARCH/VALUES.json",
@@ -55,7 +56,7 @@ UNSEEN = {
 def run(command, store, folder, more=None):
     """Run a command on the store with the flags that it was filled with; its exit code."""
     flags = (FLAGS[command] if more is None else more).format(folder=folder).split()
-    where = ["--store", str(store)] if command in {"memscore.estimate", "memscore.attack"} else [str(store)]
+    where = ["--store", str(store)] if command == "memscore.estimate" else [str(store)]
     name = ["five-steps"] if command == "unlearn.experiment" else []
     return importlib.import_module(command).main([*name, *where, *flags])
 
