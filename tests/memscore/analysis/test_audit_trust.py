@@ -15,13 +15,20 @@ from torch import nn
 from memscore import attack
 from memscore.analysis.audit import run_audit
 from memscore.analysis.audit_report import build_audit_record, build_bank_command
-from memscore.analysis.audit_trust import compute_detectable_auc, conclude, find_class_order
-from memscore.analysis.shadow_targets import attack_shadow_models
+from memscore.analysis.audit_trust import (
+    GroupAccuracy,
+    compute_detectable_auc,
+    conclude,
+    find_class_order,
+    find_member_reasons,
+)
+from memscore.analysis.shadow_targets import ShadowTargets, attack_shadow_models
 from memscore.data.datasets import load_dataset
 from memscore.models.architectures import build_network
 from memscore.pipeline.config import BankConfig, reload_splits
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.statistics.intervals import Interval
+from memscore.statistics.shadow_fit import Limits
 from memscore.store.store import Store
 from memscore.store.verify import verify
 from tests.cases._own_model import draw_members, train_by_recipe
@@ -173,6 +180,26 @@ def test_lists_that_are_not_of_the_members_are_named(store, splits, member, mode
     everyone = run_audit(store, model, splits, member=np.ones(400, bool))
     assert "all of the bank's 400 training examples are listed" in everyone.reasons[0]
     assert run_audit(store, model, splits).trusted  # nothing is wrong with the model itself
+
+
+def test_lists_are_judged_by_the_auc_where_accuracies_are_alike():
+    """As in a bank whose models are right on all examples; each case is one of the reasons, or none."""
+    right = GroupAccuracy(value=1.0, examples=200, bank=1.0, limits=Limits(lo=0.9, hi=1.0))
+    accuracies, member = {"members": right, "others": right}, np.arange(400) < 200
+    targets = ShadowTargets(aucs=np.linspace(0.62, 0.68, 16), auc_se=0.02, flagged_others=np.zeros(16))
+
+    def find(value, reach, member=member, fits=True):
+        area = Interval(value=value, lo=value - reach, hi=value + reach)
+        return list(find_member_reasons(member, area, accuracies, targets, fits=fits))
+
+    assert "may be inverted" in find(0.40, 0.05)[0]
+    assert "may be inverted" in find(0.40, 0.05, fits=False)[0]
+    assert "the list is not of this model's members" in find(0.50, 0.05)[0]
+    assert find(0.50, 0.05, fits=False) == []  # of a model that does not fit, a low AUC says nothing of the list
+    assert find(0.50, 0.20) == []  # and nothing where it is as uncertain as that
+    assert find(0.62, 0.05) == find(0.90, 0.05) == []
+    assert find(0.50, 0.05, member=np.arange(400) < 3) == []
+    assert "none of" in find(0.5, 0.05, member=np.zeros(400, bool))[0]
 
 
 def test_the_expected_fpr_is_that_of_fresh_models(store, splits):
