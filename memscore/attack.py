@@ -1,5 +1,6 @@
-"""Audit a model with a bank as shadow models: `python -m memscore.attack --store S --model W`."""
+"""Audit a model with a bank as shadow models: `python -m memscore.attack STORE --model W`."""
 
+import shlex
 import sys
 from dataclasses import replace
 from typing import Literal
@@ -16,7 +17,7 @@ from memscore.cli.options import Maybe
 
 
 def audit_model(
-    store: str,
+    store: tyro.conf.Positional[str],
     model: str,
     arch: str,
     members: Maybe[str] = None,
@@ -42,21 +43,27 @@ def audit_model(
         mean: per channel, subtracted from pixels in [0, 1] (default: the bank's).
         std: per channel, divisor of pixels after that (default: the bank's).
         arm: arm of the shadow models, if the bank has several.
-        threshold: the verdict is "member" where LiRA's online log-likelihood ratio is above it, in nats.
+        threshold: an example is flagged as a member where LiRA's online log-likelihood ratio is above it, in nats.
         delta: of the bounds on epsilon; with members, far less than 1 over the number of training examples.
         rmia: kind of p(x) in RMIA.
         gamma: of RMIA.
         data: the bank's data by name or path, if the name in its manifest is not enough to find it.
         folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
-        out: path of the table (default: in the store's reports/).
+        out: path of the Parquet table, beside which a .json is written (default: in the store's reports/).
         device: auto: a GPU if there is one.
 
     Returns:
-        Exit code 0.
+        Exit code 0, also for an audit that is not to be trusted: the page and the files say so.
     """
     with quiet_interrupt_during_imports():
-        from memscore.analysis.audit import run_audit, write_audit
+        from memscore.analysis.audit import run_audit
         from memscore.analysis.audit_copies import describe_copies_in_audit
+        from memscore.analysis.audit_report import (
+            build_bank_command,
+            check_out,
+            describe_recipe_options,
+            write_audit,
+        )
         from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
         from memscore.data.duplicates import find_copies
         from memscore.data.id_lists import read_id_list
@@ -67,34 +74,52 @@ def audit_model(
         from memscore.training.numerics import resolve_device
 
     console = Console(width=None if sys.stdout.isatty() else 110)
+    check_out(out)
     bank = Store.open(store, check_manifest=True)
     torch_device = resolve_device(device)
     mean_std = resolve_normalization(bank.manifest, mean, std)
-    network = load_user_model(model, arch, bank.manifest)
+    user_model = load_user_model(model, arch, bank.manifest)
     member = None if members is None else build_member_mask(read_id_list(members), bank)
     # the bank's images, normalised as the user's model expects them
     splits = replace(reload_splits(bank, data, folder), mean=mean_std[0], std=mean_std[1])
-    config = RmiaConfig(kind=rmia, gamma=gamma)
     result = run_audit(
         bank,
-        network,
+        user_model.network,
         splits,
         arm=arm,
         member=member,
         threshold=threshold,
         delta=delta,
-        config=config,
+        config=RmiaConfig(kind=rmia, gamma=gamma),
         device=torch_device,
+        suspicions=user_model.suspicions,
     )
-    print_audit(console, result, write_audit(bank, result, model, out))
-    for line in describe_copies_in_audit(find_copies(splits), member):
-        console.print(f"copies    {line}", soft_wrap=True, highlight=False, markup=False)
+    notes = [f"weights   {note}" for note in user_model.notes]
+    notes += [f"copies    {line}" for line in describe_copies_in_audit(find_copies(splits), member)]
+    path = write_audit(bank, result, model, out)
+    command = (build_bank_command(bank, arch, data, folder), describe_recipe_options(bank))
+    print_audit(console, result, path, notes=notes, command=command)
     return 0
+
+
+def accept_store_option(arguments: list[str]) -> tuple[list[str], str]:
+    """Turn `--store S`, as it was before the store became a plain word, into the word; and return a note on it."""
+    for k, word in enumerate(arguments):
+        option, equals, value = word.partition("=")
+        if option == "--store" and (equals or k + 1 < len(arguments)):
+            value = value if equals else arguments[k + 1]
+            note = f"note: --store is not needed: python -m memscore.attack {shlex.quote(value)} --model ...\n"
+            return [value, *arguments[:k], *arguments[k + (1 if equals else 2) :]], note
+    return arguments, ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    return run_command(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=arguments))
+    words, note = accept_store_option(sys.argv[1:] if arguments is None else arguments)
+    code = run_command(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=words))
+    if not code:  # an error is one line
+        sys.stderr.write(note)
+    return code
 
 
 if __name__ == "__main__":

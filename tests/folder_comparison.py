@@ -30,6 +30,7 @@ VARIES: dict[str, tuple[str, ...]] = {
         "standings.rows.*.of_training",
         RECORD,
     ),
+    "store/reports/audit-*.parquet": (SEAL,),
     "status.json": ("store", "last_s", *(f"beat.{name}" for name in WORK)),
     "*/trials/*-said.parquet": (),
     "*/trials/*-cost.parquet": ("wall_s", CONTENT, SEAL),
@@ -45,6 +46,7 @@ compared all the same, and so are the types of columns. The first pattern that a
 
 ADDED: tuple[str, ...] = (
     "*/data.json",
+    "*/reports/audit-*.json",
     "*/duplicates.parquet",
     "*/rebuilt/*.parquet",
     "*/reports/inversion.png",
@@ -53,8 +55,11 @@ ADDED: tuple[str, ...] = (
 """Files that this tree writes on purpose and the earlier commits of tests/same_results.py do not. Their contents are
 compared once both trees write them; the patterns go when the commits move past the one that added the file."""
 
+AUDIT = "store/reports/audit-model-orthogonal-k0.500.parquet"
 ADDED_ENTRIES = (
     ("status.json", "precision"),
+    (AUDIT, "metadata trusted"),
+    (AUDIT, "metadata reasons"),
     *(("*/receipts/*.json", name) for name in ("events_s", "evaluation_events_s", "rebuilt")),
 )
 """Entries that this tree adds on purpose to files that both trees write: pattern of the files, and the entry."""

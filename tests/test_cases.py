@@ -31,10 +31,6 @@ KNOWN_FAILURES = {
     "first_import_in_another_order": f"labels beside --data are refused instead of compared, and no line says that the "
     f"order is taken on trust; issue: {FIRST_HOUR}",
     "first_modes_and_exif": f"EXIF orientation is ignored; issue: {FIRST_HOUR}",
-    "scores_audit_asked_wrongly": f"no warning of an inverted list of members or of wrong constants, and a byte order "
-    f"mark is taken for a part of an id; issue: {SCORES}",
-    "scores_audited_weights": f"prefixes of torch.compile and DataParallel end in wrong advice, and there is no "
-    f"warning of a softmax head or of an untrained network; issue: {SCORES}",
     "scores_one_wild_model": f"one model of 32 takes LiRA's AUC from .746 to .509; issue: {SCORES}",
     "scores_outlier": f"two numbers of 12,800 take LiRA's AUC from .746 to .628; issue: {SCORES}",
     "scores_rate_not_realisable": f"a TPR is given at rates that so few non-members cannot have; issue: {SCORES}",

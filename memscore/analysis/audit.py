@@ -5,26 +5,35 @@ one-sided) and RMIA (a share of validation examples, and the ratio that it count
 The audited model is not in the bank, so every shadow model is used: see memscore/estimators/lira.py.
 
 The evidence compares the model with the bank's own: a model trained by another recipe, for longer or on more examples,
-has higher or lower confidence on all examples. That shifts all evidence alike, which changes the verdict at threshold
-0; areas under the curve and rates, which depend on the order of examples only, change less.
+has higher or lower confidence on all examples. That shifts all evidence, so an audit also checks whether the model fits
+the shadow models, and says why it is not to be trusted (memscore/analysis/audit_trust.py).
 """
 
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from memscore.analysis import audit_trust as trust
 from memscore.analysis.arms import check_arm, select_arm
+from memscore.analysis.audit_trust import GroupAccuracy, Observations
 from memscore.analysis.calibration import AuditDecisions, assess_decisions, encode_decisions
+from memscore.analysis.shadow_targets import (
+    attack_shadow_models,
+    compute_shadow_accuracies,
+    read_held_out,
+)
 from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, compute_share_below, external_rmia_population, external_rmia_ratio
+from memscore.models.output_kinds import find_output_kind
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator, torch_seed
@@ -32,8 +41,9 @@ from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
 from memscore.statistics.privacy_bounds import PrivacyBound, bound_privacy, validate_delta
 from memscore.statistics.roc import auc_interval, tpr_at_fpr
+from memscore.statistics.shadow_fit import ShadowFit, fit_shadows
 from memscore.store.json_records import replace_nonfinite
-from memscore.store.parquet import encode, to_table, update_content_hash
+from memscore.store.parquet import to_table, update_content_hash
 from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.clustering import count_models_in_partial_blocks
@@ -48,6 +58,7 @@ EPSILON_SPLITS = 20  # how often the halves behind the bounds are drawn; the fir
 EVIDENCE = ("lira", "lira_offline", "rmia")
 ORDERED_BY = {"rmia": "rmia_ratio"}
 """Evidence whose curve is of another column, which orders examples alike and breaks the ties."""
+OUTPUTS_CHECKED = 4096  # images whose outputs are kept to tell logits from probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,20 @@ class RocSummary:
     tpr_at_01: Interval
 
 
+class Predictions(NamedTuple):
+    """What a model predicts for some rows of the bank.
+
+    Attributes:
+        columns: of evaluate_examples, [n] each.
+        predicted: classes, int64 [n].
+        output_kind: of find_output_kind, over the first rows.
+    """
+
+    columns: dict[str, np.ndarray]
+    predicted: np.ndarray
+    output_kind: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditResult:
     """The result of an audit.
@@ -67,13 +92,21 @@ class AuditResult:
         arm: whose models are the shadow models.
         models: their number.
         unfinished: those in blocks that are not whole.
-        threshold: of LiRA online; the verdict is "member" above it.
+        threshold: of LiRA online; an example is flagged above it.
         table: one row per training example: row, id, label, evidence, counts, verdict and, if it is known, the truth.
         curves: evidence -> how well it separates; empty where the truth is not known.
         epsilon: lower bound from LiRA online; None where the truth is not known.
         epsilon_bounds: the same by several methods; none where the truth is not known.
         decisions: rates at the threshold and at calibrated ones, leakage by group, the bank's outlying models.
         accuracy: of the model on the bank's training, validation and test examples; NaN over none.
+        accuracies: by group beside the bank's models: members and others where they are known, else train.
+        fits: split -> how the model's confidences lie among the shadow models'; None where that is unknown.
+        expected_fpr: mean share of flagged non-members of the bank's own models, attacked in the same way; NaN if none.
+        expected_fpr_sd: its standard deviation over these models.
+        bank_auc: mean AUC of LiRA online on the bank's own models.
+        reasons: not to trust the audit, the gravest first; none if it is trusted.
+        causes: what may be behind them.
+        conclusion: one sentence.
     """
 
     arm: str
@@ -86,6 +119,19 @@ class AuditResult:
     epsilon_bounds: tuple[PrivacyBound, ...]
     decisions: AuditDecisions
     accuracy: dict[str, float]
+    accuracies: dict[str, GroupAccuracy]
+    fits: dict[str, ShadowFit | None]
+    expected_fpr: float
+    expected_fpr_sd: float
+    bank_auc: float
+    reasons: tuple[str, ...]
+    causes: tuple[str, ...]
+    conclusion: str
+
+    @property
+    def trusted(self) -> bool:
+        """Whether no check gives a reason not to trust the audit."""
+        return not self.reasons
 
 
 def run_audit(
@@ -99,24 +145,28 @@ def run_audit(
     delta: float = 0.0,
     config: RmiaConfig | None = None,
     device: str = "cpu",
+    suspicions: Sequence[str] = (),
 ) -> AuditResult:
-    """Compute evidence of membership for each training example, and how well it separates where the truth is known.
+    """Compute evidence of membership for each training example, how well it separates, and whether to trust it.
 
     The splits are the bank's data with the mean and std that the model needs; member is the truth, bool [n_train]; the
-    threshold is in nats of LiRA online, delta that of the bounds on epsilon. Nothing is written. ValueError for an arm
-    without models, a delta outside [0, 1), and for outputs that are not finite.
+    threshold is in nats of LiRA online, delta that of the bounds on epsilon; suspicions are of the file of weights.
+    Nothing is written. ValueError for an arm without models, a delta outside [0, 1), and outputs that are not finite.
     """
     if not np.isfinite(threshold):
         raise ValueError(f"--threshold must be a finite number of nats, got {threshold}; 0 is where in is the likelier")
     validate_delta(delta)
     name = select_arm(store, arm)
     shards = check_arm(store, name).valid
-    # evidence from the model's confidence beside that of every shadow model
+    indices = sorted(shards)
+    # 1. Evidence from the model's confidence beside that of every shadow model.
     predictions = compute_predictions(store, model, splits, device)
+    confidence, correct = predictions.columns["logit_confidence"], predictions.columns["correct"]
+    require_finite(store, confidence)
     n_train = store.manifest.split_sizes[0]
-    evidence = compute_evidence(store, name, sorted(shards), predictions["logit_confidence"], config or RmiaConfig())
-    # with the truth: how well each evidence separates, and a bound on epsilon. Examples without evidence, as those that
-    # all shadow models were trained on, are left out.
+    evidence = compute_evidence(store, name, indices, confidence, config or RmiaConfig())
+    # 2. With the truth: how well each evidence separates, and a bound on epsilon. Examples without evidence, as those
+    # that all shadow models were trained on, are left out.
     curves, epsilon = {}, None
     epsilon_bounds: tuple[PrivacyBound, ...] = ()
     if member is not None:
@@ -131,8 +181,35 @@ def run_audit(
         # the first draw of the halves is that of the bound above
         rngs = [generator(store.manifest.seed, "validation", "audit-halves", k) for k in range(EPSILON_SPLITS)]
         epsilon_bounds = bound_privacy(evidence["lira"][defined], member[defined], rngs, delta=delta)
-    decisions = assess_decisions(store, name, sorted(shards), evidence["lira"], threshold, member)
-    # the file says which shards it was computed from, and has the summary beside the rows
+    # 3. Whether that can be trusted: the same of the bank's own models, and what they and the model do alike.
+    targets = attack_shadow_models(store, name, indices)
+    decisions = assess_decisions(store, name, indices, targets, evidence["lira"], threshold, member)
+    held_out = read_held_out(store, name, indices)
+    groups = split_groups(correct, store.manifest.split_sizes, member)
+    seen = Observations(
+        output_kind=predictions.output_kind,
+        predicted=predictions.predicted,
+        labels=collect_labels(splits),
+        accuracies=trust.compare_accuracies(groups, compute_shadow_accuracies(store, name, indices)),
+        fits={split: fit_shadows(confidence[rows], phi) for split, (rows, phi) in held_out.items()},
+        models=len(indices),
+        suspicions=tuple(suspicions),
+    )
+    reasons = list(trust.find_model_reasons(seen, store.manifest))
+    used = (splits.mean, splits.std)
+    predict = partial(predict_otherwise, store, model, splits, device)
+    causes = list(trust.find_causes(seen, store.manifest, used, held_out, predict)) if reasons else []
+    if member is not None:
+        reasons += trust.find_member_reasons(member, curves["lira"].auc, seen.accuracies, targets, fits=not reasons)
+    bank_auc, expected = targets.mean_auc, decisions.thresholds[0].expected
+    conclusion = trust.conclude(
+        reasons,
+        curves["lira"].auc if member is not None else None,
+        (0, 0) if member is None else (int(member[defined].sum()), int((~member[defined]).sum())),
+        float("nan") if epsilon is None else epsilon.value,
+        bank_auc,
+    )
+    # 4. The file says which shards it was computed from, and has the summary beside the rows.
     metadata = {
         "arm": name,
         "models": str(len(shards)),
@@ -142,8 +219,10 @@ def run_audit(
         "decisions": encode_decisions(decisions),
         "epsilon": json.dumps(None if epsilon is None else replace_nonfinite(asdict(epsilon))),
         "epsilon_bounds": json.dumps([replace_nonfinite(asdict(bound)) for bound in epsilon_bounds]),
+        "trusted": json.dumps(not reasons),
+        "reasons": json.dumps(reasons),
     }
-    columns = {"logit_confidence": predictions["logit_confidence"][:n_train], **evidence}
+    columns = {"logit_confidence": confidence[:n_train], **evidence}
     return AuditResult(
         arm=name,
         models=len(shards),
@@ -154,8 +233,28 @@ def run_audit(
         epsilon=epsilon,
         epsilon_bounds=epsilon_bounds,
         decisions=decisions,
-        accuracy=compute_accuracy(predictions["correct"], store.manifest.split_sizes),
+        accuracy=compute_accuracy(correct, store.manifest.split_sizes),
+        accuracies=seen.accuracies,
+        fits=seen.fits,
+        expected_fpr=expected.fpr.value,
+        expected_fpr_sd=expected.fpr_sd,
+        bank_auc=bank_auc,
+        reasons=tuple(reasons),
+        causes=tuple(causes),
+        conclusion=conclusion,
     )
+
+
+def split_groups(correct: np.ndarray, sizes: tuple[int, int, int], member: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Split what is right by group: members and others where they are known, else train; validation, test."""
+    train, validation, test = np.split(correct, np.cumsum(sizes)[:-1])
+    known = {"train": train} if member is None else {"members": train[member], "others": train[~member]}
+    return {**known, "validation": validation, "test": test}
+
+
+def collect_labels(splits: Splits) -> np.ndarray:
+    """Collect the labels of all rows, int64 [N]."""
+    return np.concatenate([part.labels for part in (splits.train, splits.validation, splits.test)])
 
 
 def build_table(
@@ -176,29 +275,53 @@ def build_table(
     return update_content_hash(table if member is None else table.append_column("member", pa.array(member)))
 
 
-def compute_predictions(store: Store, model: nn.Module, splits: Splits, device: str) -> dict[str, np.ndarray]:
-    """Compute a model's predictions for every row of the bank: the columns of evaluate_examples."""
+def compute_predictions(
+    store: Store, model: nn.Module, splits: Splits, device: str, rows: np.ndarray | None = None
+) -> Predictions:
+    """Compute a model's predictions for rows of the bank, by default all of them."""
     # with the threads and matrix products of the bank's own models, so that both are rounded alike
     torch_device, shared = open_device(device), build_shared_data(splits, None)
-    precision = store.manifest.precision
+    precision, chosen = store.manifest.precision, slice(None) if rows is None else rows
     # Nothing is trained, and a user's weights may be of any precision: a bank of a GPU is an audit's on a CPU too.
     if (precision, device) == ("tf32", "cpu"):
         _log.warning("the bank's models were evaluated with TF32 in convolutions, this one is in float32, on a CPU")
         precision = "float32"
+    outputs: list[Tensor] = []
+    predicted: list[Tensor] = []
+
+    def observe(images: Tensor) -> Tensor:
+        logits = forward(images)
+        predicted.append(logits.argmax(1))
+        if len(outputs) * batch < OUTPUTS_CHECKED:
+            outputs.append(logits.clone())
+        return logits
+
     with single_threaded(), float32_matmul(torch_device, precision):
-        images = to_device(shared.images, splits.mean, splits.std, torch_device, flat=False)
-        labels = torch.from_numpy(shared.labels).to(torch_device)
+        images = to_device(shared.images[chosen], splits.mean, splits.std, torch_device, flat=False)
+        labels = torch.from_numpy(shared.labels[chosen]).to(torch_device)
         forward, seed = build_forward(model.to(torch_device), read_recipe(store)), torch_seed(0, "evaluation", "audit")
         batch = choose_evaluation_batch(model, torch_device)
-        predictions = evaluate_examples(forward, images, labels, batch, seed=seed)
-    nonfinite = np.flatnonzero(~np.isfinite(predictions["logit_confidence"]))
+        columns = evaluate_examples(observe, images, labels, batch, seed=seed)
+    return Predictions(columns, torch.cat(predicted).cpu().numpy(), find_output_kind(torch.cat(outputs)))
+
+
+def require_finite(store: Store, confidence: np.ndarray) -> None:
+    """Raise ValueError if outputs are not finite; confidence is of every row of the bank."""
+    nonfinite = np.flatnonzero(~np.isfinite(confidence))
     if len(nonfinite):
         first = store.examples()["id"][int(nonfinite[0])].as_py()
         raise ValueError(
             f"the model's outputs are not finite on {len(nonfinite)} examples (first {first}); check its weights, "
             "--mean and --std"
         )
-    return predictions
+
+
+def predict_otherwise(
+    store: Store, model: nn.Module, splits: Splits, device: str, constants: trust.MEAN_STD, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Compute predictions for some rows under other normalization constants."""
+    other = replace(splits, mean=constants[0], std=constants[1])
+    return compute_predictions(store, model, other, device, rows).columns
 
 
 def compute_evidence(
@@ -257,17 +380,3 @@ def compute_accuracy(correct: np.ndarray, sizes: tuple[int, int, int]) -> dict[s
         split: float(part.mean()) if len(part) else float("nan")
         for split, part in zip(("train", "validation", "test"), parts, strict=True)
     }
-
-
-def write_audit(store: Store, result: AuditResult, model: str, out: str | None) -> str:
-    """Write the table as Parquet to `out`, else into the bank's reports/ by the model's file name; return the path."""
-    content = encode(result.table)
-    if out is not None:
-        try:
-            Path(out).write_bytes(content)
-        except OSError as error:
-            raise OSError(f"cannot write {out}: {error.strerror}; give an --out that can be written") from error
-        return out
-    relpath = f"reports/audit-{Path(model).stem}-{result.arm}.parquet"
-    store.folder.replace(relpath, content)
-    return f"{store.folder.display_name}/{relpath}"

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from memscore.pipeline.attack_decisions import read_groups, summarize_rates
-from memscore.pipeline.attacks import ATTACKS
+from memscore.analysis.shadow_targets import ShadowTargets
+from memscore.pipeline.attack_decisions import compute_decisions, read_groups, summarize_rates
 from memscore.pipeline.outlying_models import compute_outlying_models
-from memscore.pipeline.scoring import run_attack
 from memscore.statistics.calibrated_threshold import DecisionRates, count_flagged
 from memscore.statistics.group_leak import GroupLeak, compute_group_leaks, compute_share
 from memscore.statistics.intervals import Interval
@@ -63,14 +62,17 @@ class AuditDecisions:
 
 
 def assess_decisions(
-    store: Store, arm: str, indices: Sequence[int], scores: np.ndarray, threshold: float, member: np.ndarray | None
+    store: Store,
+    arm: str,
+    indices: Sequence[int],
+    targets: ShadowTargets,
+    scores: np.ndarray,
+    threshold: float,
+    member: np.ndarray | None,
 ) -> AuditDecisions:
     """Rate decisions on an audited model; scores are its online LiRA, float [n_train], member the truth if known."""
-    # the scores of targets take bounded memory, so a large bank is rated on some of its models
-    curves = run_attack(store, arm, list(indices), ATTACKS["lira"], threshold=threshold).curves
-    decisions = curves["lira"].decisions
-    assert decisions is not None  # for mypy: the first score of an attack has decisions,
-    assert decisions.given is not None  # and they were rated at the threshold
+    decisions, _ = compute_decisions(targets.scores, targets.member, read_groups(store), threshold)
+    assert decisions.given is not None  # for mypy: they were rated at the threshold
     thresholds = [assess_threshold(None, threshold, decisions.given, scores, member)]
     thresholds += [assess_threshold(t.fpr, t.threshold, t.rates, scores, member) for t in decisions.thresholds]
     return AuditDecisions(

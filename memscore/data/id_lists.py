@@ -1,5 +1,6 @@
 """Read lists of example ids from .txt, .json and .npz files."""
 
+import codecs
 import json
 import zipfile
 from pathlib import Path
@@ -28,9 +29,15 @@ def read_id_list(path: str, option: str = "--members") -> np.ndarray:
     return np.array(ids, dtype=np.str_)
 
 
+def _decode_text(file: Path) -> str:
+    """Read text with or without a byte order mark, which tools of Windows write; UTF-16 only with one."""
+    content = file.read_bytes()
+    return content.decode("utf-16" if content[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8-sig")
+
+
 def _read_text(file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = _decode_text(file)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text ({error.reason} at byte {error.start}); write one id a line") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -38,7 +45,7 @@ def _read_text(file: Path) -> list[str]:
 
 def _read_json(file: Path) -> list[str]:
     try:
-        ids = json.loads(file.read_text())
+        ids = json.loads(_decode_text(file))
     except ValueError as error:
         raise ValueError(f"{file} is no JSON ({error}); write a list of ids") from None
     if not isinstance(ids, list):

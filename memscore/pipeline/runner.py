@@ -28,6 +28,7 @@ from memscore.pipeline.originals import (
     compute_training_seconds,
     get_or_train_pilot,
 )
+from memscore.pipeline.output_check import find_network_output_kind
 from memscore.pipeline.precision import ForecastCheck, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import ArmScores, score_arm, score_fractions
 from memscore.pipeline.tables import (
@@ -95,6 +96,7 @@ class EstimateResult:
         target_rmse: the requested error of memorization, if any.
         imported: the models were trained outside memscore.
         copies: counts of exact copies among the images; None where the images are unknown.
+        output_kind: what the network returns instead of logits; empty for logits.
     """
 
     training: TrainingSummary
@@ -114,6 +116,7 @@ class EstimateResult:
     target_rmse: float | None = None
     imported: bool = False
     copies: CopyCounts | None = None
+    output_kind: str = ""
 
 
 def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
@@ -183,6 +186,7 @@ def build_summary(result: EstimateResult) -> dict[str, object]:
         "exact_copies": result.copies,
         # only where there are any
         **({"originals_trained_again": differing} if (differing := result.training.differing_originals) else {}),
+        **({"outputs_are": result.output_kind} if result.output_kind else {}),
     }
 
 
@@ -230,6 +234,7 @@ class Bank:
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
         notes: lines on the precision of the models.
+        output_kind: what the network returns instead of logits; empty for logits.
     """
 
     config: BankConfig
@@ -239,6 +244,7 @@ class Bank:
     count: int
     host: str = ""
     notes: tuple[str, ...] = ()
+    output_kind: str = ""
 
     @cached_property
     def copies(self) -> Copies:
@@ -267,7 +273,16 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         require_compatible_clusters(store, arms, config.clusters)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
-    return Bank(config=config, splits=splits, store=store, arms=arms, count=count, host=host, notes=location.notes)
+    return Bank(
+        config=config,
+        splits=splits,
+        store=store,
+        arms=arms,
+        count=count,
+        host=host,
+        notes=location.notes,
+        output_kind=find_network_output_kind(location.manifest, splits),
+    )
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
@@ -355,6 +370,7 @@ def estimate(
         forecasts=forecasts,
         target_rmse=config.until_rmse,
         copies=bank.copies,
+        output_kind=bank.output_kind,
     )
 
 
@@ -398,6 +414,7 @@ def score_bank(
     forecasts: Sequence[PrecisionForecast] = (),
     target_rmse: float | None = None,
     copies: Copies | None = None,
+    output_kind: str = "",
 ) -> EstimateResult:
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
@@ -453,6 +470,7 @@ def score_bank(
         target_rmse=target_rmse,
         imported=store.manifest.imported,
         copies=None if copies is None else count_copies(copies),
+        output_kind=output_kind,
     )
     write_reports(store, splits, result, keys)
     if splits:

@@ -347,6 +347,13 @@ FILE_KINDS = (
         rebuild=rebuild.by_attack_command,
     ),
     FileKind(
+        pattern="reports/audit-NAME.json",
+        format=JSON,
+        content="The numbers of an audit (memscore.attack): AUC, epsilon, whether to trust them and why.",
+        entries=("arm", "trusted", "reasons"),
+        rebuild=rebuild.by_attack_command,
+    ),
+    FileKind(
         pattern="trials/KEY.parquet",
         format=PARQUET,
         content="The row of one unlearning trial: its options, measures and cost.",

@@ -105,7 +105,7 @@ def by_fidelity_command(files: StoredFiles, path: str) -> str:
 
 def by_attack_command(files: StoredFiles, path: str) -> str:
     """Advise the command that audited a model."""
-    return f"`python -m memscore.attack --store {files.bank}` with the options it was made with makes it again"
+    return f"`python -m memscore.attack {files.bank}` with the options it was made with makes it again"
 
 
 def by_sweep_command(files: StoredFiles, path: str) -> str:

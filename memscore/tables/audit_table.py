@@ -1,9 +1,12 @@
-"""Tables of an audit in a terminal: detection of members, and the strongest evidence."""
+"""Tables of an audit in a terminal: detection of members, the strongest evidence, and what can be concluded."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 
 from memscore.analysis.audit import AuditResult
+from memscore.analysis.audit_report import count_members
 from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
 from memscore.tables.console import make_table
@@ -14,33 +17,85 @@ EVIDENCE_NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia":
 ROWS_SHOWN = 5
 
 
-def print_audit(console: Console, audit: AuditResult, path: str) -> None:
-    """Print the results of an audit, and the path of its table."""
+def print_audit(
+    console: Console, audit: AuditResult, path: str, *, notes: Sequence[str] = (), command: tuple[str, str] = ("", "")
+) -> None:
+    """Print the results of an audit, the path of its table, and what can be concluded, which is the last line.
+
+    Notes are lines on the file of weights and on copies; the command trains a bank that fits the model, with what it still needs.
+    """
     # soft_wrap leaves long lines to the terminal, so that a pipe gets each of them whole
-    verdict = audit.table["verdict"]
-    n_members, n_undefined = verdict.to_pylist().count(True), verdict.null_count
-    accuracy = ", ".join(f"{split} {format_number(value)}" for split, value in audit.accuracy.items())
     lines = [
         f"shadows   {audit.models} models of {audit.arm}{format_unfinished(audit.unfinished)}; "
         "all of them are used for every example, and the audited model is not one of them",
-        f"accuracy  {accuracy}",
-        f"verdict   {n_members} of {len(verdict)} training examples of the bank were members: LiRA online > "
-        f"{audit.threshold:g}" + (f"; undefined for {n_undefined}" if n_undefined else ""),
+        *notes,
+        *format_model_checks(audit),
+        format_flagged(audit),
     ]
     if "rmia" not in audit.table.column_names:
         lines.append("RMIA      none: the bank has no validation examples to compare with")
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+    print_lines(console, lines)
     print_audit_decisions(console, audit.decisions)
-    if audit.curves:
+    n_members = count_members(audit)
+    if n_members is not None and 0 < n_members < audit.table.num_rows:
         print_curves(console, audit)
     print_strongest(console, audit)
-    console.print(f"every example: {path}", soft_wrap=True)
+    console.print(f"every example: {path}", soft_wrap=True, markup=False)
+    print_lines(console, format_conclusion(audit, command))
+
+
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Print lines as they are, without markup."""
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def format_model_checks(audit: AuditResult) -> list[str]:
+    """Format the model's accuracy beside the bank's, and how its confidences lie among the shadow models'."""
+    own = ", ".join(f"{name} {format_number(group.value)}" for name, group in audit.accuracies.items())
+    bank = ", ".join(f"{name} {format_number(group.bank)}" for name, group in audit.accuracies.items())
+    lines = [f"accuracy  {own}; the bank's models: {bank} (median)"]
+    for split, fit in audit.fits.items():
+        if fit is None:
+            continue
+        limits = f"{fit.median_limits.lo:.2f} to {fit.median_limits.hi:.2f}"
+        spread_limits = f"{fit.spread_limits.lo:.2f} to {fit.spread_limits.hi:.2f}"
+        lines.append(
+            f"fit       {split}: z of its confidence among {fit.models} shadow models' has median {fit.median:.2f} "
+            f"({limits} fits) and sd {fit.spread:.2f} ({spread_limits} fits), {fit.examples} examples"
+            + (f"; {len(fit.outlying)} shadow models far from the others are left out" if fit.outlying else "")
+        )
+    return lines
+
+
+def format_flagged(audit: AuditResult) -> str:
+    """Format how many examples are flagged as members, and how often non-members are expected to be."""
+    verdict = audit.table["verdict"]
+    undefined = f"; undefined for {verdict.null_count}" if verdict.null_count else ""
+    if np.isnan(audit.expected_fpr):
+        rate = "at an unknown FPR"
+    else:
+        sd = "" if np.isnan(audit.expected_fpr_sd) else f" (sd {100 * audit.expected_fpr_sd:.1f})"
+        rate = f"at an expected FPR of {100 * audit.expected_fpr:.1f} %{sd}, that of the bank's own models"
+        rate += "" if audit.trusted else ", which does not hold for a model that is not trusted"
+    flagged = f"{verdict.to_pylist().count(True)} of {len(verdict)} training examples of the bank"
+    return f"flagged   {flagged}, LiRA online > {audit.threshold:g}, {rate}{undefined}"
+
+
+def format_conclusion(audit: AuditResult, command: tuple[str, str]) -> list[str]:
+    """Format all reasons and what to do where the audit is not trusted, and last the conclusion."""
+    lines = []
+    if len(audit.reasons) > 1:
+        lines += [f"reason    {reason}" for reason in audit.reasons]
+    lines += [f"cause     perhaps {cause}" for cause in audit.causes]
+    if audit.causes and command[0]:
+        lines.append(f"to do     train a bank that fits: {command[0]}  {command[1]}")
+    return [*lines, audit.conclusion]
 
 
 def print_curves(console: Console, audit: AuditResult) -> None:
     """Print AUC and true-positive rates of each evidence, and the bound on epsilon."""
-    n_members = int(np.sum(audit.table["member"].to_numpy(zero_copy_only=False)))
+    n_members = count_members(audit) or 0
     title = f"{n_members} members and {audit.table.num_rows - n_members} others: value and 95 % interval"
     table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for kind, curve in audit.curves.items():

@@ -11,6 +11,7 @@ from memscore.data.duplicates import count_copies
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.jobs import read_recipe
+from memscore.pipeline.output_check import format_output_warning
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
 from memscore.pipeline.runner import Bank, EstimateResult, count_queries
 from memscore.pipeline.scoring import ArmScores
@@ -46,6 +47,7 @@ def print_heading(console: Console, bank: Bank) -> None:
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
         *(f"note   {note}" for note in bank.notes),
+        *([f"warning {format_output_warning(manifest.architecture, bank.output_kind)}"] if bank.output_kind else []),
         *([f"warning {wide_crop}"] if wide_crop else []),
         *(
             f"arm    {arm.name}: {format_goal(bank)}, {format_queries(count_queries(bank.config, bank.store, arm))}"
@@ -136,6 +138,7 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
     """Print the results of a run of estimate, and where they are stored."""
     # what went wrong first, then the scores, from the whole bank to single examples
     print_problems(console, result.training)
+    print_output_warning(console, result)
     print_scores(console, result.table, result.arms)
     print_forecast_checks(console, result.forecast_checks)
     if result.target_rmse is not None and not result.forecast_checks:
@@ -156,6 +159,13 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def print_output_warning(console: Console, result: EstimateResult) -> None:
+    """Print a warning if the network returns probabilities instead of logits."""
+    if result.output_kind:
+        warning = format_output_warning("that was trained", result.output_kind)
+        console.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True, highlight=False)
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:

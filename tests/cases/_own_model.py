@@ -58,7 +58,7 @@ def audit(folder: Path, name: str, weights: dict[str, Tensor], *words: str) -> C
     path = folder / f"{name}.safetensors"
     save_file({key: value.contiguous() for key, value in weights.items()}, path)
     bank = str(folder / "bank")
-    return run_command(folder, "memscore.attack", "--store", bank, "--model", str(path), *words)
+    return run_command(folder, "memscore.attack", bank, "--model", str(path), *words)
 
 
 def read_report(folder: Path, name: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_an_original_of_the_store_gives_the_predictions_that_its_worker_stored(b
     store = bank.store
     [receipt] = run_job(OriginalJob(store=store.url, index=0), build_shared_data(bank.splits, None))
     model = load_user_model(store.folder.path(f"weights/{receipt['key']}.safetensors"), PLAN.arch, store.manifest)
-    confidence = run_audit(store, model, reload_splits(store)).table["logit_confidence"].to_numpy()
+    confidence = run_audit(store, model.network, reload_splits(store)).table["logit_confidence"].to_numpy()
     logits = torch.from_numpy(store.read_outputs(receipt["key"])[0][:400].copy())
     expected = logit_confidence(logits, torch.from_numpy(bank.splits.train.labels)).numpy()
     np.testing.assert_allclose(confidence, expected, rtol=1e-4, atol=1e-4)  # float32, images laid out in another way
@@ -134,7 +134,6 @@ def test_an_original_of_the_store_gives_the_predictions_that_its_worker_stored(b
 
 def test_the_command_writes_evidence_with_verdicts_and_prints_how_well_it_separates(bank, files, half, capsys):
     arguments = [
-        "--store",
         bank.store.url,
         "--model",
         files["model"],
@@ -258,9 +257,8 @@ def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, 
     train = bank.splits.train
     model = train_model(train.images[half], train.labels[half], 0.5, 0.5, arch="my_nets:wide", epochs=20)
     path = save_weights(tmp_path, model.state_dict())
-    result = run_audit(
-        bank.store, load_user_model(path, "my_nets:wide", bank.store.manifest), normalize_splits(bank), member=half
-    )
+    network = load_user_model(path, "my_nets:wide", bank.store.manifest).network
+    result = run_audit(bank.store, network, normalize_splits(bank), member=half)
     assert result.curves["lira"].auc.lo > 0.5
     sys.modules.pop("my_nets")
 

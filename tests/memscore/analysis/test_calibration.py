@@ -9,6 +9,7 @@ from rich.console import Console
 
 from memscore import bank
 from memscore.analysis.calibration import assess_decisions, encode_decisions
+from memscore.analysis.shadow_targets import attack_shadow_models
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.store.store import Store
 from memscore.tables.decision_table import print_audit_decisions
@@ -44,10 +45,15 @@ def shadows(tmp_path_factory):
     return folder, scores, held
 
 
+def assess(store, scores, threshold, member):
+    targets = attack_shadow_models(store, ARM, range(M))
+    return assess_decisions(store, ARM, range(M), targets, scores, threshold, member)
+
+
 def test_expected_rates_are_those_of_fresh_models(shadows):
     folder, scores, held = shadows
     for threshold in (0.0, 0.5):
-        decisions = assess_decisions(Store.open(folder / "calm-bank"), ARM, range(M), scores[0], threshold, held[0])
+        decisions = assess(Store.open(folder / "calm-bank"), scores[0], threshold, held[0])
         for each in decisions.thresholds[:2]:
             rates = [(s[~h] > each.threshold).mean() for s, h in zip(scores, held, strict=True)]
             error = np.std(rates) / np.sqrt(60) + each.expected.fpr_sd / np.sqrt(M)
@@ -60,12 +66,12 @@ def test_expected_rates_are_those_of_fresh_models(shadows):
 def test_what_is_flagged_here_is_counted_and_groups_need_the_truth(shadows):
     folder, scores, held = shadows
     store = Store.open(folder / "calm-bank")
-    given = assess_decisions(store, ARM, range(M), scores[0], 0.0, held[0]).thresholds[0]
+    given = assess(store, scores[0], 0.0, held[0]).thresholds[0]
     assert given.flagged == (scores[0] > 0).sum()
     assert given.realised_fpr.value == pytest.approx((scores[0][~held[0]] > 0).mean())
-    known = assess_decisions(store, ARM, range(M), scores[0], 0.0, held[0])
+    known = assess(store, scores[0], 0.0, held[0])
     assert {leak.group for leak in known.groups["class"]} == {0, 1, 2, 3}
-    blind = assess_decisions(store, ARM, range(M), scores[0], 0.0, None)
+    blind = assess(store, scores[0], 0.0, None)
     assert blind.groups == {}
     assert blind.thresholds[0].realised_fpr is None
     assert blind.thresholds[0].flagged == given.flagged
@@ -74,7 +80,7 @@ def test_what_is_flagged_here_is_counted_and_groups_need_the_truth(shadows):
 
 def test_an_audit_names_a_wild_shadow_model_and_its_record_is_json(shadows):
     folder, scores, held = shadows
-    decisions = assess_decisions(Store.open(folder / "wild-bank"), ARM, range(M), scores[0], 0.0, held[0])
+    decisions = assess(Store.open(folder / "wild-bank"), scores[0], 0.0, held[0])
     assert list(decisions.outlying) == [f"{ARM}-00007"]
     record = json.loads(encode_decisions(decisions))
     assert record["thresholds"][0]["expected"]["targets"] == M

@@ -23,11 +23,11 @@ IMPORTING = {
 """Arguments with which each goes on to its slow imports, and fails after them."""
 
 ATTACKS = {
-    "no store": ("--store {tmp}/none --model {tmp}/w --arch mlp-8", "no store at"),
-    "no weights": ("--store {tmp}/bank --model {tmp}/w --arch mlp-8", "there are no weights at"),
-    "no safetensors": ("--store {tmp}/bank --model {tmp}/text --arch mlp-8", "is no safetensors file"),
+    "no store": ("{tmp}/none --model {tmp}/w --arch mlp-8", "no store at"),
+    "no weights": ("{tmp}/bank --model {tmp}/w --arch mlp-8", "there are no weights at"),
+    "no safetensors": ("{tmp}/bank --model {tmp}/text --arch mlp-8", "is no safetensors file"),
     "mean": (
-        "--store {tmp}/bank --model {tmp}/w --arch mlp-8 --mean 1 2",
+        "{tmp}/bank --model {tmp}/w --arch mlp-8 --mean 1 2",
         "--mean takes one number for each of 1 chan",
     ),
 }

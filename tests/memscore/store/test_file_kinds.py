@@ -46,6 +46,7 @@ UNSEEN = {
     "reports/influence_NAME.png",
     "reports/near_duplicates.parquet",
     "reports/audit-NAME.parquet",
+    "reports/audit-NAME.json",
     "trials/KEY-said.parquet",
     "trials/KEY-cost.parquet",
     "attempts/SEARCH/VALUES.json",
@@ -57,7 +58,7 @@ UNSEEN = {
 def run(command, store, folder, more=None):
     """Run a command on the store with the flags that it was filled with; its exit code."""
     flags = (FLAGS[command] if more is None else more).format(folder=folder).split()
-    where = ["--store", str(store)] if command in {"memscore.estimate", "memscore.attack"} else [str(store)]
+    where = ["--store", str(store)] if command == "memscore.estimate" else [str(store)]
     name = {"unlearn.experiment": ["five-steps"], "memscore.bank": ["duplicates"]}.get(command, [])
     return importlib.import_module(command).main([*name, *where, *flags])
 

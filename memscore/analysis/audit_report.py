@@ -1,0 +1,113 @@
+"""Write an audit: the table of all examples, and beside it a JSON file with every number of the page."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memscore.analysis.audit import AuditResult
+from memscore.analysis.audit_trust import compute_detectable_auc
+from memscore.store.json_records import encode_record
+from memscore.store.parquet import encode
+from memscore.store.store import Store
+
+JSON_ENDING = ".json"
+
+
+def check_out(out: str | None) -> None:
+    """Raise ValueError for a path of the table that is taken by the JSON file beside it."""
+    if out is not None and Path(out).suffix == JSON_ENDING:
+        raise ValueError(f"--out is a Parquet table, got {out}; name it .parquet, a {JSON_ENDING} is written beside it")
+
+
+def write_audit(store: Store, result: AuditResult, model: str, out: str | None) -> str:
+    """Write table and record to `out`, else into the bank's reports/ by the model's file name; return the path."""
+    content, record = encode(result.table), encode_record(build_audit_record(result, model))
+    if out is not None:
+        beside = Path(out).with_suffix(JSON_ENDING)
+        try:
+            Path(out).write_bytes(content)
+            beside.write_bytes(record)
+        except OSError as error:
+            raise OSError(
+                f"cannot write {error.filename or out}: {error.strerror}; give an --out that can be written"
+            ) from error
+        return out
+    stem = f"reports/audit-{Path(model).stem}-{result.arm}"
+    store.folder.replace(f"{stem}.parquet", content)
+    store.folder.replace(f"{stem}{JSON_ENDING}", record)
+    return f"{store.folder.display_name}/{stem}.parquet"
+
+
+def build_audit_record(result: AuditResult, model: str) -> dict[str, Any]:
+    """Build the numbers of an audit's page; undefined is NaN, and null in the file."""
+    verdict = result.table["verdict"]
+    n_members = count_members(result)
+    return {
+        "model": Path(model).name,
+        "arm": result.arm,
+        "models": result.models,
+        "models_in_unfinished_blocks": result.unfinished,
+        "examples": result.table.num_rows,
+        "members": n_members,
+        "accuracy": result.accuracy,
+        "accuracy_by_group": {name: {**asdict(group), "fits": group.fits} for name, group in result.accuracies.items()},
+        "confidence_among_shadow_models": {
+            split: None if fit is None else {**asdict(fit), "fits": fit.fits} for split, fit in result.fits.items()
+        },
+        "threshold": result.threshold,
+        "flagged": verdict.to_pylist().count(True),
+        "undefined": verdict.null_count,
+        "expected_fpr": result.expected_fpr,
+        "expected_fpr_sd": result.expected_fpr_sd,
+        "curves": {kind: asdict(curve) for kind, curve in result.curves.items()},
+        "bank_auc": result.bank_auc,
+        "detectable_auc": None
+        if n_members is None
+        else compute_detectable_auc(n_members, result.table.num_rows - n_members),
+        "epsilon": None if result.epsilon is None else asdict(result.epsilon),
+        "trusted": result.trusted,
+        "reasons": list(result.reasons),
+        "causes": list(result.causes),
+        "conclusion": result.conclusion,
+    }
+
+
+def count_members(result: AuditResult) -> int | None:
+    """Count the training examples that are listed as members; None without a list."""
+    if "member" not in result.table.column_names:
+        return None
+    return int(np.sum(result.table["member"].to_numpy(zero_copy_only=False)))
+
+
+def build_bank_command(store: Store, arch: str, data: str | None, folder: str | None) -> str:
+    """Build the command that trains another bank of the same data with the audited model's architecture.
+
+    Its recipe is not known; the words after it say so.
+    """
+    manifest, origin = store.manifest, store.read_origin() or {}
+    name = data or origin.get("path") or origin.get("name") or manifest.data
+    options = {
+        "--data": name,
+        "--folder": folder or origin.get("folder"),
+        "--train-limit": origin.get("train_limit"),
+        "--validation": origin.get("validation"),
+        "--label-noise": manifest.label_changes.get("label_noise"),
+        "--seed": manifest.seed or None,
+        "--arch": arch,
+    }
+    words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
+    return shlex.join(["python", "-m", "memscore.estimate", *words])
+
+
+def describe_recipe_options(store: Store) -> str:
+    """Say which options a fitting bank needs beside its data and architecture, with the values of this bank."""
+    recipe = store.manifest.recipe
+    augment = " ".join(recipe["augment"]) or "none"
+    bank = f"{recipe['epochs']} epochs of {recipe['batch']}, {recipe['optimizer']} at {recipe['lr']:g}"
+    return (
+        "with your model's own recipe: --recipe, or --epochs, --batch, --lr and --augment "
+        f"(this bank: {bank}, {recipe['schedule']}, augment {augment})"
+    )
