@@ -29,7 +29,7 @@ from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator, torch_seed
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
-from memscore.statistics.roc import auc_interval, tpr_at_fpr
+from memscore.statistics.roc import RateAtFpr, auc_interval, tpr_at_fpr
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.parquet import encode, to_table, update_content_hash
 from memscore.store.shards import hash_shards
@@ -47,11 +47,11 @@ EVIDENCE = ("lira", "lira_offline", "rmia")
 
 @dataclass(frozen=True, kw_only=True)
 class RocSummary:
-    """How well one kind of evidence separates members from others: 95 % intervals (DeLong; Wilson)."""
+    """How well one kind of evidence separates members from others, with 95 % intervals for other examples."""
 
     auc: Interval
-    tpr_at_001: Interval  # at a false positive rate of .1 %
-    tpr_at_01: Interval
+    tpr_at_001: RateAtFpr  # at a false positive rate of .1 %; no value with fewer than 1,000 others
+    tpr_at_01: RateAtFpr
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

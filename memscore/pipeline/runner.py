@@ -39,6 +39,7 @@ from memscore.proxies.registry import PROXIES, require_validation_images, select
 from memscore.proxies.scores import score_bank_events, score_originals, score_proxies
 from memscore.proxies.storage import InversionOptions, read_stored_inversion
 from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import RateAtFpr
 from memscore.store.json_records import encode_record
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
@@ -144,10 +145,17 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
             name: {
                 "targets": curve.targets,
                 **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
+                **{f"{key}_counts": build_rate_counts(m.rate) for key, m in curve.measures.items() if m.rate},
             }
             for name, curve in arm.attacks.items()
         },
     }
+
+
+def build_rate_counts(rate: RateAtFpr) -> dict[str, object]:
+    """Build the counts of a TPR over all targets, the realised FPR, and why there is no value; null where there is."""
+    counts = {key: value for key, value in asdict(rate).items() if key not in {"value", "lo", "hi"}}
+    return counts | {"reason": rate.reason or None}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
