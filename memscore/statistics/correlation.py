@@ -7,12 +7,16 @@ which either score is undefined (NaN) is left out of a pair.
 """
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from memscore.statistics.intervals import Interval
 
 TOP_FRACTION = 3000 / 45_000
 """Fraction of the examples that counts as the top: RUM forgets 3,000 of 45,000."""
+RESAMPLED_NOISE = 1.1
+"""How much wider than the draws say an interval over models is: in simulated banks of 16 to 256 models a correlation
+varies up to 1.2 times as much as in bootstrap samples of one bank."""
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -107,10 +111,12 @@ def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, le
 
     Models, or whole blocks of them where the design balances blocks, are drawn with replacement and the correlation is
     measured again. A score from resampled models is noisier than the score (repeated models add no information), so
-    its correlations are lower and a plain percentile interval can miss the value itself. Hence, on Fisher's scale
-    z = arctanh r, draws are centred on their own mean:
+    its correlations are lower and a plain percentile interval can miss the value itself. Hence only the spread of the
+    draws is used, on Fisher's scale z = arctanh r, with B the number of blocks:
 
-        tanh( z + sqrt(B / (B - 1)) (quantile of z* - mean of z*) ),   B the number of blocks.
+        tanh( z +- RESAMPLED_NOISE t_{B-1} sqrt(B / (B - 1)) sd(z*) ).
+
+    It is for other draws of as many models, on these examples.
 
     Args:
         value: the correlation of all models.
@@ -127,9 +133,9 @@ def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, le
     if blocks < 3 or not abs(value) < 1 or not len(draws) or len(defined) < 0.9 * len(draws):
         return Interval(value=value, lo=float("nan"), hi=float("nan"))
     # sampling B blocks from B with replacement gives a variance that is (B - 1) / B of the unbiased one
-    z = np.arctanh(defined)
-    ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(blocks / (blocks - 1))
-    lo, hi = np.tanh(np.arctanh(value) + ends)
+    spread = np.arctanh(defined).std(ddof=1) * np.sqrt(blocks / (blocks - 1))
+    reach = RESAMPLED_NOISE * stdtrit(blocks - 1, (1 + level) / 2) * spread
+    lo, hi = np.tanh(np.arctanh(value) + np.array([-reach, reach]))
     return Interval(value=value, lo=float(lo), hi=float(hi))
 
 
