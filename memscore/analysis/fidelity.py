@@ -35,6 +35,7 @@ from memscore.statistics.correlation import (
     pearson,
     spearman,
     top_overlap,
+    undo_attenuation,
 )
 from memscore.statistics.inequality import gini_interval
 from memscore.statistics.intervals import Interval
@@ -150,6 +151,7 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
         values = candidate.values
         defined = ~np.isnan(values) & ~np.isnan(memorization)
         ranks = rankdata(values[defined])
+        r = spearman(values[defined], memorization[defined])
         # over models, for the correlation's interval; a score from the same models shares their noise and gets none
         independent = defined.any() and not candidate.shares_models
         draws_of_r, halves_r = (
@@ -161,13 +163,12 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
             correlations[candidate.score] = np.array([
                 spearman(sample[drawn], values[drawn]) for sample, drawn in zip(samples, drawn_rows, strict=True)
             ])
-        r = spearman(values[defined], memorization[defined])
         seconds = costs.get(candidate.score, float("nan"))
         rows.append(
             ProxyFidelity(
                 score=candidate.score,
                 shares_models=candidate.shares_models,
-                spearman=compute_interval_from_draws(r, np.array(draws_of_r), blocks),
+                spearman=compute_interval_from_draws(r, undo_attenuation(r, np.array(draws_of_r)), blocks),
                 corrected=extrapolate_correlation(r, float(np.mean(halves_r)) if halves_r else float("nan")),
                 pearson=pearson(values, memorization),
                 top=top_overlap(values * candidate.direction, memorization),
