@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from memscore.estimators.memorization import memorization
-from memscore.statistics.correlation import pearson, rmse, spearman, top_overlap
+from memscore.statistics.correlation import pearson, rmse, spearman, top_overlap, undo_attenuation
 from memscore.statistics.reliability import draw_random_halves, extrapolate_correlation, spearman_brown
 from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.whole_banks import bootstrap_over_models, split_half
@@ -133,6 +133,17 @@ def test_the_interval_covers_what_other_models_would_give():
 
     assert abs(covered(ends) - 0.95) < 0.062
     assert covered(plain) < 0.5
+
+
+@pytest.mark.parametrize(("mean", "factor"), [(0.3, 4 / 3), (0.5, 1), (0.1, np.sqrt(2)), (-0.2, 1)])
+def test_draws_vary_as_the_correlation_when_their_mean_is_restored(mean, factor):
+    """The factor is that of the means, within what doubled noise can do."""
+    draws = np.array([mean - 0.1, np.nan, mean + 0.1])
+    np.testing.assert_allclose(undo_attenuation(0.4, draws), factor * draws, rtol=1e-12)
+    np.testing.assert_allclose(undo_attenuation(-0.4, -draws), -factor * draws, rtol=1e-12)
+    assert np.isnan(undo_attenuation(0.4, np.full(3, np.nan))).all()
+    assert undo_attenuation(np.nan, np.array([0.1])).tolist() == [0.1]
+    assert not len(undo_attenuation(0.4, np.array([])))
 
 
 def test_whole_blocks_are_drawn_together():
