@@ -159,7 +159,12 @@ for _name, _kind in {"rmia": "online", "rmia_offline": "offline"}.items():
     )
 
 
-ESTIMATOR_VERSIONS: dict[str, int] = {"influence": 2, "rmia": 2, "rmia_offline": 2}
+ESTIMATOR_VERSIONS: dict[str, int] = {
+    **dict.fromkeys(("influence", "rmia", "rmia_offline"), 2),
+    # the ends of their intervals: shares near 0 and 1, and targets that share shadow models
+    **dict.fromkeys(("memorization", "cscore"), 2),
+    **{name: 2 for name in SCORES if name.startswith("attack_success")},
+}
 """Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
 influence. All other estimators are version 1. A file of another version is stale.
 

@@ -40,7 +40,7 @@ from memscore.seeds import generator, torch_seed
 from memscore.statistics.epsilon_bound import EpsilonBound, epsilon_lower_bound
 from memscore.statistics.intervals import Interval
 from memscore.statistics.privacy_bounds import PrivacyBound, bound_privacy, validate_delta
-from memscore.statistics.roc import auc_interval, tpr_at_fpr
+from memscore.statistics.roc import RateAtFpr, auc_interval, tpr_at_fpr
 from memscore.statistics.shadow_fit import ShadowFit, fit_shadows
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.parquet import to_table, update_content_hash
@@ -63,11 +63,11 @@ OUTPUTS_CHECKED = 4096  # images whose outputs are kept to tell logits from prob
 
 @dataclass(frozen=True, kw_only=True)
 class RocSummary:
-    """How well one kind of evidence separates members from others: 95 % intervals (DeLong; Wilson)."""
+    """How well one kind of evidence separates members from others, with 95 % intervals for other examples."""
 
     auc: Interval
-    tpr_at_001: Interval  # at a false positive rate of .1 %
-    tpr_at_01: Interval
+    tpr_at_001: RateAtFpr  # at a false positive rate of .1 %; no value with fewer than 1,000 others
+    tpr_at_01: RateAtFpr
 
 
 class Predictions(NamedTuple):

@@ -2,7 +2,7 @@
 
 The correlation with an estimate of memorization is lower than the one with memorization itself, since the estimate is
 noisy. So three numbers are reported: the correlation as it is, with a bootstrap interval over the models that the
-estimate was made from; the same corrected for the estimate's own unreliability; and the overlap of the tops.
+estimate was made from; the same extrapolated to infinitely many models; and the overlap of the tops.
 
 Scores made from the same models as the estimate (C-score, attacks) share its noise: their correlation is too high, and
 no correction for independent noise applies. They are marked, and get neither interval nor correction.
@@ -40,10 +40,16 @@ from memscore.statistics.correlation import (
     pearson,
     spearman,
     top_overlap,
+    undo_attenuation,
 )
 from memscore.statistics.inequality import gini_interval
 from memscore.statistics.intervals import Interval
-from memscore.statistics.reliability import Reliability, compute_reliability, disattenuate, draw_arm_halves
+from memscore.statistics.reliability import (
+    Reliability,
+    compute_reliability,
+    draw_arm_halves,
+    extrapolate_correlation,
+)
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import decode_metadata
 from memscore.store.score_files import orient_score
@@ -141,31 +147,34 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
     # Memorization from each bootstrap sample of models, [draws, N]. Its ranks do not depend on the compared score, so
     # they are computed once. The same samples of models, and of examples, serve every score: differences between two
     # correlations are then paired.
-    reliability, samples, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
+    reliability, samples, halves, blocks, by_blocks = bootstrap_memorization(store, arm, indices, draws)
     bank_s, training_s = sum_model_seconds(store, arm, indices), compute_training_seconds(store)
-    ranked = [rank_defined(sample) for sample in samples]
+    ranked, ranked_halves = ([rank_defined(sample) for sample in estimates] for estimates in (samples, halves))
     drawn_rows = generator(store.manifest.seed, "bootstrap", "examples").integers(0, len(memorization), samples.shape)
     rows, correlations = [], {}
     for candidate in read_candidates(store, arm, reference, digest):
         values = candidate.values
         defined = ~np.isnan(values) & ~np.isnan(memorization)
         ranks = rankdata(values[defined])
+        r = spearman(values[defined], memorization[defined])
         # over models, for the correlation's interval; a score from the same models shares their noise and gets none
         independent = defined.any() and not candidate.shares_models
-        draws_of_r = [correlate_ranks(sample, values, defined, ranks) for sample in ranked] if independent else []
+        draws_of_r, halves_r = (
+            [correlate_ranks(sample, values, defined, ranks) for sample in estimates if independent]
+            for estimates in (ranked, ranked_halves)
+        )
         # over models and examples, for the verdicts on SCALE's claims, which must not rest on these examples
         if not candidate.shares_models and get_registry_name(candidate.score) in PAPER_SIGNS:
             correlations[candidate.score] = np.array([
                 spearman(sample[drawn], values[drawn]) for sample, drawn in zip(samples, drawn_rows, strict=True)
             ])
-        r = spearman(values[defined], memorization[defined])
         seconds = costs.get(candidate.score, float("nan"))
         rows.append(
             ProxyFidelity(
                 score=candidate.score,
                 shares_models=candidate.shares_models,
-                spearman=compute_interval_from_draws(r, np.array(draws_of_r), blocks),
-                corrected=float("nan") if candidate.shares_models else disattenuate(r, reliability.spearman_full),
+                spearman=compute_interval_from_draws(r, undo_attenuation(r, np.array(draws_of_r)), blocks),
+                corrected=extrapolate_correlation(r, float(np.mean(halves_r)) if halves_r else float("nan")),
                 pearson=pearson(values, memorization),
                 top=top_overlap(values * candidate.direction, memorization),
                 seconds=seconds,
@@ -189,11 +198,11 @@ def compare_proxies(store: Store, arm: str, costs: Mapping[str, float], *, draws
 
 def bootstrap_memorization(
     store: Store, arm: str, indices: Sequence[int], draws: int
-) -> tuple[Reliability, np.ndarray, int, bool]:
+) -> tuple[Reliability, np.ndarray, np.ndarray, int, bool]:
     """Compute memorization from bootstrap samples and from halves of the models, in one pass over the bank.
 
-    Returns the reliability; memorization of each sample, [draws, N]; how many blocks (or models) were drawn from; and
-    whether whole blocks were.
+    Returns the reliability; memorization of each sample, [draws, N], and of each half, [2 * halves, N]; how many blocks
+    (or models) were drawn from; and whether whole blocks were.
     """
     # The models of a block balance each other, so whole blocks are drawn. With too few of them models are drawn one by
     # one: that ignores the design's smaller variance, so intervals are too wide rather than too narrow.
@@ -212,7 +221,7 @@ def bootstrap_memorization(
     scores = np.concatenate(parts, axis=1)
     # [draws + 2 * halves, N]: the samples, then first and second halves in turn
     pairs = list(zip(scores[draws::2], scores[draws + 1 :: 2], strict=True))
-    return compute_reliability(pairs), scores[:draws], len(members), by_blocks
+    return compute_reliability(pairs), scores[:draws], scores[draws:], len(members), by_blocks
 
 
 def read_candidates(store: Store, arm: str, reference: str, digest: str) -> Iterator[Candidate]:

@@ -17,7 +17,7 @@ from scipy.special import log_softmax, stdtrit
 
 from memscore.seeds import generator
 from memscore.statistics.claims import Trend, judge_interval
-from memscore.statistics.correlation import spearman
+from memscore.statistics.correlation import compute_interval_from_draws, spearman
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
 
@@ -168,11 +168,7 @@ def compute_difference(x: np.ndarray, y: np.ndarray) -> Interval:
     return Interval(value=gap, lo=gap - half_width, hi=gap + half_width)
 
 
-def bootstrap_spearman(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
-    """Compute Spearman's correlation with its percentile bootstrap interval over examples."""
-    draws = [rng.integers(0, len(x), len(x)) for _ in range(N_BOOTSTRAP if len(x) > 2 else 0)]
-    drawn = np.array([spearman(x[rows], y[rows]) for rows in draws])
-    # a sample in which either score is constant has no correlation
-    drawn = drawn[~np.isnan(drawn)]
-    lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-    return Interval(value=spearman(x, y), lo=float(lo), hi=float(hi))
+def bootstrap_spearman(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, samples: int = N_BOOTSTRAP) -> Interval:
+    """Compute Spearman's correlation with its bootstrap interval over examples, by the spread of Fisher's z."""
+    draws = [rng.integers(0, len(x), len(x)) for _ in range(samples if len(x) > 2 else 0)]
+    return compute_interval_from_draws(spearman(x, y), np.array([spearman(x[rows], y[rows]) for rows in draws]), len(x))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memscore.pipeline.attacks import ATTACKS, build_attack_context
-from memscore.statistics.roc import auc, auc_se
+from memscore.statistics.roc import auc, delong_variance
 from memscore.store.block_reader import split_blocks
 from memscore.store.store import Store
 
@@ -60,7 +60,7 @@ def attack_shadow_models(store: Store, arm: str, indices: Sequence[int]) -> Shad
         online, *_ = attack.score(part, state, context)
         scores[:, part.rows], member[:, part.rows] = online[targets], part.columns["member"][targets]
     pairs = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    errors = np.array([auc_se(*pair) for pair in pairs])
+    errors = np.sqrt([delong_variance(*pair) for pair in pairs])
     return ShadowTargets(
         aucs=np.array([auc(*pair) for pair in pairs]),
         auc_se=float(np.mean(errors[~np.isnan(errors)])) if not np.isnan(errors).all() else float("nan"),

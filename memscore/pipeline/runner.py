@@ -57,6 +57,7 @@ from memscore.proxies.storage import (
     read_stored_inversions,
 )
 from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import RateAtFpr
 from memscore.store.json_records import encode_record
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
@@ -210,6 +211,7 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
             name: {
                 "targets": curve.targets,
                 **{key: [m.value, m.lo, m.hi] for key, m in curve.measures.items()},
+                **{f"{key}_counts": build_rate_counts(m.rate) for key, m in curve.measures.items() if m.rate},
                 **({} if curve.decisions is None else summarize(curve.decisions)),
             }
             for name, curve in arm.attacks.items()
@@ -220,6 +222,12 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
             for name, success in arm.success.items()
         },
     }
+
+
+def build_rate_counts(rate: RateAtFpr) -> dict[str, object]:
+    """Build the counts of a TPR over all targets, the realised FPR, and why there is no value; null where there is."""
+    counts = {key: value for key, value in asdict(rate).items() if key not in {"value", "lo", "hi"}}
+    return counts | {"reason": rate.reason or None}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

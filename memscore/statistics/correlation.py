@@ -7,6 +7,7 @@ which either score is undefined (NaN) is left out of a pair.
 """
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from memscore.statistics.intervals import Interval
@@ -102,15 +103,37 @@ def draw_bootstrap_samples(members: list[np.ndarray], rng: np.random.Generator, 
     return [np.concatenate([members[b] for b in rng.integers(0, blocks, blocks)]) for _ in range(draws)]
 
 
+def undo_attenuation(value: float, draws: np.ndarray) -> np.ndarray:
+    """Multiply a correlation's draws so that they vary as the correlation does.
+
+    With a noise of variance c beside a true score of variance 1, r is proportional to 1 / sqrt(1 + c), and in a
+    resample, where the noise is doubled, to 1 / sqrt(1 + 2 c); what resampling adds to r is divided by the same root.
+    So the spread is too small by the factor that the mean is too small by, which lies between sqrt(1/2) and 1.
+
+    Args:
+        value: the correlation of all models.
+        draws: the correlation of each bootstrap sample, [draws].
+
+    Returns:
+        The draws, times value / mean of draws, that factor at least 1 and at most sqrt(2); [draws].
+    """
+    mean = float(np.nanmean(draws)) if len(draws) and not np.isnan(draws).all() else float("nan")
+    factor = float(np.clip(value / mean, 1, np.sqrt(2))) if value and mean else 1.0
+    return draws * (1.0 if np.isnan(factor) else factor)
+
+
 def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, level: float = 0.95) -> Interval:
     """Compute a correlation's bootstrap interval over models.
 
     Models, or whole blocks of them where the design balances blocks, are drawn with replacement and the correlation is
     measured again. A score from resampled models is noisier than the score (repeated models add no information), so
-    its correlations are lower and a plain percentile interval can miss the value itself. Hence, on Fisher's scale
-    z = arctanh r, draws are centred on their own mean:
+    its correlations are lower and a plain percentile interval can miss the value itself. Hence only the spread of the
+    draws is used, on Fisher's scale z = arctanh r, with B the number of blocks:
 
-        tanh( z + sqrt(B / (B - 1)) (quantile of z* - mean of z*) ),   B the number of blocks.
+        tanh( z +- t_{B-1} sqrt(B / (B - 1)) sd(z*) ).
+
+    It is for other draws of as many models, on these examples, if the draws are those of undo_attenuation; draws of
+    examples too vary as they should without it.
 
     Args:
         value: the correlation of all models.
@@ -127,9 +150,9 @@ def compute_interval_from_draws(value: float, draws: np.ndarray, blocks: int, le
     if blocks < 3 or not abs(value) < 1 or not len(draws) or len(defined) < 0.9 * len(draws):
         return Interval(value=value, lo=float("nan"), hi=float("nan"))
     # sampling B blocks from B with replacement gives a variance that is (B - 1) / B of the unbiased one
-    z = np.arctanh(defined)
-    ends = np.quantile(z - z.mean(), [(1 - level) / 2, (1 + level) / 2]) * np.sqrt(blocks / (blocks - 1))
-    lo, hi = np.tanh(np.arctanh(value) + ends)
+    spread = np.arctanh(defined).std(ddof=1) * np.sqrt(blocks / (blocks - 1))
+    reach = stdtrit(blocks - 1, (1 + level) / 2) * spread
+    lo, hi = np.tanh(np.arctanh(value) + np.array([-reach, reach]))
     return Interval(value=value, lo=float(lo), hi=float(hi))
 
 

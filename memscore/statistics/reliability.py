@@ -118,28 +118,32 @@ def spearman_brown(r: float) -> float:
     return 2 * r / (1 + r) if r >= 0 else float("nan")
 
 
-def disattenuate(r: float, reliability: float, other: float = 1.0) -> float:
-    """Correct a correlation of two scores for their noise (Spearman 1904).
+def extrapolate_correlation(r: float, halves: float) -> float:
+    """Extrapolate a correlation with a noisy estimate to infinitely many models, from all models and from halves.
 
-        r / sqrt(reliability * other)
+    The noise of an estimate from M models multiplies a correlation by 1 / sqrt(1 + c / M) (Spearman 1904). From M and
+    from M / 2 models c follows:
 
-    That is exact for errors that are independent of each other and of both scores. Noise in the reliabilities can
-    raise it above 1, where it is clipped: 1 then means "as high as the reliability allows", not "the same score".
+        1 / r_inf^2 = 2 / r^2 - 1 / r_half^2.
+
+    Dividing by the root of the halves' agreement instead, as Spearman does, takes their noise for independent of the
+    truth. Of counts it is not, and in simulated banks of 16 and 64 models that result is 4 to 20 % too high. This one
+    is 2 % too low to 3 % too high there (16 models and 400 examples: 6 to 14 %), and 1.5 to 2.5 times as uncertain as
+    the correlation itself.
 
     Args:
-        r: their correlation.
-        reliability: of the first score from all models (Reliability.spearman_full), of the same kind of correlation.
-        other: reliability of the second score; 1 makes no correction for it.
+        r: the correlation of the estimate from all models.
+        halves: mean correlation of the estimates from halves of the models.
 
     Returns:
-        In [-1, 1]; NaN where a reliability is not above 0, or anything is NaN.
+        In [-1, 1]; NaN where the signs differ or one is 0, where noise has no such limit, or anything is NaN.
 
-    >>> disattenuate(0.6, 0.81), disattenuate(-0.9, 0.25)
-    (0.6666666666666666, -1.0)
+    >>> round(extrapolate_correlation(1 / 1.25**0.5, 1 / 1.5**0.5), 12), extrapolate_correlation(-0.6, -0.6)
+    (1.0, -0.6)
     """
-    if not (reliability > 0 and other > 0) or np.isnan(r):
+    if not r * halves > 0 or not (inverse := 2 / r**2 - 1 / halves**2) > 0:
         return float("nan")
-    return float(np.clip(r / np.sqrt(reliability * other), -1, 1))
+    return float(np.clip(np.sign(r) / np.sqrt(inverse), -1, 1))
 
 
 def _merge_blocks(members: list[np.ndarray], blocks: np.ndarray) -> np.ndarray:

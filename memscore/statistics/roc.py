@@ -1,17 +1,20 @@
 """ROC curves of membership scores: area and left end of the curve, with errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, stdtrit
-from scipy.stats import rankdata
+from scipy.special import betainc, ndtri, owens_t, stdtrit
+from scipy.stats import binom, rankdata
 
-from memscore.statistics.intervals import Interval, smoothed_variance, wilson
+from memscore.statistics.intervals import Interval, wilson
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
 """Where the left end of the curve is evaluated (Carlini et al. 2022 argue for it)."""
 CURVE_POINTS = 121
 """Number of false positive rates of a plotted curve."""
+SHARED_SHADOWS = {"auc": 1.4, "tpr": 1.25}
+"""How much wider the interval of a mean over targets is than that of independent targets. In simulated banks of 8 to 64
+models the mean area varies .95 to 1.5 times as much as its targets say, and the rates .8 to 1.2 times."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,14 +34,52 @@ class RocBand:
     hi: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class RateAtFpr:
+    """The true positive rate at a false positive rate, with its interval and the counts at its threshold.
+
+    Attributes:
+        value: the rate; NaN where it is undefined, and then `reason` says why.
+        lo: lower end of its interval, 95 % unless stated otherwise.
+        hi: upper end.
+        fpr: the false positive rate asked for; the threshold has this one at most.
+        realised_fpr: false_positives / negatives.
+        false_positives: negatives above the threshold.
+        negatives: all of them.
+        true_positives: positives above the threshold.
+        positives: all of them.
+        reason: "finer than 1/600" where 600 negatives have no such rate; empty where there is a value.
+    """
+
+    value: float
+    lo: float
+    hi: float
+    fpr: float
+    realised_fpr: float
+    false_positives: int
+    negatives: int
+    true_positives: int
+    positives: int
+    reason: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetMean:
-    """A measure per target model [M], its mean and the mean's 95 % t interval."""
+    """A measure per target model [M], its mean and the mean's 95 % interval over models, on these examples.
+
+    Attributes:
+        per_target: NaN where a target has no value.
+        value: mean over targets.
+        lo: lower end of its interval.
+        hi: upper end.
+        rate: of a true positive rate the same value and interval, with the counts of all targets; None of an area.
+    """
 
     per_target: np.ndarray
     value: float
     lo: float
     hi: float
+    rate: RateAtFpr | None = None
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -61,22 +102,18 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((rankdata(scores)[positive].sum() - n_pos * (n_pos + 1) / 2) / pairs) if pairs else float("nan")
 
 
-def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Compute the standard error of the area (DeLong et al. 1988), by ranks (Sun & Xu 2014).
-
-    Where DeLong's variance is 0 or undefined (all pairs ordered alike, one positive) the area is treated as a
-    smoothed proportion of as many trials as the smaller class has examples, which is the worst case for pairs that
-    share examples.
+def delong_variance(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Compute the variance of the area (DeLong et al. 1988), by ranks (Sun & Xu 2014).
 
     Args:
         scores: [n], no NaN.
         positive: bool [n].
 
     Returns:
-        Above 0; NaN without a positive or without a negative.
+        0 where all pairs are ordered alike; NaN with fewer than two positives or negatives.
     """
     pos, neg = scores[positive], scores[~positive]
-    if not len(pos) or not len(neg):
+    if min(len(pos), len(neg)) < 2:
         return float("nan")
     # DeLong's components without comparing pairs: an example's rank among all, less its rank on its own side, is the
     # number of the other side below it. So for each positive the share of negatives below it, and for each negative the
@@ -84,17 +121,19 @@ def auc_se(scores: np.ndarray, positive: np.ndarray) -> float:
     ranks = rankdata(scores)
     share_below = (ranks[positive] - rankdata(pos)) / len(neg)
     share_above = 1 - (ranks[~positive] - rankdata(neg)) / len(pos)
-    fewer = min(len(pos), len(neg))
-    variance = share_below.var(ddof=1) / len(pos) + share_above.var(ddof=1) / len(neg) if fewer > 1 else 0.0
-    if variance == 0:
-        variance = smoothed_variance(np.asarray(share_below.mean() * fewer), np.asarray(fewer))
-    return float(np.sqrt(variance))
+    return float(share_below.var(ddof=1) / len(pos) + share_above.var(ddof=1) / len(neg))
 
 
 def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) -> Interval:
-    """Compute the area with an interval inside [0, 1].
+    """Compute the area with an interval inside [0, 1]: the areas A with |value - A| <= t sqrt(V(A)).
 
-    logit(A) +- z se / (A (1 - A)); at A = 0 or 1 Wilson's, for as many trials as the smaller class has examples.
+        V(A) = c (A (1 - A) + (m + n - 2) (q - A^2)) / (m n),   q = P[one positive is above two negatives]
+
+    A score interval, as Newcombe 2006's method 5, whose variance is taken at A and not at the value: with few
+    positives and a high area DeLong's is often far too small. Differs from Newcombe in three points. V is that of
+    Gaussian scores of equal variance, not of exponential ones, which have three times the width at .99. c is DeLong's
+    variance over V, both at the value, where that is above 1: scores may vary more than Gaussian ones. t has one degree
+    of freedom less than the smaller class has examples.
 
     Args:
         scores: [n], no NaN.
@@ -102,23 +141,45 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
         level: nominal coverage.
 
     Returns:
-        The area and its interval.
+        The area and its interval; NaN without a positive or without a negative.
     """
-    value, se = auc(scores, positive), auc_se(scores, positive)
-    if 0 < value < 1:
-        # by the delta method: the derivative of logit(A) is 1 / (A (1 - A))
-        reach = ndtri((1 + level) / 2) * se / (value * (1 - value))
-        return Interval(value=value, lo=float(expit(logit(value) - reach)), hi=float(expit(logit(value) + reach)))
-    fewer = min(int(positive.sum()), int((~positive).sum()))
-    lo, hi = wilson(np.asarray(value * fewer), np.asarray(fewer), level)
-    return Interval(value=value, lo=float(lo), hi=float(hi))
+    value, m, n = auc(scores, positive), int(positive.sum()), int((~positive).sum())
+    if np.isnan(value):
+        return Interval(value=value, lo=value, hi=value)
+    fewer = min(m, n)
+    # half a pair of the smaller class from 0 and from 1, where a variance in proportion to V would be 0
+    inside = np.clip(value, 0.5 / fewer, 1 - 0.5 / fewer)
+    excess = float(np.fmax(1, delong_variance(scores, positive) / _compute_area_variance(inside, m, n)))
+    reach = stdtrit(max(fewer - 1, 1), (1 + level) / 2) * np.sqrt(excess)
+    # both ends by bisection: A - value grows faster than the reach on the way from the value to 0 or 1
+    near, far = np.array([value, value]), np.array([0.0, 1.0])
+    for _ in range(50):
+        middle = (near + far) / 2
+        is_within = abs(middle - value) <= reach * np.sqrt(_compute_area_variance(middle, m, n))
+        near, far = np.where(is_within, middle, near), np.where(is_within, far, middle)
+    return Interval(value=value, lo=float(near[0]), hi=float(near[1]))
 
 
-def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> Interval:
-    """Compute the largest true positive rate at a false positive rate of at most fpr.
+def _compute_area_variance(area: np.ndarray, m: int, n: int) -> np.ndarray:
+    """Compute the variance of the area of m against n Gaussian scores of equal variance, whose true area is given."""
+    # P[X > Y1, X > Y2] of standard normal differences with correlation 1/2, by Owen's T function
+    both = area - 2 * owens_t(ndtri(area), np.sqrt(1 / 3))
+    variance: np.ndarray = (area * (1 - area) + (m + n - 2) * (both - area**2)) / (m * n)
+    return variance
 
-    No interpolation: below 1 / negatives only thresholds without a false positive remain. The interval is Wilson's
-    for the positives at that threshold; it does not include that few negatives decide the threshold.
+
+def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: float = 0.95) -> RateAtFpr:
+    """Compute the largest true positive rate at a false positive rate of at most fpr, without interpolation.
+
+    The interval is for the rate at fpr in the population. There the number K of these negatives above the threshold is
+    binomial, so the threshold lies between the K-th negative and the next one. Its rate is a proportion of positives,
+    h_K of which are above it, the mean of those above either negative; with Jeffreys' prior
+
+        TPR ~ Beta(h_K + 1/2, positives - h_K + 1/2),   K ~ Binomial(negatives, fpr).
+
+    The ends are quantiles of that mixture, which has both the few negatives that decide the threshold and the
+    positives. Wilson's interval has the positives only, and a bootstrap of the examples is too narrow for fewer than
+    about 20 false positives: docs/decisions/056-intervals-cover-what-they-say.md.
 
     Args:
         scores: [n], no NaN, higher for positives.
@@ -127,40 +188,45 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
         level: nominal coverage.
 
     Returns:
-        The rate and its interval; NaN without a positive or without a negative.
+        The rate, its interval and its counts. NaN without a positive or a negative, and where negatives * fpr < 1:
+        only thresholds without a false positive remain, whose rate is finer than 1 / negatives.
 
     Raises:
         ValueError: fpr is outside [0, 1].
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"a false positive rate lies between 0 and 1, got {fpr}; 0.001 is usual")
-    pos, neg = scores[positive], np.sort(scores[~positive])[::-1]
-    if not len(pos) or not len(neg):
-        return Interval(value=float("nan"), lo=float("nan"), hi=float("nan"))
-    # negatives that may be above the threshold, which is the next one; 1e-9 because 0.29 * 100 is 28.999...
-    allowed = int(fpr * len(neg) + 1e-9)
-    hits = int((pos > neg[allowed]).sum()) if allowed < len(neg) else len(pos)
-    lo, hi = wilson(np.asarray(hits), np.asarray(len(pos)), level)
-    return Interval(value=hits / len(pos), lo=float(lo), hi=float(hi))
+    neg, above = _count_above_negatives(scores, positive)
+    rate = _find_rate(neg, above, fpr)
+    if rate.reason:
+        return rate
+    lo, hi = _compute_tpr_ends(above, fpr, level)
+    return replace(rate, lo=min(lo, rate.value), hi=max(hi, rate.value))
 
 
 def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, TargetMean]:
     """Compute area and left end of each target's curve, and their means over targets.
 
-    Targets share their shadow models, so the interval of the mean is approximate.
+    The interval is for other draws of models on these examples: t over targets, SHARED_SHADOWS times as wide since
+    every target is a shadow model of the others. It says nothing of other examples.
 
     Args:
         scores: [M, N], an attack's score of example n against target m, higher for members; NaN is left out.
         member: bool [M, N], example n was in model m's training set.
 
     Returns:
-        "auc", "tpr_at_0.001" and "tpr_at_0.01".
+        "auc", "tpr_at_0.001" and "tpr_at_0.01"; the mean of a rate is NaN if a target's negatives cannot have it.
     """
+    # a target without members or without non-members has neither area nor rate
     targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    means = {"auc": _mean_interval(np.array([auc(*target) for target in targets]))}
+    areas = np.array([auc(*target) for target in targets])
+    sizes = [min(int(held.sum()), int((~held).sum())) for _, held in targets]
+    fewest = min((size for size in sizes if size), default=0)
+    means = {"auc": _mean_interval(areas, fewest, SHARED_SHADOWS["auc"])}
+    sides = [_count_above_negatives(*target) for target in targets]
     for fpr in FALSE_POSITIVE_RATES:
-        tprs = np.array([tpr_at_fpr(*target, fpr).value for target in targets])
-        means[f"tpr_at_{fpr:g}"] = _mean_interval(tprs)
+        rates = [_find_rate(neg, above, fpr) for neg, above in sides]
+        means[f"tpr_at_{fpr:g}"] = _average_rates(rates, fpr)
     return means
 
 
@@ -197,7 +263,7 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     """
     # the lowest rate is one false positive of the target with the fewest negatives, and at most 1/2, so that there is
     # something between it and 1
-    negatives = (~member).sum(1)
+    negatives = (~member & ~np.isnan(scores)).sum(1)
     lowest = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
     fprs = np.append(np.geomspace(lowest, 1, CURVE_POINTS)[:-1], 1.0)
     targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
@@ -211,11 +277,88 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     return RocBand(fpr=fprs, mean=tprs.mean(0), lo=lo, hi=hi)
 
 
-def _mean_interval(per_target: np.ndarray) -> TargetMean:
+def _count_above_negatives(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the negatives, highest first [n], and the positives above each of them and above -infinity [n + 1]."""
+    pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
+    return neg, np.append(len(pos) - np.searchsorted(pos, neg, side="right"), len(pos))
+
+
+def _find_rate(neg: np.ndarray, above: np.ndarray, fpr: float) -> RateAtFpr:
+    """Find the rate at the lowest threshold with at most fpr false positives, without its interval."""
+    negatives, positives, nan = len(neg), int(above[-1]), float("nan")
+    # negatives that may be above the threshold, which is the next one; 1e-9 because 0.29 * 100 is 28.999...
+    allowed = int(fpr * negatives + 1e-9)
+    reason = "" if allowed else f"finer than 1/{negatives}" if negatives else "no negatives"
+    if not positives:
+        reason = "no positives"
+    # fewer than allowed are above it where several tie with it
+    false = int((neg > neg[allowed]).sum()) if allowed < negatives else negatives
+    return RateAtFpr(
+        value=nan if reason else float(above[allowed] / positives),
+        lo=nan,
+        hi=nan,
+        fpr=fpr,
+        realised_fpr=false / negatives if negatives else nan,
+        false_positives=false,
+        negatives=negatives,
+        true_positives=int(above[allowed]),
+        positives=positives,
+        reason=reason,
+    )
+
+
+def _compute_tpr_ends(above: np.ndarray, fpr: float, level: float) -> tuple[float, float]:
+    """Compute the ends of tpr_at_fpr's interval: two quantiles of a mixture of Beta distributions."""
+    negatives, positives = len(above) - 1, above[-1]
+    # the numbers of negatives above the threshold that have any weight, 8 standard deviations about their mean
+    reach = 8 * np.sqrt(negatives * fpr * (1 - fpr)) + 8
+    k = np.arange(max(0, int(negatives * fpr - reach)), min(negatives, int(negatives * fpr + reach)) + 1)
+    weight = binom.pmf(k, negatives, fpr)
+    # `above` counts from the highest negative, so that with none above the threshold its lower neighbour is above[0]
+    hits = (np.where(k > 0, above[k - 1], 0) + above[k]) / 2
+    # both quantiles by bisection of the mixture's distribution function, to 2**-40
+    tails, ends = np.array([(1 - level) / 2, (1 + level) / 2]), np.array([0.5, 0.5])
+    for step in 2.0 ** -np.arange(2, 42):
+        ends += np.where(betainc(hits + 0.5, positives - hits + 0.5, ends[:, None]) @ weight < tails, step, -step)
+    return float(ends[0]), float(ends[1])
+
+
+def _average_rates(rates: list[RateAtFpr], fpr: float) -> TargetMean:
+    """Average the targets' rates, with the counts of those that have members and non-members added up."""
+    curves = [rate for rate in rates if rate.positives and rate.negatives]
+    # one target that cannot have the rate leaves no mean: an average of the others would be of other examples
+    reason = min(curves, key=lambda rate: rate.negatives).reason if curves else "no target with members and others"
+    values, fewest = np.array([rate.value for rate in rates]), min((rate.positives for rate in curves), default=0)
+    mean = _mean_interval(values, fewest, SHARED_SHADOWS["tpr"])
+    value, lo, hi = (float("nan"),) * 3 if reason else (mean.value, mean.lo, mean.hi)
+    false, negatives, true, positives = (
+        sum(getattr(rate, count) for rate in curves)
+        for count in ("false_positives", "negatives", "true_positives", "positives")
+    )
+    rate = RateAtFpr(
+        value=value,
+        lo=lo,
+        hi=hi,
+        fpr=fpr,
+        realised_fpr=false / negatives if negatives else float("nan"),
+        false_positives=false,
+        negatives=negatives,
+        true_positives=true,
+        positives=positives,
+        reason=reason,
+    )
+    return TargetMean(per_target=mean.per_target, value=value, lo=lo, hi=hi, rate=rate)
+
+
+def _mean_interval(per_target: np.ndarray, trials: int, widening: float) -> TargetMean:
     """Average the targets that have a value; the interval is NaN with fewer than two."""
     defined = per_target[~np.isnan(per_target)]
-    value = float(defined.mean()) if len(defined) else float("nan")
-    reach = float("nan")
-    if len(defined) > 1:
-        reach = float(stdtrit(len(defined) - 1, 0.975) * defined.std(ddof=1) / np.sqrt(len(defined)))
-    return TargetMean(per_target=per_target, value=value, lo=value - reach, hi=value + reach)
+    value, n = float(defined.mean()) if len(defined) else float("nan"), len(defined)
+    lo = hi = float("nan")
+    if n > 1 and (defined == defined[0]).all():
+        # targets that agree fully, as at an area of 1, show no spread: then the interval of one target's examples
+        lo, hi = (float(end) for end in wilson(np.asarray(value * trials), np.asarray(trials)))
+    elif n > 1:
+        reach = float(widening * stdtrit(n - 1, 0.975) * defined.std(ddof=1) / np.sqrt(n))
+        lo, hi = max(value - reach, 0.0), min(value + reach, 1.0)
+    return TargetMean(per_target=per_target, value=value, lo=lo, hi=hi)

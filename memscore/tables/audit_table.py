@@ -8,7 +8,13 @@ from rich.console import Console
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
 from memscore.statistics.epsilon_bound import EpsilonBound
-from memscore.tables.bank_tables import format_number, format_unfinished, format_with_interval
+from memscore.tables.bank_tables import (
+    explain_unrealisable_rates,
+    format_number,
+    format_rate,
+    format_unfinished,
+    format_with_interval,
+)
 from memscore.tables.console import make_table
 from memscore.tables.decision_table import print_audit_decisions
 from memscore.tables.epsilon_lines import print_epsilon_bounds
@@ -22,7 +28,8 @@ def print_audit(
 ) -> None:
     """Print the results of an audit, the path of its table, and what can be concluded, which is the last line.
 
-    Notes are lines on the file of weights and on copies; the command trains a bank that fits the model, with what it still needs.
+    Notes are lines on the file of weights and on copies; the command trains a bank that fits the model, with what it
+    still needs.
     """
     # soft_wrap leaves long lines to the terminal, so that a pipe gets each of them whole
     lines = [
@@ -101,12 +108,12 @@ def print_curves(console: Console, audit: AuditResult) -> None:
     for kind, curve in audit.curves.items():
         table.add_row(
             EVIDENCE_NAMES[kind],
-            *(format_with_interval(each) for each in (curve.auc, curve.tpr_at_01, curve.tpr_at_001)),
+            *(format_with_interval(curve.auc), format_rate(curve.tpr_at_01), format_rate(curve.tpr_at_001)),
         )
     console.print(table)
-    n_others = audit.table.num_rows - n_members
-    if n_others < 1000:
-        console.print(f"with {n_others} others a false positive rate of .1 % allows no false positive", highlight=False)
+    rates = (rate for curve in audit.curves.values() for rate in (curve.tpr_at_01, curve.tpr_at_001))
+    for line in explain_unrealisable_rates(rates):
+        console.print(line, soft_wrap=True, highlight=False)
     if audit.epsilon is not None:
         console.print(format_epsilon(audit.epsilon), soft_wrap=True, highlight=False)
         print_epsilon_bounds(console, audit.epsilon_bounds, audit.table.num_rows)

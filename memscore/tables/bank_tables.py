@@ -1,6 +1,7 @@
 """Tables of a bank in a terminal: options, costs, forecasts, scores, and problems."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
+from memscore.statistics.roc import RateAtFpr, TargetMean
 from memscore.tables.attack_success_table import print_attack_success
 from memscore.tables.console import make_table
 from memscore.tables.decision_table import print_decisions
@@ -270,10 +272,16 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
     for arm in arms:
         for name, curve in arm.attacks.items():
             measures = (curve.measures[key] for key in ("auc", "tpr_at_0.01", "tpr_at_0.001"))
-            numbers = (f"{format_number(m.value)} ± {format_number(m.hi - m.value)}" for m in measures)
-            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
+            attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *map(format_target_mean, measures))
     if attacks.row_count:
         console.print(attacks)
+        means = [mean for arm in arms for curve in arm.attacks.values() for mean in curve.measures.values()]
+        console.print(
+            "±: for other draws of the models, on these examples; at: false positives of the non-members, mean counts",
+            soft_wrap=True,
+        )
+        for line in explain_unrealisable_rates(mean.rate for mean in means if mean.rate):
+            console.print(line, soft_wrap=True, highlight=False)
     for arm in arms:
         print_decisions(console, arm.list_decisions(), arm.suffix)
         if arm.outlying:
@@ -371,6 +379,45 @@ def format_interval(lo: float | None, hi: float | None) -> str:
     """Format the ends of an interval, or a dash where there is none."""
     ends = (format_number(lo), format_number(hi))
     return "-" if ends == ("-", "-") else f"[{', '.join(ends)}]"
+
+
+def format_target_mean(mean: TargetMean) -> str:
+    """Format a mean over targets with its error, and for a rate the mean counts of false positives and negatives."""
+    if np.isnan(mean.value):
+        return format_reason(mean.rate.reason if mean.rate else "")
+    text = f"{format_number(mean.value)} ± {format_number(max(mean.hi - mean.value, mean.value - mean.lo))}"
+    if mean.rate is None:
+        return text
+    targets = int((~np.isnan(mean.per_target)).sum())
+    return f"{text} at {mean.rate.false_positives / targets:.3g}/{mean.rate.negatives / targets:.0f}"
+
+
+def format_rate(rate: RateAtFpr) -> str:
+    """Format a rate with its interval and the counts of its realised false positive rate, or why it has no value."""
+    if np.isnan(rate.value):
+        return format_reason(rate.reason)
+    interval = format_interval(rate.lo, rate.hi)
+    return f"{format_number(rate.value)} {interval} at {rate.false_positives}/{rate.negatives}"
+
+
+def format_reason(reason: str) -> str:
+    """Format why there is no rate: that it is finer than the examples allow, else a dash."""
+    return reason if reason.startswith("finer") else "-"
+
+
+def explain_unrealisable_rates(rates: Iterable[RateAtFpr]) -> list[str]:
+    """Explain each false positive rate that the non-members are too few for, in a line."""
+    reasons = {rate.fpr: rate.reason for rate in rates if rate.reason.startswith("finer")}
+    return [
+        f"TPR at FPR {format_percent(fpr)} has no value: that false positive rate is {reasons[fpr]}, one of the "
+        f"non-members; it needs {math.ceil(1 / fpr):,} of them"
+        for fpr in sorted(reasons, reverse=True)
+    ]
+
+
+def format_percent(share: float) -> str:
+    """Format a share as in the tables' headers, .1 % for a thousandth."""
+    return f"{100 * share:g} %".removeprefix("0")
 
 
 def format_with_interval(interval: Interval) -> str:

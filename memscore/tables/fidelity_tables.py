@@ -54,7 +54,8 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
         f"{fidelity.reference} from {fidelity.models} models: reliability Spearman "
         f"{format_number(reliability.spearman_full)}, "
         f"Pearson {format_number(reliability.pearson_full)}; tops of its halves share {format_number(reliability.top)}",
-        f"intervals over {resampled}; noiseless: what Spearman would be without the noise of {fidelity.reference}",
+        f"95 %: over other draws of {resampled}, these examples; noiseless: Spearman extrapolated to ever more models, "
+        + ("up to 2.5 times as uncertain" if reliability.halves else "undefined with one block of models"),
         f"seconds beyond the training: {SECONDS_NOTE}; - means not timed; "
         + (
             f"training takes {fidelity.bank_s:.1f} s for the bank, "

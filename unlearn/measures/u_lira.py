@@ -16,7 +16,7 @@ standard deviation 0.)
 
 import numpy as np
 
-from memscore.statistics.roc import auc, tpr_at_fpr
+from memscore.statistics.roc import auc, compute_tprs
 from unlearn.measures.inputs import Column, Measure, PopulationInputs
 
 FLOOR, FPR = 0.1, 0.01
@@ -59,7 +59,8 @@ def u_lira(population: PopulationInputs) -> dict[str, float]:
     values["u_lira_auc"] = float(np.mean([auc(curve, is_unlearned) for curve in curves]))
     # With fewer than 100 scores of oracles in a curve, 1 % of them is less than one.
     if FPR * scores.shape[2] >= 1:
-        values["u_lira_tpr_at_0.01"] = float(np.mean([tpr_at_fpr(curve, is_unlearned, FPR).value for curve in curves]))
+        rates = [compute_tprs(curve, is_unlearned, np.array([FPR])) for curve in curves]
+        values["u_lira_tpr_at_0.01"] = float(np.mean(rates))
     return values
 
 

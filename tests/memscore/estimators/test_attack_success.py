@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from memscore.estimators.attack_success import attack_success
-from memscore.statistics.intervals import wilson
+from memscore.statistics.intervals import SHARED_SHADOWS_TRIALS, wilson
 from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.whole_banks import fit_shadow_prior, lira_online
 
@@ -22,7 +22,9 @@ def test_targets_without_a_score_are_not_counted():
     table = attack_success(scores, member)
     assert table["n"].tolist() == [3, 0]
     assert table["value"][0] == pytest.approx(2 / 3)
-    assert (table["lo"][0], table["hi"][0]) == tuple(wilson(np.array(2), np.array(3)))
+    trials = np.array([2, 3]) / SHARED_SHADOWS_TRIALS
+    assert (table["lo"][0], table["hi"][0]) == tuple(wilson(*trials))
+    assert table["hi"][0] - table["lo"][0] > np.diff(wilson(np.array(2), np.array(3)), axis=0)
     assert np.isnan([table[c][1] for c in ("value", "se", "lo", "hi")]).all()
 
 

@@ -15,11 +15,13 @@ from memscore.estimators.statistic import (
     subtract_means,
     take_signal,
 )
+from memscore.pipeline.runner import build_arm_summary, build_rate_counts
 from memscore.pipeline.scoring import score_arm, score_fractions, select_columns
 from memscore.pipeline.tables import compute_noise_detection, write_scores_table
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.score_registry import ScoreInfo
 from memscore.statistics.correlation import draw_bootstrap_samples
+from memscore.statistics.roc import tpr_at_fpr
 from memscore.store.manifest import Manifest
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
@@ -79,6 +81,22 @@ def test_a_learner_that_knows_its_members_only_memorizes_everything(store):
     assert result.rmse == 0
     assert result.attacks["lira"].measures["auc"].value == 1
     assert (table["memorization"]["memorization_k0.500_se"].to_numpy() > 0).all()
+
+
+def test_the_summary_has_the_counts_of_a_rate_or_why_there_is_none(store):
+    """N examples, half of them others of each target: too few for .1 %, and for 1 % only if there are 100."""
+    arm = Arm(design="exact", keep=0.5, block=16)
+    member, shards = fill(store, arm, range(16), lambda inside: inside)
+    attack = build_arm_summary(score_arm(store, arm.name, shards))["attacks"]["lira"]
+    others = int((~member).sum())
+    for key, fpr in (("tpr_at_0.001", 0.001), ("tpr_at_0.01", 0.01)):
+        counts, fewest = attack[f"{key}_counts"], int((~member).sum(1).min())
+        assert (counts["fpr"], counts["negatives"], counts["positives"]) == (fpr, others, int(member.sum()))
+        assert counts["reason"] == (None if fewest * fpr >= 1 else f"finer than 1/{fewest}")
+        assert np.isnan(attack[key]).all() == (counts["reason"] is not None)
+        assert counts["realised_fpr"] == counts["false_positives"] / others <= fpr
+    rate = build_rate_counts(tpr_at_fpr(np.arange(300.0), np.arange(300) >= 200, 0.01))
+    assert (rate["reason"], rate["false_positives"], rate["negatives"], rate["realised_fpr"]) == (None, 2, 200, 0.01)
 
 
 def test_what_is_undefined_is_null_and_counted(store):

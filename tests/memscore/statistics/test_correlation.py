@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from memscore.estimators.memorization import memorization
-from memscore.statistics.correlation import pearson, rmse, spearman, top_overlap
-from memscore.statistics.reliability import disattenuate, spearman_brown
+from memscore.statistics.correlation import pearson, rmse, spearman, top_overlap, undo_attenuation
+from memscore.statistics.reliability import draw_random_halves, extrapolate_correlation, spearman_brown
 from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.whole_banks import bootstrap_over_models, split_half
 
@@ -135,6 +135,17 @@ def test_the_interval_covers_what_other_models_would_give():
     assert covered(plain) < 0.5
 
 
+@pytest.mark.parametrize(("mean", "factor"), [(0.3, 4 / 3), (0.5, 1), (0.1, np.sqrt(2)), (-0.2, 1)])
+def test_draws_vary_as_the_correlation_when_their_mean_is_restored(mean, factor):
+    """The factor is that of the means, within what doubled noise can do."""
+    draws = np.array([mean - 0.1, np.nan, mean + 0.1])
+    np.testing.assert_allclose(undo_attenuation(0.4, draws), factor * draws, rtol=1e-12)
+    np.testing.assert_allclose(undo_attenuation(-0.4, -draws), -factor * draws, rtol=1e-12)
+    assert np.isnan(undo_attenuation(0.4, np.full(3, np.nan))).all()
+    assert undo_attenuation(np.nan, np.array([0.1])).tolist() == [0.1]
+    assert not len(undo_attenuation(0.4, np.array([])))
+
+
 def test_whole_blocks_are_drawn_together():
     """Models of one block say the same, so only blocks are news: drawn apart, the interval is too narrow."""
     truth, models = bank(12, 400, seed=5)
@@ -248,36 +259,48 @@ def test_stepping_up_is_undefined_below_0():
     assert np.isnan(spearman_brown(float("nan")))
 
 
-def test_correcting_for_unreliability_gives_back_the_correlation_with_the_truth():
-    """Models of noise 3: their mean correlates less with a proxy than the truth does; corrected, as much."""
+def measure_from_halves(models, proxy, rng):
+    """Correlations of a proxy with the mean of all models, and the mean correlation with that of their halves."""
+    halves = [half for pair in draw_random_halves(np.arange(len(models)), rng) for half in pair]
+    return pearson(models.mean(0), proxy), np.mean([pearson(models[half].mean(0), proxy) for half in halves])
+
+
+def test_extrapolating_to_more_models_gives_back_the_correlation_with_the_truth():
+    """Models of noise 3: their mean correlates less with a proxy than the truth does; extrapolated, as much."""
     truth, models = bank(16, 20_000, seed=12)
     proxy = truth + 0.75 * np.random.default_rng(13).normal(size=20_000)
-    result = split_half(lambda models_drawn: models[models_drawn].mean(0), np.arange(16), np.random.default_rng(14))
-    raw, true = pearson(models.mean(0), proxy), 1 / np.sqrt(1 + 0.75**2)
+    raw, halves = measure_from_halves(models, proxy, np.random.default_rng(14))
+    true = 1 / np.sqrt(1 + 0.75**2)
     assert true - raw > 0.1
-    # 4 s.e. of a correlation of 20,000, and as much again for the reliability
-    assert abs(disattenuate(raw, result.pearson_full) - true) < 8 / np.sqrt(20_000)
+    # 4 s.e. of a correlation of 20,000, and as much again for the halves'
+    assert abs(extrapolate_correlation(raw, halves) - true) < 8 / np.sqrt(20_000)
+    assert extrapolate_correlation(-raw, -halves) == -extrapolate_correlation(raw, halves)
 
 
-def test_the_reliability_of_a_half_corrects_too_much():
-    """The trap: to divide by the split-half correlation as measured, which is that of half of the models."""
-    truth, models = bank(16, 20_000, seed=15)
-    result = split_half(lambda models_drawn: models[models_drawn].mean(0), np.arange(16), np.random.default_rng(16))
-    raw = pearson(models.mean(0), truth)
-    # 1 within 4 s.e. of the correlation of 20,000, and as much again for the reliability
-    assert raw / np.sqrt(result.pearson_full) == pytest.approx(1, abs=8 / np.sqrt(20_000))
-    assert raw / np.sqrt(result.pearson) > 1.05
+def test_spearmans_correction_of_counts_overshoots_and_the_extrapolation_less():
+    """The trap: r / sqrt(reliability). 16 models a side, and examples most of which are always right."""
+    rng, measured = np.random.default_rng(15), []
+    p_in, p_out = 1 / (1 + np.exp(-rng.normal([[2.5], [1.5]], [[2.0], [2.5]], (2, 3000))))
+    p_in = np.maximum(p_in, p_out)
+    proxy = p_in - p_out + 0.4 * rng.normal(size=3000)
+    truth = spearman(p_in - p_out, proxy)
+    for _ in range(10):
+        right_in, right_out = (rng.random((16, 3000)) < p for p in (p_in, p_out))
+        pairs = [
+            [right_in[half].mean(0) - right_out[half].mean(0) for half in pair]
+            for pair in draw_random_halves(np.arange(16), rng)
+        ]
+        raw = spearman(right_in.mean(0) - right_out.mean(0), proxy)
+        halves = np.mean([spearman(score, proxy) for pair in pairs for score in pair])
+        reliability = spearman_brown(np.mean([spearman(*pair) for pair in pairs]))
+        measured.append((raw, extrapolate_correlation(raw, halves), raw / np.sqrt(reliability)))
+    raw, extrapolated, corrected = np.mean(measured, axis=0)
+    assert raw < truth - 0.02
+    assert corrected > truth + 0.01
+    assert abs(extrapolated - truth) < 0.8 * (corrected - truth)
 
 
-def test_the_correction_is_cut_at_1_and_undefined_without_reliability():
-    assert disattenuate(0.9, 0.5) == 1
-    assert disattenuate(-0.9, 0.5) == -1
-    assert disattenuate(0.3, 0.5, 0.5) == pytest.approx(0.6, rel=1e-10)
-    for r, reliability, other in (
-        (0.3, 0.0, 1.0),
-        (0.3, -0.2, 1.0),
-        (0.3, np.nan, 1.0),
-        (0.3, 0.5, 0.0),
-        (np.nan, 0.5, 1.0),
-    ):
-        assert np.isnan(disattenuate(r, reliability, other))
+def test_an_extrapolation_is_cut_at_1_and_undefined_without_a_limit():
+    assert extrapolate_correlation(0.99, 0.8) == 1
+    for r, halves in ((0.3, 0.2), (0.3, -0.1), (0.0, 0.0), (np.nan, 0.2), (0.3, np.nan)):
+        assert np.isnan(extrapolate_correlation(r, halves))

@@ -2,18 +2,44 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, poisson
 
-from memscore.statistics.intervals import smoothed_variance, wilson
+from memscore.statistics.intervals import SHARED_SHADOWS_TRIALS, shared_wilson, smoothed_variance, wilson
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
-@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (250, 400), (400, 400)])
-def test_wilson_is_scipys(k, n, level):
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (4, 400), (250, 400), (400, 400)])
+def test_wilson_is_scipys_but_beside_0_and_1(k, n, level):
     theirs = binomtest(k, n).proportion_ci(level, method="wilson")
     np.testing.assert_allclose(
         wilson(np.array(k), np.array(n), level), [theirs.low, theirs.high], rtol=1e-10, atol=1e-15
     )
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 8), (2, 50), (3, 400)])
+def test_a_few_successes_have_a_poisson_bound(k, n):
+    """Its rate gives k or more with a probability of .05; scipy's Wilson excludes it."""
+    lo, hi = wilson(np.array(k), np.array(n))
+    theirs = binomtest(k, n).proportion_ci(method="wilson")
+    assert poisson.sf(k - 1, lo * n) == pytest.approx(0.05, rel=1e-10)
+    assert lo < theirs.low
+    assert hi == pytest.approx(theirs.high, rel=1e-10)
+    mirrored = wilson(np.array(n - k), np.array(n))
+    assert (mirrored[1], mirrored[0]) == pytest.approx((1 - lo, 1 - hi), rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [8, 16, 32, 64, 400])
+def test_wilson_covers_beside_1_too(n):
+    """Exact, over all outcomes. Without the bound .851 at n = 8 and p = .98, at n = 16 and .99, at n = 32 and .995."""
+    k, shares = np.arange(n + 1), np.array([0.9, 0.95, 0.97, 0.98, 0.99, 0.995])
+    lo, hi = wilson(k, np.full(n + 1, n))
+    covered = np.array([binom.pmf(k, n, p)[(lo <= p) & (p <= hi)].sum() for p in shares])
+    assert (covered > 0.92).all()
+
+
+def test_shares_of_targets_count_less():
+    k, n = np.array([0, 5, 17, 34]), np.full(4, 34)
+    np.testing.assert_array_equal(shared_wilson(k, n), wilson(k / SHARED_SHADOWS_TRIALS, n / SHARED_SHADOWS_TRIALS))
 
 
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.99])

@@ -111,10 +111,10 @@ def test_what_is_stale_is_of_other_shards_or_of_another_version(metadata, digest
 
 
 def test_a_version_is_that_of_the_score_in_every_arm(monkeypatch):
-    monkeypatch.setitem(ESTIMATOR_VERSIONS, "memorization", 2)
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "memorization", 9)
     monkeypatch.setitem(ESTIMATOR_VERSIONS, "events_bank_entropy", 3)
     for name in ("memorization", "memorization_k0.700", "memorization_k0.700_orthogonal"):
-        assert get_estimator_version(name) == 2
+        assert get_estimator_version(name) == 9
     assert get_estimator_version("memorization_probit_k0.500") == 1
     assert get_estimator_version("events_bank_k0.500_iid_entropy") == 3
 

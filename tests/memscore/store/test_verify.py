@@ -149,7 +149,7 @@ def test_tables_older_than_the_models_are_named_and_made_again(copy, capsys):
 
 def test_scores_and_influence_of_an_earlier_estimator_are_named(copy, capsys, monkeypatch):
     assert influence.main([copy.url, "--pictures", "0", "--top", "3"]) == 0
-    monkeypatch.setitem(ESTIMATOR_VERSIONS, "cscore", 2)
+    monkeypatch.setitem(ESTIMATOR_VERSIONS, "cscore", ESTIMATOR_VERSIONS["cscore"] + 1)
     monkeypatch.setitem(ESTIMATOR_VERSIONS, "influence", 3)
     code, problems = run_verify(copy, capsys)
     assert code == 1

@@ -9,8 +9,17 @@ from rich.console import Console
 from memscore.pipeline.scoring import ArmScores
 from memscore.statistics.intervals import Interval
 from memscore.statistics.reliability import compute_reliability
+from memscore.statistics.roc import compute_target_means, tpr_at_fpr
 from memscore.subsets.designs import Arm
-from memscore.tables.bank_tables import format_interval, format_number, format_with_interval, print_reliabilities
+from memscore.tables.bank_tables import (
+    explain_unrealisable_rates,
+    format_interval,
+    format_number,
+    format_rate,
+    format_target_mean,
+    format_with_interval,
+    print_reliabilities,
+)
 
 NAN = float("nan")
 
@@ -30,6 +39,29 @@ def test_a_number_stands_before_its_interval_and_says_if_it_has_none():
     assert format_with_interval(Interval(value=0.5, lo=0.25, hi=0.75)) == "0.500 [0.250, 0.750]"
     assert format_with_interval(Interval(value=0.5, lo=NAN, hi=NAN)) == "0.500 -"
     assert format_with_interval(Interval(value=NAN, lo=NAN, hi=NAN)) == "-"
+
+
+def test_a_rate_stands_with_its_counts_or_with_why_there_is_none():
+    scores, member = np.arange(800.0), np.arange(800) >= 600
+    assert format_rate(tpr_at_fpr(scores, member, 0.01)).startswith("1.000 [0.")
+    assert format_rate(tpr_at_fpr(scores, member, 0.01)).endswith(", 1.000] at 6/600")
+    unrealisable = tpr_at_fpr(scores, member, 0.001)
+    assert format_rate(unrealisable) == "finer than 1/600"
+    (line,) = explain_unrealisable_rates([unrealisable, tpr_at_fpr(scores, member, 0.01), unrealisable])
+    assert line.startswith("TPR at FPR .1 % has no value: that false positive rate is finer than 1/600")
+    assert line.endswith("it needs 1,000 of them")
+    assert format_rate(tpr_at_fpr(scores[:600], member[:600], 0.01)) == "-"
+
+
+def test_a_mean_rate_stands_with_mean_counts_of_its_targets():
+    """Targets of 300 and 301 non-members, three false positives each; one that held everything has no curve."""
+    rng = np.random.default_rng(0)
+    member = np.arange(400)[None] >= np.array([[300], [301], [0]])
+    means = compute_target_means(rng.normal(size=(3, 400)) + 3 * member, member)
+    assert format_target_mean(means["tpr_at_0.01"]).endswith(" at 3/300")
+    assert format_target_mean(means["tpr_at_0.001"]) == "finer than 1/300"
+    assert " at " not in format_target_mean(means["auc"])
+    assert format_target_mean(compute_target_means(np.zeros((2, 9)), np.ones((2, 9), bool))["tpr_at_0.01"]) == "-"
 
 
 @pytest.mark.parametrize(("other", "explained"), [([1.0, 2.0, 3.0], False), ([3.0, 2.0, 1.0], True), ([2.0] * 3, True)])
