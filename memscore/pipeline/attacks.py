@@ -5,7 +5,7 @@ the attack must know of the whole bank, and `score` scores one block. So an atta
 process or on many workers. Equations and sources of the attacks are in memscore/estimators.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from memscore.choices import validate_choice
-from memscore.estimators.lira import PriorSums, combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.lira_prior import PriorSums
 from memscore.estimators.lira_variants import (
     LiraVariant,
     combine_std_sums,
@@ -22,22 +23,28 @@ from memscore.estimators.lira_variants import (
     lira_variant_scores,
 )
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population
+from memscore.estimators.shadow_models import ShadowModels, find_blocks_of_shadows
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
 
+SAMPLE_ROWS = 4096
+"""Training examples, the first ones, by which models are compared to find outlying ones."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AttackContext:
     """What an attack needs to know about an arm.
 
     Attributes:
         signals: the columns of the attack's signal, one for each query (test-time augmentation), first the image's.
         keep: the share of the training set on which a model of the arm is trained.
+        shadows: the models as shadows of each other, by the first signal.
     """
 
     signals: tuple[str, ...]
     keep: float
+    shadows: ShadowModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +71,31 @@ class Attack:
     population: bool = False
 
 
-def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContext:
-    """Build the context of an attack on an arm; RMIA uses only the original images."""
+def build_attack_context(store: Store, arm: str, attack: Attack, indices: Sequence[int]) -> AttackContext:
+    """Build the context of an attack on these models of an arm; RMIA uses only the original images."""
     record = store.arms()[arm]
+    design = parse_arm_record(record)
     queries = 1 if attack.population else record.get("queries", 1)
     signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
-    return AttackContext(signals=signals, keep=parse_arm_record(record).keep)
+    blocks = find_blocks_of_shadows(indices, design.models_per_block) if design.design == "orthogonal" else None
+    # always the same examples, so that neither the workers nor the size of a block matters
+    rows, whole = slice(0, min(SAMPLE_ROWS, store.manifest.split_sizes[0])), 2**62
+    [sample] = store.read_blocks(arm, list(indices), [attack.signal], rows, max_bytes=whole)
+    shadows = ShadowModels.from_sample(sample.columns[attack.signal], design.keep, blocks)
+    return AttackContext(signals=signals, keep=design.keep, shadows=shadows)
 
 
 # Functions of the module with options bound by partial, no lambdas: a pass on a pool pickles them (MapSpec.map_fn).
 def compute_student_sums(block: Block, context: AttackContext) -> list[PriorSums]:
-    """Sum the moments of a block's shadows, for the Student-t prior of each query."""
-    return [compute_prior_sums(block.columns[signal], block.columns["member"]) for signal in context.signals]
+    """Sum what a block's examples say, for the Student-t prior of each query."""
+    member = block.columns["member"]
+    return [compute_prior_sums(block.columns[signal], member, context.shadows) for signal in context.signals]
 
 
 def combine_student_sums(parts: Iterable[list[PriorSums]], context: AttackContext) -> list[Any]:
     """Combine the sums of all blocks into one ShadowPrior per query."""
     # parts are blocks of queries; zip turns them into queries of blocks
-    return [combine_prior_sums(sums) for sums in zip(*parts, strict=True)]
+    return [combine_prior_sums(sums, context.shadows) for sums in zip(*parts, strict=True)]
 
 
 def score_student_lira(block: Block, priors: list[Any], context: AttackContext) -> list[np.ndarray]:
@@ -96,7 +110,7 @@ def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraV
     """Sum the deviations of a block's shadows, for the shared variance of a LiRA variant."""
     # in parts that stay in the cache: the stack of all queries of a whole block is Q times as large as the block
     sums = [
-        compute_std_sums(stack_signals(part, context), part.columns["member"], context.keep, variant)
+        compute_std_sums(stack_signals(part, context), part.columns["member"], context.shadows, variant)
         for part in split_blocks([block])
     ]
     total: np.ndarray = np.sum(sums, axis=0)
@@ -105,7 +119,7 @@ def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraV
 
 def combine_variant_sums(parts: Iterable[np.ndarray], context: AttackContext) -> Any:
     """Combine the sums of all blocks into a SharedStd; NaN for a variant without a shared variance."""
-    return combine_std_sums(parts, context.keep)
+    return combine_std_sums(parts, context.shadows)
 
 
 def score_variant(block: Block, std: Any, context: AttackContext, *, variant: LiraVariant) -> list[np.ndarray]:

@@ -88,11 +88,11 @@ def run_attack(
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.scores)), min(8, len(indices)), len(indices)))
     target_scores = {name: np.empty((targets, n), np.float32) for name in attack.scores}
     member = np.empty((targets, n), bool)
-    context = build_attack_context(store, arm, attack)
+    context = build_attack_context(store, arm, attack, indices)
     score_fn = partial(
         score_block,
         attack=attack,
-        state=fit_attack(store, arm, indices, attack, pool),
+        state=fit_attack(store, arm, indices, attack, context, pool),
         context=context,
         n_targets=targets,
     )
@@ -112,23 +112,23 @@ def run_attack(
     return tables.columns, curves
 
 
-def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> Any:
+def fit_attack(
+    store: Store, arm: str, indices: list[int], attack: Attack, context: AttackContext, pool: Pool | None
+) -> Any:
     """Compute the state of an attack from the whole bank, in a first pass if it needs one."""
-    context, summaries = build_attack_context(store, arm, attack), []
-    if attack.accumulate is not None:
-        # a population is the validation examples, which no model was trained on: they have no membership to read
-        train, validation, _ = store.manifest.split_sizes
-        rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
-        summarize = partial(accumulate_block, attack=attack, context=context)
-        columns = [*member, *context.signals]
-        summaries = [
-            summary for _, summary in map_blocks(store, arm, indices, columns, summarize, rows=rows, pool=pool)
-        ]
-    return attack.finalize(summaries, context)
+    if attack.accumulate is None:
+        return attack.finalize([], context)
+    # a population is the validation examples, which no model was trained on: they have no membership to read
+    train, validation, _ = store.manifest.split_sizes
+    rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
+    summarize = partial(accumulate_block, attack=attack, context=context)
+    results = map_blocks(store, arm, indices, [*member, *context.signals], summarize, rows=rows, pool=pool)
+    # one by one: a large bank has many blocks
+    return attack.finalize((summary for _, summary in results), context)
 
 
 def accumulate_block(block: Block, attack: Attack, context: AttackContext) -> Any:
-    """Summarize a block for an attack; summaries of all blocks are held at once."""
+    """Summarize a block for an attack."""
     assert attack.accumulate is not None  # for mypy: fit_attack has checked
     return attack.accumulate(block, context)
 
