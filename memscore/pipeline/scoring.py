@@ -18,6 +18,7 @@ from memscore.estimators.cscore import CSCORE, average_fractions
 from memscore.estimators.lira import average_by_membership
 from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.estimators.registry import STATISTICS, select_statistics
+from memscore.estimators.shadow_models import find_blocks_of_shadows
 from memscore.estimators.statistic import (
     compute_between_block_se,
     compute_tables,
@@ -186,6 +187,7 @@ class ArmScores:
         undefined: examples without a memorization estimate.
         reliability: of the scores on which halves of the models can be compared, by name without the suffix.
         attacks: of each score of an attack the curve over targets, by name without the suffix.
+        has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
     """
 
     arm: Arm
@@ -198,6 +200,7 @@ class ArmScores:
     undefined: int
     reliability: dict[str, Reliability]
     attacks: dict[str, AttackCurve]
+    has_other_blocks: bool = False
 
 
 def score_arm(
@@ -243,6 +246,7 @@ def score_arm(
         undefined=undefined,
         reliability=reliabilities,
         attacks=curves,
+        has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
     )
 
 

@@ -16,6 +16,7 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
+from memscore.tables.attack_notes import print_attack_notes
 from memscore.tables.console import make_table
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
@@ -235,6 +236,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
             attacks.add_row(f"{name}_{arm.suffix}", str(curve.targets), *numbers)
     if attacks.row_count:
         console.print(attacks)
+        print_attack_notes(console, arms)
     # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
     for arm in arms:
         console.print(
