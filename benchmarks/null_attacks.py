@@ -73,7 +73,8 @@ def measure(
         for score, values in zip(attack.scores, scores, strict=True)
     }
     if attack.success and np.isclose(arm.keep, 0.5):
-        found[attack.success] = float(np.nanmean(attack_success(scores[0], member)["value"]))
+        success = attack_success(scores[0], member)["value"]
+        found[attack.success] = float(np.nanmean(success)) if not np.isnan(success).all() else float("nan")
     return found
 
 
@@ -111,10 +112,13 @@ def main(banks: int = 24, models: tuple[int, ...] = (4, 8, 16, 64, 128, 256)) ->
     save(
         "null_attacks",
         {
-            "what": "AUC and attack success of banks without a leak: mean, 95 % interval, standard error",
+            "what": "AUC and attack success of banks without a leak: mean and standard error over banks",
             "intervals_with_one_half": float(np.mean([low <= 0.5 <= high for _, low, high, _ in defined])),
-            "means_beyond_4_standard_errors": {cell: far for cell in cells if (far := find_far(cells[cell]))},
-            "cells": cells,
+            "means_beyond_4_standard_errors": {cell: [*far] for cell in cells if (far := find_far(cells[cell]))},
+            "cells": {
+                cell: {score: [round(v[0], 4), round(v[3], 4)] for score, v in found.items()}
+                for cell, found in cells.items()
+            },
         },
     )
 

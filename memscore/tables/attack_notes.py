@@ -19,8 +19,8 @@ def build_attack_notes(arm: ArmScores) -> list[str]:
     lines = []
     if arm.arm.design == "orthogonal" and not arm.has_other_blocks:
         lines.append(
-            f"{arm.suffix}: one block of an orthogonal design: where confidences depend on neighbours, an "
-            "online attack without any leak has an AUC below one half, and so has attack success; use --models "
+            f"{arm.suffix}: one block of an orthogonal design: where confidences depend on neighbours, LiRA without "
+            "any leak has an AUC below one half, and so has attack success; use --models "
             f"{2 * arm.arm.models_per_block}, so that shadow models are of other blocks"
         )
     undefined = [name for name, curve in arm.attacks.items() if np.isnan(curve.measures["auc"].value)]
