@@ -15,6 +15,7 @@ import tyro
 
 from benchmarks.results_file import save, spread
 from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.shadow_models import ShadowModels
 
 
 def main(models: int = 256, examples: int = 50_000, targets: int = 4, repeats: int = 3) -> None:
@@ -32,7 +33,9 @@ def main(models: int = 256, examples: int = 50_000, targets: int = 4, repeats: i
     seconds: dict[str, list[float]] = {"ours": [], "loop": []}
     for _ in range(repeats):
         started = time.perf_counter()
-        online, _ = lira_scores(confidence, member, combine_prior_sums([compute_prior_sums(confidence, member)]))
+        shadows = ShadowModels.from_sample(confidence[:, :4096], 0.5)
+        prior = combine_prior_sums([compute_prior_sums(confidence, member, shadows)], shadows)
+        online, _ = lira_scores(confidence, member, prior)
         seconds["ours"].append(time.perf_counter() - started)
         started = time.perf_counter()
         looped = [one_target(confidence, member, target) for target in range(targets)]

@@ -27,12 +27,15 @@ class ScoreInfo(NamedTuple):
 
 SCORES: dict[str, ScoreInfo] = {
     "lira": ScoreInfo(
-        "Carlini et al. 2022, Student-t predictive: mean log-likelihood ratio over targets that held it",
+        "Carlini et al. 2022, Algorithm 1 with Student-t predictives (BaVarIA-t, arXiv 2603.11799): "
+        "mean log-likelihood ratio over targets that held it",
         "nat",
         1,
     ),
     "lira_offline": ScoreInfo(
-        "Carlini et al. 2022, one-sided, eq. 4: mean over targets that held it", "standard deviation", 1
+        "Carlini et al. 2022, eq. 4 (cdf, one-sided) with Student-t predictives: mean over targets that held it",
+        "standard deviation",
+        1,
     ),
     "attack_success": ScoreInfo(
         "RSU eq. 1: share of targets whose online attack at threshold 0 is right", "probability", 1
@@ -121,18 +124,24 @@ _LIRA, _SUCCESS = (
     SCORES["attack_success"].source,
 )
 _AGREEMENT = SCORES["decision_agreement"].source
+_STUDENT = "Student-t predictive (BaVarIA-t, arXiv 2603.11799)"
+_CDF, _DENSITY = "eq. 4, cdf, one-sided", "the released code's -log density, two-sided"
+# name -> what it is, and its offline score
 _STATISTICS = {
-    "gap": "Student-t predictive, on gaps",
-    "top_gap": "Student-t predictive, on RSU's first minus second logit",
-    "paper": "Algorithm 1: mean, variance of each example",
-    "released": "the released plot.py: median, variance of each example",
-    "released_fixed": "the released plot.py with fix_variance: median, one variance (A)",
-    "advanced_mia_fixed": "TensorFlow Privacy's advanced_mia.py with fix_variance: median, two variances (B)",
+    "gap": (f"{_STUDENT}, on gaps", _CDF),
+    "top_gap": (f"{_STUDENT}, on RSU's first minus second logit", _CDF),
+    "paper": ("Algorithm 1: mean, variance of each example", _CDF),
+    "released": ("the released plot.py: median, variance of each example", _DENSITY),
+    "released_fixed": ("the released plot.py with fix_variance: median, one variance (A)", _DENSITY),
+    "advanced_mia_fixed": (
+        "TensorFlow Privacy's advanced_mia.py with fix_variance: median, two variances (B)",
+        _DENSITY,
+    ),
 }
-for _name, _description in _STATISTICS.items():
+for _name, (_description, _offline) in _STATISTICS.items():
     SCORES[f"lira_{_name}"] = ScoreInfo(f"{_LIRA}; {_description}", "nat", 1)
     SCORES[f"lira_{_name}_offline"] = ScoreInfo(
-        f"Carlini et al. 2022, offline: mean over targets that held it; {_description}",
+        f"Carlini et al. 2022, offline ({_offline}): mean over targets that held it; {_description}",
         "1",
         1,
     )
@@ -163,7 +172,9 @@ ESTIMATOR_VERSIONS: dict[str, int] = {
     **dict.fromkeys(("influence", "rmia", "rmia_offline"), 2),
     # the ends of their intervals: shares near 0 and 1, and targets that share shadow models
     **dict.fromkeys(("memorization", "cscore"), 2),
-    **{name: 2 for name in SCORES if name.startswith("attack_success")},
+    # shadows of other blocks in orthogonal designs, limits for outlying models and numbers; the default LiRA also has a
+    # prior mean from the other side
+    **{name: 2 for name in SCORES if name.startswith(("lira", "attack_success"))},
 }
 """Versions of 2 and more, by the name of the score without the suffix of its arm, such as memorization_probit, or
 influence. All other estimators are version 1. A file of another version is stale.

@@ -31,8 +31,6 @@ KNOWN_FAILURES = {
     "first_import_in_another_order": f"labels beside --data are refused instead of compared, and no line says that the "
     f"order is taken on trust; issue: {FIRST_HOUR}",
     "first_modes_and_exif": f"EXIF orientation is ignored; issue: {FIRST_HOUR}",
-    "scores_one_wild_model": f"one model of 32 takes LiRA's AUC from .746 to .509; issue: {SCORES}",
-    "scores_outlier": f"two numbers of 12,800 take LiRA's AUC from .746 to .628; issue: {SCORES}",
     "verdicts_trial_page": f"no line on a destroyed model, on what mia_test is, or on the forgotten class in "
     f"accuracy_test; issue: {UNLEARNING}",
 }

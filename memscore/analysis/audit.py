@@ -34,6 +34,7 @@ from memscore.data.splits import Splits
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import RmiaConfig, compute_share_below, external_rmia_population, external_rmia_ratio
 from memscore.models.output_kinds import find_output_kind
+from memscore.pipeline.attacks import ATTACKS, build_attack_context
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.seeds import generator, torch_seed
@@ -335,7 +336,9 @@ def compute_evidence(
     n_train, n_validation, _ = store.manifest.split_sizes
     train, held_out = slice(0, n_train), slice(n_train, n_train + n_validation)
     # two passes over the training examples, block by block: LiRA's prior is fitted to all of them first
-    prior = fit_external_prior((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
+    context = build_attack_context(store, arm, ATTACKS["lira"], indices)
+    bank_blocks = ((phi, held) for _, phi, held in read_bank_blocks(store, arm, indices, train))
+    prior = fit_external_prior(bank_blocks, context.shadows)
     # RMIA compares each example with the validation examples, which no model of the bank was trained on
     population: np.ndarray | None = None
     if n_validation:

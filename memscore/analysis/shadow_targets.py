@@ -47,12 +47,10 @@ def attack_shadow_models(store: Store, arm: str, indices: Sequence[int]) -> Shad
     attack = ATTACKS["lira"]
     assert attack.accumulate is not None  # for mypy: LiRA fits a prior first
     # one query: an audited model is evaluated on the images alone, whatever the bank's own models were
-    context = replace(build_attack_context(store, arm, attack), signals=(SIGNAL,))
+    context = replace(build_attack_context(store, arm, attack, indices), signals=(SIGNAL,))
     columns, n = ["member", SIGNAL], store.manifest.split_sizes[0]
-    summaries = [
-        attack.accumulate(block, context) for block in store.read_blocks(arm, indices, columns, None, BLOCK_BYTES)
-    ]
-    state = attack.finalize(summaries, context)
+    blocks = store.read_blocks(arm, indices, columns, None, BLOCK_BYTES)
+    state = attack.finalize((attack.accumulate(block, context) for block in blocks), context)
     count = int(np.clip(TARGET_BYTES // (4 * n), min(8, len(indices)), min(TARGETS, len(indices))))
     targets = np.unique(np.linspace(0, len(indices) - 1, count).astype(np.int64))
     scores, member = np.empty((len(targets), n), np.float32), np.empty((len(targets), n), bool)

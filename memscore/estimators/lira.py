@@ -3,31 +3,38 @@
     online    L(t, i) = log p(phi | in) - log p(phi | out),    phi = log p_y / (1 - p_y) of target t on example i
     offline   z(t, i),  Phi(z) = P[confidence of a model trained without i <= phi],    one-sided
 
-Carlini et al. 2022 (S&P), Algorithm 1 and equation 4; every model in turn is the target and the others are shadows. For
-target t and example i the shadows are the models of a bank other than t, on two sides: trained with i and without i.
+Carlini et al. 2022 (S&P), Algorithm 1 and equation 4; every model in turn is the target and others of the bank are its
+shadows, on two sides: trained with i and without i.
 
-Differs from the paper:
-- each density is the Student-t predictive of a normal-inverse-gamma prior, not a Gaussian with the shadows' variance:
-  prior strength 8 on the variance, at the variance pooled over all examples, and .05 on the mean, at the pooled mean.
-  So there is no switch between a variance per example and a global one, and one shadow per side is enough.
-- from the target's shadows one more is dropped: of the side above its share, keep * (M - 1) for in and
+Each density is the Student-t predictive of a normal-inverse-gamma prior, not a Gaussian with the shadows' variance:
+BaVarIA-t of the literature (arXiv 2603.11799), with another prior. Its variance is the typical one of all examples,
+with the weight of 8 shadows. Its mean is that of the other side moved by what training adds to similar examples
+(lira_prior.py), with the weight of 6 n / (6 + n) shadows if the other side has n; offline, where the other side is not
+known, the mean of all examples with the weight of .05. There is no switch between a variance per example and a global
+one. Each side needs a shadow, and some examples two: with 2 models, or with 4 of an exact or orthogonal design at keep
+.75, one side has none after a shadow was dropped, and every score is NaN.
+
+Which models are shadows of target t (shadow_models.py):
+
+- orthogonal designs with two blocks or more: the models of all other blocks.
+- otherwise all others but one more that is dropped: of the side above its share, keep * (M - 1) for in and
   (1 - keep) * (M - 1) for out, the next model after the target, cyclically; in a tie an out-model. Otherwise an exact
   design reveals membership: a target trained on the example leaves one shadow fewer on that side. With the drop
   an exact design has n_in - 1 and n_out - 1 shadows for members and non-members alike; in an iid design the drop
-  depends on independent models only. In both cases noise has an AUC of one half.
-- the pooled values leave the target out, and every example has the same weight: in an exact design weights by count
-  would reveal the target's training examples.
+  depends on independent models only.
+
+With these shadows noise has an AUC of one half, also where an example's confidence depends on its neighbours, but for
+one case: a single orthogonal block and neighbours that matter (benchmarks/null_attacks.py).
+
+Examples that are equal in all models have no evidence and score 0. Outlying models and numbers are limited for shadows
+and prior (shadow_models.py); a NaN makes the scores of its own example NaN, of no other.
 
 Compute a ROC curve for each target (memscore.statistics.roc.compute_target_means), not over all pairs at once: two
 targets of one example share shadows, so under noise their comparison is not a fair coin flip (AUC .492 with 40
 examples, .498 with 300).
 
 The functions external_* attack one model that is not in the bank, with every model of the bank as shadow: the audit of
-a user's own model.
-
-    online    L(i) = log p(phi | in) - log p(phi | out)           offline    z(i), one-sided
-
-They use the same predictives (Student-t, the same prior). No shadow is left out or dropped: the number of the bank's
+a user's own model. They use the same predictives and prior. No shadow is left out or dropped: the number of the bank's
 models that were trained on an example does not depend on the audited model, so the counts reveal nothing about its
 training set. Where target and shadows share one design, they would.
 
@@ -35,16 +42,28 @@ lira_variants.py and rmia.py use the functions for shadows from here.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
 
+from memscore.estimators.lira_prior import (
+    PriorSums,
+    ShadowPrior,
+    SideMoments,
+    add_sums,
+    compute_moments,
+    find_level_bins,
+    fit_prior,
+    sum_for_prior,
+)
+from memscore.estimators.shadow_models import ShadowModels, sum_other_blocks, winsorize
+
 VARIANCE_STRENGTH = 8.0
 """Weight of the prior on the variance, in shadows."""
-MEAN_STRENGTH = 0.05
-"""Weight of the prior on the mean, in shadows."""
+MEAN_STRENGTH = 6.0
+"""Weight of the prior on the mean, in shadows, where the other side's mean is known exactly."""
+OFFLINE_MEAN_STRENGTH = 0.05
+"""The same where it is not, and the prior is the typical mean over examples."""
 
 CHUNK_CELLS = 2**18
 """Models x examples per chunk."""
@@ -64,22 +83,6 @@ def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterabl
     width = max(CHUNK_CELLS // max(len(member), 1), 1)
     for start in range(0, member.shape[1], width):
         yield confidence[:, start : start + width].astype(np.float64), member[:, start : start + width]
-
-
-def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute count, mean and sum of squared deviations of one side of each example.
-
-    Args:
-        phi: float64 [M, n].
-        side: bool [M, n], the models that count.
-
-    Returns:
-        Three arrays [n]; mean and sum of an empty side are 0.
-    """
-    # deviations from the mean, not squares of phi, which would cancel
-    count = side.sum(0)
-    mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
-    return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
 
 
 def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
@@ -159,68 +162,39 @@ def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     return z
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ShadowPrior:
-    """Mean and variance of each target's shadows over all examples, without the target.
-
-    Attributes:
-        keep: observed, the share of true cells in member over all models and examples.
-        mean_in: [M], mean over examples of the mean of their in-shadows.
-        variance_in: [M], mean over examples of the variance of their in-shadows.
-        mean_out: [M], the same of out-shadows.
-        variance_out: [M].
-    """
-
-    keep: float
-    mean_in: np.ndarray
-    variance_in: np.ndarray
-    mean_out: np.ndarray
-    variance_out: np.ndarray
-
-
-class PriorSums(NamedTuple):
-    """Sums over some examples for a ShadowPrior; sums of disjoint sets of examples add."""
-
-    total: np.ndarray  # [2, 4, M]: in and out; means summed and counted, variances summed and counted
-    included: int
-    cells: int
-
-
-def compute_prior_sums(confidence: np.ndarray, member: np.ndarray) -> PriorSums:
+def compute_prior_sums(confidence: np.ndarray, member: np.ndarray, shadows: ShadowModels) -> PriorSums:
     """Compute the sums of some examples for the prior, the first of two passes; combine_prior_sums takes them.
 
     Args:
         confidence: float [M, n].
         member: bool [M, n].
+        shadows: the models.
 
     Returns:
         The sums.
     """
-    total = np.zeros((2, 4, len(member)))
-    for phi, is_in in iterate_column_chunks(confidence, member):
-        total += np.array([_pooled_sums(phi, is_in), _pooled_sums(phi, ~is_in)])
-    return PriorSums(total, int(member.sum()), member.size)
+    parts = []
+    for raw, is_in in iterate_column_chunks(confidence, member):
+        phi = winsorize(raw, shadows)
+        # variances are of all others: with four models, two on a side, a drop would leave none
+        shadow_sides, other_sides = _summarize_sides(phi, is_in, shadows.keep, shadows)
+        means = [side.compute_mean() for side in shadow_sides]
+        parts.append(sum_for_prior(phi, int(is_in.sum()), means, other_sides, shadows))
+    return add_sums(parts)
 
 
-def combine_prior_sums(parts: Iterable[PriorSums]) -> ShadowPrior:
+def combine_prior_sums(parts: Iterable[PriorSums], shadows: ShadowModels) -> ShadowPrior:
     """Combine sums of disjoint examples to the prior: what the predictives shrink to.
 
     Args:
-        parts: from compute_prior_sums, of all models in the same order; the order of the parts decides the last bits.
+        parts: from compute_prior_sums; the order of the parts decides the last bits.
+        shadows: the models.
 
     Returns:
-        One mean and one variance per side for each target, in float64; the same up to rounding however the examples are
-        split. NaN where no example has two shadows on that side.
+        The prior, the same up to rounding however the examples are split; NaN where no example has two shadows on a
+        side.
     """
-    total, included, cells = np.zeros((2, 4, 1)), 0, 0
-    for part in parts:
-        total, included, cells = total + part.total, included + part.included, cells + part.cells
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means, variances = total[:, 0] / total[:, 1], total[:, 2] / total[:, 3]
-        keep = np.divide(included, cells)
-    return ShadowPrior(
-        keep=float(keep), mean_in=means[0], variance_in=variances[0], mean_out=means[1], variance_out=variances[1]
-    )
+    return fit_prior(add_sums(parts), shadows)
 
 
 def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) -> tuple[np.ndarray, np.ndarray]:
@@ -242,14 +216,13 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) 
     """
     ratio, deviate = np.empty((2, *confidence.shape))
     start = 0
-    for phi, is_in in iterate_column_chunks(confidence, member):
-        # One shadow is dropped for each target and example: from the in-side where drop_in, else from the out-side.
-        # Ratio and deviate are of the target's own phi under the predictives of its remaining shadows, [M, n].
-        drop_in, columns = find_in_surplus(is_in, prior.keep), slice(start, start + phi.shape[1])
-        inside = _predictive(phi, is_in, drop_in, prior.mean_in, prior.variance_in)
-        outside = _predictive(phi, ~is_in, ~drop_in, prior.mean_out, prior.variance_out)
-        ratio[:, columns] = student_t_log_density(*inside) - student_t_log_density(*outside)
-        deviate[:, columns] = student_t_to_normal(outside[0], outside[2])
+    for raw, is_in in iterate_column_chunks(confidence, member):
+        phi = winsorize(raw, prior.shadows)
+        columns = slice(start, start + phi.shape[1])
+        [inside, outside], _ = _summarize_sides(phi, is_in, prior.keep, prior.shadows)
+        equal = (raw == phi[0]) & (phi.max(0) == phi.min(0))
+        gain = prior.gains[find_level_bins(phi, prior.shadows)].T
+        ratio[:, columns], deviate[:, columns] = _compare_sides(raw, inside, outside, gain, equal, prior)
         start = columns.stop
     return ratio, deviate
 
@@ -273,79 +246,21 @@ def average_by_membership(scores: np.ndarray, member: np.ndarray) -> dict[str, n
         }
 
 
-def _pooled_sums(phi: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Return [4, M] without model m: sums and counts of the means and of the variances."""
-    count, mean, squares = compute_moments(phi, side)
-    # leave-one-out by downdating: without a model of deviation d the mean falls by d / (count - 1) and the squares by
-    # d^2 count / (count - 1); a target of the other side has d = 0 and changes nothing
-    remaining = count - side
-    deviation = np.where(side, phi - mean, 0)
-    means = np.where(remaining > 0, mean - deviation / np.maximum(remaining, 1), 0)
-    squares_without = np.maximum(squares - deviation**2 * count / np.maximum(remaining, 1), 0)
-    variances = np.where(remaining > 1, squares_without / np.maximum(remaining - 1, 1), 0)
-    return np.stack([means.sum(1), (remaining > 0).sum(1), variances.sum(1), (remaining > 1).sum(1)])
-
-
-def _predictive(
-    phi: np.ndarray, side: np.ndarray, drop: np.ndarray, prior_mean: np.ndarray, prior_variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute one side's Student-t for each target: statistic, scale and df."""
-    # moments of the side without the target and without the dropped shadow, [M, n]; relative to the centre, since
-    # squares of large confidences would cancel
-    count, centre, squares = compute_moments(phi, side)
-    deviation = np.where(side, phi - centre, 0)
-    dropped = np.where(drop, find_next_on_side(phi - centre, side), 0)
-    n = np.maximum(count - side - drop.astype(np.int64), 0)
-    mean = -(deviation + dropped) / np.maximum(n, 1)  # relative to the centre, where the side's sum is 0
-    spread = np.maximum(squares - deviation**2 - dropped**2 - n * mean**2, 0)
-    # posterior of a normal-inverse-gamma prior at the pooled mean and variance, then its predictive
-    strength = MEAN_STRENGTH + n
-    from_prior = prior_mean[:, None] - centre
-    location = (MEAN_STRENGTH * from_prior + n * mean) / strength
-    df = VARIANCE_STRENGTH + n
-    sum_of_squares = VARIANCE_STRENGTH * prior_variance[:, None] + spread
-    sum_of_squares += MEAN_STRENGTH * n / strength * (mean - from_prior) ** 2
-    scale = np.where((n > 0) & (sum_of_squares > 0), np.sqrt(sum_of_squares * (strength + 1) / (df * strength)), np.nan)
-    return (phi - centre - location) / scale, scale, df
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExternalPrior:
-    """Mean over examples of their shadows' mean and variance, equally weighted."""
-
-    mean_in: float
-    variance_in: float
-    mean_out: float
-    variance_out: float
-
-
-def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ExternalPrior:
+def fit_external_prior(blocks: Iterable[tuple[np.ndarray, np.ndarray]], shadows: ShadowModels) -> ShadowPrior:
     """Fit the prior for an external target, the first of two passes.
 
     Args:
         blocks: (confidence, member), float and bool [M, n], for disjoint sets of examples.
+        shadows: the bank's models.
 
     Returns:
-        One mean and one variance per side; NaN where no example has a shadow, or two of them, on that side.
+        The prior; NaN where no example has two shadows on a side.
     """
-    sums = np.zeros((2, 4))
-    for confidence, member in blocks:
-        phi = confidence.astype(np.float64)
-        for side, selected in enumerate((member, ~member)):
-            n, mean, squares = compute_moments(phi, selected)
-            # each example adds one mean and one variance, however many shadows it has
-            variance = np.where(n > 1, squares / np.maximum(n - 1, 1), 0)
-            sums[side] += (mean.sum(), (n > 0).sum(), variance.sum(), (n > 1).sum())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        (mean_in, mean_out), (variance_in, variance_out) = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
-    return ExternalPrior(
-        mean_in=float(mean_in), variance_in=float(variance_in), mean_out=float(mean_out),
-        variance_out=float(variance_out),
-    )  # fmt: skip
+    return combine_prior_sums((_sum_for_external_target(*block, shadows) for block in blocks), shadows)
 
 
 def external_lira_scores(
-    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, prior: ExternalPrior
+    target: np.ndarray, confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute both attacks on one target outside the bank.
 
@@ -359,20 +274,109 @@ def external_lira_scores(
         online, a log-likelihood ratio, and offline, a normal deviate: float64 [N], higher for members; NaN where a
         required side has no shadow.
     """
-    phi = confidence.astype(np.float64)
-    inside = _external_predictive(target, phi, member, prior.mean_in, prior.variance_in)
-    outside = _external_predictive(target, phi, ~member, prior.mean_out, prior.variance_out)
-    return student_t_log_density(*inside) - student_t_log_density(*outside), student_t_to_normal(outside[0], outside[2])
+    online, offline = np.empty((2, len(target)))
+    start = 0
+    for raw, is_in in iterate_column_chunks(confidence, member):
+        columns, phi = slice(start, start + raw.shape[1]), winsorize(raw, prior.shadows)
+        inside, outside = (_summarize_whole_side(phi, side) for side in (is_in, ~is_in))
+        own = target[None, columns].astype(np.float64)
+        equal = (own == phi[0]) & (phi.max(0) == phi.min(0))
+        gain = prior.gains[find_level_bins(phi, prior.shadows)].T
+        [online[columns]], [offline[columns]] = _compare_sides(own, inside, outside, gain, equal, prior)
+        start = columns.stop
+    return online, offline
 
 
-def _external_predictive(
-    target: np.ndarray, phi: np.ndarray, side: np.ndarray, prior_mean: float, prior_variance: float
+def _summarize_whole_side(phi: np.ndarray, side: np.ndarray) -> SideMoments:
+    """Summarize all models of one side, [1, n], as shadows of a target outside the bank."""
+    count, centre, squares = compute_moments(phi, side)
+    return SideMoments(count[None], np.zeros((1, len(count))), squares[None], centre)
+
+
+def _sum_for_external_target(confidence: np.ndarray, member: np.ndarray, shadows: ShadowModels) -> PriorSums:
+    """Sum some examples for the prior of a target outside the bank."""
+    parts = []
+    for raw, is_in in iterate_column_chunks(confidence, member):
+        phi = winsorize(raw, shadows)
+        sides = [_summarize_whole_side(phi, side) for side in (is_in, ~is_in)]
+        means = [side.compute_mean() for side in sides]
+        parts.append(sum_for_prior(phi, int(is_in.sum()), means, sides, shadows))
+    return add_sums(parts)
+
+
+def _leave_out_target(phi: np.ndarray, side: np.ndarray, shadows: ShadowModels) -> SideMoments:
+    """Summarize one side without each target, or without its block if shadows are of other blocks."""
+    # moments of the side less those of what is left out, [M, n]; relative to the centre, since squares of large
+    # confidences would cancel
+    count, centre, squares = compute_moments(phi, side)
+    deviation = np.where(side, phi - centre, 0)
+    if shadows.blocks is None:
+        n, total, remaining = count - side, -deviation, squares - deviation**2
+    else:
+        sums = (sum_other_blocks(values, shadows.blocks) for values in (side, deviation, deviation**2))
+        n, total, remaining = sums
+    mean = total / np.maximum(n, 1)
+    return SideMoments(n, mean, np.maximum(remaining - n * mean**2, 0), centre)
+
+
+def _drop_next(moments: SideMoments, phi: np.ndarray, side: np.ndarray, drop: np.ndarray) -> SideMoments:
+    """Leave out the next model after the target too, where `drop`."""
+    dropped = np.where(drop, find_next_on_side(phi - moments.centre, side), 0)
+    n = np.maximum(moments.n - drop, 0)
+    mean = (moments.n * moments.mean - dropped) / np.maximum(n, 1)
+    spread = moments.spread + moments.n * moments.mean**2 - dropped**2 - n * mean**2
+    return SideMoments(n, mean, np.maximum(spread, 0), moments.centre)
+
+
+def _summarize_sides(
+    phi: np.ndarray, member: np.ndarray, keep: float, shadows: ShadowModels
+) -> tuple[list[SideMoments], list[SideMoments]]:
+    """Summarize the shadows of every target, in and out: those that it is compared with, and before one is dropped."""
+    sides = member, ~member
+    others = [_leave_out_target(phi, side, shadows) for side in sides]
+    if shadows.blocks is not None:
+        return others, others
+    drop_in = find_in_surplus(member, keep)
+    drops = zip(others, sides, (drop_in, ~drop_in), strict=True)
+    return [_drop_next(moments, phi, side, drop) for moments, side, drop in drops], others
+
+
+def _compare_sides(
+    targets: np.ndarray,
+    inside: SideMoments,
+    outside: SideMoments,
+    gain: np.ndarray,
+    equal: np.ndarray,
+    prior: ShadowPrior,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute online and offline scores [T, n] of targets from the shadows of both sides; 0 where all are equal."""
+    # Each side's prior mean is that of the other side's n shadows moved by the gain, so it is not better known than
+    # from n shadows: strengths add as variances do, 1 / strength = 1 / MEAN_STRENGTH + 1 / n.
+    of_in, of_out = (MEAN_STRENGTH * side.n / (MEAN_STRENGTH + side.n) for side in (outside, inside))
+    from_in = _predict(targets, inside, outside.compute_mean() + gain, of_in, prior.variance_in)
+    from_out = _predict(targets, outside, inside.compute_mean() - gain, of_out, prior.variance_out)
+    mean_out = prior.mean_out[:, None]
+    t, _, df = _predict(targets, outside, mean_out, OFFLINE_MEAN_STRENGTH, prior.variance_out)
+    online, offline = student_t_log_density(*from_in) - student_t_log_density(*from_out), student_t_to_normal(t, df)
+    # where no two models differ, only the prior would speak
+    return np.where(equal & ~np.isnan(online), 0, online), np.where(equal & ~np.isnan(offline), 0, offline)
+
+
+def _predict(
+    targets: np.ndarray,
+    side: SideMoments,
+    prior_mean: np.ndarray,
+    mean_strength: np.ndarray | float,
+    prior_variance: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute one side's Student-t: the statistic, scale and degrees of freedom, [n] each."""
-    # as _predictive, with one target, of which the bank's models are all shadows
-    n, mean, squares = compute_moments(phi, side)
-    strength, df = MEAN_STRENGTH + n, VARIANCE_STRENGTH + n
-    location = (MEAN_STRENGTH * prior_mean + n * mean) / strength
-    total = VARIANCE_STRENGTH * prior_variance + squares + MEAN_STRENGTH * n / strength * (mean - prior_mean) ** 2
-    scale = np.where((n > 0) & (total > 0), np.sqrt(total * (strength + 1) / (df * strength)), np.nan)
-    return (target - location) / scale, scale, df
+    """Compute one side's Student-t for each target: statistic, scale and df."""
+    # posterior of a normal-inverse-gamma prior at that mean and variance, then its predictive; relative to the centre
+    # (without any shadow on either side nothing is defined, and the strength of 0 stands in no result)
+    strength, df = np.maximum(mean_strength + side.n, OFFLINE_MEAN_STRENGTH), VARIANCE_STRENGTH + side.n
+    from_prior = prior_mean - side.centre
+    location = (mean_strength * from_prior + side.n * side.mean) / strength
+    sum_of_squares = VARIANCE_STRENGTH * prior_variance[:, None] + side.spread
+    sum_of_squares += mean_strength * side.n / strength * (side.mean - from_prior) ** 2
+    defined = (side.n > 0) & (sum_of_squares > 0)
+    scale = np.where(defined, np.sqrt(sum_of_squares * (strength + 1) / (df * strength)), np.nan)
+    return (targets - side.centre - location) / scale, scale, df

@@ -16,10 +16,12 @@ Standard deviations divide by n (ddof = 0), and are:
 
 shared-a includes the differences between examples too, so it is far wider than shared-b.
 
-Differs from the released code: every model in turn is the target, and its shadows are all others but one, the one that
-lira.py drops so that an exact design does not reveal membership; examples do not lose shadows to match the example with
-the fewest; a side with one shadow, or with equal ones, has no variance, so its score is NaN and not a density of width
-1e-30.
+Differs from the released code: every model in turn is the target, and its shadows are those of lira.py, which do not
+reveal membership; examples do not lose shadows to match the example with the fewest; a side with one shadow has no
+variance, so its score is NaN; the standard deviation of equal shadows is a thousandth of the range of the example's
+statistics and not 1e-30, and the online score of an example that is equal in all models is 0. As shadows, outlying
+models count as the median of the others, and shared standard deviations are over winsorized statistics of examples that
+are not scattered (shadow_models.py): without outlying models and numbers all are the formulas above.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,12 +32,20 @@ import numpy as np
 
 from memscore.choices import validate_choice
 from memscore.estimators.lira import CHUNK_CELLS, find_in_surplus, find_next_on_side
+from memscore.estimators.shadow_models import (
+    ShadowModels,
+    find_scattered,
+    replace_outlying,
+    sum_other_blocks,
+    winsorize,
+)
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")
 OFFLINE_SCORES = ("one-sided", "two-sided")
 
 _ROUNDING = 1e-12  # relative to a sum of squares: a smaller spread is rounding error
+_CONSTANT_STD = 1e-3  # of equal shadows, as a share of the range of the example's statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +74,9 @@ LIRA_VARIANTS: dict[str, LiraVariant] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStd:
-    """Standard deviations per side and target [M], over all examples, and the arm's keep fraction; NaN if unused."""
+    """Standard deviations per side and target [M], over all examples, NaN if unused; and the models."""
 
-    keep: float
+    shadows: ShadowModels
     inside: np.ndarray
     outside: np.ndarray
 
@@ -87,13 +97,15 @@ def get_lira_variant(name: str) -> LiraVariant:
     return LIRA_VARIANTS[validate_choice("variant of LiRA", name, LIRA_VARIANTS)]
 
 
-def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, variant: LiraVariant) -> np.ndarray:
+def compute_std_sums(
+    statistic: np.ndarray, member: np.ndarray, shadows: ShadowModels, variant: LiraVariant
+) -> np.ndarray:
     """Compute the sums of some examples for the shared standard deviations, the first of two passes.
 
     Args:
         statistic: float [Q, M, n] or [M, n].
         member: bool [M, n].
-        keep: the arm's keep fraction; decides which side loses the extra shadow.
+        shadows: the models; their keep fraction decides which side loses the extra shadow.
         variant: one with a shared variance.
 
     Returns:
@@ -102,17 +114,20 @@ def compute_std_sums(statistic: np.ndarray, member: np.ndarray, keep: float, var
     sums = np.zeros((2, 3, len(member)))
     for statistics, is_in in _iterate_chunks(statistic, member):
         for phi in statistics:
-            sides = _select_shadows(phi, is_in, keep, variant.centre)
+            # an example that is scattered or has a NaN is passed over; the rule does not look at memberships
+            regular = ~(find_scattered(phi, shadows) | np.isnan(phi).any(0))
+            limited = winsorize(phi[:, regular], shadows)
+            sides = _select_shadows(limited, is_in[:, regular], shadows, variant.centre)
             sums += np.array([_sum_deviations(side, variant.variance) for side in sides])
     return sums
 
 
-def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
+def combine_std_sums(parts: Iterable[np.ndarray], shadows: ShadowModels) -> SharedStd:
     """Combine sums of disjoint examples; the order of the parts decides the last bits.
 
     Args:
         parts: from compute_std_sums; none for per-example variances.
-        keep: the arm's keep fraction.
+        shadows: the models.
 
     Returns:
         One standard deviation per side for each target; NaN without parts.
@@ -124,7 +139,7 @@ def combine_std_sums(parts: Iterable[np.ndarray], keep: float) -> SharedStd:
     with np.errstate(invalid="ignore", divide="ignore"):
         n, total, squares = sums.transpose(1, 0, 2)
         std = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-    return SharedStd(keep=keep, inside=std[0], outside=std[1])
+    return SharedStd(shadows=shadows, inside=std[0], outside=std[1])
 
 
 def lira_variant_scores(
@@ -158,12 +173,17 @@ def _score_augmentation(
     phi: np.ndarray, member: np.ndarray, variant: LiraVariant, shared: SharedStd
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the online and offline scores of one augmentation."""
-    inside, outside = _select_shadows(phi, member, shared.keep, variant.centre)
+    replaced = replace_outlying(phi, shared.shadows)
+    inside, outside = _select_shadows(replaced, member, shared.shadows, variant.centre)
+    # the width of equal shadows, [n]; where all models are equal it is of no account, since centres are
+    smallest = _CONSTANT_STD * (replaced.max(0) - replaced.min(0))
+    smallest = np.where(smallest > 0, smallest, 1.0)
     if variant.variance == "per-example":
-        s_in, s_out = _compute_std(inside), _compute_std(outside)
+        s_in, s_out = _compute_std(inside, smallest), _compute_std(outside, smallest)
     else:
-        # [M, 1]: one value for all examples of a target
-        s_in, s_out = _replace_zeros(shared.inside)[:, None], _replace_zeros(shared.outside)[:, None]
+        # [M, 1]: one value for all examples of a target; 0 if the shadows of every example are equal
+        stds = shared.inside[:, None], shared.outside[:, None]
+        s_in, s_out = (np.where(std == 0, smallest, std) for std in stds)
     # shared-a has one width for both sides, that of the in-statistics; its offline score has that of the out-statistics
     online = _log_normal(phi, inside, s_in) - _log_normal(
         phi, outside, s_in if variant.variance == "shared-a" else s_out
@@ -173,10 +193,35 @@ def _score_augmentation(
     return online, -_log_normal(phi, outside, s_out)
 
 
-def _select_shadows(phi: np.ndarray, member: np.ndarray, keep: float, centre: str) -> tuple[_Shadows, _Shadows]:
+def _select_shadows(
+    phi: np.ndarray, member: np.ndarray, shadows: ShadowModels, centre: str
+) -> tuple[_Shadows, _Shadows]:
     """Return every target's in- and out-shadows; their numbers do not reveal membership."""
-    drop_in = find_in_surplus(member, keep)
+    if shadows.blocks is not None:
+        blocks = shadows.blocks
+        return _take_other_blocks(phi, member, blocks, centre), _take_other_blocks(phi, ~member, blocks, centre)
+    drop_in = find_in_surplus(member, shadows.keep)
     return _drop_shadows(phi, member, drop_in, centre), _drop_shadows(phi, ~member, ~drop_in, centre)
+
+
+def _take_other_blocks(phi: np.ndarray, side: np.ndarray, blocks: np.ndarray, centre: str) -> _Shadows:
+    """Return one side of the models of all blocks but the target's."""
+    origin = np.take_along_axis(phi, side.argmax(0)[None], 0)[0]
+    deviations = np.where(side, phi - origin, 0)
+    n, total, squares = (sum_other_blocks(values, blocks) for values in (side, deviations, deviations**2))
+    if centre == "mean":
+        centre_value = total / np.maximum(n, 1)
+    else:
+        # one sort serves all blocks; the models of the side and of other blocks are counted in that order
+        order = np.argsort(np.where(side, deviations, np.inf), axis=0, kind="stable")
+        ordered, centre_value = np.take_along_axis(deviations, order, 0), np.empty(phi.shape)
+        for block in np.unique(blocks):
+            targets = blocks == block
+            places = np.cumsum(np.take_along_axis(side & ~targets[:, None], order, 0), axis=0)
+            count = places[-1]
+            middle = [(places > np.maximum(rank, 0)).argmax(0) for rank in ((count - 1) // 2, count // 2)]
+            centre_value[targets] = np.mean([np.take_along_axis(ordered, m[None], 0)[0] for m in middle], axis=0)
+    return _build_shadows(origin, n, total, squares, (deviations**2).sum(0), centre_value)
 
 
 def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: str) -> _Shadows:
@@ -193,11 +238,23 @@ def _drop_shadows(phi: np.ndarray, side: np.ndarray, drop: np.ndarray, centre: s
     total = deviations.sum(0) - deviations - dropped
     all_squares = (deviations**2).sum(0)
     squares = np.maximum(all_squares - deviations**2 - dropped**2, 0)
-    mean = total / np.maximum(n, 1)
+    centre_value = total / np.maximum(n, 1) if centre == "mean" else _median(deviations, side, drop, n)
+    return _build_shadows(origin, n, total, squares, all_squares, centre_value)
+
+
+def _build_shadows(
+    origin: np.ndarray,
+    n: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    all_squares: np.ndarray,
+    centre_value: np.ndarray,
+) -> _Shadows:
+    """Build the shadows from sums that were made by subtracting from those of the whole side."""
     # What subtracting leaves of equal shadows is rounding error, relative to the squares of the whole side.
+    mean = total / np.maximum(n, 1)
     spread = np.maximum(squares - n * mean**2, 0)
     spread = np.where(spread > _ROUNDING * all_squares, spread, 0)
-    centre_value = mean if centre == "mean" else _median(deviations, side, drop, n)
     centre_value = np.where(n > 0, centre_value, np.nan)
     return _Shadows(origin=origin, n=n, total=total, squares=squares, spread=spread, centre=centre_value)
 
@@ -229,9 +286,10 @@ def _median(values: np.ndarray, side: np.ndarray, drop: np.ndarray, n: np.ndarra
     return median
 
 
-def _compute_std(side: _Shadows) -> np.ndarray:
-    """Compute the standard deviation [M, n] of an example's shadows; NaN if undefined."""
-    return _replace_zeros(np.where(side.n > 1, np.sqrt(side.spread / np.maximum(side.n, 1)), 0))
+def _compute_std(side: _Shadows, smallest: np.ndarray) -> np.ndarray:
+    """Compute the standard deviation [M, n] of an example's shadows; the smallest if they are equal, NaN of one."""
+    std = np.where(side.spread > 0, np.sqrt(side.spread / np.maximum(side.n, 1)), smallest + 0 * side.spread)
+    return np.where(side.n > 1, std, np.nan)
 
 
 def _sum_deviations(side: _Shadows, variance: str) -> np.ndarray:
@@ -242,11 +300,6 @@ def _sum_deviations(side: _Shadows, variance: str) -> np.ndarray:
     squares = side.squares - 2 * zero * side.total + side.n * zero**2
     sums: np.ndarray = np.where(side.n > 0, np.stack([side.n, total, squares]), 0).sum(-1)
     return sums
-
-
-def _replace_zeros(std: np.ndarray) -> np.ndarray:
-    """Replace 0 by NaN."""
-    return np.where(std > 0, std, np.nan)
 
 
 def _log_normal(phi: np.ndarray, side: _Shadows, std: np.ndarray) -> np.ndarray:

@@ -5,15 +5,16 @@ the attack must know of the whole bank, and `score` scores one block. So an atta
 process or on many workers. Equations and sources of the attacks are in memscore/estimators.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from memscore.choices import validate_choice
-from memscore.estimators.lira import PriorSums, combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.estimators.lira_prior import PriorSums, add_sums
 from memscore.estimators.lira_variants import (
     LiraVariant,
     combine_std_sums,
@@ -22,22 +23,28 @@ from memscore.estimators.lira_variants import (
     lira_variant_scores,
 )
 from memscore.estimators.rmia import RmiaConfig, count_exceeded, rmia_population, rmia_ratio
+from memscore.estimators.shadow_models import ShadowModels, find_blocks_of_shadows
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
 
+SAMPLE_ROWS = 4096
+"""Training examples, the first ones, by which models are compared to find outlying ones."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AttackContext:
     """What an attack needs to know about an arm.
 
     Attributes:
         signals: the columns of the attack's signal, one for each query (test-time augmentation), first the image's.
         keep: the share of the training set on which a model of the arm is trained.
+        shadows: the models as shadows of each other, by the first signal.
     """
 
     signals: tuple[str, ...]
     keep: float
+    shadows: ShadowModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +58,8 @@ class Attack:
         success: name of its attack success, of the evidence's log-odds at threshold 0; the soft one has "soft_" before.
         accumulate: (block, context) -> summary of the block, small because those of all blocks are held at once; None
             if each example is scored by itself.
-        finalize: (the blocks' summaries in order, context) -> state, what `score` must know of the whole bank.
+        combine: (the summaries so far, the next one) -> their summary; None if all are needed one by one.
+        finalize: (the blocks' summaries in order, or one of all, context) -> state, what `score` must know of the bank.
         score: (block, state, context) -> float64 [M, n] for each of scores.
         population: whether it compares with validation examples: `accumulate` then gets them, not training examples,
             and `evidence` is computed without a state (None).
@@ -65,6 +73,7 @@ class Attack:
     evidence: str
     success: str
     accumulate: Callable[[Block, AttackContext], Any] | None
+    combine: Callable[[Any, Any], Any] | None
     finalize: Callable[[Iterable[Any], AttackContext], Any]
     score: Callable[[Block, Any, AttackContext], list[np.ndarray]]
     population: bool = False
@@ -88,29 +97,41 @@ class Attack:
         return np.log(evidence) if self.is_ratio else evidence
 
 
-def build_attack_context(store: Store, arm: str, attack: Attack) -> AttackContext:
-    """Build the context of an attack on an arm; RMIA uses only the original images."""
+def build_attack_context(store: Store, arm: str, attack: Attack, indices: Sequence[int]) -> AttackContext:
+    """Build the context of an attack on these models of an arm; RMIA uses only the original images."""
     record = store.arms()[arm]
+    design = parse_arm_record(record)
     queries = 1 if attack.population else record.get("queries", 1)
     signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
-    return AttackContext(signals=signals, keep=parse_arm_record(record).keep)
+    blocks = find_blocks_of_shadows(indices, design.models_per_block) if design.design == "orthogonal" else None
+    # always the same examples, so that neither the workers nor the size of a block matters
+    rows, whole = slice(0, min(SAMPLE_ROWS, store.manifest.split_sizes[0])), 2**62
+    [sample] = store.read_blocks(arm, list(indices), [attack.signal], rows, max_bytes=whole)
+    shadows = ShadowModels.from_sample(sample.columns[attack.signal], design.keep, blocks)
+    return AttackContext(signals=signals, keep=design.keep, shadows=shadows)
 
 
 def select_models(context: AttackContext, positions: np.ndarray) -> AttackContext:
-    """Restrict the context to some of the arm's models; what it holds of single models is to be selected here."""
-    return context
+    """Restrict the context to some of the arm's models."""
+    return replace(context, shadows=context.shadows.select(positions))
 
 
 # Functions of the module with options bound by partial, no lambdas: a pass on a pool pickles them (MapSpec.map_fn).
 def compute_student_sums(block: Block, context: AttackContext) -> list[PriorSums]:
-    """Sum the moments of a block's shadows, for the Student-t prior of each query."""
-    return [compute_prior_sums(block.columns[signal], block.columns["member"]) for signal in context.signals]
+    """Sum what a block's examples say, for the Student-t prior of each query."""
+    member = block.columns["member"]
+    return [compute_prior_sums(block.columns[signal], member, context.shadows) for signal in context.signals]
+
+
+def add_student_sums(total: list[PriorSums], part: list[PriorSums]) -> list[PriorSums]:
+    """Add the sums of further examples, query by query."""
+    return [add_sums(sums) for sums in zip(total, part, strict=True)]
 
 
 def combine_student_sums(parts: Iterable[list[PriorSums]], context: AttackContext) -> list[Any]:
     """Combine the sums of all blocks into one ShadowPrior per query."""
     # parts are blocks of queries; zip turns them into queries of blocks
-    return [combine_prior_sums(sums) for sums in zip(*parts, strict=True)]
+    return [combine_prior_sums(sums, context.shadows) for sums in zip(*parts, strict=True)]
 
 
 def score_student_lira(block: Block, priors: list[Any], context: AttackContext) -> list[np.ndarray]:
@@ -125,7 +146,7 @@ def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraV
     """Sum the deviations of a block's shadows, for the shared variance of a LiRA variant."""
     # in parts that stay in the cache: the stack of all queries of a whole block is Q times as large as the block
     sums = [
-        compute_std_sums(stack_signals(part, context), part.columns["member"], context.keep, variant)
+        compute_std_sums(stack_signals(part, context), part.columns["member"], context.shadows, variant)
         for part in split_blocks([block])
     ]
     total: np.ndarray = np.sum(sums, axis=0)
@@ -134,7 +155,7 @@ def compute_variant_sums(block: Block, context: AttackContext, *, variant: LiraV
 
 def combine_variant_sums(parts: Iterable[np.ndarray], context: AttackContext) -> Any:
     """Combine the sums of all blocks into a SharedStd; NaN for a variant without a shared variance."""
-    return combine_std_sums(parts, context.keep)
+    return combine_std_sums(parts, context.shadows)
 
 
 def score_variant(block: Block, std: Any, context: AttackContext, *, variant: LiraVariant) -> list[np.ndarray]:
@@ -174,6 +195,7 @@ def make_lira(signal: str, ending: str) -> Attack:
         evidence=f"lira{ending}",
         success=f"attack_success{ending}",
         accumulate=compute_student_sums,
+        combine=add_student_sums,
         finalize=combine_student_sums,
         score=score_student_lira,
     )
@@ -188,6 +210,7 @@ def make_lira_variant(name: str, ending: str) -> Attack:
         evidence=f"lira{ending}",
         success=f"attack_success{ending}",
         accumulate=None if variant.variance == "per-example" else partial(compute_variant_sums, variant=variant),
+        combine=np.add,
         finalize=combine_variant_sums,
         score=partial(score_variant, variant=variant),
     )
@@ -202,6 +225,7 @@ def make_rmia(kind: str, name: str) -> Attack:
         evidence=f"{name}_ratio",
         success=f"attack_success_{name}",
         accumulate=read_population,
+        combine=None,
         finalize=partial(build_population, config=config),
         score=partial(score_rmia, config=config),
         population=True,

@@ -103,9 +103,9 @@ class BankConfig:
     """queries per image, for LiRA: the image itself and fixed augmentations of it, flipped and shifted as the recipe
     augments, on which every bank model is evaluated (default: as stored, else 1)"""
     attacks: Several = ("lira",)
-    """membership attacks of the bank's models on each other: lira (Student-t), lira-gap, lira-top-gap (RSU),
-    lira-paper, lira-released, lira-released-fixed, lira-advanced-mia-fixed, rmia, rmia-offline (both by RMIA's ratio,
-    whose log is BASE)"""
+    """membership attacks of the bank's models on each other: lira (Student-t, BaVarIA-t), lira-gap, lira-top-gap (RSU),
+    lira-paper (offline equation 4, one-sided cdf), lira-released, lira-released-fixed, lira-advanced-mia-fixed (offline
+    the released code's two-sided density), rmia, rmia-offline (both by RMIA's ratio, whose log is BASE)"""
     proxies: Annotated[Several, make_nonempty_spec((*PROXIES, ALL_PROXIES))] = ()
     """proxies of memorization to compute on the originals in addition to learning events: holdout, curvature-sign,
     curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, inversion-gain, or all of these; holdout-test

@@ -17,6 +17,7 @@ from memscore.estimators.cscore import CSCORE, average_fractions
 from memscore.estimators.lira import average_by_membership
 from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.estimators.registry import STATISTICS, select_statistics
+from memscore.estimators.shadow_models import find_blocks_of_shadows
 from memscore.estimators.soft_attack_success import widen_by_halves
 from memscore.estimators.statistic import (
     compute_between_block_se,
@@ -127,11 +128,12 @@ def run_attack(
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.curves)), min(8, len(indices)), len(indices)))
     target_scores = {name: np.empty((targets, n), np.float32) for name in attack.curves}
     member = np.empty((targets, n), bool)
-    context, repeats = build_attack_context(store, arm, attack), plan_repeats(store, arm, indices)
+    context, repeats = build_attack_context(store, arm, attack, indices), plan_repeats(store, arm, indices)
+    contexts = [context, *(select_models(context, models) for models in repeats.halves), context]
     score_fn = partial(
         score_block,
         attack=attack,
-        states=fit_attack(store, arm, indices, attack, pool),
+        states=fit_attack(store, arm, indices, attack, contexts, pool),
         context=context,
         n_targets=targets,
         repeats=repeats,
@@ -164,20 +166,28 @@ def run_attack(
     return AttackResult({**tables.columns, name_decision_score(first): agreement}, curves, summaries)
 
 
-def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None) -> list[Any]:
+def fit_attack(
+    store: Store,
+    arm: str,
+    indices: list[int],
+    attack: Attack,
+    contexts: Sequence[AttackContext],
+    pool: Pool | None,
+) -> list[Any]:
     """Compute the states of an attack on the bank, on each half and without information, in a first pass if needed."""
-    context, repeats = build_attack_context(store, arm, attack), plan_repeats(store, arm, indices)
-    contexts = [context, *(select_models(context, models) for models in repeats.halves), context]
+    repeats = plan_repeats(store, arm, indices)
     summaries: list[list[Any]] = [[] for _ in contexts]
     if attack.accumulate is not None:
         # a population is the validation examples, which no model was trained on: they have no membership to read
         train, validation, _ = store.manifest.split_sizes
         rows, member = (slice(train, train + validation), []) if attack.population else (None, ["member"])
         summarize = partial(accumulate_block, attack=attack, contexts=contexts, repeats=repeats)
-        columns = [*member, *context.signals]
+        columns = [*member, *contexts[0].signals]
         for _, parts in map_blocks(store, arm, indices, columns, summarize, rows=rows, pool=pool):
             for number, part in parts.items():
-                summaries[number].append(part)
+                held = summaries[number]
+                # a large bank has many blocks, and the sums of one are as large as those of all
+                held[:] = [attack.combine(held[0], part)] if attack.combine and held else [*held, part]
     return [
         None if attack.population and number else attack.finalize(summaries[number], each)
         for number, each in enumerate(contexts)
@@ -187,7 +197,7 @@ def fit_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool:
 def accumulate_block(
     block: Block, attack: Attack, contexts: Sequence[AttackContext], repeats: AttackRepeats
 ) -> dict[int, Any]:
-    """Summarize a block for an attack, by number of the context; summaries of all blocks are held at once."""
+    """Summarize a block for an attack, by number of the context."""
     assert attack.accumulate is not None  # for mypy: fit_attack has checked
     summaries = {0: attack.accumulate(block, contexts[0])}
     if not attack.population:
@@ -294,6 +304,7 @@ class ArmScores:
         attacks: of each score of an attack the curve over targets, by name without the suffix.
         outlying: names of models far from the others, the farthest first -> in which measures.
         success: of each attack success, hard and soft, by name without the suffix.
+        has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
     """
 
     arm: Arm
@@ -309,6 +320,7 @@ class ArmScores:
     attacks: dict[str, AttackCurve]
     outlying: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
     success: dict[str, SuccessSummary] = field(default_factory=dict)
+    has_other_blocks: bool = False
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
@@ -365,6 +377,7 @@ def score_arm(
         attacks=curves,
         outlying=statistics.outlying,
         success=success,
+        has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
     )
 
 

@@ -21,6 +21,7 @@ from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import RateAtFpr, TargetMean
+from memscore.tables.attack_notes import print_attack_notes
 from memscore.tables.attack_success_table import print_attack_success
 from memscore.tables.console import make_table
 from memscore.tables.decision_table import print_decisions
@@ -282,6 +283,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
         )
         for line in explain_unrealisable_rates(mean.rate for mean in means if mean.rate):
             console.print(line, soft_wrap=True, highlight=False)
+        print_attack_notes(console, arms)
     for arm in arms:
         print_decisions(console, arm.list_decisions(), arm.suffix)
         if arm.outlying:

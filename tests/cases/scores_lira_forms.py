@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm, spearmanr
 
+from memscore.estimators.shadow_models import ShadowModels
 from memscore.pipeline.attacks import ATTACKS, AttackContext
 from memscore.store.block_reader import Block
 from tests.cases._support import run_case
@@ -34,9 +35,10 @@ def check(folder: Path) -> list[str]:
 
 
 def score_by_product(name: str, block: Block) -> list[np.ndarray]:
-    attack, terms = ATTACKS[name], AttackContext(signals=("logit_confidence",), keep=0.5)
-    known = attack.finalize([attack.add(block, terms)] if attack.add else [], terms)
-    return list(attack.score(block, known, terms))
+    shadows = ShadowModels.from_sample(block.columns["logit_confidence"], 0.5)
+    attack, context = ATTACKS[name], AttackContext(signals=("logit_confidence",), keep=0.5, shadows=shadows)
+    state = attack.finalize([attack.accumulate(block, context)] if attack.accumulate else [], context)
+    return list(attack.score(block, state, context))
 
 
 def score_by_hand(form: str, confidence: np.ndarray, member: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:

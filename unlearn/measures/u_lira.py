@@ -10,7 +10,8 @@ leaves no trace, expected accuracy and area are exactly .5. The ROC curve is com
 and areas are averaged.
 
 Differs from the paper in the number of models, which is reported, and in a floor: no standard deviation is below a
-tenth of the root mean square over the forget set. (deepunlearn fits Gaussians to right-or-wrong, which often have
+tenth of the root mean square over the forget set, in which no variance counts as more than 900 times the median, so
+that one outlying number sets no floor for all. (deepunlearn fits Gaussians to right-or-wrong, which often have
 standard deviation 0.)
 """
 
@@ -20,6 +21,8 @@ from memscore.statistics.roc import auc, compute_tprs
 from unlearn.measures.inputs import Column, Measure, PopulationInputs
 
 FLOOR, FPR = 0.1, 0.01
+LARGEST_VARIANCE = 900.0
+"""Times the median variance, as which a larger one counts in the floor."""
 FEWEST = 3
 """Minimum number of pairs: with one left out, two models per side give a variance."""
 
@@ -85,7 +88,11 @@ def u_lira_scores(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """
     sides = [_leave_one_out_moments(phi) for phi in (unlearned, retrained)]
     # [n], over both sides and all of F, each without its pair: the target must not influence its own floor.
-    typical_variance = np.mean([spread for _, spread in sides], axis=(0, 2))
+    variances = np.array([spread for _, spread in sides])
+    limit = LARGEST_VARIANCE * np.nanmedian(variances, axis=(0, 2), keepdims=True)
+    limited = np.where(limit > 0, np.minimum(variances, limit), variances)
+    # an example with a NaN has no score, and sets no floor
+    typical_variance = np.nanmean(limited, axis=(0, 2))
     floor = np.maximum(FLOOR**2 * typical_variance, np.finfo(np.float64).tiny)[:, None]
     (mean_a, var_a), (mean_b, var_b) = ((mean, np.maximum(spread, floor)) for mean, spread in sides)
     phi = np.stack([unlearned, retrained])

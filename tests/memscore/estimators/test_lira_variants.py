@@ -103,10 +103,9 @@ def test_the_named_variants_are_those_of_paper_and_code(fixture):
         get_lira_variant("relased")
     with pytest.raises(ValueError, match="unknown variance of LiRA 'shared-c'"):
         LiraVariant(variance="shared-c")
-    two = lira_variant_scores(statistic[0], member, LiraVariant(), fit_shared_std([], keep, LiraVariant()))
-    np.testing.assert_array_equal(
-        two, lira_variant_scores(statistic[:1], member, LiraVariant(), fit_shared_std([], keep, LiraVariant()))
-    )
+    shared = fit_shared_std([(statistic, member)], keep, LiraVariant())
+    two = lira_variant_scores(statistic[0], member, LiraVariant(), shared)
+    np.testing.assert_array_equal(two, lira_variant_scores(statistic[:1], member, LiraVariant(), shared))
 
 
 def test_a_statistic_of_another_shape_is_refused():
@@ -218,13 +217,82 @@ def test_trap_cutting_every_example_to_the_smallest_side_leaves_no_variance():
     assert np.isfinite(offline).all()
 
 
-def test_equal_shadows_have_no_variance_and_no_score():
+@pytest.mark.parametrize("name", LIRA_VARIANTS)
+def test_equal_shadows_are_certain_and_an_equal_example_is_no_evidence(name):
+    """In-models at 5, out-models at -5: area 1, every member above 0; one value in all models: exactly 0."""
+    variant, member = LIRA_VARIANTS[name], draw_membership(Arm(design="exact", block=16), range(16), 60)
+    certain = np.where(member, 5.0, -5.0)
+    certain[:, 40:] = 0.1
+    for phi in (certain, np.where(np.arange(60) < 40, certain, np.random.default_rng(0).normal(size=member.shape))):
+        online, offline = both(phi, member, variant, 0.5)
+        assert np.isfinite(online).all()
+        assert np.isfinite(offline).all()
+        assert ((online > 0) == member)[:, :40].all()
+        assert all(auc(online[t, :40], member[t, :40]) == 1 for t in range(16))
+        assert all(auc(offline[t, :40], member[t, :40]) == 1 for t in range(16))
+        assert phi is not certain or (online[:, 40:] == 0).all()
+
+
+def test_a_side_with_one_shadow_has_no_score():
+    """Of an example that two of eight models were trained on, one is left on that side after a drop."""
+    rng = np.random.default_rng(0)
     member = draw_membership(Arm(design="exact", block=8), range(8), 20)
-    flat = np.full(member.shape, 0.1)
-    flat[:, 10:] = 0.1 + member[:, 10:] * np.random.default_rng(0).normal(size=(8, 10))
-    online, offline = both(flat, member, LiraVariant(), 0.5)
-    assert np.isnan(online).all()
-    assert np.isnan(offline).all()
+    member[:, 0] = np.arange(8) < 2
+    online, offline = both(rng.normal(size=member.shape), member, LiraVariant(), 0.5)
+    assert np.isnan(online[:2, 0]).all()  # a target of these two leaves the other one
+    assert np.isfinite(online[:, 1:]).all()
+    assert np.isfinite(offline).all()
+
+
+@pytest.mark.parametrize("name", LIRA_VARIANTS)
+@pytest.mark.parametrize("kind", ["x30", "x1000", "shifted", "equal", "number"])
+def test_one_model_or_number_moves_no_area(name, kind):
+    rng, variant = np.random.default_rng(0), LIRA_VARIANTS[name]
+    member = draw_membership(Arm(design="iid"), range(32), 400)
+    phi = rng.normal(2, 2, 400) + rng.normal(size=member.shape) + member
+    wild = phi.copy()
+    wild[3] = {
+        "x30": 30 * wild[3],
+        "x1000": 1000 * wild[3],
+        "shifted": wild[3] + 1e6,
+        "equal": np.full(400, -40.0),
+        "number": np.where(np.arange(400) == 7, 1e30, wild[3]),
+    }[kind]
+    others = np.delete(np.arange(32), 3)
+    areas = [
+        [np.mean([auc(scores[t], member[t]) for t in others]) for scores in both(statistic, member, variant, 0.5)]
+        for statistic in (phi, wild)
+    ]
+    assert np.abs(np.subtract(*areas)).max() < 0.02
+
+
+@pytest.mark.parametrize("name", LIRA_VARIANTS)
+def test_shadows_of_other_blocks_are_the_only_ones(name):
+    """Each block's targets have the scores that they have with the other block alone as a target's shadows."""
+    rng, variant = np.random.default_rng(0), LIRA_VARIANTS[name]
+    blocks = np.array([0] * 8 + [1] * 7 + [2] * 8)
+    member = draw_membership(Arm(block=8), [*range(15), *range(16, 24)], 60, np.arange(60) // 5)
+    phi = rng.normal(2, 2, 60) + rng.normal(size=member.shape) + member
+    shared = fit_shared_std([(phi, member)], 0.5, variant, blocks)
+    online, offline = lira_variant_scores(phi, member, variant, shared)
+    middle = {"mean": np.mean, "median": np.median}[variant.centre]
+    for t in (0, 9, 22):
+        rest = blocks != blocks[t]
+        sides = [[phi[rest & (member[:, j] == side), j] for j in range(60)] for side in (True, False)]
+        raw_in, raw_out = (np.std(np.concatenate(side)) for side in sides)
+        left_in, left_out = (np.std(np.concatenate([d - middle(d) for d in side])) for side in sides)
+        for j in range(60):
+            d_in, d_out = sides[0][j], sides[1][j]
+            std_in, std_out, std_offline = {
+                "per-example": (np.std(d_in), np.std(d_out), np.std(d_out)),
+                "shared-a": (raw_in, raw_in, raw_out),
+                "shared-b": (left_in, left_out, left_out),
+            }[variant.variance]
+            densities = [stats.norm.logpdf(phi[t, j], middle(d), s) for d, s in ((d_in, std_in), (d_out, std_out))]
+            assert online[t, j] == pytest.approx(densities[0] - densities[1], rel=1e-8)
+            alone = -stats.norm.logpdf(phi[t, j], middle(d_out), std_offline)
+            z = (phi[t, j] - middle(d_out)) / std_offline
+            assert offline[t, j] == pytest.approx(z if variant.offline == "one-sided" else alone, rel=1e-8)
 
 
 def test_trap_confidence_by_way_of_probabilities_saturates():

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 from scipy.special import expit
 
 from memscore.estimators.attack_success import attack_success
-from memscore.estimators.lira import MEAN_STRENGTH, VARIANCE_STRENGTH, external_lira_scores, fit_external_prior
+from memscore.estimators.lira import external_lira_scores, fit_external_prior
 from memscore.estimators.rmia import (
     RmiaConfig,
     compute_share_below,
@@ -19,6 +18,7 @@ from memscore.estimators.rmia import (
 )
 from memscore.statistics.roc import auc, compute_target_means
 from memscore.subsets.designs import Arm, draw_membership
+from tests.fixtures.whole_banks import compare_models
 from tests.memscore.estimators.test_lira_variants import shadows
 
 ARMS = [Arm(design="iid", keep=0.7), Arm(design="exact", block=8)]
@@ -301,37 +301,6 @@ def test_an_external_target_is_compared_with_all_models_of_the_bank(config):
     assert len(np.unique(ratio[some])) == some.sum() > len(np.unique(expected[some]))
 
 
-def test_lira_of_an_external_target_equals_loops_and_scipy():
-    confidence, member, _ = noisy(ARMS[0], 60, 1)
-    confidence = confidence.astype(float)
-    target = np.random.default_rng(10).normal(size=60) * 3
-    member[:, 0], member[:, 1] = True, False
-    sides = [[confidence[member[:, j] == side, j] for j in range(60)] for side in (True, False)]
-    priors = [
-        (np.mean([s.mean() for s in side if len(s)]), np.mean([s.var(ddof=1) for s in side if len(s) > 1]))
-        for side in sides
-    ]
-
-    def predictive(sample, prior_mean, prior_variance):
-        n, strength = len(sample), MEAN_STRENGTH + len(sample)
-        b = VARIANCE_STRENGTH * prior_variance + ((sample - sample.mean()) ** 2).sum()
-        b += MEAN_STRENGTH * n * (sample.mean() - prior_mean) ** 2 / strength
-        df, location = VARIANCE_STRENGTH + n, (MEAN_STRENGTH * prior_mean + sample.sum()) / strength
-        return stats.t(df, location, np.sqrt(b * (strength + 1) / (df * strength)))
-
-    blocks = [(confidence[:, :20], member[:, :20]), (confidence[:, 20:], member[:, 20:])]
-    online, offline = external_lira_scores(target, confidence, member, fit_external_prior(blocks))
-    assert np.isnan(online[:2]).all()
-    assert np.isnan(offline[0])
-    both = [j for j in range(60) if len(sides[0][j]) and len(sides[1][j])]
-    assert len(both) > 50
-    for j in both:
-        inside, outside = (predictive(side[j], *prior) for side, prior in zip(sides, priors, strict=True))
-        assert online[j] == pytest.approx(inside.logpdf(target[j]) - outside.logpdf(target[j]), rel=1e-9, abs=1e-10)
-        # Wallace's formula is within .03 of the exact deviate up to 5
-        assert offline[j] == pytest.approx(stats.norm.ppf(outside.cdf(target[j])), abs=0.03)
-
-
 def test_noise_from_an_external_target_has_an_area_of_one_half_without_dropping_a_shadow():
     """The counts of a bank do not know what the target held; of 16 targets' areas the mean is within 4 s.e. of 1/2."""
     areas = []
@@ -340,7 +309,8 @@ def test_noise_from_an_external_target_has_an_area_of_one_half_without_dropping_
         rng = np.random.default_rng(100 + seed)
         target, held = confidence.mean(0) + rng.normal(size=800), rng.random(800) < 0.5
         ready = external_rmia_population(rng.normal(size=200), population, RmiaConfig())
-        scores = [*external_lira_scores(target, confidence, member, fit_external_prior([(confidence, member)]))]
+        prior = fit_external_prior([(confidence, member)], compare_models([(confidence, member)]))
+        scores = [*external_lira_scores(target, confidence, member, prior)]
         scores.append(external_rmia(target, confidence, member, ready, RmiaConfig()))
         areas.append([auc(s, held) for s in scores])
     error = np.std(areas, axis=0, ddof=1) / 4

@@ -8,7 +8,7 @@ import torch
 
 from cluster.launch import PoolOptions
 from memscore import estimate
-from memscore.estimators.lira import lira_scores
+from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.scoring import run_attack
@@ -16,7 +16,7 @@ from memscore.store.store import Store
 from memscore.training.augmentation import TestTimeAugmentation as Augmentation
 from memscore.training.augmentation import describe_wide_crop, list_test_time_augmentations, with_augmentation
 from memscore.training.recipes import Recipe, get_recipe
-from tests.fixtures.whole_banks import fit_shadow_prior
+from tests.fixtures.whole_banks import compare_models
 
 BOTH = replace(get_recipe("digits"), augment=("crop", "flip"), crop_padding=1)
 
@@ -70,7 +70,10 @@ def test_a_bank_stores_predictions_per_augmentation_and_lira_is_their_mean(bank)
     assert not np.array_equal(outputs["logit_confidence"], outputs["logit_confidence_q1"])
     assert np.corrcoef(outputs["logit_confidence"].ravel(), outputs["logit_confidence_q1"].ravel())[0, 1] > 0.2
     member = outputs.pop("member")
-    each = [lira_scores(phi, member, fit_shadow_prior([(phi, member)]))[0] for phi in outputs.values()]
+    # all queries are compared as the models are by the first one
+    shadows = compare_models([(next(iter(outputs.values())), member)])
+    priors = [combine_prior_sums([compute_prior_sums(phi, member, shadows)], shadows) for phi in outputs.values()]
+    each = [lira_scores(phi, member, prior)[0] for phi, prior in zip(outputs.values(), priors, strict=True)]
     expected = np.where(member, np.mean(each, axis=0), 0).sum(0) / member.sum(0)
     tables = run_attack(store, arm, list(range(8)), ATTACKS["lira"]).tables
     np.testing.assert_allclose(tables["lira"]["value"], expected, rtol=1e-9)

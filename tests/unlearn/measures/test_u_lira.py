@@ -71,3 +71,16 @@ def test_two_pairs_have_no_number_and_few_examples_no_rate():
     few = u_lira(replace(make_population(), forget=FORGET[:99]))
     assert np.isnan(few["u_lira_tpr_at_0.01"])
     assert few["u_lira_auc"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_outlying_number_or_a_nan_changes_no_other_example():
+    rng = np.random.default_rng(0)
+    unlearned, retrained = rng.normal(size=(2, 16, 300)) * rng.gamma(1, size=300)
+    before = u_lira_scores(unlearned, retrained)
+    for number in (1e6, 1e30, np.nan):
+        unlearned[3, 7] = number
+        after = u_lira_scores(unlearned, retrained)
+        # the floor of a few narrow examples rises a little
+        others = np.delete(after - before, 7, axis=2)
+        assert (abs(others) < 1e-9).mean() > 0.8
+        assert abs(np.tanh(np.delete(after, 7, axis=2)) - np.tanh(np.delete(before, 7, axis=2))).mean() < 0.01

@@ -1,0 +1,33 @@
+"""Lines below the table of attacks: where an AUC does not mean what it says, and why there is none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+
+from memscore.pipeline.scoring import ArmScores
+
+
+def print_attack_notes(console: Console, arms: Sequence[ArmScores]) -> None:
+    """Print what limits the attacks on each arm, and what to do."""
+    for line in (line for arm in arms if arm.attacks for line in build_attack_notes(arm)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def build_attack_notes(arm: ArmScores) -> list[str]:
+    """Build the lines of one arm; none where every attack has an AUC that is one half without a leak."""
+    lines = []
+    if arm.arm.design == "orthogonal" and not arm.has_other_blocks:
+        lines.append(
+            f"{arm.suffix}: one block of an orthogonal design: where confidences depend on neighbours, LiRA without "
+            "any leak has an AUC below one half, and so has attack success; use --models "
+            f"{2 * arm.arm.models_per_block}, so that shadow models are of other blocks"
+        )
+    undefined = [name for name, curve in arm.attacks.items() if np.isnan(curve.measures["auc"].value)]
+    if undefined:
+        lines.append(
+            f"{arm.suffix}: {', '.join(undefined)} undefined with {arm.models} models: an attack needs a shadow model "
+            "with the example and one without it besides the target and the one that is dropped, and for variances two "
+            "on a side; use more --models"
+        )
+    return lines
