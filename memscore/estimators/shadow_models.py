@@ -59,13 +59,6 @@ class ShadowModels:
         """The typical range, or 1."""
         return self.typical_range or 1.0
 
-    def select(self, positions: np.ndarray) -> Self:
-        """Restrict to the models at some positions, which may be of too few blocks to be shadows of each other's."""
-        blocks = self.blocks
-        if blocks is not None:
-            blocks = _find_numbers_of_shadows(blocks[positions], int(np.bincount(blocks).max()))
-        return replace(self, outlying=self.outlying[positions], blocks=blocks)
-
     @classmethod
     def from_sample(cls, confidence: np.ndarray, keep: float, blocks: np.ndarray | None = None) -> Self:
         """Find outlying models and the typical range in the confidences [M, n] of some examples."""
@@ -93,11 +86,7 @@ def find_blocks_of_shadows(indices: Sequence[int], models_per_block: int) -> np.
     Returns:
         int [M], or None.
     """
-    return _find_numbers_of_shadows(np.asarray(indices) // models_per_block, models_per_block)
-
-
-def _find_numbers_of_shadows(blocks: np.ndarray, models_per_block: int) -> np.ndarray | None:
-    """Return the blocks of models if two of them have half of their models, else None."""
+    blocks = np.asarray(indices) // models_per_block
     return blocks if (2 * np.bincount(blocks) >= models_per_block).sum() > 1 else None
 
 

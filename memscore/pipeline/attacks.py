@@ -6,7 +6,7 @@ process or on many workers. Equations and sources of the attacks are in memscore
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -99,21 +99,29 @@ class Attack:
 
 def build_attack_context(store: Store, arm: str, attack: Attack, indices: Sequence[int]) -> AttackContext:
     """Build the context of an attack on these models of an arm; RMIA uses only the original images."""
+    [context] = build_attack_contexts(store, arm, attack, indices, [np.arange(len(indices))])
+    return context
+
+
+def build_attack_contexts(
+    store: Store, arm: str, attack: Attack, indices: Sequence[int], parts: Iterable[np.ndarray]
+) -> list[AttackContext]:
+    """Build the contexts of an attack on parts of these models, given as positions: each as of a bank of its own."""
     record = store.arms()[arm]
     design = parse_arm_record(record)
     queries = 1 if attack.population else record.get("queries", 1)
     signals = (attack.signal, *(f"{attack.signal}_q{number}" for number in range(1, queries)))
-    blocks = find_blocks_of_shadows(indices, design.models_per_block) if design.design == "orthogonal" else None
     # always the same examples, so that neither the workers nor the size of a block matters
     rows, whole = slice(0, min(SAMPLE_ROWS, store.manifest.split_sizes[0])), 2**62
     [sample] = store.read_blocks(arm, list(indices), [attack.signal], rows, max_bytes=whole)
-    shadows = ShadowModels.from_sample(sample.columns[attack.signal], design.keep, blocks)
-    return AttackContext(signals=signals, keep=design.keep, shadows=shadows)
-
-
-def select_models(context: AttackContext, positions: np.ndarray) -> AttackContext:
-    """Restrict the context to some of the arm's models."""
-    return replace(context, shadows=context.shadows.select(positions))
+    contexts = []
+    for part in parts:
+        models, blocks = np.asarray(indices)[part], None
+        if design.design == "orthogonal":
+            blocks = find_blocks_of_shadows(models, design.models_per_block)
+        shadows = ShadowModels.from_sample(sample.columns[attack.signal][part], design.keep, blocks)
+        contexts.append(AttackContext(signals=signals, keep=design.keep, shadows=shadows))
+    return contexts
 
 
 # Functions of the module with options bound by partial, no lambdas: a pass on a pool pickles them (MapSpec.map_fn).

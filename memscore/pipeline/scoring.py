@@ -39,9 +39,8 @@ from memscore.pipeline.attacks import (
     ATTACKS,
     Attack,
     AttackContext,
-    build_attack_context,
+    build_attack_contexts,
     check_attacks,
-    select_models,
 )
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
@@ -128,13 +127,15 @@ def run_attack(
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.curves)), min(8, len(indices)), len(indices)))
     target_scores = {name: np.empty((targets, n), np.float32) for name in attack.curves}
     member = np.empty((targets, n), bool)
-    context, repeats = build_attack_context(store, arm, attack, indices), plan_repeats(store, arm, indices)
-    contexts = [context, *(select_models(context, models) for models in repeats.halves), context]
+    repeats = plan_repeats(store, arm, indices)
+    contexts = build_attack_contexts(store, arm, attack, indices, [np.arange(len(indices)), *repeats.halves])
+    # without information it is the same bank
+    contexts.append(contexts[0])
     score_fn = partial(
         score_block,
         attack=attack,
         states=fit_attack(store, arm, indices, attack, contexts, pool),
-        context=context,
+        contexts=contexts,
         n_targets=targets,
         repeats=repeats,
     )
@@ -142,7 +143,9 @@ def run_attack(
     tables, permuted = ColumnBuffer(n), {name: list[np.ndarray]() for name in (attack.success, attack.soft_success)}
     # halves are compared over all examples, so their values are kept on disk until the last block
     with DiskBuffer(n) as buffer:
-        for rows, block_scores in map_blocks(store, arm, indices, ["member", *context.signals], score_fn, pool=pool):
+        for rows, block_scores in map_blocks(
+            store, arm, indices, ["member", *contexts[0].signals], score_fn, pool=pool
+        ):
             member[:, rows] = block_scores.member
             for name, scores in block_scores.scores.items():
                 target_scores[name][:, rows] = scores
@@ -209,10 +212,15 @@ def accumulate_block(
 
 
 def score_block(
-    block: Block, attack: Attack, states: Sequence[Any], context: AttackContext, n_targets: int, repeats: AttackRepeats
+    block: Block,
+    attack: Attack,
+    states: Sequence[Any],
+    contexts: Sequence[AttackContext],
+    n_targets: int,
+    repeats: AttackRepeats,
 ) -> BlockScores:
     """Score a block by an attack: scores of the first targets, means over all, and attack success of the repeats."""
-    models, n = block.columns["member"].shape
+    context, (models, n) = contexts[0], block.columns["member"].shape
     scores = {name: np.empty((min(n_targets, models), n), np.float32) for name in attack.curves}
     tables, halves = ColumnBuffer(n), ColumnBuffer(n)
     # a few examples at a time, so that the [M, n] arrays of an attack stay in the cache
@@ -231,12 +239,11 @@ def score_block(
             columns[name] = {"value": means["mean_in"], "out": means["mean_out"]}
         tables.write(columns_slice, columns | compute_success(log_odds, is_member, attack, context))
         for number, half in enumerate(repeats.take_halves(part), start=1):
-            of_half = select_models(context, repeats.halves[number - 1])
-            for name, table in score_success(half, attack, states[number], of_half).items():
+            for name, table in score_success(half, attack, states[number], contexts[number]).items():
                 halves.write(columns_slice, {name: {str(number): table["value"]}})
     permuted = repeats.take_permuted(block)
     parts = [] if permuted is None else list(split_blocks([permuted]))
-    without_information = [score_success(part, attack, states[-1], context) for part in parts]
+    without_information = [score_success(part, attack, states[-1], contexts[-1]) for part in parts]
     # a view would keep the members of all models in memory while the next block is read
     return BlockScores(
         member=block.columns["member"][:n_targets].copy(),

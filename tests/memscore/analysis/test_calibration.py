@@ -11,6 +11,7 @@ from memscore import bank
 from memscore.analysis.calibration import assess_decisions, encode_decisions
 from memscore.analysis.shadow_targets import attack_shadow_models
 from memscore.estimators.lira import external_lira_scores, fit_external_prior
+from memscore.estimators.shadow_models import ShadowModels
 from memscore.store.store import Store
 from memscore.tables.decision_table import print_audit_decisions
 
@@ -39,7 +40,7 @@ def shadows(tmp_path_factory):
         words = ["--member", "member.npy", "--gap", f"{name}.npy", "--logit-confidence", f"{name}.npy", "--labels"]
         paths = [str(folder / word) if word.endswith(".npy") else word for word in [*words, "labels.npy"]]
         assert bank.main(["import", str(folder / f"{name}-bank"), *paths, "--keep", "0.5"]) == 0
-    prior = fit_external_prior([(confidence, member)])
+    prior = fit_external_prior([(confidence, member)], ShadowModels.from_sample(confidence, 0.5))
     targets, held = draw_models(np.random.default_rng(2), 60)
     scores = np.stack([external_lira_scores(target, confidence, member, prior)[0] for target in targets])
     return folder, scores, held

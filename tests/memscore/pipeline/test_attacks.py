@@ -10,7 +10,7 @@ from memscore.estimators.lira_variants import LIRA_VARIANTS, lira_variant_scores
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population, rmia_ratio
 from memscore.pipeline import attack_repeats
 from memscore.pipeline.attack_decisions import name_decision_score
-from memscore.pipeline.attacks import ATTACKS, build_attack_context, check_attacks, select_models
+from memscore.pipeline.attacks import ATTACKS, build_attack_contexts, check_attacks
 from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
 from memscore.score_registry import SCORES
 from memscore.statistics.roc import auc
@@ -112,9 +112,8 @@ def test_the_first_pass_holds_as_little_of_a_block_with_many_pieces(tmp_path, na
             columns | dict.fromkeys(("logit_confidence", "gap", "top_gap"), phi),
         )
     attack = replace(ATTACKS[name], finalize=lambda parts, _: held.append(parts))
-    context = build_attack_context(bank, ARM.name, attack, range(M))
     halves = attack_repeats.plan_repeats(bank, ARM.name, list(range(M))).halves
-    contexts = [context, *(select_models(context, models) for models in halves), context]
+    contexts = build_attack_contexts(bank, ARM.name, attack, range(M), [np.arange(M), *halves, np.arange(M)])
     fit_attack(bank, ARM.name, list(range(M)), attack, contexts, None)
     # of the bank, of its two halves, and without information
     assert [len(parts) for parts in held] == [1, 1, 1, 1]
