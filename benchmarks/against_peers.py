@@ -27,8 +27,8 @@ import tyro
 from benchmarks.peers.task import Task
 from benchmarks.results_file import save, spread
 from memscore.data.datasets import load_dataset
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.scoring import run_attack
 from memscore.statistics.correlation import pearson
 from memscore.store.store import Store
 

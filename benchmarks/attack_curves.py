@@ -15,8 +15,8 @@ import numpy as np
 import tyro
 
 from benchmarks.results_file import save
+from memscore.pipeline.attack_runs import AttackCurve, run_attack
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.scoring import AttackCurve, run_attack
 from memscore.plots.bank import create_figure, draw_bands, encode_png
 from memscore.store.store import Store
 

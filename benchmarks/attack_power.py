@@ -19,8 +19,8 @@ import tyro
 from scipy.special import stdtrit
 
 from benchmarks.results_file import save
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
 
 SHAPES = "--data benchmarks.shapes_data:generate_shapes"

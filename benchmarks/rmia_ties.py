@@ -21,8 +21,8 @@ from scipy.special import stdtrit
 
 from benchmarks.results_file import save
 from memscore.estimators.rmia import RmiaConfig, count_exceeded, rmia_population, rmia_ratio
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.scoring import run_attack
 from memscore.statistics.correlation import spearman, top_overlap
 from memscore.statistics.roc import compute_tprs
 from memscore.store.store import Store

@@ -13,9 +13,10 @@ from benchmarks.memory import memory_mb
 from memscore.estimators.attack_success import attack_success
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import compute_table
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.map_reduce import map_blocks
-from memscore.pipeline.scoring import run_attack, score_arm
+from memscore.pipeline.scoring import score_arm
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 

@@ -5,9 +5,10 @@ import pytest
 
 from memscore.pipeline import attack_repeats
 from memscore.pipeline.attack_repeats import plan_repeats
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.runner import build_arm_summary
-from memscore.pipeline.scoring import run_attack, score_arm
+from memscore.pipeline.scoring import score_arm
 from memscore.score_registry import SCORES
 from memscore.statistics.correlation import spearman
 from memscore.store.block_reader import Block

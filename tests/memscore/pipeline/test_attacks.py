@@ -10,8 +10,9 @@ from memscore.estimators.lira_variants import LIRA_VARIANTS, lira_variant_scores
 from memscore.estimators.rmia import RmiaConfig, rmia, rmia_population, rmia_ratio
 from memscore.pipeline import attack_repeats
 from memscore.pipeline.attack_decisions import name_decision_score
+from memscore.pipeline.attack_runs import find_stored_attacks, fit_attack, run_attack
 from memscore.pipeline.attacks import ATTACKS, build_attack_contexts, check_attacks
-from memscore.pipeline.scoring import find_stored_attacks, fit_attack, run_attack, score_arm
+from memscore.pipeline.scoring import score_arm
 from memscore.score_registry import SCORES
 from memscore.statistics.roc import auc
 from memscore.store.block_reader import MAX_CELLS

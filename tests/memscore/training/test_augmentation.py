@@ -9,9 +9,9 @@ import torch
 from cluster.launch import PoolOptions
 from memscore import estimate
 from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
+from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import BankConfig
-from memscore.pipeline.scoring import run_attack
 from memscore.store.store import Store
 from memscore.training.augmentation import TestTimeAugmentation as Augmentation
 from memscore.training.augmentation import describe_wide_crop, list_test_time_augmentations, with_augmentation
