@@ -96,7 +96,7 @@ def format_groups(groups: Mapping[str, Sequence[GroupLeak]]) -> list[str]:
     for kind, leaks in groups.items():
         defined = [leak for leak in leaks if not np.isnan(leak.auc.value)]
         largest = ", ".join(
-            f"{leak.group} {leak.auc.value:.3f} [{leak.auc.lo:.3f}, {leak.auc.hi:.3f}]"
+            f"{kind} {leak.group} {leak.auc.value:.3f} [{leak.auc.lo:.3f}, {leak.auc.hi:.3f}]"
             for leak in defined[:GROUPS_SHOWN]
         )
         if defined:
